@@ -1,0 +1,1 @@
+"""Turn a trained run into one ONNX model file, and prove that the file does what the trained model does."""

@@ -1,0 +1,84 @@
+"""The graph that goes into the model file: scaling, encoder, decoder, error map and score in one module."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from onspect.runtime.model_file import Score
+from onspect.training.config import NetworkConfig
+from onspect.training.networks import Decoder, Encoder
+
+SCORES = ("mse", "peak")
+
+_TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
+
+
+def default_score(preset: str) -> str:
+    """Return the score for a preset: the paper's mean squared error for its networks, else the map's peak."""
+    return "mse" if preset == "paper" else "peak"
+
+
+def design_score(name: str, network: NetworkConfig) -> Score:
+    """Return a score's settings: ``peak`` smooths the map over about 1/64 of the longer side, ``mse`` does not.
+
+    Raises ValueError for a name that is none.
+    """
+    if name not in SCORES:
+        raise ValueError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
+    return Score(name, smoothing=0.0 if name == "mse" else max(network.height, network.width) / 64.0)
+
+
+class InspectionGraph(nn.Module):
+    """From uint8 [n, height, width, channels] to score [n], error_map [n, height, width], reconstruction and latent.
+
+    error_map is the squared error, a mean over channels, smoothed where the score says so. score is its mean (``mse``,
+    Eq. 2) or its maximum (``peak``). reconstruction is float32 [n, channels, height, width] in 0..1, latent float32
+    [n, n_z]; the VAE's is its mean, so that a score is the same every time.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, score: Score) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.score = score
+        self.smooth = GaussianSmoothing(score.smoothing) if score.smoothing else nn.Identity()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return score, error_map, reconstruction and latent."""
+        planes = to_planes(image)
+        latent, _ = self.encoder(planes)
+        reconstruction = self.decoder(latent)
+        squared = (planes - reconstruction).square().mean(dim=1, keepdim=True)
+        error_map = self.smooth(squared).squeeze(1)
+        score = error_map.mean(dim=(1, 2)) if self.score.name == "mse" else error_map.amax(dim=(1, 2))
+        return score, error_map, reconstruction, latent
+
+
+def to_planes(image: Tensor) -> Tensor:
+    """Return uint8 [n, height, width, channels] as float32 [n, channels, height, width] in 0..1."""
+    count, height, width, channels = image.shape
+    # with one channel both layouts are the same bytes: a reshape costs nothing, a transpose would
+    planes = image.reshape(count, 1, height, width) if channels == 1 else image.permute(0, 3, 1, 2)
+    return planes.to(torch.float32) * (1.0 / 255.0)
+
+
+class GaussianSmoothing(nn.Module):
+    """Smooth maps [n, 1, height, width] with a Gaussian of standard deviation sigma pixels, edges repeated."""
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.radius = max(1, math.ceil(_TRUNCATE * sigma))
+        offsets = torch.arange(-self.radius, self.radius + 1, dtype=torch.float64)
+        weights = torch.exp(-0.5 * (offsets / sigma).square())
+        self.register_buffer("weights", (weights / weights.sum()).float())
+
+    def forward(self, error_map: Tensor) -> Tensor:
+        """Return the smoothed maps, of the same shape."""
+        radius = self.radius
+        weights = self.get_buffer("weights")
+        padded = nn.functional.pad(error_map, (radius, radius, radius, radius), mode="replicate")
+        across = nn.functional.conv2d(padded, weights.reshape(1, 1, 1, -1))
+        return nn.functional.conv2d(across, weights.reshape(1, 1, -1, 1))

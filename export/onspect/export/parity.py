@@ -1,0 +1,60 @@
+"""The gate: the exported file, run by onnxruntime on real images, must score as the trained model does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from onspect.runtime.errors import ExportError
+
+TOLERANCE = 1e-4
+"""Largest relative difference between a score of the file and of the trained model that lets the file be kept."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What was compared: the largest relative difference of scores, and over how many images."""
+
+    difference: float
+    images: int
+
+
+def check_parity(data: bytes, graph: nn.Module, images: NDArray[np.uint8]) -> Parity:
+    """Compare a model file's bytes with the trained model on images, uint8 [n, height, width, channels].
+
+    Batches of 4 and of 1 are compared, since both are what the runtime uses. Raises ExportError where the file cannot
+    run, or a score differs by more than `TOLERANCE` of its value.
+    """
+    try:
+        session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+        exported = _scores_by_session(session, images, 4)
+        single = _scores_by_session(session, images[:8], 1)
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise ExportError(f"onnxruntime cannot run the exported file: {error}") from error
+    with torch.no_grad():
+        parts = [graph(torch.from_numpy(images[start : start + 16]))[0] for start in range(0, len(images), 16)]
+    trained = torch.cat(parts).numpy()
+    differences = np.abs(exported - trained) / np.maximum(np.abs(trained), np.finfo(np.float32).tiny)
+    worst = float(np.max(differences, initial=0.0))
+    alone = float(np.max(np.abs(single - exported[:8]) / np.maximum(np.abs(exported[:8]), 1e-30), initial=0.0))
+    if not max(worst, alone) <= TOLERANCE:
+        index = int(np.argmax(differences))
+        raise ExportError(
+            f"the exported file's scores differ from the trained model's by up to {max(worst, alone):.2e} of their "
+            f"value ({exported[index]:.8g} against {trained[index]:.8g}), more than {TOLERANCE:g}: it was not kept; "
+            "report this with the versions of torch, onnx and onnxruntime"
+        )
+    return Parity(max(worst, alone), len(images))
+
+
+def _scores_by_session(
+    session: onnxruntime.InferenceSession, images: NDArray[np.uint8], batch: int
+) -> NDArray[np.float32]:
+    starts = range(0, len(images), batch)
+    scores = [session.run(["score"], {"image": images[start : start + batch]})[0] for start in starts]
+    return np.concatenate(scores)

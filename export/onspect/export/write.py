@@ -1,0 +1,192 @@
+"""Write a trained run as one ONNX model file, checked before it is kept; the Python face of ``onspect export``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onspect.export.graph import InspectionGraph, default_score, design_score, to_planes
+from onspect.export.parity import Parity, check_parity
+from onspect.runtime.errors import DatasetError, ExportError, ImageError, OutputError
+from onspect.runtime.files import fingerprint_set, list_images, make_folder, write_atomically
+from onspect.runtime.model_file import FORMAT_VERSION, ModelInfo, Network, Provenance, stamp
+from onspect.runtime.preprocess import prepare, read_image
+from onspect.runtime.verdict import now
+from onspect.training.checkpoint import TrainedModel, load_trained
+from onspect.training.networks import Encoder, count_parameters
+
+OPSET = 18
+"""The ONNX operator set of the graph, which every onnxruntime that this package allows can read."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the files, the model file first, and how well its scores agree with the trained model's."""
+
+    paths: tuple[Path, ...]
+    info: ModelInfo
+    parity: Parity
+
+
+def export(
+    run: Path, output: Path, *, score: str | None = None, split: bool = False, images: Path | None = None
+) -> Exported:
+    """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
+
+    score is ``mse`` or ``peak``; None takes the preset's. split also writes the encoder (image to latent) and decoder
+    (latent to reconstruction) as files of their own. The file's scores are compared with the trained model's on the
+    run's own sample images, and on all images below the folder `images`.
+
+    Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
+    OutputError where it cannot be written, DatasetError where images are not usable, ValueError for an unknown score.
+    """
+    if output.suffix.lower() != ".onnx":
+        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
+    model = load_trained(run)
+    definition = design_score(score or default_score(model.record.config.preset), model.record.config.network)
+    graph = InspectionGraph(model.encoder, model.decoder, definition).eval()
+    checked = _images_to_check(model, images)
+    data = convert(graph, checked[:2], "image", ["score", "error_map", "reconstruction", "latent"])
+    parity = check_parity(data, graph, checked)
+    info = _describe(model, output.stem, graph, parity)
+    parts = {output: stamp(data, info, model.record.data.images)}
+    if split:
+        parts |= _convert_parts(model, output, checked[:2])
+    make_folder(output.parent)
+    for path, content in parts.items():
+        write_atomically(path, content)
+    return Exported(tuple(parts), info, parity)
+
+
+def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, outputs: list[str]) -> bytes:
+    """Return a module of one input, its first dimension dynamic, as the bytes of a checked ONNX file.
+
+    Raises ExportError where torch cannot convert it or onnx's checker refuses it.
+    """
+    inputs = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
+    try:
+        with _quiet_exporter():
+            program = torch.onnx.export(
+                module,
+                (inputs,),
+                input_names=[name],
+                output_names=outputs,
+                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None
+        proto = program.model_proto
+        _strip_traces(proto)
+        onnx.checker.check_model(proto, full_check=True)
+    except (RuntimeError, TypeError, ValueError, onnx.checker.ValidationError) as error:
+        raise ExportError(f"the model cannot be written as ONNX ({type(error).__name__}: {error})") from error
+    return bytes(proto.SerializeToString())
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep torch's exporter from warning about its own internals and about packages that are not needed."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strip_traces(proto: onnx.ModelProto) -> None:
+    """Drop what the exporter notes about its own source lines: it is large and names this machine's paths."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del proto.graph.metadata_props[:]
+    proto.producer_name = "onspect"
+    proto.producer_version = importlib.metadata.version("onspect")
+
+
+def _convert_parts(model: TrainedModel, output: Path, example: NDArray[np.uint8]) -> dict[Path, bytes]:
+    encoder = _EncoderGraph(model.encoder).eval()
+    with torch.no_grad():
+        latent = encoder(torch.from_numpy(example))
+    return {
+        output.with_name(f"{output.stem}.encoder.onnx"): convert(encoder, example, "image", ["latent"]),
+        output.with_name(f"{output.stem}.decoder.onnx"): convert(model.decoder, latent, "latent", ["reconstruction"]),
+    }
+
+
+class _EncoderGraph(nn.Module):
+    """The first half of the graph: uint8 image to latent."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        latent: Tensor = self.encoder(to_planes(image))[0]
+        return latent
+
+
+def _images_to_check(model: TrainedModel, folder: Path | None) -> NDArray[np.uint8]:
+    samples = model.samples.numpy()
+    if folder is None:
+        return samples
+    paths, _ = list_images(folder)
+    if not paths:
+        raise DatasetError(f"there are no images in {str(folder)!r} to compare the exported file on")
+    prepared = []
+    for path in paths:
+        try:
+            prepared.append(prepare(read_image(path), model.record.data.recipe))
+        except ImageError as error:
+            raise DatasetError(f"cannot compare on {str(path)!r}: {error}; remove or replace it") from error
+    return np.concatenate([samples, np.stack(prepared)])
+
+
+def _describe(model: TrainedModel, name: str, graph: InspectionGraph, parity: Parity) -> ModelInfo:
+    config, data = model.record.config, model.record.data
+    network = config.network
+    return ModelInfo(
+        name=name,
+        preprocess=data.recipe,
+        network=Network(
+            variant=network.variant,
+            filters=network.filters,
+            strides=network.strides,
+            hidden=network.hidden,
+            latent=network.latent,
+            parameters=count_parameters(model.encoder, model.decoder),
+        ),
+        score=graph.score,
+        provenance=Provenance(
+            versions=model.record.versions | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+            seed=config.seed,
+            data=Path(data.folder).name,
+            training_images=len(data.images),
+            training_fingerprint=fingerprint_set(data.images),
+            trained=model.record.started,
+            exported=now(),
+            parity=parity.difference,
+            parity_images=parity.images,
+        ),
+        format_version=FORMAT_VERSION,
+    )

@@ -1,0 +1,63 @@
+"""Score camera frames and image files with an onspect model file; needs numpy, OpenCV and onnxruntime only.
+
+Names are loaded when they are first used, so that ``onspect --help`` starts at once and works where an extra is
+missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onspect.runtime.errors import (
+        DatasetError,
+        ExportError,
+        ImageError,
+        ModelFileError,
+        OnspectError,
+        OutputError,
+        SourceError,
+        TrainingError,
+        UncalibratedError,
+    )
+    from onspect.runtime.inspector import Inspection, Inspector
+    from onspect.runtime.model_file import ModelInfo, read_model_info
+    from onspect.runtime.preprocess import read_image
+    from onspect.runtime.verdict import Region, Verdict
+
+__all__ = [
+    "DatasetError",
+    "ExportError",
+    "ImageError",
+    "Inspection",
+    "Inspector",
+    "ModelFileError",
+    "ModelInfo",
+    "OnspectError",
+    "OutputError",
+    "Region",
+    "SourceError",
+    "TrainingError",
+    "UncalibratedError",
+    "Verdict",
+    "read_image",
+    "read_model_info",
+]
+
+_HOMES = {
+    "Inspection": "inspector",
+    "Inspector": "inspector",
+    "ModelInfo": "model_file",
+    "Region": "verdict",
+    "Verdict": "verdict",
+    "read_image": "preprocess",
+    "read_model_info": "model_file",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+    return getattr(module, name)

@@ -1,0 +1,67 @@
+"""The model card, as plain text."""
+
+from __future__ import annotations
+
+from onspect.runtime.model_file import Calibration, ModelFile, Preprocess
+
+
+def describe(file: ModelFile) -> str:
+    """Return the model's card: one fact a line, readable without colour."""
+    info = file.info
+    network, source = info.network, info.provenance
+    layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
+    smoothing = f", smoothed by {info.score.smoothing:g} px" if info.score.smoothing else ""
+    facts = [
+        ("model", info.name),
+        (
+            "file",
+            f"{file.path} ({len(file.data) / 1e6:.2f} MB, sha256 {file.sha256[:12]}, format {info.format_version})",
+        ),
+        ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
+        ("encoder", f"filters/stride {layers}, hidden {network.hidden}"),
+        ("input", _describe_input(info.preprocess)),
+        ("frames", _describe_limits(info.preprocess)),
+        ("score", f"{info.score.name}{smoothing}"),
+    ]
+    if info.threshold is None:
+        facts.append(("threshold", f"none yet: run 'onspect calibrate {file.path} DATA'"))
+    else:
+        facts.append(("threshold", f"ng at score >= {info.threshold.score:.6g}, regions at {info.threshold.map:.6g}"))
+    if info.calibration is not None:
+        facts += _describe_calibration(info.calibration)
+    facts += [
+        ("trained", f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"),
+        (
+            "exported",
+            f"{source.exported}, {source.parity_images} scores within {source.parity:.1e} of the trained model's",
+        ),
+        ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
+    ]
+    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+
+
+def _describe_input(recipe: Preprocess) -> str:
+    colour = "mono" if recipe.channels == 1 else "colour (BGR)"
+    return f"{recipe.width} x {recipe.height} pixels, {colour}, 16-bit white at {recipe.white_level}"
+
+
+def _describe_limits(recipe: Preprocess) -> str:
+    limits = recipe.source
+    channels = " or ".join(str(count) for count in limits.channels)
+    sides = [
+        f"{low} px {side}" if low == high else f"{low} to {high} px {side}"
+        for side, span in (("wide", limits.width), ("high", limits.height))
+        if span is not None
+        for low, high in [span]
+    ]
+    return f"{channels} channel{'s' * (channels != '1')}, {', '.join(sides) or 'of any size'}"
+
+
+def _describe_calibration(calibration: Calibration) -> list[tuple[str, str]]:
+    counts = ", ".join(f"{count} {kind}" for kind, count in calibration.counts.items())
+    facts = [("calibrated", f"{calibration.policy}, on {calibration.data!r} ({counts}), {calibration.time}")]
+    if calibration.auroc is not None and calibration.aupr is not None:
+        facts.append(("there", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f}"))
+    defects = f"{calibration.true_ng} defects caught, {calibration.false_ok} missed"
+    good = f"{calibration.false_ng} good rejected, {calibration.true_ok} good passed"
+    return [*facts, ("confusion", f"{defects}, {good}")]

@@ -1,0 +1,213 @@
+"""The runtime's commands: score, run and info."""
+
+from __future__ import annotations
+
+import glob
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onspect.runtime.console import Command, progress, say
+from onspect.runtime.errors import DatasetError, OutputError, SourceError
+from onspect.runtime.files import list_images
+
+if TYPE_CHECKING:
+    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.sinks import Sink
+
+_LOG = logging.getLogger("onspect")
+
+_provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="What onnxruntime runs on; falls back with a warning.",
+)
+_overlays_option = click.option(
+    "--overlays",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write each image with heat map, boxes and verdict into this folder.",
+)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    default="-",
+    show_default=True,
+    help="Verdicts go here: .csv for CSV, any other name for JSONL, - for JSONL on stdout. An old file is replaced.",
+)
+@_overlays_option
+@_provider_option
+@click.option("--workers", type=click.IntRange(min=1), help="Threads, each from file to verdict [default: all cores].")
+def score(
+    model: Path, images: tuple[str, ...], output: str, overlays: Path | None, provider: str, workers: int | None
+) -> None:
+    """Judge image files with MODEL, one verdict a line.
+
+    IMAGES are files, folders (with all below them), globs such as 'parts/*.png', or - for a list of paths on stdin.
+    A file that cannot be judged becomes a line with the verdict "fault" and its reason, and the others go on.
+
+    \b
+    Example:
+      onspect score part.onnx parts/test -o verdicts.jsonl --overlays overlays/
+    """
+    from onspect.runtime.sinks import open_sink
+
+    inspector = _open_inspector(model, provider)
+    paths = expand_images(images)
+    kind = "csv" if output.lower().endswith(".csv") else "jsonl"
+    sinks = [open_sink(f"{kind}:{output}", append=False), *_overlay_sinks(overlays, inspector, _common_root(paths))]
+    inspections = inspector.examine_many(paths, workers=workers)
+    _deliver(progress(inspections, len(paths), "scoring"), sinks)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source")
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    default=("jsonl:-",),
+    show_default=True,
+    metavar="KIND:FILE",
+    help="Where verdicts go: jsonl:FILE or csv:FILE, appended to; - is stdout. May be given several times.",
+)
+@_overlays_option
+@_provider_option
+def run(model: Path, source: str, sinks: tuple[str, ...], overlays: Path | None, provider: str) -> None:
+    """Judge the frames of SOURCE, a video file or a folder of images, in order.
+
+    \b
+    Example:
+      onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
+    """
+    from onspect.runtime.line import inspect_source
+    from onspect.runtime.sinks import open_sink
+    from onspect.runtime.sources import open_source
+
+    inspector = _open_inspector(model, provider)
+    captures = open_source(source)
+    root = Path(source).absolute()
+    if overlays is not None and not root.is_dir():
+        raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
+    opened = [open_sink(text, append=True) for text in sinks]
+    _deliver(inspect_source(inspector, captures), [*opened, *_overlay_sinks(overlays, inspector, root)])
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The whole card as JSON.")
+def info(model: Path, as_json: bool) -> None:
+    """Show MODEL's card: network, input, score, threshold with its evidence, and where it comes from.
+
+    \b
+    Example:
+      onspect info part.onnx
+    """
+    from onspect.runtime.card import describe
+    from onspect.runtime.model_file import read_model_file
+
+    file = read_model_file(model)
+    if as_json:
+        click.echo(json.dumps(file.info.to_dict() | {"sha256": file.sha256}, indent=2, ensure_ascii=False))
+    else:
+        click.echo(describe(file))
+
+
+COMMANDS = (score, run, info)
+
+
+def expand_images(arguments: tuple[str, ...]) -> list[Path]:
+    """Return the image files that the arguments name, in their order.
+
+    Raises DatasetError where one of them names nothing; a file named outright is taken whatever its ending, so that
+    what was asked for is judged or is a fault.
+    """
+    paths: list[Path] = []
+    for argument in arguments:
+        paths += _read_list() if argument == "-" else _expand(argument)
+    if not paths:
+        raise DatasetError("the list on stdin names no image; give one path a line")
+    return paths
+
+
+def _read_list() -> list[Path]:
+    return [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
+
+
+def _expand(argument: str) -> list[Path]:
+    path = Path(argument)
+    if path.is_dir():
+        images, others = list_images(path)
+        if not images:
+            raise DatasetError(f"there are no images in {argument!r} ({len(others)} other files); check the path")
+        if others:
+            endings = ", ".join(sorted({other.suffix or other.name for other in others})[:5])
+            _LOG.warning("%d files in %r are not taken for images (%s)", len(others), argument, endings)
+        return images
+    if path.exists() or not glob.has_magic(argument):
+        return [path]
+    matches = sorted(Path(match) for match in glob.glob(argument, recursive=True) if Path(match).is_file())  # noqa: PTH207 - Path.glob takes no absolute pattern
+    if not matches:
+        raise DatasetError(f"no file matches {argument!r}")
+    return matches
+
+
+def _common_root(paths: list[Path]) -> Path:
+    parents = {str(path.absolute().parent) for path in paths}
+    try:
+        return Path(os.path.commonpath(parents))
+    except ValueError:  # several drives on Windows
+        return Path(min(parents))
+
+
+def _open_inspector(model: Path, provider: str) -> Inspector:
+    import cv2
+
+    from onspect.runtime.inspector import Inspector
+
+    cv2.setNumThreads(1)  # the cores are shared out by our own workers
+    cv2.utils.logging.setLogLevel(
+        cv2.utils.logging.LOG_LEVEL_SILENT
+    )  # an unreadable file is a fault with its reason, once
+    inspector = Inspector(model, provider=provider)
+    _ = inspector.threshold
+    return inspector
+
+
+def _overlay_sinks(folder: Path | None, inspector: Inspector, root: Path) -> list[Sink]:
+    if folder is None:
+        return []
+    from onspect.runtime.sinks.overlays import OverlaySink
+
+    recipe = inspector.info.preprocess
+    return [
+        OverlaySink(folder, root=root, map_threshold=inspector.threshold.map, white_level=recipe.white_level),
+    ]
+
+
+def _deliver(inspections: Iterator[Any], sinks: list[Sink]) -> None:
+    from onspect.runtime.line import deliver
+
+    with ExitStack() as stack:
+        try:
+            counts = deliver(inspections, [stack.enter_context(sink) for sink in sinks])
+        except BrokenPipeError as error:
+            sys.stderr.close()  # the reader of stdout has gone: there is nobody left to talk to
+            raise OutputError("stdout was closed by its reader") from error
+    total = sum(counts.values())
+    parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
+    say(f"{total} judged: {parts}" if total else "no frame was judged: the source is empty")

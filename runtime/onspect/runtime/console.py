@@ -1,0 +1,113 @@
+"""What every command shares: -q, -v and --debug, errors in one sentence, and progress on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from onspect.runtime.errors import OnspectError
+
+_EXTRAS = {
+    "cv2": "cpu",
+    "onnxruntime": "cpu",
+    "torch": "train",
+    "lightning_fabric": "train",
+    "safetensors": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "sklearn": "train",
+    "matplotlib": "train",
+    "jinja2": "train",
+}
+
+T = TypeVar("T")
+
+
+class Command(click.Command):
+    """A click command with -q, -v and --debug; an error on purpose becomes one sentence on stderr and exit code 1."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.params += [
+            click.Option(["-q", "--quiet"], is_flag=True, help="Errors only."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="More about what is done."),
+            click.Option(["--debug"], is_flag=True, help="A traceback where something fails."),
+        ]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command under its logging and error rules."""
+        quiet, verbose, debug = (ctx.params.pop(name) for name in ("quiet", "verbose", "debug"))
+        ctx.meta["onspect.quiet"] = quiet
+        _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+        try:
+            return super().invoke(ctx)
+        except OnspectError as error:
+            if debug:
+                raise
+            raise click.ClickException(str(error)) from error
+        except ImportError as error:
+            package = (error.name or "").partition(".")[0]
+            if debug or package not in _EXTRAS:
+                raise
+            raise click.ClickException(_describe_missing(ctx.command_path, package, error)) from error
+
+
+def say(message: str) -> None:
+    """Print a line for the person at the terminal, on stderr, unless the command was told to be quiet."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get("onspect.quiet", False):
+        click.echo(message, err=True)
+
+
+def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
+    """Yield the items under a progress bar with the time left, on stderr; no bar where that is not a terminal."""
+    if not shows_progress():
+        yield from items
+        return
+    with click.progressbar(items, length=length, label=label, file=sys.stderr, show_pos=True) as bar:
+        yield from bar
+
+
+def shows_progress() -> bool:
+    """Tell whether a progress bar would be seen: stderr is a terminal and the command was not told to be quiet."""
+    context = click.get_current_context(silent=True)
+    quiet = context is not None and context.meta.get("onspect.quiet", False)
+    return sys.stderr.isatty() and not quiet
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn a ValueError about an option's value into click's usage error, exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _describe_missing(command: str, package: str, error: ImportError) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"'{command}' needs {package}: pip install 'onspect[{_EXTRAS[package]}]'"
+    return (
+        f"'{command}' needs {package}, which is installed but cannot start ({error}); "
+        f"pip install 'onspect[{_EXTRAS[package]}]' into a fresh environment"
+    )
+
+
+class _StderrHandler(logging.Handler):
+    """Writes records through click, so that they go where stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}: "
+        click.echo(f"{label}{record.getMessage()}", err=True)
+
+
+def _configure_logging(level: int) -> None:
+    logger = logging.getLogger("onspect")
+    logger.setLevel(level)
+    logger.handlers[:] = [_StderrHandler()]
+    logger.propagate = False

@@ -1,0 +1,50 @@
+"""Every error that onspect raises on purpose; each message names the value at fault and the cure.
+
+::
+
+    OnspectError
+    +-- ImageError         one image cannot be judged (unreadable, wrong size, wrong channels)
+    +-- ModelFileError     the .onnx file cannot be used (truncated, foreign, newer format)
+    |   +-- UncalibratedError   it can be used, but has no threshold yet
+    +-- DatasetError       a folder of images is not what the command needs
+    +-- SourceError        a video or folder cannot be opened as a source of frames
+    +-- OutputError        something could not be written
+    +-- TrainingError      training cannot go on (loss is not finite, no such checkpoint)
+    +-- ExportError        the exported file does not do what the trained model does
+"""
+
+
+class OnspectError(Exception):
+    """Base of all errors raised by onspect on purpose."""
+
+
+class ImageError(OnspectError):
+    """One image cannot be judged; the run around it may go on."""
+
+
+class ModelFileError(OnspectError):
+    """A model file cannot be used."""
+
+
+class UncalibratedError(ModelFileError):
+    """A model file has no threshold yet."""
+
+
+class DatasetError(OnspectError):
+    """A folder of images is not what the command needs."""
+
+
+class SourceError(OnspectError):
+    """A source of frames cannot be opened."""
+
+
+class OutputError(OnspectError):
+    """A file or folder could not be written."""
+
+
+class TrainingError(OnspectError):
+    """Training cannot start or go on."""
+
+
+class ExportError(OnspectError):
+    """An exported file differs from the trained model, so it was not kept."""

@@ -1,0 +1,90 @@
+"""Writing files whole or not at all, finding images in folders, and fingerprints of files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from onspect.runtime.errors import DatasetError, OutputError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
+"""Files with these endings (any case) are taken for images when a folder is read."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return the operating system's words for an error, without its number and path."""
+    return error.strerror or str(error)
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn an OSError raised inside into an OutputError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {str(path)!r}: {describe_os_error(error)}; free some space or choose another place"
+        ) from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; a failure leaves the old.
+
+    Raises OutputError where the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def make_folder(folder: Path) -> Path:
+    """Create a folder with its parents where missing, and return it; raises OutputError where that fails."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images below a folder and the files left out, both sorted; hidden files and folders are not seen.
+
+    Raises DatasetError where the folder, or one below it, is missing or may not be read: a folder that is silently
+    skipped would be parts that nobody judged.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith("."):
+                path = Path(parent, name)
+                (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+    return sorted(images), sorted(others)
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise DatasetError(
+        f"cannot read the folder {str(error.filename)!r}: {describe_os_error(error)}; "
+        "check the path and the permission to read it"
+    ) from error
+
+
+def fingerprint_bytes(data: bytes) -> str:
+    """Return the 64-bit fingerprint (16 hexadecimal digits of BLAKE2b) by which an image file is known again."""
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def fingerprint_set(fingerprints: Iterable[str]) -> str:
+    """Return one fingerprint (32 hexadecimal digits) for a set of image fingerprints, whatever their order."""
+    return hashlib.blake2b("\n".join(sorted(fingerprints)).encode(), digest_size=16).hexdigest()

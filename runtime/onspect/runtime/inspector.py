@@ -1,0 +1,222 @@
+"""`Inspector`: a model file, loaded, that turns frames into verdicts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
+from onspect.runtime.model_file import ModelInfo, Threshold, read_model_file
+from onspect.runtime.preprocess import Frame, prepare
+from onspect.runtime.verdict import Verdict, decide, find_regions, now
+
+_LOG = logging.getLogger("onspect")
+
+PROVIDERS = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+}
+"""What `Inspector` may run on, each with what it falls back to."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A verdict with what it was seen from.
+
+    frame: the source image as it came, None where it could not be read. error_map: float32 [h, w] at the model's
+    working size, None for a fault.
+    """
+
+    verdict: Verdict
+    frame: Frame | None = field(repr=False, compare=False)
+    error_map: NDArray[np.float32] | None = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The graph's answer to a batch: score float32 [n] and error_map float32 [n, h, w], both >= 0, higher is worse."""
+
+    score: NDArray[np.float32]
+    error_map: NDArray[np.float32]
+
+
+class Inspector:
+    """A loaded model file that judges frames and image files; safe to share between threads.
+
+    provider is ``auto`` (the best that this onnxruntime has), ``cpu``, ``cuda`` or ``tensorrt``; where the one asked
+    for cannot be had, a warning is logged and the next best runs. threads is how many one run may use (1: many runs
+    at a time, in threads, make the best use of the cores).
+
+    Raises ModelFileError where the file cannot be used, ValueError for an unknown provider.
+    """
+
+    def __init__(self, path: Path | str, *, provider: str = "auto", threads: int = 1) -> None:
+        model = read_model_file(path)
+        self.path = model.path
+        self.info: ModelInfo = model.info
+        self.sha256 = model.sha256
+        self.label = f"{model.info.name}@{model.sha256[:12]}"
+        """The model's name and the first digits of its checksum, as verdicts carry them."""
+        self._session = _open_session(model.path, model.data, provider, threads)
+        _check_inputs(model.path, self._session, model.info)
+
+    @property
+    def provider(self) -> str:
+        """What the model runs on: ``cpu``, ``cuda`` or ``tensorrt``."""
+        return _first_provider(self._session)
+
+    @property
+    def threshold(self) -> Threshold:
+        """The file's threshold; raises UncalibratedError where it has none yet."""
+        if self.info.threshold is None:
+            raise UncalibratedError(
+                f"{str(self.path)!r} has no threshold yet, so it cannot tell ok from ng: "
+                f"run 'onspect calibrate {self.path} DATA' first"
+            )
+        return self.info.threshold
+
+    def prepare(self, frame: Frame) -> NDArray[np.uint8]:
+        """Turn a frame into one model input, uint8 [height, width, channels]; raises ImageError as `prepare` does."""
+        return prepare(frame, self.info.preprocess)
+
+    def run(self, batch: NDArray[np.uint8]) -> Scored:
+        """Score prepared inputs, uint8 [n, height, width, channels]."""
+        score, error_map = self._session.run(["score", "error_map"], {"image": batch})
+        return Scored(score, error_map)
+
+    def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return what the autoencoder makes of prepared inputs, uint8 [n, height, width, channels] like them."""
+        (reconstruction,) = self._session.run(["reconstruction"], {"image": batch})
+        pixels = np.rint(np.moveaxis(reconstruction, 1, -1) * 255.0)
+        return np.asarray(pixels.clip(0, 255), np.uint8)
+
+    def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the latent vectors of prepared inputs, float32 [n, latent]."""
+        (latent,) = self._session.run(["latent"], {"image": batch})
+        return np.asarray(latent, np.float32)
+
+    def inspect(self, frame: Frame, *, source: str = "frame", index: int = 0) -> Verdict:
+        """Judge one frame: HxW or HxWx3 (BGR), uint8 or uint16. What cannot be judged is a ``fault``, never ``ok``.
+
+        Raises UncalibratedError where the model has no threshold.
+        """
+        return self.examine(frame, source=source, index=index).verdict
+
+    def examine(self, frame: Frame, *, source: str = "frame", index: int = 0) -> Inspection:
+        """Judge one frame as `inspect` does, and keep the frame and its error map."""
+        return self.examine_batch([frame], sources=[source], first_index=index)[0]
+
+    def inspect_many(self, paths: Iterable[Path | str], *, workers: int | None = None) -> Iterator[Verdict]:
+        """Judge image files, in order, on all cores (or `workers` threads); unreadable files are ``fault``."""
+        return (inspection.verdict for inspection in self.examine_many(paths, workers=workers))
+
+    def examine_many(self, paths: Iterable[Path | str], *, workers: int | None = None) -> Iterator[Inspection]:
+        """Judge image files as `inspect_many` does, and keep each frame and error map."""
+        from onspect.runtime.batch import examine_files
+
+        return examine_files(self, paths, workers=workers)
+
+    def examine_batch(
+        self,
+        frames: Sequence[Frame | ImageError],
+        *,
+        sources: Sequence[str],
+        first_index: int,
+        started: float | None = None,
+    ) -> list[Inspection]:
+        """Judge frames in one run; an ImageError in a frame's place becomes its fault.
+
+        started is the `time.perf_counter()` at which work on them began (now, by default); each verdict's latency is
+        its share of the time since.
+        """
+        threshold = self.threshold
+        started = time.perf_counter() if started is None else started
+        inputs: list[NDArray[np.uint8] | ImageError] = [self._prepare_or_error(frame) for frame in frames]
+        good = [item for item in inputs if isinstance(item, np.ndarray)]
+        scored = self.run(np.stack(good)) if good else None
+        judged = []
+        position = 0
+        for offset, (frame, item) in enumerate(zip(frames, inputs, strict=True)):
+            facts: dict[str, Any] = {"source": sources[offset], "index": first_index + offset}
+            if isinstance(item, ImageError) or scored is None:
+                judged.append((facts | {"verdict": "fault", "score": None, "reason": str(item)}, frame, None))
+                continue
+            judged.append((facts | self._judge(frame, scored, position), frame, scored.error_map[position]))
+            position += 1
+        latency = (time.perf_counter() - started) * 1000.0 / max(1, len(frames))
+        common = {"time": now(), "threshold": threshold.score, "latency_ms": round(latency, 3), "model": self.label}
+        return [
+            Inspection(
+                verdict=Verdict(**{"regions": ()} | facts | common),
+                frame=None if isinstance(frame, ImageError) else frame,
+                error_map=None if facts["verdict"] == "fault" else error_map,
+            )
+            for facts, frame, error_map in judged
+        ]
+
+    def _prepare_or_error(self, frame: Frame | ImageError) -> NDArray[np.uint8] | ImageError:
+        if isinstance(frame, ImageError):
+            return frame
+        try:
+            return self.prepare(frame)
+        except ImageError as error:
+            return error
+
+    def _judge(self, frame: Any, scored: Scored, position: int) -> dict[str, Any]:
+        score, error_map = float(scored.score[position]), scored.error_map[position]
+        verdict = decide(score, self.threshold.score)
+        if verdict == "fault":
+            return {"verdict": verdict, "score": None, "reason": f"the model's score is {score}"}
+        height, width = frame.shape[:2]
+        regions, _ = find_regions(error_map, self.threshold.map, width, height)
+        return {"verdict": verdict, "score": score, "regions": regions}
+
+
+def _open_session(path: Path, data: bytes, provider: str, threads: int) -> Any:
+    if provider not in ("auto", *PROVIDERS):
+        raise ValueError(f"provider is {provider!r}; choose one of auto, {', '.join(PROVIDERS)}")
+    here = onnxruntime.get_available_providers()
+    wanted = provider
+    if provider == "auto":
+        wanted = "cuda" if "CUDAExecutionProvider" in here else "cpu"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    usable = [name for name in PROVIDERS[wanted] if name in here]
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=usable)
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise ModelFileError(f"onnxruntime cannot load {str(path)!r}: {error}; export it again") from error
+    running = _first_provider(session)
+    if running != wanted:
+        _LOG.warning(
+            "the provider %r cannot be had here (this onnxruntime offers %s): running on %r",
+            wanted,
+            ", ".join(here),
+            running,
+        )
+    return session
+
+
+def _first_provider(session: Any) -> str:
+    first = session.get_providers()[0]
+    return next(name for name, chain in PROVIDERS.items() if chain[0] == first)
+
+
+def _check_inputs(path: Path, session: Any, info: ModelInfo) -> None:
+    recipe = info.preprocess
+    found = [(item.name, item.type, list(item.shape[1:])) for item in session.get_inputs()]
+    expected = [("image", "tensor(uint8)", [recipe.height, recipe.width, recipe.channels])]
+    if found != expected:
+        raise ModelFileError(f"{str(path)!r} takes {found}, and its metadata say {expected}; export it again")

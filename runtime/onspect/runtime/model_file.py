@@ -1,0 +1,340 @@
+"""The model file: what its metadata says, reading it and stamping it anew, without the onnx package.
+
+An onspect model file is an ONNX file whose ``metadata_props`` hold two entries: ``onspect`` (JSON, `ModelInfo`) and
+``onspect.training_images`` (fingerprints of the training images). docs/model-file.md is the format's definition.
+An ONNX file is one protocol-buffer message; only its outermost fields are walked here, so that a new stamp leaves
+every other byte as it was.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from onspect.runtime.errors import ModelFileError
+from onspect.runtime.files import describe_os_error, write_atomically
+
+FORMAT_VERSION = 1
+"""The format version that this release writes, and the newest it reads."""
+
+_METADATA_KEY = "onspect"
+_TRAINING_IMAGES_KEY = "onspect.training_images"
+_METADATA_PROPS = 14  # the field's number in ModelProto, onnx.proto
+_MAX_TRAINING_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class SourceLimits:
+    """What a frame must be like before it is resized: what training saw, so that another camera mode is noticed.
+
+    channels: the channel counts accepted, of 1 (mono) and 3 (colour).
+    width, height: lowest and highest accepted, in pixels; None accepts any.
+    """
+
+    channels: tuple[int, ...]
+    width: tuple[int, int] | None
+    height: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a frame becomes the graph's input.
+
+    width, height: of the graph's input, in pixels. channels: 1 (mono) or 3 (colour, in BGR order).
+    white_level: the value of a uint16 frame that becomes 255 (65535, or 4095 for a 12-bit camera).
+    """
+
+    width: int
+    height: int
+    channels: int
+    white_level: int
+    source: SourceLimits
+
+
+@dataclass(frozen=True)
+class Network:
+    """The autoencoder in the graph: variant (cae, vae or aae), its layers (paper, Tables 1 to 3) and its size.
+
+    filters, strides: of the encoder's convolutions; the decoder mirrors them.
+    hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights in encoder and decoder.
+    """
+
+    variant: str
+    filters: tuple[int, ...]
+    strides: tuple[int, ...]
+    hidden: int
+    latent: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Score:
+    """How an error map becomes a score: name is ``mse`` (mean, Eq. 2) or ``peak`` (maximum of the smoothed map).
+
+    smoothing: standard deviation of the Gaussian that smooths the error map, in working pixels; 0 for none.
+    """
+
+    name: str
+    smoothing: float
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The cuts: a part is ``ng`` where its score reaches `score`; a region is where the error map reaches `map`."""
+
+    score: float
+    map: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The evidence behind a threshold.
+
+    policy: in words, with its number. data: the folder's name. counts: images per kind, ``good`` among them.
+    auroc, aupr: 0 to 1, None where only good images were there. true_ng, false_ng, true_ok, false_ok: the confusion
+    matrix at the threshold. images: fingerprint of the set of images. time: ISO 8601, UTC.
+    """
+
+    policy: str
+    data: str
+    counts: dict[str, int]
+    auroc: float | None
+    aupr: float | None
+    true_ng: int
+    false_ng: int
+    true_ok: int
+    false_ok: int
+    images: str
+    time: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the model comes from.
+
+    versions: of the packages that made it. training_images: how many. training_fingerprint: of their set.
+    trained, exported: ISO 8601, UTC. parity: largest relative difference seen between this file's scores and the
+    trained model's. parity_images: the images compared.
+    """
+
+    versions: dict[str, str]
+    seed: int
+    data: str
+    training_images: int
+    training_fingerprint: str
+    trained: str
+    exported: str
+    parity: float
+    parity_images: int
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """All that a model file says about itself. graph_sha256 is of the file's bytes other than its metadata."""
+
+    name: str
+    preprocess: Preprocess
+    network: Network
+    score: Score
+    provenance: Provenance
+    threshold: Threshold | None = None
+    calibration: Calibration | None = None
+    graph_sha256: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that stands in the file."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model file's bytes, read once and checked, with what they say. sha256 is of the whole file."""
+
+    path: Path
+    data: bytes = field(repr=False)
+    info: ModelInfo
+    training_images: frozenset[str] = field(repr=False)
+    sha256: str
+
+
+def read_model_file(path: Path | str) -> ModelFile:
+    """Read and check a model file.
+
+    Raises ModelFileError where it is missing, truncated, damaged, another program's, or of a newer format version.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"cannot read the model file {str(path)!r}: {describe_os_error(error)}") from error
+    rest, metadata = _split(path, data)
+    if _METADATA_KEY not in metadata:
+        raise ModelFileError(
+            f"{str(path)!r} is not a model file that onspect made (it has no 'onspect' metadata); "
+            "make one with 'onspect export'"
+        )
+    info = _parse_info(path, metadata[_METADATA_KEY])
+    if info.graph_sha256 != hashlib.sha256(rest).hexdigest():
+        raise ModelFileError(f"{str(path)!r} is damaged: its graph does not match its own checksum; copy it again")
+    packed = base64.b64decode(metadata.get(_TRAINING_IMAGES_KEY, ""))
+    training_images = frozenset(packed[i : i + 8].hex() for i in range(0, len(packed), 8))
+    return ModelFile(path, data, info, training_images, hashlib.sha256(data).hexdigest())
+
+
+def read_model_info(path: Path | str) -> ModelInfo:
+    """Read what a model file says about itself; raises ModelFileError as `read_model_file` does."""
+    return read_model_file(path).info
+
+
+def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str]) -> bytes:
+    """Return an ONNX file's bytes with new onspect metadata; all bytes outside the metadata stay as they are.
+
+    training_images are fingerprints (`fingerprint_bytes`). At most 10,000 are kept, the smallest ones: enough to
+    notice that a folder was trained on.
+    """
+    rest, metadata = _split(Path(info.name), data)
+    kept = sorted(training_images)[:_MAX_TRAINING_IMAGES]
+    info = dataclasses.replace(info, graph_sha256=hashlib.sha256(rest).hexdigest(), format_version=FORMAT_VERSION)
+    metadata[_METADATA_KEY] = json.dumps(info.to_dict(), ensure_ascii=False, allow_nan=False)
+    metadata[_TRAINING_IMAGES_KEY] = base64.b64encode(bytes.fromhex("".join(kept))).decode()
+    return rest + b"".join(_encode_entry(key, value) for key, value in metadata.items())
+
+
+def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) -> ModelInfo:
+    """Write a new threshold and its evidence into a model file, atomically; returns what the file now says."""
+    info = dataclasses.replace(model.info, threshold=threshold, calibration=calibration)
+    write_atomically(model.path, stamp(model.data, info, model.training_images))
+    return info
+
+
+def _split(path: Path, data: bytes) -> tuple[bytes, dict[str, str]]:
+    """Part a file into all its bytes but the metadata, and the metadata."""
+    rest: list[bytes] = []
+    metadata: dict[str, str] = {}
+    try:
+        for number, start, payload, end in _walk(data):
+            if number == _METADATA_PROPS:
+                entry = {n: data[payload + p : payload + e] for n, _, p, e in _walk(data[payload:end])}
+                metadata[entry[1].decode()] = entry.get(2, b"").decode()
+            else:
+                rest.append(data[start:end])
+    except (ValueError, KeyError) as error:
+        raise ModelFileError(
+            f"{str(path)!r} is truncated or not an ONNX file ({len(data)} bytes); copy or export it again"
+        ) from error
+    return b"".join(rest), metadata
+
+
+def _walk(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, start, payload start and end of each field of a protocol-buffer message."""
+    position = 0
+    while position < len(data):
+        start = position
+        key, position = _read_varint(data, position)
+        wire_type = key & 7
+        payload = position
+        if wire_type == 0:
+            _, end = _read_varint(data, position)
+        elif wire_type == 1:
+            end = position + 8
+        elif wire_type == 2:
+            length, payload = _read_varint(data, position)
+            end = payload + length
+        elif wire_type == 5:
+            end = position + 4
+        else:
+            raise ValueError(f"wire type {wire_type} at byte {start}")
+        if end > len(data):
+            raise ValueError(f"field at byte {start} ends at {end} of {len(data)}")
+        yield key >> 3, start, payload, end
+        position = end
+    if not data:
+        raise ValueError("empty")
+
+
+def _read_varint(data: bytes, position: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= len(data):
+            raise ValueError("ends inside a number")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+    raise ValueError("number too long")
+
+
+def _encode_varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def _encode_bytes(number: int, payload: bytes) -> bytes:
+    return _encode_varint(number << 3 | 2) + _encode_varint(len(payload)) + payload
+
+
+def _encode_entry(key: str, value: str) -> bytes:
+    return _encode_bytes(_METADATA_PROPS, _encode_bytes(1, key.encode()) + _encode_bytes(2, value.encode()))
+
+
+def _parse_info(path: Path, text: str) -> ModelInfo:
+    try:
+        content = json.loads(text)
+        version = content["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{str(path)!r} has damaged metadata ({error}); export it again") from error
+    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        raise ModelFileError(
+            f"{str(path)!r} has format version {version}, and this onspect reads up to {FORMAT_VERSION}: "
+            "upgrade onspect on this machine"
+        )
+    try:
+        return parse_dataclass(ModelInfo, content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{str(path)!r} has damaged metadata ({error}); export it again") from error
+
+
+T = TypeVar("T")
+
+
+def parse_dataclass(kind: type[T], content: Any) -> T:
+    """Build a frozen dataclass from its JSON object; keys it does not know are left out, missing ones take defaults.
+
+    Raises TypeError or ValueError, naming the field, where a value does not fit.
+    """
+    if not isinstance(content, dict):
+        raise TypeError(f"{kind.__name__} is {content!r}, not an object")
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]  # only dataclasses come here
+    return kind(**{name: _parse(hints[name], value, name) for name, value in content.items() if name in known})
+
+
+def _parse(kind: Any, value: Any, name: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _parse(arguments[0], value, name)
+    if dataclasses.is_dataclass(kind):
+        return parse_dataclass(typing.cast("type[Any]", kind), value)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_parse(arguments[0], item, name) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {key: _parse(arguments[1], item, name) for key, item in value.items()}
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise TypeError(f"{name} is {value!r}")

@@ -1,0 +1,114 @@
+"""Pictures for people: heat maps, overlays on the source image, and rows of images side by side. All are BGR uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import OutputError
+from onspect.runtime.files import write_atomically
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.preprocess import Frame
+from onspect.runtime.verdict import Verdict
+
+Picture = NDArray[np.uint8]
+
+_COLOURS = {"ok": (80, 160, 40), "ng": (40, 40, 220), "review": (0, 165, 255), "fault": (200, 60, 160)}
+_SMALLEST_SIDE = 256  # smaller images are enlarged so that boxes and words can be read
+
+
+def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
+    """Return a frame (HxW, HxWx1 or HxWx3; uint8 or uint16) as BGR uint8; white_level as in `Preprocess`."""
+    if frame.dtype == np.uint16:
+        frame = cv2.convertScaleAbs(frame, alpha=255.0 / white_level)
+    if frame.ndim == 3 and frame.shape[2] == 3:
+        return np.asarray(frame, np.uint8)
+    return np.asarray(cv2.cvtColor(frame.reshape(frame.shape[:2]), cv2.COLOR_GRAY2BGR), np.uint8)
+
+
+def heat_map(error_map: NDArray[Any], threshold: float) -> Picture:
+    """Colour an error map [h, w]: black at 0, orange at the threshold, white from twice the threshold on."""
+    return np.asarray(cv2.applyColorMap(_relative(error_map, threshold), cv2.COLORMAP_INFERNO), np.uint8)
+
+
+def draw_overlay(inspection: Inspection, map_threshold: float, white_level: int = 65535) -> Picture | None:
+    """Draw heat, boxes and verdict on the source image; None where there was no image to draw on."""
+    if inspection.frame is None:
+        return None
+    verdict = inspection.verdict
+    picture = to_bgr(inspection.frame, white_level)
+    height, width = picture.shape[:2]
+    scale = max(1, -(-_SMALLEST_SIDE // max(1, min(height, width))))
+    picture = enlarge(picture, scale)
+    if inspection.error_map is not None:
+        picture = _blend_heat(picture, inspection.error_map, map_threshold)
+    thickness = max(1, round(min(picture.shape[:2]) / 256))
+    for region in verdict.regions:
+        corner = (region.x * scale, region.y * scale)
+        opposite = ((region.x + region.width) * scale - 1, (region.y + region.height) * scale - 1)
+        cv2.rectangle(picture, corner, opposite, _COLOURS["ng"], thickness)
+    return np.vstack([_banner(verdict, picture.shape[1]), picture])
+
+
+def enlarge(picture: Picture, scale: int) -> Picture:
+    """Return a picture with every pixel repeated scale times both ways."""
+    return np.repeat(np.repeat(picture, scale, axis=0), scale, axis=1)
+
+
+def side_by_side(rows: Sequence[Sequence[Picture]], gap: int = 4) -> Picture:
+    """Return rows of pictures of equal size as one picture on white."""
+    spaced = [_join(row, gap, axis=1) for row in rows]
+    return _join(spaced, gap, axis=0)
+
+
+def encode_png(picture: Picture) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    return cv2.imencode(".png", picture)[1].tobytes()
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Write a picture as PNG, whole or not at all; raises OutputError where that fails."""
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"a picture is written as .png, not as {path.name!r}")
+    write_atomically(path, encode_png(picture))
+
+
+def _relative(error_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
+    brightness = np.nan_to_num(error_map / max(2.0 * threshold, 1e-12), nan=1.0).clip(0.0, 1.0)
+    return np.asarray(np.rint(brightness * 255.0), np.uint8)
+
+
+def _blend_heat(picture: Picture, error_map: NDArray[Any], threshold: float) -> Picture:
+    height, width = picture.shape[:2]
+    relative = cv2.resize(_relative(error_map, threshold), (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap(relative, cv2.COLORMAP_INFERNO).astype(np.float32)
+    weight = ((relative.astype(np.float32) / 255.0 - 0.25) / 0.5).clip(0.0, 0.6)[:, :, None]
+    return np.asarray(np.rint(picture * (1.0 - weight) + colours * weight), np.uint8)
+
+
+def _banner(verdict: Verdict, width: int) -> Picture:
+    banner = np.full((28, width, 3), _COLOURS[verdict.verdict], np.uint8)
+    words = verdict.verdict.upper()
+    if verdict.score is not None:
+        relation = "<" if verdict.verdict == "ok" else ">="
+        words += f"  {verdict.score:.4g} {relation} {verdict.threshold:.4g}"
+    elif verdict.reason:
+        words += f"  {verdict.reason}"
+    size = 0.5
+    while size > 0.25 and cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0] > width - 12:
+        size -= 0.05
+    cv2.putText(banner, words, (6, 19), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+    return banner
+
+
+def _join(pictures: Sequence[Picture], gap: int, axis: int) -> Picture:
+    shape = list(pictures[0].shape)
+    shape[axis] = gap
+    space = np.full(shape, 255, np.uint8)
+    spaced = [piece for picture in pictures for piece in (space, picture)][1:]
+    return np.concatenate(spaced, axis=axis)

@@ -1,0 +1,88 @@
+"""Verdicts as lines of a file: JSONL and CSV. A line is whole or absent, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from onspect.runtime.errors import OutputError
+from onspect.runtime.files import describe_os_error, make_folder, writing
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.verdict import Verdict
+
+
+class JsonlSink:
+    """One JSON object a line, UTF-8, to a file or (path None) standard output; append keeps what the file holds."""
+
+    header = b""
+
+    def __init__(self, path: Path | None, *, append: bool = False) -> None:
+        self._path = path
+        self._append = append
+        self._file: BinaryIO | None = None
+        self._complete = 0
+        self._lines = 0
+
+    def __enter__(self) -> Self:
+        if self._path is None:
+            self._file = sys.stdout.buffer
+        else:
+            make_folder(self._path.parent)
+            with writing(self._path):
+                self._file = self._path.open("ab" if self._append else "wb", buffering=0)
+                self._complete = self._file.tell()
+        if self._complete == 0 and self.header:
+            self._write_line(self.header)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._file is not None and self._path is not None:
+            self._file.close()
+        self._file = None
+
+    def write(self, inspection: Inspection) -> None:
+        """Write one verdict's line; raises OutputError where the disk is full, with only whole lines left."""
+        self._write_line(self.format(inspection.verdict))
+        self._lines += 1
+
+    def format(self, verdict: Verdict) -> bytes:
+        """Return a verdict's line with its end."""
+        return verdict.to_json().encode() + b"\n"
+
+    def _write_line(self, line: bytes) -> None:
+        assert self._file is not None
+        if self._path is None:
+            self._file.write(line)
+            self._file.flush()
+            return
+        try:
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+            self._complete += len(line)
+        except OSError as error:
+            with suppress(OSError):
+                self._file.truncate(self._complete)
+            raise OutputError(
+                f"cannot write {str(self._path)!r}: {describe_os_error(error)}; "
+                f"the {self._lines} verdicts before this one are whole in it; free some space and run the rest again"
+            ) from error
+
+
+class CsvSink(JsonlSink):
+    """One row a verdict, with a header; regions are a JSON list in their column."""
+
+    header = b"source,index,time,verdict,score,threshold,regions,latency_ms,model,reason\r\n"
+
+    def format(self, verdict: Verdict) -> bytes:
+        """Return a verdict's row with its end."""
+        row = verdict.to_dict()
+        row["regions"] = json.dumps(row["regions"])
+        text = io.StringIO()
+        csv.writer(text).writerow(row.values())
+        return text.getvalue().encode()

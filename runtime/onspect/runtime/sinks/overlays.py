@@ -1,0 +1,48 @@
+"""Overlay pictures: heat map, boxes and verdict drawn on each source image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from onspect.runtime.files import make_folder
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.pictures import draw_overlay, write_png
+
+
+class OverlaySink:
+    """Writes a PNG for each image into a folder, in subfolders as the sources lie below `root`.
+
+    map_threshold sets the heat's scale; white_level is the model's, for 16-bit frames.
+    """
+
+    def __init__(self, folder: Path, *, root: Path, map_threshold: float, white_level: int) -> None:
+        self._folder = folder
+        self._root = root
+        self._map_threshold = map_threshold
+        self._white_level = white_level
+        self._used: set[Path] = set()
+
+    def __enter__(self) -> Self:
+        make_folder(self._folder)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._used.clear()
+
+    def write(self, inspection: Inspection) -> None:
+        """Draw one inspection; one without a readable image has no picture. Raises OutputError on a full disk."""
+        picture = draw_overlay(inspection, self._map_threshold, self._white_level)
+        if picture is not None:
+            path = self._place(Path(inspection.verdict.source))
+            make_folder(path.parent)
+            write_png(path, picture)
+
+    def _place(self, source: Path) -> Path:
+        source = source.absolute()
+        relative = source.relative_to(self._root) if source.is_relative_to(self._root) else Path(source.name)
+        path = self._folder / relative.with_suffix(".png")
+        if path in self._used:
+            path = self._folder / relative.with_name(f"{relative.name}.png")
+        self._used.add(path)
+        return path

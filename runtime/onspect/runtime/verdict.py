@@ -1,0 +1,102 @@
+"""The verdict on one part, and the one place where a score is held against a threshold."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Judgement = Literal["ok", "ng", "review", "fault"]
+"""``ok`` passes, ``ng`` is rejected, ``review`` goes to a person, ``fault`` could not be judged."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of the error map above its threshold, in source-image pixels.
+
+    x, y: left and top edge. width, height: at least 1. peak: highest error inside. area: in square pixels.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    peak: float
+    area: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided about one part; `to_json` is one line of a JSONL file.
+
+    source: path or name of the frame's source. index: position in the run, from 0. time: ISO 8601, UTC.
+    score: None for a fault. threshold: the cut it was held against. latency_ms: from frame (or file) to verdict.
+    model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
+    """
+
+    source: str
+    index: int
+    time: str
+    verdict: Judgement
+    score: float | None
+    threshold: float
+    regions: tuple[Region, ...]
+    latency_ms: float
+    model: str
+    reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of interface lines and files."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Return the verdict as one line of JSON, without the line's end."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def decide(score: float, threshold: float) -> Judgement:
+    """Return ``ng`` where score >= threshold, ``ok`` below it, ``fault`` where the score is not finite."""
+    if not math.isfinite(score):
+        return "fault"
+    return "ng" if score >= threshold else "ok"
+
+
+def find_regions(
+    error_map: NDArray[np.float32], threshold: float, width: int, height: int
+) -> tuple[tuple[Region, ...], NDArray[np.int32]]:
+    """Return the connected regions (8 neighbours) with error >= threshold, highest peak first, and their labels.
+
+    error_map is [h, w] at the model's working size; regions are scaled to a source image of width x height. The
+    labels are int32 [h, w], 0 outside every region.
+    """
+    count, found, stats, _ = cv2.connectedComponentsWithStats((error_map >= threshold).astype(np.uint8))
+    labels = np.asarray(found, np.int32)
+    rows, columns = error_map.shape
+    across, down = width / columns, height / rows
+    regions = []
+    for label in range(1, count):
+        left, top, wide, high, area = (int(value) for value in stats[label])
+        inside = labels[top : top + high, left : left + wide] == label
+        x, y = math.floor(left * across), math.floor(top * down)
+        regions.append(
+            Region(
+                x=x,
+                y=y,
+                width=max(1, math.ceil((left + wide) * across) - x),
+                height=max(1, math.ceil((top + high) * down) - y),
+                peak=float(error_map[top : top + high, left : left + wide][inside].max()),
+                area=max(1, round(area * across * down)),
+            )
+        )
+    return tuple(sorted(regions, key=lambda region: -region.peak)), labels
+
+
+def now() -> str:
+    """Return the time in UTC as ISO 8601 with milliseconds, such as ``2026-03-01T12:00:00.000Z``."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,142 @@
+"""A run's folder: config.json, weights.safetensors, checkpoint.safetensors, samples.safetensors, log.jsonl.
+
+Tensors are safetensors and the rest is JSON, so a stranger's run can be read without running their code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from onspect.runtime.errors import TrainingError
+from onspect.runtime.files import describe_os_error, write_atomically
+from onspect.runtime.model_file import Preprocess, parse_dataclass
+from onspect.training.config import TrainConfig
+from onspect.training.networks import Decoder, Encoder
+
+CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
+    "config.json",
+    "weights.safetensors",
+    "checkpoint.safetensors",
+    "samples.safetensors",
+    "log.jsonl",
+)
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """What a run was trained on.
+
+    folder: as it was given. recipe: how frames became inputs. images, held_out: fingerprints of the images whose
+    gradients were used, and of those kept for early stopping. mean_pixel: each channel's mean, 0 to 1.
+    """
+
+    folder: str
+    recipe: Preprocess
+    images: tuple[str, ...]
+    held_out: tuple[str, ...]
+    mean_pixel: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of config.json. started: ISO 8601, UTC. versions: of the packages that trained."""
+
+    config: TrainConfig
+    data: DataRecord
+    versions: dict[str, str]
+    started: str
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A run, loaded on the CPU in evaluation mode. samples: good images, uint8 [n, height, width, channels]."""
+
+    record: RunRecord
+    encoder: Encoder
+    decoder: Decoder
+    samples: Tensor
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Write config.json; raises OutputError where that fails."""
+    write_atomically(run / CONFIG, (json.dumps(asdict(record), indent=1) + "\n").encode())
+
+
+def read_record(run: Path) -> RunRecord:
+    """Read config.json; raises TrainingError where the folder is not a run or the file is damaged."""
+    try:
+        return parse_dataclass(RunRecord, json.loads((run / CONFIG).read_bytes()))
+    except OSError as error:
+        raise TrainingError(
+            f"{str(run)!r} is not a training run ({CONFIG}: {describe_os_error(error)}); give the folder that "
+            "'onspect train DATA -o RUN' wrote"
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{str(run / CONFIG)!r} is damaged ({error}); train again") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any] | None = None) -> None:
+    """Write tensors, and notes as JSON beside them in the same file, whole or not at all."""
+    detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, safetensors.torch.save(detached, {"notes": json.dumps(notes or {})}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_tensors` wrote; raises TrainingError where the file is missing or damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(  # noqa: SIM118 - it is no dict
+                (file.metadata() or {}).get("notes", "{}")
+            )
+    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        raise TrainingError(f"cannot read {str(path)!r} ({error}); train again or resume another run") from error
+
+
+def pack_optimizer(name: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return an optimizer's state dict as named tensors."""
+    return {
+        f"{name}.{index}.{key}": torch.as_tensor(value)
+        for index, values in state["state"].items()
+        for key, value in values.items()
+    }
+
+
+def unpack_optimizer(name: str, tensors: Mapping[str, Tensor], fresh: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state dict that `pack_optimizer` packed; its settings are those of the fresh optimizer."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for path, tensor in tensors.items():
+        if path.startswith(f"{name}."):
+            index, key = path[len(name) + 1 :].split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    return {"state": state, "param_groups": fresh["param_groups"]}
+
+
+def load_trained(run: Path) -> TrainedModel:
+    """Load a run's best weights; raises TrainingError where it is not a finished or saved run."""
+    record = read_record(run)
+    tensors, _ = read_tensors(run / WEIGHTS)
+    network = record.config.network
+    encoder = Encoder(network)
+    decoder = Decoder(network, torch.tensor(record.data.mean_pixel))
+    try:
+        for name, module in (("encoder", encoder), ("decoder", decoder)):
+            module.load_state_dict(select(tensors, name))
+            module.eval()
+    except RuntimeError as error:
+        raise TrainingError(f"{str(run / WEIGHTS)!r} does not fit {CONFIG} ({error}); train again") from error
+    samples, _ = read_tensors(run / SAMPLES)
+    return TrainedModel(record, encoder, decoder, samples["images"])
+
+
+def select(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``name.``, without that."""
+    return {path[len(name) + 1 :]: tensor for path, tensor in tensors.items() if path.startswith(f"{name}.")}

@@ -1,0 +1,185 @@
+"""The training part's command: train."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onspect.runtime.console import Command, progress, say, shows_progress, usage_errors
+
+if TYPE_CHECKING:
+    from onspect.training.checkpoint import RunRecord
+    from onspect.training.loop import Moment, Outcome
+
+
+def _parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    sides = value.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise click.BadParameter(f"{value!r} is no size; give 128 for 128x128, or 160x120 for width x height")
+    return int(sides[0]), int(sides[-1])
+
+
+def _parse_list(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return () if value == "none" else tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@click.command(cls=Command)
+@click.argument("data", type=click.Path(path_type=Path), required=False)
+@click.option("-o", "--output", "run", required=True, type=click.Path(path_type=Path), help="The run's folder.")
+@click.option("-m", "--model", "variant", type=click.Choice(["cae", "vae", "aae"]), default="cae", show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(["paper", "fast", "balanced", "accurate"]),
+    help="Working size and width of the network [default: the paper's for 28x28 mono and 32x32 colour, else balanced].",
+)
+@click.option(
+    "--size",
+    callback=_parse_size,
+    metavar="WxH",
+    help="Working size, such as 128 or 160x120 [default: from images and preset].",
+)
+@click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: 1 where all are grey].")
+@click.option(
+    "--white-level",
+    type=click.IntRange(255, 65535),
+    default=65535,
+    show_default=True,
+    help="The 16-bit value that is white: 4095 for a 12-bit camera.",
+)
+@click.option("--any-size", is_flag=True, help="Let the model judge images of any size, not only like these.")
+@click.option("--latent", type=click.IntRange(min=1), help="Size of the latent vector, n_z [default: from the preset].")
+@click.option("--epochs", type=click.IntRange(min=1), help="[default: 100; 20 with preset paper]")
+@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 16; 64 with preset paper]")
+@click.option("--optimizer", type=click.Choice(["adam", "adamw"]), default="adam", show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+@click.option(
+    "--schedule", type=click.Choice(["cosine", "constant"]), help="[default: cosine; constant with preset paper]"
+)
+@click.option(
+    "--augment",
+    callback=_parse_list,
+    metavar="LIST",
+    help="Comma-separated: brightness, shift, rotate, flip-horizontal, flip-vertical, or none "
+    "[default: brightness,shift; none with preset paper]. Flips teach that a part put in wrongly is good.",
+)
+@click.option(
+    "--holdout",
+    type=click.FloatRange(0, 0.5),
+    default=0.1,
+    show_default=True,
+    help="Share of the good images kept out of training for early stopping.",
+)
+@click.option(
+    "--patience",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Stop after so many epochs without a better held-out loss; 0 never stops early.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+@click.option(
+    "--precision", type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]), default="32-true", show_default=True
+)
+@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder -o; its own choices hold.")
+def train(
+    data: Path | None, run: Path, device: str, devices: int, precision: str, resume: bool, **choices: Any
+) -> None:
+    """Train an autoencoder on the good images of DATA.
+
+    DATA is a folder with train/good in it, or a flat folder of good images. RUN gets weights.safetensors, config.json,
+    log.jsonl, preview.png and a checkpoint. Ctrl-C saves, and --resume goes on to the same result.
+
+    \b
+    Example:
+      onspect train parts/ -m cae -o run/
+      onspect train --resume -o run/
+    """
+    from onspect.training import session
+
+    places = session.Devices(accelerator=device, devices=devices, precision=precision)
+    channels = choices.pop("channels")
+    with _Watch() as watch, usage_errors():
+        watchers = session.Watchers(reading=progress, planned=watch.planned, step=watch.step)
+        if resume:
+            _refuse_choices()
+            outcome = session.resume(run, devices=places, watchers=watchers)
+        elif data is None:
+            raise click.UsageError("give DATA, the folder of images, or --resume")
+        else:
+            options = session.TrainOptions(channels=None if channels is None else int(channels), **choices)
+            outcome = session.train(data, run, options, devices=places, watchers=watchers)
+    _report(outcome, run)
+
+
+COMMANDS = (train,)
+
+
+def _refuse_choices() -> None:
+    """Refuse, with --resume, anything that would make it another run."""
+    context = click.get_current_context()
+    allowed = {"run", "resume", "device", "devices", "precision", "quiet", "verbose", "debug"}
+    given = [
+        name
+        for name in context.params
+        if name not in allowed and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        names = ", ".join("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"--resume goes on with the run's own choices; leave out {names}")
+
+
+class _Watch:
+    """Shows what was decided, and a progress bar with loss and time left where there is a terminal."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._bar: Any = None
+        self._words = ""
+
+    def __enter__(self) -> _Watch:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def planned(self, record: RunRecord) -> None:
+        from onspect.training.session import describe
+
+        say(describe(record))
+
+    def step(self, moment: Moment) -> None:
+        if not shows_progress():
+            return
+        self._words = f"epoch {moment.epoch}/{moment.epochs}, loss {moment.loss:.5f}"
+        if moment.held_out is not None:
+            self._words += f", held out {moment.held_out:.5f}"
+        if self._bar is None:
+            self._bar = self._stack.enter_context(
+                click.progressbar(
+                    length=moment.steps,
+                    label="training",
+                    file=sys.stderr,
+                    item_show_func=lambda _: self._words,
+                )
+            )
+        self._bar.update(moment.step - self._bar.pos, moment)
+
+
+def _report(outcome: Outcome, run: Path) -> None:
+    if outcome.reason == "interrupted":
+        raise click.ClickException(f"interrupted and saved; go on with: onspect train --resume -o {run}")
+    say(
+        f"{outcome.reason} after {outcome.epoch} epochs, {outcome.seconds:.0f} s; best held-out error "
+        f"{outcome.best_loss:.6f} in epoch {outcome.best_epoch}; see {run / 'preview.png'}\n"
+        f"next: onspect export {run} -o {run.name or 'part'}.onnx"
+    )

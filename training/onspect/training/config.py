@@ -1,0 +1,103 @@
+"""What a training run is: every choice in one frozen record, and the networks that follow from an image's size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VARIANTS = ("cae", "vae", "aae")
+OPTIMIZERS = ("adam", "adamw")
+SCHEDULES = ("cosine", "constant")
+AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
+PRESETS = ("paper", "fast", "balanced", "accurate")
+
+_LONGEST_SIDE = {"fast": 64, "balanced": 128, "accurate": 256}
+_FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 24}
+_LATENT = {"fast": 32, "balanced": 64, "accurate": 128}
+_SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The layers of encoder and decoder (paper, Tables 1 to 3).
+
+    height, width, channels: of the input. filters, strides: of the encoder's 3x3 convolutions, mirrored by the
+    decoder. hidden: r, latent: n_z of Table 3.
+    """
+
+    variant: str
+    height: int
+    width: int
+    channels: int
+    filters: tuple[int, ...]
+    strides: tuple[int, ...]
+    hidden: int
+    latent: int
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every choice of a training run; the same config, data, seed and machine give the same weights on a CPU.
+
+    batch_size: over all devices together. holdout: share of the good images kept for early stopping, 0 to 0.5.
+    patience: epochs without a better held-out loss before training stops, 0 for never. kl_weight: factor of Eq. 4.
+    critic_steps, critic_clip: the AAE critic's updates a batch, and the box its weights are clipped to [1, 15].
+    """
+
+    network: NetworkConfig
+    preset: str
+    epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    schedule: str
+    augment: tuple[str, ...]
+    holdout: float
+    patience: int
+    seed: int
+    kl_weight: float = 1.0
+    critic_steps: int = 5
+    critic_clip: float = 0.01
+
+
+def paper_applies(height: int, width: int, channels: int) -> bool:
+    """Tell whether the paper has a network for this input: 28x28 mono (Table 1) or 32x32 colour (Table 2)."""
+    return (height, width, channels) in ((28, 28, 1), (32, 32, 3))
+
+
+def working_size(height: int, width: int, preset: str) -> tuple[int, int]:
+    """Return the height and width to train at: the image's own, shrunk so that the longer side fits the preset."""
+    longest = _LONGEST_SIDE.get(preset)
+    scale = 1.0 if longest is None else min(1.0, longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def design_network(
+    variant: str, preset: str, *, height: int, width: int, channels: int, latent: int | None = None
+) -> NetworkConfig:
+    """Return the layers for an input size: the paper's own for preset ``paper``, or a stack as deep as the size asks.
+
+    The general stack halves the size until the shorter side is at most 8, doubles its filters up to four times the
+    first, and ends with the paper's 16; r is five times n_z as in the paper. latent overrides n_z.
+
+    Raises ValueError where the preset is ``paper`` and the paper has no network for the size, or the size is below 8.
+    """
+    if preset == "paper":
+        if not paper_applies(height, width, channels):
+            raise ValueError(
+                f"the paper has networks for 28x28 mono and 32x32 colour images, not for {width}x{height} with "
+                f"{channels} channel(s); choose --preset fast, balanced or accurate"
+            )
+        filters, strides = ((16, 32, 64, 64, 16), (1, 2, 2, 2, 1)) if channels == 1 else ((8, 16, 32, 16), (1, 2, 2, 1))
+        return NetworkConfig(variant, height, width, channels, filters, strides, hidden=100, latent=latent or 20)
+    if min(height, width) < _SMALLEST_MAP:
+        raise ValueError(f"the working size {width}x{height} is too small; images need at least 8x8 pixels")
+    stages = 0
+    while min(height, width) / 2**stages > _SMALLEST_MAP:
+        stages += 1
+    stages = max(1, stages)
+    first = _FIRST_FILTERS[preset]
+    latent = latent or _LATENT[preset]
+    filters = (*(first * 2 ** min(stage, 2) for stage in range(stages)), 16)
+    return NetworkConfig(
+        variant, height, width, channels, filters, (*([2] * stages), 1), hidden=5 * latent, latent=latent
+    )

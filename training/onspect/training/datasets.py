@@ -1,0 +1,197 @@
+"""Training images, read once into memory as the runtime will see them, with what there is to know about them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.batch import in_order
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.files import describe_os_error, fingerprint_bytes
+from onspect.runtime.layout import training_images
+from onspect.runtime.model_file import Preprocess, SourceLimits
+from onspect.runtime.preprocess import Frame, decode_image, prepare
+from onspect.training.config import PRESETS, paper_applies, working_size
+
+_LOG = logging.getLogger("onspect")
+
+T = TypeVar("T")
+Progress = Callable[[Iterable[T], int, str], Iterator[T]]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Good images as the model takes them: uint8 [n, height, width, channels], in the order of their names.
+
+    fingerprints: one for each image. recipe: how a frame became one of them. preset: the one that gave the size.
+    """
+
+    folder: Path
+    images: NDArray[np.uint8]
+    fingerprints: tuple[str, ...]
+    recipe: Preprocess
+    preset: str
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit."""
+
+    height: int
+    width: int
+    channels: int
+    grey: bool
+    brightest: int
+    fingerprint: str
+    prepared: NDArray[np.uint8] | None
+
+
+def load_training_set(
+    folder: Path,
+    *,
+    preset: str | None = None,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    white_level: int = 65535,
+    any_size: bool = False,
+    progress: Progress[_Seen] | None = None,
+) -> TrainingSet:
+    """Read every good image of a dataset folder (`layout.training_images`).
+
+    size is (width, height) to work at; without it the preset gives it, and without a preset the paper's networks are
+    taken where their size fits, else ``balanced``. channels is 1 or 3; without it, 1 where every image is grey.
+    any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
+    to twice what they span.
+
+    Raises DatasetError where there are no images or some cannot be read, ValueError for a preset or size that is none.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
+    paths = training_images(folder)
+    choices = _Choices(preset, size, channels, white_level, any_size)
+    guess = choices.decide([_look_at_first(paths)])
+    seen = _read_all(paths, guess, progress)
+    recipe = choices.decide(seen)
+    if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
+        seen = _read_all(paths, recipe, progress)  # the first image was not like the others
+    _warn_of_darkness(seen, white_level)
+    images = np.stack([item.prepared for item in seen if item.prepared is not None])
+    return TrainingSet(folder, images, tuple(item.fingerprint for item in seen), recipe, choices.preset_for(seen))
+
+
+@dataclass(frozen=True)
+class _Choices:
+    preset: str | None
+    size: tuple[int, int] | None
+    channels: int | None
+    white_level: int
+    any_size: bool
+
+    def preset_for(self, seen: Sequence[_Seen]) -> str:
+        if self.preset is not None:
+            return self.preset
+        height, width = _common_shape(seen)
+        if self.size is not None:
+            width, height = self.size
+        return "paper" if paper_applies(height, width, self.channels_for(seen)) else "balanced"
+
+    def channels_for(self, seen: Sequence[_Seen]) -> int:
+        return self.channels or (1 if all(item.grey for item in seen) else 3)
+
+    def decide(self, seen: Sequence[_Seen]) -> Preprocess:
+        if self.size is not None:
+            width, height = self.size
+        else:
+            height, width = working_size(*_common_shape(seen), self.preset_for(seen))
+        limits = SourceLimits(
+            channels=tuple(sorted({item.channels for item in seen})),
+            width=None if self.any_size else _span([item.width for item in seen]),
+            height=None if self.any_size else _span([item.height for item in seen]),
+        )
+        return Preprocess(width, height, self.channels_for(seen), self.white_level, limits)
+
+
+def _common_shape(seen: Sequence[_Seen]) -> tuple[int, int]:
+    """Return the images' height and width where they share them, else a square as long as their median longer side."""
+    shapes = {(item.height, item.width) for item in seen}
+    if len(shapes) == 1:
+        return shapes.pop()
+    longest = round(float(np.median([max(item.height, item.width) for item in seen])))
+    return longest, longest
+
+
+def _span(sides: Sequence[int]) -> tuple[int, int]:
+    low, high = min(sides), max(sides)
+    return (low, high) if low == high else (low // 2, high * 2)
+
+
+def _look_at_first(paths: Sequence[Path]) -> _Seen:
+    for path in paths:
+        item = _look(path, None)
+        if isinstance(item, _Seen):
+            return item
+    raise _unreadable([(paths[0], _look(paths[0], None))], len(paths))
+
+
+def _read_all(paths: Sequence[Path], recipe: Preprocess, progress: Progress[_Seen] | None) -> list[_Seen]:
+    any_frame = dataclasses.replace(recipe, source=SourceLimits((1, 3), None, None))
+    items: Iterable[_Seen | str] = in_order(lambda path: _look(path, any_frame), paths)
+    if progress is not None:
+        items = progress(items, len(paths), "reading images")  # type: ignore[arg-type]  # it passes on what it is given
+    found = list(items)
+    bad = [(path, item) for path, item in zip(paths, found, strict=True) if isinstance(item, str)]
+    if bad:
+        raise _unreadable(bad, len(paths))
+    return [item for item in found if isinstance(item, _Seen)]
+
+
+def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
+    try:
+        data = path.read_bytes()
+        frame = decode_image(data)
+        prepared = None if recipe is None else prepare(frame, recipe)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot read the file: {describe_os_error(error)}"
+    return _Seen(
+        height=frame.shape[0],
+        width=frame.shape[1],
+        channels=1 if frame.ndim == 2 else frame.shape[2],
+        grey=_is_grey(frame),
+        brightest=int(frame.max()) if frame.dtype == np.uint16 else 0,
+        fingerprint=fingerprint_bytes(data),
+        prepared=prepared,
+    )
+
+
+def _is_grey(frame: Frame) -> bool:
+    return frame.ndim == 2 or (
+        np.array_equal(frame[:, :, 0], frame[:, :, 1]) and np.array_equal(frame[:, :, 1], frame[:, :, 2])
+    )
+
+
+def _unreadable(bad: Sequence[tuple[Path, object]], total: int) -> DatasetError:
+    examples = "; ".join(f"{str(path)!r}: {reason}" for path, reason in bad[:3])
+    return DatasetError(f"{len(bad)} of {total} images cannot be used ({examples}); remove or replace them")
+
+
+def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
+    brightest = max(item.brightest for item in seen)
+    if 0 < brightest < white_level / 4:
+        bits = max(9, int(brightest).bit_length())
+        _LOG.warning(
+            "the brightest 16-bit value in the images is %d of %d: if the camera gives %d bits, train with "
+            "--white-level %d, or most of the depth is lost",
+            brightest,
+            white_level,
+            bits,
+            2**bits - 1,
+        )

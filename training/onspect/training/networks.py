@@ -1,0 +1,121 @@
+"""One encoder and one decoder for all three variants, and the AAE's critic (paper, Tables 1 to 4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from onspect.training.config import NetworkConfig
+
+_KERNEL = 3
+_CRITIC_HIDDEN = 10
+
+
+class Encoder(nn.Module):
+    """Image [n, channels, height, width] in 0..1 to latent [n, n_z]: conv1..convB, lin1, then the bottleneck.
+
+    Returns the latent vector (lin2, or the mean of lin21) and, for the VAE, the logarithm of its standard deviation
+    (lin22); None for the others.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = config.channels
+        for filters, stride in zip(config.filters, config.strides, strict=True):
+            layers += [nn.Conv2d(inputs, filters, _KERNEL, stride=stride, padding=1), nn.LeakyReLU()]
+            inputs = filters
+        self.convolutions = nn.Sequential(*layers)
+        height, width = map_sizes(config)[-1]
+        self.hidden = nn.Sequential(nn.Linear(inputs * height * width, config.hidden), nn.LeakyReLU())
+        self.latent = nn.Linear(config.hidden, config.latent)
+        self.log_sigma = nn.Linear(config.hidden, config.latent) if config.variant == "vae" else None
+        _initialise(self)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the latent vector or its mean, and the logarithm of its standard deviation or None."""
+        hidden = self.hidden(self.convolutions(image).flatten(1))
+        return self.latent(hidden), None if self.log_sigma is None else self.log_sigma(hidden)
+
+
+class Decoder(nn.Module):
+    """Latent [n, n_z] to image [n, channels, height, width] in 0..1: lin3, lin4, deconv1..deconvB, a sigmoid.
+
+    mean_pixel is each channel's mean over the training images. The last layer's bias starts at its logit: from a bias
+    of zero the sigmoid saturates on mostly black images in the first steps and every output stays black.
+    """
+
+    def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
+        super().__init__()
+        sizes = map_sizes(config)
+        self.map_shape = (config.filters[-1], *sizes[-1])
+        self.hidden = nn.Sequential(nn.Linear(config.latent, config.hidden), nn.LeakyReLU())
+        self.map = nn.Sequential(nn.Linear(config.hidden, math.prod(self.map_shape)), nn.LeakyReLU())
+        layers: list[nn.Module] = []
+        outputs = (*config.filters[-2::-1], config.channels)
+        inputs = config.filters[-1]
+        for filters, stride, target in zip(outputs, config.strides[::-1], sizes[-2::-1], strict=True):
+            layers += [_mirrored(inputs, filters, stride, sizes[sizes.index(target) + 1], target), nn.LeakyReLU()]
+            inputs = filters
+        self.convolutions = nn.Sequential(*layers[:-1], nn.Sigmoid())
+        _initialise(self)
+        last = layers[-2]
+        assert isinstance(last, nn.Conv2d | nn.ConvTranspose2d)
+        assert last.bias is not None
+        with torch.no_grad():
+            last.bias.copy_(torch.logit(mean_pixel.clamp(0.01, 0.99)))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return the reconstruction, [n, channels, height, width] in 0..1."""
+        feature_map: Tensor = self.map(self.hidden(latent)).unflatten(1, self.map_shape)
+        image: Tensor = self.convolutions(feature_map)
+        return image
+
+
+class Critic(nn.Module):
+    """Latent [n, n_z] to a Wasserstein score [n, 1]: lind1, lind2 (Table 4, Leaky ReLU after both as printed there)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(config.latent, _CRITIC_HIDDEN), nn.LeakyReLU(), nn.Linear(_CRITIC_HIDDEN, 1), nn.LeakyReLU()
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return the critic's score: high for vectors it takes for draws from the prior."""
+        score: Tensor = self.layers(latent)
+        return score
+
+
+def map_sizes(config: NetworkConfig) -> list[tuple[int, int]]:
+    """Return height and width before the first convolution and after each."""
+    sizes = [(config.height, config.width)]
+    for stride in config.strides:
+        sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
+    return sizes
+
+
+def count_parameters(*modules: nn.Module) -> int:
+    """Return how many weights the modules have."""
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def _mirrored(
+    inputs: int, outputs: int, stride: int, size: tuple[int, int], target: tuple[int, int]
+) -> nn.Conv2d | nn.ConvTranspose2d:
+    """Return the layer that undoes a convolution's stride; with stride 1 that is a convolution, which runs faster."""
+    if stride == 1:
+        return nn.Conv2d(inputs, outputs, _KERNEL, padding=1)
+    smallest = [(side - 1) * stride + 1 for side in size]
+    padding = (target[0] - smallest[0], target[1] - smallest[1])
+    return nn.ConvTranspose2d(inputs, outputs, _KERNEL, stride=stride, padding=1, output_padding=padding)
+
+
+def _initialise(module: nn.Module) -> None:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

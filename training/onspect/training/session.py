@@ -1,0 +1,307 @@
+"""A training run from a folder of images to a folder with weights; the Python face of ``onspect train``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import TrainingError
+from onspect.runtime.files import make_folder
+from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
+from onspect.runtime.verdict import now
+from onspect.training.checkpoint import (
+    CHECKPOINT,
+    SAMPLES,
+    DataRecord,
+    RunRecord,
+    read_record,
+    write_record,
+    write_tensors,
+)
+from onspect.training.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, VARIANTS, TrainConfig, design_network
+from onspect.training.datasets import Progress, TrainingSet, load_training_set
+from onspect.training.loop import Moment, Outcome, fit
+from onspect.training.networks import Decoder, Encoder, count_parameters
+
+_LOG = logging.getLogger("onspect")
+
+_SAMPLES = 64
+_PREVIEWED = 6
+_PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
+_SPLIT = 4  # stream of random numbers under the run's seed, beside those of the loop
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user may choose; None leaves the choice to the images and the preset.
+
+    variant: cae, vae or aae. preset: paper, fast, balanced or accurate. size: (width, height) to work at. channels: 1
+    or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later. latent: n_z of Table 3.
+    The others are as in `TrainConfig`.
+    """
+
+    variant: str = "cae"
+    preset: str | None = None
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    white_level: int = 65535
+    any_size: bool = False
+    latent: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    schedule: str | None = None
+    augment: tuple[str, ...] | None = None
+    holdout: float = 0.1
+    patience: int = 20
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where to train, in lightning-fabric's words: accelerator (auto, cpu, cuda), devices, precision."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+
+
+@dataclass(frozen=True)
+class Watchers:
+    """What is told about a run while it goes on: the reading of images, the decisions, and every step."""
+
+    reading: Progress[Any] | None = None
+    planned: Callable[[RunRecord], None] | None = None
+    step: Callable[[Moment], None] | None = None
+
+
+def train(
+    folder: Path,
+    run: Path,
+    options: TrainOptions | None = None,
+    *,
+    devices: Devices | None = None,
+    watchers: Watchers | None = None,
+) -> Outcome:
+    """Train on the good images of a dataset folder and write a run: weights, config, checkpoint, log and previews.
+
+    Raises DatasetError where the images are not usable, ValueError for a choice that is none, TrainingError where the
+    run exists already or the loss is not finite, OutputError where run cannot be written.
+    """
+    if (run / CHECKPOINT).exists():
+        raise TrainingError(
+            f"{str(run)!r} holds a training run already: go on with it with 'onspect train --resume -o {run}', or "
+            "give another folder"
+        )
+    options = options or TrainOptions()
+    _check_options(options)
+    watchers = watchers or Watchers()
+    fabric = _start_fabric(devices or Devices())
+    data = _load(folder, options, watchers)
+    kept, held_out = _split(data, options)
+    config = _decide(data, options, len(kept))
+    images = data.images[kept]
+    record = RunRecord(
+        config=config,
+        data=DataRecord(
+            folder=str(folder),
+            recipe=data.recipe,
+            images=tuple(data.fingerprints[index] for index in kept),
+            held_out=tuple(data.fingerprints[index] for index in held_out),
+            mean_pixel=tuple(float(value) / 255.0 for value in images.mean(axis=(0, 1, 2), dtype=np.float64)),
+        ),
+        versions=_versions(),
+        started=now(),
+    )
+    if fabric.is_global_zero:
+        make_folder(run)
+        write_tensors(run / SAMPLES, {"images": torch.from_numpy(_samples(images, data.images[held_out]))})
+        write_record(run, record)
+    fabric.barrier()
+    return _fit(record, images, data.images[held_out], run, fabric, watchers, resume=False)
+
+
+def resume(run: Path, *, devices: Devices | None = None, watchers: Watchers | None = None) -> Outcome:
+    """Go on with an interrupted run, to the weights that it would have had without the interruption.
+
+    Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
+    """
+    record = read_record(run)
+    watchers = watchers or Watchers()
+    fabric = _start_fabric(devices or Devices())
+    recipe = record.data.recipe
+    data = load_training_set(
+        Path(record.data.folder),
+        preset=record.config.preset,
+        size=(recipe.width, recipe.height),
+        channels=recipe.channels,
+        white_level=recipe.white_level,
+        any_size=recipe.source.width is None,
+        progress=watchers.reading,
+    )
+    where = {fingerprint: index for index, fingerprint in enumerate(data.fingerprints)}
+    missing = [name for name in (*record.data.images, *record.data.held_out) if name not in where]
+    if missing:
+        raise TrainingError(
+            f"{len(missing)} of the images that the run {str(run)!r} began with are no longer in "
+            f"{record.data.folder!r}; put them back, or train anew into another folder"
+        )
+    images = data.images[[where[name] for name in record.data.images]]
+    held_out = data.images[[where[name] for name in record.data.held_out]]
+    return _fit(record, images, held_out, run, fabric, watchers, resume=True)
+
+
+def _fit(
+    record: RunRecord,
+    images: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+    run: Path,
+    fabric: Fabric,
+    watchers: Watchers,
+    *,
+    resume: bool,
+) -> Outcome:
+    if watchers.planned is not None and fabric.is_global_zero:
+        watchers.planned(record)
+    shown = (held_out if len(held_out) else images)[:_PREVIEWED]
+    every = max(1, record.config.epochs // _PREVIEWS)
+
+    def preview(epoch: int, encoder: Encoder, decoder: Decoder) -> None:
+        if epoch == 1 or epoch % every == 0 or epoch == record.config.epochs:
+            picture = draw_preview(shown, encoder, decoder)
+            write_png(make_folder(run / "previews") / f"epoch-{epoch:04d}.png", picture)
+            write_png(run / "preview.png", picture)
+
+    return fit(record, images, held_out, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+
+
+def draw_preview(images: NDArray[np.uint8], encoder: Encoder, decoder: Decoder) -> Picture:
+    """Return rows of input, reconstruction and error map for images, uint8 [n, height, width, channels].
+
+    The maps share one scale: orange is the 99th percentile of their errors.
+    """
+    device = next(encoder.parameters()).device
+    training = encoder.training
+    encoder.eval()
+    decoder.eval()
+    with torch.no_grad():
+        inputs = torch.from_numpy(images).to(device).float().div(255.0).permute(0, 3, 1, 2)
+        outputs = decoder(encoder(inputs)[0]).float()
+        maps = (inputs - outputs).square().mean(dim=1).cpu().numpy()
+        pixels = outputs.mul(255.0).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    encoder.train(training)
+    decoder.train(training)
+    scale = float(np.quantile(maps, 0.99))
+    columns = [(to_bgr(i), to_bgr(o), heat_map(m, scale)) for i, o, m in zip(images, pixels, maps, strict=True)]
+    return side_by_side(list(zip(*columns, strict=True)))
+
+
+def _check_options(options: TrainOptions) -> None:
+    choices = [
+        ("variant", options.variant, VARIANTS),
+        ("optimizer", options.optimizer, OPTIMIZERS),
+        ("schedule", options.schedule or SCHEDULES[0], SCHEDULES),
+        *(("augment", name, AUGMENTATIONS) for name in options.augment or ()),
+    ]
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}; choose from {', '.join(allowed)}")
+    if not 0.0 <= options.holdout <= 0.5:
+        raise ValueError(f"holdout is {options.holdout}; give a share from 0 to 0.5")
+    if options.learning_rate <= 0.0:
+        raise ValueError(f"learning_rate is {options.learning_rate}; give a number above 0")
+    for name, number in (("epochs", options.epochs), ("batch_size", options.batch_size), ("latent", options.latent)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}; give 1 or more")
+
+
+def _load(folder: Path, options: TrainOptions, watchers: Watchers) -> TrainingSet:
+    return load_training_set(
+        folder,
+        preset=options.preset,
+        size=options.size,
+        channels=options.channels,
+        white_level=options.white_level,
+        any_size=options.any_size,
+        progress=watchers.reading,
+    )
+
+
+def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices trained on and those held out; copies of one image stay on one side."""
+    unique = sorted(set(data.fingerprints))
+    count = round(len(unique) * options.holdout)
+    order = np.random.default_rng([options.seed, _SPLIT]).permutation(len(unique))
+    held = {unique[index] for index in order[:count]}
+    mask = np.array([fingerprint in held for fingerprint in data.fingerprints])
+    return np.flatnonzero(~mask), np.flatnonzero(mask)
+
+
+def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfig:
+    recipe = data.recipe
+    network = design_network(
+        options.variant,
+        data.preset,
+        height=recipe.height,
+        width=recipe.width,
+        channels=recipe.channels,
+        latent=options.latent,
+    )
+    paper = data.preset == "paper"
+    return TrainConfig(
+        network=network,
+        preset=data.preset,
+        epochs=options.epochs or (20 if paper else 100),
+        batch_size=min(images, options.batch_size or (64 if paper else 16)),
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        schedule=options.schedule or ("constant" if paper else "cosine"),
+        augment=(() if paper else ("brightness", "shift")) if options.augment is None else options.augment,
+        holdout=options.holdout,
+        patience=options.patience,
+        seed=options.seed,
+    )
+
+
+def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate([held_out, images])[:_SAMPLES]
+
+
+def _start_fabric(devices: Devices) -> Fabric:
+    """Start the devices; with several, this process is started again for each."""
+    cv2.setNumThreads(1)
+    if devices.accelerator == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device cuda: torch finds no GPU here; use --device cpu, or install torch with CUDA")
+    fabric = Fabric(accelerator=devices.accelerator, devices=devices.devices, precision=devices.precision)  # type: ignore[arg-type]  # one of click's choices
+    fabric.launch()
+    return fabric
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("onspect", "torch")}
+
+
+def describe(record: RunRecord) -> str:
+    """Return in words what a run will do and what was decided for it."""
+    config, network, recipe = record.config, record.config.network, record.data.recipe
+    layers = " ".join(f"{f}/{s}" for f, s in zip(network.filters, network.strides, strict=True))
+    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
+    colour = "mono" if recipe.channels == 1 else "colour"
+    return (
+        f"{network.variant.upper()} on {len(record.data.images)} good images ({len(record.data.held_out)} held out for "
+        f"early stopping), {recipe.width}x{recipe.height} {colour}, preset {config.preset}\n"
+        f"encoder filters/stride {layers}, r {network.hidden}, n_z {network.latent}, {parameters:,} parameters; "
+        f"{config.epochs} epochs of batch {config.batch_size}, {config.optimizer} at {config.learning_rate:g} "
+        f"({config.schedule}), augmentation {', '.join(config.augment) or 'none'}, seed {config.seed}"
+    )

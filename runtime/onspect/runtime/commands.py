@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ import click
 
 from onspect.runtime.console import Command, progress, say
 from onspect.runtime.errors import DatasetError, OutputError, SourceError
-from onspect.runtime.files import list_images
+from onspect.runtime.files import IMAGE_SUFFIXES, list_images
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
@@ -68,7 +68,11 @@ def score(
     inspector = _open_inspector(model, provider)
     paths = expand_images(images)
     kind = "csv" if output.lower().endswith(".csv") else "jsonl"
-    sinks = [open_sink(f"{kind}:{output}", append=False), *_overlay_sinks(overlays, inspector, _common_root(paths))]
+    _refuse_target(output, [model, *paths])
+    sinks = [
+        open_sink(f"{kind}:{output}", append=False),
+        *_overlay_sinks(overlays, inspector, _common_root(paths), paths),
+    ]
     inspections = inspector.examine_many(paths, workers=workers)
     _deliver(progress(inspections, len(paths), "scoring"), sinks)
 
@@ -104,7 +108,10 @@ def run(model: Path, source: str, sinks: tuple[str, ...], overlays: Path | None,
     if overlays is not None and not root.is_dir():
         raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
     opened = [open_sink(text, append=True) for text in sinks]
-    _deliver(inspect_source(inspector, captures), [*opened, *_overlay_sinks(overlays, inspector, root)])
+    for text in sinks:
+        _refuse_target(text.partition(":")[2], [model, root])
+    images = [] if overlays is None else list_images(root)[0]
+    _deliver(inspect_source(inspector, captures), [*opened, *_overlay_sinks(overlays, inspector, root, images)])
 
 
 @click.command(cls=Command)
@@ -139,18 +146,20 @@ def expand_images(arguments: tuple[str, ...]) -> list[Path]:
     paths: list[Path] = []
     for argument in arguments:
         paths += _read_list() if argument == "-" else _expand(argument)
+    return paths
+
+
+def _read_list() -> list[Path]:
+    text = sys.stdin.buffer.read().decode(sys.stdin.encoding, "surrogateescape")  # a file's name may be any bytes
+    paths = [Path(line.rstrip("\r")) for line in text.split("\n") if line.strip()]
     if not paths:
         raise DatasetError("the list on stdin names no image; give one path a line")
     return paths
 
 
-def _read_list() -> list[Path]:
-    return [Path(line.rstrip("\r\n")) for line in sys.stdin if line.strip()]
-
-
 def _expand(argument: str) -> list[Path]:
     path = Path(argument)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
         images, others = list_images(path)
         if not images:
             raise DatasetError(f"there are no images in {argument!r} ({len(others)} other files); check the path")
@@ -158,16 +167,33 @@ def _expand(argument: str) -> list[Path]:
             endings = ", ".join(sorted({other.suffix or other.name for other in others})[:5])
             _LOG.warning("%d files in %r are not taken for images (%s)", len(others), argument, endings)
         return images
-    if path.exists() or not glob.has_magic(argument):
+    if os.path.lexists(path) or not glob.has_magic(argument):
         return [path]
-    matches = sorted(Path(match) for match in glob.glob(argument, recursive=True) if Path(match).is_file())  # noqa: PTH207 - Path.glob takes no absolute pattern
-    if not matches:
+    matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    files = [match for match in matches if not match.is_dir()]
+    if not files:
         raise DatasetError(f"no file matches {argument!r}")
-    return matches
+    if len(files) < len(matches) and "**" not in argument:
+        _LOG.warning("%d folders match %r and are not looked into; name them", len(matches) - len(files), argument)
+    return files
+
+
+def _refuse_target(target: str, inputs: Iterable[Path]) -> None:
+    """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
+    path = Path(target)
+    if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or any(_is_same_file(path, other) for other in inputs):
+        raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except (OSError, ValueError):  # one of them is not there, or no file can have its name
+        return False
 
 
 def _common_root(paths: list[Path]) -> Path:
-    parents = {str(path.absolute().parent) for path in paths}
+    parents = {os.path.dirname(os.path.abspath(path)) for path in paths}  # noqa: PTH100, PTH120 - Path keeps '..'
     try:
         return Path(os.path.commonpath(parents))
     except ValueError:  # several drives on Windows
@@ -188,9 +214,12 @@ def _open_inspector(model: Path, provider: str) -> Inspector:
     return inspector
 
 
-def _overlay_sinks(folder: Path | None, inspector: Inspector, root: Path) -> list[Sink]:
+def _overlay_sinks(folder: Path | None, inspector: Inspector, root: Path, images: list[Path]) -> list[Sink]:
     if folder is None:
         return []
+    target = folder.resolve()
+    if any(parent.resolve().is_relative_to(target) for parent in {image.parent for image in images}):
+        raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
     from onspect.runtime.sinks.overlays import OverlaySink
 
     recipe = inspector.info.preprocess
@@ -203,11 +232,7 @@ def _deliver(inspections: Iterator[Any], sinks: list[Sink]) -> None:
     from onspect.runtime.line import deliver
 
     with ExitStack() as stack:
-        try:
-            counts = deliver(inspections, [stack.enter_context(sink) for sink in sinks])
-        except BrokenPipeError as error:
-            sys.stderr.close()  # the reader of stdout has gone: there is nobody left to talk to
-            raise OutputError("stdout was closed by its reader") from error
+        counts = deliver(inspections, [stack.enter_context(sink) for sink in sinks])
     total = sum(counts.values())
     parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
     say(f"{total} judged: {parts}" if total else "no frame was judged: the source is empty")

@@ -59,12 +59,18 @@ def make_folder(folder: Path) -> Path:
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the images below a folder and the files left out, both sorted; hidden files and folders are not seen.
 
-    Raises DatasetError where the folder, or one below it, is missing or may not be read: a folder that is silently
-    skipped would be parts that nobody judged.
+    A folder that links reach more than once is read once. Raises DatasetError where the folder, or one below it, is
+    missing or may not be read: a folder that is silently skipped would be parts that nobody judged.
     """
     images: list[Path] = []
     others: list[Path] = []
+    seen: set[str] = set()
     for parent, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back to its own parent would go round for ever
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if not name.startswith("."):

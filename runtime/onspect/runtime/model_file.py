@@ -12,6 +12,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -185,7 +186,10 @@ def read_model_file(path: Path | str) -> ModelFile:
     info = _parse_info(path, metadata[_METADATA_KEY])
     if info.graph_sha256 != hashlib.sha256(rest).hexdigest():
         raise ModelFileError(f"{str(path)!r} is damaged: its graph does not match its own checksum; copy it again")
-    packed = base64.b64decode(metadata.get(_TRAINING_IMAGES_KEY, ""))
+    try:
+        packed = base64.b64decode(metadata[_TRAINING_IMAGES_KEY], validate=True)
+    except (KeyError, ValueError) as error:  # it stands last, so a file cut between fields lacks it
+        raise ModelFileError(f"{str(path)!r} is truncated or damaged: copy or export it again") from error
     training_images = frozenset(packed[i : i + 8].hex() for i in range(0, len(packed), 8))
     return ModelFile(path, data, info, training_images, hashlib.sha256(data).hexdigest())
 
@@ -333,7 +337,7 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
         return tuple(_parse(arguments[0], item, name) for item in value)
     if origin is dict and isinstance(value, dict):
         return {key: _parse(arguments[1], item, name) for key, item in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return float(value)
     if kind in (int, str, bool) and type(value) is kind:
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from onspect.runtime.verdict import Verdict
 Picture = NDArray[np.uint8]
 
 _COLOURS = {"ok": (80, 160, 40), "ng": (40, 40, 220), "review": (0, 165, 255), "fault": (200, 60, 160)}
-_SMALLEST_SIDE = 256  # smaller images are enlarged so that boxes and words can be read
+_SMALLEST_SIDE = 256  # smaller images are enlarged so that boxes and words can be read,
+_LARGEST_SIDE = 4096  # but not beyond this: a line camera's 1 x 20000 pixels would take gigabytes
 
 
 def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
@@ -38,12 +39,12 @@ def heat_map(error_map: NDArray[Any], threshold: float) -> Picture:
 
 def draw_overlay(inspection: Inspection, map_threshold: float, white_level: int = 65535) -> Picture | None:
     """Draw heat, boxes and verdict on the source image; None where there was no image to draw on."""
-    if inspection.frame is None:
+    if not _is_drawable(inspection.frame):
         return None
     verdict = inspection.verdict
     picture = to_bgr(inspection.frame, white_level)
-    height, width = picture.shape[:2]
-    scale = max(1, -(-_SMALLEST_SIDE // max(1, min(height, width))))
+    sides = picture.shape[:2]
+    scale = max(1, min(-(-_SMALLEST_SIDE // min(sides)), _LARGEST_SIDE // max(sides)))
     picture = enlarge(picture, scale)
     if inspection.error_map is not None:
         picture = _blend_heat(picture, inspection.error_map, map_threshold)
@@ -76,6 +77,13 @@ def write_png(path: Path, picture: Picture) -> None:
     if path.suffix.lower() != ".png":
         raise OutputError(f"a picture is written as .png, not as {path.name!r}")
     write_atomically(path, encode_png(picture))
+
+
+def _is_drawable(frame: Frame | None) -> TypeGuard[Frame]:
+    """Tell whether `to_bgr` takes a frame; a fault may carry anything that a caller handed in."""
+    if not isinstance(frame, np.ndarray) or frame.size == 0 or frame.dtype not in (np.uint8, np.uint16):
+        return False
+    return frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in (1, 3))
 
 
 def _relative(error_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:

@@ -26,6 +26,8 @@ def read_image(path: Path | str) -> Frame:
         data = Path(path).read_bytes()  # not cv2.imread: on Windows it cannot open every path
     except OSError as error:
         raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
+    except ValueError as error:  # a path that no file can have, such as one with a zero byte
+        raise ImageError(f"cannot read the file: {error}") from error
     return decode_image(data)
 
 

@@ -88,8 +88,8 @@ def find_regions(
             Region(
                 x=x,
                 y=y,
-                width=max(1, math.ceil((left + wide) * across) - x),
-                height=max(1, math.ceil((top + high) * down) - y),
+                width=max(1, min(width, math.ceil((left + wide) * across)) - x),  # rounding may pass the image's edge
+                height=max(1, min(height, math.ceil((top + high) * down)) - y),
                 peak=float(error_map[top : top + high, left : left + wide][inside].max()),
                 area=max(1, round(area * across * down)),
             )

@@ -56,8 +56,10 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = []
         outputs = (*config.filters[-2::-1], config.channels)
         inputs = config.filters[-1]
-        for filters, stride, target in zip(outputs, config.strides[::-1], sizes[-2::-1], strict=True):
-            layers += [_mirrored(inputs, filters, stride, sizes[sizes.index(target) + 1], target), nn.LeakyReLU()]
+        for filters, stride, size, target in zip(
+            outputs, config.strides[::-1], sizes[:0:-1], sizes[-2::-1], strict=True
+        ):
+            layers += [_mirrored(inputs, filters, stride, size, target), nn.LeakyReLU()]
             inputs = filters
         self.convolutions = nn.Sequential(*layers[:-1], nn.Sigmoid())
         _initialise(self)

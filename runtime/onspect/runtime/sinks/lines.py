@@ -35,7 +35,10 @@ class JsonlSink:
             make_folder(self._path.parent)
             with writing(self._path):
                 self._file = self._path.open("ab" if self._append else "wb", buffering=0)
-                self._complete = self._file.tell()
+                self._complete = self._file.tell() if self._file.seekable() else 0
+                stump = self._complete > 0 and _last_byte(self._path) != b"\n"
+            if stump:  # power was lost inside a line: the next verdict must not be glued to it
+                self._write_line(b"\n")
         if self._complete == 0 and self.header:
             self._write_line(self.header)
         return self
@@ -52,13 +55,12 @@ class JsonlSink:
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's line with its end."""
-        return verdict.to_json().encode() + b"\n"
+        return _encode(verdict.to_json()) + b"\n"
 
     def _write_line(self, line: bytes) -> None:
         assert self._file is not None
         if self._path is None:
-            self._file.write(line)
-            self._file.flush()
+            _write_to_stdout(self._file, line)
             return
         try:
             written = 0
@@ -85,4 +87,25 @@ class CsvSink(JsonlSink):
         row["regions"] = json.dumps(row["regions"])
         text = io.StringIO()
         csv.writer(text).writerow(row.values())
-        return text.getvalue().encode()
+        return _encode(text.getvalue())
+
+
+def _encode(text: str) -> bytes:
+    """Return text as UTF-8; a file name's bytes that are none become JSON escapes, from which the name can be had."""
+    return text.encode(errors="backslashreplace")
+
+
+def _write_to_stdout(file: BinaryIO, line: bytes) -> None:
+    try:
+        file.write(line)
+        file.flush()
+    except BrokenPipeError:
+        raise  # its reader has gone: click ends the command without a word, as the shell's own tools do
+    except OSError as error:
+        raise OutputError(f"cannot write to stdout: {describe_os_error(error)}") from error
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-1, io.SEEK_END)
+        return file.read(1)

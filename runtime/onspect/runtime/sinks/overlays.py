@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -39,7 +40,7 @@ class OverlaySink:
             write_png(path, picture)
 
     def _place(self, source: Path) -> Path:
-        source = source.absolute()
+        source = Path(os.path.abspath(source))  # noqa: PTH100 - '..' left in it would lead out of the folder
         relative = source.relative_to(self._root) if source.is_relative_to(self._root) else Path(source.name)
         path = self._folder / relative.with_suffix(".png")
         if path in self._used:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from onspect.runtime.errors import ImageError, SourceError
+from onspect.runtime.files import describe_os_error
 from onspect.runtime.preprocess import Frame
 
 
@@ -24,8 +26,10 @@ def open_source(text: str) -> Iterator[Capture]:
     from onspect.runtime.sources.video import read_video
 
     path = Path(text)
-    if path.is_dir():
-        return read_folder(path)
-    if path.is_file():
-        return read_video(path)
-    raise SourceError(f"the source {text!r} does not exist; give a video file or a folder of images")
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise SourceError(
+            f"cannot open the source {text!r}: {describe_os_error(error)}; give a video file or a folder of images"
+        ) from error
+    return read_folder(path) if stat.S_ISDIR(mode) else read_video(path)

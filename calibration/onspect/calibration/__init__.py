@@ -1,0 +1,1 @@
+"""Set a model file's threshold from labelled images, and measure and report how well it does; needs no torch."""

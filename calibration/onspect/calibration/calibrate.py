@@ -1,0 +1,183 @@
+"""Calibration: score labelled images, choose a threshold by a policy, and stamp it with its evidence into the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from onspect.calibration.histogram import ErrorHistogram, find_bins
+from onspect.calibration.metrics import Confusion, count_confusion, measure_areas
+from onspect.calibration.scores import (
+    Fault,
+    Observation,
+    ScoredImage,
+    count_kinds,
+    find_images,
+    fingerprint_images,
+    name_source,
+    part_scores,
+    score_images,
+)
+from onspect.calibration.thresholds import Policy, check_policy, choose_threshold, format_rate
+from onspect.runtime.console import progress
+from onspect.runtime.errors import DatasetError, ModelFileError
+from onspect.runtime.files import fingerprint_set
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.layout import LabelledImage
+from onspect.runtime.model_file import Calibration, ModelFile, Threshold, read_model_file, restamp
+from onspect.runtime.verdict import now
+
+MAP_SHARE = 0.999
+"""The share of the good images' pixels that lie below the map threshold.
+
+Regions are drawn where the error map reaches it. One pixel in a thousand marks a few pixels on a good part, so good
+parts stay almost clean, and what is higher than that is worth a box; at 99.5% a 256 x 256 map of a good part would
+have 328 marked pixels on average, at 99.99% a single odd image among a hundred would set the value alone.
+"""
+
+TrainingImages = Literal["refuse", "skip", "allow"]
+"""What to do with images that the model was trained on."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was stamped.
+
+    source: where the images came from, in words. left_out: images not used because the model was trained on them.
+    notes: what makes the threshold less sure, one sentence each.
+    """
+
+    threshold: Threshold
+    calibration: Calibration
+    confusion: Confusion
+    source: str
+    left_out: int
+    notes: tuple[str, ...]
+
+
+def calibrate(
+    model: Path, data: Path, *, split: str = "val", policy: Policy | None = None, training: TrainingImages = "refuse"
+) -> Outcome:
+    """Set a model file's threshold from the labelled images of a dataset's split; the graph's bytes stay as they are.
+
+    policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. The map
+    threshold is the `MAP_SHARE` quantile of the good images' error maps. Nothing is stamped where this raises:
+    ModelFileError for a file that cannot be used or whose scores are no numbers; DatasetError where images are
+    missing, cannot be read, were trained on (unless skipped or allowed), or do not do for the policy.
+    """
+    file = read_model_file(model)
+    inspector = Inspector(model)
+    found = find_images(data, split)
+    images, trained_on = select_images(found, file, training)
+    defective = sum(image.defective for image in images)
+    policy = policy or (Policy("max_f1") if defective else Policy("quantile", 0.99))
+    check_policy(policy, len(images) - defective, defective)
+    results, good_errors = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images))
+    good_scores, defective_scores = part_scores(results)
+    score = choose_threshold(policy, good_scores, defective_scores)
+    threshold = Threshold(score, good_errors.find_quantile(MAP_SHARE))
+    areas = measure_areas(good_scores, defective_scores)
+    confusion = count_confusion(good_scores, defective_scores, score)
+    calibration = Calibration(
+        policy=policy.describe() + (f" ({trained_on} training images among them)" if trained_on else ""),
+        data=data.resolve().name,
+        counts=count_kinds(images),
+        auroc=areas.auroc,
+        aupr=areas.aupr,
+        true_ng=confusion.true_ng,
+        false_ng=confusion.false_ng,
+        true_ok=confusion.true_ok,
+        false_ok=confusion.false_ok,
+        images=fingerprint_set(result.fingerprint for result in results),
+        time=now(),
+    )
+    restamp(file, threshold, calibration)
+    notes = _find_notes(policy, confusion, trained_on)
+    return Outcome(threshold, calibration, confusion, name_source(data, split), len(found) - len(images), notes)
+
+
+def select_images(
+    images: Sequence[LabelledImage], file: ModelFile, training: TrainingImages
+) -> tuple[list[LabelledImage], int]:
+    """Return the images to calibrate on, and how many of them the model was trained on (0 unless allowed).
+
+    A file that was trained on more images than it records has their smallest fingerprints; where training images are
+    skipped, an image above the highest of those is left out too, because the record cannot clear it. Raises
+    DatasetError where training images are refused and there are some, or where skipping leaves none.
+    """
+    fingerprints = list(progress(fingerprint_images(images), len(images), "comparing"))
+    known = file.training_images
+    trained_on = [image for image, found in zip(images, fingerprints, strict=True) if found in known]
+    if not trained_on or training == "allow":
+        return list(images), len(trained_on)
+    complete = len(known) >= file.info.provenance.training_images
+    highest = max(known)
+    others = [
+        image
+        for image, found in zip(images, fingerprints, strict=True)
+        if found is None or (found not in known and (complete or found < highest))
+    ]
+    if training == "refuse":
+        raise DatasetError(_describe_overlap(images, trained_on, len(others)))
+    if not others:
+        raise DatasetError(
+            f"all {len(images)} images were trained on, so skipping those leaves none; give images held out of training"
+        )
+    return others, 0
+
+
+def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[LabelledImage], others: int) -> str:
+    cure = "--allow-training-images uses them all the same"
+    if others:
+        cure = f"--skip-training-images calibrates on the other {others}, {cure}"
+    return (
+        f"{len(trained_on)} of {len(images)} images were trained on, such as {str(trained_on[0].path)!r}: their scores "
+        f"are lower than new parts' will be, and so would the threshold be; {cure}"
+    )
+
+
+def _collect(observations: Iterable[Observation | Fault], total: int) -> tuple[list[ScoredImage], ErrorHistogram]:
+    """Gather all scores and a histogram of the good images' errors; raise where an image could not be scored."""
+    results: list[ScoredImage] = []
+    faults: list[Fault] = []
+    good_errors = ErrorHistogram()
+    for observation in observations:
+        if isinstance(observation, Fault):
+            faults.append(observation)
+            continue
+        results.append(observation.scored)
+        if not observation.scored.image.defective:
+            good_errors.add(find_bins(observation.error_map))
+    if faults:
+        raise _describe_faults(faults, total)
+    return results, good_errors
+
+
+def _describe_faults(faults: Sequence[Fault], total: int) -> DatasetError | ModelFileError:
+    by_model = [fault for fault in faults if fault.by_model]
+    shown = by_model or faults
+    examples = "; ".join(f"{str(fault.image.path)!r}: {fault.reason}" for fault in shown[:3])
+    count = f"{len(shown)} of {total} images cannot be scored ({examples})"
+    if by_model:
+        return ModelFileError(f"{count}; nothing was stamped: the model is at fault, so train and export it again")
+    return DatasetError(f"{count}; nothing was stamped: repair or remove them")
+
+
+def _find_notes(policy: Policy, confusion: Confusion, trained_on: int) -> tuple[str, ...]:
+    notes = []
+    good = confusion.true_ok + confusion.false_ng
+    if policy.name == "quantile" and policy.rate is not None and policy.rate < 1 and not confusion.false_ng:
+        enough = math.ceil(1 / (1 - policy.rate) - 1e-9)
+        if good < enough:
+            notes.append(
+                f"with {good} good images the threshold lies just above the highest of their scores; "
+                f"{enough} or more are needed to see {format_rate(policy.rate)}"
+            )
+    if good and not confusion.true_ok:
+        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
+    if trained_on:
+        notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
+    return tuple(notes)

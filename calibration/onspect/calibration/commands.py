@@ -1,0 +1,164 @@
+"""The commands calibrate and evaluate."""
+
+from __future__ import annotations
+
+import decimal
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onspect.runtime.console import Command, say
+
+if TYPE_CHECKING:
+    from onspect.calibration.thresholds import Policy
+
+_LOG = logging.getLogger("onspect")
+
+_SPLITS = click.Choice(["val", "test"])
+
+
+def _parse_rate(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error where it is not one."""
+    if text is None:
+        return None
+    try:
+        number = decimal.Decimal(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except decimal.InvalidOperation:
+        raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
+    if not number.is_finite() or not 0 <= number <= 1:
+        raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
+    senseless = 1 if option.name == "max_fpr" else 0
+    if number == senseless:
+        raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
+    return float(number)
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--max-f1", is_flag=True, help="Highest F1. [default where DATA has defects]")
+@click.option("--max-fpr", metavar="RATE", callback=_parse_rate, help="Reject at most this share of good parts.")
+@click.option(
+    "--min-recall", metavar="RATE", callback=_parse_rate, help="Catch at least this share of defective parts."
+)
+@click.option(
+    "--quantile",
+    metavar="RATE",
+    callback=_parse_rate,
+    help="Pass this share of good parts; needs no defects. [default without defects: 99%]",
+)
+@click.option("--split", type=_SPLITS, default="val", show_default=True, help="The folder of DATA to calibrate on.")
+@click.option("--skip-training-images", is_flag=True, help="Leave out images that the model was trained on.")
+@click.option("--allow-training-images", is_flag=True, help="Use images that the model was trained on.")
+def calibrate(
+    model: Path,
+    data: Path,
+    max_f1: bool,
+    max_fpr: float | None,
+    min_recall: float | None,
+    quantile: float | None,
+    split: str,
+    skip_training_images: bool,
+    allow_training_images: bool,
+) -> None:
+    """Set MODEL's threshold from the labelled images of DATA and stamp it into the file.
+
+    DATA holds val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
+
+    \b
+    Example:
+      onspect calibrate part.onnx parts/ --max-fpr 0.5%
+    """
+    given = {
+        name: rate
+        for name, rate in (
+            ("max_f1", max_f1 or None),
+            ("max_fpr", max_fpr),
+            ("min_recall", min_recall),
+            ("quantile", quantile),
+        )
+        if rate is not None
+    }
+    if len(given) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{options} exclude each other; give one of them")
+    if skip_training_images and allow_training_images:
+        raise click.UsageError("--skip-training-images and --allow-training-images exclude each other; give one")
+    _quieten_opencv()
+    from onspect.calibration.calibrate import calibrate as run_calibration
+    from onspect.calibration.tables import describe_outcome
+
+    outcome = run_calibration(
+        model,
+        data,
+        split=split,
+        policy=_choose_policy(given),
+        training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
+    )
+    for note in outcome.notes:
+        _LOG.warning("%s", note)
+    click.echo(describe_outcome(outcome))
+    say(f"stamped into {model}")
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for report.html and metrics.json; an older report in it is replaced.",
+)
+@click.option("--split", type=_SPLITS, default="test", show_default=True, help="The folder of DATA to evaluate on.")
+@click.option("--title", help="The report's heading. [default: the model's and the data's names]")
+def evaluate(model: Path, data: Path, output: Path, split: str, title: str | None) -> None:
+    """Measure the calibrated MODEL on the labelled images of DATA and write a report.
+
+    \b
+    Example:
+      onspect evaluate part.onnx parts/ -o report/
+    """
+    _quieten_opencv()
+    from onspect.calibration.evaluate import evaluate as run_evaluation
+    from onspect.calibration.report import write_report
+    from onspect.calibration.scores import find_images, name_source
+    from onspect.calibration.tables import describe_evaluation
+    from onspect.runtime.files import make_folder
+    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.model_file import read_model_file
+
+    file = read_model_file(model)
+    inspector = Inspector(model)
+    _ = inspector.threshold  # an uncalibrated model is refused before any work
+    images = find_images(data, split)
+    make_folder(output)
+    evaluation = run_evaluation(inspector, file, images, source=name_source(data, split))
+    page = write_report(output, evaluation, inspector, title or f"{file.info.name} on {data.resolve().name}")
+    for warning in evaluation.list_warnings():
+        _LOG.warning("%s", warning)
+    click.echo(describe_evaluation(evaluation))
+    say(f"report: {page}")
+
+
+COMMANDS = (calibrate, evaluate)
+
+
+def _choose_policy(given: dict[str, Any]) -> Policy | None:
+    from onspect.calibration.thresholds import Policy
+
+    if not given:
+        return None
+    ((name, rate),) = given.items()
+    return Policy(name, None if name == "max_f1" else rate)  # type: ignore[arg-type]  # the options' names
+
+
+def _quieten_opencv() -> None:
+    """Leave the cores to our own workers, and the words about unreadable files to our own errors."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

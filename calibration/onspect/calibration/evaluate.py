@@ -1,0 +1,231 @@
+"""Evaluation: every figure that says how a calibrated model does on labelled images it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.calibration.metrics import Areas, Confusion, count_confusion, measure_areas
+from onspect.calibration.pixels import FPR_LIMIT, PixelAreas, PixelEvidence, decode_mask
+from onspect.calibration.scores import Fault, Observation, ScoredImage, count_kinds, part_scores, score_images
+from onspect.runtime.console import progress
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.files import fingerprint_set
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.layout import GOOD, LabelledImage
+from onspect.runtime.model_file import ModelFile, Threshold
+from onspect.runtime.preprocess import read_image
+from onspect.runtime.verdict import now
+
+
+@dataclass(frozen=True)
+class KindMetrics:
+    """How one kind of defect fares: areas against all good images, and how many were caught (ng) and missed (ok)."""
+
+    areas: Areas
+    caught: int
+    missed: int
+
+    @property
+    def recall(self) -> float | None:
+        """The share that was caught, None where no image of the kind could be scored."""
+        images = self.caught + self.missed
+        return self.caught / images if images else None
+
+
+@dataclass(frozen=True)
+class PixelMetrics:
+    """Areas over pixels with what they rest on: how many defective images had a mask, none, an empty or bad one."""
+
+    areas: PixelAreas
+    with_mask: int
+    without_mask: int
+    empty_masks: int
+    unreadable_masks: tuple[str, ...]
+    good_images: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured.
+
+    source: where the images came from, in words. results: the scored images; faults: the others.
+    trained_on: images (of results) that the model was trained on.
+    calibrated_on: whether these are the very images that the threshold was chosen on.
+    """
+
+    model: ModelFile
+    threshold: Threshold
+    source: str
+    time: str
+    results: tuple[ScoredImage, ...] = field(repr=False)
+    faults: tuple[Fault, ...]
+    areas: Areas
+    confusion: Confusion
+    kinds: dict[str, KindMetrics]
+    pixels: PixelMetrics
+    trained_on: int
+    calibrated_on: bool
+
+    def list_warnings(self) -> list[str]:
+        """Return what makes the figures better than they will be on the line, or incomplete; one sentence each."""
+        warnings = []
+        if self.trained_on:
+            warnings.append(
+                f"{self.trained_on} of {len(self.results)} images were trained on: "
+                "these figures say nothing about new parts; evaluate on images held out of training"
+            )
+        if self.calibrated_on:
+            warnings.append(
+                "the threshold was chosen on these very images: the confusion matrix is better than it will be on new "
+                "parts; evaluate on other images"
+            )
+        if self.faults:
+            warnings.append(
+                f"{len(self.faults)} of {len(self.results) + len(self.faults)} images could not be judged (fault), "
+                "and no figure but their own count includes them"
+            )
+        if unreadable := self.pixels.unreadable_masks:
+            masks = len(unreadable) + self.pixels.with_mask + self.pixels.empty_masks
+            warnings.append(f"{len(unreadable)} of {masks} masks cannot be read, such as {unreadable[0]}")
+        return warnings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every figure as a JSON object; null where it is undefined, with the reason beside it."""
+        info = self.model.info
+        return {
+            "model": {"name": info.name, "sha256": self.model.sha256},
+            "data": self.source,
+            "time": self.time,
+            "warnings": self.list_warnings(),
+            "images": count_kinds([result.image for result in self.results]),
+            "faults": [
+                {"path": str(fault.image.path), "kind": fault.image.kind, "reason": fault.reason}
+                for fault in self.faults
+            ],
+            "training_images": self.trained_on,
+            "threshold": asdict(self.threshold) | {"policy": info.calibration.policy if info.calibration else None},
+            "image": asdict(self.areas),
+            "confusion": _describe_confusion(self.confusion),
+            "kinds": {
+                kind: {"images": metrics.caught + metrics.missed, "caught": metrics.caught, "missed": metrics.missed}
+                | {"recall": metrics.recall}
+                | asdict(metrics.areas)
+                for kind, metrics in self.kinds.items()
+            },
+            "pixel": asdict(self.pixels.areas)
+            | {"fpr_limit": FPR_LIMIT, "images_with_mask": self.pixels.with_mask}
+            | {"images_without_mask": self.pixels.without_mask, "images_with_empty_mask": self.pixels.empty_masks}
+            | {"unreadable_masks": list(self.pixels.unreadable_masks), "good_images": self.pixels.good_images},
+        }
+
+
+def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledImage], *, source: str) -> Evaluation:
+    """Score labelled images and measure the model on them, at its stamped threshold.
+
+    Raises UncalibratedError where the model has no threshold, DatasetError where not one image can be judged.
+    """
+    threshold = inspector.threshold
+    masks = _MaskReader(wanted=any(image.mask for image in images))
+    results: list[ScoredImage] = []
+    faults: list[Fault] = []
+    for observation in progress(score_images(inspector, images), len(images), "scoring"):
+        if isinstance(observation, Fault):
+            faults.append(observation)
+        else:
+            results.append(observation.scored)
+            masks.add(observation)
+    if not results:
+        raise DatasetError(
+            f"none of the {len(images)} images can be judged, such as {str(faults[0].image.path)!r}: {faults[0].reason}"
+        )
+    good, defective = part_scores(results)
+    calibration = model.info.calibration
+    fingerprints = [result.fingerprint for result in results]
+    return Evaluation(
+        model=model,
+        threshold=threshold,
+        source=source,
+        time=now(),
+        results=tuple(results),
+        faults=tuple(faults),
+        areas=measure_areas(good, defective),
+        confusion=count_confusion(good, defective, threshold.score),
+        kinds=_measure_kinds(images, results, good, threshold.score),
+        pixels=masks.measure(),
+        trained_on=sum(fingerprint in model.training_images for fingerprint in fingerprints),
+        calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
+    )
+
+
+class _MaskReader:
+    """Holds error maps against their masks, and counts the images that have none that can be used."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted  # without masks, the pixels of good images have nothing to be compared with
+        self._evidence = PixelEvidence()
+        self._with_mask = self._without_mask = self._empty_masks = self._good_images = 0
+        self._unreadable: list[str] = []
+
+    def add(self, observation: Observation) -> None:
+        image = observation.scored.image
+        if not image.defective:
+            self._good_images += 1
+            if self._wanted:
+                nothing = np.zeros((observation.height, observation.width), np.bool_)
+                self._evidence.add(observation.error_map, nothing)
+        elif image.mask is None:
+            self._without_mask += 1
+        else:
+            self._add_mask(observation, image.mask)
+
+    def _add_mask(self, observation: Observation, path: Path) -> None:
+        try:
+            mask = decode_mask(read_image(path))
+        except ImageError as error:
+            self._unreadable.append(f"{str(path)!r}: {error}")
+            return
+        if not mask.any():
+            self._empty_masks += 1
+            return
+        self._with_mask += 1
+        self._evidence.add(observation.error_map, mask)
+
+    def measure(self) -> PixelMetrics:
+        return PixelMetrics(
+            areas=self._evidence.measure(),
+            with_mask=self._with_mask,
+            without_mask=self._without_mask,
+            empty_masks=self._empty_masks,
+            unreadable_masks=tuple(self._unreadable),
+            good_images=self._good_images,
+        )
+
+
+def _measure_kinds(
+    images: Sequence[LabelledImage], results: Sequence[ScoredImage], good: NDArray[np.float64], threshold: float
+) -> dict[str, KindMetrics]:
+    kinds = {}
+    for kind in sorted({image.kind for image in images} - {GOOD}):
+        scores = np.array([result.score for result in results if result.image.kind == kind], np.float64)
+        caught = count_confusion(good[:0], scores, threshold).true_ng
+        areas = measure_areas(good, scores)
+        kinds[kind] = KindMetrics(areas, caught, len(scores) - caught)
+    return kinds
+
+
+def _describe_confusion(confusion: Confusion) -> dict[str, Any]:
+    causes = {
+        "recall": "there are no defective images",
+        "fpr": "there are no good images",
+        "precision": "no image was rejected",
+        "f1": "no image is defective or was rejected",
+    }
+    shares = {name: getattr(confusion, name) for name in causes}
+    reasons = [f"{name}: {cause}" for name, cause in causes.items() if shares[name] is None]
+    return asdict(confusion) | shares | {"reason": "; ".join(reasons) or None}

@@ -1,0 +1,102 @@
+"""What a model is worth, from the scores of labelled images: areas under curves and the confusion at a threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
+
+Scores = NDArray[Any]
+"""Scores of images, float [n], finite, higher is worse."""
+
+
+@dataclass(frozen=True)
+class Areas:
+    """auroc: area under the ROC curve. aupr: average precision, defective is positive. Both 0 to 1.
+
+    Both are None where good or defective images are missing, and reason says which.
+    """
+
+    auroc: float | None
+    aupr: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Points of the ROC and PR curves, as scikit-learn's roc_curve and precision_recall_curve give them; float [n]."""
+
+    false_positive_rate: NDArray[np.float64]
+    true_positive_rate: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many images were judged how: ng (rejected) or ok (passed), truly (true_) or by mistake (false_)."""
+
+    true_ng: int
+    false_ng: int
+    true_ok: int
+    false_ok: int
+
+    @property
+    def recall(self) -> float | None:
+        """The share of defective images that were caught, None where there are none."""
+        return _divide(self.true_ng, self.true_ng + self.false_ok)
+
+    @property
+    def fpr(self) -> float | None:
+        """The share of good images that were rejected, None where there are none."""
+        return _divide(self.false_ng, self.false_ng + self.true_ok)
+
+    @property
+    def precision(self) -> float | None:
+        """The share of rejected images that are defective, None where none was rejected."""
+        return _divide(self.true_ng, self.true_ng + self.false_ng)
+
+    @property
+    def f1(self) -> float | None:
+        """The harmonic mean of precision and recall, None where nothing was defective or rejected."""
+        return _divide(2 * self.true_ng, 2 * self.true_ng + self.false_ng + self.false_ok)
+
+
+def measure_areas(good: Scores, defective: Scores) -> Areas:
+    """Return AUROC and AUPR of defective against good images.
+
+    >>> measure_areas(np.array([0.1, 0.4]), np.array([0.35, 0.8])).auroc
+    0.75
+    """
+    if not len(good) or not len(defective):
+        missing = "good" if not len(good) else "defective"
+        return Areas(None, None, f"there are no {missing} images to compare with")
+    truth, scores = _label(good, defective)
+    return Areas(float(roc_auc_score(truth, scores)), float(average_precision_score(truth, scores)))
+
+
+def trace_curves(good: Scores, defective: Scores) -> Curves:
+    """Return the ROC and PR curves; both kinds of image must be there."""
+    truth, scores = _label(good, defective)
+    false_positive_rate, true_positive_rate, _ = roc_curve(truth, scores)
+    precision, recall, _ = precision_recall_curve(truth, scores, drop_intermediate=True)
+    return Curves(false_positive_rate, true_positive_rate, precision, recall)
+
+
+def count_confusion(good: Scores, defective: Scores, threshold: float) -> Confusion:
+    """Return how good and defective images are judged where score >= threshold means ng."""
+    true_ng = int(np.count_nonzero(np.asarray(defective, np.float64) >= threshold))
+    false_ng = int(np.count_nonzero(np.asarray(good, np.float64) >= threshold))
+    return Confusion(true_ng, false_ng, len(good) - false_ng, len(defective) - true_ng)
+
+
+def _label(good: Scores, defective: Scores) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+    truth = np.concatenate([np.zeros(len(good), np.int8), np.ones(len(defective), np.int8)])
+    return truth, np.concatenate([good, defective]).astype(np.float64)
+
+
+def _divide(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

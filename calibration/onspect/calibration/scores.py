@@ -1,0 +1,150 @@
+"""Scoring labelled images with the deployed runtime, on all cores, in order, with bounded memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.batch import BATCH, batched, in_order
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.files import describe_os_error, fingerprint_bytes
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.layout import GOOD, LabelledImage, labelled_images
+from onspect.runtime.preprocess import decode_image
+
+_SPLITS = ("val", "test")
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """A labelled image with its score (finite) and the fingerprint of its file."""
+
+    image: LabelledImage
+    fingerprint: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A labelled image that could not be scored, and why; by_model where the image is fine and its score is not."""
+
+    image: LabelledImage
+    reason: str
+    by_model: bool = False
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A scored image with its error map, float32 [h, w] at the model's working size, and the image's own size."""
+
+    scored: ScoredImage
+    error_map: NDArray[np.float32] = field(repr=False, compare=False)
+    height: int
+    width: int
+
+
+def find_images(folder: Path, split: str) -> list[LabelledImage]:
+    """Return the labelled images of a dataset's split, as `labelled_images` does.
+
+    Raises DatasetError as that does, and where the folder lacks the split and has the other one: falling back to it
+    silently would calibrate on test images, or the reverse.
+    """
+    other = next(name for name in _SPLITS if name != split)
+    if folder.is_dir() and not (folder / split).is_dir() and (folder / other).is_dir():
+        raise DatasetError(
+            f"{str(folder)!r} has no folder {split!r}, and it has {other!r}: use --split {other}, "
+            f"or put labelled images into {str(folder / split)!r}"
+        )
+    return labelled_images(folder, split)
+
+
+def name_source(folder: Path, split: str) -> str:
+    """Return in words where `find_images` found them: the split, or the folder itself where it has no splits."""
+    name = folder.resolve().name
+    return f"{name}, split {split}" if (folder / split).is_dir() else f"{name} (it has no splits)"
+
+
+def count_kinds(images: Sequence[LabelledImage]) -> dict[str, int]:
+    """Return how many images there are of each kind, good ones first, then the defects by name."""
+    kinds = [image.kind for image in images]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds), key=lambda kind: (kind != GOOD, kind))}
+
+
+def part_scores(results: Sequence[ScoredImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the scores of the good and of the defective images, float64 [n] each."""
+    good = [result.score for result in results if not result.image.defective]
+    defective = [result.score for result in results if result.image.defective]
+    return np.array(good, np.float64), np.array(defective, np.float64)
+
+
+def fingerprint_images(images: Sequence[LabelledImage]) -> Iterator[str | None]:
+    """Yield the fingerprint of each image's file, in order; None where the file cannot be read."""
+    return in_order(_fingerprint_or_none, [image.path for image in images])
+
+
+def score_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterator[Observation | Fault]:
+    """Score images in order on all cores; one that cannot be read, or whose score is no number, becomes a Fault."""
+
+    def score(batch: tuple[LabelledImage, ...]) -> list[Observation | Fault]:
+        return _score_batch(inspector, batch)
+
+    return itertools.chain.from_iterable(in_order(score, batched(images, BATCH)))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    fingerprint: str
+    input: NDArray[np.uint8]
+    height: int
+    width: int
+
+
+def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[Observation | Fault]:
+    opened = [_open_image(inspector, image) for image in batch]
+    inputs = [item.input for item in opened if isinstance(item, _Opened)]
+    if not inputs:
+        return [item for item in opened if isinstance(item, Fault)]
+    answers = inspector.run(np.stack(inputs))
+    pairs = zip(answers.score, answers.error_map, strict=True)
+    return [
+        item if isinstance(item, Fault) else _observe(image, item, *next(pairs))
+        for image, item in zip(batch, opened, strict=True)
+    ]
+
+
+def _open_image(inspector: Inspector, image: LabelledImage) -> _Opened | Fault:
+    try:
+        data = _read_bytes(image.path)
+        frame = decode_image(data)
+        return _Opened(fingerprint_bytes(data), inspector.prepare(frame), *frame.shape[:2])
+    except ImageError as error:
+        return Fault(image, str(error))
+
+
+def _observe(
+    image: LabelledImage, opened: _Opened, score: np.float32, error_map: NDArray[np.float32]
+) -> Observation | Fault:
+    if not np.isfinite(score):
+        return Fault(image, f"the model's score is {float(score)}", by_model=True)
+    if not np.isfinite(error_map).all() or error_map.min() < 0:
+        return Fault(image, "the model's error map holds values that are not finite or below 0", by_model=True)
+    return Observation(ScoredImage(image, opened.fingerprint, float(score)), error_map, opened.height, opened.width)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
+
+
+def _fingerprint_or_none(path: Path) -> str | None:
+    try:
+        return fingerprint_bytes(_read_bytes(path))
+    except ImageError:
+        return None  # scoring finds it unreadable too, and says why

@@ -1,0 +1,79 @@
+"""What calibrate and evaluate print: plain text, one fact a line."""
+
+from __future__ import annotations
+
+from onspect.calibration.calibrate import Outcome
+from onspect.calibration.evaluate import Evaluation
+from onspect.calibration.metrics import Confusion
+from onspect.calibration.scores import count_kinds
+from onspect.runtime.layout import GOOD
+
+
+def describe_outcome(outcome: Outcome) -> str:
+    """Return a calibration's outcome as a small table."""
+    calibration = outcome.calibration
+    images = f"{_describe_counts(calibration.counts)}, from {outcome.source}"
+    if outcome.left_out:
+        images += f"; {outcome.left_out} left out (training images)"
+    facts = [
+        ("images", images),
+        ("policy", calibration.policy),
+        *_describe_areas(calibration.auroc, calibration.aupr),
+        ("threshold", f"{outcome.threshold.score:.6g} (ng from this score on)"),
+        ("map threshold", f"{outcome.threshold.map:.6g} (regions from this error on)"),
+    ]
+    return "\n".join([*_align(facts), "", *describe_confusion(outcome.confusion)])
+
+
+def describe_evaluation(evaluation: Evaluation) -> str:
+    """Return an evaluation's main figures as a small table."""
+    counts = count_kinds([result.image for result in evaluation.results])
+    facts = [("images", f"{_describe_counts(counts)}, from {evaluation.source}")]
+    if evaluation.faults:
+        facts.append(("faults", f"{len(evaluation.faults)} images could not be judged"))
+    facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr)
+    areas = evaluation.pixels.areas
+    if areas.auroc is not None and areas.aupro is not None:
+        facts += [("pixel AUROC", f"{areas.auroc:.4f}"), ("AUPRO", f"{areas.aupro:.4f}")]
+    facts.append(("threshold", f"{evaluation.threshold.score:.6g} (ng from this score on)"))
+    lines = [*_align(facts), "", *describe_confusion(evaluation.confusion)]
+    return "\n".join([*lines, "", *_describe_kinds(evaluation)] if evaluation.kinds else lines)
+
+
+def describe_confusion(confusion: Confusion) -> list[str]:
+    """Return a confusion matrix as lines, with FPR and recall beside it."""
+    fpr = "" if confusion.fpr is None else f"   false rejects {confusion.fpr:.2%} (FPR)"
+    recall = "" if confusion.recall is None else f"   caught {confusion.recall:.2%} (recall)"
+    return [
+        f"{'':<12}{'judged ok':>11}{'judged ng':>11}",
+        f"{'good':<12}{confusion.true_ok:>11}{confusion.false_ng:>11}{fpr}",
+        f"{'defective':<12}{confusion.false_ok:>11}{confusion.true_ng:>11}{recall}",
+    ]
+
+
+def _describe_kinds(evaluation: Evaluation) -> list[str]:
+    width = max(12, *(len(kind) + 1 for kind in evaluation.kinds))
+    lines = [f"{'kind':<{width}}{'caught':>7} of {'images':<7}{'AUROC':>8}{'AUPR':>8}"]
+    for kind, metrics in evaluation.kinds.items():
+        images = metrics.caught + metrics.missed
+        auroc, aupr = ("-" if area is None else f"{area:.4f}" for area in (metrics.areas.auroc, metrics.areas.aupr))
+        lines.append(f"{kind:<{width}}{metrics.caught:>7} of {images:<7}{auroc:>8}{aupr:>8}")
+    return lines
+
+
+def _describe_counts(counts: dict[str, int]) -> str:
+    defects = {kind: count for kind, count in counts.items() if kind != GOOD}
+    words = f"{counts.get(GOOD, 0)} good"
+    if defects:
+        words += f", {sum(defects.values())} defective ({', '.join(f'{n} {kind}' for kind, n in defects.items())})"
+    return words
+
+
+def _describe_areas(auroc: float | None, aupr: float | None) -> list[tuple[str, str]]:
+    if auroc is None or aupr is None:
+        return [("AUROC", "undefined: it needs good and defective images")]
+    return [("AUROC", f"{auroc:.4f}"), ("AUPR", f"{aupr:.4f}")]
+
+
+def _align(facts: list[tuple[str, str]]) -> list[str]:
+    return [f"{name:<14}{fact}" for name, fact in facts]

@@ -1,0 +1,1 @@
+"""The whole job on parts that onspect draws itself: train, export, calibrate, evaluate, score."""

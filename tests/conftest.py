@@ -1,0 +1,71 @@
+"""What the tests of several parts share: the tiny model file, images of one brightness, and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from onspect.runtime.cli import main
+from onspect.runtime.model_file import ModelInfo, Threshold
+
+from .tiny_model import SIDE, build_graph, make_info, write_model
+
+MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
+"""Parts brightness 128 +- 20 from the rest."""
+
+
+@pytest.fixture(scope="session")
+def tiny_graph() -> Callable[..., bytes]:
+    """Return the function that builds the tiny ONNX graph, without onspect metadata."""
+    return build_graph
+
+
+@pytest.fixture(scope="session")
+def tiny_info() -> Callable[..., ModelInfo]:
+    """Return the function that makes a tiny model's `ModelInfo`."""
+    return make_info
+
+
+@pytest.fixture(scope="session")
+def write_tiny_model() -> Callable[..., Path]:
+    """Return the function that writes a tiny model file."""
+    return write_model
+
+
+@pytest.fixture
+def uncalibrated(tmp_path: Path) -> Path:
+    """Return a tiny model file without a threshold."""
+    return write_model(tmp_path / "uncalibrated.onnx")
+
+
+@pytest.fixture
+def calibrated(tmp_path: Path) -> Path:
+    """Return a tiny model file whose threshold parts brightness 128 +- 20 from the rest."""
+    return write_model(tmp_path / "part.onnx", threshold=MODEL_THRESHOLD)
+
+
+@pytest.fixture(scope="session")
+def write_image() -> Callable[..., Path]:
+    """Return a function that writes an image of one brightness, in the format of the path's ending."""
+
+    def write(path: Path, brightness: int = 128, size: tuple[int, int] = (SIDE, SIDE)) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(path.suffix, np.full(size, brightness, np.uint8))[1].tobytes())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def onspect() -> Callable[..., Result]:
+    """Return a function that runs the command line and returns what it printed and its exit code."""
+
+    def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
+        return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
+
+    return run

@@ -1,0 +1,159 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+
+from onspect.export import parity as parity_module
+from onspect.export import write
+from onspect.export.graph import GaussianSmoothing
+from onspect.runtime.cli import main
+from onspect.runtime.errors import DatasetError, ExportError, OutputError, TrainingError
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.model_file import read_model_file
+from onspect.training.checkpoint import load_trained
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.mark.parametrize("variant", ["cae", "vae", "aae"])
+@pytest.mark.parametrize(("height", "width", "channels"), [(28, 28, 1), (32, 32, 3), (40, 56, 1)])
+def test_scores_agree_with_torch(
+    make_run: MakeRun, tmp_path: Path, variant: str, height: int, width: int, channels: int
+) -> None:
+    """The file's mean-squared-error score is Equation 2 of the trained encoder and decoder, to 1e-4 of its value."""
+    run = make_run(variant, height, width, channels)
+    write.export(run, tmp_path / "part.onnx", score="mse")
+    images = np.random.default_rng(9).integers(0, 255, (5, height, width, channels), np.uint8)
+    model = load_trained(run)
+    with torch.no_grad():
+        planes = torch.from_numpy(images).float().div(255).permute(0, 3, 1, 2)
+        trained = (planes - model.decoder(model.encoder(planes)[0])).square().mean(dim=(1, 2, 3)).numpy()
+    np.testing.assert_allclose(Inspector(tmp_path / "part.onnx").run(images).score, trained, rtol=1e-4)
+
+
+def test_outputs_have_the_documented_shapes(make_run: MakeRun, tmp_path: Path) -> None:
+    """The graph takes uint8 NHWC with any N and gives score, error_map, reconstruction and latent."""
+    write.export(make_run("vae", 32, 32, 3), tmp_path / "part.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "part.onnx")
+    for count in (1, 3):
+        outputs = session.run(None, {"image": np.zeros((count, 32, 32, 3), np.uint8)})
+        assert [value.shape for value in outputs] == [(count,), (count, 32, 32), (count, 3, 32, 32), (count, 20)]
+        assert all(value.dtype == np.float32 for value in outputs)
+
+
+def test_mono_images_are_not_transposed(make_run: MakeRun, tmp_path: Path) -> None:
+    """With one channel the layouts are the same bytes, so the graph has no Transpose."""
+    write.export(make_run(), tmp_path / "part.onnx")
+    assert "Transpose" not in {node.op_type for node in onnx.load(tmp_path / "part.onnx").graph.node}
+
+
+def test_peak_is_the_smoothed_map_s_maximum(make_run: MakeRun, tmp_path: Path) -> None:
+    """With the score ``peak`` the score is the error map's highest value."""
+    write.export(make_run(), tmp_path / "part.onnx", score="peak")
+    images = np.random.default_rng(9).integers(0, 255, (3, 28, 28, 1), np.uint8)
+    scored = Inspector(tmp_path / "part.onnx").run(images)
+    assert np.array_equal(scored.score, scored.error_map.max(axis=(1, 2)))
+
+
+def test_smoothing_is_opencv_s_gaussian() -> None:
+    """The map is smoothed as cv2.GaussianBlur does with repeated edges."""
+    error_map = np.random.default_rng(0).random((20, 30), np.float32)
+    smooth = GaussianSmoothing(1.5)
+    expected = cv2.GaussianBlur(error_map, (2 * smooth.radius + 1,) * 2, 1.5, borderType=cv2.BORDER_REPLICATE)
+    result = smooth(torch.from_numpy(error_map)[None, None])[0, 0].numpy()
+    np.testing.assert_allclose(result, expected, rtol=1e-4)
+
+
+def test_file_says_where_it_comes_from(make_run: MakeRun, tmp_path: Path) -> None:
+    """The metadata carry the network, the recipe, provenance and training images, and no path of the machine."""
+    run = make_run("aae")
+    write.export(run, tmp_path / "washer.onnx")
+    file = read_model_file(tmp_path / "washer.onnx")
+    record = load_trained(run).record
+    assert file.info.name == "washer"
+    assert file.info.network.variant == "aae"
+    assert file.info.network.filters == (16, 32, 64, 64, 16)
+    assert file.info.preprocess == record.data.recipe
+    assert file.training_images == set(record.data.images)
+    assert not file.training_images & set(record.data.held_out)
+    assert file.info.threshold is None
+    assert str(tmp_path.parent).encode() not in file.data
+
+
+def test_split_parts_compose_to_the_whole(make_run: MakeRun, tmp_path: Path) -> None:
+    """Encoder and decoder files, one after the other, give the whole file's reconstruction."""
+    exported = write.export(make_run(), tmp_path / "part.onnx", split=True)
+    assert [path.name for path in exported.paths] == ["part.onnx", "part.encoder.onnx", "part.decoder.onnx"]
+    whole, encoder, decoder = (onnxruntime.InferenceSession(path) for path in exported.paths)
+    images = np.random.default_rng(9).integers(0, 255, (3, 28, 28, 1), np.uint8)
+    (latent,) = encoder.run(None, {"image": images})
+    (parts,) = decoder.run(None, {"latent": latent})
+    np.testing.assert_allclose(parts, whole.run(["reconstruction"], {"image": images})[0], atol=1e-6)
+
+
+def test_a_file_that_differs_is_not_left(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores beyond the tolerance are refused with both values, and an older file of that name stays."""
+    (tmp_path / "part.onnx").write_bytes(b"older")
+    original = parity_module._scores_by_session
+    monkeypatch.setattr(parity_module, "_scores_by_session", lambda *arguments: original(*arguments) * 1.001)
+    with pytest.raises(ExportError, match=r"differ from the trained model's by up to .*1e-03|1\.0.e-03"):
+        write.export(make_run(), tmp_path / "part.onnx")
+    assert (tmp_path / "part.onnx").read_bytes() == b"older"
+    assert [path.name for path in tmp_path.iterdir()] == ["part.onnx"]
+
+
+def test_scores_that_are_no_numbers_are_refused(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A NaN among the scores is a difference, not a pass."""
+    monkeypatch.setattr(
+        parity_module, "_scores_by_session", lambda session, images, batch: np.full(len(images), np.nan, np.float32)
+    )
+    with pytest.raises(ExportError, match="nan"):
+        write.export(make_run(), tmp_path / "part.onnx")
+
+
+def test_more_images_can_be_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    """Images of a folder join the run's own in the comparison; one that does not fit is named."""
+    folder = tmp_path / "more"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a.png"), np.zeros((28, 28), np.uint8))
+    assert write.export(make_run(), tmp_path / "part.onnx", images=folder).parity.images == 13
+    cv2.imwrite(str(folder / "b.png"), np.zeros((50, 28), np.uint8))
+    with pytest.raises(DatasetError, match=r"b\.png"):
+        write.export(make_run(), tmp_path / "part.onnx", images=folder)
+
+
+def test_bad_names_and_runs(make_run: MakeRun, tmp_path: Path) -> None:
+    """An output that is no .onnx, a score that is none, and a folder that is no run are refused with their names."""
+    with pytest.raises(OutputError, match=r"part\.bin.*\.onnx"):
+        write.export(make_run(), tmp_path / "part.bin")
+    with pytest.raises(ValueError, match="sharpness"):
+        write.export(make_run(), tmp_path / "part.onnx", score="sharpness")
+    with pytest.raises(TrainingError, match="not a training run"):
+        write.export(tmp_path, tmp_path / "part.onnx")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "samples.safetensors", "config.json"])
+def test_damaged_run(make_run: MakeRun, tmp_path: Path, name: str) -> None:
+    """A run with a truncated file is refused with the file's name."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in make_run().glob("*.*"):
+        (run / path.name).write_bytes(path.read_bytes()[: None if path.name != name else path.stat().st_size // 2])
+    with pytest.raises(TrainingError, match=name):
+        write.export(run, tmp_path / "part.onnx")
+
+
+def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path) -> None:
+    """The command names the file, the agreement and the next step."""
+    result = CliRunner().invoke(main, ["export", str(make_run()), "-o", str(tmp_path / "part.onnx")])
+    assert result.exit_code == 0, result.output
+    assert "scores agree with the trained model" in result.stderr
+    assert f"next: onspect calibrate {tmp_path / 'part.onnx'} DATA" in result.stderr

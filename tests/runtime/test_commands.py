@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from click.testing import Result
+
+from onspect.runtime.cli import main
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def parts(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
+    """Return a folder with a good part, a broken file and a defective part."""
+    folder = tmp_path / "parts ü [1]"
+    write_image(folder / "a.png", 128)
+    write_image(folder / "sub" / "c.png", 250)
+    (folder / "b.png").write_bytes(b"")
+    return folder
+
+
+def verdicts(text: str) -> list[tuple[str, str]]:
+    """Return file name and verdict of each line of JSON."""
+    return [(Path(line["source"]).name, line["verdict"]) for line in map(json.loads, text.splitlines())]
+
+
+ALL = [("a.png", "ok"), ("b.png", "fault"), ("c.png", "ng")]
+
+
+def refuses(result: Result, *words: str, code: int = 1) -> None:
+    """Check that a command failed with one line of error that has these words, and printed nothing else."""
+    assert result.exit_code == code
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert lines[-1].startswith("Error: ")
+    if code == 1:
+        assert len(lines) == 1
+    for word in words:
+        assert word in lines[-1]
+
+
+def test_folder_is_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
+    """A folder gives a line for every image below it on stdout, and the counts on stderr."""
+    result = onspect("score", calibrated, parts)
+    assert (result.exit_code, verdicts(result.stdout)) == (0, ALL)
+    assert "3 judged: 1 ok, 1 ng, 1 fault" in result.stderr
+
+
+def test_files_globs_and_lists_are_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
+    """Files, a glob and a list on stdin are judged in the order given."""
+    flat = parts.rename(parts.with_name("parts"))
+    result = onspect("score", calibrated, flat / "sub" / "c.png", "-", f"{flat}/**/*.png", stdin=f"{flat}/a.png\n\n")
+    assert verdicts(result.stdout) == [("c.png", "ng"), ("a.png", "ok"), *ALL]
+
+
+def test_missing_file_is_a_fault(onspect: Run, calibrated: Path, tmp_path: Path) -> None:
+    """A file named outright that is not there, or cannot be, is a fault and not left out."""
+    result = onspect("score", calibrated, tmp_path / "none.png", "x" * 300, "-", stdin=b"a\0b\n")
+    assert [verdict for _, verdict in verdicts(result.stdout)] == ["fault"] * 3
+
+
+def test_list_of_any_bytes_is_read(onspect: Run, calibrated: Path) -> None:
+    """A file name on stdin that is no UTF-8 becomes a verdict, not a traceback."""
+    result = onspect("score", calibrated, "-", stdin=b"Pr\xe4fling.png\n")
+    assert json.loads(result.stdout)["source"] == "Pr\udce4fling.png"
+
+
+def test_csv_is_written(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
+    """An output that ends in .csv is CSV, and stdout stays empty."""
+    result = onspect("score", calibrated, parts, "-o", tmp_path / "out.CSV")
+    with (tmp_path / "out.CSV").open(newline="", encoding="utf-8") as file:
+        assert [row["verdict"] for row in csv.DictReader(file)] == ["ok", "fault", "ng"]
+    assert result.stdout == ""
+
+
+def test_overlays_are_drawn(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
+    """Each readable image gets its overlay, in folders like its own."""
+    onspect("score", calibrated, parts, "--overlays", tmp_path / "overlays")
+    drawn = sorted((tmp_path / "overlays").rglob("*.png"))
+    assert [path.relative_to(tmp_path / "overlays").as_posix() for path in drawn] == ["a.png", "sub/c.png"]
+    assert all(cv2.imread(str(path)) is not None for path in drawn)
+
+
+def test_quiet_says_nothing(onspect: Run, calibrated: Path, parts: Path) -> None:
+    """With -q nothing but the verdicts is printed."""
+    assert onspect("score", calibrated, parts, "-q").stderr == ""
+
+
+def test_nothing_to_judge_is_refused(onspect: Run, calibrated: Path, tmp_path: Path) -> None:
+    """An empty folder, a glob without a match and an empty list are errors, beside good images too."""
+    (tmp_path / "empty").mkdir()
+    refuses(onspect("score", calibrated, tmp_path / "empty"), "no images")
+    refuses(onspect("score", calibrated, f"{tmp_path}/*.gif"), "no file matches")
+    refuses(onspect("score", calibrated, tmp_path / "any.png", "-", stdin=""), "stdin names no image")
+
+
+def test_other_files_are_counted(onspect: Run, calibrated: Path, parts: Path) -> None:
+    """Files of a folder that are not taken for images are counted in a warning, as are folders that a glob matches."""
+    (parts / "notes.txt").write_text("x")
+    assert "Warning: 1 files" in onspect("score", calibrated, parts).stderr
+    flat = parts.rename(parts.with_name("parts"))
+    assert "Warning: 1 folders" in onspect("score", calibrated, f"{flat}/[as]*").stderr
+
+
+def test_uncalibrated_model_is_refused_before_anything_is_written(
+    onspect: Run, uncalibrated: Path, parts: Path, tmp_path: Path
+) -> None:
+    """Without a threshold the command fails, names the cure and leaves the old output alone."""
+    (tmp_path / "old.jsonl").write_text("old")
+    refuses(onspect("score", uncalibrated, parts, "-o", tmp_path / "old.jsonl"), "onspect calibrate")
+    assert (tmp_path / "old.jsonl").read_text() == "old"
+
+
+def test_output_never_replaces_an_input(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
+    """Image, model and linked input files are refused as outputs, as is drawing overlays over the images."""
+    (tmp_path / "link.jsonl").symlink_to(parts / "a.png")
+    before = {path: path.read_bytes() for path in [calibrated, *parts.rglob("*.png")]}
+    for output in (parts / "a.png", calibrated, tmp_path / "link.jsonl"):
+        refuses(onspect("score", calibrated, parts, "-o", output), "is an input")
+        refuses(onspect("run", calibrated, parts / "a.png", "--sink", f"jsonl:{output}"), "is an input")
+    for command in ("score", "run"):
+        refuses(onspect(command, calibrated, parts, "--overlays", parts), "images to be judged lie in")
+        refuses(onspect(command, calibrated, parts, "--overlays", parts / "sub"), "images to be judged lie in")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [["score"], ["score", "m.onnx"], ["score", "m.onnx", "a", "--workers", "0"], ["run", "m"], ["nothing"]]
+)
+def test_bad_usage_has_exit_code_2(onspect: Run, arguments: list[str]) -> None:
+    """Missing arguments, bad values and unknown commands are usage errors."""
+    refuses(onspect(*arguments), code=2)
+
+
+@pytest.mark.parametrize("command", ["score", "run", "info"])
+def test_model_that_is_none_is_refused(onspect: Run, parts: Path, command: str) -> None:
+    """A picture in the place of the model is one line of error, for every command."""
+    images = [] if command == "info" else [parts]
+    refuses(onspect(command, parts / "a.png", *images), "a.png", "not an ONNX file")
+
+
+def test_debug_shows_the_error_itself(onspect: Run, parts: Path) -> None:
+    """With --debug the exception is let through."""
+    assert type(onspect("info", parts / "a.png", "--debug").exception).__name__ == "ModelFileError"
+
+
+def test_run_appends_to_its_sinks(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
+    """Running twice on a folder leaves both runs' verdicts in each sink."""
+    for _ in range(2):
+        sinks = ["--sink", f"jsonl:{tmp_path}/out.jsonl", "--sink", f"csv:{tmp_path}/out.csv"]
+        result = onspect("run", calibrated, parts, *sinks, "--overlays", tmp_path / "overlays")
+        assert (result.exit_code, result.stdout) == (0, "")
+    assert verdicts((tmp_path / "out.jsonl").read_text()) == ALL * 2
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 7
+    assert (tmp_path / "overlays" / "sub" / "c.png").exists()
+
+
+def test_run_writes_to_stdout(onspect: Run, calibrated: Path, parts: Path) -> None:
+    """Without a sink the verdicts are lines on stdout."""
+    assert verdicts(onspect("run", calibrated, parts).stdout) == ALL
+
+
+def test_run_refuses_bad_sources_and_sinks(onspect: Run, calibrated: Path, parts: Path) -> None:
+    """A missing source and an unknown sink are one line of error."""
+    refuses(onspect("run", calibrated, parts / "none.avi"), "none.avi")
+    refuses(onspect("run", calibrated, parts, "--sink", "fax:1"), "fax:1")
+
+
+def test_info_shows_the_card(onspect: Run, calibrated: Path, uncalibrated: Path) -> None:
+    """The card has network, input and threshold, and names the next step where there is none."""
+    card = onspect("info", calibrated).stdout
+    assert "CAE, 100 parameters" in card
+    assert "16 x 16 pixels, mono" in card
+    assert "ng at score >= 0.0062" in card
+    assert "onspect calibrate" in onspect("info", uncalibrated).stdout
+
+
+def test_info_is_json(onspect: Run, calibrated: Path) -> None:
+    """With --json the card is the metadata and the file's checksum."""
+    card: dict[str, Any] = json.loads(onspect("info", calibrated, "--json").stdout)
+    assert card["threshold"] == {"score": 0.0062, "map": 0.0062}
+    assert len(card["sha256"]) == 64
+
+
+def test_help_lists_every_command(onspect: Run) -> None:
+    """The help of the program lists every command with what it does."""
+    text = onspect("--help").stdout
+    assert {"demo", "train", "export", "calibrate", "evaluate", "score", "run", "info"} <= set(main.commands)
+    for name in main.commands:
+        assert f"\n  {name} " in text
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_help_of_each_command_has_an_example(onspect: Run, name: str) -> None:
+    """Each command's help shows how it is called."""
+    text = onspect(name, "--help").stdout
+    assert f"Example:\n    onspect {name}" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes of this kind")
+def test_closed_stdout_ends_without_a_traceback(calibrated: Path, parts: Path) -> None:
+    """Where the reader of stdout has gone, as with `| head -1`, the command ends with code 1 and no word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", "score", calibrated, parts]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_full_stdout_is_one_line_of_error(calibrated: Path, parts: Path) -> None:
+    """Where stdout takes nothing, the command fails with one line that says so."""
+    command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", "score", calibrated, parts]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "Error: cannot write to stdout: No space left on device"
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import onspect.runtime
+
+HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabric", "safetensors", "scipy", "jinja2"]
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_runtime_imports_nothing_heavy() -> None:
+    """Every module of the runtime, and the whole command line, load without torch, scikit-learn, onnx and the like."""
+    script = (
+        "import importlib, pkgutil, sys, onspect.runtime as runtime\n"
+        "found = [m.name for m in pkgutil.walk_packages(runtime.__path__, 'onspect.runtime.')]\n"
+        "names = [name for name in found if not name.endswith('__main__')]\n"
+        "[importlib.import_module(name) for name in names]\n"
+        "assert 'onspect.runtime.sources.video' in names and 'onspect.runtime.inspector' in names\n"
+        "print(*sorted(set(sys.argv[1:]) & set(sys.modules)))"
+    )
+    done = run(script, *HEAVY)
+    assert (done.stderr, done.stdout.strip()) == ("", "")
+
+
+def test_help_loads_no_engine() -> None:
+    """`onspect --help` loads neither OpenCV nor onnxruntime nor numpy, so that it starts at once."""
+    script = (
+        "import sys\nfrom onspect.runtime.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print(sorted({'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules)))"
+    )
+    assert run(script).stdout.endswith("[]\n")
+
+
+def test_public_names_are_sorted() -> None:
+    """The names of the public face are sorted and appear once."""
+    assert onspect.runtime.__all__ == sorted(set(onspect.runtime.__all__))
+
+
+@pytest.mark.parametrize("name", onspect.runtime.__all__)
+def test_every_public_name_loads(name: str) -> None:
+    """Each public name can be had from the package, under its own name."""
+    assert getattr(onspect.runtime, name).__name__ == name
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """A name that the package does not have raises AttributeError."""
+    with pytest.raises(AttributeError, match="Inspektor"):
+        _ = onspect.runtime.Inspektor  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [("torch", ["train", "x", "-o", "y"], "train"), ("onnxruntime", ["score", "x", "y"], "cpu")],
+)
+def test_missing_package_names_the_extra(package: str, arguments: list[str], extra: str) -> None:
+    """Where a package is missing, the command that needs it fails with the line that installs it."""
+    script = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == sys.argv[1]:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.cli import main\n"
+        "main(sys.argv[2:], prog_name='onspect')"
+    )
+    done = run(script, package, *arguments)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: 'onspect {arguments[0]}' needs {package}: pip install 'onspect[{extra}]'\n"

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from onspect.runtime.errors import ModelFileError
+from onspect.runtime.model_file import (
+    Calibration,
+    ModelInfo,
+    SourceLimits,
+    Threshold,
+    parse_dataclass,
+    read_model_file,
+    read_model_info,
+    restamp,
+    stamp,
+)
+
+EVIDENCE = Calibration("99% of good", "line 3", {"good": 5}, None, None, 0, 0, 5, 0, "f" * 32, "2026-02-01T00:00:00Z")
+
+
+def without_metadata(path: Path) -> bytes:
+    """Return the graph's bytes with every metadata entry removed, as onnx sees them."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def rewrite_metadata(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    """Change the onspect metadata of a file through the onnx package."""
+    model = onnx.load(path)
+    for entry in model.metadata_props:
+        if entry.key == "onspect":
+            content = json.loads(entry.value)
+            change(content)
+            entry.value = json.dumps(content)
+    path.write_bytes(model.SerializeToString())
+
+
+def test_info_survives_json(tiny_info: Callable[..., ModelInfo]) -> None:
+    """A ModelInfo written as JSON and read again equals itself, tuples and absent values among it."""
+    limits = SourceLimits((1, 3), (10, 20), None)
+    info = dataclasses.replace(tiny_info(threshold=Threshold(0.1, 0.2), source=limits), calibration=EVIDENCE)
+    assert parse_dataclass(ModelInfo, json.loads(json.dumps(info.to_dict()))) == info
+
+
+def test_unknown_keys_are_left_out(tiny_info: Callable[..., ModelInfo]) -> None:
+    """A key that a later release added within the format version does not stop this one."""
+    info = tiny_info()
+    assert parse_dataclass(ModelInfo, json.loads(json.dumps(info.to_dict() | {"colour_of_the_sky": "grey"}))) == info
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.1", True])
+def test_threshold_that_is_no_finite_number_is_refused(calibrated: Path, value: object) -> None:
+    """A threshold of NaN, under which no part would ever be ng, is damage."""
+    rewrite_metadata(calibrated, lambda content: content.update(threshold={"score": value, "map": 0.1}))
+    with pytest.raises(ModelFileError, match="damaged metadata"):
+        read_model_info(calibrated)
+
+
+def test_stamped_file_is_valid_onnx(calibrated: Path) -> None:
+    """The onnx package accepts a stamped file and sees the metadata in it."""
+    model = onnx.load(calibrated)
+    onnx.checker.check_model(model, full_check=True)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["onspect"])["name"] == "tiny"
+
+
+def test_restamp_leaves_the_graph_as_it_was(uncalibrated: Path) -> None:
+    """A new threshold changes no byte outside the metadata, and the file can be read again."""
+    before = without_metadata(uncalibrated)
+    checksum = read_model_info(uncalibrated).graph_sha256
+    returned = restamp(read_model_file(uncalibrated), Threshold(0.5, 0.25), EVIDENCE)
+    after = read_model_info(uncalibrated)
+    assert hashlib.sha256(without_metadata(uncalibrated)).digest() == hashlib.sha256(before).digest()
+    assert (after.threshold, after.calibration) == (Threshold(0.5, 0.25), EVIDENCE)
+    assert after.graph_sha256 == checksum
+    assert returned.threshold == after.threshold
+
+
+def test_restamp_keeps_the_training_fingerprints(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """The fingerprints of the training images are still there after a new threshold."""
+    path = write_tiny_model(tmp_path / "part.onnx", training_images=["0" * 16, "ab" * 8])
+    restamp(read_model_file(path), Threshold(0.5, 0.25), EVIDENCE)
+    assert read_model_file(path).training_images == {"0" * 16, "ab" * 8}
+
+
+def test_restamp_keeps_other_metadata(uncalibrated: Path) -> None:
+    """What another program wrote into the metadata stays there."""
+    model = onnx.load(uncalibrated)
+    onnx.helper.set_model_props(model, {e.key: e.value for e in model.metadata_props} | {"plant": "Ulm"})
+    uncalibrated.write_bytes(model.SerializeToString())
+    restamp(read_model_file(uncalibrated), Threshold(0.5, 0.25), EVIDENCE)
+    assert {entry.key: entry.value for entry in onnx.load(uncalibrated).metadata_props}["plant"] == "Ulm"
+
+
+def test_training_fingerprints_are_capped(
+    tiny_graph: Callable[..., bytes], tiny_info: Callable[..., ModelInfo]
+) -> None:
+    """Of more than 10,000 training fingerprints the file keeps the 10,000 smallest."""
+    many = [f"{number:016x}" for number in reversed(range(10_050))]
+    data = stamp(tiny_graph(), tiny_info(), many)
+    model = onnx.ModelProto.FromString(data)
+    kept = {entry.key: entry.value for entry in model.metadata_props}["onspect.training_images"]
+    assert base64.b64decode(kept) == b"".join(number.to_bytes(8, "big") for number in range(10_000))
+
+
+def test_every_prefix_is_refused(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """However much of the end is missing, the file is refused with ModelFileError and nothing else."""
+    path = write_tiny_model(tmp_path / "part.onnx", threshold=Threshold(0.1, 0.1), training_images=["ab" * 8])
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(ModelFileError, match=r"truncated|damaged|empty|onspect made"):
+            read_model_file(path)
+
+
+def test_no_flipped_byte_escapes_as_another_error(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """A flipped bit anywhere either leaves a readable file or raises ModelFileError."""
+    path = write_tiny_model(tmp_path / "part.onnx", threshold=Threshold(0.1, 0.1), training_images=["ab" * 8])
+    data = path.read_bytes()
+    refused = 0
+    for position in range(0, len(data), 3):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 0x80]) + data[position + 1 :])
+        try:
+            read_model_file(path)
+        except ModelFileError:
+            refused += 1
+    assert refused > len(data) / 3 * 0.9
+
+
+def test_flipped_byte_in_the_weights_is_damage(calibrated: Path) -> None:
+    """A changed weight is found by the checksum and called damage."""
+    data = calibrated.read_bytes()
+    weight = onnx.load(calibrated).graph.initializer[0].raw_data
+    position = data.index(weight)
+    calibrated.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+    with pytest.raises(ModelFileError, match=r"damaged: its graph does not match"):
+        read_model_file(calibrated)
+
+
+def test_foreign_onnx_file_is_refused(tmp_path: Path, tiny_graph: Callable[..., bytes]) -> None:
+    """An ONNX file of another program is refused with the command that makes the right one."""
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(tiny_graph())
+    with pytest.raises(ModelFileError, match=r"not a model file that onspect made.*onspect export"):
+        read_model_file(path)
+
+
+def test_newer_format_is_refused_with_both_versions(calibrated: Path) -> None:
+    """A file of a newer format names its version and the newest that this release reads."""
+    rewrite_metadata(calibrated, lambda content: content.update(format_version=7))
+    with pytest.raises(ModelFileError, match=r"format version 7, and this onspect reads up to 1: upgrade"):
+        read_model_file(calibrated)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model\n", b"\x89PNG\r\n\x1a\n", b"\xff" * 40, b"\x00" * 40])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    """An empty file, text, a picture and garbage raise ModelFileError that names the file."""
+    path = tmp_path / "part.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"part\.onnx"):
+        read_model_file(path)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    """A path without a file, and a folder, raise ModelFileError in the operating system's words."""
+    with pytest.raises(ModelFileError, match="No such file"):
+        read_model_file(tmp_path / "none.onnx")
+    with pytest.raises(ModelFileError, match="Is a directory"):
+        read_model_file(tmp_path)

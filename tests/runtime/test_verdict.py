@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from onspect.runtime.verdict import Region, Verdict, decide, find_regions
+
+VERDICT = Verdict(
+    "Teil ü.png", 3, "2026-01-01T00:00:00.000Z", "ng", 0.5, 0.25, (Region(1, 2, 3, 4, 0.75, 12),), 1.5, "m"
+)
+
+
+def test_score_at_the_threshold_is_ng() -> None:
+    """A score equal to the threshold is ng, and the next number below it is ok."""
+    assert decide(0.25, 0.25) == "ng"
+    assert decide(math.nextafter(0.25, 0), 0.25) == "ok"
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_score_that_is_not_finite_is_a_fault(score: float) -> None:
+    """NaN and both infinities are faults, never ok and never ng."""
+    assert decide(score, 0.25) == "fault"
+
+
+def test_regions_are_in_source_pixels() -> None:
+    """Edges, size and area are scaled separately both ways."""
+    error_map = np.zeros((10, 20), np.float32)
+    error_map[2:4, 5:9] = 1.0
+    regions, labels = find_regions(error_map, 0.5, width=40, height=50)
+    assert regions == (Region(x=10, y=10, width=8, height=10, peak=1.0, area=80),)
+    assert np.count_nonzero(labels) == 8
+
+
+def test_error_at_the_map_threshold_is_in_a_region() -> None:
+    """A pixel equal to the threshold belongs to a region, one below does not."""
+    error_map = np.array([[0.5, 0.25]], np.float32)
+    regions, _ = find_regions(error_map, 0.5, 2, 1)
+    assert [(region.x, region.width) for region in regions] == [(0, 1)]
+
+
+def test_regions_are_sorted_by_peak() -> None:
+    """The region with the highest error comes first, wherever it lies."""
+    error_map = np.zeros((9, 9), np.float32)
+    error_map[0, 0], error_map[4, 4], error_map[8, 8] = 0.6, 0.9, 0.7
+    assert [round(region.peak, 3) for region in find_regions(error_map, 0.5, 9, 9)[0]] == [0.9, 0.7, 0.6]
+
+
+def test_peak_is_of_the_region_itself() -> None:
+    """A stronger region inside another's bounding box does not lend it its peak."""
+    error_map = np.zeros((7, 7), np.float32)
+    error_map[0, :] = error_map[:, 0] = 0.6
+    error_map[4, 4] = 0.9
+    assert [round(region.peak, 3) for region in find_regions(error_map, 0.5, 7, 7)[0]] == [0.9, 0.6]
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region() -> None:
+    """Diagonal neighbours belong together."""
+    assert len(find_regions(np.eye(3, dtype=np.float32), 0.5, 3, 3)[0]) == 1
+
+
+@pytest.mark.parametrize(("columns", "width"), [(7, 29), (7, 225), (28, 9), (128, 1), (16, 4000), (49, 58)])
+def test_regions_stay_inside_the_image(columns: int, width: int) -> None:
+    """A region at the far edge ends with the image, whatever the rounding of the scale."""
+    error_map = np.zeros((columns, columns), np.float32)
+    error_map[-1, -1] = 1.0
+    whole, _ = find_regions(np.ones((columns, columns), np.float32), 0.5, width, width)
+    corner, _ = find_regions(error_map, 0.5, width, width)
+    assert (whole[0].x, whole[0].width, whole[0].height) == (0, width, width)
+    assert corner[0].x + corner[0].width == corner[0].y + corner[0].height == width
+    assert min(corner[0].width, corner[0].area) >= 1
+
+
+def test_json_has_the_keys_of_the_interface() -> None:
+    """A line of JSON has exactly the keys that the documentation promises, in their order, without a line break."""
+    line = VERDICT.to_json()
+    content = json.loads(line)
+    assert "\n" not in line
+    assert list(content) == [
+        "source",
+        "index",
+        "time",
+        "verdict",
+        "score",
+        "threshold",
+        "regions",
+        "latency_ms",
+        "model",
+        "reason",
+    ]
+    assert content["regions"] == [{"x": 1, "y": 2, "width": 3, "height": 4, "peak": 0.75, "area": 12}]
+    assert content["source"] == "Teil ü.png"
+
+
+def test_json_never_holds_nan() -> None:
+    """A NaN, which is no JSON, is refused instead of written."""
+    settings: dict[str, Any] = VERDICT.to_dict() | {"score": math.nan, "regions": ()}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Verdict(**settings).to_json()

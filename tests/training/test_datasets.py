@@ -1,0 +1,101 @@
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from onspect.runtime.errors import DatasetError
+from onspect.training.datasets import load_training_set
+
+
+def write(folder: Path, name: str, image: np.ndarray) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(folder / name), image)
+
+
+def test_folder_with_train_good(parts: Path) -> None:
+    """Images below train/good are read in the order of their names, at their own size where the paper has a network."""
+    data = load_training_set(parts)
+    assert data.images.shape == (24, 28, 28, 1)
+    assert data.preset == "paper"
+    first = cv2.imread(str(parts / "train" / "good" / "000.png"), cv2.IMREAD_GRAYSCALE)
+    assert first is not None
+    assert np.array_equal(data.images[0, :, :, 0], first)
+
+
+def test_flat_folder(parts: Path) -> None:
+    """A flat folder of images is a folder of good ones."""
+    assert len(load_training_set(parts / "train" / "good").images) == 24
+
+
+def test_uniform_size_is_demanded_later(parts: Path) -> None:
+    """Where all training images have one size, the model takes only that one; with any_size it takes all."""
+    assert load_training_set(parts).recipe.source.width == (28, 28)
+    assert load_training_set(parts, any_size=True).recipe.source.width is None
+
+
+def test_varied_sizes_become_a_square(tmp_path: Path) -> None:
+    """Images of several sizes are stretched to a square, and later ones may be half as small or twice as large."""
+    write(tmp_path, "a.png", np.zeros((40, 60), np.uint8))
+    write(tmp_path, "b.png", np.zeros((100, 100), np.uint8))
+    data = load_training_set(tmp_path)
+    assert data.images.shape == (2, 80, 80, 1)
+    assert (data.recipe.source.width, data.recipe.source.height) == ((30, 200), (20, 200))
+
+
+def test_large_images_are_shrunk_with_their_aspect(tmp_path: Path) -> None:
+    """The longer side becomes the preset's, the shorter follows."""
+    write(tmp_path, "a.png", np.zeros((480, 640), np.uint8))
+    assert load_training_set(tmp_path).images.shape == (1, 96, 128, 1)
+    assert load_training_set(tmp_path, preset="fast").images.shape == (1, 48, 64, 1)
+
+
+def test_grey_in_three_channels_is_mono(tmp_path: Path) -> None:
+    """Grey images that are stored as colour train a mono model that expects them as colour."""
+    write(tmp_path, "a.png", np.full((40, 40, 3), 90, np.uint8))
+    recipe = load_training_set(tmp_path).recipe
+    assert (recipe.channels, recipe.source.channels) == (1, (3,))
+
+
+def test_one_coloured_image_makes_a_colour_model(tmp_path: Path) -> None:
+    """A colour image among grey ones is reason enough to see colour, also when it is not the first."""
+    write(tmp_path, "a.png", np.full((40, 40), 90, np.uint8))
+    write(tmp_path, "b.png", np.full((40, 40, 3), (90, 10, 10), np.uint8))
+    data = load_training_set(tmp_path)
+    assert data.images.shape == (2, 40, 40, 3)
+    assert data.recipe.source.channels == (1, 3)
+
+
+def test_dark_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """12-bit values in 16-bit files are told of, with the option that keeps their depth."""
+    logging.getLogger("onspect").propagate = True
+    write(tmp_path, "a.png", np.full((40, 40), 4000, np.uint16))
+    load_training_set(tmp_path)
+    assert "--white-level 4095" in caplog.text
+
+
+def test_12_bit_white(tmp_path: Path) -> None:
+    """With the camera's white level, its brightest value is 255."""
+    write(tmp_path, "a.png", np.full((40, 40), 4095, np.uint16))
+    assert int(load_training_set(tmp_path, white_level=4095).images.min()) == 255
+
+
+def test_bad_images_are_named(parts: Path) -> None:
+    """Unreadable training images are refused together, with how many, which and why."""
+    good = parts / "train" / "good"
+    (good / "003.png").write_bytes((good / "003.png").read_bytes()[:100])
+    (good / "zzz.png").write_text("not a picture")
+    with pytest.raises(DatasetError, match=r"2 of 25 images cannot be used \(.*003\.png.*zzz\.png"):
+        load_training_set(parts)
+
+
+@pytest.mark.parametrize("folder", ["empty", "val_only", "missing"])
+def test_folder_without_training_images(tmp_path: Path, folder: str) -> None:
+    """A folder without good training images is refused with where to put them."""
+    if folder != "missing":
+        (tmp_path / folder).mkdir()
+    if folder == "val_only":
+        write(tmp_path / folder / "val" / "good", "a.png", np.zeros((40, 40), np.uint8))
+    with pytest.raises(DatasetError, match=r"train.good|does not exist"):
+        load_training_set(tmp_path / folder)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.runtime.decode import read_image
 from onspect.runtime.files import fingerprint_bytes, fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import read_model_file
-from onspect.runtime.preprocess import read_image
 
 Run = Callable[..., Result]
 Make = Callable[..., Path]

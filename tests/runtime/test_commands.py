@@ -52,7 +52,7 @@ def test_folder_is_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
     """A folder gives a line for every image below it on stdout, and the counts on stderr."""
     result = onspect("score", calibrated, parts)
     assert (result.exit_code, verdicts(result.stdout)) == (0, ALL)
-    assert "3 judged: 1 ok, 1 ng, 1 fault" in result.stderr
+    assert "3 images: 1 ok, 1 ng, 1 fault" in result.stderr
 
 
 def test_files_globs_and_lists_are_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
@@ -170,9 +170,11 @@ def test_run_writes_to_stdout(onspect: Run, calibrated: Path, parts: Path) -> No
 
 
 def test_run_refuses_bad_sources_and_sinks(onspect: Run, calibrated: Path, parts: Path) -> None:
-    """A missing source and an unknown sink are one line of error."""
+    """A missing source is one line of error, an unknown sink is bad usage."""
     refuses(onspect("run", calibrated, parts / "none.avi"), "none.avi")
-    refuses(onspect("run", calibrated, parts, "--sink", "fax:1"), "fax:1")
+    result = onspect("run", calibrated, parts, "--sink", "fax:1")
+    assert result.exit_code == 2
+    assert "fax:1" in result.stderr
 
 
 def test_info_shows_the_card(onspect: Run, calibrated: Path, uncalibrated: Path) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onspect.runtime.decode import decode_image, read_image
 from onspect.runtime.errors import ImageError
 from onspect.runtime.model_file import Preprocess, SourceLimits
-from onspect.runtime.preprocess import decode_image, prepare, read_image
+from onspect.runtime.preprocess import prepare
 
 MONO = Preprocess(8, 4, 1, 65535, SourceLimits((1, 3), None, None))
 COLOUR = dataclasses.replace(MONO, channels=3)

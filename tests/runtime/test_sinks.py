@@ -154,8 +154,8 @@ def test_folder_as_a_file_is_an_output_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["jsonl", "jsonl:", "xml:a", "out.jsonl", ""])
 def test_unknown_sink_is_refused(text: str) -> None:
-    """A sink that is not known raises OutputError with the forms that are."""
-    with pytest.raises(OutputError, match="give jsonl:FILE or csv:FILE"):
+    """A sink that is not known raises ValueError with the forms that are."""
+    with pytest.raises(ValueError, match="give jsonl:FILE or csv:FILE"):
         open_sink(text, append=True)
 
 

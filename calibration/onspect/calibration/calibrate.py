@@ -69,7 +69,7 @@ def calibrate(
     missing, cannot be read, were trained on (unless skipped or allowed), or do not do for the policy.
     """
     file = read_model_file(model)
-    inspector = Inspector(model)
+    inspector = Inspector(file)
     found = find_images(data, split)
     images, trained_on = select_images(found, file, training)
     defective = sum(image.defective for image in images)

@@ -132,7 +132,7 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     from onspect.runtime.model_file import read_model_file
 
     file = read_model_file(model)
-    inspector = Inspector(model)
+    inspector = Inspector(file)
     _ = inspector.threshold  # an uncalibrated model is refused before any work
     images = find_images(data, split)
     make_folder(output)

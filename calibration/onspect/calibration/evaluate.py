@@ -14,12 +14,12 @@ from onspect.calibration.metrics import Areas, Confusion, count_confusion, measu
 from onspect.calibration.pixels import FPR_LIMIT, PixelAreas, PixelEvidence, decode_mask
 from onspect.calibration.scores import Fault, Observation, ScoredImage, count_kinds, part_scores, score_images
 from onspect.runtime.console import progress
+from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import GOOD, LabelledImage
 from onspect.runtime.model_file import ModelFile, Threshold
-from onspect.runtime.preprocess import read_image
 from onspect.runtime.verdict import now
 
 

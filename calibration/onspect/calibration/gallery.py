@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from onspect.calibration.evaluate import Evaluation
 from onspect.calibration.pixels import decode_mask
 from onspect.calibration.scores import ScoredImage
+from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.pictures import Picture, heat_map, to_bgr
-from onspect.runtime.preprocess import read_image
 from onspect.runtime.verdict import decide
 
 MOST = 6

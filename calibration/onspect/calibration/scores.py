@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.batch import BATCH, batched, in_order
+from onspect.runtime.decode import decode_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.files import describe_os_error, fingerprint_bytes
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import GOOD, LabelledImage, labelled_images
-from onspect.runtime.preprocess import decode_image
 
 _SPLITS = ("val", "test")
 

@@ -14,8 +14,9 @@ from onspect.runtime.console import Command, say
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The model file, ending in .onnx.")
 @click.option(
     "--score",
-    type=click.Choice(["mse", "peak"]),
-    help="mse: mean squared error; peak: maximum of the smoothed map [default: mse with preset paper, else peak].",
+    type=click.Choice(["mse", "peak", "relative"]),
+    help="mse: mean squared error; peak: maximum of the smoothed error map; relative: the same, each place divided by "
+    "what good parts show there [default: mse with preset paper, else relative].",
 )
 @click.option("--split", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
 @click.option(

@@ -11,18 +11,18 @@ from onspect.runtime.model_file import Score
 from onspect.training.config import NetworkConfig
 from onspect.training.networks import Decoder, Encoder
 
-SCORES = ("mse", "peak")
+SCORES = ("mse", "peak", "relative")
 
 _TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
 
 
 def default_score(preset: str) -> str:
-    """Return the score for a preset: the paper's mean squared error for its networks, else the map's peak."""
-    return "mse" if preset == "paper" else "peak"
+    """Return the score for a preset: the paper's mean squared error for its networks, else the relative peak."""
+    return "mse" if preset == "paper" else "relative"
 
 
 def design_score(name: str, network: NetworkConfig) -> Score:
-    """Return a score's settings: ``peak`` smooths the map over about 1/64 of the longer side, ``mse`` does not.
+    """Return a score's settings: ``mse`` leaves the map as it is, the others smooth it by 1/64 of the longer side.
 
     Raises ValueError for a name that is none.
     """
@@ -34,17 +34,21 @@ def design_score(name: str, network: NetworkConfig) -> Score:
 class InspectionGraph(nn.Module):
     """From uint8 [n, height, width, channels] to score [n], error_map [n, height, width], reconstruction and latent.
 
-    error_map is the squared error, a mean over channels, smoothed where the score says so. score is its mean (``mse``,
-    Eq. 2) or its maximum (``peak``). reconstruction is float32 [n, channels, height, width] in 0..1, latent float32
-    [n, n_z]; the VAE's is its mean, so that a score is the same every time.
+    error_map is the squared error, a mean over channels, smoothed where the score says so; for ``relative`` it is a
+    multiple of what good parts show at that place. score is its mean (``mse``, Eq. 2) or its maximum.
+    reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
+    that a score is the same every time.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, score: Score) -> None:
+    normal_error: Tensor
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, network: NetworkConfig, score: Score) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.score = score
         self.smooth = GaussianSmoothing(score.smoothing) if score.smoothing else nn.Identity()
+        self.register_buffer("normal_error", torch.ones(1, 1, network.height, network.width))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""
@@ -52,7 +56,10 @@ class InspectionGraph(nn.Module):
         latent, _ = self.encoder(planes)
         reconstruction = self.decoder(latent)
         squared = (planes - reconstruction).square().mean(dim=1, keepdim=True)
-        error_map = self.smooth(squared).squeeze(1)
+        smoothed = self.smooth(squared)
+        if self.score.name == "relative":
+            smoothed = smoothed / self.normal_error
+        error_map = smoothed.squeeze(1)
         score = error_map.mean(dim=(1, 2)) if self.score.name == "mse" else error_map.amax(dim=(1, 2))
         return score, error_map, reconstruction, latent
 
@@ -63,6 +70,19 @@ def to_planes(image: Tensor) -> Tensor:
     # with one channel both layouts are the same bytes: a reshape costs nothing, a transpose would
     planes = image.reshape(count, 1, height, width) if channels == 1 else image.permute(0, 3, 1, 2)
     return planes.to(torch.float32) * (1.0 / 255.0)
+
+
+def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:
+    """Measure what good images, uint8 [n, height, width, channels], show at each place: the mean of their maps.
+
+    A tenth of the mean over all places is added, so that a place that was always perfect does not make much of
+    nothing.
+    """
+    graph.normal_error.fill_(1.0)
+    with torch.no_grad():
+        maps = torch.cat([graph(images[start : start + 16])[1] for start in range(0, len(images), 16)])
+    mean = maps.mean(dim=0)
+    graph.normal_error.copy_((mean + 0.1 * mean.mean()).clamp_min(torch.finfo(torch.float32).tiny))
 
 
 class GaussianSmoothing(nn.Module):

@@ -17,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onspect.export.graph import InspectionGraph, default_score, design_score, to_planes
+from onspect.export.graph import InspectionGraph, default_score, design_score, fit_normal_error, to_planes
 from onspect.export.parity import Parity, check_parity
+from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ExportError, ImageError, OutputError
 from onspect.runtime.files import fingerprint_set, list_images, make_folder, write_atomically
 from onspect.runtime.model_file import FORMAT_VERSION, ModelInfo, Network, Provenance, stamp
-from onspect.runtime.preprocess import prepare, read_image
+from onspect.runtime.preprocess import prepare
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.networks import Encoder, count_parameters
@@ -45,9 +46,9 @@ def export(
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
-    score is ``mse`` or ``peak``; None takes the preset's. split also writes the encoder (image to latent) and decoder
-    (latent to reconstruction) as files of their own. The file's scores are compared with the trained model's on the
-    run's own sample images, and on all images below the folder `images`.
+    score is ``mse``, ``peak`` or ``relative``; None takes the preset's. split also writes the encoder (image to latent)
+    and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the trained
+    model's on the run's own sample images, and on all images below the folder `images`.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
     OutputError where it cannot be written, DatasetError where images are not usable, ValueError for an unknown score.
@@ -55,8 +56,11 @@ def export(
     if output.suffix.lower() != ".onnx":
         raise OutputError(f"the model file {str(output)!r} must end in .onnx")
     model = load_trained(run)
-    definition = design_score(score or default_score(model.record.config.preset), model.record.config.network)
-    graph = InspectionGraph(model.encoder, model.decoder, definition).eval()
+    network = model.record.config.network
+    definition = design_score(score or default_score(model.record.config.preset), network)
+    graph = InspectionGraph(model.encoder, model.decoder, network, definition).eval()
+    if definition.name == "relative":
+        fit_normal_error(graph, model.samples)
     checked = _images_to_check(model, images)
     data = convert(graph, checked[:2], "image", ["score", "error_map", "reconstruction", "latent"])
     parity = check_parity(data, graph, checked)

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from onspect.runtime.decode import read_image
     from onspect.runtime.errors import (
         DatasetError,
         ExportError,
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     )
     from onspect.runtime.inspector import Inspection, Inspector
     from onspect.runtime.model_file import ModelInfo, read_model_info
-    from onspect.runtime.preprocess import read_image
     from onspect.runtime.verdict import Region, Verdict
 
 __all__ = [
@@ -51,7 +51,7 @@ _HOMES = {
     "ModelInfo": "model_file",
     "Region": "verdict",
     "Verdict": "verdict",
-    "read_image": "preprocess",
+    "read_image": "decode",
     "read_model_info": "model_file",
 }
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from onspect.runtime.cores import available_cores
+from onspect.runtime.decode import Frame, read_image
 from onspect.runtime.errors import ImageError
-from onspect.runtime.preprocess import Frame, read_image
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspection, Inspector

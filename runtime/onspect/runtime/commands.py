@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.console import Command, progress, say
+from onspect.runtime.console import Command, progress, say, usage_errors
 from onspect.runtime.errors import DatasetError, OutputError, SourceError
 from onspect.runtime.files import IMAGE_SUFFIXES, list_images
 
@@ -107,7 +107,8 @@ def run(model: Path, source: str, sinks: tuple[str, ...], overlays: Path | None,
     root = Path(source).absolute()
     if overlays is not None and not root.is_dir():
         raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
-    opened = [open_sink(text, append=True) for text in sinks]
+    with usage_errors():
+        opened = [open_sink(text, append=True) for text in sinks]
     for text in sinks:
         _refuse_target(text.partition(":")[2], [model, root])
     images = [] if overlays is None else list_images(root)[0]
@@ -206,9 +207,8 @@ def _open_inspector(model: Path, provider: str) -> Inspector:
     from onspect.runtime.inspector import Inspector
 
     cv2.setNumThreads(1)  # the cores are shared out by our own workers
-    cv2.utils.logging.setLogLevel(
-        cv2.utils.logging.LOG_LEVEL_SILENT
-    )  # an unreadable file is a fault with its reason, once
+    # an unreadable file is a fault with its reason, once, and not also OpenCV's message
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     inspector = Inspector(model, provider=provider)
     _ = inspector.threshold
     return inspector
@@ -235,4 +235,6 @@ def _deliver(inspections: Iterator[Any], sinks: list[Sink]) -> None:
         counts = deliver(inspections, [stack.enter_context(sink) for sink in sinks])
     total = sum(counts.values())
     parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
-    say(f"{total} judged: {parts}" if total else "no frame was judged: the source is empty")
+    say(f"{total} images: {parts}" if total else "no frame was judged: the source is empty")
+    if counts["fault"] == total:
+        raise SourceError(f"none of the {total} images could be judged; each line's reason says why")

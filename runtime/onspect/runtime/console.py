@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from onspect.runtime.errors import OnspectError
+from onspect.runtime.files import describe_os_error
 
 _EXTRAS = {
     "cv2": "cpu",
@@ -50,6 +51,12 @@ class Command(click.Command):
             if debug:
                 raise
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # click ends quietly where the reader of stdout has gone
+        except OSError as error:
+            if debug:
+                raise
+            raise click.ClickException(f"{error.filename or 'stdout'}: {describe_os_error(error)}") from error
         except ImportError as error:
             package = (error.name or "").partition(".")[0]
             if debug or package not in _EXTRAS:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,9 +35,11 @@ def writing(path: Path | str) -> Iterator[None]:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part; a failure leaves the old.
 
-    Raises OutputError where the disk is full or the folder cannot be written.
+    Where path is a link, the file that it points to is written. Raises OutputError where the disk is full or the
+    folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".onspect-{secrets.token_hex(8)}.tmp")
     with writing(path):
         try:
             with temporary.open("wb") as file:
@@ -75,8 +79,18 @@ def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
         for name in names:
             if not name.startswith("."):
                 path = Path(parent, name)
-                (images if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+                named = path.suffix.lower() in IMAGE_SUFFIXES and not _is_special(path)
+                (images if named else others).append(path)
     return sorted(images), sorted(others)
+
+
+def _is_special(path: Path) -> bool:
+    """Tell whether a path is a pipe, socket or device, on which reading could wait for ever; not so a broken link."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode)
 
 
 def _raise_unreadable(error: OSError) -> None:

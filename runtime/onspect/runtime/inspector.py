@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
-from onspect.runtime.model_file import ModelInfo, Threshold, read_model_file
-from onspect.runtime.preprocess import Frame, prepare
+from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold, read_model_file
+from onspect.runtime.preprocess import prepare
 from onspect.runtime.verdict import Verdict, decide, find_regions, now
 
 _LOG = logging.getLogger("onspect")
@@ -59,8 +61,8 @@ class Inspector:
     Raises ModelFileError where the file cannot be used, ValueError for an unknown provider.
     """
 
-    def __init__(self, path: Path | str, *, provider: str = "auto", threads: int = 1) -> None:
-        model = read_model_file(path)
+    def __init__(self, path: Path | str | ModelFile, *, provider: str = "auto", threads: int = 1) -> None:
+        model = path if isinstance(path, ModelFile) else read_model_file(path)
         self.path = model.path
         self.info: ModelInfo = model.info
         self.sha256 = model.sha256
@@ -174,8 +176,12 @@ class Inspector:
     def _judge(self, frame: Any, scored: Scored, position: int) -> dict[str, Any]:
         score, error_map = float(scored.score[position]), scored.error_map[position]
         verdict = decide(score, self.threshold.score)
-        if verdict == "fault":
-            return {"verdict": verdict, "score": None, "reason": f"the model's score is {score}"}
+        if verdict == "fault" or not math.isfinite(float(error_map.max())):
+            return {
+                "verdict": "fault",
+                "score": None,
+                "reason": f"the model's score is {score}, its error map not finite",
+            }
         height, width = frame.shape[:2]
         regions, _ = find_regions(error_map, self.threshold.map, width, height)
         return {"verdict": verdict, "score": score, "regions": regions}

@@ -1,9 +1,9 @@
 """The model file: what its metadata says, reading it and stamping it anew, without the onnx package.
 
-An onspect model file is an ONNX file whose ``metadata_props`` hold two entries: ``onspect`` (JSON, `ModelInfo`) and
-``onspect.training_images`` (fingerprints of the training images). docs/model-file.md is the format's definition.
-An ONNX file is one protocol-buffer message; only its outermost fields are walked here, so that a new stamp leaves
-every other byte as it was.
+An onspect model file is an ONNX file whose ``metadata_props`` hold ``onspect`` (JSON, `ModelInfo`),
+``onspect.training_images`` (fingerprints of the training images) and ``onspect.checksum`` over both.
+docs/model-file.md is the format's definition. An ONNX file is one protocol-buffer message; only its outermost fields
+are walked here, so that a new stamp leaves every other byte as it was.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ FORMAT_VERSION = 1
 
 _METADATA_KEY = "onspect"
 _TRAINING_IMAGES_KEY = "onspect.training_images"
+_CHECKSUM_KEY = "onspect.checksum"
 _METADATA_PROPS = 14  # the field's number in ModelProto, onnx.proto
 _MAX_TRAINING_IMAGES = 10_000
 
@@ -78,7 +79,8 @@ class Network:
 
 @dataclass(frozen=True)
 class Score:
-    """How an error map becomes a score: name is ``mse`` (mean, Eq. 2) or ``peak`` (maximum of the smoothed map).
+    """How errors become a score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map) or
+    ``relative`` (the same, each place divided by what good parts show there).
 
     smoothing: standard deviation of the Gaussian that smooths the error map, in working pixels; 0 for none.
     """
@@ -184,12 +186,13 @@ def read_model_file(path: Path | str) -> ModelFile:
             "make one with 'onspect export'"
         )
     info = _parse_info(path, metadata[_METADATA_KEY])
-    if info.graph_sha256 != hashlib.sha256(rest).hexdigest():
-        raise ModelFileError(f"{str(path)!r} is damaged: its graph does not match its own checksum; copy it again")
-    try:
-        packed = base64.b64decode(metadata[_TRAINING_IMAGES_KEY], validate=True)
-    except (KeyError, ValueError) as error:  # it stands last, so a file cut between fields lacks it
-        raise ModelFileError(f"{str(path)!r} is truncated or damaged: copy or export it again") from error
+    graph_matches = info.graph_sha256 == hashlib.sha256(rest).hexdigest()
+    if not graph_matches or metadata.get(_CHECKSUM_KEY) != _checksum(metadata):
+        what = "metadata do" if graph_matches else "graph does"
+        raise ModelFileError(
+            f"{str(path)!r} is damaged or truncated: its {what} not match its own checksum; copy it again"
+        )
+    packed = base64.b64decode(metadata[_TRAINING_IMAGES_KEY])
     training_images = frozenset(packed[i : i + 8].hex() for i in range(0, len(packed), 8))
     return ModelFile(path, data, info, training_images, hashlib.sha256(data).hexdigest())
 
@@ -210,7 +213,14 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str]) -> bytes
     info = dataclasses.replace(info, graph_sha256=hashlib.sha256(rest).hexdigest(), format_version=FORMAT_VERSION)
     metadata[_METADATA_KEY] = json.dumps(info.to_dict(), ensure_ascii=False, allow_nan=False)
     metadata[_TRAINING_IMAGES_KEY] = base64.b64encode(bytes.fromhex("".join(kept))).decode()
+    metadata.pop(_CHECKSUM_KEY, None)
+    metadata[_CHECKSUM_KEY] = _checksum(metadata)  # last, so that a file cut between two entries is known by it
     return rest + b"".join(_encode_entry(key, value) for key, value in metadata.items())
+
+
+def _checksum(metadata: dict[str, str]) -> str:
+    text = f"{metadata[_METADATA_KEY]}\n{metadata.get(_TRAINING_IMAGES_KEY, '')}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) -> ModelInfo:

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.decode import Frame
 from onspect.runtime.errors import OutputError
 from onspect.runtime.files import write_atomically
 from onspect.runtime.inspector import Inspection
-from onspect.runtime.preprocess import Frame
 from onspect.runtime.verdict import Verdict
 
 Picture = NDArray[np.uint8]

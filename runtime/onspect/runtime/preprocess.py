@@ -1,49 +1,14 @@
-"""From an image file or a camera frame to the uint8 array that the graph takes; training uses this very code."""
+"""From a frame to the uint8 array that the graph takes; training uses this very code."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError
-from onspect.runtime.files import describe_os_error
 from onspect.runtime.model_file import Preprocess
-
-Frame = NDArray[Any]
-"""A frame: HxW (mono) or HxWx3 (BGR), uint8 or uint16."""
-
-
-def read_image(path: Path | str) -> Frame:
-    """Read an image file as it is stored: HxW or HxWx3 (BGR), uint8 or uint16; an alpha channel is dropped.
-
-    Raises ImageError where it cannot be read, is empty, truncated, or no image.
-    """
-    try:
-        data = Path(path).read_bytes()  # not cv2.imread: on Windows it cannot open every path
-    except OSError as error:
-        raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
-    except ValueError as error:  # a path that no file can have, such as one with a zero byte
-        raise ImageError(f"cannot read the file: {error}") from error
-    return decode_image(data)
-
-
-def decode_image(data: bytes) -> Frame:
-    """Decode an image file's bytes; shapes, dtypes and errors as `read_image`."""
-    if not data:
-        raise ImageError("the file is empty (0 bytes)")
-    if _is_cut_jpeg(data):
-        raise ImageError(f"the JPEG is truncated: it ends after {len(data)} bytes without an end marker")
-    try:
-        frame = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise ImageError(f"OpenCV cannot decode the file: {error.err}") from error
-    if frame is None:
-        raise ImageError(f"not an image that OpenCV can decode, or a truncated one ({len(data)} bytes)")
-    return frame
 
 
 def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
@@ -96,21 +61,3 @@ def check_frame(frame: Frame, recipe: Preprocess) -> None:
                 f"the image is {width}x{height} pixels, the model accepts images {span} pixels {side}; "
                 "use the camera mode of the training images, or train with --any-size"
             )
-
-
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Tell whether JPEG data lacks its end marker after the first scan; OpenCV 4 would paint the rest grey.
-
-    Header segments are skipped by their lengths, since a thumbnail inside them has an end marker of its own.
-    """
-    if not data.startswith(b"\xff\xd8\xff"):
-        return False
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        if data[position + 1] == 0xDA:
-            return data.find(b"\xff\xd9", position) < 0
-        if data[position + 1] == 0xFF:
-            position += 1
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return True

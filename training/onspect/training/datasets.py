@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.batch import in_order
+from onspect.runtime.decode import Frame, decode_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.files import describe_os_error, fingerprint_bytes
 from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess, SourceLimits
-from onspect.runtime.preprocess import Frame, decode_image, prepare
+from onspect.runtime.preprocess import prepare
 from onspect.training.config import PRESETS, paper_applies, working_size
 
 _LOG = logging.getLogger("onspect")

@@ -116,8 +116,16 @@ def _mirrored(
 
 
 def _initialise(module: nn.Module) -> None:
+    """Start with He et al.'s normal weights, counting for a transposed convolution the inputs that reach an output.
+
+    With torch's own, smaller ones a deep stack passes on so little of the image that it learns the mean part first
+    and, on a few hundred images, nothing else.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
+            inputs = layer.weight[0].numel()
+            if isinstance(layer, nn.ConvTranspose2d):
+                inputs = layer.in_channels * _KERNEL**2 // layer.stride[0] ** 2
+            nn.init.normal_(layer.weight, std=math.sqrt(2.0 / inputs))
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -35,7 +35,7 @@ from onspect.training.networks import Decoder, Encoder, count_parameters
 
 _LOG = logging.getLogger("onspect")
 
-_SAMPLES = 64
+_SAMPLES = 256
 _PREVIEWED = 6
 _PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
 _SPLIT = 4  # stream of random numbers under the run's seed, beside those of the loop

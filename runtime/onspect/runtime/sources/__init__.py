@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.files import describe_os_error
-from onspect.runtime.preprocess import Frame
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.files import list_images
-from onspect.runtime.preprocess import read_image
 from onspect.runtime.sources import Capture
 
 

@@ -28,6 +28,8 @@ def read_video(path: Path) -> Iterator[Capture]:
 
 def _frames(path: Path, capture: cv2.VideoCapture) -> Iterator[Capture]:
     announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    if announced <= 0:
+        _LOG.warning("%s does not say how many frames it has: a missing end would not be noticed", path)
     count = 0
     try:
         while True:

@@ -61,7 +61,7 @@ def write_image() -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def onspect() -> Callable[..., Result]:
     """Return a function that runs the command line and returns what it printed and its exit code."""
 

@@ -95,13 +95,14 @@ def make_info(
     white_level: int = 65535,
     source: SourceLimits | None = None,
     trained_on: int = 0,
+    score: str = "mse",
 ) -> ModelInfo:
     """Return what a tiny model says about itself; without source limits it takes mono and colour of any size."""
     return ModelInfo(
         name="tiny",
         preprocess=Preprocess(width, height, channels, white_level, source or SourceLimits((1, 3), None, None)),
         network=Network("cae", (8, 16), (2, 1), 8, height, 100),
-        score=Score("mse", 0.0),
+        score=Score(score, 0.0),
         provenance=Provenance(
             versions={"onspect": "0.1.0"},
             seed=0,
@@ -130,6 +131,7 @@ def write_model(
     source: SourceLimits | None = None,
     training_images: Iterable[str] = (),
     trained_on: int | None = None,
+    score: str = "mse",
 ) -> Path:
     """Write a tiny model file and return its path; trained_on is how many training images it claims to have seen."""
     fingerprints = list(training_images)
@@ -141,6 +143,7 @@ def write_model(
         white_level=white_level,
         source=source,
         trained_on=len(fingerprints) if trained_on is None else trained_on,
+        score=score,
     )
     graph = build_graph(width=width, height=height, channels=channels, gain=gain)
     path.write_bytes(stamp(graph, info, fingerprints))

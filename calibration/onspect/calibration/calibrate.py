@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from onspect.calibration.claims import (
+    find_unsupported_claim,
+    measure_area_intervals,
+    measure_rates,
+    measure_threshold_interval,
+)
 from onspect.calibration.histogram import ErrorHistogram, find_bins
 from onspect.calibration.metrics import Confusion, count_confusion, measure_areas
 from onspect.calibration.scores import (
@@ -21,7 +26,7 @@ from onspect.calibration.scores import (
     part_scores,
     score_images,
 )
-from onspect.calibration.thresholds import Policy, check_policy, choose_threshold, format_rate
+from onspect.calibration.thresholds import Policy, check_policy, choose_threshold
 from onspect.runtime.console import progress
 from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.files import fingerprint_set
@@ -33,9 +38,10 @@ from onspect.runtime.verdict import now
 MAP_SHARE = 0.999
 """The share of the good images' pixels that lie below the map threshold.
 
-Regions are drawn where the error map reaches it. One pixel in a thousand marks a few pixels on a good part, so good
-parts stay almost clean, and what is higher than that is worth a box; at 99.5% a 256 x 256 map of a good part would
-have 328 marked pixels on average, at 99.99% a single odd image among a hundred would set the value alone.
+For a score that is not the map's maximum. Regions are drawn where the error map reaches it: one pixel in a thousand
+marks a few pixels on a good part, so good parts stay almost clean, and what is higher than that is worth a box; at
+99.5% a 256 x 256 map of a good part would have 328 marked pixels on average, at 99.99% a single odd image among a
+hundred would set the value alone.
 """
 
 TrainingImages = Literal["refuse", "skip", "allow"]
@@ -59,14 +65,22 @@ class Outcome:
 
 
 def calibrate(
-    model: Path, data: Path, *, split: str = "val", policy: Policy | None = None, training: TrainingImages = "refuse"
+    model: Path,
+    data: Path,
+    *,
+    split: str = "val",
+    policy: Policy | None = None,
+    training: TrainingImages = "refuse",
+    strict: bool = False,
 ) -> Outcome:
     """Set a model file's threshold from the labelled images of a dataset's split; the graph's bytes stay as they are.
 
-    policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. The map
-    threshold is the `MAP_SHARE` quantile of the good images' error maps. Nothing is stamped where this raises:
+    policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. Where the
+    score is the error map's maximum, the map's threshold is the score's, so that a part is ``ng`` exactly where it has
+    a region; else it is the `MAP_SHARE` quantile of the good images' error maps. Nothing is stamped where this raises:
     ModelFileError for a file that cannot be used or whose scores are no numbers; DatasetError where images are
-    missing, cannot be read, were trained on (unless skipped or allowed), or do not do for the policy.
+    missing, cannot be read, were trained on (unless skipped or allowed), do not do for the policy, or (with strict)
+    are too few to support what was asked for.
     """
     file = read_model_file(model)
     inspector = Inspector(file)
@@ -78,9 +92,12 @@ def calibrate(
     results, good_errors = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images))
     good_scores, defective_scores = part_scores(results)
     score = choose_threshold(policy, good_scores, defective_scores)
-    threshold = Threshold(score, good_errors.find_quantile(MAP_SHARE))
+    threshold = Threshold(score, score if file.info.score.is_peak else good_errors.find_quantile(MAP_SHARE))
     areas = measure_areas(good_scores, defective_scores)
     confusion = count_confusion(good_scores, defective_scores, score)
+    unsupported = find_unsupported_claim(policy, confusion)
+    if strict and unsupported is not None:
+        raise DatasetError(f"{unsupported}; nothing was stamped")
     calibration = Calibration(
         policy=policy.describe() + (f" ({trained_on} training images among them)" if trained_on else ""),
         data=data.resolve().name,
@@ -93,9 +110,14 @@ def calibrate(
         false_ok=confusion.false_ok,
         images=fingerprint_set(result.fingerprint for result in results),
         time=now(),
+        intervals={
+            **measure_rates(confusion),
+            **measure_area_intervals(good_scores, defective_scores),
+            **measure_threshold_interval(policy, good_scores, defective_scores),
+        },
     )
     restamp(file, threshold, calibration)
-    notes = _find_notes(policy, confusion, trained_on)
+    notes = _find_notes(unsupported, confusion, trained_on)
     return Outcome(threshold, calibration, confusion, name_source(data, split), len(found) - len(images), notes)
 
 
@@ -166,17 +188,9 @@ def _describe_faults(faults: Sequence[Fault], total: int) -> DatasetError | Mode
     return DatasetError(f"{count}; nothing was stamped: repair or remove them")
 
 
-def _find_notes(policy: Policy, confusion: Confusion, trained_on: int) -> tuple[str, ...]:
-    notes = []
-    good = confusion.true_ok + confusion.false_ng
-    if policy.name == "quantile" and policy.rate is not None and policy.rate < 1 and not confusion.false_ng:
-        enough = math.ceil(1 / (1 - policy.rate) - 1e-9)
-        if good < enough:
-            notes.append(
-                f"with {good} good images the threshold lies just above the highest of their scores; "
-                f"{enough} or more are needed to see {format_rate(policy.rate)}"
-            )
-    if good and not confusion.true_ok:
+def _find_notes(unsupported: str | None, confusion: Confusion, trained_on: int) -> tuple[str, ...]:
+    notes = [] if unsupported is None else [unsupported]
+    if confusion.false_ng and not confusion.true_ok:
         notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
     if trained_on:
         notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")

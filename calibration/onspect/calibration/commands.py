@@ -29,16 +29,43 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
         raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
     if not number.is_finite() or not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
-    senseless = 1 if option.name == "max_fpr" else 0
-    if number == senseless:
+    senseless = {"max_fpr": (1,), "conformal": (0, 1), "prevalence": (0, 1)}.get(str(option.name), (0,))
+    if number in senseless:
         raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
     return float(number)
+
+
+def _parse_costs(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float] | None:
+    """Return the costs written ``1:50``; a usage error where they are none."""
+    if text is None:
+        return None
+    try:
+        reject, escape = (float(part) for part in text.split(":"))
+    except ValueError:
+        reject, escape = 0.0, 0.0
+    if not (0 < reject < float("inf") and 0 < escape < float("inf")):
+        raise click.BadParameter(f"{text!r} is no pair of costs above 0; write 1:50", context, option)
+    return reject, escape
 
 
 @click.command(cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--max-f1", is_flag=True, help="Highest F1. [default where DATA has defects]")
+@click.option("--youden", is_flag=True, help="Highest recall minus false-reject rate.")
+@click.option(
+    "--cost",
+    "costs",
+    metavar="FP:FN",
+    callback=_parse_costs,
+    help="Lowest cost, of a false reject and of an escape, as 1:50.",
+)
+@click.option(
+    "--prevalence",
+    metavar="RATE",
+    callback=_parse_rate,
+    help="With --cost: the line's share of defective parts. [default: the share among the images]",
+)
 @click.option("--max-fpr", metavar="RATE", callback=_parse_rate, help="Reject at most this share of good parts.")
 @click.option(
     "--min-recall", metavar="RATE", callback=_parse_rate, help="Catch at least this share of defective parts."
@@ -49,19 +76,26 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
     callback=_parse_rate,
     help="Pass this share of good parts; needs no defects. [default without defects: 99%]",
 )
+@click.option(
+    "--conformal",
+    metavar="RATE",
+    callback=_parse_rate,
+    help="Promise at most this rate of false rejects of new good parts, from good images alone.",
+)
+@click.option("--strict", is_flag=True, help="Fail where the images are too few to support what is asked for.")
 @click.option("--split", type=_SPLITS, default="val", show_default=True, help="The folder of DATA to calibrate on.")
 @click.option("--skip-training-images", is_flag=True, help="Leave out images that the model was trained on.")
 @click.option("--allow-training-images", is_flag=True, help="Use images that the model was trained on.")
 def calibrate(
     model: Path,
     data: Path,
-    max_f1: bool,
-    max_fpr: float | None,
-    min_recall: float | None,
-    quantile: float | None,
+    costs: tuple[float, float] | None,
+    prevalence: float | None,
     split: str,
+    strict: bool,
     skip_training_images: bool,
     allow_training_images: bool,
+    **policies: Any,
 ) -> None:
     """Set MODEL's threshold from the labelled images of DATA and stamp it into the file.
 
@@ -71,30 +105,25 @@ def calibrate(
     Example:
       onspect calibrate part.onnx parts/ --max-fpr 0.5%
     """
-    given = {
-        name: rate
-        for name, rate in (
-            ("max_f1", max_f1 or None),
-            ("max_fpr", max_fpr),
-            ("min_recall", min_recall),
-            ("quantile", quantile),
-        )
-        if rate is not None
-    }
+    given = {name: rate for name, rate in (policies | {"cost": costs}).items() if rate not in (None, False)}
+    if prevalence is not None and costs is None:
+        raise click.UsageError("--prevalence goes with --cost FP:FN; give both")
     if len(given) > 1:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
         raise click.UsageError(f"{options} exclude each other; give one of them")
     if skip_training_images and allow_training_images:
         raise click.UsageError("--skip-training-images and --allow-training-images exclude each other; give one")
-    _quieten_opencv()
     from onspect.calibration.calibrate import calibrate as run_calibration
     from onspect.calibration.tables import describe_outcome
+    from onspect.runtime.decode import quieten_opencv
 
+    quieten_opencv()
     outcome = run_calibration(
         model,
         data,
         split=split,
-        policy=_choose_policy(given),
+        policy=_choose_policy(given, prevalence),
+        strict=strict,
         training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
     )
     for note in outcome.notes:
@@ -122,15 +151,16 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     Example:
       onspect evaluate part.onnx parts/ -o report/
     """
-    _quieten_opencv()
     from onspect.calibration.evaluate import evaluate as run_evaluation
     from onspect.calibration.report import write_report
     from onspect.calibration.scores import find_images, name_source
     from onspect.calibration.tables import describe_evaluation
+    from onspect.runtime.decode import quieten_opencv
     from onspect.runtime.files import make_folder
     from onspect.runtime.inspector import Inspector
     from onspect.runtime.model_file import read_model_file
 
+    quieten_opencv()
     file = read_model_file(model)
     inspector = Inspector(file)
     _ = inspector.threshold  # an uncalibrated model is refused before any work
@@ -147,18 +177,12 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
 COMMANDS = (calibrate, evaluate)
 
 
-def _choose_policy(given: dict[str, Any]) -> Policy | None:
+def _choose_policy(given: dict[Any, Any], prevalence: float | None) -> Policy | None:
     from onspect.calibration.thresholds import Policy
 
     if not given:
         return None
-    ((name, rate),) = given.items()
-    return Policy(name, None if name == "max_f1" else rate)  # type: ignore[arg-type]  # the options' names
-
-
-def _quieten_opencv() -> None:
-    """Leave the cores to our own workers, and the words about unreadable files to our own errors."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    ((name, value),) = given.items()
+    if name == "cost":
+        return Policy(name, costs=value, prevalence=prevalence)
+    return Policy(name, None if value is True else value)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.claims import measure_area_intervals, measure_rates
+from onspect.calibration.intervals import Interval
 from onspect.calibration.metrics import Areas, Confusion, count_confusion, measure_areas
 from onspect.calibration.pixels import FPR_LIMIT, PixelAreas, PixelEvidence, decode_mask
 from onspect.calibration.scores import Fault, Observation, ScoredImage, count_kinds, part_scores, score_images
@@ -56,7 +58,8 @@ class Evaluation:
 
     source: where the images came from, in words. results: the scored images; faults: the others.
     trained_on: images (of results) that the model was trained on.
-    calibrated_on: whether these are the very images that the threshold was chosen on.
+    calibrated_on: whether these are the very images that the threshold was chosen on. intervals: 95% intervals of
+    ``auroc``, ``aupr``, ``fpr`` and ``recall``, those of them that could be had.
     """
 
     model: ModelFile
@@ -71,6 +74,7 @@ class Evaluation:
     pixels: PixelMetrics
     trained_on: int
     calibrated_on: bool
+    intervals: dict[str, Interval]
 
     def list_warnings(self) -> list[str]:
         """Return what makes the figures better than they will be on the line, or incomplete; one sentence each."""
@@ -111,6 +115,7 @@ class Evaluation:
             "training_images": self.trained_on,
             "threshold": asdict(self.threshold) | {"policy": info.calibration.policy if info.calibration else None},
             "image": asdict(self.areas),
+            "intervals": self.intervals,
             "confusion": _describe_confusion(self.confusion),
             "kinds": {
                 kind: {"images": metrics.caught + metrics.missed, "caught": metrics.caught, "missed": metrics.missed}
@@ -147,6 +152,7 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
     good, defective = part_scores(results)
     calibration = model.info.calibration
     fingerprints = [result.fingerprint for result in results]
+    confusion = count_confusion(good, defective, threshold.score)
     return Evaluation(
         model=model,
         threshold=threshold,
@@ -155,11 +161,12 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         results=tuple(results),
         faults=tuple(faults),
         areas=measure_areas(good, defective),
-        confusion=count_confusion(good, defective, threshold.score),
+        confusion=confusion,
         kinds=_measure_kinds(images, results, good, threshold.score),
         pixels=masks.measure(),
         trained_on=sum(fingerprint in model.training_images for fingerprint in fingerprints),
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
+        intervals=measure_area_intervals(good, defective) | measure_rates(confusion),
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from onspect.runtime.verdict import decide
+
 Scores = NDArray[Any]
 """Scores of images, float [n], finite, higher is worse."""
 
@@ -75,7 +77,7 @@ def measure_areas(good: Scores, defective: Scores) -> Areas:
         missing = "good" if not len(good) else "defective"
         return Areas(None, None, f"there are no {missing} images to compare with")
     truth, scores = _label(good, defective)
-    return Areas(float(roc_auc_score(truth, scores)), float(average_precision_score(truth, scores)))
+    return Areas(float(roc_auc_score(truth, scores)), min(1.0, float(average_precision_score(truth, scores))))
 
 
 def trace_curves(good: Scores, defective: Scores) -> Curves:
@@ -87,9 +89,10 @@ def trace_curves(good: Scores, defective: Scores) -> Curves:
 
 
 def count_confusion(good: Scores, defective: Scores, threshold: float) -> Confusion:
-    """Return how good and defective images are judged where score >= threshold means ng."""
-    true_ng = int(np.count_nonzero(np.asarray(defective, np.float64) >= threshold))
-    false_ng = int(np.count_nonzero(np.asarray(good, np.float64) >= threshold))
+    """Return how good and defective images are judged at a threshold, by the runtime's own rule."""
+    true_ng, false_ng = (
+        sum(decide(float(score), threshold) == "ng" for score in scores) for scores in (defective, good)
+    )
     return Confusion(true_ng, false_ng, len(good) - false_ng, len(defective) - true_ng)
 
 

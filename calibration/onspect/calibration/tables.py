@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from onspect.calibration.calibrate import Outcome
 from onspect.calibration.evaluate import Evaluation
 from onspect.calibration.metrics import Confusion
@@ -18,11 +20,15 @@ def describe_outcome(outcome: Outcome) -> str:
     facts = [
         ("images", images),
         ("policy", calibration.policy),
-        *_describe_areas(calibration.auroc, calibration.aupr),
+        *_describe_areas(calibration.auroc, calibration.aupr, calibration.intervals),
         ("threshold", f"{outcome.threshold.score:.6g} (ng from this score on)"),
         ("map threshold", f"{outcome.threshold.map:.6g} (regions from this error on)"),
     ]
-    return "\n".join([*_align(facts), "", *describe_confusion(outcome.confusion)])
+    intervals = calibration.intervals
+    if "threshold" in intervals:
+        low, high = intervals["threshold"]
+        facts.insert(-1, ("", f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap)"))
+    return "\n".join([*_align(facts), "", *describe_confusion(outcome.confusion, intervals)])
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
@@ -31,24 +37,28 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     facts = [("images", f"{_describe_counts(counts)}, from {evaluation.source}")]
     if evaluation.faults:
         facts.append(("faults", f"{len(evaluation.faults)} images could not be judged"))
-    facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr)
+    facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr, evaluation.intervals)
     areas = evaluation.pixels.areas
     if areas.auroc is not None and areas.aupro is not None:
         facts += [("pixel AUROC", f"{areas.auroc:.4f}"), ("AUPRO", f"{areas.aupro:.4f}")]
     facts.append(("threshold", f"{evaluation.threshold.score:.6g} (ng from this score on)"))
-    lines = [*_align(facts), "", *describe_confusion(evaluation.confusion)]
+    lines = [*_align(facts), "", *describe_confusion(evaluation.confusion, evaluation.intervals)]
     return "\n".join([*lines, "", *_describe_kinds(evaluation)] if evaluation.kinds else lines)
 
 
-def describe_confusion(confusion: Confusion) -> list[str]:
-    """Return a confusion matrix as lines, with FPR and recall beside it."""
+def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return a confusion matrix as lines, with FPR and recall and their 95% intervals beside it."""
     fpr = "" if confusion.fpr is None else f"   false rejects {confusion.fpr:.2%} (FPR)"
     recall = "" if confusion.recall is None else f"   caught {confusion.recall:.2%} (recall)"
     return [
         f"{'':<12}{'judged ok':>11}{'judged ng':>11}",
-        f"{'good':<12}{confusion.true_ok:>11}{confusion.false_ng:>11}{fpr}",
-        f"{'defective':<12}{confusion.false_ok:>11}{confusion.true_ng:>11}{recall}",
+        f"{'good':<12}{confusion.true_ok:>11}{confusion.false_ng:>11}{fpr}{_span(intervals, 'fpr', '.2%')}",
+        f"{'defective':<12}{confusion.false_ok:>11}{confusion.true_ng:>11}{recall}{_span(intervals, 'recall', '.2%')}",
     ]
+
+
+def _span(intervals: Mapping[str, Sequence[float]], name: str, style: str) -> str:
+    return "".join(f", {low:{style}} to {high:{style}}" for low, high in [intervals[name]]) if name in intervals else ""
 
 
 def _describe_kinds(evaluation: Evaluation) -> list[str]:
@@ -69,10 +79,15 @@ def _describe_counts(counts: dict[str, int]) -> str:
     return words
 
 
-def _describe_areas(auroc: float | None, aupr: float | None) -> list[tuple[str, str]]:
+def _describe_areas(
+    auroc: float | None, aupr: float | None, intervals: Mapping[str, Sequence[float]]
+) -> list[tuple[str, str]]:
     if auroc is None or aupr is None:
         return [("AUROC", "undefined: it needs good and defective images")]
-    return [("AUROC", f"{auroc:.4f}"), ("AUPR", f"{aupr:.4f}")]
+    return [
+        ("AUROC", f"{auroc:.4f}{_span(intervals, 'auroc', '.4f')}"),
+        ("AUPR", f"{aupr:.4f}{_span(intervals, 'aupr', '.4f')}"),
+    ]
 
 
 def _align(facts: list[tuple[str, str]]) -> list[str]:

@@ -8,6 +8,7 @@ the score, and a score that differs in its last digits on another machine is sti
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,20 +23,38 @@ Scores = NDArray[Any]
 
 @dataclass(frozen=True)
 class Policy:
-    """How a threshold is chosen: name is one of the functions below, rate their share (0 to 1), None for max_f1."""
+    """How a threshold is chosen: name is one of the functions below, with what that function needs beside scores.
 
-    name: Literal["max_f1", "max_fpr", "min_recall", "quantile"]
+    rate: the share of max_fpr, min_recall, quantile and conformal, 0 to 1. costs: of one false reject and one escape,
+    for cost. prevalence: the line's share of defective parts, for cost, 0 to 1; None takes the calibration images'.
+    """
+
+    name: Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal"]
     rate: float | None = None
+    costs: tuple[float, float] | None = None
+    prevalence: float | None = None
 
     def describe(self) -> str:
         """Return the policy in words with its number."""
         share = "" if self.rate is None else format_rate(self.rate)
         return {
             "max_f1": "highest F1",
+            "youden": "highest recall minus false-reject rate (Youden's J)",
+            "cost": self._describe_costs(),
             "max_fpr": f"false rejects at most {share}",
             "min_recall": f"defects caught at least {share}",
             "quantile": f"{share} of good images pass",
+            "conformal": f"false rejects of new good parts at most {share} (split conformal)",
         }[self.name]
+
+    def _describe_costs(self) -> str:
+        if self.costs is None:
+            return ""
+        share = "as among these images" if self.prevalence is None else format_rate(self.prevalence)
+        return (
+            f"lowest cost, {self.costs[0]:g} for a false reject and {self.costs[1]:g} for an escape, "
+            f"defective parts {share}"
+        )
 
 
 def format_rate(rate: float) -> str:
@@ -49,7 +68,9 @@ def check_policy(policy: Policy, good: int, defective: int) -> None:
         raise DatasetError(
             f"there are {defective} defective images and no good ones; a threshold needs good images: add some"
         )
-    if policy.name in ("max_f1", "min_recall") and not defective:
+    if policy.name == "conformal" and policy.rate is not None:
+        _check_conformal(good, policy.rate)
+    if policy.name in ("max_f1", "youden", "cost", "min_recall") and not defective:
         raise DatasetError(
             f"--{policy.name.replace('_', '-')} needs defective images, and there are {good} good ones only; "
             "use --quantile 99%, which needs good images only"
@@ -69,10 +90,14 @@ def choose_threshold(policy: Policy, good: Scores, defective: Scores) -> float:
             f"all {len(every)} images have the same score, {float(every[0]):.6g}: the model cannot tell them apart; "
             "check that the images differ, and train again if they do"
         )
-    if policy.name == "max_f1" or policy.rate is None:
+    if policy.name == "youden":
+        return youden(good, defective)
+    if policy.costs is not None:
+        return cost(good, defective, policy.costs, policy.prevalence)
+    if policy.rate is None:
         return max_f1(good, defective)
-    if policy.name == "quantile":
-        return quantile(good, policy.rate)
+    if policy.name in ("quantile", "conformal"):
+        return (quantile if policy.name == "quantile" else conformal)(good, policy.rate)
     return (max_fpr if policy.name == "max_fpr" else min_recall)(good, defective, policy.rate)
 
 
@@ -85,6 +110,34 @@ def max_f1(good: Scores, defective: Scores) -> float:
     thresholds = _candidates(np.concatenate([good, defective]))
     caught, rejected = _count_reaching(defective, thresholds), _count_reaching(good, thresholds)
     return float(thresholds[np.argmax(2 * caught / (caught + rejected + len(defective)))])
+
+
+def youden(good: Scores, defective: Scores) -> float:
+    """Return the threshold with the highest recall minus false-reject rate; of several, the lowest.
+
+    >>> youden(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
+    3.0
+    """
+    return cost(good, defective, (1.0, 1.0), 0.5)
+
+
+def cost(good: Scores, defective: Scores, costs: tuple[float, float], prevalence: float | None) -> float:
+    """Return the threshold with the lowest expected cost a part; of several, the lowest: it catches most.
+
+    costs are those of one false reject and of one escape, above 0; prevalence is the share of defective parts that
+    the line will see, 0 to 1, or None for the share among these scores.
+
+    >>> cost(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]), (1.0, 100.0), 0.01)
+    3.0
+    >>> cost(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]), (100.0, 1.0), 0.01)
+    6.5
+    """
+    thresholds = _candidates(np.concatenate([good, defective]))
+    share = len(defective) / (len(good) + len(defective)) if prevalence is None else prevalence
+    rejected = _count_reaching(good, thresholds) / len(good)
+    escaped = 1.0 - _count_reaching(defective, thresholds) / len(defective)
+    expected = costs[0] * (1.0 - share) * rejected + costs[1] * share * escaped
+    return float(thresholds[np.argmin(np.round(expected, 12))])  # so that sums in another order tie as they should
 
 
 def max_fpr(good: Scores, defective: Scores, rate: float) -> float:
@@ -125,6 +178,34 @@ def quantile(good: Scores, rate: float) -> float:
     thresholds = _candidates(good)
     passed = len(good) - _count_reaching(good, thresholds)
     return float(thresholds[np.argmax(passed / len(good) >= rate)])
+
+
+def conformal(good: Scores, rate: float) -> float:
+    """Return a threshold that rejects a new good part with a probability of at most `rate`, whatever the scores.
+
+    Of n good scores the k = ceil((n + 1) * (1 - rate)) lowest pass, and the threshold lies midway to the next higher
+    one. The promise holds on average over calibration sets, for parts that come as the calibration's did (Vovk et
+    al., "Algorithmic Learning in a Random World", 2005, split conformal prediction). rate is above 0 and below 1.
+    Raises DatasetError where n is too small for any promise: k would be above n.
+
+    >>> conformal(np.arange(1.0, 20.0), 0.1)
+    18.5
+    """
+    _check_conformal(len(good), rate)
+    return quantile(good, _conformal_rank(len(good), rate) / len(good))
+
+
+def _conformal_rank(count: int, rate: float) -> int:
+    return math.ceil(round((count + 1) * (1.0 - rate), 9))  # (n + 1) * 0.9 may be 18.000000000000004
+
+
+def _check_conformal(count: int, rate: float) -> None:
+    if _conformal_rank(count, rate) > count:
+        needed = math.ceil(round(1.0 / rate, 9)) - 1
+        raise DatasetError(
+            f"--conformal {format_rate(rate)} needs at least {needed} good images to promise that, and there are "
+            f"{count}: add {needed - count}, or ask for {format_rate(math.ceil(1e4 / (count + 1)) / 1e4)} or more"
+        )
 
 
 def _candidates(scores: Scores) -> NDArray[np.float64]:

@@ -39,6 +39,8 @@ def demo(output: Path, epochs: int, seed: int) -> None:
     from onspect.runtime.cli import main
     from onspect.runtime.files import make_folder
 
+    if output.is_file():
+        raise OutputError(f"{str(output)!r} is a file; give a folder with -o")
     if output.exists() and any(output.iterdir()):
         raise OutputError(f"{str(output)!r} is not empty; remove it, or give another folder with -o")
     parts, run, model = output / "parts", output / "run", output / "part.onnx"
@@ -53,7 +55,7 @@ def demo(output: Path, epochs: int, seed: int) -> None:
         ("evaluate", model, parts, "-o", report),
         ("score", model, parts / "test", "-o", verdicts, "--overlays", overlays),
     ):
-        words = [str(argument) for argument in arguments]
+        words = [*(str(argument) for argument in arguments), *click.get_current_context().meta["onspect.flags"]]
         say(f"\n$ onspect {shlex.join(words)}")
         main.main(words, prog_name="onspect", standalone_mode=False)
     draw_overview(model, parts, output / "overview.png")

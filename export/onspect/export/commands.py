@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -41,7 +42,7 @@ def export(run: Path, output: Path, score: str | None, split: bool, images: Path
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     say(
         f"scores agree with the trained model to {exported.parity.difference:.1e} on {exported.parity.images} images\n"
-        f"next: onspect calibrate {output} DATA"
+        f"next: onspect calibrate {shlex.quote(str(output))} DATA"
     )
 
 

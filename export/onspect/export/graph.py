@@ -14,6 +14,7 @@ from onspect.training.networks import Decoder, Encoder
 SCORES = ("mse", "peak", "relative")
 
 _TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
+_ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bits
 
 
 def default_score(preset: str) -> str:
@@ -76,13 +77,13 @@ def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:
     """Measure what good images, uint8 [n, height, width, channels], show at each place: the mean of their maps.
 
     A tenth of the mean over all places is added, so that a place that was always perfect does not make much of
-    nothing.
+    nothing, and no place is taken to be better than the rounding to 8 bits.
     """
     graph.normal_error.fill_(1.0)
     with torch.no_grad():
         maps = torch.cat([graph(images[start : start + 16])[1] for start in range(0, len(images), 16)])
     mean = maps.mean(dim=0)
-    graph.normal_error.copy_((mean + 0.1 * mean.mean()).clamp_min(torch.finfo(torch.float32).tiny))
+    graph.normal_error.copy_((mean + 0.1 * mean.mean()).clamp_min(_ROUNDING))
 
 
 class GaussianSmoothing(nn.Module):

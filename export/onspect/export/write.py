@@ -69,7 +69,7 @@ def export(
     if split:
         parts |= _convert_parts(model, output, checked[:2])
     make_folder(output.parent)
-    for path, content in parts.items():
+    for path, content in reversed(parts.items()):  # the model file last: without it the others are of no use
         write_atomically(path, content)
     return Exported(tuple(parts), info, parity)
 

@@ -74,7 +74,9 @@ def score(
         *_overlay_sinks(overlays, inspector, _common_root(paths), paths),
     ]
     inspections = inspector.examine_many(paths, workers=workers)
-    _deliver(progress(inspections, len(paths), "scoring"), sinks)
+    if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
+        inspections = progress(inspections, len(paths), "scoring")
+    _deliver(inspections, sinks)
 
 
 @click.command(cls=Command)
@@ -202,13 +204,10 @@ def _common_root(paths: list[Path]) -> Path:
 
 
 def _open_inspector(model: Path, provider: str) -> Inspector:
-    import cv2
-
+    from onspect.runtime.decode import quieten_opencv
     from onspect.runtime.inspector import Inspector
 
-    cv2.setNumThreads(1)  # the cores are shared out by our own workers
-    # an unreadable file is a fault with its reason, once, and not also OpenCV's message
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    quieten_opencv()
     inspector = Inspector(model, provider=provider)
     _ = inspector.threshold
     return inspector
@@ -236,5 +235,5 @@ def _deliver(inspections: Iterator[Any], sinks: list[Sink]) -> None:
     total = sum(counts.values())
     parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
     say(f"{total} images: {parts}" if total else "no frame was judged: the source is empty")
-    if counts["fault"] == total:
+    if total and counts["fault"] == total:
         raise SourceError(f"none of the {total} images could be judged; each line's reason says why")

@@ -21,6 +21,7 @@ _EXTRAS = {
     "safetensors": "train",
     "onnx": "train",
     "onnxscript": "train",
+    "scipy": "train",
     "sklearn": "train",
     "matplotlib": "train",
     "jinja2": "train",
@@ -44,6 +45,7 @@ class Command(click.Command):
         """Run the command under its logging and error rules."""
         quiet, verbose, debug = (ctx.params.pop(name) for name in ("quiet", "verbose", "debug"))
         ctx.meta["onspect.quiet"] = quiet
+        ctx.meta["onspect.flags"] = ["-q"] * quiet + ["-v"] * verbose + ["--debug"] * debug
         _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
         try:
             return super().invoke(ctx)
@@ -76,7 +78,7 @@ def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
     if not shows_progress():
         yield from items
         return
-    with click.progressbar(items, length=length, label=label, file=sys.stderr, show_pos=True) as bar:
+    with click.progressbar(items, length=length, label=label, file=sys.stderr, show_pos=True, width=0) as bar:
         yield from bar
 
 

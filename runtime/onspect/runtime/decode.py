@@ -48,6 +48,14 @@ def decode_image(data: bytes) -> Frame:
     return frame
 
 
+def quieten_opencv() -> None:
+    """Leave the cores to our own workers, and keep OpenCV from printing what we report ourselves; for the commands."""
+    cv2.setNumThreads(1)
+    opencv: Any = cv2
+    set_level = opencv.setLogLevel if hasattr(opencv, "setLogLevel") else opencv.utils.logging.setLogLevel
+    set_level(0)  # silent; the function moved between OpenCV 4 and 5
+
+
 def _is_cut_jpeg(data: bytes) -> bool:
     """Tell whether JPEG data lacks its end marker after the first scan; OpenCV 4 would paint the rest grey.
 

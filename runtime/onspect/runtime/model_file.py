@@ -88,6 +88,11 @@ class Score:
     name: str
     smoothing: float
 
+    @property
+    def is_peak(self) -> bool:
+        """Whether the score is the error map's maximum, so that one threshold serves both."""
+        return self.name in ("peak", "relative")
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -103,7 +108,8 @@ class Calibration:
 
     policy: in words, with its number. data: the folder's name. counts: images per kind, ``good`` among them.
     auroc, aupr: 0 to 1, None where only good images were there. true_ng, false_ng, true_ok, false_ok: the confusion
-    matrix at the threshold. images: fingerprint of the set of images. time: ISO 8601, UTC.
+    matrix at the threshold. images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95%
+    intervals of ``fpr``, ``recall``, ``auroc``, ``aupr`` and ``threshold``, those of them that could be had.
     """
 
     policy: str
@@ -117,6 +123,7 @@ class Calibration:
     false_ok: int
     images: str
     time: str
+    intervals: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -192,7 +199,7 @@ def read_model_file(path: Path | str) -> ModelFile:
         raise ModelFileError(
             f"{str(path)!r} is damaged or truncated: its {what} not match its own checksum; copy it again"
         )
-    packed = base64.b64decode(metadata[_TRAINING_IMAGES_KEY])
+    packed = base64.b64decode(metadata.get(_TRAINING_IMAGES_KEY, ""))
     training_images = frozenset(packed[i : i + 8].hex() for i in range(0, len(packed), 8))
     return ModelFile(path, data, info, training_images, hashlib.sha256(data).hexdigest())
 
@@ -343,7 +350,8 @@ def _parse(kind: Any, value: Any, name: str) -> Any:
         return None if value is None else _parse(arguments[0], value, name)
     if dataclasses.is_dataclass(kind):
         return parse_dataclass(typing.cast("type[Any]", kind), value)
-    if origin is tuple and isinstance(value, list):
+    fixed = Ellipsis not in arguments
+    if origin is tuple and isinstance(value, list) and not (fixed and len(value) != len(arguments)):
         return tuple(_parse(arguments[0], item, name) for item in value)
     if origin is dict and isinstance(value, dict):
         return {key: _parse(arguments[1], item, name) for key, item in value.items()}

@@ -75,7 +75,9 @@ def find_regions(
     error_map is [h, w] at the model's working size; regions are scaled to a source image of width x height. The
     labels are int32 [h, w], 0 outside every region.
     """
-    count, found, stats, _ = cv2.connectedComponentsWithStats((error_map >= threshold).astype(np.uint8))
+    count, found, stats, _ = cv2.connectedComponentsWithStats(
+        (error_map.astype(np.float64) >= threshold).astype(np.uint8)
+    )
     labels = np.asarray(found, np.int32)
     rows, columns = error_map.shape
     across, down = width / columns, height / rows

@@ -35,7 +35,7 @@ CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
 class DataRecord:
     """What a run was trained on.
 
-    folder: as it was given. recipe: how frames became inputs. images, held_out: fingerprints of the images whose
+    folder: its absolute path. recipe: how frames became inputs. images, held_out: fingerprints of the images whose
     gradients were used, and of those kept for early stopping. mean_pixel: each channel's mean, 0 to 1.
     """
 
@@ -123,6 +123,11 @@ def unpack_optimizer(name: str, tensors: Mapping[str, Tensor], fresh: Mapping[st
 def load_trained(run: Path) -> TrainedModel:
     """Load a run's best weights; raises TrainingError where it is not a finished or saved run."""
     record = read_record(run)
+    if not (run / WEIGHTS).exists():
+        raise TrainingError(
+            f"{str(run)!r} has no {WEIGHTS} yet: its first epoch was not completed; "
+            f"go on with 'onspect train --resume -o {run}'"
+        )
     tensors, _ = read_tensors(run / WEIGHTS)
     network = record.config.network
     encoder = Encoder(network)
@@ -132,8 +137,11 @@ def load_trained(run: Path) -> TrainedModel:
             module.load_state_dict(select(tensors, name))
             module.eval()
     except RuntimeError as error:
-        raise TrainingError(f"{str(run / WEIGHTS)!r} does not fit {CONFIG} ({error}); train again") from error
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"{str(run / WEIGHTS)!r} does not fit {CONFIG} ({reason}); train again") from error
     samples, _ = read_tensors(run / SAMPLES)
+    if "images" not in samples:
+        raise TrainingError(f"{str(run / SAMPLES)!r} holds no images; train again")
     return TrainedModel(record, encoder, decoder, samples["images"])
 
 

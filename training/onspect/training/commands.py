@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -118,7 +119,8 @@ def train(
         else:
             options = session.TrainOptions(channels=None if channels is None else int(channels), **choices)
             outcome = session.train(data, run, options, devices=places, watchers=watchers)
-    _report(outcome, run)
+    if watch.is_first:
+        _report(outcome, run)
 
 
 COMMANDS = (train,)
@@ -129,13 +131,14 @@ def _refuse_choices() -> None:
     context = click.get_current_context()
     allowed = {"run", "resume", "device", "devices", "precision", "quiet", "verbose", "debug"}
     given = [
-        name
-        for name in context.params
-        if name not in allowed and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        "DATA" if isinstance(parameter, click.Argument) else max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.name is not None
+        and parameter.name not in allowed
+        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        names = ", ".join("DATA" if name == "data" else f"--{name.replace('_', '-')}" for name in given)
-        raise click.UsageError(f"--resume goes on with the run's own choices; leave out {names}")
+        raise click.UsageError(f"--resume goes on with the run's own choices; leave out {', '.join(given)}")
 
 
 class _Watch:
@@ -145,6 +148,7 @@ class _Watch:
         self._stack = ExitStack()
         self._bar: Any = None
         self._words = ""
+        self.is_first = False  # of several processes, the one that is told what was planned
 
     def __enter__(self) -> _Watch:
         return self
@@ -155,6 +159,7 @@ class _Watch:
     def planned(self, record: RunRecord) -> None:
         from onspect.training.session import describe
 
+        self.is_first = True
         say(describe(record))
 
     def step(self, moment: Moment) -> None:
@@ -166,20 +171,25 @@ class _Watch:
         if self._bar is None:
             self._bar = self._stack.enter_context(
                 click.progressbar(
-                    length=moment.steps,
+                    length=moment.steps - moment.step + 1,  # a resumed run's time left is that of the steps it does
                     label="training",
+                    width=0,  # as wide as there is room: a line that wraps is printed again with every step
                     file=sys.stderr,
                     item_show_func=lambda _: self._words,
                 )
             )
-        self._bar.update(moment.step - self._bar.pos, moment)
+        self._bar.update(1, moment)
 
 
 def _report(outcome: Outcome, run: Path) -> None:
     if outcome.reason == "interrupted":
-        raise click.ClickException(f"interrupted and saved; go on with: onspect train --resume -o {run}")
+        raise click.ClickException(
+            f"interrupted and saved; go on with: onspect train --resume -o {shlex.quote(str(run))}"
+        )
+    error = "best held-out error" if outcome.held_out else "training error"
+    model = f"{run.absolute().name or 'part'}.onnx"
     say(
-        f"{outcome.reason} after {outcome.epoch} epochs, {outcome.seconds:.0f} s; best held-out error "
+        f"{outcome.reason} after {outcome.epoch} epochs, {outcome.seconds:.0f} s; {error} "
         f"{outcome.best_loss:.6f} in epoch {outcome.best_epoch}; see {run / 'preview.png'}\n"
-        f"next: onspect export {run} -o {run.name or 'part'}.onnx"
+        f"next: {shlex.join(['onspect', 'export', str(run), '-o', model])}"
     )

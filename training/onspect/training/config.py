@@ -90,7 +90,7 @@ def design_network(
         filters, strides = ((16, 32, 64, 64, 16), (1, 2, 2, 2, 1)) if channels == 1 else ((8, 16, 32, 16), (1, 2, 2, 1))
         return NetworkConfig(variant, height, width, channels, filters, strides, hidden=100, latent=latent or 20)
     if min(height, width) < _SMALLEST_MAP:
-        raise ValueError(f"the working size {width}x{height} is too small; images need at least 8x8 pixels")
+        raise ValueError(f"the working size {width}x{height} is too small; choose one of at least 8x8 with --size")
     stages = 0
     while min(height, width) / 2**stages > _SMALLEST_MAP:
         stages += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,7 @@ def load_training_set(
     recipe = choices.decide(seen)
     if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
         seen = _read_all(paths, recipe, progress)  # the first image was not like the others
+    _warn_of_mixtures(paths, seen, recipe, channels)
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
     return TrainingSet(folder, images, tuple(item.fingerprint for item in seen), recipe, choices.preset_for(seen))
@@ -182,6 +184,32 @@ def _is_grey(frame: Frame) -> bool:
 def _unreadable(bad: Sequence[tuple[Path, object]], total: int) -> DatasetError:
     examples = "; ".join(f"{str(path)!r}: {reason}" for path, reason in bad[:3])
     return DatasetError(f"{len(bad)} of {total} images cannot be used ({examples}); remove or replace them")
+
+
+def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Preprocess, channels: int | None) -> None:
+    sizes = Counter((item.width, item.height) for item in seen)
+    usual = sizes.most_common(1)[0][1]
+    if len(seen) > usual > len(seen) // 2:  # where no size is usual, none is odd
+        (rarest, count) = sizes.most_common()[-1]
+        example = next(path for path, item in zip(paths, seen, strict=True) if (item.width, item.height) == rarest)
+        _LOG.warning(
+            "the images have %d sizes, and each is stretched to %dx%d: remove those of another camera mode (%d of "
+            "%dx%d, such as %r)",
+            len(sizes),
+            recipe.width,
+            recipe.height,
+            count,
+            *rarest,
+            str(example),
+        )
+    coloured = [path for path, item in zip(paths, seen, strict=True) if not item.grey]
+    if channels is None and 0 < len(coloured) < len(seen):
+        _LOG.warning(
+            "%d of %d images are coloured, such as %r, so the model sees colour: --channels 1 makes it mono",
+            len(coloured),
+            len(seen),
+            str(coloured[0]),
+        )
 
 
 def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:

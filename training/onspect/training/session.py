@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, wr
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import (
     CHECKPOINT,
+    CONFIG,
     SAMPLES,
+    WEIGHTS,
     DataRecord,
     RunRecord,
     read_record,
@@ -99,7 +102,7 @@ def train(
     Raises DatasetError where the images are not usable, ValueError for a choice that is none, TrainingError where the
     run exists already or the loss is not finite, OutputError where run cannot be written.
     """
-    if (run / CHECKPOINT).exists():
+    if (run / CHECKPOINT).exists() or (run / WEIGHTS).exists():
         raise TrainingError(
             f"{str(run)!r} holds a training run already: go on with it with 'onspect train --resume -o {run}', or "
             "give another folder"
@@ -108,14 +111,14 @@ def train(
     _check_options(options)
     watchers = watchers or Watchers()
     fabric = _start_fabric(devices or Devices())
-    data = _load(folder, options, watchers)
+    data = _load(folder, options, watchers if fabric.is_global_zero else Watchers())
     kept, held_out = _split(data, options)
     config = _decide(data, options, len(kept))
     images = data.images[kept]
     record = RunRecord(
         config=config,
         data=DataRecord(
-            folder=str(folder),
+            folder=str(folder.absolute()),
             recipe=data.recipe,
             images=tuple(data.fingerprints[index] for index in kept),
             held_out=tuple(data.fingerprints[index] for index in held_out),
@@ -138,6 +141,11 @@ def resume(run: Path, *, devices: Devices | None = None, watchers: Watchers | No
     Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
     """
     record = read_record(run)
+    if not Path(record.data.folder).is_dir():
+        raise TrainingError(
+            f"the folder {record.data.folder!r} that the run {str(run)!r} began with is gone; put it back, or write "
+            f"its new place into {str(run / CONFIG)!r}"
+        )
     watchers = watchers or Watchers()
     fabric = _start_fabric(devices or Devices())
     recipe = record.data.recipe
@@ -148,7 +156,7 @@ def resume(run: Path, *, devices: Devices | None = None, watchers: Watchers | No
         channels=recipe.channels,
         white_level=recipe.white_level,
         any_size=recipe.source.width is None,
-        progress=watchers.reading,
+        progress=watchers.reading if fabric.is_global_zero else None,
     )
     where = {fingerprint: index for index, fingerprint in enumerate(data.fingerprints)}
     missing = [name for name in (*record.data.images, *record.data.held_out) if name not in where]
@@ -283,6 +291,11 @@ def _start_fabric(devices: Devices) -> Fabric:
     cv2.setNumThreads(1)
     if devices.accelerator == "cuda" and not torch.cuda.is_available():
         raise TrainingError("--device cuda: torch finds no GPU here; use --device cpu, or install torch with CUDA")
+    if devices.precision == "16-mixed" and (devices.accelerator == "cpu" or not torch.cuda.is_available()):
+        raise TrainingError("--precision 16-mixed needs a GPU; use --precision bf16-mixed, which a CPU does too")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # with one channel the strides of a gradient mean nothing, and torch says itself that this is no error
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     fabric = Fabric(accelerator=devices.accelerator, devices=devices.devices, precision=devices.precision)  # type: ignore[arg-type]  # one of click's choices
     fabric.launch()
     return fabric

@@ -1,0 +1,129 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from click.testing import Result
+
+from onspect.demo.parts import DEFECT_KINDS, draw_dataset
+from onspect.export.graph import InspectionGraph
+from onspect.runtime.decode import read_image
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.layout import labelled_images
+from onspect.runtime.model_file import read_model_file
+from onspect.training.checkpoint import load_trained
+
+Run = Callable[..., Result]
+
+DATA = Path(os.environ.get("ONSPECT_DATA", "/nonexistent"))
+"""A folder with public data sets, magnetic_tile among them."""
+
+
+def succeed(result: Result) -> Result:
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
+    """A folder in which small drawn parts went through train, export, calibrate, evaluate and score."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("job")
+    draw_dataset(folder / "parts", seed=3, train=100, good=8, defective=4, size=64)
+    train = ["train", folder / "parts", "-o", folder / "run", "--epochs", "25", "--device", "cpu"]
+    succeed(onspect(*train, "--learning-rate", "0.003"))
+    succeed(onspect("export", folder / "run", "-o", folder / "part.onnx", "--images", folder / "parts" / "val"))
+    succeed(onspect("calibrate", folder / "part.onnx", folder / "parts"))
+    succeed(onspect("evaluate", folder / "part.onnx", folder / "parts", "-o", folder / "report"))
+    score = ["score", folder / "part.onnx", folder / "parts" / "test", "-o", folder / "verdicts.jsonl"]
+    succeed(onspect(*score, "--overlays", folder / "overlays"))
+    return folder
+
+
+def test_defects_are_told_from_good_parts(job: Path) -> None:
+    """Even a small network after a few epochs ranks drawn defects above good parts, and places them."""
+    metrics = json.loads((job / "report" / "metrics.json").read_text())
+    text = json.dumps(metrics)
+    assert metrics["image"]["auroc"] > 0.8, text
+    assert metrics["pixel"]["auroc"] > 0.8, text
+
+
+def test_every_image_has_a_verdict_and_an_overlay(job: Path) -> None:
+    """Each test image has one line, in order, and one picture in a folder of its kind."""
+    verdicts = [json.loads(line) for line in (job / "verdicts.jsonl").read_text().splitlines()]
+    images = sorted((job / "parts" / "test").rglob("*.png"))
+    assert [verdict["source"] for verdict in verdicts] == [str(path) for path in images]
+    assert [verdict["index"] for verdict in verdicts] == list(range(len(images)))
+    pictures = sorted(path.relative_to(job / "overlays") for path in (job / "overlays").rglob("*.png"))
+    assert pictures == [path.relative_to(job / "parts" / "test") for path in images]
+
+
+def test_ng_is_where_a_region_is(job: Path) -> None:
+    """With the relative score a part is ng exactly where its map has a region."""
+    verdicts = [json.loads(line) for line in (job / "verdicts.jsonl").read_text().splitlines()]
+    assert {verdict["verdict"] for verdict in verdicts} == {"ok", "ng"}
+    assert all((verdict["verdict"] == "ng") == bool(verdict["regions"]) for verdict in verdicts)
+
+
+def test_verdicts_are_those_of_the_python_api(job: Path) -> None:
+    """The command and `Inspector.inspect` give an image the same score, bit for bit."""
+    inspector = Inspector(job / "part.onnx")
+    for line in (job / "verdicts.jsonl").read_text().splitlines()[:6]:
+        expected = json.loads(line)
+        verdict = inspector.inspect(read_image(expected["source"]))
+        assert (verdict.score, verdict.verdict) == (expected["score"], expected["verdict"])
+
+
+def test_scores_agree_with_the_trained_model_on_validation_images(job: Path) -> None:
+    """The calibrated file scores every validation image as the trained model does, to 1e-4 of the value."""
+    model, file = load_trained(job / "run"), read_model_file(job / "part.onnx")
+    inspector = Inspector(file)
+    graph = InspectionGraph(model.encoder, model.decoder, model.record.config.network, file.info.score).eval()
+    (normal_error,) = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(job / "part.onnx").graph.initializer
+        if "normal_error" in tensor.name
+    ]
+    graph.normal_error.copy_(torch.from_numpy(np.array(normal_error)).reshape(graph.normal_error.shape))
+    paths = [image.path for image in labelled_images(job / "parts", "val")]
+    batch = np.stack([inspector.prepare(read_image(path)) for path in paths])
+    with torch.no_grad():
+        trained = graph(torch.from_numpy(batch))[0].numpy()
+    np.testing.assert_allclose(inspector.run(batch).score, trained, rtol=1e-4)
+    assert len(paths) == 8 + 4 * len(DEFECT_KINDS)
+
+
+def test_calibration_left_the_graph_alone(job: Path, onspect: Run, tmp_path: Path) -> None:
+    """Exported again, the graph has the checksum of the calibrated file's."""
+    succeed(onspect("export", job / "run", "-o", tmp_path / "again.onnx"))
+    calibrated, again = read_model_file(job / "part.onnx").info, read_model_file(tmp_path / "again.onnx").info
+    assert calibrated.graph_sha256 == again.graph_sha256
+    assert (calibrated.threshold is None, again.threshold is None) == (False, True)
+
+
+def test_training_images_are_refused_for_calibration(job: Path, onspect: Run) -> None:
+    """A flat folder of the training images is refused; the share held out of training is taken when asked for."""
+    good = job / "parts" / "train" / "good"
+    (job / "flat.onnx").write_bytes((job / "part.onnx").read_bytes())
+    refused = onspect("calibrate", job / "flat.onnx", good)
+    assert refused.exit_code == 1
+    assert "90 of 100 images were trained on" in refused.stderr
+    assert "10 good" in succeed(onspect("calibrate", job / "flat.onnx", good, "--skip-training-images")).stdout
+
+
+@pytest.mark.skipif(not (DATA / "magnetic_tile").is_dir(), reason="ONSPECT_DATA names no folder with magnetic_tile")
+@pytest.mark.parametrize("variant", ["cae", "vae", "aae"])
+def test_real_tiles_go_through(tmp_path: Path, onspect: Run, variant: str) -> None:
+    """Magnetic tiles of many sizes train, export within the tolerance on all validation images, and calibrate."""
+    tiles = DATA / "magnetic_tile"
+    train = ["train", tiles, "-o", tmp_path / "run", "--preset", "fast", "--epochs", "1", "-m", variant]
+    succeed(onspect(*train, "--batch-size", "64", "--device", "cpu"))
+    succeed(onspect("export", tmp_path / "run", "-o", tmp_path / "tile.onnx", "--images", tiles / "val"))
+    info = read_model_file(tmp_path / "tile.onnx").info
+    assert info.provenance.parity <= 1e-4
+    assert info.provenance.parity_images == 256 + 178
+    assert "60 good, 118 defective" in succeed(onspect("calibrate", tmp_path / "tile.onnx", tiles)).stdout

@@ -1,0 +1,185 @@
+"""The documentation is true: its examples run, its page of commands is up to date, and its model file is readable."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.model_file import ModelInfo, SourceLimits, Threshold, parse_dataclass, read_model_file
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+Judged = tuple[str, float | None, list[tuple[int, int, int, int, float, int]]]
+
+
+def find_blocks(page: str, language: str) -> list[str]:
+    """Return the code blocks of a page that are marked with a language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def run_examples(page: str, capsys: pytest.CaptureFixture[str]) -> int:
+    """Run a page's Python blocks one after the other, hold what they print against the text below, and count them."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = re.findall(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", text, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    for code, printed in found:
+        exec(compile(code, page, "exec"), names)
+        assert capsys.readouterr().out == printed
+    return len(found)
+
+
+def judge_with_inspector(inspector: Inspector, frame: NDArray[Any]) -> Judged:
+    """Return what Onspect makes of a frame, in the documented reader's words."""
+    verdict = inspector.inspect(frame)
+    boxes = [(r.x, r.y, r.width, r.height, r.peak, r.area) for r in verdict.regions]
+    return verdict.verdict, verdict.score, boxes
+
+
+@pytest.fixture(scope="module")
+def reader() -> Any:
+    """Return the class of the reader in docs/model-file.md, which imports nothing of Onspect."""
+    (code,) = find_blocks("model-file.md", "python")
+    assert "onspect." not in code.replace('"onspect.', "").replace("'onspect.", "")
+    names: dict[str, Any] = {}
+    exec(compile(code, "model-file.md", "exec"), names)
+    return names["Reader"]
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """Return the example file of docs/model-file.md."""
+    (text,) = find_blocks("model-file.md", "base64")
+    path = tmp_path / "example.onnx"
+    path.write_bytes(base64.b64decode(text))
+    return path
+
+
+def test_commands_page_is_up_to_date() -> None:
+    """docs/commands.md is what docs/generate_commands.py writes from the help of the commands as they are."""
+    specification = importlib.util.spec_from_file_location("generate_commands", DOCS / "generate_commands.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.render(), "run: python docs/generate_commands.py"
+
+
+def test_python_examples_run(
+    calibrated: Path,
+    tmp_path: Path,
+    write_image: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Every example of docs/python.md runs and prints what stands below it."""
+    assert calibrated == tmp_path / "part.onnx"
+    write_image(tmp_path / "parts" / "a.png", 128, (32, 48))
+    spot = np.full((32, 48), 128, np.uint8)
+    spot[8:16, 12:24] = 255
+    png = cv2.imencode(".png", spot)[1].tobytes()
+    (tmp_path / "parts" / "b.png").write_bytes(png)
+    (tmp_path / "parts" / "c.png").touch()
+    monkeypatch.chdir(tmp_path)
+    assert run_examples("python.md", capsys) > 5
+
+
+def test_network_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every figure of docs/networks.md that an example prints is the one that stands below it."""
+    assert run_examples("networks.md", capsys) > 1
+
+
+def test_documented_example_is_read_by_onspect(example: Path) -> None:
+    """The format's page has a model file as its example, with the JSON, checksums and bytes that the page names."""
+    page = (DOCS / "model-file.md").read_text(encoding="utf-8")
+    file = read_model_file(example)
+    content = json.loads(find_blocks("model-file.md", "json")[0])
+    assert parse_dataclass(ModelInfo, content) == file.info
+    assert f"`{content['graph_sha256']}`" in page
+    assert f"SHA-256 of the whole file: `{hashlib.sha256(file.data).hexdigest()}`" in page
+    assert all(f"`{fingerprint}`" in page for fingerprint in file.training_images)
+    rows = re.findall(r"^\| (\d+) to (\d+) \| `([0-9a-f ]+)` \|", page, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == [0, *(int(row[1]) + 1 for row in rows[:-1])]
+    assert int(rows[-1][1]) + 1 == len(file.data)
+    for first, _, begins in rows:
+        assert file.data[int(first) :].startswith(bytes.fromhex(begins))
+
+
+def test_documented_frames_are_judged_as_the_page_says(example: Path, reader: Any) -> None:
+    """Onspect and the documented reader make of each frame on the page the input, score, verdict and regions there."""
+    inspector, independent = Inspector(example, provider="cpu"), reader(example)
+    frames = json.loads(find_blocks("model-file.md", "json")[1])
+    assert {item["verdict"] for item in frames} == {"ok", "ng", "fault"}
+    for item in frames:
+        frame = np.array(item["frame"], item["dtype"])
+        if item["input"] is not None:
+            assert inspector.prepare(frame)[:, :, 0].tolist() == item["input"]
+            assert independent.prepare(frame)[0, :, :, 0].tolist() == item["input"]
+        regions = [tuple(region.values()) for region in item["regions"]]
+        for verdict, score, found in (judge_with_inspector(inspector, frame), independent.judge(frame)):
+            assert verdict == item["verdict"]
+            assert (score is None) == (item["score"] is None)
+            assert score is None or score == pytest.approx(item["score"], rel=1e-4)
+            assert [region[:4] for region in found] == [region[:4] for region in regions]
+            assert [region[5] for region in found] == [region[5] for region in regions]
+            assert [region[4] for region in found] == pytest.approx([region[4] for region in regions], rel=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_documented_reader_agrees_with_inspector(
+    tmp_path: Path, write_tiny_model: Callable[..., Path], reader: Any, channels: int
+) -> None:
+    """The format's reader finds Onspect's fingerprints, scores, verdicts and regions, whatever the frame."""
+    path = write_tiny_model(
+        tmp_path / "part.onnx",
+        width=24,
+        height=16,
+        channels=channels,
+        threshold=Threshold(0.03, 0.2),
+        white_level=4095,
+        source=SourceLimits((1, 3), (12, 96), (8, 64)),
+        training_images=["ab" * 8, "0123456789abcdef"],
+    )
+    inspector, independent, file = Inspector(path, provider="cpu"), reader(path), read_model_file(path)
+    assert independent.info == json.loads(json.dumps(file.info.to_dict()))
+    assert independent.training_images == file.training_images
+    random = np.random.default_rng(0)
+    verdicts = set()
+    for height, width in ((16, 24), (50, 70), (8, 12), (40, 13), (64, 96), (65, 96), (8, 11)):
+        for shape in ((height, width), (height, width, 3)):
+            for kind, white in ((np.uint8, 255), (np.uint16, 4095)):
+                for spread in (0.1, 1.0):
+                    values = random.uniform(0.5 - spread / 2, 0.5 + spread / 2, shape)
+                    frame = (values * white).astype(kind)
+                    judged = judge_with_inspector(inspector, frame)
+                    assert independent.judge(frame) == judged
+                    verdicts.add(judged[0])
+    assert verdicts == {"ok", "ng", "fault"}
+
+
+@pytest.mark.parametrize("position", [300, 700, -100, -10])
+def test_documented_reader_refuses_damage(example: Path, reader: Any, position: int) -> None:
+    """A changed byte in the graph, the JSON, the fingerprints or the checksum is refused by the documented reader."""
+    data = bytearray(example.read_bytes())
+    data[position] ^= 1
+    example.write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged|truncated|JSON|Expecting|utf-8"):
+        reader(example)
+
+
+def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, reader: Any) -> None:
+    """Without a threshold the documented reader gives no verdict, as the page asks."""
+    with pytest.raises(ValueError, match="not calibrated"):
+        reader(uncalibrated).judge(np.zeros((16, 16), np.uint8))

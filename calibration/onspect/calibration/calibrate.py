@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onspect.calibration.claims import (
     find_unsupported_claim,
     measure_area_intervals,
@@ -28,7 +31,7 @@ from onspect.calibration.scores import (
 )
 from onspect.calibration.thresholds import Policy, check_policy, choose_threshold
 from onspect.runtime.console import progress
-from onspect.runtime.errors import DatasetError, ModelFileError
+from onspect.runtime.errors import DatasetError, ModelFileError, UncalibratedError
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import LabelledImage
@@ -86,39 +89,102 @@ def calibrate(
     inspector = Inspector(file)
     found = find_images(data, split)
     images, trained_on = select_images(found, file, training)
-    defective = sum(image.defective for image in images)
-    policy = policy or (Policy("max_f1") if defective else Policy("quantile", 0.99))
-    check_policy(policy, len(images) - defective, defective)
+    defects = sum(image.defective for image in images)
+    policy = policy or (Policy("max_f1") if defects else Policy("quantile", 0.99))
+    check_policy(policy, len(images) - defects, defects)
     results, good_errors = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images))
-    good_scores, defective_scores = part_scores(results)
-    score = choose_threshold(policy, good_scores, defective_scores)
-    threshold = Threshold(score, score if file.info.score.is_peak else good_errors.find_quantile(MAP_SHARE))
-    areas = measure_areas(good_scores, defective_scores)
-    confusion = count_confusion(good_scores, defective_scores, score)
+    good, defective = part_scores(results)
+    evidence = _Evidence(
+        data=data.resolve().name,
+        counts=count_kinds(images),
+        images=fingerprint_set(result.fingerprint for result in results),
+        good=good,
+        defective=defective,
+        remark=f" ({trained_on} training images among them)" if trained_on else "",
+    )
+    threshold, calibration, confusion, notes = _weigh(
+        file, evidence, policy, strict, good_errors.find_quantile(MAP_SHARE)
+    )
+    if trained_on:
+        notes += (f"{trained_on} of the images were trained on: expect more false rejects than this table shows",)
+    restamp(file, threshold, calibration)
+    return Outcome(threshold, calibration, confusion, name_source(data, split), len(found) - len(images), notes)
+
+
+def move_threshold(model: Path, policy: Policy, *, strict: bool = False) -> Outcome:
+    """Set a model file's threshold anew from the scores that its calibration left in it; no image is read.
+
+    Raises ModelFileError where the file cannot be used, UncalibratedError where it holds no scores, DatasetError where
+    they do not do for the policy or (with strict) are too few to support it. Nothing is stamped where this raises.
+    """
+    file = read_model_file(model)
+    old = file.info.calibration
+    if old is None or file.info.threshold is None or not old.good_scores:
+        raise UncalibratedError(
+            f"{str(model)!r} holds no calibration scores to move its threshold on: run 'onspect calibrate {model} DATA'"
+        )
+    evidence = _Evidence(
+        data=old.data,
+        counts=old.counts,
+        images=old.images,
+        good=np.array(old.good_scores),
+        defective=np.array(old.defective_scores),
+        remark="",
+    )
+    threshold, calibration, confusion, notes = _weigh(file, evidence, policy, strict, file.info.threshold.map)
+    restamp(file, threshold, calibration)
+    return Outcome(threshold, calibration, confusion, f"the scores in {model.name} of {old.data}", 0, notes)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What a threshold is chosen on: scores, float64, and what there is to say about their images."""
+
+    data: str
+    counts: dict[str, int]
+    images: str
+    good: NDArray[np.float64]
+    defective: NDArray[np.float64]
+    remark: str
+
+
+def _weigh(
+    file: ModelFile, evidence: _Evidence, policy: Policy, strict: bool, map_threshold: float
+) -> tuple[Threshold, Calibration, Confusion, tuple[str, ...]]:
+    """Choose a threshold by a policy, and measure what it does on the evidence."""
+    good, defective = evidence.good, evidence.defective
+    check_policy(policy, len(good), len(defective))
+    score = choose_threshold(policy, good, defective)
+    confusion = count_confusion(good, defective, score)
     unsupported = find_unsupported_claim(policy, confusion)
     if strict and unsupported is not None:
         raise DatasetError(f"{unsupported}; nothing was stamped")
+    areas = measure_areas(good, defective)
     calibration = Calibration(
-        policy=policy.describe() + (f" ({trained_on} training images among them)" if trained_on else ""),
-        data=data.resolve().name,
-        counts=count_kinds(images),
+        policy=policy.describe() + evidence.remark,
+        data=evidence.data,
+        counts=evidence.counts,
         auroc=areas.auroc,
         aupr=areas.aupr,
         true_ng=confusion.true_ng,
         false_ng=confusion.false_ng,
         true_ok=confusion.true_ok,
         false_ok=confusion.false_ok,
-        images=fingerprint_set(result.fingerprint for result in results),
+        images=evidence.images,
         time=now(),
         intervals={
             **measure_rates(confusion),
-            **measure_area_intervals(good_scores, defective_scores),
-            **measure_threshold_interval(policy, good_scores, defective_scores),
+            **measure_area_intervals(good, defective),
+            **measure_threshold_interval(policy, good, defective),
         },
+        good_scores=tuple(np.sort(good).tolist()),
+        defective_scores=tuple(np.sort(defective).tolist()),
     )
-    restamp(file, threshold, calibration)
-    notes = _find_notes(unsupported, confusion, trained_on)
-    return Outcome(threshold, calibration, confusion, name_source(data, split), len(found) - len(images), notes)
+    notes = [] if unsupported is None else [unsupported]
+    if confusion.false_ng and not confusion.true_ok:
+        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
+    threshold = Threshold(score, score if file.info.score.is_peak else map_threshold)
+    return threshold, calibration, confusion, tuple(notes)
 
 
 def select_images(
@@ -186,12 +252,3 @@ def _describe_faults(faults: Sequence[Fault], total: int) -> DatasetError | Mode
     if by_model:
         return ModelFileError(f"{count}; nothing was stamped: the model is at fault, so train and export it again")
     return DatasetError(f"{count}; nothing was stamped: repair or remove them")
-
-
-def _find_notes(unsupported: str | None, confusion: Confusion, trained_on: int) -> tuple[str, ...]:
-    notes = [] if unsupported is None else [unsupported]
-    if confusion.false_ng and not confusion.true_ok:
-        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
-    if trained_on:
-        notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
-    return tuple(notes)

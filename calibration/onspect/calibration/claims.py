@@ -102,6 +102,8 @@ def measure_threshold_interval(policy: Policy, good: Scores, defective: Scores) 
     def threshold(some_good: Scores, some_defective: Scores) -> tuple[float]:
         return (choose_threshold(policy, some_good, some_defective),)
 
+    if policy.name == "manual":
+        return {}
     try:
         return {"threshold": bootstrap_intervals(threshold, good, defective)[0]}
     except DatasetError:

@@ -1,9 +1,11 @@
-"""The commands calibrate and evaluate."""
+"""The calibration part's commands: calibrate, threshold and evaluate."""
 
 from __future__ import annotations
 
 import decimal
 import logging
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,41 +50,53 @@ def _parse_costs(context: click.Context, option: click.Parameter, text: str | No
     return reject, escape
 
 
+def _policy_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose a threshold, the same for calibrate and threshold."""
+    options = [
+        click.option("--max-f1", is_flag=True, help="Highest F1."),
+        click.option("--youden", is_flag=True, help="Highest recall minus false-reject rate."),
+        click.option(
+            "--cost",
+            "costs",
+            metavar="FP:FN",
+            callback=_parse_costs,
+            help="Lowest cost, of a false reject and of an escape, as 1:50.",
+        ),
+        click.option(
+            "--prevalence",
+            metavar="RATE",
+            callback=_parse_rate,
+            help="With --cost: the line's share of defective parts. [default: the share among the images]",
+        ),
+        click.option(
+            "--max-fpr", metavar="RATE", callback=_parse_rate, help="Reject at most this share of good parts."
+        ),
+        click.option(
+            "--min-recall", metavar="RATE", callback=_parse_rate, help="Catch at least this share of defective parts."
+        ),
+        click.option(
+            "--quantile",
+            metavar="RATE",
+            callback=_parse_rate,
+            help="Pass this share of good parts; needs no defects.",
+        ),
+        click.option(
+            "--conformal",
+            metavar="RATE",
+            callback=_parse_rate,
+            help="Promise at most this rate of false rejects of new good parts, from good images alone.",
+        ),
+        click.option("--strict", is_flag=True, help="Fail where the images are too few to support what is asked for."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @click.command(cls=Command)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--max-f1", is_flag=True, help="Highest F1. [default where DATA has defects]")
-@click.option("--youden", is_flag=True, help="Highest recall minus false-reject rate.")
-@click.option(
-    "--cost",
-    "costs",
-    metavar="FP:FN",
-    callback=_parse_costs,
-    help="Lowest cost, of a false reject and of an escape, as 1:50.",
-)
-@click.option(
-    "--prevalence",
-    metavar="RATE",
-    callback=_parse_rate,
-    help="With --cost: the line's share of defective parts. [default: the share among the images]",
-)
-@click.option("--max-fpr", metavar="RATE", callback=_parse_rate, help="Reject at most this share of good parts.")
-@click.option(
-    "--min-recall", metavar="RATE", callback=_parse_rate, help="Catch at least this share of defective parts."
-)
-@click.option(
-    "--quantile",
-    metavar="RATE",
-    callback=_parse_rate,
-    help="Pass this share of good parts; needs no defects. [default without defects: 99%]",
-)
-@click.option(
-    "--conformal",
-    metavar="RATE",
-    callback=_parse_rate,
-    help="Promise at most this rate of false rejects of new good parts, from good images alone.",
-)
-@click.option("--strict", is_flag=True, help="Fail where the images are too few to support what is asked for.")
+@_policy_options
 @click.option("--split", type=_SPLITS, default="val", show_default=True, help="The folder of DATA to calibrate on.")
 @click.option("--skip-training-images", is_flag=True, help="Leave out images that the model was trained on.")
 @click.option("--allow-training-images", is_flag=True, help="Use images that the model was trained on.")
@@ -100,17 +114,13 @@ def calibrate(
     """Set MODEL's threshold from the labelled images of DATA and stamp it into the file.
 
     DATA holds val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
+    Without a policy, --max-f1 is taken where there are defects, else --quantile 99%.
 
     \b
     Example:
       onspect calibrate part.onnx parts/ --max-fpr 0.5%
     """
-    given = {name: rate for name, rate in (policies | {"cost": costs}).items() if rate not in (None, False)}
-    if prevalence is not None and costs is None:
-        raise click.UsageError("--prevalence goes with --cost FP:FN; give both")
-    if len(given) > 1:
-        options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise click.UsageError(f"{options} exclude each other; give one of them")
+    policy = _choose_policy(policies | {"cost": costs}, prevalence)
     if skip_training_images and allow_training_images:
         raise click.UsageError("--skip-training-images and --allow-training-images exclude each other; give one")
     from onspect.calibration.calibrate import calibrate as run_calibration
@@ -122,10 +132,52 @@ def calibrate(
         model,
         data,
         split=split,
-        policy=_choose_policy(given, prevalence),
+        policy=policy,
         strict=strict,
         training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
     )
+    for note in outcome.notes:
+        _LOG.warning("%s", note)
+    click.echo(describe_outcome(outcome))
+    say(f"stamped into {model}")
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--set", "value", type=float, metavar="SCORE", help="This very score.")
+@_policy_options
+@click.option("--undo", is_flag=True, help="Go back to the threshold before this one.")
+def threshold(
+    model: Path,
+    value: float | None,
+    costs: tuple[float, float] | None,
+    prevalence: float | None,
+    strict: bool,
+    undo: bool,
+    **policies: Any,
+) -> None:
+    """Move MODEL's threshold by the scores that its calibration left in it, without images.
+
+    The graph's bytes stay as they are, and the old threshold stays in the file's history.
+
+    \b
+    Example:
+      onspect threshold part.onnx --max-fpr 0.5%
+      onspect threshold part.onnx --undo
+    """
+    policy = _choose_policy(policies | {"cost": costs}, prevalence)
+    if [undo, value is not None, policy is not None].count(True) != 1:
+        raise click.UsageError("give one of --set SCORE, a policy such as --max-fpr 0.5%, and --undo")
+    if undo:
+        _undo(model)
+        return
+    from onspect.calibration.calibrate import move_threshold
+    from onspect.calibration.tables import describe_outcome
+    from onspect.calibration.thresholds import Policy
+
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite score", param_hint="--set")
+    outcome = move_threshold(model, policy or Policy("manual", value=value), strict=strict)
     for note in outcome.notes:
         _LOG.warning("%s", note)
     click.echo(describe_outcome(outcome))
@@ -174,12 +226,27 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     say(f"report: {page}")
 
 
-COMMANDS = (calibrate, evaluate)
+COMMANDS = (calibrate, threshold, evaluate)
 
 
-def _choose_policy(given: dict[Any, Any], prevalence: float | None) -> Policy | None:
+def _undo(model: Path) -> None:
+    from onspect.runtime.model_file import read_model_file, undo_restamp
+
+    info = undo_restamp(read_model_file(model))
+    assert info.threshold is not None
+    say(f"{model} is back at the threshold {info.threshold.score:.6g}")
+
+
+def _choose_policy(policies: dict[Any, Any], prevalence: float | None) -> Policy | None:
+    """Return the policy that the options name, None where they name none; a usage error where they clash."""
     from onspect.calibration.thresholds import Policy
 
+    given = {name: value for name, value in policies.items() if value is not None and value is not False}
+    if prevalence is not None and "cost" not in given:
+        raise click.UsageError("--prevalence goes with --cost FP:FN; give both")
+    if len(given) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{options} exclude each other; give one of them")
     if not given:
         return None
     ((name, value),) = given.items()

@@ -27,12 +27,14 @@ class Policy:
 
     rate: the share of max_fpr, min_recall, quantile and conformal, 0 to 1. costs: of one false reject and one escape,
     for cost. prevalence: the line's share of defective parts, for cost, 0 to 1; None takes the calibration images'.
+    value: the threshold itself, for manual.
     """
 
-    name: Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal"]
+    name: Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal", "manual"]
     rate: float | None = None
     costs: tuple[float, float] | None = None
     prevalence: float | None = None
+    value: float | None = None
 
     def describe(self) -> str:
         """Return the policy in words with its number."""
@@ -44,6 +46,7 @@ class Policy:
             "max_fpr": f"false rejects at most {share}",
             "min_recall": f"defects caught at least {share}",
             "quantile": f"{share} of good images pass",
+            "manual": "set by hand" if self.value is None else f"set by hand to {self.value:g}",
             "conformal": f"false rejects of new good parts at most {share} (split conformal)",
         }[self.name]
 
@@ -84,6 +87,8 @@ def choose_threshold(policy: Policy, good: Scores, defective: Scores) -> float:
     threshold tells any of them apart.
     """
     check_policy(policy, len(good), len(defective))
+    if policy.value is not None:
+        return policy.value
     every = np.concatenate([good, defective])
     if len(every) > 1 and every.min() == every.max():
         raise DatasetError(

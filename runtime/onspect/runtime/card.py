@@ -29,6 +29,9 @@ def describe(file: ModelFile) -> str:
         facts.append(("threshold", f"ng at score >= {info.threshold.score:.6g}, regions at {info.threshold.map:.6g}"))
     if info.calibration is not None:
         facts += _describe_calibration(info.calibration)
+    if info.history:
+        earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
+        facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
     facts += [
         ("trained", f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"),
         (

@@ -110,6 +110,7 @@ class Calibration:
     auroc, aupr: 0 to 1, None where only good images were there. true_ng, false_ng, true_ok, false_ok: the confusion
     matrix at the threshold. images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95%
     intervals of ``fpr``, ``recall``, ``auroc``, ``aupr`` and ``threshold``, those of them that could be had.
+    good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     """
 
     policy: str
@@ -124,6 +125,16 @@ class Calibration:
     images: str
     time: str
     intervals: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    good_scores: tuple[float, ...] = ()
+    defective_scores: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """An earlier threshold with its evidence."""
+
+    threshold: Threshold
+    calibration: Calibration | None
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """All that a model file says about itself. graph_sha256 is of the file's bytes other than its metadata."""
+    """All that a model file says about itself.
+
+    graph_sha256 is of the file's bytes other than its metadata. history: the thresholds before this one, oldest first.
+    """
 
     name: str
     preprocess: Preprocess
@@ -157,6 +171,7 @@ class ModelInfo:
     provenance: Provenance
     threshold: Threshold | None = None
     calibration: Calibration | None = None
+    history: tuple[Stamp, ...] = ()
     graph_sha256: str = ""
     format_version: int = FORMAT_VERSION
 
@@ -231,8 +246,29 @@ def _checksum(metadata: dict[str, str]) -> str:
 
 
 def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) -> ModelInfo:
-    """Write a new threshold and its evidence into a model file, atomically; returns what the file now says."""
-    info = dataclasses.replace(model.info, threshold=threshold, calibration=calibration)
+    """Write a new threshold and its evidence into a model file, atomically; returns what the file now says.
+
+    The threshold that was there goes to the end of the history.
+    """
+    old = model.info
+    history = old.history if old.threshold is None else (*old.history, Stamp(old.threshold, old.calibration))
+    return _write_info(model, dataclasses.replace(old, threshold=threshold, calibration=calibration, history=history))
+
+
+def undo_restamp(model: ModelFile) -> ModelInfo:
+    """Go back to the threshold before this one; returns what the file now says. Raises ModelFileError without one."""
+    if not model.info.history:
+        raise ModelFileError(f"{str(model.path)!r} holds no earlier threshold to go back to")
+    last = model.info.history[-1]
+    return _write_info(
+        model,
+        dataclasses.replace(
+            model.info, threshold=last.threshold, calibration=last.calibration, history=model.info.history[:-1]
+        ),
+    )
+
+
+def _write_info(model: ModelFile, info: ModelInfo) -> ModelInfo:
     write_atomically(model.path, stamp(model.data, info, model.training_images))
     return info
 

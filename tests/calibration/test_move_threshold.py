@@ -1,0 +1,117 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from onspect.calibration.calibrate import calibrate, move_threshold
+from onspect.calibration.thresholds import Policy
+from onspect.runtime.errors import ModelFileError, UncalibratedError
+from onspect.runtime.model_file import read_model_file, undo_restamp
+
+Make = Callable[[Mapping[str, Iterable[int]]], Path]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def data(make_dataset: Make) -> Path:
+    """Sixteen good images around grey and four bright ones, of which two lie among the good."""
+    return make_dataset({"val/good": range(120, 136), "val/bright": [133, 135, 200, 240]})
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy("max_fpr", 0.1),
+        Policy("min_recall", 1.0),
+        Policy("youden"),
+        Policy("cost", costs=(1, 50)),
+        Policy("conformal", 0.1),
+        Policy("quantile", 0.75),
+    ],
+)
+def test_moved_threshold_is_the_calibrated_one(tmp_path: Path, model: Path, data: Path, policy: Policy) -> None:
+    """Moving the threshold by the stored scores gives what calibrating on the images by that policy gives."""
+    other = tmp_path / "other.onnx"
+    other.write_bytes(model.read_bytes())
+    calibrate(model, data)
+    moved, calibrated = move_threshold(model, policy), calibrate(other, data, policy=policy)
+    assert moved.threshold == calibrated.threshold
+    assert moved.confusion == calibrated.confusion
+    assert read_model_file(model).info.graph_sha256 == read_model_file(other).info.graph_sha256
+
+
+def test_set_by_hand(model: Path, data: Path, onspect: Run) -> None:
+    """A threshold set by hand is stamped as it is, with the confusion that it gives and the policy in words."""
+    calibrate(model, data)
+    result = onspect("threshold", model, "--set", "0.05")
+    assert result.exit_code == 0, result.output
+    info = read_model_file(model).info
+    assert info.threshold is not None
+    assert info.calibration is not None
+    assert info.threshold.score == 0.05
+    assert info.calibration.policy == "set by hand to 0.05"
+    assert (info.calibration.true_ng, info.calibration.true_ok) == (2, 16)
+
+
+def test_undo_goes_back_step_by_step(model: Path, data: Path, onspect: Run) -> None:
+    """Each --undo restores the threshold and evidence before; when there is none left it says so."""
+    calibrate(model, data)
+    first = read_model_file(model).info
+    move_threshold(model, Policy("max_fpr", 0.5))
+    second = read_model_file(model).info
+    move_threshold(model, Policy("min_recall", 1.0))
+    assert "before" in onspect("info", model).stdout
+    for expected in (second, first):
+        assert onspect("threshold", model, "--undo").exit_code == 0
+        info = read_model_file(model).info
+        assert (info.threshold, info.calibration) == (expected.threshold, expected.calibration)
+    result = onspect("threshold", model, "--undo")
+    assert result.exit_code == 1
+    assert "no earlier threshold" in result.stderr
+    with pytest.raises(ModelFileError):
+        undo_restamp(read_model_file(model))
+
+
+def test_uncalibrated_model_has_nothing_to_move(model: Path) -> None:
+    """Without stored scores the command to run is named."""
+    with pytest.raises(UncalibratedError, match="onspect calibrate"):
+        move_threshold(model, Policy("youden"))
+
+
+@pytest.mark.parametrize("arguments", [[], ["--undo", "--youden"], ["--set", "nan"], ["--set", "1", "--max-f1"]])
+def test_bad_usage(model: Path, onspect: Run, arguments: list[str]) -> None:
+    """Nothing asked for, two things at once, or a threshold that is no number end with exit code 2."""
+    assert onspect("threshold", model, *arguments).exit_code == 2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path, model: Path, data: Path) -> None:
+    """A process killed while it stamps again and again leaves a file that reads, with its graph as it was."""
+    calibrate(model, data)
+    graph = read_model_file(model).info.graph_sha256
+    program = (
+        "import sys; from pathlib import Path; from onspect.runtime.model_file import *\n"
+        "path = Path(sys.argv[1]); print('ready', flush=True)\n"
+        "while True:\n"
+        "    file = read_model_file(path); restamp(file, Threshold(1.0, 1.0), file.info.calibration)\n"
+        "    undo_restamp(read_model_file(path))\n"
+    )
+    for turn in range(5):
+        process = subprocess.Popen([sys.executable, "-c", program, str(model)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.02 + 0.013 * turn)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        info = read_model_file(model).info
+        assert info.graph_sha256 == graph
+        assert info.threshold is not None
+        assert math.isfinite(info.threshold.score)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score
 from onspect.training.config import NetworkConfig
 from onspect.training.networks import Decoder, Encoder
@@ -25,10 +26,10 @@ def default_score(preset: str) -> str:
 def design_score(name: str, network: NetworkConfig) -> Score:
     """Return a score's settings: ``mse`` leaves the map as it is, the others smooth it by 1/64 of the longer side.
 
-    Raises ValueError for a name that is none.
+    Raises ChoiceError for a name that is none.
     """
     if name not in SCORES:
-        raise ValueError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
+        raise ChoiceError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
     return Score(name, smoothing=0.0 if name == "mse" else max(network.height, network.width) / 64.0)
 
 

@@ -51,7 +51,7 @@ def export(
     model's on the run's own sample images, and on all images below the folder `images`.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
-    OutputError where it cannot be written, DatasetError where images are not usable, ValueError for an unknown score.
+    OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score.
     """
     if output.suffix.lower() != ".onnx":
         raise OutputError(f"the model file {str(output)!r} must end in .onnx")

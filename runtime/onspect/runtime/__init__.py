@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onspect.runtime.decode import read_image
     from onspect.runtime.errors import (
+        ChoiceError,
         DatasetError,
         ExportError,
         ImageError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from onspect.runtime.verdict import Region, Verdict
 
 __all__ = [
+    "ChoiceError",
     "DatasetError",
     "ExportError",
     "ImageError",

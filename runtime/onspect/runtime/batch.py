@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from onspect.runtime.cores import available_cores
 from onspect.runtime.decode import Frame, read_image
-from onspect.runtime.errors import ImageError
+from onspect.runtime.errors import ChoiceError, ImageError
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspection, Inspector
@@ -30,7 +30,7 @@ def examine_files(
     """Judge image files in order; one that cannot be read becomes a ``fault`` and the others go on.
 
     At most two batches a worker are under way, however many paths there are. Raises UncalibratedError where the model
-    has no threshold, ValueError where workers is below 1.
+    has no threshold, ChoiceError where workers is below 1.
     """
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
 
@@ -48,10 +48,10 @@ def examine_files(
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
     """Yield work(item) for each item, in order, from as many threads as there are cores (or `workers`).
 
-    At most two items a worker are taken ahead. Raises ValueError where workers is below 1.
+    At most two items a worker are taken ahead. Raises ChoiceError where workers is below 1.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; give 1 or more")
+        raise ChoiceError(f"workers is {workers}; give 1 or more")
     return _in_order(work, items, workers or available_cores())
 
 

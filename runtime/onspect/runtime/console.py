@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from onspect.runtime.errors import OnspectError
+from onspect.runtime.errors import ChoiceError, OnspectError
 from onspect.runtime.files import describe_os_error
 
 _EXTRAS = {
@@ -91,10 +91,10 @@ def shows_progress() -> bool:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turn a ValueError about an option's value into click's usage error, exit code 2."""
+    """Turn a ChoiceError about an option's value into click's usage error, exit code 2."""
     try:
         yield
-    except ValueError as error:
+    except ChoiceError as error:
         raise click.UsageError(str(error)) from error
 
 

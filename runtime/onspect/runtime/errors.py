@@ -3,6 +3,7 @@
 ::
 
     OnspectError
+    +-- ChoiceError        an argument is none of the values allowed; also a ValueError
     +-- ImageError         one image cannot be judged (unreadable, wrong size, wrong channels)
     +-- ModelFileError     the .onnx file cannot be used (truncated, foreign, newer format)
     |   +-- UncalibratedError   it can be used, but has no threshold yet
@@ -16,6 +17,10 @@
 
 class OnspectError(Exception):
     """Base of all errors raised by onspect on purpose."""
+
+
+class ChoiceError(OnspectError, ValueError):
+    """An argument is none of the values allowed."""
 
 
 class ImageError(OnspectError):

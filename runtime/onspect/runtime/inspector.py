@@ -15,7 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from onspect.runtime.decode import Frame
-from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
+from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold, read_model_file
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.verdict import Verdict, decide, find_regions, now
@@ -58,7 +58,7 @@ class Inspector:
     for cannot be had, a warning is logged and the next best runs. threads is how many one run may use (1: many runs
     at a time, in threads, make the best use of the cores).
 
-    Raises ModelFileError where the file cannot be used, ValueError for an unknown provider.
+    Raises ModelFileError where the file cannot be used, ChoiceError for an unknown provider.
     """
 
     def __init__(self, path: Path | str | ModelFile, *, provider: str = "auto", threads: int = 1) -> None:
@@ -189,7 +189,7 @@ class Inspector:
 
 def _open_session(path: Path, data: bytes, provider: str, threads: int) -> Any:
     if provider not in ("auto", *PROVIDERS):
-        raise ValueError(f"provider is {provider!r}; choose one of auto, {', '.join(PROVIDERS)}")
+        raise ChoiceError(f"provider is {provider!r}; choose one of auto, {', '.join(PROVIDERS)}")
     here = onnxruntime.get_available_providers()
     wanted = provider
     if provider == "auto":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from contextlib import ExitStack
@@ -125,6 +126,8 @@ def train(
 
 COMMANDS = (train,)
 
+_LOG = logging.getLogger("onspect")
+
 
 def _refuse_choices() -> None:
     """Refuse, with --resume, anything that would make it another run."""
@@ -148,6 +151,7 @@ class _Watch:
         self._stack = ExitStack()
         self._bar: Any = None
         self._words = ""
+        self._epoch = 0
         self.is_first = False  # of several processes, the one that is told what was planned
 
     def __enter__(self) -> _Watch:
@@ -164,6 +168,7 @@ class _Watch:
 
     def step(self, moment: Moment) -> None:
         if not shows_progress():
+            self._log(moment)
             return
         self._words = f"epoch {moment.epoch}/{moment.epochs}, loss {moment.loss:.5f}"
         if moment.held_out is not None:
@@ -179,6 +184,13 @@ class _Watch:
                 )
             )
         self._bar.update(1, moment)
+
+    def _log(self, moment: Moment) -> None:
+        """Where no bar is seen, -v tells of each epoch."""
+        if moment.epoch > self._epoch:
+            if moment.held_out is not None:
+                _LOG.info("epoch %d/%d: held out %.6f", moment.epoch - 1, moment.epochs, moment.held_out)
+            self._epoch = moment.epoch
 
 
 def _report(outcome: Outcome, run: Path) -> None:

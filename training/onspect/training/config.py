@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onspect.runtime.errors import ChoiceError
+
 VARIANTS = ("cae", "vae", "aae")
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("cosine", "constant")
@@ -79,18 +81,18 @@ def design_network(
     The general stack halves the size until the shorter side is at most 8, doubles its filters up to four times the
     first, and ends with the paper's 16; r is five times n_z as in the paper. latent overrides n_z.
 
-    Raises ValueError where the preset is ``paper`` and the paper has no network for the size, or the size is below 8.
+    Raises ChoiceError where the preset is ``paper`` and the paper has no network for the size, or the size is below 8.
     """
     if preset == "paper":
         if not paper_applies(height, width, channels):
-            raise ValueError(
+            raise ChoiceError(
                 f"the paper has networks for 28x28 mono and 32x32 colour images, not for {width}x{height} with "
                 f"{channels} channel(s); choose --preset fast, balanced or accurate"
             )
         filters, strides = ((16, 32, 64, 64, 16), (1, 2, 2, 2, 1)) if channels == 1 else ((8, 16, 32, 16), (1, 2, 2, 1))
         return NetworkConfig(variant, height, width, channels, filters, strides, hidden=100, latent=latent or 20)
     if min(height, width) < _SMALLEST_MAP:
-        raise ValueError(f"the working size {width}x{height} is too small; choose one of at least 8x8 with --size")
+        raise ChoiceError(f"the working size {width}x{height} is too small; choose one of at least 8x8 with --size")
     stages = 0
     while min(height, width) / 2**stages > _SMALLEST_MAP:
         stages += 1

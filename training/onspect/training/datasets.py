@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime.batch import in_order
 from onspect.runtime.decode import Frame, decode_image
-from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
 from onspect.runtime.files import describe_os_error, fingerprint_bytes
 from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess, SourceLimits
@@ -72,10 +72,10 @@ def load_training_set(
     any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
     to twice what they span.
 
-    Raises DatasetError where there are no images or some cannot be read, ValueError for a preset or size that is none.
+    Raises DatasetError where there are no images or some cannot be read, ChoiceError for a preset or size that is none.
     """
     if preset is not None and preset not in PRESETS:
-        raise ValueError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
+        raise ChoiceError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
     paths = training_images(folder)
     choices = _Choices(preset, size, channels, white_level, any_size)
     guess = choices.decide([_look_at_first(paths)])

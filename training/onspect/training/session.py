@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from onspect.runtime.errors import TrainingError
+from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.files import make_folder
 from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
 from onspect.runtime.verdict import now
@@ -99,7 +99,7 @@ def train(
 ) -> Outcome:
     """Train on the good images of a dataset folder and write a run: weights, config, checkpoint, log and previews.
 
-    Raises DatasetError where the images are not usable, ValueError for a choice that is none, TrainingError where the
+    Raises DatasetError where the images are not usable, ChoiceError for a choice that is none, TrainingError where the
     run exists already or the loss is not finite, OutputError where run cannot be written.
     """
     if (run / CHECKPOINT).exists() or (run / WEIGHTS).exists():
@@ -224,14 +224,14 @@ def _check_options(options: TrainOptions) -> None:
     ]
     for name, value, allowed in choices:
         if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; choose from {', '.join(allowed)}")
+            raise ChoiceError(f"{name} is {value!r}; choose from {', '.join(allowed)}")
     if not 0.0 <= options.holdout <= 0.5:
-        raise ValueError(f"holdout is {options.holdout}; give a share from 0 to 0.5")
+        raise ChoiceError(f"holdout is {options.holdout}; give a share from 0 to 0.5")
     if options.learning_rate <= 0.0:
-        raise ValueError(f"learning_rate is {options.learning_rate}; give a number above 0")
+        raise ChoiceError(f"learning_rate is {options.learning_rate}; give a number above 0")
     for name, number in (("epochs", options.epochs), ("batch_size", options.batch_size), ("latent", options.latent)):
         if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}; give 1 or more")
+            raise ChoiceError(f"{name} is {number}; give 1 or more")
 
 
 def _load(folder: Path, options: TrainOptions, watchers: Watchers) -> TrainingSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, Self
 
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspector import Inspection
 
 
@@ -25,11 +26,11 @@ class Sink(Protocol):
 
 
 def open_sink(text: str, *, append: bool) -> Sink:
-    """Open ``jsonl:FILE``, ``csv:FILE``, or ``jsonl:-`` for standard output; raises ValueError for anything else."""
+    """Open ``jsonl:FILE``, ``csv:FILE``, or ``jsonl:-`` for standard output; raises ChoiceError for anything else."""
     from onspect.runtime.sinks.lines import CsvSink, JsonlSink
 
     kind, _, target = text.partition(":")
     kinds = {"jsonl": JsonlSink, "csv": CsvSink}
     if kind not in kinds or not target:
-        raise ValueError(f"the sink {text!r} is not known; give jsonl:FILE or csv:FILE (FILE may be - for stdout)")
+        raise ChoiceError(f"the sink {text!r} is not known; give jsonl:FILE or csv:FILE (FILE may be - for stdout)")
     return kinds[kind](None if target == "-" else Path(target), append=append)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,17 +84,14 @@ def main() -> None:
     print(f"\nClopper-Pearson intervals of a rate, {arguments.draws} draws; nominal {CONFIDENCE:.0%}")
     print(f"{'images':>12}{'true rate':>11}{'covered':>9}")
     for count, rate in ((60, 0.02), (60, 0.5), (200, 0.01), (1000, 0.005)):
-        covered = cover(arguments.draws, lambda count=count, rate=rate: covers_rate(random, count, rate))  # type: ignore[misc]  # mypy cannot type defaults of a lambda
+        covered = cover(arguments.draws, partial(covers_rate, random, count, rate))
         result[f"rate {count} {rate}"] = covered
         print(f"{count:>12}{rate:>11.2%}{covered:>9.1%}")
 
     print(f"\nbootstrap intervals of the AUROC, {arguments.area_draws} draws; nominal {CONFIDENCE:.0%}")
     print(f"{'good':>12}{'defective':>11}{'covered':>9}")
     for good, defective in ((60, 40), (200, 100)):
-        covered = cover(
-            arguments.area_draws,
-            lambda good=good, defective=defective: covers_auroc(random, good, defective),  # type: ignore[misc]  # as above
-        )
+        covered = cover(arguments.area_draws, partial(covers_auroc, random, good, defective))
         result[f"auroc {good} {defective}"] = covered
         print(f"{good:>12}{defective:>11}{covered:>9.1%}")
     if arguments.json:

@@ -39,8 +39,8 @@ from onspect.training.networks import Critic, Decoder, Encoder
 _REGULARIZATION_SHARE = 0.1
 """Learning rate of the AAE's regularization phase as a share of the others'.
 
-Adam's steps are as long whatever the loss, so at the full rate fooling the critic undoes much of what the reconstruction
-phase teaches the encoder.
+Adam's steps are as long whatever the loss, so at the full rate fooling the critic undoes much of what the
+reconstruction phase teaches the encoder.
 """
 
 _NOISE = 2  # stream of random numbers under the run's seed, beside the loop's

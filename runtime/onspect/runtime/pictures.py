@@ -100,17 +100,19 @@ def _blend_heat(picture: Picture, error_map: NDArray[Any], threshold: float) -> 
 
 
 def _banner(verdict: Verdict, width: int) -> Picture:
-    banner = np.full((28, width, 3), _COLOURS[verdict.verdict], np.uint8)
+    scale = max(1.0, width / 512.0)  # words that can be read when a large picture is shown small
+    banner = np.full((round(28 * scale), width, 3), _COLOURS[verdict.verdict], np.uint8)
     words = verdict.verdict.upper()
     if verdict.score is not None:
         relation = "<" if verdict.verdict == "ok" else ">="
         words += f"  {verdict.score:.4g} {relation} {verdict.threshold:.4g}"
     elif verdict.reason:
         words += f"  {verdict.reason}"
-    size = 0.5
-    while size > 0.25 and cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0] > width - 12:
+    size, thick, left = 0.5 * scale, round(scale), round(6 * scale)
+    while size > 0.25 and cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, size, thick)[0][0] > width - 2 * left:
         size -= 0.05
-    cv2.putText(banner, words, (6, 19), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+    corner = (left, round(19 * scale))
+    cv2.putText(banner, words, corner, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thick, cv2.LINE_AA)
     return banner
 
 

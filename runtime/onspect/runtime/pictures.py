@@ -53,7 +53,7 @@ def draw_overlay(inspection: Inspection, map_threshold: float, white_level: int 
         corner = (region.x * scale, region.y * scale)
         opposite = ((region.x + region.width) * scale - 1, (region.y + region.height) * scale - 1)
         cv2.rectangle(picture, corner, opposite, _COLOURS["ng"], thickness)
-    return np.vstack([_banner(verdict, picture.shape[1]), picture])
+    return np.vstack([_banner(verdict, *picture.shape[:2]), picture])
 
 
 def enlarge(picture: Picture, scale: int) -> Picture:
@@ -99,8 +99,8 @@ def _blend_heat(picture: Picture, error_map: NDArray[Any], threshold: float) -> 
     return np.asarray(np.rint(picture * (1.0 - weight) + colours * weight), np.uint8)
 
 
-def _banner(verdict: Verdict, width: int) -> Picture:
-    scale = max(1.0, width / 512.0)  # words that can be read when a large picture is shown small
+def _banner(verdict: Verdict, height: int, width: int) -> Picture:
+    scale = max(1.0, min(width / 512.0, height / 256.0))  # words that can be read when a large picture is shown small
     banner = np.full((round(28 * scale), width, 3), _COLOURS[verdict.verdict], np.uint8)
     words = verdict.verdict.upper()
     if verdict.score is not None:

@@ -234,6 +234,6 @@ def _deliver(inspections: Iterator[Any], sinks: list[Sink]) -> None:
         counts = deliver(inspections, [stack.enter_context(sink) for sink in sinks])
     total = sum(counts.values())
     parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
-    say(f"{total} images: {parts}" if total else "no frame was judged: the source is empty")
+    say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
     if total and counts["fault"] == total:
         raise SourceError(f"none of the {total} images could be judged; each line's reason says why")

@@ -13,6 +13,7 @@ from click.testing import Result
 from onspect.calibration.calibrate import calibrate, move_threshold
 from onspect.calibration.thresholds import Policy
 from onspect.runtime.errors import ModelFileError, UncalibratedError
+from onspect.runtime.files import fingerprint_bytes
 from onspect.runtime.model_file import read_model_file, undo_restamp
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
@@ -83,6 +84,16 @@ def test_uncalibrated_model_has_nothing_to_move(model: Path) -> None:
     """Without stored scores the command to run is named."""
     with pytest.raises(UncalibratedError, match="onspect calibrate"):
         move_threshold(model, Policy("youden"))
+
+
+def test_training_images_are_not_forgotten(tmp_path: Path, data: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """A threshold moved on scores of training images still says that there were some, and warns."""
+    known = [fingerprint_bytes((data / "val" / "good" / f"{number:03}.png").read_bytes()) for number in range(3)]
+    model = write_tiny_model(tmp_path / "seen.onnx", training_images=known)
+    calibrate(model, data, training="allow")
+    moved = move_threshold(model, Policy("youden"))
+    assert moved.calibration.policy.endswith("(3 training images among them)")
+    assert any("3 of the images were trained on" in note for note in moved.notes)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--undo", "--youden"], ["--set", "nan"], ["--set", "1", "--max-f1"]])

@@ -100,13 +100,11 @@ def calibrate(
         images=fingerprint_set(result.fingerprint for result in results),
         good=good,
         defective=defective,
-        remark=f" ({trained_on} training images among them)" if trained_on else "",
+        trained_on=trained_on,
     )
     threshold, calibration, confusion, notes = _weigh(
         file, evidence, policy, strict, good_errors.find_quantile(MAP_SHARE)
     )
-    if trained_on:
-        notes += (f"{trained_on} of the images were trained on: expect more false rejects than this table shows",)
     restamp(file, threshold, calibration)
     return Outcome(threshold, calibration, confusion, name_source(data, split), len(found) - len(images), notes)
 
@@ -129,7 +127,7 @@ def move_threshold(model: Path, policy: Policy, *, strict: bool = False) -> Outc
         images=old.images,
         good=np.array(old.good_scores),
         defective=np.array(old.defective_scores),
-        remark="",
+        trained_on=old.training_images,
     )
     threshold, calibration, confusion, notes = _weigh(file, evidence, policy, strict, file.info.threshold.map)
     restamp(file, threshold, calibration)
@@ -145,14 +143,14 @@ class _Evidence:
     images: str
     good: NDArray[np.float64]
     defective: NDArray[np.float64]
-    remark: str
+    trained_on: int
 
 
 def _weigh(
     file: ModelFile, evidence: _Evidence, policy: Policy, strict: bool, map_threshold: float
 ) -> tuple[Threshold, Calibration, Confusion, tuple[str, ...]]:
     """Choose a threshold by a policy, and measure what it does on the evidence."""
-    good, defective = evidence.good, evidence.defective
+    good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
     check_policy(policy, len(good), len(defective))
     score = choose_threshold(policy, good, defective)
     confusion = count_confusion(good, defective, score)
@@ -161,7 +159,7 @@ def _weigh(
         raise DatasetError(f"{unsupported}; nothing was stamped")
     areas = measure_areas(good, defective)
     calibration = Calibration(
-        policy=policy.describe() + evidence.remark,
+        policy=policy.describe() + (f" ({trained_on} training images among them)" if trained_on else ""),
         data=evidence.data,
         counts=evidence.counts,
         auroc=areas.auroc,
@@ -177,12 +175,15 @@ def _weigh(
             **measure_area_intervals(good, defective),
             **measure_threshold_interval(policy, good, defective),
         },
+        training_images=trained_on,
         good_scores=tuple(np.sort(good).tolist()),
         defective_scores=tuple(np.sort(defective).tolist()),
     )
     notes = [] if unsupported is None else [unsupported]
     if confusion.false_ng and not confusion.true_ok:
         notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
+    if trained_on:
+        notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
     threshold = Threshold(score, score if file.info.score.is_peak else map_threshold)
     return threshold, calibration, confusion, tuple(notes)
 

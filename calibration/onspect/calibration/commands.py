@@ -14,6 +14,7 @@ import click
 from onspect.runtime.console import Command, say
 
 if TYPE_CHECKING:
+    from onspect.calibration.calibrate import Outcome
     from onspect.calibration.thresholds import Policy
 
 _LOG = logging.getLogger("onspect")
@@ -124,7 +125,6 @@ def calibrate(
     if skip_training_images and allow_training_images:
         raise click.UsageError("--skip-training-images and --allow-training-images exclude each other; give one")
     from onspect.calibration.calibrate import calibrate as run_calibration
-    from onspect.calibration.tables import describe_outcome
     from onspect.runtime.decode import quieten_opencv
 
     quieten_opencv()
@@ -136,10 +136,7 @@ def calibrate(
         strict=strict,
         training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
     )
-    for note in outcome.notes:
-        _LOG.warning("%s", note)
-    click.echo(describe_outcome(outcome))
-    say(f"stamped into {model}")
+    _report(outcome, model)
 
 
 @click.command(cls=Command)
@@ -172,16 +169,12 @@ def threshold(
         _undo(model)
         return
     from onspect.calibration.calibrate import move_threshold
-    from onspect.calibration.tables import describe_outcome
     from onspect.calibration.thresholds import Policy
 
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is no finite score", param_hint="--set")
     outcome = move_threshold(model, policy or Policy("manual", value=value), strict=strict)
-    for note in outcome.notes:
-        _LOG.warning("%s", note)
-    click.echo(describe_outcome(outcome))
-    say(f"stamped into {model}")
+    _report(outcome, model)
 
 
 @click.command(cls=Command)
@@ -227,6 +220,15 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
 
 
 COMMANDS = (calibrate, threshold, evaluate)
+
+
+def _report(outcome: Outcome, model: Path) -> None:
+    from onspect.calibration.tables import describe_outcome
+
+    for note in outcome.notes:
+        _LOG.warning("%s", note)
+    click.echo(describe_outcome(outcome))
+    say(f"stamped into {model}")
 
 
 def _undo(model: Path) -> None:

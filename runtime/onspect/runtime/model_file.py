@@ -110,6 +110,7 @@ class Calibration:
     auroc, aupr: 0 to 1, None where only good images were there. true_ng, false_ng, true_ok, false_ok: the confusion
     matrix at the threshold. images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95%
     intervals of ``fpr``, ``recall``, ``auroc``, ``aupr`` and ``threshold``, those of them that could be had.
+    training_images: how many of the images the model was trained on, which only happens where that was allowed.
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     """
 
@@ -125,6 +126,7 @@ class Calibration:
     images: str
     time: str
     intervals: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    training_images: int = 0
     good_scores: tuple[float, ...] = ()
     defective_scores: tuple[float, ...] = ()
 

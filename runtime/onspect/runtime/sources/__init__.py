@@ -1,4 +1,8 @@
-"""Iterators of frames: folders of images and video files."""
+"""Sources of frames: folders of images, video files and cameras.
+
+A source is a context manager and an iterable of `Capture`. Iterating opens it; iterating again opens it anew, which is
+how a line gets away from a read that hangs.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,66 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, Self
 
 from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.files import describe_os_error
+from onspect.runtime.status import SourceState
 
 
 @dataclass(frozen=True)
 class Capture:
-    """One frame with where it came from; an ImageError stands in the place of a frame that could not be read."""
+    """One frame with where it came from; an ImageError stands in the place of a frame that could not be read.
+
+    source: the file or camera. time: when it was captured, ISO 8601, UTC. captured: the same moment on
+    `time.perf_counter`, from which its age is told. part: the part that it shows, where the source knows; the frames of
+    one part come one after the other. All three are None where the source does not know.
+    """
 
     source: str
     frame: Frame | ImageError
+    time: str | None = None
+    captured: float | None = None
+    part: str | None = None
 
 
-def open_source(text: str) -> Iterator[Capture]:
+class Source(Protocol):
+    """An iterable of captures that is opened by iterating and closed by leaving its context."""
+
+    @property
+    def live(self) -> bool:
+        """Whether frames go by at their own pace, as from a camera, so that only the latest may matter."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Return itself; nothing is opened yet."""
+        ...
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop, and close what is open."""
+        ...
+
+    def __iter__(self) -> Iterator[Capture]:
+        """Open the source and yield its captures; what is lost on the way is a capture with an ImageError.
+
+        A live source opens itself again where it is lost, for ever, and ends only when stopped.
+        """
+        ...
+
+    def state(self) -> SourceState:
+        """Return how the source is; may be called from any thread."""
+        ...
+
+    def stop(self) -> None:
+        """Let every iterator of this source end as soon as it can; may be called from any thread."""
+        ...
+
+
+def open_source(text: str) -> Source:
     """Open a folder of images or a video file; raises SourceError where it is neither, DatasetError for no images."""
-    from onspect.runtime.sources.folder import read_folder
-    from onspect.runtime.sources.video import read_video
+    from onspect.runtime.sources.folder import FolderSource
+    from onspect.runtime.sources.video import VideoSource
 
     path = Path(text)
     try:
@@ -32,4 +78,4 @@ def open_source(text: str) -> Iterator[Capture]:
         raise SourceError(
             f"cannot open the source {text!r}: {describe_os_error(error)}; give a video file or a folder of images"
         ) from error
-    return read_folder(path) if stat.S_ISDIR(mode) else read_video(path)
+    return FolderSource(path) if stat.S_ISDIR(mode) else VideoSource(path)

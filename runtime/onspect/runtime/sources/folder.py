@@ -9,17 +9,27 @@ from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.files import list_images
 from onspect.runtime.sources import Capture
+from onspect.runtime.sources.finite import FiniteSource
 
 
-def read_folder(folder: Path) -> Iterator[Capture]:
-    """Read every image below a folder; raises DatasetError where there is none."""
-    images, _ = list_images(folder)
-    if not images:
-        raise DatasetError(f"there are no images in {str(folder)!r}; give a folder with images or a video file")
-    return (_read(path) for path in images)
+class FolderSource(FiniteSource):
+    """Every image below a folder; raises DatasetError where there is none."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+        self._images, _ = list_images(folder)
+        if not self._images:
+            raise DatasetError(f"there are no images in {str(folder)!r}; give a folder with images or a video file")
+
+    def __iter__(self) -> Iterator[Capture]:
+        for path in self._images:
+            if self._stopped.is_set():
+                return
+            yield read_capture(path)
 
 
-def _read(path: Path) -> Capture:
+def read_capture(path: Path) -> Capture:
+    """Read one image file; what cannot be read is a capture with the ImageError."""
     try:
         return Capture(str(path), read_image(path))
     except ImageError as error:

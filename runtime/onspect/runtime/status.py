@@ -1,0 +1,142 @@
+"""What a running line says about itself, and what it may be told; shared by the line, its sinks and its pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from onspect.runtime.errors import ChoiceError
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """How a source is: connected or not, how often it was opened again, and in words what went wrong last.
+
+    message is empty where nothing is wrong, and never holds a password.
+    """
+
+    name: str
+    connected: bool
+    reconnects: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class SinkState:
+    """How a sink is: verdicts delivered, waiting in memory, kept on disk for later, and lost for good.
+
+    message is empty where nothing is wrong, and never holds a password.
+    """
+
+    name: str
+    delivered: int = 0
+    queued: int = 0
+    spooled: int = 0
+    failed: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from a frame's capture to its verdict, over the last `count` frames; zeros where there were none."""
+
+    p50: float = 0.0
+    p95: float = 0.0
+    p99: float = 0.0
+    worst: float = 0.0
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class LineStatus:
+    """A line at one moment.
+
+    Frames: captured == judged + dropped + faulted + waiting, always; a frame is faulted where it could not be judged,
+    dropped where a newer one took its place, waiting while it is between capture and verdict.
+    Verdicts: ok, ng, review, fault count what was handed to the sinks, one a part; where a part is one frame,
+    ok + ng + review == judged and fault == faulted.
+    model: name and checksum, as verdicts carry them. recipe: the model's name in the configuration, None without
+    recipes. review: the score from which a part goes to a person, None where the model has no such band.
+    alarm: in words why the alarm is raised, None where it is not. message: the last event worth a person's eye, such
+    as a model that could not be loaded. drift: in words, None where none is seen. started, time: ISO 8601, UTC.
+    """
+
+    started: str
+    time: str
+    running: bool
+    model: str
+    recipe: str | None
+    threshold: float
+    review_from: float | None
+    captured: int = 0
+    judged: int = 0
+    dropped: int = 0
+    faulted: int = 0
+    waiting: int = 0
+    ok: int = 0
+    ng: int = 0
+    review: int = 0
+    fault: int = 0
+    swaps: int = 0
+    sources: tuple[SourceState, ...] = ()
+    sinks: tuple[SinkState, ...] = ()
+    latency: Latency = Latency()
+    alarm: str | None = None
+    drift: str | None = None
+    message: str = ""
+
+    @property
+    def reconnects(self) -> int:
+        """How often sources were opened again, all together."""
+        return sum(source.reconnects for source in self.sources)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of status messages."""
+        return asdict(self) | {"reconnects": self.reconnects}
+
+
+class Commands(Protocol):
+    """What a running line may be told, from any thread; each takes effect between two parts.
+
+    All raise ChoiceError or ModelFileError where the line cannot do it, and then it goes on as before.
+    """
+
+    def swap(self, path: Path | str) -> None:
+        """Judge with another model file from the next part on; a bad file leaves the old one running."""
+        ...
+
+    def recipe(self, name: str) -> None:
+        """Judge with the model that the configuration has under this name."""
+        ...
+
+    def set_threshold(self, score: float) -> None:
+        """Move the running threshold; the model file stays as it is."""
+        ...
+
+    def stop(self) -> None:
+        """Judge what was captured, flush the sinks and end."""
+        ...
+
+
+def obey(commands: Commands, message: Mapping[str, Any]) -> None:
+    """Carry out a command as it comes over a wire, such as {"command": "swap", "model": "b.onnx"}.
+
+    The others are {"command": "recipe", "name": "left"}, {"command": "threshold", "score": 3.2} and
+    {"command": "stop"}. Raises ChoiceError where the message is none of these, and as the commands do.
+    """
+    kinds: dict[str, tuple[str | None, type | tuple[type, ...], Any]] = {
+        "swap": ("model", str, commands.swap),
+        "recipe": ("name", str, commands.recipe),
+        "threshold": ("score", (int, float), commands.set_threshold),
+        "stop": (None, object, lambda _: commands.stop()),
+    }
+    kind = message.get("command")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ChoiceError(f"the command is {kind!r}; give one of {', '.join(kinds)}")
+    key, wanted, carry_out = kinds[kind]
+    value = None if key is None else message.get(key)
+    if not isinstance(value, wanted) or isinstance(value, bool):
+        raise ChoiceError(f"the command {kind!r} needs {key!r}, and it is {value!r}")
+    carry_out(value)

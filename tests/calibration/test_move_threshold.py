@@ -46,6 +46,10 @@ def test_moved_threshold_is_the_calibrated_one(tmp_path: Path, model: Path, data
     assert moved.threshold == calibrated.threshold
     assert moved.confusion == calibrated.confusion
     assert read_model_file(model).info.graph_sha256 == read_model_file(other).info.graph_sha256
+    evidence = read_model_file(model).info.calibration
+    assert evidence is not None
+    assert evidence.rule is not None
+    assert Policy.from_rule(evidence.rule) == policy, "the file tells a program how its threshold was chosen"
 
 
 def test_set_by_hand(model: Path, data: Path, onspect: Run) -> None:

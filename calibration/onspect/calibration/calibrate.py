@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from onspect.runtime.errors import DatasetError, ModelFileError, UncalibratedErr
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import LabelledImage
-from onspect.runtime.model_file import Calibration, ModelFile, Threshold, read_model_file, restamp
+from onspect.runtime.model_file import Calibration, ModelFile, Rule, Threshold, read_model_file, restamp
 from onspect.runtime.verdict import now
 
 MAP_SHARE = 0.999
@@ -178,6 +179,7 @@ def _weigh(
         training_images=trained_on,
         good_scores=tuple(np.sort(good).tolist()),
         defective_scores=tuple(np.sort(defective).tolist()),
+        rule=Rule(**dataclasses.asdict(policy)),
     )
     notes = [] if unsupported is None else [unsupported]
     if confusion.false_ng and not confusion.true_ok:

@@ -8,17 +8,21 @@ the score, and a score that differs in its last digits on another machine is sti
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.errors import DatasetError
+from onspect.runtime.errors import DatasetError, ModelFileError
+from onspect.runtime.model_file import Rule
 
 Scores = NDArray[Any]
 """Scores of images, float [n], finite, higher is worse."""
+
+PolicyName = Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal", "manual"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,18 @@ class Policy:
     value: the threshold itself, for manual.
     """
 
-    name: Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal", "manual"]
+    name: PolicyName
     rate: float | None = None
     costs: tuple[float, float] | None = None
     prevalence: float | None = None
     value: float | None = None
+
+    @classmethod
+    def from_rule(cls, rule: Rule) -> Policy:
+        """Return the policy that a model file names; raises ModelFileError where this release has no such policy."""
+        if rule.name not in get_args(PolicyName):
+            raise ModelFileError(f"the file's threshold was chosen by {rule.name!r}, which this onspect does not know")
+        return cls(**dataclasses.asdict(rule))
 
     def describe(self) -> str:
         """Return the policy in words with its number."""

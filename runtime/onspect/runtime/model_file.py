@@ -103,13 +103,29 @@ class Threshold:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """How a threshold was chosen, as a program can do it again on other scores.
+
+    name: the policy's. rate: a share, 0 to 1. costs: of a false reject and of an escape. prevalence: the line's share
+    of defective parts, None for the images' own. value: the threshold itself, where it was set by hand.
+    """
+
+    name: str
+    rate: float | None = None
+    costs: tuple[float, float] | None = None
+    prevalence: float | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The evidence behind a threshold.
 
-    policy: in words, with its number. data: the folder's name. counts: images per kind, ``good`` among them.
-    auroc, aupr: 0 to 1, None where only good images were there. true_ng, false_ng, true_ok, false_ok: the confusion
-    matrix at the threshold. images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95%
-    intervals of ``fpr``, ``recall``, ``auroc``, ``aupr`` and ``threshold``, those of them that could be had.
+    policy: in words, with its number. rule: the same for a program, None where an older release wrote it.
+    data: the folder's name. counts: images per kind, ``good`` among them. auroc, aupr: 0 to 1, None where only good
+    images were there. true_ng, false_ng, true_ok, false_ok: the confusion matrix at the threshold.
+    images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95% intervals of ``fpr``,
+    ``recall``, ``auroc``, ``aupr`` and ``threshold``, those of them that could be had.
     training_images: how many of the images the model was trained on, which only happens where that was allowed.
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     """
@@ -129,6 +145,7 @@ class Calibration:
     training_images: int = 0
     good_scores: tuple[float, ...] = ()
     defective_scores: tuple[float, ...] = ()
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@
     OnspectError
     +-- ChoiceError        an argument is none of the values allowed; also a ValueError
     +-- ImageError         one image cannot be judged (unreadable, wrong size, wrong channels)
+    |   +-- GapError            frames are missing here, nobody knows how many
     +-- ModelFileError     the .onnx file cannot be used (truncated, foreign, newer format)
     |   +-- UncalibratedError   it can be used, but has no threshold yet
     +-- DatasetError       a folder of images is not what the command needs
@@ -25,6 +26,10 @@ class ChoiceError(OnspectError, ValueError):
 
 class ImageError(OnspectError):
     """One image cannot be judged; the run around it may go on."""
+
+
+class GapError(ImageError):
+    """A source was lost, or hung, and frames may be missing; it stands in the place of all of them."""
 
 
 class ModelFileError(OnspectError):

@@ -42,6 +42,11 @@ class Source(Protocol):
         """Whether frames go by at their own pace, as from a camera, so that only the latest may matter."""
         ...
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds without a capture after which a read counts as hung; None for a source that may be silent."""
+        ...
+
     def __enter__(self) -> Self:
         """Return itself; nothing is opened yet."""
         ...

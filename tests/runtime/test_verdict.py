@@ -90,6 +90,7 @@ def test_json_has_the_keys_of_the_interface() -> None:
         "latency_ms",
         "model",
         "reason",
+        "part",
     ]
     assert content["regions"] == [{"x": 1, "y": 2, "width": 3, "height": 4, "peak": 0.75, "area": 12}]
     assert content["source"] == "Teil ü.png"

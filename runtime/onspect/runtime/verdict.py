@@ -38,6 +38,7 @@ class Verdict:
     source: path or name of the frame's source. index: position in the run, from 0. time: ISO 8601, UTC.
     score: None for a fault. threshold: the cut it was held against. latency_ms: from frame (or file) to verdict.
     model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
+    part: the part's id, where the source knows it.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Verdict:
     latency_ms: float
     model: str
     reason: str | None = None
+    part: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""

@@ -137,9 +137,21 @@ def test_documented_frames_are_judged_as_the_page_says(example: Path, reader: An
             assert [region[4] for region in found] == pytest.approx([region[4] for region in regions], rel=1e-4)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("channels", "threshold", "expected"),
+    [
+        (1, Threshold(0.03, 0.2), {"ok", "ng", "fault"}),
+        (3, Threshold(0.03, 0.2), {"ok", "ng", "fault"}),
+        (1, Threshold(0.04, 0.1, review=0.01, area=3), {"ok", "review", "ng", "fault"}),
+    ],
+)
 def test_documented_reader_agrees_with_inspector(
-    tmp_path: Path, write_tiny_model: Callable[..., Path], reader: Any, channels: int
+    tmp_path: Path,
+    write_tiny_model: Callable[..., Path],
+    reader: Any,
+    channels: int,
+    threshold: Threshold,
+    expected: set[str],
 ) -> None:
     """The format's reader finds Onspect's fingerprints, scores, verdicts and regions, whatever the frame."""
     path = write_tiny_model(
@@ -147,7 +159,7 @@ def test_documented_reader_agrees_with_inspector(
         width=24,
         height=16,
         channels=channels,
-        threshold=Threshold(0.03, 0.2),
+        threshold=threshold,
         white_level=4095,
         source=SourceLimits((1, 3), (12, 96), (8, 64)),
         training_images=["ab" * 8, "0123456789abcdef"],
@@ -166,7 +178,7 @@ def test_documented_reader_agrees_with_inspector(
                     judged = judge_with_inspector(inspector, frame)
                     assert independent.judge(frame) == judged
                     verdicts.add(judged[0])
-    assert verdicts == {"ok", "ng", "fault"}
+    assert verdicts == expected
 
 
 @pytest.mark.parametrize("position", [300, 700, -100, -10])

@@ -291,4 +291,4 @@ def test_info_shows_the_calibration(onspect: Run, model: Path, make_dataset: Mak
     card = json.loads(onspect("info", model, "--json").stdout)
     threshold = read_model_file(model).info.threshold
     assert threshold is not None
-    assert card["threshold"] == {"score": threshold.score, "map": threshold.map}
+    assert card["threshold"] == {"score": threshold.score, "map": threshold.map, "review": None, "area": 0}

@@ -70,18 +70,36 @@ def test_metrics_hold_every_figure(onspect: Run, calibrated: Path, make_dataset:
     assert result.exit_code == 0, result.output
     metrics = read_metrics(tmp_path / "report")
     assert metrics["images"] == {"good": 4, "bright": 3, "dark": 1}
-    assert metrics["threshold"] == {"score": 0.0062, "map": 0.0062, "policy": "highest F1"}
+    assert metrics["threshold"] == {
+        "score": 0.0062, "map": 0.0062, "review": None, "area": 0, "policy": "highest F1",
+    }  # fmt: skip
     assert metrics["image"]["auroc"] == pytest.approx((4 + 4 + 4 + 1) / 16)
     confusion = metrics["confusion"]
     assert [confusion[name] for name in ("true_ng", "false_ng", "true_ok", "false_ok")] == [3, 1, 3, 1]
     assert (confusion["recall"], confusion["fpr"], confusion["precision"], confusion["f1"]) == (0.75, 0.25, 0.75, 0.75)
     assert metrics["kinds"]["dark"] == {
-        "images": 1, "caught": 1, "missed": 0, "recall": 1.0, "auroc": 1.0, "aupr": 1.0, "reason": None,
+        "images": 1, "caught": 1, "missed": 0, "reviewed": 0, "recall": 1.0, "auroc": 1.0, "aupr": 1.0, "reason": None,
     }  # fmt: skip
     assert metrics["kinds"]["bright"]["auroc"] == pytest.approx(9 / 12)
     assert metrics["pixel"]["auroc"] is None
     assert metrics["pixel"]["reason"] == "there are no defective pixels in any mask"
     assert metrics["pixel"]["images_without_mask"] == 4
+
+
+def test_images_in_the_band_stand_apart(
+    onspect: Run, write_model: Callable[..., Path], make_dataset: Make, tmp_path: Path
+) -> None:
+    """With a review band its images have a column of their own, on the page and on stdout, and figures in the JSON."""
+    model = write_model(tmp_path / "part.onnx", threshold=Threshold(0.0062, 0.0062, review=0.001))
+    data = make_dataset({"test/good": [128, 128, 140], "test/bright": [128, 140, 200]})
+    result = onspect("evaluate", model, data, "-o", tmp_path / "report")
+    assert re.search(r"^ +judged ok +review +judged ng$", result.stdout, re.MULTILINE)
+    assert re.search(r"^defective +1 +1 +1 ", result.stdout, re.MULTILINE)
+    metrics = read_metrics(tmp_path / "report")
+    assert (metrics["confusion"]["review_good"], metrics["confusion"]["review_defective"]) == (1, 1)
+    assert metrics["confusion"]["escapes"] == pytest.approx(1 / 3)
+    assert metrics["kinds"]["bright"]["reviewed"] == 1
+    assert "<th>for review</th>" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_the_table_is_short_and_names_the_report(report: Report) -> None:
@@ -146,7 +164,9 @@ def test_a_test_of_good_images_only_has_no_areas(
     }  # fmt: skip
     assert metrics["confusion"]["fpr"] == 0.25
     assert metrics["confusion"]["recall"] is None
-    assert metrics["confusion"]["reason"] == "recall: there are no defective images"
+    assert metrics["confusion"]["reason"] == (
+        "recall: there are no defective images; escapes: there are no defective images"
+    )
     assert "there are no defective images" in (tmp_path / "report/report.html").read_text()
 
 
@@ -243,7 +263,7 @@ def test_the_gallery_takes_the_most_confident() -> None:
     """Hits and false alarms come from the highest score down, misses from the lowest up, at most six of each."""
     good = [ScoredImage(LabelledImage(Path(f"{n}"), "good"), "", float(n)) for n in range(20)]
     defective = [ScoredImage(LabelledImage(Path(f"{n}"), "scratch"), "", n + 0.5) for n in range(20)]
-    hits, misses, false_alarms = choose_examples([*good, *defective], 10.0)
+    hits, misses, false_alarms = choose_examples([*good, *defective], Threshold(10.0, 10.0))
     assert [result.score for result in hits] == [19.5, 18.5, 17.5, 16.5, 15.5, 14.5]
     assert [result.score for result in misses] == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
     assert [result.score for result in false_alarms] == [19.0, 18.0, 17.0, 16.0, 15.0, 14.0]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from onspect.calibration.metrics import Areas, Confusion, count_confusion, measure_areas, trace_curves
+from onspect.runtime.model_file import Threshold
 
 
 def test_auroc_is_the_share_of_pairs_in_order() -> None:
@@ -29,13 +30,22 @@ def test_areas_of_one_kind_are_undefined_with_a_reason(good: list[float], defect
 
 def test_a_score_on_the_threshold_is_ng() -> None:
     """The confusion matrix counts a score that equals the threshold as rejected, as the runtime does."""
-    assert count_confusion(np.array([1.0, 2.0]), np.array([2.0, 3.0]), 2.0) == Confusion(2, 1, 1, 0)
+    assert count_confusion(np.array([1.0, 2.0]), np.array([2.0, 3.0]), Threshold(2.0, 2.0)) == Confusion(2, 1, 1, 0)
 
 
 def test_shares_of_a_confusion() -> None:
     """Recall, FPR, precision and F1 follow from the four counts."""
     confusion = Confusion(true_ng=3, false_ng=1, true_ok=9, false_ok=2)
     assert (confusion.recall, confusion.fpr, confusion.precision, confusion.f1) == (0.6, 0.1, 0.75, 6 / 9)
+
+
+def test_images_for_review_are_neither_caught_nor_escaped() -> None:
+    """Recall and false rejects count images judged ng, escapes those judged ok; the ones in the band are in neither."""
+    band = Threshold(3.0, 3.0, review=2.0)
+    confusion = count_confusion(np.array([1.0, 2.0, 3.0, 1.5]), np.array([1.0, 2.5, 2.9, 4.0]), band)
+    assert confusion == Confusion(1, 1, 2, 1, review_good=1, review_defective=2)
+    assert (confusion.good, confusion.defective) == (4, 4)
+    assert (confusion.fpr, confusion.recall, confusion.escapes) == (0.25, 0.25, 0.25)
 
 
 def test_shares_of_nothing_are_none() -> None:

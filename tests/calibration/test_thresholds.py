@@ -14,6 +14,7 @@ from onspect.calibration.thresholds import (
     quantile,
 )
 from onspect.runtime.errors import DatasetError
+from onspect.runtime.model_file import Threshold
 
 RATES = (0.005, 0.07, 0.5, 0.99)
 
@@ -70,8 +71,9 @@ def test_max_f1_is_the_best_of_every_cut(seed: int) -> None:
     """Max-F1 finds the F1 that trying every observed score as a cut finds."""
     good, defective = draw(seed)
     cuts = np.append(np.concatenate([good, defective]), np.inf)
-    best = max(count_confusion(good, defective, cut).f1 or 0.0 for cut in cuts)
-    assert count_confusion(good, defective, max_f1(good, defective)).f1 == best
+    best = max(count_confusion(good, defective, Threshold(cut, cut)).f1 or 0.0 for cut in cuts)
+    cut = max_f1(good, defective)
+    assert count_confusion(good, defective, Threshold(cut, cut)).f1 == best
 
 
 @pytest.mark.parametrize("seed", range(10))

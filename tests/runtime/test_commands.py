@@ -189,7 +189,7 @@ def test_info_shows_the_card(onspect: Run, calibrated: Path, uncalibrated: Path)
 def test_info_is_json(onspect: Run, calibrated: Path) -> None:
     """With --json the card is the metadata and the file's checksum."""
     card: dict[str, Any] = json.loads(onspect("info", calibrated, "--json").stdout)
-    assert card["threshold"] == {"score": 0.0062, "map": 0.0062}
+    assert card["threshold"] == {"score": 0.0062, "map": 0.0062, "review": None, "area": 0}
     assert len(card["sha256"]) == 64
 
 

@@ -56,6 +56,23 @@ def test_defective_part_is_ng_with_regions_of_the_source(inspector: Inspector) -
     assert inspection.error_map.shape == (16, 16)
 
 
+def test_part_in_the_band_is_for_review(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """A score in the review band gives the verdict review, with both cuts."""
+    band = Threshold(0.0062, 0.0062, review=0.001)
+    verdict = Inspector(write_tiny_model(tmp_path / "part.onnx", threshold=band)).inspect(frame(140))
+    assert (verdict.verdict, verdict.threshold, verdict.review_threshold) == ("review", 0.0062, 0.001)
+
+
+def test_least_area_never_changes_a_verdict(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """A defect smaller than the least area is as ng as without it, and is boxed; on an ok part it is not."""
+    part = frame(128)
+    part[8:16, 12:24] = 255
+    for cut, verdict, boxes in ((0.0062, "ng", 1), (0.1, "ok", 0)):
+        path = write_tiny_model(tmp_path / "part.onnx", threshold=Threshold(cut, 0.0062, area=17))
+        judged = Inspector(path).inspect(part)
+        assert (judged.verdict, len(judged.regions)) == (verdict, boxes)
+
+
 def test_wrong_frame_is_a_fault_with_its_reason(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
     """A frame of a size that the model was not made for is a fault without score or map, never ok."""
     path = write_tiny_model(tmp_path / "part.onnx", threshold=CUT, source=SourceLimits((1,), (48, 48), (30, 30)))

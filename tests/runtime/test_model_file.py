@@ -65,6 +65,31 @@ def test_threshold_that_is_no_finite_number_is_refused(calibrated: Path, value: 
         read_model_info(calibrated)
 
 
+@pytest.mark.parametrize(
+    ("threshold", "version"),
+    [(Threshold(0.5, 0.25), 1), (Threshold(0.5, 0.25, review=0.4), 2), (Threshold(0.5, 0.25, area=3), 2)],
+)
+def test_format_version_is_the_oldest_that_judges_alike(uncalibrated: Path, threshold: Threshold, version: int) -> None:
+    """A review band or a least area, which version 1 does not know, makes version 2, as long as it is there."""
+    restamp(read_model_file(uncalibrated), threshold, EVIDENCE)
+    info = read_model_info(uncalibrated)
+    assert (info.format_version, info.threshold) == (version, threshold)
+    restamp(read_model_file(uncalibrated), Threshold(0.5, 0.25), EVIDENCE)
+    assert read_model_info(uncalibrated).format_version == 1
+
+
+def test_threshold_without_band_and_area_is_read() -> None:
+    """A threshold written before there were review bands and least areas has neither."""
+    assert parse_dataclass(Threshold, {"score": 0.5, "map": 0.1}) == Threshold(0.5, 0.1, review=None, area=0)
+
+
+def test_band_above_the_cut_is_damage(calibrated: Path) -> None:
+    """A review band that does not begin below the cut is refused as damage."""
+    rewrite_metadata(calibrated, lambda content: content["threshold"].update(review=9.0))  # type: ignore[attr-defined]
+    with pytest.raises(ModelFileError, match=r"damaged metadata.*begins at 9"):
+        read_model_info(calibrated)
+
+
 def test_stamped_file_is_valid_onnx(calibrated: Path) -> None:
     """The onnx package accepts a stamped file and sees the metadata in it."""
     model = onnx.load(calibrated)
@@ -157,7 +182,7 @@ def test_foreign_onnx_file_is_refused(tmp_path: Path, tiny_graph: Callable[..., 
 def test_newer_format_is_refused_with_both_versions(calibrated: Path) -> None:
     """A file of a newer format names its version and the newest that this release reads."""
     rewrite_metadata(calibrated, lambda content: content.update(format_version=7))
-    with pytest.raises(ModelFileError, match=r"format version 7, and this onspect reads up to 1: upgrade"):
+    with pytest.raises(ModelFileError, match=r"format version 7, and this onspect reads up to 2: upgrade"):
         read_model_file(calibrated)
 
 

@@ -154,7 +154,8 @@ def _weigh(
     good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
     check_policy(policy, len(good), len(defective))
     score = choose_threshold(policy, good, defective)
-    confusion = count_confusion(good, defective, score)
+    threshold = Threshold(score, score if file.info.score.is_peak else map_threshold)
+    confusion = count_confusion(good, defective, threshold)
     unsupported = find_unsupported_claim(policy, confusion)
     if strict and unsupported is not None:
         raise DatasetError(f"{unsupported}; nothing was stamped")
@@ -186,7 +187,6 @@ def _weigh(
         notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
     if trained_on:
         notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
-    threshold = Threshold(score, score if file.info.score.is_peak else map_threshold)
     return threshold, calibration, confusion, tuple(notes)
 
 

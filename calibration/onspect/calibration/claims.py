@@ -34,7 +34,7 @@ def find_unsupported_claim(policy: Policy, confusion: Confusion) -> str | None:
 
 
 def _find_unsupported_rejects(limit: float, lead: str, confusion: Confusion) -> str | None:
-    good = confusion.true_ok + confusion.false_ng
+    good = confusion.good
     bound = upper_bound(confusion.false_ng, good)
     if bound <= limit:
         return None
@@ -47,7 +47,7 @@ def _find_unsupported_rejects(limit: float, lead: str, confusion: Confusion) -> 
 
 
 def _find_unsupported_recall(demand: float, confusion: Confusion) -> str | None:
-    defective = confusion.true_ng + confusion.false_ok
+    defective = confusion.defective
     bound = lower_bound(confusion.true_ng, defective)
     if bound >= demand:
         return None
@@ -70,12 +70,11 @@ def _percent(rate: float) -> str:
 
 def measure_rates(confusion: Confusion) -> dict[str, Interval]:
     """Return the exact 95% intervals of ``fpr`` and ``recall``, each where there are images for it."""
-    good, defective = confusion.true_ok + confusion.false_ng, confusion.true_ng + confusion.false_ok
     intervals = {}
-    if good:
-        intervals["fpr"] = rate_interval(confusion.false_ng, good)
-    if defective:
-        intervals["recall"] = rate_interval(confusion.true_ng, defective)
+    if confusion.good:
+        intervals["fpr"] = rate_interval(confusion.false_ng, confusion.good)
+    if confusion.defective:
+        intervals["recall"] = rate_interval(confusion.true_ng, confusion.defective)
     return intervals
 
 

@@ -27,17 +27,25 @@ from onspect.runtime.verdict import now
 
 @dataclass(frozen=True)
 class KindMetrics:
-    """How one kind of defect fares: areas against all good images, and how many were caught (ng) and missed (ok)."""
+    """How one kind of defect fares: areas against all good images, and how many were caught (ng) and missed (ok).
+
+    reviewed: how many were sent to a person.
+    """
 
     areas: Areas
     caught: int
     missed: int
+    reviewed: int = 0
+
+    @property
+    def images(self) -> int:
+        """How many images of the kind were scored."""
+        return self.caught + self.missed + self.reviewed
 
     @property
     def recall(self) -> float | None:
         """The share that was caught, None where no image of the kind could be scored."""
-        images = self.caught + self.missed
-        return self.caught / images if images else None
+        return self.caught / self.images if self.images else None
 
 
 @dataclass(frozen=True)
@@ -118,8 +126,8 @@ class Evaluation:
             "intervals": self.intervals,
             "confusion": _describe_confusion(self.confusion),
             "kinds": {
-                kind: {"images": metrics.caught + metrics.missed, "caught": metrics.caught, "missed": metrics.missed}
-                | {"recall": metrics.recall}
+                kind: {"images": metrics.images, "caught": metrics.caught, "missed": metrics.missed}
+                | {"reviewed": metrics.reviewed, "recall": metrics.recall}
                 | asdict(metrics.areas)
                 for kind, metrics in self.kinds.items()
             },
@@ -152,7 +160,7 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
     good, defective = part_scores(results)
     calibration = model.info.calibration
     fingerprints = [result.fingerprint for result in results]
-    confusion = count_confusion(good, defective, threshold.score)
+    confusion = count_confusion(good, defective, threshold)
     return Evaluation(
         model=model,
         threshold=threshold,
@@ -162,7 +170,7 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         faults=tuple(faults),
         areas=measure_areas(good, defective),
         confusion=confusion,
-        kinds=_measure_kinds(images, results, good, threshold.score),
+        kinds=_measure_kinds(images, results, good, threshold),
         pixels=masks.measure(),
         trained_on=sum(fingerprint in model.training_images for fingerprint in fingerprints),
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
@@ -215,20 +223,20 @@ class _MaskReader:
 
 
 def _measure_kinds(
-    images: Sequence[LabelledImage], results: Sequence[ScoredImage], good: NDArray[np.float64], threshold: float
+    images: Sequence[LabelledImage], results: Sequence[ScoredImage], good: NDArray[np.float64], threshold: Threshold
 ) -> dict[str, KindMetrics]:
     kinds = {}
     for kind in sorted({image.kind for image in images} - {GOOD}):
         scores = np.array([result.score for result in results if result.image.kind == kind], np.float64)
-        caught = count_confusion(good[:0], scores, threshold).true_ng
-        areas = measure_areas(good, scores)
-        kinds[kind] = KindMetrics(areas, caught, len(scores) - caught)
+        counts = count_confusion(good[:0], scores, threshold)
+        kinds[kind] = KindMetrics(measure_areas(good, scores), counts.true_ng, counts.false_ok, counts.review_defective)
     return kinds
 
 
 def _describe_confusion(confusion: Confusion) -> dict[str, Any]:
     causes = {
         "recall": "there are no defective images",
+        "escapes": "there are no defective images",
         "fpr": "there are no good images",
         "precision": "no image was rejected",
         "f1": "no image is defective or was rejected",

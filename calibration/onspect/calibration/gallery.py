@@ -16,6 +16,7 @@ from onspect.calibration.scores import ScoredImage
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.inspector import Inspector
+from onspect.runtime.model_file import Threshold
 from onspect.runtime.pictures import Picture, heat_map, to_bgr
 from onspect.runtime.verdict import decide
 
@@ -49,7 +50,7 @@ class Gallery:
 
 def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
     """Read again and draw the images of the gallery; raises DatasetError where one has vanished since."""
-    hits, misses, false_alarms = choose_examples(evaluation.results, evaluation.threshold.score)
+    hits, misses, false_alarms = choose_examples(evaluation.results, evaluation.threshold)
     return Gallery(
         hits=tuple(_draw(result, inspector) for result in hits),
         misses=tuple(_draw(result, inspector) for result in misses),
@@ -58,7 +59,7 @@ def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
 
 
 def choose_examples(
-    results: Sequence[ScoredImage], threshold: float
+    results: Sequence[ScoredImage], threshold: Threshold
 ) -> tuple[list[ScoredImage], list[ScoredImage], list[ScoredImage]]:
     """Return hits, misses and false alarms, at most `MOST` of each, farthest from the threshold first."""
     rejected = [result for result in results if decide(result.score, threshold) == "ng"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
+from onspect.runtime.model_file import Threshold
 from onspect.runtime.verdict import decide
 
 Scores = NDArray[Any]
@@ -39,22 +41,42 @@ class Curves:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images were judged how: ng (rejected) or ok (passed), truly (true_) or by mistake (false_)."""
+    """How many images were judged how: ng (rejected) or ok (passed), truly (true_) or by mistake (false_).
+
+    review_good, review_defective: sent to a person, and so neither rejected nor passed.
+    """
 
     true_ng: int
     false_ng: int
     true_ok: int
     false_ok: int
+    review_good: int = 0
+    review_defective: int = 0
+
+    @property
+    def good(self) -> int:
+        """The good images."""
+        return self.false_ng + self.review_good + self.true_ok
+
+    @property
+    def defective(self) -> int:
+        """The defective images."""
+        return self.true_ng + self.review_defective + self.false_ok
 
     @property
     def recall(self) -> float | None:
-        """The share of defective images that were caught, None where there are none."""
-        return _divide(self.true_ng, self.true_ng + self.false_ok)
+        """The share of defective images that were rejected, None where there are none."""
+        return _divide(self.true_ng, self.defective)
 
     @property
     def fpr(self) -> float | None:
         """The share of good images that were rejected, None where there are none."""
-        return _divide(self.false_ng, self.false_ng + self.true_ok)
+        return _divide(self.false_ng, self.good)
+
+    @property
+    def escapes(self) -> float | None:
+        """The share of defective images that passed, None where there are none: 1 - recall, less what is reviewed."""
+        return _divide(self.false_ok, self.defective)
 
     @property
     def precision(self) -> float | None:
@@ -64,7 +86,7 @@ class Confusion:
     @property
     def f1(self) -> float | None:
         """The harmonic mean of precision and recall, None where nothing was defective or rejected."""
-        return _divide(2 * self.true_ng, 2 * self.true_ng + self.false_ng + self.false_ok)
+        return _divide(2 * self.true_ng, self.true_ng + self.false_ng + self.defective)
 
 
 def measure_areas(good: Scores, defective: Scores) -> Areas:
@@ -88,12 +110,19 @@ def trace_curves(good: Scores, defective: Scores) -> Curves:
     return Curves(false_positive_rate, true_positive_rate, precision, recall)
 
 
-def count_confusion(good: Scores, defective: Scores, threshold: float) -> Confusion:
+def count_confusion(good: Scores, defective: Scores, threshold: Threshold) -> Confusion:
     """Return how good and defective images are judged at a threshold, by the runtime's own rule."""
-    true_ng, false_ng = (
-        sum(decide(float(score), threshold) == "ng" for score in scores) for scores in (defective, good)
+    of_good, of_defective = (
+        Counter(decide(float(score), threshold) for score in scores) for scores in (good, defective)
     )
-    return Confusion(true_ng, false_ng, len(good) - false_ng, len(defective) - true_ng)
+    return Confusion(
+        true_ng=of_defective["ng"],
+        false_ng=of_good["ng"],
+        true_ok=of_good["ok"],
+        false_ok=of_defective["ok"],
+        review_good=of_good["review"],
+        review_defective=of_defective["review"],
+    )
 
 
 def _label(good: Scores, defective: Scores) -> tuple[NDArray[np.int8], NDArray[np.float64]]:

@@ -53,9 +53,7 @@ def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float) -> 
     """Return the precision-recall curve with the operating point of the threshold, as SVG."""
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
-        defective = (confusion.true_ng + confusion.false_ok) / (
-            confusion.true_ng + confusion.false_ok + confusion.true_ok + confusion.false_ng
-        )
+        defective = confusion.defective / (confusion.defective + confusion.good)
         axes.axhline(defective, linestyle=":", color="#777777", label="rejecting everything")
         axes.plot(
             curves.recall,

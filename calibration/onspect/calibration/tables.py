@@ -50,10 +50,21 @@ def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[fl
     """Return a confusion matrix as lines, with FPR and recall and their 95% intervals beside it."""
     fpr = "" if confusion.fpr is None else f"   false rejects {confusion.fpr:.2%} (FPR)"
     recall = "" if confusion.recall is None else f"   caught {confusion.recall:.2%} (recall)"
+    rows = [
+        ("", "judged ok", "review", "judged ng", ""),
+        ("good", confusion.true_ok, confusion.review_good, confusion.false_ng, fpr + _span(intervals, "fpr", ".2%")),
+        (
+            "defective",
+            confusion.false_ok,
+            confusion.review_defective,
+            confusion.true_ng,
+            recall + _span(intervals, "recall", ".2%"),
+        ),
+    ]
+    banded = confusion.review_good + confusion.review_defective > 0
     return [
-        f"{'':<12}{'judged ok':>11}{'judged ng':>11}",
-        f"{'good':<12}{confusion.true_ok:>11}{confusion.false_ng:>11}{fpr}{_span(intervals, 'fpr', '.2%')}",
-        f"{'defective':<12}{confusion.false_ok:>11}{confusion.true_ng:>11}{recall}{_span(intervals, 'recall', '.2%')}",
+        f"{name:<12}{passed:>11}" + (f"{reviewed:>11}" if banded else "") + f"{rejected:>11}{words}"
+        for name, passed, reviewed, rejected, words in rows
     ]
 
 
@@ -65,9 +76,8 @@ def _describe_kinds(evaluation: Evaluation) -> list[str]:
     width = max(12, *(len(kind) + 1 for kind in evaluation.kinds))
     lines = [f"{'kind':<{width}}{'caught':>7} of {'images':<7}{'AUROC':>8}{'AUPR':>8}"]
     for kind, metrics in evaluation.kinds.items():
-        images = metrics.caught + metrics.missed
         auroc, aupr = ("-" if area is None else f"{area:.4f}" for area in (metrics.areas.auroc, metrics.areas.aupr))
-        lines.append(f"{kind:<{width}}{metrics.caught:>7} of {images:<7}{auroc:>8}{aupr:>8}")
+        lines.append(f"{kind:<{width}}{metrics.caught:>7} of {metrics.images:<7}{auroc:>8}{aupr:>8}")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onspect.runtime.model_file import Calibration, ModelFile, Preprocess
+from onspect.runtime.model_file import Calibration, ModelFile, Preprocess, Threshold
 
 
 def describe(file: ModelFile) -> str:
@@ -26,7 +26,7 @@ def describe(file: ModelFile) -> str:
     if info.threshold is None:
         facts.append(("threshold", f"none yet: run 'onspect calibrate {file.path} DATA'"))
     else:
-        facts.append(("threshold", f"ng at score >= {info.threshold.score:.6g}, regions at {info.threshold.map:.6g}"))
+        facts.append(("threshold", describe_threshold(info.threshold)))
     if info.calibration is not None:
         facts += _describe_calibration(info.calibration)
     if info.history:
@@ -41,6 +41,15 @@ def describe(file: ModelFile) -> str:
         ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
     ]
     return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+
+
+def describe_threshold(threshold: Threshold) -> str:
+    """Return a threshold in words: from which score a part is ng or for review, and what counts as a region."""
+    words = f"ng at score >= {threshold.score:.6g}"
+    if threshold.review is not None:
+        words += f", review from {threshold.review:.6g}"
+    words += f", regions at {threshold.map:.6g}"
+    return words + (f" of {threshold.area} working pixels or more" if threshold.area else "")
 
 
 def _describe_input(recipe: Preprocess) -> str:
@@ -67,4 +76,7 @@ def _describe_calibration(calibration: Calibration) -> list[tuple[str, str]]:
         facts.append(("there", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f}"))
     defects = f"{calibration.true_ng} defects caught, {calibration.false_ok} missed"
     good = f"{calibration.false_ng} good rejected, {calibration.true_ok} good passed"
-    return [*facts, ("confusion", f"{defects}, {good}")]
+    facts.append(("confusion", f"{defects}, {good}"))
+    if calibration.review_good or calibration.review_defective:
+        facts.append(("for review", f"{calibration.review_defective} defects, {calibration.review_good} good"))
+    return facts

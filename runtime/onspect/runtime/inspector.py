@@ -155,7 +155,13 @@ class Inspector:
             judged.append((facts | self._judge(frame, scored, position), frame, scored.error_map[position]))
             position += 1
         latency = (time.perf_counter() - started) * 1000.0 / max(1, len(frames))
-        common = {"time": now(), "threshold": threshold.score, "latency_ms": round(latency, 3), "model": self.label}
+        common = {
+            "time": now(),
+            "threshold": threshold.score,
+            "latency_ms": round(latency, 3),
+            "model": self.label,
+            "review_threshold": threshold.review,
+        }
         return [
             Inspection(
                 verdict=Verdict(**{"regions": ()} | facts | common),
@@ -175,7 +181,7 @@ class Inspector:
 
     def _judge(self, frame: Any, scored: Scored, position: int) -> dict[str, Any]:
         score, error_map = float(scored.score[position]), scored.error_map[position]
-        verdict = decide(score, self.threshold.score)
+        verdict = decide(score, self.threshold)
         if verdict == "fault" or not math.isfinite(float(error_map.max())):
             return {
                 "verdict": "fault",
@@ -183,7 +189,7 @@ class Inspector:
                 "reason": f"the model's score is {score}, its error map not finite",
             }
         height, width = frame.shape[:2]
-        regions, _ = find_regions(error_map, self.threshold.map, width, height)
+        regions = find_regions(error_map, self.threshold, width, height, verdict)
         return {"verdict": verdict, "score": score, "regions": regions}
 
 

@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.files import describe_os_error, write_atomically
 
-FORMAT_VERSION = 1
-"""The format version that this release writes, and the newest it reads."""
+FORMAT_VERSION = 2
+"""The newest format version that this release reads. It writes the oldest that judges alike: see `_needed_version`."""
 
 _METADATA_KEY = "onspect"
 _TRAINING_IMAGES_KEY = "onspect.training_images"
@@ -96,10 +96,24 @@ class Score:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The cuts: a part is ``ng`` where its score reaches `score`; a region is where the error map reaches `map`."""
+    """The cuts.
+
+    score: a part is ``ng`` from this score on. map: a region is where the error map reaches it. review: below `score`,
+    a part is ``review`` from this score on; None for no such band. area: the least region that is reported, in pixels
+    of the error map; it has no say in the verdict, and the highest region of a part that is not ``ok`` is always
+    reported. Raises ValueError where `review` is not below `score`, or `area` is below 0.
+    """
 
     score: float
     map: float
+    review: float | None = None
+    area: int = 0
+
+    def __post_init__(self) -> None:
+        if self.review is not None and not self.review < self.score:
+            raise ValueError(f"the review band begins at {self.review}, which is not below the cut at {self.score}")
+        if self.area < 0:
+            raise ValueError(f"the least area of a region is {self.area}; it is 0 or more pixels")
 
 
 @dataclass(frozen=True)
@@ -123,7 +137,8 @@ class Calibration:
 
     policy: in words, with its number. rule: the same for a program, None where an older release wrote it.
     data: the folder's name. counts: images per kind, ``good`` among them. auroc, aupr: 0 to 1, None where only good
-    images were there. true_ng, false_ng, true_ok, false_ok: the confusion matrix at the threshold.
+    images were there. true_ng, false_ng, true_ok, false_ok: the confusion matrix at the threshold; review_good,
+    review_defective: the images in its review band, which are in none of the four.
     images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95% intervals of ``fpr``,
     ``recall``, ``auroc``, ``aupr`` and ``threshold``, those of them that could be had.
     training_images: how many of the images the model was trained on, which only happens where that was allowed.
@@ -146,6 +161,8 @@ class Calibration:
     good_scores: tuple[float, ...] = ()
     defective_scores: tuple[float, ...] = ()
     rule: Rule | None = None
+    review_good: int = 0
+    review_defective: int = 0
 
 
 @dataclass(frozen=True)
@@ -192,7 +209,7 @@ class ModelInfo:
     calibration: Calibration | None = None
     history: tuple[Stamp, ...] = ()
     graph_sha256: str = ""
-    format_version: int = FORMAT_VERSION
+    format_version: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that stands in the file."""
@@ -251,12 +268,21 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str]) -> bytes
     """
     rest, metadata = _split(Path(info.name), data)
     kept = sorted(training_images)[:_MAX_TRAINING_IMAGES]
-    info = dataclasses.replace(info, graph_sha256=hashlib.sha256(rest).hexdigest(), format_version=FORMAT_VERSION)
+    version = _needed_version(info.threshold)
+    info = dataclasses.replace(info, graph_sha256=hashlib.sha256(rest).hexdigest(), format_version=version)
     metadata[_METADATA_KEY] = json.dumps(info.to_dict(), ensure_ascii=False, allow_nan=False)
     metadata[_TRAINING_IMAGES_KEY] = base64.b64encode(bytes.fromhex("".join(kept))).decode()
     metadata.pop(_CHECKSUM_KEY, None)
     metadata[_CHECKSUM_KEY] = _checksum(metadata)  # last, so that a file cut between two entries is known by it
     return rest + b"".join(_encode_entry(key, value) for key, value in metadata.items())
+
+
+def _needed_version(threshold: Threshold | None) -> int:
+    """Return the oldest format version whose readers give this threshold's verdicts and regions.
+
+    A reader of version 1 knows no review band and would pass its parts as ``ok``, so it must refuse such a file.
+    """
+    return 1 if threshold is None or (threshold.review is None and threshold.area == 0) else 2
 
 
 def _checksum(metadata: dict[str, str]) -> str:

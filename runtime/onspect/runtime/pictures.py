@@ -49,10 +49,11 @@ def draw_overlay(inspection: Inspection, map_threshold: float, white_level: int 
     if inspection.error_map is not None:
         picture = _blend_heat(picture, inspection.error_map, map_threshold)
     thickness = max(1, round(min(picture.shape[:2]) / 256))
+    colour = _COLOURS["review" if verdict.verdict == "review" else "ng"]
     for region in verdict.regions:
         corner = (region.x * scale, region.y * scale)
         opposite = ((region.x + region.width) * scale - 1, (region.y + region.height) * scale - 1)
-        cv2.rectangle(picture, corner, opposite, _COLOURS["ng"], thickness)
+        cv2.rectangle(picture, corner, opposite, colour, thickness)
     return np.vstack([_banner(verdict, *picture.shape[:2]), picture])
 
 
@@ -104,8 +105,7 @@ def _banner(verdict: Verdict, height: int, width: int) -> Picture:
     banner = np.full((round(28 * scale), width, 3), _COLOURS[verdict.verdict], np.uint8)
     words = verdict.verdict.upper()
     if verdict.score is not None:
-        relation = "<" if verdict.verdict == "ok" else ">="
-        words += f"  {verdict.score:.4g} {relation} {verdict.threshold:.4g}"
+        words += f"  {_compare(verdict, verdict.score)}"
     elif verdict.reason:
         words += f"  {verdict.reason}"
     size, thick, left = 0.5 * scale, round(scale), round(6 * scale)
@@ -114,6 +114,15 @@ def _banner(verdict: Verdict, height: int, width: int) -> Picture:
     corner = (left, round(19 * scale))
     cv2.putText(banner, words, corner, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thick, cv2.LINE_AA)
     return banner
+
+
+def _compare(verdict: Verdict, score: float) -> str:
+    """Return in words how a score lies to the cuts that it was held against."""
+    if verdict.verdict == "ng":
+        return f"{score:.4g} >= {verdict.threshold:.4g}"
+    if verdict.verdict == "review":
+        return f"{verdict.review_threshold:.4g} <= {score:.4g} < {verdict.threshold:.4g}"
+    return f"{score:.4g} < {verdict.threshold if verdict.review_threshold is None else verdict.review_threshold:.4g}"
 
 
 def _join(pictures: Sequence[Picture], gap: int, axis: int) -> Picture:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.model_file import Threshold
+
 Judgement = Literal["ok", "ng", "review", "fault"]
 """``ok`` passes, ``ng`` is rejected, ``review`` goes to a person, ``fault`` could not be judged."""
 
@@ -39,6 +41,7 @@ class Verdict:
     score: None for a fault. threshold: the cut it was held against. latency_ms: from frame (or file) to verdict.
     model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
     part: the part's id, where the source knows it.
+    review_threshold: where the review band below `threshold` begins, None without one.
     """
 
     source: str
@@ -52,6 +55,7 @@ class Verdict:
     model: str
     reason: str | None = None
     part: str | None = None
+    review_threshold: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""
@@ -62,43 +66,50 @@ class Verdict:
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
-def decide(score: float, threshold: float) -> Judgement:
-    """Return ``ng`` where score >= threshold, ``ok`` below it, ``fault`` where the score is not finite."""
+def decide(score: float, threshold: Threshold) -> Judgement:
+    """Return the verdict that a score brings.
+
+    ``ng`` where score >= threshold.score; below that ``review`` where there is a band and score >= threshold.review,
+    else ``ok``; ``fault`` where the score is not finite.
+    """
     if not math.isfinite(score):
         return "fault"
-    return "ng" if score >= threshold else "ok"
+    if score >= threshold.score:
+        return "ng"
+    return "review" if threshold.review is not None and score >= threshold.review else "ok"
 
 
 def find_regions(
-    error_map: NDArray[np.float32], threshold: float, width: int, height: int
-) -> tuple[tuple[Region, ...], NDArray[np.int32]]:
-    """Return the connected regions (8 neighbours) with error >= threshold, highest peak first, and their labels.
+    error_map: NDArray[np.float32], threshold: Threshold, width: int, height: int, verdict: Judgement = "ok"
+) -> tuple[Region, ...]:
+    """Return the connected regions (8 neighbours) with error >= threshold.map, highest peak first.
 
-    error_map is [h, w] at the model's working size; regions are scaled to a source image of width x height. The
-    labels are int32 [h, w], 0 outside every region.
+    error_map is [h, w] at the model's working size; regions are scaled to a source image of width x height. A region
+    of fewer than threshold.area pixels of the map is left out, unless it is the highest of a part whose verdict is
+    not ``ok``: that one may be what the verdict rests on.
     """
     count, found, stats, _ = cv2.connectedComponentsWithStats(
-        (error_map.astype(np.float64) >= threshold).astype(np.uint8)
+        (error_map.astype(np.float64) >= threshold.map).astype(np.uint8)
     )
-    labels = np.asarray(found, np.int32)
+    labels = np.asarray(found)
     rows, columns = error_map.shape
     across, down = width / columns, height / rows
     regions = []
     for label in range(1, count):
-        left, top, wide, high, area = (int(value) for value in stats[label])
+        left, top, wide, high, pixels = (int(value) for value in stats[label])
         inside = labels[top : top + high, left : left + wide] == label
         x, y = math.floor(left * across), math.floor(top * down)
-        regions.append(
-            Region(
-                x=x,
-                y=y,
-                width=max(1, min(width, math.ceil((left + wide) * across)) - x),  # rounding may pass the image's edge
-                height=max(1, min(height, math.ceil((top + high) * down)) - y),
-                peak=float(error_map[top : top + high, left : left + wide][inside].max()),
-                area=max(1, round(area * across * down)),
-            )
+        region = Region(
+            x=x,
+            y=y,
+            width=max(1, min(width, math.ceil((left + wide) * across)) - x),  # rounding may pass the image's edge
+            height=max(1, min(height, math.ceil((top + high) * down)) - y),
+            peak=float(error_map[top : top + high, left : left + wide][inside].max()),
+            area=max(1, round(pixels * across * down)),
         )
-    return tuple(sorted(regions, key=lambda region: -region.peak)), labels
+        regions.append((region, pixels >= threshold.area))
+    regions.sort(key=lambda item: -item[0].peak)
+    return tuple(region for place, (region, large) in enumerate(regions) if large or (place == 0 and verdict != "ok"))
 
 
 def now() -> str:

@@ -79,7 +79,7 @@ class JsonlSink:
 class CsvSink(JsonlSink):
     """One row a verdict, with a header; regions are a JSON list in their column."""
 
-    header = b"source,index,time,verdict,score,threshold,regions,latency_ms,model,reason,part\r\n"
+    header = b"source,index,time,verdict,score,threshold,regions,latency_ms,model,reason,part,review_threshold\r\n"
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's row with its end."""

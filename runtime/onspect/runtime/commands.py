@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onspect.runtime.camera_commands import cameras
 from onspect.runtime.console import Command, progress, say, usage_errors
 from onspect.runtime.errors import DatasetError, OutputError, SourceError
 from onspect.runtime.files import IMAGE_SUFFIXES, list_images
@@ -137,7 +138,7 @@ def info(model: Path, as_json: bool) -> None:
         click.echo(describe(file))
 
 
-COMMANDS = (score, run, info)
+COMMANDS = (score, run, cameras, info)
 
 
 def expand_images(arguments: tuple[str, ...]) -> list[Path]:

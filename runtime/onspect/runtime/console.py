@@ -25,6 +25,8 @@ _EXTRAS = {
     "sklearn": "train",
     "matplotlib": "train",
     "jinja2": "train",
+    "harvesters": "genicam",
+    "genicam": "genicam",
 }
 
 T = TypeVar("T")

@@ -72,7 +72,14 @@ class Source(Protocol):
 
 
 def open_source(text: str) -> Source:
-    """Open a folder of images or a video file; raises SourceError where it is neither, DatasetError for no images."""
+    """Open a folder of images, a video file, or ``genicam:SERIAL?...``.
+
+    Raises SourceError where it is none of them, DatasetError for no images, ChoiceError for a camera's wrong option.
+    """
+    if text.startswith("genicam:"):
+        from onspect.runtime.sources.genicam import open_genicam
+
+        return open_genicam(text)
     from onspect.runtime.sources.folder import FolderSource
     from onspect.runtime.sources.video import VideoSource
 

@@ -1,0 +1,231 @@
+"""GenTL producers, the camera makers' drivers, shared by every GenICam camera of the process.
+
+A producer (a ``.cti`` file) can be loaded once in a process, and harvesters closes all cameras of a `Harvester` when it
+looks for devices again. So there is one `Harvester` a file, kept while one of its cameras is open, and the list of
+devices is renewed interface by interface.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onspect.runtime.errors import SourceError
+
+SEARCH_PATH = "GENICAM_GENTL64_PATH" if sys.maxsize > 2**32 else "GENICAM_GENTL32_PATH"
+"""The environment variable in which drivers register the folders of their producers, as the GenTL standard has it."""
+
+_DISCOVERY_MS = 2000  # GigE Vision cameras answer a broadcast; the standard gives them a second
+_lock = threading.RLock()
+_harvesters: dict[Path, Any] = {}
+_users: dict[Path, int] = {}
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """A camera that a producer sees; status is ``free``, ``in use`` or ``unknown``."""
+
+    serial: str
+    name: str
+    vendor: str
+    model: str
+    status: str
+    producer: str
+
+
+@dataclass(frozen=True)
+class OpenCamera:
+    """A camera that is ours until `close_camera`; acquirer is harvesters' `ImageAcquirer`."""
+
+    acquirer: Any
+    producer: Path
+
+
+def find_producers(files: Iterable[Path] = ()) -> list[Path]:
+    """Return the producers to load: the files given, else every ``.cti`` in the folders of `SEARCH_PATH`.
+
+    Raises SourceError where there is none.
+    """
+    given = [path.absolute() for path in files]
+    for path in given:
+        if not path.is_file():
+            raise SourceError(f"there is no GenTL producer {str(path)!r}; give the .cti file of the camera's driver")
+    if given:
+        return given
+    folders = [Path(folder) for folder in os.environ.get(SEARCH_PATH, "").split(os.pathsep) if folder]
+    found = sorted({path.absolute() for folder in folders for path in folder.glob("*.cti")})
+    if not found:
+        raise SourceError(
+            f"no GenTL producer is known: install the camera maker's driver, which sets {SEARCH_PATH}, "
+            "or name its .cti file (genicam:SERIAL?cti=FILE)"
+        )
+    return found
+
+
+def list_cameras(producers: Iterable[Path]) -> list[CameraInfo]:
+    """Return the cameras that the producers see; raises SourceError where one of the producers cannot be loaded."""
+    with _lock:
+        return [camera for path in producers for camera in _list(path)]
+
+
+def open_camera(serial: str, producers: Iterable[Path]) -> OpenCamera:
+    """Open the camera with this serial number, user-defined name or device id; an empty text is the only camera.
+
+    Raises SourceError where there is none, several, or another program has it.
+    """
+    with _lock:
+        seen: list[str] = []
+        for path in producers:
+            with _using(path) as harvester:
+                devices = [device for device in harvester.device_info_list if serial in ("", *_names(device))]
+                seen += [_text(device, "serial_number") for device in harvester.device_info_list]
+                if len(devices) > 1:
+                    raise SourceError(f"{len(devices)} cameras match {serial!r}; give one of {', '.join(seen)}")
+                if devices:
+                    acquirer = _acquire(harvester, devices[0])
+                    _users[path] += 1
+                    return OpenCamera(acquirer, path)
+    there = f"there are {', '.join(seen)}" if seen else "no camera answers"
+    raise SourceError(
+        f"no GenICam camera {serial!r}: {there}; check its power and cable, that it is in this computer's subnet, "
+        "and that no other program holds it"
+    )
+
+
+def close_camera(camera: OpenCamera) -> None:
+    """Give the camera back; whatever it answers, it is not ours any more."""
+    with _lock:
+        try:
+            camera.acquirer.destroy()
+        except Exception as error:  # noqa: BLE001 - a camera whose cable was pulled raises anything, and is gone
+            logging.getLogger("onspect").info("a lost camera did not close cleanly: %s", first_words(error))
+        _release(camera.producer)
+
+
+def camera_errors() -> tuple[type[Exception], ...]:
+    """Return the bases of what harvesters and the GenICam libraries raise."""
+    from genicam import genapi, gentl
+
+    return (gentl.GenericException, genapi.GenericException, OSError, ValueError)
+
+
+def first_words(error: Exception) -> str:
+    """Return what a GenICam error says, without the names of C++ files behind it."""
+    return str(error).removeprefix("GenTL exception: ").split(" : ")[0].split(" (Message from")[0].strip().rstrip(".")
+
+
+def _list(path: Path) -> list[CameraInfo]:
+    with _using(path) as harvester:
+        return [
+            CameraInfo(
+                serial=_text(device, "serial_number"),
+                name=_text(device, "user_defined_name"),
+                vendor=_text(device, "vendor"),
+                model=_text(device, "model"),
+                status=_status(device),
+                producer=path.name,
+            )
+            for device in harvester.device_info_list
+        ]
+
+
+@contextmanager
+def _using(path: Path) -> Iterator[Any]:
+    """Yield the producer's `Harvester` with a fresh list of devices; it is closed where no camera of it stays open."""
+    from harvesters.core import Harvester
+
+    if path not in _harvesters:
+        logging.getLogger("harvesters").setLevel(logging.CRITICAL)  # what it logs is raised as well, and said by us
+        logging.getLogger("harvesters.core").setLevel(logging.CRITICAL)
+        harvester = Harvester()
+        harvester.add_file(str(path))
+        _harvesters[path], _users[path] = harvester, 0
+    _users[path] += 1
+    try:
+        _discover(_harvesters[path], path, first=_users[path] == 1)
+        yield _harvesters[path]
+    finally:
+        _release(path)
+
+
+def _release(path: Path) -> None:
+    _users[path] -= 1
+    if _users[path] == 0:
+        del _users[path]
+        _harvesters.pop(path).reset()
+
+
+def _discover(harvester: Any, path: Path, *, first: bool) -> None:
+    from harvesters.core import DeviceInfo
+
+    if first:
+        harvester.timeout_for_update = _DISCOVERY_MS
+        harvester.update()
+        if not harvester._systems:  # update() only logs that a producer cannot be loaded
+            raise SourceError(
+                f"the GenTL producer {str(path)!r} cannot be loaded; install the driver it belongs to, for this "
+                "computer's processor, or take it out of the search path"
+            )
+        return
+    harvester.device_info_list.clear()
+    for interface in harvester._ifaces:  # update() would close the cameras that are open
+        interface.update_device_info_list(_DISCOVERY_MS)
+        harvester.device_info_list.extend(
+            DeviceInfo(module=device, parent=interface) for device in interface.device_info_list
+        )
+
+
+def _acquire(harvester: Any, device: Any) -> Any:
+    from genicam import gentl
+
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    interrupt = signal.getsignal(signal.SIGINT) if in_main_thread else None
+    try:
+        return harvester.create(device)
+    except (gentl.ResourceInUseException, gentl.AccessDeniedException) as error:
+        raise SourceError(
+            f"the GenICam camera {_text(device, 'serial_number')!r} is in use: close the other program that has it open"
+        ) from error
+    except camera_errors() as error:
+        raise SourceError(
+            f"cannot open the GenICam camera {_text(device, 'serial_number')!r}: {first_words(error)}; "
+            "check its power and cable"
+        ) from error
+    finally:
+        if in_main_thread and interrupt is not None:  # harvesters puts its own handler in the place of Ctrl-C's
+            signal.signal(signal.SIGINT, interrupt)
+
+
+def _names(device: Any) -> tuple[str, ...]:
+    return tuple(_text(device, name) for name in ("serial_number", "user_defined_name", "id_"))
+
+
+def _status(device: Any) -> str:
+    from genicam import gentl
+
+    kinds = gentl.DEVICE_ACCESS_STATUS_LIST
+    try:
+        status = device.access_status
+    except gentl.GenericException:
+        return "unknown"
+    if status in (kinds.DEVICE_ACCESS_STATUS_READWRITE, kinds.DEVICE_ACCESS_STATUS_READONLY):
+        return "free"
+    return "unknown" if status == kinds.DEVICE_ACCESS_STATUS_UNKNOWN else "in use"
+
+
+def _text(device: Any, name: str) -> str:
+    """Return one of a device's properties; not every producer has them all."""
+    from genicam import gentl
+
+    try:
+        return str(getattr(device, name) or "")
+    except gentl.GenericException:
+        return ""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from onspect.runtime.sources import cameras
+from onspect.runtime.sources.gentl import SEARCH_PATH
+
+genicam = pytest.importorskip("genicam", reason="the extra 'genicam' is not installed")
+VIKY = Path(genicam.__file__).with_name("viky.cti")
+
+
+@pytest.fixture(autouse=True)
+def no_local_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is plugged into the machine that tests, the list is the same."""
+    monkeypatch.setattr(cameras, "find_local_cameras", list)
+
+
+def test_cameras_are_a_table(onspect: Callable[..., Result]) -> None:
+    """Each line begins with what onspect run takes."""
+    result = onspect("cameras", "--cti", VIKY)
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0] == ["SOURCE", "STATUS", "CAMERA"]
+    assert [line[:2] for line in lines[1:]] == [[f"genicam:{serial}", "free"] for serial in (0, 1, 2)]
+
+
+def test_cameras_are_json(onspect: Callable[..., Result]) -> None:
+    """With --json the same list is for programs."""
+    found = json.loads(onspect("cameras", "--cti", VIKY, "--json").stdout)
+    assert [sorted(camera) for camera in found] == [["name", "source", "status"]] * 3
+
+
+def test_local_cameras_come_first(onspect: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local camera is listed by its index."""
+    webcam = cameras.FoundCamera("0", "USB camera, 640 x 480", "free")
+    monkeypatch.setattr(cameras, "find_local_cameras", lambda: [webcam])
+    assert onspect("cameras", "--cti", VIKY).stdout.splitlines()[1].split(None, 2)[::2] == ["0", webcam.name]
+
+
+def test_no_driver_is_no_failure(onspect: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a camera maker's driver the command says why industrial cameras are missing, and what to do."""
+    monkeypatch.delenv(SEARCH_PATH, raising=False)
+    result = onspect("cameras")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert SEARCH_PATH in result.stderr
+    assert "no camera was found" in result.stderr
+
+
+def test_missing_package_names_its_extra(onspect: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra it says what to install; where a producer was named, that is a failure."""
+    monkeypatch.setitem(sys.modules, "harvesters.core", None)
+    monkeypatch.setitem(sys.modules, "harvesters", None)
+    assert "pip install 'onspect[genicam]'" in onspect("cameras").stderr
+    result = onspect("cameras", "--cti", VIKY)
+    assert result.exit_code == 1
+    assert "pip install 'onspect[genicam]'" in result.stderr

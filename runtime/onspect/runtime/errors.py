@@ -10,7 +10,8 @@
     |   +-- UncalibratedError   it can be used, but has no threshold yet
     +-- DatasetError       a folder of images is not what the command needs
     +-- SourceError        a video or folder cannot be opened as a source of frames
-    +-- OutputError        something could not be written
+    +-- OutputError        something could not be written or delivered
+    |   +-- RefusedError   the receiver will never take this verdict, so it is not tried again
     +-- TrainingError      training cannot go on (loss is not finite, no such checkpoint)
     +-- ExportError        the exported file does not do what the trained model does
 """
@@ -49,7 +50,11 @@ class SourceError(OnspectError):
 
 
 class OutputError(OnspectError):
-    """A file or folder could not be written."""
+    """A file or folder could not be written, or a verdict not be delivered."""
+
+
+class RefusedError(OutputError):
+    """A receiver refused one verdict for good; trying again would not help."""
 
 
 class TrainingError(OnspectError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -64,6 +64,23 @@ class Verdict:
     def to_json(self) -> str:
         """Return the verdict as one line of JSON, without the line's end."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def parse_verdict(line: str | bytes) -> Verdict:
+    """Return the verdict of a line that `Verdict.to_json` wrote; raises ValueError where it is none.
+
+    Keys that this version does not know are left out.
+    """
+    content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError(f"a verdict is a JSON object, not {content!r}")  # noqa: TRY004 - one error for a bad line
+    known = {field.name for field in fields(Verdict)}
+    facts = {key: value for key, value in content.items() if key in known}
+    try:
+        facts["regions"] = tuple(Region(**region) for region in facts["regions"])
+        return Verdict(**facts)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the line is no verdict: {error}") from error
 
 
 def decide(score: float, threshold: Threshold) -> Judgement:

@@ -1,19 +1,34 @@
-"""Consumers of verdicts: JSONL and CSV files, and overlay pictures."""
+"""Consumers of verdicts: files, databases, pictures, and the machines beside the line.
+
+A sink needs no more than `Sink`. Two attributes say how a `Courier` is to treat it; without them it is an ``event``
+that wants pictures:
+
+- ``delivery``: ``record`` (the line's own record: nothing is told outside before it is in; tried again for ever),
+  ``event`` (must arrive, if late: tried again for ever, in order, from a spool on disk) or ``live`` (worth nothing
+  later, as a PLC's coil: what cannot be delivered now is counted as lost).
+- ``pictures``: whether it looks at frames and error maps; they are not kept in memory for one that does not.
+
+The other protocols here are for sinks that can do more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspector import Inspection
+from onspect.runtime.status import Commands, LineStatus
+
+Delivery = Literal["record", "event", "live"]
 
 
 class Sink(Protocol):
     """Takes inspections one by one; used as a context manager."""
 
     def __enter__(self) -> Self:
-        """Open what must be open."""
+        """Open what must be open; a receiver that is not there yet is no error."""
         ...
 
     def __exit__(self, *exception: object) -> None:
@@ -21,7 +36,43 @@ class Sink(Protocol):
         ...
 
     def write(self, inspection: Inspection) -> None:
-        """Take one inspection; raises OutputError where it cannot be kept."""
+        """Take one inspection; raises OutputError where it cannot be kept, RefusedError where it never will be."""
+        ...
+
+
+@runtime_checkable
+class BatchSink(Protocol):
+    """A sink that takes many inspections faster than one by one."""
+
+    def write_many(self, inspections: Sequence[Inspection]) -> None:
+        """Take all of them, in order, or raise as `write`; then all of them come again."""
+        ...
+
+
+@runtime_checkable
+class FlushSink(Protocol):
+    """A sink whose writes outlive the process at once, and the power only once they are flushed."""
+
+    def flush(self) -> None:
+        """Bring what was written to the disk itself; called about once a second, raises OutputError."""
+        ...
+
+
+@runtime_checkable
+class StatusSink(Protocol):
+    """A sink that also tells how the line is."""
+
+    def report(self, status: LineStatus) -> None:
+        """Take the line's status, about once a second; raises OutputError where it cannot be delivered."""
+        ...
+
+
+@runtime_checkable
+class CommandSink(Protocol):
+    """A sink through which the line can be told something."""
+
+    def attach(self, commands: Commands) -> None:
+        """Carry out on this line, from now on, what comes in."""
         ...
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -13,6 +16,7 @@ from typing import BinaryIO, Self
 from onspect.runtime.errors import OutputError
 from onspect.runtime.files import describe_os_error, make_folder, writing
 from onspect.runtime.inspector import Inspection
+from onspect.runtime.sinks import Delivery
 from onspect.runtime.verdict import Verdict
 
 
@@ -20,6 +24,8 @@ class JsonlSink:
     """One JSON object a line, UTF-8, to a file or (path None) standard output; append keeps what the file holds."""
 
     header = b""
+    delivery: Delivery = "record"
+    pictures = False
 
     def __init__(self, path: Path | None, *, append: bool = False) -> None:
         self._path = path
@@ -50,8 +56,18 @@ class JsonlSink:
 
     def write(self, inspection: Inspection) -> None:
         """Write one verdict's line; raises OutputError where the disk is full, with only whole lines left."""
-        self._write_line(self.format(inspection.verdict))
-        self._lines += 1
+        self.write_many([inspection])
+
+    def write_many(self, inspections: Sequence[Inspection]) -> None:
+        """Write the lines of several verdicts, all or none; raises OutputError as `write`."""
+        self._write_line(b"".join(self.format(inspection.verdict) for inspection in inspections))
+        self._lines += len(inspections)
+
+    def flush(self) -> None:
+        """Bring the lines to the disk itself, so that they outlive a power cut; raises OutputError."""
+        if self._file is not None and self._path is not None:
+            with writing(self._path):
+                _sync(self._file)
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's line with its end."""
@@ -93,6 +109,14 @@ class CsvSink(JsonlSink):
 def _encode(text: str) -> bytes:
     """Return text as UTF-8; a file name's bytes that are none become JSON escapes, from which the name can be had."""
     return text.encode(errors="backslashreplace")
+
+
+def _sync(file: BinaryIO) -> None:
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a pipe or a device, which has no disk
+            raise
 
 
 def _write_to_stdout(file: BinaryIO, line: bytes) -> None:

@@ -1,0 +1,402 @@
+"""`Courier`: brings verdicts to a sink from a thread of its own, so that no sink can hold up the inspection."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from onspect.runtime.errors import OnspectError, OutputError, RefusedError
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.secrets import redact
+from onspect.runtime.sinks import BatchSink, CommandSink, Delivery, FlushSink, Sink, StatusSink
+from onspect.runtime.sinks.ledger import Ledger
+from onspect.runtime.sinks.spool import Piece, Spool
+from onspect.runtime.status import Commands, LineStatus, SinkState
+from onspect.runtime.verdict import parse_verdict
+
+_LOG = logging.getLogger("onspect")
+
+_BATCH = 100
+_FLUSH_EVERY_S = 1.0
+_REMIND_EVERY_S = 60.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = {"record": 2.0, "event": 30.0, "live": 0.0}
+_RECORD_PATIENCE_S = {"record": 0.0, "event": 30.0, "live": 0.5}
+"""How long a verdict waits to be on record before it is told to the outside all the same."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    number: int
+    inspection: Inspection
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is handed to the sink next, from the queue (number is the last one's) or from the spool."""
+
+    inspections: tuple[Inspection, ...] = ()
+    number: int = 0
+    piece: Piece | None = None
+
+
+class Courier:
+    """A sink in front of another: `write` only queues, and a thread delivers in order, again and again if need be.
+
+    name is what states and messages call the sink (a URL in it is redacted). spool is a folder of this courier alone,
+    used where the sink's delivery is ``event``: verdicts wait there on disk, and what is left when the process ends
+    or is killed is sent by the next run. Without it, and for other sinks, they wait in memory.
+
+    capacity is how many verdicts may wait in memory. Where they are more, `write` waits for room, for at most
+    patience seconds (0: not at all; `math.inf` where the source can be held up), and then the oldest ``ok`` among them
+    (or the oldest of all) is given up: counted as failed and told in the log. Couriers with the same ledger tell
+    nothing to the outside before the ``record`` sinks among them have it. Closing delivers what waits, for at most
+    deadline seconds.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        name: str,
+        spool: Path | None = None,
+        capacity: int = 1000,
+        *,
+        patience: float = 0.0,
+        deadline: float = 10.0,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self.name = redact(name)
+        self._sink = sink
+        self._delivery: Delivery = getattr(sink, "delivery", "event")
+        self._spool = Spool(spool) if spool is not None and self._delivery == "event" else None
+        self._pictures = self._spool is None and getattr(sink, "pictures", True)
+        self._capacity = capacity
+        self._patience = patience
+        self._deadline = deadline
+        self._ledger = ledger or Ledger()
+        self._changed = threading.Condition()
+        self._queue: deque[_Item] = deque()
+        self._in_hand = 0
+        self._number = 0
+        self._delivered = 0
+        self._lost = 0
+        self._trouble = ""
+        self._status: LineStatus | None = None
+        self._reminded_at = -_REMIND_EVERY_S
+        self._flushed_at = 0.0
+        self._unflushed = False
+        self._pause = 0.0
+        self._end = math.inf
+        self._closing = False
+        self._given_up = False
+        self._gone: BrokenPipeError | None = None
+        self._threads: list[threading.Thread] = []
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if self._spool is not None:
+                stack.enter_context(self._spool)
+            stack.enter_context(self._sink)
+            self._opened = stack.pop_all()
+        if self._delivery == "record":
+            self._ledger.join(self.name)
+        if self._spool is not None:
+            if len(self._spool):
+                _LOG.info("%s: %d verdicts of an earlier run are sent first", self.name, len(self._spool))
+            self._start("spool", self._keep_all)
+        self._start("sink", self._deliver_all)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._changed:
+            self._closing = True
+            self._end = time.monotonic() + self._deadline
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.0, self._end - time.monotonic()) + 1.0)
+        self._ledger.leave(self.name)
+        if any(thread.is_alive() for thread in self._threads):
+            _LOG.warning("%s does not answer: it is left as it is, not closed", self.name)
+        else:
+            self._opened.close()
+        self._take_stock()
+
+    def write(self, inspection: Inspection) -> None:
+        """Queue one inspection; returns within `patience`, whatever the sink does.
+
+        Raises nothing but BrokenPipeError, where the sink is a pipe that nobody reads any more.
+        """
+        if self._gone is not None:
+            raise self._gone
+        if not self._pictures:
+            inspection = replace(inspection, frame=None, error_map=None)
+        with self._changed:
+            if len(self._queue) >= self._capacity:
+                patience = None if math.isinf(self._patience) else self._patience
+                self._changed.wait_for(lambda: len(self._queue) < self._capacity, patience)
+            full = len(self._queue) >= self._capacity
+            if full:
+                self._give_one_up()
+            self._number += 1
+            self._queue.append(_Item(self._number, inspection))
+            self._changed.notify_all()
+        if full:
+            self._lose(1, f"more than {self._capacity} wait")
+
+    def report(self, status: LineStatus) -> None:
+        """Hand the line's status to a sink that tells it; one that was not delivered yet is replaced."""
+        if isinstance(self._sink, StatusSink):
+            with self._changed:
+                self._status = status
+                self._changed.notify_all()
+
+    def attach(self, commands: Commands) -> None:
+        """Let the sink command the line, where it can."""
+        if isinstance(self._sink, CommandSink):
+            self._sink.attach(commands)
+
+    def state(self) -> SinkState:
+        """Return how the sink is; a verdict in delivery counts as waiting."""
+        spool = self._spool
+        with self._changed:
+            return SinkState(
+                name=self.name,
+                delivered=self._delivered,
+                queued=len(self._queue) + self._in_hand,
+                spooled=0 if spool is None else len(spool) + spool.held,
+                failed=self._lost + (0 if spool is None else spool.lost),
+                message=self._trouble or ("" if spool is None else spool.message),
+            )
+
+    def _start(self, role: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=f"{role} {self.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    # What the thread "spool" does, where there is a spool.
+
+    def _keep_all(self) -> None:
+        """Move verdicts from the queue to the spool, as soon as they are on record."""
+        assert self._spool is not None
+        while items := self._take(_BATCH):
+            self._await_record(items[-1].number)
+            self._spool.append(_to_lines(items))
+            with self._changed:
+                self._in_hand = 0
+                self._changed.notify_all()
+
+    def _take(self, count: int) -> list[_Item]:
+        """Wait for verdicts in the queue and take up to so many; none where the courier closes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            return self._take_now(count)
+
+    def _take_now(self, count: int) -> list[_Item]:
+        items = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+        self._in_hand = len(items)
+        self._changed.notify_all()
+        return items
+
+    # What the thread "sink" does.
+
+    def _deliver_all(self) -> None:
+        while self._await_work():
+            self._report()
+            try:
+                batch = self._next_batch()
+            except OutputError as error:  # the spool cannot be read
+                self._note_trouble(error)
+                self._rest(_LONGEST_PAUSE_S["record"])
+                continue
+            if batch.inspections or batch.piece is not None:
+                self._deliver(batch)
+            self._flush()
+        self._flush(at_once=True)
+
+    def _await_work(self) -> bool:
+        """Wait until there is something to do; False where everything is done or the time for it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting() or self._status is not None or self._closing, _FLUSH_EVERY_S)
+            if not self._closing:
+                return True
+            over = self._given_up or time.monotonic() >= self._end
+            return not over and bool(self._waiting() or self._queue or self._in_hand)
+
+    def _waiting(self) -> int:
+        """Count the verdicts that could be delivered at once."""
+        return len(self._queue) if self._spool is None else len(self._spool) + self._spool.held
+
+    def _next_batch(self) -> _Batch:
+        """Return what to deliver next, which may be nothing."""
+        count = _BATCH if isinstance(self._sink, BatchSink) else 1
+        if self._spool is not None:
+            piece = self._spool.read(count)
+            return _Batch(self._parse(piece), piece=piece) if piece.lines else _Batch()
+        with self._changed:
+            items = self._take_now(count)
+        if not items:
+            return _Batch()
+        self._await_record(items[-1].number)
+        return _Batch(tuple(item.inspection for item in items), items[-1].number)
+
+    def _parse(self, piece: Piece) -> tuple[Inspection, ...]:
+        inspections = []
+        for line in piece.lines:
+            try:
+                inspections.append(Inspection(parse_verdict(line), None, None))
+            except ValueError as error:
+                self._lose(1, f"damaged in the spool: {error}")
+        return tuple(inspections)
+
+    def _await_record(self, number: int) -> None:
+        patience = _RECORD_PATIENCE_S[self._delivery]
+        if patience:
+            self._ledger.wait(number, patience)
+
+    def _deliver(self, batch: _Batch) -> None:
+        """Hand a batch over, trying again until it is delivered or given up; from a spool it comes again by itself."""
+        while True:
+            try:
+                self._hand_over(batch.inspections)
+            except RefusedError as error:
+                self._settle(batch, refused=str(error))
+                return
+            except Exception as error:  # noqa: BLE001 - whatever one sink does, the line and its other sinks go on
+                self._note_trouble(error)
+                if isinstance(error, BrokenPipeError) and self._delivery == "record":
+                    self._gone = error
+                    self._settle(batch, refused="nobody reads it")
+                    return
+                if self._delivery == "live":
+                    self._settle(batch, refused=self._trouble)
+                    return
+                if not self._rest_before_retry() or batch.piece is not None:
+                    return
+            else:
+                self._settle(batch)
+                return
+
+    def _hand_over(self, inspections: Sequence[Inspection]) -> None:
+        if isinstance(self._sink, BatchSink) and inspections:
+            self._sink.write_many(inspections)
+            return
+        for inspection in inspections:
+            self._sink.write(inspection)
+
+    def _settle(self, batch: _Batch, refused: str | None = None) -> None:
+        """Count a batch as delivered or lost, and take it from where it waited."""
+        count = len(batch.inspections)
+        if refused is not None:
+            self._lose(count, refused)
+        else:
+            self._note_success()
+        if batch.piece is not None and self._spool is not None:
+            self._spool.advance(batch.piece)
+        with self._changed:
+            self._delivered += count if refused is None else 0
+            if batch.piece is None:
+                self._in_hand = 0
+            self._unflushed = True
+            self._changed.notify_all()
+        if self._delivery == "record":
+            self._ledger.recorded(self.name, batch.number)
+
+    def _rest_before_retry(self) -> bool:
+        """Wait with back-off and jitter; False where the courier closes and should not try again."""
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE_S), _LONGEST_PAUSE_S[self._delivery])
+        return self._rest(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+
+    def _rest(self, seconds: float) -> bool:
+        with self._changed:
+            safe_on_disk = self._spool is not None
+            if not self._closing:
+                self._changed.wait_for(lambda: self._closing, seconds)
+                return True
+            if not safe_on_disk and time.monotonic() < self._end:
+                self._changed.wait(min(seconds, _FIRST_PAUSE_S))
+                return True
+            self._given_up = True
+            return False
+
+    def _report(self) -> None:
+        with self._changed:
+            status, self._status = self._status, None
+        if status is None or not isinstance(self._sink, StatusSink):
+            return
+        try:
+            self._sink.report(status)
+        except Exception as error:  # noqa: BLE001 - as for verdicts
+            self._note_trouble(error)
+        else:
+            if self._delivery == "live":  # for others the verdicts decide
+                self._note_success()
+
+    def _flush(self, *, at_once: bool = False) -> None:
+        due = at_once or time.monotonic() - self._flushed_at >= _FLUSH_EVERY_S
+        if not (self._unflushed and due and isinstance(self._sink, FlushSink)):
+            return
+        self._flushed_at, self._unflushed = time.monotonic(), False
+        try:
+            self._sink.flush()
+        except Exception as error:  # noqa: BLE001 - as for verdicts
+            self._note_trouble(error)
+
+    # What happened, for the log and for `state`.
+
+    def _note_trouble(self, error: Exception) -> None:
+        words = str(error) if isinstance(error, OnspectError) else f"{type(error).__name__}: {error}"
+        with self._changed:
+            news, self._trouble = not self._trouble, redact(words)
+        if self._delivery == "record":
+            self._ledger.failing(self.name)
+        if news:
+            _LOG.warning("%s: %s", self.name, self._trouble)
+
+    def _note_success(self) -> None:
+        self._pause = 0.0
+        with self._changed:
+            recovered, self._trouble = bool(self._trouble), ""
+        if recovered:
+            _LOG.warning("%s: works again", self.name)
+
+    def _give_one_up(self) -> None:
+        index = next((i for i, item in enumerate(self._queue) if item.inspection.verdict.verdict == "ok"), 0)
+        del self._queue[index]
+
+    def _lose(self, count: int, reason: str) -> None:
+        with self._changed:
+            self._lost += count
+            lost, now = self._lost, time.monotonic()
+            due = count > 0 and now - self._reminded_at >= _REMIND_EVERY_S
+            if due:
+                self._reminded_at = now
+        if due:
+            _LOG.warning("%s: %d verdicts lost so far (%s)", self.name, lost, redact(reason))
+
+    def _take_stock(self) -> None:
+        """Say at the end what was not delivered."""
+        with self._changed:
+            left = len(self._queue) + self._in_hand
+            self._lost += left
+            self._queue.clear()
+            self._in_hand = 0
+        state = self.state()
+        if state.failed:
+            _LOG.warning("%s: %d verdicts were lost", self.name, state.failed)
+        if state.spooled:
+            _LOG.warning("%s: %d verdicts are kept in its spool for the next run", self.name, state.spooled)
+
+
+def _to_lines(items: Sequence[_Item]) -> list[bytes]:
+    """Return verdicts as UTF-8; a file name's bytes that are none become JSON escapes."""
+    return [item.inspection.verdict.to_json().encode(errors="backslashreplace") for item in items]

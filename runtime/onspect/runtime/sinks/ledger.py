@@ -1,0 +1,66 @@
+"""What has been recorded so far, so that nothing is told to the outside before it is on record."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+
+@dataclass
+class _Recorder:
+    through: int = 0
+    failing: bool = False
+
+
+class Ledger:
+    """Shared by the couriers of one line: the record sinks say how far they are, the others wait for them.
+
+    A verdict's number is its position among those handed to the couriers, from 1; so every courier of a ledger must
+    be given every verdict. A record sink that fails (the disk is full) or takes longer than the patience of one who
+    waits is not waited for until it has caught up: parts must be rejected also where they cannot be recorded.
+    """
+
+    def __init__(self) -> None:
+        self._recorders: dict[str, _Recorder] = {}
+        self._asked = 0
+        self._changed = threading.Condition()
+
+    def join(self, name: str) -> None:
+        """Say that a sink records, before the first verdict."""
+        with self._changed:
+            self._recorders[name] = _Recorder()
+
+    def leave(self, name: str) -> None:
+        """Say that a sink records no more."""
+        with self._changed:
+            self._recorders.pop(name, None)
+            self._changed.notify_all()
+
+    def recorded(self, name: str, number: int) -> None:
+        """Say that a sink has recorded all verdicts up to this one."""
+        with self._changed:
+            one = self._recorders[name]
+            one.through = number
+            one.failing = one.failing and number < self._asked
+            self._changed.notify_all()
+
+    def failing(self, name: str) -> None:
+        """Say that a sink cannot record at present."""
+        with self._changed:
+            self._recorders[name].failing = True
+            self._changed.notify_all()
+
+    def wait(self, number: int, patience: float) -> bool:
+        """Wait until every sink that can has recorded a verdict; False where one has not, after patience seconds."""
+        end = time.monotonic() + patience
+        with self._changed:
+            self._asked = max(self._asked, number)
+            while behind := [one for one in self._recorders.values() if one.through < number and not one.failing]:
+                left = end - time.monotonic()
+                if left <= 0:
+                    for one in behind:
+                        one.failing = True
+                    break
+                self._changed.wait(left)
+            return all(one.through >= number for one in self._recorders.values())

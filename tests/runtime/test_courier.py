@@ -1,0 +1,366 @@
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+
+from onspect.runtime.errors import OutputError, RefusedError
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks import courier as courier_module
+from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.ledger import Ledger
+from onspect.runtime.status import Commands, LineStatus
+
+from .verdicts import inspection, line_status, wait_until
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let couriers try again at once."""
+    monkeypatch.setattr(courier_module, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(courier_module, "_LONGEST_PAUSE_S", {"record": 0.002, "event": 0.002, "live": 0.0})
+
+
+class FakeSink:
+    """A sink that keeps what it is given, fails while `error` is set, and waits while `gate` is closed."""
+
+    pictures = False
+
+    def __init__(self, delivery: Delivery = "event") -> None:
+        self.delivery = delivery
+        self.taken: list[Inspection] = []
+        self.tries = 0
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.closed = True
+
+    def write(self, inspection: Inspection) -> None:
+        """Take one inspection, or fail."""
+        self.gate.wait()
+        self.tries += 1
+        if self.error is not None:
+            raise self.error
+        self.taken.append(inspection)
+
+    @property
+    def indices(self) -> list[int]:
+        """Return the indices of what was taken."""
+        return [inspection.verdict.index for inspection in self.taken]
+
+
+class BatchFake(FakeSink):
+    """A fake that takes many at once."""
+
+    def write_many(self, inspections: Sequence[Inspection]) -> None:
+        """Take all, or fail."""
+        self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        self.taken += inspections
+
+
+class TalkingFake(FakeSink):
+    """A fake that takes statuses, commands and flushes too."""
+
+    def __init__(self, delivery: Delivery = "live") -> None:
+        super().__init__(delivery)
+        self.statuses: list[LineStatus] = []
+        self.commands: Commands | None = None
+        self.flushes = 0
+
+    def report(self, status: LineStatus) -> None:
+        """Keep the status."""
+        self.statuses.append(status)
+
+    def attach(self, commands: Commands) -> None:
+        """Keep the commands."""
+        self.commands = commands
+
+    def flush(self) -> None:
+        """Count."""
+        self.flushes += 1
+
+
+def write(courier: Courier, indices: range, **facts: Any) -> None:
+    """Write numbered inspections."""
+    for index in indices:
+        courier.write(inspection(index=index, **facts))
+
+
+@pytest.mark.parametrize("kind", [FakeSink, BatchFake])
+@pytest.mark.parametrize("delivery", ["record", "event", "live"])
+@pytest.mark.parametrize("spooled", [False, True])
+def test_everything_is_delivered_in_order(
+    tmp_path: Path, kind: type[FakeSink], delivery: Delivery, spooled: bool
+) -> None:
+    """What is written arrives in order, and closing waits until it has; then the sink is closed."""
+    sink = kind(delivery)
+    with Courier(sink, "fake", tmp_path if spooled else None) as courier:
+        write(courier, range(250))
+    assert sink.indices == list(range(250))
+    assert sink.closed
+    state = courier.state()
+    assert (state.delivered, state.queued, state.spooled, state.failed, state.message) == (250, 0, 0, 0, "")
+
+
+def test_slow_sink_holds_nobody_up() -> None:
+    """While a sink hangs, writing goes on at once; what finds no room is counted and told, oldest ok first."""
+    sink = FakeSink("live")
+    sink.gate.clear()
+    with Courier(sink, "fake", capacity=10) as courier:
+        courier.write(inspection(index=0))
+        wait_until(lambda: len(courier._queue) == 0)
+        write(courier, range(1, 6), verdict="ng")
+        write(courier, range(6, 11), verdict="ok")
+        started = time.perf_counter()
+        write(courier, range(11, 18), verdict="ng")
+        assert time.perf_counter() - started < 0.2
+        assert (courier.state().failed, courier.state().queued) == (7, 11)
+        sink.gate.set()
+    assert sink.indices == [0, 3, 4, 5, *range(11, 18)]
+
+
+def test_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has one warning when the first verdict is lost, and one at the end with how many were."""
+    sink = FakeSink("live")
+    sink.gate.clear()
+    with caplog.at_level(logging.WARNING), Courier(sink, "fake", capacity=2) as courier:
+        write(courier, range(20))
+        sink.gate.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "fake: 1 verdicts lost so far (more than 2 wait)",
+        f"fake: {courier.state().failed} verdicts were lost",
+    ]
+    assert courier.state().failed >= 17
+
+
+def test_patient_writer_loses_nothing() -> None:
+    """With endless patience a writer waits for room, and every verdict arrives."""
+    sink = FakeSink("record")
+    with Courier(sink, "fake", capacity=2, patience=math.inf) as courier:
+        write(courier, range(300))
+    assert sink.indices == list(range(300))
+
+
+@pytest.mark.parametrize("delivery", ["record", "event"])
+@pytest.mark.parametrize("spooled", [False, True])
+def test_failed_delivery_is_tried_again(
+    tmp_path: Path, delivery: Delivery, spooled: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sink that fails for a while gets everything in order afterwards; trouble and recovery are told once each."""
+    sink = FakeSink(delivery)
+    sink.error = OutputError("the broker is gone")
+    with caplog.at_level(logging.WARNING), Courier(sink, "fake", tmp_path if spooled else None) as courier:
+        write(courier, range(30))
+        wait_until(lambda: sink.tries > 3)
+        state = courier.state()
+        assert (state.message, state.delivered, state.queued + state.spooled) == ("the broker is gone", 0, 30)
+        sink.error = None
+    assert sink.indices == list(range(30))
+    assert [record.getMessage() for record in caplog.records] == ["fake: the broker is gone", "fake: works again"]
+
+
+def test_live_sink_never_gets_the_past() -> None:
+    """What a live sink could not take is lost and counted; after recovery it gets new verdicts only."""
+    sink = FakeSink("live")
+    sink.error = OutputError("no connection")
+    with Courier(sink, "fake") as courier:
+        write(courier, range(5))
+        wait_until(lambda: courier.state().failed == 5)
+        sink.error = None
+        write(courier, range(5, 8))
+    assert sink.indices == [5, 6, 7]
+
+
+def test_refused_verdict_does_not_block_the_others(tmp_path: Path) -> None:
+    """A verdict that the receiver refuses for good is counted as failed, and the next ones arrive."""
+
+    class Picky(FakeSink):
+        def write(self, inspection: Inspection) -> None:
+            if inspection.verdict.index == 1:
+                raise RefusedError("400 Bad Request")
+            super().write(inspection)
+
+    sink = Picky()
+    with Courier(sink, "fake", tmp_path) as courier:
+        write(courier, range(4))
+    assert sink.indices == [0, 2, 3]
+    assert (courier.state().delivered, courier.state().failed) == (3, 1)
+
+
+def test_error_of_any_kind_is_survived() -> None:
+    """An error that no sink should raise is told with its kind, and the verdict is tried again."""
+    sink = FakeSink("record")
+    sink.error = ZeroDivisionError("division by zero")
+    with Courier(sink, "fake") as courier:
+        write(courier, range(2))
+        wait_until(lambda: courier.state().message)
+        assert courier.state().message == "ZeroDivisionError: division by zero"
+        sink.error = None
+    assert sink.indices == [0, 1]
+
+
+def test_next_run_sends_what_this_one_could_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Verdicts that could not be delivered until the end wait on disk, closing does not wait for them, and the next
+    run sends them first, equal in all but the picture."""
+    down, up = FakeSink(), FakeSink()
+    down.error = OutputError("the broker is gone")
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING), Courier(down, "fake", tmp_path) as courier:
+        write(courier, range(20), source="Pr\udce4fling.png")
+    assert time.monotonic() - started < 3
+    assert courier.state().spooled == 20
+    assert courier.state().failed == 0
+    assert "20 verdicts are kept in its spool for the next run" in caplog.text
+    with Courier(up, "fake", tmp_path) as courier:
+        write(courier, range(20, 25))
+    assert up.indices == list(range(25))
+    assert up.taken[3].verdict == inspection(index=3, source="Pr\udce4fling.png").verdict
+
+
+def test_without_a_spool_the_rest_is_counted_as_lost() -> None:
+    """Where a sink fails until the deadline of closing, what is left is counted as failed."""
+    sink = FakeSink("record")
+    sink.error = OutputError("no space left")
+    with Courier(sink, "fake", deadline=0.1) as courier:
+        write(courier, range(7))
+    assert (courier.state().failed, courier.state().queued) == (7, 0)
+
+
+def test_hung_sink_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """A sink that never returns is left as it is after the deadline, which is told."""
+    sink = FakeSink("live")
+    sink.gate.clear()
+    with caplog.at_level(logging.WARNING), Courier(sink, "fake", deadline=0.05) as courier:
+        write(courier, range(3))
+    assert not sink.closed
+    assert "does not answer" in caplog.text
+    assert courier.state().failed == 3
+    sink.gate.set()
+    wait_until(lambda: not any(thread.is_alive() for thread in courier._threads))
+
+
+def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
+    """A line that is no verdict is counted as failed, and the others arrive."""
+    tmp_path.joinpath("000000000001.jsonl").write_bytes(
+        b"\n".join([inspection(index=0).verdict.to_json().encode(), b'{"source": ', b"[]", b"{}", b""])
+    )
+    sink = FakeSink()
+    with Courier(sink, "fake", tmp_path) as courier:
+        write(courier, range(1, 3))
+    assert sink.indices == [0, 1, 2]
+    assert courier.state().failed == 3
+
+
+def test_nothing_is_told_before_it_is_on_record(tmp_path: Path) -> None:
+    """With a ledger, a verdict reaches events and live sinks only after every record sink has it."""
+    ledger = Ledger()
+    record, event, live = FakeSink("record"), FakeSink("event"), FakeSink("live")
+    record.gate.clear()
+    with (
+        Courier(event, "event", tmp_path, ledger=ledger) as first,
+        Courier(live, "live", ledger=ledger) as second,
+        Courier(record, "record", ledger=ledger) as third,
+    ):
+        for courier in (first, second, third):
+            courier.write(inspection(index=0))
+        time.sleep(0.05)
+        assert (event.taken, live.taken) == ([], [])
+        assert len(list(tmp_path.glob("*.jsonl"))) == 0, "not even in the spool: it would be sent after a crash"
+        record.gate.set()
+        wait_until(lambda: event.taken and live.taken)
+
+
+def test_parts_are_rejected_where_they_cannot_be_recorded() -> None:
+    """While a record sink fails, live sinks do not wait for it; once it has caught up they do again."""
+    ledger = Ledger()
+    record, live = FakeSink("record"), FakeSink("live")
+    record.error = OutputError("no space left")
+    with Courier(record, "record", ledger=ledger) as first, Courier(live, "live", ledger=ledger) as second:
+        for courier in (first, second):
+            write(courier, range(5))
+        wait_until(lambda: len(live.taken) == 5)
+        record.error = None
+        wait_until(lambda: len(record.taken) == 5)
+        record.gate.clear()
+        for courier in (first, second):
+            courier.write(inspection(index=5))
+        time.sleep(0.05)
+        assert len(live.taken) == 5
+        record.gate.set()
+
+
+def test_hung_record_delays_live_sinks_once() -> None:
+    """A record sink that hangs is waited for once, for the patience, and not again until it has caught up."""
+    ledger = Ledger()
+    ledger.join("record")
+    started = time.monotonic()
+    assert [ledger.wait(number, 0.1) for number in (1, 2, 3)] == [False] * 3
+    assert time.monotonic() - started < 0.25
+    ledger.recorded("record", 2)
+    assert not ledger.wait(4, 0.0)
+    ledger.recorded("record", 4)
+    assert ledger.wait(4, 0.0)
+
+
+def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> None:
+    """A waiting verdict keeps its frame in memory only for a sink that wants pictures."""
+    frame = np.zeros((4, 4), np.uint8)
+    plain, painter = FakeSink(), FakeSink()
+    painter.pictures = True
+    for sink in (plain, painter):
+        with Courier(sink, "fake") as courier:
+            courier.write(inspection(frame=frame))
+    assert (plain.taken[0].frame, plain.taken[0].error_map) == (None, None)
+    assert painter.taken[0].frame is frame
+
+
+def test_status_commands_and_flush_reach_the_sink() -> None:
+    """The line's status and commands are handed to a sink that takes them, and what was written is flushed."""
+    sink, commands = TalkingFake(), object()
+    with Courier(sink, "fake") as courier:
+        courier.attach(commands)  # type: ignore[arg-type]
+        courier.report(line_status(ok=7))
+        wait_until(lambda: sink.statuses)
+        courier.write(inspection())
+    assert sink.statuses[0].ok == 7
+    assert sink.commands is commands
+    assert sink.flushes >= 1
+
+
+def test_secrets_stay_out_of_names_messages_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Passwords in a sink's URL are in neither its name, nor its message, nor the log."""
+    sink = FakeSink("record")
+    sink.error = OutputError("cannot reach mqtt://me:geheim@host/line?password=geheim")
+    with caplog.at_level(logging.DEBUG), Courier(sink, "mqtt://me:geheim@host", deadline=0.0) as courier:
+        courier.write(inspection())
+        wait_until(lambda: courier.state().message)
+        assert "geheim" not in str(courier.state())
+    assert "geheim" not in caplog.text
+    assert "cannot reach" in caplog.text
+
+
+def test_pipe_without_a_reader_ends_the_writer() -> None:
+    """Where the record is a pipe whose reader has gone, writing raises BrokenPipeError, as the shell's tools expect."""
+    sink = FakeSink("record")
+    sink.error = BrokenPipeError()
+    with Courier(sink, "jsonl:-") as courier:
+        courier.write(inspection())
+        wait_until(lambda: courier.state().failed)
+        with pytest.raises(BrokenPipeError):
+            courier.write(inspection())

@@ -1,0 +1,45 @@
+"""What the tests of sinks share: inspections, a line's status, and waiting for what another thread does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.status import LineStatus
+from onspect.runtime.verdict import Region, Verdict
+
+REGION = Region(1, 2, 3, 4, 0.75, 12)
+
+
+def inspection(source: str = "a.png", index: int = 0, frame: NDArray[Any] | None = None, **facts: Any) -> Inspection:
+    """Return an inspection of a part that is ng."""
+    common: dict[str, Any] = {"time": "2026-01-01T00:00:00.000Z", "verdict": "ng", "score": 0.5, "threshold": 0.25}
+    verdict = Verdict(source, index, **(common | {"regions": (REGION,), "latency_ms": 1.5, "model": "m"} | facts))
+    return Inspection(verdict, frame, np.ones((4, 4), np.float32))
+
+
+def line_status(**facts: Any) -> LineStatus:
+    """Return the status of a line that has just begun."""
+    common: dict[str, Any] = {
+        "started": "2026-01-01T00:00:00.000Z",
+        "time": "2026-01-01T00:00:01.000Z",
+        "running": True,
+        "model": "tiny@0123456789ab",
+        "recipe": None,
+        "threshold": 0.25,
+        "review_from": None,
+    }
+    return LineStatus(**(common | facts))
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until a condition holds; an AssertionError where it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.002)

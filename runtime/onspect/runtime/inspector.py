@@ -35,12 +35,14 @@ class Inspection:
     """A verdict with what it was seen from.
 
     frame: the source image as it came, None where it could not be read. error_map: float32 [h, w] at the model's
-    working size, None for a fault.
+    working size, None for a fault. map_threshold, white_level: what a picture of it needs, as in `draw_overlay`.
     """
 
     verdict: Verdict
     frame: Frame | None = field(repr=False, compare=False)
     error_map: NDArray[np.float32] | None = field(repr=False, compare=False)
+    map_threshold: float = math.inf
+    white_level: int = 65535
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,8 @@ class Inspector:
                 verdict=Verdict(**{"regions": ()} | facts | common),
                 frame=None if isinstance(frame, ImageError) else frame,
                 error_map=None if facts["verdict"] == "fault" else error_map,
+                map_threshold=threshold.map,
+                white_level=self.info.preprocess.white_level,
             )
             for facts, frame, error_map in judged
         ]

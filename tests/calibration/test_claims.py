@@ -21,7 +21,7 @@ def test_sixty_images_support_4_9_percent() -> None:
     claim = find_unsupported_claim(Policy("max_fpr", 0.001), Confusion(5, 0, 60, 0))
     assert claim is not None
     assert "at most 0.1% false rejects; 60 good images, 0 of them rejected, support at best 4.87%" in claim
-    assert "2995 good images without a reject" in claim
+    assert "2995 good images with none rejected" in claim
 
 
 @pytest.mark.parametrize(

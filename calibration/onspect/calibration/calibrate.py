@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.claims import (
-    find_unsupported_claim,
+    find_unsupported_claims,
     measure_area_intervals,
     measure_rates,
     measure_threshold_interval,
 )
 from onspect.calibration.histogram import ErrorHistogram, find_bins
+from onspect.calibration.intervals import Interval
 from onspect.calibration.metrics import Confusion, count_confusion, measure_areas
+from onspect.calibration.review import Band, check_band, choose_review
 from onspect.calibration.scores import (
     Fault,
     Observation,
@@ -57,7 +59,7 @@ class Outcome:
     """What was stamped.
 
     source: where the images came from, in words. left_out: images not used because the model was trained on them.
-    notes: what makes the threshold less sure, one sentence each.
+    band: the review band that was asked for. notes: what makes the threshold less sure, one sentence each.
     """
 
     threshold: Threshold
@@ -65,6 +67,7 @@ class Outcome:
     confusion: Confusion
     source: str
     left_out: int
+    band: Band | None
     notes: tuple[str, ...]
 
 
@@ -74,14 +77,16 @@ def calibrate(
     *,
     split: str = "val",
     policy: Policy | None = None,
+    band: Band | None = None,
     training: TrainingImages = "refuse",
     strict: bool = False,
 ) -> Outcome:
     """Set a model file's threshold from the labelled images of a dataset's split; the graph's bytes stay as they are.
 
-    policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. Where the
-    score is the error map's maximum, the map's threshold is the score's, so that a part is ``ng`` exactly where it has
-    a region; else it is the `MAP_SHARE` quantile of the good images' error maps. Nothing is stamped where this raises:
+    policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. band adds
+    a review band below the threshold. Where the score is the error map's maximum, the map's threshold is the lower of
+    the cuts, so that a part has a region exactly where it is not ``ok``; else it is the `MAP_SHARE` quantile of the
+    good images' error maps. Nothing is stamped where this raises:
     ModelFileError for a file that cannot be used or whose scores are no numbers; DatasetError where images are
     missing, cannot be read, were trained on (unless skipped or allowed), do not do for the policy, or (with strict)
     are too few to support what was asked for.
@@ -93,6 +98,7 @@ def calibrate(
     defects = sum(image.defective for image in images)
     policy = policy or (Policy("max_f1") if defects else Policy("quantile", 0.99))
     check_policy(policy, len(images) - defects, defects)
+    check_band(band, defects)
     results, good_errors = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images))
     good, defective = part_scores(results)
     evidence = _Evidence(
@@ -103,14 +109,16 @@ def calibrate(
         defective=defective,
         trained_on=trained_on,
     )
-    threshold, calibration, confusion, notes = _weigh(
-        file, evidence, policy, strict, good_errors.find_quantile(MAP_SHARE)
-    )
-    restamp(file, threshold, calibration)
-    return Outcome(threshold, calibration, confusion, name_source(data, split), len(found) - len(images), notes)
+    demand = _Demand(policy, band, strict)
+
+    def choose_map(cut: float) -> float:
+        return cut if file.info.score.is_peak else good_errors.find_quantile(MAP_SHARE)
+
+    outcome = _stamp(file, evidence, demand, choose_map, name_source(data, split))
+    return dataclasses.replace(outcome, left_out=len(found) - len(images))
 
 
-def move_threshold(model: Path, policy: Policy, *, strict: bool = False) -> Outcome:
+def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, strict: bool = False) -> Outcome:
     """Set a model file's threshold anew from the scores that its calibration left in it; no image is read.
 
     Raises ModelFileError where the file cannot be used, UncalibratedError where it holds no scores, DatasetError where
@@ -130,9 +138,26 @@ def move_threshold(model: Path, policy: Policy, *, strict: bool = False) -> Outc
         defective=np.array(old.defective_scores),
         trained_on=old.training_images,
     )
-    threshold, calibration, confusion, notes = _weigh(file, evidence, policy, strict, file.info.threshold.map)
+    old_map = file.info.threshold.map
+
+    def choose_map(cut: float) -> float:
+        return cut if file.info.score.is_peak else old_map
+
+    return _stamp(
+        file, evidence, _Demand(policy, band, strict), choose_map, f"the scores in {model.name} of {old.data}"
+    )
+
+
+def _stamp(
+    file: ModelFile, evidence: _Evidence, demand: _Demand, choose_map: Callable[[float], float], source: str
+) -> Outcome:
+    """Choose a threshold, measure it and write both into the file; choose_map gives the map's cut for the lower one."""
+    score, review, interval = _choose_cuts(evidence, demand)
+    threshold = Threshold(score, choose_map(score if review is None else review), review)
+    calibration, confusion, notes = _assess(evidence, demand, threshold, interval)
+    notes += _note_band(file.info.threshold, threshold, demand)
     restamp(file, threshold, calibration)
-    return Outcome(threshold, calibration, confusion, f"the scores in {model.name} of {old.data}", 0, notes)
+    return Outcome(threshold, calibration, confusion, source, 0, demand.band, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -147,21 +172,46 @@ class _Evidence:
     trained_on: int
 
 
-def _weigh(
-    file: ModelFile, evidence: _Evidence, policy: Policy, strict: bool, map_threshold: float
-) -> tuple[Threshold, Calibration, Confusion, tuple[str, ...]]:
-    """Choose a threshold by a policy, and measure what it does on the evidence."""
+@dataclass(frozen=True)
+class _Demand:
+    """What is asked of a threshold; strict makes an error of what the images do not support."""
+
+    policy: Policy
+    band: Band | None
+    strict: bool
+
+
+def _choose_cuts(evidence: _Evidence, demand: _Demand) -> tuple[float, float | None, dict[str, Interval]]:
+    """Return the cut for ``ng``, where the review band begins below it, and the cut's own interval."""
+    good, defective = evidence.good, evidence.defective
+    check_policy(demand.policy, len(good), len(defective))
+    check_band(demand.band, len(defective))
+    score = choose_threshold(demand.policy, good, defective)
+    interval = measure_threshold_interval(demand.policy, good, defective)
+    if demand.band is None:
+        return score, None, interval
+    return score, choose_review(demand.band, good, defective, score, interval.get("threshold")), interval
+
+
+def _assess(
+    evidence: _Evidence, demand: _Demand, threshold: Threshold, interval: dict[str, Interval]
+) -> tuple[Calibration, Confusion, list[str]]:
+    """Measure what a threshold does on the evidence, and say what that does not support.
+
+    Raises DatasetError where that is something, and strict was asked for.
+    """
     good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
-    check_policy(policy, len(good), len(defective))
-    score = choose_threshold(policy, good, defective)
-    threshold = Threshold(score, score if file.info.score.is_peak else map_threshold)
     confusion = count_confusion(good, defective, threshold)
-    unsupported = find_unsupported_claim(policy, confusion)
-    if strict and unsupported is not None:
-        raise DatasetError(f"{unsupported}; nothing was stamped")
+    notes = find_unsupported_claims(demand.policy, demand.band, confusion)
+    if demand.strict and notes:
+        raise DatasetError(f"{'; '.join(notes)}; nothing was stamped")
+    if confusion.false_ng and not confusion.true_ok + confusion.review_good:
+        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
+    if trained_on:
+        notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
     areas = measure_areas(good, defective)
     calibration = Calibration(
-        policy=policy.describe() + (f" ({trained_on} training images among them)" if trained_on else ""),
+        policy=_describe_demand(demand, threshold, trained_on),
         data=evidence.data,
         counts=evidence.counts,
         auroc=areas.auroc,
@@ -173,21 +223,38 @@ def _weigh(
         images=evidence.images,
         time=now(),
         intervals={
-            **measure_rates(confusion),
+            **measure_rates(confusion, banded=threshold.review is not None),
             **measure_area_intervals(good, defective),
-            **measure_threshold_interval(policy, good, defective),
+            **interval,
         },
         training_images=trained_on,
         good_scores=tuple(np.sort(good).tolist()),
         defective_scores=tuple(np.sort(defective).tolist()),
-        rule=Rule(**dataclasses.asdict(policy)),
+        rule=Rule(**dataclasses.asdict(demand.policy)),
+        review_good=confusion.review_good,
+        review_defective=confusion.review_defective,
+        review_rule=None if demand.band is None else Rule(**dataclasses.asdict(demand.band)),
     )
-    notes = [] if unsupported is None else [unsupported]
-    if confusion.false_ng and not confusion.true_ok:
-        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
-    if trained_on:
-        notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
-    return threshold, calibration, confusion, tuple(notes)
+    return calibration, confusion, notes
+
+
+def _describe_demand(demand: _Demand, threshold: Threshold, trained_on: int) -> str:
+    words = demand.policy.describe()
+    if demand.band is not None and threshold.review is not None:
+        words += f"; {demand.band.describe()}"
+    return words + (f" ({trained_on} training images among them)" if trained_on else "")
+
+
+def _note_band(old: Threshold | None, threshold: Threshold, demand: _Demand) -> list[str]:
+    """Say where a review band that was asked for, or was there, is not."""
+    if threshold.review is not None:
+        return []
+    if demand.band is not None:
+        return [f"there is no review band: '{demand.band.describe()}' leaves nothing below the threshold"]
+    if old is None or old.review is None:
+        return []
+    options = "--review, --review-recall or --review-share makes a new one"
+    return [f"the file's review band, from {old.review:.6g} on, is gone, and its parts pass now; {options}"]
 
 
 def select_images(

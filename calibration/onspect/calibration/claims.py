@@ -13,8 +13,15 @@ from onspect.calibration.intervals import (
     upper_bound,
 )
 from onspect.calibration.metrics import Confusion, Scores, measure_areas
+from onspect.calibration.review import Band
 from onspect.calibration.thresholds import Policy, choose_threshold, format_rate
 from onspect.runtime.errors import DatasetError
+
+
+def find_unsupported_claims(policy: Policy, band: Band | None, confusion: Confusion) -> list[str]:
+    """Return in words what was asked for of threshold and review band that so many images do not support."""
+    found = [find_unsupported_claim(policy, confusion), find_unsupported_band(band, confusion)]
+    return [claim for claim in found if claim is not None]
 
 
 def find_unsupported_claim(policy: Policy, confusion: Confusion) -> str | None:
@@ -26,35 +33,46 @@ def find_unsupported_claim(policy: Policy, confusion: Confusion) -> str | None:
     if policy.rate is None or policy.name == "conformal":
         return None
     if policy.name == "min_recall":
-        return _find_unsupported_recall(policy.rate, confusion)
-    if policy.name == "max_fpr":
-        return _find_unsupported_rejects(policy.rate, "you asked for", confusion)
-    limit = 1.0 - policy.rate
-    return _find_unsupported_rejects(limit, f"{format_rate(policy.rate)} of good images passing means", confusion)
+        return _find_unsupported_demand(policy.rate, "catch", "caught", confusion.true_ng, confusion.defective)
+    limit, lead = policy.rate, "you asked for"
+    if policy.name != "max_fpr":
+        limit, lead = 1.0 - policy.rate, f"{format_rate(policy.rate)} of good images passing means"
+    return _find_unsupported_limit(
+        limit, f"{lead} at most {_percent(limit)} false rejects", "rejected", confusion.false_ng, confusion.good
+    )
 
 
-def _find_unsupported_rejects(limit: float, lead: str, confusion: Confusion) -> str | None:
-    good = confusion.good
-    bound = upper_bound(confusion.false_ng, good)
+def find_unsupported_band(band: Band | None, confusion: Confusion) -> str | None:
+    """Return in words what was asked for of the review band and is not supported, as `find_unsupported_claim` does."""
+    if band is None or band.rate is None:
+        return None
+    if band.name == "review_recall":
+        seen = confusion.true_ng + confusion.review_defective
+        return _find_unsupported_demand(band.rate, "catch or review", "caught or reviewed", seen, confusion.defective)
+    lead = f"you asked to review at most {_percent(band.rate)} of good parts"
+    return _find_unsupported_limit(band.rate, lead, "reviewed", confusion.review_good, confusion.good)
+
+
+def _find_unsupported_limit(limit: float, lead: str, what: str, count: int, good: int) -> str | None:
+    bound = upper_bound(count, good)
     if bound <= limit:
         return None
     needed = _images_without_failure(limit)
     return (
-        f"{lead} at most {_percent(limit)} false rejects; {good} good images, {confusion.false_ng} of them rejected, "
+        f"{lead}; {good} good images, {count} of them {what}, "
         f"support at best {_percent(bound)} with {CONFIDENCE:.0%} confidence"
-        + (f"; {needed} good images without a reject would support it" if needed else "")
+        + (f"; {needed} good images with none {what} would support it" if needed else "")
     )
 
 
-def _find_unsupported_recall(demand: float, confusion: Confusion) -> str | None:
-    defective = confusion.defective
-    bound = lower_bound(confusion.true_ng, defective)
+def _find_unsupported_demand(demand: float, verb: str, what: str, count: int, defective: int) -> str | None:
+    bound = lower_bound(count, defective)
     if bound >= demand:
         return None
     needed = _images_without_failure(1.0 - demand)
     return (
-        f"you asked to catch at least {_percent(demand)} of defects; {defective} defective images, "
-        f"{confusion.true_ng} of them caught, support at best {_percent(bound)} with {CONFIDENCE:.0%} confidence"
+        f"you asked to {verb} at least {_percent(demand)} of defects; {defective} defective images, "
+        f"{count} of them {what}, support at best {_percent(bound)} with {CONFIDENCE:.0%} confidence"
         + (f"; {needed} defective images without a miss would support it" if needed else "")
     )
 
@@ -68,13 +86,21 @@ def _percent(rate: float) -> str:
     return format_rate(round(rate, 4) if rate >= 1e-3 else float(f"{rate:.2g}"))
 
 
-def measure_rates(confusion: Confusion) -> dict[str, Interval]:
-    """Return the exact 95% intervals of ``fpr`` and ``recall``, each where there are images for it."""
+def measure_rates(confusion: Confusion, *, banded: bool) -> dict[str, Interval]:
+    """Return the exact 95% intervals of ``fpr`` and ``recall``, each where there are images for it.
+
+    With a review band (banded) also those of ``review``, the share of good parts that it sends to a person, and of
+    ``escapes``, the share of defective parts that pass.
+    """
     intervals = {}
     if confusion.good:
         intervals["fpr"] = rate_interval(confusion.false_ng, confusion.good)
     if confusion.defective:
         intervals["recall"] = rate_interval(confusion.true_ng, confusion.defective)
+    if banded and confusion.good:
+        intervals["review"] = rate_interval(confusion.review_good, confusion.good)
+    if banded and confusion.defective:
+        intervals["escapes"] = rate_interval(confusion.false_ok, confusion.defective)
     return intervals
 
 

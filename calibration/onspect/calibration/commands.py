@@ -15,6 +15,7 @@ from onspect.runtime.console import Command, say
 
 if TYPE_CHECKING:
     from onspect.calibration.calibrate import Outcome
+    from onspect.calibration.review import Band
     from onspect.calibration.thresholds import Policy
 
 _LOG = logging.getLogger("onspect")
@@ -87,6 +88,21 @@ def _policy_options(function: Callable[..., None]) -> Callable[..., None]:
             callback=_parse_rate,
             help="Promise at most this rate of false rejects of new good parts, from good images alone.",
         ),
+        click.option(
+            "--review", is_flag=True, help="Send to a person what scores from the threshold's 95% interval on."
+        ),
+        click.option(
+            "--review-recall",
+            metavar="RATE",
+            callback=_parse_rate,
+            help="Send to a person what scores below the threshold, down to where this share of defects is seen.",
+        ),
+        click.option(
+            "--review-share",
+            metavar="RATE",
+            callback=_parse_rate,
+            help="Send at most this share of good parts to a person: those that score next to the threshold.",
+        ),
         click.option("--strict", is_flag=True, help="Fail where the images are too few to support what is asked for."),
     ]
     for option in reversed(options):
@@ -107,6 +123,9 @@ def calibrate(
     costs: tuple[float, float] | None,
     prevalence: float | None,
     split: str,
+    review: bool,
+    review_recall: float | None,
+    review_share: float | None,
     strict: bool,
     skip_training_images: bool,
     allow_training_images: bool,
@@ -122,6 +141,7 @@ def calibrate(
       onspect calibrate part.onnx parts/ --max-fpr 0.5%
     """
     policy = _choose_policy(policies | {"cost": costs}, prevalence)
+    band = _choose_band(review, review_recall, review_share)
     if skip_training_images and allow_training_images:
         raise click.UsageError("--skip-training-images and --allow-training-images exclude each other; give one")
     from onspect.calibration.calibrate import calibrate as run_calibration
@@ -133,6 +153,7 @@ def calibrate(
         data,
         split=split,
         policy=policy,
+        band=band,
         strict=strict,
         training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
     )
@@ -149,6 +170,9 @@ def threshold(
     value: float | None,
     costs: tuple[float, float] | None,
     prevalence: float | None,
+    review: bool,
+    review_recall: float | None,
+    review_share: float | None,
     strict: bool,
     undo: bool,
     **policies: Any,
@@ -163,9 +187,12 @@ def threshold(
       onspect threshold part.onnx --undo
     """
     policy = _choose_policy(policies | {"cost": costs}, prevalence)
+    band = _choose_band(review, review_recall, review_share)
     if [undo, value is not None, policy is not None].count(True) != 1:
         raise click.UsageError("give one of --set SCORE, a policy such as --max-fpr 0.5%, and --undo")
     if undo:
+        if band is not None or strict:
+            raise click.UsageError("--undo brings back a threshold as it was; give it alone")
         _undo(model)
         return
     from onspect.calibration.calibrate import move_threshold
@@ -173,7 +200,7 @@ def threshold(
 
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is no finite score", param_hint="--set")
-    outcome = move_threshold(model, policy or Policy("manual", value=value), strict=strict)
+    outcome = move_threshold(model, policy or Policy("manual", value=value), band=band, strict=strict)
     _report(outcome, model)
 
 
@@ -255,3 +282,15 @@ def _choose_policy(policies: dict[Any, Any], prevalence: float | None) -> Policy
     if name == "cost":
         return Policy(name, costs=value, prevalence=prevalence)
     return Policy(name, None if value is True else value)
+
+
+def _choose_band(review: bool, recall: float | None, share: float | None) -> Band | None:
+    """Return the review band that the options name, None where they name none; a usage error where they clash."""
+    from onspect.calibration.review import Band
+
+    bands = [Band("review_interval")] if review else []
+    bands += [] if recall is None else [Band("review_recall", recall)]
+    bands += [] if share is None else [Band("review_share", share)]
+    if len(bands) > 1:
+        raise click.UsageError("--review, --review-recall and --review-share exclude each other; give one of them")
+    return bands[0] if bands else None

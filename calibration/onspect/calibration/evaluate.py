@@ -67,7 +67,8 @@ class Evaluation:
     source: where the images came from, in words. results: the scored images; faults: the others.
     trained_on: images (of results) that the model was trained on.
     calibrated_on: whether these are the very images that the threshold was chosen on. intervals: 95% intervals of
-    ``auroc``, ``aupr``, ``fpr`` and ``recall``, those of them that could be had.
+    ``auroc``, ``aupr``, ``fpr`` and ``recall``, with a review band of ``review`` and ``escapes`` too, those of them
+    that could be had.
     """
 
     model: ModelFile
@@ -174,7 +175,8 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         pixels=masks.measure(),
         trained_on=sum(fingerprint in model.training_images for fingerprint in fingerprints),
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
-        intervals=measure_area_intervals(good, defective) | measure_rates(confusion),
+        intervals=measure_area_intervals(good, defective)
+        | measure_rates(confusion, banded=threshold.review is not None),
     )
 
 

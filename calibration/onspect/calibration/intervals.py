@@ -57,9 +57,10 @@ def bootstrap_intervals(
     """Return the percentile bootstrap interval of each statistic of good and defective scores (Efron 1979).
 
     Good and defective images are drawn anew with replacement, each as often as there are of them. The seed gives the
-    same intervals again.
+    same intervals again, whatever the order of the scores.
     """
     random = np.random.default_rng(seed)
+    good, defective = np.sort(good), np.sort(defective)
 
     def draw(scores: Scores) -> Scores:
         return scores[random.integers(0, len(scores), len(scores))] if len(scores) else scores

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from onspect.calibration.calibrate import Outcome
 from onspect.calibration.evaluate import Evaluation
 from onspect.calibration.metrics import Confusion
+from onspect.calibration.review import tabulate_review
 from onspect.calibration.scores import count_kinds
 from onspect.runtime.layout import GOOD
+from onspect.runtime.model_file import Calibration, Threshold
 
 
 def describe_outcome(outcome: Outcome) -> str:
@@ -28,7 +32,28 @@ def describe_outcome(outcome: Outcome) -> str:
     if "threshold" in intervals:
         low, high = intervals["threshold"]
         facts.insert(-1, ("", f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap)"))
-    return "\n".join([*_align(facts), "", *describe_confusion(outcome.confusion, intervals)])
+    if outcome.threshold.review is not None:
+        facts.insert(-1, ("review", f"{outcome.threshold.review:.6g} (for a person from this score on)"))
+    lines = [*_align(facts), "", *describe_confusion(outcome.confusion, intervals)]
+    if outcome.band is not None and calibration.defective_scores:
+        lines += ["", *describe_review(outcome.threshold, calibration)]
+    return "\n".join(lines)
+
+
+def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]:
+    """Return what review bands of several lengths would do on the calibration's images, as lines of a table."""
+    table = tabulate_review(np.array(calibration.good_scores), np.array(calibration.defective_scores), threshold)
+    stamped = threshold.score if threshold.review is None else threshold.review
+    return [
+        f"{'review from':<14}{'of good':>9}{'of defects':>12}{'escapes':>9}",
+        *(
+            f"{review:<14.6g}{good:>9.1%}{defective:>12.1%}{escapes:>9.1%}"
+            + ("  (stamped)" if review == stamped else "")
+            for review, good, defective, escapes in zip(
+                table.review, table.good, table.defective, table.escapes, strict=True
+            )
+        ),
+    ]
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
@@ -61,11 +86,17 @@ def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[fl
             recall + _span(intervals, "recall", ".2%"),
         ),
     ]
-    banded = confusion.review_good + confusion.review_defective > 0
-    return [
+    banded = "review" in intervals
+    lines = [
         f"{name:<12}{passed:>11}" + (f"{reviewed:>11}" if banded else "") + f"{rejected:>11}{words}"
         for name, passed, reviewed, rejected, words in rows
     ]
+    if banded:
+        reviewed = f"{confusion.review_good / confusion.good:.2%} of good parts{_span(intervals, 'review', '.2%')}"
+        lines.append(f"{'':<12}for a person: {reviewed}")
+    if banded and confusion.escapes is not None:
+        lines.append(f"{'':<12}escapes: {confusion.escapes:.2%} of defects{_span(intervals, 'escapes', '.2%')}")
+    return lines
 
 
 def _span(intervals: Mapping[str, Sequence[float]], name: str, style: str) -> str:

@@ -123,8 +123,8 @@ def max_f1(good: Scores, defective: Scores) -> float:
     >>> max_f1(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
     3.0
     """
-    thresholds = _candidates(np.concatenate([good, defective]))
-    caught, rejected = _count_reaching(defective, thresholds), _count_reaching(good, thresholds)
+    thresholds = candidates(np.concatenate([good, defective]))
+    caught, rejected = count_reaching(defective, thresholds), count_reaching(good, thresholds)
     return float(thresholds[np.argmax(2 * caught / (caught + rejected + len(defective)))])
 
 
@@ -148,10 +148,10 @@ def cost(good: Scores, defective: Scores, costs: tuple[float, float], prevalence
     >>> cost(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]), (100.0, 1.0), 0.01)
     6.5
     """
-    thresholds = _candidates(np.concatenate([good, defective]))
+    thresholds = candidates(np.concatenate([good, defective]))
     share = len(defective) / (len(good) + len(defective)) if prevalence is None else prevalence
-    rejected = _count_reaching(good, thresholds) / len(good)
-    escaped = 1.0 - _count_reaching(defective, thresholds) / len(defective)
+    rejected = count_reaching(good, thresholds) / len(good)
+    escaped = 1.0 - count_reaching(defective, thresholds) / len(defective)
     expected = costs[0] * (1.0 - share) * rejected + costs[1] * share * escaped
     return float(thresholds[np.argmin(np.round(expected, 12))])  # so that sums in another order tie as they should
 
@@ -165,8 +165,8 @@ def max_fpr(good: Scores, defective: Scores, rate: float) -> float:
     >>> max_fpr(np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.5]), 0.25)
     3.25
     """
-    thresholds = _candidates(np.concatenate([good, defective]))
-    return float(thresholds[np.argmax(_count_reaching(good, thresholds) / len(good) <= rate)])
+    thresholds = candidates(np.concatenate([good, defective]))
+    return float(thresholds[np.argmax(count_reaching(good, thresholds) / len(good) <= rate)])
 
 
 def min_recall(good: Scores, defective: Scores, rate: float) -> float:
@@ -177,8 +177,8 @@ def min_recall(good: Scores, defective: Scores, rate: float) -> float:
     >>> min_recall(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 1.0)
     2.5
     """
-    thresholds = _candidates(np.concatenate([good, defective]))
-    return float(thresholds[np.flatnonzero(_count_reaching(defective, thresholds) / len(defective) >= rate)[-1]])
+    thresholds = candidates(np.concatenate([good, defective]))
+    return float(thresholds[np.flatnonzero(count_reaching(defective, thresholds) / len(defective) >= rate)[-1]])
 
 
 def quantile(good: Scores, rate: float) -> float:
@@ -191,8 +191,8 @@ def quantile(good: Scores, rate: float) -> float:
     >>> quantile(np.array([1.0, 2.0, 3.0, 4.0]), 0.75)
     3.5
     """
-    thresholds = _candidates(good)
-    passed = len(good) - _count_reaching(good, thresholds)
+    thresholds = candidates(good)
+    passed = len(good) - count_reaching(good, thresholds)
     return float(thresholds[np.argmax(passed / len(good) >= rate)])
 
 
@@ -224,7 +224,7 @@ def _check_conformal(count: int, rate: float) -> None:
         )
 
 
-def _candidates(scores: Scores) -> NDArray[np.float64]:
+def candidates(scores: Scores) -> NDArray[np.float64]:
     """Return every threshold worth trying, ascending."""
     distinct = np.unique(np.asarray(scores, np.float64))
     lower, upper = distinct[:-1], distinct[1:]
@@ -233,7 +233,7 @@ def _candidates(scores: Scores) -> NDArray[np.float64]:
     return np.concatenate([distinct[:1], middle, [np.nextafter(distinct[-1], np.inf)]])
 
 
-def _count_reaching(scores: Scores, thresholds: NDArray[np.float64]) -> NDArray[np.intp]:
+def count_reaching(scores: Scores, thresholds: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return how many scores are >= each threshold."""
     ordered = np.sort(np.asarray(scores, np.float64))
     return np.asarray(len(ordered) - np.searchsorted(ordered, thresholds, side="left"), np.intp)

@@ -140,7 +140,8 @@ class Calibration:
     images were there. true_ng, false_ng, true_ok, false_ok: the confusion matrix at the threshold; review_good,
     review_defective: the images in its review band, which are in none of the four.
     images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95% intervals of ``fpr``,
-    ``recall``, ``auroc``, ``aupr`` and ``threshold``, those of them that could be had.
+    ``recall``, ``auroc``, ``aupr`` and ``threshold``, with a review band of ``review`` (the share of good parts in it)
+    and ``escapes`` too, those of them that could be had. review_rule: how the band was chosen, None without one.
     training_images: how many of the images the model was trained on, which only happens where that was allowed.
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     """
@@ -163,6 +164,7 @@ class Calibration:
     rule: Rule | None = None
     review_good: int = 0
     review_defective: int = 0
+    review_rule: Rule | None = None
 
 
 @dataclass(frozen=True)

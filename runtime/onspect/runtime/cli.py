@@ -8,7 +8,7 @@ import importlib.metadata
 import click
 
 _PARTS = ("demo", "training", "export", "calibration", "runtime")
-_ORDER = ("demo", "train", "export", "calibrate", "threshold", "evaluate", "score", "run", "cameras", "info")
+_ORDER = ("demo", "train", "export", "calibrate", "threshold", "evaluate", "score", "run", "drift", "cameras", "info")
 
 
 class _Group(click.Group):

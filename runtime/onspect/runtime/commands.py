@@ -18,6 +18,7 @@ from onspect.runtime.camera_commands import cameras
 from onspect.runtime.console import Command, progress, say, usage_errors
 from onspect.runtime.errors import DatasetError, OutputError, SourceError
 from onspect.runtime.files import IMAGE_SUFFIXES, list_images
+from onspect.runtime.upkeep_commands import UPKEEP_COMMANDS
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
@@ -101,6 +102,7 @@ def run(model: Path, source: str, sinks: tuple[str, ...], overlays: Path | None,
     Example:
       onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
     """
+    from onspect.runtime.drift import warn_of_drift
     from onspect.runtime.line import inspect_source
     from onspect.runtime.sinks import open_sink
     from onspect.runtime.sources import open_source
@@ -115,7 +117,8 @@ def run(model: Path, source: str, sinks: tuple[str, ...], overlays: Path | None,
     for text in sinks:
         _refuse_target(text.partition(":")[2], [model, root])
     images = [] if overlays is None else list_images(root)[0]
-    _deliver(inspect_source(inspector, captures), [*opened, *_overlay_sinks(overlays, inspector, root, images)])
+    inspections = warn_of_drift(inspect_source(inspector, captures), inspector.info)
+    _deliver(inspections, [*opened, *_overlay_sinks(overlays, inspector, root, images)])
 
 
 @click.command(cls=Command)
@@ -138,7 +141,7 @@ def info(model: Path, as_json: bool) -> None:
         click.echo(describe(file))
 
 
-COMMANDS = (score, run, cameras, info)
+COMMANDS = (score, run, *UPKEEP_COMMANDS, cameras, info)
 
 
 def expand_images(arguments: tuple[str, ...]) -> list[Path]:

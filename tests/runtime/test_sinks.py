@@ -3,9 +3,12 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +17,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from onspect.runtime.errors import OutputError
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.sinks import open_sink
-from onspect.runtime.sinks.lines import CsvSink, JsonlSink
+from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.sinks import open_sink, open_sinks
+from onspect.runtime.sinks.address import read_file_target, read_size
+from onspect.runtime.sinks.history import read_recent
+from onspect.runtime.sinks.lines import CsvSink, JsonlSink, Rotation
 from onspect.runtime.sinks.overlays import OverlaySink
-from onspect.runtime.verdict import Region, Verdict
 
-REGION = Region(1, 2, 3, 4, 0.75, 12)
-
-
-def inspection(source: str = "a.png", index: int = 0, frame: NDArray[Any] | None = None, **facts: Any) -> Inspection:
-    """Return an inspection of a part that is ng."""
-    common: dict[str, Any] = {"time": "2026-01-01T00:00:00.000Z", "verdict": "ng", "score": 0.5, "threshold": 0.25}
-    verdict = Verdict(source, index, **(common | {"regions": (REGION,), "latency_ms": 1.5, "model": "m"} | facts))
-    return Inspection(verdict, frame, None if frame is None else np.ones((4, 4), np.float32))
+from .verdicts import inspection
 
 
 class HalfFullDisk:
@@ -130,6 +126,96 @@ def test_append_does_not_glue_to_a_stump(tmp_path: Path) -> None:
     assert json.loads(path.read_bytes().splitlines()[-1])["index"] == 7
 
 
+@pytest.mark.parametrize("stump", [b'{"sou', b'{"source": "a.png", "regions": [{"x"', b"{"])
+def test_torn_verdict_is_cut_off(tmp_path: Path, stump: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """What is left of a verdict that was being written when the process died is cut off, with a warning."""
+    path = tmp_path / "out.jsonl"
+    whole = inspection().verdict.to_json().encode() + b"\n"
+    path.write_bytes(whole + stump)
+    with caplog.at_level(logging.WARNING), JsonlSink(path, append=True) as sink:
+        sink.write(inspection())
+    assert path.read_bytes() == 2 * whole
+    assert "ended inside a verdict" in caplog.text
+
+
+def test_foreign_last_line_is_kept(tmp_path: Path) -> None:
+    """A last line without an end that is not what is left of a verdict gets its end, and nothing is cut off."""
+    path = tmp_path / "out.jsonl"
+    whole = inspection().verdict.to_json().encode()
+    for text in (whole, b"a note by hand"):
+        path.write_bytes(text)
+        with JsonlSink(path, append=True):
+            pass
+        assert path.read_bytes() == text + b"\n"
+
+
+@pytest.mark.parametrize(("kind", "header"), [(JsonlSink, b""), (CsvSink, CsvSink.header)])
+def test_rotation_parts_no_line_and_loses_none(tmp_path: Path, kind: type[JsonlSink], header: bytes) -> None:
+    """Full files are set aside under numbers, newest first, each within the size, with whole lines and its header."""
+    size = len(header) + 2000
+    for run in range(3):
+        with kind(tmp_path / "out", append=True, rotation=Rotation(size, 100)) as sink:
+            for index in range(run * 20, run * 20 + 20):
+                sink.write(inspection(index=index))
+    files = sorted(tmp_path.iterdir(), key=lambda path: -int(path.suffix[1:] or 0))
+    assert len(files) > 3
+    assert files[-1].name == "out"
+    found = []
+    for path in files:
+        data = path.read_bytes()
+        assert data.startswith(header)
+        assert len(data) <= size
+        lines = data[len(header) :].splitlines()
+        found += [json.loads(line)["index"] if not header else int(line.split(b",")[1]) for line in lines]
+    assert found == list(range(60))
+
+
+def test_rotation_keeps_so_many(tmp_path: Path) -> None:
+    """No more older files stay than asked for, and a gap that a killed process left is filled without loss."""
+    path = tmp_path / "out.jsonl"
+    line = len(inspection().verdict.to_json()) + 1
+    with JsonlSink(path, rotation=Rotation(line, 3)) as sink:
+        for index in range(9):
+            sink.write(inspection(index=index))
+        (tmp_path / "out.jsonl.1").replace(tmp_path / "kept")
+        sink.write(inspection(index=9))
+    assert sorted(other.name for other in tmp_path.iterdir()) == [
+        "kept", "out.jsonl", "out.jsonl.1", "out.jsonl.2", "out.jsonl.3"
+    ]  # fmt: skip
+    indices = [json.loads((tmp_path / f"out.jsonl{end}").read_text())["index"] for end in (".3", ".2", ".1", "")]
+    assert indices == [5, 6, 8, 9]
+
+
+def test_file_that_cannot_be_renamed_grows_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where renaming fails, as on Windows while another program reads, the file grows on with one warning."""
+
+    def refuse(path: Path, target: Path) -> Path:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    path = tmp_path / "out.jsonl"
+    with caplog.at_level(logging.WARNING), JsonlSink(path, rotation=Rotation(10, 3)) as sink:
+        for index in range(5):
+            sink.write(inspection(index=index))
+    assert len(path.read_text().splitlines()) == 5
+    assert caplog.text.count("it grows on") == 1
+
+
+def test_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Of several verdicts that find no room together, none is left in the file."""
+    path = tmp_path / "out"
+    with JsonlSink(path) as sink:
+        sink.write(inspection(index=0))
+        whole = path.read_bytes()
+        sink._file.close()  # type: ignore[union-attr]
+        sink._file = HalfFullDisk(path, 500)  # type: ignore[assignment]
+        with pytest.raises(OutputError, match="No space left"):
+            sink.write_many([inspection(index=index) for index in range(1, 9)])
+    assert path.read_bytes() == whole
+
+
 @pytest.mark.parametrize("kind", [JsonlSink, CsvSink])
 def test_file_name_that_is_no_utf8_is_written(tmp_path: Path, kind: type[JsonlSink]) -> None:
     r"""A file name with bytes that are no UTF-8 is written as its JSON escape, \udce4, and the file stays UTF-8."""
@@ -155,8 +241,54 @@ def test_folder_as_a_file_is_an_output_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["jsonl", "jsonl:", "xml:a", "out.jsonl", ""])
 def test_unknown_sink_is_refused(text: str) -> None:
     """A sink that is not known raises ValueError with the forms that are."""
-    with pytest.raises(ValueError, match="give jsonl:FILE or csv:FILE"):
+    with pytest.raises(ValueError, match="give one of jsonl:FILE, csv:FILE"):
         open_sink(text, append=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jsonl:a?rotate=7x", "rotate is '7x'; give a size such as 100MB"),
+        ("jsonl:a?rotate=0", "give a size such as 100MB"),
+        ("jsonl:a?rotate=1MB&keep=0", "keep is '0'; give a whole number from 1"),
+        ("csv:a?keep=3", "keep= without rotate="),
+        ("jsonl:-?rotate=1MB", "cannot rotate standard output"),
+        ("jsonl:a?size=1MB", "has the option 'size'; the options are: rotate=SIZE, keep=COUNT"),
+        ("evidence:a?quota=much", "quota is 'much'; give a size"),
+        ("sqlite:a?days=-1", "days is '-1'; give a whole number from 1"),
+        ("jsonl:a?token=abc", "the options are"),
+    ],
+)
+def test_wrong_option_is_refused(text: str, message: str) -> None:
+    """An option that a sink does not have, or a value that makes no sense, is refused with what would be right."""
+    with pytest.raises(ChoiceError, match=re.escape(message)) as caught:
+        open_sink(text, append=True)
+    assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "size"), [("100MB", 10**8), ("1.5 kB", 1500), ("2GiB", 2 * 1024**3), ("77", 77)])
+def test_sizes(text: str, size: int) -> None:
+    """Sizes are decimal with MB and GB, binary with MiB and GiB, and bytes without a unit."""
+    assert read_size(text, "rotate") == size
+
+
+def test_question_mark_in_a_file_name(tmp_path: Path) -> None:
+    """A question mark that no options follow belongs to the file's name."""
+    assert read_file_target("jsonl:what?.jsonl", {}) == ("what?.jsonl", {})
+    assert read_file_target("jsonl:a?b.jsonl?keep=2", {"keep": ""}) == ("a?b.jsonl", {"keep": "2"})
+
+
+def test_evidence_is_named_in_the_database_beside_it(tmp_path: Path) -> None:
+    """Where pictures are kept too, each row of the database says where its picture lies; otherwise it says nothing."""
+    picture = np.full((32, 32), 128, np.uint8)
+    for texts in ([f"sqlite:{tmp_path}/a.db", f"evidence:{tmp_path}/pictures"], [f"sqlite:{tmp_path}/b.db"]):
+        with ExitStack() as stack:
+            for sink in open_sinks(texts, append=True):
+                stack.enter_context(sink).write(inspection(frame=picture))
+    (record,) = read_recent(tmp_path / "a.db")
+    assert record.evidence is not None
+    assert (tmp_path / "pictures" / record.evidence).is_file()
+    assert read_recent(tmp_path / "b.db")[0].evidence is None
 
 
 def overlay_sink(root: Path) -> OverlaySink:

@@ -33,11 +33,11 @@ def writing(path: Path | str) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a file so that a reader sees the old content or the new, never a part; a failure leaves the old.
 
-    Where path is a link, the file that it points to is written. Raises OutputError where the disk is full or the
-    folder cannot be written.
+    Where path is a link, the file that it points to is written. Without sync it is not forced to the disk, and a power
+    cut may leave it empty. Raises OutputError where the disk is full or the folder cannot be written.
     """
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".onspect-{secrets.token_hex(8)}.tmp")
@@ -46,7 +46,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             if path.exists():
                 shutil.copymode(path, temporary)
             temporary.replace(path)

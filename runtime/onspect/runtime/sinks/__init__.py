@@ -14,11 +14,11 @@ The other protocols here are for sinks that can do more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, Protocol, Self, runtime_checkable
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspector import Inspection
+from onspect.runtime.secrets import redact
 from onspect.runtime.status import Commands, LineStatus
 
 Delivery = Literal["record", "event", "live"]
@@ -76,12 +76,37 @@ class CommandSink(Protocol):
         ...
 
 
-def open_sink(text: str, *, append: bool) -> Sink:
-    """Open ``jsonl:FILE``, ``csv:FILE``, or ``jsonl:-`` for standard output; raises ChoiceError for anything else."""
-    from onspect.runtime.sinks.lines import CsvSink, JsonlSink
+_FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
+_URLS: tuple[str, ...] = ()
 
+
+def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
+    """Return the sink that a text such as ``jsonl:verdicts.jsonl`` names; it does nothing before it is entered.
+
+    append: JSONL and CSV files keep what they hold. evidence: a sink of pictures runs beside it, so that a database
+    can say where each picture lies. Raises ChoiceError where no sink has such a name, or not such options, and
+    ImportError where its package is missing.
+    """
     kind, _, target = text.partition(":")
-    kinds = {"jsonl": JsonlSink, "csv": CsvSink}
-    if kind not in kinds or not target:
-        raise ChoiceError(f"the sink {text!r} is not known; give jsonl:FILE or csv:FILE (FILE may be - for stdout)")
-    return kinds[kind](None if target == "-" else Path(target), append=append)
+    if target:
+        match kind:
+            case "jsonl" | "csv":
+                from onspect.runtime.sinks.lines import open_lines
+
+                return open_lines(text, append=append)
+            case "sqlite":
+                from onspect.runtime.sinks.sqlite import open_sqlite
+
+                return open_sqlite(text, evidence=evidence)
+            case "evidence":
+                from onspect.runtime.sinks.evidence import open_evidence
+
+                return open_evidence(text)
+    forms = ", ".join((*_FILES, *_URLS))
+    raise ChoiceError(f"the sink {redact(text)!r} is not known; give one of {forms} (for lines, FILE may be -: stdout)")
+
+
+def open_sinks(texts: Sequence[str], *, append: bool) -> list[Sink]:
+    """Return the sinks that run side by side for one line, as `open_sink` does."""
+    evidence = any(text.startswith("evidence:") for text in texts)
+    return [open_sink(text, append=append, evidence=evidence) for text in texts]

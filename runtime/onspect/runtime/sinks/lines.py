@@ -6,47 +6,65 @@ import csv
 import errno
 import io
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Literal, Self
 
-from onspect.runtime.errors import OutputError
+from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.files import describe_os_error, make_folder, writing
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import read_count, read_file_target, read_size
 from onspect.runtime.verdict import Verdict
+
+_LOG = logging.getLogger("onspect")
+
+KEEP = 10
+"""How many older files stay where only the rotation's size is given."""
+
+_LONGEST_LINE = 1_000_000
+_BEGINNING = b'{"source": '
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """When a file is set aside: before it grows beyond size bytes; keep older ones stay, FILE.1 the newest."""
+
+    size: int
+    keep: int
 
 
 class JsonlSink:
-    """One JSON object a line, UTF-8, to a file or (path None) standard output; append keeps what the file holds."""
+    """One JSON object a line, UTF-8, to a file or (path None) standard output.
+
+    append keeps what the file holds. With a rotation, a full file is renamed to FILE.1, the one before to FILE.2 and so
+    on; a line is never parted, and where a file cannot be renamed (another program has it open), it grows on.
+    """
 
     header = b""
     delivery: Delivery = "record"
     pictures = False
 
-    def __init__(self, path: Path | None, *, append: bool = False) -> None:
+    def __init__(self, path: Path | None, *, append: bool = False, rotation: Rotation | None = None) -> None:
         self._path = path
         self._append = append
+        self._rotation = rotation
         self._file: BinaryIO | None = None
         self._complete = 0
         self._lines = 0
+        self._stuck = False
 
     def __enter__(self) -> Self:
         if self._path is None:
             self._file = sys.stdout.buffer
         else:
             make_folder(self._path.parent)
-            with writing(self._path):
-                self._file = self._path.open("ab" if self._append else "wb", buffering=0)
-                self._complete = self._file.tell() if self._file.seekable() else 0
-                stump = self._complete > 0 and _last_byte(self._path) != b"\n"
-            if stump:  # power was lost inside a line: the next verdict must not be glued to it
-                self._write_line(b"\n")
-        if self._complete == 0 and self.header:
-            self._write_line(self.header)
+            self._open(self._path, "ab" if self._append else "wb")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -60,7 +78,13 @@ class JsonlSink:
 
     def write_many(self, inspections: Sequence[Inspection]) -> None:
         """Write the lines of several verdicts, all or none; raises OutputError as `write`."""
-        self._write_line(b"".join(self.format(inspection.verdict) for inspection in inspections))
+        lines = b"".join(self.format(inspection.verdict) for inspection in inspections)
+        if self._path is not None:
+            if self._file is None:  # it was set aside, and then no new one could be opened
+                self._open(self._path, "ab")
+            if self._rotation is not None:
+                self._rotate_before(len(lines), self._path, self._rotation)
+        self._write_line(lines)
         self._lines += len(inspections)
 
     def flush(self) -> None:
@@ -72,6 +96,49 @@ class JsonlSink:
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's line with its end."""
         return _encode(verdict.to_json()) + b"\n"
+
+    def _open(self, path: Path, mode: Literal["ab", "wb"]) -> None:
+        with writing(path):
+            self._file = path.open(mode, buffering=0)
+            if path.is_file():  # a device can be read for ever
+                self._mend(path)
+            self._complete = self._file.tell() if self._file.seekable() else 0
+        if self._complete == 0 and self.header:
+            self._write_line(self.header)
+
+    def _mend(self, path: Path) -> None:
+        """See to it that the next verdict is not glued to a last line without an end.
+
+        What is left of a verdict that was being written when the process or the power died is cut off; nobody was
+        told of it. Any other line gets an end.
+        """
+        assert self._file is not None
+        stump = _last_line(path)
+        if not stump or stump.endswith(b"\n"):
+            return
+        if _is_torn(stump):
+            self._file.truncate(self._file.tell() - len(stump))
+            self._file.seek(0, io.SEEK_END)
+            _LOG.warning("%r ended inside a verdict, which is cut off", str(path))
+        else:
+            self._file.write(b"\n")
+
+    def _rotate_before(self, size: int, path: Path, rotation: Rotation) -> None:
+        if self._complete + size <= rotation.size or self._complete <= len(self.header) or not path.is_file():
+            return
+        assert self._file is not None
+        self.flush()
+        self._file.close()  # Windows renames no open file
+        self._file = None
+        try:
+            _set_aside(path, rotation.keep)
+        except OSError as error:
+            if not self._stuck:
+                _LOG.warning("cannot rename %r (%s): it grows on", str(path), describe_os_error(error))
+            self._stuck = True
+        else:
+            self._stuck = False
+        self._open(path, "ab")
 
     def _write_line(self, line: bytes) -> None:
         assert self._file is not None
@@ -106,6 +173,31 @@ class CsvSink(JsonlSink):
         return _encode(text.getvalue())
 
 
+def open_lines(text: str, *, append: bool) -> JsonlSink:
+    """Open ``jsonl:FILE?rotate=SIZE&keep=COUNT``, ``csv:FILE`` or, with - as FILE, standard output."""
+    target, options = read_file_target(text, {"rotate": "SIZE", "keep": "COUNT"})
+    kind = JsonlSink if text.startswith("jsonl:") else CsvSink
+    rotation = None
+    if "rotate" in options:
+        keep = read_count(options.get("keep", str(KEEP)), "keep", smallest=1, largest=100_000)
+        rotation = Rotation(read_size(options["rotate"], "rotate"), keep)
+    elif "keep" in options:
+        raise ChoiceError(f"the sink {text!r} has keep= without rotate=; say when: rotate=100MB")
+    if target == "-":
+        if rotation is not None:
+            raise ChoiceError(f"the sink {text!r} cannot rotate standard output; give a file")
+        return kind(None, append=append)
+    return kind(Path(target), append=append, rotation=rotation)
+
+
+def _set_aside(path: Path, keep: int) -> None:
+    """Rename FILE to FILE.1, FILE.1 to FILE.2 and so on, up to the first number that is free, or over FILE.keep."""
+    numbered = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, keep + 1))]
+    last = next((number for number, other in enumerate(numbered) if number and not other.exists()), keep)
+    for number in range(last, 0, -1):  # from behind: a process killed in between leaves a gap and loses nothing
+        numbered[number - 1].replace(numbered[number])
+
+
 def _encode(text: str) -> bytes:
     """Return text as UTF-8; a file name's bytes that are none become JSON escapes, from which the name can be had."""
     return text.encode(errors="backslashreplace")
@@ -129,7 +221,27 @@ def _write_to_stdout(file: BinaryIO, line: bytes) -> None:
         raise OutputError(f"cannot write to stdout: {describe_os_error(error)}") from error
 
 
-def _last_byte(path: Path) -> bytes:
+def _last_line(path: Path) -> bytes:
+    """Return what stands behind the last end of a line but one, at most a megabyte."""
     with path.open("rb") as file:
-        file.seek(-1, io.SEEK_END)
-        return file.read(1)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(max(0, size - _LONGEST_LINE))
+        return file.read()[:-1].rpartition(b"\n")[2] + _last_byte(file)
+
+
+def _last_byte(file: BinaryIO) -> bytes:
+    if file.tell() == 0:
+        return b""
+    file.seek(-1, io.SEEK_END)
+    return file.read(1)
+
+
+def _is_torn(stump: bytes) -> bool:
+    """Tell whether a line begins like one of our verdicts, and is no JSON."""
+    if stump[: len(_BEGINNING)] != _BEGINNING[: len(stump)]:
+        return False
+    try:
+        json.loads(stump)
+    except ValueError:
+        return True
+    return False

@@ -1,0 +1,152 @@
+"""Annotated pictures as evidence, within a quota of the disk: the oldest ok goes first, ng is kept longest."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, get_args
+
+import cv2
+
+from onspect.runtime.errors import OutputError
+from onspect.runtime.files import describe_os_error, make_folder, write_atomically, writing
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.pictures import draw_overlay
+from onspect.runtime.secrets import redact
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import read_file_target, read_size
+from onspect.runtime.verdict import Judgement, Verdict
+
+GOES_FIRST: tuple[Judgement, ...] = ("ok", "review", "fault", "ng")
+"""The order in which pictures give way to others when the quota is used up."""
+
+QUOTA_BYTES = 5_000_000_000
+"""What the pictures may take where nothing else is said."""
+
+_JPEG_QUALITY = 90
+_BLOCK = 4096  # what a file takes of the disk is a multiple of this
+_UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
+assert set(GOES_FIRST) == set(get_args(Judgement))
+
+
+def evidence_name(verdict: Verdict) -> str:
+    """Return where a verdict's picture lies in the folder of evidence.
+
+    Such as ``ng/2026-03-01/120000.123Z-camera-17.jpg``: it follows from the verdict alone, has forward slashes, and
+    sorts by time within a verdict. A source's name is shortened to what any file system takes.
+    """
+    day, _, clock = verdict.time.partition("T")
+    source = _UNSAFE.sub("_", re.split(r"[/\\]", redact(verdict.source).rstrip("/\\"))[-1])[-40:].strip("._")
+    safe_day, safe_clock = _UNSAFE.sub("_", day).strip(".") or "_", _UNSAFE.sub("", clock)
+    return f"{verdict.verdict}/{safe_day}/{safe_clock}-{source or 'frame'}-{verdict.index}.jpg"
+
+
+@dataclass
+class _Kept:
+    """The pictures of one verdict, oldest first, each with its bytes."""
+
+    pictures: deque[tuple[str, int]] = field(default_factory=deque)
+    used: int = 0
+
+    def add(self, name: str, size: int) -> None:
+        self.pictures.append((name, size))
+        self.used += size
+
+    def pop(self) -> tuple[str, int]:
+        name, size = self.pictures.popleft()
+        self.used -= size
+        return name, size
+
+
+class EvidenceSink:
+    """Writes a JPEG with heat map, boxes and verdict for each part that has a picture; never more than quota bytes.
+
+    What is in the folder at the start counts, and each picture counts as whole blocks of the disk. Where a picture
+    would need room that only pictures of a higher rank could give (an ok among nothing but ng), it is not written.
+    """
+
+    delivery: Delivery = "live"
+    pictures = True
+
+    def __init__(self, folder: Path, *, quota: int = QUOTA_BYTES) -> None:
+        self._folder = folder
+        self._quota = quota
+        self._kept: dict[Judgement, _Kept] = {verdict: _Kept() for verdict in GOES_FIRST}
+
+    def __enter__(self) -> Self:
+        make_folder(self._folder)
+        with writing(self._folder):
+            for verdict in GOES_FIRST:
+                self._kept[verdict] = self._find(verdict)
+        for verdict in GOES_FIRST:  # the quota may be smaller than it was
+            self._make_room(0, verdict)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._kept = {verdict: _Kept() for verdict in GOES_FIRST}
+
+    @property
+    def used(self) -> int:
+        """How many bytes of the disk the pictures take."""
+        return sum(kept.used for kept in self._kept.values())
+
+    def write(self, inspection: Inspection) -> None:
+        """Draw and keep one inspection; raises OutputError where the disk is full."""
+        picture = draw_overlay(inspection, inspection.map_threshold, inspection.white_level)
+        if picture is None:
+            return
+        name, verdict = evidence_name(inspection.verdict), inspection.verdict.verdict
+        data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+        size = _on_disk(len(data))
+        if not self._make_room(size, verdict):
+            return
+        path = self._folder / name
+        make_folder(path.parent)
+        write_atomically(path, data, sync=verdict != "ok")  # waiting for the disk at every ok part would be too slow
+        self._kept[verdict].add(name, size)
+
+    def _find(self, verdict: Judgement) -> _Kept:
+        """Find the pictures of earlier runs, and remove what a killed one left half written."""
+        kept = _Kept()
+        for path in sorted((self._folder / verdict).glob("*/*")):
+            if path.name.startswith(".onspect-") and path.suffix == ".tmp":
+                path.unlink()
+            elif path.suffix == ".jpg":
+                kept.add(path.relative_to(self._folder).as_posix(), _on_disk(path.stat().st_size))
+        return kept
+
+    def _make_room(self, size: int, verdict: Judgement) -> bool:
+        """Remove pictures of this rank and below until there is room for one more; False where there cannot be."""
+        yielding = [self._kept[rank] for rank in GOES_FIRST[: GOES_FIRST.index(verdict) + 1]]
+        if self.used + size - self._quota > sum(kept.used for kept in yielding):
+            return False
+        for kept in yielding:
+            while kept.pictures and self.used + size > self._quota:
+                self._remove(kept)
+        return True
+
+    def _remove(self, kept: _Kept) -> None:
+        path = self._folder / kept.pictures[0][0]
+        try:
+            path.unlink(missing_ok=True)  # a person may have removed it
+        except OSError as error:
+            raise OutputError(
+                f"cannot remove the old picture {str(path)!r} to make room: {describe_os_error(error)}; "
+                "check the permissions of the folder"
+            ) from error
+        kept.pop()
+        with suppress(OSError):  # the day's folder goes with its last picture, and not before
+            path.parent.rmdir()
+
+
+def open_evidence(text: str) -> EvidenceSink:
+    """Open ``evidence:FOLDER?quota=SIZE``."""
+    target, options = read_file_target(text, {"quota": "SIZE"})
+    return EvidenceSink(Path(target), quota=read_size(options["quota"], "quota") if "quota" in options else QUOTA_BYTES)
+
+
+def _on_disk(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK

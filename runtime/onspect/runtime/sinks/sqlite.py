@@ -1,0 +1,181 @@
+"""Verdicts in an SQLite database: the line's history, which can be read while it is written.
+
+What `write` returned from outlives the process: WAL with ``synchronous=NORMAL`` hands each commit to the operating
+system, and does not wait for the disk, which costs an industrial flash card 10 to 100 ms a part. About once a second
+a checkpoint forces everything to the disk, so that a power cut loses the last second at most and never the database.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from onspect.runtime.errors import OutputError
+from onspect.runtime.files import make_folder
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import read_count, read_file_target
+from onspect.runtime.sinks.evidence import evidence_name
+from onspect.runtime.verdict import Verdict
+
+APPLICATION_ID = 0x4F4E5350  # "ONSP": by this the database is known as ours
+SCHEMA_VERSION = 1
+"""Stands in ``PRAGMA user_version``; columns may be added within a version, nothing else changes."""
+
+_TYPES = {"index": "INTEGER", "score": "REAL", "threshold": "REAL", "review_threshold": "REAL", "latency_ms": "REAL"}
+VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
+_COLUMNS = (*VERDICT_COLUMNS, "evidence")
+_FORGET_AT_ONCE = 2000
+
+
+class SqliteSink:
+    """Adds verdicts to a database, one row each in the table ``verdicts``, and counts them by hour in ``hours``.
+
+    evidence says whether an `EvidenceSink` runs beside it: then each row has its picture's place. days is how long
+    rows are kept, None for ever; the counts by hour always are.
+    """
+
+    delivery: Delivery = "record"
+    pictures = False
+
+    def __init__(self, path: Path, *, evidence: bool = False, days: int | None = None) -> None:
+        self._path = path
+        self._evidence = evidence
+        self._days = days
+        self._connection: sqlite3.Connection | None = None
+
+    def __enter__(self) -> Self:
+        make_folder(self._path.parent)
+        with self._errors():
+            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+            try:
+                _prepare(connection, self._path)
+            except BaseException:
+                connection.close()
+                raise
+        self._connection = connection
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection = None
+
+    def write(self, inspection: Inspection) -> None:
+        """Add one verdict; raises OutputError where the disk is full or another program holds the database."""
+        self.write_many([inspection])
+
+    def write_many(self, inspections: Sequence[Inspection]) -> None:
+        """Add verdicts in one transaction, all or none; raises OutputError as `write`."""
+        assert self._connection is not None
+        rows = [self._row(inspection.verdict) for inspection in inspections]
+        hours = Counter((item.verdict.time[:13], item.verdict.verdict) for item in inspections)
+        with self._errors(), _transaction(self._connection) as connection:
+            connection.executemany(_INSERT, rows)
+            connection.executemany(_COUNT, [(hour, verdict, count) for (hour, verdict), count in hours.items()])
+
+    def flush(self) -> None:
+        """Bring what was committed to the disk itself, and remove rows older than `days`; raises OutputError."""
+        assert self._connection is not None
+        with self._errors():
+            if self._days is not None:
+                oldest = (datetime.now(UTC) - timedelta(days=self._days)).isoformat()
+                self._connection.execute(_FORGET, (_FORGET_AT_ONCE, oldest))
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _row(self, verdict: Verdict) -> list[Any]:
+        row = verdict.to_dict()
+        row["regions"] = json.dumps(row["regions"])
+        row["evidence"] = evidence_name(verdict) if self._evidence else None
+        return [_encodable(row[name]) for name in _COLUMNS]
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"cannot write the database {str(self._path)!r}: {error}; "
+                "free some space, or choose another place on a disk of this machine"
+            ) from error
+
+
+def open_sqlite(text: str, *, evidence: bool) -> SqliteSink:
+    """Open ``sqlite:FILE?days=COUNT``."""
+    target, options = read_file_target(text, {"days": "COUNT"})
+    days = read_count(options["days"], "days", smallest=1, largest=100_000) if "days" in options else None
+    return SqliteSink(Path(target), evidence=evidence, days=days)
+
+
+_QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
+_INSERT = f"INSERT INTO verdicts ({_QUOTED}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our own names
+_COUNT = (
+    "INSERT INTO hours (hour, verdict, count) VALUES (?, ?, ?) "
+    "ON CONFLICT (hour, verdict) DO UPDATE SET count = count + excluded.count"
+)
+_FORGET = (
+    "DELETE FROM verdicts WHERE id IN "
+    "(SELECT id FROM (SELECT id, time FROM verdicts ORDER BY id LIMIT ?) WHERE time < ?)"
+)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # SQLite may have rolled back already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables where there are none; raises OutputError for a database that is not ours, or newer."""
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if owner != APPLICATION_ID and (owner != 0 or tables):
+        raise OutputError(f"{str(path)!r} is another program's database; give a file of its own, such as history.db")
+    if version > SCHEMA_VERSION:
+        raise OutputError(
+            f"{str(path)!r} was written by a newer onspect (schema {version}, this one knows {SCHEMA_VERSION}); "
+            "update onspect, or give a new file"
+        )
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise OutputError(f"{str(path)!r} lies where SQLite cannot use WAL; choose a disk of this machine")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    with _transaction(connection):
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS verdicts (id INTEGER PRIMARY KEY, "
+            + ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in _COLUMNS)
+            + ")"
+        )
+        there = {row[1] for row in connection.execute("PRAGMA table_info(verdicts)")}
+        for name in _COLUMNS:
+            if name not in there:
+                connection.execute(f'ALTER TABLE verdicts ADD COLUMN "{name}" {_TYPES.get(name, "TEXT")}')
+        connection.execute(
+            "CREATE INDEX IF NOT EXISTS verdicts_of_interest ON verdicts (verdict, id) WHERE verdict <> 'ok'"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS hours "
+            "(hour TEXT, verdict TEXT, count INTEGER NOT NULL, PRIMARY KEY (hour, verdict)) WITHOUT ROWID"
+        )
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _encodable(value: Any) -> Any:
+    """Return text that UTF-8 can hold; a file name's bytes that are none become JSON escapes, as in JSONL."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

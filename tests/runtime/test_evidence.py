@@ -72,7 +72,7 @@ def test_oldest_ok_goes_first_and_ng_stays(tmp_path: Path) -> None:
             sink.write(part("ng", index))
         assert pictures(tmp_path / "e") == {"ng": 6}
         assert sink.used == 6 * size
-    assert min(path.name for path in tmp_path.joinpath("e", "ng").rglob("*.jpg")).startswith("0008")
+    assert min(path.name for path in tmp_path.joinpath("e", "ng").rglob("*.jpg")).startswith("0007")
 
 
 def test_earlier_runs_count(tmp_path: Path) -> None:

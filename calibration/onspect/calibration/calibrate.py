@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,9 +17,18 @@ from onspect.calibration.claims import (
     measure_rates,
     measure_threshold_interval,
 )
-from onspect.calibration.histogram import ErrorHistogram, find_bins
 from onspect.calibration.intervals import Interval
 from onspect.calibration.metrics import Confusion, count_confusion, measure_areas
+from onspect.calibration.regions import (
+    PixelScores,
+    RegionCuts,
+    RegionDemand,
+    check_regions,
+    choose_area,
+    choose_map,
+    describe_regions,
+    move_map,
+)
 from onspect.calibration.review import Band, check_band, choose_review
 from onspect.calibration.scores import (
     Fault,
@@ -41,15 +50,6 @@ from onspect.runtime.layout import LabelledImage
 from onspect.runtime.model_file import Calibration, ModelFile, Rule, Threshold, read_model_file, restamp
 from onspect.runtime.verdict import now
 
-MAP_SHARE = 0.999
-"""The share of the good images' pixels that lie below the map threshold.
-
-For a score that is not the map's maximum. Regions are drawn where the error map reaches it: one pixel in a thousand
-marks a few pixels on a good part, so good parts stay almost clean, and what is higher than that is worth a box; at
-99.5% a 256 x 256 map of a good part would have 328 marked pixels on average, at 99.99% a single odd image among a
-hundred would set the value alone.
-"""
-
 TrainingImages = Literal["refuse", "skip", "allow"]
 """What to do with images that the model was trained on."""
 
@@ -59,7 +59,8 @@ class Outcome:
     """What was stamped.
 
     source: where the images came from, in words. left_out: images not used because the model was trained on them.
-    band: the review band that was asked for. notes: what makes the threshold less sure, one sentence each.
+    band: the review band that was asked for. regions: how regions are marked, in words, empty where by the score's own
+    cut. notes: what makes the threshold less sure, one sentence each.
     """
 
     threshold: Threshold
@@ -68,6 +69,7 @@ class Outcome:
     source: str
     left_out: int
     band: Band | None
+    regions: str
     notes: tuple[str, ...]
 
 
@@ -78,15 +80,16 @@ def calibrate(
     split: str = "val",
     policy: Policy | None = None,
     band: Band | None = None,
+    regions: RegionDemand | None = None,
     training: TrainingImages = "refuse",
     strict: bool = False,
 ) -> Outcome:
     """Set a model file's threshold from the labelled images of a dataset's split; the graph's bytes stay as they are.
 
     policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. band adds
-    a review band below the threshold. Where the score is the error map's maximum, the map's threshold is the lower of
-    the cuts, so that a part has a region exactly where it is not ``ok``; else it is the `MAP_SHARE` quantile of the
-    good images' error maps. Nothing is stamped where this raises:
+    a review band below the threshold. Where nothing is asked of regions and the score is the error map's maximum, the
+    map's cut is the lower of the score's, so that a part has a region exactly where it is not ``ok``. Nothing is
+    stamped where this raises:
     ModelFileError for a file that cannot be used or whose scores are no numbers; DatasetError where images are
     missing, cannot be read, were trained on (unless skipped or allowed), do not do for the policy, or (with strict)
     are too few to support what was asked for.
@@ -99,7 +102,10 @@ def calibrate(
     policy = policy or (Policy("max_f1") if defects else Policy("quantile", 0.99))
     check_policy(policy, len(images) - defects, defects)
     check_band(band, defects)
-    results, good_errors = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images))
+    regions = regions or RegionDemand()
+    check_regions(regions, images)
+    pixels = PixelScores(regions)
+    results = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images), pixels)
     good, defective = part_scores(results)
     evidence = _Evidence(
         data=data.resolve().name,
@@ -111,10 +117,15 @@ def calibrate(
     )
     demand = _Demand(policy, band, strict)
 
-    def choose_map(cut: float) -> float:
-        return cut if file.info.score.is_peak else good_errors.find_quantile(MAP_SHARE)
+    def score_again() -> Iterator[Observation]:
+        again = progress(score_images(inspector, images), len(images), "measuring regions")
+        return (observation for observation in again if isinstance(observation, Observation))
 
-    outcome = _stamp(file, evidence, demand, choose_map, name_source(data, split))
+    def choose_regions(cut: float) -> RegionCuts:
+        cuts = choose_map(regions, pixels, cut, is_peak=file.info.score.is_peak)
+        return choose_area(cuts, regions.area, score_again)
+
+    outcome = _stamp(file, evidence, demand, choose_regions, name_source(data, split))
     return dataclasses.replace(outcome, left_out=len(found) - len(images))
 
 
@@ -138,26 +149,37 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         defective=np.array(old.defective_scores),
         trained_on=old.training_images,
     )
-    old_map = file.info.threshold.map
+    threshold, area = file.info.threshold, file.info.threshold.area
 
-    def choose_map(cut: float) -> float:
-        return cut if file.info.score.is_peak else old_map
+    def choose_regions(cut: float) -> RegionCuts:
+        moved = move_map(threshold, old.map_rule, cut, is_peak=file.info.score.is_peak)
+        return RegionCuts(moved, area, old.map_rule, old.area_rule)
 
-    return _stamp(
-        file, evidence, _Demand(policy, band, strict), choose_map, f"the scores in {model.name} of {old.data}"
-    )
+    source = f"the scores in {model.name} of {old.data}"
+    return _stamp(file, evidence, _Demand(policy, band, strict), choose_regions, source)
 
 
 def _stamp(
-    file: ModelFile, evidence: _Evidence, demand: _Demand, choose_map: Callable[[float], float], source: str
+    file: ModelFile,
+    evidence: _Evidence,
+    demand: _Demand,
+    choose_regions: Callable[[float], RegionCuts],
+    source: str,
 ) -> Outcome:
-    """Choose a threshold, measure it and write both into the file; choose_map gives the map's cut for the lower one."""
+    """Choose a threshold, measure it and write both into the file; choose_regions takes the lower of the cuts."""
     score, review, interval = _choose_cuts(evidence, demand)
-    threshold = Threshold(score, choose_map(score if review is None else review), review)
-    calibration, confusion, notes = _assess(evidence, demand, threshold, interval)
-    notes += _note_band(file.info.threshold, threshold, demand)
+    regions = choose_regions(score if review is None else review)
+    threshold = Threshold(score, regions.map, review, regions.area)
+    confusion = count_confusion(evidence.good, evidence.defective, threshold)
+    unsupported = [*find_unsupported_claims(demand.policy, demand.band, confusion), *regions.unsupported]
+    if demand.strict and unsupported:
+        raise DatasetError(f"{'; '.join(unsupported)}; nothing was stamped")
+    calibration = _describe_evidence(evidence, demand, threshold, confusion, interval, regions)
     restamp(file, threshold, calibration)
-    return Outcome(threshold, calibration, confusion, source, 0, demand.band, tuple(notes))
+    notes = [*unsupported, *_note_doubts(evidence, confusion), *regions.notes]
+    notes += _note_band(file.info.threshold, threshold, demand)
+    words = "; ".join(filter(None, [describe_regions(regions.map_rule, regions.area_rule), regions.shown]))
+    return Outcome(threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -193,24 +215,18 @@ def _choose_cuts(evidence: _Evidence, demand: _Demand) -> tuple[float, float | N
     return score, choose_review(demand.band, good, defective, score, interval.get("threshold")), interval
 
 
-def _assess(
-    evidence: _Evidence, demand: _Demand, threshold: Threshold, interval: dict[str, Interval]
-) -> tuple[Calibration, Confusion, list[str]]:
-    """Measure what a threshold does on the evidence, and say what that does not support.
-
-    Raises DatasetError where that is something, and strict was asked for.
-    """
+def _describe_evidence(
+    evidence: _Evidence,
+    demand: _Demand,
+    threshold: Threshold,
+    confusion: Confusion,
+    interval: dict[str, Interval],
+    regions: RegionCuts,
+) -> Calibration:
+    """Return what stands in the file beside a threshold."""
     good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
-    confusion = count_confusion(good, defective, threshold)
-    notes = find_unsupported_claims(demand.policy, demand.band, confusion)
-    if demand.strict and notes:
-        raise DatasetError(f"{'; '.join(notes)}; nothing was stamped")
-    if confusion.false_ng and not confusion.true_ok + confusion.review_good:
-        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
-    if trained_on:
-        notes.append(f"{trained_on} of the images were trained on: expect more false rejects than this table shows")
     areas = measure_areas(good, defective)
-    calibration = Calibration(
+    return Calibration(
         policy=_describe_demand(demand, threshold, trained_on),
         data=evidence.data,
         counts=evidence.counts,
@@ -234,8 +250,21 @@ def _assess(
         review_good=confusion.review_good,
         review_defective=confusion.review_defective,
         review_rule=None if demand.band is None else Rule(**dataclasses.asdict(demand.band)),
+        map_rule=regions.map_rule,
+        area_rule=regions.area_rule,
     )
-    return calibration, confusion, notes
+
+
+def _note_doubts(evidence: _Evidence, confusion: Confusion) -> list[str]:
+    """Say what makes the threshold less sure than its table."""
+    notes = []
+    if confusion.false_ng == confusion.good:
+        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
+    if evidence.trained_on:
+        notes.append(
+            f"{evidence.trained_on} of the images were trained on: expect more false rejects than this table shows"
+        )
+    return notes
 
 
 def _describe_demand(demand: _Demand, threshold: Threshold, trained_on: int) -> str:
@@ -297,21 +326,19 @@ def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[Labe
     )
 
 
-def _collect(observations: Iterable[Observation | Fault], total: int) -> tuple[list[ScoredImage], ErrorHistogram]:
-    """Gather all scores and a histogram of the good images' errors; raise where an image could not be scored."""
+def _collect(observations: Iterable[Observation | Fault], total: int, pixels: PixelScores) -> list[ScoredImage]:
+    """Gather all scores, and what is needed of the error maps; raise where an image could not be scored."""
     results: list[ScoredImage] = []
     faults: list[Fault] = []
-    good_errors = ErrorHistogram()
     for observation in observations:
         if isinstance(observation, Fault):
             faults.append(observation)
             continue
         results.append(observation.scored)
-        if not observation.scored.image.defective:
-            good_errors.add(find_bins(observation.error_map))
+        pixels.add(observation)
     if faults:
         raise _describe_faults(faults, total)
-    return results, good_errors
+    return results
 
 
 def _describe_faults(faults: Sequence[Fault], total: int) -> DatasetError | ModelFileError:

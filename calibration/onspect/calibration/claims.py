@@ -37,7 +37,7 @@ def find_unsupported_claim(policy: Policy, confusion: Confusion) -> str | None:
     limit, lead = policy.rate, "you asked for"
     if policy.name != "max_fpr":
         limit, lead = 1.0 - policy.rate, f"{format_rate(policy.rate)} of good images passing means"
-    return _find_unsupported_limit(
+    return find_unsupported_limit(
         limit, f"{lead} at most {_percent(limit)} false rejects", "rejected", confusion.false_ng, confusion.good
     )
 
@@ -50,10 +50,14 @@ def find_unsupported_band(band: Band | None, confusion: Confusion) -> str | None
         seen = confusion.true_ng + confusion.review_defective
         return _find_unsupported_demand(band.rate, "catch or review", "caught or reviewed", seen, confusion.defective)
     lead = f"you asked to review at most {_percent(band.rate)} of good parts"
-    return _find_unsupported_limit(band.rate, lead, "reviewed", confusion.review_good, confusion.good)
+    return find_unsupported_limit(band.rate, lead, "reviewed", confusion.review_good, confusion.good)
 
 
-def _find_unsupported_limit(limit: float, lead: str, what: str, count: int, good: int) -> str | None:
+def find_unsupported_limit(limit: float, lead: str, what: str, count: int, good: int) -> str | None:
+    """Return in words that count of so many good images do not support a limit on their share; None where they do.
+
+    lead says what was asked for, what says what the counted ones are, such as ``rejected``.
+    """
     bound = upper_bound(count, good)
     if bound <= limit:
         return None

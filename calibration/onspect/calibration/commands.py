@@ -15,6 +15,7 @@ from onspect.runtime.console import Command, say
 
 if TYPE_CHECKING:
     from onspect.calibration.calibrate import Outcome
+    from onspect.calibration.regions import RegionDemand
     from onspect.calibration.review import Band
     from onspect.calibration.thresholds import Policy
 
@@ -33,7 +34,13 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
         raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
     if not number.is_finite() or not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
-    senseless = {"max_fpr": (1,), "conformal": (0, 1), "prevalence": (0, 1)}.get(str(option.name), (0,))
+    senseless = {
+        "max_fpr": (1,),
+        "pixel_fpr": (0, 1),
+        "region_fpr": (1,),
+        "conformal": (0, 1),
+        "prevalence": (0, 1),
+    }.get(str(option.name), (0,))
     if number in senseless:
         raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
     return float(number)
@@ -114,6 +121,25 @@ def _policy_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @_policy_options
+@click.option(
+    "--pixel-fpr",
+    metavar="RATE",
+    callback=_parse_rate,
+    help="Regions: mark at most this share of the pixels of good parts.",
+)
+@click.option("--pixel-f1", is_flag=True, help="Regions: mark pixels with the highest F1 against the masks.")
+@click.option(
+    "--region-fpr",
+    metavar="RATE",
+    callback=_parse_rate,
+    help="Leave out regions so small that at most this share of good parts shows one.",
+)
+@click.option(
+    "--region-area",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Leave out regions of fewer pixels of the error map.",
+)
 @click.option("--split", type=_SPLITS, default="val", show_default=True, help="The folder of DATA to calibrate on.")
 @click.option("--skip-training-images", is_flag=True, help="Leave out images that the model was trained on.")
 @click.option("--allow-training-images", is_flag=True, help="Use images that the model was trained on.")
@@ -122,6 +148,10 @@ def calibrate(
     data: Path,
     costs: tuple[float, float] | None,
     prevalence: float | None,
+    pixel_fpr: float | None,
+    pixel_f1: bool,
+    region_fpr: float | None,
+    region_area: int | None,
     split: str,
     review: bool,
     review_recall: float | None,
@@ -142,6 +172,7 @@ def calibrate(
     """
     policy = _choose_policy(policies | {"cost": costs}, prevalence)
     band = _choose_band(review, review_recall, review_share)
+    regions = _choose_regions(pixel_fpr, pixel_f1, region_fpr, region_area)
     if skip_training_images and allow_training_images:
         raise click.UsageError("--skip-training-images and --allow-training-images exclude each other; give one")
     from onspect.calibration.calibrate import calibrate as run_calibration
@@ -154,6 +185,7 @@ def calibrate(
         split=split,
         policy=policy,
         band=band,
+        regions=regions,
         strict=strict,
         training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
     )
@@ -294,3 +326,20 @@ def _choose_band(review: bool, recall: float | None, share: float | None) -> Ban
     if len(bands) > 1:
         raise click.UsageError("--review, --review-recall and --review-share exclude each other; give one of them")
     return bands[0] if bands else None
+
+
+def _choose_regions(
+    pixel_fpr: float | None, pixel_f1: bool, region_fpr: float | None, region_area: int | None
+) -> RegionDemand:
+    """Return what the options ask of regions; a usage error where they clash."""
+    from onspect.calibration.regions import RegionDemand
+    from onspect.runtime.model_file import Rule
+
+    if pixel_f1 and pixel_fpr is not None:
+        raise click.UsageError("--pixel-fpr and --pixel-f1 exclude each other; give one of them")
+    if region_fpr is not None and region_area is not None:
+        raise click.UsageError("--region-fpr and --region-area exclude each other; give one of them")
+    pixels = Rule("pixel_f1") if pixel_f1 else None if pixel_fpr is None else Rule("pixel_fpr", rate=pixel_fpr)
+    if region_fpr is not None:
+        return RegionDemand(pixels, Rule("region_fpr", rate=region_fpr))
+    return RegionDemand(pixels, None if region_area is None else Rule("region_area", value=region_area))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from onspect.calibration.claims import measure_area_intervals, measure_rates
 from onspect.calibration.intervals import Interval
+from onspect.calibration.masks import MaskReader, PixelMetrics
 from onspect.calibration.metrics import Areas, Confusion, count_confusion, measure_areas
-from onspect.calibration.pixels import FPR_LIMIT, PixelAreas, PixelEvidence, decode_mask
+from onspect.calibration.pixels import FPR_LIMIT
 from onspect.calibration.scores import Fault, Observation, ScoredImage, count_kinds, part_scores, score_images
 from onspect.runtime.console import progress
-from onspect.runtime.decode import read_image
-from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.errors import DatasetError
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import GOOD, LabelledImage
 from onspect.runtime.model_file import ModelFile, Threshold
-from onspect.runtime.verdict import now
+from onspect.runtime.verdict import decide, find_regions, now
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,11 @@ class KindMetrics:
 
 
 @dataclass(frozen=True)
-class PixelMetrics:
-    """Areas over pixels with what they rest on: how many defective images had a mask, none, an empty or bad one."""
-
-    areas: PixelAreas
-    with_mask: int
-    without_mask: int
-    empty_masks: int
-    unreadable_masks: tuple[str, ...]
-    good_images: int
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """All that was measured.
 
     source: where the images came from, in words. results: the scored images; faults: the others.
-    trained_on: images (of results) that the model was trained on.
+    shown: how many images of each kind have a region. trained_on: images (of results) that the model was trained on.
     calibrated_on: whether these are the very images that the threshold was chosen on. intervals: 95% intervals of
     ``auroc``, ``aupr``, ``fpr`` and ``recall``, with a review band of ``review`` and ``escapes`` too, those of them
     that could be had.
@@ -81,6 +69,7 @@ class Evaluation:
     confusion: Confusion
     kinds: dict[str, KindMetrics]
     pixels: PixelMetrics
+    shown: dict[str, int]
     trained_on: int
     calibrated_on: bool
     intervals: dict[str, Interval]
@@ -135,7 +124,9 @@ class Evaluation:
             "pixel": asdict(self.pixels.areas)
             | {"fpr_limit": FPR_LIMIT, "images_with_mask": self.pixels.with_mask}
             | {"images_without_mask": self.pixels.without_mask, "images_with_empty_mask": self.pixels.empty_masks}
-            | {"unreadable_masks": list(self.pixels.unreadable_masks), "good_images": self.pixels.good_images},
+            | {"unreadable_masks": list(self.pixels.unreadable_masks), "good_images": self.pixels.good_images}
+            | {"at_map_threshold": None if self.pixels.point is None else asdict(self.pixels.point)},
+            "images_with_regions": self.shown,
         }
 
 
@@ -145,15 +136,17 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
     Raises UncalibratedError where the model has no threshold, DatasetError where not one image can be judged.
     """
     threshold = inspector.threshold
-    masks = _MaskReader(wanted=any(image.mask for image in images))
+    masks = MaskReader(wanted=any(image.mask for image in images))
     results: list[ScoredImage] = []
     faults: list[Fault] = []
+    shown: Counter[str] = Counter()
     for observation in progress(score_images(inspector, images), len(images), "scoring"):
         if isinstance(observation, Fault):
             faults.append(observation)
         else:
             results.append(observation.scored)
             masks.add(observation)
+            shown[observation.scored.image.kind] += _shows_region(observation, threshold)
     if not results:
         raise DatasetError(
             f"none of the {len(images)} images can be judged, such as {str(faults[0].image.path)!r}: {faults[0].reason}"
@@ -172,7 +165,8 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         areas=measure_areas(good, defective),
         confusion=confusion,
         kinds=_measure_kinds(images, results, good, threshold),
-        pixels=masks.measure(),
+        pixels=masks.measure(threshold.map),
+        shown={kind: shown[kind] for kind in count_kinds([result.image for result in results])},
         trained_on=sum(fingerprint in model.training_images for fingerprint in fingerprints),
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
         intervals=measure_area_intervals(good, defective)
@@ -180,48 +174,10 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
     )
 
 
-class _MaskReader:
-    """Holds error maps against their masks, and counts the images that have none that can be used."""
-
-    def __init__(self, *, wanted: bool) -> None:
-        self._wanted = wanted  # without masks, the pixels of good images have nothing to be compared with
-        self._evidence = PixelEvidence()
-        self._with_mask = self._without_mask = self._empty_masks = self._good_images = 0
-        self._unreadable: list[str] = []
-
-    def add(self, observation: Observation) -> None:
-        image = observation.scored.image
-        if not image.defective:
-            self._good_images += 1
-            if self._wanted:
-                nothing = np.zeros((observation.height, observation.width), np.bool_)
-                self._evidence.add(observation.error_map, nothing)
-        elif image.mask is None:
-            self._without_mask += 1
-        else:
-            self._add_mask(observation, image.mask)
-
-    def _add_mask(self, observation: Observation, path: Path) -> None:
-        try:
-            mask = decode_mask(read_image(path))
-        except ImageError as error:
-            self._unreadable.append(f"{str(path)!r}: {error}")
-            return
-        if not mask.any():
-            self._empty_masks += 1
-            return
-        self._with_mask += 1
-        self._evidence.add(observation.error_map, mask)
-
-    def measure(self) -> PixelMetrics:
-        return PixelMetrics(
-            areas=self._evidence.measure(),
-            with_mask=self._with_mask,
-            without_mask=self._without_mask,
-            empty_masks=self._empty_masks,
-            unreadable_masks=tuple(self._unreadable),
-            good_images=self._good_images,
-        )
+def _shows_region(observation: Observation, threshold: Threshold) -> bool:
+    """Tell whether an image's verdict has a region."""
+    verdict = decide(observation.scored.score, threshold)
+    return bool(find_regions(observation.error_map, threshold, observation.width, observation.height, verdict))
 
 
 def _measure_kinds(

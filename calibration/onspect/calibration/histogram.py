@@ -21,6 +21,11 @@ def find_bins(values: NDArray[np.float32]) -> NDArray[np.intp]:
     return (positive.view(np.uint32) >> _DROPPED_BITS).astype(np.intp)
 
 
+def find_edge(position: int) -> float:
+    """Return the lowest value of a bin: all values in it and above it reach that, and no others do."""
+    return float(np.array(position << _DROPPED_BITS, np.uint32).view(np.float32))
+
+
 class ErrorHistogram:
     """Counts of error values, or sums of their weights, in a million bins (8 MB)."""
 
@@ -44,5 +49,8 @@ class ErrorHistogram:
         one value must have been counted.
         """
         below = np.cumsum(self.sums)
-        position = int(np.argmax(below / below[-1] >= share))
-        return float(np.array((position + 1) << _DROPPED_BITS, np.uint32).view(np.float32))
+        return find_edge(int(np.argmax(below / below[-1] >= share)) + 1)
+
+    def count_reaching(self) -> NDArray[np.float64]:
+        """Return how much lies in each bin and all above it, float64 [bins]."""
+        return np.asarray(np.cumsum(self.sums[::-1])[::-1])

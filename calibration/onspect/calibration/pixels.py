@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import auc
 
-from onspect.calibration.histogram import ErrorHistogram, find_bins
+from onspect.calibration.histogram import ErrorHistogram, find_bins, find_edge
 
 FPR_LIMIT = 0.3
 """AUPRO is integrated up to this share of falsely marked normal pixels, the field's usual choice."""
@@ -28,6 +28,23 @@ class PixelAreas:
     aupro: float | None
     regions: int
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class PixelPoint:
+    """What one cut of the error map marks, held against the masks, exact to the width of a bin; shares of 1.
+
+    threshold: the cut. precision: the share of the marked pixels that are defective, None where none is marked.
+    recall: the share of the defective pixels that are marked. fpr: the share of the normal pixels that are. f1: the
+    harmonic mean of precision and recall. iou: marked and defective pixels over those that are either.
+    """
+
+    threshold: float
+    precision: float | None
+    recall: float
+    fpr: float
+    f1: float
+    iou: float
 
 
 class PixelEvidence:
@@ -70,6 +87,36 @@ class PixelEvidence:
         overlap = _accumulate(self._overlap, self.regions)
         aupro = _integrate_up_to(FPR_LIMIT, false_positive_rate, overlap) / FPR_LIMIT
         return PixelAreas(float(auc(false_positive_rate, true_positive_rate)), min(1.0, aupro), self.regions)
+
+    def measure_at(self, threshold: float) -> PixelPoint | None:
+        """Return what a cut of the error map marks; None where defective or normal pixels are missing."""
+        if not self.regions or not self._normal.total:
+            return None
+        place = int(find_bins(np.array([threshold], np.float32))[0])
+        found = float(self._defective.sums[place:].sum())
+        wrong = float(self._normal.sums[place:].sum())
+        defective = self._defective.total
+        return PixelPoint(
+            threshold=threshold,
+            precision=found / (found + wrong) if found + wrong else None,
+            recall=found / defective,
+            fpr=wrong / self._normal.total,
+            f1=2.0 * found / (found + wrong + defective),
+            iou=found / (wrong + defective),
+        )
+
+    def find_best_f1(self) -> float | None:
+        """Return the cut of the error map with the highest F1, and so IoU, of its pixels; None as `measure_at` does.
+
+        Of cuts that mark the same pixels it is the middle one.
+        """
+        if not self.regions or not self._normal.total:
+            return None
+        found, wrong = self._defective.count_reaching(), self._normal.count_reaching()
+        f1 = 2.0 * found / (found + wrong + self._defective.total)
+        best = int(np.argmax(f1))
+        equal = np.flatnonzero((found == found[best]) & (wrong == wrong[best]))
+        return find_edge(int(equal[len(equal) // 2]))
 
 
 def decode_mask(frame: NDArray[Any]) -> NDArray[np.bool_]:

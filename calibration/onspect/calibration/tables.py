@@ -28,13 +28,17 @@ def describe_outcome(outcome: Outcome) -> str:
         ("threshold", f"{outcome.threshold.score:.6g} (ng from this score on)"),
         ("map threshold", f"{outcome.threshold.map:.6g} (regions from this error on)"),
     ]
+    regions = [] if not outcome.regions else [("", outcome.regions)]
+    if outcome.threshold.area:
+        least = f"{outcome.threshold.area} pixels of the error map (smaller regions are not shown)"
+        regions.insert(0, ("least region", least))
     intervals = calibration.intervals
     if "threshold" in intervals:
         low, high = intervals["threshold"]
         facts.insert(-1, ("", f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap)"))
     if outcome.threshold.review is not None:
         facts.insert(-1, ("review", f"{outcome.threshold.review:.6g} (for a person from this score on)"))
-    lines = [*_align(facts), "", *describe_confusion(outcome.confusion, intervals)]
+    lines = [*_align(facts + regions), "", *describe_confusion(outcome.confusion, intervals)]
     if outcome.band is not None and calibration.defective_scores:
         lines += ["", *describe_review(outcome.threshold, calibration)]
     return "\n".join(lines)
@@ -66,6 +70,10 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     areas = evaluation.pixels.areas
     if areas.auroc is not None and areas.aupro is not None:
         facts += [("pixel AUROC", f"{areas.auroc:.4f}"), ("AUPRO", f"{areas.aupro:.4f}")]
+    if (point := evaluation.pixels.point) is not None:
+        facts.append(
+            ("pixel F1", f"{point.f1:.4f}, IoU {point.iou:.4f} ({point.recall:.1%} of defective pixels marked)")
+        )
     facts.append(("threshold", f"{evaluation.threshold.score:.6g} (ng from this score on)"))
     lines = [*_align(facts), "", *describe_confusion(evaluation.confusion, evaluation.intervals)]
     return "\n".join([*lines, "", *_describe_kinds(evaluation)] if evaluation.kinds else lines)

@@ -142,6 +142,8 @@ class Calibration:
     images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95% intervals of ``fpr``,
     ``recall``, ``auroc``, ``aupr`` and ``threshold``, with a review band of ``review`` (the share of good parts in it)
     and ``escapes`` too, those of them that could be had. review_rule: how the band was chosen, None without one.
+    map_rule: how the error map's cut was chosen, with its value, None where it follows the score's. area_rule: how the
+    least area was chosen, None without one.
     training_images: how many of the images the model was trained on, which only happens where that was allowed.
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     """
@@ -165,6 +167,8 @@ class Calibration:
     review_good: int = 0
     review_defective: int = 0
     review_rule: Rule | None = None
+    map_rule: Rule | None = None
+    area_rule: Rule | None = None
 
 
 @dataclass(frozen=True)

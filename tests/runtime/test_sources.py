@@ -3,15 +3,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
 import pytest
 
 from onspect.runtime.errors import DatasetError, ImageError, SourceError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.line import deliver, inspect_source
+from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.line import Line, Models
 from onspect.runtime.sources import open_source
+from onspect.runtime.verdict import Verdict
 
 FRAMES = 20
 
@@ -28,11 +30,35 @@ def video(tmp_path: Path) -> Path:
     return path
 
 
+def judge(model: Path, source: Path) -> list[Verdict]:
+    """Return the verdicts of a line on one source."""
+    sink = Keeper()
+    models = Models({None: model}, None, Inspector, None)
+    Line(models, [open_source(str(source))], [sink]).run()
+    return sink.verdicts
+
+
+class Keeper:
+    """A sink that keeps the verdicts."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def write(self, inspection: Inspection) -> None:
+        self.verdicts.append(inspection.verdict)
+
+
 def test_every_frame_of_a_video_is_judged(video: Path, calibrated: Path) -> None:
     """Each frame of a video gets its verdict, in order."""
-    inspections = list(inspect_source(Inspector(calibrated), open_source(str(video))))
-    assert [item.verdict.index for item in inspections] == list(range(FRAMES))
-    assert [item.verdict.verdict for item in inspections] == ["ok", "ok", "ok", "ok", "ng"] * (FRAMES // 5)
+    verdicts = judge(calibrated, video)
+    assert [verdict.index for verdict in verdicts] == list(range(FRAMES))
+    assert [verdict.verdict for verdict in verdicts] == ["ok", "ok", "ok", "ok", "ng"] * (FRAMES // 5)
 
 
 def test_cut_video_ends_in_a_fault_and_a_warning(
@@ -43,7 +69,7 @@ def test_cut_video_ends_in_a_fault_and_a_warning(
     monkeypatch.setattr(logging.getLogger("onspect"), "level", logging.WARNING)
     data = video.read_bytes()
     video.write_bytes(data[: len(data) * 7 // 10])
-    verdicts = [item.verdict for item in inspect_source(Inspector(calibrated), open_source(str(video)))]
+    verdicts = judge(calibrated, video)
     assert 1 < len(verdicts) < FRAMES
     assert (verdicts[-1].verdict, verdicts[-1].index) == ("fault", len(verdicts) - 1)
     assert f"{len(verdicts) - 1} of {FRAMES} frames" in str(verdicts[-1].reason)
@@ -77,8 +103,3 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     """An empty folder raises DatasetError."""
     with pytest.raises(DatasetError, match="no images"):
         open_source(str(tmp_path))
-
-
-def test_delivery_counts_verdicts(video: Path, calibrated: Path) -> None:
-    """Delivering returns how many there were of each verdict."""
-    assert deliver(inspect_source(Inspector(calibrated), open_source(str(video))), []) == {"ok": 16, "ng": 4}

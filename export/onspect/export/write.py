@@ -192,5 +192,6 @@ def _describe(model: TrainedModel, name: str, graph: InspectionGraph, parity: Pa
             parity=parity.difference,
             parity_images=parity.images,
         ),
+        appearance=data.appearance,
         format_version=FORMAT_VERSION,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onspect.runtime.model_file import Calibration, ModelFile, Preprocess, Threshold
+from onspect.runtime.model_file import Appearance, Calibration, ModelFile, Preprocess, Threshold
 
 
 def describe(file: ModelFile) -> str:
@@ -21,6 +21,7 @@ def describe(file: ModelFile) -> str:
         ("encoder", f"filters/stride {layers}, hidden {network.hidden}"),
         ("input", _describe_input(info.preprocess)),
         ("frames", _describe_limits(info.preprocess)),
+        *_describe_appearance(info.appearance),
         ("score", f"{info.score.name}{smoothing}"),
     ]
     if info.threshold is None:
@@ -55,6 +56,13 @@ def describe_threshold(threshold: Threshold) -> str:
 def _describe_input(recipe: Preprocess) -> str:
     colour = "mono" if recipe.channels == 1 else "colour (BGR)"
     return f"{recipe.width} x {recipe.height} pixels, {colour}, 16-bit white at {recipe.white_level}"
+
+
+def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]:
+    if appearance is None:
+        return []
+    spans = {"brightness": appearance.brightness, "sharpness": appearance.sharpness}
+    return [("looks", ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items()))]
 
 
 def _describe_limits(recipe: Preprocess) -> str:

@@ -7,37 +7,27 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from onspect.runtime.camera_commands import cameras
-from onspect.runtime.console import Command, progress, say, usage_errors
-from onspect.runtime.errors import DatasetError, OutputError, SourceError
-from onspect.runtime.files import IMAGE_SUFFIXES, list_images
+from onspect.runtime.console import Command, progress
+from onspect.runtime.errors import DatasetError
+from onspect.runtime.files import list_images
+from onspect.runtime.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
+from onspect.runtime.run_command import run
 from onspect.runtime.upkeep_commands import UPKEEP_COMMANDS
 
 if TYPE_CHECKING:
-    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.inspector import Inspection, Inspector
     from onspect.runtime.sinks import Sink
 
 _LOG = logging.getLogger("onspect")
-
-_provider_option = click.option(
-    "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    default="auto",
-    show_default=True,
-    help="What onnxruntime runs on; falls back with a warning.",
-)
-_overlays_option = click.option(
-    "--overlays",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Write each image with heat map, boxes and verdict into this folder.",
-)
 
 
 @click.command(cls=Command)
@@ -50,8 +40,8 @@ _overlays_option = click.option(
     show_default=True,
     help="Verdicts go here: .csv for CSV, any other name for JSONL, - for JSONL on stdout. An old file is replaced.",
 )
-@_overlays_option
-@_provider_option
+@overlays_option
+@provider_option
 @click.option("--workers", type=click.IntRange(min=1), help="Threads, each from file to verdict [default: all cores].")
 def score(
     model: Path, images: tuple[str, ...], output: str, overlays: Path | None, provider: str, workers: int | None
@@ -70,55 +60,15 @@ def score(
     inspector = _open_inspector(model, provider)
     paths = expand_images(images)
     kind = "csv" if output.lower().endswith(".csv") else "jsonl"
-    _refuse_target(output, [model, *paths])
+    refuse_target(output, [model, *paths])
     sinks = [
         open_sink(f"{kind}:{output}", append=False),
-        *_overlay_sinks(overlays, inspector, _common_root(paths), paths),
+        *overlay_sinks(overlays, inspector, _common_root(paths), paths),
     ]
     inspections = inspector.examine_many(paths, workers=workers)
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         inspections = progress(inspections, len(paths), "scoring")
-    _deliver(inspections, sinks)
-
-
-@click.command(cls=Command)
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("source")
-@click.option(
-    "--sink",
-    "sinks",
-    multiple=True,
-    default=("jsonl:-",),
-    show_default=True,
-    metavar="KIND:FILE",
-    help="Where verdicts go: jsonl:FILE or csv:FILE, appended to; - is stdout. May be given several times.",
-)
-@_overlays_option
-@_provider_option
-def run(model: Path, source: str, sinks: tuple[str, ...], overlays: Path | None, provider: str) -> None:
-    """Judge the frames of SOURCE, a video file or a folder of images, in order.
-
-    \b
-    Example:
-      onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
-    """
-    from onspect.runtime.drift import warn_of_drift
-    from onspect.runtime.line import inspect_source
-    from onspect.runtime.sinks import open_sink
-    from onspect.runtime.sources import open_source
-
-    inspector = _open_inspector(model, provider)
-    captures = open_source(source)
-    root = Path(source).absolute()
-    if overlays is not None and not root.is_dir():
-        raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
-    with usage_errors():
-        opened = [open_sink(text, append=True) for text in sinks]
-    for text in sinks:
-        _refuse_target(text.partition(":")[2], [model, root])
-    images = [] if overlays is None else list_images(root)[0]
-    inspections = warn_of_drift(inspect_source(inspector, captures), inspector.info)
-    _deliver(inspections, [*opened, *_overlay_sinks(overlays, inspector, root, images)])
+    conclude(_deliver(inspections, sinks))
 
 
 @click.command(cls=Command)
@@ -185,20 +135,6 @@ def _expand(argument: str) -> list[Path]:
     return files
 
 
-def _refuse_target(target: str, inputs: Iterable[Path]) -> None:
-    """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
-    path = Path(target)
-    if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or any(_is_same_file(path, other) for other in inputs):
-        raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
-
-
-def _is_same_file(first: Path, second: Path) -> bool:
-    try:
-        return first.samefile(second)
-    except (OSError, ValueError):  # one of them is not there, or no file can have its name
-        return False
-
-
 def _common_root(paths: list[Path]) -> Path:
     parents = {os.path.dirname(os.path.abspath(path)) for path in paths}  # noqa: PTH100, PTH120 - Path keeps '..'
     try:
@@ -217,27 +153,13 @@ def _open_inspector(model: Path, provider: str) -> Inspector:
     return inspector
 
 
-def _overlay_sinks(folder: Path | None, inspector: Inspector, root: Path, images: list[Path]) -> list[Sink]:
-    if folder is None:
-        return []
-    target = folder.resolve()
-    if any(parent.resolve().is_relative_to(target) for parent in {image.parent for image in images}):
-        raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
-    from onspect.runtime.sinks.overlays import OverlaySink
-
-    recipe = inspector.info.preprocess
-    return [
-        OverlaySink(folder, root=root, map_threshold=inspector.threshold.map, white_level=recipe.white_level),
-    ]
-
-
-def _deliver(inspections: Iterator[Any], sinks: list[Sink]) -> None:
-    from onspect.runtime.line import deliver
-
+def _deliver(inspections: Iterable[Inspection], sinks: list[Sink]) -> Counter[str]:
+    counts: Counter[str] = Counter()
     with ExitStack() as stack:
-        counts = deliver(inspections, [stack.enter_context(sink) for sink in sinks])
-    total = sum(counts.values())
-    parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
-    say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
-    if total and counts["fault"] == total:
-        raise SourceError(f"none of the {total} images could be judged; each line's reason says why")
+        for sink in sinks:
+            stack.enter_context(sink)
+        for inspection in inspections:
+            counts[inspection.verdict.verdict] += 1
+            for sink in sinks:
+                sink.write(inspection)
+    return counts

@@ -22,11 +22,10 @@ hardly have them, which is a bet of its own: a lamp that failed leaves no score 
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,10 +35,7 @@ from numpy.typing import NDArray
 from onspect.runtime.errors import UncalibratedError
 
 if TYPE_CHECKING:
-    from onspect.runtime.inspector import Inspection
     from onspect.runtime.model_file import ModelInfo
-
-_LOG = logging.getLogger("onspect")
 
 RUN_LENGTH = 1_000_000
 """A: an unchanged line of N parts has a false alarm with a probability of at most N / A + `START_CHANCE`."""
@@ -263,21 +259,3 @@ def make_drift(info: ModelInfo) -> Drift:
         )
     cuts = (info.threshold.score, info.threshold.review)
     return Drift(info.calibration.good_scores, min(cut for cut in cuts if cut is not None))
-
-
-def warn_of_drift(inspections: Iterable[Inspection], info: ModelInfo) -> Iterator[Inspection]:
-    """Yield inspections as they come, and log a warning at the part that raises the alarm.
-
-    A model without good scores to compare with is not watched, which is logged too.
-    """
-    try:
-        drift = make_drift(info)
-    except UncalibratedError as error:
-        _LOG.info("drift is not watched for: %s", error)
-        yield from inspections
-        return
-    for inspection in inspections:
-        alarm = drift.update(inspection.verdict.score)
-        if alarm is not None:
-            _LOG.warning("%s", alarm.describe())
-        yield inspection

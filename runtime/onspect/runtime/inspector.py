@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,12 @@ class Inspector:
             )
         return self.info.threshold
 
+    def with_threshold(self, threshold: Threshold) -> Inspector:
+        """Return an inspector of the same loaded model that judges with another threshold; the file stays as it is."""
+        other = copy.copy(self)
+        other.info = dataclasses.replace(self.info, threshold=threshold)
+        return other
+
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
         """Turn a frame into one model input, uint8 [height, width, channels]; raises ImageError as `prepare` does."""
         return prepare(frame, self.info.preprocess)
@@ -136,15 +144,17 @@ class Inspector:
         sources: Sequence[str],
         first_index: int,
         started: float | None = None,
+        gate: Callable[[Frame, NDArray[np.uint8]], None] | None = None,
     ) -> list[Inspection]:
         """Judge frames in one run; an ImageError in a frame's place becomes its fault.
 
         started is the `time.perf_counter()` at which work on them began (now, by default); each verdict's latency is
-        its share of the time since.
+        its share of the time since. gate is called with each frame and the input made of it; where it raises
+        ImageError, that is the frame's fault.
         """
         threshold = self.threshold
         started = time.perf_counter() if started is None else started
-        inputs: list[NDArray[np.uint8] | ImageError] = [self._prepare_or_error(frame) for frame in frames]
+        inputs: list[NDArray[np.uint8] | ImageError] = [self._prepare_or_error(frame, gate) for frame in frames]
         good = [item for item in inputs if isinstance(item, np.ndarray)]
         scored = self.run(np.stack(good)) if good else None
         judged = []
@@ -175,13 +185,18 @@ class Inspector:
             for facts, frame, error_map in judged
         ]
 
-    def _prepare_or_error(self, frame: Frame | ImageError) -> NDArray[np.uint8] | ImageError:
+    def _prepare_or_error(
+        self, frame: Frame | ImageError, gate: Callable[[Frame, NDArray[np.uint8]], None] | None
+    ) -> NDArray[np.uint8] | ImageError:
         if isinstance(frame, ImageError):
             return frame
         try:
-            return self.prepare(frame)
+            prepared = self.prepare(frame)
+            if gate is not None:
+                gate(frame, prepared)
         except ImageError as error:
             return error
+        return prepared
 
     def _judge(self, frame: Any, scored: Scored, position: int) -> dict[str, Any]:
         score, error_map = float(scored.score[position]), scored.error_map[position]

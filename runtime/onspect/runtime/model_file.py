@@ -172,6 +172,14 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Appearance:
+    """Lowest and highest brightness and sharpness of the training images (`appearance.measure`)."""
+
+    brightness: tuple[float, float]
+    sharpness: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Stamp:
     """An earlier threshold with its evidence."""
 
@@ -204,6 +212,7 @@ class ModelInfo:
     """All that a model file says about itself.
 
     graph_sha256 is of the file's bytes other than its metadata. history: the thresholds before this one, oldest first.
+    appearance: of the training images, None where an older release exported the file.
     """
 
     name: str
@@ -215,6 +224,7 @@ class ModelInfo:
     calibration: Calibration | None = None
     history: tuple[Stamp, ...] = ()
     graph_sha256: str = ""
+    appearance: Appearance | None = None
     format_version: int = 1
 
     def to_dict(self) -> dict[str, Any]:

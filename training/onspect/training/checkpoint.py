@@ -18,7 +18,7 @@ from torch import Tensor
 
 from onspect.runtime.errors import TrainingError
 from onspect.runtime.files import describe_os_error, write_atomically
-from onspect.runtime.model_file import Preprocess, parse_dataclass
+from onspect.runtime.model_file import Appearance, Preprocess, parse_dataclass
 from onspect.training.config import TrainConfig
 from onspect.training.networks import Decoder, Encoder
 
@@ -36,7 +36,8 @@ class DataRecord:
     """What a run was trained on.
 
     folder: its absolute path. recipe: how frames became inputs. images, held_out: fingerprints of the images whose
-    gradients were used, and of those kept for early stopping. mean_pixel: each channel's mean, 0 to 1.
+    gradients were used, and of those kept for early stopping. mean_pixel: each channel's mean, 0 to 1. appearance: how
+    bright and sharp all of them are, None where an older release trained.
     """
 
     folder: str
@@ -44,6 +45,7 @@ class DataRecord:
     images: tuple[str, ...]
     held_out: tuple[str, ...]
     mean_pixel: tuple[float, ...]
+    appearance: Appearance | None = None
 
 
 @dataclass(frozen=True)

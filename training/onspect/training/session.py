@@ -16,6 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from onspect.runtime.appearance import span
 from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.files import make_folder
 from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
@@ -123,6 +124,7 @@ def train(
             images=tuple(data.fingerprints[index] for index in kept),
             held_out=tuple(data.fingerprints[index] for index in held_out),
             mean_pixel=tuple(float(value) / 255.0 for value in images.mean(axis=(0, 1, 2), dtype=np.float64)),
+            appearance=span(data.images),
         ),
         versions=_versions(),
         started=now(),

@@ -24,7 +24,8 @@ class Capture:
 
     source: the file or camera. time: when it was captured, ISO 8601, UTC. captured: the same moment on
     `time.perf_counter`, from which its age is told. part: the part that it shows, where the source knows; the frames of
-    one part come one after the other. All three are None where the source does not know.
+    one part come one after the other. recipe: the model to judge it with, by its name in the configuration. All four
+    are None where the source does not know.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Capture:
     time: str | None = None
     captured: float | None = None
     part: str | None = None
+    recipe: str | None = None
 
 
 class Source(Protocol):

@@ -1,0 +1,77 @@
+"""A line from its configuration: everything that it names is opened, or refused with the reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.line.config import LineConfig
+from onspect.runtime.line.handover import default_policy
+from onspect.runtime.line.health import Health
+from onspect.runtime.line.loop import Line
+from onspect.runtime.line.models import Models
+from onspect.runtime.secrets import redact
+from onspect.runtime.sinks import Sink
+from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.ledger import Ledger
+from onspect.runtime.sources import Source
+from onspect.runtime.sources.folder import FolderSource
+from onspect.runtime.sources.video import VideoSource
+
+_PART_TIMEOUT = 2.0  # seconds for which a live part waits for its next frame, unless the configuration says otherwise
+
+
+def open_models(config: LineConfig, health: Health | None) -> Models:
+    """Load the models of a configuration; raises ModelFileError where one cannot be used."""
+    paths: dict[str | None, Path] = dict(config.recipes.items())
+    if not paths:
+        paths[None] = config.model
+    return Models(paths, config.recipe, lambda path: Inspector(path, provider=config.provider), health)
+
+
+def choose_health(config: LineConfig, sources: Sequence[Source]) -> Health | None:
+    """Return the checks of frames: as configured, else none for files that somebody chose, and all for cameras."""
+    files = all(isinstance(source, FolderSource | VideoSource) for source in sources)
+    return config.health or (None if files else Health())
+
+
+def give_couriers(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -> list[Sink]:
+    """Put a courier before each sink, so that none holds up the line.
+
+    Before the end of files, the records are kept by the line itself: where one cannot be written, the run ends there,
+    with everything judged until then on record.
+    """
+    ledger = Ledger()
+    return [
+        sink
+        if not live and getattr(sink, "delivery", "event") == "record"
+        else Courier(sink, name, spool / _folder_for(name), patience=0.0 if live else math.inf, ledger=ledger)
+        for name, sink in named
+    ]
+
+
+def build_line(config: LineConfig, models: Models, sources: Sequence[Source], sinks: Sequence[Sink]) -> Line:
+    """Put a line together; raises ChoiceError where policies and voting do not go together."""
+    voting = config.voting
+    if voting.timeout is None and any(source.live for source in sources):
+        voting = dataclasses.replace(voting, timeout=_PART_TIMEOUT)
+    given = zip(config.sources, sources, strict=True)
+    return Line(
+        models,
+        sources,
+        sinks,
+        policies=[one.policy or default_policy(source) for one, source in given],
+        recipes=[one.recipe for one in config.sources],
+        voting=voting,
+        alarm=config.alarm,
+    )
+
+
+def _folder_for(name: str) -> str:
+    """Return a folder's name for a sink, the same at every start and different for every sink."""
+    readable = "".join(letter if letter.isalnum() else "-" for letter in redact(name))[:40]
+    return f"{readable}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"

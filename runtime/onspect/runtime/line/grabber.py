@@ -1,0 +1,104 @@
+"""A thread that reads one source, and is left behind for a new one where a read hangs."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+
+from onspect.runtime.errors import GapError, OnspectError
+from onspect.runtime.line.handover import Handover
+from onspect.runtime.sources import Capture, Source, reopen
+from onspect.runtime.verdict import now
+
+_LOG = logging.getLogger("onspect")
+
+
+class Grabber:
+    """Reads one source into the hand-over, in a thread, until it ends or is stopped."""
+
+    def __init__(self, source: Source, lane: int, handover: Handover) -> None:
+        self.source = source
+        self.error: OnspectError | None = None
+        """Why a source that is not live ended early."""
+        self._lane = lane
+        self._handover = handover
+        self._threads: list[threading.Thread] = []
+        self._turn = 0
+        self._beat = 0.0
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to read, or begin anew and leave the thread before to itself: it ends when its read returns."""
+        self._turn += 1
+        self._beat = time.monotonic()
+        name = f"onspect-source-{self._lane}"
+        thread = threading.Thread(target=self._grab, args=(self._turn,), name=name, daemon=True)
+        self._threads = [earlier for earlier in self._threads if earlier.is_alive()]
+        self._threads.append(thread)
+        thread.start()
+
+    def check(self) -> None:
+        """Start anew where the source has been silent for longer than its patience."""
+        patience = self.source.patience
+        if patience is None or self._stopped.is_set():
+            return
+        silent = time.monotonic() - self._beat
+        if not self.source.state().connected:
+            patience += 2 * reopen.LONGEST_DELAY  # it is on its way back, and that may take as long as a try and a wait
+        if silent > patience:
+            self.restart(f"{self.source.state().name}: nothing came for {silent:.1f} s, so it is opened again")
+
+    def restart(self, reason: str) -> None:
+        """Open the source again; the reason stands as a gap among its captures."""
+        if not self._stopped.is_set():
+            _LOG.warning("%s", reason)
+            self._handover.put(self._lane, _stamp(Capture(self.source.state().name, GapError(reason))))
+            self.start()
+
+    def stop(self) -> None:
+        """Let the source end."""
+        self._stopped.set()
+        self.source.stop()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the threads, and tell whether all have ended; one that hangs ends with the process."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._handover.finish(self._lane)
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _grab(self, turn: int) -> None:
+        while True:
+            error = self._read(turn)
+            if turn != self._turn:
+                return
+            if error is None or not self.source.live or self._stopped.is_set():
+                self.error = error
+                self._handover.finish(self._lane)
+                return
+            _LOG.warning("%s", error)
+            self._handover.put(self._lane, _stamp(Capture(self.source.state().name, GapError(str(error)))))
+            self._stopped.wait(10 * reopen.FIRST_DELAY)
+
+    def _read(self, turn: int) -> OnspectError | None:
+        try:
+            for capture in self.source:
+                if turn != self._turn:
+                    return None
+                self._beat = time.monotonic()
+                self._handover.put(self._lane, _stamp(capture))
+        except OnspectError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a camera's driver may raise anything, and the line must go on
+            return GapError(f"{self.source.state().name}: {type(error).__name__}: {error}")
+        return None
+
+
+def _stamp(capture: Capture) -> Capture:
+    if capture.captured is not None and capture.time is not None:
+        return capture
+    captured = time.perf_counter() if capture.captured is None else capture.captured
+    return dataclasses.replace(capture, captured=captured, time=capture.time or now())

@@ -1,0 +1,314 @@
+"""The line itself: sources, hand-over, gate, model, voting, sinks."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.decode import Frame
+from onspect.runtime.errors import ChoiceError, GapError, ImageError, OnspectError
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.line.alarm import Alarm, AlarmRule
+from onspect.runtime.line.drift_watch import DriftWatch
+from onspect.runtime.line.grabber import Grabber
+from onspect.runtime.line.handover import Handover, Policy, Taken, default_policy
+from onspect.runtime.line.health import Gate, Health
+from onspect.runtime.line.models import Model, Models
+from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.sinks import Sink
+from onspect.runtime.sources import Capture, Source
+from onspect.runtime.status import Latency, LineStatus, SinkState
+from onspect.runtime.verdict import now
+
+_LOG = logging.getLogger("onspect")
+
+_TICK = 0.2  # seconds between two looks at sources that may hang
+_REPORT = 1.0  # seconds between two reports to sinks, and two looks at the model files
+_FAREWELL = 5.0  # seconds that a source has to end
+_RECENT = 1000  # frames over which latency is told
+
+
+class Line:
+    """Judges what its sources capture, hands each part's verdict to every sink, and says how it does.
+
+    `run` works in the thread that calls it, until every source has ended or `stop` is called; a line runs once. All
+    other methods may be called from any thread, and are those of `status.Commands`.
+
+    policies: one for each source, by default the one that fits it (`default_policy`). voting: how frames become parts.
+    recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. Raises
+    ChoiceError where policies and voting do not go together.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        sources: Sequence[Source],
+        sinks: Sequence[Sink],
+        *,
+        policies: Sequence[Policy] | None = None,
+        voting: Voting | None = None,
+        alarm: AlarmRule | None = None,
+        recipes: Sequence[str | None] | None = None,
+    ) -> None:
+        chosen = list(policies or map(default_policy, sources))
+        self._voting = voting or Voting()
+        if (self._voting.frames or 1) > 1 and "latest" in chosen:
+            raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
+        self.live = any(source.live for source in sources)
+        """Whether a source is a camera, so that the line has no end of its own."""
+        self._models = models
+        self._sinks = list(sinks)
+        self._recipes = list(recipes or [None] * len(sources))
+        health = models.health or Health()
+        self._late_ms = health.late_ms
+        self._part_models: list[Model | None] = [None] * len(sources)
+        self._gates = [_make_gate(source, health) for source in sources]
+        self._handover = Handover(chosen)
+        self._grabbers = [Grabber(source, lane, self._handover) for lane, source in enumerate(sources)]
+        self._voter = Voter(self._voting, len(sources))
+        self._alarm = Alarm(alarm) if alarm is not None else None
+        self._drift = DriftWatch()
+        self._verdicts: Counter[str] = Counter()
+        self._latencies: deque[float] = deque(maxlen=_RECENT)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._reload = threading.Event()
+        self._started = now()
+
+    def run(self) -> LineStatus:
+        """Judge until the sources end or `stop` is called, flush, and return the last status.
+
+        What was captured before is judged. Raises OutputError where a sink cannot take a verdict (one in a `Courier`
+        never raises), and what a source that is not live raises.
+        """
+        keeper = threading.Thread(target=self._keep, name="onspect-keeper", daemon=True)
+        try:
+            with ExitStack() as stack:
+                for grabber in self._grabbers:
+                    stack.enter_context(grabber.source)
+                for sink in self._sinks:
+                    stack.enter_context(sink)
+                    if hasattr(sink, "attach"):
+                        sink.attach(self)
+                for grabber in self._grabbers:
+                    grabber.start()
+                keeper.start()
+                try:
+                    self._judge_all()
+                finally:
+                    self._end(keeper)
+        finally:
+            self._ended.set()
+        for grabber in self._grabbers:
+            if grabber.error is not None:
+                raise grabber.error
+        return self.status()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called, so that a source may not have come to its end."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Judge what was captured, flush the sinks and end."""
+        self._stopping.set()
+        for grabber in self._grabbers:
+            grabber.stop()
+
+    def swap(self, path: Path | str) -> None:
+        """Judge with another model file from the next part on; raises ModelFileError, and goes on, for a bad one."""
+        self._models.swap(path)
+
+    def recipe(self, name: str) -> None:
+        """Judge with a recipe's model from the next part on; raises ChoiceError where there is no such recipe."""
+        self._models.choose(name)
+
+    def set_threshold(self, score: float) -> None:
+        """Move the running threshold from the next part on; raises ChoiceError where it cannot lie there."""
+        self._models.set_threshold(score)
+
+    def reload(self) -> None:
+        """Read every model file again, in a thread of its own; a bad one leaves the old one running."""
+        self._reload.set()
+
+    def status(self) -> LineStatus:
+        """Return how the line is at this moment."""
+        with self._lock:
+            verdicts, latencies = self._verdicts.copy(), list(self._latencies)
+        counts, inspector = self._handover.counts, self._models.current.inspector
+        sources = tuple(grabber.source.state() for grabber in self._grabbers)
+        away = [source for source in sources if not source.connected and not self._ended.is_set()]
+        alarm = self._alarm.reason if self._alarm is not None else None
+        return LineStatus(
+            started=self._started,
+            time=now(),
+            running=not self._ended.is_set(),
+            model=inspector.label,
+            recipe=self._models.active,
+            threshold=inspector.threshold.score,
+            review_from=inspector.threshold.review,
+            captured=counts.captured,
+            judged=counts.judged,
+            dropped=counts.dropped,
+            faulted=counts.faulted,
+            waiting=counts.waiting,
+            ok=verdicts["ok"],
+            ng=verdicts["ng"],
+            review=verdicts["review"],
+            fault=verdicts["fault"],
+            swaps=self._models.swaps,
+            sources=sources,
+            sinks=tuple(_sink_state(sink) for sink in self._sinks),
+            latency=_summarize(latencies),
+            alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
+            drift=self._drift.message,
+            message=self._models.message,
+        )
+
+    def _judge_all(self) -> None:
+        while not self._handover.done:
+            taken = self._handover.take(_TICK)
+            if taken is None:
+                self._models.apply()
+            else:
+                for part in self._judge(taken):
+                    self._deliver(part)
+            for part in self._voter.expire(time.monotonic(), self._handover.waiting_lanes()):
+                self._deliver(part)
+        for part in self._voter.flush():
+            self._deliver(part)
+
+    def _judge(self, taken: Taken) -> list[Inspection]:
+        capture, lane = taken.capture, taken.lane
+        gap = isinstance(capture.frame, GapError)
+        if self._voter.begins_part(lane, capture.part, gap=gap):
+            self._models.apply()
+            self._part_models[lane] = self._models.find(capture.recipe or self._recipes[lane])
+        model = self._part_models[lane] or self._models.current
+        inspection = self._finish(self._examine(lane, capture), capture.part)
+        self._drift.update(model.inspector, inspection.verdict.score)
+        self._handover.settle(judged=inspection.verdict.verdict != "fault")
+        with self._lock:
+            self._latencies.append(inspection.verdict.latency_ms)
+        return self._voter.add(lane, inspection, gap=gap, now=time.monotonic())
+
+    def _examine(self, lane: int, capture: Capture) -> Inspection:
+        model = self._part_models[lane]
+        known = self._models.current if model is None else model
+        frame = capture.frame
+        if model is None:
+            frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration")
+        elif self._is_late(capture.captured):
+            frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)")
+
+        def check(image: Frame, prepared: NDArray[np.uint8]) -> None:
+            if known.limits is not None:
+                self._gates[lane].check(image, known.limits, prepared)
+
+        def examine(what: Frame | ImageError) -> Inspection:
+            return known.inspector.examine_batch(
+                [what], sources=[capture.source], first_index=0, started=capture.captured, gate=check
+            )[0]
+
+        try:
+            return examine(frame)
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must go on
+            _LOG.exception("the model failed")
+            return examine(ImageError(f"the model failed: {error}"))
+
+    def _is_late(self, captured: float | None) -> bool:
+        if captured is None or self._late_ms is None:
+            return False
+        return (time.perf_counter() - captured) * 1000.0 > self._late_ms
+
+    def _finish(self, inspection: Inspection, part: str | None) -> Inspection:
+        """Name the part, and make a fault of a verdict that comes too late to be acted on."""
+        verdict = inspection.verdict
+        if self._late_ms is not None and verdict.verdict != "fault" and verdict.latency_ms > self._late_ms:
+            reason = f"the verdict took {verdict.latency_ms:.0f} ms, and late_ms is {self._late_ms:g}"
+            verdict = dataclasses.replace(verdict, verdict="fault", score=None, regions=(), reason=reason)
+            return Inspection(dataclasses.replace(verdict, part=part), inspection.frame, None)
+        if part is None:
+            return inspection
+        return dataclasses.replace(inspection, verdict=dataclasses.replace(verdict, part=part))
+
+    def _deliver(self, part: Inspection) -> None:
+        verdict = dataclasses.replace(part.verdict, index=self._verdicts.total())
+        part = dataclasses.replace(part, verdict=verdict)
+        with self._lock:
+            self._verdicts[verdict.verdict] += 1
+        if self._alarm is not None:
+            self._alarm.add(verdict.verdict)
+        for sink in self._sinks:
+            sink.write(part)
+
+    def _keep(self) -> None:
+        """Look after sources that hang, model files that change and sinks that want to know how the line is."""
+        due = 0.0
+        while not self._ended.wait(_TICK):
+            self._watch_sources()
+            if time.monotonic() < due and not self._reload.is_set():
+                continue
+            due = time.monotonic() + _REPORT
+            self._models.watch(always=self._reload.is_set())
+            self._reload.clear()
+            self._report()
+
+    def _watch_sources(self) -> None:
+        for grabber, gate in zip(self._grabbers, self._gates, strict=True):
+            grabber.check()
+            patience = grabber.source.patience
+            if patience is not None and gate.frozen_for > patience:
+                gate.forget()
+                grabber.restart(
+                    f"{grabber.source.state().name}: its picture stood still for {patience:g} s, so it is opened again"
+                )
+
+    def _report(self) -> None:
+        status = self.status()
+        for sink in self._sinks:
+            report = getattr(sink, "report", None)
+            if report is not None:
+                try:
+                    report(status)
+                except OnspectError as error:
+                    _LOG.warning("%s", error)
+
+    def _end(self, keeper: threading.Thread) -> None:
+        for grabber in self._grabbers:
+            grabber.stop()
+            if not grabber.join(_FAREWELL):
+                _LOG.warning("%s hangs in a read and is left behind", grabber.source.state().name)
+        self._ended.set()
+        keeper.join()
+        self._report()
+
+
+def _make_gate(source: Source, health: Health) -> Gate:
+    return Gate(health if source.live else dataclasses.replace(health, identical=0))  # two files may well be equal
+
+
+def _sink_state(sink: Sink) -> SinkState:
+    state = getattr(sink, "state", None)
+    if state is None:
+        return SinkState(type(sink).__name__)
+    answer = state()
+    assert isinstance(answer, SinkState)
+    return answer
+
+
+def _summarize(latencies: list[float]) -> Latency:
+    if not latencies:
+        return Latency()
+    p50, p95, p99, worst = (float(value) for value in np.percentile(latencies, [50, 95, 99, 100]))
+    return Latency(p50, p95, p99, worst, len(latencies))

@@ -1,0 +1,68 @@
+"""What the commands that judge share: options, the folder of overlays, and the counts at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onspect.runtime.console import say
+from onspect.runtime.errors import OutputError, SourceError
+from onspect.runtime.files import IMAGE_SUFFIXES
+
+if TYPE_CHECKING:
+    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.sinks import Sink
+
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    default="auto",
+    show_default=True,
+    help="What onnxruntime runs on; falls back with a warning.",
+)
+overlays_option = click.option(
+    "--overlays",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write each image with heat map, boxes and verdict into this folder.",
+)
+
+
+def refuse_target(target: str, inputs: Iterable[Path]) -> None:
+    """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
+    path = Path(target)
+    if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or any(_is_same_file(path, other) for other in inputs):
+        raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
+
+
+def overlay_sinks(folder: Path | None, inspector: Inspector, root: Path, images: list[Path]) -> list[Sink]:
+    """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
+    if folder is None:
+        return []
+    target = folder.resolve()
+    if any(parent.resolve().is_relative_to(target) for parent in {image.parent for image in images}):
+        raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
+    from onspect.runtime.sinks.overlays import OverlaySink
+
+    recipe = inspector.info.preprocess
+    return [
+        OverlaySink(folder, root=root, map_threshold=inspector.threshold.map, white_level=recipe.white_level),
+    ]
+
+
+def conclude(counts: Mapping[str, int]) -> None:
+    """Say how many images there were of each verdict; raises SourceError where none of them could be judged."""
+    total = sum(counts.values())
+    parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
+    say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
+    if total and counts["fault"] == total:
+        raise SourceError(f"none of the {total} images could be judged; each line's reason says why")
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except (OSError, ValueError):  # one of them is not there, or no file can have its name
+        return False

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.verdict import Judgement, Verdict
+
+
+def frame(judgement: Judgement, score: float = 1.0, part: str | None = None) -> Inspection:
+    """Return one frame's inspection."""
+    facts: dict[str, Any] = {"reason": "broken"} if judgement == "fault" else {}
+    known = None if judgement == "fault" else score
+    return Inspection(Verdict("c", 0, "t", judgement, known, 5.0, (), 1.0, "m", part=part, **facts), None, None)
+
+
+def vote(voting: Voting, judgements: list[Judgement]) -> list[str]:
+    """Return the verdicts of the parts that frames make, also of the last."""
+    voter = Voter(voting, 1)
+    parts = [part for one in judgements for part in voter.add(0, frame(one), gap=False, now=0.0)]
+    return [part.verdict.verdict for part in (*parts, *voter.flush())]
+
+
+@pytest.mark.parametrize(
+    ("judgements", "worst", "majority"),
+    [
+        (["ok", "ok", "ok"], "ok", "ok"),
+        (["ok", "ng", "ok"], "ng", "ok"),
+        (["ok", "fault", "ok"], "fault", "ok"),
+        (["ng", "fault", "ok"], "ng", "ng"),
+        (["review", "ok", "fault"], "fault", "fault"),
+        (["review", "ok", "ok"], "review", "ok"),
+        (["ng", "ng", "ok"], "ng", "ng"),
+        (["ok", "ok"], "fault", "ok"),
+        (["ok"], "fault", "fault"),
+    ],
+)
+def test_frames_become_one_verdict(judgements: list[Judgement], worst: str, majority: str) -> None:
+    """Three frames give the worst verdict, or that of more than half of three; a frame that is missing is a fault."""
+    assert vote(Voting(frames=3, rule="worst"), judgements) == [worst]
+    assert vote(Voting(frames=3, rule="majority"), judgements) == [majority]
+
+
+def test_a_frame_is_a_part_by_default() -> None:
+    """Without a number and without part ids, each frame is a part."""
+    assert vote(Voting(), ["ok", "ng", "fault"]) == ["ok", "ng", "fault"]
+
+
+def test_a_part_shows_its_worst_frame() -> None:
+    """The part's score is that of its highest frame with the deciding verdict."""
+    voter = Voter(Voting(frames=3), 1)
+    for score in (1.0, 3.0):
+        assert voter.add(0, frame("ok", score), gap=False, now=0.0) == []
+    (part,) = voter.add(0, frame("ok", 2.0), gap=False, now=0.0)
+    assert part.verdict.score == 3.0
+
+
+def test_part_ids_tell_parts_apart() -> None:
+    """A new part id ends the part before it, and frames without one stand alone."""
+    voter = Voter(Voting(), 1)
+    parts = []
+    for judgement, name in [("ok", "a"), ("ng", "a"), ("ok", "b"), ("ok", None), ("fault", None), ("ok", "c")]:
+        parts += voter.add(0, frame(judgement, part=name), gap=False, now=0.0)
+    parts += voter.flush()
+    assert [(part.verdict.part, part.verdict.verdict) for part in parts] == [
+        ("a", "ng"), ("b", "ok"), (None, "ok"), (None, "fault"), ("c", "ok"),
+    ]  # fmt: skip
+
+
+def test_a_number_and_ids_together_miss_frames() -> None:
+    """With a number of frames and part ids, a part whose id ends early lacks frames and is a fault."""
+    voter = Voter(Voting(frames=2), 1)
+    voter.add(0, frame("ok", part="a"), gap=False, now=0.0)
+    (part,) = voter.add(0, frame("ok", part="b"), gap=False, now=0.0)
+    assert (part.verdict.part, part.verdict.verdict) == ("a", "fault")
+    assert "only 1 of the part's 2 frames" in str(part.verdict.reason)
+
+
+def test_a_gap_ends_a_part_that_is_then_never_ok() -> None:
+    """Where frames are missing nobody knows how many, the part is a fault, and the next frame begins a new one."""
+    for rule in ("worst", "majority"):
+        voter = Voter(Voting(frames=5, rule=rule), 1)
+        for _ in range(4):
+            voter.add(0, frame("ok"), gap=False, now=0.0)
+        (part,) = voter.add(0, frame("fault"), gap=True, now=0.0)
+        assert part.verdict.verdict == "fault"
+        assert voter.begins_part(0, None, gap=False)
+
+
+def test_sources_have_parts_of_their_own() -> None:
+    """Frames of two sources are never mixed in one part."""
+    voter = Voter(Voting(frames=2), 2)
+    assert voter.add(0, frame("ng"), gap=False, now=0.0) == []
+    assert voter.add(1, frame("ok"), gap=False, now=0.0) == []
+    assert [part.verdict.verdict for part in voter.add(1, frame("ok"), gap=False, now=0.0)] == ["ok"]
+
+
+def test_a_part_expires_unless_its_next_frame_waits() -> None:
+    """A part whose time is over gets its verdict, but not while a frame of its source waits to be judged."""
+    voter = Voter(Voting(frames=2, timeout=1.0), 1)
+    voter.add(0, frame("ok"), gap=False, now=10.0)
+    assert voter.expire(10.9, ()) == []
+    assert voter.expire(12.0, {0}) == []
+    assert [part.verdict.verdict for part in voter.expire(12.0, ())] == ["fault"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,8 +50,12 @@ def decode_image(data: bytes) -> Frame:
 
 
 def quieten_opencv() -> None:
-    """Leave the cores to our own workers, and keep OpenCV from printing what we report ourselves; for the commands."""
+    """Leave the cores to our own workers, and keep OpenCV from printing what we report ourselves; for the commands.
+
+    FFmpeg inside it is silenced too: it may print a camera's URL with its password.
+    """
     cv2.setNumThreads(1)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     opencv: Any = cv2
     set_level = opencv.setLogLevel if hasattr(opencv, "setLogLevel") else opencv.utils.logging.setLogLevel
     set_level(0)  # silent; the function moved between OpenCV 4 and 5

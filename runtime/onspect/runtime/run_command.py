@@ -53,11 +53,17 @@ def run(
     overlays: Path | None,
     provider: str,
 ) -> None:
-    """Judge the frames of SOURCE, a camera, a video file or a folder of images, in order.
+    """Judge what SOURCE shows, in order, until it ends or the line is stopped.
+
+    SOURCE is a video file, a folder of images, or a camera: its number or device path (0, '/dev/video0?width=1280'), a
+    URL (rtsp://.., http://..), genicam:SERIAL (see 'onspect cameras'), 'watch:DIR?done=DIR' for images that come into a
+    folder, or env:NAME for an address that stands in the environment. A camera that is lost is opened again; SIGTERM
+    and Ctrl-C judge what was captured and end; a changed model file, or SIGHUP, is taken up between two parts.
 
     \b
-    Example:
+    Examples:
       onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
+      onspect run part.onnx rtsp://10.0.0.5/stream --sink csv:verdicts.csv
     """
     from onspect.runtime.line.config import LineConfig, SourceConfig
     from onspect.runtime.line.voting import Voting

@@ -25,7 +25,7 @@ CAPACITY = 16
 
 def default_policy(source: Source) -> Policy:
     """Return the policy that fits a source: files wait, triggered cameras lose nothing, others show the latest."""
-    if not source.live:
+    if source.can_wait:
         return "wait"
     return "every" if source.patience is None else "latest"
 

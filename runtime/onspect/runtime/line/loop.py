@@ -183,6 +183,7 @@ class Line:
             else:
                 for part in self._judge(taken):
                     self._deliver(part)
+                self._settle(taken)
             for part in self._voter.expire(time.monotonic(), self._handover.waiting_lanes()):
                 self._deliver(part)
         for part in self._voter.flush():
@@ -201,6 +202,12 @@ class Line:
         with self._lock:
             self._latencies.append(inspection.verdict.latency_ms)
         return self._voter.add(lane, inspection, gap=gap, now=time.monotonic())
+
+    def _settle(self, taken: Taken) -> None:
+        """Tell a source that wants to know it that a capture of its own has been judged."""
+        settle = getattr(self._grabbers[taken.lane].source, "settle", None)
+        if settle is not None and not isinstance(taken.capture.frame, GapError):
+            settle(taken.capture)
 
     def _examine(self, lane: int, capture: Capture) -> Inspection:
         model = self._part_models[lane]
@@ -295,7 +302,7 @@ class Line:
 
 
 def _make_gate(source: Source, health: Health) -> Gate:
-    return Gate(health if source.live else dataclasses.replace(health, identical=0))  # two files may well be equal
+    return Gate(dataclasses.replace(health, identical=0) if source.can_wait else health)  # two files may well be equal
 
 
 def _sink_state(sink: Sink) -> SinkState:

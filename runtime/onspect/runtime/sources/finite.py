@@ -12,6 +12,7 @@ class FiniteSource:
     """A source that is there from start to end; a subclass yields captures until `_stopped` is set."""
 
     live = False
+    can_wait = True
     patience: float | None = None
 
     def __init__(self, name: str) -> None:

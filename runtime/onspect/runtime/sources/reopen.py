@@ -49,6 +49,7 @@ class LiveSource:
     """
 
     live = True
+    can_wait = False
 
     def __init__(self, name: str, open_device: Callable[[], Device], *, patience: float | None) -> None:
         self.name = redact(name)

@@ -1,0 +1,175 @@
+"""A folder into which a camera or another program writes images: each is taken once it is complete."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+from onspect.runtime.decode import read_image
+from onspect.runtime.errors import ChoiceError, ImageError, SourceError
+from onspect.runtime.files import IMAGE_SUFFIXES, describe_os_error, make_folder
+from onspect.runtime.sources import Capture
+from onspect.runtime.sources.options import parse_number, parse_options
+from onspect.runtime.sources.reopen import LiveSource
+
+_LOG = logging.getLogger("onspect")
+
+_POLL = 0.2  # seconds between two looks
+_GRACE = 5.0  # seconds for which a file that no longer grows, and is no whole image, may still become one
+
+_Signature = tuple[int, int, int]
+
+
+def open_watch(text: str) -> WatchSource:
+    """Open ``DIR?done=DIR&poll=SECONDS``; raises ChoiceError for other options or where DIR is not a folder."""
+    folder, _, query = text.partition("?")
+    address = f"watch:{text}"
+    options = parse_options(query, ("done", "poll"), address)
+    if not Path(folder).is_dir():
+        raise ChoiceError(
+            f"{folder!r} in {address!r} is not a folder; create it, or name the one that images come into"
+        )
+    done = Path(options["done"]) if "done" in options else None
+    return WatchSource(Path(folder), done=done, poll=parse_number(options, "poll", address) or _POLL)
+
+
+class WatchSource(LiveSource):
+    """The images that come into a folder, in the order of their times, each once it is complete.
+
+    Complete is a file whose size and time were the same in two looks, `poll` seconds apart, and that holds a whole
+    image; a file that stays cut for five seconds is a fault. That holds on network shares too, where no notice comes of
+    a new file. A file that is written anew is a new image.
+
+    With done, a folder, each image is moved there once its verdict was handed to the sinks, and images that lie in the
+    watched folder at the start are judged; without it they are left alone, and so are all below it in folders of their
+    own. Raises OutputError where done cannot be made.
+    """
+
+    can_wait = True
+
+    def __init__(self, folder: Path, *, done: Path | None = None, poll: float = _POLL) -> None:
+        self._done = None if done is None else make_folder(done)
+        self._poll = poll
+        self._known: dict[str, _Signature] | None = {} if done is not None else None
+        self._folder = folder
+        super().__init__(f"watch:{folder}", self._open, patience=None)
+
+    def settle(self, capture: Capture) -> None:
+        """Move a judged image away, where that is asked for."""
+        path = Path(capture.source)
+        if self._done is None or self._known is None or _sign(path) != self._known.get(path.name):
+            return  # another image has come under the same name: it is still to be judged
+        try:
+            shutil.move(path, _free_name(self._done / path.name))
+        except OSError as error:
+            _LOG.warning("cannot move %r to %r: %s", str(path), str(self._done), describe_os_error(error))
+
+    def _open(self) -> _Folder:
+        if self._known is None:
+            self._known = _look(self._folder)
+            if self._known:
+                _LOG.warning("%s: %d images that lie there already are left alone", self.name, len(self._known))
+        return _Folder(self._folder, self._known, self)
+
+    def wait_for_next_look(self) -> None:
+        """Wait, but no longer than until the source is stopped."""
+        self._stopped.wait(min(self._poll, 1.0))
+
+
+@dataclass
+class _Candidate:
+    """A file that is new or has changed: how it looked last, and since when it looks so."""
+
+    signature: _Signature
+    since: float
+    looks: int = 1
+
+
+class _Folder:
+    """The folder between two losses of it. known: how each file looked when it was taken; kept by the source."""
+
+    def __init__(self, folder: Path, known: dict[str, _Signature], source: WatchSource) -> None:
+        self._folder = folder
+        self._known = known
+        self._source = source
+        self._candidates: dict[str, _Candidate] = {}
+        self._ready: deque[str] = deque()
+        _look(folder)
+
+    def read(self) -> Capture | None:
+        if not self._ready:
+            self._source.wait_for_next_look()
+            self._find_complete()
+        while self._ready:
+            capture = self._take(self._ready.popleft())
+            if capture is not None:
+                return capture
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _find_complete(self) -> None:
+        found = _look(self._folder)
+        for name in set(self._known) - set(found):
+            del self._known[name]
+        self._candidates = {name: one for name, one in self._candidates.items() if name in found}
+        for name, signature in found.items():
+            if self._known.get(name) == signature:
+                continue
+            candidate = self._candidates.get(name)
+            if candidate is None or candidate.signature != signature:
+                self._candidates[name] = _Candidate(signature, time.monotonic())
+            else:
+                candidate.looks += 1
+        complete = [name for name, one in self._candidates.items() if one.looks >= 2]
+        self._ready.extend(sorted(complete, key=lambda name: (self._candidates[name].signature[0], name)))
+
+    def _take(self, name: str) -> Capture | None:
+        candidate = self._candidates[name]
+        path = self._folder / name
+        try:
+            frame: Capture | None = Capture(str(path), read_image(path))
+        except ImageError as error:
+            young = time.monotonic() - candidate.since < _GRACE
+            frame = None if young else Capture(str(path), error)
+        if frame is None or _sign(path) != candidate.signature:  # it grew while it was read
+            return None
+        del self._candidates[name]
+        self._known[name] = candidate.signature
+        return frame
+
+
+def _look(folder: Path) -> dict[str, _Signature]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except OSError as error:
+        raise SourceError(f"cannot read the folder {str(folder)!r}: {describe_os_error(error)}") from error
+    images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    signed = ((name, _sign(folder / name)) for name in images)
+    return {name: signature for name, signature in signed if signature is not None}
+
+
+def _sign(path: Path) -> _Signature | None:
+    """Return by what a changed file is known; None where it has gone, or is no file."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return (facts.st_mtime_ns, facts.st_size, facts.st_ino) if stat.S_ISREG(facts.st_mode) else None
+
+
+def _free_name(path: Path) -> Path:
+    """Return the path, or one beside it with a number, that is not taken."""
+    free, number = path, 1
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free

@@ -61,7 +61,7 @@ def run(
     and Ctrl-C judge what was captured and end; a changed model file, or SIGHUP, is taken up between two parts.
 
     \b
-    Examples:
+    Example:
       onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
       onspect run part.onnx rtsp://10.0.0.5/stream --sink csv:verdicts.csv
     """

@@ -92,7 +92,7 @@ def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, conten
     for step in (
         ["train", tmp_path, "-o", tmp_path / "run", "--device", "cpu"],
         ["calibrate", tmp_path / "part.onnx", tmp_path],
-        ["export", job / "run", "-o", tmp_path / "new.onnx", "--images", tmp_path / "val"],
+        ["export", job / "run", "-o", tmp_path / "new.onnx", "--data", tmp_path],
     ):
         result = onspect(*step)
         assert result.exit_code == 1, result.output

@@ -36,7 +36,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
     draw_dataset(folder / "parts", seed=3, train=100, good=8, defective=4, size=64)
     train = ["train", folder / "parts", "-o", folder / "run", "--epochs", "25", "--device", "cpu"]
     succeed(onspect(*train, "--learning-rate", "0.003"))
-    succeed(onspect("export", folder / "run", "-o", folder / "part.onnx", "--images", folder / "parts" / "val"))
+    succeed(onspect("export", folder / "run", "-o", folder / "part.onnx", "--data", folder / "parts"))
     succeed(onspect("calibrate", folder / "part.onnx", folder / "parts"))
     succeed(onspect("evaluate", folder / "part.onnx", folder / "parts", "-o", folder / "report"))
     score = ["score", folder / "part.onnx", folder / "parts" / "test", "-o", folder / "verdicts.jsonl"]
@@ -122,7 +122,7 @@ def test_real_tiles_go_through(tmp_path: Path, onspect: Run, variant: str) -> No
     tiles = DATA / "magnetic_tile"
     train = ["train", tiles, "-o", tmp_path / "run", "--preset", "fast", "--epochs", "1", "-m", variant]
     succeed(onspect(*train, "--batch-size", "64", "--device", "cpu"))
-    succeed(onspect("export", tmp_path / "run", "-o", tmp_path / "tile.onnx", "--images", tiles / "val"))
+    succeed(onspect("export", tmp_path / "run", "-o", tmp_path / "tile.onnx", "--data", tiles))
     info = read_model_file(tmp_path / "tile.onnx").info
     assert info.provenance.parity <= 1e-4
     assert info.provenance.parity_images == 256 + 178

@@ -1,5 +1,7 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,7 +92,7 @@ def test_file_says_where_it_comes_from(make_run: MakeRun, tmp_path: Path) -> Non
 
 def test_split_parts_compose_to_the_whole(make_run: MakeRun, tmp_path: Path) -> None:
     """Encoder and decoder files, one after the other, give the whole file's reconstruction."""
-    exported = write.export(make_run(), tmp_path / "part.onnx", split=True)
+    exported = write.export(make_run(), tmp_path / "part.onnx", parts=True)
     assert [path.name for path in exported.paths] == ["part.onnx", "part.encoder.onnx", "part.decoder.onnx"]
     whole, encoder, decoder = (onnxruntime.InferenceSession(path) for path in exported.paths)
     images = np.random.default_rng(9).integers(0, 255, (3, 28, 28, 1), np.uint8)
@@ -121,15 +123,52 @@ def test_scores_that_are_no_numbers_are_refused(
         write.export(make_run(), tmp_path / "part.onnx")
 
 
-def test_more_images_can_be_compared(make_run: MakeRun, tmp_path: Path) -> None:
-    """Images of a folder join the run's own in the comparison; one that does not fit is named."""
-    folder = tmp_path / "more"
-    folder.mkdir()
-    cv2.imwrite(str(folder / "a.png"), np.zeros((28, 28), np.uint8))
-    assert write.export(make_run(), tmp_path / "part.onnx", images=folder).parity.images == 13
-    cv2.imwrite(str(folder / "b.png"), np.zeros((50, 28), np.uint8))
-    with pytest.raises(DatasetError, match=r"b\.png"):
-        write.export(make_run(), tmp_path / "part.onnx", images=folder)
+def draw_labelled(folder: Path) -> Path:
+    """Write five good images of noise and three black ones with a defect as a dataset's val/ and return the dataset."""
+    generator = np.random.default_rng(4)
+    for kind, count, white in (("good", 5, 255), ("black", 3, 20)):
+        (folder / "val" / kind).mkdir(parents=True)
+        for index in range(count):
+            cv2.imwrite(str(folder / f"val/{kind}/{index}.png"), generator.integers(0, white, (28, 28), np.uint8))
+    return folder
+
+
+def test_decisions_can_be_compared(make_run: MakeRun, tmp_path: Path) -> None:
+    """A dataset's validation images join the run's own, and the file says how many verdicts differ on them."""
+    data = draw_labelled(tmp_path / "parts")
+    exported = write.export(make_run(), tmp_path / "part.onnx", data=data)
+    assert exported.parity.images == 12 + 8
+    agreement = read_model_file(tmp_path / "part.onnx").info.provenance.agreement
+    assert agreement is not None
+    assert (agreement.reference, agreement.images, agreement.flips) == ("the trained model", 8, 0)
+    cv2.imwrite(str(data / "val/good/odd.png"), np.zeros((50, 28), np.uint8))
+    with pytest.raises(DatasetError, match=r"odd\.png"):
+        write.export(make_run(), tmp_path / "part.onnx", data=data)
+
+
+def test_a_flipped_verdict_refuses_the_file(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores within the tolerance whose verdicts differ are refused all the same."""
+    data = draw_labelled(tmp_path / "parts")
+    original = parity_module.check_parity
+
+    def reverse(*arguments: Any) -> parity_module.Parity:
+        found = original(*arguments)
+        return dataclasses.replace(found, exported=-found.exported)
+
+    monkeypatch.setattr(write, "check_parity", reverse)
+    with pytest.raises(ExportError, match="of 8 verdicts differ from those of the trained model"):
+        write.export(make_run(), tmp_path / "part.onnx", data=data)
+    assert not (tmp_path / "part.onnx").exists()
+
+
+def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path) -> None:
+    """A run becomes an int8 file without a threshold, its ranges taken from the run's own images."""
+    data = draw_labelled(tmp_path / "parts")
+    reduced = write.export_reduced(make_run(), tmp_path / "part.onnx", "int8", data, max_flips=8)
+    assert reduced.info.provenance.precision == "int8"
+    assert reduced.info.threshold is None
+    assert reduced.agreement.images == 8
+    assert len(reduced.layers) == 14
 
 
 def test_bad_names_and_runs(make_run: MakeRun, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 from pathlib import Path
 
@@ -9,41 +10,121 @@ import click
 
 from onspect.runtime.console import Command, say
 
+_LOG = logging.getLogger("onspect")
+
 
 @click.command(cls=Command)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The model file, ending in .onnx.")
+@click.option("--int8", is_flag=True, help="Layers in 8-bit integers, as many as the decisions bear.")
+@click.option("--fp16", is_flag=True, help="Layers in float16, for GPUs.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A dataset on whose val/ verdicts are compared; --int8 also takes the layers' ranges from its train/good.",
+)
+@click.option(
+    "--max-flips",
+    type=click.IntRange(min=0),
+    metavar="COUNT",
+    help="Verdicts that may differ [default: 0; with --int8 or --fp16, 1 for each 500 images].",
+)
 @click.option(
     "--score",
     type=click.Choice(["mse", "peak", "relative"]),
     help="mse: mean squared error; peak: maximum of the smoothed error map; relative: the same, each place divided by "
     "what good parts show there [default: mse with preset paper, else relative].",
 )
-@click.option("--split", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    help="Compare scores with the trained model on all images below this folder too.",
-)
-def export(run: Path, output: Path, score: str | None, split: bool, images: Path | None) -> None:
-    """Write the trained RUN as one ONNX model file.
+@click.option("--parts", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
+def export(
+    source: Path,
+    output: Path,
+    int8: bool,
+    fp16: bool,
+    data: Path | None,
+    max_flips: int | None,
+    score: str | None,
+    parts: bool,
+) -> None:
+    """Write SOURCE, a trained run, as one ONNX model file; or a calibrated model file anew with --int8 or --fp16.
 
     The file is run by onnxruntime on real images before it is kept: its scores must agree with the trained model's to
-    1e-4 of their value. It has no threshold yet; 'onspect calibrate' gives it one.
+    1e-4 of their value and, with --data, its verdicts with the trained model's. It has no threshold yet; 'onspect
+    calibrate' gives it one.
+
+    With --int8 or --fp16 the scores change, so the threshold is chosen anew from them, by the policy that SOURCE was
+    calibrated with and on the same images, and at most --max-flips verdicts may differ from SOURCE's.
 
     \b
     Example:
       onspect export run/ -o part.onnx
+      onspect calibrate part.onnx parts/ --max-fpr 0.5%
+      onspect export part.onnx -o part-int8.onnx --int8 --data parts/
     """
+    precision = _check_usage(source, int8=int8, fp16=fp16, data=data, max_flips=max_flips, of_run=score or parts)
+    if precision != "fp32" and data is not None:
+        if parts:
+            raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
+        _export_reduced(source, output, precision, data, max_flips, score)
+        return
     from onspect.export.write import export as write_model
 
-    exported = write_model(run, output, score=score, split=split, images=images)
+    exported = write_model(source, output, score=score, parts=parts, data=data, max_flips=max_flips)
     for path in exported.paths:
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
-    say(
-        f"scores agree with the trained model to {exported.parity.difference:.1e} on {exported.parity.images} images\n"
-        f"next: onspect calibrate {shlex.quote(str(output))} DATA"
-    )
+    parity, agreement = exported.parity, exported.info.provenance.agreement
+    say(f"scores agree with the trained model to {parity.difference:.1e} on {parity.images} images")
+    if agreement is not None:
+        say(f"{agreement.flips} of {agreement.images} verdicts differ ({agreement.policy})")
+    _say_next(output)
 
 
 COMMANDS = (export,)
+
+
+def _check_usage(
+    source: Path, *, int8: bool, fp16: bool, data: Path | None, max_flips: int | None, of_run: str | bool
+) -> str:
+    """Return the precision asked for; a usage error where the options do not go together."""
+    if int8 and fp16:
+        raise click.UsageError("--int8 and --fp16 exclude each other; give one of them")
+    precision = "int8" if int8 else "fp16" if fp16 else "fp32"
+    if data is None and (precision != "fp32" or max_flips is not None):
+        what = "--max-flips" if precision == "fp32" else f"--{precision}"
+        raise click.UsageError(f"{what} needs --data DATA: the images on which verdicts are compared")
+    if source.is_file() and precision == "fp32":
+        raise click.UsageError(f"{str(source)!r} is a model file already; convert it with --int8 or --fp16")
+    if source.is_file() and of_run:
+        raise click.UsageError("--score and --parts are for a trained run: a model file's score is in its graph")
+    return precision
+
+
+def _export_reduced(
+    source: Path, output: Path, precision: str, data: Path, max_flips: int | None, score: str | None
+) -> None:
+    from onspect.export.tables import describe_reduced
+    from onspect.runtime.decode import quieten_opencv
+
+    quieten_opencv()
+    if source.is_file():
+        from onspect.export.reduce import reduce_file
+
+        reduced = reduce_file(source, output, precision, data, max_flips=max_flips)
+    else:
+        from onspect.export.write import export_reduced
+
+        reduced = export_reduced(source, output, precision, data, score=score, max_flips=max_flips)
+    click.echo(describe_reduced(reduced))
+    if reduced.share < 0.5:
+        _LOG.warning(
+            "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: stay "
+            "in float32, or allow more with --max-flips",
+            100 * reduced.share,
+        )
+    say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
+    if reduced.info.threshold is None:
+        _say_next(output)
+
+
+def _say_next(output: Path) -> None:
+    say(f"next: onspect calibrate {shlex.quote(str(output))} DATA")

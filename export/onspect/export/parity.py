@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnxruntime
@@ -20,10 +20,12 @@ _NOTHING = 1e-9  # of an error below this nothing is seen in 8 bits, and its dig
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared: the largest relative difference of scores, and over how many images."""
+    """What was compared: the largest relative difference of scores, over how many images, and the scores, float32."""
 
     difference: float
     images: int
+    exported: NDArray[np.float32] = field(repr=False, compare=False)
+    trained: NDArray[np.float32] = field(repr=False, compare=False)
 
 
 def check_parity(data: bytes, graph: nn.Module, images: NDArray[np.uint8]) -> Parity:
@@ -51,7 +53,7 @@ def check_parity(data: bytes, graph: nn.Module, images: NDArray[np.uint8]) -> Pa
             f"value ({exported[index]:.8g} against {trained[index]:.8g}), more than {TOLERANCE:g}: it was not kept; "
             "report this with the versions of torch, onnx and onnxruntime"
         )
-    return Parity(max(worst, alone), len(images))
+    return Parity(max(worst, alone), len(images), exported, trained)
 
 
 def _scores_by_session(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from onspect.calibration.scores import find_images
+from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
 from onspect.export.graph import InspectionGraph, default_score, design_score, fit_normal_error, to_planes
 from onspect.export.parity import Parity, check_parity
+from onspect.export.reduce import Reduced, reduce_model
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ExportError, ImageError, OutputError
-from onspect.runtime.files import fingerprint_set, list_images, make_folder, write_atomically
-from onspect.runtime.model_file import FORMAT_VERSION, ModelInfo, Network, Provenance, stamp
+from onspect.runtime.files import fingerprint_set, make_folder, write_atomically
+from onspect.runtime.layout import LabelledImage
+from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, parse_model_file, stamp
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
@@ -42,36 +46,86 @@ class Exported:
 
 
 def export(
-    run: Path, output: Path, *, score: str | None = None, split: bool = False, images: Path | None = None
+    run: Path,
+    output: Path,
+    *,
+    score: str | None = None,
+    parts: bool = False,
+    data: Path | None = None,
+    max_flips: int | None = None,
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
-    score is ``mse``, ``peak`` or ``relative``; None takes the preset's. split also writes the encoder (image to latent)
+    score is ``mse``, ``peak`` or ``relative``; None takes the preset's. parts also writes the encoder (image to latent)
     and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the trained
-    model's on the run's own sample images, and on all images below the folder `images`.
+    model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts on those
+    are compared too, at most max_flips (0 by default) of which may differ.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
     OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score.
     """
+    check_output(output)
+    model = load_trained(run)
+    built = build(model, output.stem, score, data, max_flips)
+    files = {output: stamp(built.graph, built.info, model.record.data.images)}
+    if parts:
+        files |= _convert_parts(model, output)
+    make_folder(output.parent)
+    for path, content in reversed(files.items()):  # the model file last: without it the others are of no use
+        write_atomically(path, content)
+    return Exported(tuple(files), built.info, built.parity)
+
+
+def export_reduced(
+    run: Path, output: Path, precision: str, data: Path, *, score: str | None = None, max_flips: int | None = None
+) -> Reduced:
+    """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `reduce_file` does.
+
+    The float32 file that it is held against is made in memory, and must agree with the trained model as in `export`.
+    """
+    check_output(output)
+    model = load_trained(run)
+    built = build(model, output.stem, score)
+    file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images))
+    return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
+
+
+def check_output(output: Path) -> None:
+    """Raise OutputError where a model file may not have this name."""
     if output.suffix.lower() != ".onnx":
         raise OutputError(f"the model file {str(output)!r} must end in .onnx")
-    model = load_trained(run)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A graph that agrees with its trained model, in memory, and what its file is to say about it."""
+
+    graph: bytes
+    info: ModelInfo
+    parity: Parity
+
+
+def build(
+    model: TrainedModel, name: str, score: str | None, data: Path | None = None, max_flips: int | None = None
+) -> Built:
+    """Make a trained model's graph and compare it with the model, as `export` does, without writing anything."""
     network = model.record.config.network
     definition = design_score(score or default_score(model.record.config.preset), network)
     graph = InspectionGraph(model.encoder, model.decoder, network, definition).eval()
     if definition.name == "relative":
         fit_normal_error(graph, model.samples)
-    checked = _images_to_check(model, images)
-    data = convert(graph, checked[:2], "image", ["score", "error_map", "reconstruction", "latent"])
-    parity = check_parity(data, graph, checked)
-    info = _describe(model, output.stem, graph, parity)
-    parts = {output: stamp(data, info, model.record.data.images)}
-    if split:
-        parts |= _convert_parts(model, output, checked[:2])
-    make_folder(output.parent)
-    for path, content in reversed(parts.items()):  # the model file last: without it the others are of no use
-        write_atomically(path, content)
-    return Exported(tuple(parts), info, parity)
+    labelled = [] if data is None else find_images(data, "val")
+    samples = model.samples.numpy()
+    checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
+    content = convert(graph, samples[:2], "image", ["score", "error_map", "reconstruction", "latent"])
+    parity = check_parity(content, graph, checked)
+    agreement = None
+    if labelled:
+        count = len(labelled)
+        trained, exported = (scores[-count:].astype(np.float64) for scores in (parity.trained, parity.exported))
+        agreement = compare(make_reference("the trained model", labelled, trained, None), exported)
+        refuse_flips(agreement, allowed_flips(count, "fp32", max_flips))
+    return Built(content, _describe(model, name, graph, parity, agreement), parity)
 
 
 def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, outputs: list[str]) -> bytes:
@@ -128,7 +182,8 @@ def _strip_traces(proto: onnx.ModelProto) -> None:
     proto.producer_version = importlib.metadata.version("onspect")
 
 
-def _convert_parts(model: TrainedModel, output: Path, example: NDArray[np.uint8]) -> dict[Path, bytes]:
+def _convert_parts(model: TrainedModel, output: Path) -> dict[Path, bytes]:
+    example = model.samples[:2].numpy()
     encoder = _EncoderGraph(model.encoder).eval()
     with torch.no_grad():
         latent = encoder(torch.from_numpy(example))
@@ -150,23 +205,19 @@ class _EncoderGraph(nn.Module):
         return latent
 
 
-def _images_to_check(model: TrainedModel, folder: Path | None) -> NDArray[np.uint8]:
-    samples = model.samples.numpy()
-    if folder is None:
-        return samples
-    paths, _ = list_images(folder)
-    if not paths:
-        raise DatasetError(f"there are no images in {str(folder)!r} to compare the exported file on")
+def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArray[np.uint8]:
     prepared = []
-    for path in paths:
+    for image in images:
         try:
-            prepared.append(prepare(read_image(path), model.record.data.recipe))
+            prepared.append(prepare(read_image(image.path), model.record.data.recipe))
         except ImageError as error:
-            raise DatasetError(f"cannot compare on {str(path)!r}: {error}; remove or replace it") from error
-    return np.concatenate([samples, np.stack(prepared)])
+            raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
+    return np.stack(prepared)
 
 
-def _describe(model: TrainedModel, name: str, graph: InspectionGraph, parity: Parity) -> ModelInfo:
+def _describe(
+    model: TrainedModel, name: str, graph: InspectionGraph, parity: Parity, agreement: Agreement | None
+) -> ModelInfo:
     config, data = model.record.config, model.record.data
     network = config.network
     return ModelInfo(
@@ -191,7 +242,7 @@ def _describe(model: TrainedModel, name: str, graph: InspectionGraph, parity: Pa
             exported=now(),
             parity=parity.difference,
             parity_images=parity.images,
+            agreement=agreement,
         ),
         appearance=data.appearance,
-        format_version=FORMAT_VERSION,
     )

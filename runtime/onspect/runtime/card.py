@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from onspect.runtime.model_file import Appearance, Calibration, ModelFile, Preprocess, Threshold
+from onspect.runtime.model_file import (
+    Agreement,
+    Appearance,
+    Calibration,
+    ModelFile,
+    Preprocess,
+    Provenance,
+    Threshold,
+)
 
 
 def describe(file: ModelFile) -> str:
@@ -33,12 +41,9 @@ def describe(file: ModelFile) -> str:
     if info.history:
         earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
         facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
+    facts.append(("trained", _describe_training(source)))
+    facts += _describe_export(source)
     facts += [
-        ("trained", f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"),
-        (
-            "exported",
-            f"{source.exported}, {source.parity_images} scores within {source.parity:.1e} of the trained model's",
-        ),
         ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
     ]
     return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
@@ -51,6 +56,29 @@ def describe_threshold(threshold: Threshold) -> str:
         words += f", review from {threshold.review:.6g}"
     words += f", regions at {threshold.map:.6g}"
     return words + (f" of {threshold.area} working pixels or more" if threshold.area else "")
+
+
+def describe_agreement(agreement: Agreement) -> str:
+    """Return in words how many verdicts differ from the reference's."""
+    return (
+        f"{agreement.flips} of {agreement.images} differ from those of {agreement.reference} after recalibration, "
+        f"{agreement.carried} with its threshold kept; scores moved by {agreement.shift:.2%} of their spread"
+    )
+
+
+def _describe_training(source: Provenance) -> str:
+    return f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"
+
+
+def _describe_export(source: Provenance) -> list[tuple[str, str]]:
+    parity = f"{source.parity_images} scores within {source.parity:.1e} of the trained model's"
+    facts = [("exported", f"{source.exported}, {parity}" + (" in float32" if source.precision != "fp32" else ""))]
+    if source.precision != "fp32":
+        count = len(source.reduced_layers)
+        facts.append(("precision", f"{source.precision} in {count} of {count + len(source.float_layers)} layers"))
+    if source.agreement is not None:
+        facts.append(("verdicts", describe_agreement(source.agreement)))
+    return facts
 
 
 def _describe_input(recipe: Preprocess) -> str:

@@ -188,12 +188,32 @@ class Stamp:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How a file's verdicts agree with those of what it was made from, on the same labelled images.
+
+    reference: what it was made from, a file as its name and checksum's first digits. policy: in words, by which both
+    thresholds were chosen, each from its own scores. images: compared. flips: verdicts that differ. carried: those that
+    would differ had the reference's threshold been kept. shift: root mean square difference of the scores, as a share
+    of the standard deviation of the reference's.
+    """
+
+    reference: str
+    policy: str
+    images: int
+    flips: int
+    carried: int
+    shift: float
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the model comes from.
 
     versions: of the packages that made it. training_images: how many. training_fingerprint: of their set.
-    trained, exported: ISO 8601, UTC. parity: largest relative difference seen between this file's scores and the
-    trained model's. parity_images: the images compared.
+    trained, exported: ISO 8601, UTC. parity: largest relative difference seen between the float32 file's scores and the
+    trained model's. parity_images: the images compared. precision: ``fp32``, ``fp16`` or ``int8``. reduced_layers,
+    float_layers: which layers have that precision, and which stayed in float32 because the scores need them; empty for
+    fp32. agreement: of decisions, None where the export was given no labelled images.
     """
 
     versions: dict[str, str]
@@ -205,6 +225,10 @@ class Provenance:
     exported: str
     parity: float
     parity_images: int
+    precision: str = "fp32"
+    reduced_layers: tuple[str, ...] = ()
+    float_layers: tuple[str, ...] = ()
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -253,6 +277,11 @@ def read_model_file(path: Path | str) -> ModelFile:
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"cannot read the model file {str(path)!r}: {describe_os_error(error)}") from error
+    return parse_model_file(path, data)
+
+
+def parse_model_file(path: Path, data: bytes) -> ModelFile:
+    """Check a model file's bytes; path is what messages call it. Raises ModelFileError as `read_model_file` does."""
     rest, metadata = _split(path, data)
     if _METADATA_KEY not in metadata:
         raise ModelFileError(

@@ -1,0 +1,148 @@
+"""The gate on decisions: the same labelled images, each file with a threshold chosen from its own scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.calibration.calibrate import select_images
+from onspect.calibration.scores import Fault, find_images, score_images
+from onspect.calibration.thresholds import Policy, choose_threshold
+from onspect.runtime.errors import DatasetError, ExportError, UncalibratedError
+from onspect.runtime.files import fingerprint_set
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.layout import LabelledImage
+from onspect.runtime.model_file import Agreement, ModelFile, Threshold
+from onspect.runtime.verdict import decide
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What another file is held against: labelled images with scores, and the policy that makes a threshold of those.
+
+    label: what gave the scores. scores: float64 [n], in the images' order. threshold: what the policy makes of them.
+    """
+
+    label: str
+    images: tuple[LabelledImage, ...]
+    scores: Scores
+    policy: Policy
+    threshold: float
+
+
+def allowed_flips(images: int, precision: str, wanted: int | None) -> int:
+    """Return how many verdicts may flip: what was asked for, else none in float32 and 0.2% of the images otherwise."""
+    if wanted is not None:
+        return wanted
+    return 0 if precision == "fp32" else images // 500
+
+
+def default_policy(images: Sequence[LabelledImage]) -> Policy:
+    """Return the policy that ``onspect calibrate`` takes where none is asked for."""
+    return Policy("max_f1") if any(image.defective for image in images) else Policy("quantile", 0.99)
+
+
+def make_reference(label: str, images: Sequence[LabelledImage], scores: Scores, policy: Policy | None) -> Reference:
+    """Return the reference that scores of images make, by a policy or the default one.
+
+    Raises DatasetError where the images do not do for the policy.
+    """
+    policy = policy or default_policy(images)
+    return Reference(label, tuple(images), scores, policy, _choose(policy, images, scores))
+
+
+def find_reference(file: ModelFile, data: Path) -> Reference:
+    """Score the images that a file was calibrated on, DATA/val, and return them as the reference, by its own policy.
+
+    A file without a threshold takes the default policy. Raises DatasetError where images cannot be scored, or are not
+    those that the threshold was chosen on; UncalibratedError where an older release chose it and left no policy.
+    """
+    calibration = file.info.calibration
+    if file.info.threshold is not None and (calibration is None or calibration.rule is None):
+        raise UncalibratedError(
+            f"{str(file.path)!r} does not say how its threshold was chosen: run 'onspect calibrate {file.path} DATA'"
+        )
+    policy = None if calibration is None or calibration.rule is None else Policy.from_rule(calibration.rule)
+    found = find_images(data, "val")
+    images, _ = select_images(found, file, "allow" if calibration and calibration.training_images else "skip")
+    inspector = Inspector(file, provider="cpu")
+    scores, fingerprints = [], []
+    for image, observation in zip(images, score_images(inspector, images), strict=True):
+        if isinstance(observation, Fault):
+            raise DatasetError(f"cannot compare on {str(image.path)!r}: {observation.reason}; remove or replace it")
+        scores.append(observation.scored.score)
+        fingerprints.append(observation.scored.fingerprint)
+    if calibration is not None and fingerprint_set(fingerprints) != calibration.images:
+        raise DatasetError(
+            f"the {len(images)} images of {str(data)!r} are not the {sum(calibration.counts.values())} of "
+            f"{calibration.data!r} that the threshold of {str(file.path)!r} was chosen on: give those, or run "
+            f"'onspect calibrate {file.path} {data}' first"
+        )
+    return make_reference(inspector.label, images, np.array(scores), policy)
+
+
+def score_like(reference: Reference, file: ModelFile, graph: bytes) -> Scores:
+    """Return another graph's scores of the reference's images, NaN where it gives none."""
+    inspector = Inspector(dataclasses.replace(file, data=graph), provider="cpu")
+    found = score_images(inspector, reference.images)
+    return np.array([np.nan if isinstance(item, Fault) else item.scored.score for item in found])
+
+
+def compare(reference: Reference, scores: Scores) -> Agreement:
+    """Hold scores of the reference's images against the reference's, each by its own threshold.
+
+    Scores that are not finite, or of which no threshold can be made, count as if every verdict had flipped.
+    """
+    count = len(scores)
+    try:
+        own = _choose(reference.policy, reference.images, scores) if np.isfinite(scores).all() else np.nan
+    except DatasetError:  # one score for all of them
+        own = np.nan
+    if np.isnan(own):
+        return Agreement(reference.label, reference.policy.describe(), count, flips=count, carried=count, shift=1.0)
+    before = _judge(reference.scores, reference.threshold)
+    spread = float(reference.scores.std()) or 1.0
+    return Agreement(
+        reference=reference.label,
+        policy=reference.policy.describe(),
+        images=count,
+        flips=_count_differences(before, _judge(scores, own)),
+        carried=_count_differences(before, _judge(scores, reference.threshold)),
+        shift=float(np.sqrt(np.mean((scores - reference.scores) ** 2))) / spread,
+    )
+
+
+def refuse_flips(agreement: Agreement, allowed: int) -> None:
+    """Raise ExportError where more verdicts flipped than are allowed."""
+    if agreement.flips > allowed:
+        raise describe_flips(agreement, allowed)
+
+
+def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
+    """Return the error that says how many verdicts flipped, and how many were allowed."""
+    return ExportError(
+        f"{agreement.flips} of {agreement.images} verdicts differ from those of {agreement.reference} after "
+        f"recalibration ({agreement.policy}), and {allowed} may: nothing was written; stay in float32, or allow that "
+        f"many with --max-flips {agreement.flips}"
+    )
+
+
+def _choose(policy: Policy, images: Sequence[LabelledImage], scores: Scores) -> float:
+    defective = np.array([image.defective for image in images], bool)
+    return choose_threshold(policy, scores[~defective], scores[defective])
+
+
+def _judge(scores: Scores, threshold: float) -> list[str]:
+    cut = Threshold(threshold, threshold)
+    return [decide(float(score), cut) for score in scores]
+
+
+def _count_differences(first: list[str], second: list[str]) -> int:
+    return sum(one != other for one, other in zip(first, second, strict=True))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onspect.calibration.review import Band
 from onspect.calibration.thresholds import Policy
 from onspect.export.decisions import Reference, allowed_flips, compare, make_reference, refuse_flips
 from onspect.runtime.errors import ExportError
@@ -57,3 +58,14 @@ def test_the_default_is_none_in_float32_and_one_in_500_else() -> None:
     assert [allowed_flips(count, "int8", None) for count in (178, 499, 500, 1200)] == [0, 0, 1, 2]
     assert allowed_flips(1200, "fp32", None) == 0
     assert allowed_flips(10, "fp16", 3) == 3
+
+
+def test_parts_that_leave_the_review_band_count(reference: Reference) -> None:
+    """With a review band, a verdict that changes between ok and review is a flip too."""
+    band = Band("review_share", 0.4)
+    banded = make_reference("part@0", reference.images, reference.scores, reference.policy, band)
+    assert banded.threshold.review == 2.5
+    assert compare(banded, banded.scores).flips == 0
+    agreement = compare(banded, np.array([1.0, 3.1, 3.0, 4.0, 5.0, 6.0]))
+    assert agreement.flips == 2
+    assert agreement.policy == "highest F1; review of at most 40% of good parts"

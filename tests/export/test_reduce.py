@@ -12,6 +12,7 @@ from click.testing import Result
 
 from onspect.calibration import intervals
 from onspect.calibration.calibrate import calibrate
+from onspect.calibration.review import Band
 from onspect.calibration.thresholds import Policy
 from onspect.export import decisions
 from onspect.export.reduce import reduce_file
@@ -223,6 +224,21 @@ def test_options_that_do_not_go_together(
     assert result.exit_code == 2
     assert message in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_review_band_is_chosen_anew(data: Path, tmp_path: Path) -> None:
+    """A source with a review band makes a file with a review band, from its own scores by the same rule."""
+    source = write_source(tmp_path / "part.onnx", data)
+    calibrate(source, data, policy=Policy("max_fpr", 0.1), band=Band("review_share", 0.2))
+    reduced = reduce_file(source, tmp_path / "small.onnx", "fp16", data)
+    old, new = read_model_file(source).info, reduced.info
+    assert old.threshold is not None
+    assert new.threshold is not None
+    assert new.threshold.review == pytest.approx(old.threshold.review, rel=0.01)
+    assert new.calibration is not None
+    assert old.calibration is not None
+    assert new.calibration.review_rule == old.calibration.review_rule
+    assert reduced.agreement.policy == "false rejects at most 10%; review of at most 20% of good parts"
 
 
 def test_an_older_file_names_no_policy(source: Path, data: Path, tmp_path: Path) -> None:

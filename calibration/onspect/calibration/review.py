@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.intervals import Interval
 from onspect.calibration.thresholds import Scores, candidates, count_reaching, format_rate, min_recall
-from onspect.runtime.errors import DatasetError
-from onspect.runtime.model_file import Threshold
+from onspect.runtime.errors import DatasetError, ModelFileError
+from onspect.runtime.model_file import Rule, Threshold
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """The shares of good parts sent to a person for which a table says what is saved."""
@@ -30,6 +30,15 @@ class Band:
 
     name: BandName
     rate: float | None = None
+
+    @classmethod
+    def from_rule(cls, rule: Rule) -> Band:
+        """Return the band that a model file names; raises ModelFileError where this release has no such band."""
+        if rule.name not in get_args(BandName):
+            raise ModelFileError(
+                f"the file's review band was chosen by {rule.name!r}, which this onspect does not know"
+            )
+        return cls(cast("BandName", rule.name), rule.rate)
 
     def describe(self) -> str:
         """Return the rule in words with its number."""

@@ -117,8 +117,8 @@ def _export_reduced(
     click.echo(describe_reduced(reduced))
     if reduced.share < 0.5:
         _LOG.warning(
-            "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: stay "
-            "in float32, or allow more with --max-flips",
+            "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: "
+            "stay in float32, or allow more with --max-flips",
             100 * reduced.share,
         )
     say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")

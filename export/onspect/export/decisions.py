@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.calibrate import select_images
+from onspect.calibration.claims import measure_threshold_interval
+from onspect.calibration.review import Band, choose_review
 from onspect.calibration.scores import Fault, find_images, score_images
 from onspect.calibration.thresholds import Policy, choose_threshold
 from onspect.runtime.errors import DatasetError, ExportError, UncalibratedError
@@ -25,16 +28,22 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reference:
-    """What another file is held against: labelled images with scores, and the policy that makes a threshold of those.
+    """What another file is held against: labelled images with scores, and what makes a threshold of those.
 
-    label: what gave the scores. scores: float64 [n], in the images' order. threshold: what the policy makes of them.
+    label: what gave the scores. scores: float64 [n], in the images' order. policy, band: how cut and review band are
+    chosen. threshold: what they make of the scores.
     """
 
     label: str
     images: tuple[LabelledImage, ...]
     scores: Scores
     policy: Policy
-    threshold: float
+    band: Band | None
+    threshold: Threshold
+
+    def describe_policy(self) -> str:
+        """Return in words how cut and review band are chosen."""
+        return self.policy.describe() + (f"; {self.band.describe()}" if self.band else "")
 
 
 def allowed_flips(images: int, precision: str, wanted: int | None) -> int:
@@ -49,13 +58,15 @@ def default_policy(images: Sequence[LabelledImage]) -> Policy:
     return Policy("max_f1") if any(image.defective for image in images) else Policy("quantile", 0.99)
 
 
-def make_reference(label: str, images: Sequence[LabelledImage], scores: Scores, policy: Policy | None) -> Reference:
-    """Return the reference that scores of images make, by a policy or the default one.
+def make_reference(
+    label: str, images: Sequence[LabelledImage], scores: Scores, policy: Policy | None, band: Band | None = None
+) -> Reference:
+    """Return the reference that scores of images make, by a policy or the default one, and a review band.
 
     Raises DatasetError where the images do not do for the policy.
     """
     policy = policy or default_policy(images)
-    return Reference(label, tuple(images), scores, policy, _choose(policy, images, scores))
+    return Reference(label, tuple(images), scores, policy, band, _choose(policy, band, images, scores))
 
 
 def find_reference(file: ModelFile, data: Path) -> Reference:
@@ -69,7 +80,8 @@ def find_reference(file: ModelFile, data: Path) -> Reference:
         raise UncalibratedError(
             f"{str(file.path)!r} does not say how its threshold was chosen: run 'onspect calibrate {file.path} DATA'"
         )
-    policy = None if calibration is None or calibration.rule is None else Policy.from_rule(calibration.rule)
+    rule, review_rule = (calibration.rule, calibration.review_rule) if calibration else (None, None)
+    policy, band = Policy.from_rule(rule) if rule else None, Band.from_rule(review_rule) if review_rule else None
     found = find_images(data, "val")
     images, _ = select_images(found, file, "allow" if calibration and calibration.training_images else "skip")
     inspector = Inspector(file, provider="cpu")
@@ -85,7 +97,7 @@ def find_reference(file: ModelFile, data: Path) -> Reference:
             f"{calibration.data!r} that the threshold of {str(file.path)!r} was chosen on: give those, or run "
             f"'onspect calibrate {file.path} {data}' first"
         )
-    return make_reference(inspector.label, images, np.array(scores), policy)
+    return make_reference(inspector.label, images, np.array(scores), policy, band)
 
 
 def score_like(reference: Reference, file: ModelFile, graph: bytes) -> Scores:
@@ -100,18 +112,18 @@ def compare(reference: Reference, scores: Scores) -> Agreement:
 
     Scores that are not finite, or of which no threshold can be made, count as if every verdict had flipped.
     """
-    count = len(scores)
-    try:
-        own = _choose(reference.policy, reference.images, scores) if np.isfinite(scores).all() else np.nan
-    except DatasetError:  # one score for all of them
-        own = np.nan
-    if np.isnan(own):
-        return Agreement(reference.label, reference.policy.describe(), count, flips=count, carried=count, shift=1.0)
+    count, policy = len(scores), reference.describe_policy()
+    own = None
+    if np.isfinite(scores).all():
+        with suppress(DatasetError):  # of one score for all images no threshold can be made
+            own = _choose(reference.policy, reference.band, reference.images, scores)
+    if own is None:
+        return Agreement(reference.label, policy, count, flips=count, carried=count, shift=1.0)
     before = _judge(reference.scores, reference.threshold)
     spread = float(reference.scores.std()) or 1.0
     return Agreement(
         reference=reference.label,
-        policy=reference.policy.describe(),
+        policy=policy,
         images=count,
         flips=_count_differences(before, _judge(scores, own)),
         carried=_count_differences(before, _judge(scores, reference.threshold)),
@@ -134,14 +146,18 @@ def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
     )
 
 
-def _choose(policy: Policy, images: Sequence[LabelledImage], scores: Scores) -> float:
-    defective = np.array([image.defective for image in images], bool)
-    return choose_threshold(policy, scores[~defective], scores[defective])
+def _choose(policy: Policy, band: Band | None, images: Sequence[LabelledImage], scores: Scores) -> Threshold:
+    is_defective = np.array([image.defective for image in images], bool)
+    good, defective = scores[~is_defective], scores[is_defective]
+    cut = choose_threshold(policy, good, defective)
+    if band is None:
+        return Threshold(cut, cut)
+    interval = measure_threshold_interval(policy, good, defective).get("threshold")
+    return Threshold(cut, cut, choose_review(band, good, defective, cut, interval))
 
 
-def _judge(scores: Scores, threshold: float) -> list[str]:
-    cut = Threshold(threshold, threshold)
-    return [decide(float(score), cut) for score in scores]
+def _judge(scores: Scores, threshold: Threshold) -> list[str]:
+    return [decide(float(score), threshold) for score in scores]
 
 
 def _count_differences(first: list[str], second: list[str]) -> int:

@@ -164,7 +164,7 @@ def _quantize(quantizer: Quantizer, file: ModelFile, reference: Reference, allow
 
 def _measure_harms(quantizer: Quantizer, file: ModelFile, reference: Reference) -> dict[Layer, float]:
     """Return for each layer how far quantising it alone moves the scores of the images nearest the threshold."""
-    nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold), kind="stable")[:_PROBES])
+    nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])
     probes = dataclasses.replace(
         reference, images=tuple(reference.images[index] for index in nearest), scores=reference.scores[nearest]
     )
@@ -192,7 +192,7 @@ def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Referen
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, file.path.name)
         path.write_bytes(content)
-        calibrate(path, data, policy=reference.policy, training="allow" if allowed else "skip")
+        calibrate(path, data, policy=reference.policy, band=reference.band, training="allow" if allowed else "skip")
         return path.read_bytes()
 
 

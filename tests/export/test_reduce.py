@@ -12,6 +12,7 @@ from click.testing import Result
 
 from onspect.calibration import intervals
 from onspect.calibration.calibrate import calibrate
+from onspect.calibration.regions import RegionDemand
 from onspect.calibration.review import Band
 from onspect.calibration.thresholds import Policy
 from onspect.export import decisions
@@ -19,7 +20,7 @@ from onspect.export.reduce import reduce_file
 from onspect.runtime.errors import DatasetError, ExportError, OutputError
 from onspect.runtime.files import fingerprint_bytes
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import Agreement, read_model_file
+from onspect.runtime.model_file import Agreement, Rule, read_model_file
 
 from .layered_model import SIDE, write_layered
 
@@ -226,15 +227,17 @@ def test_options_that_do_not_go_together(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_review_band_is_chosen_anew(data: Path, tmp_path: Path) -> None:
-    """A source with a review band makes a file with a review band, from its own scores by the same rule."""
+def test_review_band_and_regions_are_chosen_anew(data: Path, tmp_path: Path) -> None:
+    """A source with a review band and a least area of regions makes a file with both, by the same rules."""
     source = write_source(tmp_path / "part.onnx", data)
-    calibrate(source, data, policy=Policy("max_fpr", 0.1), band=Band("review_share", 0.2))
+    regions = RegionDemand(area=Rule("region_area", value=3.0))
+    calibrate(source, data, policy=Policy("max_fpr", 0.1), band=Band("review_share", 0.2), regions=regions)
     reduced = reduce_file(source, tmp_path / "small.onnx", "fp16", data)
     old, new = read_model_file(source).info, reduced.info
     assert old.threshold is not None
     assert new.threshold is not None
     assert new.threshold.review == pytest.approx(old.threshold.review, rel=0.01)
+    assert new.threshold.area == 3
     assert new.calibration is not None
     assert old.calibration is not None
     assert new.calibration.review_rule == old.calibration.review_rule

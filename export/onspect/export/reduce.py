@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from onspect.calibration.calibrate import calibrate
+from onspect.calibration.regions import RegionDemand
 from onspect.export.decisions import (
     Reference,
     allowed_flips,
@@ -188,11 +189,19 @@ def _serialize(model: onnx.ModelProto) -> bytes:
 
 def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Reference) -> bytes:
     """Return a model file's bytes with a threshold from its own scores, chosen as the source's was."""
-    allowed = file.info.calibration is not None and file.info.calibration.training_images > 0
+    old = file.info.calibration
+    assert old is not None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, file.path.name)
         path.write_bytes(content)
-        calibrate(path, data, policy=reference.policy, band=reference.band, training="allow" if allowed else "skip")
+        calibrate(
+            path,
+            data,
+            policy=reference.policy,
+            band=reference.band,
+            regions=RegionDemand(old.map_rule, old.area_rule),
+            training="allow" if old.training_images else "skip",
+        )
         return path.read_bytes()
 
 

@@ -75,3 +75,24 @@ def test_missing_package_names_the_extra(package: str, arguments: list[str], ext
     done = run(script, package, *arguments)
     assert done.returncode == 1
     assert done.stderr == f"Error: 'onspect {arguments[0]}' needs {package}: pip install 'onspect[{extra}]'\n"
+
+
+@pytest.mark.parametrize(("package", "sink", "extra"), [("paho", "mqtt://host/line", "mqtt")])
+def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str) -> None:
+    """Where a sink's package is missing, opening the sink names it, and the command line knows the extra it is in."""
+    script = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == sys.argv[1]:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.console import _EXTRAS\n"
+        "from onspect.runtime.sinks import open_sink\n"
+        "try:\n"
+        "    open_sink(sys.argv[2], append=True)\n"
+        "except ImportError as error:\n"
+        "    print(_EXTRAS[error.name.partition('.')[0]])"
+    )
+    done = run(script, package, sink)
+    assert (done.stderr, done.stdout.strip()) == ("", extra)

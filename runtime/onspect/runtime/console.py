@@ -27,6 +27,7 @@ _EXTRAS = {
     "jinja2": "train",
     "harvesters": "genicam",
     "genicam": "genicam",
+    "paho": "mqtt",
 }
 
 T = TypeVar("T")

@@ -77,7 +77,7 @@ class CommandSink(Protocol):
 
 
 _FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
-_URLS: tuple[str, ...] = ()
+_URLS = ("mqtt[s]://HOST/TOPIC",)
 
 
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
@@ -102,6 +102,10 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
                 from onspect.runtime.sinks.evidence import open_evidence
 
                 return open_evidence(text)
+            case "mqtt" | "mqtts":
+                from onspect.runtime.sinks.mqtt import open_mqtt
+
+                return open_mqtt(text)
     forms = ", ".join((*_FILES, *_URLS))
     raise ChoiceError(f"the sink {redact(text)!r} is not known; give one of {forms} (for lines, FILE may be -: stdout)")
 

@@ -19,7 +19,8 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 class Address:
     """A sink's URL in parts; username and password are resolved and never shown.
 
-    shown: the URL as it may stand in messages. path: without its first slash, unquoted. options: by name, unquoted.
+    shown: the URL without its options, as it stands in messages. path: without its first slash, unquoted. options: by
+    name, unquoted.
     """
 
     shown: str
@@ -56,7 +57,7 @@ def read_address(text: str, allowed: Mapping[str, str]) -> Address:
         )
     options = _read_options(shown, parts.query, allowed)
     return Address(
-        shown=shown,
+        shown=shown.partition("?")[0],
         scheme=parts.scheme,
         host=parts.hostname,
         port=port,

@@ -52,9 +52,10 @@ class _Batch:
 class Courier:
     """A sink in front of another: `write` only queues, and a thread delivers in order, again and again if need be.
 
-    name is what states and messages call the sink (a URL in it is redacted). spool is a folder of this courier alone,
-    used where the sink's delivery is ``event``: verdicts wait there on disk, and what is left when the process ends
-    or is killed is sent by the next run. Without it, and for other sinks, they wait in memory.
+    name is what states and messages call the sink, usually its URL, of which the options are left out. spool is a
+    folder of this courier alone, used where the sink's delivery is ``event``: verdicts wait there on disk, and what is
+    left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
+    memory.
 
     capacity is how many verdicts may wait in memory. Where they are more, `write` waits for room, for at most
     patience seconds (0: not at all; `math.inf` where the source can be held up), and then the oldest ``ok`` among them
@@ -74,7 +75,7 @@ class Courier:
         deadline: float = 10.0,
         ledger: Ledger | None = None,
     ) -> None:
-        self.name = redact(name)
+        self.name = redact(name).partition("?")[0]
         self._sink = sink
         self._delivery: Delivery = getattr(sink, "delivery", "event")
         self._spool = Spool(spool) if spool is not None and self._delivery == "event" else None
@@ -109,7 +110,7 @@ class Courier:
             stack.enter_context(self._sink)
             self._opened = stack.pop_all()
         if self._delivery == "record":
-            self._ledger.join(self.name)
+            self._ledger.join(self)
         if self._spool is not None:
             if len(self._spool):
                 _LOG.info("%s: %d verdicts of an earlier run are sent first", self.name, len(self._spool))
@@ -124,7 +125,7 @@ class Courier:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, self._end - time.monotonic()) + 1.0)
-        self._ledger.leave(self.name)
+        self._ledger.leave(self)
         if any(thread.is_alive() for thread in self._threads):
             _LOG.warning("%s does not answer: it is left as it is, not closed", self.name)
         else:
@@ -309,7 +310,7 @@ class Courier:
             self._unflushed = True
             self._changed.notify_all()
         if self._delivery == "record":
-            self._ledger.recorded(self.name, batch.number)
+            self._ledger.recorded(self, batch.number)
 
     def _rest_before_retry(self) -> bool:
         """Wait with back-off and jitter; False where the courier closes and should not try again."""
@@ -358,7 +359,7 @@ class Courier:
         with self._changed:
             news, self._trouble = not self._trouble, redact(words)
         if self._delivery == "record":
-            self._ledger.failing(self.name)
+            self._ledger.failing(self)
         if news:
             _LOG.warning("%s: %s", self.name, self._trouble)
 

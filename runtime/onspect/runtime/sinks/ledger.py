@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 
@@ -22,33 +23,33 @@ class Ledger:
     """
 
     def __init__(self) -> None:
-        self._recorders: dict[str, _Recorder] = {}
+        self._recorders: dict[Hashable, _Recorder] = {}
         self._asked = 0
         self._changed = threading.Condition()
 
-    def join(self, name: str) -> None:
+    def join(self, recorder: Hashable) -> None:
         """Say that a sink records, before the first verdict."""
         with self._changed:
-            self._recorders[name] = _Recorder()
+            self._recorders[recorder] = _Recorder()
 
-    def leave(self, name: str) -> None:
+    def leave(self, recorder: Hashable) -> None:
         """Say that a sink records no more."""
         with self._changed:
-            self._recorders.pop(name, None)
+            self._recorders.pop(recorder, None)
             self._changed.notify_all()
 
-    def recorded(self, name: str, number: int) -> None:
+    def recorded(self, recorder: Hashable, number: int) -> None:
         """Say that a sink has recorded all verdicts up to this one."""
         with self._changed:
-            one = self._recorders[name]
+            one = self._recorders[recorder]
             one.through = number
             one.failing = one.failing and number < self._asked
             self._changed.notify_all()
 
-    def failing(self, name: str) -> None:
+    def failing(self, recorder: Hashable) -> None:
         """Say that a sink cannot record at present."""
         with self._changed:
-            self._recorders[name].failing = True
+            self._recorders[recorder].failing = True
             self._changed.notify_all()
 
     def wait(self, number: int, patience: float) -> bool:

@@ -1,0 +1,268 @@
+"""Verdicts, the line's status and commands over MQTT 3.1.1, as plain JSON.
+
+Topics below the URL's path: ``verdict`` (QoS 1, one message a part), ``status`` (QoS 1, retained, about once a second;
+``{"online": false}`` is the last will), and where commands are allowed ``command`` (in) and ``result`` (out).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
+from onspect.runtime.files import describe_os_error
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import Address, read_address
+from onspect.runtime.status import Commands, LineStatus, obey
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
+
+_LOG = logging.getLogger("onspect")
+
+_OPTIONS = {
+    "username": "env:NAME",
+    "password": "env:NAME or file:PATH",
+    "commands": "yes",
+    "ca": "FILE",
+    "cert": "FILE",
+    "key": "FILE",
+}
+_KEEPALIVE_S = 30
+_ACKNOWLEDGE_S = 5.0
+_LEAVE_S = 2.0
+_RECONNECT_S = (1, 30)
+_INFLIGHT = 100
+_LARGEST_COMMAND = 10_000
+_LARGEST_SHOWN = 200
+_OFFLINE = b'{"online": false}'
+
+
+@dataclass(frozen=True)
+class Tls:
+    """What an encrypted connection is made with; ca None: the system's authorities. cert, key: the client's own."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+
+class MqttSink:
+    """Publishes verdicts with QoS 1; `write` returns when the broker has acknowledged them.
+
+    Connects by itself, again and again; what was on its way when the connection broke is sent again by the next
+    connection, in order. Commands are taken only where they are allowed and a line is attached.
+    """
+
+    delivery: Delivery = "event"
+    pictures = False
+
+    def __init__(self, address: Address, *, topic: str, port: int, tls: Tls | None, commands: bool) -> None:
+        from paho.mqtt.client import Client
+        from paho.mqtt.enums import CallbackAPIVersion
+
+        self._address = address
+        self._topic = topic
+        self._port = port
+        self._allowed = commands
+        self._commands: Commands | None = None
+        self._trouble = "it does not answer"
+        self._status: bytes = b'{"online": true}'
+        self._on_their_way: list[tuple[bytes, MQTTMessageInfo]] = []
+        self._tried = threading.Event()
+        self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"onspect-{secrets.token_hex(4)}")
+        if address.username is not None:
+            self._client.username_pw_set(address.username, address.password)
+        if tls is not None:
+            _use_tls(self._client, address, tls)
+        elif address.password is not None:
+            _LOG.warning("%s sends its password unencrypted; use mqtts://", address.shown)
+        self._client.will_set(f"{topic}/status", _OFFLINE, qos=1, retain=True)
+        self._client.reconnect_delay_set(*_RECONNECT_S)
+        self._client.max_inflight_messages_set(_INFLIGHT)
+        self._client.on_connect = self._greet
+        self._client.on_connect_fail = self._note_failure
+        self._client.on_disconnect = self._note_loss
+        self._client.on_message = self._receive
+
+    def __enter__(self) -> Self:
+        self._client.connect_async(self._address.host, self._port, _KEEPALIVE_S)
+        self._start("mqtt", lambda: self._client.loop_forever(retry_first_connection=True))
+        self._start("mqtt commands", self._obey_all)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._client.is_connected():
+            farewell = self._client.publish(f"{self._topic}/status", _OFFLINE, qos=1, retain=True)
+            _await([farewell], _LEAVE_S)
+        self._client.disconnect()
+        self._inbox.put(None)
+        for thread in self._threads:
+            thread.join(_LEAVE_S)  # a broker that has fallen silent is not waited for
+
+    def write(self, inspection: Inspection) -> None:
+        """Publish one verdict; raises OutputError where the broker has not acknowledged it within seconds."""
+        self.write_many([inspection])
+
+    def write_many(self, inspections: Sequence[Inspection]) -> None:
+        """Publish verdicts one after the other, and wait until all are acknowledged; raises OutputError as `write`."""
+        payloads = [_encode(inspection.verdict.to_json()) for inspection in inspections]
+        known = [payload for payload, _ in self._on_their_way]
+        if known != payloads[: len(known)]:  # another batch: what was on its way may arrive twice, never not at all
+            self._on_their_way = []
+        for payload in payloads[len(self._on_their_way) :]:
+            self._require_connection()
+            info = self._client.publish(f"{self._topic}/verdict", payload, qos=1)
+            if info.rc != 0:
+                raise OutputError(f"cannot publish to {self._address.shown}: the connection broke")
+            self._on_their_way.append((payload, info))
+        late = _await([info for _, info in self._on_their_way], _ACKNOWLEDGE_S)
+        if late:
+            why = f"{late} verdicts are not acknowledged" if self._client.is_connected() else self._trouble
+            raise OutputError(f"cannot publish to {self._address.shown}: {why}")
+        self._on_their_way = []
+
+    def report(self, status: LineStatus) -> None:
+        """Publish the line's status, retained; raises OutputError where there is no connection."""
+        self._status = _encode(json.dumps({"online": True} | status.to_dict()))
+        self._require_connection()
+        self._client.publish(f"{self._topic}/status", self._status, qos=1, retain=True)
+
+    def attach(self, commands: Commands) -> None:
+        """Let what comes in on the topic ``command`` be carried out, where the URL allows it."""
+        self._commands = commands
+        if self._client.is_connected():
+            self._subscribe()
+
+    def _require_connection(self) -> None:
+        if self._client.is_connected():
+            return
+        self._tried.wait(_ACKNOWLEDGE_S)  # the very first attempt may be under way
+        if not self._client.is_connected():
+            raise OutputError(f"cannot publish to {self._address.shown}: {self._trouble}")
+
+    def _start(self, name: str, work: Any) -> None:
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _subscribe(self) -> None:
+        if self._allowed and self._commands is not None:
+            self._client.subscribe(f"{self._topic}/command", qos=1)
+
+    def _greet(self, client: Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
+        if reason.is_failure:
+            self._trouble = f"the broker refuses: {reason}"
+            self._tried.set()
+            return
+        self._trouble = "the connection broke"
+        client.publish(f"{self._topic}/status", self._status, qos=1, retain=True)
+        self._subscribe()
+        self._tried.set()
+
+    def _note_failure(self, _client: Client, _data: object) -> None:
+        error = sys.exc_info()[1]  # paho calls this inside its except clause, and keeps the reason to itself
+        if isinstance(error, OSError):
+            self._trouble = f"no connection: {describe_os_error(error)}"
+        self._tried.set()
+
+    def _note_loss(self, *_facts: object) -> None:
+        if not self._trouble.startswith("the broker refuses"):
+            self._trouble = "the connection broke"
+
+    def _receive(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        if message.retain:
+            _LOG.warning("%s: a retained command is left out: it may be of any age", self._address.shown)
+        else:
+            self._inbox.put(bytes(message.payload))
+
+    def _obey_all(self) -> None:
+        """Carry out commands beside the network's thread: loading a model takes longer than a broker waits."""
+        while (payload := self._inbox.get()) is not None:
+            error = self._obey(payload)
+            words = payload[:_LARGEST_SHOWN].decode(errors="replace")
+            _LOG.warning("%s: the command %s %s", self._address.shown, words, error or "is carried out")
+            result = {"command": words, "done": error is None, "error": error}
+            self._client.publish(f"{self._topic}/result", _encode(json.dumps(result)), qos=1)
+
+    def _obey(self, payload: bytes) -> str | None:
+        """Carry out one command; in words why not, None where it is done."""
+        assert self._commands is not None
+        try:
+            obey(self._commands, _read_command(payload))
+        except OnspectError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - nothing that comes in may end this thread
+            return f"{type(error).__name__}: {error}"
+        return None
+
+
+def open_mqtt(text: str) -> MqttSink:
+    """Open ``mqtt://HOST[:PORT]/TOPIC`` or ``mqtts://...``; raises ChoiceError for a URL that makes no sense."""
+    address = read_address(text, _OPTIONS)
+    options = address.options
+    topic = address.path.rstrip("/")
+    if not topic or any(sign in topic for sign in "#+\0"):
+        raise ChoiceError(f"the sink {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
+    if options.get("commands", "yes") != "yes":
+        raise ChoiceError(f"commands is {options['commands']!r}; give commands=yes, or leave it out to take none")
+    secure = address.scheme == "mqtts"
+    files = {name: Path(options[name]) for name in ("ca", "cert", "key") if name in options}
+    if files and not secure:
+        raise ChoiceError(f"the sink {address.shown!r} names certificates; they need mqtts://")
+    if ("cert" in files) != ("key" in files):
+        raise ChoiceError(f"the sink {address.shown!r} needs both cert= and key=, or neither")
+    return MqttSink(
+        address,
+        topic=topic,
+        port=address.port or (8883 if secure else 1883),
+        tls=Tls(**files) if secure else None,
+        commands="commands" in options,
+    )
+
+
+def _use_tls(client: Client, address: Address, tls: Tls) -> None:
+    try:
+        ca, cert, key = (str(path) if path else None for path in (tls.ca, tls.cert, tls.key))
+        client.tls_set(ca, cert, key)
+    except (OSError, ValueError) as error:
+        why = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        raise ChoiceError(f"the sink {address.shown!r} names a certificate that cannot be used: {why}") from error
+
+
+def _read_command(payload: bytes) -> dict[str, Any]:
+    if len(payload) > _LARGEST_COMMAND:
+        raise ChoiceError(f"the command has {len(payload)} bytes; {_LARGEST_COMMAND} are the most")
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ChoiceError(f"the command is no JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise ChoiceError("the command is no JSON object")
+    return message
+
+
+def _await(messages: Sequence[MQTTMessageInfo], seconds: float) -> int:
+    """Wait until messages are acknowledged, and count those that are not."""
+    end = time.monotonic() + seconds
+    for count, message in enumerate(messages):
+        message.wait_for_publish(max(0.0, end - time.monotonic()))
+        if not message.is_published():
+            return len(messages) - count
+    return 0
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.calibration.calibrate import calibrate, move_threshold
+from onspect.calibration.thresholds import Policy
 from onspect.runtime.decode import read_image
 from onspect.runtime.files import fingerprint_bytes, fingerprint_set
 from onspect.runtime.inspector import Inspector
@@ -292,3 +294,16 @@ def test_info_shows_the_calibration(onspect: Run, model: Path, make_dataset: Mak
     threshold = read_model_file(model).info.threshold
     assert threshold is not None
     assert card["threshold"] == {"score": threshold.score, "map": threshold.map, "review": None, "area": 0}
+
+
+def test_test_marks_are_stored(model: Path, make_dataset: Make) -> None:
+    """Every good image's scores with marks stand in the file, above its own, and outlive a move of the threshold."""
+    calibrate(model, make_dataset({"val/good": range(126, 131), "val/bright": [200]}))
+    evidence = read_model_file(model).info.calibration
+    assert evidence is not None
+    assert [len(row) for row in evidence.mark_scores] == [4] * 5
+    assert min(min(row) for row in evidence.mark_scores) > max(evidence.good_scores)
+    move_threshold(model, Policy("max_fpr", 0.5))
+    moved = read_model_file(model).info.calibration
+    assert moved is not None
+    assert moved.mark_scores == evidence.mark_scores

@@ -42,11 +42,14 @@ from onspect.calibration.scores import (
     score_images,
 )
 from onspect.calibration.thresholds import Policy, check_policy, choose_threshold
+from onspect.runtime.batch import in_order
 from onspect.runtime.console import progress
+from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ModelFileError, UncalibratedError
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import LabelledImage
+from onspect.runtime.marks import MAX_MARKED, score_marks
 from onspect.runtime.model_file import Calibration, ModelFile, Rule, Threshold, read_model_file, restamp
 from onspect.runtime.verdict import now
 
@@ -114,6 +117,7 @@ def calibrate(
         good=good,
         defective=defective,
         trained_on=trained_on,
+        marks=_score_marks(inspector, images),
     )
     demand = _Demand(policy, band, strict)
 
@@ -148,6 +152,7 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         good=np.array(old.good_scores),
         defective=np.array(old.defective_scores),
         trained_on=old.training_images,
+        marks=old.mark_scores,
     )
     threshold, area = file.info.threshold, file.info.threshold.area
 
@@ -192,6 +197,7 @@ class _Evidence:
     good: NDArray[np.float64]
     defective: NDArray[np.float64]
     trained_on: int
+    marks: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -249,6 +255,7 @@ def _describe_evidence(
         rule=Rule(**dataclasses.asdict(demand.policy)),
         review_good=confusion.review_good,
         review_defective=confusion.review_defective,
+        mark_scores=evidence.marks,
         review_rule=None if demand.band is None else Rule(**dataclasses.asdict(demand.band)),
         map_rule=regions.map_rule,
         area_rule=regions.area_rule,
@@ -324,6 +331,18 @@ def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[Labe
         f"{len(trained_on)} of {len(images)} images were trained on, such as {str(trained_on[0].path)!r}: their scores "
         f"are lower than new parts' will be, and so would the threshold be; {cure}"
     )
+
+
+def _score_marks(inspector: Inspector, images: Sequence[LabelledImage]) -> tuple[tuple[float, ...], ...]:
+    """Return the scores of good images with test marks drawn on, of at most `MAX_MARKED` evenly chosen ones."""
+    good = [image.path for image in images if not image.defective]
+    chosen = [good[position] for position in np.unique(np.linspace(0, len(good) - 1, MAX_MARKED).astype(int))]
+
+    def score(numbered: tuple[int, Path]) -> tuple[float, ...]:
+        number, path = numbered
+        return score_marks(inspector, inspector.prepare(read_image(path)), number)
+
+    return tuple(progress(in_order(score, enumerate(chosen)), len(chosen), "drawing test marks"))
 
 
 def _collect(observations: Iterable[Observation | Fault], total: int, pixels: PixelScores) -> list[ScoredImage]:

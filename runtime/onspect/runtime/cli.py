@@ -8,7 +8,20 @@ import importlib.metadata
 import click
 
 _PARTS = ("demo", "training", "export", "calibration", "runtime")
-_ORDER = ("demo", "train", "export", "calibrate", "threshold", "evaluate", "score", "run", "drift", "cameras", "info")
+_ORDER = (
+    "demo",
+    "train",
+    "export",
+    "calibrate",
+    "threshold",
+    "evaluate",
+    "score",
+    "run",
+    "recalibrate",
+    "drift",
+    "cameras",
+    "info",
+)
 
 
 class _Group(click.Group):

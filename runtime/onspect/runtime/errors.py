@@ -9,6 +9,7 @@
     +-- ModelFileError     the .onnx file cannot be used (truncated, foreign, newer format)
     |   +-- UncalibratedError   it can be used, but has no threshold yet
     +-- DatasetError       a folder of images is not what the command needs
+    +-- SeparationError    good and defective parts can no longer be told apart, or it is not shown that they can
     +-- SourceError        a video or folder cannot be opened as a source of frames
     +-- OutputError        something could not be written or delivered
     |   +-- RefusedError   the receiver will never take this verdict, so it is not tried again
@@ -43,6 +44,10 @@ class UncalibratedError(ModelFileError):
 
 class DatasetError(OnspectError):
     """A folder of images is not what the command needs."""
+
+
+class SeparationError(OnspectError):
+    """It is not shown that good and defective parts can still be told apart."""
 
 
 class SourceError(OnspectError):

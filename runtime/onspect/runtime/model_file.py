@@ -146,6 +146,8 @@ class Calibration:
     least area was chosen, None without one.
     training_images: how many of the images the model was trained on, which only happens where that was allowed.
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
+    mark_scores: scores of up to 100 of the good images with each of four test marks drawn on, one row an image.
+    recalibrated: over how many good frames of the line the threshold was carried from an earlier calibration, else 0.
     """
 
     policy: str
@@ -169,6 +171,8 @@ class Calibration:
     review_rule: Rule | None = None
     map_rule: Rule | None = None
     area_rule: Rule | None = None
+    mark_scores: tuple[tuple[float, ...], ...] = ()
+    recalibrated: int = 0
 
 
 @dataclass(frozen=True)

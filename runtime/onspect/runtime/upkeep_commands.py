@@ -1,4 +1,4 @@
-"""The commands that keep a calibrated line true: drift."""
+"""The commands that keep a calibrated line true: recalibrate and drift."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.console import Command
+from onspect.runtime.console import Command, say
 
 _LOG = logging.getLogger("onspect")
 
@@ -47,4 +47,50 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
         click.echo(describe_comparison(comparison, file.info.calibration.data))
 
 
-UPKEEP_COMMANDS = (drift,)
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option("--count", type=click.IntRange(min=10), default=20, show_default=True, help="Good frames to take.")
+@click.option("--undo", is_flag=True, help="Go back to the threshold before this one.")
+def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None:
+    """Carry MODEL's threshold over to good frames of SOURCE, after a change of lamp or lens.
+
+    SOURCE is a folder of images, or what 'onspect run' takes; all frames taken from it must show good parts. Where the
+    scores have only moved, the threshold moves along, and the old one is kept for --undo. Where it is not shown that
+    defects can still be told from good parts, which is tried with marks drawn on the frames, nothing is changed.
+
+    \b
+    Example:
+      onspect recalibrate part.onnx good_frames/
+      onspect recalibrate part.onnx --undo
+    """
+    from onspect.runtime.model_file import read_model_file, undo_restamp
+
+    if undo == (source is not None):
+        raise click.UsageError("give either a source of good frames or --undo")
+    file = read_model_file(model)
+    if source is None:
+        info = undo_restamp(file)
+        assert info.threshold is not None
+        say(f"{model} is back at the threshold {info.threshold.score:.6g}")
+        return
+    from onspect.runtime.decode import quieten_opencv
+    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.recalibration import describe_recalibration, find_base
+    from onspect.runtime.recalibration import recalibrate as carry_over
+    from onspect.runtime.secrets import redact
+    from onspect.runtime.sources import open_source
+
+    quieten_opencv()
+    find_base(file)  # refused before a camera is opened
+    name = Path(source).resolve().name if Path(source).exists() else redact(source)
+    with open_source(source) as captures:
+        found = carry_over(file, Inspector(file), captures, count=count, source=name)
+    click.echo(describe_recalibration(found))
+    if found.changed:
+        say(f"stamped into {model}; 'onspect recalibrate {model} --undo' goes back")
+    else:
+        say(f"{model} stays as it was")
+
+
+UPKEEP_COMMANDS = (recalibrate, drift)

@@ -84,7 +84,7 @@ def run_line(config: LineConfig, overlays: Path | None) -> None:
     from onspect.runtime.decode import quieten_opencv
     from onspect.runtime.line.build import build_line, choose_health, give_couriers, open_models
     from onspect.runtime.line.signals import obeying_signals
-    from onspect.runtime.sinks import open_sink
+    from onspect.runtime.sinks import open_sinks
     from onspect.runtime.sources import open_source
 
     quieten_opencv()
@@ -92,7 +92,7 @@ def run_line(config: LineConfig, overlays: Path | None) -> None:
         sources = [open_source(one.address) for one in config.sources]
         models = open_models(config, choose_health(config, sources))
         drawn = _draw_overlays(overlays, config, models.current.inspector)
-        named: list[tuple[str, Sink]] = [(text, open_sink(text, append=True)) for text in config.sinks]
+        named = list(zip(config.sinks, open_sinks(config.sinks, append=True), strict=True))
         inputs = [config.model, *(Path(one.address).absolute() for one in config.sources)]
         for text in config.sinks:
             refuse_target(text.partition(":")[2], inputs)

@@ -18,7 +18,7 @@ from typing import Literal, Protocol, Self, runtime_checkable
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspector import Inspection
-from onspect.runtime.secrets import redact
+from onspect.runtime.secrets import redact, resolve_secret
 from onspect.runtime.status import Commands, LineStatus
 
 Delivery = Literal["record", "event", "live"]
@@ -77,15 +77,16 @@ class CommandSink(Protocol):
 
 
 _FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
-_URLS = ("mqtt[s]://HOST/TOPIC",)
+_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH")
 
 
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
     """Return the sink that a text such as ``jsonl:verdicts.jsonl`` names; it does nothing before it is entered.
 
     append: JSONL and CSV files keep what they hold. evidence: a sink of pictures runs beside it, so that a database
-    can say where each picture lies. Raises ChoiceError where no sink has such a name, or not such options, and
-    ImportError where its package is missing.
+    can say where each picture lies. ``env:NAME`` and ``file:PATH`` stand for an address that is kept there.
+
+    Raises ChoiceError where no sink has such a name, or not such options, and ImportError where its package is missing.
     """
     kind, _, target = text.partition(":")
     if target:
@@ -106,6 +107,12 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
                 from onspect.runtime.sinks.mqtt import open_mqtt
 
                 return open_mqtt(text)
+            case "http" | "https":
+                from onspect.runtime.sinks.webhook import open_webhook
+
+                return open_webhook(text)
+            case "env" | "file":
+                return open_sink(resolve_secret(text), append=append, evidence=evidence)
     forms = ", ".join((*_FILES, *_URLS))
     raise ChoiceError(f"the sink {redact(text)!r} is not known; give one of {forms} (for lines, FILE may be -: stdout)")
 

@@ -55,7 +55,7 @@ def read_address(text: str, allowed: Mapping[str, str]) -> Address:
             f"the sink {shown!r} has a user or password before its host, where other users of this machine can read "
             "them; give ?username=env:NAME&password=env:NAME (or file:PATH) behind it"
         )
-    options = _read_options(shown, parts.query, allowed)
+    options = read_options(shown, parts.query, allowed)
     return Address(
         shown=shown.partition("?")[0],
         scheme=parts.scheme,
@@ -74,7 +74,17 @@ def read_file_target(text: str, allowed: Mapping[str, str]) -> tuple[str, dict[s
     found = _OPTIONS.search(target)
     if found is None:
         return target, {}
-    return target[: found.start()], _read_options(text, found.group(1), allowed)
+    return target[: found.start()], read_options(text, found.group(1), allowed)
+
+
+def read_options(shown: str, query: str, allowed: Mapping[str, str]) -> dict[str, str]:
+    """Return the options of ``name=value&...``; raises ChoiceError for one that is not among those allowed."""
+    pairs = parse_qsl(query, keep_blank_values=True)
+    for name, _ in pairs:
+        if name not in allowed:
+            known = ", ".join(f"{key}={meaning}" for key, meaning in allowed.items()) or "none"
+            raise ChoiceError(f"the sink {redact(shown)!r} has the option {name!r}; the options are: {known}")
+    return dict(pairs)
 
 
 def read_secret(shown: str, options: Mapping[str, str], name: str) -> str | None:
@@ -115,12 +125,3 @@ def read_count(text: str, name: str, *, smallest: int, largest: int) -> int:
     if not text.isascii() or not text.isdigit() or not smallest <= int(text) <= largest:
         raise ChoiceError(f"{name} is {text!r}; give a whole number from {smallest} to {largest}")
     return int(text)
-
-
-def _read_options(shown: str, query: str, allowed: Mapping[str, str]) -> dict[str, str]:
-    pairs = parse_qsl(query, keep_blank_values=True)
-    for name, _ in pairs:
-        if name not in allowed:
-            known = ", ".join(f"{key}={meaning}" for key, meaning in allowed.items()) or "none"
-            raise ChoiceError(f"the sink {redact(shown)!r} has the option {name!r}; the options are: {known}")
-    return dict(pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import re
 import threading
 import time
 from collections import deque
@@ -75,7 +76,7 @@ class Courier:
         deadline: float = 10.0,
         ledger: Ledger | None = None,
     ) -> None:
-        self.name = redact(name).partition("?")[0]
+        self.name = re.split(r"[?#]" if "://" in name else r"[?]", redact(name))[0]
         self._sink = sink
         self._delivery: Delivery = getattr(sink, "delivery", "event")
         self._spool = Spool(spool) if spool is not None and self._delivery == "event" else None

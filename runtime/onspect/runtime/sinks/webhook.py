@@ -1,0 +1,143 @@
+"""Verdicts to a web server, one POST a part, signed so that the server can tell whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import ssl
+import time
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
+from onspect.runtime.files import describe_os_error
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.secrets import redact
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import read_options, read_secret
+
+_OPTIONS = {"secret": "env:NAME or file:PATH", "ca": "FILE"}
+_TIMEOUT_S = 5.0
+_LONGEST_ANSWER = 65_536
+_REFUSALS = frozenset({400, 413, 415, 422})
+"""Answers that mean that this verdict will never be taken; any other failure may pass, also a wrong password."""
+
+
+class WebhookSink:
+    """Posts each verdict as JSON; delivered is what was answered with 2xx.
+
+    Each request has an ``Idempotency-Key``, the same whenever the same verdict is sent again, and with a secret
+    ``Onspect-Timestamp`` (seconds since 1970) and ``Onspect-Signature``: ``sha256=`` and the hexadecimal HMAC-SHA256 of
+    the timestamp, a full stop and the body. Redirects are not followed.
+    """
+
+    delivery: Delivery = "event"
+    pictures = False
+
+    def __init__(self, url: str, *, secret: str | None = None, ca: Path | None = None) -> None:
+        parts = urlsplit(url)
+        self.shown = redact(f"{parts.scheme}://{parts.netloc}{parts.path}")
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._secret = None if secret is None else secret.encode()
+        host, port = str(parts.hostname), parts.port
+        self._connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = _read_authority(ca, self.shown)
+            self._connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
+        else:
+            self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
+
+    def write(self, inspection: Inspection) -> None:
+        """Post one verdict; raises RefusedError where the server will never take it, OutputError where it failed."""
+        body = inspection.verdict.to_json().encode(errors="backslashreplace")
+        try:
+            try:
+                status = self._post(body)
+            except (ConnectionError, http.client.BadStatusLine):
+                status = self._post(body)  # the server had closed the connection while nothing was to be sent
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            why = describe_os_error(error) if isinstance(error, OSError) else type(error).__name__
+            raise OutputError(f"cannot post to {self.shown}: {why}") from error
+        if 200 <= status < 300:
+            return
+        self._connection.close()
+        words = f"{status} {http.client.responses.get(status, '')}".strip()
+        if status in _REFUSALS:
+            raise RefusedError(f"{self.shown} refuses the verdict: {words}")
+        hint = "; redirects are not followed, give the last address" if 300 <= status < 400 else ""
+        raise OutputError(f"cannot post to {self.shown}: the answer is {words}{hint}")
+
+    def _post(self, body: bytes) -> int:
+        """Send one request and return the answer's status; the connection is kept for the next."""
+        try:
+            self._connection.request("POST", self._target, body, self._headers(body))
+            with self._connection.getresponse() as response:
+                response.read(_LONGEST_ANSWER)
+                if not response.isclosed():  # there is more, which nobody wants
+                    self._connection.close()
+                return response.status
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _headers(self, body: bytes) -> dict[str, str]:
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "onspect",
+            "Idempotency-Key": hashlib.sha256(body).hexdigest()[:32],
+        }
+        if self._secret is not None:
+            stamp = str(int(time.time()))
+            headers["Onspect-Timestamp"] = stamp
+            headers["Onspect-Signature"] = f"sha256={sign(self._secret, stamp, body)}"
+        return headers
+
+
+def sign(secret: bytes, stamp: str, body: bytes) -> str:
+    """Return the hexadecimal HMAC-SHA256 of ``stamp.body``, as a server computes it to compare."""
+    return hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+
+
+def open_webhook(text: str) -> WebhookSink:
+    """Open ``http[s]://HOST/PATH?QUERY#secret=env:NAME&ca=FILE``; what stands behind # is not sent to the server."""
+    url, _, fragment = text.partition("#")
+    shown = redact(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ChoiceError(f"the sink {shown!r} is no URL: {error}") from error
+    if not parts.hostname:
+        raise ChoiceError(f"the sink {shown!r} names no host; give {parts.scheme}://HOST/PATH")
+    if "@" in parts.netloc:
+        raise ChoiceError(
+            f"the sink {shown!r} has a user or password before its host, where other users of this machine can read "
+            "them; sign the requests with #secret=env:NAME instead, or give the whole address as env:NAME"
+        )
+    if not url.isascii() or any(letter.isspace() for letter in url):
+        raise ChoiceError(f"the sink {shown!r} holds letters that a URL cannot; write them as %XX")
+    options = read_options(shown, fragment, _OPTIONS)
+    if "ca" in options and parts.scheme != "https":
+        raise ChoiceError(f"the sink {shown!r} names an authority with ca=; that needs https://")
+    return WebhookSink(
+        url,
+        secret=read_secret(shown, options, "secret"),
+        ca=Path(options["ca"]) if "ca" in options else None,
+    )
+
+
+def _read_authority(ca: Path | None, shown: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else describe_os_error(error)
+        raise ChoiceError(f"the sink {shown!r} names the authority {str(ca)!r}, which cannot be used: {why}") from error

@@ -2,58 +2,75 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from onspect.runtime.console import Command, say, usage_errors
 from onspect.runtime.errors import SourceError
 from onspect.runtime.files import list_images
-from onspect.runtime.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
+from onspect.runtime.options import conclude, overlay_sinks, overlays_option, refuse_target
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
     from onspect.runtime.line.config import LineConfig
+    from onspect.runtime.line.handover import Policy
     from onspect.runtime.sinks import Sink
     from onspect.runtime.status import LineStatus
 
 
 @click.command(cls=Command)
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("source")
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Take the line from this TOML file (docs/line.md); what is given here besides wins over it.",
+)
+@click.option(
+    "--check",
+    "check_file",
+    type=click.Path(path_type=Path),
+    help="Look at everything that this TOML file names, print a table, and exit with 1 where something is amiss.",
+)
 @click.option(
     "--sink",
     "sinks",
     multiple=True,
-    default=("jsonl:-",),
-    show_default=True,
-    metavar="KIND:FILE",
-    help="Where verdicts go: jsonl:FILE or csv:FILE, appended to; - is stdout. May be given several times.",
+    metavar="KIND:TARGET",
+    help="Where verdicts go: jsonl:FILE or csv:FILE, appended to (- is stdout), sqlite:FILE, evidence:FOLDER and "
+    "others. May be given several times.  [default: jsonl:-]",
 )
 @click.option(
     "--policy",
     type=click.Choice(["latest", "every", "wait"]),
     help="Frames that come faster than they are judged: drop all but the latest, let a few wait and make a fault of "
-    "those beyond, or let the source wait [default: latest for cameras, every for triggered ones, wait for files].",
+    "those beyond, or let the source wait.  [default: latest for cameras, every for triggered ones, wait for files]",
 )
 @click.option(
     "--frames-per-part",
     type=click.IntRange(min=1),
-    help="One verdict from so many frames: the worst of theirs [default: 1, or what the source says of its parts].",
+    help="One verdict from so many frames: the worst of theirs.  [default: 1, or what the source says of its parts]",
 )
 @overlays_option
-@provider_option
+@click.option(
+    "--provider",
+    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    help="What onnxruntime runs on; falls back with a warning.  [default: auto]",
+)
 def run(
-    model: Path,
-    source: str,
-    sinks: tuple[str, ...],
-    policy: str | None,
-    frames_per_part: int | None,
+    model: Path | None,
+    source: str | None,
+    config_file: Path | None,
+    check_file: Path | None,
     overlays: Path | None,
-    provider: str,
+    **flags: Any,
 ) -> None:
-    """Judge what SOURCE shows, in order, until it ends or the line is stopped.
+    """Judge what SOURCE shows with MODEL, in order, until it ends or the line is stopped.
 
     SOURCE is a video file, a folder of images, or a camera: its number or device path (0, '/dev/video0?width=1280'), a
     URL (rtsp://.., http://..), genicam:SERIAL (see 'onspect cameras'), 'watch:DIR?done=DIR' for images that come into a
@@ -64,41 +81,83 @@ def run(
     Example:
       onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
       onspect run part.onnx rtsp://10.0.0.5/stream --sink csv:verdicts.csv
+      onspect run --config line.toml
     """
-    from onspect.runtime.line.config import LineConfig, SourceConfig
-    from onspect.runtime.line.voting import Voting
-
-    with usage_errors():
-        config = LineConfig(
-            model=model,
-            sources=(SourceConfig(source, policy),),  # type: ignore[arg-type]  # click has checked the choice
-            sinks=sinks,
-            provider=provider,
-            voting=Voting(frames=frames_per_part),
-        )
-    run_line(config, overlays)
-
-
-def run_line(config: LineConfig, overlays: Path | None) -> None:
-    """Run a line to its end, and say how it was."""
     from onspect.runtime.decode import quieten_opencv
+
+    quieten_opencv()
+    file = config_file or check_file
+    if config_file and check_file:
+        raise click.UsageError("give --config to run a line, or --check to look at it")
+    with usage_errors():
+        config = _configure(file, model, source, **flags)
+        if check_file is not None:
+            _check(config)
+        else:
+            _run_line(config, overlays)
+
+
+def _configure(
+    file: Path | None,
+    model: Path | None,
+    source: str | None,
+    *,
+    sinks: tuple[str, ...],
+    policy: Policy | None,
+    frames_per_part: int | None,
+    provider: str | None,
+) -> LineConfig:
+    """Return the line of the file, or an empty one, with the flags in the place of what it says."""
+    from onspect.runtime.line.config import LineConfig, SourceConfig, read_config
+
+    config = LineConfig(Path(), ()) if file is None else read_config(file)
+    if model is not None:
+        config = replace(config, model=model, recipes={}, recipe=None)
+    if source is not None:
+        config = replace(config, sources=(SourceConfig(source),))
+    if policy is not None:
+        config = replace(config, sources=tuple(replace(one, policy=policy) for one in config.sources))
+    if frames_per_part is not None:
+        config = replace(config, voting=replace(config.voting, frames=frames_per_part))
+    config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
+    if config.model == Path():
+        raise click.UsageError("Missing argument 'MODEL', or a --config with [model] file.")
+    if not config.sources:
+        raise click.UsageError("Missing argument 'SOURCE', or a --config with [[source]] address.")
+    return config
+
+
+def _check(config: LineConfig) -> None:
+    from onspect.runtime.line.check import check_line
+
+    logging.getLogger("onspect").setLevel(logging.ERROR)  # the table says it all
+    amiss = 0
+    for finding in check_line(config):
+        click.echo(f"{finding.name:<12} {'ok' if finding.works else 'FAILS':<6} {finding.detail}")
+        amiss += not finding.works
+    if amiss:
+        raise SourceError(f"{amiss} of the line's parts {'is' if amiss == 1 else 'are'} not as they must be")
+
+
+def _run_line(config: LineConfig, overlays: Path | None) -> None:
+    """Run a line to its end, and say how it was."""
     from onspect.runtime.line.build import build_line, choose_health, give_couriers, open_models
     from onspect.runtime.line.signals import obeying_signals
+    from onspect.runtime.secrets import resolve_secret
     from onspect.runtime.sinks import open_sinks
     from onspect.runtime.sources import open_source
 
-    quieten_opencv()
-    with usage_errors():
-        sources = [open_source(one.address) for one in config.sources]
-        models = open_models(config, choose_health(config, sources))
-        drawn = _draw_overlays(overlays, config, models.current.inspector)
-        named = list(zip(config.sinks, open_sinks(config.sinks, append=True), strict=True))
-        inputs = [config.model, *(Path(one.address).absolute() for one in config.sources)]
-        for text in config.sinks:
-            refuse_target(text.partition(":")[2], inputs)
-        live = any(source.live for source in sources)
-        sinks = [*give_couriers(named, config.spool, live=live), *drawn]
-        line = build_line(config, models, sources, sinks)
+    sources = [open_source(one.address) for one in config.sources]
+    models = open_models(config, choose_health(config, sources))
+    drawn = _draw_overlays(overlays, config, models.current.inspector)
+    targets = [resolve_secret(text) for text in config.sinks]
+    opened = open_sinks(targets, append=True)
+    inputs = [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
+    for text in targets:
+        refuse_target(text.partition(":")[2].partition("?")[0], inputs)
+    live = any(source.live for source in sources)
+    couriers = give_couriers(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
+    line = build_line(config, models, sources, [*couriers, *drawn])
     with obeying_signals(line):
         status = line.run()
     if live:

@@ -1,15 +1,22 @@
-"""What a line is to be: the content of line.toml, and what flags make of it."""
+"""What a line is to be: the content of line.toml, checked when it is read, and what flags make of it."""
 
 from __future__ import annotations
 
+import re
+import tomllib
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from onspect.runtime.errors import ChoiceError, OnspectError
+from onspect.runtime.files import describe_os_error
 from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.handover import Policy
 from onspect.runtime.line.health import Health
-from onspect.runtime.line.voting import Voting
+from onspect.runtime.line.voting import Rule, Voting
+from onspect.runtime.secrets import redact, resolve_secret
 
 
 @dataclass(frozen=True)
@@ -49,3 +56,246 @@ class LineConfig:
     alarm: AlarmRule | None = None
     dashboard: DashboardConfig | None = None
     spool: Path = Path("onspect-spool")
+
+
+def read_config(path: Path) -> LineConfig:
+    """Read line.toml; docs/line.md has every section and key.
+
+    Paths in it are relative to the folder that the command runs in, as those on the command line. A file without a
+    model or a source leaves them to the flags: an empty path, no sources. Raises ChoiceError with line and key for
+    what is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise ChoiceError(f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ChoiceError(f"{path}: not TOML: {error}") from error
+    return _Reader(path, text).read(content)
+
+
+class _Wrong(Exception):  # noqa: N818 - never leaves this module
+    """A value that cannot be taken: section, its number where there are several, key or "", and what is wrong."""
+
+    def __init__(self, section: str, number: int, key: str, message: str) -> None:
+        super().__init__(message)
+        self.section, self.number, self.key = section, number, key
+
+
+class _Reader:
+    """Turns the content of one file into a `LineConfig`, and knows on which line a key stands."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._lines = text.splitlines()
+
+    def read(self, content: dict[str, Any]) -> LineConfig:
+        try:
+            return _build(content)
+        except _Wrong as wrong:
+            line = self._find(wrong.section, wrong.number, wrong.key)
+            place = f"{self._path}, line {line}" if line else str(self._path)
+            name = f"[{wrong.section}] {wrong.key}".strip() if wrong.section else wrong.key
+            raise ChoiceError(f"{place}: {name}: {wrong}") from wrong
+
+    def _find(self, section: str, number: int, key: str) -> int | None:
+        """Return the line of a key, or of its section where the key is not written on a line of its own."""
+        header = re.compile(rf"\s*\[\[?\s*[\"']?{re.escape(section)}[\"']?\s*\]\]?\s*(#.*)?$")
+        any_header = re.compile(r"\s*\[\[?[^\[\]]+\]\]?\s*(#.*)?$")
+        assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
+        dotted = re.compile(rf"\s*{re.escape(section)}\s*(\.\s*[\"']?{re.escape(key)}[\"']?\s*)?=")
+        seen, here, start = -1, section == "", None
+        for count, line in enumerate(self._lines, 1):
+            if any_header.match(line):
+                seen += bool(header.match(line))
+                here = bool(header.match(line)) and seen == number
+                start = count if here else start
+            elif here and key and assignment.match(line):
+                return count
+            elif section and seen < 0 and dotted.match(line):
+                start = count
+        return start
+
+
+class _Table:
+    """One table of the file, from which values are taken key by key; what is left in the end is not known."""
+
+    def __init__(self, section: str, content: object, number: int = 0) -> None:
+        self.section, self.number = section, number
+        if not isinstance(content, dict):
+            raise self.wrong("", f"is {content!r}, and a table is expected")
+        self._content = dict(content)
+        self._known: list[str] = []
+
+    def wrong(self, key: str, message: str) -> _Wrong:
+        return _Wrong(self.section, self.number, key, message)
+
+    def take(self, key: str, kind: type[Any]) -> Any:
+        """Return a value, None where it is not there."""
+        self._known.append(key)
+        if key not in self._content:
+            return None
+        value = self._content.pop(key)
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if not fits or value == "":
+            words = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
+            raise self.wrong(key, f"is {_show(value)}, and {words[kind]} is expected")
+        return value
+
+    def need(self, key: str, kind: type[Any]) -> Any:
+        value = self.take(key, kind)
+        if value is None:
+            raise self.wrong(key, "is missing")
+        return value
+
+    def choose(self, key: str, allowed: tuple[str, ...]) -> Any:
+        value = self.take(key, str)
+        if value is not None and value not in allowed:
+            raise self.wrong(key, f"is {value!r}; give one of {', '.join(allowed)}")
+        return value
+
+    def number_from(self, key: str, kind: type[Any], low: float) -> Any:
+        """Return a number of at least `low`, None where it is not there."""
+        value = self.take(key, kind)
+        if value is not None and not low <= value < float("inf"):
+            raise self.wrong(key, f"is {value!r}; give {low:g} or more")
+        return value
+
+    def secret(self, key: str) -> str | None:
+        """Return a text that must not stand in the file itself."""
+        value = self.take(key, str)
+        if value is None:
+            return None
+        if not value.startswith(("env:", "file:")):
+            raise self.wrong(key, "stands in the file itself; give env:NAME or file:PATH, where it is to be found")
+        try:
+            return resolve_secret(value)
+        except OnspectError as error:
+            raise self.wrong(key, str(error)) from error
+
+    @property
+    def names(self) -> list[str]:
+        """The keys that were not taken yet."""
+        return list(self._content)
+
+    def end(self) -> None:
+        for key in self._content:
+            raise self.wrong(key, f"is not known; there are {', '.join(self._known)}")
+
+
+def _build(content: dict[str, Any]) -> LineConfig:
+    sections = ("model", "recipes", "source", "sink", "line", "health", "voting", "alarm", "dashboard")
+    for name in content:
+        if name not in sections:
+            raise _Wrong(name, 0, "", f"is not known; there are {', '.join(sections)}")
+    model = _Table("model", content.get("model", {}))
+    file, provider = model.take("file", str), model.choose("provider", ("auto", "cpu", "cuda", "tensorrt"))
+    recipe = model.take("recipe", str)
+    model.end()
+    recipes = _read_recipes(content)
+    if recipes and (recipe is None or recipe not in recipes):
+        message = "is missing" if recipe is None else f"is {recipe!r}"
+        raise model.wrong("recipe", f"{message}; give the one to begin with, of {', '.join(recipes)}")
+    if recipe is not None and not recipes:
+        raise model.wrong("recipe", f"is {recipe!r}, and there are no [recipes]")
+    line = _Table("line", content.get("line", {}))
+    spool = line.take("spool", str)
+    line.end()
+    return LineConfig(
+        model=recipes[recipe] if recipe is not None else Path(file or ""),
+        sources=tuple(_read_source(table, recipes) for table in _tables(content, "source")),
+        sinks=tuple(_read_sink(table) for table in _tables(content, "sink")) or ("jsonl:-",),
+        provider=provider or "auto",
+        recipes=recipes,
+        recipe=recipe,
+        health=_read_health(content["health"]) if "health" in content else None,
+        voting=_read_voting(content.get("voting", {})),
+        alarm=_read_alarm(content["alarm"]) if "alarm" in content else None,
+        dashboard=_read_dashboard(content["dashboard"]) if "dashboard" in content else None,
+        spool=Path(spool or "onspect-spool"),
+    )
+
+
+def _tables(content: dict[str, Any], section: str) -> list[_Table]:
+    value = content.get(section, [])
+    several = value if isinstance(value, list) else [value]
+    return [_Table(section, one, number) for number, one in enumerate(several)]
+
+
+def _read_recipes(content: dict[str, Any]) -> dict[str, Path]:
+    table = _Table("recipes", content.get("recipes", {}))
+    return {name: Path(table.take(name, str)) for name in table.names}
+
+
+def _read_source(table: _Table, recipes: Mapping[str, Path]) -> SourceConfig:
+    address = table.need("address", str)
+    policy, recipe = table.choose("policy", typing.get_args(Policy)), table.take("recipe", str)
+    if recipe is not None and recipe not in recipes:
+        raise table.wrong("recipe", f"is {recipe!r}; [recipes] has {', '.join(recipes) or 'none'}")
+    table.end()
+    return SourceConfig(address, policy, recipe)
+
+
+def _read_sink(table: _Table) -> str:
+    target: str = table.need("to", str)
+    table.end()
+    return target
+
+
+def _read_health(content: object) -> Health:
+    table, defaults = _Table("health", content), Health()
+    brightness, identical = table.take("brightness", list), table.number_from("identical", int, 0)
+    if brightness is not None and not (
+        len(brightness) == 2
+        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in brightness)
+        and 0 <= brightness[0] <= brightness[1] <= 255
+    ):
+        raise table.wrong("brightness", f"is {brightness!r}; give [LOWEST, HIGHEST] of the mean, from 0 to 255")
+    health = Health(
+        brightness=None if brightness is None else (float(brightness[0]), float(brightness[1])),
+        sharpness=table.number_from("sharpness", float, 0),
+        identical=defaults.identical if identical is None else identical,
+        width=table.number_from("width", int, 1),
+        height=table.number_from("height", int, 1),
+        late_ms=table.number_from("late_ms", float, 0),
+    )
+    table.end()
+    return health
+
+
+def _read_voting(content: object) -> Voting:
+    table = _Table("voting", content)
+    voting = Voting(
+        frames=table.number_from("frames", int, 1),
+        rule=table.choose("rule", typing.get_args(Rule)) or "worst",
+        timeout=table.number_from("timeout", float, 0),
+    )
+    table.end()
+    return voting
+
+
+def _read_alarm(content: object) -> AlarmRule:
+    table, defaults = _Table("alarm", content), AlarmRule()
+    rule = AlarmRule(
+        count=table.number_from("count", int, 1) or defaults.count,
+        of=table.number_from("of", int, 1) or defaults.of,
+        clear=table.number_from("clear", int, 1) or defaults.clear,
+    )
+    table.end()
+    if not rule.clear <= rule.count <= rule.of:
+        raise table.wrong("count", f"is {rule.count}; clear ({rule.clear}) <= count <= of ({rule.of}) must hold")
+    return rule
+
+
+def _read_dashboard(content: object) -> DashboardConfig:
+    table = _Table("dashboard", content)
+    dashboard = DashboardConfig(table.need("listen", str), table.secret("token"))
+    table.end()
+    return dashboard
+
+
+def _show(value: object) -> str:
+    return redact(repr(value))

@@ -57,6 +57,11 @@ class Models:
         self.message = ""
 
     @property
+    def names(self) -> list[str | None]:
+        """The recipes; None alone where there are none."""
+        return list(self._models)
+
+    @property
     def current(self) -> Model:
         """The model of the active recipe."""
         return self._models[self.active]

@@ -1,0 +1,157 @@
+"""A look at everything that a line's configuration names, before the line runs: ``onspect run --check``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.decode import Frame
+from onspect.runtime.errors import ImageError, OnspectError
+from onspect.runtime.line.build import choose_health, open_models
+from onspect.runtime.line.config import LineConfig, SourceConfig
+from onspect.runtime.line.health import Gate, Limits
+from onspect.runtime.line.models import Model, Models
+from onspect.runtime.secrets import redact, resolve_secret
+from onspect.runtime.sinks import open_sinks
+from onspect.runtime.sources import Capture, Source, open_source
+from onspect.runtime.verdict import Verdict
+
+_FIRST_FRAME = 10.0  # seconds that a source has to give a frame
+_QUIET = 3.0  # seconds after which a lost source counts as lost, and a triggered camera or a watched folder as idle
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing: its name, whether it works, and in words how."""
+
+    name: str
+    works: bool
+    detail: str
+
+
+def check_line(config: LineConfig) -> Iterator[Finding]:
+    """Load the models, take a frame from each source and judge it, open each sink; yield what is found of each.
+
+    Nothing is written but by sinks that make their files when they are opened.
+    """
+    sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
+    opened = [source for source in sources if not isinstance(source, OnspectError)]
+    models: Models | None = None
+    try:
+        models = open_models(config, choose_health(config, opened))
+    except OnspectError as error:
+        yield Finding("model", False, str(error))
+    else:
+        for name in models.names:
+            model = models.find(name)
+            assert model is not None
+            yield Finding("model" if name is None else f"recipe {name}", True, _describe_model(model))
+    if not sources:
+        yield Finding("source", False, "there is none: give one as [[source]] address, or on the command line")
+    for place, (one, source) in enumerate(zip(config.sources, sources, strict=True), 1):
+        name = f"source {place}"
+        if isinstance(source, OnspectError):
+            yield Finding(name, False, str(source))
+        else:
+            yield _check_source(name, source, models, one.recipe)
+    for place, text in enumerate(config.sinks, 1):
+        yield _check_sink(f"sink {place}", text)
+
+
+def _open(one: SourceConfig) -> Source | OnspectError:
+    try:
+        return open_source(one.address)
+    except OnspectError as error:
+        return error
+
+
+def _describe_model(model: Model) -> str:
+    inspector = model.inspector
+    recipe, threshold = inspector.info.preprocess, inspector.threshold
+    review = "" if threshold.review is None else f", review from {threshold.review:.6g}"
+    facts = [
+        f"{inspector.label} on {inspector.provider}",
+        f"{recipe.width}x{recipe.height} {'mono' if recipe.channels == 1 else 'colour'}",
+        f"ng from {threshold.score:.6g}{review}",
+        "frames are not checked" if model.limits is None else _describe_limits(model.limits),
+    ]
+    return "; ".join(facts)
+
+
+def _describe_limits(limits: Limits) -> str:
+    if limits.brightness is None and limits.sharpness is None:
+        return (
+            "brightness and sharpness are not checked: the model file does not say how its training images looked "
+            "(export it again, or set them in [health])"
+        )
+    brightness = "any" if limits.brightness is None else f"{limits.brightness[0]:.1f} to {limits.brightness[1]:.1f}"
+    sharpness = "any" if limits.sharpness is None else f"from {limits.sharpness:.2f}"
+    return f"brightness {brightness}, sharpness {sharpness}"
+
+
+def _check_source(name: str, source: Source, models: Models | None, recipe: str | None) -> Finding:
+    captures: list[Capture] = []
+    got = threading.Event()
+
+    def read() -> None:
+        for capture in source:
+            captures.append(capture)
+            if not isinstance(capture.frame, ImageError):
+                break
+        got.set()
+
+    thread = threading.Thread(target=read, name="onspect-check", daemon=True)
+    with source:
+        thread.start()
+        started = time.monotonic()
+        while not got.wait(0.05) and time.monotonic() - started < _FIRST_FRAME:
+            if time.monotonic() - started > _QUIET and (captures or source.patience is None):
+                break
+    thread.join(1.0)
+    state = source.state()
+    if captures:
+        return _judge(name, state.name, captures[-1], models, recipe)
+    if source.patience is None and state.connected:
+        return Finding(name, True, f"{state.name}: connected; no frame came within {_QUIET:g} s, so none was judged")
+    return Finding(name, False, f"{state.name}: {state.message or f'no frame came within {_FIRST_FRAME:g} s'}")
+
+
+def _judge(name: str, source: str, capture: Capture, models: Models | None, recipe: str | None) -> Finding:
+    if isinstance(capture.frame, ImageError):
+        return Finding(name, False, f"{source}: {capture.frame}")
+    height, width = capture.frame.shape[:2]
+    colour = "mono" if capture.frame.ndim == 2 else "colour"
+    seen = f"{source}: {width}x{height} {colour} {capture.frame.dtype}"
+    model = None if models is None else models.find(recipe)
+    if models is None or model is None:
+        return Finding(name, True, f"{seen}, not judged")
+    limits, health = model.limits, models.health
+
+    def gate(frame: Frame, prepared: NDArray[np.uint8]) -> None:
+        if limits is not None and health is not None:
+            Gate(health).check(frame, limits, prepared)
+
+    verdict = model.inspector.examine_batch([capture.frame], sources=[source], first_index=0, gate=gate)[0].verdict
+    return Finding(name, verdict.verdict != "fault", f"{seen}, {_describe_verdict(verdict)}")
+
+
+def _describe_verdict(verdict: Verdict) -> str:
+    if verdict.score is None:
+        return f"fault: {verdict.reason}"
+    return f"{verdict.verdict} with score {verdict.score:.6g} in {verdict.latency_ms:.1f} ms"
+
+
+def _check_sink(name: str, text: str) -> Finding:
+    shown = redact(text)
+    try:
+        (sink,) = open_sinks([resolve_secret(text)], append=True)
+        with sink:
+            check = getattr(sink, "check", None)
+            return Finding(name, True, f"{shown}: {'can be opened' if check is None else check()}")
+    except OnspectError as error:
+        return Finding(name, False, f"{shown}: {redact(str(error))}")

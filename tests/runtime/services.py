@@ -1,14 +1,18 @@
-"""The machines beside a line, started by the tests: an MQTT broker, and ports and certificates for others."""
+"""The machines beside a line, started by the tests: an MQTT broker, a PLC, and certificates."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import shutil
 import socket
+import struct
 import subprocess
+import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 
@@ -89,3 +93,70 @@ def write_certificates(folder: Path) -> tuple[Path, Path, Path]:
     for command in ([*new, *authority, "-out", str(ca)], [*new, *server, *signed, "-out", str(cert)]):
         subprocess.run(command, check=True, capture_output=True)
     return ca, cert, key
+
+
+class Plc:
+    """A Modbus TCP server of one device, unit 7, that keeps every write request as (address, values)."""
+
+    def __init__(self, *, coils: int = 32, registers: int = 64) -> None:
+        self.port = free_port()
+        self.writes: list[tuple[int, list[int]]] = []
+        self.connections = 0
+        self._coils = coils
+        self._registers = registers
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+        ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
+
+    def stop(self) -> None:
+        """Stop; connections are closed."""
+        if self._loop is not None and self._stop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+        self._loop = None
+
+    def registers(self) -> tuple[Any, ...]:
+        """Return the registers last written, as the documented map has them: parts, verdict, regions, score..."""
+        values = next(values for _, values in reversed(self.writes) if len(values) == 16)
+        return struct.unpack(">IHHff4I", struct.pack(">16H", *values))
+
+    async def _serve(self, ready: threading.Event) -> None:
+        from pymodbus.server import ModbusTcpServer
+        from pymodbus.simulator import DataType, SimData, SimDevice
+
+        bits = [SimData(0, values=[False] * self._coils, datatype=DataType.BITS)]
+        words = [SimData(0, values=[0] * self._registers, datatype=DataType.REGISTERS)]
+        server = ModbusTcpServer(
+            SimDevice(7, simdata=(bits, bits, words, words)),
+            address=("127.0.0.1", self.port),
+            trace_pdu=self._keep,
+            trace_connect=self._count,
+        )
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        await server.serve_forever(background=True)
+        ready.set()
+        await self._stop.wait()
+        await server.shutdown()
+
+    def _keep(self, sending: bool, pdu: Any) -> Any:
+        if not sending and pdu.function_code in (15, 16):
+            self.writes.append((pdu.address, [int(value) for value in pdu.bits or pdu.registers]))
+        return pdu
+
+    def _count(self, connected: bool) -> None:
+        self.connections += connected

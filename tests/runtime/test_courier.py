@@ -143,7 +143,7 @@ def test_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
         write(courier, range(20))
         sink.gate.set()
     assert [record.getMessage() for record in caplog.records] == [
-        "fake: 1 verdicts lost so far (more than 2 wait)",
+        "fake: 1 verdicts lost so far (they come faster than they are taken)",
         f"fake: {courier.state().failed} verdicts were lost",
     ]
     assert courier.state().failed >= 17
@@ -328,6 +328,39 @@ def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> N
             courier.write(inspection(frame=frame))
     assert (plain.taken[0].frame, plain.taken[0].error_map) == (None, None)
     assert painter.taken[0].frame is frame
+
+
+def test_waiting_pictures_take_no_more_memory_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where pictures wait for a slow sink, the oldest ok gives way before they take too much memory."""
+    sink = FakeSink("live")
+    sink.pictures = True
+    sink.gate.clear()
+    frame = np.zeros((100, 100), np.uint8)
+    monkeypatch.setattr(courier_module, "_PICTURE_BYTES", 3 * 10_100)
+    with Courier(sink, "fake") as courier:
+        courier.write(inspection(index=0, frame=frame))
+        wait_until(lambda: courier.state().queued == 1 and not courier._queue)
+        write(courier, range(1, 3), frame=frame, verdict="ok")
+        write(courier, range(3, 6), frame=frame)
+        assert courier.state().failed == 2
+        sink.gate.set()
+    assert sink.indices == [0, 3, 4, 5]
+    assert courier._bytes == 0
+
+
+def test_stale_verdict_is_not_delivered() -> None:
+    """A live sink that says how long a verdict is worth something gets none that waited longer; each is counted."""
+    sink = FakeSink("live")
+    sink.stale_after = 0.05  # type: ignore[attr-defined]
+    sink.gate.clear()
+    with Courier(sink, "fake") as courier:
+        write(courier, range(4))
+        time.sleep(0.1)
+        sink.gate.set()
+        wait_until(lambda: courier.state().failed == 3)
+        write(courier, range(4, 6))
+    assert sink.indices == [0, 4, 5]
+    assert (courier.state().delivered, courier.state().queued) == (3, 0)
 
 
 def test_status_commands_and_flush_reach_the_sink() -> None:

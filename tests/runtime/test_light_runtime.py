@@ -77,7 +77,9 @@ def test_missing_package_names_the_extra(package: str, arguments: list[str], ext
     assert done.stderr == f"Error: 'onspect {arguments[0]}' needs {package}: pip install 'onspect[{extra}]'\n"
 
 
-@pytest.mark.parametrize(("package", "sink", "extra"), [("paho", "mqtt://host/line", "mqtt")])
+@pytest.mark.parametrize(
+    ("package", "sink", "extra"), [("paho", "mqtt://host/line", "mqtt"), ("pymodbus", "modbus://host", "modbus")]
+)
 def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str) -> None:
     """Where a sink's package is missing, opening the sink names it, and the command line knows the extra it is in."""
     script = (

@@ -28,6 +28,7 @@ _EXTRAS = {
     "harvesters": "genicam",
     "genicam": "genicam",
     "paho": "mqtt",
+    "pymodbus": "modbus",
 }
 
 T = TypeVar("T")

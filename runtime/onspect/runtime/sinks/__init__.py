@@ -1,12 +1,13 @@
 """Consumers of verdicts: files, databases, pictures, and the machines beside the line.
 
-A sink needs no more than `Sink`. Two attributes say how a `Courier` is to treat it; without them it is an ``event``
-that wants pictures:
+A sink needs no more than `Sink`. Attributes say how a `Courier` is to treat it; without them it is an ``event`` that
+wants pictures:
 
 - ``delivery``: ``record`` (the line's own record: nothing is told outside before it is in; tried again for ever),
   ``event`` (must arrive, if late: tried again for ever, in order, from a spool on disk) or ``live`` (worth nothing
   later, as a PLC's coil: what cannot be delivered now is counted as lost).
 - ``pictures``: whether it looks at frames and error maps; they are not kept in memory for one that does not.
+- ``stale_after``: seconds after which a ``live`` sink no longer wants a verdict that waited.
 
 The other protocols here are for sinks that can do more.
 """
@@ -77,7 +78,7 @@ class CommandSink(Protocol):
 
 
 _FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
-_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH")
+_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH", "modbus://HOST")
 
 
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
@@ -111,6 +112,10 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
                 from onspect.runtime.sinks.webhook import open_webhook
 
                 return open_webhook(text)
+            case "modbus":
+                from onspect.runtime.sinks.modbus import open_modbus
+
+                return open_modbus(text)
             case "env" | "file":
                 return open_sink(resolve_secret(text), append=append, evidence=evidence)
     forms = ", ".join((*_FILES, *_URLS))

@@ -27,6 +27,9 @@ from onspect.runtime.verdict import parse_verdict
 _LOG = logging.getLogger("onspect")
 
 _BATCH = 100
+_PICTURE_BYTES = 256_000_000
+"""Frames and error maps that wait for one sink take no more memory than this."""
+
 _FLUSH_EVERY_S = 1.0
 _REMIND_EVERY_S = 60.0
 _FIRST_PAUSE_S = 0.1
@@ -39,6 +42,8 @@ _RECORD_PATIENCE_S = {"record": 0.0, "event": 30.0, "live": 0.5}
 class _Item:
     number: int
     inspection: Inspection
+    queued_at: float
+    size: int
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,11 @@ class Courier:
     left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
     memory.
 
-    capacity is how many verdicts may wait in memory. Where they are more, `write` waits for room, for at most
-    patience seconds (0: not at all; `math.inf` where the source can be held up), and then the oldest ``ok`` among them
-    (or the oldest of all) is given up: counted as failed and told in the log. Couriers with the same ledger tell
-    nothing to the outside before the ``record`` sinks among them have it. Closing delivers what waits, for at most
-    deadline seconds.
+    capacity is how many verdicts may wait in memory (fewer, where pictures wait that take much of it). Where they are
+    more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf` where the source can be held
+    up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted as failed and told in the
+    log. Couriers with the same ledger tell nothing to the outside before the ``record`` sinks among them have it.
+    Closing delivers what waits, for at most deadline seconds.
     """
 
     def __init__(
@@ -81,12 +86,14 @@ class Courier:
         self._delivery: Delivery = getattr(sink, "delivery", "event")
         self._spool = Spool(spool) if spool is not None and self._delivery == "event" else None
         self._pictures = self._spool is None and getattr(sink, "pictures", True)
+        self._stale_after: float = getattr(sink, "stale_after", math.inf)
         self._capacity = capacity
         self._patience = patience
         self._deadline = deadline
         self._ledger = ledger or Ledger()
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
+        self._bytes = 0
         self._in_hand = 0
         self._number = 0
         self._delivered = 0
@@ -142,18 +149,25 @@ class Courier:
             raise self._gone
         if not self._pictures:
             inspection = replace(inspection, frame=None, error_map=None)
+        size = sum(part.nbytes for part in (inspection.frame, inspection.error_map) if part is not None)
         with self._changed:
-            if len(self._queue) >= self._capacity:
+            if self._is_full(size):
                 patience = None if math.isinf(self._patience) else self._patience
-                self._changed.wait_for(lambda: len(self._queue) < self._capacity, patience)
-            full = len(self._queue) >= self._capacity
-            if full:
+                self._changed.wait_for(lambda: not self._is_full(size), patience)
+            lost = 0
+            while self._is_full(size):
                 self._give_one_up()
+                lost += 1
             self._number += 1
-            self._queue.append(_Item(self._number, inspection))
+            self._queue.append(_Item(self._number, inspection, time.monotonic(), size))
+            self._bytes += size
             self._changed.notify_all()
-        if full:
-            self._lose(1, f"more than {self._capacity} wait")
+        if lost:
+            self._lose(lost, "they come faster than they are taken")
+
+    def _is_full(self, size: int) -> bool:
+        """Tell whether a verdict with a picture of so many bytes finds no room; a single one always does."""
+        return bool(self._queue) and (len(self._queue) >= self._capacity or self._bytes + size > _PICTURE_BYTES)
 
     def report(self, status: LineStatus) -> None:
         """Hand the line's status to a sink that tells it; one that was not delivered yet is replaced."""
@@ -193,9 +207,7 @@ class Courier:
         while items := self._take(_BATCH):
             self._await_record(items[-1].number)
             self._spool.append(_to_lines(items))
-            with self._changed:
-                self._in_hand = 0
-                self._changed.notify_all()
+            self._put_down()
 
     def _take(self, count: int) -> list[_Item]:
         """Wait for verdicts in the queue and take up to so many; none where the courier closes."""
@@ -205,6 +217,7 @@ class Courier:
 
     def _take_now(self, count: int) -> list[_Item]:
         items = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+        self._bytes -= sum(item.size for item in items)
         self._in_hand = len(items)
         self._changed.notify_all()
         return items
@@ -222,6 +235,8 @@ class Courier:
                 continue
             if batch.inspections or batch.piece is not None:
                 self._deliver(batch)
+            elif batch.number:
+                self._put_down()
             self._flush()
         self._flush(at_once=True)
 
@@ -249,7 +264,15 @@ class Courier:
         if not items:
             return _Batch()
         self._await_record(items[-1].number)
-        return _Batch(tuple(item.inspection for item in items), items[-1].number)
+        fresh = tuple(item.inspection for item in items if time.monotonic() - item.queued_at <= self._stale_after)
+        if len(fresh) < len(items):
+            self._lose(len(items) - len(fresh), f"they waited for more than {self._stale_after:g} s")
+        return _Batch(fresh, items[-1].number)
+
+    def _put_down(self) -> None:
+        with self._changed:
+            self._in_hand = 0
+            self._changed.notify_all()
 
     def _parse(self, piece: Piece) -> tuple[Inspection, ...]:
         inspections = []
@@ -373,6 +396,7 @@ class Courier:
 
     def _give_one_up(self) -> None:
         index = next((i for i, item in enumerate(self._queue) if item.inspection.verdict.verdict == "ok"), 0)
+        self._bytes -= self._queue[index].size
         del self._queue[index]
 
     def _lose(self, count: int, reason: str) -> None:

@@ -1,0 +1,133 @@
+"""The verdict for a PLC over Modbus TCP: coils and holding registers that it can act on part by part.
+
+Offsets from the URL's ``coil`` and ``register``; 32-bit values take two registers, the high word first.
+
+======== ======================================================================================================
+coil     +0 reject (ng or fault), +1 review, +2 fault, +3 heartbeat (changes about once a second while the line runs)
+register +0 parts (uint32), +2 verdict (1 ok, 2 ng, 3 review, 4 fault), +3 regions, +4 score (float32, -1 for a fault),
+         +6 threshold (float32), +8 ok, +10 ng, +12 review, +14 fault (uint32 counts of this run)
+======== ======================================================================================================
+
+For each part the coils are written first and then all registers at once, so that a PLC that sees ``parts`` change
+finds the coils of that part.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Self
+
+from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import Address, read_address, read_count
+from onspect.runtime.status import LineStatus
+from onspect.runtime.verdict import Judgement, Verdict
+
+REGISTERS = 16
+COILS = 4
+CODES: dict[Judgement, int] = {"ok": 1, "ng": 2, "review": 3, "fault": 4}
+"""What the verdict register holds; 0 stands for no verdict yet."""
+
+_OPTIONS = {"unit": "0 to 255", "coil": "ADDRESS", "register": "ADDRESS"}
+_TIMEOUT_S = 0.5
+_HEARTBEAT = 3
+
+
+class ModbusSink:
+    """Writes each verdict to a PLC, which is the Modbus server; connects when there is something to write.
+
+    `write` returns when the PLC has acknowledged coils and registers. A verdict that is older than `stale_after`
+    seconds is not written by a courier: its part has passed.
+    """
+
+    delivery: Delivery = "live"
+    pictures = False
+    stale_after = 1.0
+
+    def __init__(self, address: Address, *, port: int, unit: int, coil: int, register: int) -> None:
+        from pymodbus.client import ModbusTcpClient
+
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # its troubles come as exceptions, and are told once
+        self._client: Any = ModbusTcpClient(address.host, port=port, timeout=_TIMEOUT_S, retries=0)
+        self._shown = address.shown
+        self._unit = unit
+        self._coil = coil
+        self._register = register
+        self._counts: Counter[str] = Counter()
+        self._heartbeat = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._client.close()
+
+    def write(self, inspection: Inspection) -> None:
+        """Write one verdict; raises OutputError where the PLC cannot be reached, or has no such addresses."""
+        verdict = inspection.verdict
+        self._counts[verdict.verdict] += 1
+        reject = verdict.verdict in ("ng", "fault")
+        coils = [reject, verdict.verdict == "review", verdict.verdict == "fault"]
+        registers = pack(verdict, self._counts)
+        try:
+            self._write_both(coils, registers)
+        except OutputError:
+            self._write_both(coils, registers)  # a PLC closes connections that were idle, and takes new ones
+
+    def report(self, status: LineStatus) -> None:  # noqa: ARG002 - that it comes is the news
+        """Change the heartbeat; raises OutputError as `write`."""
+        self._heartbeat = not self._heartbeat
+        self._write("write_coils", self._coil + _HEARTBEAT, [self._heartbeat])
+
+    def _write_both(self, coils: Sequence[bool], registers: Sequence[int]) -> None:
+        self._write("write_coils", self._coil, coils)
+        self._write("write_registers", self._register, registers)
+
+    def _write(self, function: str, address: int, values: Sequence[Any]) -> None:
+        from pymodbus.exceptions import ModbusException
+
+        why: str | None = None
+        try:
+            if self._client.connect():
+                answer = getattr(self._client, function)(address, values, device_id=self._unit)
+                if not answer.isError():
+                    return
+                why = f"it refuses {function} at {address} ({answer}); check unit, coil and register"
+        except (ModbusException, OSError) as error:
+            why = "it does not answer" if isinstance(error, ModbusException) else str(error)
+        self._client.close()
+        raise OutputError(f"cannot write to {self._shown}: {why or 'no connection'}")
+
+
+def pack(verdict: Verdict, counts: Counter[str]) -> list[int]:
+    """Return the registers of one verdict, 16 values from 0 to 65535."""
+    score = -1.0 if verdict.score is None else verdict.score
+    data = struct.pack(
+        ">IHHff4I",
+        sum(counts.values()) & 0xFFFFFFFF,
+        CODES[verdict.verdict],
+        min(len(verdict.regions), 0xFFFF),
+        score,
+        verdict.threshold,
+        *(counts[name] & 0xFFFFFFFF for name in CODES),
+    )
+    return list(struct.unpack(f">{REGISTERS}H", data))
+
+
+def open_modbus(text: str) -> ModbusSink:
+    """Open ``modbus://HOST[:PORT]?unit=1&coil=0&register=0``; raises ChoiceError for a URL that makes no sense."""
+    address = read_address(text, _OPTIONS)
+    if address.path:
+        raise ChoiceError(f"the sink {address.shown!r} has a path; Modbus has none: modbus://HOST?register=100")
+    options = address.options
+    return ModbusSink(
+        address,
+        port=address.port or 502,
+        unit=read_count(options.get("unit", "1"), "unit", smallest=0, largest=255),
+        coil=read_count(options.get("coil", "0"), "coil", smallest=0, largest=65536 - COILS),
+        register=read_count(options.get("register", "0"), "register", smallest=0, largest=65536 - REGISTERS),
+    )

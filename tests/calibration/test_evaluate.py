@@ -255,8 +255,8 @@ def test_the_gallery_shows_hits_misses_and_false_alarms(report: Report) -> None:
 
 
 def test_the_plots_are_drawn(report: Report) -> None:
-    """The page shows the scores' histogram, the ROC and the PR curve."""
-    assert report.page.count("data:image/svg+xml;base64,") == 3
+    """The page shows the scores' histogram, the ROC and PR curves, the cost of mistakes and what review saves."""
+    assert report.page.count("data:image/svg+xml;base64,") == 5
 
 
 def test_the_gallery_takes_the_most_confident() -> None:

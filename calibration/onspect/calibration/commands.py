@@ -258,6 +258,7 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     from onspect.calibration.evaluate import evaluate as run_evaluation
     from onspect.calibration.report import write_report
     from onspect.calibration.scores import find_images, name_source
+    from onspect.calibration.sheet import list_broken_promises
     from onspect.calibration.tables import describe_evaluation
     from onspect.runtime.decode import quieten_opencv
     from onspect.runtime.files import make_folder
@@ -272,7 +273,7 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     make_folder(output)
     evaluation = run_evaluation(inspector, file, images, source=name_source(data, split))
     page = write_report(output, evaluation, inspector, title or f"{file.info.name} on {data.resolve().name}")
-    for warning in evaluation.list_warnings():
+    for warning in [*evaluation.list_warnings(), *list_broken_promises(evaluation)]:
         _LOG.warning("%s", warning)
     click.echo(describe_evaluation(evaluation))
     say(f"report: {page}")

@@ -110,6 +110,36 @@ def trace_curves(good: Scores, defective: Scores) -> Curves:
     return Curves(false_positive_rate, true_positive_rate, precision, recall)
 
 
+@dataclass(frozen=True)
+class CostCurve:
+    """What mistakes cost, for each weight of an escape over a false reject; float64 [n] each.
+
+    weight: (cost of an escape x share of defective parts) / (cost of a false reject x share of good parts). stamped: at
+    the file's threshold, as a multiple of the cheaper of rejecting every part and passing every part. reviewed: the
+    same where a person catches every defect of the review band, for nothing. best: at the threshold that would be
+    cheapest on these images (Drummond and Holte, "Cost curves", Machine Learning 65, 2006, with another axis).
+    """
+
+    weight: NDArray[np.float64]
+    stamped: NDArray[np.float64]
+    reviewed: NDArray[np.float64]
+    best: NDArray[np.float64]
+
+
+def trace_cost(curves: Curves, confusion: Confusion) -> CostCurve:
+    """Return what the mistakes of a confusion cost, and of the best point of the ROC curve, over four decades."""
+    weight = np.logspace(-2, 2, 81)
+    alternative = np.minimum(1.0, weight)
+    best = np.min(curves.false_positive_rate + weight[:, None] * (1.0 - curves.true_positive_rate), axis=1)
+    rejected, caught, escaped = confusion.fpr or 0.0, confusion.recall or 0.0, confusion.escapes or 0.0
+    return CostCurve(
+        weight=weight,
+        stamped=(rejected + weight * (1.0 - caught)) / alternative,
+        reviewed=(rejected + weight * escaped) / alternative,
+        best=best / alternative,
+    )
+
+
 def count_confusion(good: Scores, defective: Scores, threshold: Threshold) -> Confusion:
     """Return how good and defective images are judged at a threshold, by the runtime's own rule."""
     of_good, of_defective = (

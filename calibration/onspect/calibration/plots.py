@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics import Confusion, Curves
+from onspect.calibration.metrics import Confusion, CostCurve, Curves
+from onspect.calibration.review import ReviewCurve
+from onspect.runtime.model_file import Threshold
 
 _GOOD = "#56B4E9"  # sky blue and vermilion of Okabe and Ito's palette: apart for every eye
 _DEFECTIVE = "#D55E00"
@@ -69,12 +71,49 @@ def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float) -> 
         return _save(figure)
 
 
-def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], threshold: float) -> bytes:
-    """Return the histogram of the scores, good against defective, with the threshold, as SVG.
+def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
+    """Return what mistakes cost over the weight of an escape, with the weight that was asked for, as SVG."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _open_figure(4.2, 4.0)
+        axes.axhline(1.0, linestyle=":", color="#777777", label="rejecting or passing everything")
+        axes.plot(curve.weight, curve.stamped, color="black", linestyle="--", linewidth=2, label="this threshold")
+        if banded:
+            axes.plot(curve.weight, curve.reviewed, color="black", linestyle="-.", label="with its band, looks free")
+        axes.plot(curve.weight, curve.best, color=_CURVE, linewidth=2, label="the cheapest threshold here")
+        if weight is not None and curve.weight[0] <= weight <= curve.weight[-1]:
+            axes.axvline(weight, color=_DEFECTIVE, linewidth=1.2, label=f"asked for: {weight:.3g}")
+        axes.set_xscale("log")
+        axes.set(
+            xlim=(curve.weight[0], curve.weight[-1]),
+            ylim=(0, 1.6),
+            xlabel="weight of an escape over a false reject",
+            ylabel="cost of mistakes (1: without inspection)",
+        )
+        axes.legend(loc="lower center")
+        return _save(figure)
+
+
+def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> bytes:
+    """Return the escapes over the share of good parts that a person sees, with the file's own band, as SVG."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _open_figure(4.2, 4.0)
+        axes.plot(curve.good, curve.escapes, color=_CURVE, linewidth=2, label="any band below the threshold")
+        x, y = confusion.review_good / confusion.good, confusion.escapes or 0.0
+        label = "the file's band" if banded else "no band"
+        axes.plot([x], [y], "o", color="black", markersize=7, clip_on=False, zorder=3, label=label)
+        axes.set(xlim=(0, 1), xlabel="good parts sent to a person (share)", ylabel="defects that pass unseen (share)")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
+        return _save(figure)
+
+
+def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], threshold: Threshold) -> bytes:
+    """Return the histogram of the scores, good against defective, with the threshold and its band, as SVG.
 
     The score's axis is logarithmic where the scores span more than a factor of 30.
     """
-    every = np.concatenate([good, defective, [threshold]])
+    band = [] if threshold.review is None else [threshold.review]
+    every = np.concatenate([good, defective, [threshold.score], band])
     logarithmic = every.min() > 0 and every.max() / every.min() > 30
     edges = (np.geomspace if logarithmic else np.linspace)(every.min(), _above(every.max()), 41).tolist()
     with mpl.rc_context(_STYLE):
@@ -91,10 +130,14 @@ def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], thres
                 linewidth=1.4,
                 label=f"defective ({len(defective)})",
             )
-        axes.axvline(threshold, color="black", linestyle="--", linewidth=1.4, label=f"threshold {threshold:.4g}")
+        cut = threshold.score
+        if threshold.review is not None:
+            words = f"review from {threshold.review:.4g}"
+            axes.axvspan(threshold.review, cut, facecolor="#999999", alpha=0.3, hatch="..", label=words)
+        axes.axvline(cut, color="black", linestyle="--", linewidth=1.4, label=f"rejected from {cut:.4g}")
         if logarithmic:
             axes.set_xscale("log")
-        axes.set(xlabel="score (higher is worse); rejected from the threshold on", ylabel="images")
+        axes.set(xlabel="score (higher is worse)", ylabel="images")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
         return _save(figure)

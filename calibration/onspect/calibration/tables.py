@@ -11,14 +11,14 @@ from onspect.calibration.evaluate import Evaluation
 from onspect.calibration.metrics import Confusion
 from onspect.calibration.review import tabulate_review
 from onspect.calibration.scores import count_kinds
-from onspect.runtime.layout import GOOD
+from onspect.calibration.sheet import describe_counts
 from onspect.runtime.model_file import Calibration, Threshold
 
 
 def describe_outcome(outcome: Outcome) -> str:
     """Return a calibration's outcome as a small table."""
     calibration = outcome.calibration
-    images = f"{_describe_counts(calibration.counts)}, from {outcome.source}"
+    images = f"{describe_counts(calibration.counts)}, from {outcome.source}"
     if outcome.left_out:
         images += f"; {outcome.left_out} left out (training images)"
     facts = [
@@ -63,7 +63,7 @@ def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]
 def describe_evaluation(evaluation: Evaluation) -> str:
     """Return an evaluation's main figures as a small table."""
     counts = count_kinds([result.image for result in evaluation.results])
-    facts = [("images", f"{_describe_counts(counts)}, from {evaluation.source}")]
+    facts = [("images", f"{describe_counts(counts)}, from {evaluation.source}")]
     if evaluation.faults:
         facts.append(("faults", f"{len(evaluation.faults)} images could not be judged"))
     facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr, evaluation.intervals)
@@ -118,14 +118,6 @@ def _describe_kinds(evaluation: Evaluation) -> list[str]:
         auroc, aupr = ("-" if area is None else f"{area:.4f}" for area in (metrics.areas.auroc, metrics.areas.aupr))
         lines.append(f"{kind:<{width}}{metrics.caught:>7} of {metrics.images:<7}{auroc:>8}{aupr:>8}")
     return lines
-
-
-def _describe_counts(counts: dict[str, int]) -> str:
-    defects = {kind: count for kind, count in counts.items() if kind != GOOD}
-    words = f"{counts.get(GOOD, 0)} good"
-    if defects:
-        words += f", {sum(defects.values())} defective ({', '.join(f'{n} {kind}' for kind, n in defects.items())})"
-    return words
 
 
 def _describe_areas(

@@ -15,6 +15,11 @@ from onspect.runtime.model_file import (
 
 def describe(file: ModelFile) -> str:
     """Return the model's card: one fact a line, readable without colour."""
+    return "\n".join(f"{name:<12} {fact}" for name, fact in list_facts(file))
+
+
+def list_facts(file: ModelFile) -> list[tuple[str, str]]:
+    """Return the model card's facts, each with its name."""
     info = file.info
     network, source = info.network, info.provenance
     layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
@@ -46,7 +51,7 @@ def describe(file: ModelFile) -> str:
     facts += [
         ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
     ]
-    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+    return facts
 
 
 def describe_threshold(threshold: Threshold) -> str:

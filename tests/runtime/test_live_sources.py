@@ -103,6 +103,15 @@ def test_fake_faults_are_what_they_say() -> None:
     assert all(np.array_equal(frames[number], noisy(number)) for number in sound)
 
 
+def test_faults_can_be_injected() -> None:
+    """A fault that is injected spoils the next frame."""
+    source = FakeSource(noisy, count=3, rate=0)
+    captures = iter(source)
+    next(captures)
+    source.inject(FakeFault("black"))
+    assert [capture.frame.max() == 0 for capture in captures] == [True, False]
+
+
 def test_a_fake_camera_keeps_its_rate() -> None:
     """Frames come no faster than the rate, with the time of their capture."""
     times = [capture.captured for capture in FakeSource(lambda _: GREY, count=5, rate=200)]

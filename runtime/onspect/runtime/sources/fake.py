@@ -6,7 +6,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Literal
 
 import cv2
@@ -55,8 +57,12 @@ class FakeSource(LiveSource):
         name: str = "fake",
         patience: float | None = 5.0,
     ) -> None:
-        script = _Script(draw, count, rate, dict(faults or {}), part, self)
-        super().__init__(name, lambda: _FakeDevice(script), patience=patience)
+        self._script = _Script(draw, count, rate, dict(faults or {}), part, self)
+        super().__init__(name, lambda: _FakeDevice(self._script), patience=patience)
+
+    def inject(self, fault: FakeFault) -> None:
+        """Let something go wrong from the next frame on; may be called from any thread."""
+        self._script.injected.put(fault)
 
     def wait(self, seconds: float) -> None:
         """Wait, but no longer than until the source is stopped."""
@@ -76,6 +82,7 @@ class _Script:
         source: FakeSource,
     ) -> None:
         self.source = source
+        self.injected: SimpleQueue[FakeFault] = SimpleQueue()
         self._draw = draw
         self._count = count
         self._interval = 1.0 / rate if rate else 0.0
@@ -93,7 +100,7 @@ class _Script:
             raise SourceError(f"cannot open the camera {self.source.name!r}: it is not there")
 
     def read(self) -> Capture | None:
-        fault = self._faults.pop(self._number, None)
+        fault = self._next_fault()
         if fault is not None and fault.kind in ("gap", "lost", "hang"):
             self._interrupt(fault)
             return None
@@ -107,6 +114,11 @@ class _Script:
         frame = self._spoil(number, fault)
         part = None if self._part is None else self._part(number)
         return Capture(self.source.name, frame, captured=time.perf_counter(), part=part)
+
+    def _next_fault(self) -> FakeFault | None:
+        with suppress(Empty):
+            return self.injected.get_nowait()
+        return self._faults.pop(self._number, None)
 
     def _interrupt(self, fault: FakeFault) -> None:
         if fault.kind == "lost":

@@ -1,0 +1,359 @@
+"""Does a camera line lose anything while everything around it fails, one thing every five seconds?
+
+A fake camera gives 640x480 frames at 30 a second to a line with sinks for JSONL, SQLite, MQTT and one that dawdles. In
+turns the camera is lost, stands still, goes black, sends a damaged frame or hangs, the broker is down, the disk is full
+(a file-size limit, where the system has one), the model file is exchanged for a good and for a bad one, and a sink
+takes its time. At the end every captured frame must be judged, dropped or a fault; every verdict must be in JSONL,
+SQLite and MQTT; no spoilt frame may be ok; no thread may be left, and memory must be flat: its last third within 5% of
+its first. Prints a table and exits with 1 where one of these does not hold. Needs onspect[cpu,mqtt], psutil and
+mosquitto; the model must take frames of 640x480.
+
+    python benchmarks/soak.py part.onnx [--image part.png] [--minutes 10] [--json result.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import psutil
+from line_latency import draw_frames
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+
+from onspect.runtime.decode import quieten_opencv
+from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.line import Health, Line, Models
+from onspect.runtime.line.build import give_couriers
+from onspect.runtime.model_file import read_model_file, stamp
+from onspect.runtime.sinks import open_sinks
+from onspect.runtime.sources.fake import FakeFault, FakeSource
+from onspect.runtime.status import LineStatus
+
+RATE = 30
+EVERY = 5.0
+TOPIC = "soak"
+
+
+class Broker:
+    """A mosquitto that keeps its sessions over a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        with closing(socket.socket()) as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = int(listener.getsockname()[1])
+        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+        if program is None:
+            sys.exit("mosquitto is not installed (Debian: apt-get install mosquitto)")
+        configuration = folder / "mosquitto.conf"
+        configuration.write_text(
+            f"listener {self.port} 127.0.0.1\nuser root\nallow_anonymous true\npersistence true\n"
+            f"persistence_location {folder}/\nmax_queued_messages 0\n"
+        )
+        self._command = [program, "-c", str(configuration)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and wait until it listens."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(500):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
+                return
+            time.sleep(0.02)
+        sys.exit("mosquitto does not listen")
+
+    def stop(self) -> None:
+        """Stop; what is not delivered yet stays on its disk."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
+
+
+class Listener:
+    """Receives the verdicts from the broker, over its restarts."""
+
+    def __init__(self, port: int) -> None:
+        self.indexes: list[int] = []
+        self._client = Client(CallbackAPIVersion.VERSION2, client_id="soak-listener", clean_session=False)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(f"{TOPIC}/verdict", qos=1)
+        self._client.on_message = lambda _client, _data, message: self.indexes.append(
+            json.loads(message.payload)["index"]
+        )
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        """Leave."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Witness:
+    """A sink that looks at each frame itself: whether one was passed that shows nothing, or nothing new."""
+
+    def __init__(self) -> None:
+        self.verdicts = 0
+        self.wrongly_ok = 0
+        self.latencies: list[float] = []
+        self._previous: np.ndarray | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing is open."""
+
+    def write(self, inspection: Inspection) -> None:
+        """Look at one frame."""
+        frame = inspection.frame
+        self.verdicts += 1
+        if inspection.verdict.verdict != "fault":
+            self.latencies.append(inspection.verdict.latency_ms)
+            spoilt = frame is None or frame.max() < 13 or np.array_equal(frame, self._previous)
+            self.wrongly_ok += spoilt
+        if frame is not None:
+            self._previous = frame
+
+
+class Dawdler:
+    """A sink that sometimes takes its time."""
+
+    delivery = "live"
+    pictures = False
+
+    def __init__(self) -> None:
+        self.slow_until = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing is open."""
+
+    def write(self, _: Inspection) -> None:
+        """Take one verdict, and a while for it."""
+        if time.monotonic() < self.slow_until:
+            time.sleep(0.3)
+
+
+@contextmanager
+def full_disk(file: Path) -> Iterator[None]:
+    """Let no file grow beyond the size that this one has; without such limits, as on Windows, do nothing."""
+    try:
+        import resource
+    except ImportError:
+        yield
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max(1, file.stat().st_size), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+
+class Saboteur:
+    """Lets one thing after the other fail, in a thread, until it is told to stop."""
+
+    def __init__(self, source: FakeSource, broker: Broker, dawdler: Dawdler, model: Path, folder: Path) -> None:
+        self.done: dict[str, int] = {}
+        self._model, self._folder = model, folder
+        self._good = [rename_model(model), model.read_bytes()]
+        self._broker = broker
+        self._stopped = threading.Event()
+        lost, frozen = FakeFault("lost", seconds=1.5), FakeFault("frozen", frames=45)
+        self._acts: dict[str, Callable[[], object]] = {
+            "camera lost for 1.5 s": lambda: source.inject(lost),
+            "picture stands still for 1.5 s": lambda: source.inject(frozen),
+            "15 black frames": lambda: source.inject(FakeFault("black", frames=15)),
+            "3 damaged frames": lambda: source.inject(FakeFault("corrupt", frames=3)),
+            "read hangs": lambda: source.inject(FakeFault("hang", seconds=3.0)),
+            "broker down for 3 s": self._stop_broker,
+            "disk full for 2 s": self._fill_disk,
+            "model exchanged": lambda: self._put_model(self._good[self.done.get("model exchanged", 0) % 2]),
+            "bad model file": self._put_bad_model,
+            "sink slow for 3 s": lambda: setattr(dawdler, "slow_until", time.monotonic() + 3.0),
+        }
+        self._thread = threading.Thread(target=self._work, name="saboteur")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish what was begun, and end."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        for name in cycle(self._acts):
+            if self._stopped.wait(EVERY):
+                return
+            self.done[name] = self.done.get(name, 0)
+            self._acts[name]()
+            self.done[name] += 1
+
+    def _stop_broker(self) -> None:
+        self._broker.stop()
+        time.sleep(3.0)
+        self._broker.start()
+
+    def _fill_disk(self) -> None:
+        with full_disk(self._folder / "verdicts.jsonl"):
+            time.sleep(2.0)
+
+    def _put_model(self, data: bytes) -> None:
+        temporary = self._model.with_suffix(".new")
+        temporary.write_bytes(data)
+        temporary.replace(self._model)
+
+    def _put_bad_model(self) -> None:
+        good = self._model.read_bytes()
+        self._put_model(good[: len(good) // 2])
+        time.sleep(2.0)
+        self._put_model(good)
+
+
+def rename_model(path: Path) -> bytes:
+    """Return a model file like this one under another name, as a new training would bring."""
+    file = read_model_file(path)
+    return stamp(file.data, dataclasses.replace(file.info, name=f"{file.info.name}-2"), file.training_images)
+
+
+def run_line(line: Line, seconds: float) -> tuple[LineStatus, list[float]]:
+    """Run a line for so long, and return its last status and the memory of each second, in MiB."""
+    process, memory = psutil.Process(), []
+    threading.Timer(seconds, line.stop).start()
+
+    def weigh() -> None:
+        while line.status().running:
+            memory.append(process.memory_info().rss / 2**20)
+            time.sleep(1.0)
+
+    scale = threading.Thread(target=weigh)
+    scale.start()
+    status = line.run()
+    scale.join()
+    return status, memory
+
+
+def soak(model: Path, image: Path | None, minutes: float, folder: Path) -> dict[str, Any]:
+    """Run the line and its sabotage; return what was counted."""
+    before = set(threading.enumerate())
+    shutil.copy(model, folder / "part.onnx")
+    model = folder / "part.onnx"
+    frames = draw_frames(Inspector(model), image)
+    broker, witness, dawdler = Broker(folder), Witness(), Dawdler()
+    broker.start()
+    listener = Listener(broker.port)
+    source = FakeSource(lambda number: frames[number % len(frames)], rate=RATE, patience=2.0)
+    texts = [
+        f"jsonl:{folder / 'verdicts.jsonl'}",
+        f"sqlite:{folder / 'verdicts.db'}",
+        f"mqtt://127.0.0.1:{broker.port}/{TOPIC}",
+    ]
+    named = [*zip(texts, open_sinks(texts, append=True), strict=True), ("dawdler", dawdler)]
+    line = Line(
+        Models({None: model}, None, Inspector, Health()),
+        [source],
+        [*give_couriers(named, folder / "spool", live=True), witness],
+    )
+    saboteur = Saboteur(source, broker, dawdler, model, folder)
+    stopper = threading.Timer(minutes * 60.0 - 10.0, saboteur.stop)  # the last seconds are quiet
+    stopper.start()
+    status, memory = run_line(line, minutes * 60.0)
+    stopper.join()
+    for _ in range(100):  # what the broker has is on its way
+        if len(set(listener.indexes)) >= witness.verdicts:
+            break
+        time.sleep(0.1)
+    listener.stop()
+    broker.stop()
+    jsonl = [json.loads(line)["index"] for line in (folder / "verdicts.jsonl").read_text().splitlines()]
+    with closing(sqlite3.connect(folder / "verdicts.db")) as database:
+        rows = [index for (index,) in database.execute('SELECT "index" FROM verdicts ORDER BY rowid')]
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5.0)
+    third = len(memory) // 3
+    return {
+        "status": status.to_dict(),
+        "faults": saboteur.done,
+        "verdicts": witness.verdicts,
+        "jsonl": len(jsonl),
+        "jsonl_whole": jsonl == list(range(witness.verdicts)),
+        "sqlite": len(rows),
+        "sqlite_whole": sorted(rows) == list(range(witness.verdicts)),
+        "mqtt": len(set(listener.indexes)),
+        "mqtt_whole": sorted(set(listener.indexes)) == list(range(witness.verdicts)),
+        "mqtt_twice": len(listener.indexes) - len(set(listener.indexes)),
+        "wrongly_ok": witness.wrongly_ok,
+        "latency_ms": dict(zip(("p50", "p95", "p99"), np.percentile(witness.latencies, [50, 95, 99]), strict=True)),
+        "memory_first_mib": statistics.mean(memory[:third]),
+        "memory_last_mib": statistics.mean(memory[-third:]),
+        "threads_left": [thread.name for thread in set(threading.enumerate()) - before],
+    }
+
+
+def judge(found: dict[str, Any]) -> dict[str, bool]:
+    """Return what must hold, and whether it does."""
+    status = found["status"]
+    return {
+        "every captured frame judged, dropped or a fault": status["waiting"] == 0
+        and status["captured"] == status["judged"] + status["dropped"] + status["faulted"],
+        "a verdict for every frame judged or a fault": found["verdicts"] == status["judged"] + status["faulted"],
+        "every verdict in JSONL, in order": found["jsonl_whole"],
+        "every verdict in SQLite": found["sqlite_whole"],
+        "every verdict in MQTT": found["mqtt_whole"],
+        "no spoilt frame passed": found["wrongly_ok"] == 0,
+        "memory flat": abs(found["memory_last_mib"] / found["memory_first_mib"] - 1.0) < 0.05,
+        "no thread left": not found["threads_left"],
+    }
+
+
+def main() -> None:
+    """Soak, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--image", type=Path, help="a good part; grey where it is left out")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    quieten_opencv()
+    logging.getLogger("onspect").setLevel(logging.CRITICAL)  # a hundred faults would be told twice each
+    with tempfile.TemporaryDirectory() as folder:
+        found = soak(arguments.model, arguments.image, arguments.minutes, Path(folder))
+    status = found["status"]
+    print("  ".join(f"{name} {status[name]}" for name in ("captured", "judged", "dropped", "faulted", "waiting")))
+    print("  ".join(f"{name} {status[name]}" for name in ("ok", "ng", "review", "fault", "swaps", "reconnects")))
+    print("  ".join(f"{name} {found[name]}" for name in ("verdicts", "jsonl", "sqlite", "mqtt", "mqtt_twice")))
+    print("latency  " + "  ".join(f"{name} {value:.2f} ms" for name, value in found["latency_ms"].items()))
+    print(f"memory  first third {found['memory_first_mib']:.1f} MiB, last third {found['memory_last_mib']:.1f} MiB")
+    for name, count in found["faults"].items():
+        print(f"{count:4d} x {name}")
+    holds = judge(found)
+    for name, so in holds.items():
+        print(f"{'ok' if so else 'FAILS':<6} {name}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found | {"holds": holds}, default=float))
+    if not all(holds.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

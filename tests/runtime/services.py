@@ -14,8 +14,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
-
 
 def free_port() -> int:
     """Return a TCP port that nobody listens on."""
@@ -35,6 +33,8 @@ def find_program(name: str) -> str:
     """Return a program's path; the test is skipped where it is not installed."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
+        import pytest
+
         pytest.skip(f"{name} is not installed (Debian: apt-get install mosquitto openssl)")
     return found
 

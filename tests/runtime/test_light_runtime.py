@@ -78,7 +78,12 @@ def test_missing_package_names_the_extra(package: str, arguments: list[str], ext
 
 
 @pytest.mark.parametrize(
-    ("package", "sink", "extra"), [("paho", "mqtt://host/line", "mqtt"), ("pymodbus", "modbus://host", "modbus")]
+    ("package", "sink", "extra"),
+    [
+        ("paho", "mqtt://host/line", "mqtt"),
+        ("pymodbus", "modbus://host", "modbus"),
+        ("prometheus_client", "prometheus://127.0.0.1", "prometheus"),
+    ],
 )
 def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str) -> None:
     """Where a sink's package is missing, opening the sink names it, and the command line knows the extra it is in."""

@@ -69,10 +69,25 @@ def test_heartbeat_changes_with_each_status(plc: Plc) -> None:
             count = len(plc.writes)
             courier.report(line_status())
             wait_until(lambda count=count: len(plc.writes) > count)  # type: ignore[misc]
-            assert plc.writes[-1] == (11, [expected])
+            assert plc.writes[-1] == (11, [expected, 0])
         courier.write(inspection())
         wait_until(lambda: courier.state().delivered == 1)
     assert [address for address, _ in plc.writes] == [11, 11, 11, 8, 20]
+
+
+def test_heartbeat_of_a_line_that_hangs_stands_still(plc: Plc) -> None:
+    """Where frames wait and none is judged, or the line has ended, the heartbeat does not change; the alarm is told."""
+    statuses = [
+        line_status(judged=5, waiting=3),
+        line_status(judged=5, waiting=3),
+        line_status(judged=5, waiting=3, alarm="five ng"),
+        line_status(judged=6, waiting=3),
+        line_status(judged=6, running=False),
+    ]
+    with open_modbus(plc) as sink:
+        for status in statuses:
+            sink.report(status)  # type: ignore[attr-defined]
+    assert [values for _, values in plc.writes] == [[1, 0], [1, 0], [1, 1], [0, 0], [0, 0]]
 
 
 def test_restarted_plc_gets_new_parts_only(plc: Plc) -> None:
@@ -124,7 +139,7 @@ def test_unreachable_plc_is_an_output_error() -> None:
         ("modbus://plc/register", "has a path"),
         ("modbus://plc?unit=256", "unit is '256'; give a whole number from 0 to 255"),
         ("modbus://plc?register=65530", "from 0 to 65520"),
-        ("modbus://plc?coil=65533", "from 0 to 65532"),
+        ("modbus://plc?coil=65532", "from 0 to 65531"),
         ("modbus://plc?slave=1", "has the option 'slave'"),
     ],
 )

@@ -29,6 +29,7 @@ _EXTRAS = {
     "genicam": "genicam",
     "paho": "mqtt",
     "pymodbus": "modbus",
+    "prometheus_client": "prometheus",
 }
 
 T = TypeVar("T")

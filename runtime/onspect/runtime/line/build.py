@@ -43,9 +43,10 @@ def give_couriers(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool)
     """Put a courier before each sink, so that none holds up the line.
 
     Before the end of files, the records are kept by the line itself: where one cannot be written, the run ends there,
-    with everything judged until then on record.
+    with everything judged until then on record. They stand first, so that nothing is told that is not on record.
     """
     ledger = Ledger()
+    named = sorted(named, key=lambda one: getattr(one[1], "delivery", "event") != "record")
     return [
         sink
         if not live and getattr(sink, "delivery", "event") == "record"

@@ -78,7 +78,7 @@ class CommandSink(Protocol):
 
 
 _FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
-_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH", "modbus://HOST")
+_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH", "modbus://HOST", "prometheus://HOST")
 
 
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
@@ -116,6 +116,10 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
                 from onspect.runtime.sinks.modbus import open_modbus
 
                 return open_modbus(text)
+            case "prometheus":
+                from onspect.runtime.sinks.prometheus import open_prometheus
+
+                return open_prometheus(text)
             case "env" | "file":
                 return open_sink(resolve_secret(text), append=append, evidence=evidence)
     forms = ", ".join((*_FILES, *_URLS))

@@ -3,7 +3,8 @@
 Offsets from the URL's ``coil`` and ``register``; 32-bit values take two registers, the high word first.
 
 ======== ======================================================================================================
-coil     +0 reject (ng or fault), +1 review, +2 fault, +3 heartbeat (changes about once a second while the line runs)
+coil     +0 reject (ng or fault), +1 review, +2 fault, +3 heartbeat (changes about once a second while the line judges
+         what comes), +4 alarm
 register +0 parts (uint32), +2 verdict (1 ok, 2 ng, 3 review, 4 fault), +3 regions, +4 score (float32, -1 for a fault),
          +6 threshold (float32), +8 ok, +10 ng, +12 review, +14 fault (uint32 counts of this run)
 ======== ======================================================================================================
@@ -28,7 +29,7 @@ from onspect.runtime.status import LineStatus
 from onspect.runtime.verdict import Judgement, Verdict
 
 REGISTERS = 16
-COILS = 4
+COILS = 5
 CODES: dict[Judgement, int] = {"ok": 1, "ng": 2, "review": 3, "fault": 4}
 """What the verdict register holds; 0 stands for no verdict yet."""
 
@@ -59,6 +60,7 @@ class ModbusSink:
         self._register = register
         self._counts: Counter[str] = Counter()
         self._heartbeat = False
+        self._judged = -1
 
     def __enter__(self) -> Self:
         return self
@@ -78,10 +80,13 @@ class ModbusSink:
         except OutputError:
             self._write_both(coils, registers)  # a PLC closes connections that were idle, and takes new ones
 
-    def report(self, status: LineStatus) -> None:  # noqa: ARG002 - that it comes is the news
-        """Change the heartbeat; raises OutputError as `write`."""
-        self._heartbeat = not self._heartbeat
-        self._write("write_coils", self._coil + _HEARTBEAT, [self._heartbeat])
+    def report(self, status: LineStatus) -> None:
+        """Change the heartbeat, unless frames wait that nobody judges, and tell the alarm; raises as `write`."""
+        judged = status.judged + status.faulted
+        if status.running and (status.waiting == 0 or judged != self._judged):
+            self._heartbeat = not self._heartbeat
+        self._judged = judged
+        self._write("write_coils", self._coil + _HEARTBEAT, [self._heartbeat, status.alarm is not None])
 
     def _write_both(self, coils: Sequence[bool], registers: Sequence[int]) -> None:
         self._write("write_coils", self._coil, coils)

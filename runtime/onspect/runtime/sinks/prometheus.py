@@ -1,0 +1,172 @@
+"""Figures of the line for Prometheus to scrape: ``http://HOST:PORT/metrics``."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.files import describe_os_error
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import Address, read_address
+from onspect.runtime.status import LineStatus
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+PORT = 9464
+"""Where Prometheus' own list of ports has the exporters of measured applications."""
+
+_LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class PrometheusSink:
+    """Serves counts, latencies and states, in Prometheus' text format, from a thread of its own.
+
+    Parts and their latencies are counted as they come; what concerns the line as a whole is as of its last report.
+    """
+
+    delivery: Delivery = "live"
+    pictures = False
+
+    def __init__(self, address: Address, *, port: int) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Histogram, make_wsgi_app
+
+        self._address = address
+        self._port = port
+        self._line = _LineCollector()
+        self._server: WSGIServer | None = None
+        self._thread: threading.Thread | None = None
+        registry = CollectorRegistry()
+        registry.register(self._line)
+        self._parts = Counter("onspect_parts", "Parts by their verdict.", ["verdict"], registry=registry)
+        self._latency = Histogram(
+            "onspect_latency_seconds", "From a frame's capture to its verdict.", buckets=_LATENCY_S, registry=registry
+        )
+        self._application = make_wsgi_app(registry)
+        for verdict in ("ok", "ng", "review", "fault"):
+            self._parts.labels(verdict)
+
+    def __enter__(self) -> Self:
+        host = self._address.host
+        kind = _Server6 if ":" in host else _Server
+        try:
+            self._server = kind((host, self._port), _Handler)
+        except OSError as error:
+            raise OutputError(
+                f"cannot serve {self._address.shown}: {describe_os_error(error)}; give another port or address"
+            ) from error
+        self._server.set_app(self._application)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="prometheus", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+        self._server = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._port if self._server is None else int(self._server.server_port)
+
+    def write(self, inspection: Inspection) -> None:
+        """Count one part."""
+        self._parts.labels(inspection.verdict.verdict).inc()
+        self._latency.observe(inspection.verdict.latency_ms / 1000.0)
+
+    def report(self, status: LineStatus) -> None:
+        """Take the line's status for the next scrape."""
+        self._line.status = status
+
+
+class _LineCollector:
+    """What is known of the line as a whole, as figures."""
+
+    def __init__(self) -> None:
+        self.status: LineStatus | None = None
+
+    def collect(self) -> Iterable[Metric]:
+        return () if self.status is None else _describe(self.status)
+
+
+def _describe(status: LineStatus) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+    def gauge(name: str, words: str, value: float) -> Metric:
+        return GaugeMetricFamily(f"onspect_{name}", words, value=value)
+
+    model = {"model": status.model, "recipe": status.recipe or "", "started": status.started}
+    yield InfoMetricFamily("onspect_line", "The model that judges, and since when the line runs.", value=model)
+    yield gauge("running", "1 while the line runs.", status.running)
+    yield gauge("alarm", "1 while the alarm is raised.", status.alarm is not None)
+    yield gauge("drift", "1 while the scores do not come as the calibration's.", status.drift is not None)
+    yield gauge("threshold", "Scores from here on are ng.", status.threshold)
+    yield gauge("frames_waiting", "Frames between capture and verdict.", status.waiting)
+    with suppress(ValueError):
+        told = datetime.fromisoformat(status.time).timestamp()
+        yield gauge("reported_timestamp_seconds", "When the line last said how it is.", told)
+    yield CounterMetricFamily("onspect_swaps", "Models exchanged.", value=status.swaps)
+    frames = CounterMetricFamily("onspect_frames", "Frames by what became of them.", labels=["state"])
+    for state in ("captured", "judged", "dropped", "faulted"):
+        frames.add_metric([state], getattr(status, state))
+    yield frames
+    connected = GaugeMetricFamily("onspect_source_connected", "1 while the source is there.", labels=["source"])
+    reconnects = CounterMetricFamily("onspect_source_reconnects", "How often it was opened again.", labels=["source"])
+    for source in status.sources:
+        connected.add_metric([source.name], source.connected)
+        reconnects.add_metric([source.name], source.reconnects)
+    yield from (connected, reconnects)
+    for name, words in (("delivered", "Verdicts delivered."), ("failed", "Verdicts lost for good.")):
+        sinks = CounterMetricFamily(f"onspect_sink_{name}", words, labels=["sink"])
+        for sink in status.sinks:
+            sinks.add_metric([sink.name], getattr(sink, name))
+        yield sinks
+    for name, words in (("queued", "Verdicts waiting in memory."), ("spooled", "Verdicts waiting on disk.")):
+        waiting = GaugeMetricFamily(f"onspect_sink_{name}", words, labels=["sink"])
+        for sink in status.sinks:
+            waiting.add_metric([sink.name], getattr(sink, name))
+        yield waiting
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each scrape in a thread, so that a slow one holds up nobody."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def server_bind(self) -> None:
+        # WSGIServer asks the name server for its own name, which takes seconds where there is none.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = self.socket.getsockname()[:2]
+        self.setup_environ()
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10.0
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing: a scrape every few seconds is no news."""
+
+
+def open_prometheus(text: str) -> PrometheusSink:
+    """Open ``prometheus://HOST[:PORT]``; raises ChoiceError for a URL that makes no sense."""
+    address = read_address(text, {})
+    if address.path not in ("", "metrics"):
+        raise ChoiceError(f"the sink {address.shown!r} has a path; the figures are always at /metrics")
+    return PrometheusSink(address, port=PORT if address.port is None else address.port)

@@ -25,9 +25,9 @@ Result = TypeVar("Result")
 
 
 def examine_files(
-    inspector: Inspector, paths: Iterable[Path | str], *, workers: int | None = None
+    inspector: Inspector, paths: Iterable[Path | str], *, workers: int | None = None, batch: int = BATCH
 ) -> Iterator[Inspection]:
-    """Judge image files in order; one that cannot be read becomes a ``fault`` and the others go on.
+    """Judge image files in order, `batch` in a run; one that cannot be read becomes a ``fault`` and the others go on.
 
     At most two batches a worker are under way, however many paths there are. Raises UncalibratedError where the model
     has no threshold, ChoiceError where workers is below 1.
@@ -35,13 +35,13 @@ def examine_files(
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
 
     def examine(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Inspection]:
-        number, batch = numbered
+        number, some = numbered
         started = time.perf_counter()
-        frames = [_read_or_error(path) for path in batch]
-        sources = [str(path) for path in batch]
-        return inspector.examine_batch(frames, sources=sources, first_index=number * BATCH, started=started)
+        frames = [_read_or_error(path) for path in some]
+        sources = [str(path) for path in some]
+        return inspector.examine_batch(frames, sources=sources, first_index=number * batch, started=started)
 
-    batches = in_order(examine, enumerate(batched(paths, BATCH)), workers=workers)
+    batches = in_order(examine, enumerate(batched(paths, batch)), workers=workers)
     return itertools.chain.from_iterable(batches)
 
 

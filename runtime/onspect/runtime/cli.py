@@ -20,6 +20,7 @@ _ORDER = (
     "recalibrate",
     "drift",
     "cameras",
+    "bench",
     "info",
 )
 

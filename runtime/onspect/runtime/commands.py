@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onspect.runtime.bench_command import bench
 from onspect.runtime.camera_commands import cameras
 from onspect.runtime.console import Command, progress
 from onspect.runtime.errors import DatasetError
@@ -91,7 +92,7 @@ def info(model: Path, as_json: bool) -> None:
         click.echo(describe(file))
 
 
-COMMANDS = (score, run, *UPKEEP_COMMANDS, cameras, info)
+COMMANDS = (score, run, *UPKEEP_COMMANDS, cameras, bench, info)
 
 
 def expand_images(arguments: tuple[str, ...]) -> list[Path]:

@@ -1,0 +1,61 @@
+"""The images that a bench judges: the user's, or drawn ones of the kind that the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from onspect.runtime.decode import read_image
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.model_file import Preprocess
+
+_MOST = 128
+_DRAWN = 16
+
+
+def choose_images(paths: Sequence[Path], inspectors: Sequence[Inspector]) -> list[Path]:
+    """Return up to 128 of the images, evenly spread; raises DatasetError for one that a model cannot judge."""
+    chosen = list(paths[:: -(-len(paths) // _MOST)])
+    for path in chosen:
+        try:
+            frame = read_image(path)
+            for inspector in inspectors:
+                inspector.prepare(frame)
+        except ImageError as error:
+            raise DatasetError(f"cannot measure on {str(path)!r}: {error}; leave it out") from error
+    return chosen
+
+
+def draw_images(folder: Path, recipe: Preprocess) -> list[Path]:
+    """Write drawn JPEG images of the size and colour that a model was trained on, and return their paths."""
+    width, height = _choose_side(recipe.source.width, recipe.width), _choose_side(recipe.source.height, recipe.height)
+    shape = (height, width) if 1 in recipe.source.channels else (height, width, 3)
+    generator = np.random.default_rng(0)
+    paths = []
+    for number in range(_DRAWN):
+        texture = cv2.GaussianBlur(generator.normal(0, 40, shape).astype(np.float32), (0, 0), 1.5)
+        path = folder / f"drawn{number:02}.jpg"
+        path.write_bytes(cv2.imencode(".jpg", (128 + texture).clip(0, 255).astype(np.uint8))[1].tobytes())
+        paths.append(path)
+    return paths
+
+
+def describe_images(paths: Sequence[Path], drawn: bool) -> str:
+    """Return in words how many images there are and how large they are."""
+    shapes = {read_image(path).shape[:2] for path in paths}
+    heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
+    size = f"{_span(widths)} x {_span(heights)} pixels"
+    origin = "drawn ones, give your own for figures of your line" if drawn else f"such as {paths[0].name}"
+    return f"{len(paths)} image{'s' * (len(paths) != 1)} of {size} ({origin})"
+
+
+def _choose_side(limits: tuple[int, int] | None, working: int) -> int:
+    return 2 * working if limits is None else sum(limits) // 2
+
+
+def _span(values: Sequence[int]) -> str:
+    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"

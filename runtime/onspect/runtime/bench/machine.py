@@ -1,0 +1,76 @@
+"""The machine that measures: what it is, and how busy it is with other things."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from onspect.runtime.bench.results import Load, Machine
+from onspect.runtime.cores import available_cores
+
+
+def describe_machine() -> Machine:
+    """Return the machine's system, processor, usable cores and versions."""
+    versions = {
+        "onspect": importlib.metadata.version("onspect"),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+    }
+    return Machine(f"{platform.system()} {platform.machine()}", _name_processor(), available_cores(), versions)
+
+
+class LoadMeter:
+    """Tells, from its making to `stop`, how much of the machine other processes used."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._all = _read_busy_seconds()
+        self._own = _own_seconds()
+        self._wall = 0.0
+        self._cpu = 0.0
+
+    def count(self, wall: float, cpu: float) -> None:
+        """Take the seconds for which one busy thread of ours worked, and those for which it had a processor."""
+        self._wall += wall
+        self._cpu += cpu
+
+    def stop(self) -> Load:
+        """Return the load since the meter was made."""
+        share = min(1.0, self._cpu / self._wall) if self._wall else 1.0
+        now = _read_busy_seconds()
+        if self._all is None or now is None:
+            return Load(None, share)
+        others = (now - self._all) - (_own_seconds() - self._own)
+        return Load(max(0.0, others) / (time.perf_counter() - self._started), share)
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _read_busy_seconds() -> float | None:
+    """Return the seconds that all processors together have worked since the start, None where that is not told."""
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
+        user, nice, system, _, _, interrupts, soft, stolen = (int(field) for field in fields[1:9])
+        return (user + nice + system + interrupts + soft + stolen) / float(os.sysconf("SC_CLK_TCK"))
+    return None
+
+
+def _name_processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,181 @@
+"""The measurements; of two models they are taken in turns, so that what disturbs one disturbs both."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.batch import examine_files
+from onspect.runtime.bench.machine import LoadMeter
+from onspect.runtime.bench.results import STAGES, Latency, Paced, Spread, Stages, Start, Throughput
+from onspect.runtime.decode import Frame, read_image
+from onspect.runtime.errors import SourceError
+from onspect.runtime.inspector import Inspector
+
+_ROUNDS = 5  # at least, however long one takes
+_STARTS = 3
+_WARM_UP = 3
+_PASS = 0.2  # seconds that one pass over image files is to take
+
+Sample = TypeVar("Sample")
+
+
+def take_turns(works: Sequence[Callable[[], Sample]], seconds: float) -> list[list[Sample]]:
+    """Call each work in turn, for about so many seconds each, and return what each gave, equally many."""
+    for work in works:
+        for _ in range(_WARM_UP):
+            work()
+    samples: list[list[Sample]] = [[] for _ in works]
+    ends = time.perf_counter() + seconds * len(works)
+    while time.perf_counter() < ends or len(samples[0]) < _ROUNDS:
+        for work, found in zip(works, samples, strict=True):
+            found.append(work())
+    return samples
+
+
+def measure_stages(
+    inspectors: Sequence[Inspector], paths: Sequence[Path], seconds: float, meter: LoadMeter
+) -> list[list[NDArray[np.float64]]]:
+    """Return the seconds of each stage from file to verdict, one array [stage, clock] an image, on one thread.
+
+    The clocks are the wall's and this thread's on a processor. What a verdict takes beyond resizing and inference, each
+    timed on its own too, is ``post``.
+    """
+
+    def prepare_work(inspector: Inspector) -> Callable[[], NDArray[np.float64]]:
+        images = itertools.cycle(paths)
+
+        def work() -> NDArray[np.float64]:
+            marks = [_read_clocks()]
+            frame = read_image(next(images))
+            marks.append(_read_clocks())
+            inspector.inspect(frame)
+            marks.append(_read_clocks())
+            batch = inspector.prepare(frame)[np.newaxis]
+            marks.append(_read_clocks())
+            inspector.run(batch)
+            marks.append(_read_clocks())
+            decode, judge, resize, infer = np.diff(marks, axis=0)
+            meter.count(marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1])
+            return np.array([decode, resize, infer, judge - resize - infer])
+
+        return work
+
+    return take_turns([prepare_work(inspector) for inspector in inspectors], seconds)
+
+
+def summarize_stages(samples: Sequence[NDArray[np.float64]]) -> Stages:
+    """Return the figures of several images as one."""
+    wall, cpu = (1000.0 * np.median(samples, axis=0).clip(0.0)).T.tolist()
+    return Stages(dict(zip(STAGES, wall, strict=True)), dict(zip(STAGES, cpu, strict=True)))
+
+
+def _read_clocks() -> tuple[float, float]:
+    """Return the seconds by the clock, and those for which this thread had a processor."""
+    return time.perf_counter(), time.thread_time()
+
+
+def measure_throughput(
+    inspectors: Sequence[Inspector], paths: Sequence[Path], workers: int, batch: int, seconds: float, pace: float
+) -> list[list[float]]:
+    """Return images a second from files to verdicts, one figure a pass; pace is about how many that will be."""
+    count = max(2 * workers * batch, round(pace * _PASS))
+    images = list(itertools.islice(itertools.cycle(paths), count))
+
+    def prepare_work(inspector: Inspector) -> Callable[[], float]:
+        def work() -> float:
+            started = time.perf_counter()
+            for _ in examine_files(inspector, images, workers=workers, batch=batch):
+                pass
+            return count / (time.perf_counter() - started)
+
+        return work
+
+    return take_turns([prepare_work(inspector) for inspector in inspectors], seconds)
+
+
+def summarize_throughput(workers: int, batch: int, passes: Sequence[float]) -> Throughput:
+    """Return the figures of several passes as one."""
+    return Throughput(workers, batch, Spread.of(passes))
+
+
+def measure_latency(
+    inspectors: Sequence[Inspector], frames: Sequence[Frame], batch: int, seconds: float
+) -> list[list[float]]:
+    """Return the milliseconds from a batch of frames to their verdicts, one figure a batch, each model in turn."""
+    source = list(itertools.islice(itertools.cycle(frames), batch))
+    names = ["frame"] * batch
+
+    def prepare_work(inspector: Inspector) -> Callable[[], float]:
+        def work() -> float:
+            started = time.perf_counter()
+            inspector.examine_batch(source, sources=names, first_index=0)
+            return 1000.0 * (time.perf_counter() - started)
+
+        return work
+
+    return take_turns([prepare_work(inspector) for inspector in inspectors], seconds)
+
+
+def summarize_latency(provider: str, threads: int, batch: int, times: Sequence[float]) -> Latency:
+    """Return the times of many batches as percentiles."""
+    p50, p95, p99 = (float(value) for value in np.percentile(times, [50, 95, 99]))
+    return Latency(provider, threads, batch, p50, p95, p99, len(times))
+
+
+def measure_paced(inspector: Inspector, frames: Sequence[Frame], rate: float, seconds: float) -> Paced:
+    """Judge frames that come `rate` times a second; a frame that comes while one is judged waits for its turn."""
+    times = []
+    source = itertools.cycle(frames)
+    cpu, started = time.process_time(), time.perf_counter()
+    for number in range(max(_ROUNDS, round(seconds * rate))):
+        due = started + number / rate
+        time.sleep(max(0.0, due - time.perf_counter()))
+        inspector.inspect(next(source))
+        times.append(1000.0 * (time.perf_counter() - max(due, started)))
+    burnt = (time.process_time() - cpu) / (time.perf_counter() - started)
+    p50, p99 = (float(value) for value in np.percentile(times, [50, 99]))
+    return Paced(rate, p50, p99, burnt)
+
+
+def measure_start(model: Path, provider: str, paths: Sequence[Path]) -> Start:
+    """Measure processes of their own: the time to the first verdict and that of the imports, in turns, and memory."""
+    python = [sys.executable, "-m"]
+    command = [*python, "onspect.runtime", "score", str(model), str(paths[0]), "--provider", provider, "-q"]
+    imports = [sys.executable, "-c", "import numpy, cv2, onnxruntime; print()"]
+    verdicts, bare = [], []
+    for _ in range(_STARTS):
+        verdicts.append(_time_first_line(command))
+        bare.append(_time_first_line(imports))
+    names = json.dumps([str(path) for path in paths])
+    memory = json.loads(_run([*python, "onspect.runtime.bench.child", str(model), provider], names))
+    return Start(statistics.median(verdicts), statistics.median(bare), memory["first"], memory["peak"])
+
+
+def _time_first_line(command: Sequence[str]) -> float:
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        took = 1000.0 * (time.perf_counter() - started)
+        _, errors = process.communicate()
+    if not line:
+        raise SourceError(f"the process {' '.join(command[:4])} failed: {errors.decode(errors='replace').strip()}")
+    return took
+
+
+def _run(command: Sequence[str], text: str) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    if done.returncode:
+        raise SourceError(f"the process {' '.join(command[:4])} failed: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,171 @@
+"""A bench run from first to last; the Python face of ``onspect bench``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from onspect.runtime.bench.images import choose_images, describe_images, draw_images
+from onspect.runtime.bench.machine import LoadMeter, describe_machine
+from onspect.runtime.bench.measure import (
+    measure_latency,
+    measure_paced,
+    measure_stages,
+    measure_start,
+    measure_throughput,
+    summarize_latency,
+    summarize_stages,
+    summarize_throughput,
+)
+from onspect.runtime.bench.results import Bench, Latency, ModelBench, Paced, Ratio, Spread, Stages, Start, Throughput
+from onspect.runtime.bench.tables import count
+from onspect.runtime.console import progress
+from onspect.runtime.cores import available_cores
+from onspect.runtime.decode import Frame, read_image
+from onspect.runtime.inspector import PROVIDERS, Inspector
+from onspect.runtime.model_file import ModelFile, read_model_file
+from onspect.runtime.verdict import now
+
+BATCHES = (1, 4, 16)
+
+_FRAMES = 16  # kept in memory for the latencies
+
+
+def run_bench(
+    models: Sequence[Path], images: Sequence[Path] = (), *, rate: float = 30.0, seconds: float = 0.5
+) -> Bench:
+    """Measure one model file, or two in turns, on image files, or on drawn ones where there are none.
+
+    rate is that of the camera at which the processor's load is measured, frames a second. seconds is what one figure
+    takes, of some twenty for each model on two cores.
+
+    Raises ModelFileError as `Inspector` does, UncalibratedError where a model has no threshold, DatasetError for an
+    image that a model cannot judge.
+    """
+    files = [read_model_file(path) for path in models]
+    inspectors = [Inspector(file) for file in files]
+    for inspector in inspectors:
+        _ = inspector.threshold
+    with tempfile.TemporaryDirectory() as folder:
+        paths = choose_images(images or draw_images(Path(folder), files[0].info.preprocess), inspectors)
+        run = _Run(files, inspectors, paths, rate, seconds)
+        steps = run.list_steps()
+        for step in progress(steps, len(steps), "measuring"):
+            step()
+        load = run.meter.stop()
+        words = describe_images(paths, drawn=not images)
+    models_found = tuple(run.conclude(number) for number in range(len(files)))
+    return Bench(now(), describe_machine(), load, words, models_found, tuple(run.ratios))
+
+
+@dataclass
+class _Run:
+    """A run under way: what to measure, and what was found so far, a list for each model."""
+
+    files: Sequence[ModelFile]
+    inspectors: Sequence[Inspector]
+    paths: Sequence[Path]
+    rate: float
+    seconds: float
+    meter: LoadMeter = field(default_factory=LoadMeter)
+    stages: list[Stages] = field(default_factory=list)
+    throughput: list[list[Throughput]] = field(default_factory=list)
+    latency: list[list[Latency]] = field(default_factory=list)
+    paced: list[Paced] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.frames: list[Frame] = [read_image(path) for path in self.paths[:_FRAMES]]
+        self.throughput = [[] for _ in self.files]
+        self.latency = [[] for _ in self.files]
+
+    def list_steps(self) -> list[Callable[[], None]]:
+        """Return the measurements in their order."""
+        cells = [(count, batch) for count in _list_counts() for batch in BATCHES]
+        return [
+            self._measure_stages,
+            *(self._throughput_step(workers, batch) for workers, batch in cells),
+            *(self._latency_step(name, threads, batch) for name, threads, batch in self._list_latency_cells()),
+            self._measure_paced,
+            self._measure_starts,
+        ]
+
+    def conclude(self, number: int) -> ModelBench:
+        """Return what was found of a model."""
+        file, inspector = self.files[number], self.inspectors[number]
+        recipe = file.info.preprocess
+        return ModelBench(
+            label=inspector.label,
+            path=str(file.path),
+            precision=file.info.provenance.precision,
+            provider=inspector.provider,
+            size=(recipe.width, recipe.height, recipe.channels),
+            stages=self.stages[number],
+            cores=available_cores(),
+            throughput=tuple(self.throughput[number]),
+            latency=tuple(self.latency[number]),
+            paced=self.paced[number],
+            start=self.starts[number],
+        )
+
+    def _list_latency_cells(self) -> Iterator[tuple[str, int, int]]:
+        for name in _list_providers():
+            for threads in _list_counts() if name == "cpu" else (1,):
+                for batch in BATCHES:
+                    yield name, threads, batch
+
+    def _measure_stages(self) -> None:
+        found = measure_stages(self.inspectors, self.paths, 2 * self.seconds, self.meter)
+        self.stages = [summarize_stages(samples) for samples in found]
+        self._compare("processor time, one image", [[float(sample[:, 1].sum()) for sample in one] for one in found])
+
+    def _throughput_step(self, workers: int, batch: int) -> Callable[[], None]:
+        def step() -> None:
+            pace = workers * min(1000.0 / sum(stages.wall.values()) for stages in self.stages)
+            found = measure_throughput(self.inspectors, self.paths, workers, batch, self.seconds, pace)
+            for cells, passes in zip(self.throughput, found, strict=True):
+                cells.append(summarize_throughput(workers, batch, passes))
+            self._compare(f"images/s, {count(workers, 'worker')}, batch {batch}", found)
+
+        return step
+
+    def _latency_step(self, provider: str, threads: int, batch: int) -> Callable[[], None]:
+        def step() -> None:
+            inspectors = [Inspector(file, provider=provider, threads=threads) for file in self.files]
+            found = measure_latency(inspectors, self.frames, batch, self.seconds)
+            for cells, times in zip(self.latency, found, strict=True):
+                cells.append(summarize_latency(provider, threads, batch, times))
+            self._compare(f"latency, {provider}, {count(threads, 'thread')}, batch {batch}", found)
+
+        return step
+
+    def _compare(self, name: str, found: Sequence[Sequence[float]]) -> None:
+        """Keep the second model's figures over the first's, turn by turn."""
+        if len(found) > 1:
+            self.ratios.append(Ratio(name, Spread.of([float(x) for x in np.divide(found[1], found[0])])))
+
+    def _measure_paced(self) -> None:
+        for inspector in self.inspectors:
+            self.paced.append(measure_paced(inspector, self.frames, self.rate, 4 * self.seconds))
+
+    def _measure_starts(self) -> None:
+        for file, inspector in zip(self.files, self.inspectors, strict=True):
+            self.starts.append(measure_start(file.path, inspector.provider, self.paths))
+
+
+def _list_counts() -> list[int]:
+    """Return 1, 2, 4 and so on up to the number of cores, and that number itself."""
+    cores = available_cores()
+    return sorted({cores, *(2**power for power in range(cores.bit_length()) if 2**power <= cores)})
+
+
+def _list_providers() -> list[str]:
+    """Return the providers that this onnxruntime has, by our names."""
+    here = onnxruntime.get_available_providers()
+    return [name for name, chain in PROVIDERS.items() if chain[0] in here]

@@ -8,12 +8,12 @@ that runs for ever would find that difference and call it drift.
 
 The p-values are bet against by Shiryaev-Roberts statistics, R = (1 + R) * f(p), with f of mean 1: a few for scores
 that rose, a few for scores that fell. R minus the number of parts is a martingale (Shin, Ramdas and Rinaldo,
-"E-detectors", 2022). They find a change on the way, and are slow to see one that was there before the first part,
-since the changed scores are soon most of those ranked against. So for the first thousand parts there is also the
+"E-detectors", 2022). They find a change once many parts have gone before, and are slow to see one at the start, since
+the changed scores are soon most of those ranked against. So for the first few hundred parts there is also the
 likelihood ratio of the whole order of calibration and line under proportional hazards (Savage, "Contributions to the
-theory of rank order statistics", 1956), a martingale too, and it starts from `START_CHANCE` * A. Where the two together
-reach A, the alarm is raised: on an unchanged line, whatever its distribution, within N parts with a probability of at
-most N / A + START_CHANCE.
+theory of rank order statistics", 1956), for a change before the first part and at some parts after it: martingales too,
+which share `START_CHANCE` * A among them from the outset. Where all together reach A, the alarm is raised: on an
+unchanged line, whatever its distribution, within N parts with a probability of at most N / A + START_CHANCE.
 
 Defects are not drift. Only scores below a cut just under the threshold take part, on both sides of the comparison, so
 that rejected parts have no say; unless there are so many that an unchanged line with one part in five defective would
@@ -41,9 +41,12 @@ RUN_LENGTH = 1_000_000
 """A: an unchanged line of N parts has a false alarm with a probability of at most N / A + `START_CHANCE`."""
 
 START_CHANCE = 0.001
-"""The share of false alarms that the look for a change before the first part adds."""
+"""The probability of a false alarm that the closer look at the first parts adds."""
 
-_START_PARTS = 1_000  # compared parts in which a change before the first one is looked for
+_START_PARTS = 512  # compared parts that are looked at more closely
+_START_STEP = 32  # from one such part to the next at which a change may have come
+_START_PAUSE = 8  # parts from one look at them to the next, each of which takes a millisecond
+_START_REFERENCE = 500  # scores of the calibration that take part in it, at most
 
 DEFECTIVE_SHARE = 0.2
 """The share of defective parts that an unchanged line is believed to have at most."""
@@ -85,7 +88,7 @@ class Alarm:
 
 
 class Drift:
-    """Watches the scores of a line, one by one; about a megabyte and 20 microseconds a part, however long it runs.
+    """Watches the scores of a line, one by one, in about a megabyte and some ten microseconds a part.
 
     good_scores are the calibration's, threshold is the lowest score that does not pass as ``ok``, run_length is as
     `RUN_LENGTH`. Raises UncalibratedError where fewer than two good scores lie below the threshold.
@@ -154,7 +157,7 @@ class Drift:
         if self._start is not None:
             self._start.take(score, part)
             if self.compared == _START_PARTS:
-                self._start = None  # what was there before the first part would have been seen by now
+                self._start = None  # from here on the bets see as much
         for bet, power in zip(self._rose, _POWERS, strict=True):
             bet.win(power * high ** (power - 1.0), part)
         low = max(1.0 - high, 1e-12)
@@ -181,35 +184,41 @@ class _Bet:
 
 
 class _Start:
-    """The likelihood ratio of the order of the calibration's and the line's scores, for a change before the first part.
+    """Likelihood ratios of the order of the calibration's and the line's scores, for changes among the first parts.
 
-    scores are the calibration's, ascending.
+    scores are the calibration's; only so many of them take part as `_START_REFERENCE` says, chosen at random.
     """
 
     def __init__(self, scores: Sequence[float], chance: random.Random) -> None:
-        self.evidence = 1.0
+        self.evidence = 0.0
+        """The mean of the ratios, half of it for a change before the first part; 0 between two looks at them."""
         self._chance = chance
-        self._scores = np.array(scores, np.float64)
-        self._parts = np.full(len(scores), -1)  # which part of the line each of the scores is; -1 for the calibration's
+        self._scores = np.sort(chance.sample(list(scores), min(len(scores), _START_REFERENCE)))
+        self._order = np.full(len(self._scores), -1)  # which of the compared parts each score is of; -1: calibration
+        self._parts: list[int] = []
 
     def take(self, score: float, part: int) -> None:
         """Take the line's next score."""
         first, last = (int(np.searchsorted(self._scores, score, side=side)) for side in ("left", "right"))
         place = self._chance.randint(first, last)  # among equal scores each order is as likely
         self._scores = np.insert(self._scores, place, score)
-        self._parts = np.insert(self._parts, place, part)
-        self.evidence = float(np.exp(self._compare(0)).mean())
+        self._order = np.insert(self._order, place, len(self._parts))
+        self._parts.append(part)
+        self.evidence = 0.0 if len(self._parts) % _START_PAUSE else self._look()
+
+    def _look(self) -> float:
+        first, *others = (self._compare(start) for start in range(0, _START_PARTS, _START_STEP))
+        return float(np.exp(first).mean() + np.exp(others).mean()) / 2.0
 
     def find_change(self) -> tuple[Direction, int]:
         """Return whether scores rose or fell, and the part from which on that is most likely."""
-        candidates = np.unique(self._parts[self._parts >= 0])
-        ratios = np.array([self._compare(first) for first in candidates])
-        which, hazard = np.unravel_index(np.argmax(ratios), ratios.shape)
-        return "rose" if _HAZARDS[hazard] < 1.0 else "fell", int(candidates[which])
+        ratios = np.array([self._compare(start) for start in range(len(self._parts))])
+        start, hazard = np.unravel_index(np.argmax(ratios), ratios.shape)
+        return "rose" if _HAZARDS[hazard] < 1.0 else "fell", self._parts[start]
 
-    def _compare(self, first: int) -> NDArray[np.float64]:
-        """Return the log likelihood ratio for each hazard, where the parts from `first` on have it and no other."""
-        changed = self._parts >= first
+    def _compare(self, start: int) -> NDArray[np.float64]:
+        """Return the log likelihood ratio for each hazard, where the compared parts from `start` on have it alone."""
+        changed = self._order >= start
         at_risk = np.arange(len(changed), 0, -1)
         changed_at_risk = np.cumsum(changed[::-1])[::-1]
         hazards = np.array(_HAZARDS)[:, None]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, OutputError
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.line import AlarmRule, Health, Line, Models, Voting
 from onspect.runtime.model_file import Threshold
 from onspect.runtime.sources import Capture
@@ -23,8 +23,8 @@ Draw = Callable[[int], np.ndarray]
 
 
 def wait_for(condition: Callable[[], object]) -> None:
-    """Wait until something is so, for two seconds at most."""
-    for _ in range(400):
+    """Wait until something is so, for four seconds at most."""
+    for _ in range(800):
         if condition():
             return
         time.sleep(0.005)
@@ -89,10 +89,10 @@ def test_a_hung_read_is_a_fault_and_the_camera_is_opened_again(models: Models, k
 
 
 def test_a_picture_that_stands_still_is_opened_again(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
-    """A camera that sends one picture for longer than its patience is opened again."""
+    """A camera that sends one picture for longer than its patience is opened again, and that picture is never ok."""
     source = FakeSource(noisy, rate=100, faults={3: FakeFault("frozen", frames=10**9)}, patience=0.3)
     with running(Line(models, [source], [keeper])):
-        wait_for(lambda: any("stood still" in reason for reason in keeper.reasons))
+        wait_for(lambda: sum("stood still" in reason for reason in keeper.reasons) > 1)
     assert "ok" not in keeper.seen[4:]
 
 
@@ -313,6 +313,58 @@ def test_a_sink_that_fails_ends_a_run_over_files(models: Models, noisy: Draw) ->
 
     with pytest.raises(OutputError, match="disk is full"):
         Line(models, [FakeSource(noisy, rate=0)], [Full()], policies=["wait"]).run()
+
+
+def test_a_line_that_is_stopped_leaves_a_hung_read_behind(
+    models: Models, keeper: Any, noisy: Draw, monkeypatch: pytest.MonkeyPatch, running: Any
+) -> None:
+    """A read that does not return although the line is stopped does not hold up its end."""
+    monkeypatch.setattr("onspect.runtime.line.loop._FAREWELL", 0.2)
+    free = threading.Event()
+
+    class Stuck(FakeSource):
+        def __iter__(self):
+            yield Capture("x", noisy(0))
+            free.wait()
+
+    line = Line(models, [Stuck(noisy)], [keeper], policies=["every"])
+    with running(line):
+        wait_for(lambda: keeper.seen)
+    assert accounts(line.status())
+    free.set()
+
+
+def test_a_sink_that_fails_frees_a_source_that_waits(unchecked: Models, noisy: Draw) -> None:
+    """Where the line ends with an error, a source that waited for room ends too, and its frames are counted."""
+
+    class FullAfterAWhile:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            pass
+
+        def write(self, inspection: Inspection) -> None:
+            time.sleep(0.2)  # the source fills the hand-over meanwhile
+            raise OutputError("the disk is full")
+
+    line = Line(unchecked, [FakeSource(noisy, rate=0)], [FullAfterAWhile()], policies=["wait"])
+    with pytest.raises(OutputError):
+        line.run()
+    assert line.status().dropped >= 16
+    assert accounts(line.status())
+
+
+def test_a_failing_report_does_not_end_the_watch(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
+    """Whatever a sink's report raises, sources that hang are still noticed."""
+
+    def fail(status: LineStatus) -> None:
+        raise RuntimeError("a sink's mistake")
+
+    keeper.report = fail
+    source = FakeSource(noisy, rate=100, faults={150: FakeFault("hang")}, patience=0.3)
+    with running(Line(models, [source], [keeper], policies=["every"])):
+        wait_for(lambda: any("nothing came" in reason for reason in keeper.reasons))
 
 
 def test_a_capture_with_an_error_keeps_its_reason(models: Models, keeper: Any) -> None:

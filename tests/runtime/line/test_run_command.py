@@ -25,7 +25,7 @@ def watched(tmp_path: Path, calibrated: Path) -> Path:
     (tmp_path / "in").mkdir()
     path = tmp_path / "line.toml"
     path.write_text(
-        f"[model]\nfile = '{calibrated}'\n[[source]]\naddress = 'watch:{tmp_path / 'in'}?poll=0.02'\n"
+        f"[model]\nfile = '{calibrated}'\n[[source]]\naddress = 'watch:{tmp_path / 'in'}?done={tmp_path / 'done'}&poll=0.02'\n"
         f"[[sink]]\nto = 'jsonl:{tmp_path / 'verdicts.jsonl'}'\n",
         encoding="utf-8",
     )
@@ -37,11 +37,12 @@ def process(watched: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Return a process that runs that line, and has begun to."""
     command = [sys.executable, "-m", "onspect.runtime", "run", "--config", str(watched)]
     child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    for _ in range(200):
+    for _ in range(1200):  # a busy machine may take its time
         if (tmp_path / "verdicts.jsonl").exists():
             break
         time.sleep(0.05)
-    time.sleep(0.3)
+    bring(tmp_path / "in", "first.png", 128)
+    wait_for_lines(tmp_path / "verdicts.jsonl", 1)
     yield child
     if child.poll() is None:
         child.kill()
@@ -56,7 +57,7 @@ def bring(folder: Path, name: str, brightness: int) -> None:
 
 def wait_for_lines(path: Path, count: int) -> list[str]:
     """Return the verdicts in a file once there are so many."""
-    for _ in range(200):
+    for _ in range(1200):
         lines = path.read_text().splitlines()
         if len(lines) >= count:
             return [json.loads(line)["verdict"] for line in lines]
@@ -68,12 +69,10 @@ def wait_for_lines(path: Path, count: int) -> list[str]:
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_line_in_order(process: subprocess.Popen[str], tmp_path: Path, ask: int) -> None:
     """SIGTERM and Ctrl-C end a line with what was captured judged and counted, and exit code 0."""
-    bring(tmp_path / "in", "a.png", 128)
-    assert wait_for_lines(tmp_path / "verdicts.jsonl", 1) == ["ok"]
     process.send_signal(ask)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert told.splitlines()[-1] == ("1 frames: 1 judged, 0 dropped, 0 faults; 1 ok, 0 ng, 0 review, 0 fault")
+    assert told.splitlines()[-1] == "1 frames: 1 judged, 0 dropped, 0 faults; 1 ok, 0 ng, 0 review, 0 fault"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no SIGHUP")
@@ -82,21 +81,22 @@ def test_hangup_reads_the_model_again(
 ) -> None:
     """SIGHUP takes up a new model file, even one that looks as old as the last."""
     before = calibrated.stat()
-    bring(tmp_path / "in", "a.png", 128)
-    wait_for_lines(tmp_path / "verdicts.jsonl", 1)
     write_tiny_model(calibrated, gain=1e6, threshold=Threshold(0.0062, 0.0062))
     os.utime(calibrated, ns=(before.st_atime_ns, before.st_mtime_ns))
     process.send_signal(signal.SIGHUP)
-    time.sleep(1.5)
-    bring(tmp_path / "in", "b.png", 128)
-    assert wait_for_lines(tmp_path / "verdicts.jsonl", 2) == ["ok", "ng"]
+    for number in range(600):  # until it is taken up
+        bring(tmp_path / "in", f"{number}.png", 128)
+        if wait_for_lines(tmp_path / "verdicts.jsonl", number + 2)[-1] == "ng":
+            break
+    else:
+        raise AssertionError("the new model was never taken up")
 
 
 def test_a_line_that_is_killed_leaves_whole_verdicts(process: subprocess.Popen[str], tmp_path: Path) -> None:
     """What was judged before a kill is in the file, whole."""
     for number in range(5):
         bring(tmp_path / "in", f"{number}.png", 128)
-    wait_for_lines(tmp_path / "verdicts.jsonl", 5)
+    wait_for_lines(tmp_path / "verdicts.jsonl", 6)
     process.kill()
     process.communicate()
     assert (tmp_path / "verdicts.jsonl").read_text().endswith("}\n")

@@ -63,17 +63,23 @@ class Handover:
         self._changed = threading.Condition()
         self._counts = FrameCounts()
         self._last = -1
+        self._closed = False
 
     def put(self, lane: int, capture: Capture) -> None:
         """Hand over one capture; with the policy ``wait`` this waits until there is room."""
         with self._changed:
+            if self._closed:
+                return
             self._count(captured=1, waiting=1)
             queue, policy = self._queues[lane], self._policies[lane]
             if policy == "latest":
                 self._drop_frames(queue)
             elif len(queue) >= self._capacity:
                 if policy == "wait":
-                    self._changed.wait_for(lambda: len(queue) < self._capacity)
+                    self._changed.wait_for(lambda: len(queue) < self._capacity or self._closed)
+                    if self._closed:
+                        self._count(dropped=1, waiting=-1)
+                        return
                 else:
                     behind = f"not judged: {len(queue)} frames waited already, which is as many as may"
                     capture = replace(capture, frame=ImageError(behind))
@@ -101,6 +107,15 @@ class Handover:
         """Say that nothing more comes from a source."""
         with self._changed:
             self._open.discard(lane)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Take no more, for nobody judges any more: what still waits is dropped, and what comes later never was."""
+        with self._changed:
+            self._closed = True
+            for queue in self._queues:
+                self._count(dropped=len(queue), waiting=-len(queue))
+                queue.clear()
             self._changed.notify_all()
 
     @property

@@ -79,10 +79,9 @@ class Gate:
         """Seconds for which frames came that were equal to the one before them; 0 where the last one was not."""
         return time.monotonic() - self._changed if self._equal else 0.0
 
-    def forget(self) -> None:
-        """Forget the last frame, for the source is opened anew."""
-        self._previous = None
-        self._equal = 0
+    def wait_anew(self) -> None:
+        """Count `frozen_for` from now; the last frame is kept, for a camera that is opened again may show it still."""
+        self._changed = time.monotonic()
 
     def check(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> None:
         """Raise ImageError where a frame, or the model input made of it, is not to be judged."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.decode import Frame
-from onspect.runtime.errors import ChoiceError, GapError, ImageError, OnspectError
+from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.drift_watch import DriftWatch
@@ -80,7 +80,7 @@ class Line:
         self._verdicts: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self._stop_asked = 0.0
         self._ended = threading.Event()
         self._reload = threading.Event()
         self._started = now()
@@ -117,11 +117,11 @@ class Line:
     @property
     def stopped(self) -> bool:
         """Whether `stop` was called, so that a source may not have come to its end."""
-        return self._stopping.is_set()
+        return self._stop_asked > 0.0
 
     def stop(self) -> None:
         """Judge what was captured, flush the sinks and end."""
-        self._stopping.set()
+        self._stop_asked = self._stop_asked or time.monotonic()
         for grabber in self._grabbers:
             grabber.stop()
 
@@ -177,6 +177,7 @@ class Line:
 
     def _judge_all(self) -> None:
         while not self._handover.done:
+            self._leave_behind_what_hangs()
             taken = self._handover.take(_TICK)
             if taken is None:
                 self._models.apply()
@@ -188,6 +189,12 @@ class Line:
                 self._deliver(part)
         for part in self._voter.flush():
             self._deliver(part)
+
+    def _leave_behind_what_hangs(self) -> None:
+        """After a while, end without sources that were asked to stop and hang in a read."""
+        if self._stop_asked and time.monotonic() - self._stop_asked > _FAREWELL:
+            for lane in range(len(self._grabbers)):
+                self._handover.finish(lane)
 
     def _judge(self, taken: Taken) -> list[Inspection]:
         capture, lane = taken.capture, taken.lane
@@ -263,20 +270,23 @@ class Line:
         """Look after sources that hang, model files that change and sinks that want to know how the line is."""
         due = 0.0
         while not self._ended.wait(_TICK):
-            self._watch_sources()
-            if time.monotonic() < due and not self._reload.is_set():
-                continue
-            due = time.monotonic() + _REPORT
-            self._models.watch(always=self._reload.is_set())
-            self._reload.clear()
-            self._report()
+            try:
+                self._watch_sources()
+                if time.monotonic() < due and not self._reload.is_set():
+                    continue
+                due = time.monotonic() + _REPORT
+                self._models.watch(always=self._reload.is_set())
+                self._reload.clear()
+                self._report()
+            except Exception:  # noqa: BLE001 - without it nobody would notice a source that hangs
+                _LOG.exception("the line's keeper failed, and goes on")
 
     def _watch_sources(self) -> None:
         for grabber, gate in zip(self._grabbers, self._gates, strict=True):
             grabber.check()
             patience = grabber.source.patience
             if patience is not None and gate.frozen_for > patience:
-                gate.forget()
+                gate.wait_anew()
                 grabber.restart(
                     f"{grabber.source.state().name}: its picture stood still for {patience:g} s, so it is opened again"
                 )
@@ -288,13 +298,14 @@ class Line:
             if report is not None:
                 try:
                     report(status)
-                except OnspectError as error:
-                    _LOG.warning("%s", error)
+                except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
+                    _LOG.warning("a sink cannot take the line's status", exc_info=True)
 
     def _end(self, keeper: threading.Thread) -> None:
+        self._handover.close()
         for grabber in self._grabbers:
             grabber.stop()
-            if not grabber.join(_FAREWELL):
+            if not grabber.join(_FAREWELL if not self.stopped else 0.1):
                 _LOG.warning("%s hangs in a read and is left behind", grabber.source.state().name)
         self._ended.set()
         keeper.join()

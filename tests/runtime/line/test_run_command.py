@@ -24,8 +24,9 @@ def watched(tmp_path: Path, calibrated: Path) -> Path:
     """Return a configuration of a line on a watched folder."""
     (tmp_path / "in").mkdir()
     path = tmp_path / "line.toml"
+    address = f"watch:{tmp_path / 'in'}?done={tmp_path / 'done'}&poll=0.02"
     path.write_text(
-        f"[model]\nfile = '{calibrated}'\n[[source]]\naddress = 'watch:{tmp_path / 'in'}?done={tmp_path / 'done'}&poll=0.02'\n"
+        f"[model]\nfile = '{calibrated}'\n[[source]]\naddress = '{address}'\n"
         f"[[sink]]\nto = 'jsonl:{tmp_path / 'verdicts.jsonl'}'\n",
         encoding="utf-8",
     )

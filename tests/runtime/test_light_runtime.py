@@ -82,6 +82,7 @@ def test_missing_package_names_the_extra(package: str, arguments: list[str], ext
     [
         ("paho", "mqtt://host/line", "mqtt"),
         ("pymodbus", "modbus://host", "modbus"),
+        ("asyncua", "opcua://127.0.0.1", "opcua"),
         ("prometheus_client", "prometheus://127.0.0.1", "prometheus"),
     ],
 )

@@ -30,6 +30,7 @@ _EXTRAS = {
     "paho": "mqtt",
     "pymodbus": "modbus",
     "prometheus_client": "prometheus",
+    "asyncua": "opcua",
 }
 
 T = TypeVar("T")

@@ -78,7 +78,7 @@ class CommandSink(Protocol):
 
 
 _FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
-_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH", "modbus://HOST", "prometheus://HOST")
+_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH", "modbus://HOST", "opcua://HOST", "prometheus://HOST")
 
 
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
@@ -120,6 +120,10 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
                 from onspect.runtime.sinks.prometheus import open_prometheus
 
                 return open_prometheus(text)
+            case "opcua":
+                from onspect.runtime.sinks.opcua import open_opcua
+
+                return open_opcua(text)
             case "env" | "file":
                 return open_sink(resolve_secret(text), append=append, evidence=evidence)
     forms = ", ".join((*_FILES, *_URLS))

@@ -1,0 +1,215 @@
+"""An OPC UA server beside the line, whose variables hold the last part and how the line is; all are read-only.
+
+Namespace ``urn:onspect:line``. Below Objects stand ``LastPart`` and ``Line``; a variable's node id is its path, such as
+``ns=2;s=LastPart.Verdict``. ``LastPart.Count`` is written last, so that who subscribes to it finds the part complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.files import describe_os_error
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.sinks import Delivery
+from onspect.runtime.sinks.address import Address, read_address
+from onspect.runtime.status import LineStatus
+from onspect.runtime.verdict import Verdict
+
+NAMESPACE = "urn:onspect:line"
+PORT = 4840
+"""OPC UA's own port."""
+
+_START_S = 120.0  # building the standard's own nodes takes 3 s on an idle core, and much longer on a busy one
+_WRITE_S = 2.0
+
+LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
+    "Source": ("String", lambda verdict: verdict.source),
+    "Part": ("String", lambda verdict: verdict.part or ""),
+    "Time": ("DateTime", lambda verdict: _to_time(verdict.time)),
+    "Verdict": ("String", lambda verdict: verdict.verdict),
+    "Reject": ("Boolean", lambda verdict: verdict.verdict in ("ng", "fault")),
+    "Score": ("Double", lambda verdict: float("nan") if verdict.score is None else verdict.score),
+    "Threshold": ("Double", lambda verdict: verdict.threshold),
+    "Regions": ("UInt32", lambda verdict: len(verdict.regions)),
+    "Reason": ("String", lambda verdict: verdict.reason or ""),
+    "LatencyMs": ("Double", lambda verdict: verdict.latency_ms),
+    "Json": ("String", lambda verdict: verdict.to_json()),
+    "Count": ("UInt64", lambda verdict: verdict.index + 1),
+}
+"""The variables below ``LastPart``: type, and what they hold."""
+
+LINE: dict[str, tuple[str, Callable[[LineStatus], Any]]] = {
+    "Running": ("Boolean", lambda status: status.running),
+    "Time": ("DateTime", lambda status: _to_time(status.time)),
+    "Model": ("String", lambda status: status.model),
+    "Recipe": ("String", lambda status: status.recipe or ""),
+    "Threshold": ("Double", lambda status: status.threshold),
+    "Alarm": ("String", lambda status: status.alarm or ""),
+    "Drift": ("String", lambda status: status.drift or ""),
+    "Captured": ("UInt64", lambda status: status.captured),
+    "Judged": ("UInt64", lambda status: status.judged),
+    "Dropped": ("UInt64", lambda status: status.dropped),
+    "Faulted": ("UInt64", lambda status: status.faulted),
+    "Ok": ("UInt64", lambda status: status.ok),
+    "Ng": ("UInt64", lambda status: status.ng),
+    "Review": ("UInt64", lambda status: status.review),
+    "Fault": ("UInt64", lambda status: status.fault),
+}
+"""The variables below ``Line``, as of the last report."""
+
+_ZEROS: dict[str, Any] = {
+    "String": "",
+    "Boolean": False,
+    "Double": 0.0,
+    "UInt32": 0,
+    "UInt64": 0,
+    "DateTime": datetime(1970, 1, 1, tzinfo=UTC),
+}
+
+
+class OpcUaSink:
+    """Serves the last part and the line's status; anybody who reaches the port may read them."""
+
+    delivery: Delivery = "live"
+    pictures = False
+
+    def __init__(self, address: Address, *, port: int) -> None:
+        from asyncua import ua
+
+        self._ua = ua
+        self._address = address
+        self._port = port
+        self._endpoint = f"opc.tcp://{_bracket(address.host)}:{port}/{address.path or 'onspect'}"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._server: Any = None
+        self._nodes: dict[str, Any] = {}
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # its troubles come as exceptions
+
+    def __enter__(self) -> Self:
+        self._try_port()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="opcua", daemon=True)
+        self._thread.start()
+        try:
+            self._do(self._open(), _START_S)
+        except OutputError:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            if self._server is not None:
+                self._do(self._server.stop(), _WRITE_S * 5)
+        finally:
+            self._end()
+
+    def write(self, inspection: Inspection) -> None:
+        """Show one part; raises OutputError where the server does not take it."""
+        verdict = inspection.verdict
+        self._do(self._set("LastPart", [(name, kind, tell(verdict)) for name, (kind, tell) in LAST_PART.items()]))
+
+    def report(self, status: LineStatus) -> None:
+        """Show how the line is; raises OutputError as `write`."""
+        self._do(self._set("Line", [(name, kind, tell(status)) for name, (kind, tell) in LINE.items()]))
+
+    def _try_port(self) -> None:
+        """Raise OutputError where the port cannot be listened on, before seconds are spent on the server."""
+        host = self._address.host
+        try:
+            with socket.create_server((host, self._port), family=_family(host)):
+                pass
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: OSError) -> OutputError:
+        why = describe_os_error(error)
+        return OutputError(f"cannot serve {self._address.shown}: {why}; give another port or address")
+
+    async def _open(self) -> None:
+        from asyncua.server.server import Server
+
+        server = Server()
+        await server.init()
+        server.set_endpoint(self._endpoint)
+        server.set_server_name("Onspect")
+        server.set_security_policy([self._ua.SecurityPolicyType.NoSecurity])
+        await server.set_application_uri(NAMESPACE)
+        namespace = await server.register_namespace(NAMESPACE)
+        for folder, variables in (("LastPart", LAST_PART), ("Line", LINE)):
+            kinds = [(name, kind) for name, (kind, _) in variables.items()]
+            await self._add(server, namespace, folder, kinds)
+        await server.start()
+        self._server = server
+
+    async def _add(self, server: Any, namespace: int, folder: str, kinds: list[tuple[str, str]]) -> None:
+        ua = self._ua
+        parent = await server.nodes.objects.add_object(
+            ua.NodeId(folder, namespace), ua.QualifiedName(folder, namespace)
+        )
+        for name, kind in kinds:
+            path = f"{folder}.{name}"
+            node = await parent.add_variable(
+                ua.NodeId(path, namespace), ua.QualifiedName(name, namespace), _ZEROS[kind], ua.VariantType[kind]
+            )
+            self._nodes[path] = node.nodeid
+
+    async def _set(self, folder: str, values: list[tuple[str, str, Any]]) -> None:
+        ua = self._ua
+        for name, kind, value in values:
+            text = value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+            data = ua.DataValue(ua.Variant(text, ua.VariantType[kind]), SourceTimestamp=datetime.now(UTC))
+            await self._server.write_attribute_value(self._nodes[f"{folder}.{name}"], data)
+
+    def _do(self, work: Coroutine[Any, Any, None], seconds: float = _WRITE_S) -> None:
+        """Run something in the server's thread, and wait for it."""
+        assert self._loop is not None
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            future.result(seconds)
+        except FutureTimeoutError as error:
+            future.cancel()
+            raise OutputError(f"{self._address.shown} has not answered within {seconds:g} s") from error
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _end(self) -> None:
+        self._server = None
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_WRITE_S)
+            if not self._thread.is_alive():
+                self._loop.close()
+        self._loop = None
+
+
+def open_opcua(text: str) -> OpcUaSink:
+    """Open ``opcua://HOST[:PORT]/PATH``: the address to listen on; raises ChoiceError where that makes no sense."""
+    address = read_address(text, {})
+    if any(sign.isspace() for sign in address.path):
+        raise ChoiceError(f"the sink {address.shown!r} has a path with spaces; give one such as /line-1")
+    return OpcUaSink(address, port=address.port or PORT)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _bracket(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _to_time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return _ZEROS["DateTime"]  # type: ignore[no-any-return]

@@ -22,6 +22,7 @@ from onspect.runtime.line.drift_watch import DriftWatch
 from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.handover import Handover, Policy, Taken, default_policy
 from onspect.runtime.line.health import Gate, Health
+from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting
 from onspect.runtime.sinks import Sink
@@ -268,13 +269,16 @@ class Line:
 
     def _keep(self) -> None:
         """Look after sources that hang, model files that change and sinks that want to know how the line is."""
-        due = 0.0
+        due, loads = 0.0, self._models.loads
         while not self._ended.wait(_TICK):
             try:
                 self._watch_sources()
                 if time.monotonic() < due and not self._reload.is_set():
                     continue
                 due = time.monotonic() + _REPORT
+                if loads != self._models.loads:
+                    loads = self._models.loads
+                    give_memory_back()
                 self._models.watch(always=self._reload.is_set())
                 self._reload.clear()
                 self._report()

@@ -47,6 +47,8 @@ class Models:
         self._open_inspector = open_inspector
         self.health = health
         self._lock = threading.Lock()
+        self.loads = 0
+        """How many model files were read, also those that could not be used."""
         self._paths = dict(paths)
         self._signatures = {name: _sign(path) for name, path in paths.items()}
         self._models = {name: self._load(path) for name, path in paths.items()}
@@ -138,6 +140,7 @@ class Models:
             self._report(f"judging with {after.label} now, before with {before.label}")
 
     def _load(self, path: Path) -> Model:
+        self.loads += 1
         inspector = self._open_inspector(path)
         _ = inspector.threshold
         recipe = inspector.info.preprocess

@@ -193,12 +193,14 @@ def main() -> None:
     print(f"{arguments.model.name}: threshold {outcome.threshold.score:.4g}, {len(evidence.good_scores)} good images")
     counts = f"{len(frames[False])} good, {len(frames[True])} defective"
     print(f"test: {counts}; recalibrate: {arguments.draws} draws of {FRAMES}\n")
-    head = ("change", "AUROC", "rejects before", "recall before", "rejects after", "recall after", "refused", "drift")
+    head = ("change", "AUROC", "rejects before", "recall before", "rejects after", "recall after")
+    head += ("left as it was", "refused", "drift")
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for f in findings:
         said = f.drift if f.began is None else f"{f.drift}, from part {f.began:+d}, noticed at {f.noticed:+d}"
         cells = (f.change, f"{f.auroc:.3f}", f"{f.rejects_before:.1%}", f"{f.recall_before:.1%}", show(f.rejects_after))
-        print(f"| {' | '.join(cells)} | {show(f.recall_after)} | {f.refused} of {f.draws} | {said} |")
+        cells += (show(f.recall_after), f"{f.unmoved} of {f.draws}", f"{f.refused} of {f.draws}", said)
+        print(f"| {' | '.join(cells)} |")
     for f in findings:
         if f.reason:
             print(f"\n{f.change}, refused: {f.reason}")

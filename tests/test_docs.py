@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.inspector import Inspector
+from onspect.runtime.line.config import read_config
 from onspect.runtime.model_file import ModelInfo, SourceLimits, Threshold, parse_dataclass, read_model_file
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -99,6 +100,18 @@ def test_python_examples_run(
 def test_network_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     """Every figure of docs/networks.md that an example prints is the one that stands below it."""
     assert run_examples("networks.md", capsys) > 1
+
+
+def test_line_examples_print_what_the_page_says(
+    tmp_path: Path, calibrated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every example of docs/line.md runs and prints the text that stands below it, and its configuration is read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("onspect.runtime.sources.reopen.FIRST_DELAY", 0.01)
+    assert run_examples("line.md", capsys) == 2
+    (configuration,) = find_blocks("line.md", "toml")
+    (tmp_path / "line.toml").write_text(configuration, encoding="utf-8")
+    assert read_config(tmp_path / "line.toml").sources[0].address == "env:CAMERA"
 
 
 def test_documented_example_is_read_by_onspect(example: Path) -> None:

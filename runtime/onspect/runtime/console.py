@@ -27,6 +27,8 @@ _EXTRAS = {
     "jinja2": "train",
     "harvesters": "genicam",
     "genicam": "genicam",
+    "starlette": "web",
+    "uvicorn": "web",
     "paho": "mqtt",
     "pymodbus": "modbus",
     "prometheus_client": "prometheus",

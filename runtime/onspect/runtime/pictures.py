@@ -19,6 +19,10 @@ from onspect.runtime.verdict import Verdict
 Picture = NDArray[np.uint8]
 
 _COLOURS = {"ok": (80, 160, 40), "ng": (40, 40, 220), "review": (0, 165, 255), "fault": (200, 60, 160)}
+_BOXES = {"ng": (60, 110, 255), "review": (80, 200, 250)}  # told apart by people who see no red or no green
+_WEIGHTS = ((np.arange(256, dtype=np.float32) / 255.0 - 0.25) / 0.5).clip(
+    0.0, 0.6
+)  # of the heat, by its relative height
 _SMALLEST_SIDE = 256  # smaller images are enlarged so that boxes and words can be read,
 _LARGEST_SIDE = 4096  # but not beyond this: a line camera's 1 x 20000 pixels would take gigabytes
 
@@ -55,6 +59,33 @@ def draw_overlay(inspection: Inspection, map_threshold: float, white_level: int 
         opposite = ((region.x + region.width) * scale - 1, (region.y + region.height) * scale - 1)
         cv2.rectangle(picture, corner, opposite, colour, thickness)
     return np.vstack([_banner(verdict, *picture.shape[:2]), picture])
+
+
+def draw_view(inspection: Inspection, *, longest: int, heat: bool) -> Picture | None:
+    """Draw the source image for a screen, with heat and boxes or as it came; None where there is none.
+
+    The picture's longest side is about `longest` pixels, whatever the source's is, so that boxes are drawn thin and
+    work stays small.
+    """
+    if not _is_drawable(inspection.frame):
+        return None
+    height, width = inspection.frame.shape[:2]
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
+    picture = to_bgr(cv2.resize(inspection.frame, size, interpolation=method), inspection.white_level)
+    if not heat:
+        return picture
+    if inspection.error_map is not None:
+        picture = _blend_heat(picture, inspection.error_map, inspection.map_threshold)
+    verdict = inspection.verdict
+    thickness = max(1, round(longest / 240))
+    colour = _BOXES["review" if verdict.verdict == "review" else "ng"]
+    for region in verdict.regions:
+        corner = (round(region.x * scale), round(region.y * scale))
+        opposite = (round((region.x + region.width) * scale) - 1, round((region.y + region.height) * scale) - 1)
+        cv2.rectangle(picture, corner, opposite, colour, thickness)
+    return picture
 
 
 def enlarge(picture: Picture, scale: int) -> Picture:
@@ -95,9 +126,9 @@ def _relative(error_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
 def _blend_heat(picture: Picture, error_map: NDArray[Any], threshold: float) -> Picture:
     height, width = picture.shape[:2]
     relative = cv2.resize(_relative(error_map, threshold), (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = cv2.applyColorMap(relative, cv2.COLORMAP_INFERNO).astype(np.float32)
-    weight = ((relative.astype(np.float32) / 255.0 - 0.25) / 0.5).clip(0.0, 0.6)[:, :, None]
-    return np.asarray(np.rint(picture * (1.0 - weight) + colours * weight), np.uint8)
+    colours = cv2.applyColorMap(relative, cv2.COLORMAP_INFERNO)
+    weight = cv2.LUT(relative, _WEIGHTS)
+    return np.asarray(cv2.blendLinear(picture, colours, 1.0 - weight, weight), np.uint8)
 
 
 def _banner(verdict: Verdict, height: int, width: int) -> Picture:

@@ -16,7 +16,7 @@ from onspect.runtime.options import conclude, overlay_sinks, overlays_option, re
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
-    from onspect.runtime.line.config import LineConfig
+    from onspect.runtime.line.config import DashboardConfig, LineConfig
     from onspect.runtime.line.handover import Policy
     from onspect.runtime.sinks import Sink
     from onspect.runtime.status import LineStatus
@@ -56,6 +56,16 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="One verdict from so many frames: the worst of theirs.  [default: 1, or what the source says of its parts]",
 )
+@click.option(
+    "--dashboard",
+    metavar="HOST:PORT",
+    help="Show the line in a browser, such as 127.0.0.1:8080; an address that other computers reach needs a token.",
+)
+@click.option(
+    "--dashboard-token",
+    metavar="env:NAME|file:PATH",
+    help="Where the token stands that a browser must know to move the threshold, and from other computers to look.",
+)
 @overlays_option
 @click.option(
     "--provider",
@@ -80,7 +90,7 @@ def run(
     \b
     Example:
       onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
-      onspect run part.onnx rtsp://10.0.0.5/stream --sink csv:verdicts.csv
+      onspect run part.onnx rtsp://10.0.0.5/stream --sink sqlite:history.db --dashboard 127.0.0.1:8080
       onspect run --config line.toml
     """
     from onspect.runtime.decode import quieten_opencv
@@ -106,6 +116,8 @@ def _configure(
     policy: Policy | None,
     frames_per_part: int | None,
     provider: str | None,
+    dashboard: str | None,
+    dashboard_token: str | None,
 ) -> LineConfig:
     """Return the line of the file, or an empty one, with the flags in the place of what it says."""
     from onspect.runtime.line.config import LineConfig, SourceConfig, read_config
@@ -120,11 +132,29 @@ def _configure(
     if frames_per_part is not None:
         config = replace(config, voting=replace(config.voting, frames=frames_per_part))
     config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
+    config = replace(config, dashboard=_configure_dashboard(config.dashboard, dashboard, dashboard_token))
     if config.model == Path():
         raise click.UsageError("Missing argument 'MODEL', or a --config with [model] file.")
     if not config.sources:
         raise click.UsageError("Missing argument 'SOURCE', or a --config with [[source]] address.")
     return config
+
+
+def _configure_dashboard(
+    config: DashboardConfig | None, address: str | None, token: str | None
+) -> DashboardConfig | None:
+    from onspect.runtime.line.config import DashboardConfig
+    from onspect.runtime.secrets import resolve_secret
+
+    if address is not None:
+        config = DashboardConfig(address, None if config is None else config.token)
+    if token is None:
+        return config
+    if config is None:
+        raise click.UsageError("--dashboard-token is for a dashboard; give --dashboard HOST:PORT too")
+    if not token.startswith(("env:", "file:")):
+        raise click.UsageError("a token on the command line can be read by every program; give env:NAME or file:PATH")
+    return replace(config, token=resolve_secret(token))
 
 
 def _check(config: LineConfig) -> None:
@@ -141,7 +171,7 @@ def _check(config: LineConfig) -> None:
 
 def _run_line(config: LineConfig, overlays: Path | None) -> None:
     """Run a line to its end, and say how it was."""
-    from onspect.runtime.line.build import build_line, choose_health, give_couriers, open_models
+    from onspect.runtime.line.build import build_line, choose_health, give_couriers, open_dashboard, open_models
     from onspect.runtime.line.signals import obeying_signals
     from onspect.runtime.secrets import resolve_secret
     from onspect.runtime.sinks import open_sinks
@@ -157,7 +187,10 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
         refuse_target(text.partition(":")[2].partition("?")[0], inputs)
     live = any(source.live for source in sources)
     couriers = give_couriers(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
-    line = build_line(config, models, sources, [*couriers, *drawn])
+    dashboard = open_dashboard(config.dashboard, opened)
+    line = build_line(config, models, sources, [*couriers, *drawn, *dashboard])
+    for one in dashboard:
+        say(f"the dashboard is at {one.url}")
     with obeying_signals(line):
         status = line.run()
     if live:

@@ -7,9 +7,10 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.line.config import LineConfig
+from onspect.runtime.line.config import DashboardConfig, LineConfig
 from onspect.runtime.line.handover import default_policy
 from onspect.runtime.line.health import Health
 from onspect.runtime.line.loop import Line
@@ -17,10 +18,15 @@ from onspect.runtime.line.models import Models
 from onspect.runtime.secrets import redact
 from onspect.runtime.sinks import Sink
 from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.evidence import EvidenceSink
 from onspect.runtime.sinks.ledger import Ledger
+from onspect.runtime.sinks.sqlite import SqliteSink
 from onspect.runtime.sources import Source
 from onspect.runtime.sources.folder import FolderSource
 from onspect.runtime.sources.video import VideoSource
+
+if TYPE_CHECKING:
+    from onspect.runtime.dashboard import Dashboard
 
 _PART_TIMEOUT = 2.0  # seconds for which a live part waits for its next frame, unless the configuration says otherwise
 
@@ -53,6 +59,20 @@ def give_couriers(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool)
         else Courier(sink, name, spool / _folder_for(name), patience=0.0 if live else math.inf, ledger=ledger)
         for name, sink in named
     ]
+
+
+def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> list[Dashboard]:
+    """Return the dashboard that is asked for, with the history and the evidence that the line's own sinks keep.
+
+    Raises ChoiceError where its address is none, or would show the line to others without a token.
+    """
+    if config is None:
+        return []
+    from onspect.runtime.dashboard import Dashboard
+
+    history = next((sink.path for sink in sinks if isinstance(sink, SqliteSink)), None)
+    evidence = next((sink.folder for sink in sinks if isinstance(sink, EvidenceSink)), None)
+    return [Dashboard(config.listen, token=config.token, history=history, evidence=evidence)]
 
 
 def build_line(config: LineConfig, models: Models, sources: Sequence[Source], sinks: Sequence[Sink]) -> Line:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, OnspectError
-from onspect.runtime.line.build import choose_health, open_models
-from onspect.runtime.line.config import LineConfig, SourceConfig
+from onspect.runtime.line.build import choose_health, open_dashboard, open_models
+from onspect.runtime.line.config import DashboardConfig, LineConfig, SourceConfig
 from onspect.runtime.line.health import Gate, Limits
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.secrets import redact, resolve_secret
@@ -61,6 +61,17 @@ def check_line(config: LineConfig) -> Iterator[Finding]:
             yield _check_source(name, source, models, one.recipe)
     for place, text in enumerate(config.sinks, 1):
         yield _check_sink(f"sink {place}", text)
+    if config.dashboard is not None:
+        yield _check_dashboard(config.dashboard)
+
+
+def _check_dashboard(config: DashboardConfig) -> Finding:
+    try:
+        (dashboard,) = open_dashboard(config, [])
+        with dashboard:
+            return Finding("dashboard", True, f"{dashboard.url}, {'with' if config.token else 'without'} a token")
+    except OnspectError as error:
+        return Finding("dashboard", False, str(error))
 
 
 def _open(one: SourceConfig) -> Source | OnspectError:

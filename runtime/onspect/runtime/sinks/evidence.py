@@ -76,6 +76,11 @@ class EvidenceSink:
         self._quota = quota
         self._kept: dict[Judgement, _Kept] = {verdict: _Kept() for verdict in GOES_FIRST}
 
+    @property
+    def folder(self) -> Path:
+        """Where the pictures are."""
+        return self._folder
+
     def __enter__(self) -> Self:
         make_folder(self._folder)
         with writing(self._folder):

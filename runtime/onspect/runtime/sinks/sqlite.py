@@ -51,6 +51,11 @@ class SqliteSink:
         self._days = days
         self._connection: sqlite3.Connection | None = None
 
+    @property
+    def path(self) -> Path:
+        """The database's file."""
+        return self._path
+
     def __enter__(self) -> Self:
         make_folder(self._path.parent)
         with self._errors():

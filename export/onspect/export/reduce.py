@@ -86,8 +86,20 @@ def reduce_file(source: Path, output: Path, precision: str, data: Path, *, max_f
     ModelFileError where the source cannot be used, OutputError where output cannot be written.
     """
     file = read_model_file(source)
-    samples = _read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
+    samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
     return reduce_model(file, output, precision, data, samples, max_flips=max_flips)
+
+
+def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
+    """Return up to 128 of the images that the file was trained on, evenly spread, as the graph takes them."""
+    known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
+    if not known:
+        raise DatasetError(
+            f"{str(data)!r} holds none of the images that {str(file.path)!r} was trained on, and int8 takes the range "
+            f"of every layer's values from those; give the dataset that it was trained on, with its train/good"
+        )
+    chosen = known[:: -(-len(known) // _SAMPLES)]
+    return np.stack([prepare(read_image(path), file.info.preprocess) for path in chosen])
 
 
 def reduce_model(
@@ -233,18 +245,6 @@ def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
             inspector.run(image)
             found.append(time.perf_counter() - started)
     return statistics.median(times[0][5:]) / statistics.median(times[1][5:])
-
-
-def _read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
-    """Return up to 128 of the images that the file was trained on, evenly spread, as the graph takes them."""
-    known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
-    if not known:
-        raise DatasetError(
-            f"{str(data)!r} holds none of the images that {str(file.path)!r} was trained on, and int8 takes the range "
-            f"of every layer's values from those; give the dataset that it was trained on, with its train/good"
-        )
-    chosen = known[:: -(-len(known) // _SAMPLES)]
-    return np.stack([prepare(read_image(path), file.info.preprocess) for path in chosen])
 
 
 def _fingerprint(path: Path) -> str | None:

@@ -146,9 +146,10 @@ def write_files(source: Path, data: Path, folder: Path) -> dict[str, Path]:
 
 
 def measure(
-    contestants: list[Contestant], reference: Reference, test: list[LabelledImage], calibrating: int, turns: int
+    contestants: list[Contestant], reference: Reference, test: list[LabelledImage], turns: int, meter: LoadMeter
 ) -> list[dict[str, Any]]:
     """Return a row of figures for each contestant, the first of which is what the others are held against."""
+    calibrating = len(reference.images)
     bad = np.array([image.defective for image in test])
     count = calibrating + len(test)
     verdicts, rows = [], []
@@ -160,6 +161,7 @@ def measure(
         auroc = measure_areas(judged[~bad], judged[bad]).auroc
         rows.append({"name": contestant.name, "bytes": contestant.size, "auroc": auroc, "images": len(test)})
     times = np.array([[contestant.run(0, TURN)[1:] for contestant in contestants] for _ in range(turns + 3)])[3:]
+    meter.count(*times[:, 0].sum(axis=0).tolist())
     for number, row in enumerate(rows):
         row["flips"] = int((verdicts[number] != verdicts[0]).sum())
         for clock, name in enumerate(("wall", "processor")):
@@ -198,17 +200,17 @@ def main() -> None:
             ]
         else:
             print("OpenVINO: skipped, --openvino names no interpreter that has it")
-        rows = measure(contestants, reference, test, len(reference.images), arguments.turns)
+        rows = measure(contestants, reference, test, arguments.turns, meter)
     load = meter.stop()
 
     print(f"\n{file.info.name}, {len(test)} test images; {reference.describe_policy()}")
     print(describe_load(load, available_cores()))
-    print(f"{'':<36}{'AUROC':>8}{'flips':>7}{'MB':>7}{'ms':>8}{'speed':>8}{'10% to 90%':>15}{'by clock':>10}")
+    print(f"{'':<44}{'AUROC':>8}{'flips':>7}{'MB':>7}{'ms':>8}{'speed':>8}{'10% to 90%':>15}{'by clock':>10}")
     for row in rows:
         speed = row["processor"]
         spread = f"{speed['low']:.2f} to {speed['high']:.2f}"
         print(
-            f"{row['name']:<36}{row['auroc']:>8.4f}{row['flips']:>7}{row['bytes'] / 1e6:>7.2f}"
+            f"{row['name']:<44}{row['auroc']:>8.4f}{row['flips']:>7}{row['bytes'] / 1e6:>7.2f}"
             f"{row['milliseconds']:>8.2f}{speed['ratio']:>8.2f}{spread:>15}{row['wall']['ratio']:>10.2f}"
         )
     print(

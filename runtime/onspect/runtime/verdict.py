@@ -105,9 +105,10 @@ def find_regions(
     of fewer than threshold.area pixels of the map is left out, unless it is the highest of a part whose verdict is
     not ``ok``: that one may be what the verdict rests on.
     """
-    count, found, stats, _ = cv2.connectedComponentsWithStats(
-        (error_map.astype(np.float64) >= threshold.map).astype(np.uint8)
-    )
+    high_errors = error_map.astype(np.float64) >= threshold.map
+    if not high_errors.any():  # as on most parts, and a tenth of a millisecond saved
+        return ()
+    count, found, stats, _ = cv2.connectedComponentsWithStats(high_errors.astype(np.uint8))
     labels = np.asarray(found)
     rows, columns = error_map.shape
     across, down = width / columns, height / rows

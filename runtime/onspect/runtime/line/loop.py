@@ -82,6 +82,7 @@ class Line:
         self._latencies: deque[float] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
         self._stop_asked = 0.0
+        self._left_behind = False
         self._ended = threading.Event()
         self._reload = threading.Event()
         self._started = now()
@@ -194,6 +195,7 @@ class Line:
     def _leave_behind_what_hangs(self) -> None:
         """After a while, end without sources that were asked to stop and hang in a read."""
         if self._stop_asked and time.monotonic() - self._stop_asked > _FAREWELL:
+            self._left_behind = True
             for lane in range(len(self._grabbers)):
                 self._handover.finish(lane)
 
@@ -309,7 +311,7 @@ class Line:
         self._handover.close()
         for grabber in self._grabbers:
             grabber.stop()
-            if not grabber.join(_FAREWELL if not self.stopped else 0.1):
+            if not grabber.join(0.1 if self._left_behind else _FAREWELL):
                 _LOG.warning("%s hangs in a read and is left behind", grabber.source.state().name)
         self._ended.set()
         keeper.join()

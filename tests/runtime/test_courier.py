@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,9 @@ from onspect.runtime.sinks import Delivery
 from onspect.runtime.sinks import courier as courier_module
 from onspect.runtime.sinks.courier import Courier
 from onspect.runtime.sinks.ledger import Ledger
+from onspect.runtime.sinks.lines import JsonlSink
+from onspect.runtime.sinks.spool import Spool
+from onspect.runtime.sinks.sqlite import SqliteSink
 from onspect.runtime.status import Commands, LineStatus
 
 from .verdicts import inspection, line_status, wait_until
@@ -284,6 +288,55 @@ def test_nothing_is_told_before_it_is_on_record(tmp_path: Path) -> None:
         assert len(list(tmp_path.glob("*.jsonl"))) == 0, "not even in the spool: it would be sent after a crash"
         record.gate.set()
         wait_until(lambda: event.taken and live.taken)
+
+
+def run_with_records(folder: Path, indices: range, *, stop_sending_at: int | None = None) -> list[int]:
+    """Write to JSONL, SQLite and a spooled sink, which is killed before some verdict; return what it was sent."""
+    ledger, sink = Ledger(), FakeSink()
+    couriers = [
+        Courier(sink, "event", folder / "spool", ledger=ledger),
+        Courier(SqliteSink(folder / "h.db"), "sqlite", ledger=ledger),
+        Courier(JsonlSink(folder / "v.jsonl", append=True), "jsonl", ledger=ledger),
+    ]
+    with ExitStack() as stack:
+        for courier in couriers:
+            stack.enter_context(courier)
+        for index in indices:
+            for number, courier in enumerate(couriers):
+                if number or stop_sending_at is None or index < stop_sending_at:
+                    courier.write(inspection(index=index))
+    return sink.indices
+
+
+def test_what_was_recorded_and_not_spooled_is_sent_by_the_next_run(tmp_path: Path) -> None:
+    """Verdicts that were on record when the process was killed, and not yet in the spool, are sent first."""
+    assert run_with_records(tmp_path, range(3), stop_sending_at=0) == []
+    assert run_with_records(tmp_path, range(3, 6), stop_sending_at=5) == [3, 4], "a new spool leaves the past alone"
+    assert run_with_records(tmp_path, range(6, 8)) == [5, 6, 7]
+    assert run_with_records(tmp_path, range(8, 9)) == [8]
+
+
+def test_what_only_one_record_has_is_not_sent(tmp_path: Path) -> None:
+    """A verdict that the killed process had written to JSONL and not to SQLite is told to nobody."""
+    run_with_records(tmp_path, range(3))
+    with JsonlSink(tmp_path / "v.jsonl", append=True) as sink:
+        sink.write(inspection(index=3))
+    assert run_with_records(tmp_path, range(4, 5)) == [4]
+
+
+def test_spool_that_begins_with_the_record_sends_all_of_it(tmp_path: Path) -> None:
+    """Where a spool began with an empty record, all that was recorded before the kill is sent."""
+    run_with_records(tmp_path, range(1))
+    (tmp_path / "h.db").unlink()
+    (tmp_path / "v.jsonl").unlink()
+    for path in (tmp_path / "spool").iterdir():
+        path.unlink()
+    with Spool(tmp_path / "spool") as spool:
+        spool.begin_after("0" * 16)
+    with SqliteSink(tmp_path / "h.db") as first, JsonlSink(tmp_path / "v.jsonl") as second:
+        for sink in (first, second):
+            sink.write(inspection(index=0))
+    assert run_with_records(tmp_path, range(1, 2)) == [0, 1]
 
 
 def test_parts_are_rejected_where_they_cannot_be_recorded() -> None:

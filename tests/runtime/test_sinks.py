@@ -203,6 +203,19 @@ def test_file_that_cannot_be_renamed_grows_on(
     assert caplog.text.count("it grows on") == 1
 
 
+def test_recent_verdicts_are_read_over_a_rotation(tmp_path: Path) -> None:
+    """The last verdicts come back in order, also those in the file that was set aside; other lines are left out."""
+    path = tmp_path / "out.jsonl"
+    with JsonlSink(path, rotation=Rotation(1500, 9)) as sink:
+        for index in range(12):
+            sink.write(inspection(index=index))
+    with path.open("ab") as file:
+        file.write(b"a note by hand\n")
+    with JsonlSink(path, append=True) as sink:
+        recent = sink.read_recent(6)
+    assert recent == [inspection(index=index).verdict for index in range(7, 12)]
+
+
 def test_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     """Of several verdicts that find no room together, none is left in the file."""
     path = tmp_path / "out"

@@ -21,6 +21,7 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.secrets import redact, resolve_secret
 from onspect.runtime.status import Commands, LineStatus
+from onspect.runtime.verdict import Verdict
 
 Delivery = Literal["record", "event", "live"]
 
@@ -56,6 +57,15 @@ class FlushSink(Protocol):
 
     def flush(self) -> None:
         """Bring what was written to the disk itself; called about once a second, raises OutputError."""
+        ...
+
+
+@runtime_checkable
+class RecentSink(Protocol):
+    """A record that can say what it holds from the run before."""
+
+    def read_recent(self, count: int) -> list[Verdict]:
+        """Return its last verdicts, oldest first, before anything new is written; raises OutputError."""
         ...
 
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Self
 
 from onspect.runtime.errors import OnspectError, OutputError, RefusedError
+from onspect.runtime.files import fingerprint_bytes
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.secrets import redact
-from onspect.runtime.sinks import BatchSink, CommandSink, Delivery, FlushSink, Sink, StatusSink
+from onspect.runtime.sinks import BatchSink, CommandSink, Delivery, FlushSink, RecentSink, Sink, StatusSink
 from onspect.runtime.sinks.ledger import Ledger
 from onspect.runtime.sinks.spool import Piece, Spool
 from onspect.runtime.status import Commands, LineStatus, SinkState
@@ -27,9 +28,13 @@ from onspect.runtime.verdict import parse_verdict
 _LOG = logging.getLogger("onspect")
 
 _BATCH = 100
+_EARLIER = 2000
+"""So many verdicts of the run before are looked at; more cannot be between record and spool when it is killed."""
+
 _PICTURE_BYTES = 256_000_000
 """Frames and error maps that wait for one sink take no more memory than this."""
 
+_NOTHING = "0" * 16  # stands for the newest line of a spool that began when nothing was on record
 _FLUSH_EVERY_S = 1.0
 _REMIND_EVERY_S = 60.0
 _FIRST_PAUSE_S = 0.1
@@ -118,7 +123,7 @@ class Courier:
             stack.enter_context(self._sink)
             self._opened = stack.pop_all()
         if self._delivery == "record":
-            self._ledger.join(self)
+            self._ledger.join(self, self._read_earlier())
         if self._spool is not None:
             if len(self._spool):
                 _LOG.info("%s: %d verdicts of an earlier run are sent first", self.name, len(self._spool))
@@ -165,6 +170,15 @@ class Courier:
         if lost:
             self._lose(lost, "they come faster than they are taken")
 
+    def _read_earlier(self) -> list[str] | None:
+        if not isinstance(self._sink, RecentSink):
+            return None
+        try:
+            return [verdict.to_json() for verdict in self._sink.read_recent(_EARLIER)]
+        except OutputError as error:
+            _LOG.warning("%s: %s", self.name, error)
+            return None
+
     def _is_full(self, size: int) -> bool:
         """Tell whether a verdict with a picture of so many bytes finds no room; a single one always does."""
         return bool(self._queue) and (len(self._queue) >= self._capacity or self._bytes + size > _PICTURE_BYTES)
@@ -204,10 +218,26 @@ class Courier:
     def _keep_all(self) -> None:
         """Move verdicts from the queue to the spool, as soon as they are on record."""
         assert self._spool is not None
+        caught_up = False
         while items := self._take(_BATCH):
+            if not caught_up:  # not before: the record sinks may have been opened after this one
+                self._catch_up(self._spool)
+                caught_up = True
             self._await_record(items[-1].number)
             self._spool.append(_to_lines(items))
             self._put_down()
+
+    def _catch_up(self, spool: Spool) -> None:
+        """Spool what the run before has recorded and, killed in that instant, not spooled any more."""
+        lines = [_to_line(text) for text in self._ledger.earlier()]
+        prints = [fingerprint_bytes(line) for line in lines]
+        if not spool.newest:  # a new spool begins here
+            spool.begin_after(prints[-1] if prints else _NOTHING)
+        elif spool.newest in (_NOTHING, *prints):
+            missing = lines[([_NOTHING, *prints]).index(spool.newest) :]
+            spool.append(missing)
+            if missing:
+                _LOG.warning("%s: %d verdicts on record from an earlier run are sent now", self.name, len(missing))
 
     def _take(self, count: int) -> list[_Item]:
         """Wait for verdicts in the queue and take up to so many; none where the courier closes."""
@@ -425,4 +455,8 @@ class Courier:
 
 def _to_lines(items: Sequence[_Item]) -> list[bytes]:
     """Return verdicts as UTF-8; a file name's bytes that are none become JSON escapes."""
-    return [item.inspection.verdict.to_json().encode(errors="backslashreplace") for item in items]
+    return [_to_line(item.inspection.verdict.to_json()) for item in items]
+
+
+def _to_line(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

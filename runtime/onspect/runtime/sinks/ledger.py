@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 class _Recorder:
     through: int = 0
     failing: bool = False
+    earlier: tuple[str, ...] | None = None
 
 
 class Ledger:
@@ -27,10 +28,22 @@ class Ledger:
         self._asked = 0
         self._changed = threading.Condition()
 
-    def join(self, recorder: Hashable) -> None:
-        """Say that a sink records, before the first verdict."""
+    def join(self, recorder: Hashable, earlier: Sequence[str] | None = None) -> None:
+        """Say that a sink records, before the first verdict.
+
+        earlier: the lines of the last verdicts that it holds from earlier runs, oldest first; None where it cannot say.
+        """
         with self._changed:
-            self._recorders[recorder] = _Recorder()
+            self._recorders[recorder] = _Recorder(earlier=None if earlier is None else tuple(earlier))
+
+    def earlier(self) -> list[str]:
+        """Return the lines of earlier runs that every sink holds that can say so, oldest first."""
+        with self._changed:
+            told = [one.earlier for one in self._recorders.values() if one.earlier is not None]
+        if not told:
+            return []
+        common = set.intersection(*map(set, told))
+        return [line for line in dict.fromkeys(told[0]) if line in common]
 
     def leave(self, recorder: Hashable) -> None:
         """Say that a sink records no more."""

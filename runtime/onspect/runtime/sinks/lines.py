@@ -20,7 +20,7 @@ from onspect.runtime.files import describe_os_error, make_folder, writing
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.sinks import Delivery
 from onspect.runtime.sinks.address import read_count, read_file_target, read_size
-from onspect.runtime.verdict import Verdict
+from onspect.runtime.verdict import Verdict, parse_verdict
 
 _LOG = logging.getLogger("onspect")
 
@@ -92,6 +92,16 @@ class JsonlSink:
         if self._file is not None and self._path is not None:
             with writing(self._path):
                 _sync(self._file)
+
+    def read_recent(self, count: int) -> list[Verdict]:
+        """Return the file's last verdicts, oldest first, with those of the one set aside before it."""
+        if self._path is None:
+            return []
+        lines: list[bytes] = []
+        for path in (self._path.with_name(f"{self._path.name}.1"), self._path):
+            with suppress(OSError):  # there may be none
+                lines += _last_lines(path, count)
+        return [verdict for line in lines[-count:] if (verdict := _parse(line)) is not None]
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's line with its end."""
@@ -219,6 +229,23 @@ def _write_to_stdout(file: BinaryIO, line: bytes) -> None:
         raise  # its reader has gone: click ends the command without a word, as the shell's own tools do
     except OSError as error:
         raise OutputError(f"cannot write to stdout: {describe_os_error(error)}") from error
+
+
+def _last_lines(path: Path, count: int) -> list[bytes]:
+    """Return a file's last whole lines, without their ends, from its last megabytes."""
+    with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        start = max(0, size - 4 * _LONGEST_LINE)
+        file.seek(start)
+        lines = file.read().split(b"\n")[:-1]
+    return lines[1 if start else 0 :][-count:]
+
+
+def _parse(line: bytes) -> Verdict | None:
+    try:
+        return parse_verdict(line)
+    except ValueError:  # CSV, or a note that somebody has written into the file
+        return None
 
 
 def _last_line(path: Path) -> bytes:

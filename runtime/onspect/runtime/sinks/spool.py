@@ -1,9 +1,10 @@
 """A queue of lines on disk that survives the death of its process: what a sink could not deliver yet.
 
 A folder holds segments, ``000000000001.jsonl`` and so on, that only grow, and a file ``cursor`` that says up to where
-they were delivered. Each line is in the operating system's hands before `append` returns, so a killed process loses
-none; about once a second they are forced to the disk, so a power cut loses the last second at most. The cursor may be
-behind what was delivered and never ahead of it: after a crash lines come again, and none is left out.
+they were delivered, and which line was the last. Each line is in the operating system's hands before `append` returns,
+so a killed process loses none; about once a second they are forced to the disk, so a power cut loses the last second at
+most. The cursor may be behind what was delivered and never ahead of it: after a crash lines come again, and none is
+left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from onspect.runtime.errors import OutputError
-from onspect.runtime.files import describe_os_error, make_folder, writing
+from onspect.runtime.files import describe_os_error, fingerprint_bytes, make_folder, writing
 
 _LOG = logging.getLogger("onspect")
 
@@ -71,6 +72,8 @@ class Spool:
     ) -> None:
         self.lost = 0
         self.message = ""
+        self.newest = ""
+        """The fingerprint (`fingerprint_bytes`) of the line that was appended last, also by the run before."""
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._limit_bytes = limit_bytes
@@ -129,13 +132,21 @@ class Spool:
         with self._lock:
             self._move_tail()
             for line in lines:
+                self.newest = fingerprint_bytes(line)
                 if not self._tail and self._write(line):
                     continue
                 if len(self._tail) < self._tail_capacity:
                     self._tail.append(line)
                 else:
                     self.lost += 1
+            self._write_cursor()
             self._sync_sometimes()
+
+    def begin_after(self, newest: str) -> None:
+        """Take a line for the newest that is not in the spool: what came before is no business of it."""
+        with self._lock:
+            self.newest = newest
+            self._write_cursor()
 
     def read(self, count: int) -> Piece:
         """Return up to so many of the oldest lines; until `advance` takes them away they come with each call."""
@@ -285,18 +296,20 @@ class Spool:
         oldest = Position(min(self._segments, default=1), 0)
         try:
             words = (self._folder / "cursor").read_bytes().split()
-            segment, offset, check = int(words[0]), int(words[1]), int(words[2], 16)
+            text, check = b" ".join(words[:3]), int(words[3], 16)
+            segment, offset, newest = int(words[0]), int(words[1]), words[2].decode()
         except (OSError, ValueError, IndexError):
             return oldest  # a new spool, or power was lost while it was written
-        if zlib.crc32(f"{segment} {offset}".encode()) != check:
+        if zlib.crc32(text) != check:
             return oldest
+        self.newest = newest.strip("-")
         if segment in self._segments and offset > self._segments[segment]:
             return oldest
         return max(oldest, Position(segment, offset))
 
     def _write_cursor(self) -> None:
-        text = f"{self._cursor.segment} {self._cursor.offset}"
-        record = f"{text} {zlib.crc32(text.encode()):08x}".ljust(63) + "\n"
+        text = f"{self._cursor.segment} {self._cursor.offset} {self.newest or '-'}"
+        record = f"{text} {zlib.crc32(text.encode()):08x}".ljust(95) + "\n"
         if self._cursor_file is not None:
             with suppress(OSError):  # then lines come again after a crash
                 self._cursor_file.seek(0)

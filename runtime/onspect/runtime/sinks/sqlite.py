@@ -87,6 +87,12 @@ class SqliteSink:
             connection.executemany(_INSERT, rows)
             connection.executemany(_COUNT, [(hour, verdict, count) for (hour, verdict), count in hours.items()])
 
+    def read_recent(self, count: int) -> list[Verdict]:
+        """Return the last verdicts, oldest first; raises OutputError."""
+        from onspect.runtime.sinks.history import read_recent
+
+        return [record.verdict for record in reversed(read_recent(self._path, limit=count))]
+
     def flush(self) -> None:
         """Bring what was committed to the disk itself, and remove rows older than `days`; raises OutputError."""
         assert self._connection is not None

@@ -19,6 +19,13 @@ from numpy.typing import NDArray
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model_file import ModelInfo, SourceLimits, Threshold, parse_dataclass, read_model_file
+from onspect.runtime.sinks import open_sink
+from onspect.runtime.sinks.modbus import CODES, REGISTERS
+from onspect.runtime.sinks.opcua import LAST_PART, LINE
+from onspect.runtime.sinks.sqlite import SqliteSink
+
+from .runtime.services import write_certificates
+from .runtime.verdicts import inspection
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -31,11 +38,11 @@ def find_blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def run_examples(page: str, capsys: pytest.CaptureFixture[str]) -> int:
+def run_examples(page: str, capsys: pytest.CaptureFixture[str], **given: object) -> int:
     """Run a page's Python blocks one after the other, hold what they print against the text below, and count them."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", text, re.DOTALL | re.MULTILINE)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = dict(given)
     for code, printed in found:
         exec(compile(code, page, "exec"), names)
         assert capsys.readouterr().out == printed
@@ -112,6 +119,41 @@ def test_line_examples_print_what_the_page_says(
     (configuration,) = find_blocks("line.md", "toml")
     (tmp_path / "line.toml").write_text(configuration, encoding="utf-8")
     assert read_config(tmp_path / "line.toml").sources[0].address == "env:CAMERA"
+
+
+def test_sink_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every example of docs/sinks.md runs and prints what stands below it."""
+    monkeypatch.chdir(tmp_path)
+    with SqliteSink(Path("history.db"), evidence=True) as sink:
+        for index in range(4):
+            sink.write(inspection("camera", index, time=f"2026-01-01T00:00:{index:02d}.000Z"))
+    assert run_examples("sinks.md", capsys, inspection=inspection()) == 3
+
+
+def test_documented_addresses_of_sinks_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sink that docs/sinks.md gives in a command can be opened, and every kind in its table."""
+    monkeypatch.chdir(tmp_path)
+    write_certificates(tmp_path)
+    (tmp_path / "ca.pem").rename("factory-ca.pem")
+    monkeypatch.setenv("LINE_USER", "line")
+    monkeypatch.setenv("LINE_PASSWORD", "geheim")
+    page = (DOCS / "sinks.md").read_text(encoding="utf-8")
+    given = [first or second for first, second in re.findall(r"--sink (?:'([^']+)'|(\S+))", page)]
+    table = re.findall(r"`(\w+:[^`]+)`", page[page.index("| sink |") : page.index("An extra is")])
+    assert len(given) >= 6
+    assert len(table) >= 10
+    for text in (*given, *table):
+        open_sink(text, append=True)
+
+
+def test_documented_nodes_and_registers_are_there() -> None:
+    """The tables of OPC UA variables and Modbus registers are those of the code."""
+    page = (DOCS / "sinks.md").read_text(encoding="utf-8")
+    for folder, variables in (("LastPart", LAST_PART), ("Line", LINE)):
+        (row,) = re.findall(rf"^\| `{folder}` \| (.*) \|$", page, re.MULTILINE)
+        assert re.findall(r"`(\w+)`", row) == list(variables)
+    assert "verdict: " + ", ".join(f"{code} {name}" for name, code in CODES.items()) in page
+    assert f"+8 to +{REGISTERS - 1}" in page
 
 
 def test_documented_example_is_read_by_onspect(example: Path) -> None:

@@ -36,6 +36,7 @@ _PICTURE_BYTES = 256_000_000
 
 _NOTHING = "0" * 16  # stands for the newest line of a spool that began when nothing was on record
 _FLUSH_EVERY_S = 1.0
+_LEAVE_S = 1.0
 _REMIND_EVERY_S = 60.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = {"record": 2.0, "event": 30.0, "live": 0.0}
@@ -72,7 +73,8 @@ class Courier:
     more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf` where the source can be held
     up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted as failed and told in the
     log. Couriers with the same ledger tell nothing to the outside before the ``record`` sinks among them have it.
-    Closing delivers what waits, for at most deadline seconds.
+    Closing delivers what waits, for at most deadline seconds; with endless patience, for as long as no more than
+    deadline seconds pass without a delivery.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class Courier:
             self._ledger.join(self, self._read_earlier())
         if self._spool is not None:
             if len(self._spool):
-                _LOG.info("%s: %d verdicts of an earlier run are sent first", self.name, len(self._spool))
+                _LOG.info("%s: %s of an earlier run are sent first", self.name, _count(len(self._spool)))
             self._start("spool", self._keep_all)
         self._start("sink", self._deliver_all)
         return self
@@ -137,7 +139,8 @@ class Courier:
             self._end = time.monotonic() + self._deadline
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join(max(0.0, self._end - time.monotonic()) + 1.0)
+            while thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0:  # the end may move
+                thread.join(left)
         self._ledger.leave(self)
         if any(thread.is_alive() for thread in self._threads):
             _LOG.warning("%s does not answer: it is left as it is, not closed", self.name)
@@ -237,7 +240,7 @@ class Courier:
             missing = lines[([_NOTHING, *prints]).index(spool.newest) :]
             spool.append(missing)
             if missing:
-                _LOG.warning("%s: %d verdicts on record from an earlier run are sent now", self.name, len(missing))
+                _LOG.warning("%s: sends %s that an earlier run recorded last", self.name, _count(len(missing)))
 
     def _take(self, count: int) -> list[_Item]:
         """Wait for verdicts in the queue and take up to so many; none where the courier closes."""
@@ -362,6 +365,8 @@ class Courier:
             if batch.piece is None:
                 self._in_hand = 0
             self._unflushed = True
+            if self._closing and math.isinf(self._patience):
+                self._end = time.monotonic() + self._deadline
             self._changed.notify_all()
         if self._delivery == "record":
             self._ledger.recorded(self, batch.number)
@@ -437,7 +442,7 @@ class Courier:
             if due:
                 self._reminded_at = now
         if due:
-            _LOG.warning("%s: %d verdicts lost so far (%s)", self.name, lost, redact(reason))
+            _LOG.warning("%s: %s lost so far (%s)", self.name, _count(lost), redact(reason))
 
     def _take_stock(self) -> None:
         """Say at the end what was not delivered."""
@@ -448,14 +453,18 @@ class Courier:
             self._in_hand = 0
         state = self.state()
         if state.failed:
-            _LOG.warning("%s: %d verdicts were lost", self.name, state.failed)
+            _LOG.warning("%s: %s lost in all", self.name, _count(state.failed))
         if state.spooled:
-            _LOG.warning("%s: %d verdicts are kept in its spool for the next run", self.name, state.spooled)
+            _LOG.warning("%s: %s kept in its spool for the next run", self.name, _count(state.spooled))
 
 
 def _to_lines(items: Sequence[_Item]) -> list[bytes]:
     """Return verdicts as UTF-8; a file name's bytes that are none become JSON escapes."""
     return [_to_line(item.inspection.verdict.to_json()) for item in items]
+
+
+def _count(number: int) -> str:
+    return "1 verdict" if number == 1 else f"{number} verdicts"
 
 
 def _to_line(text: str) -> bytes:

@@ -53,6 +53,15 @@ def test_flips_beyond_the_allowed_are_refused(reference: Reference) -> None:
         refuse_flips(agreement, 0)
 
 
+def test_a_policy_that_jumped_is_told_from_scores_that_moved() -> None:
+    """Where the old threshold flips nothing and the policy's new optimum does, the refusal names the policy."""
+    before, after = np.array([4.0, 3, 1, 2, 5, 6]), np.array([4.0, 2, 1, 3, 5, 6])  # two scores far below the cut swap
+    agreement = compare(make_reference("part@0", [*GOOD, *BAD], before, Policy("max_f1")), after)
+    assert agreement.carried == 0
+    with pytest.raises(ExportError, match="it is the policy that found another optimum: calibrate by one"):
+        refuse_flips(agreement, 0)
+
+
 def test_the_default_is_none_in_float32_and_one_in_500_else() -> None:
     """Without a wish, float32 may flip nothing and the others one verdict for each full 500 images."""
     assert [allowed_flips(count, "int8", None) for count in (178, 499, 500, 1200)] == [0, 0, 1, 2]

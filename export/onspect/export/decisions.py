@@ -138,11 +138,16 @@ def refuse_flips(agreement: Agreement, allowed: int) -> None:
 
 
 def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
-    """Return the error that says how many verdicts flipped, and how many were allowed."""
+    """Return the error that says how many verdicts flipped, how many were allowed, and what to do."""
+    cure = f"stay in float32, or allow that many with --max-flips {agreement.flips}"
+    if agreement.carried <= allowed:
+        cure = (
+            f"with the old threshold {agreement.carried} would, so it is the policy that found another optimum: "
+            f"calibrate by one that has none to look for, such as --max-fpr, or {cure}"
+        )
     return ExportError(
         f"{agreement.flips} of {agreement.images} verdicts differ from those of {agreement.reference} after "
-        f"recalibration ({agreement.policy}), and {allowed} may: nothing was written; stay in float32, or allow that "
-        f"many with --max-flips {agreement.flips}"
+        f"recalibration ({agreement.policy}), and {allowed} may: nothing was written; {cure}"
     )
 
 

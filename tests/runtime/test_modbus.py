@@ -123,6 +123,15 @@ def test_wrong_address_is_told(plc: Plc) -> None:
         sink.write(inspection())
 
 
+def test_check_reads_and_writes_nothing(plc: Plc) -> None:
+    """Checking reaches the PLC without a write, and tells where it lacks the registers."""
+    with open_modbus(plc) as sink:
+        assert "unit 7 answers" in sink.check()  # type: ignore[attr-defined]
+    with open_modbus(plc, register=60) as sink, pytest.raises(OutputError, match="read_holding_registers at 60"):
+        sink.check()  # type: ignore[attr-defined]
+    assert plc.writes == []
+
+
 def test_unreachable_plc_is_an_output_error() -> None:
     """A PLC that is not there raises OutputError for a part and for a status."""
     with open_sink(f"modbus://127.0.0.1:{free_port()}", append=True) as sink:

@@ -304,6 +304,17 @@ def test_wrong_url_is_refused(text: str, message: str) -> None:
     assert "geheim" not in str(caught.value)
 
 
+def test_check_waits_for_the_broker(broker: Broker) -> None:
+    """Checking says whether the broker lets the line in."""
+    with open_sink(f"mqtt://127.0.0.1:{broker.port}/line", append=True) as sink:
+        assert sink.check() == "the broker has let us in"  # type: ignore[attr-defined]
+    with (
+        open_sink(f"mqtt://127.0.0.1:{free_port()}/line", append=True) as sink,
+        pytest.raises(OutputError, match="refused"),
+    ):
+        sink.check()  # type: ignore[attr-defined]
+
+
 def test_unreachable_broker_is_an_output_error() -> None:
     """Used without a courier, a sink whose broker is not there raises OutputError, and closes at once."""
     with open_sink(f"mqtt://127.0.0.1:{free_port()}/line", append=True) as sink, pytest.raises(OutputError):

@@ -235,6 +235,19 @@ def test_tls_is_checked(server: Server, tmp_path: Path) -> None:
     assert len(server.requests) == 1
 
 
+def test_check_connects_and_posts_nothing(server: Server) -> None:
+    """Checking reaches the server without a request, and tells where there is none."""
+    with open_sink(server.url, append=True) as sink:
+        assert sink.check() == "the server can be reached"  # type: ignore[attr-defined]
+        sink.write(inspection())
+    assert len(server.requests) == 1
+    with (
+        open_sink(f"http://127.0.0.1:{free_port()}", append=True) as sink,
+        pytest.raises(OutputError, match="refused"),
+    ):
+        sink.check()  # type: ignore[attr-defined]
+
+
 def test_large_answer_is_not_read(server: Server) -> None:
     """Of a large answer no more than a little is read, and the next verdict is posted all the same."""
 

@@ -91,6 +91,15 @@ _FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
 _URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH", "modbus://HOST", "opcua://HOST", "prometheus://HOST")
 
 
+@runtime_checkable
+class CheckSink(Protocol):
+    """A sink that can tell before the line runs whether its receiver is there."""
+
+    def check(self) -> str:
+        """Reach the receiver without telling it of a part, and say so in words; raises OutputError where it cannot."""
+        ...
+
+
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
     """Return the sink that a text such as ``jsonl:verdicts.jsonl`` names; it does nothing before it is entered.
 

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.files import describe_os_error
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.sinks import Delivery
 from onspect.runtime.sinks.address import Address, read_address, read_count
@@ -80,32 +81,41 @@ class ModbusSink:
         except OutputError:
             self._write_both(coils, registers)  # a PLC closes connections that were idle, and takes new ones
 
+    def check(self) -> str:
+        """Read the coils and registers that will be written; raises OutputError where the PLC has none such."""
+        self._ask("read_coils", self._coil, count=COILS)
+        self._ask("read_holding_registers", self._register, count=REGISTERS)
+        return f"unit {self._unit} answers, and has the coils and registers"
+
     def report(self, status: LineStatus) -> None:
         """Change the heartbeat, unless frames wait that nobody judges, and tell the alarm; raises as `write`."""
         judged = status.judged + status.faulted
         if status.running and (status.waiting == 0 or judged != self._judged):
             self._heartbeat = not self._heartbeat
         self._judged = judged
-        self._write("write_coils", self._coil + _HEARTBEAT, [self._heartbeat, status.alarm is not None])
+        self._ask("write_coils", self._coil + _HEARTBEAT, values=[self._heartbeat, status.alarm is not None])
 
     def _write_both(self, coils: Sequence[bool], registers: Sequence[int]) -> None:
-        self._write("write_coils", self._coil, coils)
-        self._write("write_registers", self._register, registers)
+        self._ask("write_coils", self._coil, values=coils)
+        self._ask("write_registers", self._register, values=registers)
 
-    def _write(self, function: str, address: int, values: Sequence[Any]) -> None:
+    def _ask(self, function: str, address: int, **content: Any) -> None:
+        """Send one request and wait for the answer; raises OutputError where it is none, or a refusal."""
         from pymodbus.exceptions import ModbusException
 
-        why: str | None = None
+        why = "no connection"
         try:
             if self._client.connect():
-                answer = getattr(self._client, function)(address, values, device_id=self._unit)
+                answer = getattr(self._client, function)(address, device_id=self._unit, **content)
                 if not answer.isError():
                     return
                 why = f"it refuses {function} at {address} ({answer}); check unit, coil and register"
-        except (ModbusException, OSError) as error:
-            why = "it does not answer" if isinstance(error, ModbusException) else str(error)
+        except ModbusException:
+            why = "it does not answer"
+        except OSError as error:
+            why = describe_os_error(error)
         self._client.close()
-        raise OutputError(f"cannot write to {self._shown}: {why or 'no connection'}")
+        raise OutputError(f"cannot write to {self._shown}: {why}")
 
 
 def pack(verdict: Verdict, counts: Counter[str]) -> list[int]:

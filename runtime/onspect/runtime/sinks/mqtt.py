@@ -134,6 +134,11 @@ class MqttSink:
             raise OutputError(f"cannot publish to {self._address.shown}: {why}")
         self._on_their_way = []
 
+    def check(self) -> str:
+        """Wait for the broker's welcome; raises OutputError where it does not come."""
+        self._require_connection()
+        return "the broker has let us in"
+
     def report(self, status: LineStatus) -> None:
         """Publish the line's status, retained; raises OutputError where there is no connection."""
         self._status = _encode(json.dumps({"online": True} | status.to_dict()))

@@ -76,6 +76,16 @@ class WebhookSink:
         hint = "; redirects are not followed, give the last address" if 300 <= status < 400 else ""
         raise OutputError(f"cannot post to {self.shown}: the answer is {words}{hint}")
 
+    def check(self) -> str:
+        """Connect, and over TLS look at the certificate, without a request; raises OutputError where that fails."""
+        try:
+            self._connection.connect()
+        except OSError as error:
+            raise OutputError(f"cannot reach {self.shown}: {describe_os_error(error)}") from error
+        finally:
+            self._connection.close()
+        return "the server can be reached"
+
     def _post(self, body: bytes) -> int:
         """Send one request and return the answer's status; the connection is kept for the next."""
         try:

@@ -445,6 +445,27 @@ def test_status_commands_and_flush_reach_the_sink() -> None:
     assert sink.flushes >= 1
 
 
+def test_disk_that_takes_its_time_holds_up_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a flush hangs, verdicts are recorded and told; one that fails is told once, and is no loss."""
+    monkeypatch.setattr(courier_module, "_FLUSH_EVERY_S", 0.01)
+    release = threading.Event()
+
+    class SlowDisk(FakeSink):
+        def flush(self) -> None:
+            release.wait(5)
+            raise OutputError("the disk is slow")
+
+    record, live, ledger = SlowDisk("record"), FakeSink("live"), Ledger()
+    with Courier(record, "record", ledger=ledger) as first, Courier(live, "live", ledger=ledger) as second:
+        for index in range(20):
+            for courier in (first, second):
+                courier.write(inspection(index=index))
+            wait_until(lambda index=index: len(live.taken) == index + 1, 0.5)  # type: ignore[misc]
+        release.set()
+        wait_until(lambda: first.state().message == "the disk is slow")
+    assert (first.state().delivered, first.state().failed) == (20, 0)
+
+
 def test_secrets_stay_out_of_names_messages_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Passwords in a sink's URL are in neither its name, nor its message, nor the log."""
     sink = FakeSink("record")

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,17 @@ def test_rotation_parts_no_line_and_loses_none(tmp_path: Path, kind: type[JsonlS
         lines = data[len(header) :].splitlines()
         found += [json.loads(line)["index"] if not header else int(line.split(b",")[1]) for line in lines]
     assert found == list(range(60))
+
+
+def test_flush_beside_a_rotation(tmp_path: Path) -> None:
+    """Files are brought to the disk while they are set aside, and none stays open."""
+    with JsonlSink(tmp_path / "out.jsonl", rotation=Rotation(600, 500)) as sink:
+        with ThreadPoolExecutor() as pool:
+            flushes = [pool.submit(sink.flush) for _ in range(200) if sink.write(inspection()) is None]
+        assert all(flush.exception() is None for flush in flushes)
+        sink.flush()
+        assert sink._to_sync == []
+    assert sum(len(path.read_bytes().splitlines()) for path in tmp_path.iterdir()) == 200
 
 
 def test_rotation_keeps_so_many(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ class FlushSink(Protocol):
     """A sink whose writes outlive the process at once, and the power only once they are flushed."""
 
     def flush(self) -> None:
-        """Bring what was written to the disk itself; called about once a second, raises OutputError."""
+        """Bring what was written to the disk itself; raises OutputError.
+
+        Called about once a second from a thread of its own, also while another verdict is being written.
+        """
         ...
 
 

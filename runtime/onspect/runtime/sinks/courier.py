@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -108,8 +109,9 @@ class Courier:
         self._trouble = ""
         self._status: LineStatus | None = None
         self._reminded_at = -_REMIND_EVERY_S
-        self._flushed_at = 0.0
         self._unflushed = False
+        self._flush_trouble = ""
+        self._ended = threading.Event()
         self._pause = 0.0
         self._end = math.inf
         self._closing = False
@@ -131,6 +133,8 @@ class Courier:
                 _LOG.info("%s: %s of an earlier run are sent first", self.name, _count(len(self._spool)))
             self._start("spool", self._keep_all)
         self._start("sink", self._deliver_all)
+        if isinstance(self._sink, FlushSink):
+            self._start("flush", partial(self._flush_all, self._sink))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -208,7 +212,7 @@ class Courier:
                 queued=len(self._queue) + self._in_hand,
                 spooled=0 if spool is None else len(spool) + spool.held,
                 failed=self._lost + (0 if spool is None else spool.lost),
-                message=self._trouble or ("" if spool is None else spool.message),
+                message=self._trouble or self._flush_trouble or ("" if spool is None else spool.message),
             )
 
     def _start(self, role: str, work: Callable[[], None]) -> None:
@@ -258,25 +262,26 @@ class Courier:
     # What the thread "sink" does.
 
     def _deliver_all(self) -> None:
-        while self._await_work():
-            self._report()
-            try:
-                batch = self._next_batch()
-            except OutputError as error:  # the spool cannot be read
-                self._note_trouble(error)
-                self._rest(_LONGEST_PAUSE_S["record"])
-                continue
-            if batch.inspections or batch.piece is not None:
-                self._deliver(batch)
-            elif batch.number:
-                self._put_down()
-            self._flush()
-        self._flush(at_once=True)
+        try:
+            while self._await_work():
+                self._report()
+                try:
+                    batch = self._next_batch()
+                except OutputError as error:  # the spool cannot be read
+                    self._note_trouble(error)
+                    self._rest(_LONGEST_PAUSE_S["record"])
+                    continue
+                if batch.inspections or batch.piece is not None:
+                    self._deliver(batch)
+                elif batch.number:
+                    self._put_down()
+        finally:
+            self._ended.set()
 
     def _await_work(self) -> bool:
         """Wait until there is something to do; False where everything is done or the time for it is over."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting() or self._status is not None or self._closing, _FLUSH_EVERY_S)
+            self._changed.wait_for(lambda: self._waiting() or self._status is not None or self._closing)
             if not self._closing:
                 return True
             over = self._given_up or time.monotonic() >= self._end
@@ -401,15 +406,26 @@ class Courier:
             if self._delivery == "live":  # for others the verdicts decide
                 self._note_success()
 
-    def _flush(self, *, at_once: bool = False) -> None:
-        due = at_once or time.monotonic() - self._flushed_at >= _FLUSH_EVERY_S
-        if not (self._unflushed and due and isinstance(self._sink, FlushSink)):
-            return
-        self._flushed_at, self._unflushed = time.monotonic(), False
+    # What the thread "flush" does: a disk may take seconds, and no verdict must wait for it.
+
+    def _flush_all(self, sink: FlushSink) -> None:
+        ended = False
+        while not ended:
+            ended = self._ended.wait(_FLUSH_EVERY_S)
+            with self._changed:
+                due, self._unflushed = self._unflushed, False
+            if due:
+                self._flush(sink)
+
+    def _flush(self, sink: FlushSink) -> None:
+        trouble = ""
         try:
-            self._sink.flush()
+            sink.flush()
         except Exception as error:  # noqa: BLE001 - as for verdicts
-            self._note_trouble(error)
+            trouble = redact(str(error) or type(error).__name__)
+        if trouble and not self._flush_trouble:
+            _LOG.warning("%s: %s", self.name, trouble)
+        self._flush_trouble = trouble
 
     # What happened, for the log and for `state`.
 

@@ -9,8 +9,9 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
@@ -58,6 +59,8 @@ class JsonlSink:
         self._complete = 0
         self._lines = 0
         self._stuck = False
+        self._lock = threading.Lock()
+        self._to_sync: list[int] = []
 
     def __enter__(self) -> Self:
         if self._path is None:
@@ -68,9 +71,13 @@ class JsonlSink:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._file is not None and self._path is not None:
-            self._file.close()
-        self._file = None
+        with self._lock:
+            if self._file is not None and self._path is not None:
+                self._file.close()
+            self._file = None
+            for file in self._to_sync:
+                os.close(file)
+            self._to_sync = []
 
     def write(self, inspection: Inspection) -> None:
         """Write one verdict's line; raises OutputError where the disk is full, with only whole lines left."""
@@ -88,10 +95,20 @@ class JsonlSink:
         self._lines += len(inspections)
 
     def flush(self) -> None:
-        """Bring the lines to the disk itself, so that they outlive a power cut; raises OutputError."""
-        if self._file is not None and self._path is not None:
-            with writing(self._path):
-                _sync(self._file)
+        """Bring the lines to the disk itself, so that they outlive a power cut; raises OutputError.
+
+        May be called from another thread than the one that writes, which it does not hold up.
+        """
+        if self._path is None:
+            return
+        with self._lock:
+            self._remember_to_sync()
+            files, self._to_sync = self._to_sync, []
+        with writing(self._path), ExitStack() as stack:
+            for file in files:
+                stack.callback(os.close, file)
+            for file in files:
+                _sync(file)
 
     def read_recent(self, count: int) -> list[Verdict]:
         """Return the file's last verdicts, oldest first, with those of the one set aside before it."""
@@ -137,9 +154,11 @@ class JsonlSink:
         if self._complete + size <= rotation.size or self._complete <= len(self.header) or not path.is_file():
             return
         assert self._file is not None
-        self.flush()
-        self._file.close()  # Windows renames no open file
-        self._file = None
+        with self._lock:
+            if os.name != "nt":  # Windows renames no open file
+                self._remember_to_sync()
+            self._file.close()
+            self._file = None
         try:
             _set_aside(path, rotation.keep)
         except OSError as error:
@@ -149,6 +168,11 @@ class JsonlSink:
         else:
             self._stuck = False
         self._open(path, "ab")
+
+    def _remember_to_sync(self) -> None:
+        """Keep the open file under a number of its own, which stays good when it is set aside and closed."""
+        if self._file is not None:
+            self._to_sync.append(os.dup(self._file.fileno()))
 
     def _write_line(self, line: bytes) -> None:
         assert self._file is not None
@@ -213,9 +237,9 @@ def _encode(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def _sync(file: BinaryIO) -> None:
+def _sync(file: int) -> None:
     try:
-        os.fsync(file.fileno())
+        os.fsync(file)
     except OSError as error:
         if error.errno != errno.EINVAL:  # a pipe or a device, which has no disk
             raise

@@ -1,8 +1,9 @@
 """Verdicts in an SQLite database: the line's history, which can be read while it is written.
 
 What `write` returned from outlives the process: WAL with ``synchronous=NORMAL`` hands each commit to the operating
-system, and does not wait for the disk, which costs an industrial flash card 10 to 100 ms a part. About once a second
-a checkpoint forces everything to the disk, so that a power cut loses the last second at most and never the database.
+system, and does not wait for the disk, which costs an industrial flash card 10 to 100 ms a part. About once a second a
+checkpoint beside the writing forces everything to the disk, so that a power cut loses the last second at most and never
+the database.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class SqliteSink:
         self._evidence = evidence
         self._days = days
         self._connection: sqlite3.Connection | None = None
+        self._keeper: sqlite3.Connection | None = None
 
     @property
     def path(self) -> Path:
@@ -59,9 +61,10 @@ class SqliteSink:
     def __enter__(self) -> Self:
         make_folder(self._path.parent)
         with self._errors():
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
+            connection = _connect(self._path)
             try:
                 _prepare(connection, self._path)
+                self._keeper = _connect(self._path)
             except BaseException:
                 connection.close()
                 raise
@@ -69,10 +72,11 @@ class SqliteSink:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-        self._connection = None
+        for connection in (self._keeper, self._connection):
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+        self._connection = self._keeper = None
 
     def write(self, inspection: Inspection) -> None:
         """Add one verdict; raises OutputError where the disk is full or another program holds the database."""
@@ -94,13 +98,16 @@ class SqliteSink:
         return [record.verdict for record in reversed(read_recent(self._path, limit=count))]
 
     def flush(self) -> None:
-        """Bring what was committed to the disk itself, and remove rows older than `days`; raises OutputError."""
-        assert self._connection is not None
+        """Bring what was committed to the disk itself, and remove rows older than `days`; raises OutputError.
+
+        Has a connection of its own, so that another thread can write at the same time.
+        """
+        assert self._keeper is not None
         with self._errors():
             if self._days is not None:
                 oldest = (datetime.now(UTC) - timedelta(days=self._days)).isoformat()
-                self._connection.execute(_FORGET, (_FORGET_AT_ONCE, oldest))
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._keeper.execute(_FORGET, (_FORGET_AT_ONCE, oldest))
+            self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _row(self, verdict: Verdict) -> list[Any]:
         row = verdict.to_dict()
@@ -138,6 +145,12 @@ _FORGET = (
 )
 
 
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     connection.execute("BEGIN IMMEDIATE")
@@ -165,7 +178,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise OutputError(f"{str(path)!r} lies where SQLite cannot use WAL; choose a disk of this machine")
-    connection.execute("PRAGMA synchronous = NORMAL")
     with _transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS verdicts (id INTEGER PRIMARY KEY, "

@@ -274,7 +274,8 @@ def test_unknown_sink_is_refused(text: str) -> None:
     ("text", "message"),
     [
         ("jsonl:a?rotate=7x", "rotate is '7x'; give a size such as 100MB"),
-        ("jsonl:a?rotate=0", "give a size such as 100MB"),
+        ("jsonl:a?rotate=100", "rotate is '100'; give a size such as 100MB or 5GB, at least 100000 bytes"),
+        ("evidence:a?quota=5", "at least 1000000 bytes"),
         ("jsonl:a?rotate=1MB&keep=0", "keep is '0'; give a whole number from 1"),
         ("csv:a?keep=3", "keep= without rotate="),
         ("jsonl:-?rotate=1MB", "cannot rotate standard output"),
@@ -294,7 +295,7 @@ def test_wrong_option_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(("text", "size"), [("100MB", 10**8), ("1.5 kB", 1500), ("2GiB", 2 * 1024**3), ("77", 77)])
 def test_sizes(text: str, size: int) -> None:
     """Sizes are decimal with MB and GB, binary with MiB and GiB, and bytes without a unit."""
-    assert read_size(text, "rotate") == size
+    assert read_size(text, "rotate", smallest=1) == size
 
 
 def test_question_mark_in_a_file_name(tmp_path: Path) -> None:

@@ -97,27 +97,19 @@ def read_secret(shown: str, options: Mapping[str, str], name: str) -> str | None
     return resolve_secret(value)
 
 
-def read_size(text: str, name: str) -> int:
-    """Return the bytes of a size such as ``100MB`` (decimal) or ``1GiB`` (binary); raises ChoiceError."""
+def read_size(text: str, name: str, *, smallest: int) -> int:
+    """Return the bytes of a size such as ``100MB`` (decimal) or ``1GiB`` (binary); raises ChoiceError.
+
+    smallest: fewer bytes are refused, since a forgotten MB would throw away nearly everything.
+    """
     found = _SIZE.fullmatch(text.strip())
     size = 0
     if found is not None:
         number, unit, binary = found.groups()
         size = round(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
-    if size <= 0:
-        raise ChoiceError(f"{name} is {text!r}; give a size such as 100MB or 5GB")
+    if size < smallest:
+        raise ChoiceError(f"{name} is {text!r}; give a size such as 100MB or 5GB, at least {smallest} bytes")
     return size
-
-
-def read_number(text: str, name: str, *, smallest: float, largest: float) -> float:
-    """Return a number within its range; raises ChoiceError for any other text."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = float("nan")
-    if not smallest <= number <= largest:
-        raise ChoiceError(f"{name} is {text!r}; give a number from {smallest:g} to {largest:g}")
-    return number
 
 
 def read_count(text: str, name: str, *, smallest: int, largest: int) -> int:

@@ -26,6 +26,9 @@ GOES_FIRST: tuple[Judgement, ...] = ("ok", "review", "fault", "ng")
 QUOTA_BYTES = 5_000_000_000
 """What the pictures may take where nothing else is said."""
 
+SMALLEST_QUOTA = 1_000_000
+"""Bytes below which hardly a picture would find room."""
+
 _JPEG_QUALITY = 90
 _BLOCK = 4096  # what a file takes of the disk is a multiple of this
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
@@ -150,7 +153,10 @@ class EvidenceSink:
 def open_evidence(text: str) -> EvidenceSink:
     """Open ``evidence:FOLDER?quota=SIZE``."""
     target, options = read_file_target(text, {"quota": "SIZE"})
-    return EvidenceSink(Path(target), quota=read_size(options["quota"], "quota") if "quota" in options else QUOTA_BYTES)
+    return EvidenceSink(
+        Path(target),
+        quota=read_size(options["quota"], "quota", smallest=SMALLEST_QUOTA) if "quota" in options else QUOTA_BYTES,
+    )
 
 
 def _on_disk(size: int) -> int:

@@ -28,6 +28,9 @@ _LOG = logging.getLogger("onspect")
 KEEP = 10
 """How many older files stay where only the rotation's size is given."""
 
+SMALLEST_ROTATION = 100_000
+"""Bytes below which files would be set aside, and soon removed, every few seconds."""
+
 _LONGEST_LINE = 1_000_000
 _BEGINNING = b'{"source": '
 
@@ -214,7 +217,7 @@ def open_lines(text: str, *, append: bool) -> JsonlSink:
     rotation = None
     if "rotate" in options:
         keep = read_count(options.get("keep", str(KEEP)), "keep", smallest=1, largest=100_000)
-        rotation = Rotation(read_size(options["rotate"], "rotate"), keep)
+        rotation = Rotation(read_size(options["rotate"], "rotate", smallest=SMALLEST_ROTATION), keep)
     elif "keep" in options:
         raise ChoiceError(f"the sink {text!r} has keep= without rotate=; say when: rotate=100MB")
     if target == "-":

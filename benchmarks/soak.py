@@ -43,6 +43,7 @@ from onspect.runtime.decode import quieten_opencv
 from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.line.build import give_couriers
+from onspect.runtime.line.memory import keep_memory_together
 from onspect.runtime.model_file import read_model_file, stamp
 from onspect.runtime.sinks import open_sinks
 from onspect.runtime.sources.fake import FakeFault, FakeSource
@@ -304,6 +305,7 @@ def soak(model: Path, image: Path | None, minutes: float, folder: Path) -> dict[
         "mqtt_twice": len(listener.indexes) - len(set(listener.indexes)),
         "wrongly_ok": witness.wrongly_ok,
         "latency_ms": dict(zip(("p50", "p95", "p99"), np.percentile(witness.latencies, [50, 95, 99]), strict=True)),
+        "memory_mib": memory,
         "memory_first_mib": statistics.mean(memory[:third]),
         "memory_last_mib": statistics.mean(memory[-third:]),
         "threads_left": [thread.name for thread in set(threading.enumerate()) - before],
@@ -335,6 +337,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     quieten_opencv()
+    keep_memory_together()  # as the command does
     logging.getLogger("onspect").setLevel(logging.CRITICAL)  # a hundred faults would be told twice each
     with tempfile.TemporaryDirectory() as folder:
         found = soak(arguments.model, arguments.image, arguments.minutes, Path(folder))

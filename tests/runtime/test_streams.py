@@ -3,7 +3,8 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -11,12 +12,16 @@ import pytest
 
 from onspect.runtime.decode import quieten_opencv
 from onspect.runtime.errors import ChoiceError, GapError, SourceError
+from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.sources import Capture, opencv, reopen
 from onspect.runtime.sources import open_source as open_address
+from onspect.runtime.verdict import Verdict
 
 pytest.importorskip("av", reason="PyAV makes the stream of the test's camera")
 
 from .rtsp_server import HEIGHT, WIDTH, RtspServer
+from .verdicts import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -70,6 +75,31 @@ def test_a_stream_that_is_killed_frozen_and_restarted_comes_back(server: RtspSer
         captures.close()  # type: ignore[attr-defined]
 
 
+def test_a_line_on_a_stream_tells_each_loss_and_counts_every_frame(server: RtspServer, calibrated: Path) -> None:
+    """A line whose server is killed, started and frozen has a fault for each loss, and verdicts before and after."""
+    sink = Keeper()
+    line = Line(Models({None: calibrated}, None, Inspector, Health()), [open_address(server.url)], [sink])
+    thread = threading.Thread(target=line.run)
+    thread.start()
+    try:
+        wait_until(lambda: sink.judged > 3)
+        server.kill()
+        wait_until(lambda: sink.faults("stopped sending") == 1)
+        server.start()
+        judged = sink.judged
+        wait_until(lambda: sink.judged > judged)
+        server.frozen.set()
+        wait_until(lambda: sink.faults("is frozen") == 1)
+        server.frozen.clear()
+    finally:
+        line.stop()
+        thread.join()
+    status = line.status()
+    assert status.captured == status.judged + status.dropped + status.faulted
+    assert status.reconnects >= 1
+    assert len(sink.verdicts) == status.judged + status.faulted
+
+
 def test_a_password_is_nowhere_to_be_seen(server: RtspServer, capfd: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Captures, states and messages name a camera without its user and password."""
     server.kill()
@@ -88,6 +118,29 @@ def test_an_address_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch
         captures = iter(source)
         take_frames(captures, 1)
         captures.close()  # type: ignore[attr-defined]
+
+
+class Keeper:
+    """A sink that keeps the verdicts."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def write(self, inspection: Inspection) -> None:
+        self.verdicts.append(inspection.verdict)
+
+    @property
+    def judged(self) -> int:
+        return sum(verdict.verdict != "fault" for verdict in self.verdicts)
+
+    def faults(self, reason: str) -> int:
+        return sum(reason in (verdict.reason or "") for verdict in self.verdicts)
 
 
 class _Pictures(http.server.BaseHTTPRequestHandler):

@@ -172,11 +172,13 @@ def _check(config: LineConfig) -> None:
 def _run_line(config: LineConfig, overlays: Path | None) -> None:
     """Run a line to its end, and say how it was."""
     from onspect.runtime.line.build import build_line, choose_health, give_couriers, open_dashboard, open_models
+    from onspect.runtime.line.memory import keep_memory_together
     from onspect.runtime.line.signals import obeying_signals
     from onspect.runtime.secrets import resolve_secret
     from onspect.runtime.sinks import open_sinks
     from onspect.runtime.sources import open_source
 
+    keep_memory_together()
     sources = [open_source(one.address) for one in config.sources]
     models = open_models(config, choose_health(config, sources))
     drawn = _draw_overlays(overlays, config, models.current.inspector)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, OutputError
+from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, OutputError, SourceError
 from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.line import AlarmRule, Health, Line, Models, Voting
 from onspect.runtime.model_file import Threshold
-from onspect.runtime.sources import Capture
+from onspect.runtime.sources import Capture, reopen
 from onspect.runtime.sources.fake import FakeFault, FakeSource
 from onspect.runtime.status import LineStatus
 
@@ -86,6 +86,36 @@ def test_a_hung_read_is_a_fault_and_the_camera_is_opened_again(models: Models, k
     assert keeper.seen == ["ok"] * 3 + ["fault"] + ["ok"] * 3
     assert "nothing came for 0." in keeper.reasons[0]
     assert accounts(status)
+
+
+def test_a_camera_that_is_away_for_long_is_one_fault(
+    models: Models, keeper: Any, noisy: Draw, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long a camera is away, it is tried again and again, and its absence is told once."""
+    monkeypatch.setattr(reopen, "LONGEST_DELAY", 0.05)
+    source = FakeSource(noisy, faults={0: FakeFault("lost")}, patience=0.1)
+    with running(Line(models, [source], [keeper])):
+        time.sleep(1.0)
+    assert len(keeper.reasons) == 1
+
+
+def test_opening_that_hangs_is_noticed(
+    models: Models, keeper: Any, noisy: Draw, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a camera cannot even be opened, since the driver hangs, a fault says so and it is tried anew."""
+    monkeypatch.setattr(reopen, "LONGEST_DELAY", 0.05)
+    free = threading.Event()
+    tries = []
+
+    def hang() -> reopen.Device:
+        tries.append(1)
+        free.wait()
+        raise SourceError("free again")
+
+    with running(Line(models, [reopen.LiveSource("stuck", hang, patience=0.1)], [keeper])):
+        wait_for(lambda: len(tries) > 1)
+        free.set()
+    assert "nothing came" in keeper.reasons[0]
 
 
 def test_a_picture_that_stands_still_is_opened_again(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:

@@ -44,9 +44,11 @@ class Grabber:
         patience = self.source.patience
         if patience is None or self._stopped.is_set():
             return
-        silent = time.monotonic() - self._beat
+        heard = self._beat
         if not self.source.state().connected:
-            patience += 2 * reopen.LONGEST_DELAY  # it is on its way back, and that may take as long as a try and a wait
+            heard = max(heard, getattr(self.source, "tried", 0.0))
+            patience += 2 * reopen.LONGEST_DELAY  # the next try comes after a wait; only opening itself may hang
+        silent = time.monotonic() - heard
         if silent > patience:
             self.restart(f"{self.source.state().name}: nothing came for {silent:.1f} s, so it is opened again")
 

@@ -6,6 +6,7 @@ import itertools
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Protocol, Self
@@ -60,6 +61,8 @@ class LiveSource:
         self._turn = 0
         self._state = SourceState(self.name, connected=False, message="not opened yet")
         self._opened_before = False
+        self.tried = 0.0
+        """When it was last tried to open it, on `time.monotonic`."""
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +82,7 @@ class LiveSource:
         self._turn = mine = next(self._turns)  # an older iterator, stuck in a read, ends when it comes back
         delays = _delays()
         while self._is_on(mine):
+            self.tried = time.monotonic()
             try:
                 with closing(self._open_device()) as device:
                     for capture in self._read(device, mine):

@@ -13,11 +13,13 @@ from onspect.runtime.line import Line, Models
 from onspect.runtime.model_file import Threshold
 from onspect.runtime.sources.fake import FakeSource
 
-from .browser import CHROMIUM, Browser
 from .tiny_model import write_model
 
 pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
+pytest.importorskip("fcntl", reason="the browser is driven over pipes as Linux and macOS have them")
 from onspect.runtime.dashboard import Dashboard
+
+from .browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 

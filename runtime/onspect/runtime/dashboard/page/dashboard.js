@@ -181,7 +181,7 @@ function renderHealth(status) {
       ].filter(Boolean).join(", "),
       message: sink.message,
     })),
-  ];
+  ].sort((one, other) => "off wait on".indexOf(one.kind) - "off wait on".indexOf(other.kind)); // trouble is seen first
   const list = byId("health");
   while (list.children.length > rows.length) list.lastChild.remove();
   rows.forEach((row, index) => {

@@ -10,14 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from onspect.calibration import intervals
-
-
-@pytest.fixture(autouse=True)
-def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resample a few times only: the tests that look at bootstrap intervals ask for more themselves."""
-    monkeypatch.setattr(intervals, "_RESAMPLES", 10)
-
 
 @pytest.fixture(scope="session")
 def write_model(write_tiny_model: Callable[..., Path]) -> Callable[..., Path]:

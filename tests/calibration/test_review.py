@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from onspect.calibration import intervals
 from onspect.calibration.calibrate import calibrate, move_threshold
 from onspect.calibration.claims import find_unsupported_band
 from onspect.calibration.metrics import Confusion
@@ -122,11 +121,8 @@ def test_regions_begin_at_the_lower_cut_where_the_score_is_the_maximum(
 
 
 @pytest.mark.parametrize("band", [Band("review_interval"), Band("review_recall", 1.0), Band("review_share", 0.3)])
-def test_moved_band_is_the_calibrated_one(
-    tmp_path: Path, model: Path, data: Path, band: Band, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_moved_band_is_the_calibrated_one(tmp_path: Path, model: Path, data: Path, band: Band) -> None:
     """Moving threshold and band by the stored scores gives what calibrating on the images gives."""
-    monkeypatch.setattr(intervals, "_RESAMPLES", 50)
     other = tmp_path / "other.onnx"
     other.write_bytes(model.read_bytes())
     calibrate(model, data)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,6 @@ import onnx
 import pytest
 from click.testing import Result
 
-from onspect.calibration import intervals
 from onspect.calibration.calibrate import calibrate
 from onspect.calibration.regions import RegionDemand
 from onspect.calibration.review import Band
@@ -33,14 +32,6 @@ def draw(path: Path, generator: np.random.Generator, spot: int) -> None:
     image[6:9, 6:9] += np.uint8(spot)
     path.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(path), image)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def few_resamples() -> Iterator[None]:
-    """Resample a few times only: no test here looks at bootstrap intervals."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "_RESAMPLES", 10)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from onspect.calibration import intervals
+from onspect.calibration.bootstrap import choose_drawn_thresholds, draw_images, measure_drawn_areas
 from onspect.calibration.intervals import (
     CONFIDENCE,
     Interval,
-    bootstrap_intervals,
     lower_bound,
+    percentile_intervals,
     rate_interval,
     upper_bound,
 )
-from onspect.calibration.metrics import Confusion, Scores, measure_areas
+from onspect.calibration.metrics import Confusion, Scores
 from onspect.calibration.review import Band
-from onspect.calibration.thresholds import Policy, choose_threshold, format_rate
-from onspect.runtime.errors import DatasetError
+from onspect.calibration.thresholds import Policy, format_rate
 
 
 def find_unsupported_claims(policy: Policy, band: Band | None, confusion: Confusion) -> list[str]:
@@ -96,44 +99,36 @@ def measure_rates(confusion: Confusion, *, banded: bool) -> dict[str, Interval]:
     With a review band (banded) also those of ``review``, the share of good parts that it sends to a person, and of
     ``escapes``, the share of defective parts that pass.
     """
-    intervals = {}
+    found = {}
     if confusion.good:
-        intervals["fpr"] = rate_interval(confusion.false_ng, confusion.good)
+        found["fpr"] = rate_interval(confusion.false_ng, confusion.good)
     if confusion.defective:
-        intervals["recall"] = rate_interval(confusion.true_ng, confusion.defective)
+        found["recall"] = rate_interval(confusion.true_ng, confusion.defective)
     if banded and confusion.good:
-        intervals["review"] = rate_interval(confusion.review_good, confusion.good)
+        found["review"] = rate_interval(confusion.review_good, confusion.good)
     if banded and confusion.defective:
-        intervals["escapes"] = rate_interval(confusion.false_ok, confusion.defective)
-    return intervals
+        found["escapes"] = rate_interval(confusion.false_ok, confusion.defective)
+    return found
 
 
 def measure_area_intervals(good: Scores, defective: Scores) -> dict[str, Interval]:
     """Return the bootstrap 95% intervals of ``auroc`` and ``aupr``; none where good or defective images are missing."""
     if not len(good) or not len(defective):
         return {}
-
-    def areas(some_good: Scores, some_defective: Scores) -> tuple[float, float]:
-        found = measure_areas(some_good, some_defective)
-        assert found.auroc is not None
-        assert found.aupr is not None
-        return found.auroc, found.aupr
-
-    return dict(zip(("auroc", "aupr"), bootstrap_intervals(areas, good, defective), strict=True))
+    draws = draw_images(good, defective, intervals.RESAMPLES)
+    areas = np.concatenate([measure_drawn_areas(batch) for batch in draws])
+    return dict(zip(("auroc", "aupr"), percentile_intervals(areas), strict=True))
 
 
 def measure_threshold_interval(policy: Policy, good: Scores, defective: Scores) -> dict[str, Interval]:
     """Return the bootstrap 95% interval of the ``threshold`` itself: where it would lie with other images like these.
 
-    Nothing is returned where it cannot be had: with one image, or where images drawn anew can all have one score.
+    Nothing is returned where it cannot be had: for one set by hand, with one image, or where images drawn anew can all
+    have one score.
     """
-
-    def threshold(some_good: Scores, some_defective: Scores) -> tuple[float]:
-        return (choose_threshold(policy, some_good, some_defective),)
-
-    if policy.name == "manual":
+    draws = draw_images(good, defective, intervals.RESAMPLES)
+    chosen = [choose_drawn_thresholds(policy, batch) for batch in draws]
+    thresholds = [values for values in chosen if values is not None]
+    if len(thresholds) < len(chosen):
         return {}
-    try:
-        return {"threshold": bootstrap_intervals(threshold, good, defective)[0]}
-    except DatasetError:
-        return {}
+    return {"threshold": percentile_intervals(np.concatenate(thresholds)[:, None])[0]}

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
-
-Scores = NDArray[Any]
-"""Scores of images, float [n], finite, higher is worse."""
 
 Interval = tuple[float, float]
 """Lower and upper end."""
@@ -18,7 +12,8 @@ Interval = tuple[float, float]
 CONFIDENCE = 0.95
 """Share of repetitions in which an interval holds the true value, and the confidence of a one-sided bound."""
 
-_RESAMPLES = 500
+RESAMPLES = 500
+"""Draws of the bootstrap."""
 
 
 def rate_interval(count: int, total: int) -> Interval:
@@ -51,20 +46,7 @@ def lower_bound(count: int, total: int) -> float:
     return float(binomtest(count, total, alternative="greater").proportion_ci(CONFIDENCE, method="exact").low)
 
 
-def bootstrap_intervals(
-    statistics: Callable[[Scores, Scores], Sequence[float]], good: Scores, defective: Scores, *, seed: int = 0
-) -> list[Interval]:
-    """Return the percentile bootstrap interval of each statistic of good and defective scores (Efron 1979).
-
-    Good and defective images are drawn anew with replacement, each as often as there are of them. The seed gives the
-    same intervals again, whatever the order of the scores.
-    """
-    random = np.random.default_rng(seed)
-    good, defective = np.sort(good), np.sort(defective)
-
-    def draw(scores: Scores) -> Scores:
-        return scores[random.integers(0, len(scores), len(scores))] if len(scores) else scores
-
-    values = [statistics(draw(good), draw(defective)) for _ in range(_RESAMPLES)]
+def percentile_intervals(values: NDArray[np.float64]) -> list[Interval]:
+    """Return the interval of each statistic, [draws, statistics], that holds the middle `CONFIDENCE` of its draws."""
     tail = (1.0 - CONFIDENCE) / 2.0
     return [(float(low), float(high)) for low, high in np.quantile(values, [tail, 1.0 - tail], axis=0).T]

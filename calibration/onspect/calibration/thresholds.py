@@ -152,8 +152,18 @@ def cost(good: Scores, defective: Scores, costs: tuple[float, float], prevalence
     share = len(defective) / (len(good) + len(defective)) if prevalence is None else prevalence
     rejected = count_reaching(good, thresholds) / len(good)
     escaped = 1.0 - count_reaching(defective, thresholds) / len(defective)
-    expected = costs[0] * (1.0 - share) * rejected + costs[1] * share * escaped
+    expected = weigh_costs(rejected, escaped, costs, share)
     return float(thresholds[np.argmin(np.round(expected, 12))])  # so that sums in another order tie as they should
+
+
+def weigh_costs(
+    rejected: NDArray[np.float64],
+    escaped: NDArray[np.float64],
+    costs: tuple[float, float],
+    prevalence: float | NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the expected cost a part, from the shares of good parts rejected and of defective parts passed."""
+    return costs[0] * (1.0 - prevalence) * rejected + costs[1] * prevalence * escaped
 
 
 def max_fpr(good: Scores, defective: Scores, rate: float) -> float:
@@ -208,7 +218,12 @@ def conformal(good: Scores, rate: float) -> float:
     18.5
     """
     _check_conformal(len(good), rate)
-    return quantile(good, _conformal_rank(len(good), rate) / len(good))
+    return quantile(good, conformal_share(len(good), rate))
+
+
+def conformal_share(count: int, rate: float) -> float:
+    """Return the share of so many good scores that has to pass for the conformal promise."""
+    return _conformal_rank(count, rate) / count
 
 
 def _conformal_rank(count: int, rate: float) -> int:

@@ -1,0 +1,116 @@
+"""The bootstrap: what other images like these would have given, for all of many draws at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.calibration.thresholds import Policy, Scores, conformal_share, weigh_costs
+
+_CELLS = 2_000_000
+"""Draws are handled so many at a time that their counts take about this many numbers."""
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Sets of images drawn anew with replacement, good and defective apart, each as often as there are of them.
+
+    scores: float64 [k], distinct, ascending. good, defective: how often each score was drawn, [draws, k].
+    """
+
+    scores: NDArray[np.float64]
+    good: Counts
+    defective: Counts
+
+
+def draw_images(good: Scores, defective: Scores, draws: int, *, seed: int = 0) -> Iterator[Draws]:
+    """Yield so many draws in all, in batches of bounded memory (Efron 1979); the scores' order does not matter."""
+    random = np.random.default_rng(seed)
+    scores, places = np.unique(np.concatenate([good, defective]).astype(np.float64), return_inverse=True)
+    of_good, of_defective = np.sort(places[: len(good)]), np.sort(places[len(good) :])
+    batch = max(1, _CELLS // max(1, len(places)))
+    for done in range(0, draws, batch):
+        count = min(batch, draws - done)
+        yield Draws(
+            scores,
+            _draw(random, of_good, count, len(scores)),
+            _draw(random, of_defective, count, len(scores)),
+        )
+
+
+def _draw(random: np.random.Generator, places: NDArray[np.intp], draws: int, size: int) -> Counts:
+    """Return how often each of `size` scores comes up when the images at these places are drawn anew."""
+    if not len(places):
+        return np.zeros((draws, size), np.int64)
+    drawn = places[random.integers(0, len(places), (draws, len(places)))]
+    rows = np.arange(draws)[:, None] * size
+    return np.bincount((drawn + rows).ravel(), minlength=draws * size).reshape(draws, size)
+
+
+def measure_drawn_areas(draws: Draws) -> NDArray[np.float64]:
+    """Return AUROC and AUPR of each draw, [draws, 2], as scikit-learn defines them; both kinds must be there."""
+    good, defective = draws.good, draws.defective
+    images, defects = good.sum(axis=1), defective.sum(axis=1)
+    below = np.cumsum(good, axis=1) - good
+    auroc = (defective * (below + 0.5 * good)).sum(axis=1) / (images * defects)
+    caught, rejected = _reach(defective)[:, :-1], _reach(good)[:, :-1]
+    precision = caught / np.maximum(1, caught + rejected)
+    return np.stack([auroc, (defective * precision).sum(axis=1) / defects], axis=1)
+
+
+def choose_drawn_thresholds(policy: Policy, draws: Draws) -> NDArray[np.float64] | None:
+    """Return the threshold that a policy chooses on each draw, [draws], as `choose_threshold` does.
+
+    None where a draw holds one score only, so that no threshold can be chosen on it, and for one set by hand.
+    """
+    present = draws.good + draws.defective > 0
+    if policy.value is not None or (present.sum(axis=1) < 2).any():
+        return None
+    if policy.name in ("quantile", "conformal"):
+        present = draws.good > 0  # the defective images have no say in where the threshold lies
+    return _place(draws.scores, present, _choose_cuts(policy, draws))
+
+
+def _choose_cuts(policy: Policy, draws: Draws) -> NDArray[np.intp]:
+    """Return from which score on parts are rejected, by its place; the number of scores where none is."""
+    caught, rejected = _reach(draws.defective), _reach(draws.good)
+    defects, images = caught[:, :1], rejected[:, :1]
+    if policy.costs is not None or policy.name == "youden":
+        costs, prevalence = (policy.costs, policy.prevalence) if policy.costs else ((1.0, 1.0), 0.5)
+        share = defects / (images + defects) if prevalence is None else prevalence
+        expected = weigh_costs(rejected / images, 1.0 - caught / defects, costs, share)
+        return np.asarray(np.argmin(np.round(expected, 12), axis=1))
+    if policy.rate is None:
+        return np.asarray(np.argmax(2 * caught / (caught + rejected + defects), axis=1))
+    if policy.name == "min_recall":
+        enough = caught / defects >= policy.rate
+        return np.asarray(enough.shape[1] - 1 - np.argmax(enough[:, ::-1], axis=1))
+    if policy.name == "max_fpr":
+        return np.asarray(np.argmax(rejected / images <= policy.rate, axis=1))
+    passing = conformal_share(int(images[0, 0]), policy.rate) if policy.name == "conformal" else policy.rate
+    return np.asarray(np.argmax((images - rejected) / images >= passing, axis=1))
+
+
+def _reach(counts: Counts) -> Counts:
+    """Return how many reach each score, and that none reaches more than the highest: [draws, k + 1]."""
+    reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
+    return np.concatenate([reached, np.zeros((len(counts), 1), np.int64)], axis=1)
+
+
+def _place(scores: NDArray[np.float64], present: NDArray[np.bool_], cuts: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return each draw's threshold: midway between the scores that were drawn below and above its cut."""
+    size = len(scores)
+    places = np.arange(size)
+    lower = np.where(present & (places < cuts[:, None]), places, -1).max(axis=1)
+    upper = np.where(present & (places >= cuts[:, None]), places, size).min(axis=1)
+    below, above = scores[np.maximum(lower, 0)], scores[np.minimum(upper, size - 1)]
+    middle = below + (above - below) / 2
+    middle = np.where(middle > below, middle, above)
+    middle = np.where(lower < 0, above, middle)
+    return np.asarray(np.where(upper == size, np.nextafter(below, math.inf), middle))

@@ -19,6 +19,7 @@ from onspect.calibration.claims import (
 )
 from onspect.calibration.intervals import Interval
 from onspect.calibration.metrics import Confusion, count_confusion, measure_areas
+from onspect.calibration.overlap import compare_with_training, describe_twins
 from onspect.calibration.regions import (
     PixelScores,
     RegionCuts,
@@ -49,8 +50,17 @@ from onspect.runtime.errors import DatasetError, ModelFileError, UncalibratedErr
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import LabelledImage
+from onspect.runtime.looks import hash_look
 from onspect.runtime.marks import MAX_MARKED, score_marks
-from onspect.runtime.model_file import Calibration, ModelFile, Rule, Threshold, read_model_file, restamp
+from onspect.runtime.model_file import (
+    Calibration,
+    ModelFile,
+    Rule,
+    Threshold,
+    pack_fingerprints,
+    read_model_file,
+    restamp,
+)
 from onspect.runtime.verdict import now
 
 TrainingImages = Literal["refuse", "skip", "allow"]
@@ -118,6 +128,8 @@ def calibrate(
         defective=defective,
         trained_on=trained_on,
         marks=_score_marks(inspector, images),
+        fingerprints=pack_fingerprints(result.fingerprint for result in results),
+        looks=pack_fingerprints(hash_look(result.look, file.looks) for result in results),
     )
     demand = _Demand(policy, band, strict)
 
@@ -130,7 +142,14 @@ def calibrate(
         return choose_area(cuts, regions.area, score_again)
 
     outcome = _stamp(file, evidence, demand, choose_regions, name_source(data, split))
-    return dataclasses.replace(outcome, left_out=len(found) - len(images))
+    twins = describe_twins(
+        compare_with_training(results, file).twins,
+        len(results),
+        "images that the model was trained on",
+        "if they show the same parts, their scores are lower than new parts' will be, and so is the threshold; "
+        "keep all pictures of a part in one folder of the dataset",
+    )
+    return dataclasses.replace(outcome, left_out=len(found) - len(images), notes=(*outcome.notes, *twins))
 
 
 def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, strict: bool = False) -> Outcome:
@@ -153,6 +172,8 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         defective=np.array(old.defective_scores),
         trained_on=old.training_images,
         marks=old.mark_scores,
+        fingerprints=old.fingerprints,
+        looks=old.looks,
     )
     threshold, area = file.info.threshold, file.info.threshold.area
 
@@ -197,6 +218,8 @@ class _Evidence:
     good: NDArray[np.float64]
     defective: NDArray[np.float64]
     trained_on: int
+    fingerprints: str
+    looks: str
     marks: tuple[tuple[float, ...], ...]
 
 
@@ -259,6 +282,8 @@ def _describe_evidence(
         review_rule=None if demand.band is None else Rule(**dataclasses.asdict(demand.band)),
         map_rule=regions.map_rule,
         area_rule=regions.area_rule,
+        fingerprints=evidence.fingerprints,
+        looks=evidence.looks,
     )
 
 

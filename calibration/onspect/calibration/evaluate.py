@@ -14,6 +14,7 @@ from onspect.calibration.claims import measure_area_intervals, measure_rates
 from onspect.calibration.intervals import Interval
 from onspect.calibration.masks import MaskReader, PixelMetrics
 from onspect.calibration.metrics import Areas, Confusion, count_confusion, measure_areas
+from onspect.calibration.overlap import Overlap, compare_with_calibration, compare_with_training, describe_twins
 from onspect.calibration.pixels import FPR_LIMIT
 from onspect.calibration.scores import Fault, Observation, ScoredImage, count_kinds, part_scores, score_images
 from onspect.runtime.console import progress
@@ -54,7 +55,8 @@ class Evaluation:
 
     source: where the images came from, in words. results: the scored images; faults: the others.
     shown: how many images of each kind have a region. trained_on: images (of results) that the model was trained on.
-    calibrated_on: whether these are the very images that the threshold was chosen on. intervals: 95% intervals of
+    calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration: what
+    they share with those others. intervals: 95% intervals of
     ``auroc``, ``aupr``, ``fpr`` and ``recall``, with a review band of ``review`` and ``escapes`` too, those of them
     that could be had.
     """
@@ -72,6 +74,8 @@ class Evaluation:
     shown: dict[str, int]
     trained_on: int
     calibrated_on: bool
+    of_training: Overlap
+    of_calibration: Overlap
     intervals: dict[str, Interval]
 
     def list_warnings(self) -> list[str]:
@@ -87,6 +91,18 @@ class Evaluation:
                 "the threshold was chosen on these very images: the confusion matrix is better than it will be on new "
                 "parts; evaluate on other images"
             )
+        shared = self.of_calibration.same
+        if shared and not self.calibrated_on:
+            warnings.append(
+                f"{len(shared)} of {len(self.results)} images are among those that the threshold was chosen on, "
+                f"such as {shared[0].name!r}; evaluate on other images"
+            )
+        for overlap, whose in (
+            (self.of_training, "images that the model was trained on"),
+            (self.of_calibration, "images that the threshold was chosen on"),
+        ):
+            effect = "if they show the same parts, these figures are better than those of new parts will be"
+            warnings += describe_twins(overlap.twins, len(self.results), whose, effect)
         if self.faults:
             warnings.append(
                 f"{len(self.faults)} of {len(self.results) + len(self.faults)} images could not be judged (fault), "
@@ -111,6 +127,13 @@ class Evaluation:
                 for fault in self.faults
             ],
             "training_images": self.trained_on,
+            "overlap": {
+                name: {
+                    "same": [str(path) for path in overlap.same],
+                    "almost_the_same": None if overlap.twins is None else [str(path) for path in overlap.twins],
+                }
+                for name, overlap in (("training", self.of_training), ("calibration", self.of_calibration))
+            },
             "threshold": asdict(self.threshold) | {"policy": info.calibration.policy if info.calibration else None},
             "image": asdict(self.areas),
             "intervals": self.intervals,
@@ -169,6 +192,8 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         shown={kind: shown[kind] for kind in count_kinds([result.image for result in results])},
         trained_on=sum(fingerprint in model.training_images for fingerprint in fingerprints),
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
+        of_training=compare_with_training(results, model),
+        of_calibration=compare_with_calibration(results, model),
         intervals=measure_area_intervals(good, defective)
         | measure_rates(confusion, banded=threshold.review is not None),
     )

@@ -16,17 +16,19 @@ from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.files import describe_os_error, fingerprint_bytes
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import GOOD, LabelledImage, labelled_images
+from onspect.runtime.looks import describe_look
 
 _SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A labelled image with its score (finite) and the fingerprint of its file."""
+    """A labelled image with its score (finite), the fingerprint of its file and its look (`describe_look`)."""
 
     image: LabelledImage
     fingerprint: str
     score: float
+    look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def _observe(
         return Fault(image, f"the model's score is {float(score)}", by_model=True)
     if not np.isfinite(error_map).all() or error_map.min() < 0:
         return Fault(image, "the model's error map holds values that are not finite or below 0", by_model=True)
-    return Observation(ScoredImage(image, opened.fingerprint, float(score)), error_map, opened.height, opened.width)
+    scored = ScoredImage(image, opened.fingerprint, float(score), describe_look(opened.input))
+    return Observation(scored, error_map, opened.height, opened.width)
 
 
 def _read_bytes(path: Path) -> bytes:

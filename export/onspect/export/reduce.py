@@ -127,7 +127,7 @@ def reduce_model(
     else:
         graph, agreement, layers = _halve(model, file, reference, allowed)
     info = _describe(file.info, output.stem, precision, layers, agreement)
-    content = stamp(graph, info, file.training_images)
+    content = stamp(graph, info, file.training_images, file.looks)
     if file.info.threshold is not None:
         content = _recalibrate(content, file, data, reference)
     make_folder(output.parent)

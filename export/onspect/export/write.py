@@ -67,7 +67,7 @@ def export(
     check_output(output)
     model = load_trained(run)
     built = build(model, output.stem, score, data, max_flips)
-    files = {output: stamp(built.graph, built.info, model.record.data.images)}
+    files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
         files |= _convert_parts(model, output)
     make_folder(output.parent)
@@ -86,7 +86,7 @@ def export_reduced(
     check_output(output)
     model = load_trained(run)
     built = build(model, output.stem, score)
-    file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images))
+    file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
     return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
 
 

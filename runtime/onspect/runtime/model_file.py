@@ -1,7 +1,8 @@
 """The model file: what its metadata says, reading it and stamping it anew, without the onnx package.
 
 An onspect model file is an ONNX file whose ``metadata_props`` hold ``onspect`` (JSON, `ModelInfo`),
-``onspect.training_images`` (fingerprints of the training images) and ``onspect.checksum`` over both.
+``onspect.training_images`` (fingerprints of the training images) and ``onspect.checksum`` over both. ``onspect.looks``
+holds their perceptual hashes.
 docs/model-file.md is the format's definition. An ONNX file is one protocol-buffer message; only its outermost fields
 are walked here, so that a new stamp leaves every other byte as it was.
 """
@@ -13,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import struct
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -28,6 +30,7 @@ FORMAT_VERSION = 2
 
 _METADATA_KEY = "onspect"
 _TRAINING_IMAGES_KEY = "onspect.training_images"
+_LOOKS_KEY = "onspect.looks"
 _CHECKSUM_KEY = "onspect.checksum"
 _METADATA_PROPS = 14  # the field's number in ModelProto, onnx.proto
 _MAX_TRAINING_IMAGES = 10_000
@@ -143,7 +146,8 @@ class Calibration:
     ``recall``, ``auroc``, ``aupr`` and ``threshold``, with a review band of ``review`` (the share of good parts in it)
     and ``escapes`` too, those of them that could be had. review_rule: how the band was chosen, None without one.
     map_rule: how the error map's cut was chosen, with its value, None where it follows the score's. area_rule: how the
-    least area was chosen, None without one.
+    least area was chosen, None without one. fingerprints, looks: of every image, and the hashes of those that have one,
+    as `pack_fingerprints` packs them; empty where an older release wrote it.
     training_images: how many of the images the model was trained on, which only happens where that was allowed.
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     mark_scores: scores of up to 100 of the good images with each of four test marks drawn on, one row an image.
@@ -171,6 +175,8 @@ class Calibration:
     review_rule: Rule | None = None
     map_rule: Rule | None = None
     area_rule: Rule | None = None
+    fingerprints: str = ""
+    looks: str = ""
     mark_scores: tuple[tuple[float, ...], ...] = ()
     recalibrated: int = 0
 
@@ -181,6 +187,18 @@ class Appearance:
 
     brightness: tuple[float, float]
     sharpness: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the training images look like, by which almost the same images are known again (`looks`).
+
+    medians: of each of the 64 frequencies. hashes: of the images, 16 hexadecimal digits each, without those of images
+    that have no structure.
+    """
+
+    medians: tuple[float, ...]
+    hashes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -252,6 +270,7 @@ class ModelInfo:
     calibration: Calibration | None = None
     history: tuple[Stamp, ...] = ()
     graph_sha256: str = ""
+    looks_digest: str = ""
     appearance: Appearance | None = None
     format_version: int = 1
 
@@ -269,6 +288,7 @@ class ModelFile:
     info: ModelInfo
     training_images: frozenset[str] = field(repr=False)
     sha256: str
+    looks: Looks | None = field(default=None, repr=False)
 
 
 def read_model_file(path: Path | str) -> ModelFile:
@@ -299,9 +319,40 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
         raise ModelFileError(
             f"{str(path)!r} is damaged or truncated: its {what} not match its own checksum; copy it again"
         )
-    packed = base64.b64decode(metadata.get(_TRAINING_IMAGES_KEY, ""))
-    training_images = frozenset(packed[i : i + 8].hex() for i in range(0, len(packed), 8))
-    return ModelFile(path, data, info, training_images, hashlib.sha256(data).hexdigest())
+    looks = metadata.get(_LOOKS_KEY, "")
+    if _digest(looks) != info.looks_digest:
+        raise ModelFileError(f"{str(path)!r} is damaged: its images' hashes do not match their checksum; copy it again")
+    training_images = frozenset(unpack_fingerprints(metadata.get(_TRAINING_IMAGES_KEY, "")))
+    return ModelFile(path, data, info, training_images, hashlib.sha256(data).hexdigest(), _unpack_looks(looks))
+
+
+def pack_fingerprints(fingerprints: Iterable[str]) -> str:
+    """Return fingerprints or hashes, 16 hexadecimal digits each, as base64."""
+    return base64.b64encode(bytes.fromhex("".join(fingerprints))).decode()
+
+
+def unpack_fingerprints(text: str) -> list[str]:
+    """Return what `pack_fingerprints` packed; raises ValueError where it is damaged."""
+    packed = base64.b64decode(text)
+    return [packed[place : place + 8].hex() for place in range(0, len(packed), 8)]
+
+
+_MEDIANS = struct.Struct("<64f")
+
+
+def _pack_looks(looks: Looks) -> str:
+    return base64.b64encode(_MEDIANS.pack(*looks.medians)).decode() + " " + pack_fingerprints(looks.hashes)
+
+
+def _unpack_looks(text: str) -> Looks | None:
+    if not text:
+        return None
+    medians, _, hashes = text.partition(" ")
+    return Looks(_MEDIANS.unpack(base64.b64decode(medians)), tuple(unpack_fingerprints(hashes)))
+
+
+def _digest(looks: str) -> str:
+    return hashlib.blake2b(looks.encode(), digest_size=16).hexdigest() if looks else ""
 
 
 def read_model_info(path: Path | str) -> ModelInfo:
@@ -309,18 +360,25 @@ def read_model_info(path: Path | str) -> ModelInfo:
     return read_model_file(path).info
 
 
-def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str]) -> bytes:
+def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: Looks | None = None) -> bytes:
     """Return an ONNX file's bytes with new onspect metadata; all bytes outside the metadata stay as they are.
 
     training_images are fingerprints (`fingerprint_bytes`). At most 10,000 are kept, the smallest ones: enough to
-    notice that a folder was trained on.
+    notice that a folder was trained on. looks are the training images'; None keeps what the file holds.
     """
     rest, metadata = _split(Path(info.name), data)
     kept = sorted(training_images)[:_MAX_TRAINING_IMAGES]
     version = _needed_version(info.threshold)
-    info = dataclasses.replace(info, graph_sha256=hashlib.sha256(rest).hexdigest(), format_version=version)
+    if looks is not None:
+        metadata[_LOOKS_KEY] = _pack_looks(looks)
+    info = dataclasses.replace(
+        info,
+        graph_sha256=hashlib.sha256(rest).hexdigest(),
+        looks_digest=_digest(metadata.get(_LOOKS_KEY, "")),
+        format_version=version,
+    )
     metadata[_METADATA_KEY] = json.dumps(info.to_dict(), ensure_ascii=False, allow_nan=False)
-    metadata[_TRAINING_IMAGES_KEY] = base64.b64encode(bytes.fromhex("".join(kept))).decode()
+    metadata[_TRAINING_IMAGES_KEY] = pack_fingerprints(kept)
     metadata.pop(_CHECKSUM_KEY, None)
     metadata[_CHECKSUM_KEY] = _checksum(metadata)  # last, so that a file cut between two entries is known by it
     return rest + b"".join(_encode_entry(key, value) for key, value in metadata.items())

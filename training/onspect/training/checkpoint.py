@@ -18,7 +18,7 @@ from torch import Tensor
 
 from onspect.runtime.errors import TrainingError
 from onspect.runtime.files import describe_os_error, write_atomically
-from onspect.runtime.model_file import Appearance, Preprocess, parse_dataclass
+from onspect.runtime.model_file import Appearance, Looks, Preprocess, parse_dataclass
 from onspect.training.config import TrainConfig
 from onspect.training.networks import Decoder, Encoder
 
@@ -37,7 +37,8 @@ class DataRecord:
 
     folder: its absolute path. recipe: how frames became inputs. images, held_out: fingerprints of the images whose
     gradients were used, and of those kept for early stopping. mean_pixel: each channel's mean, 0 to 1. appearance: how
-    bright and sharp all of them are, None where an older release trained.
+    bright and sharp all of them are, None where an older release trained. looks: what the images look like, None where
+    an older release trained or they are too few.
     """
 
     folder: str
@@ -46,6 +47,7 @@ class DataRecord:
     held_out: tuple[str, ...]
     mean_pixel: tuple[float, ...]
     appearance: Appearance | None = None
+    looks: Looks | None = None
 
 
 @dataclass(frozen=True)

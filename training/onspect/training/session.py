@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onspect.runtime.appearance import span
 from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.files import make_folder
+from onspect.runtime.looks import learn_looks
 from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import (
@@ -125,6 +126,7 @@ def train(
             held_out=tuple(data.fingerprints[index] for index in held_out),
             mean_pixel=tuple(float(value) / 255.0 for value in images.mean(axis=(0, 1, 2), dtype=np.float64)),
             appearance=span(data.images),
+            looks=learn_looks(images, [data.fingerprints[index] for index in kept]),
         ),
         versions=_versions(),
         started=now(),

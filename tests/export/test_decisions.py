@@ -53,12 +53,12 @@ def test_flips_beyond_the_allowed_are_refused(reference: Reference) -> None:
         refuse_flips(agreement, 0)
 
 
-def test_a_policy_that_jumped_is_told_from_scores_that_moved() -> None:
-    """Where the old threshold flips nothing and the policy's new optimum does, the refusal names the policy."""
+def test_a_threshold_that_jumped_is_told_from_scores_that_moved() -> None:
+    """Where the old threshold flips nothing and the new one does, the refusal says so."""
     before, after = np.array([4.0, 3, 1, 2, 5, 6]), np.array([4.0, 2, 1, 3, 5, 6])  # two scores far below the cut swap
     agreement = compare(make_reference("part@0", [*GOOD, *BAD], before, Policy("max_f1")), after)
     assert agreement.carried == 0
-    with pytest.raises(ExportError, match="it is the policy that found another optimum: calibrate by one"):
+    with pytest.raises(ExportError, match="0 would, so it is the new threshold that passed them"):
         refuse_flips(agreement, 0)
 
 

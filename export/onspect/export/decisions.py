@@ -142,8 +142,8 @@ def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
     cure = f"stay in float32, or allow that many with --max-flips {agreement.flips}"
     if agreement.carried <= allowed:
         cure = (
-            f"with the old threshold {agreement.carried} would, so it is the policy that found another optimum: "
-            f"calibrate by one that has none to look for, such as --max-fpr, or {cure}"
+            f"with the old threshold {agreement.carried} would, so it is the new threshold that passed them, and not "
+            f"their scores that moved: {cure}"
         )
     return ExportError(
         f"{agreement.flips} of {agreement.images} verdicts differ from those of {agreement.reference} after "

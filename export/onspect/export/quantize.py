@@ -20,8 +20,9 @@ _BATCH = 4
 class Quantizer:
     """A float32 model with the ranges that its values took on sample images; makes any mix of int8 and float32 layers.
 
-    Weights are int8 with a scale for each output channel, activations uint8 with one scale for each tensor from the
-    smallest to the largest value seen: percentile and entropy cut off what only a defect shows.
+    Weights are int8 with a scale for each output channel, activations int8 with one scale for each tensor, symmetric
+    about 0: TensorRT takes no other form, and OpenVINO computes in integers only with this one. The scale reaches the
+    largest value seen: percentile and entropy cut off what only a defect shows.
     """
 
     def __init__(self, model: onnx.ModelProto, samples: NDArray[np.uint8]) -> None:
@@ -39,12 +40,12 @@ class Quantizer:
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QUInt8,
+            activation_qType=QuantType.QInt8,
             tensors_range=self._ranges,
             nodes_to_quantize=[layer.node for layer in layers],
             nodes_to_exclude=[],
             op_types_to_quantize=self._kinds,
-            extra_options={},
+            extra_options={"ActivationSymmetric": True},
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,15 @@ from .tiny_model import SIDE, build_graph, make_info, write_model
 
 MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
 """Parts brightness 128 +- 20 from the rest."""
+
+
+@pytest.fixture(autouse=True)
+def plain_logging() -> None:
+    """Undo what a command of an earlier test has set, so that `caplog` sees the log of every test."""
+    logger = logging.getLogger("onspect")
+    logger.propagate = True
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -92,8 +92,8 @@ class Spool:
 
     def __enter__(self) -> Self:
         make_folder(self._folder)
-        with writing(self._folder):
-            self._guard = _lock_folder(self._folder)
+        with writing(self._folder), ExitStack() as stack:
+            self._guard = stack.enter_context(_lock_folder(self._folder))
             for path in sorted(self._folder.glob("*.jsonl")):
                 if path.stem.isdigit():
                     self._segments[int(path.stem)] = path.stat().st_size
@@ -103,6 +103,7 @@ class Spool:
             self._count = sum(self._count_lines(number) for number in self._segments)
             self._cursor_file = _open_for_updates(self._folder / "cursor")
             self._forget_delivered()
+            stack.pop_all()  # all went well: the lock stays
         return self
 
     def __exit__(self, *exception: object) -> None:

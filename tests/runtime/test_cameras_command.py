@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 from click.testing import Result
 
@@ -13,6 +14,32 @@ from onspect.runtime.sources.gentl import SEARCH_PATH
 
 genicam = pytest.importorskip("genicam", reason="the extra 'genicam' is not installed")
 VIKY = Path(genicam.__file__).with_name("viky.cti")
+
+
+class Webcam:
+    """Stands for OpenCV's capture where camera 1 is there and no other."""
+
+    def __init__(self, index: int) -> None:
+        self.opened = index == 1
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return self.opened
+
+    def get(self, what: int) -> float:
+        return {cv2.CAP_PROP_FRAME_WIDTH: 640.0, cv2.CAP_PROP_FRAME_HEIGHT: 480.0}[what]
+
+    def release(self) -> None:
+        self.opened = False
+
+
+find_local_cameras = cameras.find_local_cameras
+
+
+def test_cameras_are_tried_where_the_system_has_no_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows and macOS the first indices are tried, and those that open are listed with their size."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(cv2, "VideoCapture", Webcam)
+    assert find_local_cameras() == [cameras.FoundCamera("1", "local camera, 640 x 480", "free")]
 
 
 @pytest.fixture(autouse=True)

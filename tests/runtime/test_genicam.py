@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from onspect.runtime.errors import ChoiceError, GapError, ImageError, SourceError
+from onspect.runtime.line.handover import default_policy
 from onspect.runtime.sources.genicam import CameraSettings, GenicamDevice, configure, open_genicam, parse_settings
 from onspect.runtime.sources.gentl import SEARCH_PATH, close_camera, find_producers, list_cameras, open_camera
 
@@ -340,6 +341,15 @@ def test_silent_camera_is_lost_only_on_its_own_clock(play: Any, monkeypatch: pyt
     assert device.read() is None
     assert acquirer.remote_device.node_map.noted[-1] == "Width?"
     assert open_genicam(f"genicam:x?trigger=hardware&cti={VIKY}").patience is None
+
+
+def test_only_a_software_trigger_waits_for_the_line() -> None:
+    """A camera that takes a frame when asked loses none to a slow line; the others go on at their own pace."""
+    policies = {
+        trigger: default_policy(open_genicam(f"genicam:0?trigger={trigger}&cti={VIKY}"))
+        for trigger in ("free", "software", "hardware")
+    }
+    assert policies == {"free": "latest", "software": "wait", "hardware": "every"}
 
 
 def test_source_stops_while_it_waits_for_a_part() -> None:

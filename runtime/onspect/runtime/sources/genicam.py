@@ -68,7 +68,9 @@ def open_genicam(text: str) -> LiveSource:
     settings = parse_settings(text.removeprefix("genicam:"))
     producers = find_producers(settings.producers)
     name = f"genicam:{settings.serial}"
-    return LiveSource(name, lambda: GenicamDevice(name, settings, producers), patience=_patience(settings))
+    source = LiveSource(name, lambda: GenicamDevice(name, settings, producers), patience=_patience(settings))
+    source.can_wait = settings.trigger == "software"  # it takes no frame before it is asked for one
+    return source
 
 
 def parse_settings(text: str) -> CameraSettings:

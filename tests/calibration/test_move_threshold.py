@@ -130,3 +130,16 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path, model: Path, d
         assert info.graph_sha256 == graph
         assert info.threshold is not None
         assert math.isfinite(info.threshold.score)
+
+
+def test_areas_do_not_move_with_the_threshold(model: Path, data: Path) -> None:
+    """The intervals of AUROC and AUPR are those of the calibration: no threshold changes them."""
+    calibrate(model, data)
+    first = read_model_file(model).info.calibration
+    move_threshold(model, Policy("max_fpr", 0.5))
+    moved = read_model_file(model).info.calibration
+    assert first is not None
+    assert moved is not None
+    assert [moved.intervals[name] for name in ("auroc", "aupr")] == [
+        first.intervals[name] for name in ("auroc", "aupr")
+    ]

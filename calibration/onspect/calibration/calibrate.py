@@ -130,6 +130,7 @@ def calibrate(
         marks=_score_marks(inspector, images),
         fingerprints=pack_fingerprints(result.fingerprint for result in results),
         looks=pack_fingerprints(hash_look(result.look, file.looks) for result in results),
+        areas=measure_area_intervals(good, defective),
     )
     demand = _Demand(policy, band, strict)
 
@@ -174,6 +175,7 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         marks=old.mark_scores,
         fingerprints=old.fingerprints,
         looks=old.looks,
+        areas={name: (low, high) for name, (low, high) in old.intervals.items() if name in ("auroc", "aupr")},
     )
     threshold, area = file.info.threshold, file.info.threshold.area
 
@@ -221,6 +223,7 @@ class _Evidence:
     fingerprints: str
     looks: str
     marks: tuple[tuple[float, ...], ...]
+    areas: dict[str, Interval]
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,7 @@ def _describe_evidence(
         time=now(),
         intervals={
             **measure_rates(confusion, banded=threshold.review is not None),
-            **measure_area_intervals(good, defective),
+            **evidence.areas,
             **interval,
         },
         training_images=trained_on,

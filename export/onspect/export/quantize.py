@@ -21,8 +21,8 @@ class Quantizer:
     """A float32 model with the ranges that its values took on sample images; makes any mix of int8 and float32 layers.
 
     Weights are int8 with a scale for each output channel, activations int8 with one scale for each tensor, symmetric
-    about 0: TensorRT takes no other form, and OpenVINO computes in integers only with this one. The scale reaches the
-    largest value seen: percentile and entropy cut off what only a defect shows.
+    about 0: TensorRT takes no other form, and OpenVINO is faster than in float32 only with this one. The scale reaches
+    the largest value seen: percentile and entropy cut off what only a defect shows.
     """
 
     def __init__(self, model: onnx.ModelProto, samples: NDArray[np.uint8]) -> None:

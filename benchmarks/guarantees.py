@@ -2,7 +2,7 @@
 
 Draws scores of good and defective parts from known distributions, so that the true rates are known, and counts how
 often a promise was broken or an interval missed the truth. Prints tables and writes JSON. Needs onspect[cpu,train], and
-about two minutes on one idle core, nearly all of it for the bootstrap.
+about five minutes of one core, nearly all of it for the bootstrap.
 
     python benchmarks/guarantees.py [--draws 2000] [--json result.json]
 """

@@ -55,6 +55,17 @@ def test_folder_is_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
     assert "3 images: 1 ok, 1 ng, 1 fault" in result.stderr
 
 
+def test_faults_are_warned_of(onspect: Run, calibrated: Path, parts: Path) -> None:
+    """Where some images are faults the command says how many and ends well; where all are, it fails."""
+    result = onspect("score", calibrated, parts)
+    assert result.exit_code == 0
+    assert "Warning: 1 of 3 images could not be judged (fault); each line's reason says why" in result.stderr
+    assert "could not be judged" not in onspect("score", calibrated, parts / "a.png").stderr
+    refused = onspect("score", calibrated, parts / "b.png")
+    assert refused.exit_code == 1
+    assert "none of the 1 images could be judged" in refused.stderr
+
+
 def test_files_globs_and_lists_are_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
     """Files, a glob and a list on stdin are judged in the order given."""
     flat = parts.rename(parts.with_name("parts"))

@@ -66,7 +66,7 @@ def find_unsupported_limit(limit: float, lead: str, what: str, count: int, good:
         return None
     needed = _images_without_failure(limit)
     return (
-        f"{lead}; {good} good images, {count} of them {what}, "
+        f"{lead}; {good} good image{'s' * (good != 1)}, {count} of them {what}, "
         f"support at best {_percent(bound)} with {CONFIDENCE:.0%} confidence"
         + (f"; {needed} good images with none {what} would support it" if needed else "")
     )
@@ -77,8 +77,9 @@ def _find_unsupported_demand(demand: float, verb: str, what: str, count: int, de
     if bound >= demand:
         return None
     needed = _images_without_failure(1.0 - demand)
+    images = f"{defective} defective image{'s' * (defective != 1)}"
     return (
-        f"you asked to {verb} at least {_percent(demand)} of defects; {defective} defective images, "
+        f"you asked to {verb} at least {_percent(demand)} of defects; {images}, "
         f"{count} of them {what}, support at best {_percent(bound)} with {CONFIDENCE:.0%} confidence"
         + (f"; {needed} defective images without a miss would support it" if needed else "")
     )

@@ -35,13 +35,26 @@ def describe_outcome(outcome: Outcome) -> str:
     intervals = calibration.intervals
     if "threshold" in intervals:
         low, high = intervals["threshold"]
-        facts.insert(-1, ("", f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap)"))
+        facts.insert(-1, ("", f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{_doubt(outcome)})"))
     if outcome.threshold.review is not None:
         facts.insert(-1, ("review", f"{outcome.threshold.review:.6g} (for a person from this score on)"))
     lines = [*_align(facts + regions), "", *describe_confusion(outcome.confusion, intervals)]
     if outcome.band is not None and calibration.defective_scores:
         lines += ["", *describe_review(outcome.threshold, calibration)]
     return "\n".join(lines)
+
+
+_FEW = 4
+"""Images beyond a threshold below which its bootstrap interval is too narrow (`benchmarks/guarantees.py`)."""
+
+
+def _doubt(outcome: Outcome) -> str:
+    """Return what there is to say against the threshold's interval: that a handful of images decide it."""
+    rule, confusion = outcome.calibration.rule, outcome.confusion
+    if rule is None or rule.rate is None:
+        return ""
+    beyond = confusion.defective - confusion.true_ng if rule.name == "min_recall" else confusion.false_ng
+    return f"; too narrow, only {beyond} images lie beyond the threshold" if beyond < _FEW else ""
 
 
 def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]:

@@ -50,7 +50,8 @@ def score(
     """Judge image files with MODEL, one verdict a line.
 
     IMAGES are files, folders (with all below them), globs such as 'parts/*.png', or - for a list of paths on stdin.
-    A file that cannot be judged becomes a line with the verdict "fault" and its reason, and the others go on.
+    A file that cannot be judged becomes a line with the verdict "fault" and its reason, and the others go on. The exit
+    code is 0 as long as one image could be judged.
 
     \b
     Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from onspect.runtime.files import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
     from onspect.runtime.sinks import Sink
+
+_LOG = logging.getLogger("onspect")
 
 provider_option = click.option(
     "--provider",
@@ -53,12 +56,18 @@ def overlay_sinks(folder: Path | None, inspector: Inspector, root: Path, images:
 
 
 def conclude(counts: Mapping[str, int]) -> None:
-    """Say how many images there were of each verdict; raises SourceError where none of them could be judged."""
+    """Say how many images there were of each verdict, and warn of faults.
+
+    Faults do not fail the command as long as one image could be judged: each has its line and its reason, and did not
+    pass. Raises SourceError where none could be judged.
+    """
     total = sum(counts.values())
     parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
     say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
     if total and counts["fault"] == total:
         raise SourceError(f"none of the {total} images could be judged; each line's reason says why")
+    if counts["fault"]:
+        _LOG.warning("%d of %d images could not be judged (fault); each line's reason says why", counts["fault"], total)
 
 
 def _is_same_file(first: Path, second: Path) -> bool:

@@ -1,7 +1,8 @@
-"""JPEG pictures of inspections, made in a thread of their own and only when somebody looks."""
+"""JPEG pictures of inspections, made in threads of their own: live ones when somebody looks, and those of rejects."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from onspect.runtime.verdict import Verdict
 _LIVE = 960  # pixels of the longest side; a page shows no more, and a large camera's picture would keep a core busy
 _KEPT = 640
 _PAUSE = 0.2  # seconds between two pictures for the album: where every part is a reject, nobody sees each of them
+_LOOK = 0.1  # seconds between two looks at what is to be made
 _QUEUE = 4  # pictures that wait to be made, each with its frame
 _QUALITY = 85
 _ALBUM = 2 * REJECTS  # a page may still ask for one that it was told of a moment ago
@@ -37,7 +39,14 @@ class Darkroom:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onspect-pictures")
         self._made: dict[bool, tuple[int, Future[bytes]]] = {}
         self._album: deque[Reject] = deque(maxlen=_ALBUM)
+        self._undeveloped: deque[tuple[Shown, Future[bytes]]] = deque()
         self._kept = -_PAUSE
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._develop_album, name="onspect-album", daemon=True)
+
+    def open(self) -> None:
+        """Begin to make the pictures of rejects."""
+        self._keeper.start()
 
     def make(self, shown: Shown, *, heat: bool) -> Future[bytes]:
         """Return a picture to be, with heat map and boxes or as the camera saw it; empty where there is no frame.
@@ -51,11 +60,16 @@ class Darkroom:
         return picture
 
     def keep(self, shown: Shown) -> None:
-        """Put a reject into the album, without its picture where they come faster than five a second."""
-        picture = None
-        if shown.inspection.frame is not None and shown.came - self._kept >= _PAUSE and self._pending() < _QUEUE:
+        """Put a reject into the album, without its picture where they come faster than five a second.
+
+        Called by the line: no other thread is woken, which might then keep the interpreter to itself for milliseconds.
+        """
+        picture: Future[bytes] | None = None
+        there = shown.inspection.frame is not None
+        if there and shown.came - self._kept >= _PAUSE and len(self._undeveloped) < _QUEUE:
             self._kept = shown.came
-            picture = self._worker.submit(_develop, shown, _KEPT, True)
+            picture = Future()
+            self._undeveloped.append((shown, picture))
         self._album.append(Reject(shown.number, shown.inspection.verdict, picture))
 
     def album(self) -> list[Reject]:
@@ -67,11 +81,23 @@ class Darkroom:
         return next((reject.picture for reject in self._album.copy() if reject.number == number), None)
 
     def close(self) -> None:
-        """End the thread after the picture that is under way."""
+        """End the threads after the pictures that are under way."""
+        self._closing.set()
         self._worker.shutdown(cancel_futures=True)
+        if self._keeper.ident is not None:
+            self._keeper.join()
+        for _, picture in self._undeveloped:
+            picture.cancel()
 
-    def _pending(self) -> int:
-        return sum(reject.picture is not None and not reject.picture.done() for reject in self._album.copy())
+    def _develop_album(self) -> None:
+        while not self._closing.wait(_LOOK):
+            while self._undeveloped and not self._closing.is_set():
+                shown, picture = self._undeveloped[0]
+                try:
+                    picture.set_result(_develop(shown, _KEPT, heat=True))
+                except Exception as error:  # noqa: BLE001 - told to who asks for it; the next ones are made all the same
+                    picture.set_exception(error)
+                self._undeveloped.popleft()
 
 
 def _develop(shown: Shown, longest: int, heat: bool) -> bytes:

@@ -91,6 +91,7 @@ class Dashboard:
             target=self._server.run, args=([listener],), name="onspect-dashboard", daemon=True
         )
         self._thread.start()
+        self._room.darkroom.open()
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -67,11 +67,11 @@ def draw_frames(inspector: Inspector, image: Path | None) -> list[np.ndarray]:
 
 
 def time_line(model: Path, frames: list[np.ndarray], seconds: float, folder: Path) -> Latencies:
-    """Return the latencies of a line with JSONL and SQLite, in milliseconds."""
+    """Return the latencies of a line with JSONL and SQLite, in milliseconds; each frame is new, as a camera's is."""
     latencies = Latencies()
     texts = [f"jsonl:{folder / 'verdicts.jsonl'}", f"sqlite:{folder / 'verdicts.db'}"]
     named: list[tuple[str, Sink]] = list(zip(texts, open_sinks(texts, append=True), strict=True))
-    source = FakeSource(lambda number: frames[number % len(frames)], count=int(seconds * RATE), rate=RATE)
+    source = FakeSource(lambda number: frames[number % len(frames)].copy(), count=int(seconds * RATE), rate=RATE)
     models = Models({None: model}, None, Inspector, Health())
     sinks = [*give_couriers(named, folder / "spool", live=True), latencies]
     Line(models, [source], sinks).run()

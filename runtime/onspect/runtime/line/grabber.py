@@ -10,7 +10,6 @@ import time
 from onspect.runtime.errors import GapError, OnspectError
 from onspect.runtime.line.handover import Handover
 from onspect.runtime.sources import Capture, Source, reopen
-from onspect.runtime.verdict import now
 
 _LOG = logging.getLogger("onspect")
 
@@ -100,7 +99,6 @@ class Grabber:
 
 
 def _stamp(capture: Capture) -> Capture:
-    if capture.captured is not None and capture.time is not None:
+    if capture.captured is not None:
         return capture
-    captured = time.perf_counter() if capture.captured is None else capture.captured
-    return dataclasses.replace(capture, captured=captured, time=capture.time or now())
+    return dataclasses.replace(capture, captured=time.perf_counter())

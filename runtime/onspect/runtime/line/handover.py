@@ -61,7 +61,7 @@ class Handover:
         self._queues: list[deque[Capture]] = [deque() for _ in policies]
         self._open = set(range(len(policies)))
         self._changed = threading.Condition()
-        self._counts = FrameCounts()
+        self._captured = self._judged = self._dropped = self._faulted = self._waiting = 0
         self._last = -1
         self._closed = False
 
@@ -70,7 +70,8 @@ class Handover:
         with self._changed:
             if self._closed:
                 return
-            self._count(captured=1, waiting=1)
+            self._captured += 1
+            self._waiting += 1
             queue, policy = self._queues[lane], self._policies[lane]
             if policy == "latest":
                 self._drop_frames(queue)
@@ -78,7 +79,7 @@ class Handover:
                 if policy == "wait":
                     self._changed.wait_for(lambda: len(queue) < self._capacity or self._closed)
                     if self._closed:
-                        self._count(dropped=1, waiting=-1)
+                        self._drop(1)
                         return
                 else:
                     behind = f"not judged: {len(queue)} frames waited already, which is as many as may"
@@ -101,7 +102,9 @@ class Handover:
     def settle(self, *, judged: bool) -> None:
         """Count what became of the capture that was taken last: judged, or a fault."""
         with self._changed:
-            self._count(judged=int(judged), faulted=int(not judged), waiting=-1)
+            self._judged += judged
+            self._faulted += not judged
+            self._waiting -= 1
 
     def finish(self, lane: int) -> None:
         """Say that nothing more comes from a source."""
@@ -114,7 +117,7 @@ class Handover:
         with self._changed:
             self._closed = True
             for queue in self._queues:
-                self._count(dropped=len(queue), waiting=-len(queue))
+                self._drop(len(queue))
                 queue.clear()
             self._changed.notify_all()
 
@@ -128,7 +131,7 @@ class Handover:
     def counts(self) -> FrameCounts:
         """What became of the frames until now."""
         with self._changed:
-            return self._counts
+            return FrameCounts(self._captured, self._judged, self._dropped, self._faulted, self._waiting)
 
     def waiting_lanes(self) -> set[int]:
         """Return the sources of which a capture waits."""
@@ -142,13 +145,14 @@ class Handover:
 
     def _drop_frames(self, queue: deque[Capture]) -> None:
         """Drop the frames that wait, but no error: that something was lost must be told whatever comes after."""
+        if not queue:
+            return
         kept = [capture for capture in queue if isinstance(capture.frame, ImageError)][-self._capacity :]
         dropped = len(queue) - len(kept)
         queue.clear()
         queue.extend(kept)
-        self._count(dropped=dropped, waiting=-dropped)
+        self._drop(dropped)
 
-    def _count(self, **changes: int) -> None:
-        self._counts = replace(
-            self._counts, **{name: getattr(self._counts, name) + change for name, change in changes.items()}
-        )
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        self._waiting -= count

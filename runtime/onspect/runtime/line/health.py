@@ -98,7 +98,7 @@ class Gate:
             )
 
     def _check_frozen(self, frame: Frame) -> None:
-        same = self._previous is not None and np.array_equal(self._previous, frame)
+        same = self._previous is not None and _is_equal(self._previous, frame)
         self._equal = self._equal + 1 if same else 0
         self._previous = frame
         if not same:
@@ -109,14 +109,17 @@ class Gate:
             )
 
 
+def _is_equal(first: Frame, second: Frame) -> bool:
+    """Tell whether two frames are equal; a few rows settle it for nearly all, at a fraction of the time."""
+    return np.array_equal(first[::32], second[::32]) and np.array_equal(first, second)
+
+
 def _check_picture(prepared: NDArray[np.uint8], limits: Limits) -> None:
-    if limits.black and prepared.max() <= BLACK:
-        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255")
-    if limits.white and prepared.min() >= WHITE:
-        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255")
-    if limits.brightness is None and limits.sharpness is None:
-        return
     brightness, sharpness = measure(prepared)
+    if limits.black and brightness <= BLACK and prepared.max() <= BLACK:
+        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255")
+    if limits.white and brightness >= WHITE and prepared.min() >= WHITE:
+        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255")
     if limits.brightness is not None and not limits.brightness[0] <= brightness <= limits.brightness[1]:
         low, high = limits.brightness
         raise ImageError(

@@ -35,7 +35,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
     folder = tmp_path_factory.mktemp("job")
     draw_dataset(folder / "parts", seed=3, train=100, good=8, defective=4, size=64)
     train = ["train", folder / "parts", "-o", folder / "run", "--epochs", "25", "--device", "cpu"]
-    succeed(onspect(*train, "--learning-rate", "0.003"))
+    succeed(onspect(*train, "--learning-rate", "0.003", "--preset", "fast", "--head-steps", "400"))
     succeed(onspect("export", folder / "run", "-o", folder / "part.onnx", "--data", folder / "parts"))
     succeed(onspect("calibrate", folder / "part.onnx", folder / "parts"))
     succeed(onspect("evaluate", folder / "part.onnx", folder / "parts", "-o", folder / "report"))
@@ -63,7 +63,7 @@ def test_every_image_has_a_verdict_and_an_overlay(job: Path) -> None:
 
 
 def test_ng_is_where_a_region_is(job: Path) -> None:
-    """With the relative score a part is ng exactly where its map has a region."""
+    """With a score that is its map's maximum a part is ng exactly where its map has a region."""
     verdicts = [json.loads(line) for line in (job / "verdicts.jsonl").read_text().splitlines()]
     assert {verdict["verdict"] for verdict in verdicts} == {"ok", "ng"}
     assert all((verdict["verdict"] == "ng") == bool(verdict["regions"]) for verdict in verdicts)
@@ -82,13 +82,12 @@ def test_scores_agree_with_the_trained_model_on_validation_images(job: Path) -> 
     """The calibrated file scores every validation image as the trained model does, to 1e-4 of the value."""
     model, file = load_trained(job / "run"), read_model_file(job / "part.onnx")
     inspector = Inspector(file)
-    graph = InspectionGraph(model.encoder, model.decoder, model.record.config.network, file.info.score).eval()
-    (normal_error,) = [
-        onnx.numpy_helper.to_array(tensor)
-        for tensor in onnx.load(job / "part.onnx").graph.initializer
-        if "normal_error" in tensor.name
-    ]
-    graph.normal_error.copy_(torch.from_numpy(np.array(normal_error)).reshape(graph.normal_error.shape))
+    network = model.record.config.network
+    graph = InspectionGraph(model.encoder, model.decoder, network, file.info.score, model.head).eval()
+    for tensor in onnx.load(job / "part.onnx").graph.initializer:
+        if "normal_error" in tensor.name:
+            normal_error = torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))
+            graph.normal_error.copy_(normal_error.reshape(graph.normal_error.shape))
     paths = [image.path for image in labelled_images(job / "parts", "val")]
     batch = np.stack([inspector.prepare(read_image(path)) for path in paths])
     with torch.no_grad():
@@ -121,7 +120,7 @@ def test_real_tiles_go_through(tmp_path: Path, onspect: Run, variant: str) -> No
     """Magnetic tiles of many sizes train, export within the tolerance on all validation images, and calibrate."""
     tiles = DATA / "magnetic_tile"
     train = ["train", tiles, "-o", tmp_path / "run", "--preset", "fast", "--epochs", "1", "-m", variant]
-    succeed(onspect(*train, "--batch-size", "64", "--device", "cpu"))
+    succeed(onspect(*train, "--batch-size", "64", "--head-steps", "3", "--device", "cpu"))
     succeed(onspect("export", tmp_path / "run", "-o", tmp_path / "tile.onnx", "--data", tiles))
     info = read_model_file(tmp_path / "tile.onnx").info
     assert info.provenance.parity <= 1e-4

@@ -47,8 +47,8 @@ def test_varied_sizes_become_a_square(tmp_path: Path) -> None:
 def test_large_images_are_shrunk_with_their_aspect(tmp_path: Path) -> None:
     """The longer side becomes the preset's, the shorter follows."""
     write(tmp_path, "a.png", np.zeros((480, 640), np.uint8))
-    assert load_training_set(tmp_path).images.shape == (1, 96, 128, 1)
-    assert load_training_set(tmp_path, preset="fast").images.shape == (1, 48, 64, 1)
+    assert load_training_set(tmp_path).images.shape == (1, 192, 256, 1)
+    assert load_training_set(tmp_path, preset="fast").images.shape == (1, 96, 128, 1)
 
 
 def test_grey_in_three_channels_is_mono(tmp_path: Path) -> None:

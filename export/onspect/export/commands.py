@@ -31,9 +31,11 @@ _LOG = logging.getLogger("onspect")
 )
 @click.option(
     "--score",
-    type=click.Choice(["mse", "peak", "relative"]),
+    type=click.Choice(["mse", "peak", "relative", "head"]),
     help="mse: mean squared error; peak: maximum of the smoothed error map; relative: the same, each place divided by "
-    "what good parts show there [default: mse with preset paper, else relative].",
+    "what good parts show there; head: maximum of the map of the head that was trained on synthetic defects "
+    "[default: mse with preset paper, relative without a head, else the one of head and relative that better tells "
+    "synthetic defects on held-out images].",
 )
 @click.option("--parts", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
 def export(
@@ -73,6 +75,8 @@ def export(
     for path in exported.paths:
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     parity, agreement = exported.parity, exported.info.provenance.agreement
+    if exported.info.score.why:
+        say(f"score {exported.info.score.name}: {exported.info.score.why}")
     say(f"scores agree with the trained model to {parity.difference:.1e} on {parity.images} images")
     if agreement is not None:
         say(f"{agreement.flips} of {agreement.images} verdicts differ ({agreement.policy})")

@@ -6,49 +6,53 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score
 from onspect.training.config import NetworkConfig
+from onspect.training.head import Head
 from onspect.training.networks import Decoder, Encoder
 
-SCORES = ("mse", "peak", "relative")
+SCORES = ("mse", "peak", "relative", "head")
 
 _TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
 _ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bits
 
 
-def default_score(preset: str) -> str:
-    """Return the score for a preset: the paper's mean squared error for its networks, else the relative peak."""
-    return "mse" if preset == "paper" else "relative"
+def design_score(name: str, network: NetworkConfig, *, why: str = "") -> Score:
+    """Return a score's settings: ``peak`` and ``relative`` smooth the map by 1/64 of the longer side, the others not.
 
-
-def design_score(name: str, network: NetworkConfig) -> Score:
-    """Return a score's settings: ``mse`` leaves the map as it is, the others smooth it by 1/64 of the longer side.
+    The head's map is coarse already, and smoothing it was measured to hide small defects. why: it was chosen.
 
     Raises ChoiceError for a name that is none.
     """
     if name not in SCORES:
         raise ChoiceError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
-    return Score(name, smoothing=0.0 if name == "mse" else max(network.height, network.width) / 64.0)
+    smooth = name in ("peak", "relative")
+    return Score(name, smoothing=max(network.height, network.width) / 64.0 if smooth else 0.0, why=why)
 
 
 class InspectionGraph(nn.Module):
     """From uint8 [n, height, width, channels] to score [n], error_map [n, height, width], reconstruction and latent.
 
     error_map is the squared error, a mean over channels, smoothed where the score says so; for ``relative`` it is a
-    multiple of what good parts show at that place. score is its mean (``mse``, Eq. 2) or its maximum.
+    multiple of what good parts show at that place; for ``head`` it is the softplus of the head's log-odds of a defect,
+    which keeps their order and is never below 0. score is its mean (``mse``, Eq. 2) or its maximum.
     reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
     that a score is the same every time.
     """
 
     normal_error: Tensor
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, network: NetworkConfig, score: Score) -> None:
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, network: NetworkConfig, score: Score, head: Head | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.score = score
+        self.head = head if score.name == "head" else None
         self.smooth = GaussianSmoothing(score.smoothing) if score.smoothing else nn.Identity()
         self.register_buffer("normal_error", torch.ones(1, 1, network.height, network.width))
 
@@ -57,13 +61,17 @@ class InspectionGraph(nn.Module):
         planes = to_planes(image)
         latent, _ = self.encoder(planes)
         reconstruction = self.decoder(latent)
-        squared = (planes - reconstruction).square().mean(dim=1, keepdim=True)
-        smoothed = self.smooth(squared)
-        if self.score.name == "relative":
-            smoothed = smoothed / self.normal_error
-        error_map = smoothed.squeeze(1)
+        error_map = self._map(planes, reconstruction).squeeze(1)
         score = error_map.mean(dim=(1, 2)) if self.score.name == "mse" else error_map.amax(dim=(1, 2))
         return score, error_map, reconstruction, latent
+
+    def _map(self, planes: Tensor, reconstruction: Tensor) -> Tensor:
+        if self.head is not None:
+            log_odds = self.head(planes, reconstruction)
+            enlarged = F.interpolate(log_odds, size=planes.shape[2:], mode="bilinear", align_corners=False)
+            return F.softplus(enlarged)
+        smoothed: Tensor = self.smooth((planes - reconstruction).square().mean(dim=1, keepdim=True))
+        return smoothed / self.normal_error if self.score.name == "relative" else smoothed
 
 
 def to_planes(image: Tensor) -> Tensor:

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onspect.calibration.scores import find_images
+from onspect.export.choice import choose_score
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
-from onspect.export.graph import InspectionGraph, default_score, design_score, fit_normal_error, to_planes
+from onspect.export.graph import InspectionGraph, design_score, fit_normal_error, to_planes
 from onspect.export.parity import Parity, check_parity
 from onspect.export.reduce import Reduced, reduce_model
 from onspect.runtime.decode import read_image
-from onspect.runtime.errors import DatasetError, ExportError, ImageError, OutputError
+from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, ImageError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, write_atomically
 from onspect.runtime.layout import LabelledImage
 from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, parse_model_file, stamp
@@ -56,10 +57,10 @@ def export(
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
-    score is ``mse``, ``peak`` or ``relative``; None takes the preset's. parts also writes the encoder (image to latent)
-    and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the trained
-    model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts on those
-    are compared too, at most max_flips (0 by default) of which may differ.
+    score is ``mse``, ``peak``, ``relative`` or ``head``; None has it chosen (`choose_score`). parts also writes the
+    encoder (image to latent) and decoder (latent to reconstruction) as files of their own. The file's scores are
+    compared with the trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them,
+    and the verdicts on those are compared too, at most max_flips (0 by default) of which may differ.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
     OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score.
@@ -110,8 +111,10 @@ def build(
 ) -> Built:
     """Make a trained model's graph and compare it with the model, as `export` does, without writing anything."""
     network = model.record.config.network
-    definition = design_score(score or default_score(model.record.config.preset), network)
-    graph = InspectionGraph(model.encoder, model.decoder, network, definition).eval()
+    definition = choose_score(model) if score is None else design_score(score, network)
+    if definition.name == "head" and model.head is None:
+        raise ChoiceError("score is 'head', and this run was trained without one; choose another score, or train anew")
+    graph = InspectionGraph(model.encoder, model.decoder, network, definition, model.head).eval()
     if definition.name == "relative":
         fit_normal_error(graph, model.samples)
     labelled = [] if data is None else find_images(data, "val")
@@ -229,7 +232,9 @@ def _describe(
             strides=network.strides,
             hidden=network.hidden,
             latent=network.latent,
-            parameters=count_parameters(model.encoder, model.decoder),
+            parameters=count_parameters(model.encoder, model.decoder, *([graph.head] if graph.head else [])),
+            reduction=network.reduction,
+            head=config.head.filters if graph.head is not None and config.head is not None else (),
         ),
         score=graph.score,
         provenance=Provenance(

@@ -23,6 +23,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     info = file.info
     network, source = info.network, info.provenance
     layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
+    reduced = f", at 1/{network.reduction} of the working size" if network.reduction > 1 else ""
     smoothing = f", smoothed by {info.score.smoothing:g} px" if info.score.smoothing else ""
     facts = [
         ("model", info.name),
@@ -31,11 +32,12 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
             f"{file.path} ({len(file.data) / 1e6:.2f} MB, sha256 {file.sha256[:12]}, format {info.format_version})",
         ),
         ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
-        ("encoder", f"filters/stride {layers}, hidden {network.hidden}"),
+        ("encoder", f"filters/stride {layers}, hidden {network.hidden}{reduced}"),
+        *([("head", f"filters {' '.join(map(str, network.head))}, trained on synthetic defects")] * bool(network.head)),
         ("input", _describe_input(info.preprocess)),
         ("frames", _describe_limits(info.preprocess)),
         *_describe_appearance(info.appearance),
-        ("score", f"{info.score.name}{smoothing}"),
+        ("score", f"{info.score.name}{smoothing}" + (f" ({info.score.why})" if info.score.why else "")),
     ]
     if info.threshold is None:
         facts.append(("threshold", f"none yet: run 'onspect calibrate {file.path} DATA'"))

@@ -69,7 +69,9 @@ class Network:
     """The autoencoder in the graph: variant (cae, vae or aae), its layers (paper, Tables 1 to 3) and its size.
 
     filters, strides: of the encoder's convolutions; the decoder mirrors them.
-    hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights in encoder and decoder.
+    hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights, the head's too. reduction: how many
+    working pixels across are averaged into one of the autoencoder's. head: filters of the discriminative head, which
+    learned from synthetic defects; none without one.
     """
 
     variant: str
@@ -78,23 +80,28 @@ class Network:
     hidden: int
     latent: int
     parameters: int
+    reduction: int = 1
+    head: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Score:
-    """How errors become a score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map) or
-    ``relative`` (the same, each place divided by what good parts show there).
+    """How a part gets its score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map),
+    ``relative`` (the same, each place divided by what good parts show there) or ``head`` (maximum of the softplus of
+    the log-odds of a defect, by the head that was trained on synthetic ones).
 
-    smoothing: standard deviation of the Gaussian that smooths the error map, in working pixels; 0 for none.
+    smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: what it was
+    chosen by, in words, where that was measured.
     """
 
     name: str
     smoothing: float
+    why: str = ""
 
     @property
     def is_peak(self) -> bool:
         """Whether the score is the error map's maximum, so that one threshold serves both."""
-        return self.name in ("peak", "relative")
+        return self.name in ("peak", "relative", "head")
 
 
 @dataclass(frozen=True)

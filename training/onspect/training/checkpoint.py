@@ -1,5 +1,7 @@
 """A run's folder: config.json, weights.safetensors, checkpoint.safetensors, samples.safetensors, log.jsonl.
 
+A run with a head has head.safetensors, head-checkpoint.safetensors and head.jsonl beside them.
+
 Tensors are safetensors and the rest is JSON, so a stranger's run can be read without running their code.
 """
 
@@ -20,6 +22,7 @@ from onspect.runtime.errors import TrainingError
 from onspect.runtime.files import describe_os_error, write_atomically
 from onspect.runtime.model_file import Appearance, Looks, Preprocess, parse_dataclass
 from onspect.training.config import TrainConfig
+from onspect.training.head import Head
 from onspect.training.networks import Decoder, Encoder
 
 CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
@@ -29,6 +32,7 @@ CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
     "samples.safetensors",
     "log.jsonl",
 )
+HEAD, HEAD_CHECKPOINT, HEAD_LOG = "head.safetensors", "head-checkpoint.safetensors", "head.jsonl"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class TrainedModel:
     record: RunRecord
     encoder: Encoder
     decoder: Decoder
+    head: Head | None
     samples: Tensor
 
 
@@ -127,6 +132,15 @@ def unpack_optimizer(name: str, tensors: Mapping[str, Tensor], fresh: Mapping[st
 def load_trained(run: Path) -> TrainedModel:
     """Load a run's best weights; raises TrainingError where it is not a finished or saved run."""
     record = read_record(run)
+    encoder, decoder = load_autoencoder(run, record)
+    samples, _ = read_tensors(run / SAMPLES)
+    if "images" not in samples:
+        raise TrainingError(f"{str(run / SAMPLES)!r} holds no images; train again")
+    return TrainedModel(record, encoder, decoder, _load_head(run, record), samples["images"])
+
+
+def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
+    """Load the best encoder and decoder, in evaluation mode; raises TrainingError where there are none yet."""
     if not (run / WEIGHTS).exists():
         raise TrainingError(
             f"{str(run)!r} has no {WEIGHTS} yet: its first epoch was not completed; "
@@ -143,10 +157,24 @@ def load_trained(run: Path) -> TrainedModel:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise TrainingError(f"{str(run / WEIGHTS)!r} does not fit {CONFIG} ({reason}); train again") from error
-    samples, _ = read_tensors(run / SAMPLES)
-    if "images" not in samples:
-        raise TrainingError(f"{str(run / SAMPLES)!r} holds no images; train again")
-    return TrainedModel(record, encoder, decoder, samples["images"])
+    return encoder, decoder
+
+
+def _load_head(run: Path, record: RunRecord) -> Head | None:
+    if record.config.head is None:
+        return None
+    if not (run / HEAD).exists():
+        raise TrainingError(
+            f"{str(run)!r} has no {HEAD} yet: the head's training was not finished; "
+            f"go on with 'onspect train --resume -o {run}'"
+        )
+    head = Head(record.config.head, record.config.network.channels)
+    try:
+        head.load_state_dict(select(read_tensors(run / HEAD)[0], "head"))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise TrainingError(f"{str(run / HEAD)!r} does not fit {CONFIG} ({reason}); train again") from error
+    return head.eval()
 
 
 def select(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -58,7 +58,12 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 )
 @click.option("--any-size", is_flag=True, help="Let the model judge images of any size, not only like these.")
 @click.option("--latent", type=click.IntRange(min=1), help="Size of the latent vector, n_z [default: from the preset].")
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: 100; 20 with preset paper]")
+@click.option("--epochs", type=click.IntRange(min=1), help="[default: 60; 100 without a head; 20 with preset paper]")
+@click.option(
+    "--head-steps",
+    type=click.IntRange(min=0),
+    help="Training steps of the head, which learns from synthetic defects; 0 for no head [default: from the preset].",
+)
 @click.option("--batch-size", type=click.IntRange(min=1), help="[default: 16; 64 with preset paper]")
 @click.option("--optimizer", type=click.Choice(["adam", "adamw"]), default="adam", show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
@@ -152,6 +157,7 @@ class _Watch:
         self._bar: Any = None
         self._words = ""
         self._epoch = 0
+        self._phase = ""
         self.is_first = False  # of several processes, the one that is told what was planned
 
     def __enter__(self) -> _Watch:
@@ -170,14 +176,19 @@ class _Watch:
         if not shows_progress():
             self._log(moment)
             return
-        self._words = f"epoch {moment.epoch}/{moment.epochs}, loss {moment.loss:.5f}"
+        self._words = f"loss {moment.loss:.5f}"
+        if moment.epochs:
+            self._words = f"epoch {moment.epoch}/{moment.epochs}, {self._words}"
         if moment.held_out is not None:
             self._words += f", held out {moment.held_out:.5f}"
+        if moment.phase != self._phase:
+            self._stack.close()
+            self._phase, self._bar = moment.phase, None
         if self._bar is None:
             self._bar = self._stack.enter_context(
                 click.progressbar(
                     length=moment.steps - moment.step + 1,  # a resumed run's time left is that of the steps it does
-                    label="training",
+                    label="training" if moment.phase == "autoencoder" else "training head",
                     width=0,  # as wide as there is room: a line that wraps is printed again with every step
                     file=sys.stderr,
                     item_show_func=lambda _: self._words,
@@ -186,7 +197,11 @@ class _Watch:
         self._bar.update(1, moment)
 
     def _log(self, moment: Moment) -> None:
-        """Where no bar is seen, -v tells of each epoch."""
+        """Where no bar is seen, -v tells of each epoch, and of each hundredth step of the head."""
+        if moment.phase == "head":
+            if moment.step % 100 == 0:
+                _LOG.info("head, step %d/%d: loss %.5f", moment.step, moment.steps, moment.loss)
+            return
         if moment.epoch > self._epoch:
             if moment.held_out is not None:
                 _LOG.info("epoch %d/%d: held out %.6f", moment.epoch - 1, moment.epochs, moment.held_out)
@@ -203,5 +218,15 @@ def _report(outcome: Outcome, run: Path) -> None:
     say(
         f"{outcome.reason} after {outcome.epoch} epochs, {outcome.seconds:.0f} s; {error} "
         f"{outcome.best_loss:.6f} in epoch {outcome.best_epoch}; see {run / 'preview.png'}\n"
+        f"{_tell_of_head(outcome)}"
         f"next: {shlex.join(['onspect', 'export', str(run), '-o', model])}"
     )
+
+
+def _tell_of_head(outcome: Outcome) -> str:
+    if outcome.head is None:
+        return ""
+    words = f"head trained in {outcome.head.seconds:.0f} s"
+    if outcome.head.auroc is not None:
+        words += f"; AUROC {outcome.head.auroc:.3f} on synthetic defects drawn on the held-out images"
+    return f"{words}\n"

@@ -12,9 +12,19 @@ SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
 PRESETS = ("paper", "fast", "balanced", "accurate")
 
-_LONGEST_SIDE = {"fast": 64, "balanced": 128, "accurate": 256}
-_FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 24}
-_LATENT = {"fast": 32, "balanced": 64, "accurate": 128}
+_LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 320}
+_FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
+_LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
+_HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 12000}
+_HEAD_FILTERS = {
+    "fast": ((8, 16, 32, 48, 64), 24),
+    "balanced": ((16, 32, 64, 96, 128), 48),
+    "accurate": ((16, 32, 64, 96, 128), 48),
+}
+_COARSEST_HEAD_MAP = 4
+_FEWEST_STAGES = 3
+_SMALLEST_CROPPED = 128
+_SMALLEST_HALVED = 64
 _SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
 
 
@@ -23,7 +33,8 @@ class NetworkConfig:
     """The layers of encoder and decoder (paper, Tables 1 to 3).
 
     height, width, channels: of the input. filters, strides: of the encoder's 3x3 convolutions, mirrored by the
-    decoder. hidden: r, latent: n_z of Table 3.
+    decoder. hidden: r, latent: n_z of Table 3. reduction: the image is averaged over squares of so many pixels before
+    the first convolution, and the reconstruction is enlarged as often after the last.
     """
 
     variant: str
@@ -34,6 +45,24 @@ class NetworkConfig:
     strides: tuple[int, ...]
     hidden: int
     latent: int
+    reduction: int = 1
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The discriminative head and its training on synthetic defects.
+
+    filters: of the stem and of each stage after it, every one of which halves the size. width: of the feature pyramid.
+    steps, batch_size, learning_rate: of its training; half of each batch carries defects. Three of four steps, on
+    average, show four times as many pieces of half the side instead of whole images, where `crops`.
+    """
+
+    filters: tuple[int, ...]
+    width: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    crops: bool
 
 
 @dataclass(frozen=True)
@@ -43,6 +72,7 @@ class TrainConfig:
     batch_size: over all devices together. holdout: share of the good images kept for early stopping, 0 to 0.5.
     patience: epochs without a better held-out loss before training stops, 0 for never. kl_weight: factor of Eq. 4.
     critic_steps, critic_clip: the AAE critic's updates a batch, and the box its weights are clipped to [1, 15].
+    head: None for the bare autoencoder.
     """
 
     network: NetworkConfig
@@ -59,6 +89,32 @@ class TrainConfig:
     kl_weight: float = 1.0
     critic_steps: int = 5
     critic_clip: float = 0.01
+    head: HeadConfig | None = None
+
+
+def design_head(preset: str, height: int, width: int, steps: int | None = None) -> HeadConfig | None:
+    """Return the head for a preset and a working size; None for preset ``paper`` or no steps.
+
+    Stages are left out until the coarsest map is at least 4 high and wide. steps overrides the preset's.
+    Raises ChoiceError where steps are asked for that the size has no room for.
+    """
+    wanted = _HEAD_STEPS.get(preset, 0) if steps is None else steps
+    if wanted == 0:
+        return None
+    filters, pyramid = _HEAD_FILTERS.get(preset, _HEAD_FILTERS["fast"])
+    stages = len(filters)
+    while min(height, width) / 2**stages < _COARSEST_HEAD_MAP:
+        stages -= 1
+    if stages < _FEWEST_STAGES:
+        if steps is None:
+            return None
+        least = _COARSEST_HEAD_MAP * 2**_FEWEST_STAGES
+        raise ChoiceError(
+            f"the working size {width}x{height} is too small for a head; give a --size of at least {least}x{least}, or "
+            "--head-steps 0"
+        )
+    crops = min(height, width) >= _SMALLEST_CROPPED
+    return HeadConfig(filters[:stages], pyramid, wanted, batch_size=8, learning_rate=3e-3, crops=crops)
 
 
 def paper_applies(height: int, width: int, channels: int) -> bool:
@@ -69,17 +125,27 @@ def paper_applies(height: int, width: int, channels: int) -> bool:
 def working_size(height: int, width: int, preset: str) -> tuple[int, int]:
     """Return the height and width to train at: the image's own, shrunk so that the longer side fits the preset."""
     longest = _LONGEST_SIDE.get(preset)
-    scale = 1.0 if longest is None else min(1.0, longest / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
+    if longest is None or max(height, width) <= longest:
+        return height, width
+    scale = longest / max(height, width) / 2
+    return max(1, 2 * round(height * scale)), max(1, 2 * round(width * scale))  # even, for a reduction by 2
 
 
 def design_network(
-    variant: str, preset: str, *, height: int, width: int, channels: int, latent: int | None = None
+    variant: str,
+    preset: str,
+    *,
+    height: int,
+    width: int,
+    channels: int,
+    latent: int | None = None,
+    has_head: bool = False,
 ) -> NetworkConfig:
     """Return the layers for an input size: the paper's own for preset ``paper``, or a stack as deep as the size asks.
 
     The general stack halves the size until the shorter side is at most 8, doubles its filters up to four times the
-    first, and ends with the paper's 16; r is five times n_z as in the paper. latent overrides n_z.
+    first, and ends with the paper's 16; r is five times n_z as in the paper. latent overrides n_z. With a head, which
+    sees the image itself, the autoencoder works at half the size where that is even and not too small.
 
     Raises ChoiceError where the preset is ``paper`` and the paper has no network for the size, or the size is below 8.
     """
@@ -93,13 +159,13 @@ def design_network(
         return NetworkConfig(variant, height, width, channels, filters, strides, hidden=100, latent=latent or 20)
     if min(height, width) < _SMALLEST_MAP:
         raise ChoiceError(f"the working size {width}x{height} is too small; choose one of at least 8x8 with --size")
+    halves = has_head and height % 2 == width % 2 == 0 and min(height, width) >= _SMALLEST_HALVED
+    reduction = 2 if halves else 1
     stages = 0
-    while min(height, width) / 2**stages > _SMALLEST_MAP:
+    while min(height, width) / reduction / 2**stages > _SMALLEST_MAP:
         stages += 1
     stages = max(1, stages)
     first = _FIRST_FILTERS[preset]
     latent = latent or _LATENT[preset]
     filters = (*(first * 2 ** min(stage, 2) for stage in range(stages)), 16)
-    return NetworkConfig(
-        variant, height, width, channels, filters, (*([2] * stages), 1), hidden=5 * latent, latent=latent
-    )
+    return NetworkConfig(variant, height, width, channels, filters, (*([2] * stages), 1), 5 * latent, latent, reduction)

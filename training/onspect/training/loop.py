@@ -31,21 +31,26 @@ _ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training stands: steps done and in all, epoch from 1, and the latest mean squared errors (Eq. 2)."""
+    """Where training stands: phase (``autoencoder`` or ``head``), its steps done and in all, and the latest loss.
 
+    For the autoencoder the loss is the mean squared error (Eq. 2), as is held_out; epoch is from 1.
+    """
+
+    phase: str
     step: int
     steps: int
-    epoch: int
-    epochs: int
     loss: float
-    held_out: float | None
+    epoch: int = 0
+    epochs: int = 0
+    held_out: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How training ended: ``finished``, ``stopped early`` or ``interrupted``.
 
-    best_loss: the mean squared error of the held_out images, or of the training images where there are none.
+    best_loss: the mean squared error of the held_out images, or of the training images where there are none. head: None
+    where the run has none, or it did not come to it.
     """
 
     reason: str
@@ -53,6 +58,20 @@ class Outcome:
     best_epoch: int
     best_loss: float
     held_out: int
+    seconds: float
+    head: HeadOutcome | None = None
+
+
+@dataclass(frozen=True)
+class HeadOutcome:
+    """How the head's training ended: ``finished`` or ``interrupted``.
+
+    auroc: of synthetic defects on images it was not trained on against those images, None without any of them.
+    """
+
+    reason: str
+    step: int
+    auroc: float | None
     seconds: float
 
 
@@ -86,7 +105,7 @@ def fit(
     total = steps * config.epochs
     watched = held_out if len(held_out) else images[: config.batch_size]
     started = time.perf_counter() - state.seconds
-    with _interruption(fabric) as interrupted:
+    with interruption(fabric) as interrupted:
         while state.epoch < config.epochs and not _patience_is_spent(state, config):
             order = np.random.default_rng([config.seed, _ORDER, state.epoch]).permutation(len(images))
             for step in range(state.step, steps):
@@ -181,6 +200,7 @@ def _moment(
     log: list[dict[str, Any]],
 ) -> Moment:
     return Moment(
+        phase="autoencoder",
         step=state.epoch * steps + state.step,
         steps=total,
         epoch=state.epoch + 1,
@@ -211,7 +231,7 @@ def _write_log(fabric: Fabric, run: Path, lines: list[dict[str, Any]]) -> None:
 
 
 @contextmanager
-def _interruption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
+def interruption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether to stop; all devices stop at the same step. A second Ctrl-C stops at once."""
     asked = threading.Event()
 

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from onspect.training.config import NetworkConfig
 
@@ -22,6 +23,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        self.reduction = config.reduction
         layers: list[nn.Module] = []
         inputs = config.channels
         for filters, stride in zip(config.filters, config.strides, strict=True):
@@ -36,7 +38,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the latent vector or its mean, and the logarithm of its standard deviation or None."""
-        hidden = self.hidden(self.convolutions(image).flatten(1))
+        hidden = self.hidden(self.convolutions(reduce(image, self.reduction)).flatten(1))
         return self.latent(hidden), None if self.log_sigma is None else self.log_sigma(hidden)
 
 
@@ -49,6 +51,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
         super().__init__()
+        self.reduction = config.reduction
         sizes = map_sizes(config)
         self.map_shape = (config.filters[-1], *sizes[-1])
         self.hidden = nn.Sequential(nn.Linear(config.latent, config.hidden), nn.LeakyReLU())
@@ -72,8 +75,7 @@ class Decoder(nn.Module):
     def forward(self, latent: Tensor) -> Tensor:
         """Return the reconstruction, [n, channels, height, width] in 0..1."""
         feature_map: Tensor = self.map(self.hidden(latent)).unflatten(1, self.map_shape)
-        image: Tensor = self.convolutions(feature_map)
-        return image
+        return enlarge(self.convolutions(feature_map), self.reduction)
 
 
 class Critic(nn.Module):
@@ -92,11 +94,24 @@ class Critic(nn.Module):
 
 
 def map_sizes(config: NetworkConfig) -> list[tuple[int, int]]:
-    """Return height and width before the first convolution and after each."""
-    sizes = [(config.height, config.width)]
+    """Return height and width before the first convolution, reduced, and after each."""
+    sizes = [(config.height // config.reduction, config.width // config.reduction)]
     for stride in config.strides:
         sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
     return sizes
+
+
+def reduce(image: Tensor, reduction: int) -> Tensor:
+    """Return [n, c, height, width] averaged over squares of reduction x reduction pixels, which tile it."""
+    return image if reduction == 1 else F.avg_pool2d(image, reduction)
+
+
+def enlarge(image: Tensor, reduction: int) -> Tensor:
+    """Return [n, c, h, w] as [n, c, h * reduction, w * reduction], bilinear."""
+    if reduction == 1:
+        return image
+    size = (image.shape[2] * reduction, image.shape[3] * reduction)
+    return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
 
 def count_parameters(*modules: nn.Module) -> int:

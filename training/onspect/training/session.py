@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import logging
 import warnings
@@ -33,8 +34,18 @@ from onspect.training.checkpoint import (
     write_record,
     write_tensors,
 )
-from onspect.training.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, VARIANTS, TrainConfig, design_network
+from onspect.training.config import (
+    AUGMENTATIONS,
+    OPTIMIZERS,
+    SCHEDULES,
+    VARIANTS,
+    TrainConfig,
+    design_head,
+    design_network,
+)
 from onspect.training.datasets import Progress, TrainingSet, load_training_set
+from onspect.training.head import Head
+from onspect.training.head_loop import fit_head
 from onspect.training.loop import Moment, Outcome, fit
 from onspect.training.networks import Decoder, Encoder, count_parameters
 
@@ -52,6 +63,7 @@ class TrainOptions:
 
     variant: cae, vae or aae. preset: paper, fast, balanced or accurate. size: (width, height) to work at. channels: 1
     or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later. latent: n_z of Table 3.
+    head_steps: of the head's training, 0 for no head.
     The others are as in `TrainConfig`.
     """
 
@@ -63,6 +75,7 @@ class TrainOptions:
     any_size: bool = False
     latent: int | None = None
     epochs: int | None = None
+    head_steps: int | None = None
     batch_size: int | None = None
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -195,7 +208,12 @@ def _fit(
             write_png(make_folder(run / "previews") / f"epoch-{epoch:04d}.png", picture)
             write_png(run / "preview.png", picture)
 
-    return fit(record, images, held_out, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+    outcome = fit(record, images, held_out, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+    if record.config.head is None or outcome.reason == "interrupted":
+        return outcome
+    head = fit_head(record, images, held_out, run, fabric, resume=resume, watch=watchers.step)
+    reason = "interrupted" if head.reason == "interrupted" else outcome.reason
+    return dataclasses.replace(outcome, reason=reason, head=head)
 
 
 def draw_preview(images: NDArray[np.uint8], encoder: Encoder, decoder: Decoder) -> Picture:
@@ -236,6 +254,8 @@ def _check_options(options: TrainOptions) -> None:
     for name, number in (("epochs", options.epochs), ("batch_size", options.batch_size), ("latent", options.latent)):
         if number is not None and number < 1:
             raise ChoiceError(f"{name} is {number}; give 1 or more")
+    if options.head_steps is not None and options.head_steps < 0:
+        raise ChoiceError(f"head_steps is {options.head_steps}; give 0 or more")
 
 
 def _load(folder: Path, options: TrainOptions, watchers: Watchers) -> TrainingSet:
@@ -262,6 +282,7 @@ def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64],
 
 def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfig:
     recipe = data.recipe
+    head = design_head(data.preset, recipe.height, recipe.width, options.head_steps)
     network = design_network(
         options.variant,
         data.preset,
@@ -269,12 +290,13 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         width=recipe.width,
         channels=recipe.channels,
         latent=options.latent,
+        has_head=head is not None,
     )
     paper = data.preset == "paper"
     return TrainConfig(
         network=network,
         preset=data.preset,
-        epochs=options.epochs or (20 if paper else 100),
+        epochs=options.epochs or (20 if paper else 100 if head is None else 60),
         batch_size=min(images, options.batch_size or (64 if paper else 16)),
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
@@ -283,6 +305,7 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         holdout=options.holdout,
         patience=options.patience,
         seed=options.seed,
+        head=head,
     )
 
 
@@ -314,11 +337,19 @@ def describe(record: RunRecord) -> str:
     config, network, recipe = record.config, record.config.network, record.data.recipe
     layers = " ".join(f"{f}/{s}" for f, s in zip(network.filters, network.strides, strict=True))
     parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
+    if config.head is None:
+        head = "no head: scores are reconstruction errors"
+    else:
+        size = count_parameters(Head(config.head, network.channels))
+        head = (
+            f"then a head with filters {' '.join(map(str, config.head.filters))}, {size:,} parameters, learns to find "
+            f"synthetic defects: {config.head.steps:,} steps of batch {config.head.batch_size}"
+        )
     colour = "mono" if recipe.channels == 1 else "colour"
     return (
         f"{network.variant.upper()} on {len(record.data.images)} good images ({len(record.data.held_out)} held out for "
         f"early stopping), {recipe.width}x{recipe.height} {colour}, preset {config.preset}\n"
         f"encoder filters/stride {layers}, r {network.hidden}, n_z {network.latent}, {parameters:,} parameters; "
         f"{config.epochs} epochs of batch {config.batch_size}, {config.optimizer} at {config.learning_rate:g} "
-        f"({config.schedule}), augmentation {', '.join(config.augment) or 'none'}, seed {config.seed}"
+        f"({config.schedule}), augmentation {', '.join(config.augment) or 'none'}, seed {config.seed}\n{head}"
     )

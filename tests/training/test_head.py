@@ -1,0 +1,198 @@
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from onspect.runtime.errors import ChoiceError, TrainingError
+from onspect.training import session
+from onspect.training.checkpoint import load_trained
+from onspect.training.config import HeadConfig, TrainConfig, design_head, design_network
+from onspect.training.head import Head, answer_of, head_losses
+from onspect.training.head_loop import draw_batch, head_rate
+from onspect.training.loop import HeadOutcome, Moment
+
+CPU = session.Devices(accelerator="cpu")
+SMALL = HeadConfig((4, 6, 8, 8), 6, steps=10, batch_size=4, learning_rate=1e-3, crops=True)
+
+
+@pytest.fixture
+def plates(tmp_path: Path) -> Path:
+    """A flat folder of 12 good mono images of 64 x 48 pixels, smooth with a little noise."""
+    folder = tmp_path / "plates"
+    folder.mkdir()
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        image = 90 + 30 * np.linspace(0, 1, 64)[None] + random.normal(0, 2, (48, 64))
+        cv2.imwrite(str(folder / f"{seed:02d}.png"), image.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+def options(**changes: Any) -> session.TrainOptions:
+    return session.TrainOptions(**({"preset": "fast", "epochs": 1, "head_steps": 6, "holdout": 0.25} | changes))
+
+
+def config(head: HeadConfig = SMALL) -> TrainConfig:
+    network = design_network("cae", "fast", height=64, width=64, channels=1, has_head=True)
+    return TrainConfig(network, "fast", 1, 4, "adam", 1e-3, "cosine", (), 0.0, 0, 3, head=head)
+
+
+def test_the_map_has_a_quarter_of_the_resolution() -> None:
+    """Height and width are divided by four, rounded up, whatever they are."""
+    head = Head(SMALL, 3).eval()
+    for height, width in ((64, 64), (50, 70), (33, 47)):
+        image = torch.rand(2, 3, height, width)
+        assert head(image, image).shape == (2, 1, -(-height // 4), -(-width // 4))
+
+
+def test_the_head_sees_the_reconstruction() -> None:
+    """The same image beside another reconstruction gets another map."""
+    head = Head(SMALL, 1).eval()
+    image = torch.rand(1, 1, 32, 32)
+    assert not torch.equal(head(image, image), head(image, 1 - image))
+
+
+def test_losses_fall_where_the_map_is_right() -> None:
+    """High log-odds on the defect and low ones elsewhere cost less than the reverse, for each loss."""
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[:, :, 8:16, 8:16] = 1
+    right = torch.where(torch.nn.functional.max_pool2d(mask, 4) > 0, 5.0, -5.0)
+    good = head_losses(right, mask, torch.ones_like(mask))
+    bad = head_losses(-right, mask, torch.ones_like(mask))
+    assert good["focal"] < bad["focal"]
+    for sign, better in ((1.0, True), (-1.0, False)):  # the image's own answer, on a good image
+        empty = head_losses(sign * 5.0 * torch.ones(1, 1, 8, 8), torch.zeros_like(mask), torch.ones_like(mask))
+        assert (empty["image"] > 0.1) == better
+
+
+def test_a_heavier_defect_costs_more() -> None:
+    """A missed defect's focal loss grows with its weight; a good place's does not."""
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[:, :, 8:16, 8:16] = 1
+    missed = torch.full((1, 1, 8, 8), -3.0)
+    light, heavy = (head_losses(missed, mask, torch.full_like(mask, weight))["focal"] for weight in (1.0, 4.0))
+    assert heavy > 3 * light
+
+
+def test_the_answer_is_the_mean_of_the_highest_places() -> None:
+    """Four places at 2 and the rest at -9 make 2."""
+    places = torch.full((1, 1, 8, 8), -9.0)
+    places[0, 0, 0, :4] = 2.0
+    assert answer_of(places).tolist() == [2.0]
+
+
+def test_the_rate_rises_and_falls() -> None:
+    """It starts low, is full after a twentieth of the steps, and ends near nothing."""
+    head = HeadConfig((4, 8), 4, steps=100, batch_size=4, learning_rate=1.0, crops=False)
+    assert head_rate(head, 0) == pytest.approx(0.2)
+    assert head_rate(head, 5) == pytest.approx(1.0)
+    assert head_rate(head, 99) < 0.001
+
+
+def test_a_batch_is_half_defective_and_each_image_its_own() -> None:
+    """Every other image has a mask, pieces are four times as many, and ranks see parts of the same batch."""
+    images = np.random.default_rng(0).integers(90, 140, (6, 64, 64, 1), dtype=np.uint8)
+    seen = set()
+    for step in range(12):
+        batch = draw_batch(images, config(), step)
+        seen.add(batch.size)
+        assert batch.count == (4 if batch.size == (64, 64) else 16) == len(batch.image)
+        assert batch.image.shape[1:] == (1, 64, 64)
+        assert batch.mask.shape == (batch.count, 1, *batch.size)
+        assert not batch.mask[1::2].any()
+        assert batch.mask[::2].any()
+        second = draw_batch(images, config(), step, 1, 2)
+        assert np.array_equal(second.image, batch.image[1::2])
+        assert second.count == batch.count
+    assert seen == {(64, 64), (32, 32)}
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "stages"), [("paper", (28, 28), None), ("fast", (24, 24), None), ("balanced", (256, 256), 5)]
+)
+def test_heads_for_presets(preset: str, size: tuple[int, int], stages: int | None) -> None:
+    """The paper's networks and very small images get no head, others one as deep as the size has room for."""
+    head = design_head(preset, *size)
+    assert (None if head is None else len(head.filters)) == stages
+
+
+def test_no_steps_no_head() -> None:
+    """Asking for 0 steps leaves the bare autoencoder at the working size; with a head it works at half of it."""
+    assert design_head("balanced", 256, 256, 0) is None
+    sizes = {"height": 256, "width": 256, "channels": 1}
+    assert design_network("cae", "balanced", **sizes).reduction == 1
+    assert design_network("cae", "balanced", **sizes, has_head=True).reduction == 2
+    assert design_network("cae", "balanced", **(sizes | {"width": 255}), has_head=True).reduction == 1
+
+
+def test_a_head_that_has_no_room_is_refused() -> None:
+    """Steps asked for at a size too small are a mistake, told with the least size."""
+    with pytest.raises(ChoiceError, match=r"24x20 is too small for a head; give a --size of at least 32x32"):
+        design_head("fast", 20, 24, 100)
+
+
+def test_training_leaves_a_head(plates: Path, tmp_path: Path) -> None:
+    """The run holds head and log, the outcome its AUROC on synthetic defects, and the watcher saw both phases."""
+    moments: list[Moment] = []
+    watchers = session.Watchers(step=moments.append)
+    outcome = session.train(plates, tmp_path / "run", options(), devices=CPU, watchers=watchers)
+    assert outcome.head is not None
+    assert outcome.head.reason == "finished"
+    assert 0.0 <= (outcome.head.auroc or -1) <= 1.0
+    assert [moment.step for moment in moments if moment.phase == "head"] == list(range(1, 7))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "head.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 6
+    assert load_trained(tmp_path / "run").head is not None
+
+
+@pytest.mark.parametrize("stop_at", [1, 4])
+def test_resume_gives_the_uninterrupted_head(
+    plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    """A head's training that was stopped goes on to the very weights of one that was not."""
+    session.train(plates, tmp_path / "whole", options(), devices=CPU)
+
+    def stop(moment: Moment) -> None:
+        if moment.phase == "head" and moment.step == stop_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    first = session.train(plates, tmp_path / "halved", options(), devices=CPU, watchers=session.Watchers(step=stop))
+    assert first.reason == "interrupted"
+    assert first.head == HeadOutcome("interrupted", stop_at, None, first.head.seconds if first.head else 0.0)
+    with pytest.raises(TrainingError, match="head's training was not finished; go on with"):
+        load_trained(tmp_path / "halved")
+    assert session.resume(tmp_path / "halved", devices=CPU).reason == "finished"
+    whole, halved = (load_file(tmp_path / name / "head.safetensors") for name in ("whole", "halved"))
+    assert whole.keys() == halved.keys()
+    assert all(torch.equal(whole[name], halved[name]) for name in whole)
+
+
+def test_the_head_repeats_with_its_seed(plates: Path, tmp_path: Path) -> None:
+    """The same seed gives the same head, another seed another."""
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        session.train(plates, tmp_path / name, options(seed=seed, head_steps=2), devices=CPU)
+    one, same, other = (load_file(tmp_path / name / "head.safetensors") for name in "abc")
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_head_s_checkpoint_is_refused(plates: Path, tmp_path: Path) -> None:
+    """A head's checkpoint that does not fit the run is told, with the cure."""
+    for name, channels in (("mono", 1), ("colour", 3)):
+        session.train(plates, tmp_path / name, options(channels=channels), devices=CPU)
+    (tmp_path / "colour" / "head-checkpoint.safetensors").replace(tmp_path / "mono" / "head-checkpoint.safetensors")
+    with pytest.raises(TrainingError, match=r"does not fit the run .*remove it to train the head anew"):
+        session.resume(tmp_path / "mono", devices=CPU)
+
+
+def test_the_head_learns(plates: Path, tmp_path: Path) -> None:
+    """After a short training the head tells synthetic defects from good images that it has not seen."""
+    outcome = session.train(plates, tmp_path / "run", options(head_steps=150), devices=CPU)
+    assert outcome.head is not None
+    assert outcome.head.auroc is not None
+    assert outcome.head.auroc > 0.8

@@ -1,0 +1,92 @@
+"""The discriminative head: from image and reconstruction to a map of where a defect is.
+
+After DRAEM (Zavrtanik, Kristan and Skocaj, 2021): a network that sees the input beside what the autoencoder made of it
+learns, from defects drawn on good images, where the two tell of a defect. Unlike there it is one small
+feature pyramid (Lin et al., 2017) whose map has a quarter of the image's resolution, light enough for the edge.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onspect.training.config import HeadConfig
+
+_PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
+_HARDEST = 4  # places whose mean stands for the image's score in the loss
+
+
+class Head(nn.Module):
+    """Image and reconstruction, both [n, channels, height, width] in 0..1, to log-odds [n, 1, height/4, width/4]."""
+
+    def __init__(self, config: HeadConfig, channels: int) -> None:
+        super().__init__()
+        first, *others = config.filters
+        self.stem = _convolution(2 * channels, first, kernel=5, stride=2)
+        stages = []
+        for inputs, outputs in zip(config.filters, others, strict=False):
+            stages.append(nn.Sequential(_convolution(inputs, outputs, stride=2), _Residual(outputs)))
+        self.stages = nn.ModuleList(stages)
+        self.lateral = nn.ModuleList(nn.Conv2d(filters, config.width, 1) for filters in others)
+        self.merged = nn.ModuleList(_convolution(config.width, config.width) for _ in others[1:])
+        self.output = nn.Conv2d(config.width, 1, 1)
+        assert self.output.bias is not None
+        nn.init.constant_(self.output.bias, _PRIOR)
+
+    def forward(self, image: Tensor, reconstruction: Tensor) -> Tensor:
+        """Return the log-odds of a defect at each place of the map."""
+        features = self.stem(torch.cat([image, reconstruction], dim=1))
+        levels = []
+        for stage in self.stages:
+            features = stage(features)
+            levels.append(features)
+        merged = self.lateral[-1](levels[-1])
+        for index in range(len(levels) - 2, -1, -1):
+            enlarged = F.interpolate(merged, size=levels[index].shape[2:], mode="nearest")
+            merged = self.merged[index](enlarged + self.lateral[index](levels[index]))
+        log_odds: Tensor = self.output(merged)
+        return log_odds
+
+
+class _Residual(nn.Module):
+    """Two 3x3 convolutions beside an identity (He et al., 2016)."""
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.first = _convolution(filters, filters)
+        self.second = nn.Sequential(nn.Conv2d(filters, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(features + self.second(self.first(features)))
+
+
+def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def head_losses(log_odds: Tensor, mask: Tensor, weight: Tensor) -> dict[str, Tensor]:
+    """Return the head's losses for each image [n]: log_odds [n, 1, h, w]; mask, weight [n, 1, height, width].
+
+    ``focal`` (Lin et al., 2017, gamma 1) judges the places, each defect's by their weight; ``image`` is the cross
+    entropy of the image's own answer, the mean of its highest places, so that the false alarm that costs a good part
+    its verdict is what training presses on.
+    """
+    target = F.adaptive_max_pool2d(mask, log_odds.shape[2:])
+    counts = torch.where(target > 0, F.adaptive_max_pool2d(weight * mask, log_odds.shape[2:]), 1.0)
+    entropy = F.binary_cross_entropy_with_logits(log_odds, target, reduction="none")
+    focal = (1.0 - torch.exp(-entropy)) * entropy * counts
+    answer = answer_of(log_odds)
+    defective = (target.amax(dim=(1, 2, 3)) > 0).to(answer.dtype)
+    image = F.binary_cross_entropy_with_logits(answer, defective, reduction="none")
+    return {"focal": 4.0 * focal.mean(dim=(1, 2, 3)), "image": 0.2 * image}
+
+
+def answer_of(log_odds: Tensor) -> Tensor:
+    """Return one number for each image [n]: the mean of its highest places."""
+    flat = log_odds.flatten(1)
+    return flat.topk(min(_HARDEST, flat.shape[1]), dim=1).values.mean(dim=1)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,9 +42,9 @@ def client(sink: OpcUaSink, port: int) -> Iterator[Any]:
 
 
 def read(client: Any, path: str) -> Any:
-    """Return a variable's value."""
-    index = client.get_namespace_index("urn:onspect:line")
-    return client.get_node(f"ns={index};s={path}").read_value()
+    """Return a variable's value, by the node id that the documentation gives."""
+    assert client.get_namespace_index("urn:onspect:line") == 1
+    return client.get_node(f"ns=1;s={path}").read_value()
 
 
 def test_last_part_can_be_read(sink: OpcUaSink, client: Any) -> None:
@@ -102,11 +102,27 @@ def test_subscriber_finds_the_part_complete(sink: OpcUaSink, client: Any) -> Non
     subscription.delete()
 
 
-def test_nothing_can_be_written(sink: OpcUaSink, client: Any) -> None:
-    """A client that tries to change a verdict is refused."""
-    index = client.get_namespace_index("urn:onspect:line")
-    with pytest.raises(UaStatusCodeError):
-        client.get_node(f"ns={index};s=LastPart.Verdict").write_value("ok")
+@pytest.mark.parametrize("user", [None, "admin", "Admin"])
+def test_nothing_can_be_changed(sink: OpcUaSink, port: int, user: str | None) -> None:
+    """A client that tries to change a verdict, its access or the tree is refused, whoever it says it is."""
+    sink.write(inspection(verdict="ng"))
+    client = Client(f"opc.tcp://127.0.0.1:{port}/line", timeout=20)
+    if user is not None:
+        client.set_user(user)
+        client.set_password("any")
+    with client:
+        index = client.get_namespace_index("urn:onspect:line")
+        node = client.get_node(f"ns={index};s=LastPart.Verdict")
+        attempts: list[Callable[[], Any]] = [
+            lambda: node.write_value("ok"),
+            node.set_writable,
+            lambda: client.delete_nodes([node]),
+            lambda: client.nodes.objects.add_variable(index, "more", 1),
+        ]
+        for attempt in attempts:
+            with pytest.raises(UaStatusCodeError):
+                attempt()
+        assert node.read_value() == "ng"
 
 
 def test_courier_delivers(sink: OpcUaSink, client: Any) -> None:

@@ -1,7 +1,7 @@
 """An OPC UA server beside the line, whose variables hold the last part and how the line is; all are read-only.
 
 Namespace ``urn:onspect:line``. Below Objects stand ``LastPart`` and ``Line``; a variable's node id is its path, such as
-``ns=2;s=LastPart.Verdict``. ``LastPart.Count`` is written last, so that who subscribes to it finds the part complete.
+``ns=1;s=LastPart.Verdict``. ``LastPart.Count`` is written last, so that who subscribes to it finds the part complete.
 """
 
 from __future__ import annotations
@@ -140,6 +140,7 @@ class OpcUaSink:
 
         server = Server()
         await server.init()
+        server.allow_remote_admin(False)  # otherwise whoever calls himself admin, with any password, may write
         server.set_endpoint(self._endpoint)
         server.set_server_name("Onspect")
         server.set_security_policy([self._ua.SecurityPolicyType.NoSecurity])

@@ -276,12 +276,16 @@ def test_slow_sink_at_the_end_of_files_gets_everything(patience: float, lost: bo
 
 
 def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
-    """A line that is no verdict is counted as failed, and the others arrive."""
+    """A line that is no verdict is counted as failed, once, and the others arrive, also after trying again."""
     tmp_path.joinpath("000000000001.jsonl").write_bytes(
         b"\n".join([inspection(index=0).verdict.to_json().encode(), b'{"source": ', b"[]", b"{}", b""])
     )
-    sink = FakeSink()
+    sink = BatchFake()
+    sink.error = OutputError("not now")
     with Courier(sink, "fake", tmp_path) as courier:
+        wait_until(lambda: courier.state().message)
+        time.sleep(0.02)
+        sink.error = None
         write(courier, range(1, 3))
     assert sink.indices == [0, 1, 2]
     assert courier.state().failed == 3
@@ -430,6 +434,15 @@ def test_stale_verdict_is_not_delivered() -> None:
         write(courier, range(4, 6))
     assert sink.indices == [0, 4, 5]
     assert (courier.state().delivered, courier.state().queued) == (3, 0)
+
+
+def test_last_status_reaches_the_sink() -> None:
+    """The status that is reported just before the end, as a line's last one is, reaches the sink."""
+    for _ in range(20):
+        sink = TalkingFake()
+        with Courier(sink, "fake") as courier:
+            courier.report(line_status(running=False))
+        assert [status.running for status in sink.statuses] == [False]
 
 
 def test_status_commands_and_flush_reach_the_sink() -> None:

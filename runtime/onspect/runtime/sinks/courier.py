@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -285,7 +285,7 @@ class Courier:
             if not self._closing:
                 return True
             over = self._given_up or time.monotonic() >= self._end
-            return not over and bool(self._waiting() or self._queue or self._in_hand)
+            return not over and bool(self._waiting() or self._queue or self._in_hand or self._status is not None)
 
     def _waiting(self) -> int:
         """Count the verdicts that could be delivered at once."""
@@ -296,7 +296,7 @@ class Courier:
         count = _BATCH if isinstance(self._sink, BatchSink) else 1
         if self._spool is not None:
             piece = self._spool.read(count)
-            return _Batch(self._parse(piece), piece=piece) if piece.lines else _Batch()
+            return _Batch(_parse(piece), piece=piece) if piece.lines else _Batch()
         with self._changed:
             items = self._take_now(count)
         if not items:
@@ -311,15 +311,6 @@ class Courier:
         with self._changed:
             self._in_hand = 0
             self._changed.notify_all()
-
-    def _parse(self, piece: Piece) -> tuple[Inspection, ...]:
-        inspections = []
-        for line in piece.lines:
-            try:
-                inspections.append(Inspection(parse_verdict(line), None, None))
-            except ValueError as error:
-                self._lose(1, f"damaged in the spool: {error}")
-        return tuple(inspections)
 
     def _await_record(self, number: int) -> None:
         patience = _RECORD_PATIENCE_S[self._delivery]
@@ -365,6 +356,7 @@ class Courier:
             self._note_success()
         if batch.piece is not None and self._spool is not None:
             self._spool.advance(batch.piece)
+            self._lose(len(batch.piece.lines) - count, "their lines in the spool are damaged")
         with self._changed:
             self._delivered += count if refused is None else 0
             if batch.piece is None:
@@ -472,6 +464,15 @@ class Courier:
             _LOG.warning("%s: %s lost in all", self.name, _count(state.failed))
         if state.spooled:
             _LOG.warning("%s: %s kept in its spool for the next run", self.name, _count(state.spooled))
+
+
+def _parse(piece: Piece) -> tuple[Inspection, ...]:
+    """Return the verdicts of a spool's lines, without those that are none: a disk has spoilt them."""
+    inspections = []
+    for line in piece.lines:
+        with suppress(ValueError):
+            inspections.append(Inspection(parse_verdict(line), None, None))
+    return tuple(inspections)
 
 
 def _to_lines(items: Sequence[_Item]) -> list[bytes]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import http.client
 import itertools
 import json
@@ -668,6 +669,17 @@ def test_closing_ends_streams_and_threads(inspector: Inspector) -> None:
     assert time.monotonic() - started < 3
     assert set(threading.enumerate()) == before
     stack.close()
+
+
+def test_closing_cuts_off_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that leaves the server with much to send keeps no socket open after closing."""
+    numbers = itertools.count(1)
+    monkeypatch.setattr(Board, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 5_000_000})
+    with Dashboard("127.0.0.1:0") as dashboard, ExitStack() as stack:
+        Client(dashboard).open_streams(stack, 1)
+        time.sleep(0.5)
+        dashboard.__exit__()
+        gc.collect()  # here a socket that was left open would be told
 
 
 def wait_until(true: Callable[[], object], seconds: float = 10.0) -> None:

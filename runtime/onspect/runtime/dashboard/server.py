@@ -86,7 +86,7 @@ class Dashboard:
             h11_max_incomplete_event_size=_LARGEST_HEAD,
             timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="onspect-dashboard", daemon=True
         )
@@ -150,6 +150,19 @@ def parse_address(address: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ChoiceError(f"the dashboard's address is {address!r}; give HOST:PORT, such as 127.0.0.1:8080")
     return host, int(port)
+
+
+class _Server(uvicorn.Server):
+    """Leaves no connection behind, whatever its client does."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for _ in range(3):  # turns of the loop, in which sockets are closed
+            await asyncio.sleep(0)
 
 
 class _PatientProtocol(H11Protocol):

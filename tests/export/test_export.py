@@ -17,7 +17,9 @@ from onspect.export.graph import GaussianSmoothing
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
 from onspect.runtime.inspector import Inspector
+from onspect.runtime.looks import describe_look, hash_look
 from onspect.runtime.model_file import Score, read_model_file
+from onspect.training import session
 from onspect.training.checkpoint import load_trained
 
 MakeRun = Callable[..., Path]
@@ -259,3 +261,20 @@ def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "scores agree with the trained model" in result.stderr
     assert f"next: onspect calibrate {tmp_path / 'part.onnx'} DATA" in result.stderr
+
+
+def test_file_knows_what_its_training_images_look_like(tmp_path: Path) -> None:
+    """From some images on, training keeps their perceptual hashes, and the exported file carries them."""
+    random = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for index in range(20):
+        cv2.imwrite(str(tmp_path / f"data/{index}.png"), random.integers(0, 255, (28, 28), np.uint8))
+    options = session.TrainOptions(variant="cae", epochs=1)
+    session.train(tmp_path / "data", tmp_path / "run", options, devices=session.Devices(accelerator="cpu"))
+    write.export(tmp_path / "run", tmp_path / "part.onnx")
+    file = read_model_file(tmp_path / "part.onnx")
+    looks = file.looks
+    assert looks is not None
+    assert len(looks.hashes) == file.info.provenance.training_images
+    images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[:, :, None] for path in (tmp_path / "data").iterdir()]
+    assert set(looks.hashes) < {hash_look(describe_look(np.asarray(image)), looks) for image in images}

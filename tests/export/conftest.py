@@ -31,7 +31,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 shape = (height, width) if channels == 1 else (height, width, channels)
                 cv2.imwrite(str(folder / f"{index}.png"), random.integers(0, 255, shape, np.uint8))
             made[key] = tmp_path_factory.mktemp("runs") / "run"
-            preset = "fast" if head_steps else None
+            preset = None if not head_steps else "fast" if max(height, width) <= 128 else "balanced"
             options = session.TrainOptions(variant=variant, preset=preset, epochs=1, head_steps=head_steps)
             session.train(folder, made[key], options, devices=session.Devices(accelerator="cpu"))
         return made[key]

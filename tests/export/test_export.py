@@ -116,7 +116,7 @@ def test_scores_are_measured_on_synthetic_defects(make_run: MakeRun) -> None:
 
 def test_a_run_with_a_head_has_the_other_scores_too(make_run: MakeRun, tmp_path: Path) -> None:
     """An autoencoder that worked at half the size is exported with the relative score, without the head."""
-    run = make_run("vae", 64, 96, 1, 2)
+    run = make_run("vae", 192, 208, 1, 1)
     info = write.export(run, tmp_path / "part.onnx", score="relative").info
     assert (info.score.name, info.network.head, info.network.reduction) == ("relative", (), 2)
 

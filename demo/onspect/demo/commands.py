@@ -24,7 +24,7 @@ from onspect.runtime.errors import OutputError
 @click.option(
     "--head-steps",
     type=click.IntRange(min=0),
-    default=600,
+    default=300,
     show_default=True,
     help="Training steps of the head on synthetic defects.",
 )

@@ -24,7 +24,7 @@ _HEAD_FILTERS = {
 _COARSEST_HEAD_MAP = 4
 _FEWEST_STAGES = 3
 _SMALLEST_CROPPED = 128
-_SMALLEST_HALVED = 64
+_SMALLEST_HALVED = 192  # below it the autoencoder's own error, which may be the score, loses too much
 _SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
 
 

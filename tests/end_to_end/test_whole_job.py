@@ -35,7 +35,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
     folder = tmp_path_factory.mktemp("job")
     draw_dataset(folder / "parts", seed=3, train=100, good=8, defective=4, size=64)
     train = ["train", folder / "parts", "-o", folder / "run", "--epochs", "25", "--device", "cpu"]
-    succeed(onspect(*train, "--learning-rate", "0.003", "--preset", "fast", "--head-steps", "400"))
+    succeed(onspect(*train, "--learning-rate", "0.003", "--preset", "balanced", "--head-steps", "100"))
     succeed(onspect("export", folder / "run", "-o", folder / "part.onnx", "--data", folder / "parts"))
     succeed(onspect("calibrate", folder / "part.onnx", folder / "parts"))
     succeed(onspect("evaluate", folder / "part.onnx", folder / "parts", "-o", folder / "report"))

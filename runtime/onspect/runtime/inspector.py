@@ -200,17 +200,15 @@ class Inspector:
 
     def _judge(self, frame: Any, scored: Scored, position: int) -> dict[str, Any]:
         score, error_map = float(scored.score[position]), scored.error_map[position]
-        verdict, peak = decide(score, self.threshold), float(error_map.max())
-        if verdict == "fault" or not math.isfinite(peak):
+        verdict = decide(score, self.threshold)
+        if verdict == "fault" or not math.isfinite(float(error_map.max())):
             return {
                 "verdict": "fault",
                 "score": None,
                 "reason": f"the model's score is {score}, its error map not finite",
             }
         height, width = frame.shape[:2]
-        # most parts have no region, and finding none takes a fifth of a millisecond
-        has_region = peak >= self.threshold.map
-        regions = find_regions(error_map, self.threshold, width, height, verdict) if has_region else ()
+        regions = find_regions(error_map, self.threshold, width, height, verdict)
         return {"verdict": verdict, "score": score, "regions": regions}
 
 

@@ -103,8 +103,9 @@ def train(
 ) -> None:
     """Train an autoencoder on the good images of DATA.
 
-    DATA is a folder with train/good in it, or a flat folder of good images. RUN gets weights.safetensors, config.json,
-    log.jsonl, preview.png and a checkpoint. Ctrl-C saves, and --resume goes on to the same result.
+    DATA is a folder with train/good in it, or a flat folder of good images. With every preset but paper, a head learns
+    after it to find defects that are drawn on those images. RUN gets weights.safetensors, config.json, log.jsonl,
+    preview.png and a checkpoint, and the same of the head. Ctrl-C saves, and --resume goes on to the same result.
 
     \b
     Example:

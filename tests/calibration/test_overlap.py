@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +14,9 @@ from numpy.typing import NDArray
 
 from onspect.calibration.calibrate import calibrate, move_threshold
 from onspect.calibration.thresholds import Policy
-from onspect.runtime.files import fingerprint_bytes
+from onspect.runtime.files import fingerprint_bytes, fingerprint_set
 from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import read_model_file, stamp
+from onspect.runtime.model_file import read_model_file, stamp, unpack_fingerprints
 
 Run = Callable[..., Result]
 SIDE = 64
@@ -110,3 +112,96 @@ def test_model_without_looks_compares_nothing(
     assert "almost" not in onspect("evaluate", model, data, "-o", tmp_path / "report").stderr
     overlap = json.loads((tmp_path / "report/metrics.json").read_text())["overlap"]
     assert overlap["training"]["almost_the_same"] is None
+
+
+def test_test_images_are_remembered(model: Path, data: Path, onspect: Run) -> None:
+    """The file holds count and fingerprints of test/; moving the threshold keeps them, info shows them."""
+    paths = sorted((data / "test").rglob("*.png"))
+    known = [fingerprint_bytes(path.read_bytes()) for path in paths]
+    held_back = calibrate(model, data).calibration.held_back
+    assert held_back is not None
+    assert (held_back.images, held_back.fingerprint) == (14, fingerprint_set(known))
+    assert sorted(unpack_fingerprints(held_back.fingerprints)) == sorted(known)
+    assert move_threshold(model, Policy("quantile", 0.5)).calibration.held_back == held_back
+    card = onspect("info", model).stdout
+    assert re.search(r"^fingerprints +[0-9a-f]{32} of 12 calibration images\n", card, re.MULTILINE)
+    assert re.search(rf"^ +{held_back.fingerprint} of 14 test images$", card, re.MULTILINE)
+
+
+def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, onspect: Run) -> None:
+    """calibrate names the test images that training or calibration has too, and those like calibration's."""
+    result = onspect("calibrate", model, data)
+    assert "1 of 14 test images were trained on, such as '6.png': figures on these are better" in result.stderr
+    assert "1 of 14 test images are among those that this threshold is chosen on, such as '42.png'" in result.stderr
+    assert "1 of 14 test images look almost like images that this threshold is chosen on, such as '41.png'" in (
+        result.stderr
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "share"),
+    [
+        ([], "the 14 test images that were held back at calibration", (14, 14, 0)),
+        (["remove"], "12 of the 14 test images that were held back at calibration", (14, 12, 0)),
+        (["remove", "add"], "12 of the 14 test images that were held back at calibration, and 1 others", (14, 12, 1)),
+        (["replace"], "none of the 14 test images that were held back at calibration", (14, 0, 1)),
+    ],
+)
+def test_judged_images_are_held_against_those_held_back(
+    model: Path,
+    data: Path,
+    onspect: Run,
+    write_pixels: Callable[..., Path],
+    tmp_path: Path,
+    change: list[str],
+    words: str,
+    share: tuple[int, int, int],
+) -> None:
+    """evaluate says whether it judged the images held back at calibration, and warns of a choice among them."""
+    calibrate(model, data)
+    if "remove" in change:
+        shutil.rmtree(data / "test/scratch")
+    if "replace" in change:
+        shutil.rmtree(data / "test")
+    if "add" in change or "replace" in change:
+        write_pixels(data / "test/good/new.png", picture(90))
+    result = onspect("evaluate", model, data, "-o", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    assert re.search(rf"^ +{words}$", result.stdout, re.MULTILINE)
+    assert ("2 of the 14 test images that were held back at calibration are not among these" in result.stderr) == (
+        "remove" in change
+    )
+    metrics = json.loads((tmp_path / "report/metrics.json").read_text())["held_back"]
+    assert (metrics["held_back"], metrics["here"], metrics["others"]) == share
+    assert metrics["same"] == (not change)
+    assert words in (tmp_path / "report/report.html").read_text()
+
+
+def test_test_image_that_cannot_be_judged_is_still_known(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
+    """A broken test image is a fault of evaluate, and one of those held back."""
+    (data / "test/good/5.png").write_bytes(b"no image")
+    calibrate(model, data)
+    result = onspect("evaluate", model, data, "-o", tmp_path / "report")
+    assert "1 of 14 images could not be judged" in result.stderr
+    assert "the 14 test images that were held back at calibration" in result.stdout
+
+
+def test_test_folder_that_cannot_be_read_is_said(model: Path, data: Path, onspect: Run) -> None:
+    """Test images that lie beside the kinds are not remembered: the command says so, and calibrates all the same."""
+    (data / "test/stray.png").write_bytes((data / "test/good/60.png").read_bytes())
+    result = onspect("calibrate", model, data)
+    assert result.exit_code == 0, result.output
+    assert "the file does not remember the test images: 1 images lie in" in result.stderr
+    calibration = read_model_file(model).info.calibration
+    assert calibration is not None
+    assert calibration.held_back is None
+
+
+def test_calibration_on_test_images_holds_none_back(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
+    """With --split test nothing is held back, and evaluate has nothing to say of it."""
+    onspect("calibrate", model, data, "--split", "test", "--allow-training-images")
+    calibration = read_model_file(model).info.calibration
+    assert calibration is not None
+    assert calibration.held_back is None
+    assert "held back" not in onspect("evaluate", model, data, "-o", tmp_path / "report").output
+    assert json.loads((tmp_path / "report/metrics.json").read_text())["held_back"] is None

@@ -115,7 +115,7 @@ def test_history_and_fingerprints_are_on_the_sheet(model: Path, data: Path, writ
     assert policies == ["false rejects at most 20%", "highest F1"]
     assert metrics["stamps"][0]["threshold"]["score"] == metrics["threshold"]["score"]
     assert {item["role"] for item in metrics["fingerprints"]} == {
-        "model file", "graph", "training images", "calibration images", "images of this sheet",
+        "model file", "graph", "training images", "calibration images", "test images", "images of this sheet",
     }  # fmt: skip
     assert metrics["fingerprints"][0]["digits"] == metrics["model"]["sha256"]
     assert all(item["digits"] in page for item in metrics["fingerprints"])

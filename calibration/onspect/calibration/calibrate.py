@@ -17,6 +17,7 @@ from onspect.calibration.claims import (
     measure_rates,
     measure_threshold_interval,
 )
+from onspect.calibration.held_back import describe_overlap, find_held_back, hold_back
 from onspect.calibration.intervals import Interval
 from onspect.calibration.metrics import Confusion, count_confusion, measure_areas
 from onspect.calibration.overlap import compare_with_training, describe_twins
@@ -54,6 +55,7 @@ from onspect.runtime.looks import hash_look
 from onspect.runtime.marks import MAX_MARKED, score_marks
 from onspect.runtime.model_file import (
     Calibration,
+    HeldBack,
     ModelFile,
     Rule,
     Threshold,
@@ -120,6 +122,7 @@ def calibrate(
     pixels = PixelScores(regions)
     results = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images), pixels)
     good, defective = part_scores(results)
+    test, unknown = find_held_back(inspector, data, split)
     evidence = _Evidence(
         data=data.resolve().name,
         counts=count_kinds(images),
@@ -131,6 +134,7 @@ def calibrate(
         fingerprints=pack_fingerprints(result.fingerprint for result in results),
         looks=pack_fingerprints(hash_look(result.look, file.looks) for result in results),
         areas=measure_area_intervals(good, defective),
+        held_back=hold_back(test),
     )
     demand = _Demand(policy, band, strict)
 
@@ -150,7 +154,8 @@ def calibrate(
         "if they show the same parts, their scores are lower than new parts' will be, and so is the threshold; "
         "keep all pictures of a part in one folder of the dataset",
     )
-    return dataclasses.replace(outcome, left_out=len(found) - len(images), notes=(*outcome.notes, *twins))
+    notes = (*outcome.notes, *twins, *unknown, *describe_overlap(test, results, file))
+    return dataclasses.replace(outcome, left_out=len(found) - len(images), notes=notes)
 
 
 def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, strict: bool = False) -> Outcome:
@@ -176,6 +181,7 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         fingerprints=old.fingerprints,
         looks=old.looks,
         areas={name: (low, high) for name, (low, high) in old.intervals.items() if name in ("auroc", "aupr")},
+        held_back=old.held_back,
     )
     threshold, area = file.info.threshold, file.info.threshold.area
 
@@ -224,6 +230,7 @@ class _Evidence:
     looks: str
     marks: tuple[tuple[float, ...], ...]
     areas: dict[str, Interval]
+    held_back: HeldBack | None
 
 
 @dataclass(frozen=True)
@@ -287,6 +294,7 @@ def _describe_evidence(
         area_rule=regions.area_rule,
         fingerprints=evidence.fingerprints,
         looks=evidence.looks,
+        held_back=evidence.held_back,
     )
 
 

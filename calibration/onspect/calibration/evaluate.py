@@ -11,12 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.claims import measure_area_intervals, measure_rates
+from onspect.calibration.held_back import HeldBackShare, compare_with_held_back
 from onspect.calibration.intervals import Interval
 from onspect.calibration.masks import MaskReader, PixelMetrics
 from onspect.calibration.metrics import Areas, Confusion, count_confusion, measure_areas
 from onspect.calibration.overlap import Overlap, compare_with_calibration, compare_with_training, describe_twins
 from onspect.calibration.pixels import FPR_LIMIT
-from onspect.calibration.scores import Fault, Observation, ScoredImage, count_kinds, part_scores, score_images
+from onspect.calibration.scores import (
+    Fault,
+    Observation,
+    ScoredImage,
+    count_kinds,
+    fingerprint_images,
+    part_scores,
+    score_images,
+)
 from onspect.runtime.console import progress
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.files import fingerprint_set
@@ -56,9 +65,9 @@ class Evaluation:
     source: where the images came from, in words. results: the scored images; faults: the others.
     shown: how many images of each kind have a region. trained_on: images (of results) that the model was trained on.
     calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration: what
-    they share with those others. intervals: 95% intervals of
-    ``auroc``, ``aupr``, ``fpr`` and ``recall``, with a review band of ``review`` and ``escapes`` too, those of them
-    that could be had.
+    they share with those others. held_back: how all images, faults too, compare with the test images that stood beside
+    the calibration's; None where the file does not say. intervals: 95% intervals of ``auroc``, ``aupr``, ``fpr`` and
+    ``recall``, with a review band of ``review`` and ``escapes`` too, those of them that could be had.
     """
 
     model: ModelFile
@@ -76,6 +85,7 @@ class Evaluation:
     calibrated_on: bool
     of_training: Overlap
     of_calibration: Overlap
+    held_back: HeldBackShare | None
     intervals: dict[str, Interval]
 
     def list_warnings(self) -> list[str]:
@@ -96,6 +106,12 @@ class Evaluation:
             warnings.append(
                 f"{len(shared)} of {len(self.results)} images are among those that the threshold was chosen on, "
                 f"such as {shared[0].name!r}; evaluate on other images"
+            )
+        held_back = self.held_back
+        if held_back is not None and 0 < held_back.here < held_back.held_back:
+            warnings.append(
+                f"{held_back.held_back - held_back.here} of the {held_back.held_back} test images that were held back "
+                "at calibration are not among these: a choice among test images can make figures better than they are"
             )
         for overlap, whose in (
             (self.of_training, "images that the model was trained on"),
@@ -134,6 +150,9 @@ class Evaluation:
                 }
                 for name, overlap in (("training", self.of_training), ("calibration", self.of_calibration))
             },
+            "held_back": None
+            if self.held_back is None
+            else asdict(self.held_back) | {"same": self.held_back.same, "words": self.held_back.describe()},
             "threshold": asdict(self.threshold) | {"policy": info.calibration.policy if info.calibration else None},
             "image": asdict(self.areas),
             "intervals": self.intervals,
@@ -194,9 +213,15 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
         of_training=compare_with_training(results, model),
         of_calibration=compare_with_calibration(results, model),
+        held_back=compare_with_held_back([*fingerprints, *_fingerprint_faults(faults)], model),
         intervals=measure_area_intervals(good, defective)
         | measure_rates(confusion, banded=threshold.review is not None),
     )
+
+
+def _fingerprint_faults(faults: Sequence[Fault]) -> list[str]:
+    found = fingerprint_images([fault.image for fault in faults])
+    return [fingerprint for fingerprint in found if fingerprint is not None]
 
 
 def _shows_region(observation: Observation, threshold: Threshold) -> bool:

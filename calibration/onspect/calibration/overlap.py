@@ -1,16 +1,36 @@
-"""Images that are, or look almost like, those that the model was trained on or its threshold chosen on."""
+"""Images that are, or look almost like, those that the model was trained on, its threshold chosen on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from onspect.calibration.scores import ScoredImage
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.layout import LabelledImage
 from onspect.runtime.looks import find_twins, hash_look
 from onspect.runtime.model_file import ModelFile, unpack_fingerprints
 
 _NAMED = 3
+
+
+class KnownImage(Protocol):
+    """What an image is known again by: the fingerprint of its file, and its look (`describe_look`)."""
+
+    @property
+    def image(self) -> LabelledImage:
+        """Where it lies, and what is known of it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its file."""
+
+    @property
+    def look(self) -> NDArray[np.float32] | None:
+        """None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -24,30 +44,36 @@ class Overlap:
     twins: tuple[Path, ...] | None
 
 
-def compare_with_training(results: Sequence[ScoredImage], model: ModelFile) -> Overlap:
+def compare_with_training(found: Sequence[KnownImage], model: ModelFile) -> Overlap:
     """Return what images share with those that the model was trained on."""
     known = None if model.looks is None else model.looks.hashes
-    return _compare(results, model, model.training_images, known)
+    return _compare(found, model, model.training_images, known)
 
 
-def compare_with_calibration(results: Sequence[ScoredImage], model: ModelFile) -> Overlap:
+def compare_with_calibration(found: Sequence[KnownImage], model: ModelFile) -> Overlap:
     """Return what images share with those that the file's threshold was chosen on."""
     calibration = model.info.calibration
     if calibration is None:
         return Overlap((), None)
     known = unpack_fingerprints(calibration.looks) if calibration.looks else None
-    return _compare(results, model, frozenset(unpack_fingerprints(calibration.fingerprints)), known)
+    return _compare(found, model, frozenset(unpack_fingerprints(calibration.fingerprints)), known)
+
+
+def compare_with_images(found: Sequence[KnownImage], others: Sequence[KnownImage], model: ModelFile) -> Overlap:
+    """Return what images share with other ones."""
+    fingerprints = frozenset(other.fingerprint for other in others)
+    return _compare(found, model, fingerprints, [hash_look(other.look, model.looks) for other in others])
 
 
 def _compare(
-    results: Sequence[ScoredImage], model: ModelFile, fingerprints: frozenset[str], hashes: Sequence[str] | None
+    found: Sequence[KnownImage], model: ModelFile, fingerprints: frozenset[str], hashes: Sequence[str] | None
 ) -> Overlap:
-    same = [result.fingerprint in fingerprints for result in results]
-    paths = [result.image.path for result in results]
+    same = [item.fingerprint in fingerprints for item in found]
+    paths = [item.image.path for item in found]
     shared = tuple(path for path, is_same in zip(paths, same, strict=True) if is_same)
     if hashes is None or model.looks is None:
         return Overlap(shared, None)
-    alike = find_twins([hash_look(result.look, model.looks) for result in results], hashes)
+    alike = find_twins([hash_look(item.look, model.looks) for item in found], hashes)
     twins = zip(paths, same, alike, strict=True)
     return Overlap(shared, tuple(path for path, is_same, is_alike in twins if is_alike and not is_same))
 
@@ -56,5 +82,9 @@ def describe_twins(twins: Sequence[Path] | None, total: int, whose: str, effect:
     """Return a sentence about images that look almost like others, none where there are none."""
     if not twins:
         return []
-    names = ", ".join(repr(path.name) for path in twins[:_NAMED])
-    return [f"{len(twins)} of {total} images look almost like {whose}, such as {names}: {effect}"]
+    return [f"{len(twins)} of {total} images look almost like {whose}, such as {name_some(twins)}: {effect}"]
+
+
+def name_some(paths: Sequence[Path]) -> str:
+    """Return the names of the first few files, in quotes."""
+    return ", ".join(repr(path.name) for path in paths[:_NAMED])

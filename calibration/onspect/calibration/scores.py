@@ -32,6 +32,15 @@ class ScoredImage:
 
 
 @dataclass(frozen=True)
+class SeenImage:
+    """A labelled image that is only looked at: the fingerprint of its file, and its look where it can be decoded."""
+
+    image: LabelledImage
+    fingerprint: str
+    look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class Fault:
     """A labelled image that could not be scored, and why; by_model where the image is fine and its score is not."""
 
@@ -87,6 +96,23 @@ def part_scores(results: Sequence[ScoredImage]) -> tuple[NDArray[np.float64], ND
 def fingerprint_images(images: Sequence[LabelledImage]) -> Iterator[str | None]:
     """Yield the fingerprint of each image's file, in order; None where the file cannot be read."""
     return in_order(_fingerprint_or_none, [image.path for image in images])
+
+
+def see_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterator[SeenImage | None]:
+    """Look at images in order on all cores, without scoring them; None where a file cannot be read."""
+
+    def see(image: LabelledImage) -> SeenImage | None:
+        try:
+            data = _read_bytes(image.path)
+        except ImageError:
+            return None
+        fingerprint = fingerprint_bytes(data)
+        try:
+            return SeenImage(image, fingerprint, describe_look(inspector.prepare(decode_image(data))))
+        except ImageError:
+            return SeenImage(image, fingerprint)
+
+    return in_order(see, images)
 
 
 def score_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterator[Observation | Fault]:

@@ -183,7 +183,7 @@ class Fingerprint:
 
 
 def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
-    """Return the fingerprints of the model file, its graph, and the images of training, calibration and this sheet."""
+    """Return the fingerprints of model file, graph, and the images of training, calibration, test and this sheet."""
     info = evaluation.model.info
     source = info.provenance
     found = [
@@ -194,9 +194,14 @@ def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
     if info.calibration is not None:
         total = sum(info.calibration.counts.values())
         found.append(Fingerprint("calibration images", f"{total} of {info.calibration.data}", info.calibration.images))
+        if (held_back := info.calibration.held_back) is not None:
+            what = f"{held_back.images} of {info.calibration.data}, held back at calibration"
+            found.append(Fingerprint("test images", what, held_back.fingerprint))
     fingerprints = [result.fingerprint for result in evaluation.results]
-    counted = describe_counts(count_kinds([result.image for result in evaluation.results]))
-    found.append(Fingerprint("images of this sheet", f"{counted}, {evaluation.source}", fingerprint_set(fingerprints)))
+    what = f"{describe_counts(count_kinds([result.image for result in evaluation.results]))}, {evaluation.source}"
+    if evaluation.held_back is not None:
+        what += f": {evaluation.held_back.describe()}"
+    found.append(Fingerprint("images of this sheet", what, fingerprint_set(fingerprints)))
     return found
 
 

@@ -77,6 +77,8 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     """Return an evaluation's main figures as a small table."""
     counts = count_kinds([result.image for result in evaluation.results])
     facts = [("images", f"{describe_counts(counts)}, from {evaluation.source}")]
+    if evaluation.held_back is not None:
+        facts.append(("", evaluation.held_back.describe()))
     if evaluation.faults:
         facts.append(("faults", f"{len(evaluation.faults)} images could not be judged"))
     facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr, evaluation.intervals)

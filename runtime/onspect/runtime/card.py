@@ -7,6 +7,7 @@ from onspect.runtime.model_file import (
     Appearance,
     Calibration,
     ModelFile,
+    ModelInfo,
     Preprocess,
     Provenance,
     Threshold,
@@ -51,6 +52,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     facts.append(("trained", _describe_training(source)))
     facts += _describe_export(source)
     facts += [
+        *_describe_images(info),
         ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
     ]
     return facts
@@ -75,6 +77,18 @@ def describe_agreement(agreement: Agreement) -> str:
 
 def _describe_training(source: Provenance) -> str:
     return f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"
+
+
+def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
+    """Return the fingerprints of the sets of images behind the file, those that it has."""
+    sets = [("training", info.provenance.training_images, info.provenance.training_fingerprint)]
+    calibration = info.calibration
+    if calibration is not None:
+        sets.append(("calibration", sum(calibration.counts.values()), calibration.images))
+        if calibration.held_back is not None:
+            sets.append(("test", calibration.held_back.images, calibration.held_back.fingerprint))
+    known = [f"{digits} of {count} {name} images" for name, count, digits in sets if digits]
+    return [("fingerprints" if first else "", words) for first, words in zip([True, *[False] * 2], known, strict=False)]
 
 
 def _describe_export(source: Provenance) -> list[tuple[str, str]]:

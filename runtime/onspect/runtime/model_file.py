@@ -142,6 +142,18 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class HeldBack:
+    """The test images that stood beside the calibration's and had no say in the threshold.
+
+    images: how many. fingerprint: of their set. fingerprints: of every one, as `pack_fingerprints` packs them.
+    """
+
+    images: int
+    fingerprint: str
+    fingerprints: str
+
+
+@dataclass(frozen=True)
 class Calibration:
     """The evidence behind a threshold.
 
@@ -159,6 +171,7 @@ class Calibration:
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     mark_scores: scores of up to 100 of the good images with each of four test marks drawn on, one row an image.
     recalibrated: over how many good frames of the line the threshold was carried from an earlier calibration, else 0.
+    held_back: the test images of the same dataset, None where it had none or an older release wrote it.
     """
 
     policy: str
@@ -186,6 +199,7 @@ class Calibration:
     looks: str = ""
     mark_scores: tuple[tuple[float, ...], ...] = ()
     recalibrated: int = 0
+    held_back: HeldBack | None = None
 
 
 @dataclass(frozen=True)

@@ -263,6 +263,7 @@ def _make_evidence(found: Recalibration, source: str) -> Calibration:
         area_rule=base.area_rule,
         mark_scores=tuple(tuple(row) for row in frames.marks.tolist()),
         recalibrated=count,
+        held_back=base.held_back,
     )
 
 

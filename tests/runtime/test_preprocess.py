@@ -180,6 +180,25 @@ def test_shrinking_averages_areas() -> None:
     assert np.unique(prepare(frame, MONO)).tolist() == [10]
 
 
+@pytest.mark.parametrize("size", [(16, 8), (15, 8), (14, 7), (64, 30), (100, 60), (8, 40)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_halving_first_changes_little(size: tuple[int, int], dtype: type[np.uint8 | np.uint16]) -> None:
+    """Shrinking by halves comes to what one step gives, whatever the sides, of smooth pictures."""
+    slope = np.add.outer(np.linspace(0, 90, size[1]), np.linspace(0, 90, size[0])).astype(dtype)
+    once = cv2.resize(slope, (MONO.width, MONO.height), interpolation=cv2.INTER_AREA)
+    prepared = prepare(slope, dataclasses.replace(MONO, white_level=255))[:, :, 0]
+    np.testing.assert_allclose(prepared.astype(int), once.astype(int), atol=2)
+
+
+def test_a_thin_line_survives_shrinking_wherever_it_lies() -> None:
+    """Each row of 32x28 counts nearly alike for 16x16, half of 28 being less than 16: none falls between two rows."""
+    recipe = dataclasses.replace(MONO, width=16, height=16)
+    for row in range(28):
+        frame = np.zeros((28, 32), np.uint8)
+        frame[row] = 200
+        assert 100 <= prepare(frame, recipe)[:, 0].astype(int).sum() <= 130  # 16/28 of 200, wherever it lies
+
+
 def test_enlarging_is_bilinear() -> None:
     """Between two pixels an enlarged frame rises in steps."""
     row = prepare(np.array([[0, 240]], np.uint8), MONO)[0, :, 0].astype(int)

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -144,27 +145,31 @@ class Inspector:
         sources: Sequence[str],
         first_index: int,
         started: float | None = None,
-        gate: Callable[[Frame, NDArray[np.uint8]], None] | None = None,
+        gate: Callable[[Frame, NDArray[np.uint8]], Future[None]] | None = None,
     ) -> list[Inspection]:
         """Judge frames in one run; an ImageError in a frame's place becomes its fault.
 
         started is the `time.perf_counter()` at which work on them began (now, by default); each verdict's latency is
-        its share of the time since. gate is called with each frame and the input made of it; where it raises
-        ImageError, that is the frame's fault.
+        its share of the time since. gate is called with each frame and the input made of it, and looks at them while
+        the model runs; an ImageError in what it returns is the frame's fault.
         """
         threshold = self.threshold
         started = time.perf_counter() if started is None else started
-        inputs: list[NDArray[np.uint8] | ImageError] = [self._prepare_or_error(frame, gate) for frame in frames]
+        inputs: list[NDArray[np.uint8] | ImageError] = [self._prepare_or_error(frame) for frame in frames]
         good = [item for item in inputs if isinstance(item, np.ndarray)]
-        scored = self.run(np.stack(good)) if good else None
+        batch = np.stack(good) if good else None
+        checks = _start_checks(gate, frames, inputs)  # as late as can be: from here on the interpreter is free
+        scored = self.run(batch) if batch is not None else None
         judged = []
         position = 0
         for offset, (frame, item) in enumerate(zip(frames, inputs, strict=True)):
             facts: dict[str, Any] = {"source": sources[offset], "index": first_index + offset}
             if isinstance(item, ImageError) or scored is None:
-                judged.append((facts | {"verdict": "fault", "score": None, "reason": str(item)}, frame, None))
+                judged.append((facts | _describe_fault(str(item)), frame, None))
                 continue
-            judged.append((facts | self._judge(frame, scored, position), frame, scored.error_map[position]))
+            fault = _read_check(checks.get(offset))
+            facts |= self._judge(frame, scored, position) if fault is None else _describe_fault(fault)
+            judged.append((facts, frame, scored.error_map[position]))
             position += 1
         latency = (time.perf_counter() - started) * 1000.0 / max(1, len(frames))
         common = {
@@ -185,31 +190,52 @@ class Inspector:
             for facts, frame, error_map in judged
         ]
 
-    def _prepare_or_error(
-        self, frame: Frame | ImageError, gate: Callable[[Frame, NDArray[np.uint8]], None] | None
-    ) -> NDArray[np.uint8] | ImageError:
+    def _prepare_or_error(self, frame: Frame | ImageError) -> NDArray[np.uint8] | ImageError:
         if isinstance(frame, ImageError):
             return frame
         try:
-            prepared = self.prepare(frame)
-            if gate is not None:
-                gate(frame, prepared)
+            return self.prepare(frame)
         except ImageError as error:
             return error
-        return prepared
 
     def _judge(self, frame: Any, scored: Scored, position: int) -> dict[str, Any]:
         score, error_map = float(scored.score[position]), scored.error_map[position]
         verdict = decide(score, self.threshold)
         if verdict == "fault" or not math.isfinite(float(error_map.max())):
-            return {
-                "verdict": "fault",
-                "score": None,
-                "reason": f"the model's score is {score}, its error map not finite",
-            }
+            return _describe_fault(f"the model's score is {score}, its error map not finite")
         height, width = frame.shape[:2]
         regions = find_regions(error_map, self.threshold, width, height, verdict)
         return {"verdict": verdict, "score": score, "regions": regions}
+
+
+def _start_checks(
+    gate: Callable[[Frame, NDArray[np.uint8]], Future[None]] | None,
+    frames: Sequence[Frame | ImageError],
+    inputs: Sequence[NDArray[np.uint8] | ImageError],
+) -> dict[int, Future[None]]:
+    """Hand what can be judged to the gate; return its answers to come, by place."""
+    if gate is None:
+        return {}
+    return {
+        place: gate(frame, item)
+        for place, (frame, item) in enumerate(zip(frames, inputs, strict=True))
+        if not isinstance(frame, ImageError) and not isinstance(item, ImageError)
+    }
+
+
+def _read_check(check: Future[None] | None) -> str | None:
+    """Return what the gate has against a frame; raises what is no ImageError."""
+    if check is None:
+        return None
+    try:
+        check.result()
+    except ImageError as error:
+        return str(error)
+    return None
+
+
+def _describe_fault(reason: str) -> dict[str, Any]:
+    return {"verdict": "fault", "score": None, "reason": reason}
 
 
 def _open_session(path: Path, data: bytes, provider: str, threads: int) -> Any:

@@ -15,7 +15,8 @@ def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
     """Turn a frame into one model input: uint8 [height, width, channels] as the recipe says, contiguous.
 
     Colour becomes mono by OpenCV's weights (0.299 R, 0.587 G, 0.114 B), mono becomes colour by repetition. Shrinking
-    averages areas, enlarging is bilinear. A uint16 value v becomes v * 255 / white_level, rounded, at most 255.
+    averages areas, by halves first; enlarging is bilinear. A uint16 value v becomes v * 255 / white_level, rounded, at
+    most 255.
     Raises ImageError where the frame is not one that the model was trained for.
     """
     check_frame(frame, recipe)
@@ -25,15 +26,25 @@ def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
         frame = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
     elif frame.ndim == 2 and recipe.channels == 3:
         frame = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
-    height, width = frame.shape[:2]
-    if (width, height) != (recipe.width, recipe.height):
-        shrinks = width >= recipe.width and height >= recipe.height
-        frame = cv2.resize(
-            frame, (recipe.width, recipe.height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        )
+    frame = _resize(frame, recipe.width, recipe.height)
     if frame.dtype == np.uint16:
         frame = cv2.convertScaleAbs(frame, alpha=255.0 / recipe.white_level)
     return np.ascontiguousarray(frame.reshape(recipe.height, recipe.width, recipe.channels))
+
+
+def _resize(frame: Frame, width: int, height: int) -> Frame:
+    """Resize a frame; halves, which OpenCV does many times faster than other shares, go before what is left."""
+    while _can_halve(frame.shape[1], width) and _can_halve(frame.shape[0], height):
+        frame = cv2.resize(frame, (frame.shape[1] // 2, frame.shape[0] // 2), interpolation=cv2.INTER_AREA)
+    if (frame.shape[1], frame.shape[0]) == (width, height):
+        return frame
+    shrinks = frame.shape[1] >= width and frame.shape[0] >= height
+    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _can_halve(side: int, wanted: int) -> bool:
+    """Tell whether half of an even side is 7/8 of the wanted one at least, as with 480 pixels for 256."""
+    return side % 2 == 0 and side // 2 * 8 >= wanted * 7
 
 
 def check_frame(frame: Frame, recipe: Preprocess) -> None:

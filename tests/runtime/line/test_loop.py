@@ -422,4 +422,4 @@ def test_no_thread_is_made_for_a_frame(models: Models, keeper: Any, noisy: Draw)
         Line(models, [FakeSource(noisy, count=300, rate=0)], [keeper], policies=["wait"]).run()
     finally:
         threading.Thread.start = start  # type: ignore[method-assign]
-    assert len(started) <= 2
+    assert len(started) <= 3

@@ -7,9 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, OnspectError
 from onspect.runtime.line.build import choose_health, open_dashboard, open_models
@@ -143,11 +140,13 @@ def _judge(name: str, source: str, capture: Capture, models: Models | None, reci
         return Finding(name, True, f"{seen}, not judged")
     limits, health = model.limits, models.health
 
-    def gate(frame: Frame, prepared: NDArray[np.uint8]) -> None:
+    frame: Frame | ImageError = capture.frame
+    try:
         if limits is not None and health is not None:
-            Gate(health).check(frame, limits, prepared)
-
-    verdict = model.inspector.examine_batch([capture.frame], sources=[source], first_index=0, gate=gate)[0].verdict
+            Gate(health).check(capture.frame, limits, model.inspector.prepare(capture.frame))
+    except ImageError as error:
+        frame = error
+    verdict = model.inspector.examine_batch([frame], sources=[source], first_index=0)[0].verdict
     return Finding(name, verdict.verdict != "fault", f"{seen}, {_describe_verdict(verdict)}")
 
 

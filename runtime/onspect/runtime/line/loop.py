@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class Line:
         self._late_ms = health.late_ms
         self._part_models: list[Model | None] = [None] * len(sources)
         self._gates = [_make_gate(source, health) for source in sources]
+        self._beside = ThreadPoolExecutor(1, "onspect-gate")  # the gate looks at a frame while the model runs
         self._handover = Handover(chosen)
         self._grabbers = [Grabber(source, lane, self._handover) for lane, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
@@ -111,6 +113,7 @@ class Line:
                     self._end(keeper)
         finally:
             self._ended.set()
+            self._beside.shutdown()
         for grabber in self._grabbers:
             if grabber.error is not None:
                 raise grabber.error
@@ -228,13 +231,19 @@ class Line:
         elif self._is_late(capture.captured):
             frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)")
 
-        def check(image: Frame, prepared: NDArray[np.uint8]) -> None:
-            if known.limits is not None:
-                self._gates[lane].check(image, known.limits, prepared)
+        limits, gate = known.limits, self._gates[lane]
+
+        def check(image: Frame, prepared: NDArray[np.uint8]) -> Future[None]:
+            assert limits is not None
+            return self._beside.submit(gate.check, image, limits, prepared)
 
         def examine(what: Frame | ImageError) -> Inspection:
             return known.inspector.examine_batch(
-                [what], sources=[capture.source], first_index=0, started=capture.captured, gate=check
+                [what],
+                sources=[capture.source],
+                first_index=0,
+                started=capture.captured,
+                gate=None if limits is None else check,
             )[0]
 
         try:
@@ -254,10 +263,10 @@ class Line:
         if self._late_ms is not None and verdict.verdict != "fault" and verdict.latency_ms > self._late_ms:
             reason = f"the verdict took {verdict.latency_ms:.0f} ms, and late_ms is {self._late_ms:g}"
             verdict = dataclasses.replace(verdict, verdict="fault", score=None, regions=(), reason=reason)
-            return Inspection(dataclasses.replace(verdict, part=part), inspection.frame, None)
+            inspection = dataclasses.replace(inspection, verdict=verdict, error_map=None)
         if part is None:
             return inspection
-        return dataclasses.replace(inspection, verdict=dataclasses.replace(verdict, part=part))
+        return dataclasses.replace(inspection, verdict=dataclasses.replace(inspection.verdict, part=part))
 
     def _deliver(self, part: Inspection) -> None:
         verdict = dataclasses.replace(part.verdict, index=self._verdicts.total())

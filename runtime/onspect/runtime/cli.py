@@ -7,7 +7,7 @@ import importlib.metadata
 
 import click
 
-_PARTS = ("demo", "training", "export", "calibration", "runtime")
+_PARTS = ("demo", "compare", "training", "export", "calibration", "runtime")
 _ORDER = (
     "demo",
     "train",
@@ -15,6 +15,7 @@ _ORDER = (
     "calibrate",
     "threshold",
     "evaluate",
+    "compare",
     "score",
     "run",
     "recalibrate",

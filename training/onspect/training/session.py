@@ -117,23 +117,44 @@ def train(
     Raises DatasetError where the images are not usable, ChoiceError for a choice that is none, TrainingError where the
     run exists already or the loss is not finite, OutputError where run cannot be written.
     """
+    options, watchers = options or TrainOptions(), watchers or Watchers()
+    _check_new(run, options)
+    fabric = _start_fabric(devices or Devices())
+    data = _load(folder, options, watchers if fabric.is_global_zero else Watchers())
+    return _begin(data, run, options, fabric, watchers)
+
+
+def train_on(
+    data: TrainingSet,
+    run: Path,
+    options: TrainOptions | None = None,
+    *,
+    devices: Devices | None = None,
+    watchers: Watchers | None = None,
+) -> Outcome:
+    """Train as `train` does, on images in memory; their size and preset hold, whatever the options say of those."""
+    options = options or TrainOptions()
+    _check_new(run, options)
+    return _begin(data, run, options, _start_fabric(devices or Devices()), watchers or Watchers())
+
+
+def _check_new(run: Path, options: TrainOptions) -> None:
     if (run / CHECKPOINT).exists() or (run / WEIGHTS).exists():
         raise TrainingError(
             f"{str(run)!r} holds a training run already: go on with it with 'onspect train --resume -o {run}', or "
             "give another folder"
         )
-    options = options or TrainOptions()
     _check_options(options)
-    watchers = watchers or Watchers()
-    fabric = _start_fabric(devices or Devices())
-    data = _load(folder, options, watchers if fabric.is_global_zero else Watchers())
+
+
+def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, watchers: Watchers) -> Outcome:
     kept, held_out = _split(data, options)
     config = _decide(data, options, len(kept))
     images = data.images[kept]
     record = RunRecord(
         config=config,
         data=DataRecord(
-            folder=str(folder.absolute()),
+            folder=str(data.folder.absolute()),
             recipe=data.recipe,
             images=tuple(data.fingerprints[index] for index in kept),
             held_out=tuple(data.fingerprints[index] for index in held_out),
@@ -175,6 +196,18 @@ def resume(run: Path, *, devices: Devices | None = None, watchers: Watchers | No
         any_size=recipe.source.width is None,
         progress=watchers.reading if fabric.is_global_zero else None,
     )
+    return _go_on(data, run, record, fabric, watchers)
+
+
+def resume_on(
+    data: TrainingSet, run: Path, *, devices: Devices | None = None, watchers: Watchers | None = None
+) -> Outcome:
+    """Go on as `resume` does with a run that `train_on` began on these images."""
+    record = read_record(run)
+    return _go_on(data, run, record, _start_fabric(devices or Devices()), watchers or Watchers())
+
+
+def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watchers: Watchers) -> Outcome:
     where = {fingerprint: index for index, fingerprint in enumerate(data.fingerprints)}
     missing = [name for name in (*record.data.images, *record.data.held_out) if name not in where]
     if missing:

@@ -1,0 +1,111 @@
+"""A comparison from a plan to its tables; the Python face of ``onspect compare``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from onspect.compare.cells import Cell, Settings, describe_normal, is_complete, read_trained
+from onspect.compare.collections import Collection, load_collection
+from onspect.compare.pool import Work, complete_cells
+from onspect.compare.report import write_comparison
+from onspect.compare.results import gather
+from onspect.runtime.cores import available_cores
+from onspect.runtime.errors import ChoiceError, DatasetError
+from onspect.runtime.files import describe_os_error, make_folder, write_atomically
+from onspect.runtime.model_file import parse_dataclass
+
+_SETTINGS = "settings.json"
+
+Tell = Callable[[Cell, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be compared; None and () leave the choice to the data.
+
+    normal: the classes that are normal together. every_class: each class in turn instead. seeds: how many, from 0.
+    limit: images of each class at most. jobs: cells trained at a time.
+    """
+
+    data: Path
+    folder: Path
+    variants: tuple[str, ...] = ("cae", "vae", "aae")
+    normal: tuple[str, ...] = ()
+    every_class: bool = False
+    seeds: int = 1
+    epochs: int | None = None
+    preset: str | None = None
+    scores: tuple[str, ...] = ()
+    limit: int | None = None
+    jobs: int | None = None
+
+
+def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
+    """Complete what is missing of a comparison and write its tables; return their paths, Markdown first.
+
+    Raises ChoiceError for a class or preset that is none and where the folder holds another comparison, DatasetError
+    for data that cannot be used, InterruptedCellError where it was interrupted, TrainingError where a cell failed.
+    """
+    collection = load_collection(plan.data, preset=plan.preset, limit=plan.limit)
+    settings = Settings(collection.name, collection.fingerprint(), collection.preset, plan.epochs, plan.limit)
+    scores = tuple(dict.fromkeys(plan.scores)) or (("mse",) if collection.preset == "paper" else ("relative",))
+    cells = _plan_cells(plan, collection)
+    _claim(make_folder(plan.folder), settings)
+    waiting = [cell for cell in cells if not is_complete(cell, scores, plan.folder)]
+    jobs = min(plan.jobs or available_cores(), max(1, len(waiting)))
+    finished = len(cells) - len(waiting)
+
+    def done(cell: Cell) -> None:
+        nonlocal finished
+        finished += 1
+        if tell is not None:
+            trained = read_trained(cell, plan.folder)
+            tell(cell, finished, len(cells), f"{trained.epochs} epochs in {trained.seconds:.0f} s, scored")
+
+    complete_cells(waiting, Work(settings, scores, plan.data, plan.preset, plan.folder, jobs), collection, done)
+    return write_comparison(plan.folder, gather(cells, scores, settings, collection, plan.folder))
+
+
+def _plan_cells(plan: Plan, collection: Collection) -> list[Cell]:
+    """Return all cells, seed by seed, so that a comparison that is cut short has whole seeds."""
+    if plan.every_class:
+        trained = {collection.classes[index] for index in set(collection.train.labels.tolist())}
+        normals: list[tuple[str, ...]] = [(name,) for name in collection.classes if name in trained]
+    else:
+        normal = tuple(dict.fromkeys(plan.normal)) or collection.usual
+        if not normal:
+            raise ChoiceError(
+                f"say which class is normal with --normal, or --every-class; {collection.name} has "
+                f"{', '.join(collection.classes)}"
+            )
+        collection.indices(normal)
+        normals = [normal]
+    if len({describe_normal(normal) for normal in normals}) < len(normals):
+        raise DatasetError(f"classes of {collection.name} have names that cannot be told apart as folders; rename them")
+    return [
+        Cell(normal, variant, seed) for seed in range(plan.seeds) for normal in normals for variant in plan.variants
+    ]
+
+
+def _claim(folder: Path, settings: Settings) -> None:
+    """Write the settings into the comparison's folder, or hold them against those that are there."""
+    path = folder / _SETTINGS
+    if not path.exists():
+        write_atomically(path, (json.dumps(asdict(settings), indent=1) + "\n").encode())
+        return
+    try:
+        there = parse_dataclass(Settings, json.loads(path.read_bytes()))
+    except OSError as error:
+        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{str(path)!r} is damaged ({error}); give another folder") from error
+    for field in fields(Settings):
+        old, new = getattr(there, field.name), getattr(settings, field.name)
+        if old != new:
+            raise ChoiceError(
+                f"{str(folder)!r} holds a comparison with {field.name} {old}, not {new}: cells trained differently do "
+                "not compare; give another folder with -o, or the same choices"
+            )

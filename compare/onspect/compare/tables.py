@@ -1,0 +1,268 @@
+"""A comparison as tables: rows of text that Markdown and HTML are written from, and CSV and JSON with every figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from onspect.compare.cells import Trained
+from onspect.compare.paper import VARIANTS as PAPER_VARIANTS
+from onspect.compare.paper import PrintedTable, find_printed
+from onspect.compare.results import ALL, Area, Comparison, Result
+
+MEAN = "mean of the classes"
+"""The row of a table with the mean over the anomalous classes."""
+
+RULES = (
+    "The normal class is the one under test and anomalous images are positive. AUROC is the area under the ROC curve, "
+    "in which a pair of equal scores counts half. AUPR is average precision: the sum over all thresholds of precision "
+    "times the step in recall, nothing interpolated, images of equal score taken together (scikit-learn's "
+    "roc_auc_score and average_precision_score). Scores are those of the exported ONNX file."
+)
+"""What must be known to compare these figures with others."""
+
+_AREAS: tuple[tuple[str, Callable[[Area], float]], ...] = (
+    ("AUROC", lambda area: area.auroc),
+    ("AUPR", lambda area: area.aupr),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: header and rows of text, the first of each naming it. notes: sentences that belong below."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def make_tables(comparison: Comparison) -> list[Table]:
+    """Return all tables of a comparison: the summary of scores, each normal class by class, and the costs."""
+    tables = [_summarise(comparison)] if len(comparison.scores) > 1 or len(comparison.normals) > 1 else []
+    if len(comparison.normals) > 1:
+        tables += [_list_normals(comparison, score) for score in comparison.scores]
+    for normal in comparison.normals:
+        tables += [_list_classes(comparison, normal, score) for score in comparison.scores]
+    return [*tables, _list_costs(comparison)]
+
+
+def to_markdown(table: Table) -> str:
+    """Return a table as Markdown, under a heading."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = "|---|" + "---:|" * (len(table.header) - 1)
+    lines = [f"## {table.title}", "", line(table.header), rule, *map(line, table.rows), ""]
+    return "\n".join([*lines, *(f"{note}\n" for note in table.notes)])
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Return one line for each normal class, variant, seed, score and anomalous class."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["normal", "variant", "seed", "score", "anomalous", "auroc", "aupr"])
+    for result in comparison.results:
+        cell = result.cell
+        for name, area in result.areas.items():
+            known = ["+".join(cell.normal), cell.variant, cell.seed, result.score, name]
+            writer.writerow([*known, f"{area.auroc:.6f}", f"{area.aupr:.6f}"])
+    return buffer.getvalue()
+
+
+def to_json(comparison: Comparison, machine: dict[str, Any]) -> str:
+    """Return every figure as JSON, and what they were measured on."""
+    content = {
+        "settings": asdict(comparison.settings),
+        "collection": comparison.collection.name,
+        "classes": comparison.collection.classes,
+        "rules": RULES,
+        "machine": machine,
+        "trained": [
+            asdict(cell) | asdict(trained) for cell, trained in zip(comparison.cells, comparison.trained, strict=True)
+        ],
+        "costs": [
+            {"variant": variant, "score": score} | asdict(cost) for (variant, score), cost in comparison.costs.items()
+        ],
+        "results": [
+            asdict(result.cell)
+            | {"score": result.score, "mean": asdict(result.mean)}
+            | {"classes": {name: asdict(area) for name, area in result.areas.items()}}
+            for result in comparison.results
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _summarise(comparison: Comparison) -> Table:
+    """Return the mean AUROC of each score and variant, over all normal and anomalous classes."""
+    rows = []
+    for score in comparison.scores:
+        cells = []
+        for variant in comparison.variants:
+            by_seed = [
+                statistics.fmean(
+                    result.mean.auroc
+                    for result in comparison.results
+                    if (result.cell.variant, result.cell.seed, result.score) == (variant, seed, score)
+                )
+                for seed in comparison.seeds
+            ]
+            cells.append(_spread(by_seed))
+        rows.append((score, *cells))
+    return Table(
+        "Mean AUROC of each score", ("score", *map(str.upper, comparison.variants)), tuple(rows), _notes(comparison)
+    )
+
+
+def _list_normals(comparison: Comparison, score: str) -> Table:
+    """Return the one-against-rest protocol: each set of normal classes, and the mean of them all."""
+    rows = []
+    columns: list[list[float]] = [[] for _ in range(2 * len(comparison.variants))]
+    for normal in comparison.normals:
+        cells = []
+        for index, variant in enumerate(comparison.variants):
+            results = comparison.select(normal, variant, score)
+            for offset, value in enumerate(
+                ([result.mean.auroc for result in results], [result.areas[ALL].auroc for result in results])
+            ):
+                columns[2 * index + offset].append(statistics.fmean(value))
+                cells.append(_spread(value))
+        rows.append((" and ".join(normal), *cells))
+    rows.append(("mean", *(f"{statistics.fmean(column):.4f}" for column in columns)))
+    header = ["normal"]
+    for variant in comparison.variants:
+        header += [f"{variant.upper()} AUROC, {MEAN}", f"{variant.upper()} AUROC, {ALL}"]
+    return Table(f"One against the rest, score {score}", tuple(header), tuple(rows), _notes(comparison))
+
+
+def _list_classes(comparison: Comparison, normal: tuple[str, ...], score: str) -> Table:
+    """Return a table as the paper's 5 and 6: a row for each anomalous class, AUROC and AUPR of each variant."""
+    printed = find_printed(comparison.collection.name, normal)
+    results = {variant: comparison.select(normal, variant, score) for variant in comparison.variants}
+    names = list(next(iter(results.values()))[0].areas)
+    header = ["anomalous"]
+    for variant in comparison.variants:
+        for label, _ in _AREAS:
+            header += [f"{variant.upper()} {label}", *(["paper"] if printed else [])]
+    rows = []
+    for name in [*names[:-1], MEAN, ALL]:
+        cells = [name]
+        for variant in comparison.variants:
+            for index, (_, take) in enumerate(_AREAS):
+                values = [take(result.mean if name == MEAN else result.areas[name]) for result in results[variant]]
+                cells.append(_spread(values))
+                if printed:
+                    cells.append(_find_printed_cell(printed, name, variant, index))
+        rows.append(tuple(cells))
+    notes = list(_notes(comparison))
+    if printed:
+        notes.append(_count_reached(printed, results))
+    title = f"Normal: {' and '.join(normal)}, score {score}"
+    return Table(title, tuple(header), tuple(rows), tuple(notes))
+
+
+def _find_printed_cell(printed: PrintedTable, name: str, variant: str, index: int) -> str:
+    if name == MEAN:
+        known = [areas[index] for (_, column), areas in printed.areas.items() if column == variant]
+        return f"{statistics.fmean(known):.4f}"
+    areas = printed.areas.get((name, variant))
+    return "" if areas is None else f"{areas[index]:.4f}"
+
+
+def _count_reached(printed: PrintedTable, results: dict[str, list[Result]]) -> str:
+    """Say how many of the paper's cells are reached by the same variant, to the four decimals that it prints."""
+    same = total = best = rows = 0
+    for name in dict.fromkeys(name for name, _ in printed.areas):
+        for index, (_, take) in enumerate(_AREAS):
+            found = {
+                variant: round(statistics.fmean(take(result.areas[name]) for result in of_variant), 4)
+                for variant, of_variant in results.items()
+                if name in of_variant[0].areas
+            }
+            cells = {variant: printed.areas[name, variant][index] for variant in PAPER_VARIANTS}
+            same += sum(value >= cells[variant] for variant, value in found.items())
+            total += len(found)
+            best += bool(found) and max(found.values()) >= max(cells.values())
+            rows += bool(found)
+    return (
+        f'Columns headed "paper" are its {printed.title}. {same} of {total} cells are reached or beaten by the same '
+        f"variant. In {best} of {rows} rows (AUROC and AUPR counted apart) the best variant reaches the best one there."
+    )
+
+
+def _list_costs(comparison: Comparison) -> Table:
+    """Return what each variant costs: training, weights, file and latency; times also as ratios to the first."""
+    printed = find_printed(comparison.collection.name, comparison.normals[0]) if len(comparison.normals) == 1 else None
+    columns: dict[str, Mapping[str, float | None]] = {
+        "training, s": _mean_by_variant(comparison, lambda trained: trained.seconds),
+        "processor time, s": _mean_by_variant(comparison, lambda trained: trained.cpu_seconds),
+    }
+    if printed:
+        columns["paper, s"] = {variant: printed.seconds[variant] for variant in comparison.variants}
+    rows = []
+    for variant in comparison.variants:
+        times = [
+            text
+            for column in columns.values()
+            for text in (_format(column[variant], ".1f"), _format(_ratio(column, variant), ".2f"))
+        ]
+        for score in comparison.scores:
+            cost = comparison.costs[variant, score]
+            file = (f"{cost.parameters:,}", f"{cost.file_bytes / 1e3:.0f}", f"{cost.latency_ms:.2f}")
+            rows.append((variant.upper(), score, *times, *file))
+    header = ["variant", "score"]
+    for name in columns:
+        header += [name, "ratio"]
+    header += ["parameters", "file, kB", "latency, ms"]
+    return Table("Cost", tuple(header), tuple(rows), _describe_timing(comparison))
+
+
+def _describe_timing(comparison: Comparison) -> tuple[str, ...]:
+    jobs = max(trained.jobs for trained in comparison.trained)
+    threads = max(trained.threads for trained in comparison.trained)
+    beside = f"up to {jobs} trainings at the same time" if jobs > 1 else "one training after the other"
+    times = (
+        f"Times are means over the trainings; {beside}, {threads} thread{'s' * (threads != 1)} each. Processor time is "
+        "that of all threads of a training, without trainings that were interrupted; ratios are to the first variant."
+    )
+    return times, "Latency is the median of one image on one thread, all files in turns."
+
+
+def _mean_by_variant(comparison: Comparison, take: Callable[[Trained], float | None]) -> dict[str, float | None]:
+    """Return the mean over a variant's trainings that have the figure, None where none has."""
+    found: dict[str, list[float]] = {variant: [] for variant in comparison.variants}
+    for cell, trained in zip(comparison.cells, comparison.trained, strict=True):
+        value = take(trained)
+        if value is not None:
+            found[cell.variant].append(value)
+    return {variant: statistics.fmean(values) if values else None for variant, values in found.items()}
+
+
+def _ratio(column: Mapping[str, float | None], variant: str) -> float | None:
+    """Return a variant's figure as a multiple of the first variant's."""
+    value, base = column[variant], next(iter(column.values()))
+    return value / base if value is not None and base else None
+
+
+def _format(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _notes(comparison: Comparison) -> tuple[str, ...]:
+    count = len(comparison.seeds)
+    notes = [f"Mean ± standard deviation of {count} seeds." if count > 1 else f"One seed ({comparison.seeds[0]})."]
+    if comparison.settings.limit is not None:
+        notes.append(f"Only the first {comparison.settings.limit} images of each class were used (--limit).")
+    return tuple(notes)
+
+
+def _spread(values: Sequence[float]) -> str:
+    mean = f"{statistics.fmean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"

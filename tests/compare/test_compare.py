@@ -1,0 +1,174 @@
+import csv
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from onspect.calibration.metrics import measure_areas
+from onspect.compare import cells
+from onspect.compare.collections import load_collection
+from onspect.runtime.inspector import Inspector
+from onspect.training import session
+
+Onspect = Callable[..., Result]
+
+QUICK = ("--limit", 24, "--epochs", 2, "--jobs", 1)
+
+
+@pytest.fixture(scope="module")
+def compared(onspect: Onspect, drawn_idx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a comparison of all three variants on drawn classes, class 0 normal."""
+    folder = tmp_path_factory.mktemp("compared")
+    result = onspect("compare", drawn_idx, "-o", folder, "--normal", 0, *QUICK)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def read_json(folder: Path) -> Any:
+    return json.loads((folder / "compare.json").read_text(encoding="utf-8"))
+
+
+def test_figures_are_those_of_the_exported_file(compared: Path, drawn_idx: Path) -> None:
+    """Each area is that of the scores which the exported file gives the test images, anomalous against normal ones."""
+    collection = load_collection(drawn_idx, limit=24)
+    labels = collection.test.labels
+    for variant in ("cae", "vae", "aae"):
+        scores = Inspector(compared / "runs" / "0" / f"{variant}-0" / "mse.onnx").run(collection.test.images).score
+        (found,) = [result for result in read_json(compared)["results"] if result["variant"] == variant]
+        for name, chosen in (("1", labels == 1), ("2", labels == 2), ("all together", labels > 0)):
+            expected = measure_areas(scores[labels == 0], scores[chosen])
+            assert found["classes"][name] == pytest.approx({"auroc": expected.auroc, "aupr": expected.aupr}, abs=1e-6)
+
+
+def test_variants_are_trained_alike(compared: Path) -> None:
+    """All variants have the same epochs, learning rate, batch size, seed and images; only the variant differs."""
+    records = [json.loads(path.read_bytes()) for path in sorted(compared.glob("runs/0/*/config.json"))]
+    assert sorted(record["config"]["network"].pop("variant") for record in records) == ["aae", "cae", "vae"]
+    assert all(record["config"] == records[0]["config"] for record in records)
+    assert all(record["data"] == records[0]["data"] for record in records)
+
+
+def test_every_format_says_the_same(compared: Path) -> None:
+    """The CSV file has a line for each area in the JSON file, and the Markdown shows its AUROC."""
+    results = read_json(compared)["results"]
+    lines = list(csv.DictReader((compared / "compare.csv").read_text(encoding="utf-8").splitlines()))
+    page = (compared / "compare.md").read_text(encoding="utf-8")
+    assert len(lines) == 9
+    for result in results:
+        for name, area in result["classes"].items():
+            (line,) = [row for row in lines if (row["variant"], row["anomalous"]) == (result["variant"], name)]
+            assert float(line["auroc"]) == pytest.approx(area["auroc"], abs=1e-6)
+            assert f"{area['auroc']:.4f}" in page
+
+
+def test_costs_are_those_of_the_files(compared: Path) -> None:
+    """Parameters, size and latency of each variant's file, and the time of its training, are in the tables."""
+    content = read_json(compared)
+    for cost in content["costs"]:
+        file = compared / "runs" / "0" / f"{cost['variant']}-0" / "mse.onnx"
+        assert cost["file_bytes"] == file.stat().st_size
+        assert cost["parameters"] == Inspector(file).info.network.parameters
+        assert cost["latency_ms"] > 0
+    assert all(trained["seconds"] > 0 and trained["cpu_seconds"] > 0 for trained in content["trained"])
+
+
+def test_nothing_is_trained_twice(compared: Path, drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:
+    """A comparison whose tables and one variant's scores are gone makes those anew and leaves the rest as it was."""
+    places = {path: path.stat().st_mtime_ns for path in compared.glob("runs/0/*/weights.safetensors")}
+    before = {path: np.load(path) for path in compared.glob("runs/0/*/mse.npy")}
+    (compared / "compare.md").unlink()
+    (compared / "runs/0/vae-0/mse.npy").unlink()
+    assert onspect("compare", drawn_idx, "-o", compared, "--normal", 0, *QUICK).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in places} == places
+    for path, scores in before.items():
+        np.testing.assert_array_equal(np.load(path), scores)
+
+
+def test_interrupted_comparison_goes_on(
+    compared: Path, drawn_idx: Path, onspect: Onspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a training saves it; the same command then ends with the scores of an uninterrupted comparison."""
+
+    def interrupt(moment: Any) -> None:
+        if moment.step == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    def train_on(*arguments: Any, **settings: Any) -> Any:
+        return session.train_on(*arguments, **settings, watchers=session.Watchers(step=interrupt))
+
+    command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", *QUICK)
+    with monkeypatch.context() as patched:
+        patched.setattr(cells, "train_on", train_on)
+        stopped = onspect(*command)
+    assert stopped.exit_code == 1
+    assert "interrupted and saved; the same command goes on" in stopped.stderr
+    assert onspect(*command).exit_code == 0
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "runs/0/vae-0/mse.npy"), np.load(compared / "runs/0/vae-0/mse.npy")
+    )
+
+
+def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
+    """A folder that holds a comparison with other epochs is refused, and both numbers are named."""
+    result = onspect("compare", drawn_idx, "-o", compared, "--normal", 0, "--limit", 24, "--epochs", 3)
+    assert result.exit_code == 2
+    assert "holds a comparison with epochs 2, not 3" in result.stderr
+
+
+def test_every_class_in_processes(drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:
+    """One against the rest trains every class in parallel processes and reports each and their mean."""
+    result = onspect(
+        "compare",
+        drawn_idx,
+        "-o",
+        tmp_path,
+        "--every-class",
+        "--variants",
+        "cae",
+        "--limit",
+        12,
+        "--epochs",
+        1,
+        "--jobs",
+        2,
+    )
+    assert result.exit_code == 0, result.output
+    found = {tuple(item["normal"]): item["classes"]["all together"]["auroc"] for item in read_json(tmp_path)["results"]}
+    assert set(found) == {("0",), ("1",), ("2",)}
+    row = next(line for line in result.stdout.splitlines() if line.startswith("| mean |"))
+    assert float(row.split("|")[3]) == pytest.approx(np.mean(list(found.values())), abs=5e-5)
+    assert {item["jobs"] for item in read_json(tmp_path)["trained"]} == {2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--normal", "dog"), "'dog' is no class of bars; choose from 0, 1, 2"),
+        ((), "say which class is normal with --normal, or --every-class; bars has 0, 1, 2"),
+        (("--normal", "0", "--every-class"), "leave out --normal"),
+        (("--normal", "0", "--variants", "gan"), "'gan' names no variants"),
+    ],
+)
+def test_wrong_choices(
+    drawn_idx: Path, onspect: Onspect, tmp_path: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    """A class, variant or combination that is none is wrong usage, and nothing is written."""
+    result = onspect("compare", drawn_idx, "-o", tmp_path / "new", *arguments)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert not (tmp_path / "new").exists()
+
+
+def test_missing_file_of_a_collection(drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:
+    """Where one of the four IDX files is missing, it is named."""
+    for path in drawn_idx.iterdir():
+        if "t10k-labels" not in path.name:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    result = onspect("compare", tmp_path, "-o", tmp_path / "new")
+    assert result.exit_code == 1
+    assert "no t10k-labels" in result.stderr

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.scores import find_images
+from onspect.compare.cifar import find_cifar, read_cifar
 from onspect.compare.idx import read_idx
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
@@ -78,7 +79,11 @@ def load_collection(folder: Path, *, preset: str | None = None, limit: int | Non
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DatasetError(f"{str(folder)!r} {what}; give a folder of IDX files, of CIFAR-10's files, or of parts")
-    if (collection := _read_idx_files(folder, preset)) is None:
+    if (place := find_cifar(folder)) is not None:
+        collection = _read_cifar(place, preset)
+    elif (found := _read_idx_files(folder, preset)) is not None:
+        collection = found
+    else:
         collection = _read_parts(folder, preset)
     return collection if limit is None else _shorten(collection, limit)
 
@@ -110,6 +115,12 @@ def _read_idx_files(folder: Path, preset: str | None) -> Collection | None:
     classes = tuple(str(index) for index in range(int(max(split.labels.max() for split in splits)) + 1))
     usual = ("1",) if name == "MNIST" else ()
     return _make(name, folder, classes, splits[0], splits[1], preset, usual)
+
+
+def _read_cifar(folder: Path, preset: str | None) -> Collection:
+    classes, train, test = read_cifar(folder)
+    parts = [Split(images, labels.astype(np.int64)) for images, labels in (train, test)]
+    return _make("CIFAR-10", folder, classes, parts[0], parts[1], preset, ("dog",) if "dog" in classes else ())
 
 
 def _make(

@@ -85,15 +85,15 @@ def compare(
 ) -> None:
     """Train the variants in the same manner on DATA, and measure them side by side.
 
-    DATA is a folder of IDX files (MNIST, compressed or not) or a folder of parts with train/good and test/. Each
-    variant is trained on the normal class alone with the same epochs, learning rate, batch size and seeds, exported,
-    and the test set is scored by the exported file. OUTPUT gets the tables as Markdown, CSV and JSON. What was
-    interrupted goes on with the same command.
+    DATA is a folder of IDX files (MNIST, compressed or not), of CIFAR-10's files (binary or Python version; nothing in
+    a pickle is executed), or of parts with train/good and test/. Each variant is trained on the normal class alone with
+    the same epochs, learning rate, batch size and seeds, exported, and the test set is scored by the exported file.
+    OUTPUT gets the tables as Markdown, CSV and JSON. What was interrupted goes on with the same command.
 
     \b
     Example:
       onspect compare mnist/ -o mnist-1/ --normal 1 --seeds 3
-      onspect compare mnist/ -o mnist-all/ --every-class --variants cae
+      onspect compare cifar-10-batches-bin/ -o cifar-all/ --every-class --variants cae
     """
     from onspect.compare.cells import InterruptedCellError
     from onspect.compare.run import Plan, run_comparison

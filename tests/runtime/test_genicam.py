@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +122,36 @@ def test_camera_gives_frames_of_its_format(pixel_format: str, shape: tuple[int, 
                 assert capture.time is not None
         assert left.state().connected
     assert (left.patience, capture.source) == (5.0, "genicam:1")
+
+
+@pytest.fixture
+def fake_gige_camera() -> Iterator[str]:
+    """Aravis' fake GigE Vision camera on loopback, seen through whatever GigE producer this machine has."""
+    program = shutil.which("arv-fake-gv-camera-0.8")
+    if program is None:
+        pytest.skip("Aravis' fake camera is not installed (Debian: apt-get install aravis-tools)")
+    try:
+        producers = find_producers()
+    except SourceError as error:
+        pytest.skip(f"no GenTL producer for GigE Vision is installed: {error}")
+    process = subprocess.Popen([program, "--interface", "127.0.0.1", "--serial", "ONSPECT1"])
+    try:
+        seen = next((True for _ in range(5) if "ONSPECT1" in {info.serial for info in list_cameras(producers)}), False)
+        if not seen:
+            pytest.skip(f"no installed producer sees GigE Vision cameras on loopback: {producers}")
+        yield "ONSPECT1"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_gige_vision_camera_on_loopback_gives_frames(fake_gige_camera: str) -> None:
+    """A GigE Vision camera's settings are taken and its frames are mono pictures."""
+    with open_genicam(f"genicam:{fake_gige_camera}?pixel_format=Mono8&exposure_us=5000&frame_rate=20") as source:
+        for capture in itertools.islice(source, 3):
+            assert isinstance(capture.frame, np.ndarray)
+            assert capture.frame.ndim == 2
+            assert np.ptp(capture.frame) > 0
 
 
 def test_camera_is_free_again_after_the_source_is_left() -> None:

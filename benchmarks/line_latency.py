@@ -1,9 +1,12 @@
 """What does a camera line add to the bare model, from frame to verdict?
 
 A fake camera gives 640x480 frames at 30 a second to a line with JSONL and SQLite sinks; in turns with it, the same
-model runs bare at the same pace, since a core that has idled runs slower. Prints percentiles of both and the overhead,
-and exits with 1 where it is above what is promised: 1 ms at the median, and a p99 of twice the median. The model must
-take frames of 640x480, mono or colour. Needs onspect[cpu].
+model runs bare at the same pace, since a core that has idled runs slower. Then the camera gives twice as many frames as
+can be judged. Prints percentiles, the overhead, the processor time of the line (camera, gate and sinks with it) as a
+share of frame rate times service time, and the latency under overload; exits with 1 where one is above its bar: 0.5 ms
+at the median, a p99 of twice the median, 1.15 times the processor time, and two service times under overload. How busy
+other programs kept the machine is told with it. The model must take frames of 640x480, mono or colour. Needs
+onspect[cpu] and psutil.
 
     python benchmarks/line_latency.py part.onnx [--image part.png] [--seconds 10] [--turns 3] [--json result.json]
 """
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 
 from onspect.runtime.decode import quieten_opencv, read_image
 from onspect.runtime.inspector import Inspection, Inspector
@@ -66,16 +70,23 @@ def draw_frames(inspector: Inspector, image: Path | None) -> list[np.ndarray]:
     return [np.clip(base + random.integers(-4, 5, base.shape), 0, 255).astype(np.uint8) for _ in range(16)]
 
 
-def time_line(model: Path, frames: list[np.ndarray], seconds: float, folder: Path) -> Latencies:
-    """Return the latencies of a line with JSONL and SQLite, in milliseconds; each frame is new, as a camera's is."""
+def time_line(
+    model: Path, frames: list[np.ndarray], seconds: float, folder: Path, rate: float = RATE
+) -> tuple[Latencies, float]:
+    """Return the latencies of a line with JSONL and SQLite, and its processor seconds a second from start to end.
+
+    Each frame is new, as a camera's is.
+    """
     latencies = Latencies()
     texts = [f"jsonl:{folder / 'verdicts.jsonl'}", f"sqlite:{folder / 'verdicts.db'}"]
     named: list[tuple[str, Sink]] = list(zip(texts, open_sinks(texts, append=True), strict=True))
-    source = FakeSource(lambda number: frames[number % len(frames)].copy(), count=int(seconds * RATE), rate=RATE)
+    source = FakeSource(lambda number: frames[number % len(frames)].copy(), count=int(seconds * rate), rate=rate)
     models = Models({None: model}, None, Inspector, Health())
     sinks = [*give_couriers(named, folder / "spool", live=True), latencies]
-    Line(models, [source], sinks).run()
-    return latencies
+    line = Line(models, [source], sinks)
+    started, busy = time.perf_counter(), time.process_time()
+    line.run()
+    return latencies, (time.process_time() - busy) / (time.perf_counter() - started)
 
 
 def time_bare(inspector: Inspector, frames: list[np.ndarray], seconds: float) -> list[float]:
@@ -104,29 +115,50 @@ def main() -> None:
     quieten_opencv()
     inspector = Inspector(arguments.model)
     frames = draw_frames(inspector, arguments.image)
-    line, bare = [], []
+    line, bare, busy = [], [], []
     verdicts: dict[str, int] = {}
+    others = measure_others()
     for _ in range(arguments.turns):
         with tempfile.TemporaryDirectory() as folder:
-            latencies = time_line(arguments.model, frames, arguments.seconds, Path(folder))
+            latencies, share = time_line(arguments.model, frames, arguments.seconds, Path(folder))
         line += latencies.values[RATE:]  # the first second warms up
+        busy.append(share)
         verdicts |= {name: verdicts.get(name, 0) + count for name, count in latencies.verdicts.items()}
         bare += time_bare(inspector, frames, arguments.seconds)[RATE:]
+    service = float(np.median(line))
+    with tempfile.TemporaryDirectory() as folder:
+        overload, _ = time_line(arguments.model, frames, arguments.seconds, Path(folder), 2000.0 / service)
     percentiles = {
         name: dict(zip(("p50", "p95", "p99", "worst"), np.percentile(values, [50, 95, 99, 100]).round(3), strict=True))
-        for name, values in (("line, frame to verdict", line), ("bare model, paced", bare))
+        for name, values in (
+            ("line, frame to verdict", line),
+            ("bare model, paced", bare),
+            ("line, overloaded", overload.values[len(overload.values) // 10 :]),
+        )
     }
     for name, values in percentiles.items():
         print(f"{name:<24}" + "  ".join(f"{key} {value:.3f} ms" for key, value in values.items()))
-    ours, theirs = percentiles.values()
-    overhead, spread = ours["p50"] - theirs["p50"], ours["p99"] / ours["p50"]
-    print(f"{'overhead':<24}p50 {overhead:.3f} ms (at most 1), p99 {spread:.2f} times the median (at most 2)")
+    ours, theirs, late = percentiles.values()
+    results = {
+        "overhead_p50_ms": (ours["p50"] - theirs["p50"], 0.5, "over the bare model at p50, ms"),
+        "p99_over_p50": (ours["p99"] / ours["p50"], 2.0, "p99 over p50"),
+        "processor": (float(np.median(busy)) * 1000.0 / RATE / service, 1.15, "processor time over service time"),
+        "overload": (late["p99"] / ours["p50"], 2.0, "p99 under twice the load over service time"),
+    }
+    for value, most, words in results.values():
+        print(f"{words:<46}{value:.3f} (at most {most:g}){'' if value <= most else '  MISSED'}")
     print(f"{'verdicts':<24}{verdicts}")
+    print(f"other programs kept {others:.2f} of {psutil.cpu_count()} cores busy at the start")
     if arguments.json:
-        facts = {"percentiles_ms": percentiles, "overhead_p50_ms": overhead, "p99_over_p50": spread}
+        facts = {"percentiles_ms": percentiles, "others": others} | {name: item[0] for name, item in results.items()}
         arguments.json.write_text(json.dumps(facts, default=float))
-    if overhead > 1.0 or spread > 2.0 or verdicts.get("fault"):
+    if verdicts.get("fault") or any(value > most for value, most, _ in results.values()):
         sys.exit(1)
+
+
+def measure_others() -> float:
+    """Return how many cores are busy while this program does nothing, over one second."""
+    return psutil.cpu_percent(1.0) * (psutil.cpu_count() or 1) / 100.0
 
 
 if __name__ == "__main__":

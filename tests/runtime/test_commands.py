@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import pytest
 from click.testing import Result
 
 from onspect.runtime.cli import main
+from onspect.runtime.inspector import Inspection
+from onspect.runtime.model_file import Threshold
+from onspect.runtime.sinks.lines import JsonlSink
 
 Run = Callable[..., Result]
 
@@ -129,6 +132,94 @@ def test_uncalibrated_model_is_refused_before_anything_is_written(
     (tmp_path / "old.jsonl").write_text("old")
     refuses(onspect("score", uncalibrated, parts, "-o", tmp_path / "old.jsonl"), "onspect calibrate")
     assert (tmp_path / "old.jsonl").read_text() == "old"
+
+
+@pytest.fixture
+def many(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
+    """Return a folder with forty parts, one of them broken, one defective."""
+    for number in range(40):
+        write_image(tmp_path / "many" / f"{number:02}.png", 250 if number == 30 else 128)
+    (tmp_path / "many" / "07.png").write_bytes(b"")
+    return tmp_path / "many"
+
+
+def judgements(path: Path) -> list[tuple[str, int, str]]:
+    """Return source, index and verdict of each line of a file."""
+    lines = map(json.loads, path.read_text().splitlines())
+    return [(Path(line["source"]).name, line["index"], line["verdict"]) for line in lines]
+
+
+def test_interrupted_run_leaves_whole_lines_and_is_resumed(
+    onspect: Run, calibrated: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C the lines so far are whole, and with --resume the file becomes that of an undisturbed run."""
+    onspect("score", calibrated, many, "-o", tmp_path / "whole.jsonl")
+    write, calls = JsonlSink.write_many, 0
+
+    def interrupted(sink: JsonlSink, inspections: Sequence[Inspection]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        write(sink, inspections)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonlSink, "write_many", interrupted)
+        result = onspect("score", calibrated, many, "-o", tmp_path / "some.jsonl")
+    assert result.exit_code == 1
+    assert "stopped after 32 of 40 images" in result.stderr
+    assert "--resume" in result.stderr
+    assert judgements(tmp_path / "some.jsonl") == judgements(tmp_path / "whole.jsonl")[:32]
+    result = onspect("score", calibrated, many, "-o", tmp_path / "some.jsonl", "--resume")
+    assert "32 of 40 images have been judged already" in result.stderr
+    assert "40 images: 38 ok, 1 ng, 1 fault" in result.stderr
+    assert judgements(tmp_path / "some.jsonl") == judgements(tmp_path / "whole.jsonl")
+
+
+@pytest.mark.parametrize("end", ["whole", "half a line", "no end", "nothing", "all"])
+def test_resumed_file_may_end_anywhere(onspect: Run, calibrated: Path, many: Path, tmp_path: Path, end: str) -> None:
+    """A file of a killed run is completed wherever it stops, and a complete one stays as it is."""
+    target = tmp_path / "verdicts.jsonl"
+    onspect("score", calibrated, many, "-o", target)
+    whole, lines = judgements(target), target.read_bytes().splitlines(keepends=True)
+    begun = b"".join(lines[:5])
+    endings = {"whole": begun, "half a line": begun + lines[5][:30], "no end": begun[:-1], "nothing": b""}
+    target.write_bytes(endings.get(end, b"".join(lines)))
+    assert onspect("score", calibrated, many, "-o", target, "--resume").exit_code == 0
+    assert judgements(target) == whole
+
+
+def test_resuming_something_else_is_refused(
+    onspect: Run, calibrated: Path, many: Path, tmp_path: Path, write_tiny_model: Callable[..., Path]
+) -> None:
+    """Verdicts of another model, threshold or list of images, and lines that are none, are left as they are."""
+    target = tmp_path / "verdicts.jsonl"
+    onspect("score", calibrated, many, "-o", target)
+    before = target.read_bytes()
+    other = write_tiny_model(tmp_path / "other.onnx", threshold=Threshold(0.5, 0.5))
+    refuses(onspect("score", other, many, "-o", target, "--resume"), "holds verdicts of tiny@", "at 0.5")
+    refuses(onspect("score", calibrated, many / "01.png", "-o", target, "--resume"), "line 1", "'", "image 1 is")
+    (many / "39.png").unlink()
+    refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 40", "no more images")
+    assert target.read_bytes() == before
+    target.write_text("a note\n")
+    refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 1", "is no verdict")
+    for output in ("-", "verdicts.csv"):
+        refuses(onspect("score", calibrated, many, "-o", output, "--resume"), "--resume", "JSONL", code=2)
+
+
+def test_resumed_overlays_take_no_other_image_s_file(
+    onspect: Run, calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    """Of two images that differ in their ending only, the second gets the same file as in an undisturbed run."""
+    images = [write_image(tmp_path / "in" / name) for name in ("a.bmp", "a.png")]
+    target, overlays = tmp_path / "verdicts.jsonl", tmp_path / "overlays"
+    onspect("score", calibrated, *images, "-o", target, "--overlays", overlays)
+    target.write_bytes(target.read_bytes().splitlines(keepends=True)[0])
+    for path in overlays.iterdir():
+        path.unlink()
+    onspect("score", calibrated, *images, "-o", target, "--overlays", overlays, "--resume")
+    assert [path.name for path in overlays.iterdir()] == ["a.png.png"]
 
 
 def test_output_never_replaces_an_input(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:

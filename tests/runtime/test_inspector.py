@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +12,9 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import BATCH, in_order
-from onspect.runtime.errors import ModelFileError, UncalibratedError
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.batch import choose_batch, draw_files, in_order
+from onspect.runtime.errors import ModelFileError, OutputError, UncalibratedError
+from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.model_file import SourceLimits, Threshold
 
 CUT = Threshold(0.0062, 0.0062)
@@ -146,7 +147,44 @@ def test_paths_are_taken_only_as_far_as_needed(
 
     verdicts = inspector.inspect_many(endless(), workers=2)
     next(verdicts)
-    assert taken <= 2 * 2 * BATCH
+    assert taken <= 2 * 2 * choose_batch(inspector.info.preprocess)
+
+
+def test_drawing_is_done_by_the_workers(inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    """Places are given in the order of the paths; drawing is no work of the thread that takes the verdicts."""
+    paths = [write_image(tmp_path / f"{number:02}.png", 120 + number) for number in range(9)]
+    places: list[str] = []
+    drawn: dict[int, str] = {}
+
+    def place(source: str) -> int:
+        places.append(source)
+        return len(places) - 1
+
+    def draw(inspection: Inspection, target: int) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        assert inspection.frame is not None
+        drawn[target] = inspection.verdict.source
+
+    verdicts = list(draw_files(inspector, paths, place, draw, workers=3))
+    assert [verdict.source for verdict in verdicts] == places == [str(path) for path in paths]
+    assert drawn == dict(enumerate(places))
+    assert [verdict.score for verdict in verdicts] == [v.score for v in inspector.inspect_many(paths)]
+
+
+def test_error_while_drawing_comes_at_its_place(
+    inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    """The verdicts before the image that cannot be drawn are handed out, then the error."""
+    paths = [write_image(tmp_path / f"{number:02}.png") for number in range(6)]
+
+    def draw(inspection: Inspection, _: str) -> None:
+        if inspection.verdict.index == 4:
+            raise OutputError("the disk is full")
+
+    verdicts = draw_files(inspector, paths, str, draw, workers=2)
+    assert [next(verdicts).index for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(OutputError, match="full"):
+        next(verdicts)
 
 
 def test_work_in_order_hands_on_an_error() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from onspect.runtime.model_file import Threshold
 from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions
@@ -144,3 +145,42 @@ def test_json_never_holds_nan() -> None:
     settings: dict[str, Any] = VERDICT.to_dict() | {"score": math.nan, "regions": ()}
     with pytest.raises(ValueError, match="not JSON compliant"):
         Verdict(**settings).to_json()
+
+
+def test_regions_are_those_of_a_plain_search() -> None:
+    """Boxes, areas and peaks are those found pixel by pixel, wherever the high errors lie."""
+    generator = np.random.default_rng(3)
+    for _ in range(20):
+        error_map = generator.random((13, 17), np.float32) * (generator.random((13, 17)) > 0.6)
+        found = find_regions(error_map, CUT, width=17, height=13)
+        assert sorted(found, key=repr) == sorted(search_plainly(error_map), key=repr)
+
+
+def search_plainly(error_map: NDArray[np.float32]) -> list[Region]:
+    """Return the regions of a map from 0.5 on, in its own pixels, found by walking from neighbour to neighbour."""
+    left = {(int(y), int(x)) for y, x in np.argwhere(error_map >= 0.5)}
+    regions = []
+    while left:
+        todo = [left.pop()]
+        pixels = []
+        while todo:
+            y, x = todo.pop()
+            pixels.append((y, x))
+            near = {(y + down, x + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & left
+            left -= near
+            todo += near
+        rows, columns = [y for y, _ in pixels], [x for _, x in pixels]
+        size = max(columns) - min(columns) + 1, max(rows) - min(rows) + 1
+        peak = max(float(error_map[pixel]) for pixel in pixels)
+        regions.append(Region(min(columns), min(rows), *size, peak, len(pixels)))
+    return regions
+
+
+@pytest.mark.parametrize("cut", [0.1, 0.3, 1e39, 1e-46])
+def test_map_is_held_against_the_cut_itself(cut: float) -> None:
+    """A float32 error just above the cut belongs to a region and one just below does not; the cut is no float32."""
+    above = np.nextafter(np.float32(min(cut, 3e38)), np.float32(np.inf))
+    found = find_regions(np.full((1, 1), above, np.float32), Threshold(cut, cut), 1, 1)
+    assert len(found) == (float(above) >= cut)
+    below = np.float32(0.0) if cut < 1e-40 else np.nextafter(np.float32(min(cut, 3e38)), np.float32(0.0))
+    assert find_regions(np.full((1, 1), below, np.float32), Threshold(cut, cut), 1, 1) == ()

@@ -16,33 +16,86 @@ from onspect.runtime.errors import ChoiceError, ImageError
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspection, Inspector
+    from onspect.runtime.model_file import Preprocess
+    from onspect.runtime.verdict import Verdict
 
 BATCH = 4
-"""Images a run: more gains nothing on a CPU and costs memory."""
+"""Images a run where there is no telling how large they are: more gains little on a CPU and costs memory."""
+
+_FEWEST, _MOST = 2, 32
+_PIXELS = 64 * 1024  # in a run; more gain nothing and cost memory, as benchmarks/growth.py finds
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Place = TypeVar("Place")
+
+
+def choose_batch(recipe: Preprocess) -> int:
+    """Return how many images a run takes: 2 for large inputs, up to 32 for tiny ones, whose runs cost little more."""
+    return max(_FEWEST, min(_MOST, _PIXELS // (recipe.width * recipe.height)))
+
+
+def judge_files(
+    inspector: Inspector,
+    paths: Iterable[Path | str],
+    *,
+    workers: int | None = None,
+    batch: int | None = None,
+    first_index: int = 0,
+) -> Iterator[Verdict]:
+    """Judge image files in order, `batch` in a run; one that cannot be read becomes a ``fault`` and the others go on.
+
+    first_index is the first verdict's. At most two batches a worker are under way, however many paths there are, and a
+    frame is let go once the model's input is made of it. Raises UncalibratedError where the model has no threshold,
+    ChoiceError where workers is below 1.
+    """
+    _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
+    size = batch or choose_batch(inspector.info.preprocess)
+
+    def judge(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Verdict]:
+        number, some = numbered
+        started = time.perf_counter()
+        items = [inspector.prepare_or_error(_read_or_error(path)) for path in some]
+        return inspector.judge_prepared(
+            items, sources=[str(path) for path in some], first_index=first_index + number * size, started=started
+        )
+
+    return itertools.chain.from_iterable(in_order(judge, enumerate(batched(paths, size)), workers=workers))
 
 
 def examine_files(
-    inspector: Inspector, paths: Iterable[Path | str], *, workers: int | None = None, batch: int = BATCH
+    inspector: Inspector, paths: Iterable[Path | str], *, workers: int | None = None, first_index: int = 0
 ) -> Iterator[Inspection]:
-    """Judge image files in order, `batch` in a run; one that cannot be read becomes a ``fault`` and the others go on.
+    """Judge image files as `judge_files` does, one in a run, and keep each frame and error map."""
+    _ = inspector.threshold
+    numbered = enumerate(paths, first_index)
+    return in_order(lambda item: _examine(inspector, *item), numbered, workers=workers)
 
-    At most two batches a worker are under way, however many paths there are. Raises UncalibratedError where the model
-    has no threshold, ChoiceError where workers is below 1.
+
+def draw_files(
+    inspector: Inspector,
+    paths: Iterable[Path | str],
+    place: Callable[[str], Place],
+    draw: Callable[[Inspection, Place], None],
+    *,
+    workers: int | None = None,
+    first_index: int = 0,
+) -> Iterator[Verdict]:
+    """Judge image files as `judge_files` does, one in a run, and draw each in the worker that judged it.
+
+    place is called with one source after the other, in order, and what it returns is handed to draw. What draw raises
+    is raised here, at its image's place.
     """
-    _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
+    _ = inspector.threshold
 
-    def examine(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Inspection]:
-        number, some = numbered
-        started = time.perf_counter()
-        frames = [_read_or_error(path) for path in some]
-        sources = [str(path) for path in some]
-        return inspector.examine_batch(frames, sources=sources, first_index=number * batch, started=started)
+    def work(item: tuple[int, Path | str, Place]) -> Verdict:
+        index, path, target = item
+        inspection = _examine(inspector, index, path)
+        draw(inspection, target)
+        return inspection.verdict
 
-    batches = in_order(examine, enumerate(batched(paths, batch)), workers=workers)
-    return itertools.chain.from_iterable(batches)
+    items = ((index, path, place(str(path))) for index, path in enumerate(paths, first_index))
+    return in_order(work, items, workers=workers)
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
@@ -75,6 +128,12 @@ def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
     source = iter(items)
     while batch := tuple(itertools.islice(source, size)):
         yield batch
+
+
+def _examine(inspector: Inspector, index: int, path: Path | str) -> Inspection:
+    started = time.perf_counter()
+    frame = _read_or_error(path)
+    return inspector.examine_batch([frame], sources=[str(path)], first_index=index, started=started)[0]
 
 
 def _read_or_error(path: Path | str) -> Frame | ImageError:

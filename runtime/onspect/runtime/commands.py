@@ -8,8 +8,7 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +16,18 @@ import click
 
 from onspect.runtime.bench_command import bench
 from onspect.runtime.camera_commands import cameras
-from onspect.runtime.console import Command, progress
-from onspect.runtime.errors import DatasetError
+from onspect.runtime.console import Command, progress, say, usage_errors
+from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.files import list_images
 from onspect.runtime.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
 from onspect.runtime.run_command import run
 from onspect.runtime.upkeep_commands import UPKEEP_COMMANDS
 
 if TYPE_CHECKING:
-    from onspect.runtime.inspector import Inspection, Inspector
-    from onspect.runtime.sinks import Sink
+    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.sinks.lines import JsonlSink
+    from onspect.runtime.sinks.overlays import OverlaySink
+    from onspect.runtime.verdict import Verdict
 
 _LOG = logging.getLogger("onspect")
 
@@ -44,8 +45,15 @@ _LOG = logging.getLogger("onspect")
 @overlays_option
 @provider_option
 @click.option("--workers", type=click.IntRange(min=1), help="Threads, each from file to verdict [default: all cores].")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted run into the same JSONL file stopped.")
 def score(
-    model: Path, images: tuple[str, ...], output: str, overlays: Path | None, provider: str, workers: int | None
+    model: Path,
+    images: tuple[str, ...],
+    output: str,
+    overlays: Path | None,
+    provider: str,
+    workers: int | None,
+    resume: bool,
 ) -> None:
     """Judge image files with MODEL, one verdict a line.
 
@@ -53,24 +61,37 @@ def score(
     A file that cannot be judged becomes a line with the verdict "fault" and its reason, and the others go on. The exit
     code is 0 as long as one image could be judged.
 
+    Ctrl-C leaves whole lines. With --resume the same command goes on behind them, as long as images, model and
+    threshold are the same.
+
     \b
     Example:
       onspect score part.onnx parts/test -o verdicts.jsonl --overlays overlays/
     """
-    from onspect.runtime.sinks import open_sink
+    from onspect.runtime.batch import choose_batch
+    from onspect.runtime.sinks.lines import CsvSink, JsonlSink
 
+    with usage_errors():
+        _check_resume(output, resume)
     inspector = _open_inspector(model, provider)
     paths = expand_images(images)
-    kind = "csv" if output.lower().endswith(".csv") else "jsonl"
+    kind = CsvSink if output.lower().endswith(".csv") else JsonlSink
     refuse_target(output, [model, *paths])
-    sinks = [
-        open_sink(f"{kind}:{output}", append=False),
-        *overlay_sinks(overlays, inspector, _common_root(paths), paths),
-    ]
-    inspections = inspector.examine_many(paths, workers=workers)
+    counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
+    done = counts.total()
+    sink = kind(None if output == "-" else Path(output), append=resume)
+    drawing = overlay_sinks(overlays, inspector, _common_root(paths), paths)
+    verdicts = _judge(inspector, paths, drawing, workers, done)
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
-        inspections = progress(inspections, len(paths), "scoring")
-    conclude(_deliver(inspections, sinks))
+        verdicts = progress(verdicts, len(paths) - done, "scoring")
+    size = 1 if drawing else choose_batch(inspector.info.preprocess)
+    try:
+        _deliver(verdicts, sink, size, counts)
+    except KeyboardInterrupt:
+        cure = "; the same command with --resume goes on" if kind is JsonlSink and output != "-" else ""
+        say(f"stopped after {counts.total()} of {len(paths)} images, whose lines are whole{cure}")
+        raise
+    conclude(counts)
 
 
 @click.command(cls=Command)
@@ -155,13 +176,39 @@ def _open_inspector(model: Path, provider: str) -> Inspector:
     return inspector
 
 
-def _deliver(inspections: Iterable[Inspection], sinks: list[Sink]) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    with ExitStack() as stack:
-        for sink in sinks:
-            stack.enter_context(sink)
-        for inspection in inspections:
-            counts[inspection.verdict.verdict] += 1
-            for sink in sinks:
-                sink.write(inspection)
+def _check_resume(output: str, resume: bool) -> None:
+    if resume and (output == "-" or output.lower().endswith(".csv")):
+        raise ChoiceError(f"--resume goes on with a JSONL file, and the output is {output!r}; give one with -o")
+
+
+def _count_judged(output: Path, paths: list[Path], inspector: Inspector) -> Counter[str]:
+    from onspect.runtime.resume import count_judged
+
+    counts = count_judged(output, [str(path) for path in paths], inspector)
+    say(f"{counts.total()} of {len(paths)} images have been judged already")
     return counts
+
+
+def _judge(
+    inspector: Inspector, paths: list[Path], drawing: list[OverlaySink], workers: int | None, done: int
+) -> Iterator[Verdict]:
+    """Judge the paths behind the first so many, and draw them where there is a sink for that."""
+    from onspect.runtime.batch import draw_files, judge_files
+
+    if not drawing:
+        return judge_files(inspector, paths[done:], workers=workers, first_index=done)
+    (sink,) = drawing
+    for path in paths[:done]:
+        sink.place(str(path))  # so that no later one takes its file
+    return draw_files(inspector, paths[done:], sink.place, sink.draw, workers=workers, first_index=done)
+
+
+def _deliver(verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Counter[str]) -> None:
+    """Write verdicts in groups of so many, and count those that are written."""
+    from onspect.runtime.batch import batched
+    from onspect.runtime.inspector import Inspection
+
+    with sink:
+        for some in batched(verdicts, size):
+            sink.write_many([Inspection(verdict, None, None) for verdict in some])
+            counts.update(verdict.verdict for verdict in some)

@@ -86,7 +86,10 @@ def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
     if not shows_progress():
         yield from items
         return
-    with click.progressbar(items, length=length, label=label, file=sys.stderr, show_pos=True, width=0) as bar:
+    steps = max(1, length // 500)  # drawing the bar for each item would take longer than some items do
+    with click.progressbar(
+        items, length=length, label=label, file=sys.stderr, show_pos=True, width=0, update_min_steps=steps
+    ) as bar:
         yield from bar
 
 

@@ -21,7 +21,7 @@ from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold, read_model_file
 from onspect.runtime.preprocess import prepare
-from onspect.runtime.verdict import Verdict, decide, find_regions, now
+from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions, now
 
 _LOG = logging.getLogger("onspect")
 
@@ -54,6 +54,15 @@ class Scored:
 
     score: NDArray[np.float32]
     error_map: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One model input, uint8 [height, width, channels], and the size in pixels of the frame that it was made of."""
+
+    image: NDArray[np.uint8]
+    width: int
+    height: int
 
 
 class Inspector:
@@ -130,7 +139,9 @@ class Inspector:
 
     def inspect_many(self, paths: Iterable[Path | str], *, workers: int | None = None) -> Iterator[Verdict]:
         """Judge image files, in order, on all cores (or `workers` threads); unreadable files are ``fault``."""
-        return (inspection.verdict for inspection in self.examine_many(paths, workers=workers))
+        from onspect.runtime.batch import judge_files
+
+        return judge_files(self, paths, workers=workers)
 
     def examine_many(self, paths: Iterable[Path | str], *, workers: int | None = None) -> Iterator[Inspection]:
         """Judge image files as `inspect_many` does, and keep each frame and error map."""
@@ -153,73 +164,132 @@ class Inspector:
         its share of the time since. gate is called with each frame and the input made of it, and looks at them while
         the model runs; an ImageError in what it returns is the frame's fault.
         """
-        threshold = self.threshold
         started = time.perf_counter() if started is None else started
-        inputs: list[NDArray[np.uint8] | ImageError] = [self._prepare_or_error(frame) for frame in frames]
-        good = [item for item in inputs if isinstance(item, np.ndarray)]
-        batch = np.stack(good) if good else None
-        checks = _start_checks(gate, frames, inputs)  # as late as can be: from here on the interpreter is free
-        scored = self.run(batch) if batch is not None else None
-        judged = []
-        position = 0
-        for offset, (frame, item) in enumerate(zip(frames, inputs, strict=True)):
-            facts: dict[str, Any] = {"source": sources[offset], "index": first_index + offset}
-            if isinstance(item, ImageError) or scored is None:
-                judged.append((facts | _describe_fault(str(item)), frame, None))
-                continue
-            fault = _read_check(checks.get(offset))
-            facts |= self._judge(frame, scored, position) if fault is None else _describe_fault(fault)
-            judged.append((facts, frame, scored.error_map[position]))
-            position += 1
-        latency = (time.perf_counter() - started) * 1000.0 / max(1, len(frames))
-        common = {
-            "time": now(),
-            "threshold": threshold.score,
-            "latency_ms": round(latency, 3),
-            "model": self.label,
-            "review_threshold": threshold.review,
-        }
+        items = [self.prepare_or_error(frame) for frame in frames]
+        batch = _stack(items)
+        checks = _start_checks(gate, frames, items)  # as late as can be: from here on the interpreter is free
+        judged = self._judge_batch(items, batch, checks, sources, first_index, started)
         return [
             Inspection(
-                verdict=Verdict(**{"regions": ()} | facts | common),
+                verdict=verdict,
                 frame=None if isinstance(frame, ImageError) else frame,
-                error_map=None if facts["verdict"] == "fault" else error_map,
-                map_threshold=threshold.map,
+                error_map=error_map,
+                map_threshold=self.threshold.map,
                 white_level=self.info.preprocess.white_level,
             )
-            for facts, frame, error_map in judged
+            for frame, (verdict, error_map) in zip(frames, judged, strict=True)
         ]
 
-    def _prepare_or_error(self, frame: Frame | ImageError) -> NDArray[np.uint8] | ImageError:
+    def prepare_or_error(self, frame: Frame | ImageError) -> Prepared | ImageError:
+        """Turn a frame into what `judge_prepared` takes; the ImageError that it brings is returned, not raised."""
         if isinstance(frame, ImageError):
             return frame
         try:
-            return self.prepare(frame)
+            return Prepared(self.prepare(frame), frame.shape[1], frame.shape[0])
         except ImageError as error:
             return error
 
-    def _judge(self, frame: Any, scored: Scored, position: int) -> dict[str, Any]:
-        score, error_map = float(scored.score[position]), scored.error_map[position]
-        verdict = decide(score, self.threshold)
-        if verdict == "fault" or not math.isfinite(float(error_map.max())):
-            return _describe_fault(f"the model's score is {score}, its error map not finite")
-        height, width = frame.shape[:2]
-        regions = find_regions(error_map, self.threshold, width, height, verdict)
-        return {"verdict": verdict, "score": score, "regions": regions}
+    def judge_prepared(
+        self, items: Sequence[Prepared | ImageError], *, sources: Sequence[str], first_index: int, started: float
+    ) -> list[Verdict]:
+        """Judge prepared frames in one run, as `examine_batch` does, for a caller that has no use for frames."""
+        judged = self._judge_batch(items, _stack(items), {}, sources, first_index, started)
+        return [verdict for verdict, _ in judged]
+
+    def _judge_batch(
+        self,
+        items: Sequence[Prepared | ImageError],
+        batch: NDArray[np.uint8] | None,
+        checks: dict[int, Future[None]],
+        sources: Sequence[str],
+        first_index: int,
+        started: float,
+    ) -> list[tuple[Verdict, NDArray[np.float32] | None]]:
+        """Return each item's verdict and error map, None for a fault; batch holds the items that can be judged."""
+        threshold = self.threshold
+        answers = iter(()) if batch is None else self._answer(batch)
+        outcomes = [
+            _Outcome("fault", str(item))
+            if isinstance(item, ImageError)
+            else _judge(item, *next(answers), threshold, checks.get(place))
+            for place, item in enumerate(items)
+        ]
+        time_now = now()
+        latency = round((time.perf_counter() - started) * 1000.0 / max(1, len(items)), 3)
+        return [
+            (
+                Verdict(
+                    source=sources[offset],
+                    index=first_index + offset,
+                    time=time_now,
+                    verdict=outcome.verdict,
+                    score=outcome.score,
+                    threshold=threshold.score,
+                    regions=outcome.regions,
+                    latency_ms=latency,
+                    model=self.label,
+                    reason=outcome.reason,
+                    review_threshold=threshold.review,
+                ),
+                outcome.error_map,
+            )
+            for offset, outcome in enumerate(outcomes)
+        ]
+
+    def _answer(self, batch: NDArray[np.uint8]) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
+        """Yield for each input its score, the highest error of its map, and the map."""
+        scored = self.run(batch)
+        highest = scored.error_map.reshape(len(batch), -1).max(axis=1)
+        return zip(scored.score.tolist(), highest.tolist(), scored.error_map, strict=True)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a verdict says of one image, and the error map behind it."""
+
+    verdict: Judgement
+    reason: str | None = None
+    score: float | None = None
+    regions: tuple[Region, ...] = ()
+    error_map: NDArray[np.float32] | None = None
+
+
+def _judge(
+    item: Prepared,
+    score: float,
+    highest: float,
+    error_map: NDArray[np.float32],
+    threshold: Threshold,
+    check: Future[None] | None,
+) -> _Outcome:
+    verdict = decide(score, threshold)
+    fault = _read_check(check)
+    if fault is None and (verdict == "fault" or not math.isfinite(highest)):
+        fault = f"the model's score is {score}, its error map not finite"
+    if fault is not None:
+        return _Outcome("fault", fault)
+    regions = find_regions(error_map, threshold, item.width, item.height, verdict)
+    return _Outcome(verdict, None, score, regions, error_map)
+
+
+def _stack(items: Sequence[Prepared | ImageError]) -> NDArray[np.uint8] | None:
+    """Return the inputs that can be judged as one batch, None where there are none."""
+    good = [item.image for item in items if isinstance(item, Prepared)]
+    return np.stack(good) if good else None
 
 
 def _start_checks(
     gate: Callable[[Frame, NDArray[np.uint8]], Future[None]] | None,
     frames: Sequence[Frame | ImageError],
-    inputs: Sequence[NDArray[np.uint8] | ImageError],
+    items: Sequence[Prepared | ImageError],
 ) -> dict[int, Future[None]]:
     """Hand what can be judged to the gate; return its answers to come, by place."""
     if gate is None:
         return {}
     return {
-        place: gate(frame, item)
-        for place, (frame, item) in enumerate(zip(frames, inputs, strict=True))
-        if not isinstance(frame, ImageError) and not isinstance(item, ImageError)
+        place: gate(frame, item.image)
+        for place, (frame, item) in enumerate(zip(frames, items, strict=True))
+        if not isinstance(frame, ImageError) and isinstance(item, Prepared)
     }
 
 
@@ -232,10 +302,6 @@ def _read_check(check: Future[None] | None) -> str | None:
     except ImageError as error:
         return str(error)
     return None
-
-
-def _describe_fault(reason: str) -> dict[str, Any]:
-    return {"verdict": "fault", "score": None, "reason": reason}
 
 
 def _open_session(path: Path, data: bytes, provider: str, threads: int) -> Any:

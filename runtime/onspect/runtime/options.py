@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from onspect.runtime.files import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
-    from onspect.runtime.sinks import Sink
+    from onspect.runtime.sinks.overlays import OverlaySink
 
 _LOG = logging.getLogger("onspect")
 
@@ -36,11 +37,12 @@ overlays_option = click.option(
 def refuse_target(target: str, inputs: Iterable[Path]) -> None:
     """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
     path = Path(target)
-    if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or any(_is_same_file(path, other) for other in inputs):
+    is_input = os.path.exists(path) and any(_is_same_file(path, other) for other in inputs)  # noqa: PTH110 - as in expand
+    if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or is_input:
         raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
 
 
-def overlay_sinks(folder: Path | None, inspector: Inspector, root: Path, images: list[Path]) -> list[Sink]:
+def overlay_sinks(folder: Path | None, inspector: Inspector, root: Path, images: list[Path]) -> list[OverlaySink]:
     """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
     if folder is None:
         return []

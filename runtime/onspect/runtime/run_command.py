@@ -208,7 +208,7 @@ def _draw_overlays(folder: Path | None, config: LineConfig, inspector: Inspector
     root = Path(config.sources[0].address).absolute()
     if folder is not None and (len(config.sources) > 1 or not root.is_dir()):
         raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
-    return overlay_sinks(folder, inspector, root, [] if folder is None else list_images(root)[0])
+    return [*overlay_sinks(folder, inspector, root, [] if folder is None else list_images(root)[0])]
 
 
 def _say_farewell(status: LineStatus) -> None:

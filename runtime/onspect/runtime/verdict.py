@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ from onspect.runtime.model_file import Threshold
 
 Judgement = Literal["ok", "ng", "review", "fault"]
 """``ok`` passes, ``ng`` is rejected, ``review`` goes to a person, ``fault`` could not be judged."""
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_MANY_LABELS = 65535  # more regions than this cannot be counted in 16 bits, which is twice as fast
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,13 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""
-        return asdict(self)
+        content = dict(vars(self))  # not asdict, which takes as long as some networks
+        content["regions"] = tuple(dict(vars(region)) for region in self.regions)
+        return content
 
     def to_json(self) -> str:
         """Return the verdict as one line of JSON, without the line's end."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        return _JSON.encode(self.to_dict())
 
 
 def parse_verdict(line: str | bytes) -> Verdict:
@@ -107,27 +112,38 @@ def find_regions(
     """
     if float(error_map.max()) < threshold.map:  # as on most parts, and a fifth of a millisecond saved
         return ()
-    high_errors = error_map.astype(np.float64) >= threshold.map
-    count, found, stats, _ = cv2.connectedComponentsWithStats(high_errors.astype(np.uint8))
-    labels = np.asarray(found)
+    high_errors = (error_map >= _least_float32(threshold.map)).view(np.uint8)
+    first_column, first_row, wide, high = cv2.boundingRect(high_errors)
+    box = slice(first_row, first_row + high), slice(first_column, first_column + wide)
+    kind = cv2.CV_16U if -(-wide // 2) * -(-high // 2) < _MANY_LABELS else cv2.CV_32S
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(high_errors[box], ltype=kind)
+    inside = np.flatnonzero(high_errors[box])
+    peaks = np.zeros(count, np.float32)
+    np.maximum.at(peaks, np.ravel(labels)[inside].astype(np.intp), error_map[box].ravel()[inside])
     rows, columns = error_map.shape
     across, down = width / columns, height / rows
     regions = []
-    for label in range(1, count):
-        left, top, wide, high, pixels = (int(value) for value in stats[label])
-        inside = labels[top : top + high, left : left + wide] == label
+    for (left, top, wide, high, pixels), peak in zip(stats[1:].tolist(), peaks[1:].tolist(), strict=True):
+        left, top = left + first_column, top + first_row
         x, y = math.floor(left * across), math.floor(top * down)
         region = Region(
             x=x,
             y=y,
             width=max(1, min(width, math.ceil((left + wide) * across)) - x),  # rounding may pass the image's edge
             height=max(1, min(height, math.ceil((top + high) * down)) - y),
-            peak=float(error_map[top : top + high, left : left + wide][inside].max()),
+            peak=peak,
             area=max(1, round(pixels * across * down)),
         )
         regions.append((region, pixels >= threshold.area))
     regions.sort(key=lambda item: -item[0].peak)
     return tuple(region for place, (region, large) in enumerate(regions) if large or (place == 0 and verdict != "ok"))
+
+
+def _least_float32(cut: float) -> np.float32:
+    """Return the least float32 that is not below a cut: a float32 map is held against it without being converted."""
+    with np.errstate(over="ignore"):
+        nearest = np.float32(cut)
+    return nearest if float(nearest) >= cut else np.nextafter(nearest, np.float32(np.inf))
 
 
 def now() -> str:

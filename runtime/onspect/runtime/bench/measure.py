@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import examine_files
+from onspect.runtime.batch import judge_files
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.results import STAGES, Latency, Paced, Spread, Stages, Start, Throughput
 from onspect.runtime.decode import Frame, read_image
@@ -95,7 +95,7 @@ def measure_throughput(
     def prepare_work(inspector: Inspector) -> Callable[[], float]:
         def work() -> float:
             started = time.perf_counter()
-            for _ in examine_files(inspector, images, workers=workers, batch=batch):
+            for _ in judge_files(inspector, images, workers=workers, batch=batch):
                 pass
             return count / (time.perf_counter() - started)
 

@@ -33,14 +33,18 @@ class OverlaySink:
 
     def write(self, inspection: Inspection) -> None:
         """Draw one inspection; one without a readable image has no picture. Raises OutputError on a full disk."""
+        self.draw(inspection, self.place(inspection.verdict.source))
+
+    def draw(self, inspection: Inspection, path: Path) -> None:
+        """Draw one inspection into the file that `place` gave; several threads may do so at a time."""
         picture = draw_overlay(inspection, self._map_threshold, self._white_level)
         if picture is not None:
-            path = self._place(Path(inspection.verdict.source))
             make_folder(path.parent)
             write_png(path, picture)
 
-    def _place(self, source: Path) -> Path:
-        source = Path(os.path.abspath(source))  # noqa: PTH100 - '..' left in it would lead out of the folder
+    def place(self, text: str) -> Path:
+        """Return the file for a source's picture; sources that differ only in their ending get different ones."""
+        source = Path(os.path.abspath(text))  # noqa: PTH100 - '..' left in it would lead out of the folder
         relative = source.relative_to(self._root) if source.is_relative_to(self._root) else Path(source.name)
         path = self._folder / relative.with_suffix(".png")
         if path in self._used:

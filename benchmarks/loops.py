@@ -1,0 +1,132 @@
+"""Loops over image files that benchmarks let race, each in a process of its own; `race.py` starts them.
+
+Called with a loop's name, a calibrated model file and a JSON file of image paths. For each line on stdin one pass over
+the images is made, and one line of JSON comes back: seconds by the clock, seconds of processors, verdicts ``ng``, and
+what else the loop tells. Only what a loop needs is imported, so that it runs where onspect is not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+Pass = Callable[[], dict[str, Any]]
+"""Goes over all images once; returns at least how many of them were ``ng``."""
+
+
+def onspect(model: str, paths: Sequence[str]) -> Pass:
+    """`onspect score`: on all cores, each verdict a line of JSON."""
+    from onspect.runtime.decode import quieten_opencv
+    from onspect.runtime.inspector import Inspector
+
+    quieten_opencv()
+    inspector = Inspector(model, provider="cpu")
+
+    def judge_all() -> dict[str, Any]:
+        bad = 0
+        with Path(os_devnull()).open("w", encoding="utf-8") as file:
+            for verdict in inspector.inspect_many(paths):
+                bad += verdict.verdict == "ng"
+                file.write(verdict.to_json() + "\n")
+        return {"ng": bad}
+
+    return judge_all
+
+
+def os_devnull() -> str:
+    """Return where written lines are thrown away."""
+    import os
+
+    return os.devnull
+
+
+def stages(model: str, paths: Sequence[str]) -> Pass:
+    """One image after the other on one thread, each stage timed: what no arrangement of threads can beat."""
+    from onspect.runtime.decode import quieten_opencv, read_image
+    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.verdict import decide, find_regions
+
+    quieten_opencv()
+    inspector = Inspector(model, provider="cpu")
+    cut = inspector.threshold
+
+    def judge_all() -> dict[str, Any]:
+        bad, sums, clock = 0, [0.0] * 4, time.perf_counter
+        for path in paths:
+            start = clock()
+            frame = read_image(path)
+            decoded = clock()
+            batch = inspector.prepare(frame)[None]
+            resized = clock()
+            scored = inspector.run(batch)
+            inferred = clock()
+            verdict = decide(float(scored.score[0]), cut)
+            height, width = frame.shape[:2]
+            find_regions(scored.error_map[0], cut, width, height, verdict)
+            done = clock()
+            bad += verdict == "ng"
+            for number, took in enumerate((decoded - start, resized - decoded, inferred - resized, done - inferred)):
+                sums[number] += took
+        return {"ng": bad, "stages": dict(zip(("decode", "resize", "infer", "post"), sums, strict=True))}
+
+    return judge_all
+
+
+def naive(model: str, paths: Sequence[str], threads: int = 0) -> Pass:
+    """The loop that everyone writes: read, resize, run, compare; onnxruntime and OpenCV as they come."""
+    import cv2
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    if threads:
+        cv2.setNumThreads(threads)
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    card = json.loads(session.get_modelmeta().custom_metadata_map["onspect"])
+
+    def judge_all() -> dict[str, Any]:
+        scores = (session.run(["score", "error_map"], {"image": image})[0][0] for image in naive_inputs(paths, card))
+        return {"ng": sum(bool(score >= card["threshold"]["score"]) for score in scores)}
+
+    return judge_all
+
+
+def naive_one_thread(model: str, paths: Sequence[str]) -> Pass:
+    """The loop that everyone writes, with one thread for onnxruntime and OpenCV."""
+    return naive(model, paths, threads=1)
+
+
+def naive_inputs(paths: Sequence[str], card: dict[str, Any]) -> Iterator[Any]:
+    """Yield each image as the graph takes it, uint8 [1, height, width, channels]."""
+    import cv2
+
+    recipe = card["preprocess"]
+    mode = cv2.IMREAD_GRAYSCALE if recipe["channels"] == 1 else cv2.IMREAD_COLOR
+    size = recipe["width"], recipe["height"]
+    for path in paths:
+        image = cv2.resize(cv2.imread(path, mode), size, interpolation=cv2.INTER_AREA)
+        yield image.reshape(1, recipe["height"], recipe["width"], recipe["channels"])
+
+
+LOOPS: dict[str, Callable[[str, Sequence[str]], Pass]] = {
+    loop.__name__: loop for loop in (onspect, stages, naive, naive_one_thread)
+}
+
+
+def main() -> None:
+    """Make a pass over the images for each line on stdin."""
+    name, model, list_file = sys.argv[1:]
+    run = LOOPS[name](model, json.loads(Path(list_file).read_text(encoding="utf-8")))
+    for _ in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        found = run()
+        found |= {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor}
+        print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

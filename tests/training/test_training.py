@@ -1,11 +1,8 @@
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -175,16 +172,3 @@ def test_command_refuses_bad_usage(parts: Path, tmp_path: Path, arguments: list[
     assert result.exit_code == 2
     assert words in result.stderr
     assert not (tmp_path / "run").exists()
-
-
-def test_two_processes_train_as_one(parts: Path, tmp_path: Path) -> None:
-    """Two CPU processes get the loss curve of one at the same global batch, since shares of a batch are weighed."""
-    command = [sys.executable, "-m", "onspect.runtime", "train", str(parts), "--epochs", "2", "--batch-size", "7"]
-    for name, devices in (("one", "1"), ("two", "2")):
-        arguments = ["-o", str(tmp_path / name), "--device", "cpu", "--devices", devices, "-m", "vae"]
-        subprocess.run([*command, *arguments], check=True, capture_output=True, timeout=120)
-    curves = [
-        [json.loads(line)["held_out"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    ]
-    assert np.allclose(curves[0], curves[1], rtol=1e-3)

@@ -49,6 +49,11 @@ class Command(click.Command):
             click.Option(["--debug"], is_flag=True, help="A traceback where something fails."),
         ]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, and keep them as they were given."""
+        ctx.meta["onspect.arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command under its logging and error rules."""
         quiet, verbose, debug = (ctx.params.pop(name) for name in ("quiet", "verbose", "debug"))

@@ -112,25 +112,38 @@ def train(
       onspect train parts/ -m cae -o run/
       onspect train --resume -o run/
     """
-    from onspect.training import session
+    from onspect.training import processes
 
-    places = session.Devices(accelerator=device, devices=devices, precision=precision)
-    channels = choices.pop("channels")
-    with _Watch() as watch, usage_errors():
-        watchers = session.Watchers(reading=progress, planned=watch.planned, step=watch.step)
-        if resume:
-            _refuse_choices()
-            outcome = session.resume(run, devices=places, watchers=watchers)
-        elif data is None:
-            raise click.UsageError("give DATA, the folder of images, or --resume")
+    if resume:
+        _refuse_choices()
+    elif data is None:
+        raise click.UsageError("give DATA, the folder of images, or --resume")
+    with usage_errors(), processes.membership():
+        if processes.start_is_due(devices):
+            processes.train_together(click.get_current_context().meta["onspect.arguments"], devices, run)
         else:
-            options = session.TrainOptions(channels=None if channels is None else int(channels), **choices)
-            outcome = session.train(data, run, options, devices=places, watchers=watchers)
-    if watch.is_first:
-        _report(outcome, run)
+            _train(None if resume else data, run, (device, devices, precision), choices)
 
 
 COMMANDS = (train,)
+
+
+def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: dict[str, Any]) -> None:
+    """Train on data, or resume the run where that is None, in this process."""
+    from onspect.training import session
+
+    channels = choices.pop("channels")
+    devices = session.Devices(*places)
+    with _Watch() as watch, usage_errors():
+        watchers = session.Watchers(reading=progress, planned=watch.planned, step=watch.step)
+        if data is None:
+            outcome = session.resume(run, devices=devices, watchers=watchers)
+        else:
+            options = session.TrainOptions(channels=None if channels is None else int(channels), **choices)
+            outcome = session.train(data, run, options, devices=devices, watchers=watchers)
+    if watch.is_first:
+        _report(outcome, run)
+
 
 _LOG = logging.getLogger("onspect")
 

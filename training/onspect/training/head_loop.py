@@ -39,6 +39,7 @@ from onspect.training.config import HeadConfig, TrainConfig
 from onspect.training.defects import Defective, draw_defects
 from onspect.training.head import Head, answer_of, head_losses
 from onspect.training.loop import HeadOutcome, Moment, interruption
+from onspect.training.shared_norm import share_norms
 
 _DRAWN, _JUDGED = 5, 6  # streams of random numbers under the run's seed, beside the autoencoder's
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -126,6 +127,8 @@ class _HeadTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.plain = Head(self.config, channels)
+        if fabric.world_size > 1:
+            share_norms(self.plain)
         # convolutions on a CPU train half as fast again with the channels last
         self.plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self.head = fabric.setup_module(self.plain)

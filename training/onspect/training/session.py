@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 
 from onspect.runtime.appearance import span
@@ -48,6 +49,7 @@ from onspect.training.head import Head
 from onspect.training.head_loop import fit_head
 from onspect.training.loop import Moment, Outcome, fit
 from onspect.training.networks import Decoder, Encoder, count_parameters
+from onspect.training.processes import is_member
 
 _LOG = logging.getLogger("onspect")
 
@@ -165,6 +167,7 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         versions=_versions(),
         started=now(),
     )
+    _check_shares(record, fabric)
     if fabric.is_global_zero:
         make_folder(run)
         write_tensors(run / SAMPLES, {"images": torch.from_numpy(_samples(images, data.images[held_out]))})
@@ -217,6 +220,7 @@ def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watc
         )
     images = data.images[[where[name] for name in record.data.images]]
     held_out = data.images[[where[name] for name in record.data.held_out]]
+    _check_shares(record, fabric)
     return _fit(record, images, held_out, run, fabric, watchers, resume=True)
 
 
@@ -347,18 +351,41 @@ def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8]) -> NDArray[
 
 
 def _start_fabric(devices: Devices) -> Fabric:
-    """Start the devices; with several, this process is started again for each."""
+    """Start the devices; with several, this process is one of those that `train_together` or torchrun started.
+
+    In a script of one's own it is started again for each, by lightning-fabric.
+    """
     cv2.setNumThreads(1)
     if devices.accelerator == "cuda" and not torch.cuda.is_available():
         raise TrainingError("--device cuda: torch finds no GPU here; use --device cpu, or install torch with CUDA")
     if devices.precision == "16-mixed" and (devices.accelerator == "cpu" or not torch.cuda.is_available()):
         raise TrainingError("--precision 16-mixed needs a GPU; use --precision bf16-mixed, which a CPU does too")
+    if devices.accelerator != "cpu" and 0 < torch.cuda.device_count() < devices.devices:
+        raise TrainingError(f"--devices {devices.devices}: torch finds {torch.cuda.device_count()} GPUs here")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     # with one channel the strides of a gradient mean nothing, and torch says itself that this is no error
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-    fabric = Fabric(accelerator=devices.accelerator, devices=devices.devices, precision=devices.precision)  # type: ignore[arg-type]  # one of click's choices
+    fabric = Fabric(
+        accelerator=devices.accelerator,
+        devices=devices.devices,
+        precision=devices.precision,  # type: ignore[arg-type]  # one of click's choices
+        plugins=[LightningEnvironment()] if is_member() else [],  # not what else started the command, such as Slurm
+    )
     fabric.launch()
+    if not fabric.is_global_zero:
+        _LOG.setLevel(logging.CRITICAL)  # each of them reads the same images and would warn of the same
     return fabric
+
+
+def _check_shares(record: RunRecord, fabric: Fabric) -> None:
+    """Refuse more devices than a batch has images; raises TrainingError."""
+    head = record.config.head
+    smallest = min(record.config.batch_size, record.config.batch_size if head is None else head.batch_size)
+    if fabric.world_size > smallest:
+        raise TrainingError(
+            f"--devices {fabric.world_size} are more than a batch's {smallest} images, of which each takes its share; "
+            "train on fewer devices, or with a larger --batch-size"
+        )
 
 
 def _versions() -> dict[str, str]:

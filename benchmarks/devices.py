@@ -1,0 +1,134 @@
+"""Does a run on several devices train what a run on one does? Losses, resumption, time a step, and a kill.
+
+Draws parts, trains each variant with its head on one device and on several at the same global batch, and holds the
+curves against each other: the largest relative difference of any loss of the autoencoder's epochs, of the head's first
+step, and of the head's losses' means over all steps. The head's training is chaotic: sums in another order, as with
+other threads on one device, grow into another path within some ten steps, so that row stands beside. Then a run that
+several began goes on on one, and the other way round, and one of several is killed. Prints a table, writes JSON. CPU
+processes share the machine's cores, so their times say nothing of several GPUs. Needs onspect[cpu,train].
+
+    python benchmarks/devices.py [--device cuda] [--devices 2] [--precision bf16-mixed] [--json result.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from onspect.demo.parts import draw_dataset
+
+CHOICES = ("--preset", "fast", "--size", "64", "--epochs", "4", "--head-steps", "20", "--batch-size", "8")
+LOSSES = ("loss", "held_out", "kl", "critic", "regularization", "focal", "image")
+WAIT_S = 600
+
+
+def main() -> None:
+    """Run all of it and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--precision", default="32-true")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    one = ("--device", given.device, "--precision", given.precision)
+    several = (*one, "--devices", str(given.devices))
+    result: dict[str, object] = {"device": given.device, "devices": given.devices, "precision": given.precision}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        draw_dataset(folder / "parts", seed=0, size=64, train=64, good=0, defective=0)
+        parts = str(folder / "parts")
+        print(f"{'':<34}{'autoencoder':>14}{'head, step 1':>14}{'head, mean':>12}")
+        for variant in ("cae", "vae", "aae"):
+            runs = [folder / f"{variant}-{count}" for count in ("one", "several")]
+            for run, places in zip(runs, (one, several), strict=True):
+                train(parts, "-o", str(run), "-m", variant, *CHOICES, *places)
+            result[variant] = show(f"{variant}: 1 against {given.devices}", runs[0], runs[1])
+        train(parts, "-o", str(folder / "threads"), *CHOICES, *one, threads=2)
+        result["threads"] = show("cae: 1 thread against 2 threads", folder / "cae-one", folder / "threads")
+        for title, first, then in (
+            (f"cae: begun on {given.devices}, ended on 1", several, one),
+            (f"cae: begun on 1, ended on {given.devices}", one, several),
+        ):
+            run = folder / f"cut-{title[-1]}"
+            cut(parts, run, first, signal.SIGINT)
+            train("--resume", "-o", str(run), *then)
+            result[title] = show(title, folder / "cae-one", run)
+        seconds = cut(parts, folder / "killed", several, signal.SIGKILL)
+        print(f"\nafter one of {given.devices} processes is killed, the command has ended in {seconds:.1f} s")
+        result["seconds after a kill"] = seconds
+        for count in ("one", "several"):
+            epochs = [line["seconds"] for line in read(folder / f"cae-{count}", "log.jsonl")]
+            print(f"{count:<8} {(epochs[-1] - epochs[0]) / (len(epochs) - 1):.2f} s an epoch of the cae")
+    if given.json is not None:
+        given.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def train(*arguments: str, threads: int = 1) -> None:
+    """Run ``onspect train`` to its end."""
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": str(threads)}
+    subprocess.run(command(*arguments), check=True, capture_output=True, timeout=WAIT_S, env=environment)
+
+
+def command(*arguments: str) -> list[str]:
+    """Return ``onspect train`` with arguments."""
+    return [sys.executable, "-m", "onspect.runtime", "train", *arguments]
+
+
+def cut(parts: str, run: Path, places: tuple[str, ...], number: signal.Signals) -> float:
+    """Train until there is a checkpoint, then send a signal; return the seconds until the command has ended.
+
+    A kill goes to the last process that the command has started, everything else to the command.
+    """
+    environment = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
+    arguments = [*command(parts, "-o", str(run), *CHOICES, *places)]
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, env=environment) as process:
+        while not (run / "checkpoint.safetensors").exists():
+            if process.poll() is not None:
+                raise RuntimeError("training ended before it was cut")
+            time.sleep(0.005)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]) if number == signal.SIGKILL else process.pid, number)
+        began = time.monotonic()
+        process.wait(WAIT_S)
+        return time.monotonic() - began
+
+
+def show(title: str, one: Path, other: Path) -> dict[str, float]:
+    """Print and return by how much two runs' losses differ."""
+    autoencoder = largest_difference(read(one, "log.jsonl"), read(other, "log.jsonl"))
+    heads = [read(run, "head.jsonl") for run in (one, other)]
+    first = largest_difference(heads[0][:1], heads[1][:1])
+    mean = largest_difference(*([average(lines)] for lines in heads))
+    print(f"{title:<34}{autoencoder:>14.1e}{first:>14.1e}{mean:>12.1e}", flush=True)
+    return {"autoencoder": autoencoder, "head_first": first, "head_mean": mean}
+
+
+def largest_difference(one: list[dict[str, float]], other: list[dict[str, float]]) -> float:
+    """Return the largest relative difference of any loss in any of the lines."""
+    return max(
+        abs(mine[loss] - theirs[loss]) / abs(mine[loss])
+        for mine, theirs in zip(one, other, strict=True)
+        for loss in LOSSES
+        if mine.get(loss)
+    )
+
+
+def average(lines: list[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of each of the head's losses."""
+    return {loss: sum(line[loss] for line in lines) / len(lines) for loss in ("focal", "image")}
+
+
+def read(run: Path, name: str) -> list[dict[str, float]]:
+    """Return the lines of a run's log."""
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""Several processes train as one: the same curve, one writer, one voice, one end."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+
+from onspect.runtime.errors import TrainingError
+from onspect.training import session
+from onspect.training.checkpoint import read_record
+from onspect.training.loop import Moment
+from onspect.training.shared_norm import share_norms
+
+CPU = session.Devices(accelerator="cpu")
+ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
+CHOICES = session.TrainOptions(preset="fast", epochs=3, head_steps=6, holdout=0.25, batch_size=5)
+ARGUMENTS = ["--preset", "fast", "--epochs", "3", "--head-steps", "6", "--holdout", "0.25", "--batch-size", "5"]
+
+AUTOENCODER, HEAD = 1e-4, 0.02
+"""How far the losses of two processes may be from those of one, relatively: a sum in another order, and what Adam makes
+of it in some steps."""
+
+WITNESS = """
+import hashlib, os, sys
+from pathlib import Path
+from onspect.training import head_loop, trainer
+
+def digest(*modules):
+    found = hashlib.sha256()
+    for module in modules:
+        for tensor in module.state_dict().values():
+            found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
+
+folder = Path(sys.argv.pop(1))
+save, save_head = trainer.Trainer.save, head_loop._HeadTrainer.save
+
+def note(self, run, *rest):
+    name = f"{type(self).__name__}-{os.environ['LOCAL_RANK']}"
+    modules = [self.plain] if hasattr(self, "plain") else [self.plain_encoder, self.plain_decoder]
+    (folder / name).write_text(digest(*modules))
+    (save_head if hasattr(self, "plain") else save)(self, run, *rest)
+
+trainer.Trainer.save = head_loop._HeadTrainer.save = note
+sys.argv[0] = "onspect"
+from onspect.runtime.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def plates(tmp_path: Path) -> Path:
+    """A flat folder of 12 good mono images of 64 x 48 pixels, smooth with a little noise."""
+    folder = tmp_path / "plates"
+    folder.mkdir()
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        image = 90 + 30 * np.linspace(0, 1, 64)[None] + random.normal(0, 2, (48, 64))
+        cv2.imwrite(str(folder / f"{seed:02d}.png"), image.clip(0, 255).astype(np.uint8))
+    return folder
+
+
+def command(*arguments: object) -> list[str]:
+    """Return the command that trains on two CPU processes."""
+    two = ["--device", "cpu", "--devices", "2"]
+    return [sys.executable, "-m", "onspect.runtime", "train", *map(str, arguments), *two]
+
+
+def train_on_two(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Train on two CPU processes to the end."""
+    return subprocess.run(command(*arguments), check=False, capture_output=True, text=True, timeout=120, env=ALONE)
+
+
+def read_losses(run: Path, name: str) -> list[list[float]]:
+    """Return the losses of a log, a list for each of its lines."""
+    lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
+    kinds = ("loss", "held_out", "kl", "critic", "regularization", "focal", "image")
+    return [[line[kind] for kind in kinds if kind in line] for line in lines]
+
+
+def assert_same_curves(one: Path, other: Path) -> None:
+    """Hold two runs' curves against each other, within the tolerances."""
+    for name, tolerance in (("log.jsonl", AUTOENCODER), ("head.jsonl", HEAD)):
+        assert np.allclose(read_losses(one, name), read_losses(other, name), rtol=tolerance, atol=0), name
+
+
+def children(process: subprocess.Popen[Any]) -> list[int]:
+    """Return the process ids of those that a process started, in order."""
+    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "training ended too early"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_two_processes_train_as_one(plates: Path, tmp_path: Path) -> None:
+    """Autoencoder and head get one device's losses, and the run its usual files, each once."""
+    session.train(plates, tmp_path / "one", dataclasses.replace(CHOICES, variant="vae"), devices=CPU)
+    result = train_on_two(plates, "-o", tmp_path / "two", *ARGUMENTS, "-m", "vae")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("VAE on 9 good images") == 1
+    assert result.stderr.count("next: onspect export") == 1
+    assert_same_curves(tmp_path / "one", tmp_path / "two")
+    written = [sorted(path.name for path in (tmp_path / name).rglob("*")) for name in ("one", "two")]
+    assert written[0] == written[1]
+
+
+def test_weights_are_equal_in_both_processes(plates: Path, tmp_path: Path) -> None:
+    """After each save both processes hold the same autoencoder and head to the bit, and the losses are one device's."""
+    (tmp_path / "witness").mkdir()
+    arguments = ["train", str(plates), "-o", str(tmp_path / "two"), *ARGUMENTS, "-m", "aae", "--device", "cpu"]
+    ranks = []
+    port = free_port()
+    for rank in ("0", "1"):
+        environment = {**ALONE, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        script = [sys.executable, "-c", WITNESS, str(tmp_path / "witness"), *arguments, "--devices", "2"]
+        ranks.append(subprocess.Popen(script, env=environment, stderr=subprocess.PIPE))
+    for process in ranks:
+        error = process.communicate(timeout=120)[1]
+        assert process.returncode == 0, error
+    for name in ("Trainer", "_HeadTrainer"):
+        assert len({(tmp_path / "witness" / f"{name}-{rank}").read_text() for rank in (0, 1)}) == 1
+    session.train(plates, tmp_path / "one", dataclasses.replace(CHOICES, variant="aae"), devices=CPU)
+    assert_same_curves(tmp_path / "one", tmp_path / "two")
+
+
+def free_port() -> str:
+    """Return a port that nobody listens on."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: int) -> None:
+    """Whichever process is killed, all end within seconds with one sentence; one device goes on to the same curve."""
+    run = tmp_path / "cut"
+    endless = [*ARGUMENTS, "--epochs", "400", "--head-steps", "0", "--patience", "0"]
+    with subprocess.Popen(command(plates, "-o", run, *endless), stderr=subprocess.PIPE, env=ALONE) as process:
+        wait_for((run / "checkpoint.safetensors").exists, process)
+        ranks = children(process)
+        os.kill(ranks[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        error = process.communicate(timeout=60)[1].decode()
+    assert time.monotonic() - killed < 20  # the devices' own patience with each other is half an hour
+    assert process.returncode == 1
+    said = [line for line in error.splitlines() if "Error" in line]
+    assert len(said) == 1, error
+    assert f"process {victim + 1} of 2 was killed by SIGKILL" in said[0]
+    assert "go on with onspect train --resume -o" in said[0]
+    assert "Traceback" not in error
+    assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
+    done = len(read_losses(run, "log.jsonl"))
+
+    def stop(moment: Moment) -> None:
+        if moment.epoch > done + 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert session.resume(run, devices=CPU, watchers=session.Watchers(step=stop)).reason == "interrupted"
+    whole = dataclasses.replace(CHOICES, epochs=400, head_steps=0, patience=0)
+    session.train(plates, tmp_path / "whole", whole, devices=CPU, watchers=session.Watchers(step=stop))
+    curves = [read_losses(tmp_path / name, "log.jsonl")[: done + 3] for name in ("cut", "whole")]
+    assert np.allclose(*curves, rtol=0.01, atol=0)
+
+
+def test_two_processes_go_on_where_one_stopped(plates: Path, tmp_path: Path) -> None:
+    """A run that one device left in the middle of an epoch ends on two as one device would have ended it."""
+    session.train(plates, tmp_path / "whole", CHOICES, devices=CPU)
+
+    def stop(moment: Moment) -> None:
+        if moment.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    session.train(plates, tmp_path / "cut", CHOICES, devices=CPU, watchers=session.Watchers(step=stop))
+    result = train_on_two("--resume", "-o", tmp_path / "cut")
+    assert result.returncode == 0, result.stderr
+    assert_same_curves(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_ctrl_c_saves_once(plates: Path, tmp_path: Path) -> None:
+    """Ctrl-C on two processes saves at the same step, says so once, and one device goes on from there."""
+    run = tmp_path / "cut"
+    arguments = [plates, "-o", run, *ARGUMENTS, "--epochs", "300", "--patience", "0", "--head-steps", "0"]
+    with subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, env=ALONE) as process:
+        wait_for((run / "checkpoint.safetensors").exists, process)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 1
+    assert error.count("interrupted and saved") == 1
+    assert error.count("Error") == 1
+    done = len(read_losses(run, "log.jsonl"))
+    assert 0 < done < 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--learning-rate", "1e30"], 1, "Error: training diverged"),
+        (["--size", "16", "--head-steps", "5"], 2, "too small for a head"),
+    ],
+)
+def test_an_error_is_told_once(plates: Path, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    """What goes wrong in every process is one sentence on stderr, with the exit code that one process has."""
+    result = train_on_two(plates, "-o", tmp_path / "run", *ARGUMENTS, *arguments)
+    assert result.returncode == code
+    assert result.stderr.count("Error") == 1
+    assert words in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
+def test_no_process_outlives_the_command(plates: Path, tmp_path: Path) -> None:
+    """Where the command itself is killed, its processes end too."""
+    run = tmp_path / "run"
+    endless = [*ARGUMENTS, "--epochs", "4000", "--patience", "0"]
+    with subprocess.Popen(command(plates, "-o", run, *endless), stderr=subprocess.DEVNULL, env=ALONE) as process:
+        wait_for(lambda: len(children(process)) == 2, process)
+        ranks = children(process)
+        wait_for((run / "config.json").exists, process)
+        process.kill()
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{rank}").exists() for rank in ranks):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_shared_normalisation_is_that_of_one_process(tmp_path: Path) -> None:
+    """In a group of one, outputs, gradients and running statistics are those of torch's own."""
+    torch.manual_seed(0)
+    own = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
+    shared = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
+    shared.load_state_dict(own.state_dict())
+    share_norms(shared)
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        image = torch.randn(4, 2, 8, 8)
+        results = []
+        for module in (own, shared):
+            output = module(image)
+            (output**3).sum().backward()
+            results.append([output, *(parameter.grad for parameter in module.parameters()), *module.buffers()])
+    finally:
+        distributed.destroy_process_group()
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-3)
+
+
+def test_each_device_needs_a_share_of_the_batch(plates: Path, tmp_path: Path) -> None:
+    """More devices than a batch has images are refused with the number that there may be."""
+    session.train(plates, tmp_path / "run", dataclasses.replace(CHOICES, epochs=1, head_steps=0), devices=CPU)
+    fabric: Any = SimpleNamespace(world_size=6)
+    with pytest.raises(TrainingError, match=r"--devices 6 are more than a batch's 5 images"):
+        session._check_shares(read_record(tmp_path / "run"), fabric)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import pytest
 from click.testing import Result
@@ -19,6 +21,8 @@ from onspect.runtime.model_file import Threshold
 from onspect.runtime.sinks.lines import JsonlSink
 
 Run = Callable[..., Result]
+
+NAMES = main.list_commands(click.Context(main))
 
 
 @pytest.fixture
@@ -298,12 +302,20 @@ def test_info_is_json(onspect: Run, calibrated: Path) -> None:
 def test_help_lists_every_command(onspect: Run) -> None:
     """The help of the program lists every command with what it does."""
     text = onspect("--help").stdout
-    assert {"demo", "train", "export", "calibrate", "evaluate", "score", "run", "info"} <= set(main.commands)
-    for name in main.commands:
+    for name in NAMES:
         assert f"\n  {name} " in text
 
 
-@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_that_a_part_defines_is_listed() -> None:
+    """No part defines a command that `onspect` does not know, or under another name."""
+    parts = [Path(folder) for folder in importlib.import_module("onspect").__path__]
+    files = [file for part in parts for file in part.glob("*/*command*.py")]
+    modules = [importlib.import_module(f"onspect.{file.parent.name}.{file.stem}") for file in files]
+    found = {value.name for module in modules for value in vars(module).values() if isinstance(value, click.Command)}
+    assert found == set(NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
 def test_help_of_each_command_has_an_example(onspect: Run, name: str) -> None:
     """Each command's help shows how it is called."""
     text = onspect(name, "--help").stdout

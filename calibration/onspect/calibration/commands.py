@@ -279,9 +279,6 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     say(f"report: {page}")
 
 
-COMMANDS = (calibrate, threshold, evaluate)
-
-
 def _report(outcome: Outcome, model: Path) -> None:
     from onspect.calibration.tables import describe_outcome
 

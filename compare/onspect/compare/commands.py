@@ -110,8 +110,5 @@ def compare(
     say("wrote " + ", ".join(str(path) for path in paths))
 
 
-COMMANDS = (compare,)
-
-
 def _tell(cell: Cell, place: int, count: int, words: str) -> None:
     say(f"[{place}/{count}] {cell}: {words}")

@@ -76,6 +76,3 @@ def demo(output: Path, epochs: int, head_steps: int, seed: int) -> None:
         f"overlays   {overlays}\n"
         f"overview   {output / 'overview.png'}"
     )
-
-
-COMMANDS = (demo,)

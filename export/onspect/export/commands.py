@@ -83,9 +83,6 @@ def export(
     _say_next(output)
 
 
-COMMANDS = (export,)
-
-
 def _check_usage(
     source: Path, *, int8: bool, fp16: bool, data: Path | None, max_flips: int | None, of_run: str | bool
 ) -> str:

@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 
 import click
 
-_PARTS = ("demo", "compare", "training", "export", "calibration", "runtime")
-_ORDER = (
-    "demo",
-    "train",
-    "export",
-    "calibrate",
-    "threshold",
-    "evaluate",
-    "compare",
-    "score",
-    "run",
-    "recalibrate",
-    "drift",
-    "cameras",
-    "bench",
-    "info",
-)
+_HOMES = {
+    "demo": "demo.commands",
+    "train": "training.commands",
+    "export": "export.commands",
+    "calibrate": "calibration.commands",
+    "threshold": "calibration.commands",
+    "evaluate": "calibration.commands",
+    "compare": "compare.commands",
+    "score": "runtime.commands",
+    "run": "runtime.run_command",
+    "recalibrate": "runtime.upkeep_commands",
+    "drift": "runtime.upkeep_commands",
+    "cameras": "runtime.camera_commands",
+    "bench": "runtime.bench_command",
+    "info": "runtime.commands",
+}
+"""The module below ``onspect`` that holds each command, in the order in which a user meets them.
+
+Only the one that is called is loaded: a process that gives one verdict would else spend a tenth of its time on the
+options of commands that it does not run.
+"""
 
 
 class _Group(click.Group):
-    """Lists commands in the order in which a user meets them."""
+    """Knows the commands by name and loads each when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(super().list_commands(ctx), key=lambda name: (_ORDER.index(name) if name in _ORDER else 99, name))
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click gives it
+        return list(_HOMES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click gives it
+        if cmd_name not in _HOMES:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"onspect.{_HOMES[cmd_name]}"), cmd_name)
+        return command
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(importlib.metadata.version("onspect"), prog_name="onspect")
+@click.version_option(package_name="onspect", prog_name="onspect")
 def main() -> None:
     """Screen parts for defects with an autoencoder trained on good ones.
 
@@ -47,8 +56,3 @@ def main() -> None:
       onspect calibrate part.onnx parts/
       onspect score part.onnx parts/test -o verdicts.jsonl
     """
-
-
-for _part in _PARTS:
-    for _command in importlib.import_module(f"onspect.{_part}.commands").COMMANDS:
-        main.add_command(_command)

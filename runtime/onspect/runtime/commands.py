@@ -1,4 +1,4 @@
-"""The runtime's commands: score, run and info."""
+"""The commands for image files and for the model file itself: score and info."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.bench_command import bench
-from onspect.runtime.camera_commands import cameras
 from onspect.runtime.console import Command, progress, say, usage_errors
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.files import list_images
 from onspect.runtime.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
-from onspect.runtime.run_command import run
-from onspect.runtime.upkeep_commands import UPKEEP_COMMANDS
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
@@ -114,9 +110,6 @@ def info(model: Path, as_json: bool) -> None:
         click.echo(describe(file))
 
 
-COMMANDS = (score, run, *UPKEEP_COMMANDS, cameras, bench, info)
-
-
 def expand_images(arguments: tuple[str, ...]) -> list[Path]:
     """Return the image files that the arguments name, in their order.
 
@@ -167,11 +160,18 @@ def _common_root(paths: list[Path]) -> Path:
 
 
 def _open_inspector(model: Path, provider: str) -> Inspector:
-    from onspect.runtime.decode import quieten_opencv
-    from onspect.runtime.inspector import Inspector
+    """Load a calibrated model; its bytes are read and checked while the libraries are loaded."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    quieten_opencv()
-    inspector = Inspector(model, provider=provider)
+    from onspect.runtime.model_file import read_model_file
+
+    with ThreadPoolExecutor(1) as pool:
+        file = pool.submit(read_model_file, model)
+        from onspect.runtime.decode import quieten_opencv
+        from onspect.runtime.inspector import Inspector
+
+        quieten_opencv()
+        inspector = Inspector(file.result(), provider=provider)
     _ = inspector.threshold
     return inspector
 

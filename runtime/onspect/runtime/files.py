@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +37,9 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     Where path is a link, the file that it points to is written. Without sync it is not forced to the disk, and a power
     cut may leave it empty. Raises OutputError where the disk is full or the folder cannot be written.
     """
+    import secrets  # here, for they take longer to load than a verdict does, and one that is printed needs neither
+    import shutil
+
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".onspect-{secrets.token_hex(8)}.tmp")
     with writing(path):

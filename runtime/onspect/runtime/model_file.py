@@ -334,7 +334,8 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
             "make one with 'onspect export'"
         )
     info = _parse_info(path, metadata[_METADATA_KEY])
-    graph_matches = info.graph_sha256 == hashlib.sha256(rest).hexdigest()
+    graph_sha256, file_sha256 = _hash_both(rest, data)
+    graph_matches = info.graph_sha256 == graph_sha256
     if not graph_matches or metadata.get(_CHECKSUM_KEY) != _checksum(metadata):
         what = "metadata do" if graph_matches else "graph does"
         raise ModelFileError(
@@ -344,7 +345,7 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
     if _digest(looks) != info.looks_digest:
         raise ModelFileError(f"{str(path)!r} is damaged: its images' hashes do not match their checksum; copy it again")
     training_images = frozenset(unpack_fingerprints(metadata.get(_TRAINING_IMAGES_KEY, "")))
-    return ModelFile(path, data, info, training_images, hashlib.sha256(data).hexdigest(), _unpack_looks(looks))
+    return ModelFile(path, data, info, training_images, file_sha256, _unpack_looks(looks))
 
 
 def pack_fingerprints(fingerprints: Iterable[str]) -> str:
@@ -403,7 +404,7 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: L
     metadata[_TRAINING_IMAGES_KEY] = pack_fingerprints(kept)
     metadata.pop(_CHECKSUM_KEY, None)
     metadata[_CHECKSUM_KEY] = _checksum(metadata)  # last, so that a file cut between two entries is known by it
-    return rest + b"".join(_encode_entry(key, value) for key, value in metadata.items())
+    return b"".join((rest, *(_encode_entry(key, value) for key, value in metadata.items())))
 
 
 def _needed_version(threshold: Threshold | None) -> int:
@@ -447,9 +448,24 @@ def _write_info(model: ModelFile, info: ModelInfo) -> ModelInfo:
     return info
 
 
-def _split(path: Path, data: bytes) -> tuple[bytes, dict[str, str]]:
-    """Part a file into all its bytes but the metadata, and the metadata."""
-    rest: list[bytes] = []
+def _hash_both(rest: bytes | memoryview, data: bytes) -> tuple[str, str]:
+    """Return the SHA-256 of the graph and of the whole file, in one go where the file begins with the graph."""
+    graph = hashlib.sha256(rest)
+    if not isinstance(rest, memoryview):
+        return graph.hexdigest(), hashlib.sha256(data).hexdigest()
+    whole = graph.copy()
+    whole.update(memoryview(data)[len(rest) :])
+    return graph.hexdigest(), whole.hexdigest()
+
+
+def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]:
+    """Part a file into all its bytes but the metadata, and the metadata.
+
+    Where the metadata stand at the end, as `stamp` leaves them, the other bytes are a view of the beginning of data.
+    """
+    rest: list[memoryview] = []
+    view = memoryview(data)
+    end_of_rest = 0
     metadata: dict[str, str] = {}
     try:
         for number, start, payload, end in _walk(data):
@@ -457,11 +473,14 @@ def _split(path: Path, data: bytes) -> tuple[bytes, dict[str, str]]:
                 entry = {n: data[payload + p : payload + e] for n, _, p, e in _walk(data[payload:end])}
                 metadata[entry[1].decode()] = entry.get(2, b"").decode()
             else:
-                rest.append(data[start:end])
+                rest.append(view[start:end])
+                end_of_rest = end
     except (ValueError, KeyError) as error:
         raise ModelFileError(
             f"{str(path)!r} is truncated or not an ONNX file ({len(data)} bytes); copy or export it again"
         ) from error
+    if sum(map(len, rest)) == end_of_rest:
+        return view[:end_of_rest], metadata
     return b"".join(rest), metadata
 
 

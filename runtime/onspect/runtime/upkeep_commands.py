@@ -91,6 +91,3 @@ def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None
         say(f"stamped into {model}; 'onspect recalibrate {model} --undo' goes back")
     else:
         say(f"{model} stays as it was")
-
-
-UPKEEP_COMMANDS = (recalibrate, drift)

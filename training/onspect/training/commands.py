@@ -125,9 +125,6 @@ def train(
             _train(None if resume else data, run, (device, devices, precision), choices)
 
 
-COMMANDS = (train,)
-
-
 def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: dict[str, Any]) -> None:
     """Train on data, or resume the run where that is None, in this process."""
     from onspect.training import session

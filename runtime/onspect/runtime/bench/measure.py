@@ -155,14 +155,15 @@ def measure_start(model: Path, provider: str, paths: Sequence[Path]) -> Start:
     imports = [sys.executable, "-c", "import numpy, cv2, onnxruntime; print()"]
     verdicts, bare = [], []
     for _ in range(_STARTS):
-        verdicts.append(_time_first_line(command))
-        bare.append(_time_first_line(imports))
+        verdicts.append(time_first_line(command))
+        bare.append(time_first_line(imports))
     names = json.dumps([str(path) for path in paths])
     memory = json.loads(_run([*python, "onspect.runtime.bench.child", str(model), provider], names))
     return Start(statistics.median(verdicts), statistics.median(bare), memory["first"], memory["peak"])
 
 
-def _time_first_line(command: Sequence[str]) -> float:
+def time_first_line(command: Sequence[str]) -> float:
+    """Return the milliseconds from a process's start to its first line; raises SourceError where it prints none."""
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - our own
         assert process.stdout is not None

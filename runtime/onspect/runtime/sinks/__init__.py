@@ -15,13 +15,15 @@ The other protocols here are for sinks that can do more.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.inspector import Inspection
 from onspect.runtime.secrets import redact, resolve_secret
-from onspect.runtime.status import Commands, LineStatus
-from onspect.runtime.verdict import Verdict
+
+if TYPE_CHECKING:
+    from onspect.runtime.inspector import Inspection
+    from onspect.runtime.status import Commands, LineStatus
+    from onspect.runtime.verdict import Verdict
 
 Delivery = Literal["record", "event", "live"]
 

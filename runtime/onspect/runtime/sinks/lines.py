@@ -20,7 +20,6 @@ from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.files import describe_os_error, make_folder, writing
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.sinks import Delivery
-from onspect.runtime.sinks.address import read_count, read_file_target, read_size
 from onspect.runtime.verdict import Verdict, parse_verdict
 
 _LOG = logging.getLogger("onspect")
@@ -212,6 +211,8 @@ class CsvSink(JsonlSink):
 
 def open_lines(text: str, *, append: bool) -> JsonlSink:
     """Open ``jsonl:FILE?rotate=SIZE&keep=COUNT``, ``csv:FILE`` or, with - as FILE, standard output."""
+    from onspect.runtime.sinks.address import read_count, read_file_target, read_size
+
     target, options = read_file_target(text, {"rotate": "SIZE", "keep": "COUNT"})
     kind = JsonlSink if text.startswith("jsonl:") else CsvSink
     rotation = None

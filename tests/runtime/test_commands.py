@@ -299,6 +299,21 @@ def test_info_is_json(onspect: Run, calibrated: Path) -> None:
     assert len(card["sha256"]) == 64
 
 
+def test_url_needs_ray(onspect: Run, calibrated: Path) -> None:
+    """The local engine reads no URL, named or in a list, and says what does."""
+    for arguments, stdin in ((["s3://plant/parts"], None), (["-"], "s3://plant/a.png")):
+        refused = onspect("score", calibrated, *arguments, stdin=stdin)
+        assert (refused.exit_code, refused.stdout) == (2, "")
+        assert "score --engine ray" in refused.stderr
+    assert onspect("bench", calibrated, "s3://plant/parts").exit_code == 2
+
+
+@pytest.mark.parametrize("options", [["--engine", "ray"], ["--address", "auto"]])
+def test_options_of_an_archive_go_together(onspect: Run, calibrated: Path, parts: Path, options: list[str]) -> None:
+    """Ray needs a folder for its partitions, and its options need Ray."""
+    refuses(onspect("score", calibrated, parts, *options), code=2)
+
+
 def test_help_lists_every_command(onspect: Run) -> None:
     """The help of the program lists every command with what it does."""
     text = onspect("--help").stdout

@@ -8,6 +8,7 @@ import pytest
 import onspect.runtime
 
 HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabric", "safetensors", "scipy", "jinja2"]
+HEAVY += ["ray", "pyarrow", "fsspec"]
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -58,7 +59,11 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize(
     ("package", "arguments", "extra"),
-    [("torch", ["train", "x", "-o", "y"], "train"), ("onnxruntime", ["score", "x", "y"], "cpu")],
+    [
+        ("torch", ["train", "x", "-o", "y"], "train"),
+        ("onnxruntime", ["score", "x", "y"], "cpu"),
+        ("ray", ["score", "x", "s3://y", "-o", "z", "--engine", "ray"], "ray"),
+    ],
 )
 def test_missing_package_names_the_extra(package: str, arguments: list[str], extra: str) -> None:
     """Where a package is missing, the command that needs it fails with the line that installs it."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from onspect.runtime.errors import (
         ChoiceError,
         DatasetError,
+        EngineError,
         ExportError,
         GapError,
         ImageError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChoiceError",
     "DatasetError",
+    "EngineError",
     "ExportError",
     "GapError",
     "ImageError",

@@ -42,12 +42,13 @@ def judge_files(
     workers: int | None = None,
     batch: int | None = None,
     first_index: int = 0,
+    read: Callable[[Path | str], Frame] = read_image,
 ) -> Iterator[Verdict]:
     """Judge image files in order, `batch` in a run; one that cannot be read becomes a ``fault`` and the others go on.
 
-    first_index is the first verdict's. At most two batches a worker are under way, however many paths there are, and a
-    frame is let go once the model's input is made of it. Raises UncalibratedError where the model has no threshold,
-    ChoiceError where workers is below 1.
+    first_index is the first verdict's; read reads an image as `read_image` does. At most two batches a worker are under
+    way, however many paths there are, and a frame is let go once the model's input is made of it. Raises
+    UncalibratedError where the model has no threshold, ChoiceError where workers is below 1.
     """
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
     size = batch or choose_batch(inspector.info.preprocess)
@@ -55,7 +56,7 @@ def judge_files(
     def judge(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Verdict]:
         number, some = numbered
         started = time.perf_counter()
-        items = [inspector.prepare_or_error(_read_or_error(path)) for path in some]
+        items = [inspector.prepare_or_error(_read_or_error(path, read)) for path in some]
         return inspector.judge_prepared(
             items, sources=[str(path) for path in some], first_index=first_index + number * size, started=started
         )
@@ -136,8 +137,8 @@ def _examine(inspector: Inspector, index: int, path: Path | str) -> Inspection:
     return inspector.examine_batch([frame], sources=[str(path)], first_index=index, started=started)[0]
 
 
-def _read_or_error(path: Path | str) -> Frame | ImageError:
+def _read_or_error(path: Path | str, read: Callable[[Path | str], Frame] = read_image) -> Frame | ImageError:
     try:
-        return read_image(path)
+        return read(path)
     except ImageError as error:
         return error

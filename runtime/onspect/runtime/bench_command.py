@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.console import Command, say
+from onspect.runtime.console import Command, say, usage_errors
 
 
 @click.command(cls=Command)
@@ -47,7 +47,9 @@ def bench(
 
     quieten_opencv()
     models = [model] if compare is None else [model, compare]
-    found = run_bench(models, expand_images(images), rate=rate)
+    with usage_errors():
+        paths = expand_images(images)
+    found = run_bench(models, paths, rate=rate)
     click.echo(describe_bench(found))
     for path, text in (
         (json_file, json.dumps(found.to_dict(), indent=1) + "\n"),

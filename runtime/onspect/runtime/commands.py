@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import click
 
 from onspect.runtime.console import Command, progress, say, usage_errors
+from onspect.runtime.engines.urls import expand_url, is_url
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.files import list_images
 from onspect.runtime.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
+from onspect.runtime.secrets import redact
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
@@ -36,12 +38,27 @@ _LOG = logging.getLogger("onspect")
     "--output",
     default="-",
     show_default=True,
-    help="Verdicts go here: .csv for CSV, any other name for JSONL, - for JSONL on stdout. An old file is replaced.",
+    help="Verdicts go here: .csv for CSV, any other name for JSONL, - for JSONL on stdout. An old file is replaced. "
+    "With Ray a folder of partitions, or its URL: .parquet for Parquet, any other name for JSONL.",
 )
 @overlays_option
 @provider_option
-@click.option("--workers", type=click.IntRange(min=1), help="Threads, each from file to verdict [default: all cores].")
-@click.option("--resume", is_flag=True, help="Go on where an interrupted run into the same JSONL file stopped.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Threads, each from file to verdict; with Ray processes [default: all cores].",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Ray: for archives, on one machine or many; images may be URLs such as s3://bucket/images.",
+)
+@click.option("--address", help="With Ray: the running cluster to join, auto or HOST:PORT [default: one of its own].")
+@click.option(
+    "--resume", is_flag=True, help="Go on where an interrupted run into the same JSONL file (or folder) stopped."
+)
 def score(
     model: Path,
     images: tuple[str, ...],
@@ -49,6 +66,8 @@ def score(
     overlays: Path | None,
     provider: str,
     workers: int | None,
+    engine: str,
+    address: str | None,
     resume: bool,
 ) -> None:
     """Judge image files with MODEL, one verdict a line.
@@ -63,14 +82,23 @@ def score(
     \b
     Example:
       onspect score part.onnx parts/test -o verdicts.jsonl --overlays overlays/
+      onspect score part.onnx s3://plant/2026/ -o verdicts.parquet --engine ray
     """
+    if engine == "ray":
+        if output == "-" or overlays is not None:
+            raise click.UsageError("--engine ray writes partitions: give their folder with -o, and no --overlays")
+        _score_on_ray(model, images, output, provider, workers, address, resume)
+        return
+    if address is not None:
+        raise click.UsageError("--address is of a Ray cluster: add --engine ray")
     from onspect.runtime.batch import choose_batch
     from onspect.runtime.sinks.lines import CsvSink, JsonlSink
 
     with usage_errors():
         _check_resume(output, resume)
     inspector = _open_inspector(model, provider)
-    paths = expand_images(images)
+    with usage_errors():
+        paths = expand_images(images)
     kind = CsvSink if output.lower().endswith(".csv") else JsonlSink
     refuse_target(output, [model, *paths])
     counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
@@ -113,21 +141,38 @@ def info(model: Path, as_json: bool) -> None:
 def expand_images(arguments: tuple[str, ...]) -> list[Path]:
     """Return the image files that the arguments name, in their order.
 
-    Raises DatasetError where one of them names nothing; a file named outright is taken whatever its ending, so that
-    what was asked for is judged or is a fault.
+    Raises DatasetError where one of them names nothing, ChoiceError where it is a URL; a file named outright is taken
+    whatever its ending, so that what was asked for is judged or is a fault.
     """
     paths: list[Path] = []
     for argument in arguments:
-        paths += _read_list() if argument == "-" else _expand(argument)
+        named = _read_list() if argument == "-" else [argument]
+        if url := next(filter(is_url, named), None):
+            raise ChoiceError(
+                f"{redact(url)!r} is a URL, which 'onspect score --engine ray' reads (pip install 'onspect[ray]'); "
+                "give a file or a folder"
+            )
+        paths += [Path(line) for line in named] if argument == "-" else _expand(argument)
     return paths
 
 
-def _read_list() -> list[Path]:
+def expand_sources(arguments: tuple[str, ...]) -> list[str]:
+    """Return the images that the arguments name as paths and URLs, in their order; errors as `expand_images`."""
+    sources: list[str] = []
+    for argument in arguments:
+        if argument == "-":
+            sources += _read_list()
+        else:
+            sources += expand_url(argument) if is_url(argument) else map(str, _expand(argument))
+    return sources
+
+
+def _read_list() -> list[str]:
     text = sys.stdin.buffer.read().decode(sys.stdin.encoding, "surrogateescape")  # a file's name may be any bytes
-    paths = [Path(line.rstrip("\r")) for line in text.split("\n") if line.strip()]
-    if not paths:
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if not lines:
         raise DatasetError("the list on stdin names no image; give one path a line")
-    return paths
+    return lines
 
 
 def _expand(argument: str) -> list[Path]:
@@ -201,6 +246,35 @@ def _judge(
     for path in paths[:done]:
         sink.place(str(path))  # so that no later one takes its file
     return draw_files(inspector, paths[done:], sink.place, sink.draw, workers=workers, first_index=done)
+
+
+def _score_on_ray(
+    model: Path,
+    images: tuple[str, ...],
+    output: str,
+    provider: str,
+    workers: int | None,
+    address: str | None,
+    resume: bool,
+) -> None:
+    from onspect.runtime.decode import quieten_opencv
+    from onspect.runtime.engines.on_ray import load_ray, score_on_ray
+    from onspect.runtime.model_file import read_model_file
+
+    load_ray(address)  # that it is missing is said before the images are listed, which may take long
+    quieten_opencv()
+    file = read_model_file(model)
+    refuse_target(output, [model])
+    with usage_errors():
+        sources = expand_sources(images)
+        verdicts = score_on_ray(
+            file, sources, output, provider=provider, workers=workers, address=address, resume=resume
+        )
+    try:
+        conclude(Counter(progress(verdicts, len(sources), "scoring")))
+    except KeyboardInterrupt:
+        say(f"stopped; what is written in {output!r} stays: --resume goes on")
+        raise
 
 
 def _deliver(verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Counter[str]) -> None:

@@ -33,6 +33,9 @@ _EXTRAS = {
     "pymodbus": "modbus",
     "prometheus_client": "prometheus",
     "asyncua": "opcua",
+    "fsspec": "ray",
+    "pyarrow": "ray",
+    "ray": "ray",
 }
 
 T = TypeVar("T")

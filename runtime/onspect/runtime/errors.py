@@ -13,6 +13,7 @@
     +-- SourceError        a video or folder cannot be opened as a source of frames
     +-- OutputError        something could not be written or delivered
     |   +-- RefusedError   the receiver will never take this verdict, so it is not tried again
+    +-- EngineError        work could not be spread over processes or machines, and stopped part of the way
     +-- TrainingError      training cannot go on (loss is not finite, no such checkpoint)
     +-- ExportError        the exported file does not do what the trained model does
 """
@@ -60,6 +61,10 @@ class OutputError(OnspectError):
 
 class RefusedError(OutputError):
     """A receiver refused one verdict for good; trying again would not help."""
+
+
+class EngineError(OnspectError):
+    """Work could not be spread over processes or machines; what was written until then stays."""
 
 
 class TrainingError(OnspectError):

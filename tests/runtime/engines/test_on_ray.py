@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from .verdicts_of import read_partitions, without_timings
+
+pytestmark = [
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs pip install 'onspect[ray]'"),
+    pytest.mark.skipif(sys.platform == "win32", reason="Ray's cluster on one machine needs Linux or macOS"),
+    pytest.mark.filterwarnings("ignore:::ray", "ignore::ResourceWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray leaves sockets to Python
+]
+
+Run = Callable[..., Result]
+BUCKET = "plant"
+COPIES = 16_000
+"""Lines of a list that keeps two workers busy for seconds."""
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[Any]:
+    """Return the client of an S3 server with one bucket; fsspec finds the server by the environment."""
+    pytest.importorskip("s3fs", reason="the S3 test needs s3fs and moto")
+    server_module = pytest.importorskip("moto.server", reason="the S3 test needs s3fs and moto")
+    import boto3
+
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket=BUCKET)
+        yield client
+        client.close()
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def address(s3: Any) -> Iterator[str]:
+    """Return the address of a Ray cluster of this machine's loopback with two cores, which knows the S3 server."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback here, too
+        command = [sys.executable, str(Path(__file__).with_name("ray_cluster.py")), "2"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as cluster:
+            assert cluster.stdin is not None
+            assert cluster.stdout is not None
+            yield cluster.stdout.readline().strip()
+            cluster.stdin.close()
+            cluster.wait(60)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
+    """Return a folder of 150 images of all brightnesses, and a broken one."""
+    for number in range(150):
+        write_image(tmp_path / "parts" / f"{number % 3}" / f"{number}.png", 90 + number // 2, (20, 30))
+    (tmp_path / "parts" / "1" / "broken.png").write_bytes(b"\x89PNG")
+    return tmp_path / "parts"
+
+
+@pytest.fixture
+def long_list(tmp_path: Path, write_image: Callable[..., Path]) -> str:
+    """Return a list of two images, again and again, for stdin."""
+    good = write_image(tmp_path / "good.png", 128)
+    bad = write_image(tmp_path / "bad.png", 250)
+    return f"{good}\n{bad}\n" * (COPIES // 2)
+
+
+def test_verdicts_are_those_of_the_local_engine(
+    onspect: Run, calibrated: Path, parts: Path, tmp_path: Path, address: str
+) -> None:
+    """Judged on Ray, every image has the very verdict of the local engine, and a bad file is a fault."""
+    local = onspect("score", calibrated, parts, "-o", tmp_path / "local.jsonl")
+    spread = onspect("score", calibrated, parts, "-o", tmp_path / "out", "--engine", "ray", "--address", address)
+    assert (spread.exit_code, spread.stdout) == (0, ""), spread.output
+    assert spread.stderr == local.stderr
+    expected = without_timings((tmp_path / "local.jsonl").read_text())
+    assert {line["verdict"] for line in expected} == {"ok", "ng", "fault"}
+    assert without_timings(read_partitions(tmp_path / "out")) == expected
+    job = json.loads((tmp_path / "out" / "_job.json").read_text())
+    assert job["complete"]["fault"] == 1
+
+
+def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path, address: str, s3: Any) -> None:
+    """Images in S3 become Parquet partitions in S3, with the verdicts that the local engine gives the same files."""
+    from pyarrow import fs, parquet
+
+    for path in parts.rglob("*.png"):
+        s3.upload_file(str(path), BUCKET, path.relative_to(tmp_path).as_posix())
+    onspect("score", calibrated, parts, "-o", tmp_path / "local.jsonl")
+    output = f"s3://{BUCKET}/verdicts.parquet"
+    spread = onspect(
+        "score", calibrated, f"s3://{BUCKET}/parts/", "-o", output, "--engine", "ray", "--address", address
+    )
+    assert spread.exit_code == 0, spread.output
+    store = fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL"])
+    rows = parquet.read_table(f"{BUCKET}/verdicts.parquet", filesystem=store).to_pylist()
+    expected = without_timings((tmp_path / "local.jsonl").read_text())
+    for line in expected:
+        line["source"] = f"s3://{BUCKET}/{Path(line['source']).relative_to(tmp_path).as_posix()}"
+    for row in rows:
+        del row["time"], row["latency_ms"]
+    assert rows == expected
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="the workers are found in /proc")
+def test_killed_worker_loses_and_repeats_nothing(
+    onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
+) -> None:
+    """A worker that is killed in the middle of a job is replaced, and every image stands in the output once."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_for_partition(tmp_path / "out")
+        killed.append(find_workers()[0])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    options = ["-o", tmp_path / "out", "--engine", "ray", "--address", address]
+    spread = onspect("score", calibrated, "-", *options, stdin=long_list)
+    killer.join()
+    assert killed
+    assert spread.exit_code == 0, spread.output
+    verdicts = without_timings(read_partitions(tmp_path / "out"))
+    assert [line["index"] for line in verdicts] == list(range(COPIES))
+    assert [line["verdict"] for line in verdicts] == ["ok", "ng"] * (COPIES // 2)
+
+
+def test_killed_job_resumes_at_what_is_missing(
+    onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
+) -> None:
+    """After kill -9 of the whole job, --resume leaves what is written as it is, and judges the rest."""
+    output = tmp_path / "out"
+    arguments = ["score", str(calibrated), "-", "-o", str(output), "--engine", "ray", "--address", address]
+    command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
+        assert job.stdin is not None
+        job.stdin.write(long_list)
+        job.stdin.close()
+        wait_for_partition(output)
+        job.kill()
+    before = {path: path.stat().st_mtime_ns for path in output.glob("part-*")}
+    refused = onspect(*arguments, stdin=long_list)
+    assert (refused.exit_code, refused.stderr.count("--resume")) == (1, 1)
+    resumed = onspect(*arguments, "--resume", stdin=long_list)
+    assert f"{COPIES} images: {COPIES // 2} ok, {COPIES // 2} ng" in resumed.stderr
+    assert len(before) < len(list(output.glob("part-*")))
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    verdicts = without_timings(read_partitions(output))
+    assert [line["index"] for line in verdicts] == list(range(COPIES))
+
+
+def test_cluster_that_is_not_there_is_one_line(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
+    """Where no cluster listens, the command says so in a line, and leaves no output."""
+    options = ["-o", tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:1"]
+    refused = onspect("score", calibrated, parts, *options)
+    assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
+    assert "cannot join the Ray cluster at '127.0.0.1:1'" in refused.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def wait_for_partition(folder: Path) -> None:
+    """Wait until a job has written its first partition."""
+    end = time.monotonic() + 60
+    while not any(folder.glob("part-*")):
+        assert time.monotonic() < end, "no partition was written"
+        time.sleep(0.002)
+
+
+def find_workers() -> list[int]:
+    """Return the process ids of the Scorers that are at work."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"Scorer" in path.read_bytes() and b"ray::" in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it has ended
+            continue
+    return found

@@ -35,8 +35,11 @@ def render() -> str:
     """Return the page: the preface, then the help of `onspect` and of each command in the order of its list."""
     parts = [_PREFACE, _section("onspect")]
     with click.Context(main) as context:
-        names = main.list_commands(context)
-    parts += [_section("onspect", name) for name in names]
+        for name in main.list_commands(context):
+            parts.append(_section("onspect", name))
+            command = main.get_command(context, name)
+            if isinstance(command, click.Group):
+                parts += [_section("onspect", name, below) for below in command.list_commands(context)]
     return "\n".join(parts)
 
 

@@ -23,6 +23,7 @@ from .services import Broker, find_program, free_port, write_certificates
 from .verdicts import inspection, line_status, wait_until
 
 TOPIC = "factory/line 1"
+ONLINE = {"format": 1, "online": True}
 
 
 @pytest.fixture
@@ -122,13 +123,16 @@ def test_verdicts_and_status_arrive(broker: Broker) -> None:
             wait_until(lambda: any(status.get("ng") == 3 for status in listener.of("status")))
         wait_until(lambda: len(listener.of("verdict")) >= 250)
         verdicts = listener.of("verdict")
-        wait_until(lambda: listener.of("status")[-1] == {"online": False})
+        wait_until(lambda: not listener.of("status")[-1]["online"])
     assert [verdict["index"] for verdict in verdicts] == list(range(250))
     assert verdicts[7] == json.loads(inspection(index=7, source="Prüfling").verdict.to_json())
     assert next(status for status in listener.of("status") if status.get("ng"))["online"] is True
     with Listener(broker) as late:
-        wait_until(lambda: late.messages)
-        assert ("status", {"online": False}, True) in late.messages
+        wait_until(lambda: len(late.messages) == 2)
+        (farewell,), (last,) = late.of("status"), late.of("last")
+    facts = json.loads(json.dumps(line_status(ng=3).to_dict()))
+    assert farewell == {"format": 1, "online": False, "lost": False} | facts
+    assert last == {"format": 1, "online": True} | facts
 
 
 def test_broker_restarted_midway(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -168,7 +172,7 @@ def test_broker_that_is_not_there_stops_nobody(broker: Broker, tmp_path: Path) -
 
 
 def test_last_will_tells_a_killed_line(broker: Broker) -> None:
-    """When the process is killed, the retained status becomes offline."""
+    """When the process is killed, the retained status says that it is lost, and what it said last stays beside it."""
     script = (
         "import sys, time\n"
         "from onspect.runtime.sinks import open_sink\n"
@@ -178,10 +182,10 @@ def test_last_will_tells_a_killed_line(broker: Broker) -> None:
     url = f"mqtt://127.0.0.1:{broker.port}/factory/line%201"
     with Listener(broker) as listener:
         process = subprocess.Popen([sys.executable, "-c", script, url])
-        wait_until(lambda: listener.of("status") == [{"online": True}])
+        wait_until(lambda: listener.of("status") == [ONLINE])
         process.kill()
         process.wait()
-        wait_until(lambda: listener.of("status") == [{"online": True}, {"online": False}])
+        wait_until(lambda: listener.of("status") == [ONLINE, {"format": 1, "online": False, "lost": True}])
 
 
 @pytest.mark.parametrize(
@@ -240,12 +244,12 @@ def test_commands_are_taken_only_where_allowed(broker: Broker) -> None:
         for options in ("", "?commands=yes"):
             with open_courier(broker, options=options) as courier:
                 courier.attach(line)
-                wait_until(lambda: listener.of("status") and listener.of("status")[-1] == {"online": True})
+                wait_until(lambda: listener.of("status") and listener.of("status")[-1] == ONLINE)
                 if not options:
                     listener.send({"command": "stop"})
                 courier.write(inspection())
                 wait_until(lambda: courier.state().delivered == 1)
-            wait_until(lambda: listener.of("status")[-1] == {"online": False})
+            wait_until(lambda: not listener.of("status")[-1]["online"])
     assert line.taken == []
     assert listener.of("result") == []
 

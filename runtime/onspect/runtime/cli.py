@@ -16,6 +16,7 @@ _HOMES = {
     "compare": "compare.commands",
     "score": "runtime.commands",
     "run": "runtime.run_command",
+    "fleet": "runtime.fleet_commands",
     "recalibrate": "runtime.upkeep_commands",
     "drift": "runtime.upkeep_commands",
     "cameras": "runtime.camera_commands",

@@ -14,6 +14,7 @@
     +-- OutputError        something could not be written or delivered
     |   +-- RefusedError   the receiver will never take this verdict, so it is not tried again
     +-- EngineError        work could not be spread over processes or machines, and stopped part of the way
+    +-- FleetError         the lines of a fleet cannot be heard
     +-- TrainingError      training cannot go on (loss is not finite, no such checkpoint)
     +-- ExportError        the exported file does not do what the trained model does
 """
@@ -65,6 +66,10 @@ class RefusedError(OutputError):
 
 class EngineError(OnspectError):
     """Work could not be spread over processes or machines; what was written until then stays."""
+
+
+class FleetError(OnspectError):
+    """What the lines of a fleet say of themselves cannot be heard."""
 
 
 class TrainingError(OnspectError):

@@ -36,8 +36,10 @@ class Address:
         return f"Address({self.shown!r})"
 
 
-def read_address(text: str, allowed: Mapping[str, str]) -> Address:
+def read_address(text: str, allowed: Mapping[str, str], what: str = "sink") -> Address:
     """Return a URL's parts; raises ChoiceError for what is none, and for options that are not allowed.
+
+    what: how messages call it.
 
     allowed names each option with what it means. The options ``username`` and ``password`` are given as ``env:NAME``
     or ``file:PATH``: a secret in the URL itself would stand in the list of processes and in shell histories.
@@ -47,15 +49,15 @@ def read_address(text: str, allowed: Mapping[str, str]) -> Address:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise ChoiceError(f"the sink {shown!r} is no URL: {error}") from error
+        raise ChoiceError(f"the {what} {shown!r} is no URL: {error}") from error
     if not parts.hostname:
-        raise ChoiceError(f"the sink {shown!r} names no host; give {parts.scheme}://HOST")
+        raise ChoiceError(f"the {what} {shown!r} names no host; give {parts.scheme}://HOST")
     if parts.username is not None or parts.password is not None:
         raise ChoiceError(
-            f"the sink {shown!r} has a user or password before its host, where other users of this machine can read "
+            f"the {what} {shown!r} has a user or password before its host, where other users of this machine can read "
             "them; give ?username=env:NAME&password=env:NAME (or file:PATH) behind it"
         )
-    options = read_options(shown, parts.query, allowed)
+    options = read_options(shown, parts.query, allowed, what)
     return Address(
         shown=shown.partition("?")[0],
         scheme=parts.scheme,
@@ -77,13 +79,13 @@ def read_file_target(text: str, allowed: Mapping[str, str]) -> tuple[str, dict[s
     return target[: found.start()], read_options(text, found.group(1), allowed)
 
 
-def read_options(shown: str, query: str, allowed: Mapping[str, str]) -> dict[str, str]:
+def read_options(shown: str, query: str, allowed: Mapping[str, str], what: str = "sink") -> dict[str, str]:
     """Return the options of ``name=value&...``; raises ChoiceError for one that is not among those allowed."""
     pairs = parse_qsl(query, keep_blank_values=True)
     for name, _ in pairs:
         if name not in allowed:
             known = ", ".join(f"{key}={meaning}" for key, meaning in allowed.items()) or "none"
-            raise ChoiceError(f"the sink {redact(shown)!r} has the option {name!r}; the options are: {known}")
+            raise ChoiceError(f"the {what} {redact(shown)!r} has the option {name!r}; the options are: {known}")
     return dict(pairs)
 
 

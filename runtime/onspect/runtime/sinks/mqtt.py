@@ -1,7 +1,8 @@
 """Verdicts, the line's status and commands over MQTT 3.1.1, as plain JSON.
 
 Topics below the URL's path: ``verdict`` (QoS 1, one message a part), ``status`` (QoS 1, retained, about once a second;
-``{"online": false}`` is the last will), and where commands are allowed ``command`` (in) and ``result`` (out).
+``{"online": false, "lost": true}`` is the last will), ``last`` (QoS 1, retained: a status that the last will leaves
+alone), and where commands are allowed ``command`` (in) and ``result`` (out).
 """
 
 from __future__ import annotations
@@ -9,20 +10,18 @@ from __future__ import annotations
 import json
 import logging
 import queue
-import secrets
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
 from onspect.runtime.files import describe_os_error
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.sinks import Delivery
-from onspect.runtime.sinks.address import Address, read_address
+from onspect.runtime.sinks.address import read_address
+from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
 from onspect.runtime.status import Commands, LineStatus, obey
 
 if TYPE_CHECKING:
@@ -30,31 +29,17 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("onspect")
 
-_OPTIONS = {
-    "username": "env:NAME",
-    "password": "env:NAME or file:PATH",
-    "commands": "yes",
-    "ca": "FILE",
-    "cert": "FILE",
-    "key": "FILE",
-}
-_KEEPALIVE_S = 30
+_OPTIONS = OPTIONS | {"commands": "yes"}
 _ACKNOWLEDGE_S = 5.0
 _LEAVE_S = 2.0
 _RECONNECT_S = (1, 30)
 _INFLIGHT = 100
 _LARGEST_COMMAND = 10_000
 _LARGEST_SHOWN = 200
-_OFFLINE = b'{"online": false}'
+_LAST_EVERY_S = 5.0
 
-
-@dataclass(frozen=True)
-class Tls:
-    """What an encrypted connection is made with; ca None: the system's authorities. cert, key: the client's own."""
-
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+FORMAT = 1
+"""The version of status messages; it rises where a reader of this one would misunderstand the next."""
 
 
 class MqttSink:
@@ -67,29 +52,23 @@ class MqttSink:
     delivery: Delivery = "event"
     pictures = False
 
-    def __init__(self, address: Address, *, topic: str, port: int, tls: Tls | None, commands: bool) -> None:
-        from paho.mqtt.client import Client
-        from paho.mqtt.enums import CallbackAPIVersion
-
-        self._address = address
+    def __init__(self, broker: Broker, *, topic: str, commands: bool) -> None:
+        self._address = broker.address
+        self._port = broker.port
         self._topic = topic
-        self._port = port
         self._allowed = commands
         self._commands: Commands | None = None
         self._trouble = "it does not answer"
-        self._status: bytes = b'{"online": true}'
+        self._status = _encode_status({"online": True})
+        self._latest: LineStatus | None = None
+        self._last_due = 0.0
         self._on_their_way: list[tuple[bytes, MQTTMessageInfo]] = []
         self._tried = threading.Event()
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id=f"onspect-{secrets.token_hex(4)}")
-        if address.username is not None:
-            self._client.username_pw_set(address.username, address.password)
-        if tls is not None:
-            _use_tls(self._client, address, tls)
-        elif address.password is not None:
-            _LOG.warning("%s sends its password unencrypted; use mqtts://", address.shown)
-        self._client.will_set(f"{topic}/status", _OFFLINE, qos=1, retain=True)
+        self._client = make_client(broker)
+        will = _encode_status({"online": False, "lost": True})
+        self._client.will_set(f"{topic}/status", will, qos=1, retain=True)
         self._client.reconnect_delay_set(*_RECONNECT_S)
         self._client.max_inflight_messages_set(_INFLIGHT)
         self._client.on_connect = self._greet
@@ -98,15 +77,16 @@ class MqttSink:
         self._client.on_message = self._receive
 
     def __enter__(self) -> Self:
-        self._client.connect_async(self._address.host, self._port, _KEEPALIVE_S)
+        self._client.connect_async(self._address.host, self._port, KEEPALIVE_S)
         self._start("mqtt", lambda: self._client.loop_forever(retry_first_connection=True))
         self._start("mqtt commands", self._obey_all)
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._client.is_connected():
-            farewell = self._client.publish(f"{self._topic}/status", _OFFLINE, qos=1, retain=True)
-            _await([farewell], _LEAVE_S)
+            facts = {} if self._latest is None else self._latest.to_dict()
+            farewell = _encode_status({"online": False, "lost": False} | facts)
+            _await([self._client.publish(f"{self._topic}/status", farewell, qos=1, retain=True)], _LEAVE_S)
         self._client.disconnect()
         self._inbox.put(None)
         for thread in self._threads:
@@ -141,9 +121,13 @@ class MqttSink:
 
     def report(self, status: LineStatus) -> None:
         """Publish the line's status, retained; raises OutputError where there is no connection."""
-        self._status = _encode(json.dumps({"online": True} | status.to_dict()))
+        self._status = _encode_status({"online": True} | status.to_dict())
+        before, self._latest = self._latest, status
         self._require_connection()
         self._client.publish(f"{self._topic}/status", self._status, qos=1, retain=True)
+        if time.monotonic() >= self._last_due or _has_turned(before, status):
+            self._last_due = time.monotonic() + _LAST_EVERY_S
+            self._client.publish(f"{self._topic}/last", self._status, qos=1, retain=True)
 
     def attach(self, commands: Commands) -> None:
         """Let what comes in on the topic ``command`` be carried out, where the URL allows it."""
@@ -217,34 +201,19 @@ class MqttSink:
 def open_mqtt(text: str) -> MqttSink:
     """Open ``mqtt://HOST[:PORT]/TOPIC`` or ``mqtts://...``; raises ChoiceError for a URL that makes no sense."""
     address = read_address(text, _OPTIONS)
-    options = address.options
     topic = address.path.rstrip("/")
     if not topic or any(sign in topic for sign in "#+\0"):
         raise ChoiceError(f"the sink {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
-    if options.get("commands", "yes") != "yes":
-        raise ChoiceError(f"commands is {options['commands']!r}; give commands=yes, or leave it out to take none")
-    secure = address.scheme == "mqtts"
-    files = {name: Path(options[name]) for name in ("ca", "cert", "key") if name in options}
-    if files and not secure:
-        raise ChoiceError(f"the sink {address.shown!r} names certificates; they need mqtts://")
-    if ("cert" in files) != ("key" in files):
-        raise ChoiceError(f"the sink {address.shown!r} needs both cert= and key=, or neither")
-    return MqttSink(
-        address,
-        topic=topic,
-        port=address.port or (8883 if secure else 1883),
-        tls=Tls(**files) if secure else None,
-        commands="commands" in options,
-    )
+    commands = address.options.get("commands", "yes")
+    if commands != "yes":
+        raise ChoiceError(f"commands is {commands!r}; give commands=yes, or leave it out to take none")
+    return MqttSink(read_broker(address), topic=topic, commands="commands" in address.options)
 
 
-def _use_tls(client: Client, address: Address, tls: Tls) -> None:
-    try:
-        ca, cert, key = (str(path) if path else None for path in (tls.ca, tls.cert, tls.key))
-        client.tls_set(ca, cert, key)
-    except (OSError, ValueError) as error:
-        why = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        raise ChoiceError(f"the sink {address.shown!r} names a certificate that cannot be used: {why}") from error
+def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
+    """Tell whether more has changed than counts do all the time."""
+    facts = ("started", "running", "model", "threshold", "alarm", "drift")
+    return before is None or any(getattr(before, name) != getattr(after, name) for name in facts)
 
 
 def _read_command(payload: bytes) -> dict[str, Any]:
@@ -267,6 +236,10 @@ def _await(messages: Sequence[MQTTMessageInfo], seconds: float) -> int:
         if not message.is_published():
             return len(messages) - count
     return 0
+
+
+def _encode_status(facts: dict[str, Any]) -> bytes:
+    return _encode(json.dumps({"format": FORMAT} | facts))
 
 
 def _encode(text: str) -> bytes:

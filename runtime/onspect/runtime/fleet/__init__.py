@@ -1,0 +1,1 @@
+"""Many lines at a glance, from what each publishes of itself over MQTT."""

@@ -1,0 +1,132 @@
+"""Hearing the lines of a fleet: a connection to the broker that takes their status, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from onspect.runtime.errors import ChoiceError, FleetError
+from onspect.runtime.files import describe_os_error
+from onspect.runtime.fleet.board import FleetBoard
+from onspect.runtime.secrets import redact, resolve_secret
+from onspect.runtime.sinks.address import read_address
+from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessage
+
+_WHAT = "broker"  # how messages call the address
+_CONNECT_S = 10.0
+_LISTEN_S = 3.0
+_POLL_S = 0.05
+_RECONNECT_S = (1, 10)
+_LEAVE_S = 2.0
+_DEEPEST = 8  # levels of a topic below the prefix at which lines are looked for
+
+
+class FleetListener:
+    """A connection to a broker, as a context manager; `board` follows what the lines below the prefix publish.
+
+    It comes back by itself; `trouble` is in words what is wrong with it now, empty where nothing is.
+    """
+
+    def __init__(self, broker: Broker, prefix: str) -> None:
+        self.shown = broker.address.shown
+        self.board = FleetBoard(prefix)
+        self.trouble = "it does not answer"
+        self.changed = threading.Event()
+        """Set whenever something was received, or the connection came or went."""
+        self._refused = False
+        self._prefix = prefix
+        self._broker = broker
+        self._client = make_client(broker, _WHAT)
+        self._client.reconnect_delay_set(*_RECONNECT_S)
+        self._client.on_connect = self._subscribe
+        self._client.on_subscribe = self._note_subscription
+        self._client.on_connect_fail = self._note_failure
+        self._client.on_disconnect = self._note_loss
+        self._client.on_message = self._receive
+        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._client.connect_async(self._broker.address.host, self._broker.port, KEEPALIVE_S)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._client.disconnect()
+        self._thread.join(_LEAVE_S)
+
+    def await_welcome(self) -> None:
+        """Wait until the broker lets us listen; raises FleetError where it does not."""
+        end = time.monotonic() + _CONNECT_S
+        while self.trouble and not self._refused and time.monotonic() < end:
+            self.changed.wait(_POLL_S)
+            self.changed.clear()
+        if self.trouble:
+            raise FleetError(f"cannot hear the lines at {self.shown}: {self.trouble}")
+
+    def await_lines(self) -> None:
+        """Wait until every line that says it is online was heard, which takes about a second, or has had the time."""
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < _LISTEN_S:
+            if passed > _LISTEN_S / 3 and not self.board.is_waiting:
+                return
+            time.sleep(_POLL_S)
+
+    def _run(self) -> None:
+        self._client.loop_forever(retry_first_connection=True)
+
+    def _subscribe(self, client: Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
+        if reason.is_failure:
+            self._refused = True
+            self._tell(f"the broker refuses: {reason}")
+            return
+        start = [self._prefix] if self._prefix else []
+        names = ["/".join([*start, *["+"] * depth, kind]) for depth in range(_DEEPEST) for kind in ("status", "last")]
+        client.subscribe([(name, 0) for name in names])
+
+    def _note_subscription(self, _client: Client, _data: object, _number: int, reasons: Any, _properties: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._refused = True
+            self._tell("the broker does not let us read there")
+        else:
+            self._tell("")
+
+    def _note_failure(self, _client: Client, _data: object) -> None:
+        error = sys.exc_info()[1]  # paho calls this inside its except clause, and keeps the reason to itself
+        self._refused = True
+        self._tell(f"no connection: {describe_os_error(error)}" if isinstance(error, OSError) else "no connection")
+
+    def _note_loss(self, *_facts: object) -> None:
+        if not self.trouble:
+            self._tell("the connection broke")
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble = trouble
+        self.changed.set()
+
+    def _receive(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return
+        self.board.receive(topic, bytes(message.payload), retained=message.retain)
+        self.changed.set()
+
+
+def open_fleet(text: str) -> FleetListener:
+    """Return a listener for ``mqtt://HOST[:PORT][/PREFIX]`` or ``mqtts://...``, with the options of the MQTT sink.
+
+    Raises ChoiceError for an address that makes no sense, ImportError where paho-mqtt is missing.
+    """
+    text = resolve_secret(text)
+    if text.partition(":")[0] not in ("mqtt", "mqtts"):
+        raise ChoiceError(f"the broker {redact(text)!r} is not known; give mqtt://HOST[:PORT][/PREFIX] or mqtts://..")
+    address = read_address(text, OPTIONS, _WHAT)
+    prefix = address.path.strip("/")
+    if any(sign in prefix for sign in "#+\0"):
+        raise ChoiceError(f"the broker {address.shown!r} needs a prefix without + and #: mqtt://HOST/factory")
+    return FleetListener(read_broker(address, _WHAT), prefix)

@@ -14,24 +14,29 @@ Run = Callable[..., Result]
 
 
 def test_one_good_image_gives_a_threshold_and_no_promise(onspect: Run, model: Path, make_dataset: Make) -> None:
-    """A single good image passes by the default policy, without an interval, and the command says what it supports."""
+    """A single good image passes by the default policy, bounds the threshold below only, and the command says so."""
     result = onspect("calibrate", model, make_dataset({"val/good": [120]}))
     assert result.exit_code == 0, result.output
     assert "at most 1% false rejects; 1 good image, 0 of them rejected, support at best 95%" in result.stderr
     calibration = read_model_file(model).info.calibration
     assert calibration is not None
     assert (calibration.true_ok, calibration.false_ng) == (1, 0)
-    assert set(calibration.intervals) == {"fpr"}
+    assert set(calibration.intervals) == {"fpr", "threshold"}
+    assert calibration.intervals["threshold"][1] is None
+    assert "or more with 95% confidence: 1 good images give no upper bound" in result.stdout
 
 
 def test_one_good_and_one_defective_image(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:
-    """One image of each kind gives the middle between them, areas without spread, and no interval of the threshold."""
+    """One image of each kind gives the middle between them, areas that may be anything, and no interval of it."""
     data = make_dataset({"val/good": [120], "val/bright": [200]})
     assert onspect("calibrate", model, data).exit_code == 0
     calibration = read_model_file(model).info.calibration
     assert calibration is not None
     assert (calibration.auroc, calibration.true_ng, calibration.true_ok) == (1.0, 1, 1)
-    assert calibration.intervals["auroc"] == (1.0, 1.0)
+    low, high = calibration.intervals["auroc"]
+    assert low is not None
+    assert (low < 0.25, high) == (True, 1.0)
+    assert "threshold" not in calibration.intervals
     result = onspect("evaluate", model, data, "--split", "val", "-o", tmp_path / "report")
     assert result.exit_code == 0, result.output
 
@@ -39,7 +44,12 @@ def test_one_good_and_one_defective_image(onspect: Run, model: Path, make_datase
 @pytest.mark.parametrize(
     ("folders", "options", "message"),
     [
-        ({"val/good": [120]}, ["--review"], "--review takes the band from the threshold's interval, and these images"),
+        ({"val/good": [120]}, ["--review", "--quantile", "50%"], "threshold's interval, and these images give none"),
+        (
+            {"val/good": [120, 121], "val/bright": [200, 210]},
+            ["--review", "--min-recall", "99%"],
+            "threshold's interval, which 2 defective images cannot bound",
+        ),
         ({"val/good": [120]}, ["--conformal", "10%"], "needs at least 9 good images to promise that, and there are 1"),
         ({"val/good": [120]}, ["--strict"], "1 good image, 0 of them rejected, support at best 95%"),
         ({"val/good": [120]}, ["--review-recall", "90%"], "--review-recall needs defective images"),

@@ -143,3 +143,16 @@ def test_areas_do_not_move_with_the_threshold(model: Path, data: Path) -> None:
     assert [moved.intervals[name] for name in ("auroc", "aupr")] == [
         first.intervals[name] for name in ("auroc", "aupr")
     ]
+
+
+@pytest.mark.parametrize("options", [["--set", "0.01"], ["--max-fpr", "10%"], ["--max-f1"], ["--review", "--youden"]])
+def test_moving_loads_neither_scipy_nor_scikit_learn(model: Path, data: Path, options: list[str]) -> None:
+    """The command that moves a threshold works where those are not installed, and so does not wait for them."""
+    calibrate(model, data)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('scipy', 'sklearn', 'matplotlib', 'onnx', 'torch')));"
+        "from onspect.runtime.cli import main; main(['threshold', *sys.argv[1:]])"
+    )
+    result = subprocess.run([sys.executable, "-c", code, str(model), *options], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "stamped into" in result.stderr

@@ -95,6 +95,7 @@ def test_moved_scores_move_the_threshold(onspect: Run, model: Path, draw: Draw) 
     assert "they moved" in result.stdout
     assert "can support at best" in result.stdout
     assert "no defect was seen" in result.stdout
+    assert "no defects to measure on, " in onspect("info", model).stdout
 
 
 def test_review_band_moves_along(onspect: Run, model: Path, draw: Draw) -> None:

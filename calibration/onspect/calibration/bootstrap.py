@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.thresholds import Policy, Scores, conformal_share, weigh_costs
+from onspect.calibration.thresholds import Policy, Scores, weigh_costs
 
 _CELLS = 2_000_000
 """Draws are handled so many at a time that their counts take about this many numbers."""
@@ -64,16 +64,23 @@ def measure_drawn_areas(draws: Draws) -> NDArray[np.float64]:
     return np.stack([auroc, (defective * precision).sum(axis=1) / defects], axis=1)
 
 
-def choose_drawn_thresholds(policy: Policy, draws: Draws) -> NDArray[np.float64] | None:
-    """Return the threshold that a policy chooses on each draw, [draws], as `choose_threshold` does.
+def count_images(good: Scores, defective: Scores) -> Draws:
+    """Return the images as they are, as the one draw in which each comes up once."""
+    scores, places = np.unique(np.concatenate([good, defective]).astype(np.float64), return_inverse=True)
+    of_good, of_defective = (
+        np.bincount(part, minlength=len(scores))[None] for part in (places[: len(good)], places[len(good) :])
+    )
+    return Draws(scores, of_good, of_defective)
 
-    None where a draw holds one score only, so that no threshold can be chosen on it, and for one set by hand.
+
+def choose_drawn_thresholds(policy: Policy, draws: Draws) -> NDArray[np.float64] | None:
+    """Return the threshold that max_f1, youden or cost chooses on each draw, [draws], as `choose_threshold` does.
+
+    None where a draw holds one score only, so that no threshold can be chosen on it. Both kinds must be there.
     """
     present = draws.good + draws.defective > 0
-    if policy.value is not None or (present.sum(axis=1) < 2).any():
+    if (present.sum(axis=1) < 2).any():
         return None
-    if policy.name in ("quantile", "conformal"):
-        present = draws.good > 0  # the defective images have no say in where the threshold lies
     return _place(draws.scores, present, _choose_cuts(policy, draws))
 
 
@@ -81,20 +88,12 @@ def _choose_cuts(policy: Policy, draws: Draws) -> NDArray[np.intp]:
     """Return from which score on parts are rejected, by its place; the number of scores where none is."""
     caught, rejected = _reach(draws.defective), _reach(draws.good)
     defects, images = caught[:, :1], rejected[:, :1]
-    if policy.costs is not None or policy.name == "youden":
-        costs, prevalence = (policy.costs, policy.prevalence) if policy.costs else ((1.0, 1.0), 0.5)
-        share = defects / (images + defects) if prevalence is None else prevalence
-        expected = weigh_costs(rejected / images, 1.0 - caught / defects, costs, share)
-        return np.asarray(np.argmin(np.round(expected, 12), axis=1))
-    if policy.rate is None:
+    if policy.name == "max_f1":
         return np.asarray(np.argmax(2 * caught / (caught + rejected + defects), axis=1))
-    if policy.name == "min_recall":
-        enough = caught / defects >= policy.rate
-        return np.asarray(enough.shape[1] - 1 - np.argmax(enough[:, ::-1], axis=1))
-    if policy.name == "max_fpr":
-        return np.asarray(np.argmax(rejected / images <= policy.rate, axis=1))
-    passing = conformal_share(int(images[0, 0]), policy.rate) if policy.name == "conformal" else policy.rate
-    return np.asarray(np.argmax((images - rejected) / images >= passing, axis=1))
+    costs, prevalence = (policy.costs, policy.prevalence) if policy.costs else ((1.0, 1.0), 0.5)
+    share = defects / (images + defects) if prevalence is None else prevalence
+    expected = weigh_costs(rejected / images, 1.0 - caught / defects, costs, share)
+    return np.asarray(np.argmin(np.round(expected, 12), axis=1))
 
 
 def _reach(counts: Counts) -> Counts:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -122,6 +123,7 @@ def calibrate(
     pixels = PixelScores(regions)
     results = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images), pixels)
     good, defective = part_scores(results)
+    areas = measure_areas(good, defective)
     test, unknown = find_held_back(inspector, data, split)
     evidence = _Evidence(
         data=data.resolve().name,
@@ -133,6 +135,8 @@ def calibrate(
         marks=_score_marks(inspector, images),
         fingerprints=pack_fingerprints(result.fingerprint for result in results),
         looks=pack_fingerprints(hash_look(result.look, file.looks) for result in results),
+        auroc=areas.auroc,
+        aupr=areas.aupr,
         areas=measure_area_intervals(good, defective),
         held_back=hold_back(test),
     )
@@ -180,7 +184,9 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         marks=old.mark_scores,
         fingerprints=old.fingerprints,
         looks=old.looks,
-        areas={name: (low, high) for name, (low, high) in old.intervals.items() if name in ("auroc", "aupr")},
+        auroc=old.auroc,
+        aupr=old.aupr,
+        areas={name: ends for name, ends in old.intervals.items() if name in ("auroc", "aupr")},
         held_back=old.held_back,
     )
     threshold, area = file.info.threshold, file.info.threshold.area
@@ -229,7 +235,9 @@ class _Evidence:
     fingerprints: str
     looks: str
     marks: tuple[tuple[float, ...], ...]
-    areas: dict[str, Interval]
+    auroc: float | None
+    aupr: float | None
+    areas: Mapping[str, Sequence[float | None]]
     held_back: HeldBack | None
 
 
@@ -264,13 +272,12 @@ def _describe_evidence(
 ) -> Calibration:
     """Return what stands in the file beside a threshold."""
     good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
-    areas = measure_areas(good, defective)
     return Calibration(
         policy=_describe_demand(demand, threshold, trained_on),
         data=evidence.data,
         counts=evidence.counts,
-        auroc=areas.auroc,
-        aupr=areas.aupr,
+        auroc=evidence.auroc,
+        aupr=evidence.aupr,
         true_ng=confusion.true_ng,
         false_ng=confusion.false_ng,
         true_ok=confusion.true_ok,
@@ -279,8 +286,8 @@ def _describe_evidence(
         time=now(),
         intervals={
             **measure_rates(confusion, banded=threshold.review is not None),
-            **evidence.areas,
-            **interval,
+            **{name: tuple(ends) for name, ends in evidence.areas.items()},
+            **{name: tuple(end if math.isfinite(end) else None for end in ends) for name, ends in interval.items()},
         },
         training_images=trained_on,
         good_scores=tuple(np.sort(good).tolist()),

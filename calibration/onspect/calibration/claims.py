@@ -7,18 +7,22 @@ import math
 import numpy as np
 
 from onspect.calibration import intervals
-from onspect.calibration.bootstrap import choose_drawn_thresholds, draw_images, measure_drawn_areas
+from onspect.calibration.bootstrap import choose_drawn_thresholds, count_images, draw_images, measure_drawn_areas
 from onspect.calibration.intervals import (
     CONFIDENCE,
     Interval,
+    log_odds_interval,
     lower_bound,
-    percentile_intervals,
+    normal_aupr,
+    percentile_interval,
+    quantile_interval,
     rate_interval,
+    separated_interval,
     upper_bound,
 )
 from onspect.calibration.metrics import Confusion, Scores
 from onspect.calibration.review import Band
-from onspect.calibration.thresholds import Policy, format_rate
+from onspect.calibration.thresholds import Policy, choose_threshold, format_rate
 
 
 def find_unsupported_claims(policy: Policy, band: Band | None, confusion: Confusion) -> list[str]:
@@ -113,23 +117,53 @@ def measure_rates(confusion: Confusion, *, banded: bool) -> dict[str, Interval]:
 
 
 def measure_area_intervals(good: Scores, defective: Scores) -> dict[str, Interval]:
-    """Return the bootstrap 95% intervals of ``auroc`` and ``aupr``; none where good or defective images are missing."""
+    """Return the 95% intervals of ``auroc`` and ``aupr``; none where good or defective images are missing.
+
+    They are the bootstrap's, on the scale of log-odds. Where no set of images drawn anew shows another AUROC, that of
+    the AUROC follows from the number of images, and that of the AUPR from it, as for normal scores.
+    """
     if not len(good) or not len(defective):
         return {}
+    ((auroc, aupr),) = measure_drawn_areas(count_images(good, defective)).tolist()
     draws = draw_images(good, defective, intervals.RESAMPLES)
-    areas = np.concatenate([measure_drawn_areas(batch) for batch in draws])
-    return dict(zip(("auroc", "aupr"), percentile_intervals(areas), strict=True))
+    of_auroc, of_aupr = np.concatenate([measure_drawn_areas(batch) for batch in draws]).T
+    if np.ptp(of_auroc) == 0.0:
+        low, high = separated_interval(auroc, len(good), len(defective))
+        share = len(defective) / (len(good) + len(defective))
+        ends = (normal_aupr(low, share), normal_aupr(high, share))
+        return {"auroc": (low, high), "aupr": (min(aupr, ends[0]), max(aupr, ends[1]))}
+    step = 1.0 / (len(defective) * (len(defective) + 1))  # one good image above the lowest defective one
+    return {
+        "auroc": log_odds_interval(auroc, of_auroc, 1.0 / (len(good) * len(defective))),
+        "aupr": log_odds_interval(min(1.0, aupr), of_aupr, step),
+    }
 
 
 def measure_threshold_interval(policy: Policy, good: Scores, defective: Scores) -> dict[str, Interval]:
-    """Return the bootstrap 95% interval of the ``threshold`` itself: where it would lie with other images like these.
+    """Return the 95% interval of the ``threshold`` itself: where it would lie if it were chosen on all such parts.
 
-    Nothing is returned where it cannot be had: for one set by hand, with one image, or where images drawn anew can all
-    have one score.
+    For a policy that wants a share of good or of defective images on one side it is exact, and infinite at an end
+    that so few images cannot bound; for the others it is the bootstrap's. Nothing is returned where neither end can be
+    had: for one set by hand, or where images drawn anew
+    can all have one score or always give the same threshold.
     """
-    draws = draw_images(good, defective, intervals.RESAMPLES)
-    chosen = [choose_drawn_thresholds(policy, batch) for batch in draws]
-    thresholds = [values for values in chosen if values is not None]
-    if len(thresholds) < len(chosen):
+    if policy.value is not None:
         return {}
-    return {"threshold": percentile_intervals(np.concatenate(thresholds)[:, None])[0]}
+    if policy.rate is not None:
+        low, high = _bound_share(policy.name, policy.rate, good, defective)
+        chosen = choose_threshold(policy, good, defective)
+        return {} if low == -math.inf and high == math.inf else {"threshold": (min(low, chosen), max(high, chosen))}
+    if not len(good) or not len(defective):
+        return {}
+    draws = [choose_drawn_thresholds(policy, batch) for batch in draw_images(good, defective, intervals.RESAMPLES)]
+    thresholds = [values for values in draws if values is not None]
+    if len(thresholds) < len(draws):
+        return {}
+    low, high = percentile_interval(np.concatenate(thresholds))
+    return {"threshold": (low, high)} if low < high else {}
+
+
+def _bound_share(name: str, rate: float, good: Scores, defective: Scores) -> Interval:
+    if name == "min_recall":
+        return quantile_interval(defective, 1.0 - rate)
+    return quantile_interval(good, rate if name == "quantile" else 1.0 - rate)

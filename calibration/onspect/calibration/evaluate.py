@@ -153,7 +153,11 @@ class Evaluation:
             "held_back": None
             if self.held_back is None
             else asdict(self.held_back) | {"same": self.held_back.same, "words": self.held_back.describe()},
-            "threshold": asdict(self.threshold) | {"policy": info.calibration.policy if info.calibration else None},
+            "threshold": asdict(self.threshold)
+            | {
+                "policy": info.calibration.policy if info.calibration else None,
+                "interval": info.calibration.intervals.get("threshold") if info.calibration else None,
+            },
             "image": asdict(self.areas),
             "intervals": self.intervals,
             "confusion": _describe_confusion(self.confusion),

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+
+from onspect.runtime import rates
+from onspect.runtime.rates import chances, rate_bound
 
 Interval = tuple[float, float]
-"""Lower and upper end."""
+"""Lower and upper end; infinite where it has none."""
 
-CONFIDENCE = 0.95
-"""Share of repetitions in which an interval holds the true value, and the confidence of a one-sided bound."""
+CONFIDENCE = rates.CONFIDENCE
+"""Of every interval and bound."""
+
+TAIL = (1.0 - CONFIDENCE) / 2.0
+"""What lies beyond each end of a two-sided interval."""
 
 RESAMPLES = 500
 """Draws of the bootstrap."""
+
+_Z = 1.959963984540054  # of the normal distribution, at 1 - TAIL
 
 
 def rate_interval(count: int, total: int) -> Interval:
@@ -24,8 +33,7 @@ def rate_interval(count: int, total: int) -> Interval:
     >>> rate_interval(0, 60)[0]
     0.0
     """
-    interval = binomtest(count, total).proportion_ci(CONFIDENCE, method="exact")
-    return float(interval.low), float(interval.high)
+    return 1.0 - rate_bound(total - count, total, 1.0 - TAIL), rate_bound(count, total, 1.0 - TAIL)
 
 
 def upper_bound(count: int, total: int) -> float:
@@ -34,7 +42,7 @@ def upper_bound(count: int, total: int) -> float:
     >>> round(upper_bound(0, 60), 3)
     0.049
     """
-    return float(binomtest(count, total, alternative="less").proportion_ci(CONFIDENCE, method="exact").high)
+    return rate_bound(count, total)
 
 
 def lower_bound(count: int, total: int) -> float:
@@ -43,10 +51,74 @@ def lower_bound(count: int, total: int) -> float:
     >>> round(lower_bound(60, 60), 3)
     0.951
     """
-    return float(binomtest(count, total, alternative="greater").proportion_ci(CONFIDENCE, method="exact").low)
+    return 1.0 - rate_bound(total - count, total)
 
 
-def percentile_intervals(values: NDArray[np.float64]) -> list[Interval]:
-    """Return the interval of each statistic, [draws, statistics], that holds the middle `CONFIDENCE` of its draws."""
-    tail = (1.0 - CONFIDENCE) / 2.0
-    return [(float(low), float(high)) for low, high in np.quantile(values, [tail, 1.0 - tail], axis=0).T]
+def quantile_interval(scores: NDArray[np.float64], share: float) -> Interval:
+    """Return two of the scores that the quantile of all such scores, `share` of which lie below it, lies between.
+
+    Exact and cautious, whatever the distribution: how many of n scores lie below the quantile is binomial (David and
+    Nagaraja, "Order Statistics", 2003, section 7.1). An end is infinite where so few scores cannot bound it. share is 0
+    to 1.
+
+    >>> quantile_interval(np.arange(1.0, 61.0), 0.95)
+    (52.0, 60.0)
+    >>> quantile_interval(np.arange(1.0, 61.0), 0.98)
+    (56.0, inf)
+    """
+    ordered, below = np.sort(scores), chances(len(scores), share)
+    low = int(np.count_nonzero(np.cumsum(below) <= TAIL))
+    high = len(scores) - int(np.count_nonzero(np.cumsum(below[::-1]) <= TAIL))
+    return (
+        float(ordered[low - 1]) if low else -math.inf,
+        float(ordered[high]) if high < len(scores) else math.inf,
+    )
+
+
+def percentile_interval(values: NDArray[np.float64]) -> Interval:
+    """Return the interval of a statistic that holds the middle `CONFIDENCE` of its draws, [draws]."""
+    low, high = np.quantile(values, [TAIL, 1.0 - TAIL])
+    return float(low), float(high)
+
+
+def log_odds_interval(value: float, draws: NDArray[np.float64], step: float) -> Interval:
+    """Return the interval of an area, 0 to 1, from the bootstrap's spread of its log-odds about the area itself.
+
+    On that scale the ends cannot leave 0 to 1, and unlike the draws' middle it is not moved by drawing with
+    replacement, which ties images (`benchmarks/guarantees.py` compares). step is the least by which an area of so many
+    images can change; areas within half of it of 0 or 1 count as that far from it.
+    """
+    kept = np.clip(np.append(draws, value), step / 2.0, 1.0 - step / 2.0)
+    odds = np.log(kept) - np.log1p(-kept)
+    reach = _Z * float(odds[:-1].std())
+    low, high = (1.0 / (1.0 + math.exp(-(float(odds[-1]) + side * reach))) for side in (-1.0, 1.0))
+    return min(low, value), max(high, value)
+
+
+def separated_interval(auroc: float, good: int, defective: int) -> Interval:
+    """Return the interval of an AUROC from the number of images alone, for where drawing them anew shows no spread.
+
+    That is so where the scores part good from defective completely. Newcombe, "Confidence intervals for an effect size
+    measure based on the Mann-Whitney statistic", part 2, method 5, Statistics in Medicine 25 (2006).
+
+    >>> [round(end, 2) for end in separated_interval(1.0, 60, 40)]
+    [0.96, 1.0]
+    """
+    area = np.linspace(0.0, 1.0, 10_001)[1:-1]
+    half = (good + defective) / 2.0 - 1.0
+    spread = 1.0 + half * (1.0 - area) / (2.0 - area) + half * area / (1.0 + area)
+    held = area[np.abs(area - auroc) <= _Z * np.sqrt(area * (1.0 - area) * spread / (good * defective))]
+    return float(min(held[0], auroc)), float(max(held[-1], auroc))
+
+
+def normal_aupr(auroc: float, share: float) -> float:
+    """Return the average precision of normal scores of equal spread with this AUROC, `share` of them defective.
+
+    >>> normal_aupr(0.5, 0.4)
+    0.4
+    """
+    from scipy.special import ndtr, ndtri  # not at the top: a quarter of a second that a set threshold has no use for
+
+    recall = (np.arange(2_000) + 0.5) / 2_000
+    rejected = ndtr(ndtri(recall) - math.sqrt(2.0) * ndtri(auroc))
+    return round(float(np.mean(share * recall / (share * recall + (1.0 - share) * rejected))), 12)

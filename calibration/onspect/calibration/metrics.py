@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from onspect.runtime.model_file import Threshold
 from onspect.runtime.verdict import decide
@@ -98,12 +97,16 @@ def measure_areas(good: Scores, defective: Scores) -> Areas:
     if not len(good) or not len(defective):
         missing = "good" if not len(good) else "defective"
         return Areas(None, None, f"there are no {missing} images to compare with")
+    from sklearn.metrics import average_precision_score, roc_auc_score  # a second to load, which not every command has
+
     truth, scores = _label(good, defective)
     return Areas(float(roc_auc_score(truth, scores)), min(1.0, float(average_precision_score(truth, scores))))
 
 
 def trace_curves(good: Scores, defective: Scores) -> Curves:
     """Return the ROC and PR curves; both kinds of image must be there."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
     truth, scores = _label(good, defective)
     false_positive_rate, true_positive_rate, _ = roc_curve(truth, scores)
     precision, recall, _ = precision_recall_curve(truth, scores, drop_intermediate=True)

@@ -8,7 +8,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import auc
 
 from onspect.calibration.histogram import ErrorHistogram, find_bins, find_edge
 
@@ -82,6 +81,8 @@ class PixelEvidence:
         if not self.regions or not self._normal.total:
             missing = "defective pixels in any mask" if not self.regions else "normal pixels"
             return PixelAreas(None, None, self.regions, f"there are no {missing}")
+        from sklearn.metrics import auc  # a second to load, which a threshold that is only moved need not wait for
+
         false_positive_rate = _accumulate(self._normal, self._normal.total)
         true_positive_rate = _accumulate(self._defective, self._defective.total)
         overlap = _accumulate(self._overlap, self.regions)
@@ -132,6 +133,8 @@ def _accumulate(histogram: ErrorHistogram, whole: float) -> NDArray[np.float64]:
 
 def _integrate_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Return the trapezoid area under y over x from 0 to limit; x ascends, y is interpolated at the limit."""
+    from sklearn.metrics import auc
+
     inside = int(np.searchsorted(x, limit, side="right"))
     last = y[inside - 1]
     if inside < len(x):

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import numpy as np
 
 from onspect.calibration.evaluate import Evaluation
 from onspect.calibration.gallery import draw_gallery
-from onspect.calibration.intervals import Interval
 from onspect.calibration.metrics import CostCurve, Curves, trace_cost, trace_curves
 from onspect.calibration.pixels import FPR_LIMIT
 from onspect.calibration.plots import plot_cost, plot_precision_recall, plot_review, plot_roc, plot_scores
@@ -151,7 +151,7 @@ def format_percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"  # noqa: RUF001 - a dash in print
 
 
-def format_span(intervals: dict[str, Interval], name: str) -> str:
+def format_span(intervals: Mapping[str, Sequence[float | None]], name: str) -> str:
     """Return an interval of shares in percent, a dash where there is none."""
     if name not in intervals:
         return format_percent(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -98,6 +99,11 @@ def choose_review(
                 "(a threshold set by hand has none either); use --review-recall 99% or --review-share 5%"
             )
         review = interval[0]
+        if review == -math.inf:
+            raise DatasetError(
+                f"--review takes the band from the lower end of the threshold's interval, which {len(defective)} "
+                "defective images cannot bound; use --review-recall 99% or --review-share 5%"
+            )
     elif band.name == "review_recall":
         review = min_recall(good, defective, band.rate or 0.0)
     else:

@@ -18,6 +18,9 @@ from onspect.runtime.model_file import Calibration, ModelFile, Rule, Threshold
 _OUT_OF = 1000
 """Rates are told as so many of this many parts."""
 
+_FEW = 4
+"""Images on the wrong side of a threshold below which its bootstrap is too narrow (`benchmarks/guarantees.py`)."""
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -67,6 +70,9 @@ def describe_operating_point(evaluation: Evaluation) -> list[str]:
     else:
         rule += f"; from {threshold.review:.6g} on it goes to a person (review); every other part passes (ok)."
     sentences = [rule, "A part that cannot be judged is a fault, and never passes."]
+    calibration = evaluation.model.info.calibration
+    if calibration is not None and (surely := describe_cut_interval(calibration)) is not None:
+        sentences.append(f"The calibration's images place the rejecting score at {surely}.")
     if confusion.good:
         sentences.append(
             f"Of {_OUT_OF:,} good parts like these, {_many(confusion.false_ng / confusion.good, intervals['fpr'])} "
@@ -81,6 +87,26 @@ def describe_operating_point(evaluation: Evaluation) -> list[str]:
             f"and {_many(confusion.false_ok / confusion.defective, passed)} pass unseen."
         )
     return sentences
+
+
+def describe_cut_interval(calibration: Calibration) -> str | None:
+    """Return in words how surely the images place the threshold, None where nothing is known of that."""
+    low, high = calibration.intervals.get("threshold", (None, None))
+    rule = calibration.rule
+    if rule is None or (low is None and high is None):
+        return None
+    if rule.rate is None:
+        mistakes = calibration.false_ng + calibration.false_ok
+        doubt = f"; too narrow, {mistakes} images decide" if mistakes < _FEW else ""
+        return f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{doubt})"
+    images, count = "good", len(calibration.good_scores)
+    if rule.name == "min_recall":
+        images, count = "defective", len(calibration.defective_scores)
+    if high is None:
+        return f"{low:.6g} or more with 95% confidence: {count} {images} images give no upper bound"
+    if low is None:
+        return f"{high:.6g} or less with 95% confidence: {count} {images} images give no lower bound"
+    return f"{low:.6g} to {high:.6g} with 95% confidence (exact, from {count} {images} images)"
 
 
 def _many(rate: float, interval: Interval) -> str:

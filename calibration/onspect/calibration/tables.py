@@ -11,7 +11,7 @@ from onspect.calibration.evaluate import Evaluation
 from onspect.calibration.metrics import Confusion
 from onspect.calibration.review import tabulate_review
 from onspect.calibration.scores import count_kinds
-from onspect.calibration.sheet import describe_counts
+from onspect.calibration.sheet import describe_counts, describe_cut_interval
 from onspect.runtime.model_file import Calibration, Threshold
 
 
@@ -33,28 +33,14 @@ def describe_outcome(outcome: Outcome) -> str:
         least = f"{outcome.threshold.area} pixels of the error map (smaller regions are not shown)"
         regions.insert(0, ("least region", least))
     intervals = calibration.intervals
-    if "threshold" in intervals:
-        low, high = intervals["threshold"]
-        facts.insert(-1, ("", f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{_doubt(outcome)})"))
+    if (surely := describe_cut_interval(calibration)) is not None:
+        facts.insert(-1, ("", surely))
     if outcome.threshold.review is not None:
         facts.insert(-1, ("review", f"{outcome.threshold.review:.6g} (for a person from this score on)"))
     lines = [*_align(facts + regions), "", *describe_confusion(outcome.confusion, intervals)]
     if outcome.band is not None and calibration.defective_scores:
         lines += ["", *describe_review(outcome.threshold, calibration)]
     return "\n".join(lines)
-
-
-_FEW = 4
-"""Images beyond a threshold below which its bootstrap interval is too narrow (`benchmarks/guarantees.py`)."""
-
-
-def _doubt(outcome: Outcome) -> str:
-    """Return what there is to say against the threshold's interval: that a handful of images decide it."""
-    rule, confusion = outcome.calibration.rule, outcome.confusion
-    if rule is None or rule.rate is None:
-        return ""
-    beyond = confusion.defective - confusion.true_ng if rule.name == "min_recall" else confusion.false_ng
-    return f"; too narrow, only {beyond} images lie beyond the threshold" if beyond < _FEW else ""
 
 
 def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]:
@@ -94,7 +80,7 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     return "\n".join([*lines, "", *_describe_kinds(evaluation)] if evaluation.kinds else lines)
 
 
-def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[float]]) -> list[str]:
+def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[float | None]]) -> list[str]:
     """Return a confusion matrix as lines, with FPR and recall and their 95% intervals beside it."""
     fpr = "" if confusion.fpr is None else f"   false rejects {confusion.fpr:.2%} (FPR)"
     recall = "" if confusion.recall is None else f"   caught {confusion.recall:.2%} (recall)"
@@ -122,7 +108,7 @@ def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[fl
     return lines
 
 
-def _span(intervals: Mapping[str, Sequence[float]], name: str, style: str) -> str:
+def _span(intervals: Mapping[str, Sequence[float | None]], name: str, style: str) -> str:
     return "".join(f", {low:{style}} to {high:{style}}" for low, high in [intervals[name]]) if name in intervals else ""
 
 
@@ -136,7 +122,7 @@ def _describe_kinds(evaluation: Evaluation) -> list[str]:
 
 
 def _describe_areas(
-    auroc: float | None, aupr: float | None, intervals: Mapping[str, Sequence[float]]
+    auroc: float | None, aupr: float | None, intervals: Mapping[str, Sequence[float | None]]
 ) -> list[tuple[str, str]]:
     if auroc is None or aupr is None:
         return [("AUROC", "undefined: it needs good and defective images")]

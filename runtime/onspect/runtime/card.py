@@ -131,7 +131,9 @@ def _describe_calibration(calibration: Calibration) -> list[tuple[str, str]]:
     facts = [("calibrated", f"{calibration.policy}, on {calibration.data!r} ({counts}), {calibration.time}")]
     if calibration.auroc is not None and calibration.aupr is not None:
         facts.append(("there", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f}"))
-    defects = f"{calibration.true_ng} defects caught, {calibration.false_ok} missed"
+    defects = "no defects to measure on"
+    if calibration.true_ng + calibration.false_ok + calibration.review_defective:
+        defects = f"{calibration.true_ng} defects caught, {calibration.false_ok} missed"
     good = f"{calibration.false_ng} good rejected, {calibration.true_ok} good passed"
     facts.append(("confusion", f"{defects}, {good}"))
     if calibration.review_good or calibration.review_defective:

@@ -163,10 +163,11 @@ class Calibration:
     review_defective: the images in its review band, which are in none of the four.
     images: fingerprint of the set of images. time: ISO 8601, UTC. intervals: two-sided 95% intervals of ``fpr``,
     ``recall``, ``auroc``, ``aupr`` and ``threshold``, with a review band of ``review`` (the share of good parts in it)
-    and ``escapes`` too, those of them that could be had. review_rule: how the band was chosen, None without one.
-    map_rule: how the error map's cut was chosen, with its value, None where it follows the score's. area_rule: how the
-    least area was chosen, None without one. fingerprints, looks: of every image, and the hashes of those that have one,
-    as `pack_fingerprints` packs them; empty where an older release wrote it.
+    and ``escapes`` too, those of them that could be had; None for an end that so few images cannot bound.
+    review_rule: how the band was chosen, None without one. map_rule: how the error map's cut was chosen, with its
+    value, None where it follows the score's. area_rule: how the least area was chosen, None without one.
+    fingerprints, looks: of every image, and the hashes of those that have one, as `pack_fingerprints` packs them; empty
+    where an older release wrote it.
     training_images: how many of the images the model was trained on, which only happens where that was allowed.
     good_scores, defective_scores: every image's score, ascending, from which the threshold can be moved without images.
     mark_scores: scores of up to 100 of the good images with each of four test marks drawn on, one row an image.
@@ -185,7 +186,7 @@ class Calibration:
     false_ok: int
     images: str
     time: str
-    intervals: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    intervals: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
     training_images: int = 0
     good_scores: tuple[float, ...] = ()
     defective_scores: tuple[float, ...] = ()

@@ -14,15 +14,14 @@ from onspect.runtime.files import fingerprint_bytes, fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.marks import score_marks
 from onspect.runtime.model_file import Calibration, ModelFile, Stamp, Threshold, restamp
+from onspect.runtime.rates import CONFIDENCE, rate_bound
 from onspect.runtime.shift import (
-    CONFIDENCE,
     Scores,
     Shift,
     Sight,
     chance_of_rejects,
     compare_sight,
     find_shift,
-    rate_bound,
 )
 from onspect.runtime.sources import Capture
 from onspect.runtime.verdict import decide, now

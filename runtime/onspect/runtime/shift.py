@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.rates import CONFIDENCE
+
 Scores = NDArray[Any]
 """Scores, float [n], at least 0, higher is worse."""
-
-CONFIDENCE = 0.95
-"""Of every interval and bound here."""
 
 _LEVELS = np.linspace(0.1, 0.9, 17)  # the quantiles compared: a frame in ten may be an odd one
 _RESAMPLES = 500
@@ -172,22 +171,3 @@ def _span(values: NDArray[np.float64]) -> tuple[float, float]:
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(values, [tail, 1.0 - tail])
     return float(low), float(high)
-
-
-def rate_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float:
-    """Return what a rate is at most, with one-sided confidence, after count of total (Clopper and Pearson 1934).
-
-    >>> round(rate_bound(0, 20), 3)
-    0.139
-    """
-    if count >= total:
-        return 1.0
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        rate = (low + high) / 2.0
-        low, high = (rate, high) if _chance_of_at_most(count, total, rate) > 1.0 - confidence else (low, rate)
-    return high
-
-
-def _chance_of_at_most(count: int, total: int, rate: float) -> float:
-    return math.fsum(math.comb(total, k) * rate**k * (1.0 - rate) ** (total - k) for k in range(count + 1))

@@ -4,6 +4,8 @@ import base64
 import dataclasses
 import hashlib
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,3 +203,26 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read_model_file(tmp_path / "none.onnx")
     with pytest.raises(ModelFileError, match="Is a directory"):
         read_model_file(tmp_path)
+
+
+def abandon_a_stamp(path: Path, age: float) -> Path:
+    """Leave what a stamp leaves that is killed while it writes, so many seconds ago; return the file."""
+    before = set(path.parent.iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        file = read_model_file(path)
+        with pytest.raises(KeyboardInterrupt):
+            restamp(file, Threshold(2.0, 2.0), EVIDENCE)
+    (left,) = set(path.parent.iterdir()) - before
+    os.utime(left, (time.time() - age,) * 2)
+    return left
+
+
+def test_what_a_killed_stamp_left_is_swept(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """A stamp removes what killed ones of the same file left an hour ago, and nothing younger or of another file."""
+    path, other = (write_tiny_model(tmp_path / name, threshold=Threshold(1.0, 1.0)) for name in ("a.onnx", "b.onnx"))
+    old, young, foreign = (abandon_a_stamp(*which) for which in ((path, 4000.0), (path, 60.0), (other, 4000.0)))
+    restamp(read_model_file(path), Threshold(2.0, 2.0), EVIDENCE)
+    assert set(tmp_path.iterdir()) == {path, other, young, foreign}
+    assert not old.exists()

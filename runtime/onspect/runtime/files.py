@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,9 @@ from onspect.runtime.errors import DatasetError, OutputError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 """Files with these endings (any case) are taken for images when a folder is read."""
+
+
+_ABANDONED_AFTER = 3600.0  # seconds
 
 
 def describe_os_error(error: OSError) -> str:
@@ -41,7 +45,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     import shutil
 
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".onspect-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(8)}.tmp")
     with writing(path):
         try:
             with temporary.open("wb") as file:
@@ -56,6 +60,25 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+
+
+def sweep_abandoned(path: Path) -> None:
+    """Remove what killed `write_atomically` of this very file left beside it, an hour ago or more.
+
+    No write takes an hour, so none that is under way loses its file, on whatever machine it runs. Reads the whole
+    folder: for files that are seldom written. What cannot be removed stays.
+    """
+    path = Path(os.path.realpath(path))
+    with suppress(OSError):
+        for abandoned in path.parent.glob(f"{_temporary_prefix(path)}*.tmp"):
+            with suppress(OSError):
+                if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER:
+                    abandoned.unlink()
+
+
+def _temporary_prefix(path: Path) -> str:
+    """Return how the names of a file's temporaries begin: not with its name, which may be as long as can be."""
+    return f".onspect-{hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}-"
 
 
 def make_folder(folder: Path) -> Path:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from onspect.runtime.errors import ModelFileError
-from onspect.runtime.files import describe_os_error, write_atomically
+from onspect.runtime.files import describe_os_error, sweep_abandoned, write_atomically
 
 FORMAT_VERSION = 2
 """The newest format version that this release reads. It writes the oldest that judges alike: see `_needed_version`."""
@@ -446,6 +446,7 @@ def undo_restamp(model: ModelFile) -> ModelInfo:
 
 def _write_info(model: ModelFile, info: ModelInfo) -> ModelInfo:
     write_atomically(model.path, stamp(model.data, info, model.training_images))
+    sweep_abandoned(model.path)
     return info
 
 

@@ -156,3 +156,35 @@ def test_moving_loads_neither_scipy_nor_scikit_learn(model: Path, data: Path, op
     result = subprocess.run([sys.executable, "-c", code, str(model), *options], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "stamped into" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-fpr", "1%"], "you asked for at most 1% false rejects; 16 good images, 0 of them rejected, support"),
+        (["--min-recall", "99%"], "you asked to catch at least 99% of defects; 4 defective images, 4 of them caught"),
+        (["--quantile", "99%"], "99% of good images passing means at most 1% false rejects; 16 good images"),
+        (["--conformal", "1%"], "--conformal 1% needs at least 99 good images to promise that, and there are 16"),
+        (["--max-f1", "--review-recall", "99%"], "you asked to catch or review at least 99% of defects; 4 defective"),
+        (["--youden", "--review-share", "10%"], "you asked to review at most 10% of good parts; 16 good images"),
+        (["--set", "0.1", "--review-share", "10%"], "you asked to review at most 10% of good parts; 16 good images"),
+    ],
+)
+def test_strict_refuses_what_is_not_supported(
+    onspect: Run, model: Path, data: Path, options: list[str], message: str
+) -> None:
+    """With --strict each rate that so few images cannot support is an error in its own words; nothing is stamped."""
+    calibrate(model, data)
+    before = model.read_bytes()
+    result = onspect("threshold", model, *options, "--strict")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [["--max-f1"], ["--youden"], ["--cost", "1:50"]])
+def test_strict_passes_what_claims_nothing(onspect: Run, model: Path, data: Path, options: list[str]) -> None:
+    """A policy without a rate claims none, so --strict has nothing to refuse."""
+    calibrate(model, data)
+    result = onspect("threshold", model, *options, "--strict")
+    assert result.exit_code == 0, result.output

@@ -37,7 +37,9 @@ def race_images(model: Path, arguments: Sequence[str], count: int) -> Iterator[l
     """Give the paths of so many images, some of them more than once; drawn ones where no argument names any."""
     inspector = Inspector(model, provider="cpu")
     with tempfile.TemporaryDirectory() as folder:
-        found = expand_images(tuple(arguments)) or draw_images(Path(folder), inspector.info.preprocess)
+        found = [Path(path) for path in expand_images(tuple(arguments))] or draw_images(
+            Path(folder), inspector.info.preprocess
+        )
         chosen = choose_images(found, [inspector])
         yield [str(path.resolve()) for path in itertools.islice(itertools.cycle(chosen), count)]
 
@@ -76,6 +78,12 @@ def _ask(server: subprocess.Popen[str]) -> dict[str, Any]:
     if not answer:
         raise SystemExit(f"{' '.join(map(str, server.args))} ended")  # type: ignore[arg-type]  # a list here
     return dict(json.loads(answer))
+
+
+def compiled_environment(folder: Path) -> dict[str, str]:
+    """Return an environment in which Python keeps compiled modules in a folder, as pip does for what it installs."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(folder)}
 
 
 def describe_averages() -> str:

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from race import describe_averages, race_images
+from race import compiled_environment, describe_averages, race_images
 
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.measure import time_first_line
@@ -41,8 +41,8 @@ def main() -> int:
     averages, meter = describe_averages(), LoadMeter()
     images = race_images(arguments.model, [arguments.image] if arguments.image else [], 1)
     with images as (image,), tempfile.TemporaryDirectory() as folder:
-        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a package that pip has installed is compiled
-        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        os.environ.update(compiled_environment(Path(folder)))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         commands = {
             "onspect": [sys.executable, "-m", "onspect.runtime", "score", str(arguments.model), image, "-q"],
             "imports": [sys.executable, "-c", "import numpy, cv2, onnxruntime; print()"],

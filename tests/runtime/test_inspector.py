@@ -147,7 +147,7 @@ def test_paths_are_taken_only_as_far_as_needed(
 
     verdicts = inspector.inspect_many(endless(), workers=2)
     next(verdicts)
-    assert taken <= 2 * 2 * choose_batch(inspector.info.preprocess)
+    assert taken <= 2 * 2 * max(4, choose_batch(inspector.info.preprocess))
 
 
 def test_drawing_is_done_by_the_workers(inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]) -> None:

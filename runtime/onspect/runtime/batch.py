@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 BATCH = 4
 """Images a run where there is no telling how large they are: more gains little on a CPU and costs memory."""
 
-_FEWEST, _MOST = 2, 32
-_PIXELS = 64 * 1024  # in a run; more gain nothing and cost memory, as benchmarks/growth.py finds
+_MOST = 32
+_PIXELS = 64 * 1024  # in a run; more gain little and cost memory, as benchmarks/growth.py finds
+_TAKEN = 4  # images at least that a worker takes at a time: for single ones it waits longer for its turn
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,8 +32,8 @@ Place = TypeVar("Place")
 
 
 def choose_batch(recipe: Preprocess) -> int:
-    """Return how many images a run takes: 2 for large inputs, up to 32 for tiny ones, whose runs cost little more."""
-    return max(_FEWEST, min(_MOST, _PIXELS // (recipe.width * recipe.height)))
+    """Return how many images a run takes: 1 for large inputs, up to 32 for tiny ones, whose runs cost little more."""
+    return max(1, min(_MOST, _PIXELS // (recipe.width * recipe.height)))
 
 
 def judge_files(
@@ -46,22 +47,29 @@ def judge_files(
 ) -> Iterator[Verdict]:
     """Judge image files in order, `batch` in a run; one that cannot be read becomes a ``fault`` and the others go on.
 
-    first_index is the first verdict's; read reads an image as `read_image` does. At most two batches a worker are under
-    way, however many paths there are, and a frame is let go once the model's input is made of it. Raises
-    UncalibratedError where the model has no threshold, ChoiceError where workers is below 1.
+    first_index is the first verdict's; read reads an image as `read_image` does. A worker takes the images of one run
+    at a time, or four where that is more; at most two such groups a worker are under way, however many paths there are,
+    and a frame is let go once the model's input is made of it. Raises UncalibratedError where the model has no
+    threshold, ChoiceError where workers is below 1.
     """
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
     size = batch or choose_batch(inspector.info.preprocess)
 
-    def judge(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Verdict]:
-        number, some = numbered
+    taken = -(-_TAKEN // size) * size
+
+    def judge(index: int, some: tuple[Path | str, ...]) -> list[Verdict]:
         started = time.perf_counter()
         items = [inspector.prepare_or_error(_read_or_error(path, read)) for path in some]
-        return inspector.judge_prepared(
-            items, sources=[str(path) for path in some], first_index=first_index + number * size, started=started
-        )
+        sources = [str(path) for path in some]
+        return inspector.judge_prepared(items, sources=sources, first_index=index, started=started)
 
-    return itertools.chain.from_iterable(in_order(judge, enumerate(batched(paths, size)), workers=workers))
+    def work(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Verdict]:
+        number, some = numbered
+        places = range(0, len(some), size)
+        runs = [judge(first_index + number * taken + place, some[place : place + size]) for place in places]
+        return list(itertools.chain.from_iterable(runs))
+
+    return itertools.chain.from_iterable(in_order(work, enumerate(batched(paths, taken)), workers=workers))
 
 
 def examine_files(

@@ -48,7 +48,7 @@ def bench(
     quieten_opencv()
     models = [model] if compare is None else [model, compare]
     with usage_errors():
-        paths = expand_images(images)
+        paths = [Path(image) for image in expand_images(images)]
     found = run_bench(models, paths, rate=rate)
     click.echo(describe_bench(found))
     for path, text in (

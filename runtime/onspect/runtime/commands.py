@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import click
 from onspect.runtime.console import Command, progress, say, usage_errors
 from onspect.runtime.engines.urls import expand_url, is_url
 from onspect.runtime.errors import ChoiceError, DatasetError
-from onspect.runtime.files import list_images
+from onspect.runtime.files import walk_files
 from onspect.runtime.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
 from onspect.runtime.secrets import redact
 
@@ -100,7 +101,7 @@ def score(
     with usage_errors():
         paths = expand_images(images)
     kind = CsvSink if output.lower().endswith(".csv") else JsonlSink
-    refuse_target(output, [model, *paths])
+    refuse_target(output, itertools.chain([model], paths))
     counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
     done = counts.total()
     sink = kind(None if output == "-" else Path(output), append=resume)
@@ -138,13 +139,13 @@ def info(model: Path, as_json: bool) -> None:
         click.echo(describe(file))
 
 
-def expand_images(arguments: tuple[str, ...]) -> list[Path]:
-    """Return the image files that the arguments name, in their order.
+def expand_images(arguments: tuple[str, ...]) -> list[str]:
+    """Return the paths of the image files that the arguments name, in their order.
 
     Raises DatasetError where one of them names nothing, ChoiceError where it is a URL; a file named outright is taken
     whatever its ending, so that what was asked for is judged or is a fault.
     """
-    paths: list[Path] = []
+    paths: list[str] = []
     for argument in arguments:
         named = _read_list() if argument == "-" else [argument]
         if url := next(filter(is_url, named), None):
@@ -152,7 +153,7 @@ def expand_images(arguments: tuple[str, ...]) -> list[Path]:
                 f"{redact(url)!r} is a URL, which 'onspect score --engine ray' reads (pip install 'onspect[ray]'); "
                 "give a file or a folder"
             )
-        paths += [Path(line) for line in named] if argument == "-" else _expand(argument)
+        paths += [str(Path(line)) for line in named] if argument == "-" else _expand(argument)
     return paths
 
 
@@ -163,7 +164,7 @@ def expand_sources(arguments: tuple[str, ...]) -> list[str]:
         if argument == "-":
             sources += _read_list()
         else:
-            sources += expand_url(argument) if is_url(argument) else map(str, _expand(argument))
+            sources += expand_url(argument) if is_url(argument) else _expand(argument)
     return sources
 
 
@@ -175,20 +176,14 @@ def _read_list() -> list[str]:
     return lines
 
 
-def _expand(argument: str) -> list[Path]:
+def _expand(argument: str) -> list[str]:
     path = Path(argument)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
-        images, others = list_images(path)
-        if not images:
-            raise DatasetError(f"there are no images in {argument!r} ({len(others)} other files); check the path")
-        if others:
-            endings = ", ".join(sorted({other.suffix or other.name for other in others})[:5])
-            _LOG.warning("%d files in %r are not taken for images (%s)", len(others), argument, endings)
-        return images
+        return _list_folder(path, argument)
     if os.path.lexists(path) or not glob.has_magic(argument):
-        return [path]
+        return [str(path)]
     matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
-    files = [match for match in matches if not match.is_dir()]
+    files = [str(match) for match in matches if not match.is_dir()]
     if not files:
         raise DatasetError(f"no file matches {argument!r}")
     if len(files) < len(matches) and "**" not in argument:
@@ -196,7 +191,23 @@ def _expand(argument: str) -> list[Path]:
     return files
 
 
-def _common_root(paths: list[Path]) -> Path:
+def _list_folder(folder: Path, argument: str) -> list[str]:
+    images: list[str] = []
+    others: Counter[str] = Counter()
+    for path, is_image in walk_files(folder):
+        if is_image:
+            images.append(path)
+        else:
+            others[Path(path).suffix or Path(path).name] += 1
+    if not images:
+        raise DatasetError(f"there are no images in {argument!r} ({others.total()} other files); check the path")
+    if others:
+        endings = ", ".join(sorted(others)[:5])
+        _LOG.warning("%d files in %r are not taken for images (%s)", others.total(), argument, endings)
+    return images
+
+
+def _common_root(paths: list[str]) -> Path:
     parents = {os.path.dirname(os.path.abspath(path)) for path in paths}  # noqa: PTH100, PTH120 - Path keeps '..'
     try:
         return Path(os.path.commonpath(parents))
@@ -226,16 +237,16 @@ def _check_resume(output: str, resume: bool) -> None:
         raise ChoiceError(f"--resume goes on with a JSONL file, and the output is {output!r}; give one with -o")
 
 
-def _count_judged(output: Path, paths: list[Path], inspector: Inspector) -> Counter[str]:
+def _count_judged(output: Path, paths: list[str], inspector: Inspector) -> Counter[str]:
     from onspect.runtime.resume import count_judged
 
-    counts = count_judged(output, [str(path) for path in paths], inspector)
+    counts = count_judged(output, paths, inspector)
     say(f"{counts.total()} of {len(paths)} images have been judged already")
     return counts
 
 
 def _judge(
-    inspector: Inspector, paths: list[Path], drawing: list[OverlaySink], workers: int | None, done: int
+    inspector: Inspector, paths: list[str], drawing: list[OverlaySink], workers: int | None, done: int
 ) -> Iterator[Verdict]:
     """Judge the paths behind the first so many, and draw them where there is a sink for that."""
     from onspect.runtime.batch import draw_files, judge_files
@@ -244,7 +255,7 @@ def _judge(
         return judge_files(inspector, paths[done:], workers=workers, first_index=done)
     (sink,) = drawing
     for path in paths[:done]:
-        sink.place(str(path))  # so that no later one takes its file
+        sink.place(path)  # so that no later one takes its file
     return draw_files(inspector, paths[done:], sink.place, sink.draw, workers=workers, first_index=done)
 
 

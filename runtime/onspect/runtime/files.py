@@ -89,43 +89,58 @@ def make_folder(folder: Path) -> Path:
 
 
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the images below a folder and the files left out, both sorted; hidden files and folders are not seen.
-
-    A folder that links reach more than once is read once. Raises DatasetError where the folder, or one below it, is
-    missing or may not be read: a folder that is silently skipped would be parts that nobody judged.
-    """
+    """Return the images below a folder and the files left out, both sorted, as `walk_files` finds them."""
     images: list[Path] = []
     others: list[Path] = []
-    seen: set[str] = set()
-    for parent, folders, names in os.walk(folder, onerror=_raise_unreadable, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link back to its own parent would go round for ever
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith("."):
-                path = Path(parent, name)
-                named = path.suffix.lower() in IMAGE_SUFFIXES and not _is_special(path)
-                (images if named else others).append(path)
-    return sorted(images), sorted(others)
+    for path, is_image in walk_files(folder):
+        (images if is_image else others).append(Path(path))
+    return images, others
 
 
-def _is_special(path: Path) -> bool:
-    """Tell whether a path is a pipe, socket or device, on which reading could wait for ever; not so a broken link."""
+def walk_files(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each file below a folder, sorted, and whether it is taken for an image; what is hidden is not seen.
+
+    The paths are plain text, for there may be very many. A folder that links reach more than once is read once. Raises
+    DatasetError where the folder, or one below it, is missing or may not be read: a folder that is silently skipped
+    would be parts that nobody judged.
+    """
+    start = str(folder)
+    return _walk("" if start == "." else start, set())
+
+
+def _walk(parent: str, seen: set[str]) -> Iterator[tuple[str, bool]]:
+    real = os.path.realpath(parent)
+    if real in seen:  # a link back to its own parent would go round for ever
+        return
+    seen.add(real)
+    for name in _list_names(parent):
+        path = os.path.join(parent, name)  # noqa: PTH118 - Path takes four times the memory
+        mode = _read_mode(path)
+        if stat.S_ISDIR(mode):
+            yield from _walk(path, seen)
+        else:
+            # on a pipe, socket or device reading could wait for ever; a broken link is named, and becomes a fault
+            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - as above
+            yield path, ending in IMAGE_SUFFIXES and (mode == 0 or stat.S_ISREG(mode))
+
+
+def _list_names(folder: str) -> list[str]:
     try:
-        mode = path.stat().st_mode
+        names = os.listdir(folder or ".")  # noqa: PTH208 - as above
+    except OSError as error:
+        raise DatasetError(
+            f"cannot read the folder {str(error.filename)!r}: {describe_os_error(error)}; "
+            "check the path and the permission to read it"
+        ) from error
+    return sorted((name for name in names if not name.startswith(".")), key=os.path.normcase)
+
+
+def _read_mode(path: str) -> int:
+    """Return what kind of file a path leads to, 0 where it leads to none."""
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116 - as above
     except OSError:
-        return False
-    return not stat.S_ISREG(mode)
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise DatasetError(
-        f"cannot read the folder {str(error.filename)!r}: {describe_os_error(error)}; "
-        "check the path and the permission to read it"
-    ) from error
+        return 0
 
 
 def fingerprint_bytes(data: bytes) -> str:

@@ -34,7 +34,7 @@ overlays_option = click.option(
 )
 
 
-def refuse_target(target: str, inputs: Iterable[Path]) -> None:
+def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
     """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
     path = Path(target)
     is_input = os.path.exists(path) and any(_is_same_file(path, other) for other in inputs)  # noqa: PTH110 - as in expand
@@ -42,12 +42,14 @@ def refuse_target(target: str, inputs: Iterable[Path]) -> None:
         raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
 
 
-def overlay_sinks(folder: Path | None, inspector: Inspector, root: Path, images: list[Path]) -> list[OverlaySink]:
+def overlay_sinks(
+    folder: Path | None, inspector: Inspector, root: Path, images: Iterable[Path | str]
+) -> list[OverlaySink]:
     """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
     if folder is None:
         return []
     target = folder.resolve()
-    if any(parent.resolve().is_relative_to(target) for parent in {image.parent for image in images}):
+    if any(parent.resolve().is_relative_to(target) for parent in {Path(image).parent for image in images}):
         raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
     from onspect.runtime.sinks.overlays import OverlaySink
 
@@ -72,7 +74,7 @@ def conclude(counts: Mapping[str, int]) -> None:
         _LOG.warning("%d of %d images could not be judged (fault); each line's reason says why", counts["fault"], total)
 
 
-def _is_same_file(first: Path, second: Path) -> bool:
+def _is_same_file(first: Path, second: Path | str) -> bool:
     try:
         return first.samefile(second)
     except (OSError, ValueError):  # one of them is not there, or no file can have its name

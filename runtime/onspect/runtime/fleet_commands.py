@@ -21,7 +21,12 @@ _REDRAW_S = 1.0  # the shortest time between two pictures, and the longest after
 
 @click.group()
 def fleet() -> None:
-    """See how many lines are, from one place."""
+    """See how many lines are, from one place.
+
+    \b
+    Example:
+      onspect fleet status mqtt://broker.plant/onspect --watch
+    """
 
 
 @fleet.command(cls=Command)

@@ -3,8 +3,8 @@
 Writes a model file of about 10 MB with 500 calibration scores, its weights random, and
 - times `restamp` in one process: read, check both checksums, stamp, write, flush to the disk; by the clock, and of
   processor time, which a busy machine does not change;
-- times the command `onspect threshold part.onnx --set X` beside `onspect --version`, which shows what starting Python
-  costs, and `onspect recalibrate part.onnx --undo`, which needs neither scipy nor scikit-learn;
+- times the whole commands `onspect threshold part.onnx --set X` and `onspect recalibrate part.onnx --undo` beside
+  `onspect --version`, which shows what starting Python costs;
 - compares the SHA-256 of everything but the metadata before and after;
 - kills a process that stamps without end, 50 times, at random moments, and reads the file each time.
 

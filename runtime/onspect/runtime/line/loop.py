@@ -280,16 +280,17 @@ class Line:
 
     def _keep(self) -> None:
         """Look after sources that hang, model files that change and sinks that want to know how the line is."""
-        due, loads = 0.0, self._models.loads
+        due, loads, leftovers = 0.0, self._models.loads, False
         while not self._ended.wait(_TICK):
             try:
                 self._watch_sources()
                 if time.monotonic() < due and not self._reload.is_set():
                     continue
                 due = time.monotonic() + _REPORT
-                if loads != self._models.loads:
-                    loads = self._models.loads
+                if leftovers or loads != self._models.loads:
                     give_memory_back()
+                leftovers = loads != self._models.loads  # the model before may be in use still, and be free next time
+                loads = self._models.loads
                 self._models.watch(always=self._reload.is_set())
                 self._reload.clear()
                 self._report()

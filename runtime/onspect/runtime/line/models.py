@@ -14,6 +14,7 @@ import numpy as np
 from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.line.health import Health, Limits, limits_for
+from onspect.runtime.line.memory import lay_apart
 
 _LOG = logging.getLogger("onspect")
 
@@ -141,13 +142,14 @@ class Models:
 
     def _load(self, path: Path) -> Model:
         self.loads += 1
-        inspector = self._open_inspector(path)
-        _ = inspector.threshold
-        recipe = inspector.info.preprocess
-        try:
-            inspector.run(np.full((1, recipe.height, recipe.width, recipe.channels), 128, np.uint8))
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
+        with lay_apart():
+            inspector = self._open_inspector(path)
+            _ = inspector.threshold
+            recipe = inspector.info.preprocess
+            try:
+                inspector.run(np.full((1, recipe.height, recipe.width, recipe.channels), 128, np.uint8))
+            except Exception as error:  # onnxruntime's errors share no base class
+                raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)
         return Model(inspector, limits)
 

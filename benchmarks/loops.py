@@ -112,8 +112,55 @@ def naive_inputs(paths: Sequence[str], card: dict[str, Any]) -> Iterator[Any]:
         yield image.reshape(1, recipe["height"], recipe["width"], recipe["channels"])
 
 
+def openvino(model: str, paths: Sequence[str]) -> Pass:
+    """The same loop with OpenVINO's own runtime on the same ONNX file, as it comes."""
+    import openvino as ov
+
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU")
+    request = compiled.create_infer_request()
+    card = read_card(model)
+
+    def judge_all() -> dict[str, Any]:
+        scores = (request.infer({"image": image})["score"][0] for image in naive_inputs(paths, card))
+        return {"ng": sum(bool(score >= card["threshold"]["score"]) for score in scores)}
+
+    return judge_all
+
+
+def torch(model: str, paths: Sequence[str]) -> Pass:
+    """The same loop with torch and the network that the file was exported from: model is FILE=RUN."""
+    import torch as library
+
+    from onspect.export.graph import InspectionGraph
+    from onspect.runtime.model_file import read_model_info
+    from onspect.training.checkpoint import load_trained
+
+    file, _, run = model.partition("=")
+    info, trained = read_model_info(file), load_trained(Path(run))
+    graph = InspectionGraph(
+        trained.encoder, trained.decoder, trained.record.config.network, info.score, trained.head
+    ).eval()
+    card = info.to_dict()
+
+    def judge_all() -> dict[str, Any]:
+        with library.inference_mode():
+            scores = [float(graph(library.from_numpy(image))[0]) for image in naive_inputs(paths, card)]
+        return {"ng": sum(score >= card["threshold"]["score"] for score in scores)}
+
+    return judge_all
+
+
+def read_card(model: str) -> dict[str, Any]:
+    """Return what a model file says about itself, without onspect."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return dict(json.loads(session.get_modelmeta().custom_metadata_map["onspect"]))
+
+
 LOOPS: dict[str, Callable[[str, Sequence[str]], Pass]] = {
-    loop.__name__: loop for loop in (onspect, stages, naive, naive_one_thread)
+    loop.__name__: loop for loop in (onspect, stages, naive, naive_one_thread, openvino, torch)
 }
 
 

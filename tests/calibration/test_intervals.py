@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from onspect.calibration.claims import measure_area_intervals, measure_threshold_interval
-from onspect.calibration.intervals import lower_bound, quantile_interval, rate_interval, upper_bound
+from onspect.calibration.intervals import lower_bound, quantile_interval, rate_interval, upper_bound, widen_interval
 from onspect.calibration.thresholds import Policy, choose_threshold
 from onspect.runtime.rates import chances
 
@@ -78,3 +78,13 @@ def test_areas_stay_within_0_and_1() -> None:
     good, defective = np.append(np.arange(59.0), 100.5), np.arange(70.0, 110.0)
     low, high = measure_area_intervals(good, defective)["aupr"]
     assert 0.0 < low < high <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [((3.5, 4.5), (2.0, 6.0)), ((3.0, 4.0), (1.0, 6.0)), ((1.5, 6.5), (1.0, 7.0)), ((0.5, 9.0), (0.5, 9.0))],
+)
+def test_interval_goes_on_by_two_scores(interval: tuple[float, float], expected: tuple[float, float]) -> None:
+    """Each end moves two different scores outwards, at most to the last one, and never inwards."""
+    scores = np.array([1.0, 2.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
+    assert widen_interval(interval, scores) == expected

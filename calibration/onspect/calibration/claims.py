@@ -19,6 +19,7 @@ from onspect.calibration.intervals import (
     rate_interval,
     separated_interval,
     upper_bound,
+    widen_interval,
 )
 from onspect.calibration.metrics import Confusion, Scores
 from onspect.calibration.review import Band
@@ -143,9 +144,9 @@ def measure_threshold_interval(policy: Policy, good: Scores, defective: Scores) 
     """Return the 95% interval of the ``threshold`` itself: where it would lie if it were chosen on all such parts.
 
     For a policy that wants a share of good or of defective images on one side it is exact, and infinite at an end
-    that so few images cannot bound; for the others it is the bootstrap's. Nothing is returned where neither end can be
-    had: for one set by hand, or where images drawn anew
-    can all have one score or always give the same threshold.
+    that so few images cannot bound; for the others it is the bootstrap's, two scores wider. Nothing is returned where
+    neither end can be had: for one set by hand, or where images drawn anew can all have one score or always give the
+    same threshold.
     """
     if policy.value is not None:
         return {}
@@ -160,7 +161,7 @@ def measure_threshold_interval(policy: Policy, good: Scores, defective: Scores) 
     if len(thresholds) < len(draws):
         return {}
     low, high = percentile_interval(np.concatenate(thresholds))
-    return {"threshold": (low, high)} if low < high else {}
+    return {"threshold": widen_interval((low, high), np.concatenate([good, defective]))} if low < high else {}
 
 
 def _bound_share(name: str, rate: float, good: Scores, defective: Scores) -> Interval:

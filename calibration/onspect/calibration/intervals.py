@@ -22,6 +22,7 @@ TAIL = (1.0 - CONFIDENCE) / 2.0
 RESAMPLES = 500
 """Draws of the bootstrap."""
 
+_WIDER = 2  # scores by which a bootstrap interval of a threshold goes on at each end
 _Z = 1.959963984540054  # of the normal distribution, at 1 - TAIL
 
 
@@ -79,6 +80,22 @@ def percentile_interval(values: NDArray[np.float64]) -> Interval:
     """Return the interval of a statistic that holds the middle `CONFIDENCE` of its draws, [draws]."""
     low, high = np.quantile(values, [TAIL, 1.0 - TAIL])
     return float(low), float(high)
+
+
+def widen_interval(interval: Interval, scores: NDArray[np.float64]) -> Interval:
+    """Return a bootstrap interval of a threshold, each end moved on by two of the scores, or to the last one.
+
+    Draws with replacement know no cut but those between the scores themselves: wherever a threshold lies between two,
+    it judges these images alike. Without it the interval of few images, or of kinds that hardly overlap, is too narrow
+    (`benchmarks/guarantees.py`).
+    """
+    ordered = np.unique(scores)
+    low = int(np.searchsorted(ordered, interval[0], side="left")) - _WIDER
+    high = int(np.searchsorted(ordered, interval[1], side="right")) - 1 + _WIDER
+    return (
+        min(interval[0], float(ordered[max(low, 0)])),
+        max(interval[1], float(ordered[min(high, len(ordered) - 1)])),
+    )
 
 
 def log_odds_interval(value: float, draws: NDArray[np.float64], step: float) -> Interval:

@@ -30,9 +30,9 @@ ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
 CHOICES = session.TrainOptions(preset="fast", epochs=3, head_steps=6, holdout=0.25, batch_size=5)
 ARGUMENTS = ["--preset", "fast", "--epochs", "3", "--head-steps", "6", "--holdout", "0.25", "--batch-size", "5"]
 
-AUTOENCODER, HEAD = 1e-4, 0.02
-"""How far the losses of two processes may be from those of one, relatively: a sum in another order, and what Adam makes
-of it in some steps."""
+TOLERANCES = {"32-true": (1e-4, 0.02), "bf16-mixed": (0.03, 0.5)}
+"""How far the losses of two processes may be from those of one, relatively, the autoencoder's and the head's: a sum in
+another order, and what Adam makes of it in six steps. Without shared normalisation the head's are 0.8 away."""
 
 WITNESS = """
 import hashlib, os, sys
@@ -82,7 +82,7 @@ def command(*arguments: object) -> list[str]:
 
 def train_on_two(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Train on two CPU processes to the end."""
-    return subprocess.run(command(*arguments), check=False, capture_output=True, text=True, timeout=120, env=ALONE)
+    return subprocess.run(command(*arguments), check=False, capture_output=True, text=True, timeout=300, env=ALONE)
 
 
 def read_losses(run: Path, name: str) -> list[list[float]]:
@@ -92,9 +92,9 @@ def read_losses(run: Path, name: str) -> list[list[float]]:
     return [[line[kind] for kind in kinds if kind in line] for line in lines]
 
 
-def assert_same_curves(one: Path, other: Path) -> None:
+def assert_same_curves(one: Path, other: Path, precision: str = "32-true") -> None:
     """Hold two runs' curves against each other, within the tolerances."""
-    for name, tolerance in (("log.jsonl", AUTOENCODER), ("head.jsonl", HEAD)):
+    for name, tolerance in zip(("log.jsonl", "head.jsonl"), TOLERANCES[precision], strict=True):
         assert np.allclose(read_losses(one, name), read_losses(other, name), rtol=tolerance, atol=0), name
 
 
@@ -104,21 +104,23 @@ def children(process: subprocess.Popen[Any]) -> list[int]:
 
 
 def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert process.poll() is None, "training ended too early"
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_two_processes_train_as_one(plates: Path, tmp_path: Path) -> None:
-    """Autoencoder and head get one device's losses, and the run its usual files, each once."""
-    session.train(plates, tmp_path / "one", dataclasses.replace(CHOICES, variant="vae"), devices=CPU)
-    result = train_on_two(plates, "-o", tmp_path / "two", *ARGUMENTS, "-m", "vae")
+@pytest.mark.parametrize("precision", list(TOLERANCES))
+def test_two_processes_train_as_one(plates: Path, tmp_path: Path, precision: str) -> None:
+    """Autoencoder and head get one device's losses in every precision, and the run its usual files, each once."""
+    one = session.Devices("cpu", 1, precision)
+    session.train(plates, tmp_path / "one", dataclasses.replace(CHOICES, variant="vae"), devices=one)
+    result = train_on_two(plates, "-o", tmp_path / "two", *ARGUMENTS, "-m", "vae", "--precision", precision)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("VAE on 9 good images") == 1
     assert result.stderr.count("next: onspect export") == 1
-    assert_same_curves(tmp_path / "one", tmp_path / "two")
+    assert_same_curves(tmp_path / "one", tmp_path / "two", precision)
     written = [sorted(path.name for path in (tmp_path / name).rglob("*")) for name in ("one", "two")]
     assert written[0] == written[1]
 
@@ -134,7 +136,7 @@ def test_weights_are_equal_in_both_processes(plates: Path, tmp_path: Path) -> No
         script = [sys.executable, "-c", WITNESS, str(tmp_path / "witness"), *arguments, "--devices", "2"]
         ranks.append(subprocess.Popen(script, env=environment, stderr=subprocess.PIPE))
     for process in ranks:
-        error = process.communicate(timeout=120)[1]
+        error = process.communicate(timeout=300)[1]
         assert process.returncode == 0, error
     for name in ("Trainer", "_HeadTrainer"):
         assert len({(tmp_path / "witness" / f"{name}-{rank}").read_text() for rank in (0, 1)}) == 1
@@ -160,7 +162,7 @@ def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: 
         ranks = children(process)
         os.kill(ranks[victim], signal.SIGKILL)
         killed = time.monotonic()
-        error = process.communicate(timeout=60)[1].decode()
+        error = process.communicate(timeout=240)[1].decode()
     assert time.monotonic() - killed < 20  # the devices' own patience with each other is half an hour
     assert process.returncode == 1
     said = [line for line in error.splitlines() if "Error" in line]
@@ -203,7 +205,7 @@ def test_ctrl_c_saves_once(plates: Path, tmp_path: Path) -> None:
     with subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, env=ALONE) as process:
         wait_for((run / "checkpoint.safetensors").exists, process)
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=60)[1].decode()
+        error = process.communicate(timeout=240)[1].decode()
     assert process.returncode == 1
     assert error.count("interrupted and saved") == 1
     assert error.count("Error") == 1
@@ -237,7 +239,7 @@ def test_no_process_outlives_the_command(plates: Path, tmp_path: Path) -> None:
         ranks = children(process)
         wait_for((run / "config.json").exists, process)
         process.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while any(Path(f"/proc/{rank}").exists() for rank in ranks):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -144,7 +144,7 @@ def main() -> None:
     }
     recipe = file.info.preprocess
     words = (
-        f"{file.info.name}, {recipe.width} x {recipe.height}, {choose_batch(recipe)} a run by itself, "
+        f"{file.info.name}, {recipe.width} x {recipe.height}, {choose_batch(recipe, 'cpu')} a run by itself, "
         f"{available_cores()} cores, median of {arguments.turns}"
     )
     print(f"{words}; {averages} at the start\n{describe_load(load, available_cores())}")

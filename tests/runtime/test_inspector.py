@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onspect.runtime.batch import choose_batch, draw_files, in_order
 from onspect.runtime.errors import ModelFileError, OutputError, UncalibratedError
 from onspect.runtime.inspector import Inspection, Inspector
-from onspect.runtime.model_file import SourceLimits, Threshold
+from onspect.runtime.model_file import ModelInfo, SourceLimits, Threshold
 
 CUT = Threshold(0.0062, 0.0062)
 
@@ -133,6 +133,15 @@ def test_broken_files_keep_their_place(inspector: Inspector, tmp_path: Path, wri
     assert [verdict.index for verdict in verdicts if verdict.verdict == "fault"] == [0, 3, 6, 7, 11]
 
 
+@pytest.mark.parametrize(
+    ("side", "provider", "images"),
+    [(16, "cpu", 32), (64, "cpu", 16), (256, "cpu", 1), (4000, "cpu", 1), (256, "cuda", 16), (16, "cuda", 512)],
+)
+def test_small_inputs_share_a_run(tiny_info: Callable[..., ModelInfo], side: int, provider: str, images: int) -> None:
+    """A large input has a run for itself on a processor, small ones share one; a GPU takes more of both."""
+    assert choose_batch(tiny_info(width=side, height=side).preprocess, provider) == images
+
+
 def test_paths_are_taken_only_as_far_as_needed(
     inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
@@ -147,7 +156,7 @@ def test_paths_are_taken_only_as_far_as_needed(
 
     verdicts = inspector.inspect_many(endless(), workers=2)
     next(verdicts)
-    assert taken <= 2 * 2 * max(4, choose_batch(inspector.info.preprocess))
+    assert taken <= 2 * 2 * max(4, choose_batch(inspector.info.preprocess, "cpu"))
 
 
 def test_drawing_is_done_by_the_workers(inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]) -> None:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 BATCH = 4
 """Images a run where there is no telling how large they are: more gains little on a CPU and costs memory."""
 
+_PIXELS = 64 * 1024  # in a run on a processor; more gain little and cost memory, as benchmarks/growth.py finds
 _MOST = 32
-_PIXELS = 64 * 1024  # in a run; more gain little and cost memory, as benchmarks/growth.py finds
+_GPU_FACTOR = 16  # a GPU is not filled by what fills a core; chosen without having been measured
 _TAKEN = 4  # images at least that a worker takes at a time: for single ones it waits longer for its turn
 
 Item = TypeVar("Item")
@@ -31,9 +32,13 @@ Result = TypeVar("Result")
 Place = TypeVar("Place")
 
 
-def choose_batch(recipe: Preprocess) -> int:
-    """Return how many images a run takes: 1 for large inputs, up to 32 for tiny ones, whose runs cost little more."""
-    return max(1, min(_MOST, _PIXELS // (recipe.width * recipe.height)))
+def choose_batch(recipe: Preprocess, provider: str) -> int:
+    """Return how many images a run takes: 1 for large inputs, up to 32 for tiny ones, whose runs cost little more.
+
+    On a provider other than ``cpu`` it is 16 times as many: its workers read and resize while others wait for the GPU.
+    """
+    factor = 1 if provider == "cpu" else _GPU_FACTOR
+    return max(1, min(_MOST * factor, _PIXELS * factor // (recipe.width * recipe.height)))
 
 
 def judge_files(
@@ -53,7 +58,7 @@ def judge_files(
     threshold, ChoiceError where workers is below 1.
     """
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
-    size = batch or choose_batch(inspector.info.preprocess)
+    size = batch or choose_batch(inspector.info.preprocess, inspector.provider)
 
     taken = -(-_TAKEN // size) * size
 

@@ -31,7 +31,7 @@ def bench(
     IMAGES are given as for 'onspect score'; up to 128 of them are used. Measured are the stages from file to verdict
     and what they allow, images a second and latencies by threads and batch, the load at a camera's rate, the time from
     a process's start to its first verdict, and its memory. It says how busy the machine was with other things
-    meanwhile. Takes about half a minute for a model on two cores.
+    meanwhile. Takes about a minute for a model on two cores.
 
     \b
     Example:

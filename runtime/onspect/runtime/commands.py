@@ -109,7 +109,7 @@ def score(
     verdicts = _judge(inspector, paths, drawing, workers, done)
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         verdicts = progress(verdicts, len(paths) - done, "scoring")
-    size = 1 if drawing else choose_batch(inspector.info.preprocess)
+    size = 1 if drawing else choose_batch(inspector.info.preprocess, inspector.provider)
     try:
         _deliver(verdicts, sink, size, counts)
     except KeyboardInterrupt:

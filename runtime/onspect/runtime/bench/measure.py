@@ -25,7 +25,7 @@ from onspect.runtime.inspector import Inspector
 _ROUNDS = 5  # at least, however long one takes
 _STARTS = 3
 _WARM_UP = 3
-_PASS = 0.2  # seconds that one pass over image files is to take
+_PASS = 0.4  # seconds that one pass over image files is to take
 
 Sample = TypeVar("Sample")
 

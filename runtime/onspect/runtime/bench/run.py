@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from onspect.runtime.batch import choose_batch
 from onspect.runtime.bench.images import choose_images, describe_images, draw_images
 from onspect.runtime.bench.machine import LoadMeter, describe_machine
 from onspect.runtime.bench.measure import (
@@ -87,7 +88,9 @@ class _Run:
 
     def list_steps(self) -> list[Callable[[], None]]:
         """Return the measurements in their order."""
-        cells = [(count, batch) for count in _list_counts() for batch in BATCHES]
+        own = {choose_batch(inspector.info.preprocess, inspector.provider) for inspector in self.inspectors}
+        batches = sorted({*BATCHES, *own})
+        cells = [(count, batch) for count in _list_counts() for batch in batches]
         return [
             self._measure_stages,
             *(self._throughput_step(workers, batch) for workers, batch in cells),

@@ -154,4 +154,4 @@ def _read_or_error(path: Path | str, read: Callable[[Path | str], Frame] = read_
     try:
         return read(path)
     except ImageError as error:
-        return error
+        return error.with_traceback(None)  # its frames would live as long as it

@@ -187,7 +187,7 @@ class Inspector:
         try:
             return Prepared(self.prepare(frame), frame.shape[1], frame.shape[0])
         except ImageError as error:
-            return error
+            return error.with_traceback(None)  # its frames would live as long as it
 
     def judge_prepared(
         self, items: Sequence[Prepared | ImageError], *, sources: Sequence[str], first_index: int, started: float
@@ -297,11 +297,10 @@ def _read_check(check: Future[None] | None) -> str | None:
     """Return what the gate has against a frame; raises what is no ImageError."""
     if check is None:
         return None
-    try:
-        check.result()
-    except ImageError as error:
-        return str(error)
-    return None
+    reason = check.exception()  # raised here it would hold on to the frame, in a circle, until Python looks for such
+    if reason is not None and not isinstance(reason, ImageError):
+        raise reason
+    return None if reason is None else str(reason)
 
 
 def _open_session(path: Path, data: bytes, provider: str, threads: int) -> Any:

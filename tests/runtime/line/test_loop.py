@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -423,3 +425,23 @@ def test_no_thread_is_made_for_a_frame(models: Models, keeper: Any, noisy: Draw)
     finally:
         threading.Thread.start = start  # type: ignore[method-assign]
     assert len(started) <= 3
+
+
+def test_frames_that_are_faults_are_let_go(models: Models, keeper: Any, noisy: Draw) -> None:
+    """A fault keeps no frame alive until Python looks for circles, at one megabyte a frame."""
+    frames: list[weakref.ref[Any]] = []
+
+    def draw(number: int) -> Any:
+        frame = noisy(0) if number < 20 else np.zeros((8, 8, 4), np.uint8)  # it stands still, then it has four channels
+        frames.append(weakref.ref(frame))
+        return frame
+
+    gc.collect()
+    gc.disable()
+    try:
+        Line(models, [FakeSource(draw, count=40, rate=0)], [keeper], policies=["wait"]).run()
+        alive = sum(frame() is not None for frame in frames)
+    finally:
+        gc.enable()
+    assert keeper.seen.count("fault") == 39
+    assert alive <= 3

@@ -33,4 +33,4 @@ def read_capture(path: Path) -> Capture:
     try:
         return Capture(str(path), read_image(path))
     except ImageError as error:
-        return Capture(str(path), error)
+        return Capture(str(path), error.with_traceback(None))

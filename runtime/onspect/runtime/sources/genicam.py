@@ -190,7 +190,7 @@ class GenicamDevice:
         try:
             frame: Frame | ImageError = read_buffer(buffer, self._acquirer.remote_device.node_map)
         except ImageError as error:
-            frame = error
+            frame = error.with_traceback(None)
         lost = self._count_lost(buffer)
         buffer.parent.queue_buffer(buffer)
         capture = Capture(self._name, frame, time=at, captured=captured)

@@ -138,7 +138,7 @@ class _Folder:
             frame: Capture | None = Capture(str(path), read_image(path))
         except ImageError as error:
             young = time.monotonic() - candidate.since < _GRACE
-            frame = None if young else Capture(str(path), error)
+            frame = None if young else Capture(str(path), error.with_traceback(None))
         if frame is None or _sign(path) != candidate.signature:  # it grew while it was read
             return None
         del self._candidates[name]

@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,14 @@ from onspect.runtime.cores import available_cores
 MOST = {"imports": 1.5, "torch": 0.2}
 
 
+def find_command() -> str:
+    """Return the command that is installed beside this Python."""
+    command = shutil.which("onspect", path=str(Path(sys.executable).parent)) or shutil.which("onspect")
+    if command is None:
+        raise SystemExit("the command onspect is not installed")
+    return command
+
+
 def main() -> int:
     """Time the processes and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -44,7 +53,7 @@ def main() -> int:
         os.environ.update(compiled_environment(Path(folder)))
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         commands = {
-            "onspect": [sys.executable, "-m", "onspect.runtime", "score", str(arguments.model), image, "-q"],
+            "onspect": [find_command(), "score", str(arguments.model), image, "-q"],
             "imports": [sys.executable, "-c", "import numpy, cv2, onnxruntime; print()"],
             "torch": [sys.executable, "-c", "import torch; print()"],
         }

@@ -216,18 +216,21 @@ def _common_root(paths: list[str]) -> Path:
 
 
 def _open_inspector(model: Path, provider: str) -> Inspector:
-    """Load a calibrated model; its bytes are read and checked while the libraries are loaded."""
+    """Load a calibrated model: it is read while onnxruntime is loaded, and opened while OpenCV is."""
     from concurrent.futures import ThreadPoolExecutor
 
     from onspect.runtime.model_file import read_model_file
 
     with ThreadPoolExecutor(1) as pool:
-        file = pool.submit(read_model_file, model)
+        reading = pool.submit(read_model_file, model)
+        from onspect.runtime.session import load_model
+
+        loading = pool.submit(load_model, reading.result(), provider=provider)
         from onspect.runtime.decode import quieten_opencv
         from onspect.runtime.inspector import Inspector
 
         quieten_opencv()
-        inspector = Inspector(file.result(), provider=provider)
+        inspector = Inspector(loading.result())
     _ = inspector.threshold
     return inspector
 

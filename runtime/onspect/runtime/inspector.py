@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from onspect.runtime.decode import Frame
-from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, UncalibratedError
-from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold, read_model_file
+from onspect.runtime.errors import ImageError, UncalibratedError
+from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold
 from onspect.runtime.preprocess import prepare
+from onspect.runtime.session import LoadedModel, load_model, name_provider
 from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions, now
-
-_LOG = logging.getLogger("onspect")
-
-PROVIDERS = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
-    "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
-}
-"""What `Inspector` may run on, each with what it falls back to."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +64,20 @@ class Inspector:
     Raises ModelFileError where the file cannot be used, ChoiceError for an unknown provider.
     """
 
-    def __init__(self, path: Path | str | ModelFile, *, provider: str = "auto", threads: int = 1) -> None:
-        model = path if isinstance(path, ModelFile) else read_model_file(path)
+    def __init__(self, path: Path | str | ModelFile | LoadedModel, *, provider: str = "auto", threads: int = 1) -> None:
+        loaded = path if isinstance(path, LoadedModel) else load_model(path, provider=provider, threads=threads)
+        model = loaded.file
         self.path = model.path
         self.info: ModelInfo = model.info
         self.sha256 = model.sha256
         self.label = f"{model.info.name}@{model.sha256[:12]}"
         """The model's name and the first digits of its checksum, as verdicts carry them."""
-        self._session = _open_session(model.path, model.data, provider, threads)
-        _check_inputs(model.path, self._session, model.info)
+        self._session = loaded.session
 
     @property
     def provider(self) -> str:
         """What the model runs on: ``cpu``, ``cuda`` or ``tensorrt``."""
-        return _first_provider(self._session)
+        return name_provider(self._session)
 
     @property
     def threshold(self) -> Threshold:
@@ -301,44 +290,3 @@ def _read_check(check: Future[None] | None) -> str | None:
     if reason is not None and not isinstance(reason, ImageError):
         raise reason
     return None if reason is None else str(reason)
-
-
-def _open_session(path: Path, data: bytes, provider: str, threads: int) -> Any:
-    if provider not in ("auto", *PROVIDERS):
-        raise ChoiceError(f"provider is {provider!r}; choose one of auto, {', '.join(PROVIDERS)}")
-    here = onnxruntime.get_available_providers()
-    wanted = provider
-    if provider == "auto":
-        wanted = "cuda" if "CUDAExecutionProvider" in here else "cpu"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    usable = [name for name in PROVIDERS[wanted] if name in here]
-    try:
-        session = onnxruntime.InferenceSession(data, options, providers=usable)
-    except Exception as error:  # onnxruntime's errors share no base class
-        raise ModelFileError(f"onnxruntime cannot load {str(path)!r}: {error}; export it again") from error
-    running = _first_provider(session)
-    if running != wanted:
-        _LOG.warning(
-            "the provider %r cannot be had here (this onnxruntime offers %s): running on %r",
-            wanted,
-            ", ".join(here),
-            running,
-        )
-    return session
-
-
-def _first_provider(session: Any) -> str:
-    first = session.get_providers()[0]
-    return next(name for name, chain in PROVIDERS.items() if chain[0] == first)
-
-
-def _check_inputs(path: Path, session: Any, info: ModelInfo) -> None:
-    recipe = info.preprocess
-    found = [(item.name, item.type, list(item.shape[1:])) for item in session.get_inputs()]
-    expected = [("image", "tensor(uint8)", [recipe.height, recipe.width, recipe.channels])]
-    if found != expected:
-        raise ModelFileError(f"{str(path)!r} takes {found}, and its metadata say {expected}; export it again")

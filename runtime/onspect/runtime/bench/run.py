@@ -28,8 +28,9 @@ from onspect.runtime.bench.tables import count
 from onspect.runtime.console import progress
 from onspect.runtime.cores import available_cores
 from onspect.runtime.decode import Frame, read_image
-from onspect.runtime.inspector import PROVIDERS, Inspector
+from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import ModelFile, read_model_file
+from onspect.runtime.session import PROVIDERS
 from onspect.runtime.verdict import now
 
 BATCHES = (1, 4, 16)

@@ -71,7 +71,7 @@ def test_peak_is_the_smoothed_map_s_maximum(make_run: MakeRun, tmp_path: Path) -
 def test_the_head_s_score_is_its_map_s_maximum(
     make_run: MakeRun, tmp_path: Path, height: int, width: int, channels: int
 ) -> None:
-    """With a head the score is the highest softplus of its log-odds on image and reconstruction, enlarged."""
+    """With a head the score is the highest softplus, enlarged, of its log-odds on image and reconstruction."""
     run = make_run("cae", height, width, channels, 2)
     written = write.export(run, tmp_path / "part.onnx", score="head")
     assert written.info.score == Score("head", smoothing=0.0)
@@ -85,8 +85,8 @@ def test_the_head_s_score_is_its_map_s_maximum(
     with torch.no_grad():
         planes = torch.from_numpy(images).float().div(255).permute(0, 3, 1, 2)
         log_odds = model.head(planes, model.decoder(model.encoder(planes)[0]))
-        enlarged = torch.nn.functional.interpolate(log_odds, size=(height, width), mode="bilinear")
-    expected = torch.nn.functional.softplus(enlarged)[:, 0].numpy()
+        odds = torch.nn.functional.softplus(log_odds)
+        expected = torch.nn.functional.interpolate(odds, size=(height, width), mode="bilinear")[:, 0].numpy()
     np.testing.assert_allclose(scored.error_map, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -131,7 +131,7 @@ def test_a_head_s_score_needs_a_head(make_run: MakeRun, tmp_path: Path) -> None:
 def test_smoothing_is_opencv_s_gaussian() -> None:
     """The map is smoothed as cv2.GaussianBlur does with repeated edges."""
     error_map = np.random.default_rng(0).random((20, 30), np.float32)
-    smooth = GaussianSmoothing(1.5)
+    smooth = GaussianSmoothing(1.5, 20, 30)
     expected = cv2.GaussianBlur(error_map, (2 * smooth.radius + 1,) * 2, 1.5, borderType=cv2.BORDER_REPLICATE)
     result = smooth(torch.from_numpy(error_map)[None, None])[0, 0].numpy()
     np.testing.assert_allclose(result, expected, rtol=1e-4)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import onnx
 
+_SCORE = "smooth."  # how the names of what smooths the error map begin
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -24,13 +25,15 @@ class Layer:
 def find_layers(graph: onnx.GraphProto) -> list[Layer]:
     """Return the layers that mix channels, in the order of the graph.
 
-    Those hold nearly all weights and work. Convolutions of one channel to one, such as the smoothing of the error map,
-    are no layers in this sense: they belong to the score, which stays in float32.
+    Those hold nearly all weights and work. The smoothing of the error map, and convolutions of one channel to one, are
+    no layers in this sense: they belong to the score, which stays in float32.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     layers = []
     for node in graph.node:
         if node.op_type not in _WEIGHTED or len(node.input) < 2 or node.input[1] not in shapes:
+            continue
+        if node.input[1].startswith(_SCORE):
             continue
         shape = shapes[node.input[1]]
         if math.prod(shape[:2]) > 1 and not _keeps_channels_apart(node, shape):

@@ -101,6 +101,8 @@ def widen_interval(interval: Interval, scores: NDArray[np.float64]) -> Interval:
 def log_odds_interval(value: float, draws: NDArray[np.float64], step: float) -> Interval:
     """Return the interval of an area, 0 to 1, from the bootstrap's spread of its log-odds about the area itself.
 
+    The middle `CONFIDENCE` of the draws is within it too: the area under PR was covered too seldom without.
+
     On that scale the ends cannot leave 0 to 1, and unlike the draws' middle it is not moved by drawing with
     replacement, which ties images (`benchmarks/guarantees.py` compares). step is the least by which an area of so many
     images can change; areas within half of it of 0 or 1 count as that far from it.
@@ -109,7 +111,8 @@ def log_odds_interval(value: float, draws: NDArray[np.float64], step: float) -> 
     odds = np.log(kept) - np.log1p(-kept)
     reach = _Z * float(odds[:-1].std())
     low, high = (1.0 / (1.0 + math.exp(-(float(odds[-1]) + side * reach))) for side in (-1.0, 1.0))
-    return min(low, value), max(high, value)
+    drawn = percentile_interval(draws)
+    return min(low, value, drawn[0]), max(high, value, drawn[1])
 
 
 def separated_interval(auroc: float, good: int, defective: int) -> Interval:

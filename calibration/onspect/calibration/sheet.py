@@ -19,7 +19,7 @@ _OUT_OF = 1000
 """Rates are told as so many of this many parts."""
 
 _FEW = 4
-"""Images on the wrong side of a threshold below which its bootstrap is too narrow (`benchmarks/guarantees.py`)."""
+"""Images on the wrong side of a threshold below which it is told that so few decide where it lies."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def describe_cut_interval(calibration: Calibration) -> str | None:
         return None
     if rule.rate is None:
         mistakes = calibration.false_ng + calibration.false_ok
-        doubt = f"; too narrow, {mistakes} images decide" if mistakes < _FEW else ""
-        return f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{doubt})"
+        few = f"; decided by {mistakes} on the wrong side" if mistakes < _FEW else ""
+        return f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{few})"
     images, count = "good", len(calibration.good_scores)
     if rule.name == "min_recall":
         images, count = "defective", len(calibration.defective_scores)

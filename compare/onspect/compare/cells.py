@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from onspect.compare.collections import Collection
-from onspect.export.write import export
+from onspect.export.measures import OF_VARIANT
+from onspect.export.write import export_scores
 from onspect.runtime.errors import DatasetError, OnspectError
 from onspect.runtime.files import describe_os_error, write_atomically
 from onspect.runtime.inspector import Inspector
@@ -47,6 +48,10 @@ class Cell:
     def folder(self) -> Path:
         """Return where it lies within the comparison's folder."""
         return Path("runs", describe_normal(self.normal), f"{self.variant}-{self.seed}")
+
+    def choose(self, scores: Sequence[str]) -> list[str]:
+        """Return the scores that the variant has."""
+        return [score for score in scores if OF_VARIANT.get(score, self.variant) == self.variant]
 
     def __str__(self) -> str:
         return f"{self.variant}, normal {' and '.join(self.normal)}, seed {self.seed}"
@@ -104,15 +109,16 @@ def complete_cell(
     data = collection.training_set(cell.normal)
     if not (place / _TRAINED).exists():
         _train(cell, settings, data, place, jobs)
-    for score in scores:
-        if not (place / f"{score}.npy").exists():
-            export(place, place / f"{score}.onnx", score=score)
-            write_atomically(place / f"{score}.npy", _pack(_score(place / f"{score}.onnx", collection)))
+    missing = [score for score in cell.choose(scores) if not (place / f"{score}.npy").exists()]
+    export_scores(place, {score: place / f"{score}.onnx" for score in missing}, data)
+    for score in missing:
+        write_atomically(place / f"{score}.npy", _pack(_score(place / f"{score}.onnx", collection)))
 
 
 def is_complete(cell: Cell, scores: Sequence[str], folder: Path) -> bool:
     """Tell whether nothing of a cell is missing."""
-    return all((folder / cell.folder / name).exists() for name in (_TRAINED, *(f"{score}.npy" for score in scores)))
+    names = (_TRAINED, *(f"{score}.npy" for score in cell.choose(scores)))
+    return all((folder / cell.folder / name).exists() for name in names)
 
 
 def read_trained(cell: Cell, folder: Path) -> Trained:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from onspect.export.commands import SCORES
 from onspect.runtime.console import Command, say, usage_errors
 
 if TYPE_CHECKING:
@@ -60,9 +61,10 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
     "--score",
     "scores",
     multiple=True,
-    type=click.Choice(["mse", "peak", "relative"]),
-    help="A score to measure; several times for several, all of the same trained networks [default: mse with preset "
-    "paper, else relative].",
+    type=click.Choice(["all", *(score for score in SCORES if score != "head")]),
+    metavar="SCORE",
+    help="A score to measure, as 'onspect export' has them; several times for several, all of the same trained "
+    "networks, and all for every one [default: mse with preset paper, else relative].",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images of each class: a quick look.")
 @click.option(
@@ -100,6 +102,8 @@ def compare(
 
     if every_class and normal:
         raise click.UsageError("--every-class makes each class normal in turn; leave out --normal")
+    if "all" in scores:
+        scores = tuple(score for score in SCORES if score != "head")
     plan = Plan(data, folder, variants, normal, every_class, seeds, epochs, preset, scores, limit, jobs)
     try:
         with usage_errors():

@@ -82,6 +82,10 @@ class Comparison:
         """The seeds, ascending."""
         return tuple(sorted({cell.seed for cell in self.cells}))
 
+    def having(self, score: str) -> tuple[str, ...]:
+        """Return the variants that have a score."""
+        return tuple(dict.fromkeys(cell.variant for cell in self.cells if cell.choose([score])))
+
     def select(self, normal: tuple[str, ...], variant: str, score: str) -> list[Result]:
         """Return the results of all seeds."""
         return [
@@ -98,7 +102,7 @@ def gather(
 
     Raises DatasetError where a file is damaged or the test images of a class are missing.
     """
-    results = [_measure(cell, score, collection, folder) for cell in cells for score in scores]
+    results = [_measure(cell, score, collection, folder) for cell in cells for score in cell.choose(scores)]
     return Comparison(
         settings=settings,
         collection=collection,
@@ -151,7 +155,9 @@ def _measure_costs(
     """Time the first cell of each variant in turns, so that whatever else the machine does burdens all alike."""
     first = {cell.variant: cell for cell in reversed(cells)}
     paths = {
-        (variant, score): folder / cell.folder / f"{score}.onnx" for variant, cell in first.items() for score in scores
+        (variant, score): folder / cell.folder / f"{score}.onnx"
+        for variant, cell in first.items()
+        for score in cell.choose(scores)
     }
     inspectors = {key: Inspector(path, provider="cpu") for key, path in paths.items()}
     image = collection.test.images[:1]

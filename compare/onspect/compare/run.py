@@ -12,6 +12,7 @@ from onspect.compare.collections import Collection, load_collection
 from onspect.compare.pool import Work, complete_cells
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
+from onspect.export.measures import OF_VARIANT
 from onspect.runtime.cores import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.files import describe_os_error, make_folder, write_atomically
@@ -52,6 +53,9 @@ def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
     collection = load_collection(plan.data, preset=plan.preset, limit=plan.limit)
     settings = Settings(collection.name, collection.fingerprint(), collection.preset, plan.epochs, plan.limit)
     scores = tuple(dict.fromkeys(plan.scores)) or (("mse",) if collection.preset == "paper" else ("relative",))
+    scores = tuple(score for score in scores if OF_VARIANT.get(score, score) in (score, *plan.variants))
+    if not scores:
+        raise ChoiceError(f"none of {', '.join(plan.variants)} has the score {', '.join(plan.scores)}; add its variant")
     cells = _plan_cells(plan, collection)
     _claim(make_folder(plan.folder), settings)
     waiting = [cell for cell in cells if not is_complete(cell, scores, plan.folder)]

@@ -43,13 +43,16 @@ class Table:
 
 
 def make_tables(comparison: Comparison) -> list[Table]:
-    """Return all tables of a comparison: the summary of scores, each normal class by class, and the costs."""
-    tables = [_summarise(comparison)] if len(comparison.scores) > 1 or len(comparison.normals) > 1 else []
+    """Return all tables of a comparison: the scores, each of them class by class, and what the variants cost.
+
+    With several sets of normal classes those take the place of the anomalous classes, which CSV and JSON still tell.
+    """
+    tables = [_summarise(comparison)] if len(comparison.scores) > 1 else []
     if len(comparison.normals) > 1:
         tables += [_list_normals(comparison, score) for score in comparison.scores]
-    for normal in comparison.normals:
-        tables += [_list_classes(comparison, normal, score) for score in comparison.scores]
-    return [*tables, _list_costs(comparison)]
+    else:
+        tables += [_list_classes(comparison, comparison.normals[0], score) for score in comparison.scores]
+    return [*tables, _list_trainings(comparison), _list_files(comparison)]
 
 
 def to_markdown(table: Table) -> str:
@@ -106,6 +109,9 @@ def _summarise(comparison: Comparison) -> Table:
     for score in comparison.scores:
         cells = []
         for variant in comparison.variants:
+            if variant not in comparison.having(score):
+                cells.append("")
+                continue
             by_seed = [
                 statistics.fmean(
                     result.mean.auroc
@@ -124,10 +130,11 @@ def _summarise(comparison: Comparison) -> Table:
 def _list_normals(comparison: Comparison, score: str) -> Table:
     """Return the one-against-rest protocol: each set of normal classes, and the mean of them all."""
     rows = []
-    columns: list[list[float]] = [[] for _ in range(2 * len(comparison.variants))]
+    variants = comparison.having(score)
+    columns: list[list[float]] = [[] for _ in range(2 * len(variants))]
     for normal in comparison.normals:
         cells = []
-        for index, variant in enumerate(comparison.variants):
+        for index, variant in enumerate(variants):
             results = comparison.select(normal, variant, score)
             for offset, value in enumerate(
                 ([result.mean.auroc for result in results], [result.areas[ALL].auroc for result in results])
@@ -137,7 +144,7 @@ def _list_normals(comparison: Comparison, score: str) -> Table:
         rows.append((" and ".join(normal), *cells))
     rows.append(("mean", *(f"{statistics.fmean(column):.4f}" for column in columns)))
     header = ["normal"]
-    for variant in comparison.variants:
+    for variant in variants:
         header += [f"{variant.upper()} AUROC, {MEAN}", f"{variant.upper()} AUROC, {ALL}"]
     return Table(f"One against the rest, score {score}", tuple(header), tuple(rows), _notes(comparison))
 
@@ -145,16 +152,17 @@ def _list_normals(comparison: Comparison, score: str) -> Table:
 def _list_classes(comparison: Comparison, normal: tuple[str, ...], score: str) -> Table:
     """Return a table as the paper's 5 and 6: a row for each anomalous class, AUROC and AUPR of each variant."""
     printed = find_printed(comparison.collection.name, normal)
-    results = {variant: comparison.select(normal, variant, score) for variant in comparison.variants}
+    variants = comparison.having(score)
+    results = {variant: comparison.select(normal, variant, score) for variant in variants}
     names = list(next(iter(results.values()))[0].areas)
     header = ["anomalous"]
-    for variant in comparison.variants:
+    for variant in variants:
         for label, _ in _AREAS:
             header += [f"{variant.upper()} {label}", *(["paper"] if printed else [])]
     rows = []
     for name in [*names[:-1], MEAN, ALL]:
         cells = [name]
-        for variant in comparison.variants:
+        for variant in variants:
             for index, (_, take) in enumerate(_AREAS):
                 values = [take(result.mean if name == MEAN else result.areas[name]) for result in results[variant]]
                 cells.append(_spread(values))
@@ -197,8 +205,8 @@ def _count_reached(printed: PrintedTable, results: dict[str, list[Result]]) -> s
     )
 
 
-def _list_costs(comparison: Comparison) -> Table:
-    """Return what each variant costs: training, weights, file and latency; times also as ratios to the first."""
+def _list_trainings(comparison: Comparison) -> Table:
+    """Return what each variant's training costs, times also as ratios to the first variant."""
     printed = find_printed(comparison.collection.name, comparison.normals[0]) if len(comparison.normals) == 1 else None
     columns: dict[str, Mapping[str, float | None]] = {
         "training, s": _mean_by_variant(comparison, lambda trained: trained.seconds),
@@ -213,26 +221,38 @@ def _list_costs(comparison: Comparison) -> Table:
             for column in columns.values()
             for text in (_format(column[variant], ".1f"), _format(_ratio(column, variant), ".2f"))
         ]
-        for score in comparison.scores:
-            cost = comparison.costs[variant, score]
-            file = (f"{cost.parameters:,}", f"{cost.file_bytes / 1e3:.0f}", f"{cost.latency_ms:.2f}")
-            rows.append((variant.upper(), score, *times, *file))
-    header = ["variant", "score"]
+        parameters = next(cost.parameters for (name, _), cost in comparison.costs.items() if name == variant)
+        rows.append((variant.upper(), f"{parameters:,}", *times))
+    header = ["variant", "parameters"]
     for name in columns:
         header += [name, "ratio"]
-    header += ["parameters", "file, kB", "latency, ms"]
-    return Table("Cost", tuple(header), tuple(rows), _describe_timing(comparison))
+    return Table("Training", tuple(header), tuple(rows), (_describe_timing(comparison),))
 
 
-def _describe_timing(comparison: Comparison) -> tuple[str, ...]:
+def _list_files(comparison: Comparison) -> Table:
+    """Return what each file costs on the line."""
+    rows = []
+    for score in comparison.scores:
+        cells = [score]
+        for variant in comparison.variants:
+            cost = comparison.costs.get((variant, score))
+            cells += ["", ""] if cost is None else [f"{cost.file_bytes / 1e3:.0f}", f"{cost.latency_ms:.2f}"]
+        rows.append(tuple(cells))
+    header = ["score"]
+    for variant in comparison.variants:
+        header += [f"{variant.upper()} file, kB", "latency, ms"]
+    note = "Latency is the median of one image on one thread (onnxruntime), all files in turns."
+    return Table("The exported files", tuple(header), tuple(rows), (note,))
+
+
+def _describe_timing(comparison: Comparison) -> str:
     jobs = max(trained.jobs for trained in comparison.trained)
     threads = max(trained.threads for trained in comparison.trained)
     beside = f"up to {jobs} trainings at the same time" if jobs > 1 else "one training after the other"
-    times = (
+    return (
         f"Times are means over the trainings; {beside}, {threads} thread{'s' * (threads != 1)} each. Processor time is "
         "that of all threads of a training, without trainings that were interrupted; ratios are to the first variant."
     )
-    return times, "Latency is the median of one image on one thread, all files in turns."
 
 
 def _mean_by_variant(comparison: Comparison, take: Callable[[Trained], float | None]) -> dict[str, float | None]:

@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onspect.export.measures import MEASURES, View
+from onspect.export.planes import to_planes
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score
 from onspect.training.config import NetworkConfig
 from onspect.training.head import Head
 from onspect.training.networks import Decoder, Encoder
 
-SCORES = ("mse", "peak", "relative", "head")
+SCORES = ("mse", "peak", "relative", "head", *MEASURES)
 
 _TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
 _ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bits
@@ -38,7 +40,8 @@ class InspectionGraph(nn.Module):
 
     error_map is the squared error, a mean over channels, smoothed where the score says so; for ``relative`` it is a
     multiple of what good parts show at that place; for ``head`` it is the softplus of the head's log-odds of a defect,
-    which keeps their order and is never below 0, enlarged. score is its mean (``mse``, Eq. 2) or its maximum.
+    which keeps their order and is never below 0, enlarged. score is its mean (``mse``, Eq. 2), its maximum, or what
+    the fitted measure says of the image; the error map is then that of ``mse``.
     reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
     that a score is the same every time.
     """
@@ -46,13 +49,20 @@ class InspectionGraph(nn.Module):
     normal_error: Tensor
 
     def __init__(
-        self, encoder: Encoder, decoder: Decoder, network: NetworkConfig, score: Score, head: Head | None = None
+        self,
+        encoder: Encoder,
+        decoder: Decoder,
+        network: NetworkConfig,
+        score: Score,
+        head: Head | None = None,
+        measure: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.score = score
         self.head = head if score.name == "head" else None
+        self.measure = measure
         self.smooth = (
             GaussianSmoothing(score.smoothing, network.height, network.width) if score.smoothing else nn.Identity()
         )
@@ -61,10 +71,13 @@ class InspectionGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""
         planes = to_planes(image)
-        latent, _ = self.encoder(planes)
+        latent, log_sigma = self.encoder(planes)
         reconstruction = self.decoder(latent)
         error_map = self._map(planes, reconstruction).squeeze(1)
-        score = error_map.mean(dim=(1, 2)) if self.score.name == "mse" else error_map.amax(dim=(1, 2))
+        if self.measure is not None:
+            score = self.measure(View(planes, reconstruction, latent, log_sigma))
+        else:
+            score = error_map.mean(dim=(1, 2)) if self.score.name == "mse" else error_map.amax(dim=(1, 2))
         return score, error_map, reconstruction, latent
 
     def _map(self, planes: Tensor, reconstruction: Tensor) -> Tensor:
@@ -74,14 +87,6 @@ class InspectionGraph(nn.Module):
         error = (planes - reconstruction).square()
         smoothed: Tensor = self.smooth(error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True))
         return smoothed / self.normal_error if self.score.name == "relative" else smoothed
-
-
-def to_planes(image: Tensor) -> Tensor:
-    """Return uint8 [n, height, width, channels] as float32 [n, channels, height, width] in 0..1."""
-    count, height, width, channels = image.shape
-    # with one channel both layouts are the same bytes: a reshape costs nothing, a transpose would
-    planes = image.reshape(count, 1, height, width) if channels == 1 else image.permute(0, 3, 1, 2)
-    return planes.to(torch.float32) * (1.0 / 255.0)
 
 
 def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:

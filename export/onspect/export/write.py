@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from onspect.calibration.scores import find_images
 from onspect.export.choice import choose_score
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
-from onspect.export.graph import InspectionGraph, design_score, fit_normal_error, to_planes
+from onspect.export.graph import InspectionGraph, design_score, fit_normal_error
+from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
 from onspect.export.parity import Parity, check_parity
+from onspect.export.planes import to_planes
 from onspect.export.reduce import Reduced, reduce_model
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, ImageError, OutputError
@@ -31,7 +33,9 @@ from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
+from onspect.training.datasets import TrainingSet
 from onspect.training.networks import Encoder, count_parameters
+from onspect.training.session import read_training_set, split_as_recorded
 
 OPSET = 18
 """The ONNX operator set of the graph, which every onnxruntime that this package allows can read."""
@@ -57,7 +61,8 @@ def export(
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
-    score is ``mse``, ``peak``, ``relative`` or ``head``; None has it chosen (`choose_score`). parts also writes the
+    score is one of `SCORES`; None has it chosen (`choose_score`). Those of `MEASURES` are fitted to the images that the
+    run was trained on, which are read again from where they were. parts also writes the
     encoder (image to latent) and decoder (latent to reconstruction) as files of their own. The file's scores are
     compared with the trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them,
     and the verdicts on those are compared too, at most max_flips (0 by default) of which may differ.
@@ -67,7 +72,8 @@ def export(
     """
     check_output(output)
     model = load_trained(run)
-    built = build(model, output.stem, score, data, max_flips)
+    measure = _fit_to_folder(model, run, score)
+    built = build(model, output.stem, score, data, max_flips, measure)
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
         files |= _convert_parts(model, output)
@@ -86,9 +92,37 @@ def export_reduced(
     """
     check_output(output)
     model = load_trained(run)
-    built = build(model, output.stem, score)
+    built = build(model, output.stem, score, measure=_fit_to_folder(model, run, score))
     file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
     return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
+
+
+def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -> None:
+    """Write a run's best weights as a model file for each score, as `export` does; measures are fitted to the images.
+
+    outputs: the file's path by score. images: those that the run was trained on, and those held out.
+    """
+    model = load_trained(run)
+    names = [score for score in outputs if score in MEASURES]
+    measures = fit_measures(_networks(model), names, *split_as_recorded(images, run, model.record)) if names else {}
+    for score, output in outputs.items():
+        check_output(output)
+        built = build(model, output.stem, score, measure=measures.get(score))
+        content = stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)
+        write_atomically(output, content)
+
+
+def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Module | None:
+    """Return the measure for a score, fitted to the images that the run was trained on; None for the other scores."""
+    if score not in MEASURES:
+        return None
+    check_measure(score, model.record.config.network.variant)
+    images = split_as_recorded(read_training_set(run, model.record), run, model.record)
+    return fit_measures(_networks(model), [score], *images)[score]
+
+
+def _networks(model: TrainedModel) -> Networks:
+    return Networks(model.encoder, model.decoder, model.critic)
 
 
 def check_output(output: Path) -> None:
@@ -107,14 +141,22 @@ class Built:
 
 
 def build(
-    model: TrainedModel, name: str, score: str | None, data: Path | None = None, max_flips: int | None = None
+    model: TrainedModel,
+    name: str,
+    score: str | None,
+    data: Path | None = None,
+    max_flips: int | None = None,
+    measure: nn.Module | None = None,
 ) -> Built:
-    """Make a trained model's graph and compare it with the model, as `export` does, without writing anything."""
+    """Make a trained model's graph and compare it with the model, as `export` does, without writing anything.
+
+    measure: what gives the score where that is one of `MEASURES`, fitted.
+    """
     network = model.record.config.network
     definition = choose_score(model) if score is None else design_score(score, network)
     if definition.name == "head" and model.head is None:
         raise ChoiceError("score is 'head', and this run was trained without one; choose another score, or train anew")
-    graph = InspectionGraph(model.encoder, model.decoder, network, definition, model.head).eval()
+    graph = InspectionGraph(model.encoder, model.decoder, network, definition, model.head, measure).eval()
     if definition.name == "relative":
         fit_normal_error(graph, model.samples)
     labelled = [] if data is None else find_images(data, "val")

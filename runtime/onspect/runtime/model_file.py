@@ -87,8 +87,9 @@ class Network:
 @dataclass(frozen=True)
 class Score:
     """How a part gets its score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map),
-    ``relative`` (the same, each place divided by what good parts show there) or ``head`` (maximum of the softplus of
-    the log-odds of a defect, by the head that was trained on synthetic ones).
+    ``relative`` (the same, each place divided by what good parts show there), ``head`` (maximum of the softplus of
+    the log-odds of a defect, by the head that was trained on synthetic ones), or another name of a measure of the whole
+    image that was fitted to good ones (docs/networks.md).
 
     smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: what it was
     chosen by, in words, where that was measured.

@@ -23,7 +23,7 @@ from onspect.runtime.files import describe_os_error, write_atomically
 from onspect.runtime.model_file import Appearance, Looks, Preprocess, parse_dataclass
 from onspect.training.config import TrainConfig
 from onspect.training.head import Head
-from onspect.training.networks import Decoder, Encoder
+from onspect.training.networks import Critic, Decoder, Encoder
 
 CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
     "config.json",
@@ -66,11 +66,15 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A run, loaded on the CPU in evaluation mode. samples: good images, uint8 [n, height, width, channels]."""
+    """A run, loaded on the CPU in evaluation mode.
+
+    critic: the AAE's. samples: good images, uint8 [n, height, width, channels].
+    """
 
     record: RunRecord
     encoder: Encoder
     decoder: Decoder
+    critic: Critic | None
     head: Head | None
     samples: Tensor
 
@@ -136,7 +140,7 @@ def load_trained(run: Path) -> TrainedModel:
     samples, _ = read_tensors(run / SAMPLES)
     if "images" not in samples:
         raise TrainingError(f"{str(run / SAMPLES)!r} holds no images; train again")
-    return TrainedModel(record, encoder, decoder, _load_head(run, record), samples["images"])
+    return TrainedModel(record, encoder, decoder, _load_critic(run, record), _load_head(run, record), samples["images"])
 
 
 def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
@@ -158,6 +162,19 @@ def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
         reason = " ".join(str(error).split())
         raise TrainingError(f"{str(run / WEIGHTS)!r} does not fit {CONFIG} ({reason}); train again") from error
     return encoder, decoder
+
+
+def _load_critic(run: Path, record: RunRecord) -> Critic | None:
+    """Load the critic: the best epoch's, or the last one's where an older release kept that alone; None without it."""
+    if record.config.network.variant != "aae":
+        return None
+    for name in (WEIGHTS, CHECKPOINT):
+        tensors = select(read_tensors(run / name)[0], "critic") if (run / name).exists() else {}
+        if tensors:
+            critic = Critic(record.config.network)
+            critic.load_state_dict(tensors)
+            return critic.eval()
+    return None
 
 
 def _load_head(run: Path, record: RunRecord) -> Head | None:

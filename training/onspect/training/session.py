@@ -182,23 +182,9 @@ def resume(run: Path, *, devices: Devices | None = None, watchers: Watchers | No
     Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
     """
     record = read_record(run)
-    if not Path(record.data.folder).is_dir():
-        raise TrainingError(
-            f"the folder {record.data.folder!r} that the run {str(run)!r} began with is gone; put it back, or write "
-            f"its new place into {str(run / CONFIG)!r}"
-        )
     watchers = watchers or Watchers()
     fabric = _start_fabric(devices or Devices())
-    recipe = record.data.recipe
-    data = load_training_set(
-        Path(record.data.folder),
-        preset=record.config.preset,
-        size=(recipe.width, recipe.height),
-        channels=recipe.channels,
-        white_level=recipe.white_level,
-        any_size=recipe.source.width is None,
-        progress=watchers.reading if fabric.is_global_zero else None,
-    )
+    data = read_training_set(run, record, watchers.reading if fabric.is_global_zero else None)
     return _go_on(data, run, record, fabric, watchers)
 
 
@@ -210,7 +196,33 @@ def resume_on(
     return _go_on(data, run, record, _start_fabric(devices or Devices()), watchers or Watchers())
 
 
-def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watchers: Watchers) -> Outcome:
+def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | None = None) -> TrainingSet:
+    """Read the images that a run began with from where it found them, as it read them.
+
+    Raises TrainingError where the folder is gone, DatasetError where images in it cannot be used.
+    """
+    if not Path(record.data.folder).is_dir():
+        raise TrainingError(
+            f"the folder {record.data.folder!r} that the run {str(run)!r} began with is gone; put it back, or write "
+            f"its new place into {str(run / CONFIG)!r}"
+        )
+    recipe = record.data.recipe
+    return load_training_set(
+        Path(record.data.folder),
+        preset=record.config.preset,
+        size=(recipe.width, recipe.height),
+        channels=recipe.channels,
+        white_level=recipe.white_level,
+        any_size=recipe.source.width is None,
+        progress=progress,
+    )
+
+
+def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the images that a run trains on and those that it holds out, uint8 [n, height, width, channels].
+
+    Raises TrainingError where some of them are not in the set.
+    """
     where = {fingerprint: index for index, fingerprint in enumerate(data.fingerprints)}
     missing = [name for name in (*record.data.images, *record.data.held_out) if name not in where]
     if missing:
@@ -219,7 +231,11 @@ def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watc
             f"{record.data.folder!r}; put them back, or train anew into another folder"
         )
     images = data.images[[where[name] for name in record.data.images]]
-    held_out = data.images[[where[name] for name in record.data.held_out]]
+    return images, data.images[[where[name] for name in record.data.held_out]]
+
+
+def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watchers: Watchers) -> Outcome:
+    images, held_out = split_as_recorded(data, run, record)
     _check_shares(record, fabric)
     return _fit(record, images, held_out, run, fabric, watchers, resume=True)
 

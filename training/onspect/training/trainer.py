@@ -161,10 +161,9 @@ class Trainer:
         return {name: module for name, module in modules.items() if module is not None}
 
     def save_weights(self, run: Path) -> None:
-        """Write the weights that export takes: encoder and decoder as they are now."""
+        """Write the weights that export takes: the networks as they are now."""
         if self.fabric.is_global_zero:
-            modules = {"encoder": self.plain_encoder, "decoder": self.plain_decoder}
-            write_tensors(run / WEIGHTS, _named_tensors(modules))
+            write_tensors(run / WEIGHTS, _named_tensors(self._modules()))
 
     def save(self, run: Path, state: State) -> None:
         """Write the checkpoint; every device waits for it."""

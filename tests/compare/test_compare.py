@@ -1,5 +1,7 @@
+import base64
 import csv
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from matplotlib.axes import Axes
 
 from onspect.calibration.metrics import measure_areas
 from onspect.compare import cells
 from onspect.compare.collections import load_collection
+from onspect.compare.figures import choose_examples, draw_figures
+from onspect.compare.results import gather
 from onspect.runtime.inspector import Inspector
 from onspect.training import session
 
@@ -75,6 +80,54 @@ def test_costs_are_those_of_the_files(compared: Path) -> None:
         assert cost["parameters"] == Inspector(file).info.network.parameters
         assert cost["latency_ms"] > 0
     assert all(trained["seconds"] > 0 and trained["cpu_seconds"] > 0 for trained in content["trained"])
+
+
+def test_page_holds_tables_and_figures(compared: Path) -> None:
+    """The page shows every table and embeds the figures, which also lie beside it, and needs nothing else."""
+    page = (compared / "compare.html").read_text(encoding="utf-8")
+    for name in ("examples.svg", "curves-mse.svg"):
+        assert base64.b64encode((compared / name).read_bytes()).decode() in page
+    for line in (compared / "compare.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            assert f"<h2>{line[3:]}</h2>" in page
+    assert not re.search(r"<script|src=.(?!data:)|https?://", page)
+
+
+def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
+    """Of each class the figure shows the test image of median score by the first variant."""
+    collection = load_collection(drawn_idx, limit=24)
+    cell = cells.Cell(("0",), "cae", 0)
+    settings = cells.Settings(**json.loads((compared / "settings.json").read_bytes()))
+    comparison = gather([cell], ["mse"], settings, collection, compared)
+    scores = np.load(compared / cell.folder / "mse.npy")
+    shown = choose_examples(comparison, cell, "mse", compared)
+    assert [name for name, _ in shown] == ["0", "1", "2"]
+    for name, index in shown:
+        of_class = np.sort(scores[collection.test.labels == int(name)])
+        assert scores[index] == of_class[len(of_class) // 2]
+
+
+def test_examples_stand_under_their_variant(compared: Path, drawn_idx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each column of the examples holds what the variant in its title makes of the inputs."""
+    titled: dict[str, list[Any]] = {}
+
+    def imshow(axes: Axes, picture: Any, **_: Any) -> None:
+        place = axes.get_subplotspec()
+        assert place is not None
+        title = axes.figure.axes[place.colspan.start].get_title()  # of the first row
+        titled.setdefault(title, []).append(picture)
+
+    collection = load_collection(drawn_idx, limit=24)
+    settings = cells.Settings(**json.loads((compared / "settings.json").read_bytes()))
+    planned = [cells.Cell(("0",), variant, 0) for variant in ("cae", "vae", "aae")]
+    comparison = gather(planned, ["mse"], settings, collection, compared)
+    monkeypatch.setattr(Axes, "imshow", imshow)
+    draw_figures(comparison, compared)
+    shown = [index for _, index in choose_examples(comparison, planned[0], "mse", compared)]
+    for cell in planned:
+        made = Inspector(compared / cell.folder / "mse.onnx").reconstruct(collection.test.images[shown])
+        for picture, expected in zip(titled[cell.variant.upper()], made, strict=True):
+            np.testing.assert_array_equal(picture[:, :, 0], expected[:, :, 0])
 
 
 def test_nothing_is_trained_twice(compared: Path, drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def compare(
     DATA is a folder of IDX files (MNIST, compressed or not), of CIFAR-10's files (binary or Python version; nothing in
     a pickle is executed), or of parts with train/good and test/. Each variant is trained on the normal class alone with
     the same epochs, learning rate, batch size and seeds, exported, and the test set is scored by the exported file.
-    OUTPUT gets the tables as Markdown, CSV and JSON. What was interrupted goes on with the same command.
+    OUTPUT gets the tables as Markdown, CSV, JSON and a page of HTML, inputs beside reconstructions, and ROC and PR
+    curves. What was interrupted goes on with the same command.
 
     \b
     Example:

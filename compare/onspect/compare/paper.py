@@ -64,3 +64,14 @@ _TABLES: dict[tuple[str, tuple[str, ...]], PrintedTable] = {
 def find_printed(collection: str, normal: tuple[str, ...]) -> PrintedTable | None:
     """Return the paper's table for a collection by name and its normal classes, None where it has none."""
     return _TABLES.get((collection, normal))
+
+
+_SHOWN: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
+    ("MNIST", ("1",)): ("0",),
+    ("CIFAR-10", ("dog",)): ("truck", "frog", "ship"),
+}
+
+
+def find_shown(collection: str, normal: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the anomalous classes that the paper's Figures 3 and 4 show, none where it has no figure."""
+    return _SHOWN.get((collection, normal), ())

@@ -1,13 +1,17 @@
-"""The files of a comparison: compare.md, compare.csv and compare.json."""
+"""The files of a comparison: tables as Markdown, CSV, JSON and one page of HTML, and the figures."""
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
+from onspect.compare.figures import draw_figures
 from onspect.compare.results import Comparison
 from onspect.compare.tables import RULES, make_tables, to_csv, to_json, to_markdown
 from onspect.runtime.cores import available_cores
@@ -15,29 +19,64 @@ from onspect.runtime.files import write_atomically
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
-    """Write the comparison into its folder in every format, each file whole or not at all; return the paths.
+    """Write the comparison into its folder in every format, each file whole or not at all; return the tables' paths.
 
-    Raises OutputError where the folder cannot be written.
+    All are made in memory first, so that an error while drawing leaves what was there. Raises OutputError where the
+    folder cannot be written.
     """
+    figures = draw_figures(comparison, folder)
     files = {
         "compare.md": render_markdown(comparison),
+        "compare.html": render_page(comparison, figures),
         "compare.csv": to_csv(comparison),
         "compare.json": to_json(comparison, describe_machine()),
     }
+    for name, picture in figures.items():
+        write_atomically(folder / name, picture)
     for name, content in files.items():
         write_atomically(folder / name, content.encode())
     return [folder / name for name in files]
 
 
+def render_page(comparison: Comparison, figures: dict[str, bytes]) -> str:
+    """Return the page as HTML that needs no other file, no network and no script."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("onspect.compare", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("compare.html.j2").render(
+        title=_title(comparison),
+        rules=RULES,
+        tables=make_tables(comparison),
+        pictures=[(_caption(name), base64.b64encode(picture).decode()) for name, picture in figures.items()],
+        machine=_machine_in_words(),
+    )
+
+
+def _caption(name: str) -> str:
+    if name == "examples.svg":
+        return "Inputs and reconstructions: of each class the test image of median score"
+    score = name.removeprefix("curves-").removesuffix(".svg")
+    return f"ROC and PR curves, score {score}: all anomalous classes together, first seed"
+
+
+def _title(comparison: Comparison) -> str:
+    return f"{comparison.collection.name}: {', '.join(variant.upper() for variant in comparison.variants)}"
+
+
 def render_markdown(comparison: Comparison) -> str:
     """Return the whole comparison as Markdown."""
-    head = f"# {comparison.collection.name}: {', '.join(variant.upper() for variant in comparison.variants)}\n"
-    machine = describe_machine()
-    where = f"{machine['cores']} cores, {machine['processor']}; " + ", ".join(
-        f"{name} {version}" for name, version in machine["versions"].items()
-    )
     tables = [to_markdown(table) for table in make_tables(comparison)]
-    return "\n".join([head, f"{RULES}\n", *tables, f"Measured with {where}.\n"])
+    return "\n".join([f"# {_title(comparison)}\n", f"{RULES}\n", *tables, f"Measured with {_machine_in_words()}.\n"])
+
+
+def _machine_in_words() -> str:
+    machine = describe_machine()
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return f"{machine['cores']} cores, {machine['processor']}; {versions}"
 
 
 def describe_machine() -> dict[str, Any]:

@@ -249,8 +249,8 @@ class Combined(nn.Module):
 
 
 def _complexity(planes: Tensor) -> Tensor:
-    """Return the mean squared difference of images from their local mean over about an eighth of the side, [n]."""
-    radius = max(1, round(max(planes.shape[2:]) / 16))
+    """Return the mean squared difference of images from their local mean over about a third of the longer side, [n]."""
+    radius = max(1, round(max(planes.shape[2:]) / 6))
     padded = F.pad(planes, (radius, radius, radius, radius), mode="replicate")
     return (planes - F.avg_pool2d(padded, 2 * radius + 1, stride=1)).square().mean(dim=(1, 2, 3))
 

@@ -13,9 +13,10 @@ import json
 import logging
 import os
 import socket
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,18 @@ from onspect.runtime.engines.partitions import (
     write_job,
 )
 from onspect.runtime.engines.urls import is_url, read_url
-from onspect.runtime.errors import ChoiceError, EngineError, OnspectError, OutputError, SourceError
+from onspect.runtime.errors import ChoiceError, EngineError, ImageError, OnspectError, OutputError, SourceError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import ModelFile, parse_model_file
 from onspect.runtime.verdict import Verdict
 
 _LOG = logging.getLogger("onspect")
 
+DEATHS = 2
+"""Workers that die on an image before it is a fault: one may have been killed by something else at that moment."""
+
 ATTEMPTS = 5
-"""How many workers may die on a partition; an image on which every worker dies must not go round for ever."""
+"""How many workers may die on a partition, besides those on such images, before the job ends."""
 
 _READERS = 8  # threads that wait for a store while others judge
 _AHEAD = 2  # partitions that wait at each worker
@@ -72,15 +76,28 @@ class Workplace:
 
 
 class Attempts:
-    """Counts how often work on each partition has begun, beside the workers, so that it outlives them."""
+    """Knows how often work on each partition has begun, and where it ended early; outlives the workers."""
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
+        self._at: dict[int, int] = {}
+        self._deaths: Counter[int] = Counter()
 
-    def begin(self, number: int) -> int:
-        """Count one more attempt at a partition, and return how many there were."""
+    def begin(self, number: int) -> tuple[int, list[int]]:
+        """Count one more attempt at a partition; return how many there were, and the images on which workers die."""
         self._begun[number] += 1
-        return self._begun[number]
+        self.end(number, died=True)
+        return self._begun[number], [index for index, deaths in self._deaths.items() if deaths >= DEATHS]
+
+    def judging(self, number: int, index: int) -> None:
+        """Note which image of a partition a worker is at."""
+        self._at[number] = index
+
+    def end(self, number: int, *, died: bool = False) -> None:
+        """Note that no worker is at an image of a partition any more."""
+        index = self._at.pop(number, None)
+        if died and index is not None:
+            self._deaths[index] += 1
 
 
 class Scorer:
@@ -98,6 +115,7 @@ class Scorer:
         self._inspector = Inspector(parse_model_file(Path(name), data), provider=workplace.provider)
         self._attempts = attempts
         self._workplace = workplace
+        self._checked = False
         context = ray.get_runtime_context()
         self._node = f"{ray.util.get_node_ip_address()} ({context.get_node_id()[:8]})"
 
@@ -109,12 +127,22 @@ class Scorer:
         import pyarrow
 
         (row,) = rows.to_pylist()
-        answer = {"number": row["number"], "content": b"", "counts": "{}", "node": self._node, "error": ""}
+        answer = {
+            "number": row["number"],
+            "content": b"",
+            "counts": "{}",
+            "node": self._node,
+            "attempt": 1,
+            "error": "",
+        }
         try:
             self._check()
             sources = json.loads(row["sources"])
-            self._begin(row["number"], sources)
-            verdicts = self.judge(sources, row["first"])
+            answer["attempt"], deadly = self._begin(row["number"], sources)
+            if answer["attempt"] == 1:
+                verdicts = self.judge(sources, row["first"])
+            else:
+                verdicts = self.judge_warily(sources, row["first"], row["number"], deadly)
             answer["content"] = encode(self._workplace.kind, verdicts)
             answer["counts"] = json.dumps(Counter(verdict.verdict for verdict in verdicts))
         except OnspectError as error:
@@ -127,20 +155,36 @@ class Scorer:
         workers = max(self._workplace.threads, _READERS if waits else 1)
         return list(judge_files(self._inspector, sources, workers=workers, first_index=first, read=self._read))
 
-    def _begin(self, number: int, sources: list[str]) -> None:
+    def judge_warily(self, sources: list[str], first: int, number: int, deadly: list[int]) -> list[Verdict]:
+        """Return the verdicts as `judge` does, image by image, so that it is known on which one a worker dies."""
         import ray
 
-        if ray.get(self._attempts.begin.remote(number)) > ATTEMPTS:
+        verdicts: list[Verdict] = []
+        for index, source in enumerate(sources, first):
+            ray.get(self._attempts.judging.remote(number, index))
+            read = _refuse if index in deadly else self._read
+            verdicts += judge_files(self._inspector, [source], workers=1, first_index=index, read=read)
+        ray.get(self._attempts.end.remote(number))
+        return verdicts
+
+    def _begin(self, number: int, sources: list[str]) -> tuple[int, list[int]]:
+        import ray
+
+        attempt, deadly = ray.get(self._attempts.begin.remote(number))
+        if attempt > ATTEMPTS + DEATHS * len(deadly):
             raise EngineError(
-                f"{ATTEMPTS} workers died one after the other on the images from {sources[0]!r} to {sources[-1]!r}; "
-                "one of them may be too large for the memory, or break the decoder: take it out of the list"
+                f"{attempt - 1} workers died on the images from {sources[0]!r} to {sources[-1]!r}, and on none of them "
+                "twice; look whether something ends the workers, such as a lack of memory (-v shows more)"
             )
+        return attempt, deadly
 
     def _read(self, source: Path | str) -> Frame:
         text = str(source)
         return decode_image(read_url(text)) if is_url(text) else read_image(Path(self._workplace.folder, text))
 
     def _check(self) -> None:
+        if self._checked:
+            return
         version = importlib.metadata.version("onspect")
         if version != self._workplace.version:
             raise EngineError(
@@ -153,6 +197,7 @@ class Scorer:
                 f"the machine {self._node} does not see {sample!r}; put the images where all machines see them at the "
                 "same path, or give a URL such as s3://bucket/images"
             )
+        self._checked = True
 
 
 @dataclass(frozen=True)
@@ -172,6 +217,12 @@ class _Crew:
     provider: str
     resources: dict[str, float]
     threads: int
+
+
+def _refuse(_: Path | str) -> Frame:
+    raise ImageError(
+        f"{DEATHS} workers died while they judged this image: it is too large for the memory, or breaks the decoder"
+    )
 
 
 def load_ray(address: str | None) -> Any:
@@ -296,6 +347,8 @@ def _judge(
         for answer in partitions.iter_rows():
             if answer["error"]:
                 raise EngineError(f"{answer['error']}; what is written stays: --resume goes on")
+            if answer["attempt"] > 1:
+                _LOG.warning("a worker died; %s was judged again", job.name(answer["number"]))
             counts = Counter(json.loads(answer["counts"]))
             judged_on[answer["node"]] += counts.total()
             yield answer["number"], answer["content"], counts
@@ -339,16 +392,18 @@ def _joined(cluster: _Cluster) -> Iterator[Any]:
         common |= {"num_cpus": cores, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     else:
         what = f"join the Ray cluster at {cluster.address!r}"
-    try:
-        _check_address(cluster.address)
-        with nullcontext() if verbose else _without_stderr():
-            ray.init(cluster.address or "local", **common)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise EngineError(f"cannot {what}: {_summarise(error)}") from error
-    try:
+    with ExitStack() as stack:
+        # what Ray prints goes to stdout, which is for verdicts
+        aside = sys.stderr if verbose else stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - no path
+        stack.enter_context(redirect_stdout(aside))
+        try:
+            _check_address(cluster.address)
+            with nullcontext() if verbose else _without_stderr():
+                ray.init(cluster.address or "local", **common)
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise EngineError(f"cannot {what}: {_summarise(error)}") from error
+        stack.callback(ray.shutdown)
         yield ray
-    finally:
-        ray.shutdown()
 
 
 def _check_address(address: str | None) -> None:

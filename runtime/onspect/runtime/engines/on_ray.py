@@ -401,7 +401,7 @@ def _joined(cluster: _Cluster) -> Iterator[Any]:
             with nullcontext() if verbose else _without_stderr():
                 ray.init(cluster.address or "local", **common)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            raise EngineError(f"cannot {what}: {_summarise(error)}") from error
+            raise EngineError(f"cannot {what}: {_explain(error)}") from error
         stack.callback(ray.shutdown)
         yield ray
 
@@ -426,7 +426,17 @@ def _without_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def _summarise(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
+    """Return why a cluster could not be had; that its token is missing stands deep in the causes of Ray's error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if "InvalidAuthToken" in str(cause):
+            return "it asks for its token; set RAY_AUTH_MODE=token, and the token as Ray's documentation says"
+        cause = cause.__cause__ or cause.__context__
+    return _summarise(error)
+
+
+def _summarise(error: BaseException) -> str:
     """Return the last line of an error's text that says something, since Ray's come with a traceback in them."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from onspect.runtime.engines.on_ray import DEATHS, Attempts
+from onspect.runtime.engines.on_ray import DEATHS, Attempts, _explain
 
 
 def test_image_on_which_workers_die_is_found() -> None:
@@ -22,3 +22,12 @@ def test_work_that_ended_well_blames_no_image() -> None:
         assert attempts.begin(0) == (attempt, [])
         attempts.judging(0, 99)
         attempts.end(0)
+
+
+def test_missing_token_is_told() -> None:
+    """Where a cluster asks for a token, that is said, however deep in the causes of Ray's error it stands."""
+    error = ConnectionError("Failed to connect")
+    error.__cause__ = RuntimeError("no GCS")
+    assert _explain(error) == "Failed to connect"
+    error.__cause__.__context__ = OSError("RPC error: InvalidAuthToken: ...")
+    assert "RAY_AUTH_MODE=token" in _explain(error)

@@ -8,12 +8,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
 from .verdicts_of import read_partitions, without_timings
 
@@ -24,10 +24,33 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # Ray leaves sockets to Python
 ]
 
-Run = Callable[..., Result]
 BUCKET = "plant"
 COPIES = 16_000
 """Lines of a list that keeps two workers busy for seconds."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command printed, and its exit code."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def onspect() -> Run:
+    """Run the command in a process of its own: gRPC, on which Ray stands, may hang where other tests have forked."""
+
+    def run(*arguments: object, stdin: str | None = None) -> Ran:
+        command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *map(str, arguments)]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=240, check=False)
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +116,7 @@ def test_verdicts_are_those_of_the_local_engine(
     """Judged on Ray, every image has the very verdict of the local engine, and a bad file is a fault."""
     local = onspect("score", calibrated, parts, "-o", tmp_path / "local.jsonl")
     spread = onspect("score", calibrated, parts, "-o", tmp_path / "out", "--engine", "ray", "--address", address)
-    assert (spread.exit_code, spread.stdout) == (0, ""), spread.output
+    assert (spread.exit_code, spread.stdout) == (0, ""), spread.stderr
     assert spread.stderr == local.stderr
     expected = without_timings((tmp_path / "local.jsonl").read_text())
     assert {line["verdict"] for line in expected} == {"ok", "ng", "fault"}
@@ -113,7 +136,7 @@ def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path:
     spread = onspect(
         "score", calibrated, f"s3://{BUCKET}/parts/", "-o", output, "--engine", "ray", "--address", address
     )
-    assert spread.exit_code == 0, spread.output
+    assert spread.exit_code == 0, spread.stderr
     store = fs.S3FileSystem(endpoint_override=os.environ["AWS_ENDPOINT_URL"])
     rows = parquet.read_table(f"{BUCKET}/verdicts.parquet", filesystem=store).to_pylist()
     expected = without_timings((tmp_path / "local.jsonl").read_text())
@@ -143,7 +166,7 @@ def test_killed_workers_lose_and_repeat_nothing(
     spread = onspect("score", calibrated, "-", *options, stdin=long_list)
     killer.join()
     assert killed
-    assert (spread.exit_code, spread.stdout) == (0, ""), spread.output
+    assert (spread.exit_code, spread.stdout) == (0, ""), spread.stderr
     verdicts = without_timings(read_partitions(tmp_path / "out"))
     assert [line["index"] for line in verdicts] == list(range(COPIES))
     assert [line["verdict"] for line in verdicts] == ["ok", "ng"] * (COPIES // 2)

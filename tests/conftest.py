@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from .tiny_model import SIDE, build_graph, make_info, write_model
 
 MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
 """Parts brightness 128 +- 20 from the rest."""
+
+
+def pytest_configure() -> None:
+    """Let processes that tests start hear Ctrl-C, also where the shell started the tests in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

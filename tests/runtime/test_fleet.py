@@ -305,7 +305,10 @@ def test_watching_prints_each_change_and_ends_cleanly(broker: Broker) -> None:
         client.publish("factory/a/status", message(online=False, lost=False), qos=1).wait_for_publish(5)
         assert json.loads(watch.stdout.readline())["lines"][0]["state"] == "stopped"
         watch.send_signal(signal.SIGINT)
-        rest, error = watch.communicate(timeout=20)
+        try:
+            rest, error = watch.communicate(timeout=20)
+        finally:
+            watch.kill()
     client.disconnect()
     client.loop_stop()
     assert (watch.returncode, rest, error) == (0, "", "")

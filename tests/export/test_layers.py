@@ -38,6 +38,12 @@ def test_layers_are_those_that_mix_channels() -> None:
     ]
 
 
+def test_matrices_of_the_score_are_no_layers() -> None:
+    """What smooths or enlarges a map, and what a fitted measure multiplies by, is not for a lower precision."""
+    names = ("smooth.across", "enlarge.across", "decoder.convolutions.4.across", "measure.parts.0.matrix")
+    assert find_layers(build_chain(*((name, (64, 256), 1) for name in names))) == []
+
+
 def test_span_is_what_lies_between_layers() -> None:
     """Scaling before the first layer and the score after the last are outside the span."""
     graph = build_graph().graph

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import Result
+from onnx import numpy_helper
 
 from onspect.calibration.calibrate import calibrate
 from onspect.calibration.regions import RegionDemand
@@ -88,12 +89,15 @@ def test_reduced_file_judges_by_its_own_scores(source: Path, data: Path, tmp_pat
 
 
 def test_int8_graph_is_plain_onnx_in_8_bits(source: Path, data: Path, tmp_path: Path) -> None:
-    """Weights are int8 for each channel, activations int8, all of the default domain, and the score's own in float."""
+    """Weights are int8 for each channel, activations int8 or uint8 from 0, and the score's own layers in float."""
     reduce_file(source, tmp_path / "small.onnx", "int8", data)
     model = onnx.load(tmp_path / "small.onnx")
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     assert tensors["encoder.weight_quantized"].data_type == onnx.TensorProto.INT8
     assert list(tensors["encoder.weight_scale"].dims) == [4]
+    offsets = {name: numpy_helper.to_array(value) for name, value in tensors.items() if name.endswith("_zero_point")}
+    assert {value.dtype.name for value in offsets.values()} == {"int8", "uint8"}
+    assert not any(value.any() for value in offsets.values())
     assert {node.domain for node in model.graph.node} == {""}
     assert [item.domain for item in model.opset_import] == [""]
     (smooth,) = (node for node in model.graph.node if node.name == "smooth")

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onspect.export.enlargement import Enlargement
 from onspect.export.measures import MEASURES, View
 from onspect.export.planes import to_planes
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score
 from onspect.training.config import NetworkConfig
-from onspect.training.head import Head
+from onspect.training.head import REDUCTION, Head
 from onspect.training.networks import Decoder, Encoder
 
 SCORES = ("mse", "peak", "relative", "head", *MEASURES)
@@ -67,6 +68,8 @@ class InspectionGraph(nn.Module):
             GaussianSmoothing(score.smoothing, network.height, network.width) if score.smoothing else nn.Identity()
         )
         self.register_buffer("normal_error", torch.ones(1, 1, network.height, network.width))
+        height, width = network.height, network.width
+        self.enlarge = Enlargement(-(-height // REDUCTION), -(-width // REDUCTION), height, width)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""
@@ -83,7 +86,8 @@ class InspectionGraph(nn.Module):
     def _map(self, planes: Tensor, reconstruction: Tensor) -> Tensor:
         if self.head is not None:
             odds = F.softplus(self.head(planes, reconstruction))  # before it is enlarged: a sixteenth of the places
-            return F.interpolate(odds, size=planes.shape[2:], mode="bilinear", align_corners=False)
+            enlarged: Tensor = self.enlarge(odds)
+            return enlarged
         error = (planes - reconstruction).square()
         smoothed: Tensor = self.smooth(error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True))
         return smoothed / self.normal_error if self.score.name == "relative" else smoothed

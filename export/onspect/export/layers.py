@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
-_SCORE = "smooth."  # how the names of what smooths the error map begin
+_SCORE = ("smooth.", "enlarge.", "measure.")  # how the names of what makes a score of the networks' outputs begin
+_ENLARGING = (".down", ".across")  # and how those of the matrices end that enlarge what a network gives
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -25,15 +26,15 @@ class Layer:
 def find_layers(graph: onnx.GraphProto) -> list[Layer]:
     """Return the layers that mix channels, in the order of the graph.
 
-    Those hold nearly all weights and work. The smoothing of the error map, and convolutions of one channel to one, are
-    no layers in this sense: they belong to the score, which stays in float32.
+    Those hold nearly all weights and work. What smooths and enlarges maps, what a fitted measure multiplies by, and
+    convolutions of one channel to one are no layers in this sense: they belong to the score, which stays in float32.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     layers = []
     for node in graph.node:
         if node.op_type not in _WEIGHTED or len(node.input) < 2 or node.input[1] not in shapes:
             continue
-        if node.input[1].startswith(_SCORE):
+        if node.input[1].startswith(_SCORE) or node.input[1].endswith(_ENLARGING):
             continue
         shape = shapes[node.input[1]]
         if math.prod(shape[:2]) > 1 and not _keeps_channels_apart(node, shape):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from onspect.calibration.scores import find_images
 from onspect.export.choice import choose_score
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
+from onspect.export.fold import fold
 from onspect.export.graph import InspectionGraph, design_score, fit_normal_error
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
 from onspect.export.parity import Parity, check_parity
@@ -162,7 +163,7 @@ def build(
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
     checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
-    content = convert(graph, samples[:2], "image", ["score", "error_map", "reconstruction", "latent"])
+    content = convert(fold(graph), samples[:2], "image", ["score", "error_map", "reconstruction", "latent"])
     parity = check_parity(content, graph, checked)
     agreement = None
     if labelled:

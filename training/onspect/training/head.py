@@ -13,17 +13,23 @@ from torch.nn import functional as F
 
 from onspect.training.config import HeadConfig
 
+REDUCTION = 4
+"""How many pixels, each way, a place of the head's map stands for."""
+
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 
 class Head(nn.Module):
-    """Image and reconstruction, both [n, channels, height, width] in 0..1, to log-odds [n, 1, height/4, width/4]."""
+    """Image and reconstruction, both [n, channels, height, width] in 0..1, to log-odds [n, 1, height/4, width/4].
+
+    The map's sides are rounded up.
+    """
 
     def __init__(self, config: HeadConfig, channels: int) -> None:
         super().__init__()
         first, *others = config.filters
-        self.stem = _convolution(2 * channels, first, kernel=5, stride=2)
+        self.stem: nn.Module = _Stem(_convolution(2 * channels, first, kernel=5, stride=2))
         stages = []
         for inputs, outputs in zip(config.filters, others, strict=False):
             stages.append(nn.Sequential(_convolution(inputs, outputs, stride=2), _Residual(outputs)))
@@ -36,7 +42,7 @@ class Head(nn.Module):
 
     def forward(self, image: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the log-odds of a defect at each place of the map."""
-        features = self.stem(torch.cat([image, reconstruction], dim=1))
+        features = self.stem(image, reconstruction)
         levels = []
         for stage in self.stages:
             features = stage(features)
@@ -47,6 +53,16 @@ class Head(nn.Module):
             merged = self.merged[index](enlarged + self.lateral[index](levels[index]))
         log_odds: Tensor = self.output(merged)
         return log_odds
+
+
+class _Stem(nn.ModuleList):
+    """The first layers, which see image and reconstruction as channels of one image."""
+
+    def forward(self, image: Tensor, reconstruction: Tensor) -> Tensor:
+        features = torch.cat([image, reconstruction], dim=1)
+        for layer in self:
+            features = layer(features)
+        return features
 
 
 class _Residual(nn.Module):

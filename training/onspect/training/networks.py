@@ -53,6 +53,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.reduction = config.reduction
         sizes = map_sizes(config)
+        self.size = sizes[0]
         self.map_shape = (config.filters[-1], *sizes[-1])
         self.hidden = nn.Sequential(nn.Linear(config.latent, config.hidden), nn.LeakyReLU())
         self.map = nn.Sequential(nn.Linear(config.hidden, math.prod(self.map_shape)), nn.LeakyReLU())

@@ -11,7 +11,7 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 from onspect.export.graph import InspectionGraph, design_score
-from onspect.export.measures import COMPONENTS, MEASURES, OF_VARIANT, Networks, fit_measures
+from onspect.export.measures import COMPONENTS, MEASURES, OF_VARIANT, Distance, Networks, View, fit_measures
 from onspect.export.write import export
 from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.inspector import Inspector
@@ -55,6 +55,21 @@ def test_what_was_never_seen_scores_higher(models: dict[str, TrainedModel], name
     scores = score(models["cae"], name, draw(300, 0), draw(40, 1), np.concatenate([draw(30, 2), noise]))
     assert scores[:30].max() < scores[30:].min()
     assert scores.min() >= 0
+
+
+def test_distance_keeps_its_digits_where_one_direction_says_nearly_all() -> None:
+    """What lies outside the known directions is little beside the whole and counts much: float32 suffices for it."""
+    random = torch.Generator().manual_seed(0)
+    vectors = torch.randn(400, 256, generator=random).double()
+    vectors += 1000.0 * torch.randn(400, 1, generator=random) * torch.randn(256, generator=random)
+    distance = Distance(lambda view: view.latent, vectors)
+
+    def measure(module: Distance, rows: torch.Tensor) -> torch.Tensor:
+        return module(View(rows, rows, rows, None))
+
+    single = measure(distance, vectors[:50].float())
+    exact = measure(distance.double(), vectors[:50].float().double())
+    torch.testing.assert_close(single.double(), exact, rtol=2e-5, atol=0.0)
 
 
 def test_distances_of_good_images_are_about_one(models: dict[str, TrainedModel]) -> None:

@@ -162,8 +162,10 @@ class Distance(nn.Module):
         known = offset @ self.get_buffer("directions")
         distance = (known * self.get_buffer("inverse")).square().sum(dim=1)
         if self.rest is not None:
-            unknown = offset.square().sum(dim=1) - known.square().sum(dim=1)
-            distance = distance + unknown.clamp_min(0.0) / self.rest
+            unknown = (
+                offset - known @ self.get_buffer("directions").T
+            )  # the difference of squares would lose its digits
+            distance = distance + unknown.square().sum(dim=1) / self.rest
         return distance / self.dimensions
 
 

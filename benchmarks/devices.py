@@ -25,7 +25,7 @@ from pathlib import Path
 from onspect.demo.parts import draw_dataset
 
 CHOICES = ("--preset", "fast", "--size", "64", "--epochs", "4", "--head-steps", "20", "--batch-size", "8")
-LOSSES = ("loss", "held_out", "kl", "critic", "regularization", "focal", "image")
+LOSSES = ("loss", "held_out", "kl", "critic", "regularization", "focal", "dice", "image")
 WAIT_S = 600
 
 
@@ -122,7 +122,7 @@ def largest_difference(one: list[dict[str, float]], other: list[dict[str, float]
 
 def average(lines: list[dict[str, float]]) -> dict[str, float]:
     """Return the mean of each of the head's losses."""
-    return {loss: sum(line[loss] for line in lines) / len(lines) for loss in ("focal", "image")}
+    return {loss: sum(line[loss] for line in lines) / len(lines) for loss in ("focal", "dice", "image")}
 
 
 def read(run: Path, name: str) -> list[dict[str, float]]:

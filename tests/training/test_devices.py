@@ -88,7 +88,7 @@ def train_on_two(*arguments: object) -> subprocess.CompletedProcess[str]:
 def read_losses(run: Path, name: str) -> list[list[float]]:
     """Return the losses of a log, a list for each of its lines."""
     lines = [json.loads(line) for line in (run / name).read_text().splitlines()]
-    kinds = ("loss", "held_out", "kl", "critic", "regularization", "focal", "image")
+    kinds = ("loss", "held_out", "kl", "critic", "regularization", "focal", "dice", "image")
     return [[line[kind] for kind in kinds if kind in line] for line in lines]
 
 

@@ -65,6 +65,7 @@ def test_losses_fall_where_the_map_is_right() -> None:
     good = head_losses(right, mask, torch.ones_like(mask))
     bad = head_losses(-right, mask, torch.ones_like(mask))
     assert good["focal"] < bad["focal"]
+    assert good["dice"] < 0.1 * bad["dice"]
     for sign, better in ((1.0, True), (-1.0, False)):  # the image's own answer, on a good image
         empty = head_losses(sign * 5.0 * torch.ones(1, 1, 8, 8), torch.zeros_like(mask), torch.ones_like(mask))
         assert (empty["image"] > 0.1) == better
@@ -77,6 +78,30 @@ def test_a_heavier_defect_costs_more() -> None:
     missed = torch.full((1, 1, 8, 8), -3.0)
     light, heavy = (head_losses(missed, mask, torch.full_like(mask, weight))["focal"] for weight in (1.0, 4.0))
     assert heavy > 3 * light
+
+
+def test_covering_half_of_a_defect_costs_the_same_whatever_its_size() -> None:
+    """The overlap's loss sees a large defect and a small one alike, and asks nothing of a good image."""
+    costs = []
+    for size in (8, 32):
+        mask = torch.zeros(1, 1, 64, 64)
+        mask[:, :, :size, :size] = 1
+        half = torch.full((1, 1, 16, 16), -9.0)
+        half[:, :, : size // 4, : size // 8] = 9.0
+        costs.append(float(head_losses(half, mask, torch.ones_like(mask))["dice"]))
+    assert costs[0] == pytest.approx(costs[1], rel=0.2)
+    none = torch.zeros(1, 1, 64, 64)
+    assert head_losses(torch.zeros(1, 1, 16, 16), none, torch.ones_like(none))["dice"] == 0
+
+
+def test_a_place_knows_the_whole_image() -> None:
+    """What lies beyond the reach of the convolutions has a say in a corner's log-odds."""
+    torch.manual_seed(0)
+    head = Head(HeadConfig((8, 16, 16, 16), 16, 1, 1, 1e-3, crops=False), 1).eval()
+    image = torch.rand(1, 1, 256, 256, requires_grad=True)
+    head(image, image)[0, 0, 0, 0].backward()
+    assert image.grad is not None
+    assert image.grad[:, :, 192:, 192:].abs().max() > 0
 
 
 def test_the_answer_is_the_mean_of_the_highest_places() -> None:

@@ -17,6 +17,7 @@ REDUCTION = 4
 """How many pixels, each way, a place of the head's map stands for."""
 
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
+_DICE = 0.2
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 
@@ -34,6 +35,7 @@ class Head(nn.Module):
         for inputs, outputs in zip(config.filters, others, strict=False):
             stages.append(nn.Sequential(_convolution(inputs, outputs, stride=2), _Residual(outputs)))
         self.stages = nn.ModuleList(stages)
+        self.context = _Context(others[-1])
         self.lateral = nn.ModuleList(nn.Conv2d(filters, config.width, 1) for filters in others)
         self.merged = nn.ModuleList(_convolution(config.width, config.width) for _ in others[1:])
         self.output = nn.Conv2d(config.width, 1, 1)
@@ -47,6 +49,7 @@ class Head(nn.Module):
         for stage in self.stages:
             features = stage(features)
             levels.append(features)
+        levels[-1] = self.context(levels[-1])
         merged = self.lateral[-1](levels[-1])
         for index in range(len(levels) - 2, -1, -1):
             enlarged = F.interpolate(merged, size=levels[index].shape[2:], mode="nearest")
@@ -77,6 +80,23 @@ class _Residual(nn.Module):
         return F.relu(features + self.second(self.first(features)))
 
 
+class _Context(nn.Module):
+    """Tells every place of the coarsest map what the whole image is like: each channel's mean and spread.
+
+    A patch that differs in tone or texture is a defect beside the rest of this image, not by itself.
+    """
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2 * filters, filters), nn.ReLU(inplace=True), nn.Linear(filters, filters))
+
+    def forward(self, features: Tensor) -> Tensor:
+        mean = features.mean(dim=(2, 3))
+        offset = features - mean[:, :, None, None]
+        spread = (offset.square().mean(dim=(2, 3)) + 1e-5).sqrt()
+        return F.relu(features + self.layers(torch.cat([mean, spread], dim=1))[:, :, None, None])
+
+
 def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
@@ -88,9 +108,10 @@ def _convolution(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1)
 def head_losses(log_odds: Tensor, mask: Tensor, weight: Tensor) -> dict[str, Tensor]:
     """Return the head's losses for each image [n]: log_odds [n, 1, h, w]; mask, weight [n, 1, height, width].
 
-    ``focal`` (Lin et al., 2017, gamma 1) judges the places, each defect's by their weight; ``image`` is the cross
-    entropy of the image's own answer, the mean of its highest places, so that the false alarm that costs a good part
-    its verdict is what training presses on.
+    ``focal`` (Lin et al., 2017, gamma 1) judges the places, each defect's by their weight; ``dice`` (Milletari et al.,
+    2016) judges how well the defects as a whole are covered, large or small; ``image`` is the cross entropy of the
+    image's own answer, the mean of its highest places, so that the false alarm that costs a good part its verdict is
+    what training presses on.
     """
     target = F.adaptive_max_pool2d(mask, log_odds.shape[2:])
     counts = torch.where(target > 0, F.adaptive_max_pool2d(weight * mask, log_odds.shape[2:]), 1.0)
@@ -99,7 +120,10 @@ def head_losses(log_odds: Tensor, mask: Tensor, weight: Tensor) -> dict[str, Ten
     answer = answer_of(log_odds)
     defective = (target.amax(dim=(1, 2, 3)) > 0).to(answer.dtype)
     image = F.binary_cross_entropy_with_logits(answer, defective, reduction="none")
-    return {"focal": 4.0 * focal.mean(dim=(1, 2, 3)), "image": 0.2 * image}
+    probability = log_odds.sigmoid()
+    covered, both = (probability * target).sum(dim=(1, 2, 3)), (probability + target).sum(dim=(1, 2, 3))
+    dice = (1.0 - (2.0 * covered + 1.0) / (both + 1.0)) * defective  # 1: of a place, so that none is divided by nothing
+    return {"focal": 4.0 * focal.mean(dim=(1, 2, 3)), "dice": _DICE * dice, "image": 0.2 * image}
 
 
 def answer_of(log_odds: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ REDUCTION = 4
 """How many pixels, each way, a place of the head's map stands for."""
 
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
-_DICE = 0.2
+_DICE = 0.6
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 

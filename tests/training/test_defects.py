@@ -72,19 +72,6 @@ def test_small_defects_weigh_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert weight("specks") > 2 * weight("side")
 
 
-def test_wide_shapes_are_drawn_as_often_as_asked() -> None:
-    """Without wide shapes no defect covers most of an image; with more of them more do."""
-
-    def share(wide: float) -> float:
-        masks = [
-            draw_defects(texture(1), texture(2), np.random.default_rng(seed), wide=wide).mask for seed in range(60)
-        ]
-        return float(np.mean([mask.mean() > 0.3 for mask in masks]))
-
-    assert share(0.0) == 0.0
-    assert share(4.0) > share(1.0) > 0.1
-
-
 def test_a_piece_gets_the_defects_of_the_whole() -> None:
     """Sizes follow from the whole image's side, so that a piece of it shows defects of the same size in pixels."""
 

@@ -62,25 +62,18 @@ class Defective:
     weight: Mask
 
 
-def draw_defects(
-    image: Image,
-    donor: Image,
-    random: np.random.Generator,
-    *,
-    side: int | None = None,
-    wide: float = 1.0,
-) -> Defective:
+def draw_defects(image: Image, donor: Image, random: np.random.Generator, *, side: int | None = None) -> Defective:
     """Draw one to three defects on a copy of an image.
 
     donor is another good image of the same shape, from which pieces are taken. side is the longer side of the whole
-    image where these are pieces of one. wide: how much more often than usual `WIDE` shapes are drawn; 0 for never.
-    Where three tries gave nothing that can be seen, there are fewer defects, and at worst none.
+    image where these are pieces of one. Where three tries gave nothing that can be seen, there are fewer defects, and
+    at worst none.
     """
     height, width = image.shape[:2]
     canvas = _Canvas(height, width, side or max(height, width))
     mask, weight = np.zeros((height, width), np.float32), np.ones((height, width), np.float32)
     names = list(SHAPES)
-    shares = np.array([SHAPES[name].share * (wide if name in WIDE else 1.0) for name in names])
+    shares = np.array([SHAPES[name].share for name in names])
     for _ in range(int(random.integers(1, 4))):
         for _ in range(_TRIES):
             shape = SHAPES[names[random.choice(len(names), p=shares / shares.sum())]]
@@ -308,9 +301,6 @@ SHAPES = {
     "rectangle": _Shape(_rectangle, 0.08, _SMALL),
 }
 """Where a defect may be."""
-
-WIDE = ("patch", "side", "clouds")
-"""Shapes that may cover most of an image; a piece of it would not show what they differ from."""
 
 
 def _between(random: np.random.Generator, low: float, high: float) -> float:

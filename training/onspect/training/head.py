@@ -17,7 +17,7 @@ REDUCTION = 4
 """How many pixels, each way, a place of the head's map stands for."""
 
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
-_DICE = 0.6
+_DICE, _IMAGE = 0.6, 0.2  # what the losses weigh beside the places
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 
@@ -123,7 +123,7 @@ def head_losses(log_odds: Tensor, mask: Tensor, weight: Tensor) -> dict[str, Ten
     probability = log_odds.sigmoid()
     covered, both = (probability * target).sum(dim=(1, 2, 3)), (probability + target).sum(dim=(1, 2, 3))
     dice = (1.0 - (2.0 * covered + 1.0) / (both + 1.0)) * defective  # 1: of a place, so that none is divided by nothing
-    return {"focal": 4.0 * focal.mean(dim=(1, 2, 3)), "dice": _DICE * dice, "image": 0.2 * image}
+    return {"focal": 4.0 * focal.mean(dim=(1, 2, 3)), "dice": _DICE * dice, "image": _IMAGE * image}
 
 
 def answer_of(log_odds: Tensor) -> Tensor:

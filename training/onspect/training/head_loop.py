@@ -48,7 +48,6 @@ _SAVES = 20  # over a whole training
 _LARGEST_GRADIENT = 5.0
 _AHEAD = 4  # batches drawn while others train
 _CROPPED = 0.75  # share of the steps that show pieces: cheap looks at many places
-_WIDE_WHOLE = 2.0  # wide defects are for whole images alone, where there are pieces too, and so more often there
 _SENSOR_NOISE = 1.0 / 255.0
 _WHITE = np.float32(255.0)
 
@@ -271,11 +270,9 @@ def draw_batch(images: NDArray[np.uint8], config: TrainConfig, step: int, rank: 
     """
     assert config.head is not None
     height, width = images.shape[1:3]
-    count, size, wide = config.head.batch_size, (height, width), 1.0
-    if config.head.crops:
-        wide = _WIDE_WHOLE
-        if np.random.default_rng([config.seed, _DRAWN, step]).random() < _CROPPED:
-            count, size, wide = count * 4, (height // 2, width // 2), 0.0
+    count, size = config.head.batch_size, (height, width)
+    if config.head.crops and np.random.default_rng([config.seed, _DRAWN, step]).random() < _CROPPED:
+        count, size = count * 4, (height // 2, width // 2)
     whole, masks, weights, windows = [], [], [], []
     for place in range(rank, count, ranks):
         random = np.random.default_rng([config.seed, _DRAWN, step, place])
@@ -287,7 +284,7 @@ def draw_batch(images: NDArray[np.uint8], config: TrainConfig, step: int, rank: 
             donor = images[random.integers(len(images))].astype(np.float32) / _WHITE
             y, x = _window(donor, size, random)
             taken = donor[y : y + size[0], x : x + size[1]]
-            drawn = draw_defects(piece, taken, random, side=max(height, width), wide=wide)
+            drawn = draw_defects(piece, taken, random, side=max(height, width))
         # what was painted has no noise of its own, which must not be how it is known
         noisy = drawn.image + random.normal(0.0, _SENSOR_NOISE, piece.shape).astype(np.float32)
         image[top : top + size[0], left : left + size[1]] = noisy

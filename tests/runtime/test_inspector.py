@@ -224,7 +224,7 @@ def test_missing_provider_is_said_aloud(
 
 def test_unknown_provider_is_refused(calibrated: Path) -> None:
     """A provider that does not exist raises ValueError with those that do."""
-    with pytest.raises(ValueError, match="provider is 'warp'; choose one of auto, cpu, cuda, tensorrt"):
+    with pytest.raises(ValueError, match="provider is 'warp'; choose one of auto, cpu, cuda, tensorrt, openvino"):
         Inspector(calibrated, provider="warp")
 
 

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import onspect.runtime
 
 HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabric", "safetensors", "scipy", "jinja2"]
-HEAVY += ["ray", "pyarrow", "fsspec"]
+HEAVY += ["ray", "pyarrow", "fsspec", "openvino"]
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -62,10 +63,11 @@ def test_unknown_name_is_an_attribute_error() -> None:
     [
         ("torch", ["train", "x", "-o", "y"], "train"),
         ("onnxruntime", ["score", "x", "y"], "cpu"),
+        ("openvino", ["score", "part.onnx", "y", "--provider", "openvino"], "openvino"),
         ("ray", ["score", "x", "s3://y", "-o", "z", "--engine", "ray"], "ray"),
     ],
 )
-def test_missing_package_names_the_extra(package: str, arguments: list[str], extra: str) -> None:
+def test_missing_package_names_the_extra(calibrated: Path, package: str, arguments: list[str], extra: str) -> None:
     """Where a package is missing, the command that needs it fails with the line that installs it."""
     script = (
         "import sys\n"
@@ -77,7 +79,7 @@ def test_missing_package_names_the_extra(package: str, arguments: list[str], ext
         "from onspect.runtime.cli import main\n"
         "main(sys.argv[2:], prog_name='onspect')"
     )
-    done = run(script, package, *arguments)
+    done = run(script, package, *(str(calibrated) if name == calibrated.name else name for name in arguments))
     assert done.returncode == 1
     assert done.stderr == f"Error: 'onspect {arguments[0]}' needs {package}: pip install 'onspect[{extra}]'\n"
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from onspect.runtime.cores import available_cores
 from onspect.runtime.decode import Frame, read_image
 from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.providers import runs_on_processor
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspection, Inspector
@@ -35,9 +36,9 @@ Place = TypeVar("Place")
 def choose_batch(recipe: Preprocess, provider: str) -> int:
     """Return how many images a run takes: 1 for large inputs, up to 32 for tiny ones, whose runs cost little more.
 
-    On a provider other than ``cpu`` it is 16 times as many: its workers read and resize while others wait for the GPU.
+    On a GPU it is 16 times as many: its workers read and resize while others wait for the GPU.
     """
-    factor = 1 if provider == "cpu" else _GPU_FACTOR
+    factor = 1 if runs_on_processor(provider) else _GPU_FACTOR
     return max(1, min(_MOST * factor, _PIXELS * factor // (recipe.width * recipe.height)))
 
 

@@ -33,6 +33,7 @@ _EXTRAS = {
     "pymodbus": "modbus",
     "prometheus_client": "prometheus",
     "asyncua": "opcua",
+    "openvino": "openvino",
     "fsspec": "ray",
     "pyarrow": "ray",
     "ray": "ray",

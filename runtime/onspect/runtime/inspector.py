@@ -18,7 +18,7 @@ from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold
 from onspect.runtime.preprocess import prepare
-from onspect.runtime.session import LoadedModel, load_model, name_provider
+from onspect.runtime.session import LoadedModel, load_model
 from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions, now
 
 
@@ -58,10 +58,11 @@ class Inspector:
     """A loaded model file that judges frames and image files; safe to share between threads.
 
     provider is ``auto`` (the best that this onnxruntime has), ``cpu``, ``cuda`` or ``tensorrt``; where the one asked
-    for cannot be had, a warning is logged and the next best runs. threads is how many one run may use (1: many runs
-    at a time, in threads, make the best use of the cores).
+    for cannot be had, a warning is logged and the next best runs. ``openvino`` is OpenVINO's own runtime on the
+    processor. threads is how many one run may use (1: many runs at a time, in threads, make the best use of the cores).
 
-    Raises ModelFileError where the file cannot be used, ChoiceError for an unknown provider.
+    Raises ModelFileError where the file cannot be used, ChoiceError for an unknown provider, ImportError where OpenVINO
+    is asked for and not installed.
     """
 
     def __init__(self, path: Path | str | ModelFile | LoadedModel, *, provider: str = "auto", threads: int = 1) -> None:
@@ -72,12 +73,9 @@ class Inspector:
         self.sha256 = model.sha256
         self.label = f"{model.info.name}@{model.sha256[:12]}"
         """The model's name and the first digits of its checksum, as verdicts carry them."""
+        self.provider = loaded.provider
+        """What the model runs on: ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``."""
         self._session = loaded.session
-
-    @property
-    def provider(self) -> str:
-        """What the model runs on: ``cpu``, ``cuda`` or ``tensorrt``."""
-        return name_provider(self._session)
 
     @property
     def threshold(self) -> Threshold:

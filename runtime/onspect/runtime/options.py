@@ -13,6 +13,7 @@ import click
 from onspect.runtime.console import say
 from onspect.runtime.errors import OutputError, SourceError
 from onspect.runtime.files import IMAGE_SUFFIXES
+from onspect.runtime.providers import CHOICES
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
@@ -22,10 +23,10 @@ _LOG = logging.getLogger("onspect")
 
 provider_option = click.option(
     "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
+    type=click.Choice(CHOICES),
     default="auto",
     show_default=True,
-    help="What onnxruntime runs on; falls back with a warning.",
+    help="What the model runs on; cuda and tensorrt fall back with a warning, openvino is never chosen by auto.",
 )
 overlays_option = click.option(
     "--overlays",

@@ -13,6 +13,7 @@ from onspect.runtime.console import Command, say, usage_errors
 from onspect.runtime.errors import SourceError
 from onspect.runtime.files import list_images
 from onspect.runtime.options import conclude, overlay_sinks, overlays_option, refuse_target
+from onspect.runtime.providers import CHOICES
 
 if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspector
@@ -69,8 +70,8 @@ if TYPE_CHECKING:
 @overlays_option
 @click.option(
     "--provider",
-    type=click.Choice(["auto", "cpu", "cuda", "tensorrt"]),
-    help="What onnxruntime runs on; falls back with a warning.  [default: auto]",
+    type=click.Choice(CHOICES),
+    help="What the model runs on, as for 'onspect score'.  [default: auto]",
 )
 def run(
     model: Path | None,

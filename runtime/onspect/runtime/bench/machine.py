@@ -26,6 +26,8 @@ def describe_machine() -> Machine:
         "opencv": cv2.__version__,
         "numpy": np.__version__,
     }
+    with suppress(importlib.metadata.PackageNotFoundError):
+        versions["openvino"] = importlib.metadata.version("openvino")
     return Machine(f"{platform.system()} {platform.machine()}", _name_processor(), available_cores(), versions)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from onspect.runtime.providers import runs_on_processor
+
 STAGES = ("decode", "resize", "infer", "post")
 """The steps from a file to a verdict: reading and decoding; to the model's size; the graph; regions and the verdict."""
 
@@ -39,7 +41,7 @@ class Stages:
 
     def by_provider(self, provider: str) -> dict[str, float]:
         """Return what the stages cost: the processor's time, or the clock's where another device does the work."""
-        return self.cpu if provider == "cpu" else self.wall
+        return self.cpu if runs_on_processor(provider) else self.wall
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,10 +30,14 @@ from onspect.runtime.bench.tables import count
 from onspect.runtime.console import progress
 from onspect.runtime.cores import available_cores
 from onspect.runtime.decode import Frame, read_image
+from onspect.runtime.errors import ModelFileError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import ModelFile, read_model_file
-from onspect.runtime.session import PROVIDERS
+from onspect.runtime.providers import ONNXRUNTIME, runs_on_processor
+from onspect.runtime.session import load_model
 from onspect.runtime.verdict import now
+
+_LOG = logging.getLogger("onspect")
 
 BATCHES = (1, 4, 16)
 
@@ -119,8 +125,8 @@ class _Run:
         )
 
     def _list_latency_cells(self) -> Iterator[tuple[str, int, int]]:
-        for name in _list_providers():
-            for threads in _list_counts() if name == "cpu" else (1,):
+        for name in _list_providers(self.files):
+            for threads in _list_counts() if runs_on_processor(name) else (1,):
                 for batch in BATCHES:
                     yield name, threads, batch
 
@@ -169,7 +175,19 @@ def _list_counts() -> list[int]:
     return sorted({cores, *(2**power for power in range(cores.bit_length()) if 2**power <= cores)})
 
 
-def _list_providers() -> list[str]:
-    """Return the providers that this onnxruntime has, by our names."""
+def _list_providers(files: Sequence[ModelFile]) -> list[str]:
+    """Return the providers that this onnxruntime has, by our names, and OpenVINO where it is there and takes the files.
+
+    What it says of a file that it refuses is logged.
+    """
     here = onnxruntime.get_available_providers()
-    return [name for name, chain in PROVIDERS.items() if chain[0] in here]
+    names = [name for name, chain in ONNXRUNTIME.items() if chain[0] in here]
+    if importlib.util.find_spec("openvino") is None:
+        return names
+    try:
+        for file in files:
+            load_model(file, provider="openvino")
+    except ModelFileError as error:
+        _LOG.warning("not measured on openvino: %s", error)
+        return names
+    return [*names, "openvino"]

@@ -43,6 +43,7 @@ from onspect.runtime.engines.urls import is_url, read_url
 from onspect.runtime.errors import ChoiceError, EngineError, ImageError, OnspectError, OutputError, SourceError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import ModelFile, parse_model_file
+from onspect.runtime.providers import runs_on_processor
 from onspect.runtime.verdict import Verdict
 
 _LOG = logging.getLogger("onspect")
@@ -370,13 +371,13 @@ def _choose_crew(cluster: _Cluster, resources: dict[str, float]) -> _Crew:
     provider = cluster.provider
     if provider == "auto":
         provider = "cuda" if gpus and "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
-    seats = cores if provider == "cpu" else gpus
+    seats = cores if runs_on_processor(provider) else gpus
     if seats == 0:
         raise EngineError(
             f"the provider {provider!r} has nothing to run on: the cluster has {cores} cores, {gpus} GPUs"
         )
     size = min(seats, cluster.workers or seats)
-    if provider == "cpu":
+    if runs_on_processor(provider):
         return _Crew(size, provider, {"num_cpus": 1}, threads=1)
     return _Crew(size, provider, {"num_cpus": 1, "num_gpus": 1}, threads=max(1, cores // gpus))
 

@@ -16,6 +16,7 @@ from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.handover import Policy
 from onspect.runtime.line.health import Health
 from onspect.runtime.line.voting import Rule, Voting
+from onspect.runtime.providers import CHOICES
 from onspect.runtime.secrets import redact, resolve_secret
 
 
@@ -192,7 +193,7 @@ def _build(content: dict[str, Any]) -> LineConfig:
         if name not in sections:
             raise _Wrong(name, 0, "", f"is not known; there are {', '.join(sections)}")
     model = _Table("model", content.get("model", {}))
-    file, provider = model.take("file", str), model.choose("provider", ("auto", "cpu", "cuda", "tensorrt"))
+    file, provider = model.take("file", str), model.choose("provider", CHOICES)
     recipe = model.take("recipe", str)
     model.end()
     recipes = _read_recipes(content)

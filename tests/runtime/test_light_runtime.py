@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,18 @@ def test_runtime_imports_nothing_heavy() -> None:
     )
     done = run(script, *HEAVY)
     assert (done.stderr, done.stdout.strip()) == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the threads and files of Linux")
+@pytest.mark.parametrize("module", ["onspect.runtime.session", "onspect.export.write", "onspect.runtime"])
+def test_onnxruntime_reports_to_nobody(module: str, tmp_path: Path) -> None:
+    """Whatever part is imported first, onnxruntime starts no sender and keeps no database of what it did."""
+    pytest.importorskip("torch" if "export" in module else "onnxruntime")
+    script = f"import {module}, onnxruntime, os; print(os.listdir(os.environ['HOME']))"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path.parent)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
 
 
 def test_help_loads_no_engine() -> None:

@@ -1,12 +1,15 @@
 """Score camera frames and image files with an onspect model file; needs numpy, OpenCV and onnxruntime only.
 
 Names are loaded when they are first used, so that ``onspect --help`` starts at once and works where an extra is
-missing.
+missing. onnxruntime's own builds report how they are used to Microsoft, over the network and from a database in the
+home folder. Nothing here talks to anyone unasked, so that is turned off before onnxruntime is loaded
+(``ORT_DISABLE_TELEMETRY``, unless it is set already).
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from onspect.runtime.inspector import Inspection, Inspector
     from onspect.runtime.model_file import ModelInfo, read_model_info
     from onspect.runtime.verdict import Region, Verdict
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "ChoiceError",

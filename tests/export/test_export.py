@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from onspect.export import choice, write
 from onspect.export import parity as parity_module
-from onspect.export.graph import GaussianSmoothing
+from onspect.export.smoothing import GaussianSmoothing
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
 from onspect.runtime.inspector import Inspector
@@ -96,7 +96,7 @@ def test_the_score_is_the_one_that_tells_synthetic_defects(
 ) -> None:
     """Without --score, a run with a head gets the better of the two scores, and the file says by what."""
     areas = {"head": 0.8, "relative": 0.7} | {better: 0.9}
-    monkeypatch.setattr(choice, "measure_scores", lambda _model: areas)
+    monkeypatch.setattr(choice, "measure_scores", lambda _model, _mask: areas)
     result = CliRunner().invoke(main, ["export", str(make_run("cae", 64, 96, 1, 2)), "-o", str(tmp_path / "a.onnx")])
     assert result.exit_code == 0, result.output
     score = read_model_file(tmp_path / "a.onnx").info.score

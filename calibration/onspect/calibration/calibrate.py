@@ -120,7 +120,7 @@ def calibrate(
     check_band(band, defects)
     regions = regions or RegionDemand()
     check_regions(regions, images)
-    pixels = PixelScores(regions)
+    pixels = PixelScores(regions, file.info.score.inspected)
     results = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images), pixels)
     good, defective = part_scores(results)
     areas = measure_areas(good, defective)

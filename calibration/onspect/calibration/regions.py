@@ -33,10 +33,10 @@ image among a hundred would set the cut alone.
 class RegionDemand:
     """What is asked of regions.
 
-    map: a rule for the error map's cut, ``pixel_fpr`` (at most the share `rate` of the good images' pixels is marked)
-    or ``pixel_f1`` (highest F1 of the pixels against the masks); None for the score's own cut, or `PIXEL_FPR` where
-    the score is not the map's maximum. area: a rule for the least area, ``region_area`` (`value` pixels of the map) or
-    ``region_fpr`` (at most the share `rate` of the good images has a region as large); None for all regions.
+    map: a rule for the error map's cut, ``pixel_fpr`` (at most the share `rate` of the good images' inspected pixels is
+    marked) or ``pixel_f1`` (highest F1 of the pixels against the masks); None for the score's own cut, or `PIXEL_FPR`
+    where the score is not the map's maximum. area: a rule for the least area, ``region_area`` (`value` pixels of the
+    map) or ``region_fpr`` (at most the share `rate` of the good images has a region as large); None for all regions.
     """
 
     map: Rule | None = None
@@ -62,10 +62,14 @@ class RegionCuts:
 
 
 class PixelScores:
-    """Gathers what the error map's cut is chosen on, in constant memory: errors of good images and, for F1, masks."""
+    """Gathers what the error map's cut is chosen on, in constant memory: errors of good images and, for F1, masks.
 
-    def __init__(self, demand: RegionDemand) -> None:
+    inspected: the model's share of places that are inspected, as in `Score`; the others are 0 and count for nothing.
+    """
+
+    def __init__(self, demand: RegionDemand, inspected: float = 1.0) -> None:
         self._good = ErrorHistogram()
+        self._inspected = inspected
         by_masks = demand.map is not None and demand.map.name == "pixel_f1"
         self._masks = MaskReader(wanted=True) if by_masks else None
 
@@ -79,7 +83,7 @@ class PixelScores:
     def find_cut(self, rule: Rule) -> float:
         """Return the cut of the error map by a rule; raises DatasetError where no mask can be used for one."""
         if rule.name == "pixel_fpr":
-            return self._good.find_quantile(1.0 - (rule.rate or 0.0))
+            return self._good.find_quantile(1.0 - (rule.rate or 0.0) * self._inspected)
         cut = None if self._masks is None else self._masks.find_best_f1()
         if cut is None:
             raise DatasetError(

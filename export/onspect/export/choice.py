@@ -6,10 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from onspect.export.graph import InspectionGraph, design_score, fit_normal_error
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score
 from onspect.training.checkpoint import TrainedModel
+from onspect.training.defects import VISIBLE
 from onspect.training.head_loop import draw_twins
 
 _IMAGES = 64
@@ -18,36 +21,52 @@ _TWINS = 3  # defective twins drawn of each
 _CANDIDATES = ("head", "relative")
 
 
-def choose_score(model: TrainedModel) -> Score:
+def choose_score(model: TrainedModel, mask: Tensor | None = None) -> Score:
     """Return the score for a run: the mean squared error for preset ``paper``, the relative peak without a head.
 
     With a head, the one of ``head`` and ``relative`` that better tells synthetic defects, drawn on held-out good
     images, from the images themselves. A head is at its best on textures, where parts differ from each other; the
     autoencoder's error is on parts that look and lie alike, where a head may not know what belongs to the part.
+    mask is as in `InspectionGraph`. Raises ChoiceError where too few synthetic defects come to lie where it inspects.
     """
     network = model.record.config.network
     if model.head is None:
         return design_score("mse" if model.record.config.preset == "paper" else "relative", network)
-    areas = measure_scores(model)
+    areas = measure_scores(model, mask)
     best = max(_CANDIDATES, key=lambda name: areas[name])
     found = ", ".join(f"{name} {areas[name]:.3f}" for name in _CANDIDATES)
     return design_score(best, network, why=f"AUROC on synthetic defects drawn on held-out images: {found}")
 
 
-def measure_scores(model: TrainedModel) -> dict[str, float]:
-    """Return the AUROC of each score that a run with a head can have, on synthetic defects."""
+def measure_scores(model: TrainedModel, mask: Tensor | None = None) -> dict[str, float]:
+    """Return the AUROC of each score that a run with a head can have, on synthetic defects that a mask shows."""
     held_out = len(model.record.data.held_out)
     count = min(_IMAGES, held_out if held_out >= _FEWEST else len(model.samples))
     good = model.samples[:count].numpy()
     seeds = [model.record.config.seed * _TWINS + index for index in range(_TWINS)]
-    twins = [np.rint(draw_twins(good, seed) * 255.0).astype(np.uint8) for seed in seeds]
-    images, labels = np.concatenate([good, *twins]), np.repeat([0, 1], [count, count * _TWINS])
-    return {name: float(roc_auc_score(labels, _scores(model, name, images))) for name in _CANDIDATES}
+    twins = np.concatenate([np.rint(draw_twins(good, seed) * 255.0).astype(np.uint8) for seed in seeds])
+    if mask is not None:
+        twins = _keep_shown(twins, np.tile(good, (_TWINS, 1, 1, 1)), mask.numpy())
+    images, labels = np.concatenate([good, twins]), np.repeat([0, 1], [count, len(twins)])
+    return {name: float(roc_auc_score(labels, _scores(model, name, images, mask))) for name in _CANDIDATES}
 
 
-def _scores(model: TrainedModel, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _keep_shown(twins: NDArray[np.uint8], good: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the twins whose defects can be seen, at their strongest, in inspected places."""
+    changes = np.abs(twins.astype(np.int16) - good).mean(axis=3)
+    shown: NDArray[np.uint8] = twins[(changes * mask).max(axis=(1, 2)) > VISIBLE * 255.0]
+    if len(shown) < _FEWEST:
+        raise ChoiceError(
+            f"only {len(shown)} of {len(twins)} synthetic defects lie in the {mask.mean():.2%} of the image that the "
+            "mask has inspected, too few to choose a score by: give one with --score, such as relative"
+        )
+    return shown
+
+
+def _scores(model: TrainedModel, name: str, images: NDArray[np.uint8], mask: Tensor | None) -> NDArray[np.float32]:
     network = model.record.config.network
-    graph = InspectionGraph(model.encoder, model.decoder, network, design_score(name, network), model.head).eval()
+    score = design_score(name, network)
+    graph = InspectionGraph(model.encoder, model.decoder, network, score, model.head, mask=mask).eval()
     if name == "relative":
         fit_normal_error(graph, model.samples)
     with torch.no_grad():

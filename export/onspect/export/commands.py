@@ -46,6 +46,11 @@ _LOG = logging.getLogger("onspect")
     "[default: mse with preset paper, relative without a head, else the one of head and relative that better tells "
     "synthetic defects on held-out images].",
 )
+@click.option(
+    "--mask",
+    type=click.Path(path_type=Path),
+    help="A black-and-white image of the part: white is inspected; what shows where it is black has no say.",
+)
 @click.option("--parts", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
 def export(
     source: Path,
@@ -55,6 +60,7 @@ def export(
     data: Path | None,
     max_flips: int | None,
     score: str | None,
+    mask: Path | None,
     parts: bool,
 ) -> None:
     """Write SOURCE, a trained run, as one ONNX model file; or a calibrated model file anew with --int8 or --fp16.
@@ -72,18 +78,22 @@ def export(
       onspect calibrate part.onnx parts/ --max-fpr 0.5%
       onspect export part.onnx -o part-int8.onnx --int8 --data parts/
     """
-    precision = _check_usage(source, int8=int8, fp16=fp16, data=data, max_flips=max_flips, of_run=score or parts)
+    precision = _check_usage(
+        source, int8=int8, fp16=fp16, data=data, max_flips=max_flips, of_run=bool(score or parts or mask)
+    )
     if precision != "fp32" and data is not None:
         if parts:
             raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
-        _export_reduced(source, output, precision, data, max_flips, score)
+        _export_reduced(source, output, precision, data, max_flips, score, mask)
         return
     from onspect.export.write import export as write_model
 
-    exported = write_model(source, output, score=score, parts=parts, data=data, max_flips=max_flips)
+    exported = write_model(source, output, score=score, parts=parts, data=data, max_flips=max_flips, mask=mask)
     for path in exported.paths:
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     parity, agreement = exported.parity, exported.info.provenance.agreement
+    if exported.info.score.inspected < 1.0:
+        say(f"{exported.info.score.inspected:.2%} of the image is inspected")
     if exported.info.score.why:
         say(f"score {exported.info.score.name}: {exported.info.score.why}")
     say(f"scores agree with the trained model to {parity.difference:.1e} on {parity.images} images")
@@ -93,7 +103,7 @@ def export(
 
 
 def _check_usage(
-    source: Path, *, int8: bool, fp16: bool, data: Path | None, max_flips: int | None, of_run: str | bool
+    source: Path, *, int8: bool, fp16: bool, data: Path | None, max_flips: int | None, of_run: bool
 ) -> str:
     """Return the precision asked for; a usage error where the options do not go together."""
     if int8 and fp16:
@@ -105,12 +115,18 @@ def _check_usage(
     if source.is_file() and precision == "fp32":
         raise click.UsageError(f"{str(source)!r} is a model file already; convert it with --int8 or --fp16")
     if source.is_file() and of_run:
-        raise click.UsageError("--score and --parts are for a trained run: a model file's score is in its graph")
+        raise click.UsageError("--score, --mask and --parts are for a trained run: a model file has them in its graph")
     return precision
 
 
 def _export_reduced(
-    source: Path, output: Path, precision: str, data: Path, max_flips: int | None, score: str | None
+    source: Path,
+    output: Path,
+    precision: str,
+    data: Path,
+    max_flips: int | None,
+    score: str | None,
+    mask: Path | None,
 ) -> None:
     from onspect.export.tables import describe_reduced
     from onspect.runtime.decode import quieten_opencv
@@ -123,7 +139,7 @@ def _export_reduced(
     else:
         from onspect.export.write import export_reduced
 
-        reduced = export_reduced(source, output, precision, data, score=score, max_flips=max_flips)
+        reduced = export_reduced(source, output, precision, data, score=score, max_flips=max_flips, mask=mask)
     click.echo(describe_reduced(reduced))
     if reduced.share < 0.5:
         _LOG.warning(

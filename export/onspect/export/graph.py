@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onspect.export.enlargement import Enlargement
+from onspect.export.inspected import Inspected, Surroundings
 from onspect.export.measures import MEASURES, View
 from onspect.export.planes import to_planes
+from onspect.export.smoothing import GaussianSmoothing
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score
 from onspect.training.config import NetworkConfig
@@ -19,7 +19,6 @@ from onspect.training.networks import Decoder, Encoder
 
 SCORES = ("mse", "peak", "relative", "head", *MEASURES)
 
-_TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
 _ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bits
 
 
@@ -44,7 +43,8 @@ class InspectionGraph(nn.Module):
     which keeps their order and is never below 0, enlarged. score is its mean (``mse``, Eq. 2), its maximum, or what
     the fitted measure says of the image; the error map is then that of ``mse``.
     reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
-    that a score is the same every time.
+    that a score is the same every time. mask, bool [height, width], is true where a part is inspected: the mean and the
+    maximum are over those places, the error map is 0 in all others, and what an image shows there changes nothing.
     """
 
     normal_error: Tensor
@@ -57,6 +57,7 @@ class InspectionGraph(nn.Module):
         score: Score,
         head: Head | None = None,
         measure: nn.Module | None = None,
+        mask: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -69,61 +70,50 @@ class InspectionGraph(nn.Module):
         )
         self.register_buffer("normal_error", torch.ones(1, 1, network.height, network.width))
         height, width = network.height, network.width
-        self.enlarge = Enlargement(-(-height // REDUCTION), -(-width // REDUCTION), height, width)
+        coarse = -(-height // REDUCTION), -(-width // REDUCTION)
+        self.enlarge = Enlargement(*coarse, height, width)
+        self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
+        self.inspected = None
+        if mask is not None:
+            spread, rows, columns = (self.smooth, height, width) if self.head is None else (self.enlarge, *coarse)
+            self.inspected = Inspected(mask, spread, rows, columns)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""
-        planes = to_planes(image)
+        planes = self.surroundings(to_planes(image))
         latent, log_sigma = self.encoder(planes)
         reconstruction = self.decoder(latent)
         error_map = self._map(planes, reconstruction).squeeze(1)
         if self.measure is not None:
             score = self.measure(View(planes, reconstruction, latent, log_sigma))
+        elif self.score.name == "mse":
+            score = error_map.mean(dim=(1, 2)) if self.inspected is None else self.inspected.mean(error_map)
         else:
-            score = error_map.mean(dim=(1, 2)) if self.score.name == "mse" else error_map.amax(dim=(1, 2))
+            score = error_map.amax(dim=(1, 2))
         return score, error_map, reconstruction, latent
 
     def _map(self, planes: Tensor, reconstruction: Tensor) -> Tensor:
         if self.head is not None:
             odds = F.softplus(self.head(planes, reconstruction))  # before it is enlarged: a sixteenth of the places
-            enlarged: Tensor = self.enlarge(odds)
-            return enlarged
+            return self._spread(odds, self.enlarge)
         error = (planes - reconstruction).square()
-        smoothed: Tensor = self.smooth(error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True))
+        smoothed = self._spread(error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True), self.smooth)
         return smoothed / self.normal_error if self.score.name == "relative" else smoothed
+
+    def _spread(self, error: Tensor, spread: nn.Module) -> Tensor:
+        error_map: Tensor = spread(error) if self.inspected is None else self.inspected(error, spread)
+        return error_map
 
 
 def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:
     """Measure what good images, uint8 [n, height, width, channels], show at each place: the mean of their maps.
 
-    A tenth of the mean over all places is added, so that a place that was always perfect does not make much of
-    nothing, and no place is taken to be better than the rounding to 8 bits.
+    A tenth of the mean over all inspected places is added, so that a place that was always perfect does not make much
+    of nothing, and no place is taken to be better than the rounding to 8 bits.
     """
     graph.normal_error.fill_(1.0)
     with torch.no_grad():
         maps = torch.cat([graph(images[start : start + 16])[1] for start in range(0, len(images), 16)])
     mean = maps.mean(dim=0)
-    graph.normal_error.copy_((mean + 0.1 * mean.mean()).clamp_min(_ROUNDING))
-
-
-class GaussianSmoothing(nn.Module):
-    """Smooth maps [n, 1, height, width] with a Gaussian of standard deviation sigma pixels, edges repeated.
-
-    Two products with band matrices: two and a half times as fast as convolutions of one channel, which cannot fill a
-    processor's registers.
-    """
-
-    def __init__(self, sigma: float, height: int, width: int) -> None:
-        super().__init__()
-        self.radius = max(1, math.ceil(_TRUNCATE * sigma))
-        offsets = torch.arange(-self.radius, self.radius + 1)
-        weights = torch.exp(-0.5 * (offsets.double() / sigma).square())
-        for name, side in (("down", height), ("across", width)):
-            places = (torch.arange(side)[:, None] + offsets).clamp(0, side - 1)
-            band = torch.zeros(side, side, dtype=torch.float64)
-            band.scatter_add_(1, places, (weights / weights.sum()).expand(side, -1))
-            self.register_buffer(name, band.float() if name == "down" else band.float().T.contiguous())
-
-    def forward(self, error_map: Tensor) -> Tensor:
-        """Return the smoothed maps, of the same shape."""
-        return self.get_buffer("down") @ error_map @ self.get_buffer("across")
+    overall = mean.mean() if graph.inspected is None else graph.inspected.mean(mean[None])
+    graph.normal_error.copy_((mean + 0.1 * overall).clamp_min(_ROUNDING))

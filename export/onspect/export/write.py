@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from onspect.export.choice import choose_score
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
 from onspect.export.fold import fold
 from onspect.export.graph import InspectionGraph, design_score, fit_normal_error
+from onspect.export.inspected import Surroundings
+from onspect.export.mask import read_mask
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
 from onspect.export.parity import Parity, check_parity
 from onspect.export.planes import to_planes
@@ -59,6 +61,7 @@ def export(
     parts: bool = False,
     data: Path | None = None,
     max_flips: int | None = None,
+    mask: Path | None = None,
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
@@ -66,18 +69,21 @@ def export(
     run was trained on, which are read again from where they were. parts also writes the
     encoder (image to latent) and decoder (latent to reconstruction) as files of their own. The file's scores are
     compared with the trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them,
-    and the verdicts on those are compared too, at most max_flips (0 by default) of which may differ.
+    and the verdicts on those are compared too, at most max_flips (0 by default) of which may differ. mask is a
+    black-and-white image of the places that are inspected (`read_mask`); it goes into the graph.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
-    OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score.
+    OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score
+    and for a mask that cannot be used, by this score or at all.
     """
     check_output(output)
     model = load_trained(run)
+    inspected = _read_mask(mask, model, score)
     measure = _fit_to_folder(model, run, score)
-    built = build(model, output.stem, score, data, max_flips, measure)
+    built = build(model, output.stem, score, data, max_flips, measure, inspected)
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
-        files |= _convert_parts(model, output)
+        files |= _convert_parts(model, output, inspected)
     make_folder(output.parent)
     for path, content in reversed(files.items()):  # the model file last: without it the others are of no use
         write_atomically(path, content)
@@ -85,7 +91,14 @@ def export(
 
 
 def export_reduced(
-    run: Path, output: Path, precision: str, data: Path, *, score: str | None = None, max_flips: int | None = None
+    run: Path,
+    output: Path,
+    precision: str,
+    data: Path,
+    *,
+    score: str | None = None,
+    max_flips: int | None = None,
+    mask: Path | None = None,
 ) -> Reduced:
     """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `reduce_file` does.
 
@@ -93,7 +106,8 @@ def export_reduced(
     """
     check_output(output)
     model = load_trained(run)
-    built = build(model, output.stem, score, measure=_fit_to_folder(model, run, score))
+    inspected = _read_mask(mask, model, score)
+    built = build(model, output.stem, score, measure=_fit_to_folder(model, run, score), mask=inspected)
     file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
     return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
 
@@ -111,6 +125,18 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
         built = build(model, output.stem, score, measure=measures.get(score))
         content = stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)
         write_atomically(output, content)
+
+
+def _read_mask(path: Path | None, model: TrainedModel, score: str | None) -> Tensor | None:
+    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None without one."""
+    if path is None:
+        return None
+    if score in MEASURES:
+        raise ChoiceError(
+            f"score is {score!r}, which judges the image as a whole and cannot leave places out; "
+            "with a mask choose mse, peak, relative or head"
+        )
+    return torch.from_numpy(read_mask(path, model.record.data.recipe))
 
 
 def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Module | None:
@@ -148,16 +174,17 @@ def build(
     data: Path | None = None,
     max_flips: int | None = None,
     measure: nn.Module | None = None,
+    mask: Tensor | None = None,
 ) -> Built:
     """Make a trained model's graph and compare it with the model, as `export` does, without writing anything.
 
-    measure: what gives the score where that is one of `MEASURES`, fitted.
+    measure: what gives the score where that is one of `MEASURES`, fitted. mask is as in `InspectionGraph`.
     """
     network = model.record.config.network
-    definition = choose_score(model) if score is None else design_score(score, network)
+    definition = choose_score(model, mask) if score is None else design_score(score, network)
     if definition.name == "head" and model.head is None:
         raise ChoiceError("score is 'head', and this run was trained without one; choose another score, or train anew")
-    graph = InspectionGraph(model.encoder, model.decoder, network, definition, model.head, measure).eval()
+    graph = InspectionGraph(model.encoder, model.decoder, network, definition, model.head, measure, mask).eval()
     if definition.name == "relative":
         fit_normal_error(graph, model.samples)
     labelled = [] if data is None else find_images(data, "val")
@@ -228,9 +255,9 @@ def _strip_traces(proto: onnx.ModelProto) -> None:
     proto.producer_version = importlib.metadata.version("onspect")
 
 
-def _convert_parts(model: TrainedModel, output: Path) -> dict[Path, bytes]:
+def _convert_parts(model: TrainedModel, output: Path, mask: Tensor | None) -> dict[Path, bytes]:
     example = model.samples[:2].numpy()
-    encoder = _EncoderGraph(model.encoder).eval()
+    encoder = _EncoderGraph(model.encoder, mask).eval()
     with torch.no_grad():
         latent = encoder(torch.from_numpy(example))
     return {
@@ -242,12 +269,13 @@ def _convert_parts(model: TrainedModel, output: Path) -> dict[Path, bytes]:
 class _EncoderGraph(nn.Module):
     """The first half of the graph: uint8 image to latent."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Encoder, mask: Tensor | None) -> None:
         super().__init__()
+        self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
         self.encoder = encoder
 
     def forward(self, image: Tensor) -> Tensor:
-        latent: Tensor = self.encoder(to_planes(image))[0]
+        latent: Tensor = self.encoder(self.surroundings(to_planes(image)))[0]
         return latent
 
 
@@ -279,7 +307,7 @@ def _describe(
             reduction=network.reduction,
             head=config.head.filters if graph.head is not None and config.head is not None else (),
         ),
-        score=graph.score,
+        score=graph.score if graph.inspected is None else replace(graph.score, inspected=graph.inspected.share),
         provenance=Provenance(
             versions=model.record.versions | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
             seed=config.seed,

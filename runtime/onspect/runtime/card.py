@@ -26,6 +26,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
     reduced = f", at 1/{network.reduction} of the working size" if network.reduction > 1 else ""
     smoothing = f", smoothed by {info.score.smoothing:g} px" if info.score.smoothing else ""
+    masked = f", of the {info.score.inspected:.2%} of the image that a mask leaves" if info.score.inspected < 1 else ""
     facts = [
         ("model", info.name),
         (
@@ -38,7 +39,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         ("input", _describe_input(info.preprocess)),
         ("frames", _describe_limits(info.preprocess)),
         *_describe_appearance(info.appearance),
-        ("score", f"{info.score.name}{smoothing}" + (f" ({info.score.why})" if info.score.why else "")),
+        ("score", f"{info.score.name}{smoothing}{masked}" + (f" ({info.score.why})" if info.score.why else "")),
     ]
     if info.threshold is None:
         facts.append(("threshold", f"none yet: run 'onspect calibrate {file.path} DATA'"))

@@ -92,12 +92,14 @@ class Score:
     image that was fitted to good ones (docs/networks.md).
 
     smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: what it was
-    chosen by, in words, where that was measured.
+    chosen by, in words, where that was measured. inspected: the share of the places that a part is judged by, above 0;
+    below 1 the graph holds a mask, and what an image shows elsewhere has no say in anything.
     """
 
     name: str
     smoothing: float
     why: str = ""
+    inspected: float = 1.0
 
     @property
     def is_peak(self) -> bool:

@@ -209,8 +209,8 @@ def test_command_reports_layers_and_verdicts(onspect: Run, source: Path, data: P
         (["--int8"], "--int8 needs --data DATA"),
         (["--max-flips", "2"], "--max-flips needs --data DATA"),
         (["--data", "x"], "is a model file already; convert it with --int8 or --fp16"),
-        (["--fp16", "--data", "x", "--score", "mse"], "--score and --parts are for a trained run"),
-        (["--fp16", "--data", "x", "--parts"], "--score and --parts are for a trained run"),
+        (["--fp16", "--data", "x", "--score", "mse"], "--score, --mask and --parts are for a trained run"),
+        (["--fp16", "--data", "x", "--parts"], "--score, --mask and --parts are for a trained run"),
     ],
 )
 def test_options_that_do_not_go_together(

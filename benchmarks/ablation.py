@@ -32,7 +32,7 @@ from onspect.runtime.model_file import read_model_file
 from onspect.training import defects, head, head_loop
 from onspect.training.checkpoint import HEAD, SAMPLES, WEIGHTS, read_record, read_tensors, write_record, write_tensors
 from onspect.training.config import HeadConfig
-from onspect.training.session import Devices, TrainOptions, read_training_set, split_as_recorded, train
+from onspect.training.session import Devices, TrainOptions, _start_fabric, read_training_set, split_as_recorded, train
 
 
 def see_no_reconstruction(self: torch.nn.ModuleList, image: Tensor, reconstruction: Tensor) -> Tensor:
@@ -74,8 +74,6 @@ def train_row(base: Path, run: Path, row: str, steps: int) -> None:
     record = read_record(base)
     assert record.config.head is not None
     images = split_as_recorded(read_training_set(base, record), base, record)
-    from onspect.training.session import _start_fabric
-
     with changed(row, dataclasses.replace(record.config.head, steps=steps, crops=True)) as config:
         record = dataclasses.replace(record, config=dataclasses.replace(record.config, head=config))
         write_record(run, record)

@@ -11,12 +11,14 @@ nothing: it says how far what the paper does not say can move its Table 6. Needs
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -67,16 +69,13 @@ TRIES = {
 @contextmanager
 def changed(attempt: Try) -> Iterator[None]:
     """Let networks be built with another slope or other initial weights."""
-    kept = networks.nn.LeakyReLU, networks._initialise
-    if attempt.slope is not None:
-        slope = attempt.slope
-        networks.nn.LeakyReLU = lambda: kept[0](slope)  # type: ignore[assignment,misc]
-    if attempt.torch_weights:
-        networks._initialise = lambda _module: None  # type: ignore[assignment]
-    try:
+    with ExitStack() as stack:
+        if attempt.slope is not None:
+            leaky = functools.partial(networks.nn.LeakyReLU, attempt.slope)
+            stack.enter_context(patch.object(networks.nn, "LeakyReLU", leaky))
+        if attempt.torch_weights:
+            stack.enter_context(patch.object(networks, "_initialise"))
         yield
-    finally:
-        networks.nn.LeakyReLU, networks._initialise = kept  # type: ignore[misc]
 
 
 def errors(model: TrainedModel, images: Images) -> NDArray[np.float64]:

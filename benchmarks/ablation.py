@@ -50,6 +50,7 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "dice": ("no overlap loss", lambda: patch.object(head, "_DICE", 0.0)),
     "image": ("no loss of the image's answer", lambda: patch.object(head, "_IMAGE", 0.0)),
     "weights": ("small defects weigh no more", lambda: patch.object(defects, "_WEIGHTS", (1.0, 1.0))),
+    "half": ("defects may cover most of what is seen", lambda: patch.object(defects, "_LARGEST", 1.0)),
     "average": ("no running average", lambda: patch.object(head_loop, "_AVERAGED", 0.0)),
     "noise": ("no sensor noise", lambda: patch.object(head_loop, "_SENSOR_NOISE", 0.0)),
     "reconstruction": ("no reconstruction", lambda: patch.object(head._Stem, "forward", see_no_reconstruction)),

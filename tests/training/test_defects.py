@@ -46,6 +46,20 @@ def test_each_change_is_of_the_image_s_shape(change: str) -> None:
         assert np.array_equal(donor, kept[1])
 
 
+@pytest.mark.parametrize("shape", ["side", "patch", "clouds"])
+def test_a_defect_is_the_smaller_side(shape: str) -> None:
+    """Of a boundary through what is seen, the side that is marked covers no more than half, but for its soft edge."""
+    piece, donor = texture(1, 64, 64), texture(2, 64, 64)
+    canvas = defects._Canvas(64, 64, side=256)
+    shares = []
+    for seed in range(60):
+        _, seen = defects._draw_one(piece, donor, canvas, SHAPES[shape], np.random.default_rng(seed))
+        shares += [] if seen is None else [float(seen.mean())]
+    assert len(shares) >= 10
+    assert np.quantile(shares, 0.9) <= 0.52
+    assert max(shares) < 0.8
+
+
 def test_most_images_get_a_defect() -> None:
     """Of a hundred, hardly any is left without a defect that can be seen."""
     masks = [draw_defects(texture(1), texture(2), np.random.default_rng(seed)).mask for seed in range(100)]

@@ -22,6 +22,7 @@ Mask = NDArray[np.float32]
 VISIBLE = 0.03
 """Smallest change of a pixel's value, averaged over its neighbours, that is taken for a defect."""
 
+_LARGEST = 0.5  # share of what is seen: of two sides of a boundary the smaller one is the odd one
 _TRIES = 3  # a defect that cannot be seen where it was drawn is drawn again, so often
 _USUAL_SIZE = 0.05  # of the image's longer side: the root of the area of a defect whose pixels count once
 _WEIGHTS = (0.3, 8.0)
@@ -91,6 +92,8 @@ def _draw_one(
     image: Image, donor: Image, canvas: _Canvas, shape: _Shape, random: np.random.Generator
 ) -> tuple[Image, NDArray[np.bool_] | None]:
     area, softness = shape.draw(canvas, random)
+    if (area > 0.5).mean() > _LARGEST:
+        return image, None
     if softness > 0.3:
         area = _as_mask(cv2.GaussianBlur(area, (0, 0), softness))
     names = list(shape.changes)
@@ -171,6 +174,8 @@ def _side(canvas: _Canvas, random: np.random.Generator) -> tuple[Mask, float]:
     inside = across > start
     if random.random() < 0.3:
         inside &= across < start + random.uniform(0.08, 0.5)
+    if inside.mean() > _LARGEST:
+        inside = ~inside
     return inside.astype(np.float32), _between(random, 0.5, 10)
 
 

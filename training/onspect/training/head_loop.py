@@ -281,9 +281,9 @@ def draw_batch(images: NDArray[np.uint8], config: TrainConfig, step: int, rank: 
         piece = image[top : top + size[0], left : left + size[1]]
         drawn = Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32))
         if place % 2 == 0:
-            donor = images[random.integers(len(images))].astype(np.float32) / _WHITE
+            donor = images[random.integers(len(images))]
             y, x = _window(donor, size, random)
-            taken = donor[y : y + size[0], x : x + size[1]]
+            taken = donor[y : y + size[0], x : x + size[1]].astype(np.float32) / _WHITE
             drawn = draw_defects(piece, taken, random, side=max(height, width))
         # what was painted has no noise of its own, which must not be how it is known
         noisy = drawn.image + random.normal(0.0, _SENSOR_NOISE, piece.shape).astype(np.float32)
@@ -295,7 +295,7 @@ def draw_batch(images: NDArray[np.uint8], config: TrainConfig, step: int, rank: 
     return Batch(_to_planes(np.stack(whole)), np.stack(masks), np.stack(weights), tuple(windows), size, count)
 
 
-def _window(image: NDArray[np.float32], size: tuple[int, int], random: np.random.Generator) -> tuple[int, int]:
+def _window(image: NDArray[Any], size: tuple[int, int], random: np.random.Generator) -> tuple[int, int]:
     height, width = image.shape[:2]
     return int(random.integers(height - size[0] + 1)), int(random.integers(width - size[1] + 1))
 

@@ -1,0 +1,162 @@
+"""Does another objective make a better autoencoder of defects? Bare autoencoders, on validation images.
+
+Trains one on DATA (train/good) for each objective, exports it with each score and measures image AUROC, and AUPRO of
+the best of them, on DATA/val: choices are made there, and test/ is not read. What is finished is kept in -o and not
+done again. Needs onspect[cpu,train].
+
+    python benchmarks/objectives.py DATA -o results [--size 128] [--epochs 60] [--rows mse,ssim,...] [--variant cae]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onspect.calibration.calibrate import calibrate
+from onspect.calibration.evaluate import Evaluation, evaluate
+from onspect.calibration.scores import find_images
+from onspect.export.write import export
+from onspect.runtime.decode import quieten_opencv
+from onspect.runtime.inspector import Inspector
+from onspect.runtime.model_file import read_model_file
+from onspect.training import trainer
+from onspect.training.checkpoint import WEIGHTS
+from onspect.training.networks import Encoder
+from onspect.training.session import Devices, TrainOptions, train
+
+SCORES = ("mse", "peak", "relative")
+WINDOW = 7  # pixels across, over which structural similarity takes means
+
+squared = trainer.reconstruction_loss
+encode = Encoder.forward
+
+
+def gradients(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return the squared error and that of the differences between neighbours, for each image."""
+    error = image - reconstruction
+    steps = [(error.diff(dim=side)).square().sum(dim=(1, 2, 3)) for side in (2, 3)]
+    return squared(image, reconstruction) + 4.0 * sum(steps)
+
+
+def dissimilarity(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return 1 - SSIM (Wang et al., 2004) by a uniform window, summed over places, for each image."""
+    means = [F.avg_pool2d(x, WINDOW, 1) for x in (image, reconstruction)]
+    squares = [F.avg_pool2d(x * x, WINDOW, 1) - m * m for x, m in zip((image, reconstruction), means, strict=True)]
+    together = F.avg_pool2d(image * reconstruction, WINDOW, 1) - means[0] * means[1]
+    light = (2 * means[0] * means[1] + 1e-4) / (means[0].square() + means[1].square() + 1e-4)
+    structure = (2 * together + 9e-4) / (squares[0] + squares[1] + 9e-4)
+    return (1.0 - light * structure).sum(dim=(1, 2, 3))
+
+
+def mixed(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return the squared error and a twentieth of the structural dissimilarity, which are then of one size."""
+    return squared(image, reconstruction) + 0.05 * dissimilarity(image, reconstruction)
+
+
+def many_scales(image: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return the structural dissimilarity at three scales, each of which counts the same for a whole image."""
+    total = 0.1 * squared(image, reconstruction)
+    for scale in (1, 2, 4):
+        small = [F.avg_pool2d(x, scale) for x in (image, reconstruction)]
+        total = total + 0.05 * scale**2 * dissimilarity(small[0], small[1])
+    return total
+
+
+def trained_with(loss: Callable[[Tensor, Tensor], Tensor]) -> Any:
+    """Train with another loss; the held-out images are judged by the squared error as ever."""
+
+    def either(image: Tensor, reconstruction: Tensor) -> Tensor:
+        return (loss if torch.is_grad_enabled() else squared)(image, reconstruction)
+
+    return patch.object(trainer, "reconstruction_loss", either)
+
+
+def fed_with(spoil: Callable[[Tensor], Tensor]) -> Any:
+    """Show the encoder a spoilt image while it trains: it has to give back the good one."""
+
+    def forward(self: Encoder, image: Tensor) -> Any:
+        return encode(self, spoil(image) if self.training else image)
+
+    return patch.object(Encoder, "forward", forward)
+
+
+def noisy(image: Tensor) -> Tensor:
+    """Add noise."""
+    return (image + 0.1 * torch.randn_like(image)).clamp(0.0, 1.0)
+
+
+def hidden(image: Tensor) -> Tensor:
+    """Hide a quarter of the image's 8 x 8 squares behind its mean."""
+    shown = (torch.rand(len(image), 1, 8, 8) > 0.25).to(image.dtype)
+    shown = F.interpolate(shown, size=image.shape[2:], mode="nearest")
+    return image * shown + image.mean(dim=(2, 3), keepdim=True) * (1.0 - shown)
+
+
+ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "mse": ("squared error (Eq. 2)", ExitStack),
+    "gradient": ("and that of gradients", lambda: trained_with(gradients)),
+    "ssim": ("squared error and SSIM", lambda: trained_with(mixed)),
+    "ms-ssim": ("SSIM at three scales", lambda: trained_with(many_scales)),
+    "denoise": ("noise taken away", lambda: fed_with(noisy)),
+    "inpaint": ("hidden squares filled in", lambda: fed_with(hidden)),
+}
+"""Each row: what it prints, and what is changed while the autoencoder trains."""
+
+
+def judge(run: Path, score: str, data: Path) -> Evaluation:
+    """Export and calibrate a run with a score and return what it finds in val/."""
+    model = run.with_name(f"{run.name}-{score}.onnx")
+    export(run, model, score=score)
+    calibrate(model, data)
+    return evaluate(Inspector(model), read_model_file(model), find_images(data, "val"), source="val")
+
+
+def main() -> None:
+    """Print the table and write objectives.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--variant", default="cae")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    quieten_opencv()
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    options = TrainOptions(
+        chosen.variant,
+        preset="balanced",
+        size=(chosen.size, chosen.size),
+        head_steps=0,
+        epochs=chosen.epochs,
+        seed=chosen.seed,
+    )
+    results: dict[str, Any] = {}
+    print(f"{'':28}" + "".join(f"{score:>10}" for score in SCORES) + f"{'AUPRO':>10}")
+    for row in chosen.rows.split(","):
+        about, changed = ROWS[row]
+        run = chosen.output / f"{chosen.variant}-{row}-{chosen.seed}"
+        if not (run / WEIGHTS).exists():
+            torch.manual_seed(chosen.seed)
+            with changed():
+                train(chosen.data, run, options, devices=Devices(accelerator="cpu"))
+        found = {score: judge(run, score, chosen.data) for score in SCORES}
+        areas = {score: item.areas.auroc for score, item in found.items()}
+        overlap = max(item.pixels.areas.aupro or 0.0 for item in found.values())
+        results[row] = {"about": about, "auroc": areas, "aupro": overlap}
+        print(f"{about:28}" + "".join(f"{area:10.3f}" for area in areas.values()) + f"{overlap:10.3f}", flush=True)
+        (chosen.output / "objectives.json").write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -12,9 +12,10 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import choose_batch, draw_files, in_order
-from onspect.runtime.errors import ModelFileError, OutputError, UncalibratedError
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.batch import choose_batch, draw_files, in_order, judge_files
+from onspect.runtime.decode import read_image
+from onspect.runtime.errors import ImageError, ModelFileError, OutputError, UncalibratedError
+from onspect.runtime.inspector import Inspection, Inspector, Scored
 from onspect.runtime.model_file import ModelInfo, SourceLimits, Threshold
 
 CUT = Threshold(0.0062, 0.0062)
@@ -94,6 +95,22 @@ def test_score_that_is_not_finite_is_a_fault(
     assert '"score": null' in verdict.to_json()
 
 
+def test_map_that_is_not_finite_is_a_fault_of_its_image_alone(inspector: Inspector) -> None:
+    """Among images of one run, that whose map holds a NaN is a fault and the others keep verdict, regions and place."""
+    frames: list[NDArray[np.uint8] | ImageError] = [frame(255), ImageError("torn"), frame(255), frame(128), frame(250)]
+    items = [inspector.prepare_or_error(one) for one in frames]
+    scored = inspector.score_prepared(items)
+    assert scored is not None
+    maps = scored.error_map.copy()
+    maps[1, 3, 3] = np.nan
+    judged = inspector.judge_scored(
+        items, Scored(scored.score, maps), sources=list("abcde"), first_index=0, started=0.0
+    )
+    assert [verdict.verdict for verdict in judged] == ["ng", "fault", "fault", "ok", "ng"]
+    assert [len(verdict.regions) for verdict in judged] == [1, 0, 0, 0, 1]
+    assert judged[4].regions[0].peak < judged[0].regions[0].peak
+
+
 def test_model_without_threshold_names_the_command(uncalibrated: Path) -> None:
     """Without a threshold nothing is judged: each way in raises UncalibratedError with the command that helps."""
     inspector = Inspector(uncalibrated)
@@ -131,6 +148,22 @@ def test_broken_files_keep_their_place(inspector: Inspector, tmp_path: Path, wri
     assert [verdict.source for verdict in verdicts] == [str(path) for path in paths]
     assert [verdict.index for verdict in verdicts] == list(range(12))
     assert [verdict.index for verdict in verdicts if verdict.verdict == "fault"] == [0, 3, 6, 7, 11]
+
+
+def test_slow_files_hold_no_other_worker_up(
+    inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    """Workers that take turns do not wait for one whose files are slow to come: all can be reading at once."""
+    path, all_reading = write_image(tmp_path / "a.png"), threading.Barrier(3)
+
+    def read(one: Path | str) -> NDArray[np.uint8]:
+        if int(str(one)) % choose_batch(inspector.info.preprocess, "cpu") == 0:
+            all_reading.wait(timeout=10)
+        return read_image(path)
+
+    numbers = [str(number) for number in range(3 * choose_batch(inspector.info.preprocess, "cpu"))]
+    verdicts = list(judge_files(inspector, numbers, workers=3, read=read))
+    assert [verdict.source for verdict in verdicts] == numbers
 
 
 @pytest.mark.parametrize(

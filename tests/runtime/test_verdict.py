@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.model_file import Threshold
-from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions
+from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions, find_regions_of_batch
 
 VERDICT = Verdict(
     "Teil ü.png", 3, "2026-01-01T00:00:00.000Z", "ng", 0.5, 0.25, (Region(1, 2, 3, 4, 0.75, 12),), 1.5, "m"
@@ -174,6 +174,28 @@ def search_plainly(error_map: NDArray[np.float32]) -> list[Region]:
         peak = max(float(error_map[pixel]) for pixel in pixels)
         regions.append(Region(min(columns), min(rows), *size, peak, len(pixels)))
     return regions
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (13, 17), (28, 28), (100, 200)])
+def test_regions_do_not_depend_on_the_batch(rows: int, columns: int) -> None:
+    """Each map's regions are those it has alone, though the next one's errors are as high where they would touch."""
+    generator = np.random.default_rng(5)
+    maps = (0.8 * generator.random((9, rows, columns), np.float32)).round(2)  # many peaks are equal
+    maps[:, [0, -1]] = 0.75
+    maps[4] = 0.25
+    sizes = [(columns + 7 * number, rows + number) for number in range(9)]
+    verdicts: list[Judgement] = ["ok", "ng", "review"] * 3
+    cut = Threshold(score=0.25, map=0.75, area=2)
+    found = find_regions_of_batch(maps, cut, sizes, verdicts)
+    alone = [find_regions(one, cut, *size, verdict) for one, size, verdict in zip(maps, sizes, verdicts, strict=True)]
+    assert found == alone
+    assert found[4] == ()
+    assert all(found[number] for number in (1, 2, 5, 7, 8))
+
+
+def test_no_maps_have_no_regions() -> None:
+    """A batch of which nothing could be judged is none to fail on."""
+    assert find_regions_of_batch(np.zeros((0, 28, 28), np.float32), CUT, [], []) == []
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.3, 1e39, 1e-46])

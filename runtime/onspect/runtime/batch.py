@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +28,8 @@ BATCH = 4
 _PIXELS = 64 * 1024  # in a run on a processor; more gain little and cost memory, as benchmarks/growth.py finds
 _MOST = 32
 _GPU_FACTOR = 16  # a GPU is not filled by what fills a core; chosen without having been measured
+_TINY = 96 * 96  # pixels of an input up to which workers take turns
+_PATIENCE = 0.01  # seconds that a worker waits for its turn
 _TAKEN = 4  # images at least that a worker takes at a time: for single ones it waits longer for its turn
 
 Item = TypeVar("Item")
@@ -59,15 +63,19 @@ def judge_files(
     threshold, ChoiceError where workers is below 1.
     """
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
-    size = batch or choose_batch(inspector.info.preprocess, inspector.provider)
-
+    recipe = inspector.info.preprocess
+    size = batch or choose_batch(recipe, inspector.provider)
     taken = -(-_TAKEN // size) * size
+    turn = _Turns() if recipe.width * recipe.height <= _TINY else contextlib.nullcontext
 
     def judge(index: int, some: tuple[Path | str, ...]) -> list[Verdict]:
         started = time.perf_counter()
-        items = [inspector.prepare_or_error(_read_or_error(path, read)) for path in some]
-        sources = [str(path) for path in some]
-        return inspector.judge_prepared(items, sources=sources, first_index=index, started=started)
+        with turn():
+            items = [inspector.prepare_or_error(_read_or_error(path, read)) for path in some]
+            sources = [str(path) for path in some]
+        scored = inspector.score_prepared(items)
+        with turn():
+            return inspector.judge_scored(items, scored, sources=sources, first_index=index, started=started)
 
     def work(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Verdict]:
         number, some = numbered
@@ -136,6 +144,30 @@ def _in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: in
         finally:
             for future in pending:
                 future.cancel()
+
+
+class _Turns:
+    """Lets workers take turns at what they do in Python: one prepares or judges a group while others run the model.
+
+    With a tiny network that is a third of the work, and two workers at it hand Python's own lock to and fro with each
+    file that they open. Where one waits long, turns are given up: what takes long, as decoding large images or reading
+    from far away does, does not hold Python's lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._given_up = False
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Wait for a turn, though not for long, and give it back."""
+        mine = not self._given_up and self._lock.acquire(timeout=_PATIENCE)
+        self._given_up |= not mine
+        try:
+            yield
+        finally:
+            if mine:
+                self._lock.release()
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:

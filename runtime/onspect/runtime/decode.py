@@ -85,14 +85,14 @@ def _is_cut_jpeg(data: bytes) -> bool:
     """
     if not data.startswith(b"\xff\xd8\xff"):
         return False
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
+    position, last = 2, len(data) - 4
+    while position <= last and data[position] == 0xFF:
         if data[position + 1] == 0xDA:
             return data.find(b"\xff\xd9", position) < 0
         if data[position + 1] == 0xFF:
             position += 1
         else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+            position += 2 + (data[position + 2] << 8 | data[position + 3])
     return True
 
 

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from onspect.runtime.errors import ImageError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.session import LoadedModel, load_model
-from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions, now
+from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions_of_batch, now
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ class Inspector:
         items = [self.prepare_or_error(frame) for frame in frames]
         batch = _stack(items)
         checks = _start_checks(gate, frames, items)  # as late as can be: from here on the interpreter is free
-        judged = self._judge_batch(items, batch, checks, sources, first_index, started)
+        scored = None if batch is None else self.run(batch)
+        judged = self._judge_batch(items, scored, checks, sources, first_index, started)
         return [
             Inspection(
                 verdict=verdict,
@@ -176,31 +177,37 @@ class Inspector:
         except ImageError as error:
             return error.with_traceback(None)  # its frames would live as long as it
 
-    def judge_prepared(
-        self, items: Sequence[Prepared | ImageError], *, sources: Sequence[str], first_index: int, started: float
+    def score_prepared(self, items: Sequence[Prepared | ImageError]) -> Scored | None:
+        """Score those of the prepared frames that can be judged in one run; None where there are none."""
+        batch = _stack(items)
+        return None if batch is None else self.run(batch)
+
+    def judge_scored(
+        self,
+        items: Sequence[Prepared | ImageError],
+        scored: Scored | None,
+        *,
+        sources: Sequence[str],
+        first_index: int,
+        started: float,
     ) -> list[Verdict]:
-        """Judge prepared frames in one run, as `examine_batch` does, for a caller that has no use for frames."""
-        judged = self._judge_batch(items, _stack(items), {}, sources, first_index, started)
+        """Judge prepared frames by what `score_prepared` made of them, as `examine_batch` does."""
+        judged = self._judge_batch(items, scored, {}, sources, first_index, started)
         return [verdict for verdict, _ in judged]
 
     def _judge_batch(
         self,
         items: Sequence[Prepared | ImageError],
-        batch: NDArray[np.uint8] | None,
+        scored: Scored | None,
         checks: dict[int, Future[None]],
         sources: Sequence[str],
         first_index: int,
         started: float,
     ) -> list[tuple[Verdict, NDArray[np.float32] | None]]:
-        """Return each item's verdict and error map, None for a fault; batch holds the items that can be judged."""
+        """Return each item's verdict and error map, None for a fault; scored is of those that can be judged."""
         threshold = self.threshold
-        answers = iter(()) if batch is None else self._answer(batch)
-        outcomes = [
-            _Outcome("fault", str(item))
-            if isinstance(item, ImageError)
-            else _judge(item, *next(answers), threshold, checks.get(place))
-            for place, item in enumerate(items)
-        ]
+        judged = iter(()) if scored is None else iter(_judge(items, scored, threshold, checks))
+        outcomes = [_Outcome("fault", str(item)) if isinstance(item, ImageError) else next(judged) for item in items]
         time_now = now()
         latency = round((time.perf_counter() - started) * 1000.0 / max(1, len(items)), 3)
         return [
@@ -223,12 +230,6 @@ class Inspector:
             for offset, outcome in enumerate(outcomes)
         ]
 
-    def _answer(self, batch: NDArray[np.uint8]) -> Iterator[tuple[float, float, NDArray[np.float32]]]:
-        """Yield for each input its score, the highest error of its map, and the map."""
-        scored = self.run(batch)
-        highest = scored.error_map.reshape(len(batch), -1).max(axis=1)
-        return zip(scored.score.tolist(), highest.tolist(), scored.error_map, strict=True)
-
 
 @dataclass(frozen=True)
 class _Outcome:
@@ -242,21 +243,32 @@ class _Outcome:
 
 
 def _judge(
-    item: Prepared,
-    score: float,
-    highest: float,
-    error_map: NDArray[np.float32],
-    threshold: Threshold,
-    check: Future[None] | None,
-) -> _Outcome:
-    verdict = decide(score, threshold)
-    fault = _read_check(check)
-    if fault is None and (verdict == "fault" or not math.isfinite(highest)):
-        fault = f"the model's score is {score}, its error map not finite"
-    if fault is not None:
-        return _Outcome("fault", fault)
-    regions = find_regions(error_map, threshold, item.width, item.height, verdict)
-    return _Outcome(verdict, None, score, regions, error_map)
+    items: Sequence[Prepared | ImageError], scored: Scored, threshold: Threshold, checks: Mapping[int, Future[None]]
+) -> list[_Outcome]:
+    """Return what the graph's answer says of each item that could be judged, in their order."""
+    prepared = [(place, item) for place, item in enumerate(items) if isinstance(item, Prepared)]
+    scores = scored.score.tolist()
+    highest = scored.error_map.reshape(len(scores), -1).max(axis=1).tolist()
+    verdicts = [decide(score, threshold) for score in scores]
+    faults = [
+        _read_check(checks.get(place)) or _find_fault(verdict, score, peak)
+        for (place, _), verdict, score, peak in zip(prepared, verdicts, scores, highest, strict=True)
+    ]
+    sound = [number for number, fault in enumerate(faults) if fault is None]
+    maps = scored.error_map if len(sound) == len(faults) else scored.error_map[sound]
+    sizes = [(prepared[number][1].width, prepared[number][1].height) for number in sound]
+    regions = iter(find_regions_of_batch(maps, threshold, sizes, [verdicts[number] for number in sound]))
+    return [
+        _Outcome("fault", fault) if fault is not None else _Outcome(verdict, None, score, next(regions), error_map)
+        for fault, verdict, score, error_map in zip(faults, verdicts, scores, scored.error_map, strict=True)
+    ]
+
+
+def _find_fault(verdict: Judgement, score: float, highest: float) -> str | None:
+    """Return why the graph's answer is none, None where it is one."""
+    if verdict == "fault" or not math.isfinite(highest):
+        return f"the model's score is {score}, its error map not finite"
+    return None
 
 
 def _stack(items: Sequence[Prepared | ImageError]) -> NDArray[np.uint8] | None:

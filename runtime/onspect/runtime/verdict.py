@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -18,10 +19,11 @@ Judgement = Literal["ok", "ng", "review", "fault"]
 """``ok`` passes, ``ng`` is rejected, ``review`` goes to a person, ``fault`` could not be judged."""
 
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+_SHEET = 1 << 16  # pixels of maps that are searched for regions together
 _MANY_LABELS = 65535  # more regions than this cannot be counted in 16 bits, which is twice as fast
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Region:
     """A connected part of the error map above its threshold, in source-image pixels.
 
@@ -34,6 +36,11 @@ class Region:
     height: int
     peak: float
     area: int
+
+    def __init__(self, x: int, y: int, width: int, height: int, peak: float, area: int) -> None:
+        facts = vars(self)  # a frozen class's own __init__ takes twice as long, and there are many regions
+        facts["x"], facts["y"], facts["width"], facts["height"] = x, y, width, height
+        facts["peak"], facts["area"] = peak, area
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Verdict:
 
     def to_json(self) -> str:
         """Return the verdict as one line of JSON, without the line's end."""
-        return _JSON.encode(self.to_dict())
+        return _JSON.encode(vars(self) | {"regions": tuple(map(vars, self.regions))})
 
 
 def parse_verdict(line: str | bytes) -> Verdict:
@@ -110,33 +117,78 @@ def find_regions(
     of fewer than threshold.area pixels of the map is left out, unless it is the highest of a part whose verdict is
     not ``ok``: that one may be what the verdict rests on.
     """
-    if float(error_map.max()) < threshold.map:  # as on most parts, and a fifth of a millisecond saved
-        return ()
-    high_errors = (error_map >= _least_float32(threshold.map)).view(np.uint8)
-    first_column, first_row, wide, high = cv2.boundingRect(high_errors)
-    box = slice(first_row, first_row + high), slice(first_column, first_column + wide)
+    return find_regions_of_batch(error_map[None], threshold, [(width, height)], [verdict])[0]
+
+
+def find_regions_of_batch(
+    error_maps: NDArray[np.float32],
+    threshold: Threshold,
+    sizes: Sequence[tuple[int, int]],
+    verdicts: Sequence[Judgement],
+) -> list[tuple[Region, ...]]:
+    """Return the regions of each of the maps [n, h, w], as `find_regions` does; sizes are of width and height.
+
+    Small maps are searched together: there the calls take longer than the work, and each lets another thread have the
+    interpreter. Large ones are searched one by one, each within the box around what is high in it.
+    """
+    found: list[list[Region]] = [[] for _ in sizes]
+    cut = _least_float32(threshold.map)
+    high = (error_maps.max(axis=(1, 2)) >= cut).nonzero()[0].tolist()
+    rows, columns = error_maps.shape[1:]
+    together = max(1, _SHEET // (rows * columns))
+    for first in range(0, len(high), together):
+        some = high[first : first + together]
+        for number, pixels, *box, peak in _connect(_one_below_the_other(error_maps, some), cut, rows):
+            place = some[number]
+            if pixels >= threshold.area or (not found[place] and verdicts[place] != "ok"):
+                found[place].append(_scale(box, pixels, peak, (columns, rows), sizes[place]))
+    return [tuple(regions) for regions in found]
+
+
+def _scale(box: Sequence[int], pixels: int, peak: float, shape: tuple[int, int], size: tuple[int, int]) -> Region:
+    """Return a region of an error map in pixels of its image; box is left, top, width and height."""
+    (left, top, wide, high), (width, height) = box, size
+    across, down = width / shape[0], height / shape[1]
+    x, y = math.floor(left * across), math.floor(top * down)
+    return Region(
+        x,
+        y,
+        max(1, min(width, math.ceil((left + wide) * across)) - x),  # rounding may pass the image's edge
+        max(1, min(height, math.ceil((top + high) * down)) - y),
+        peak,
+        max(1, round(pixels * across * down)),
+    )
+
+
+def _one_below_the_other(maps: NDArray[np.float32], some: list[int]) -> NDArray[np.float32]:
+    """Return some of the maps [n, h, w] as one of n * (h + 1) rows, with a row below each that no region crosses."""
+    if len(some) == 1:
+        alone: NDArray[np.float32] = maps[some[0]]
+        return alone
+    _, rows, columns = maps.shape
+    sheet = np.full((len(some), rows + 1, columns), -np.inf, np.float32)
+    sheet[:, :rows] = maps[some]
+    return sheet.reshape(-1, columns)
+
+
+def _connect(sheet: NDArray[np.float32], cut: np.float32, rows: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the regions of maps of so many rows that stand one below the other: by map, the highest peak first.
+
+    Of each its map's number, its pixels, left and top edge, width and height, and its peak.
+    """
+    high_errors = (sheet >= cut).view(np.uint8)
+    left, top, wide, high = cv2.boundingRect(high_errors)
+    box = slice(top, top + high), slice(left, left + wide)
     kind = cv2.CV_16U if -(-wide // 2) * -(-high // 2) < _MANY_LABELS else cv2.CV_32S
     count, labels, stats, _ = cv2.connectedComponentsWithStats(high_errors[box], ltype=kind)
     inside = np.flatnonzero(high_errors[box])
     peaks = np.zeros(count, np.float32)
-    np.maximum.at(peaks, np.ravel(labels)[inside].astype(np.intp), error_map[box].ravel()[inside])
-    rows, columns = error_map.shape
-    across, down = width / columns, height / rows
-    regions = []
-    for (left, top, wide, high, pixels), peak in zip(stats[1:].tolist(), peaks[1:].tolist(), strict=True):
-        left, top = left + first_column, top + first_row
-        x, y = math.floor(left * across), math.floor(top * down)
-        region = Region(
-            x=x,
-            y=y,
-            width=max(1, min(width, math.ceil((left + wide) * across)) - x),  # rounding may pass the image's edge
-            height=max(1, min(height, math.ceil((top + high) * down)) - y),
-            peak=peak,
-            area=max(1, round(pixels * across * down)),
-        )
-        regions.append((region, pixels >= threshold.area))
-    regions.sort(key=lambda item: -item[0].peak)
-    return tuple(region for place, (region, large) in enumerate(regions) if large or (place == 0 and verdict != "ok"))
+    np.maximum.at(peaks, np.ravel(labels)[inside].astype(np.intp), sheet[box].ravel()[inside])
+    lefts, tops = stats[1:, 0] + left, stats[1:, 1] + top
+    numbers, tops = np.divmod(tops, rows + 1)
+    order = np.lexsort((lefts, tops, -peaks[1:], numbers))
+    facts = (numbers, stats[1:, 4], lefts, tops, stats[1:, 2], stats[1:, 3], peaks[1:])
+    return zip(*(fact[order].tolist() for fact in facts), strict=True)
 
 
 def _least_float32(cut: float) -> np.float32:

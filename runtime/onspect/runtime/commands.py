@@ -92,12 +92,12 @@ def score(
         return
     if address is not None:
         raise click.UsageError("--address is of a Ray cluster: add --engine ray")
-    from onspect.runtime.batch import choose_batch
-    from onspect.runtime.sinks.lines import CsvSink, JsonlSink
-
     with usage_errors():
         _check_resume(output, resume)
     inspector = _open_inspector(model, provider)
+    from onspect.runtime.batch import choose_batch
+    from onspect.runtime.sinks.lines import CsvSink, JsonlSink
+
     with usage_errors():
         paths = expand_images(images)
     kind = CsvSink if output.lower().endswith(".csv") else JsonlSink
@@ -216,16 +216,20 @@ def _common_root(paths: list[str]) -> Path:
 
 
 def _open_inspector(model: Path, provider: str) -> Inspector:
-    """Load a calibrated model: it is read while onnxruntime is loaded, and opened while OpenCV is."""
+    """Load a calibrated model: it is read while onnxruntime is loaded, and opened while OpenCV and all others are."""
     from concurrent.futures import ThreadPoolExecutor
 
     from onspect.runtime.model_file import read_model_file
 
+    # numpy's linear algebra, of which nothing is used here, else spins on all cores for a tenth of a second
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read_model_file, model)
         from onspect.runtime.session import load_model
 
         loading = pool.submit(load_model, reading.result(), provider=provider)
+        import onspect.runtime.batch
+        import onspect.runtime.sinks.lines  # noqa: F401 - needed soon
         from onspect.runtime.decode import quieten_opencv
         from onspect.runtime.inspector import Inspector
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from onspect.export.graph import InspectionGraph, design_score, fit_normal_error
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.model_file import Score
+from onspect.runtime.model_file import Score, Tiling
 from onspect.training.checkpoint import TrainedModel
 from onspect.training.defects import VISIBLE
 from onspect.training.head_loop import draw_twins
+from onspect.training.tiles import place_of, take_one_each
 
 _IMAGES = 64
 _FEWEST = 8  # held-out images on which the two can be told apart; with fewer, training images join them
@@ -44,11 +45,27 @@ def measure_scores(model: TrainedModel, mask: Tensor | None = None) -> dict[str,
     count = min(_IMAGES, held_out if held_out >= _FEWEST else len(model.samples))
     good = model.samples[:count].numpy()
     seeds = [model.record.config.seed * _TWINS + index for index in range(_TWINS)]
-    twins = np.concatenate([np.rint(draw_twins(good, seed) * 255.0).astype(np.uint8) for seed in seeds])
+    twins = np.concatenate([_draw_twins(good, seed, model.record.config.tiling) for seed in seeds])
     if mask is not None:
         twins = _keep_shown(twins, np.tile(good, (_TWINS, 1, 1, 1)), mask.numpy())
     images, labels = np.concatenate([good, twins]), np.repeat([0, 1], [count, len(twins)])
     return {name: float(roc_auc_score(labels, _scores(model, name, images, mask))) for name in _CANDIDATES}
+
+
+def _draw_twins(good: NDArray[np.uint8], seed: int, tiling: Tiling | None) -> NDArray[np.uint8]:
+    """Return a defective twin of each image; with tiles, the defect is one of a tile of it, as the head was taught."""
+    if tiling is None:
+        return _to_bytes(draw_twins(good, seed))
+    twins = good.copy()
+    tiles = _to_bytes(draw_twins(take_one_each(good, tiling), seed))
+    for index, (twin, tile) in enumerate(zip(twins, tiles, strict=True)):
+        top, left = place_of(tiling, index % tiling.count)
+        twin[top : top + tiling.height, left : left + tiling.width] = tile
+    return twins
+
+
+def _to_bytes(images: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.asarray(np.rint(images * 255.0), np.uint8)
 
 
 def _keep_shown(twins: NDArray[np.uint8], good: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -66,7 +83,8 @@ def _keep_shown(twins: NDArray[np.uint8], good: NDArray[np.uint8], mask: NDArray
 def _scores(model: TrainedModel, name: str, images: NDArray[np.uint8], mask: Tensor | None) -> NDArray[np.float32]:
     network = model.record.config.network
     score = design_score(name, network)
-    graph = InspectionGraph(model.encoder, model.decoder, network, score, model.head, mask=mask).eval()
+    tiling = model.record.config.tiling
+    graph = InspectionGraph(model.encoder, model.decoder, network, score, model.head, mask=mask, tiling=tiling).eval()
     if name == "relative":
         fit_normal_error(graph, model.samples)
     with torch.no_grad():

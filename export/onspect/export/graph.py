@@ -12,10 +12,11 @@ from onspect.export.measures import MEASURES, View
 from onspect.export.planes import to_planes
 from onspect.export.smoothing import GaussianSmoothing
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.model_file import Score
+from onspect.runtime.model_file import Score, Tiling
 from onspect.training.config import NetworkConfig
 from onspect.training.head import REDUCTION, Head
 from onspect.training.networks import Decoder, Encoder
+from onspect.training.tiles import Cut, Stitching
 
 SCORES = ("mse", "peak", "relative", "head", *MEASURES)
 
@@ -25,7 +26,8 @@ _ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bit
 def design_score(name: str, network: NetworkConfig, *, why: str = "") -> Score:
     """Return a score's settings: ``peak`` and ``relative`` smooth the map by 1/64 of the longer side, the others not.
 
-    The head's map is coarse already, and smoothing it was measured to hide small defects. why: it was chosen.
+    With tiles it is the tile's side: they are for defects that are small in the image. The head's map is coarse
+    already, and smoothing it was measured to hide small defects. why: it was chosen.
 
     Raises ChoiceError for a name that is none.
     """
@@ -43,8 +45,12 @@ class InspectionGraph(nn.Module):
     which keeps their order and is never below 0, enlarged. score is its mean (``mse``, Eq. 2), its maximum, or what
     the fitted measure says of the image; the error map is then that of ``mse``.
     reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
-    that a score is the same every time. mask, bool [height, width], is true where a part is inspected: the mean and the
-    maximum are over those places, the error map is 0 in all others, and what an image shows there changes nothing.
+    that a score is the same every time.
+
+    mask, bool [height, width], is true where a part is inspected: the mean and the maximum are over those places, the
+    error map is 0 in all others, and what an image shows there changes nothing. tiling: the networks see the images'
+    tiles, all as one batch; reconstruction and head's map are stitched from theirs, before any error is taken or
+    smoothed, and latent is float32 [n, tiles * n_z], row by row of tiles.
     """
 
     normal_error: Tensor
@@ -58,6 +64,7 @@ class InspectionGraph(nn.Module):
         head: Head | None = None,
         measure: nn.Module | None = None,
         mask: Tensor | None = None,
+        tiling: Tiling | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -65,11 +72,13 @@ class InspectionGraph(nn.Module):
         self.score = score
         self.head = head if score.name == "head" else None
         self.measure = measure
-        self.smooth = (
-            GaussianSmoothing(score.smoothing, network.height, network.width) if score.smoothing else nn.Identity()
-        )
-        self.register_buffer("normal_error", torch.ones(1, 1, network.height, network.width))
-        height, width = network.height, network.width
+        width, height = (network.width, network.height) if tiling is None else tiling.image_size
+        self.smooth = GaussianSmoothing(score.smoothing, height, width) if score.smoothing else nn.Identity()
+        self.register_buffer("normal_error", torch.ones(1, 1, height, width))
+        self.tiles = 1 if tiling is None else tiling.count
+        self.cut = nn.Identity() if tiling is None else Cut(tiling)
+        self.stitch = nn.Identity() if tiling is None else Stitching(tiling)
+        self.stitch_head = nn.Identity() if tiling is None else Stitching(tiling, REDUCTION)
         coarse = -(-height // REDUCTION), -(-width // REDUCTION)
         self.enlarge = Enlargement(*coarse, height, width)
         self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
@@ -81,9 +90,14 @@ class InspectionGraph(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""
         planes = self.surroundings(to_planes(image))
-        latent, log_sigma = self.encoder(planes)
-        reconstruction = self.decoder(latent)
-        error_map = self._map(planes, reconstruction).squeeze(1)
+        tiles = self.cut(planes)
+        codes, log_sigma = self.encoder(tiles)
+        reconstructions = self.decoder(codes)
+        latent = codes if self.tiles == 1 else codes.reshape(-1, self.tiles * codes.shape[1])
+        reconstruction = self.stitch(reconstructions)
+        error_map = (
+            self._map_error(planes, reconstruction) if self.head is None else self._map_defects(tiles, reconstructions)
+        ).squeeze(1)
         if self.measure is not None:
             score = self.measure(View(planes, reconstruction, latent, log_sigma))
         elif self.score.name == "mse":
@@ -92,10 +106,12 @@ class InspectionGraph(nn.Module):
             score = error_map.amax(dim=(1, 2))
         return score, error_map, reconstruction, latent
 
-    def _map(self, planes: Tensor, reconstruction: Tensor) -> Tensor:
-        if self.head is not None:
-            odds = F.softplus(self.head(planes, reconstruction))  # before it is enlarged: a sixteenth of the places
-            return self._spread(odds, self.enlarge)
+    def _map_defects(self, tiles: Tensor, reconstructions: Tensor) -> Tensor:
+        assert self.head is not None
+        odds = F.softplus(self.head(tiles, reconstructions))  # before it is enlarged: a sixteenth of the places
+        return self._spread(self.stitch_head(odds), self.enlarge)
+
+    def _map_error(self, planes: Tensor, reconstruction: Tensor) -> Tensor:
         error = (planes - reconstruction).square()
         smoothed = self._spread(error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True), self.smooth)
         return smoothed / self.normal_error if self.score.name == "relative" else smoothed

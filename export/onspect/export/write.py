@@ -32,13 +32,14 @@ from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, ImageError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, write_atomically
 from onspect.runtime.layout import LabelledImage
-from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, parse_model_file, stamp
+from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, Tiling, parse_model_file, stamp
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.datasets import TrainingSet
-from onspect.training.networks import Encoder, count_parameters
+from onspect.training.networks import Decoder, Encoder, count_parameters
 from onspect.training.session import read_training_set, split_as_recorded
+from onspect.training.tiles import Cut, Stitching
 
 OPSET = 18
 """The ONNX operator set of the graph, which every onnxruntime that this package allows can read."""
@@ -119,6 +120,8 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
     """
     model = load_trained(run)
     names = [score for score in outputs if score in MEASURES]
+    for name in names:
+        _check_whole(model, name)
     measures = fit_measures(_networks(model), names, *split_as_recorded(images, run, model.record)) if names else {}
     for score, output in outputs.items():
         check_output(output)
@@ -143,9 +146,18 @@ def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Modu
     """Return the measure for a score, fitted to the images that the run was trained on; None for the other scores."""
     if score not in MEASURES:
         return None
+    _check_whole(model, score)
     check_measure(score, model.record.config.network.variant)
     images = split_as_recorded(read_training_set(run, model.record), run, model.record)
     return fit_measures(_networks(model), [score], *images)[score]
+
+
+def _check_whole(model: TrainedModel, measure: str) -> None:
+    if model.record.config.tiling is not None:
+        raise ChoiceError(
+            f"score is {measure!r}, which judges the image as a whole, and this run's networks see tiles of it; "
+            "choose mse, peak, relative or head, or train without --tile"
+        )
 
 
 def _networks(model: TrainedModel) -> Networks:
@@ -184,7 +196,9 @@ def build(
     definition = choose_score(model, mask) if score is None else design_score(score, network)
     if definition.name == "head" and model.head is None:
         raise ChoiceError("score is 'head', and this run was trained without one; choose another score, or train anew")
-    graph = InspectionGraph(model.encoder, model.decoder, network, definition, model.head, measure, mask).eval()
+    graph = InspectionGraph(
+        model.encoder, model.decoder, network, definition, model.head, measure, mask, model.record.config.tiling
+    ).eval()
     if definition.name == "relative":
         fit_normal_error(graph, model.samples)
     labelled = [] if data is None else find_images(data, "val")
@@ -257,26 +271,44 @@ def _strip_traces(proto: onnx.ModelProto) -> None:
 
 def _convert_parts(model: TrainedModel, output: Path, mask: Tensor | None) -> dict[Path, bytes]:
     example = model.samples[:2].numpy()
-    encoder = _EncoderGraph(model.encoder, mask).eval()
+    tiling = model.record.config.tiling
+    encoder = _EncoderGraph(model.encoder, mask, tiling).eval()
+    decoder = model.decoder if tiling is None else _DecoderGraph(model.decoder, tiling).eval()
     with torch.no_grad():
         latent = encoder(torch.from_numpy(example))
     return {
         output.with_name(f"{output.stem}.encoder.onnx"): convert(encoder, example, "image", ["latent"]),
-        output.with_name(f"{output.stem}.decoder.onnx"): convert(model.decoder, latent, "latent", ["reconstruction"]),
+        output.with_name(f"{output.stem}.decoder.onnx"): convert(decoder, latent, "latent", ["reconstruction"]),
     }
 
 
 class _EncoderGraph(nn.Module):
     """The first half of the graph: uint8 image to latent."""
 
-    def __init__(self, encoder: Encoder, mask: Tensor | None) -> None:
+    def __init__(self, encoder: Encoder, mask: Tensor | None, tiling: Tiling | None) -> None:
         super().__init__()
+        self.cut = nn.Identity() if tiling is None else Cut(tiling)
+        self.tiles = 1 if tiling is None else tiling.count
         self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
         self.encoder = encoder
 
     def forward(self, image: Tensor) -> Tensor:
-        latent: Tensor = self.encoder(self.surroundings(to_planes(image)))[0]
-        return latent
+        codes: Tensor = self.encoder(self.cut(self.surroundings(to_planes(image))))[0]
+        return codes if self.tiles == 1 else codes.reshape(-1, self.tiles * codes.shape[1])
+
+
+class _DecoderGraph(nn.Module):
+    """The second half, of tiles: their latent vectors, one after the other, to the reconstruction of the image."""
+
+    def __init__(self, decoder: Decoder, tiling: Tiling) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.stitch = Stitching(tiling)
+        self.tiles = tiling.count
+
+    def forward(self, latent: Tensor) -> Tensor:
+        reconstruction: Tensor = self.stitch(self.decoder(latent.reshape(-1, latent.shape[1] // self.tiles)))
+        return reconstruction
 
 
 def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArray[np.uint8]:
@@ -306,6 +338,7 @@ def _describe(
             parameters=count_parameters(model.encoder, model.decoder, *([graph.head] if graph.head else [])),
             reduction=network.reduction,
             head=config.head.filters if graph.head is not None and config.head is not None else (),
+            tiling=config.tiling,
         ),
         score=graph.score if graph.inspected is None else replace(graph.score, inspected=graph.inspected.share),
         provenance=Provenance(

@@ -36,6 +36,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
         ("encoder", f"filters/stride {layers}, hidden {network.hidden}{reduced}"),
         *([("head", f"filters {' '.join(map(str, network.head))}, trained on synthetic defects")] * bool(network.head)),
+        *([("tiles", f"{network.tiling.describe()}, stitched")] if network.tiling else []),
         ("input", _describe_input(info.preprocess)),
         ("frames", _describe_limits(info.preprocess)),
         *_describe_appearance(info.appearance),

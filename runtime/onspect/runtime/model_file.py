@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import struct
@@ -65,13 +66,57 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """How an image is cut into overlapping tiles, row by row: as many as there are tops times lefts.
+
+    width, height: of a tile, in working pixels. lefts, tops: where the columns and the rows of tiles begin, from 0 up;
+    the last ones end where the image does. Raises ValueError where they leave a gap.
+    """
+
+    width: int
+    height: int
+    lefts: tuple[int, ...]
+    tops: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for side, starts in ((self.width, self.lefts), (self.height, self.tops)):
+            steps = [later - earlier for earlier, later in itertools.pairwise(starts)]
+            if starts[:1] != (0,) or not all(0 < step <= side for step in (side, *steps)):
+                raise ValueError(f"tiles of {side} pixels begin at {list(starts)}")
+
+    @property
+    def count(self) -> int:
+        """How many tiles an image has."""
+        return len(self.lefts) * len(self.tops)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Width and height of the image."""
+        return self.lefts[-1] + self.width, self.tops[-1] + self.height
+
+    def describe(self) -> str:
+        """Return in words how many tiles of what size there are, and by how much neighbours overlap."""
+        overlaps = [
+            side - (later - earlier)
+            for side, starts in ((self.width, self.lefts), (self.height, self.tops))
+            for earlier, later in itertools.pairwise(starts)
+        ]
+        words = f"{len(self.lefts)}x{len(self.tops)} tiles of {self.width}x{self.height}"
+        if not overlaps:
+            return words
+        low, high = min(overlaps), max(overlaps)
+        return f"{words} that overlap by {low} {f'to {high} ' if high > low else ''}pixels"
+
+
+@dataclass(frozen=True)
 class Network:
     """The autoencoder in the graph: variant (cae, vae or aae), its layers (paper, Tables 1 to 3) and its size.
 
     filters, strides: of the encoder's convolutions; the decoder mirrors them.
     hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights, the head's too. reduction: how many
     working pixels across are averaged into one of the autoencoder's. head: filters of the discriminative head, which
-    learned from synthetic defects; none without one.
+    learned from synthetic defects; none without one. tiling: how the graph cuts an image into the tiles that the
+    networks see; None where they see it whole.
     """
 
     variant: str
@@ -82,6 +127,7 @@ class Network:
     parameters: int
     reduction: int = 1
     head: tuple[int, ...] = ()
+    tiling: Tiling | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,13 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     metavar="WxH",
     help="Working size, such as 128 or 160x120 [default: from images and preset].",
 )
+@click.option(
+    "--tile",
+    callback=_parse_size,
+    metavar="WxH",
+    help="Cut each image into overlapping tiles of this size, such as 256, for small defects in large images: the "
+    "networks see a tile at a time, and what they make of it is stitched [default: the whole image].",
+)
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: 1 where all are grey].")
 @click.option(
     "--white-level",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.model_file import Tiling
 
 VARIANTS = ("cae", "vae", "aae")
 OPTIMIZERS = ("adam", "adamw")
@@ -26,15 +27,19 @@ _FEWEST_STAGES = 3
 _SMALLEST_CROPPED = 128
 _SMALLEST_HALVED = 192  # below it the autoencoder's own error, which may be the score, loses too much
 _SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
+_SMALLEST_TILE = _COARSEST_HEAD_MAP * 2**_FEWEST_STAGES  # below it there is no room for a head
+_LEAST_OVERLAP = 8  # a tile's side over the least that it shares with its neighbour
+TILE_STEP = 4
+"""What tiles begin at multiples of, so that the head's maps, of a quarter of the resolution, lie place on place."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """The layers of encoder and decoder (paper, Tables 1 to 3).
 
-    height, width, channels: of the input. filters, strides: of the encoder's 3x3 convolutions, mirrored by the
-    decoder. hidden: r, latent: n_z of Table 3. reduction: the image is averaged over squares of so many pixels before
-    the first convolution, and the reconstruction is enlarged as often after the last.
+    height, width, channels: of the input, an image or a tile of it. filters, strides: of the encoder's 3x3
+    convolutions, mirrored by the decoder. hidden: r, latent: n_z of Table 3. reduction: the image is averaged over
+    squares of so many pixels before the first convolution, and the reconstruction is enlarged as often after the last.
     """
 
     variant: str
@@ -72,7 +77,7 @@ class TrainConfig:
     batch_size: over all devices together. holdout: share of the good images kept for early stopping, 0 to 0.5.
     patience: epochs without a better held-out loss before training stops, 0 for never. kl_weight: factor of Eq. 4.
     critic_steps, critic_clip: the AAE critic's updates a batch, and the box its weights are clipped to [1, 15].
-    head: None for the bare autoencoder.
+    head: None for the bare autoencoder. tiling: how images are cut into what the networks see, None for not at all.
     """
 
     network: NetworkConfig
@@ -90,6 +95,7 @@ class TrainConfig:
     critic_steps: int = 5
     critic_clip: float = 0.01
     head: HeadConfig | None = None
+    tiling: Tiling | None = None
 
 
 def design_head(preset: str, height: int, width: int, steps: int | None = None) -> HeadConfig | None:
@@ -129,6 +135,52 @@ def working_size(height: int, width: int, preset: str) -> tuple[int, int]:
         return height, width
     scale = longest / max(height, width) / 2
     return max(1, 2 * round(height * scale)), max(1, 2 * round(width * scale))  # even, for a reduction by 2
+
+
+def design_tiling(preset: str | None, height: int, width: int, tile: tuple[int, int]) -> Tiling:
+    """Return the fewest tiles of (width, height) that cover a working size and overlap by at least an eighth of a tile.
+
+    They are spread evenly, in steps of 4 pixels, the first and last flush with the image's edges. A tile as wide as the
+    image makes one column, one as high one row. Raises ChoiceError where the tile is larger than the image, as large,
+    or too small for the networks, where a side that is cut is no multiple of 4, and for preset ``paper``.
+    """
+    words = f"--tile {tile[0]}x{tile[1]}"
+    if preset == "paper":
+        raise ChoiceError(
+            f"{words} is not for preset paper, whose networks see whole images; "
+            "choose --preset fast, balanced or accurate"
+        )
+    if tile[0] > width or tile[1] > height:
+        raise ChoiceError(
+            f"{words} is larger than the working size {width}x{height}; give a smaller tile, or a larger --size"
+        )
+    if tile == (width, height):
+        raise ChoiceError(
+            f"{words} is the whole working size; give a larger --size, such as the images' own, or leave out --tile"
+        )
+    if min(tile) < _SMALLEST_TILE:
+        raise ChoiceError(
+            f"{words} is too small for the networks; give one of at least {_SMALLEST_TILE}x{_SMALLEST_TILE}"
+        )
+    lefts, tops = (_spread(side, whole) for side, whole in zip(tile, (width, height), strict=True))
+    if lefts is None or tops is None:
+        raise ChoiceError(
+            f"{words} does not go with the working size {width}x{height}: a side that is cut must be a multiple of "
+            f"{TILE_STEP}, and the tile's too; give such a --size and --tile"
+        )
+    return Tiling(*tile, lefts, tops)
+
+
+def _spread(side: int, whole: int) -> tuple[int, ...] | None:
+    """Return where tiles begin along one side of the image; None where they could not lie on multiples of 4."""
+    if side == whole:
+        return (0,)
+    if side % TILE_STEP or whole % TILE_STEP:
+        return None
+    room = (whole - side) // TILE_STEP  # in steps
+    longest = (side - -(-side // _LEAST_OVERLAP)) // TILE_STEP
+    gaps = -(-room // longest)
+    return tuple(TILE_STEP * (index * room // gaps) for index in range(gaps + 1))
 
 
 def design_network(

@@ -40,6 +40,7 @@ from onspect.training.defects import Defective, draw_defects
 from onspect.training.head import Head, answer_of, head_losses
 from onspect.training.loop import HeadOutcome, Moment, interruption
 from onspect.training.shared_norm import share_norms
+from onspect.training.tiles import Images
 
 _DRAWN, _JUDGED = 5, 6  # streams of random numbers under the run's seed, beside the autoencoder's
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
@@ -61,7 +62,7 @@ class _State:
 
 def fit_head(
     record: RunRecord,
-    images: NDArray[np.uint8],
+    images: Images,
     held_out: NDArray[np.uint8],
     run: Path,
     fabric: Fabric,
@@ -250,7 +251,7 @@ class Batch:
 
 
 def _batches(
-    images: NDArray[np.uint8], config: TrainConfig, fabric: Fabric, pool: ThreadPoolExecutor, first: int
+    images: Images, config: TrainConfig, fabric: Fabric, pool: ThreadPoolExecutor, first: int
 ) -> Iterator[Batch]:
     """Yield this device's share of each step's batch, drawn ahead in another thread."""
     assert config.head is not None
@@ -263,7 +264,7 @@ def _batches(
         drawn += islice(waiting, 1)
 
 
-def draw_batch(images: NDArray[np.uint8], config: TrainConfig, step: int, rank: int = 0, ranks: int = 1) -> Batch:
+def draw_batch(images: Images, config: TrainConfig, step: int, rank: int = 0, ranks: int = 1) -> Batch:
     """Draw a step's batch, every other image with defects, or what one of several devices sees of it.
 
     images are uint8 [n, height, width, channels]. Each image depends on seed, step and its place in the batch alone.

@@ -24,6 +24,7 @@ from onspect.training.augment import augment
 from onspect.training.checkpoint import CHECKPOINT, LOG, RunRecord
 from onspect.training.config import TrainConfig
 from onspect.training.networks import Decoder, Encoder
+from onspect.training.tiles import Images
 from onspect.training.trainer import State, Trainer
 
 _ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the trainer's
@@ -49,8 +50,8 @@ class Moment:
 class Outcome:
     """How training ended: ``finished``, ``stopped early`` or ``interrupted``.
 
-    best_loss: the mean squared error of the held_out images, or of the training images where there are none. head: None
-    where the run has none, or it did not come to it.
+    best_loss: the mean squared error of the held_out images, or of the training images where there are none. held_out:
+    how many there are, images or tiles. head: None where the run has none, or it did not come to it.
     """
 
     reason: str
@@ -77,8 +78,8 @@ class HeadOutcome:
 
 def fit(
     record: RunRecord,
-    images: NDArray[np.uint8],
-    held_out: NDArray[np.uint8],
+    images: Images,
+    held_out: Images,
     run: Path,
     fabric: Fabric,
     *,
@@ -146,9 +147,7 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / total)))
 
 
-def _prepare(
-    images: NDArray[np.uint8], chosen: NDArray[np.int64], config: TrainConfig, epoch: int
-) -> NDArray[np.uint8]:
+def _prepare(images: Images, chosen: NDArray[np.int64], config: TrainConfig, epoch: int) -> NDArray[np.uint8]:
     if not config.augment:
         return images[chosen]
     changed = [
@@ -172,7 +171,7 @@ def _check_finite(losses: dict[str, float], epoch: int, batch: int, rate: float,
             )
 
 
-def _close_epoch(state: State, images: NDArray[np.uint8], held_out: float | None, rate: float) -> dict[str, Any]:
+def _close_epoch(state: State, images: Images, held_out: float | None, rate: float) -> dict[str, Any]:
     """Turn the epoch's sums into a line of the log and begin the next."""
     means = {name: total / len(images) for name, total in state.sums.items()}
     state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
@@ -196,7 +195,7 @@ def _moment(
     steps: int,
     total: int,
     losses: dict[str, float],
-    images: NDArray[np.uint8],
+    images: Images,
     log: list[dict[str, Any]],
 ) -> Moment:
     return Moment(
@@ -210,7 +209,7 @@ def _moment(
     )
 
 
-def _outcome(reason: str, state: State, held_out: NDArray[np.uint8]) -> Outcome:
+def _outcome(reason: str, state: State, held_out: Images) -> Outcome:
     return Outcome(reason, state.epoch, state.best_epoch, state.best_loss, len(held_out), state.seconds)
 
 

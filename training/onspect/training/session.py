@@ -22,6 +22,7 @@ from onspect.runtime.appearance import span
 from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.files import make_folder
 from onspect.runtime.looks import learn_looks
+from onspect.runtime.model_file import Tiling
 from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import (
@@ -43,6 +44,7 @@ from onspect.training.config import (
     TrainConfig,
     design_head,
     design_network,
+    design_tiling,
 )
 from onspect.training.datasets import Progress, TrainingSet, load_training_set
 from onspect.training.head import Head
@@ -50,10 +52,12 @@ from onspect.training.head_loop import fit_head
 from onspect.training.loop import Moment, Outcome, fit
 from onspect.training.networks import Decoder, Encoder, count_parameters
 from onspect.training.processes import is_member
+from onspect.training.tiles import Cut, Images, Stitching, Tiles, take_one_each
 
 _LOG = logging.getLogger("onspect")
 
 _SAMPLES = 256
+_FEWEST_SAMPLES = 64  # where each of them has many tiles, so that export takes minutes and not an hour
 _PREVIEWED = 6
 _PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
 _SPLIT = 4  # stream of random numbers under the run's seed, beside those of the loop
@@ -63,15 +67,17 @@ _SPLIT = 4  # stream of random numbers under the run's seed, beside those of the
 class TrainOptions:
     """What a user may choose; None leaves the choice to the images and the preset.
 
-    variant: cae, vae or aae. preset: paper, fast, balanced or accurate. size: (width, height) to work at. channels: 1
-    or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later. latent: n_z of Table 3.
-    head_steps: of the head's training, 0 for no head.
+    variant: cae, vae or aae. preset: paper, fast, balanced or accurate. size: (width, height) to work at. tile: (width,
+    height) of what the networks see at a time, None for the whole image. channels: 1 or 3. white_level: the uint16
+    value that is white. any_size: judge frames of any size later. latent: n_z of Table 3. head_steps: of the head's
+    training, 0 for no head.
     The others are as in `TrainConfig`.
     """
 
     variant: str = "cae"
     preset: str | None = None
     size: tuple[int, int] | None = None
+    tile: tuple[int, int] | None = None
     channels: int | None = None
     white_level: int = 65535
     any_size: bool = False
@@ -121,6 +127,8 @@ def train(
     """
     options, watchers = options or TrainOptions(), watchers or Watchers()
     _check_new(run, options)
+    if options.tile is not None and options.size is not None:  # before minutes of reading images
+        design_tiling(options.preset, options.size[1], options.size[0], options.tile)
     fabric = _start_fabric(devices or Devices())
     data = _load(folder, options, watchers if fabric.is_global_zero else Watchers())
     return _begin(data, run, options, fabric, watchers)
@@ -170,7 +178,8 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
     _check_shares(record, fabric)
     if fabric.is_global_zero:
         make_folder(run)
-        write_tensors(run / SAMPLES, {"images": torch.from_numpy(_samples(images, data.images[held_out]))})
+        samples = _samples(images, data.images[held_out], config)
+        write_tensors(run / SAMPLES, {"images": torch.from_numpy(samples)})
         write_record(run, record)
     fabric.barrier()
     return _fit(record, images, data.images[held_out], run, fabric, watchers, resume=False)
@@ -252,35 +261,44 @@ def _fit(
 ) -> Outcome:
     if watchers.planned is not None and fabric.is_global_zero:
         watchers.planned(record)
+    tiling = record.config.tiling
     shown = (held_out if len(held_out) else images)[:_PREVIEWED]
     every = max(1, record.config.epochs // _PREVIEWS)
 
     def preview(epoch: int, encoder: Encoder, decoder: Decoder) -> None:
         if epoch == 1 or epoch % every == 0 or epoch == record.config.epochs:
-            picture = draw_preview(shown, encoder, decoder)
+            picture = draw_preview(shown, encoder, decoder, tiling)
             write_png(make_folder(run / "previews") / f"epoch-{epoch:04d}.png", picture)
             write_png(run / "preview.png", picture)
 
-    outcome = fit(record, images, held_out, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+    seen: tuple[Images, Images] = (images, held_out)
+    if tiling is not None:
+        seen = Tiles(images, tiling), Tiles(held_out, tiling)
+    outcome = fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
     if record.config.head is None or outcome.reason == "interrupted":
         return outcome
-    head = fit_head(record, images, held_out, run, fabric, resume=resume, watch=watchers.step)
+    judged = held_out if tiling is None else take_one_each(held_out, tiling)
+    head = fit_head(record, seen[0], judged, run, fabric, resume=resume, watch=watchers.step)
     reason = "interrupted" if head.reason == "interrupted" else outcome.reason
     return dataclasses.replace(outcome, reason=reason, head=head)
 
 
-def draw_preview(images: NDArray[np.uint8], encoder: Encoder, decoder: Decoder) -> Picture:
+def draw_preview(
+    images: NDArray[np.uint8], encoder: Encoder, decoder: Decoder, tiling: Tiling | None = None
+) -> Picture:
     """Return rows of input, reconstruction and error map for images, uint8 [n, height, width, channels].
 
-    The maps share one scale: orange is the 99th percentile of their errors.
+    With a tiling, the reconstruction is that of the tiles, stitched. The maps share one scale: orange is the 99th
+    percentile of their errors.
     """
+    cut, stitch = (torch.nn.Identity(), torch.nn.Identity()) if tiling is None else (Cut(tiling), Stitching(tiling))
     device = next(encoder.parameters()).device
     training = encoder.training
     encoder.eval()
     decoder.eval()
     with torch.no_grad():
         inputs = torch.from_numpy(images).to(device).float().div(255.0).permute(0, 3, 1, 2)
-        outputs = decoder(encoder(inputs)[0]).float()
+        outputs = stitch.to(device)(decoder(encoder(cut(inputs))[0]).float())
         maps = (inputs - outputs).square().mean(dim=1).cpu().numpy()
         pixels = outputs.mul(255.0).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     encoder.train(training)
@@ -335,12 +353,16 @@ def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64],
 
 def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfig:
     recipe = data.recipe
-    head = design_head(data.preset, recipe.height, recipe.width, options.head_steps)
+    tiling, width, height = None, recipe.width, recipe.height
+    if options.tile is not None:
+        tiling = design_tiling(data.preset, height, width, options.tile)
+        images, width, height = images * tiling.count, tiling.width, tiling.height
+    head = design_head(data.preset, height, width, options.head_steps)
     network = design_network(
         options.variant,
         data.preset,
-        height=recipe.height,
-        width=recipe.width,
+        height=height,
+        width=width,
         channels=recipe.channels,
         latent=options.latent,
         has_head=head is not None,
@@ -359,11 +381,13 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         patience=options.patience,
         seed=options.seed,
         head=head,
+        tiling=tiling,
     )
 
 
-def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.concatenate([held_out, images])[:_SAMPLES]
+def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8], config: TrainConfig) -> NDArray[np.uint8]:
+    count = _SAMPLES if config.tiling is None else max(_FEWEST_SAMPLES, _SAMPLES // config.tiling.count)
+    return np.concatenate([held_out[:count], images[:count]])[:count]
 
 
 def _start_fabric(devices: Devices) -> Fabric:
@@ -422,9 +446,11 @@ def describe(record: RunRecord) -> str:
             f"synthetic defects: {config.head.steps:,} steps of batch {config.head.batch_size}"
         )
     colour = "mono" if recipe.channels == 1 else "colour"
+    tiles = f"each image is cut into {config.tiling.describe()}\n" if config.tiling else ""
     return (
         f"{network.variant.upper()} on {len(record.data.images)} good images ({len(record.data.held_out)} held out for "
         f"early stopping), {recipe.width}x{recipe.height} {colour}, preset {config.preset}\n"
+        f"{tiles}"
         f"encoder filters/stride {layers}, r {network.hidden}, n_z {network.latent}, {parameters:,} parameters; "
         f"{config.epochs} epochs of batch {config.batch_size}, {config.optimizer} at {config.learning_rate:g} "
         f"({config.schedule}), augmentation {', '.join(config.augment) or 'none'}, seed {config.seed}\n{head}"

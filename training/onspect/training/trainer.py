@@ -35,6 +35,7 @@ from onspect.training.losses import (
     reparametrise,
 )
 from onspect.training.networks import Critic, Decoder, Encoder
+from onspect.training.tiles import Images
 
 _REGULARIZATION_SHARE = 0.1
 """Learning rate of the AAE's regularization phase as a share of the others'.
@@ -131,7 +132,7 @@ class Trainer:
         self.fabric.backward(loss)
         self.optimizers[name].step()
 
-    def evaluate(self, images: NDArray[np.uint8]) -> float:
+    def evaluate(self, images: Images) -> float:
         """Return the mean squared error over pixels (Eq. 2) of images, uint8 [n, height, width, channels]."""
         self.encoder.eval()
         self.decoder.eval()

@@ -1,0 +1,206 @@
+import dataclasses
+import itertools
+import re
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from onspect.runtime.cli import main
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.model_file import Tiling, parse_dataclass
+from onspect.training import session
+from onspect.training.checkpoint import read_record, read_tensors
+from onspect.training.config import TrainConfig, design_tiling
+from onspect.training.tiles import Cut, Stitching, Tiles, place_of, take_one_each
+
+CPU = session.Devices(accelerator="cpu")
+CHOICES = session.TrainOptions(
+    preset="fast", size=(72, 56), tile=(40, 32), epochs=2, head_steps=4, batch_size=8, holdout=0.25
+)
+TILING = Tiling(40, 32, (0, 32), (0, 24))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Networks this small only lose time by sharing a step between threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve drawn images, larger than a tile."""
+    folder = tmp_path_factory.mktemp("plates")
+    random = np.random.default_rng(0)
+    for index in range(12):
+        cv2.imwrite(str(folder / f"{index}.png"), random.integers(90, 160, (56, 72), np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny tiled run, trained once."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    session.train(plates, run, CHOICES, devices=CPU)
+    return run
+
+
+@pytest.mark.parametrize("tile", [32, 36, 64, 100, 128, 256, 320])
+@pytest.mark.parametrize("more", [4, 8, 28, 60, 96, 256, 768, 1804])
+def test_tiles_cover_the_image_and_overlap(tile: int, more: int) -> None:
+    """Tiles begin and end with the image, in steps of 4, share an eighth or more, and one fewer would not do."""
+    tiling = design_tiling("fast", tile + more, tile, (tile, tile))
+    tops = np.array(tiling.tops)
+    gaps = np.diff(tops)
+    assert tiling.lefts == (0,)
+    assert tops[0] == 0
+    assert tops[-1] + tile == tile + more
+    assert not (tops % 4).any()
+    assert gaps.max() <= tile - tile / 8
+    assert gaps.max() - gaps.min() in (0, 4)
+    if len(tops) > 2:
+        largest_step = (tile - tile / 8) // 4 * 4
+        assert largest_step * (len(tops) - 2) < more
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "tile", "message"),
+    [
+        ("fast", (64, 64), (128, 32), "--tile 128x32 is larger than the working size 64x64; give a smaller tile"),
+        ("fast", (64, 48), (64, 48), "--tile 64x48 is the whole working size; give a larger --size"),
+        ("fast", (64, 64), (64, 24), "--tile 64x24 is too small for the networks; give one of at least 32x32"),
+        ("fast", (66, 64), (40, 40), "--tile 40x40 does not go with the working size 66x64: .* multiple of 4"),
+        ("fast", (64, 64), (40, 42), "--tile 40x42 does not go with the working size 64x64: .* multiple of 4"),
+        ("paper", (64, 64), (40, 40), "--tile 40x40 is not for preset paper.* choose --preset fast"),
+    ],
+)
+def test_tiles_that_cannot_be_are_refused(
+    preset: str, size: tuple[int, int], tile: tuple[int, int], message: str, tmp_path: Path
+) -> None:
+    """What is wrong with a tile is said with its size and the cure, before an image is read."""
+    with pytest.raises(ChoiceError, match=message):
+        design_tiling(preset, size[1], size[0], tile)
+    options = session.TrainOptions(preset=preset, size=size, tile=tile)
+    with pytest.raises(ChoiceError, match=message):
+        session.train(tmp_path / "missing", tmp_path / "run", options, devices=CPU)
+
+
+def test_a_side_that_is_not_cut_has_any_length() -> None:
+    """Only sides that are cut must be multiples of 4."""
+    assert design_tiling("fast", 51, 96, (40, 51)) == Tiling(40, 51, (0, 28, 56), (0,))
+
+
+def test_tiles_are_a_view_of_the_images() -> None:
+    """An index, a slice and an array of indices give the same tiles, each where it lies in its image."""
+    images = np.random.default_rng(1).integers(0, 256, (3, 56, 72, 2), np.uint8)
+    tiles = Tiles(images, TILING)
+    assert (len(tiles), tiles.shape, tiles.size) == (12, (12, 32, 40, 2), 12 * 32 * 40 * 2)
+    assert np.shares_memory(tiles[5], images)
+    expected = [image[top : top + 32, left : left + 40] for image in images for top in (0, 24) for left in (0, 32)]
+    assert np.array_equal(tiles[2:9], expected[2:9])
+    assert np.array_equal(tiles[np.array([7, 0, 11])], [expected[7], expected[0], expected[11]])
+    assert np.array_equal(tiles[np.int64(6)], expected[6])
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2)
+    assert np.array_equal(Cut(TILING)(planes).permute(0, 2, 3, 1).numpy(), expected)
+
+
+def test_one_tile_of_each_image() -> None:
+    """Each image gives one tile, and together they come from all places; of no images there are none."""
+    images = np.random.default_rng(1).integers(0, 256, (5, 56, 72, 1), np.uint8)
+    found = take_one_each(images, TILING)
+    for index, tile in enumerate(found):
+        top, left = place_of(TILING, index % 4)
+        assert np.array_equal(tile, images[index, top : top + 32, left : left + 40])
+    assert take_one_each(images[:0], TILING).shape == (0, 32, 40, 1)
+
+
+@pytest.mark.parametrize("reduction", [1, 4])
+@pytest.mark.parametrize("sides", [(72, 56, 40, 32), (76, 32, 64, 32), (151, 33, 151, 32), (96, 100, 40, 40)])
+def test_stitching_is_a_mean_weighed_by_the_distance_from_the_edge(
+    sides: tuple[int, int, int, int], reduction: int
+) -> None:
+    """Stitched maps are what plain loops over pixels give."""
+    width, height, tile_width, tile_height = sides
+    height += -height % 4
+    tiling = design_tiling("fast", height, width, (tile_width, tile_height))
+    rows, columns, tall, wide = (-(-side // reduction) for side in (height, width, tile_height, tile_width))
+    maps = torch.rand(2 * tiling.count, 3, tall, wide)
+    total, weights = np.zeros((2, 3, rows, columns)), np.zeros((rows, columns))
+    for image, place in itertools.product(range(2), range(tiling.count)):
+        top, left = (start // reduction for start in place_of(tiling, place))
+        for y, x in itertools.product(range(tall), range(wide)):
+            weight = min(y + 1, tall - y) * min(x + 1, wide - x)
+            total[image, :, top + y, left + x] += weight * maps[image * tiling.count + place, :, y, x].numpy()
+            weights[top + y, left + x] += weight / 2
+    np.testing.assert_allclose(Stitching(tiling, reduction)(maps).numpy(), total / weights, rtol=1e-5)
+
+
+def test_what_was_cut_is_stitched_to_itself() -> None:
+    """Tiles of an image, joined again, are the image."""
+    planes = torch.rand(2, 3, 56, 72)
+    torch.testing.assert_close(Stitching(TILING)(Cut(TILING)(planes)), planes)
+
+
+def test_networks_are_those_of_a_tile(run: Path) -> None:
+    """The recipe and the samples keep the whole image; networks and batches are made for its tiles."""
+    record = read_record(run)
+    assert record.config.tiling == TILING
+    assert (record.config.network.width, record.config.network.height) == (40, 32)
+    assert (record.data.recipe.width, record.data.recipe.height) == (72, 56)
+    assert record.config.batch_size == 8
+    assert read_tensors(run / "samples.safetensors")[0]["images"].shape == (12, 56, 72, 1)
+    preview = cv2.imread(str(run / "preview.png"))
+    assert preview is not None
+    assert preview.shape[1] >= 3 * 72
+
+
+def test_an_older_run_has_no_tiles(run: Path) -> None:
+    """A record that does not speak of tiles is read as one of whole images."""
+    content = dataclasses.asdict(read_record(run).config)
+    del content["tiling"]
+    for name in ("network", "head"):
+        content[name] = {key: list(v) if isinstance(v, tuple) else v for key, v in content[name].items()}
+    content["augment"] = list(content["augment"])
+    assert parse_dataclass(TrainConfig, content).tiling is None
+
+
+@pytest.mark.parametrize("stop_at", [3, 12])
+def test_a_resumed_run_has_the_same_weights(plates: Path, run: Path, tmp_path: Path, stop_at: int) -> None:
+    """Interrupted in the autoencoder's training and in the head's, a tiled run ends as if it had not been."""
+    seen = itertools.count(1)
+
+    def interrupt(moment: object) -> None:
+        if next(seen) == stop_at:
+            signal.raise_signal(signal.SIGINT)
+
+    again = tmp_path / "again"
+    outcome = session.train(plates, again, CHOICES, devices=CPU, watchers=session.Watchers(step=interrupt))
+    assert outcome.reason == "interrupted"
+    assert session.resume(again, devices=CPU).reason == "finished"
+    for name in ("weights.safetensors", "head.safetensors"):
+        resumed, whole = (read_tensors(folder / name)[0] for folder in (again, run))
+        assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+def test_the_command_says_how_images_are_cut(plates: Path, tmp_path: Path) -> None:
+    """`onspect train --tile` says how many tiles there are, of what size, and how far they overlap."""
+    arguments = ["train", str(plates), "-o", str(tmp_path / "run"), "--device", "cpu", "--epochs", "1"]
+    choices = ["--preset", "fast", "--size", "72x56", "--tile", "40x32", "--head-steps", "0"]
+    result = CliRunner().invoke(main, [*arguments, *choices])
+    assert result.exit_code == 0, result.output
+    assert re.search(
+        r"each image is cut into 2x2 tiles of 40x32 that overlap by 8 pixels$", result.stderr, re.MULTILINE
+    )
+
+
+@pytest.mark.parametrize(
+    ("lefts", "tops"), [((), (0,)), ((4, 20), (0,)), ((0, 44), (0,)), ((0, 0), (0,)), ((0,), (0, 8, 4))]
+)
+def test_tiles_with_gaps_are_none(lefts: tuple[int, ...], tops: tuple[int, ...]) -> None:
+    """A damaged file cannot speak of tiles that do not cover an image."""
+    with pytest.raises(ValueError, match=r"tiles of .* pixels begin at"):
+        Tiling(40, 32, lefts, tops)

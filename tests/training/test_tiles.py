@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.model_file import Tiling, parse_dataclass
+from onspect.runtime.model_file import SourceLimits, Tiling, parse_dataclass
 from onspect.training import session
 from onspect.training.checkpoint import read_record, read_tensors
 from onspect.training.config import TrainConfig, design_tiling
@@ -187,14 +187,33 @@ def test_a_resumed_run_has_the_same_weights(plates: Path, run: Path, tmp_path: P
 
 
 def test_the_command_says_how_images_are_cut(plates: Path, tmp_path: Path) -> None:
-    """`onspect train --tile` says how many tiles there are, of what size, and how far they overlap."""
-    arguments = ["train", str(plates), "-o", str(tmp_path / "run"), "--device", "cpu", "--epochs", "1"]
+    """`onspect train --tile` says how many tiles there are, of what size, how far they overlap, and for how long."""
+    arguments = ["train", str(plates), "-o", str(tmp_path / "run"), "--device", "cpu"]
     choices = ["--preset", "fast", "--size", "72x56", "--tile", "40x32", "--head-steps", "0"]
     result = CliRunner().invoke(main, [*arguments, *choices])
     assert result.exit_code == 0, result.output
     assert re.search(
         r"each image is cut into 2x2 tiles of 40x32 that overlap by 8 pixels$", result.stderr, re.MULTILINE
     )
+    assert "25 epochs of batch" in result.stderr  # a quarter of those without tiles: an epoch has four times the steps
+
+
+def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
+    """Where pixels become one the plan says how many, and which options look closer at what cost; else nothing."""
+
+    def plan(width: tuple[int, int], height: tuple[int, int]) -> str:
+        record = read_record(run)
+        recipe = dataclasses.replace(record.data.recipe, source=SourceLimits((1,), width, height))
+        data = dataclasses.replace(record.data, recipe=recipe)
+        config = dataclasses.replace(record.config, tiling=None)
+        return session.describe(dataclasses.replace(record, data=data, config=config))
+
+    assert (
+        "images of 289x224 are seen at 72x56: 4.0 of their pixels become one; --size 288x224 --tile 72x56 looks "
+        "closer, at 25 times the cost of an image\n"
+    ) in plan((289, 289), (224, 224))
+    assert "images of up to 288x224 are seen at 72x56" in plan((70, 576), (70, 448))
+    assert "become one" not in plan((140, 140), (100, 100))
 
 
 @pytest.mark.parametrize(

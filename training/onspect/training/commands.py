@@ -65,7 +65,11 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 )
 @click.option("--any-size", is_flag=True, help="Let the model judge images of any size, not only like these.")
 @click.option("--latent", type=click.IntRange(min=1), help="Size of the latent vector, n_z [default: from the preset].")
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: 60; 100 without a head; 20 with preset paper]")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="[default: 60, 100 without a head, divided by the tiles; 20 with preset paper]",
+)
 @click.option(
     "--head-steps",
     type=click.IntRange(min=0),

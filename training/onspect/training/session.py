@@ -40,6 +40,7 @@ from onspect.training.config import (
     AUGMENTATIONS,
     OPTIMIZERS,
     SCHEDULES,
+    TILE_STEP,
     VARIANTS,
     TrainConfig,
     design_head,
@@ -57,6 +58,8 @@ from onspect.training.tiles import Cut, Images, Stitching, Tiles, take_one_each
 _LOG = logging.getLogger("onspect")
 
 _SAMPLES = 256
+_FEWEST_EPOCHS = 5
+_NOTED = 2.0  # times that images are shrunk, from which on a user is told
 _FEWEST_SAMPLES = 64  # where each of them has many tiles, so that export takes minutes and not an hour
 _PREVIEWED = 6
 _PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
@@ -368,10 +371,13 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         has_head=head is not None,
     )
     paper = data.preset == "paper"
+    usual = 20 if paper else 100 if head is None else 60
+    if tiling is not None:  # an epoch shows every tile: as many steps as without them, and each image a few times
+        usual = max(_FEWEST_EPOCHS, round(usual / tiling.count))
     return TrainConfig(
         network=network,
         preset=data.preset,
-        epochs=options.epochs or (20 if paper else 100 if head is None else 60),
+        epochs=options.epochs or usual,
         batch_size=min(images, options.batch_size or (64 if paper else 16)),
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
@@ -446,7 +452,7 @@ def describe(record: RunRecord) -> str:
             f"synthetic defects: {config.head.steps:,} steps of batch {config.head.batch_size}"
         )
     colour = "mono" if recipe.channels == 1 else "colour"
-    tiles = f"each image is cut into {config.tiling.describe()}\n" if config.tiling else ""
+    tiles = f"each image is cut into {config.tiling.describe()}\n" if config.tiling else _tell_of_closer_look(record)
     return (
         f"{network.variant.upper()} on {len(record.data.images)} good images ({len(record.data.held_out)} held out for "
         f"early stopping), {recipe.width}x{recipe.height} {colour}, preset {config.preset}\n"
@@ -455,3 +461,27 @@ def describe(record: RunRecord) -> str:
         f"{config.epochs} epochs of batch {config.batch_size}, {config.optimizer} at {config.learning_rate:g} "
         f"({config.schedule}), augmentation {', '.join(config.augment) or 'none'}, seed {config.seed}\n{head}"
     )
+
+
+def _tell_of_closer_look(record: RunRecord) -> str:
+    """Return in words what is lost where images are shrunk by half or more, and what would see it; else nothing."""
+    recipe, source = record.data.recipe, record.data.recipe.source
+    if source.width is None or source.height is None:
+        return ""
+    sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # as found, not allowed
+    shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
+    if shrunk < _NOTED:
+        return ""
+    among = "" if source.width[0] == source.width[1] and source.height[0] == source.height[1] else "up to "
+    words = (
+        f"images of {among}{sides[0]}x{sides[1]} are seen at {recipe.width}x{recipe.height}: {shrunk:.1f} of their "
+        "pixels become one"
+    )
+    width, height = (side // TILE_STEP * TILE_STEP for side in sides)
+    tile = recipe.width // TILE_STEP * TILE_STEP, recipe.height // TILE_STEP * TILE_STEP
+    try:
+        count = design_tiling(record.config.preset, height, width, tile).count
+    except ChoiceError:
+        return f"{words}\n"
+    closer = f"--size {width}x{height} --tile {tile[0]}x{tile[1]}"
+    return f"{words}; {closer} looks closer, at {count} times the cost of an image\n"

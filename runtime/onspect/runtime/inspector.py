@@ -254,13 +254,18 @@ def _judge(
         _read_check(checks.get(place)) or _find_fault(verdict, score, peak)
         for (place, _), verdict, score, peak in zip(prepared, verdicts, scores, highest, strict=True)
     ]
-    sound = [number for number, fault in enumerate(faults) if fault is None]
-    maps = scored.error_map if len(sound) == len(faults) else scored.error_map[sound]
-    sizes = [(prepared[number][1].width, prepared[number][1].height) for number in sound]
-    regions = iter(find_regions_of_batch(maps, threshold, sizes, [verdicts[number] for number in sound]))
+    high = [number for number, peak in enumerate(highest) if faults[number] is None and peak >= threshold.map]
+    regions: dict[int, tuple[Region, ...]] = {}
+    if high:  # not with most parts
+        sizes = [(prepared[number][1].width, prepared[number][1].height) for number in high]
+        maps = scored.error_map if len(high) == len(prepared) else scored.error_map[high]
+        found = find_regions_of_batch(maps, threshold, sizes, [verdicts[number] for number in high])
+        regions = dict(zip(high, found, strict=True))
     return [
-        _Outcome("fault", fault) if fault is not None else _Outcome(verdict, None, score, next(regions), error_map)
-        for fault, verdict, score, error_map in zip(faults, verdicts, scores, scored.error_map, strict=True)
+        _Outcome("fault", fault)
+        if fault is not None
+        else _Outcome(verdicts[number], None, scores[number], regions.get(number, ()), scored.error_map[number])
+        for number, fault in enumerate(faults)
     ]
 
 
@@ -274,6 +279,8 @@ def _find_fault(verdict: Judgement, score: float, highest: float) -> str | None:
 def _stack(items: Sequence[Prepared | ImageError]) -> NDArray[np.uint8] | None:
     """Return the inputs that can be judged as one batch, None where there are none."""
     good = [item.image for item in items if isinstance(item, Prepared)]
+    if len(good) == 1:
+        return good[0][None]  # on a line, where what has not run for a while takes ten times as long
     return np.stack(good) if good else None
 
 

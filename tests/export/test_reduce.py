@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,12 +19,14 @@ from onspect.calibration.review import Band
 from onspect.calibration.thresholds import Policy
 from onspect.export import decisions
 from onspect.export.reduce import reduce_file
+from onspect.export.tables import describe_reduced
 from onspect.runtime.errors import DatasetError, ExportError, OutputError
 from onspect.runtime.files import fingerprint_bytes
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import Agreement, Rule, read_model_file
+from onspect.runtime.model_file import Agreement, Rule, read_model_file, stamp
 
-from .layered_model import SIDE, write_layered
+from ..tiny_model import make_info
+from .layered_model import SIDE, build_graph, write_layered
 
 Run = Callable[..., Result]
 
@@ -114,6 +118,24 @@ def test_layers_that_decisions_cannot_bear_stay_in_float(data: Path, tmp_path: P
     assert reduced.info.provenance.reduced_layers == ("front.0", "front.1")
     harms = {choice.layer.name: choice.harm for choice in reduced.layers}
     assert min(harms["encoder"], harms["decoder"]) > 10 * max(harms["front.0"], harms["front.1"])
+
+
+def test_of_a_file_with_a_head_only_that_is_quantised(data: Path, tmp_path: Path) -> None:
+    """Where the score is the head's the autoencoder stays in float32 and its harm is not measured."""
+    graph = build_graph()
+    for names in [node.input for node in graph.graph.node]:
+        names[:] = ["head.output.weight" if name == "decoder.weight" else name for name in names]
+    for tensor in graph.graph.initializer:
+        tensor.name = "head.output.weight" if tensor.name == "decoder.weight" else tensor.name
+    source = tmp_path / "part.onnx"
+    trained = [fingerprint_bytes(image.read_bytes()) for image in (data / "train").rglob("*.png")]
+    source.write_bytes(stamp(graph.SerializeToString(), make_info(score="head"), trained))
+    calibrate(source, data, policy=Policy("youden"))
+    reduced = reduce_file(source, tmp_path / "small.onnx", "int8", data, max_flips=20)
+    assert reduced.info.provenance.reduced_layers == ("head.output",)
+    assert reduced.info.provenance.float_layers == ("encoder",)
+    assert math.isnan(reduced.layers[0].harm)
+    assert re.search(r"^encoder +Conv +36 +- +float32$", describe_reduced(reduced), re.MULTILINE)
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])

@@ -26,7 +26,7 @@ def _describe_layers(layers: Sequence[LayerChoice], precision: str) -> list[str]
     width = max(len("layer"), *(len(choice.layer.name) for choice in layers)) + 2
     lines = [f"{'layer':<{width}}{'kind':<15}{'weights':>9}{'harm':>9}  precision"]
     for choice in layers:
-        harm = "ruin" if math.isinf(choice.harm) else f"{choice.harm:.2%}"
+        harm = "ruin" if math.isinf(choice.harm) else "-" if math.isnan(choice.harm) else f"{choice.harm:.2%}"
         name, kind, weights = choice.layer.name, choice.layer.kind, choice.layer.weights
         kept = precision if choice.reduced else "float32"
         lines.append(f"{name:<{width}}{kind:<15}{weights:>9,}{harm:>9}  {kept}")

@@ -186,7 +186,7 @@ def test_regions_do_not_depend_on_the_batch(rows: int, columns: int) -> None:
     sizes = [(columns + 7 * number, rows + number) for number in range(9)]
     verdicts: list[Judgement] = ["ok", "ng", "review"] * 3
     cut = Threshold(score=0.25, map=0.75, area=2)
-    found = find_regions_of_batch(maps, cut, sizes, verdicts)
+    found = find_regions_of_batch(maps, maps.max(axis=(1, 2)).tolist(), cut, sizes, verdicts)
     alone = [find_regions(one, cut, *size, verdict) for one, size, verdict in zip(maps, sizes, verdicts, strict=True)]
     assert found == alone
     assert found[4] == ()
@@ -195,7 +195,7 @@ def test_regions_do_not_depend_on_the_batch(rows: int, columns: int) -> None:
 
 def test_no_maps_have_no_regions() -> None:
     """A batch of which nothing could be judged is none to fail on."""
-    assert find_regions_of_batch(np.zeros((0, 28, 28), np.float32), CUT, [], []) == []
+    assert find_regions_of_batch(np.zeros((0, 28, 28), np.float32), [], CUT, [], []) == []
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.3, 1e39, 1e-46])

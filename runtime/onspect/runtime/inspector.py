@@ -254,17 +254,15 @@ def _judge(
         _read_check(checks.get(place)) or _find_fault(verdict, score, peak)
         for (place, _), verdict, score, peak in zip(prepared, verdicts, scores, highest, strict=True)
     ]
-    high = [number for number, peak in enumerate(highest) if faults[number] is None and peak >= threshold.map]
-    regions: dict[int, tuple[Region, ...]] = {}
-    if high:  # not with most parts
-        sizes = [(prepared[number][1].width, prepared[number][1].height) for number in high]
-        maps = scored.error_map if len(high) == len(prepared) else scored.error_map[high]
-        found = find_regions_of_batch(maps, threshold, sizes, [verdicts[number] for number in high])
-        regions = dict(zip(high, found, strict=True))
+    sound = [number for number, fault in enumerate(faults) if fault is None]
+    sizes = [(prepared[number][1].width, prepared[number][1].height) for number in sound]
+    maps = scored.error_map if len(sound) == len(prepared) else scored.error_map[sound]
+    judged, peaks = [verdicts[number] for number in sound], [highest[number] for number in sound]
+    regions = dict(zip(sound, find_regions_of_batch(maps, peaks, threshold, sizes, judged), strict=True))
     return [
         _Outcome("fault", fault)
         if fault is not None
-        else _Outcome(verdicts[number], None, scores[number], regions.get(number, ()), scored.error_map[number])
+        else _Outcome(verdicts[number], None, scores[number], regions[number], scored.error_map[number])
         for number, fault in enumerate(faults)
     ]
 

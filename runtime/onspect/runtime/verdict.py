@@ -117,23 +117,28 @@ def find_regions(
     of fewer than threshold.area pixels of the map is left out, unless it is the highest of a part whose verdict is
     not ``ok``: that one may be what the verdict rests on.
     """
-    return find_regions_of_batch(error_map[None], threshold, [(width, height)], [verdict])[0]
+    return find_regions_of_batch(error_map[None], [float(error_map.max())], threshold, [(width, height)], [verdict])[0]
 
 
 def find_regions_of_batch(
     error_maps: NDArray[np.float32],
+    peaks: Sequence[float],
     threshold: Threshold,
     sizes: Sequence[tuple[int, int]],
     verdicts: Sequence[Judgement],
 ) -> list[tuple[Region, ...]]:
-    """Return the regions of each of the maps [n, h, w], as `find_regions` does; sizes are of width and height.
+    """Return the regions of each of the maps [n, h, w], as `find_regions` does.
+
+    peaks: the highest error of each map. sizes: width and height of each image.
 
     Small maps are searched together: there the calls take longer than the work, and each lets another thread have the
     interpreter. Large ones are searched one by one, each within the box around what is high in it.
     """
     found: list[list[Region]] = [[] for _ in sizes]
+    high = [number for number, peak in enumerate(peaks) if peak >= threshold.map]
+    if not high:  # as with most parts
+        return [()] * len(found)
     cut = _least_float32(threshold.map)
-    high = (error_maps.max(axis=(1, 2)) >= cut).nonzero()[0].tolist()
     rows, columns = error_maps.shape[1:]
     together = max(1, _SHEET // (rows * columns))
     for first in range(0, len(high), together):

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 
 from onspect.calibration.calibrate import calibrate
@@ -29,18 +28,15 @@ from onspect.export.write import export
 from onspect.runtime.decode import quieten_opencv
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import read_model_file
-from onspect.training import defects, head, head_loop
-from onspect.training.checkpoint import HEAD, SAMPLES, WEIGHTS, read_record, read_tensors, write_record, write_tensors
+from onspect.training import defects, head, head_batches, head_loop
+from onspect.training.checkpoint import HEAD, SAMPLES, WEIGHTS, read_record, write_record
 from onspect.training.config import HeadConfig
 from onspect.training.session import Devices, TrainOptions, _start_fabric, read_training_set, split_as_recorded, train
 
 
-def see_no_reconstruction(self: torch.nn.ModuleList, image: Tensor, reconstruction: Tensor) -> Tensor:
-    """Stand in for the stem's forward: nothing in the reconstruction's place."""
-    features = torch.cat([image, torch.zeros_like(reconstruction)], dim=1)
-    for layer in self:
-        features = layer(features)
-    return features
+def alone(self: head.Head, image: Tensor, _reconstruction: Tensor) -> Tensor:
+    """Stand in for the head's forward: the network that sees the image alone."""
+    return self.see_alone(image)
 
 
 ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
@@ -51,9 +47,11 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "image": ("no loss of the image's answer", lambda: patch.object(head, "_IMAGE", 0.0)),
     "weights": ("small defects weigh no more", lambda: patch.object(defects, "_WEIGHTS", (1.0, 1.0))),
     "half": ("defects may cover most of what is seen", lambda: patch.object(defects, "_LARGEST", 1.0)),
+    "mistakes": ("no mistakes shown again", lambda: patch.object(head_batches, "_MINED", 0.0)),
     "average": ("no running average", lambda: patch.object(head_loop, "_AVERAGED", 0.0)),
-    "noise": ("no sensor noise", lambda: patch.object(head_loop, "_SENSOR_NOISE", 0.0)),
-    "reconstruction": ("no reconstruction", lambda: patch.object(head._Stem, "forward", see_no_reconstruction)),
+    "noise": ("no sensor noise", lambda: patch.object(head_batches, "_SENSOR_NOISE", 0.0)),
+    "single": ("no network that sees the image alone", ExitStack),
+    "pair": ("no network that sees the reconstruction", lambda: patch.object(head.Head, "forward", alone)),
 }
 """Each row: what it prints, and what is changed meanwhile."""
 
@@ -62,7 +60,8 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
 def changed(row: str, config: HeadConfig) -> Iterator[HeadConfig]:
     """Leave a row's idea out."""
     with ROWS[row][1]():
-        yield dataclasses.replace(config, crops=False) if row == "pieces" else config
+        without = {"pieces": {"crops": False}, "single": {"single": ()}}
+        yield dataclasses.replace(config, **without.get(row, {}))  # type: ignore[arg-type]
 
 
 def train_row(base: Path, run: Path, row: str, steps: int) -> None:
@@ -79,10 +78,6 @@ def train_row(base: Path, run: Path, row: str, steps: int) -> None:
         record = dataclasses.replace(record, config=dataclasses.replace(record.config, head=config))
         write_record(run, record)
         head_loop.fit_head(record, *images, run, _start_fabric(Devices(accelerator="cpu")))
-    if row == "reconstruction":  # what was never seen must not be heard
-        tensors, _ = read_tensors(run / HEAD)
-        tensors["head.stem.0.weight"][:, record.config.network.channels :] = 0.0
-        write_tensors(run / HEAD, tensors)
 
 
 def measure(run: Path, model: Path, row: str, data: Path) -> dict[str, Any]:

@@ -45,8 +45,8 @@ def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK) -> InspectionG
     """Return a graph with untrained weights, with a mask."""
     torch.manual_seed(3)
     network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, 2)
-    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False), 3).eval()
-    nn.init.normal_(head.output.weight)
+    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), 3).eval()
+    nn.init.normal_(head.pair.output.weight)
     decoder = Decoder(network, torch.full((3,), 0.5))
     places = None if mask is None else torch.from_numpy(mask)
     graph = InspectionGraph(Encoder(network), decoder, network, design_score(name, network), head, mask=places).eval()

@@ -124,15 +124,15 @@ def test_of_a_file_with_a_head_only_that_is_quantised(data: Path, tmp_path: Path
     """Where the score is the head's the autoencoder stays in float32 and its harm is not measured."""
     graph = build_graph()
     for names in [node.input for node in graph.graph.node]:
-        names[:] = ["head.output.weight" if name == "decoder.weight" else name for name in names]
+        names[:] = ["head.pair.output.weight" if name == "decoder.weight" else name for name in names]
     for tensor in graph.graph.initializer:
-        tensor.name = "head.output.weight" if tensor.name == "decoder.weight" else tensor.name
+        tensor.name = "head.pair.output.weight" if tensor.name == "decoder.weight" else tensor.name
     source = tmp_path / "part.onnx"
     trained = [fingerprint_bytes(image.read_bytes()) for image in (data / "train").rglob("*.png")]
     source.write_bytes(stamp(graph.SerializeToString(), make_info(score="head"), trained))
     calibrate(source, data, policy=Policy("youden"))
     reduced = reduce_file(source, tmp_path / "small.onnx", "int8", data, max_flips=20)
-    assert reduced.info.provenance.reduced_layers == ("head.output",)
+    assert reduced.info.provenance.reduced_layers == ("head.pair.output",)
     assert reduced.info.provenance.float_layers == ("encoder",)
     assert math.isnan(reduced.layers[0].harm)
     assert re.search(r"^encoder +Conv +36 +- +float32$", describe_reduced(reduced), re.MULTILINE)

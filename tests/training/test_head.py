@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -10,15 +11,16 @@ import torch
 from safetensors.torch import load_file
 
 from onspect.runtime.errors import ChoiceError, TrainingError
-from onspect.training import session
-from onspect.training.checkpoint import load_trained
+from onspect.training import head_loop, session
+from onspect.training.checkpoint import load_trained, read_record
 from onspect.training.config import HeadConfig, TrainConfig, design_head, design_network
 from onspect.training.head import Head, answer_of, head_losses
-from onspect.training.head_loop import draw_batch, head_rate
+from onspect.training.head_batches import Mistakes, draw_batch
+from onspect.training.head_loop import head_rate
 from onspect.training.loop import HeadOutcome, Moment
 
 CPU = session.Devices(accelerator="cpu")
-SMALL = HeadConfig((4, 6, 8, 8), 6, steps=10, batch_size=4, learning_rate=1e-3, crops=True)
+SMALL = HeadConfig((4, 6, 8, 8), 6, steps=10, batch_size=4, learning_rate=1e-3, crops=True, single=(4, 4, 6, 6))
 
 
 @pytest.fixture
@@ -94,6 +96,28 @@ def test_covering_half_of_a_defect_costs_the_same_whatever_its_size() -> None:
     assert head_losses(torch.zeros(1, 1, 16, 16), none, torch.ones_like(none))["dice"] == 0
 
 
+def test_the_head_is_a_mean_of_two_networks() -> None:
+    """One sees image and reconstruction, the other the image alone; without filters for it there is only the first."""
+    torch.manual_seed(0)
+    head = Head(SMALL, 1).eval()
+    assert head.single is not None
+    image, reconstruction = torch.rand(2, 1, 1, 64, 64).unbind()
+    expected = 0.65 * head.pair(image, reconstruction) + 0.35 * head.single(image)
+    torch.testing.assert_close(head(image, reconstruction), expected)
+    bare = Head(dataclasses.replace(SMALL, single=()), 1).eval()
+    assert bare.single is None
+    assert torch.equal(bare(image, reconstruction), bare.pair(image, reconstruction))
+
+
+def test_the_second_network_sees_a_smaller_image() -> None:
+    """With a reduction of 2 its map is of half the size; enlarged, it has its share in the whole map, however odd."""
+    torch.manual_seed(0)
+    head = Head(dataclasses.replace(SMALL, reduction=2), 1).eval()
+    image = torch.rand(1, 1, 98, 67)
+    assert head.see_alone(image).shape == (1, 1, 13, 9)
+    assert head(image, image).shape == head.pair(image, image).shape == (1, 1, 25, 17)
+
+
 def test_a_place_knows_the_whole_image() -> None:
     """What lies beyond the reach of the convolutions has a say in a corner's log-odds."""
     torch.manual_seed(0)
@@ -135,6 +159,64 @@ def test_a_batch_is_half_defective_and_each_image_its_own() -> None:
         assert np.array_equal(second.image, batch.image[1::2])
         assert second.count == batch.count
     assert seen == {(64, 64), (32, 32)}
+
+
+def test_mistakes_are_shown_to_one_network() -> None:
+    """About half of the good images are replaced by mistakes for the pair's network; the other sees what it would."""
+    images = np.full((6, 64, 64, 1), 60, np.uint8)
+    images[4] = 200
+    mistakes = Mistakes(np.array([4]), np.array([2.0]), np.array([[9, 50]]))
+    replaced = 0
+    for step in range(12):
+        batch = draw_batch(images, config(), step, mistakes=mistakes)
+        plain = draw_batch(images, config(), step)
+        assert np.array_equal(batch.image[batch.single], plain.image)
+        assert np.array_equal(batch.mask[batch.single], plain.mask)
+        assert len(batch.pair) == len(batch.single) == batch.count
+        shown = np.setdiff1d(batch.pair, batch.single)
+        assert np.array_equal(np.setdiff1d(np.arange(len(batch.image)), batch.single), shown)
+        assert not batch.mask[shown].any()
+        assert (batch.image[shown].mean(axis=(1, 2, 3)) > 0.7).all()
+        replaced += len(shown)
+        for place in shown:
+            (top, left), (height, width) = batch.windows[place], batch.size
+            assert top <= 9 < top + height
+            assert left <= 50 < left + width
+    good = sum(draw_batch(images, config(), step).count for step in range(12)) // 2
+    assert 0.3 * good < replaced < 0.7 * good
+
+
+def test_the_worst_mistakes_are_shown_most() -> None:
+    """An image is drawn as often as its answer is high, together with its own place."""
+    mistakes = Mistakes(np.array([3, 8]), np.array([0.5, 1.5]), np.array([[1, 2], [30, 40]]))
+    random = np.random.default_rng(0)
+    drawn = [mistakes.draw(random) for _ in range(400)]
+    assert set(drawn) == {(3, (1, 2)), (8, (30, 40))}
+    assert 260 < sum(index == 8 for index, _ in drawn) < 340
+
+
+def test_mistakes_lie_where_the_log_odds_are_highest(
+    plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every good image is looked at; its place is the centre of the head's map's highest, in pixels."""
+    run = tmp_path / "run"
+    session.train(plates, run, options(), devices=CPU)
+    trainer = head_loop._HeadTrainer(read_record(run), run, session._start_fabric(CPU))
+
+    def compare(image: torch.Tensor) -> torch.Tensor:
+        log_odds = torch.full((len(image), 1, 12, 16), -4.0)
+        log_odds[:, 0, 5, 7] = 1.0
+        return log_odds
+
+    monkeypatch.setattr(trainer, "_compare", compare)
+    trainer.find_mistakes(np.zeros((9, 48, 64, 1), np.uint8), 1)
+    assert trainer.mistakes is not None
+    assert trainer.mistakes.images.tolist() == list(range(9))
+    assert trainer.mistakes.places.tolist() == [[22, 30]] * 9
+    assert trainer.mistakes.answers == pytest.approx(np.log1p(np.e))
+    monkeypatch.setattr(head_loop, "_LOOKED_AT", 4)
+    trainer.find_mistakes(np.zeros((9, 48, 64, 1), np.uint8), 2)
+    assert len(set(trainer.mistakes.images.tolist())) == 4
 
 
 @pytest.mark.parametrize(

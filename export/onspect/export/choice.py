@@ -13,7 +13,7 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score, Tiling
 from onspect.training.checkpoint import TrainedModel
 from onspect.training.defects import VISIBLE
-from onspect.training.head_loop import draw_twins
+from onspect.training.head_batches import draw_twins
 from onspect.training.tiles import place_of, take_one_each
 
 _IMAGES = 64

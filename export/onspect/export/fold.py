@@ -56,10 +56,10 @@ def _fold_decoder(decoder: Decoder) -> None:
 
 def _fold_head(head: Head) -> None:
     """Give image and reconstruction a convolution each, so that no pixels are copied to lie side by side."""
-    convolution, norm, *others = head.stem.children()
+    convolution, norm, *others = head.pair.stem.children()
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
-    head.stem = _SplitStem(fuse_conv_bn_eval(convolution, norm), nn.Sequential(*others))
+    head.pair.stem = _SplitStem(fuse_conv_bn_eval(convolution, norm), nn.Sequential(*others))
 
 
 class _SplitStem(nn.Module):

@@ -114,9 +114,9 @@ class Network:
 
     filters, strides: of the encoder's convolutions; the decoder mirrors them.
     hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights, the head's too. reduction: how many
-    working pixels across are averaged into one of the autoencoder's. head: filters of the discriminative head, which
-    learned from synthetic defects; none without one. tiling: how the graph cuts an image into the tiles that the
-    networks see; None where they see it whole.
+    working pixels across are averaged into one of the autoencoder's. head: filters of the discriminative head, of its
+    first network, which learned from synthetic defects; none without one. tiling: how the graph cuts an image into the
+    tiles that the networks see; None where they see it whole.
     """
 
     variant: str

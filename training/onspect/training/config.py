@@ -59,7 +59,9 @@ class HeadConfig:
 
     filters: of the stem and of each stage after it, every one of which halves the size. width: of the feature pyramid.
     steps, batch_size, learning_rate: of its training; half of each batch carries defects. Three of four steps, on
-    average, show four times as many pieces of half the side instead of whole images, where `crops`.
+    average, show four times as many pieces of half the side instead of whole images, where `crops`. single: filters of
+    the second network, which sees the image without its reconstruction, averaged over squares of `reduction` pixels;
+    none for no such network.
     """
 
     filters: tuple[int, ...]
@@ -68,6 +70,8 @@ class HeadConfig:
     batch_size: int
     learning_rate: float
     crops: bool
+    single: tuple[int, ...] = ()
+    reduction: int = 1
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,11 @@ def design_head(preset: str, height: int, width: int, steps: int | None = None) 
             "--head-steps 0"
         )
     crops = min(height, width) >= _SMALLEST_CROPPED
-    return HeadConfig(filters[:stages], pyramid, wanted, batch_size=8, learning_rate=3e-3, crops=crops)
+    halves = min(height, width) >= _SMALLEST_HALVED
+    single = filters[: stages - 1 if halves else stages]  # so that the coarsest maps of both are of one size
+    return HeadConfig(
+        filters[:stages], pyramid, wanted, 8, 3e-3, crops=crops, single=single, reduction=2 if halves else 1
+    )
 
 
 def paper_applies(height: int, width: int, channels: int) -> bool:

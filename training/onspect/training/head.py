@@ -1,8 +1,9 @@
 """The discriminative head: from image and reconstruction to a map of where a defect is.
 
 After DRAEM (Zavrtanik, Kristan and Skocaj, 2021): a network that sees the input beside what the autoencoder made of it
-learns, from defects drawn on good images, where the two tell of a defect. Unlike there it is one small
-feature pyramid (Lin et al., 2017) whose map has a quarter of the image's resolution, light enough for the edge.
+learns, from defects drawn on good images, where the two tell of a defect. Unlike there it is a small feature pyramid
+(Lin et al., 2017) whose map has a quarter of the image's resolution, light enough for the edge; a second one, smaller
+still, sees the image alone.
 """
 
 from __future__ import annotations
@@ -12,39 +13,72 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onspect.training.config import HeadConfig
+from onspect.training.networks import reduce
 
 REDUCTION = 4
 """How many pixels, each way, a place of the head's map stands for."""
 
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
 _DICE, _IMAGE = 0.6, 0.2  # what the losses weigh beside the places
+_PAIR = 0.65  # the share that the network with the better verdicts has in the log-odds
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 
 class Head(nn.Module):
     """Image and reconstruction, both [n, channels, height, width] in 0..1, to log-odds [n, 1, height/4, width/4].
 
-    The map's sides are rounded up.
+    The map's sides are rounded up. They are a weighed mean of two networks': `pair` compares the image with the
+    reconstruction and gives the better verdicts, `single` sees the image alone, smaller, and points better. Where the
+    config has no filters for it there is none.
     """
 
     def __init__(self, config: HeadConfig, channels: int) -> None:
         super().__init__()
-        first, *others = config.filters
-        self.stem: nn.Module = _Stem(_convolution(2 * channels, first, kernel=5, stride=2))
-        stages = []
-        for inputs, outputs in zip(config.filters, others, strict=False):
-            stages.append(nn.Sequential(_convolution(inputs, outputs, stride=2), _Residual(outputs)))
-        self.stages = nn.ModuleList(stages)
-        self.context = _Context(others[-1])
-        self.lateral = nn.ModuleList(nn.Conv2d(filters, config.width, 1) for filters in others)
-        self.merged = nn.ModuleList(_convolution(config.width, config.width) for _ in others[1:])
-        self.output = nn.Conv2d(config.width, 1, 1)
-        assert self.output.bias is not None
-        nn.init.constant_(self.output.bias, _PRIOR)
+        self.reduction = config.reduction
+        self.pair = Pyramid(config.filters, config.width, 2 * channels)
+        self.single = Pyramid(config.single, config.width, channels) if config.single else None
 
     def forward(self, image: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the log-odds of a defect at each place of the map."""
-        features = self.stem(image, reconstruction)
+        log_odds: Tensor = self.pair(image, reconstruction)
+        if self.single is None:
+            return log_odds
+        alone = self.see_alone(image)
+        if alone.shape != log_odds.shape:
+            alone = F.interpolate(alone, size=log_odds.shape[2:], mode="bilinear", align_corners=False)
+        return _PAIR * log_odds + (1.0 - _PAIR) * alone
+
+    def see_alone(self, image: Tensor) -> Tensor:
+        """Return the second network's log-odds, [n, 1, h, w], of the map that it has of the reduced image."""
+        assert self.single is not None
+        log_odds: Tensor = self.single(reduce(image, self.reduction))
+        return log_odds
+
+
+class Pyramid(nn.Module):
+    """One or more images of the same size, [n, c, height, width], to log-odds [n, 1, height/4, width/4], rounded up.
+
+    filters: of the stem and of each stage after it. width: of the pyramid. channels: of all images together.
+    """
+
+    def __init__(self, filters: tuple[int, ...], width: int, channels: int) -> None:
+        super().__init__()
+        first, *others = filters
+        self.stem: nn.Module = _Stem(_convolution(channels, first, kernel=5, stride=2))
+        stages = []
+        for inputs, outputs in zip(filters, others, strict=False):
+            stages.append(nn.Sequential(_convolution(inputs, outputs, stride=2), _Residual(outputs)))
+        self.stages = nn.ModuleList(stages)
+        self.context = _Context(others[-1])
+        self.lateral = nn.ModuleList(nn.Conv2d(inputs, width, 1) for inputs in others)
+        self.merged = nn.ModuleList(_convolution(width, width) for _ in others[1:])
+        self.output = nn.Conv2d(width, 1, 1)
+        assert self.output.bias is not None
+        nn.init.constant_(self.output.bias, _PRIOR)
+
+    def forward(self, *images: Tensor) -> Tensor:
+        """Return the log-odds of a defect at each place of the map."""
+        features = self.stem(*images)
         levels = []
         for stage in self.stages:
             features = stage(features)
@@ -59,10 +93,10 @@ class Head(nn.Module):
 
 
 class _Stem(nn.ModuleList):
-    """The first layers, which see image and reconstruction as channels of one image."""
+    """The first layers, which see all images as channels of one."""
 
-    def forward(self, image: Tensor, reconstruction: Tensor) -> Tensor:
-        features = torch.cat([image, reconstruction], dim=1)
+    def forward(self, *images: Tensor) -> Tensor:
+        features = torch.cat(images, dim=1)
         for layer in self:
             features = layer(features)
         return features

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -17,12 +18,13 @@ import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
 
 from onspect.runtime.errors import TrainingError
 from onspect.runtime.files import write_atomically
 from onspect.runtime.model_file import parse_dataclass
-from onspect.training.augment import augment
 from onspect.training.checkpoint import (
     HEAD,
     HEAD_CHECKPOINT,
@@ -36,20 +38,19 @@ from onspect.training.checkpoint import (
     write_tensors,
 )
 from onspect.training.config import HeadConfig, TrainConfig
-from onspect.training.defects import Defective, draw_defects
-from onspect.training.head import Head, answer_of, head_losses
+from onspect.training.head import REDUCTION, Head, answer_of, head_losses
+from onspect.training.head_batches import Batch, Mistakes, draw_batch, draw_twins, to_planes
 from onspect.training.loop import HeadOutcome, Moment, interruption
 from onspect.training.shared_norm import share_norms
 from onspect.training.tiles import Images
 
-_DRAWN, _JUDGED = 5, 6  # streams of random numbers under the run's seed, beside the autoencoder's
+_LOOKED = 7  # a stream of random numbers under the run's seed, beside those that draw
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
 _AVERAGED = 0.996  # what stays of the averaged weights at each step
 _SAVES = 20  # over a whole training
 _LARGEST_GRADIENT = 5.0
 _AHEAD = 4  # batches drawn while others train
-_CROPPED = 0.75  # share of the steps that show pieces: cheap looks at many places
-_SENSOR_NOISE = 1.0 / 255.0
+_LOOKED_AT = 1024  # good images at most that mistakes are looked for on, at each save
 _WHITE = np.float32(255.0)
 
 
@@ -84,7 +85,7 @@ def fit_head(
     started = time.perf_counter() - state.seconds
     every = max(1, config.steps // _SAVES)
     with interruption(fabric) as interrupted, ThreadPoolExecutor(1) as pool:
-        for batch in _batches(images, record.config, fabric, pool, state.step):
+        for batch in _batches(images, record.config, trainer, pool, state.step, every):
             losses = trainer.step(batch, head_rate(config, state.step))
             state.step += 1
             _check_finite(losses, state.step)
@@ -97,6 +98,8 @@ def fit_head(
                 means = {name: value / every for name, value in state.sums.items()}
                 log.append({"step": state.step, **means, "seconds": round(state.seconds, 3)})
                 state.sums = {}
+            if state.step % every == 0:
+                trainer.find_mistakes(images, state.step)
             if state.step % every == 0 or stops:
                 trainer.save(run, state, log)
             if stops and state.step < config.steps:
@@ -112,6 +115,19 @@ def head_rate(config: HeadConfig, step: int) -> float:
     if step < rise:
         return config.learning_rate * (step + 1) / rise
     return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1.0, config.steps - rise)))
+
+
+class _Apart(nn.Module):
+    """The head's networks, each with a diet of its own."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, image: Tensor, reconstruction: Tensor, alone: Tensor) -> tuple[Tensor, ...]:
+        """Return the log-odds of each."""
+        log_odds = self.head.pair(image, reconstruction)
+        return (log_odds,) if self.head.single is None else (log_odds, self.head.see_alone(alone))
 
 
 class _HeadTrainer:
@@ -132,21 +148,24 @@ class _HeadTrainer:
             share_norms(self.plain)
         # convolutions on a CPU train half as fast again with the channels last
         self.plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-        self.head = fabric.setup_module(self.plain)
+        self.head = fabric.setup_module(_Apart(self.plain))
         self.optimizer: Any = fabric.setup_optimizers(
             torch.optim.AdamW(self.head.parameters(), lr=self.config.learning_rate, weight_decay=1e-3)
         )
         self.average = {name: value.clone() for name, value in self.plain.state_dict().items()}
         self.steps = 0
+        self.mistakes: Mistakes | None = None
 
     def step(self, batch: Batch, rate: float) -> dict[str, float]:
         """Train on this device's share of a batch and return the losses, means over all of it."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        image = self._to_device(batch.image)
-        reconstruction = _cut(self._reconstruct(image), batch)
-        log_odds = self.head(_cut(image, batch), reconstruction).float()
-        losses = head_losses(log_odds, self._to_device(batch.mask), self._to_device(batch.weight))
+        seen, reconstruction, alone = self._show(batch)
+        mask, weight = self._to_device(batch.mask), self._to_device(batch.weight)
+        losses: dict[str, Tensor] = {}
+        for log_odds, places in zip(self.head(seen, reconstruction, alone), (batch.pair, batch.single), strict=False):
+            for name, loss in head_losses(log_odds.float(), mask[places], weight[places]).items():
+                losses[name] = losses.get(name, torch.zeros_like(loss)) + loss
         # each device sees its share of the batch; so weighed, the devices' mean gradient is the batch's
         share = self.fabric.world_size / batch.count
         self.optimizer.zero_grad(set_to_none=True)
@@ -158,6 +177,12 @@ class _HeadTrainer:
         self._average_weights()
         return {name: self._sum(loss.detach().sum()) / batch.count for name, loss in losses.items()}
 
+    def _show(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the networks see: image and reconstruction for the pair's, the image for the other."""
+        image = self._to_device(batch.image)
+        compared, alone = (_cut(image[places], batch, places) for places in (batch.pair, batch.single))
+        return compared, _cut(self._reconstruct(image[batch.pair]), batch, batch.pair), alone
+
     def _average_weights(self) -> None:
         self.steps += 1
         kept = min(_AVERAGED, self.steps / (self.steps + 10))
@@ -168,19 +193,46 @@ class _HeadTrainer:
                 else:
                     self.average[name].copy_(value)
 
+    def find_mistakes(self, images: Images, step: int) -> None:
+        """Look for what the pair's network takes for a defect on good images, up to `_LOOKED_AT` of them."""
+        chosen = np.arange(len(images))
+        if len(chosen) > _LOOKED_AT:
+            random = np.random.default_rng([self.seed, _LOOKED, step])
+            chosen = np.sort(random.choice(len(images), _LOOKED_AT, replace=False))
+        answers, places = [], []
+        for start in range(0, len(chosen), self.config.batch_size):
+            pixels = images[chosen[start : start + self.config.batch_size]].astype(np.float32) / _WHITE
+            found = F.softplus(self._compare(self._to_device(to_planes(pixels))))
+            highest, where = found.flatten(1).max(dim=1)
+            answers.append(highest.cpu())
+            places.append(torch.stack([where // found.shape[3], where % found.shape[3]], dim=1).cpu())
+        centres = torch.cat(places).numpy() * REDUCTION + REDUCTION // 2
+        self.mistakes = Mistakes(chosen, torch.cat(answers).double().numpy(), centres)
+
+    def _compare(self, image: Tensor) -> Tensor:
+        """Return the log-odds of the pair's network, by the averaged weights."""
+        return self._run(self.plain.pair, select(self.average, "pair"), image)
+
+    def _judge(self, image: Tensor) -> Tensor:
+        """Return the head's log-odds, by the averaged weights."""
+        return self._run(self.plain, self.average, image)
+
+    def _run(self, network: nn.Module, weights: dict[str, Tensor], image: Tensor) -> Tensor:
+        network.eval()
+        with torch.no_grad():
+            log_odds: Tensor = functional_call(network, weights, (image, self._reconstruct(image)))
+        network.train()
+        return log_odds.float()
+
     def judge(self, images: NDArray[np.uint8]) -> float | None:
         """Return the AUROC of one synthetic defect on each image against the bare images, by the averaged weights."""
         if len(images) < 2:
             return None
-        self.plain.load_state_dict(self.average)
-        self.plain.eval()
         answers: list[Tensor] = []
-        defective = draw_twins(images, self.seed)
-        with torch.no_grad():
-            for pixels in (images.astype(np.float32) / _WHITE, defective):
-                for start in range(0, len(pixels), self.config.batch_size):
-                    image = self._to_device(_to_planes(pixels[start : start + self.config.batch_size]))
-                    answers.append(answer_of(self.plain(image, self._reconstruct(image)).float()).cpu())
+        for pixels in (images.astype(np.float32) / _WHITE, draw_twins(images, self.seed)):
+            for start in range(0, len(pixels), self.config.batch_size):
+                image = self._to_device(to_planes(pixels[start : start + self.config.batch_size]))
+                answers.append(answer_of(self._judge(image)).cpu())
         labels = np.repeat([0, 1], len(images))
         return float(roc_auc_score(labels, torch.cat(answers).numpy()))
 
@@ -210,17 +262,22 @@ class _HeadTrainer:
             tensors = {f"head.{name}": value for name, value in self.plain.state_dict().items()}
             tensors |= {f"average.{name}": value for name, value in self.average.items()}
             tensors |= pack_optimizer("optimizer-head", self.optimizer.state_dict())
+            if self.mistakes is not None:
+                arrays = dataclasses.asdict(self.mistakes)
+                tensors |= {f"mistakes.{name}": torch.from_numpy(array) for name, array in arrays.items()}
             notes = {"state": asdict(state)}
             write_tensors(run / HEAD_CHECKPOINT, tensors, notes)
             write_atomically(run / HEAD_LOG, "".join(json.dumps(line) + "\n" for line in log).encode())
         self.fabric.barrier()
 
     def load(self, run: Path) -> _State:
-        """Read the checkpoint into head, average and optimizer and return the rest of it."""
+        """Read the checkpoint into head, average, mistakes and optimizer and return the rest of it."""
         tensors, notes = read_tensors(run / HEAD_CHECKPOINT)
         try:
             self.plain.load_state_dict(select(tensors, "head"))
             self.average = select(tensors, "average")
+            mistakes = {name: tensor.numpy() for name, tensor in select(tensors, "mistakes").items()}
+            self.mistakes = Mistakes(**mistakes) if mistakes else None
             fresh = self.optimizer.state_dict()
             self.optimizer.load_state_dict(unpack_optimizer("optimizer-head", tensors, fresh))
             state = parse_dataclass(_State, notes["state"])
@@ -233,100 +290,33 @@ class _HeadTrainer:
         return state
 
 
-@dataclass(frozen=True)
-class Batch:
-    """What one device sees of a step.
-
-    image: whole images, float32 [n, channels, height, width] in 0..1. windows: what of each the head sees, top and
-    left, of `size` (height, width). mask, weight: float32 [n, 1, *size], as `Defective` has them. count: of the images
-    over all devices.
-    """
-
-    image: NDArray[np.float32]
-    mask: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    windows: tuple[tuple[int, int], ...]
-    size: tuple[int, int]
-    count: int
-
-
 def _batches(
-    images: Images, config: TrainConfig, fabric: Fabric, pool: ThreadPoolExecutor, first: int
+    images: Images, config: TrainConfig, trainer: _HeadTrainer, pool: ThreadPoolExecutor, first: int, every: int
 ) -> Iterator[Batch]:
-    """Yield this device's share of each step's batch, drawn ahead in another thread."""
+    """Yield this device's share of each step's batch, drawn ahead in another thread as far as the next mistakes."""
     assert config.head is not None
-    share = (fabric.global_rank, fabric.world_size)
-    waiting = (pool.submit(draw_batch, images, config, step, *share) for step in range(first, config.head.steps))
-    drawn = list(islice(waiting, _AHEAD))
-    while drawn:
-        batch = drawn.pop(0)
-        yield batch.result()
-        drawn += islice(waiting, 1)
+    share = (trainer.fabric.global_rank, trainer.fabric.world_size)
+    while first < config.head.steps:
+        last = min(first - first % every + every, config.head.steps)
+        waiting = (
+            pool.submit(draw_batch, images, config, step, *share, trainer.mistakes) for step in range(first, last)
+        )
+        drawn = list(islice(waiting, _AHEAD))
+        while drawn:
+            batch = drawn.pop(0)
+            yield batch.result()
+            drawn += islice(waiting, 1)
+        first = last
 
 
-def draw_batch(images: Images, config: TrainConfig, step: int, rank: int = 0, ranks: int = 1) -> Batch:
-    """Draw a step's batch, every other image with defects, or what one of several devices sees of it.
-
-    images are uint8 [n, height, width, channels]. Each image depends on seed, step and its place in the batch alone.
-    """
-    assert config.head is not None
-    height, width = images.shape[1:3]
-    count, size = config.head.batch_size, (height, width)
-    if config.head.crops and np.random.default_rng([config.seed, _DRAWN, step]).random() < _CROPPED:
-        count, size = count * 4, (height // 2, width // 2)
-    whole, masks, weights, windows = [], [], [], []
-    for place in range(rank, count, ranks):
-        random = np.random.default_rng([config.seed, _DRAWN, step, place])
-        image = augment(images[random.integers(len(images))], config.augment, random).astype(np.float32) / _WHITE
-        top, left = _window(image, size, random)
-        piece = image[top : top + size[0], left : left + size[1]]
-        drawn = Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32))
-        if place % 2 == 0:
-            donor = images[random.integers(len(images))]
-            y, x = _window(donor, size, random)
-            taken = donor[y : y + size[0], x : x + size[1]].astype(np.float32) / _WHITE
-            drawn = draw_defects(piece, taken, random, side=max(height, width))
-        # what was painted has no noise of its own, which must not be how it is known
-        noisy = drawn.image + random.normal(0.0, _SENSOR_NOISE, piece.shape).astype(np.float32)
-        image[top : top + size[0], left : left + size[1]] = noisy
-        whole.append(image)
-        masks.append(drawn.mask[None])
-        weights.append(drawn.weight[None])
-        windows.append((top, left))
-    return Batch(_to_planes(np.stack(whole)), np.stack(masks), np.stack(weights), tuple(windows), size, count)
-
-
-def _window(image: NDArray[Any], size: tuple[int, int], random: np.random.Generator) -> tuple[int, int]:
-    height, width = image.shape[:2]
-    return int(random.integers(height - size[0] + 1)), int(random.integers(width - size[1] + 1))
-
-
-def draw_twins(images: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
-    """Return a defective twin of each image, uint8 [n, height, width, channels], as float32 in 0..1.
-
-    The twins follow from images and seed alone, and are none of those that a head is trained on.
-    """
-    twins = []
-    for index, image in enumerate(images):
-        random = np.random.default_rng([seed, _JUDGED, index])
-        donor = images[(index + 1) % len(images)].astype(np.float32) / _WHITE
-        twins.append(draw_defects(image.astype(np.float32) / _WHITE, donor, random).image)
-    return np.stack(twins)
-
-
-def _cut(image: Tensor, batch: Batch) -> Tensor:
-    """Return what the head sees of whole images."""
+def _cut(images: Tensor, batch: Batch, places: NDArray[np.int64]) -> Tensor:
+    """Return what a network sees of images that stand at those places of a batch."""
     height, width = batch.size
-    if batch.size == tuple(image.shape[2:]):
-        return image
     pieces = [
-        image[index, :, top : top + height, left : left + width] for index, (top, left) in enumerate(batch.windows)
+        image[:, top : top + height, left : left + width]
+        for image, (top, left) in zip(images, (batch.windows[place] for place in places), strict=True)
     ]
     return torch.stack(pieces).contiguous(memory_format=torch.channels_last)
-
-
-def _to_planes(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
 
 
 def _check_finite(losses: dict[str, float], step: int) -> None:

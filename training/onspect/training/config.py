@@ -17,10 +17,10 @@ _LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 320}
 _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
 _LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
 _HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 5000}
-_HEAD_FILTERS = {
-    "fast": ((8, 16, 32, 48, 64), 24),
-    "balanced": ((16, 32, 64, 96, 128), 48),
-    "accurate": ((16, 32, 64, 96, 128), 48),
+_HEAD_FILTERS = {  # of the pair's network, of the single one, of their pyramids
+    "fast": ((8, 16, 32, 48, 64), (8, 16, 24, 32, 48), 24),
+    "balanced": ((16, 32, 64, 96, 128), (16, 32, 48, 64, 96), 48),
+    "accurate": ((16, 32, 64, 96, 128), (16, 32, 48, 64, 96), 48),
 }
 _COARSEST_HEAD_MAP = 4
 _FEWEST_STAGES = 3
@@ -111,10 +111,8 @@ def design_head(preset: str, height: int, width: int, steps: int | None = None) 
     wanted = _HEAD_STEPS.get(preset, 0) if steps is None else steps
     if wanted == 0:
         return None
-    filters, pyramid = _HEAD_FILTERS.get(preset, _HEAD_FILTERS["fast"])
-    stages = len(filters)
-    while min(height, width) / 2**stages < _COARSEST_HEAD_MAP:
-        stages -= 1
+    filters, single, pyramid = _HEAD_FILTERS.get(preset, _HEAD_FILTERS["fast"])
+    stages = _count_stages(len(filters), min(height, width))
     if stages < _FEWEST_STAGES:
         if steps is None:
             return None
@@ -124,11 +122,14 @@ def design_head(preset: str, height: int, width: int, steps: int | None = None) 
             "--head-steps 0"
         )
     crops = min(height, width) >= _SMALLEST_CROPPED
-    halves = min(height, width) >= _SMALLEST_HALVED
-    single = filters[: stages - 1 if halves else stages]  # so that the coarsest maps of both are of one size
-    return HeadConfig(
-        filters[:stages], pyramid, wanted, 8, 3e-3, crops=crops, single=single, reduction=2 if halves else 1
-    )
+    reduction = 2 if min(height, width) >= _SMALLEST_HALVED else 1
+    fewer = _count_stages(len(single), min(height, width) / reduction)
+    return HeadConfig(filters[:stages], pyramid, wanted, 8, 3e-3, crops, single[:fewer], reduction)
+
+
+def _count_stages(most: int, side: float) -> int:
+    """Return how many times, up to the most, a side can be halved before the map is too small for more."""
+    return next((stages for stages in range(most, 0, -1) if side / 2**stages >= _COARSEST_HEAD_MAP), 0)
 
 
 def paper_applies(height: int, width: int, channels: int) -> bool:

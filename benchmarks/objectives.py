@@ -127,7 +127,7 @@ class ExpectingDecoder(Decoder):
     judging = False
 
     def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
-        doubled = dataclasses.replace(config, channels=2 * config.channels)
+        doubled = dataclasses.replace(config, channels=2 * config.channels, expects=False)
         super().__init__(doubled, torch.cat([mean_pixel, torch.full_like(mean_pixel, 0.5)]))
 
     def forward(self, latent: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ class ExpectingGraph(InspectionGraph):
         assert isinstance(decoder, ExpectingDecoder)
         decoder.judging = True
 
-    def _map_error(self, planes: Tensor, both: Tensor) -> Tensor:
+    def _map_error(self, planes: Tensor, both: Tensor, _log_expected: Tensor | None) -> Tensor:
         reconstruction, expected = part(both)
         odd = self.compare((planes - reconstruction).square(), expected).mean(dim=1, keepdim=True)
         smoothed = self._spread(odd, self.smooth)

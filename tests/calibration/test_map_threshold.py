@@ -6,7 +6,7 @@ import pytest
 from onspect.calibration.calibrate import calibrate
 
 
-@pytest.mark.parametrize(("score", "same"), [("mse", False), ("peak", True), ("relative", True)])
+@pytest.mark.parametrize(("score", "same"), [("mse", False), ("peak", True), ("relative", True), ("expected", True)])
 def test_one_threshold_where_the_score_is_the_maximum(
     tmp_path: Path,
     score: str,

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,50 @@ def test_a_run_with_a_head_has_the_other_scores_too(make_run: MakeRun, tmp_path:
     assert (info.score.name, info.network.head, info.network.reduction) == ("relative", (), 2)
 
 
+@pytest.mark.parametrize(("height", "width", "channels"), [(40, 56, 1), (24, 30, 3)])
+def test_error_is_held_against_the_expected_one(
+    make_run: MakeRun, tmp_path: Path, height: int, width: int, channels: int
+) -> None:
+    """A run's map is the smoothed error over the expected one, over what good parts show; its peak is the score."""
+    run = make_run("cae", height, width, channels)
+    score = write.export(run, tmp_path / "part.onnx", score="expected").info.score
+    assert (score.name, score.smoothing, score.is_peak) == ("expected", max(height, width) / 64, True)
+    images = np.random.default_rng(9).integers(0, 255, (3, height, width, channels), np.uint8)
+    scored = Inspector(tmp_path / "part.onnx").run(images)
+    model = load_trained(run)
+
+    def smooth_ratio(pixels: torch.Tensor) -> torch.Tensor:
+        planes = pixels.float().div(255).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            reconstruction, log_expected = model.decoder.expect(model.encoder(planes)[0])
+        assert log_expected is not None
+        ratio = (planes - reconstruction).square().mean(dim=1, keepdim=True) / log_expected.exp()
+        return GaussianSmoothing(score.smoothing, height, width)(ratio)[:, 0]
+
+    good = smooth_ratio(model.samples).mean(dim=0)
+    expected = smooth_ratio(torch.from_numpy(images)) / (good + 0.1 * good.mean())
+    np.testing.assert_allclose(scored.error_map, expected.numpy(), rtol=1e-3)
+    assert np.array_equal(scored.score, scored.error_map.max(axis=(1, 2)))
+
+
+def test_a_run_of_an_older_release_keeps_its_score(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decoder without the second output is judged relatively, and nothing is left where the other is asked for."""
+    make = session.design_network
+    monkeypatch.setattr(
+        session, "design_network", lambda *some, **named: dataclasses.replace(make(*some, **named), expects=False)
+    )
+    run = make_run("cae", 16, 20)
+    config = json.loads((run / "config.json").read_bytes())
+    assert not config["config"]["network"].pop("expects")
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ChoiceError, match=r"decoder does not say what error to expect"):
+        write.export(run, tmp_path / "part.onnx", score="expected")
+    assert not list(tmp_path.iterdir())
+    assert write.export(run, tmp_path / "part.onnx").info.score.name == "relative"
+
+
 def test_a_head_s_score_needs_a_head(make_run: MakeRun, tmp_path: Path) -> None:
     """Asking for it of a run without one is a mistake, and nothing is left."""
     with pytest.raises(ChoiceError, match=r"this run was trained without one"):
@@ -186,13 +231,15 @@ def test_scores_that_are_no_numbers_are_refused(
         write.export(make_run(), tmp_path / "part.onnx")
 
 
-def draw_labelled(folder: Path) -> Path:
+def draw_labelled(folder: Path, height: int = 28, width: int = 28) -> Path:
     """Write five good images of noise and three black ones with a defect as a dataset's val/ and return the dataset."""
     generator = np.random.default_rng(4)
     for kind, count, white in (("good", 5, 255), ("black", 3, 20)):
         (folder / "val" / kind).mkdir(parents=True)
         for index in range(count):
-            cv2.imwrite(str(folder / f"val/{kind}/{index}.png"), generator.integers(0, white, (28, 28), np.uint8))
+            cv2.imwrite(
+                str(folder / f"val/{kind}/{index}.png"), generator.integers(0, white, (height, width), np.uint8)
+            )
     return folder
 
 
@@ -222,6 +269,18 @@ def test_a_flipped_verdict_refuses_the_file(make_run: MakeRun, tmp_path: Path, m
     with pytest.raises(ExportError, match="of 8 verdicts differ from those of the trained model"):
         write.export(make_run(), tmp_path / "part.onnx", data=data)
     assert not (tmp_path / "part.onnx").exists()
+
+
+def test_an_expected_error_bears_half_precision(make_run: MakeRun, tmp_path: Path) -> None:
+    """What is expected lies over orders of magnitude, and its scores in float16 are the same to a hundredth."""
+    data = draw_labelled(tmp_path / "parts", 40, 56)
+    run = make_run("cae", 40, 56)
+    write.export(run, tmp_path / "whole.onnx", score="expected")
+    reduced = write.export_reduced(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
+    assert reduced.info.score.name == "expected"
+    images = np.random.default_rng(9).integers(0, 255, (3, 40, 56, 1), np.uint8)
+    scores = [Inspector(tmp_path / name).run(images).score for name in ("whole.onnx", "half.onnx")]
+    np.testing.assert_allclose(scores[1], scores[0], rtol=1e-2)
 
 
 def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path) -> None:

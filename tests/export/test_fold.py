@@ -14,10 +14,10 @@ from onspect.training.head import Head
 from onspect.training.networks import Decoder, Encoder
 
 
-def build_graph(height: int, width: int, channels: int, reduction: int) -> InspectionGraph:
+def build_graph(height: int, width: int, channels: int, reduction: int, name: str = "head") -> InspectionGraph:
     """Return a graph with a head whose every weight, and every running mean and variance, is drawn."""
     torch.manual_seed(3)
-    network = NetworkConfig("cae", height, width, channels, (4, 8), (2, 1), 12, 6, reduction)
+    network = NetworkConfig("cae", height, width, channels, (4, 8), (2, 1), 12, 6, reduction, expects=True)
     head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), channels)
     for layer in head.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -27,13 +27,14 @@ def build_graph(height: int, width: int, channels: int, reduction: int) -> Inspe
             assert layer.running_mean is not None
             nn.init.normal_(layer.running_mean)
     decoder = Decoder(network, torch.full((channels,), 0.5))
-    return InspectionGraph(Encoder(network), decoder, network, design_score("head", network), head).eval()
+    return InspectionGraph(Encoder(network), decoder, network, design_score(name, network), head).eval()
 
 
+@pytest.mark.parametrize("name", ["head", "expected"])
 @pytest.mark.parametrize(("height", "width", "channels", "reduction"), [(36, 52, 1, 2), (48, 40, 3, 2), (35, 41, 3, 1)])
-def test_folded_graph_computes_the_same(height: int, width: int, channels: int, reduction: int) -> None:
+def test_folded_graph_computes_the_same(height: int, width: int, channels: int, reduction: int, name: str) -> None:
     """Score, map, reconstruction and latent are those of the trained networks, at the borders too."""
-    graph = build_graph(height, width, channels, reduction)
+    graph = build_graph(height, width, channels, reduction, name)
     images = np.random.default_rng(9).integers(0, 256, (2, height, width, channels), np.uint8)
     with torch.no_grad():
         for folded, trained in zip(fold(graph)(torch.from_numpy(images)), graph(torch.from_numpy(images)), strict=True):

@@ -11,7 +11,7 @@ from torch import nn
 
 from onspect.export import choice, write
 from onspect.export.fold import fold
-from onspect.export.graph import InspectionGraph, design_score, fit_normal_error
+from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
 from onspect.export.reduce import reduce_file
 from onspect.runtime.card import describe
 from onspect.runtime.cli import main
@@ -27,8 +27,8 @@ from onspect.training.tiles import place_of
 
 HEIGHT, WIDTH = 56, 72
 TILING = design_tiling("fast", HEIGHT, WIDTH, (40, 32))
-NETWORK = NetworkConfig("cae", 32, 40, 1, (4, 8), (2, 1), 12, 6, 2)
-SCORES = ("mse", "peak", "relative", "head")
+NETWORK = NetworkConfig("cae", 32, 40, 1, (4, 8), (2, 1), 12, 6, 2, expects=True)
+SCORES = ("mse", "peak", "relative", "expected", "head")
 Outputs = tuple[NDArray[np.float32], ...]
 
 
@@ -51,7 +51,7 @@ def build_graph(name: str, *, tiled: bool = True, mask: NDArray[np.bool_] | None
         mask=None if mask is None else torch.from_numpy(mask),
         tiling=TILING if tiled else None,
     ).eval()
-    if name == "relative":
+    if name in NORMALISED:
         fit_normal_error(graph, torch.from_numpy(draw_images()))
     return graph
 
@@ -93,6 +93,20 @@ def test_the_error_is_that_of_the_stitched_reconstruction() -> None:
     np.testing.assert_allclose(latent[0], latents.ravel(), rtol=1e-4, atol=1e-6)
 
 
+def test_the_expected_error_is_stitched_too() -> None:
+    """The error of the stitched reconstruction is divided by what is expected of the tiles, stitched as logarithms."""
+    image = draw_images(1)
+    alone, graph = build_graph("mse", tiled=False), build_graph("expected")
+    planes = torch.from_numpy(cut(image[0])).permute(0, 3, 1, 2) / 255.0
+    with torch.no_grad():
+        log_expected = alone.decoder.expect(alone.encoder(planes)[0])[1]
+        assert log_expected is not None
+        _, error_map, reconstruction, _ = run_graph(graph, image)
+        error = (image[0, :, :, 0] / 255.0 - reconstruction[0, 0]) ** 2 / np.exp(stitch(log_expected[:, 0].numpy()))
+        expected = graph.smooth(torch.from_numpy(error).float()[None, None]) / graph.normal_error
+    np.testing.assert_allclose(error_map[0], expected[0, 0].numpy(), rtol=1e-3)
+
+
 def test_the_head_s_map_is_stitched_from_its_tiles() -> None:
     """The head sees each tile beside the tile's own reconstruction; its maps are stitched, then enlarged."""
     image = draw_images(1)
@@ -113,7 +127,7 @@ def test_smoothing_goes_by_the_tile() -> None:
     assert build_graph("relative").score.smoothing == 40 / 64
 
 
-@pytest.mark.parametrize("name", ["peak", "relative"])
+@pytest.mark.parametrize("name", ["peak", "relative", "expected"])
 @pytest.mark.parametrize("place", [(27, 35), (2, 35), (27, 3), (50, 66)], ids=["four tiles", "two", "two more", "one"])
 def test_a_spot_is_found_once_and_where_it_is(name: str, place: tuple[int, int]) -> None:
     """A spot in the overlap of tiles is one region of the map, at its place, as is one that a single tile shows."""
@@ -255,7 +269,7 @@ def test_a_tiled_file_in_lower_precision(exported: Path, plates: Path, tmp_path:
 def test_measures_of_the_whole_image_are_refused(run: Path, tmp_path: Path, score: str) -> None:
     """What is fitted to whole images is not for networks that see tiles: one sentence, and no file."""
     with pytest.raises(
-        ChoiceError, match=f"score is '{score}', .* see tiles of it; choose mse, peak, relative or head"
+        ChoiceError, match=f"score is '{score}', .* see tiles of it; choose mse, peak, relative, expected or head"
     ):
         write.export(run, tmp_path / "a.onnx", score=score)
     assert not (tmp_path / "a.onnx").exists()

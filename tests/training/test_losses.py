@@ -6,6 +6,7 @@ from torch.distributions import kl_divergence as exact_divergence
 
 from onspect.training.losses import (
     critic_loss,
+    expectation_loss,
     kl_divergence,
     reconstruction_loss,
     regularization_loss,
@@ -17,6 +18,17 @@ def test_reconstruction_is_the_summed_squared_error() -> None:
     """Equation 2 times H * W * C: half an error on each of 2 * 3 * 4 values is 6."""
     image = torch.zeros(5, 2, 3, 4)
     assert torch.equal(reconstruction_loss(image, image + 0.5), torch.full((5,), 6.0))
+
+
+def test_expected_error_is_drawn_to_the_mean_error_alone() -> None:
+    """Its gradient is by how much it lies above the squared error, in each channel; the reconstruction has none."""
+    image, reconstruction = torch.zeros(2, 3, 4, 5), torch.full((2, 3, 4, 5), 0.5, requires_grad=True)
+    log_expected = torch.full((2, 1, 4, 5), math.log(0.3), requires_grad=True)
+    loss = expectation_loss(image, reconstruction, log_expected)
+    assert loss.shape == (2,)
+    loss.sum().backward()
+    assert reconstruction.grad is None
+    torch.testing.assert_close(log_expected.grad, torch.full((2, 1, 4, 5), 3 * (0.3 - 0.25)))
 
 
 def test_divergence_agrees_with_torch() -> None:

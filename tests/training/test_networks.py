@@ -75,6 +75,39 @@ def test_any_size_comes_back(variant: str, height: int, width: int, channels: in
     assert 0 <= reconstruction.min() <= reconstruction.max() <= 1
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("reduction", [1, 2])
+def test_the_general_decoder_says_what_error_to_expect(channels: int, reduction: int) -> None:
+    """One map beside the same reconstruction, between the error of rounding and a quarter."""
+    side = 96 * reduction
+    config = design_network("cae", "fast", height=side, width=side, channels=channels, has_head=True)
+    assert config.reduction == reduction
+    decoder = Decoder(config, torch.full((channels,), 0.3))
+    latent = 9.0 * torch.randn(2, config.latent)
+    reconstruction, log_expected = decoder.expect(latent)
+    assert torch.equal(reconstruction, decoder(latent))
+    assert log_expected is not None
+    assert log_expected.shape == (2, 1, side, side)
+    assert math.log(1 / 255**2 / 12) - 1e-5 <= log_expected.min() <= log_expected.max() <= math.log(0.25) + 1e-5
+
+
+def test_what_is_expected_has_no_say_in_the_reconstruction() -> None:
+    """Its gradient reaches its own layer alone, so that the autoencoder trains as it does without."""
+    config = design_network("cae", "fast", height=32, width=32, channels=1)
+    decoder = Decoder(config, torch.tensor([0.3]))
+    log_expected = decoder.expect(torch.randn(2, config.latent))[1]
+    assert log_expected is not None
+    log_expected.sum().backward()
+    assert {name.split(".")[0] for name, value in decoder.named_parameters() if value.grad is not None} == {
+        "expectation"
+    }
+
+
+def test_the_paper_s_decoder_expects_nothing() -> None:
+    """Its networks are the tables' own."""
+    assert Decoder(paper_network("mnist"), torch.tensor([0.1])).expect(torch.zeros(1, 20))[1] is None
+
+
 def test_deeper_for_larger() -> None:
     """The stack halves the size until the shorter side is at most 8 pixels."""
     depths = [

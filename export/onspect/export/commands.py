@@ -11,7 +11,7 @@ import click
 from onspect.runtime.console import Command, say
 
 SCORES = (
-    *("mse", "peak", "relative", "head"),
+    *("mse", "peak", "relative", "expected", "head"),
     *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
 )
 """The names that ``--score`` takes; here without importing what builds them."""
@@ -40,8 +40,9 @@ _LOG = logging.getLogger("onspect")
     type=click.Choice(SCORES),
     metavar="SCORE",
     help="mse: mean squared error; peak: maximum of the smoothed error map; relative: the same, each place divided by "
-    "what good parts show there; head: maximum of the map of the head that was trained on synthetic defects. Fitted "
-    "to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
+    "what good parts show there; expected: as relative, of the error over what the decoder expects of this image; "
+    "head: maximum of the map of the head that was trained on synthetic defects. Fitted to the training images: "
+    "whitened, normalised, latent, contrast, statistics, and combined of the last four; "
     "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
     "[default: mse with preset paper, relative without a head, else the one of head and relative that better tells "
     "synthetic defects on held-out images].",

@@ -45,12 +45,13 @@ def _fold_encoder(encoder: Encoder) -> None:
 
 
 def _fold_decoder(decoder: Decoder) -> None:
-    """Enlarge the reconstruction by two products with matrices."""
+    """Enlarge what the decoder gives by two products with matrices."""
     reduction = decoder.reduction
     if reduction == 1:
         return
     height, width = decoder.size
-    decoder.convolutions.append(Enlargement(height, width, height * reduction, width * reduction))
+    for layers in filter(None, (decoder.convolutions, decoder.expectation)):
+        layers.append(Enlargement(height, width, height * reduction, width * reduction))
     decoder.reduction = 1
 
 

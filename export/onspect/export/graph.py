@@ -18,22 +18,26 @@ from onspect.training.head import REDUCTION, Head
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.tiles import Cut, Stitching
 
-SCORES = ("mse", "peak", "relative", "head", *MEASURES)
+SCORES = ("mse", "peak", "relative", "expected", "head", *MEASURES)
+
+NORMALISED = ("relative", "expected")
+"""Scores whose map is a multiple of what good parts show at each place, which `fit_normal_error` measures."""
 
 _ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bits
+_LEAST_RATIO = 0.1  # of error to expected error: what is far better than expected everywhere is nothing to go by
 
 
 def design_score(name: str, network: NetworkConfig, *, why: str = "") -> Score:
-    """Return a score's settings: ``peak`` and ``relative`` smooth the map by 1/64 of the longer side, the others not.
+    """Return a score's settings: ``peak``, ``relative`` and ``expected`` smooth the map by 1/64 of the longer side.
 
-    With tiles it is the tile's side: they are for defects that are small in the image. The head's map is coarse
-    already, and smoothing it was measured to hide small defects. why: it was chosen.
+    The others do not. With tiles it is the tile's side: they are for defects that are small in the image. The head's
+    map is coarse already, and smoothing it was measured to hide small defects. why: it was chosen.
 
     Raises ChoiceError for a name that is none.
     """
     if name not in SCORES:
         raise ChoiceError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
-    smooth = name in ("peak", "relative")
+    smooth = name in ("peak", "relative", "expected")
     return Score(name, smoothing=max(network.height, network.width) / 64.0 if smooth else 0.0, why=why)
 
 
@@ -41,16 +45,17 @@ class InspectionGraph(nn.Module):
     """From uint8 [n, height, width, channels] to score [n], error_map [n, height, width], reconstruction and latent.
 
     error_map is the squared error, a mean over channels, smoothed where the score says so; for ``relative`` it is a
-    multiple of what good parts show at that place; for ``head`` it is the softplus of the head's log-odds of a defect,
-    which keeps their order and is never below 0, enlarged. score is its mean (``mse``, Eq. 2), its maximum, or what
+    multiple of what good parts show at that place, and so it is for ``expected``, of the error over that which the
+    decoder expects of this image; for ``head`` it is the softplus of the head's log-odds of a defect, which keeps their
+    order and is never below 0, enlarged. score is its mean (``mse``, Eq. 2), its maximum, or what
     the fitted measure says of the image; the error map is then that of ``mse``.
     reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
     that a score is the same every time.
 
     mask, bool [height, width], is true where a part is inspected: the mean and the maximum are over those places, the
     error map is 0 in all others, and what an image shows there changes nothing. tiling: the networks see the images'
-    tiles, all as one batch; reconstruction and head's map are stitched from theirs, before any error is taken or
-    smoothed, and latent is float32 [n, tiles * n_z], row by row of tiles.
+    tiles, all as one batch; reconstruction, expected error (its logarithm) and head's map are stitched from theirs,
+    before any error is taken or smoothed, and latent is float32 [n, tiles * n_z], row by row of tiles.
     """
 
     normal_error: Tensor
@@ -92,11 +97,14 @@ class InspectionGraph(nn.Module):
         planes = self.surroundings(to_planes(image))
         tiles = self.cut(planes)
         codes, log_sigma = self.encoder(tiles)
-        reconstructions = self.decoder(codes)
+        expects = self.score.name == "expected"
+        reconstructions, log_expected = self.decoder.expect(codes) if expects else (self.decoder(codes), None)
         latent = codes if self.tiles == 1 else codes.reshape(-1, self.tiles * codes.shape[1])
         reconstruction = self.stitch(reconstructions)
         error_map = (
-            self._map_error(planes, reconstruction) if self.head is None else self._map_defects(tiles, reconstructions)
+            self._map_error(planes, reconstruction, log_expected)
+            if self.head is None
+            else self._map_defects(tiles, reconstructions)
         ).squeeze(1)
         if self.measure is not None:
             score = self.measure(View(planes, reconstruction, latent, log_sigma))
@@ -111,10 +119,13 @@ class InspectionGraph(nn.Module):
         odds = F.softplus(self.head(tiles, reconstructions))  # before it is enlarged: a sixteenth of the places
         return self._spread(self.stitch_head(odds), self.enlarge)
 
-    def _map_error(self, planes: Tensor, reconstruction: Tensor) -> Tensor:
+    def _map_error(self, planes: Tensor, reconstruction: Tensor, log_expected: Tensor | None) -> Tensor:
         error = (planes - reconstruction).square()
-        smoothed = self._spread(error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True), self.smooth)
-        return smoothed / self.normal_error if self.score.name == "relative" else smoothed
+        error = error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True)
+        if log_expected is not None:
+            error = error * torch.exp(-self.stitch(log_expected))
+        smoothed = self._spread(error, self.smooth)
+        return smoothed / self.normal_error if self.score.name in NORMALISED else smoothed
 
     def _spread(self, error: Tensor, spread: nn.Module) -> Tensor:
         error_map: Tensor = spread(error) if self.inspected is None else self.inspected(error, spread)
@@ -125,11 +136,12 @@ def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:
     """Measure what good images, uint8 [n, height, width, channels], show at each place: the mean of their maps.
 
     A tenth of the mean over all inspected places is added, so that a place that was always perfect does not make much
-    of nothing, and no place is taken to be better than the rounding to 8 bits.
+    of nothing, and no place is taken to be better than the rounding to 8 bits, or a tenth of what the decoder expects.
     """
     graph.normal_error.fill_(1.0)
     with torch.no_grad():
         maps = torch.cat([graph(images[start : start + 16])[1] for start in range(0, len(images), 16)])
     mean = maps.mean(dim=0)
     overall = mean.mean() if graph.inspected is None else graph.inspected.mean(mean[None])
-    graph.normal_error.copy_((mean + 0.1 * overall).clamp_min(_ROUNDING))
+    least = _LEAST_RATIO if graph.score.name == "expected" else _ROUNDING
+    graph.normal_error.copy_((mean + 0.1 * overall).clamp_min(least))

@@ -21,7 +21,7 @@ from onspect.calibration.scores import find_images
 from onspect.export.choice import choose_score
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
 from onspect.export.fold import fold
-from onspect.export.graph import InspectionGraph, design_score, fit_normal_error
+from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
 from onspect.export.mask import read_mask
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
@@ -137,7 +137,7 @@ def _read_mask(path: Path | None, model: TrainedModel, score: str | None) -> Ten
     if score in MEASURES:
         raise ChoiceError(
             f"score is {score!r}, which judges the image as a whole and cannot leave places out; "
-            "with a mask choose mse, peak, relative or head"
+            "with a mask choose mse, peak, relative, expected or head"
         )
     return torch.from_numpy(read_mask(path, model.record.data.recipe))
 
@@ -156,7 +156,7 @@ def _check_whole(model: TrainedModel, measure: str) -> None:
     if model.record.config.tiling is not None:
         raise ChoiceError(
             f"score is {measure!r}, which judges the image as a whole, and this run's networks see tiles of it; "
-            "choose mse, peak, relative or head, or train without --tile"
+            "choose mse, peak, relative, expected or head, or train without --tile"
         )
 
 
@@ -196,10 +196,15 @@ def build(
     definition = choose_score(model, mask) if score is None else design_score(score, network)
     if definition.name == "head" and model.head is None:
         raise ChoiceError("score is 'head', and this run was trained without one; choose another score, or train anew")
+    if definition.name == "expected" and not network.expects:
+        raise ChoiceError(
+            "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
+            "release); choose relative, or train anew with another preset"
+        )
     graph = InspectionGraph(
         model.encoder, model.decoder, network, definition, model.head, measure, mask, model.record.config.tiling
     ).eval()
-    if definition.name == "relative":
+    if definition.name in NORMALISED:
         fit_normal_error(graph, model.samples)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()

@@ -133,9 +133,10 @@ class Network:
 @dataclass(frozen=True)
 class Score:
     """How a part gets its score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map),
-    ``relative`` (the same, each place divided by what good parts show there), ``head`` (maximum of the softplus of
-    the log-odds of a defect, by the head that was trained on synthetic ones), or another name of a measure of the whole
-    image that was fitted to good ones (docs/networks.md).
+    ``relative`` (the same, each place divided by what good parts show there), ``expected`` (the same of the error over
+    that which the decoder expects of this image), ``head`` (maximum of the softplus of the log-odds of a defect, by the
+    head that was trained on synthetic ones), or another name of a measure of the whole image that was fitted to good
+    ones (docs/networks.md).
 
     smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: what it was
     chosen by, in words, where that was measured. inspected: the share of the places that a part is judged by, above 0;
@@ -150,7 +151,7 @@ class Score:
     @property
     def is_peak(self) -> bool:
         """Whether the score is the error map's maximum, so that one threshold serves both."""
-        return self.name in ("peak", "relative", "head")
+        return self.name in ("peak", "relative", "expected", "head")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class NetworkConfig:
     height, width, channels: of the input, an image or a tile of it. filters, strides: of the encoder's 3x3
     convolutions, mirrored by the decoder. hidden: r, latent: n_z of Table 3. reduction: the image is averaged over
     squares of so many pixels before the first convolution, and the reconstruction is enlarged as often after the last.
+    expects: the decoder also says what squared error to expect at each pixel.
     """
 
     variant: str
@@ -51,6 +52,7 @@ class NetworkConfig:
     hidden: int
     latent: int
     reduction: int = 1
+    expects: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,9 @@ def design_network(
     """Return the layers for an input size: the paper's own for preset ``paper``, or a stack as deep as the size asks.
 
     The general stack halves the size until the shorter side is at most 8, doubles its filters up to four times the
-    first, and ends with the paper's 16; r is five times n_z as in the paper. latent overrides n_z. With a head, which
-    sees the image itself, the autoencoder works at half the size where that is even and not too small.
+    first, and ends with the paper's 16; r is five times n_z as in the paper. Its decoder says what error to expect.
+    latent overrides n_z. With a head, which sees the image itself, the autoencoder works at half the size where that is
+    even and not too small.
 
     Raises ChoiceError where the preset is ``paper`` and the paper has no network for the size, or the size is below 8.
     """
@@ -229,4 +232,15 @@ def design_network(
     first = _FIRST_FILTERS[preset]
     latent = latent or _LATENT[preset]
     filters = (*(first * 2 ** min(stage, 2) for stage in range(stages)), 16)
-    return NetworkConfig(variant, height, width, channels, filters, (*([2] * stages), 1), 5 * latent, latent, reduction)
+    return NetworkConfig(
+        variant,
+        height,
+        width,
+        channels,
+        filters,
+        strides=(*([2] * stages), 1),
+        hidden=5 * latent,
+        latent=latent,
+        reduction=reduction,
+        expects=True,
+    )

@@ -1,4 +1,7 @@
-"""The losses of the paper's equations 2 to 5. All are sums over an image or a latent vector, and means over images."""
+"""The losses of the paper's equations 2 to 5, and that of an expected error.
+
+All are sums over an image or a latent vector, and means over images.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,19 @@ def reconstruction_loss(image: Tensor, reconstruction: Tensor) -> Tensor:
     KL term of a 28 x 28 image weighs 784 times as much and every image is reconstructed as the same blur.
     """
     return (image - reconstruction).square().sum(dim=(1, 2, 3))
+
+
+def expectation_loss(image: Tensor, reconstruction: Tensor, log_expected: Tensor) -> Tensor:
+    """Return for each image [n] a sum that is least where the expected squared error is the mean one.
+
+    image, reconstruction: [n, channels, height, width]; log_expected: [n, 1, height, width], the logarithm of what is
+    expected of the mean over channels. Its gradient is that of a Gaussian's negative log-likelihood with each pixel
+    weighed by the expected error (beta-NLL with beta = 1, Seitzer et al., 2022), and the reconstruction, whose gradient
+    there is that of Eq. 2, is taken as given: with the likelihood itself, what is reconstructed badly is taken to be
+    unpredictable and learned least.
+    """
+    error = (image - reconstruction.detach()).square()
+    return (log_expected.exp() - error * log_expected).sum(dim=(1, 2, 3))
 
 
 def kl_divergence(mean: Tensor, log_sigma: Tensor) -> Tensor:

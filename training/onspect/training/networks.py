@@ -12,6 +12,8 @@ from onspect.training.config import NetworkConfig
 
 _KERNEL = 3
 _CRITIC_HIDDEN = 10
+_LOWEST, _HIGHEST = math.log(1.0 / 255.0**2 / 12.0), math.log(0.25)
+"""Logarithms between which an expected squared error lies: that of rounding to 8 bits, and half the range of grey."""
 
 
 class Encoder(nn.Module):
@@ -47,6 +49,10 @@ class Decoder(nn.Module):
 
     mean_pixel is each channel's mean over the training images. The last layer's bias starts at its logit: from a bias
     of zero the sigmoid saturates on mostly black images in the first steps and every output stays black.
+
+    With config.expects a layer beside the last one says what squared error to expect of each pixel, a mean over its
+    channels (Nix and Weigend, 1994). Its gradient goes no further: where it shaped what it reads from, it delayed the
+    reconstruction for as long as that is poor, with few images to the end. `expect` gives both.
     """
 
     def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
@@ -72,11 +78,37 @@ class Decoder(nn.Module):
         assert last.bias is not None
         with torch.no_grad():
             last.bias.copy_(torch.logit(mean_pixel.clamp(0.01, 0.99)))
+        self.last = len(layers) - 2
+        self.expectation = None
+        if config.expects:
+            with torch.random.fork_rng(devices=[]):  # all else starts as it does without
+                layer = _mirrored(config.filters[0], 1, config.strides[0], sizes[1], sizes[0])
+                _initialise(layer)
+            self.expectation = nn.Sequential(layer, nn.Sigmoid())
 
     def forward(self, latent: Tensor) -> Tensor:
         """Return the reconstruction, [n, channels, height, width] in 0..1."""
-        feature_map: Tensor = self.map(self.hidden(latent)).unflatten(1, self.map_shape)
-        return enlarge(self.convolutions(feature_map), self.reduction)
+        return self._reconstruct(self._prepare(latent))
+
+    def expect(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the reconstruction and the logarithm of its expected squared error, [n, 1, height, width], or None."""
+        if self.expectation is None:
+            return self(latent), None
+        features = self._prepare(latent)
+        place = enlarge(self.expectation(features.detach()), self.reduction)
+        return self._reconstruct(features), _LOWEST + (_HIGHEST - _LOWEST) * place
+
+    def _prepare(self, latent: Tensor) -> Tensor:
+        """Return what the last layer sees."""
+        features: Tensor = self.map(self.hidden(latent)).unflatten(1, self.map_shape)
+        for layer in list(self.convolutions)[: self.last]:
+            features = layer(features)
+        return features
+
+    def _reconstruct(self, features: Tensor) -> Tensor:
+        for layer in list(self.convolutions)[self.last :]:
+            features = layer(features)
+        return enlarge(features, self.reduction)
 
 
 class Critic(nn.Module):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from onspect.runtime.errors import TrainingError
 from onspect.runtime.model_file import parse_dataclass
@@ -29,6 +29,7 @@ from onspect.training.checkpoint import (
 from onspect.training.config import TrainConfig
 from onspect.training.losses import (
     critic_loss,
+    expectation_loss,
     kl_divergence,
     reconstruction_loss,
     regularization_loss,
@@ -72,7 +73,7 @@ class Trainer:
             self.plain_decoder = Decoder(network, torch.tensor(record.data.mean_pixel))
             self.plain_critic = Critic(network) if network.variant == "aae" else None
         self.encoder = fabric.setup_module(self.plain_encoder)
-        self.decoder = fabric.setup_module(self.plain_decoder)
+        self.decoder = fabric.setup_module(_WholeDecoder(self.plain_decoder))
         self.optimizers = {
             "reconstruction": self._optimizer([*self.encoder.parameters(), *self.decoder.parameters()]),
         }
@@ -105,7 +106,10 @@ class Trainer:
         if log_sigma is not None:
             latent = reparametrise(mean, log_sigma.float(), draws[0])
             losses["kl"] = config.kl_weight * kl_divergence(mean, log_sigma.float())
-        losses["reconstruction"] = reconstruction_loss(image, self.decoder(latent).float())
+        reconstruction, log_expected = self.decoder(latent)
+        losses["reconstruction"] = reconstruction_loss(image, reconstruction.float())
+        if log_expected is not None:
+            losses["expectation"] = expectation_loss(image, reconstruction.float(), log_expected.float())
         self._descend("reconstruction", sum(losses.values()).sum() * share)  # type: ignore[union-attr]  # never empty
         if self.plain_critic is not None:
             losses |= self._regularise(image, mean.detach(), draws[1:], share)
@@ -142,7 +146,7 @@ class Trainer:
                 batch = images[start : start + self.config.batch_size]
                 image = self._to_image(batch[self.fabric.global_rank :: self.fabric.world_size])
                 if len(image):
-                    reconstruction = self.decoder(self.encoder(image)[0]).float()
+                    reconstruction = self.decoder(self.encoder(image)[0])[0].float()
                     total += reconstruction_loss(image, reconstruction).double().sum()
         self.encoder.train()
         self.decoder.train()
@@ -195,6 +199,17 @@ class Trainer:
         if config != self.config:
             raise _misfit(run, "it was made with other choices")
         return state
+
+
+class _WholeDecoder(nn.Module):
+    """A decoder that gives both of its outputs where it is called, as precision and several devices ask for."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.decoder.expect(latent)
 
 
 def _misfit(run: Path, reason: str) -> TrainingError:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -47,6 +48,23 @@ def test_seed_repeats(parts: Path, tmp_path: Path, variant: str) -> None:
         session.train(parts, tmp_path / name, options(variant=variant, seed=seed, epochs=1), devices=CPU)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("variant", ["cae", "vae", "aae"])
+def test_the_expected_error_leaves_the_autoencoder_alone(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
+) -> None:
+    """All other weights are those of a run whose decoder has no second output, to the last bit."""
+    chosen = options(variant=variant, preset="fast", head_steps=0)
+    session.train(parts, tmp_path / "with", chosen, devices=CPU)
+    design = session.design_network
+    monkeypatch.setattr(
+        session, "design_network", lambda *args, **sizes: dataclasses.replace(design(*args, **sizes), expects=False)
+    )
+    session.train(parts, tmp_path / "without", chosen, devices=CPU)
+    found, expected = weights(tmp_path / "with"), weights(tmp_path / "without")
+    assert found.keys() - expected.keys() == {"decoder.expectation.0.weight", "decoder.expectation.0.bias"}
+    assert same({name: found[name] for name in expected}, expected)
 
 
 @pytest.mark.parametrize("variant", ["cae", "vae", "aae"])

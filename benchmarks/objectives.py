@@ -7,7 +7,8 @@ kept in -o and not done again; what was interrupted goes on. Needs onspect[cpu,t
 
 The last rows have a decoder with a second output, the squared error to expect of each pixel of this image, and export
 graphs whose error map is held against it; `mse`, `peak` and `relative` are then mean, maximum and normalised maximum of
-that. They are three maps of the same weights.
+that. They are three maps of the same weights. Unlike the product's second output, whose gradient stops at its own
+layer, theirs shapes the whole network.
 
     python benchmarks/objectives.py DATA -o results [--size 128] [--epochs 60] [--rows mse,ssim,...] [--variant cae]
 """
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,15 +37,14 @@ from onspect.export.graph import InspectionGraph
 from onspect.runtime.decode import quieten_opencv
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import read_model_file
-from onspect.training import checkpoint, trainer
+from onspect.training import checkpoint, networks, trainer
 from onspect.training.config import NetworkConfig
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.session import Devices, TrainOptions, resume, train
 
 SCORES = ("mse", "peak", "relative")
 WINDOW = 7  # pixels across, over which structural similarity takes means
-LOWEST, HIGHEST = math.log(1.0 / 255.0**2 / 12.0), math.log(0.25)
-"""Logarithms between which an expected squared error lies: that of rounding to 8 bits, and half the range of grey."""
+LOWEST, HIGHEST = networks._LOWEST, networks._HIGHEST  # logarithms between which an expected squared error lies
 TAMED = 1.0
 """Power of the expected error by which a pixel's likelihood is weighed (beta of Seitzer et al., 2022).
 

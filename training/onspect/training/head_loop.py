@@ -98,7 +98,7 @@ def fit_head(
                 means = {name: value / every for name, value in state.sums.items()}
                 log.append({"step": state.step, **means, "seconds": round(state.seconds, 3)})
                 state.sums = {}
-            if state.step % every == 0:
+            if state.step % every == 0 and state.step < config.steps:
                 trainer.find_mistakes(images, state.step)
             if state.step % every == 0 or stops:
                 trainer.save(run, state, log)

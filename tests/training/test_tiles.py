@@ -199,7 +199,7 @@ def test_the_command_says_how_images_are_cut(plates: Path, tmp_path: Path) -> No
 
 
 def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
-    """Where pixels become one the plan says how many, and which options look closer at what cost; else nothing."""
+    """Where pixels become one the plan says how many, and where many do, which options look closer at what cost."""
 
     def plan(width: tuple[int, int], height: tuple[int, int]) -> str:
         record = read_record(run)
@@ -213,7 +213,8 @@ def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
         "closer, at 25 times the cost of an image\n"
     ) in plan((289, 289), (224, 224))
     assert "images of up to 288x224 are seen at 72x56" in plan((70, 576), (70, 448))
-    assert "become one" not in plan((140, 140), (100, 100))
+    assert "no tiles: only 1.9 of the images' pixels become one\n" in plan((140, 140), (100, 100))
+    assert "no tiles: every pixel is seen\n" in plan((72, 72), (56, 56))
 
 
 @pytest.mark.parametrize(

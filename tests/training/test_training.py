@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 
 from onspect.runtime.cli import main
 from onspect.runtime.errors import TrainingError
+from onspect.runtime.model_file import SourceLimits
 from onspect.training import session
+from onspect.training.checkpoint import read_record
 from onspect.training.loop import Moment
 
 CPU = session.Devices(accelerator="cpu")
@@ -171,6 +173,31 @@ def test_command_trains_and_says_what_it_chose(parts: Path, tmp_path: Path) -> N
     assert "CAE on 22 good images (2 held out" in result.stderr
     assert "preset paper" in result.stderr
     assert "next: onspect export" in result.stderr
+
+
+def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
+    """The plan names the working size with what it is to the images', the objective, and what gives the score."""
+    chosen = options(epochs=1, preset="fast", size=(64, 64), head_steps=1)
+    session.train(parts, tmp_path / "run", chosen, devices=CPU)
+    record = read_record(tmp_path / "run")
+
+    def plan(preset: str, size: tuple[int, int], *source: tuple[int, int] | None) -> str:
+        recipe = dataclasses.replace(
+            record.data.recipe, width=size[0], height=size[1], source=SourceLimits((1,), *source)
+        )
+        config = dataclasses.replace(record.config, preset=preset)
+        data = dataclasses.replace(record.data, recipe=recipe)
+        return session.describe(dataclasses.replace(record, config=config, data=data))
+
+    words = plan("balanced", (256, 192), (640, 640), (480, 480))
+    assert "size 256x192 mono: the most that preset balanced looks at, of 640x480\n" in words
+    assert "objective the paper's mean squared error (Eq. 2); " in words
+    assert "score: the head's highest place, or" in words
+    words = plan("accurate", (320, 320), (60, 600), (60, 600))
+    assert "size 320x320 mono: the most that preset accurate looks at; images of different sizes are stretched" in words
+    assert "mono: the most that preset fast looks at, from images of any size\n" in plan("fast", (128, 96), None, None)
+    assert "mono: the images' own\n" in plan("fast", (60, 60), (60, 60), (60, 60))
+    assert "mono: as was asked for\n" in plan("fast", (40, 40), (60, 60), (60, 60))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
 PRESETS = ("paper", "fast", "balanced", "accurate")
 
-_LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 320}
+LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 320}
+"""Pixels that a preset shrinks an image's longer side to; the paper's works at the images' own size."""
 _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
 _LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
 _HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 4000}
@@ -141,7 +142,7 @@ def paper_applies(height: int, width: int, channels: int) -> bool:
 
 def working_size(height: int, width: int, preset: str) -> tuple[int, int]:
     """Return the height and width to train at: the image's own, shrunk so that the longer side fits the preset."""
-    longest = _LONGEST_SIDE.get(preset)
+    longest = LONGEST_SIDE.get(preset)
     if longest is None or max(height, width) <= longest:
         return height, width
     scale = longest / max(height, width) / 2

@@ -97,12 +97,15 @@ def test_covering_half_of_a_defect_costs_the_same_whatever_its_size() -> None:
 
 
 def test_the_head_is_a_mean_of_two_networks() -> None:
-    """One sees image and reconstruction, the other the image alone; without filters for it there is only the first."""
+    """One sees image and reconstruction, the other the image alone, less half of its median; or there is none such."""
     torch.manual_seed(0)
     head = Head(SMALL, 1).eval()
     assert head.single is not None
-    image, reconstruction = torch.rand(2, 1, 1, 64, 64).unbind()
-    expected = 0.65 * head.pair(image, reconstruction) + 0.35 * head.single(image)
+    image, reconstruction = torch.rand(2, 2, 1, 64, 64).unbind()
+    alone = head.single(image)
+    medians = alone.flatten(1).median(dim=1).values.reshape(2, 1, 1, 1)
+    assert medians[0] != medians[1]
+    expected = 0.55 * head.pair(image, reconstruction) + 0.45 * (alone - 0.5 * medians)
     torch.testing.assert_close(head(image, reconstruction), expected)
     bare = Head(dataclasses.replace(SMALL, single=()), 1).eval()
     assert bare.single is None

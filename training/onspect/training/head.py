@@ -20,7 +20,8 @@ REDUCTION = 4
 
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
 _DICE, _IMAGE = 0.6, 0.2  # what the losses weigh beside the places
-_PAIR = 0.65  # the share that the network with the better verdicts has in the log-odds
+_PAIR = 0.55  # the share that the network with the better verdicts has in the log-odds
+_USUAL = 0.5  # share of its median over the image that is taken from the other's log-odds
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 
@@ -28,8 +29,9 @@ class Head(nn.Module):
     """Image and reconstruction, both [n, channels, height, width] in 0..1, to log-odds [n, 1, height/4, width/4].
 
     The map's sides are rounded up. They are a weighed mean of two networks': `pair` compares the image with the
-    reconstruction and gives the better verdicts, `single` sees the image alone, smaller, and points better. Where the
-    config has no filters for it there is none.
+    reconstruction and gives the better verdicts, `single` sees the image alone, smaller, and points better. What it
+    says of the image as a whole, half of its median, is taken away. Where the config has no filters for it there is
+    none.
     """
 
     def __init__(self, config: HeadConfig, channels: int) -> None:
@@ -44,6 +46,7 @@ class Head(nn.Module):
         if self.single is None:
             return log_odds
         alone = self.see_alone(image)
+        alone = alone - _USUAL * _median(alone)
         if alone.shape != log_odds.shape:
             alone = F.interpolate(alone, size=log_odds.shape[2:], mode="bilinear", align_corners=False)
         return _PAIR * log_odds + (1.0 - _PAIR) * alone
@@ -53,6 +56,12 @@ class Head(nn.Module):
         assert self.single is not None
         log_odds: Tensor = self.single(reduce(image, self.reduction))
         return log_odds
+
+
+def _median(log_odds: Tensor) -> Tensor:
+    """Return the median of each image's places [n, 1, 1, 1], by means that ONNX has."""
+    flat = log_odds.flatten(1)
+    return flat.topk(flat.shape[1] // 2 + 1, dim=1).values[:, -1, None, None, None]
 
 
 class Pyramid(nn.Module):

@@ -97,7 +97,7 @@ def test_covering_half_of_a_defect_costs_the_same_whatever_its_size() -> None:
 
 
 def test_the_head_is_a_mean_of_two_networks() -> None:
-    """One sees image and reconstruction, the other the image alone, less half of its median; or there is none such."""
+    """One sees image and reconstruction, the other the image alone, less most of its median; or there is none."""
     torch.manual_seed(0)
     head = Head(SMALL, 1).eval()
     assert head.single is not None
@@ -105,7 +105,7 @@ def test_the_head_is_a_mean_of_two_networks() -> None:
     alone = head.single(image)
     medians = alone.flatten(1).median(dim=1).values.reshape(2, 1, 1, 1)
     assert medians[0] != medians[1]
-    expected = 0.55 * head.pair(image, reconstruction) + 0.45 * (alone - 0.5 * medians)
+    expected = 0.45 * head.pair(image, reconstruction) + 0.55 * (alone - 0.75 * medians)
     torch.testing.assert_close(head(image, reconstruction), expected)
     bare = Head(dataclasses.replace(SMALL, single=()), 1).eval()
     assert bare.single is None
@@ -280,6 +280,26 @@ def test_resume_gives_the_uninterrupted_head(
     whole, halved = (load_file(tmp_path / name / "head.safetensors") for name in ("whole", "halved"))
     assert whole.keys() == halved.keys()
     assert all(torch.equal(whole[name], halved[name]) for name in whole)
+
+
+def test_the_norms_know_whole_images(plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many pieces were trained on, what the head's norms expect is the mean over whole images."""
+    monkeypatch.setattr("onspect.training.config._SMALLEST_CROPPED", 32)
+    run = tmp_path / "run"
+    session.train(plates, run, options(), devices=CPU)
+    record = read_record(run)
+    assert record.config.head is not None
+    assert record.config.head.crops
+    images, _ = session.split_as_recorded(session.read_training_set(run, record), run, record)
+    whole = dataclasses.replace(record.config, head=dataclasses.replace(record.config.head, crops=False))
+    weights = load_file(run / "head.safetensors")
+    means = []
+    for step in range(6, 12):
+        shown = torch.from_numpy(draw_batch(images, whole, step).image)
+        features = torch.nn.functional.conv2d(shown, weights["head.single.stem.0.weight"], stride=2, padding=2)
+        means.append(features.mean(dim=(0, 2, 3)))
+    found = weights["head.single.stem.1.running_mean"]
+    torch.testing.assert_close(found, torch.stack(means).mean(dim=0), atol=1e-5, rtol=1e-3)
 
 
 def test_the_head_repeats_with_its_seed(plates: Path, tmp_path: Path) -> None:

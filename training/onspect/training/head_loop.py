@@ -50,6 +50,7 @@ _AVERAGED = 0.996  # what stays of the averaged weights at each step
 _SAVES = 20  # over a whole training
 _LARGEST_GRADIENT = 5.0
 _AHEAD = 4  # batches drawn while others train
+_SETTLED = 64  # batches of whole images over which the norms' statistics are taken at the end
 _LOOKED_AT = 1024  # good images at most that mistakes are looked for on, at each save
 _WHITE = np.float32(255.0)
 
@@ -104,6 +105,7 @@ def fit_head(
                 trainer.save(run, state, log)
             if stops and state.step < config.steps:
                 return HeadOutcome("interrupted", state.step, None, state.seconds)
+    trainer.settle_norms(images, record.config)
     auroc = trainer.judge(held_out)
     trainer.save_weights(run)
     return HeadOutcome("finished", state.step, auroc, state.seconds)
@@ -192,6 +194,24 @@ class _HeadTrainer:
                     self.average[name].lerp_(value, 1.0 - kept)
                 else:
                     self.average[name].copy_(value)
+
+    def settle_norms(self, images: Images, config: TrainConfig) -> None:
+        """Give the averaged weights their own norms' statistics, over whole images with defects and without.
+
+        Those that training leaves are over its pieces too, which are no images: on parts whose pieces do not look like
+        the whole, they make a head that answers to everything.
+        """
+        whole = dataclasses.replace(config, head=dataclasses.replace(self.config, crops=False))
+        norms = [module for module in self.plain.modules() if isinstance(module, nn.BatchNorm2d)]
+        share = (self.fabric.global_rank, self.fabric.world_size)
+        self.plain.load_state_dict(self.average)
+        for number in range(min(_SETTLED, self.config.steps)):
+            for norm in norms:
+                norm.momentum = 1.0 / (number + 1)  # so that the last has the mean of all
+            image = self._to_device(draw_batch(images, whole, self.config.steps + number, *share).image)
+            with torch.no_grad():
+                self.plain(image, self._reconstruct(image))
+        self.average = {name: value.clone() for name, value in self.plain.state_dict().items()}
 
     def find_mistakes(self, images: Images, step: int) -> None:
         """Look for what the pair's network takes for a defect on good images, up to `_LOOKED_AT` of them."""

@@ -97,7 +97,7 @@ def test_covering_half_of_a_defect_costs_the_same_whatever_its_size() -> None:
 
 
 def test_the_head_is_a_mean_of_two_networks() -> None:
-    """One sees image and reconstruction, the other the image alone, less most of its median; or there is none."""
+    """One sees image and reconstruction, the other the image alone, less its median; or there is none."""
     torch.manual_seed(0)
     head = Head(SMALL, 1).eval()
     assert head.single is not None
@@ -105,7 +105,7 @@ def test_the_head_is_a_mean_of_two_networks() -> None:
     alone = head.single(image)
     medians = alone.flatten(1).median(dim=1).values.reshape(2, 1, 1, 1)
     assert medians[0] != medians[1]
-    expected = 0.45 * head.pair(image, reconstruction) + 0.55 * (alone - 0.75 * medians)
+    expected = 0.5 * head.pair(image, reconstruction) + 0.5 * (alone - medians)
     torch.testing.assert_close(head(image, reconstruction), expected)
     bare = Head(dataclasses.replace(SMALL, single=()), 1).eval()
     assert bare.single is None

@@ -20,18 +20,17 @@ REDUCTION = 4
 
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
 _DICE, _IMAGE = 0.6, 0.2  # what the losses weigh beside the places
-_PAIR = 0.45  # the share that the network with the better verdicts has in the log-odds
-_USUAL = 0.75  # share of its median over the image that is taken from the other's log-odds
+_PAIR = 0.5  # the share that the network with the better verdicts has in the log-odds
+_USUAL = 1.0  # how much of its median over the image is taken from the other's log-odds
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 
 class Head(nn.Module):
     """Image and reconstruction, both [n, channels, height, width] in 0..1, to log-odds [n, 1, height/4, width/4].
 
-    The map's sides are rounded up. They are a weighed mean of two networks': `pair` compares the image with the
+    The map's sides are rounded up. They are the mean of two networks': `pair` compares the image with the
     reconstruction and gives the better verdicts, `single` sees the image alone, smaller, and points better. What it
-    says of the image as a whole, three quarters of its median, is taken away. Where the config has no filters for it
-    there is none.
+    says of the image as a whole, its median, is taken away. Where the config has no filters for it there is none.
     """
 
     def __init__(self, config: HeadConfig, channels: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from onspect.runtime.errors import ChoiceError, TrainingError
+from onspect.training import head as head_module
 from onspect.training import head_loop, session
 from onspect.training.checkpoint import load_trained, read_record
 from onspect.training.config import HeadConfig, TrainConfig, design_head, design_network
@@ -110,6 +111,17 @@ def test_the_head_is_a_mean_of_two_networks() -> None:
     bare = Head(dataclasses.replace(SMALL, single=()), 1).eval()
     assert bare.single is None
     assert torch.equal(bare(image, reconstruction), bare.pair(image, reconstruction))
+
+
+@pytest.mark.parametrize(("shape", "tolerance"), [((64, 64), 0.0), ((90, 130), 0.05)])
+def test_the_median_is_each_images_own(shape: tuple[int, int], tolerance: float) -> None:
+    """It is the lower median of all places, and close to it where only some of very many are looked at."""
+    torch.manual_seed(0)
+    log_odds = torch.randn(2, 1, *shape) + torch.tensor([1.0, -3.0])[:, None, None, None]
+    expected = log_odds.flatten(1).median(dim=1).values
+    found = head_module._median(log_odds)
+    assert found.shape == (2, 1, 1, 1)
+    torch.testing.assert_close(found.flatten(), expected, atol=tolerance, rtol=0.0)
 
 
 def test_the_second_network_sees_a_smaller_image() -> None:

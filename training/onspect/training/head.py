@@ -22,7 +22,7 @@ _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places ar
 _DICE, _IMAGE = 0.6, 0.2  # what the losses weigh beside the places
 _PAIR = 0.5  # the share that the network with the better verdicts has in the log-odds
 _USUAL = 1.0  # how much of its median over the image is taken from the other's log-odds
-_SORTED = 4096  # places at most that a median is taken of, half of which TopK returns: TensorRT's has a limit of 3,840
+_SORTED = 2000  # places at most that a median is taken of, half of which TopK returns: older TensorRT's stops at 1,024
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
 

@@ -113,7 +113,7 @@ def test_the_head_is_a_mean_of_two_networks() -> None:
     assert torch.equal(bare(image, reconstruction), bare.pair(image, reconstruction))
 
 
-@pytest.mark.parametrize(("shape", "tolerance"), [((64, 64), 0.0), ((90, 130), 0.05)])
+@pytest.mark.parametrize(("shape", "tolerance"), [((40, 40), 0.0), ((90, 130), 0.1)])
 def test_the_median_is_each_images_own(shape: tuple[int, int], tolerance: float) -> None:
     """It is the lower median of all places, and close to it where only some of very many are looked at."""
     torch.manual_seed(0)

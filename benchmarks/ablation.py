@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import torch
+
 from onspect.calibration.calibrate import calibrate
 from onspect.calibration.evaluate import evaluate
 from onspect.calibration.scores import find_images
@@ -43,7 +45,7 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "average": ("no running average", lambda: patch.object(head_loop, "_AVERAGED", 0.0)),
     "noise": ("no sensor noise", lambda: patch.object(head_batches, "_SENSOR_NOISE", 0.0)),
     "single": ("no network that sees the image alone", ExitStack),
-    "median": ("no median taken away", lambda: patch.object(head, "_USUAL", 0.0)),
+    "median": ("no median taken away", lambda: patch.object(head, "_median", torch.zeros_like)),
     "pair": ("no network that sees the reconstruction", lambda: patch.object(head, "_PAIR", 0.0)),
 }
 """Each row: what it prints, and what is changed meanwhile."""

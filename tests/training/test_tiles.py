@@ -16,6 +16,7 @@ from onspect.runtime.model_file import SourceLimits, Tiling, parse_dataclass
 from onspect.training import session
 from onspect.training.checkpoint import read_record, read_tensors
 from onspect.training.config import TrainConfig, design_tiling
+from onspect.training.plan import describe
 from onspect.training.tiles import Cut, Stitching, Tiles, place_of, take_one_each
 
 CPU = session.Devices(accelerator="cpu")
@@ -206,7 +207,7 @@ def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
         recipe = dataclasses.replace(record.data.recipe, source=SourceLimits((1,), width, height))
         data = dataclasses.replace(record.data, recipe=recipe)
         config = dataclasses.replace(record.config, tiling=None)
-        return session.describe(dataclasses.replace(record, data=data, config=config))
+        return describe(dataclasses.replace(record, data=data, config=config))
 
     assert (
         "images of 289x224 are seen at 72x56: 4.0 of their pixels become one; --size 288x224 --tile 72x56 looks "

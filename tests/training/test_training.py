@@ -15,6 +15,7 @@ from onspect.runtime.model_file import SourceLimits
 from onspect.training import session
 from onspect.training.checkpoint import read_record
 from onspect.training.loop import Moment
+from onspect.training.plan import describe
 
 CPU = session.Devices(accelerator="cpu")
 
@@ -187,7 +188,7 @@ def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
         )
         config = dataclasses.replace(record.config, preset=preset)
         data = dataclasses.replace(record.data, recipe=recipe)
-        return session.describe(dataclasses.replace(record, config=config, data=data))
+        return describe(dataclasses.replace(record, config=config, data=data))
 
     words = plan("balanced", (256, 192), (640, 640), (480, 480))
     assert "size 256x192 mono: the most that preset balanced looks at, of 640x480\n" in words

@@ -189,7 +189,7 @@ class _Watch:
         self._stack.close()
 
     def planned(self, record: RunRecord) -> None:
-        from onspect.training.session import describe
+        from onspect.training.plan import describe
 
         self.is_first = True
         say(describe(record))

@@ -21,7 +21,6 @@ REDUCTION = 4
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
 _DICE, _IMAGE = 0.6, 0.2  # what the losses weigh beside the places
 _PAIR = 0.5  # the share that the network with the better verdicts has in the log-odds
-_USUAL = 1.0  # how much of its median over the image is taken from the other's log-odds
 _SORTED = 2000  # places at most that a median is taken of, half of which TopK returns: older TensorRT's stops at 1,024
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
@@ -46,7 +45,7 @@ class Head(nn.Module):
         if self.single is None:
             return log_odds
         alone = self.see_alone(image)
-        alone = alone - _USUAL * _median(alone)
+        alone = alone - _median(alone)
         if alone.shape != log_odds.shape:
             alone = F.interpolate(alone, size=log_odds.shape[2:], mode="bilinear", align_corners=False)
         return _PAIR * log_odds + (1.0 - _PAIR) * alone

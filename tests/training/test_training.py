@@ -194,8 +194,8 @@ def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
     assert "size 256x192 mono: the most that preset balanced looks at, of 640x480\n" in words
     assert "objective the paper's mean squared error (Eq. 2); " in words
     assert "score: the head's highest place, or" in words
-    words = plan("accurate", (320, 320), (60, 600), (60, 600))
-    assert "size 320x320 mono: the most that preset accurate looks at; images of different sizes are stretched" in words
+    words = plan("accurate", (256, 256), (60, 600), (60, 600))
+    assert "size 256x256 mono: the most that preset accurate looks at; images of different sizes are stretched" in words
     assert "mono: the most that preset fast looks at, from images of any size\n" in plan("fast", (128, 96), None, None)
     assert "mono: the images' own\n" in plan("fast", (60, 60), (60, 60), (60, 60))
     assert "mono: as was asked for\n" in plan("fast", (40, 40), (60, 60), (60, 60))

@@ -13,11 +13,11 @@ SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
 PRESETS = ("paper", "fast", "balanced", "accurate")
 
-LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 320}
+LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 256}
 """Pixels that a preset shrinks an image's longer side to; the paper's works at the images' own size."""
 _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
 _LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
-_HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 4000}
+_HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 6000}
 _HEAD_FILTERS = {  # of the pair's network, of the single one, of their pyramids
     "fast": ((8, 16, 32, 48, 64), (8, 16, 24, 32, 48), 24),
     "balanced": ((16, 32, 64, 96, 128), (16, 32, 48, 64, 96), 48),

@@ -141,15 +141,16 @@ class _HeadTrainer:
         self.seed = record.config.seed
         self.fabric = fabric
         encoder, decoder = load_autoencoder(run, record)
-        self.encoder, self.decoder = encoder.to(fabric.device), decoder.to(fabric.device)
         channels = record.config.network.channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.plain = Head(self.config, channels)
         if fabric.world_size > 1:
             share_norms(self.plain)
-        # convolutions on a CPU train half as fast again with the channels last
-        self.plain.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        self.encoder, self.decoder = encoder.to(fabric.device), decoder.to(fabric.device)
+        for network in (self.encoder, self.decoder, self.plain):
+            # convolutions on a CPU are half as fast again with the channels last
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self.head = fabric.setup_module(_Apart(self.plain))
         self.optimizer: Any = fabric.setup_optimizers(
             torch.optim.AdamW(self.head.parameters(), lr=self.config.learning_rate, weight_decay=1e-3)

@@ -149,7 +149,7 @@ class _HeadTrainer:
             share_norms(self.plain)
         self.encoder, self.decoder = encoder.to(fabric.device), decoder.to(fabric.device)
         for network in (self.encoder, self.decoder, self.plain):
-            # convolutions on a CPU are half as fast again with the channels last
+            # convolutions on a CPU run faster with the channels last
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         self.head = fabric.setup_module(_Apart(self.plain))
         self.optimizer: Any = fabric.setup_optimizers(

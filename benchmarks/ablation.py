@@ -45,7 +45,8 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "average": ("no running average", lambda: patch.object(head_loop, "_AVERAGED", 0.0)),
     "noise": ("no sensor noise", lambda: patch.object(head_batches, "_SENSOR_NOISE", 0.0)),
     "single": ("no network that sees the image alone", ExitStack),
-    "median": ("no median taken away", lambda: patch.object(head, "_median", torch.zeros_like)),
+    "level": ("its level counts in good images too", lambda: patch.object(head, "_level", lambda *_: 0.0)),
+    "typical": ("no mean of the good images", lambda: patch.object(head_loop, "_mean_of", lambda _: torch.zeros(()))),
     "pair": ("no network that sees the reconstruction", lambda: patch.object(head, "_PAIR", 0.0)),
 }
 """Each row: what it prints, and what is changed meanwhile."""

@@ -18,7 +18,9 @@ def build_graph(height: int, width: int, channels: int, reduction: int, name: st
     """Return a graph with a head whose every weight, and every running mean and variance, is drawn."""
     torch.manual_seed(3)
     network = NetworkConfig("cae", height, width, channels, (4, 8), (2, 1), 12, 6, reduction, expects=True)
-    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), channels)
+    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), channels, (height, width))
+    nn.init.uniform_(head.typical)
+    nn.init.constant_(head.usual, -2.0)
     for layer in head.modules():
         if isinstance(layer, nn.BatchNorm2d):
             for values in (layer.weight, layer.running_var):

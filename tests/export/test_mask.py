@@ -45,7 +45,7 @@ def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK) -> InspectionG
     """Return a graph with untrained weights, with a mask."""
     torch.manual_seed(3)
     network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, 2, name == "expected")
-    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), 3).eval()
+    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), 3, (HEIGHT, WIDTH)).eval()
     nn.init.normal_(head.pair.output.weight)
     decoder = Decoder(network, torch.full((3,), 0.5))
     places = None if mask is None else torch.from_numpy(mask)
@@ -92,6 +92,8 @@ def test_what_ignored_places_show_changes_nothing(name: str) -> None:
 def test_a_spot_in_an_inspected_place_raises_the_score(name: str) -> None:
     """The same spot beside the ignored places is seen, right up to their border."""
     graph, images = build_graph(name), np.full((1, HEIGHT, WIDTH, 3), 128, np.uint8)
+    for values in graph.decoder.parameters():
+        nn.init.zeros_(values)  # it says grey everywhere, so that the spot is what the error is of
     spotted = images.copy()
     spotted[:, 10:14, 26:30] = 255
     assert (run_graph(graph, spotted)[0] > 1.5 * run_graph(graph, images)[0]).all()

@@ -40,7 +40,7 @@ def draw_images(count: int = 3) -> NDArray[np.uint8]:
 def build_graph(name: str, *, tiled: bool = True, mask: NDArray[np.bool_] | None = None) -> InspectionGraph:
     """Return a graph with untrained weights, always the same: for images in tiles, or for a tile alone."""
     torch.manual_seed(3)
-    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), 1).eval()
+    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), 1, (32, 40)).eval()
     nn.init.normal_(head.pair.output.weight)
     graph = InspectionGraph(
         Encoder(NETWORK),

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from onspect.runtime.errors import ChoiceError, TrainingError
+from onspect.training import config as config_module
 from onspect.training import head as head_module
 from onspect.training import head_loop, session
 from onspect.training.checkpoint import load_trained, read_record
@@ -47,15 +48,15 @@ def config(head: HeadConfig = SMALL) -> TrainConfig:
 
 def test_the_map_has_a_quarter_of_the_resolution() -> None:
     """Height and width are divided by four, rounded up, whatever they are."""
-    head = Head(SMALL, 3).eval()
     for height, width in ((64, 64), (50, 70), (33, 47)):
+        head = Head(SMALL, 3, (height, width)).eval()
         image = torch.rand(2, 3, height, width)
         assert head(image, image).shape == (2, 1, -(-height // 4), -(-width // 4))
 
 
 def test_the_head_sees_the_reconstruction() -> None:
     """The same image beside another reconstruction gets another map."""
-    head = Head(SMALL, 1).eval()
+    head = Head(SMALL, 1, (32, 32)).eval()
     image = torch.rand(1, 1, 32, 32)
     assert not torch.equal(head(image, image), head(image, 1 - image))
 
@@ -98,19 +99,41 @@ def test_covering_half_of_a_defect_costs_the_same_whatever_its_size() -> None:
 
 
 def test_the_head_is_a_mean_of_two_networks() -> None:
-    """One sees image and reconstruction, the other the image alone, less its median; or there is none."""
+    """One sees image and reconstruction, the other image and typical one; or there is only the first."""
     torch.manual_seed(0)
-    head = Head(SMALL, 1).eval()
+    head = Head(SMALL, 1, (64, 64)).eval()
     assert head.single is not None
+    torch.nn.init.uniform_(head.typical)
+    head.usual.fill_(-3.0)
     image, reconstruction = torch.rand(2, 2, 1, 64, 64).unbind()
-    alone = head.single(image)
+    alone = head.single(image, head.typical.expand(2, 1, 64, 64))
+    assert not torch.equal(alone, head.single(image, image))
     medians = alone.flatten(1).median(dim=1).values.reshape(2, 1, 1, 1)
     assert medians[0] != medians[1]
-    expected = 0.5 * head.pair(image, reconstruction) + 0.5 * (alone - medians)
+    compared = head.pair(image, reconstruction)
+    good = 1.0 - answer_of(compared).sigmoid()[:, None, None, None]
+    expected = 0.5 * compared + 0.5 * (alone - good * (medians + 3.0))
     torch.testing.assert_close(head(image, reconstruction), expected)
-    bare = Head(dataclasses.replace(SMALL, single=()), 1).eval()
+    bare = Head(dataclasses.replace(SMALL, single=()), 1, (64, 64)).eval()
     assert bare.single is None
     assert torch.equal(bare(image, reconstruction), bare.pair(image, reconstruction))
+
+
+@pytest.mark.parametrize(("answer", "kept"), [(-30.0, 0.0), (30.0, 1.0)])
+def test_the_level_counts_where_the_image_is_defective(answer: float, kept: float) -> None:
+    """By how much more the second network suspects the whole image is kept for a defective one, gone for a good one."""
+    torch.manual_seed(0)
+    head = Head(SMALL, 1, (64, 64)).eval()
+    assert head.single is not None
+    image = torch.rand(1, 1, 64, 64)
+    for network in (head.pair, head.single):
+        torch.nn.init.zeros_(network.output.weight)
+    assert head.pair.output.bias is not None
+    assert head.single.output.bias is not None
+    torch.nn.init.constant_(head.pair.output.bias, answer)
+    torch.nn.init.constant_(head.single.output.bias, 1.0)
+    head.usual.fill_(-3.0)
+    assert head(image, image).mean().item() == pytest.approx(0.5 * answer + 0.5 * (-3.0 + kept * 4.0), abs=1e-4)
 
 
 @pytest.mark.parametrize(("shape", "tolerance"), [((40, 40), 0.0), ((90, 130), 0.1)])
@@ -119,7 +142,7 @@ def test_the_median_is_each_images_own(shape: tuple[int, int], tolerance: float)
     torch.manual_seed(0)
     log_odds = torch.randn(2, 1, *shape) + torch.tensor([1.0, -3.0])[:, None, None, None]
     expected = log_odds.flatten(1).median(dim=1).values
-    found = head_module._median(log_odds)
+    found = head_module.median_of(log_odds)
     assert found.shape == (2, 1, 1, 1)
     torch.testing.assert_close(found.flatten(), expected, atol=tolerance, rtol=0.0)
 
@@ -127,16 +150,17 @@ def test_the_median_is_each_images_own(shape: tuple[int, int], tolerance: float)
 def test_the_second_network_sees_a_smaller_image() -> None:
     """With a reduction of 2 its map is of half the size; enlarged, it has its share in the whole map, however odd."""
     torch.manual_seed(0)
-    head = Head(dataclasses.replace(SMALL, reduction=2), 1).eval()
+    head = Head(dataclasses.replace(SMALL, reduction=2), 1, (98, 67)).eval()
+    assert head.single is not None
     image = torch.rand(1, 1, 98, 67)
-    assert head.see_alone(image).shape == (1, 1, 13, 9)
+    assert head.single(*head.show_alone(image, image)).shape == (1, 1, 13, 9)
     assert head(image, image).shape == head.pair(image, image).shape == (1, 1, 25, 17)
 
 
 def test_a_place_knows_the_whole_image() -> None:
     """What lies beyond the reach of the convolutions has a say in a corner's log-odds."""
     torch.manual_seed(0)
-    head = Head(HeadConfig((8, 16, 16, 16), 16, 1, 1, 1e-3, crops=False), 1).eval()
+    head = Head(HeadConfig((8, 16, 16, 16), 16, 1, 1, 1e-3, crops=False), 1, (256, 256)).eval()
     image = torch.rand(1, 1, 256, 256, requires_grad=True)
     head(image, image)[0, 0, 0, 0].backward()
     assert image.grad is not None
@@ -152,10 +176,9 @@ def test_the_answer_is_the_mean_of_the_highest_places() -> None:
 
 def test_the_rate_rises_and_falls() -> None:
     """It starts low, is full after a twentieth of the steps, and ends near nothing."""
-    head = HeadConfig((4, 8), 4, steps=100, batch_size=4, learning_rate=1.0, crops=False)
-    assert head_rate(head, 0) == pytest.approx(0.2)
-    assert head_rate(head, 5) == pytest.approx(1.0)
-    assert head_rate(head, 99) < 0.001
+    assert head_rate(1.0, 0, 100) == pytest.approx(0.2)
+    assert head_rate(1.0, 5, 100) == pytest.approx(1.0)
+    assert head_rate(1.0, 99, 100) < 0.001
 
 
 def test_a_batch_is_half_defective_and_each_image_its_own() -> None:
@@ -216,7 +239,7 @@ def test_mistakes_lie_where_the_log_odds_are_highest(
     """Every good image is looked at; its place is the centre of the head's map's highest, in pixels."""
     run = tmp_path / "run"
     session.train(plates, run, options(), devices=CPU)
-    trainer = head_loop._HeadTrainer(read_record(run), run, session._start_fabric(CPU))
+    trainer = head_loop._HeadTrainer(read_record(run), run, session._start_fabric(CPU), torch.zeros(1, 48, 64))
 
     def compare(image: torch.Tensor) -> torch.Tensor:
         log_odds = torch.full((len(image), 1, 12, 16), -4.0)
@@ -272,11 +295,12 @@ def test_training_leaves_a_head(plates: Path, tmp_path: Path) -> None:
     assert load_trained(tmp_path / "run").head is not None
 
 
-@pytest.mark.parametrize("stop_at", [1, 4])
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
 def test_resume_gives_the_uninterrupted_head(
     plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    """A head's training that was stopped goes on to the very weights of one that was not."""
+    """A head's training that was stopped goes on to the very weights of one that was not, whichever network trains."""
+    monkeypatch.setitem(config_module._ALONE, "fast", 0.5)
     session.train(plates, tmp_path / "whole", options(), devices=CPU)
 
     def stop(moment: Moment) -> None:
@@ -294,6 +318,40 @@ def test_resume_gives_the_uninterrupted_head(
     assert all(torch.equal(whole[name], halved[name]) for name in whole)
 
 
+def test_one_network_rests_while_the_other_goes_on(
+    plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further steps of the network that sees no reconstruction leave the other as it was, and train it longer."""
+    monkeypatch.setattr(head_loop, "_SETTLED", 0)  # the norms' statistics are taken over images of later steps
+    session.train(plates, tmp_path / "equal", options(), devices=CPU)
+    monkeypatch.setitem(config_module._ALONE, "fast", 0.5)
+    outcome = session.train(plates, tmp_path / "further", options(), devices=CPU)
+    assert outcome.head is not None
+    assert outcome.head.step == 9
+    equal, further = (load_file(tmp_path / name / "head.safetensors") for name in ("equal", "further"))
+    for name in equal:
+        if name.startswith("head.pair."):
+            assert torch.equal(equal[name], further[name])
+    assert not torch.equal(equal["head.single.output.weight"], further["head.single.output.weight"])
+
+
+def test_what_is_typical_and_usual_is_learnt_from_the_good_images(plates: Path, tmp_path: Path) -> None:
+    """The head keeps the mean of the images it was trained on, and the mean of their medians in its second network."""
+    run = tmp_path / "run"
+    session.train(plates, run, options(), devices=CPU)
+    record = read_record(run)
+    images, _ = session.split_as_recorded(session.read_training_set(run, record), run, record)
+    planes = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
+    head = load_trained(run).head
+    assert head is not None
+    assert head.single is not None
+    torch.testing.assert_close(head.typical, planes.mean(dim=0))
+    with torch.no_grad():
+        alone = head.single(*head.show_alone(planes, head.typical[None]))
+    medians = alone.flatten(1).median(dim=1).values
+    assert head.usual.item() == pytest.approx(medians.mean().item(), abs=1e-4)
+
+
 def test_the_norms_know_whole_images(plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many pieces were trained on, what the head's norms expect is the mean over whole images."""
     monkeypatch.setattr("onspect.training.config._SMALLEST_CROPPED", 32)
@@ -307,7 +365,8 @@ def test_the_norms_know_whole_images(plates: Path, tmp_path: Path, monkeypatch: 
     weights = load_file(run / "head.safetensors")
     means = []
     for step in range(6, 12):
-        shown = torch.from_numpy(draw_batch(images, whole, step).image)
+        drawn = torch.from_numpy(draw_batch(images, whole, step).image)
+        shown = torch.cat([drawn, weights["head.typical"].expand_as(drawn)], dim=1)
         features = torch.nn.functional.conv2d(shown, weights["head.single.stem.0.weight"], stride=2, padding=2)
         means.append(features.mean(dim=(0, 2, 3)))
     found = weights["head.single.stem.1.running_mean"]

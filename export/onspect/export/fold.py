@@ -14,7 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from onspect.export.enlargement import Enlargement
 from onspect.export.graph import InspectionGraph
 from onspect.training.head import Head
-from onspect.training.networks import Decoder, Encoder
+from onspect.training.networks import Decoder, Encoder, reduce
 
 
 def fold(graph: InspectionGraph) -> InspectionGraph:
@@ -56,40 +56,66 @@ def _fold_decoder(decoder: Decoder) -> None:
 
 
 def _fold_head(head: Head) -> None:
-    """Give image and reconstruction a convolution each, so that no pixels are copied to lie side by side."""
-    convolution, norm, *others = head.pair.stem.children()
+    """Give image and reconstruction a convolution each, so that no pixels are copied to lie side by side.
+
+    That of what is typical is always the same and worked out here.
+    """
+    of_image, of_reconstruction, others = _split(head.pair.stem)
+    head.pair.stem = _SplitStem(of_image, of_reconstruction, others)
+    if head.single is not None:
+        of_image, of_typical, others = _split(head.single.stem)
+        typical = reduce(head.typical[None], head.reduction)
+        head.single.stem = _TypicalStem(of_image, of_typical(typical).detach(), others)
+
+
+def _split(stem: nn.Module) -> tuple[nn.Conv2d, nn.Conv2d, nn.Module]:
+    """Return a convolution for each of two images, whose sum is that of the stem's with its norm, and what follows."""
+    convolution, norm, *others = stem.children()
     assert isinstance(convolution, nn.Conv2d)
     assert isinstance(norm, nn.BatchNorm2d)
-    head.pair.stem = _SplitStem(fuse_conv_bn_eval(convolution, norm), nn.Sequential(*others))
+    whole = fuse_conv_bn_eval(convolution, norm)
+    half = whole.in_channels // 2
+    first, second = _part(whole, slice(half), bias=True), _part(whole, slice(half, None), bias=False)
+    return first, second, nn.Sequential(*others)
+
+
+def _part(whole: nn.Conv2d, channels: slice, *, bias: bool) -> nn.Conv2d:
+    weight = whole.weight[:, channels].detach().clone()
+    assert isinstance(whole.padding, tuple)
+    part = nn.Conv2d(
+        weight.shape[1],
+        whole.out_channels,
+        whole.kernel_size[0],
+        stride=whole.stride[0],
+        padding=whole.padding[0],
+        bias=bias,
+    )
+    part.weight = nn.Parameter(weight)
+    if bias:
+        part.bias = whole.bias
+    return part
 
 
 class _SplitStem(nn.Module):
-    """The head's first layers: a convolution over two images as the sum of one over each."""
+    """A network's first layers: a convolution over two images as the sum of one over each."""
 
-    def __init__(self, convolution: nn.Conv2d, others: nn.Module) -> None:
+    def __init__(self, of_image: nn.Conv2d, of_reconstruction: nn.Conv2d, others: nn.Module) -> None:
         super().__init__()
-        images = convolution.in_channels // 2
-        self.of_image = self._part(convolution, slice(images), bias=True)
-        self.of_reconstruction = self._part(convolution, slice(images, None), bias=False)
-        self.others = others
-
-    @staticmethod
-    def _part(whole: nn.Conv2d, channels: slice, *, bias: bool) -> nn.Conv2d:
-        weight = whole.weight[:, channels].detach().clone()
-        assert isinstance(whole.padding, tuple)
-        part = nn.Conv2d(
-            weight.shape[1],
-            whole.out_channels,
-            whole.kernel_size[0],
-            stride=whole.stride[0],
-            padding=whole.padding[0],
-            bias=bias,
-        )
-        part.weight = nn.Parameter(weight)
-        if bias:
-            part.bias = whole.bias
-        return part
+        self.of_image, self.of_reconstruction, self.others = of_image, of_reconstruction, others
 
     def forward(self, image: Tensor, reconstruction: Tensor) -> Tensor:
         features: Tensor = self.others(self.of_image(image) + self.of_reconstruction(reconstruction))
+        return features
+
+
+class _TypicalStem(nn.Module):
+    """The same where the second image is one for all: its convolution is a constant, [1, filters, height, width]."""
+
+    def __init__(self, of_image: nn.Conv2d, of_typical: Tensor, others: nn.Module) -> None:
+        super().__init__()
+        self.of_image, self.others = of_image, others
+        self.register_buffer("of_typical", of_typical)
+
+    def forward(self, image: Tensor, _typical: Tensor) -> Tensor:
+        features: Tensor = self.others(self.of_image(image) + self.get_buffer("of_typical"))
         return features

@@ -185,7 +185,8 @@ def _load_head(run: Path, record: RunRecord) -> Head | None:
             f"{str(run)!r} has no {HEAD} yet: the head's training was not finished; "
             f"go on with 'onspect train --resume -o {run}'"
         )
-    head = Head(record.config.head, record.config.network.channels)
+    network = record.config.network
+    head = Head(record.config.head, network.channels, (network.height, network.width))
     try:
         head.load_state_dict(select(read_tensors(run / HEAD)[0], "head"))
     except RuntimeError as error:

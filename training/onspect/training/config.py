@@ -17,7 +17,8 @@ LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 256}
 """Pixels that a preset shrinks an image's longer side to; the paper's works at the images' own size."""
 _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
 _LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
-_HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 6000}
+_HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 4000}
+_ALONE = {"accurate": 1.5}  # for each step of the head, further ones of the network that sees no reconstruction
 _HEAD_FILTERS = {  # of the pair's network, of the single one, of their pyramids
     "fast": ((8, 16, 32, 48, 64), (8, 16, 24, 32, 48), 24),
     "balanced": ((16, 32, 64, 96, 128), (16, 32, 48, 64, 96), 48),
@@ -64,7 +65,7 @@ class HeadConfig:
     steps, batch_size, learning_rate: of its training; half of each batch carries defects. Three of four steps, on
     average, show four times as many pieces of half the side instead of whole images, where `crops`. single: filters of
     the second network, which sees the image without its reconstruction, averaged over squares of `reduction` pixels;
-    none for no such network.
+    none for no such network. alone: further steps in which it is trained by itself, while the other is finished.
     """
 
     filters: tuple[int, ...]
@@ -75,6 +76,7 @@ class HeadConfig:
     crops: bool
     single: tuple[int, ...] = ()
     reduction: int = 1
+    alone: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def design_head(preset: str, height: int, width: int, steps: int | None = None) 
     crops = min(height, width) >= _SMALLEST_CROPPED
     reduction = 2 if min(height, width) >= _SMALLEST_HALVED else 1
     fewer = _count_stages(len(single), min(height, width) / reduction)
-    return HeadConfig(filters[:stages], pyramid, wanted, 8, 3e-3, crops, single[:fewer], reduction)
+    alone = round(_ALONE.get(preset, 0.0) * wanted)
+    return HeadConfig(filters[:stages], pyramid, wanted, 8, 3e-3, crops, single[:fewer], reduction, alone)
 
 
 def _count_stages(most: int, side: float) -> int:

@@ -29,35 +29,49 @@ class Head(nn.Module):
     """Image and reconstruction, both [n, channels, height, width] in 0..1, to log-odds [n, 1, height/4, width/4].
 
     The map's sides are rounded up. They are the mean of two networks': `pair` compares the image with the
-    reconstruction and gives the better verdicts, `single` sees the image alone, smaller, and points better. What it
-    says of the image as a whole, its median, is taken away. Where the config has no filters for it there is none.
+    reconstruction and gives the better verdicts, `single` sees the image beside what is typical, smaller, and points
+    better. What `single` says of the image as a whole, by how much its median differs from the usual one, is taken away
+    as far as `pair` finds the image good. Where the config has no filters for `single` there is none.
+
+    size: height and width of the images. Buffers: `typical`, the mean of the good images [channels, height, width] in
+    0..1; `usual`, the mean over good images of `single`'s median, [].
     """
 
-    def __init__(self, config: HeadConfig, channels: int) -> None:
+    typical: Tensor
+    usual: Tensor
+
+    def __init__(self, config: HeadConfig, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
         self.reduction = config.reduction
         self.pair = Pyramid(config.filters, config.width, 2 * channels)
-        self.single = Pyramid(config.single, config.width, channels) if config.single else None
+        self.single = Pyramid(config.single, config.width, 2 * channels) if config.single else None
+        self.register_buffer("typical", torch.zeros(channels, *size))
+        self.register_buffer("usual", torch.zeros(()))
 
     def forward(self, image: Tensor, reconstruction: Tensor) -> Tensor:
         """Return the log-odds of a defect at each place of the map."""
         log_odds: Tensor = self.pair(image, reconstruction)
         if self.single is None:
             return log_odds
-        alone = self.see_alone(image)
-        alone = alone - _median(alone)
+        alone: Tensor = self.single(*self.show_alone(image, self.typical[None]))
+        alone = alone - _level(alone, log_odds, self.usual)
         if alone.shape != log_odds.shape:
             alone = F.interpolate(alone, size=log_odds.shape[2:], mode="bilinear", align_corners=False)
         return _PAIR * log_odds + (1.0 - _PAIR) * alone
 
-    def see_alone(self, image: Tensor) -> Tensor:
-        """Return the second network's log-odds, [n, 1, h, w], of the map that it has of the reduced image."""
-        assert self.single is not None
-        log_odds: Tensor = self.single(reduce(image, self.reduction))
-        return log_odds
+    def show_alone(self, image: Tensor, typical: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `single` sees of images [n, c, h, w] and of what is typical there, for each or one for all."""
+        seen = reduce(image, self.reduction)
+        return seen, reduce(typical, self.reduction).expand_as(seen)
 
 
-def _median(log_odds: Tensor) -> Tensor:
+def _level(alone: Tensor, compared: Tensor, usual: Tensor) -> Tensor:
+    """Return by how much `single` suspects each image as a whole [n, 1, 1, 1], as far as `pair` finds it good."""
+    good = torch.sigmoid(-answer_of(compared))[:, None, None, None]
+    return good * (median_of(alone) - usual)
+
+
+def median_of(log_odds: Tensor) -> Tensor:
     """Return the median of each image's places [n, 1, 1, 1], or of evenly spread ones where there are very many."""
     flat = log_odds.flatten(1)
     flat = flat[:, :: -(-flat.shape[1] // _SORTED)]

@@ -37,8 +37,8 @@ from onspect.training.checkpoint import (
     unpack_optimizer,
     write_tensors,
 )
-from onspect.training.config import HeadConfig, TrainConfig
-from onspect.training.head import REDUCTION, Head, answer_of, head_losses
+from onspect.training.config import TrainConfig
+from onspect.training.head import REDUCTION, Head, answer_of, head_losses, median_of
 from onspect.training.head_batches import Batch, Mistakes, draw_batch, draw_twins, to_planes
 from onspect.training.loop import HeadOutcome, Moment, interruption
 from onspect.training.shared_norm import share_norms
@@ -47,11 +47,12 @@ from onspect.training.tiles import Images
 _LOOKED = 7  # a stream of random numbers under the run's seed, beside those that draw
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
 _AVERAGED = 0.996  # what stays of the averaged weights at each step
-_SAVES = 20  # over a whole training
+_SAVES = 20  # over the training of both networks
 _LARGEST_GRADIENT = 5.0
 _AHEAD = 4  # batches drawn while others train
 _SETTLED = 64  # batches of whole images over which the norms' statistics are taken at the end
 _LOOKED_AT = 1024  # good images at most that mistakes are looked for on, at each save
+_USUAL = 256  # good images at most over which what is usual is taken at the end
 _WHITE = np.float32(255.0)
 
 
@@ -79,7 +80,7 @@ def fit_head(
     returns ``interrupted``. Raises TrainingError where the loss is not finite, OutputError where the run cannot be
     written.
     """
-    trainer = _HeadTrainer(record, run, fabric)
+    trainer = _HeadTrainer(record, run, fabric, _mean_of(images))
     state = trainer.load(run) if resume and (run / HEAD_CHECKPOINT).exists() else _State()
     config = trainer.config
     log = _read_log(run, state.step)
@@ -87,12 +88,12 @@ def fit_head(
     every = max(1, config.steps // _SAVES)
     with interruption(fabric) as interrupted, ThreadPoolExecutor(1) as pool:
         for batch in _batches(images, record.config, trainer, pool, state.step, every):
-            losses = trainer.step(batch, head_rate(config, state.step))
+            losses = trainer.step(batch, state.step)
             state.step += 1
             _check_finite(losses, state.step)
             state.sums = {name: state.sums.get(name, 0.0) + value for name, value in losses.items()}
             if watch is not None and fabric.is_global_zero:
-                watch(Moment("head", state.step, config.steps, sum(losses.values())))
+                watch(Moment("head", state.step, trainer.last, sum(losses.values())))
             stops = interrupted()
             state.seconds = time.perf_counter() - started
             if state.step % every == 0:
@@ -103,98 +104,113 @@ def fit_head(
                 trainer.find_mistakes(images, state.step)
             if state.step % every == 0 or stops:
                 trainer.save(run, state, log)
-            if stops and state.step < config.steps:
+            if stops and state.step < trainer.last:
                 return HeadOutcome("interrupted", state.step, None, state.seconds)
     trainer.settle_norms(images, record.config)
+    trainer.learn_usual(images)
     auroc = trainer.judge(held_out)
     trainer.save_weights(run)
     return HeadOutcome("finished", state.step, auroc, state.seconds)
 
 
-def head_rate(config: HeadConfig, step: int) -> float:
+def head_rate(highest: float, step: int, steps: int) -> float:
     """Return the learning rate of a step (from 0): a short rise, then half a cosine down to nothing."""
-    rise = max(1.0, _WARM_UP * config.steps)
+    rise = max(1.0, _WARM_UP * steps)
     if step < rise:
-        return config.learning_rate * (step + 1) / rise
-    return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1.0, config.steps - rise)))
+        return highest * (step + 1) / rise
+    return highest * 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
 
 
-class _Apart(nn.Module):
-    """The head's networks, each with a diet of its own."""
+@dataclass(frozen=True)
+class _Learner:
+    """One of the head's networks in training. network: on the run's devices. steps: it rests from then on."""
 
-    def __init__(self, head: Head) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, image: Tensor, reconstruction: Tensor, alone: Tensor) -> tuple[Tensor, ...]:
-        """Return the log-odds of each."""
-        log_odds = self.head.pair(image, reconstruction)
-        return (log_odds,) if self.head.single is None else (log_odds, self.head.see_alone(alone))
+    name: str
+    network: Any
+    optimizer: Any
+    steps: int
 
 
 class _HeadTrainer:
     """The head, its optimizer and the running average of its weights, on one device of a run."""
 
-    def __init__(self, record: RunRecord, run: Path, fabric: Fabric) -> None:
+    def __init__(self, record: RunRecord, run: Path, fabric: Fabric, typical: Tensor) -> None:
         assert record.config.head is not None
         self.config = record.config.head
         self.seed = record.config.seed
         self.fabric = fabric
         encoder, decoder = load_autoencoder(run, record)
-        channels = record.config.network.channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            self.plain = Head(self.config, channels)
+            self.plain = Head(self.config, typical.shape[0], (typical.shape[1], typical.shape[2]))
+        self.plain.typical.copy_(typical)
         if fabric.world_size > 1:
             share_norms(self.plain)
         self.encoder, self.decoder = encoder.to(fabric.device), decoder.to(fabric.device)
         for network in (self.encoder, self.decoder, self.plain):
             # convolutions on a CPU run faster with the channels last
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-        self.head = fabric.setup_module(_Apart(self.plain))
-        self.optimizer: Any = fabric.setup_optimizers(
-            torch.optim.AdamW(self.head.parameters(), lr=self.config.learning_rate, weight_decay=1e-3)
-        )
+        self.learners = [self._begin("pair", self.plain.pair, self.config.steps)]
+        if self.plain.single is not None:
+            self.learners.append(self._begin("single", self.plain.single, self.config.steps + self.config.alone))
+        self.plain.to(fabric.device)
+        self.last = max(learner.steps for learner in self.learners)
         self.average = {name: value.clone() for name, value in self.plain.state_dict().items()}
-        self.steps = 0
         self.mistakes: Mistakes | None = None
 
-    def step(self, batch: Batch, rate: float) -> dict[str, float]:
-        """Train on this device's share of a batch and return the losses, means over all of it."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        seen, reconstruction, alone = self._show(batch)
+    def _begin(self, name: str, network: nn.Module, steps: int) -> _Learner:
+        on_devices = self.fabric.setup_module(network)
+        optimizer = torch.optim.AdamW(on_devices.parameters(), lr=self.config.learning_rate, weight_decay=1e-3)
+        return _Learner(name, on_devices, self.fabric.setup_optimizers(optimizer), steps)
+
+    def step(self, batch: Batch, step: int) -> dict[str, float]:
+        """Train on this device's share of a batch and return the losses, means over all of it; steps are from 0."""
         mask, weight = self._to_device(batch.mask), self._to_device(batch.weight)
         losses: dict[str, Tensor] = {}
-        for log_odds, places in zip(self.head(seen, reconstruction, alone), (batch.pair, batch.single), strict=False):
-            for name, loss in head_losses(log_odds.float(), mask[places], weight[places]).items():
-                losses[name] = losses.get(name, torch.zeros_like(loss)) + loss
+        for learner in self.learners:
+            if step < learner.steps:
+                places = batch.pair if learner.name == "pair" else batch.single
+                found = self._learn(learner, step, self._show(learner.name, batch), mask[places], weight[places], batch)
+                losses = {name: loss + losses.get(name, 0.0) for name, loss in found.items()}
+        return {name: self._sum(loss) / batch.count for name, loss in losses.items()}
+
+    def _learn(
+        self, learner: _Learner, step: int, shown: tuple[Tensor, Tensor], mask: Tensor, weight: Tensor, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Take one step with one network and return its losses, summed over this device's share of the batch."""
+        for group in learner.optimizer.param_groups:
+            group["lr"] = head_rate(self.config.learning_rate, step, learner.steps)
+        losses = {name: loss.sum() for name, loss in head_losses(learner.network(*shown).float(), mask, weight).items()}
+        learner.optimizer.zero_grad(set_to_none=True)
         # each device sees its share of the batch; so weighed, the devices' mean gradient is the batch's
-        share = self.fabric.world_size / batch.count
-        self.optimizer.zero_grad(set_to_none=True)
-        total = sum(losses.values())
-        assert isinstance(total, Tensor)
-        self.fabric.backward(total.sum() * share)
-        self.fabric.clip_gradients(self.head, self.optimizer, max_norm=_LARGEST_GRADIENT)
-        self.optimizer.step()
-        self._average_weights()
-        return {name: self._sum(loss.detach().sum()) / batch.count for name, loss in losses.items()}
+        self.fabric.backward(torch.stack(list(losses.values())).sum() * (self.fabric.world_size / batch.count))
+        self.fabric.clip_gradients(learner.network, learner.optimizer, max_norm=_LARGEST_GRADIENT)
+        learner.optimizer.step()
+        self._average_weights(learner.name, step)
+        return {name: loss.detach() for name, loss in losses.items()}
 
-    def _show(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the networks see: image and reconstruction for the pair's, the image for the other."""
-        image = self._to_device(batch.image)
-        compared, alone = (_cut(image[places], batch, places) for places in (batch.pair, batch.single))
-        return compared, _cut(self._reconstruct(image[batch.pair]), batch, batch.pair), alone
+    def _show(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return what a network sees: image and reconstruction for the pair's, image and what is typical for the other.
 
-    def _average_weights(self) -> None:
-        self.steps += 1
-        kept = min(_AVERAGED, self.steps / (self.steps + 10))
+        All are cut out of whole images.
+        """
+        places = batch.pair if name == "pair" else batch.single
+        image = self._to_device(batch.image[places])
+        if name == "pair":
+            return _cut(image, batch, places), _cut(self._reconstruct(image), batch, places)
+        typical = self.plain.typical.expand(len(image), -1, -1, -1)
+        return self.plain.show_alone(_cut(image, batch, places), _cut(typical, batch, places))
+
+    def _average_weights(self, name: str, step: int) -> None:
+        kept = min(_AVERAGED, (step + 1) / (step + 11))
         with torch.no_grad():
-            for name, value in self.plain.state_dict().items():
+            for path, value in self.plain.state_dict().items():
+                if not path.startswith(f"{name}."):
+                    continue
                 if value.dtype.is_floating_point:
-                    self.average[name].lerp_(value, 1.0 - kept)
+                    self.average[path].lerp_(value, 1.0 - kept)
                 else:
-                    self.average[name].copy_(value)
+                    self.average[path].copy_(value)
 
     def settle_norms(self, images: Images, config: TrainConfig) -> None:
         """Give the averaged weights their own norms' statistics, over whole images with defects and without.
@@ -209,10 +225,24 @@ class _HeadTrainer:
         for number in range(min(_SETTLED, self.config.steps)):
             for norm in norms:
                 norm.momentum = 1.0 / (number + 1)  # so that the last has the mean of all
-            image = self._to_device(draw_batch(images, whole, self.config.steps + number, *share).image)
+            image = self._to_device(draw_batch(images, whole, self.last + number, *share).image)
             with torch.no_grad():
                 self.plain(image, self._reconstruct(image))
         self.average = {name: value.clone() for name, value in self.plain.state_dict().items()}
+
+    def learn_usual(self, images: Images) -> None:
+        """Note what the second network's median over a good image usually is, by the averaged weights."""
+        if self.plain.single is None:
+            return
+        network, weights = self.plain.single, select(self.average, "single")
+        network.eval()
+        medians = []
+        for index in range(0, len(images), -(-len(images) // _USUAL)):
+            shown = self.plain.show_alone(self._to_device(_scale(images[index : index + 1])), self.plain.typical[None])
+            with torch.no_grad():
+                medians.append(median_of(functional_call(network, weights, shown)).float().flatten().cpu())
+        network.train()
+        self.average["usual"].copy_(torch.cat(medians).mean())
 
     def find_mistakes(self, images: Images, step: int) -> None:
         """Look for what the pair's network takes for a defect on good images, up to `_LOOKED_AT` of them."""
@@ -222,8 +252,8 @@ class _HeadTrainer:
             chosen = np.sort(random.choice(len(images), _LOOKED_AT, replace=False))
         answers, places = [], []
         for start in range(0, len(chosen), self.config.batch_size):
-            pixels = images[chosen[start : start + self.config.batch_size]].astype(np.float32) / _WHITE
-            found = F.softplus(self._compare(self._to_device(to_planes(pixels))))
+            pixels = _scale(images[chosen[start : start + self.config.batch_size]])
+            found = F.softplus(self._compare(self._to_device(pixels)))
             highest, where = found.flatten(1).max(dim=1)
             answers.append(highest.cpu())
             places.append(torch.stack([where // found.shape[3], where % found.shape[3]], dim=1).cpu())
@@ -282,7 +312,8 @@ class _HeadTrainer:
         if self.fabric.is_global_zero:
             tensors = {f"head.{name}": value for name, value in self.plain.state_dict().items()}
             tensors |= {f"average.{name}": value for name, value in self.average.items()}
-            tensors |= pack_optimizer("optimizer-head", self.optimizer.state_dict())
+            for learner in self.learners:
+                tensors |= pack_optimizer(f"optimizer-{learner.name}", learner.optimizer.state_dict())
             if self.mistakes is not None:
                 arrays = dataclasses.asdict(self.mistakes)
                 tensors |= {f"mistakes.{name}": torch.from_numpy(array) for name, array in arrays.items()}
@@ -299,29 +330,32 @@ class _HeadTrainer:
             self.average = select(tensors, "average")
             mistakes = {name: tensor.numpy() for name, tensor in select(tensors, "mistakes").items()}
             self.mistakes = Mistakes(**mistakes) if mistakes else None
-            fresh = self.optimizer.state_dict()
-            self.optimizer.load_state_dict(unpack_optimizer("optimizer-head", tensors, fresh))
+            for learner in self.learners:
+                name, fresh = f"optimizer-{learner.name}", learner.optimizer.state_dict()
+                learner.optimizer.load_state_dict(unpack_optimizer(name, tensors, fresh))
             state = parse_dataclass(_State, notes["state"])
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise TrainingError(
                 f"{str(run / HEAD_CHECKPOINT)!r} does not fit the run ({reason}); remove it to train the head anew"
             ) from error
-        self.steps = state.step
         return state
 
 
 def _batches(
     images: Images, config: TrainConfig, trainer: _HeadTrainer, pool: ThreadPoolExecutor, first: int, every: int
 ) -> Iterator[Batch]:
-    """Yield this device's share of each step's batch, drawn ahead in another thread as far as the next mistakes."""
+    """Yield this device's share of each step's batch, drawn ahead in another thread as far as the next mistakes.
+
+    Once the network that is shown them rests, there are none.
+    """
     assert config.head is not None
     share = (trainer.fabric.global_rank, trainer.fabric.world_size)
-    while first < config.head.steps:
-        last = min(first - first % every + every, config.head.steps)
-        waiting = (
-            pool.submit(draw_batch, images, config, step, *share, trainer.mistakes) for step in range(first, last)
-        )
+    while first < trainer.last:
+        compares = first < config.head.steps
+        last = min(first - first % every + every, config.head.steps if compares else trainer.last)
+        mistakes = trainer.mistakes if compares else None
+        waiting = (pool.submit(draw_batch, images, config, step, *share, mistakes) for step in range(first, last))
         drawn = list(islice(waiting, _AHEAD))
         while drawn:
             batch = drawn.pop(0)
@@ -338,6 +372,17 @@ def _cut(images: Tensor, batch: Batch, places: NDArray[np.int64]) -> Tensor:
         for image, (top, left) in zip(images, (batch.windows[place] for place in places), strict=True)
     ]
     return torch.stack(pieces).contiguous(memory_format=torch.channels_last)
+
+
+def _mean_of(images: Images) -> Tensor:
+    """Return what is typical, float32 [channels, height, width] in 0..1: the mean of images or of all their tiles."""
+    total = sum(images[index].astype(np.int64) for index in range(len(images)))
+    return torch.from_numpy(to_planes((np.asarray(total) / (255.0 * len(images))).astype(np.float32)[None])[0])
+
+
+def _scale(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return images uint8 [n, height, width, channels] as planes in 0..1."""
+    return to_planes(images.astype(np.float32) / _WHITE)
 
 
 def _check_finite(losses: dict[str, float], step: int) -> None:

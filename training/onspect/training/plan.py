@@ -26,10 +26,11 @@ def describe(record: RunRecord) -> str:
     if config.head is None:
         head = "no head"
     else:
-        size = count_parameters(Head(config.head, network.channels))
+        size = count_parameters(Head(config.head, network.channels, (network.height, network.width)))
+        further = f", and {config.head.alone:,} of the part that sees no reconstruction" if config.head.alone else ""
         head = (
             f"then a head with filters {' '.join(map(str, config.head.filters))}, {size:,} parameters, learns to find "
-            f"synthetic defects: {config.head.steps:,} steps of batch {config.head.batch_size}"
+            f"synthetic defects: {config.head.steps:,} steps of batch {config.head.batch_size}{further}"
         )
     colour = "mono" if recipe.channels == 1 else "colour"
     looks = f"each image is cut into {config.tiling.describe()}\n" if config.tiling else _tell_of_closer_look(record)

@@ -47,7 +47,7 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "single": ("no network that sees the image alone", ExitStack),
     "level": ("its level counts in good images too", lambda: patch.object(head, "_level", lambda *_: 0.0)),
     "typical": ("no mean of the good images", lambda: patch.object(head_loop, "_mean_of", lambda _: torch.zeros(()))),
-    "pair": ("no network that sees the reconstruction", lambda: patch.object(head, "_PAIR", 0.0)),
+    "pair": ("the network that sees the reconstruction has no share", ExitStack),
 }
 """Each row: what it prints, and what is changed meanwhile."""
 
@@ -60,6 +60,8 @@ def changed(row: str, config: HeadConfig) -> Iterator[HeadConfig]:
             config = dataclasses.replace(config, crops=False)
         if row == "single":
             config = dataclasses.replace(config, single=())
+        if row == "pair":
+            config = dataclasses.replace(config, share=0.0)
         yield config
 
 
@@ -111,14 +113,14 @@ def main() -> None:
     if not (base / HEAD).exists():
         train(chosen.data, base, options, devices=Devices(accelerator="cpu"))
     results: dict[str, Any] = {}
-    print(f"{'':34}{'AUROC':>8}{'pixel':>8}{'AUPRO':>8}")
+    print(f"{'':56}{'AUROC':>8}{'pixel':>8}{'AUPRO':>8}")
     for row in chosen.rows.split(","):
         run = chosen.output / f"{base.name}-{row}"
         train_row(base, run, row, chosen.steps)
         found = measure(run, run.with_suffix(".onnx"), row, chosen.data)
         results[row] = {"about": ROWS[row][0]} | found
         figures = "".join(f"{found[name]:8.3f}" for name in ("auroc", "pixel_auroc", "aupro"))
-        print(f"{ROWS[row][0]:34}{figures}", flush=True)
+        print(f"{ROWS[row][0]:56}{figures}", flush=True)
         (base.with_suffix(".json")).write_text(json.dumps(results, indent=1))
 
 

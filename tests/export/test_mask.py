@@ -41,12 +41,14 @@ def draw_images(count: int = 3) -> NDArray[np.uint8]:
     return np.random.default_rng(9).integers(0, 200, (count, HEIGHT, WIDTH, 3), np.uint8)
 
 
-def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK) -> InspectionGraph:
+def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK, head: Head | None = None) -> InspectionGraph:
     """Return a graph with untrained weights, with a mask."""
     torch.manual_seed(3)
     network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, 2, name == "expected")
-    head = Head(HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6)), 3, (HEIGHT, WIDTH)).eval()
-    nn.init.normal_(head.pair.output.weight)
+    if head is None:
+        config = HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6))
+        head = Head(config, 3, (HEIGHT, WIDTH)).eval()
+        nn.init.normal_(head.pair.output.weight)
     decoder = Decoder(network, torch.full((3,), 0.5))
     places = None if mask is None else torch.from_numpy(mask)
     graph = InspectionGraph(Encoder(network), decoder, network, design_score(name, network), head, mask=places).eval()
@@ -103,6 +105,19 @@ def test_mse_is_the_mean_over_inspected_pixels() -> None:
     """The score is the mean of the squared error over the inspected pixels alone."""
     score, error_map = run_graph(build_graph("mse"), draw_images())
     np.testing.assert_allclose(score, error_map[:, MASK].mean(axis=1), rtol=1e-5)
+
+
+def test_what_is_typical_of_ignored_places_has_no_say() -> None:
+    """The mean of the good images is painted over as the image beside it is, and the trained head stays as it was."""
+    heads = [build_graph("head", None).head for _ in range(2)]
+    maps = []
+    for head, shade in zip(heads, (0.2, 0.9), strict=True):
+        assert head is not None
+        nn.init.constant_(head.typical, 0.5)
+        head.typical[:, ~torch.from_numpy(MASK)] = shade
+        maps.append(run_graph(build_graph("head", head=head), draw_images())[1])
+        assert head.typical.max() == max(0.5, shade)
+    np.testing.assert_array_equal(*maps)
 
 
 @pytest.mark.parametrize("name", ["peak", "head"])

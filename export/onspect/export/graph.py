@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -91,6 +93,9 @@ class InspectionGraph(nn.Module):
         if mask is not None:
             spread, rows, columns = (self.smooth, height, width) if self.head is None else (self.enlarge, *coarse)
             self.inspected = Inspected(mask, spread, rows, columns)
+            if self.head is not None and tiling is None:  # it is beside the painted image that the typical one is seen
+                self.head = copy.deepcopy(self.head)
+                self.head.typical.copy_(self.surroundings(self.head.typical[None])[0])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""

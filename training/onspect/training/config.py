@@ -19,6 +19,7 @@ _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
 _LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
 _HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 4000}
 _ALONE = {"accurate": 1.5}  # for each step of the head, further ones of the network that sees no reconstruction
+_SHARE = {"accurate": 0.3}  # of the other network, where it is not half: the more, the better verdicts and worse maps
 _HEAD_FILTERS = {  # of the pair's network, of the single one, of their pyramids
     "fast": ((8, 16, 32, 48, 64), (8, 16, 24, 32, 48), 24),
     "balanced": ((16, 32, 64, 96, 128), (16, 32, 48, 64, 96), 48),
@@ -66,6 +67,7 @@ class HeadConfig:
     average, show four times as many pieces of half the side instead of whole images, where `crops`. single: filters of
     the second network, which sees the image without its reconstruction, averaged over squares of `reduction` pixels;
     none for no such network. alone: further steps in which it is trained by itself, while the other is finished.
+    share: of the first in the mean of their log-odds.
     """
 
     filters: tuple[int, ...]
@@ -77,6 +79,7 @@ class HeadConfig:
     single: tuple[int, ...] = ()
     reduction: int = 1
     alone: int = 0
+    share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ def design_head(preset: str, height: int, width: int, steps: int | None = None) 
     reduction = 2 if min(height, width) >= _SMALLEST_HALVED else 1
     fewer = _count_stages(len(single), min(height, width) / reduction)
     alone = round(_ALONE.get(preset, 0.0) * wanted)
-    return HeadConfig(filters[:stages], pyramid, wanted, 8, 3e-3, crops, single[:fewer], reduction, alone)
+    share = _SHARE.get(preset, HeadConfig.share)
+    return HeadConfig(filters[:stages], pyramid, wanted, 8, 3e-3, crops, single[:fewer], reduction, alone, share)
 
 
 def _count_stages(most: int, side: float) -> int:

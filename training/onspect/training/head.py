@@ -3,7 +3,7 @@
 After DRAEM (Zavrtanik, Kristan and Skocaj, 2021): a network that sees the input beside what the autoencoder made of it
 learns, from defects drawn on good images, where the two tell of a defect. Unlike there it is a small feature pyramid
 (Lin et al., 2017) whose map has a quarter of the image's resolution, light enough for the edge; a second one, smaller
-still, sees the image alone.
+still, sees the image beside the mean of the good ones.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ REDUCTION = 4
 
 _PRIOR = -4.0  # log-odds of a defect where nothing is known yet: most places are good
 _DICE, _IMAGE = 0.6, 0.2  # what the losses weigh beside the places
-_PAIR = 0.5  # the share that the network with the better verdicts has in the log-odds
 _SORTED = 2000  # places at most that a median is taken of, half of which TopK returns: older TensorRT's stops at 1,024
 _HARDEST = 4  # places whose mean stands for the image's score in the loss
 
@@ -42,7 +41,7 @@ class Head(nn.Module):
 
     def __init__(self, config: HeadConfig, channels: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.reduction = config.reduction
+        self.reduction, self.share = config.reduction, config.share
         self.pair = Pyramid(config.filters, config.width, 2 * channels)
         self.single = Pyramid(config.single, config.width, 2 * channels) if config.single else None
         self.register_buffer("typical", torch.zeros(channels, *size))
@@ -57,7 +56,7 @@ class Head(nn.Module):
         alone = alone - _level(alone, log_odds, self.usual)
         if alone.shape != log_odds.shape:
             alone = F.interpolate(alone, size=log_odds.shape[2:], mode="bilinear", align_corners=False)
-        return _PAIR * log_odds + (1.0 - _PAIR) * alone
+        return self.share * log_odds + (1.0 - self.share) * alone
 
     def show_alone(self, image: Tensor, typical: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `single` sees of images [n, c, h, w] and of what is typical there, for each or one for all."""

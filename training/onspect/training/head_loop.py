@@ -153,7 +153,7 @@ class _HeadTrainer:
         self.learners = [self._begin("pair", self.plain.pair, self.config.steps)]
         if self.plain.single is not None:
             self.learners.append(self._begin("single", self.plain.single, self.config.steps + self.config.alone))
-        self.plain.to(fabric.device)
+        self.plain.to(fabric.device)  # its buffers too
         self.last = max(learner.steps for learner in self.learners)
         self.average = {name: value.clone() for name, value in self.plain.state_dict().items()}
         self.mistakes: Mistakes | None = None

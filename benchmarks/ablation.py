@@ -32,6 +32,13 @@ from onspect.training import defects, head, head_batches, head_loop
 from onspect.training.checkpoint import HEAD, SAMPLES, WEIGHTS, read_record, write_record
 from onspect.training.config import HeadConfig
 from onspect.training.session import Devices, TrainOptions, _start_fabric, read_training_set, split_as_recorded, train
+from onspect.training.tiles import Images
+
+
+def see_nothing(images: Images) -> torch.Tensor:
+    """Return black, [channels, height, width], in the place of the mean of images [n, height, width, channels]."""
+    return torch.zeros(images.shape[3], *images.shape[1:3])
+
 
 ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "all": ("everything", ExitStack),
@@ -46,7 +53,7 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "noise": ("no sensor noise", lambda: patch.object(head_batches, "_SENSOR_NOISE", 0.0)),
     "single": ("no network that sees the image alone", ExitStack),
     "level": ("its level counts in good images too", lambda: patch.object(head, "_level", lambda *_: 0.0)),
-    "typical": ("no mean of the good images", lambda: patch.object(head_loop, "_mean_of", lambda _: torch.zeros(()))),
+    "typical": ("no mean of the good images", lambda: patch.object(head_loop, "_mean_of", see_nothing)),
     "pair": ("the network that sees the reconstruction has no share", ExitStack),
 }
 """Each row: what it prints, and what is changed meanwhile."""

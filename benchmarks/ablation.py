@@ -51,8 +51,8 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "mistakes": ("no mistakes shown again", lambda: patch.object(head_batches, "_MINED", 0.0)),
     "average": ("no running average", lambda: patch.object(head_loop, "_AVERAGED", 0.0)),
     "noise": ("no sensor noise", lambda: patch.object(head_batches, "_SENSOR_NOISE", 0.0)),
-    "single": ("no network that sees the image alone", ExitStack),
-    "level": ("its level counts in good images too", lambda: patch.object(head, "_level", lambda *_: 0.0)),
+    "single": ("no network that sees no reconstruction", ExitStack),
+    "level": ("that network's level counts in good images too", lambda: patch.object(head, "_level", lambda *_: 0.0)),
     "typical": ("no mean of the good images", lambda: patch.object(head_loop, "_mean_of", see_nothing)),
     "pair": ("the network that sees the reconstruction has no share", ExitStack),
 }

@@ -241,12 +241,12 @@ def test_mistakes_lie_where_the_log_odds_are_highest(
     session.train(plates, run, options(), devices=CPU)
     trainer = head_loop._HeadTrainer(read_record(run), run, session._start_fabric(CPU), torch.zeros(1, 48, 64))
 
-    def compare(image: torch.Tensor) -> torch.Tensor:
+    def compare(image: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         log_odds = torch.full((len(image), 1, 12, 16), -4.0)
         log_odds[:, 0, 5, 7] = 1.0
         return log_odds
 
-    monkeypatch.setattr(trainer, "_compare", compare)
+    monkeypatch.setattr(trainer.plain.pair, "forward", compare)
     trainer.find_mistakes(np.zeros((9, 48, 64, 1), np.uint8), 1)
     assert trainer.mistakes is not None
     assert trainer.mistakes.images.tolist() == list(range(9))
@@ -272,7 +272,7 @@ def test_the_preset_for_maps_leans_on_the_network_that_points_better() -> None:
     assert balanced is not None
     assert accurate is not None
     assert (balanced.steps, balanced.alone, balanced.share) == (100, 0, 0.5)
-    assert (accurate.steps, accurate.alone, accurate.share) == (100, 150, 0.3)
+    assert (accurate.steps, accurate.alone, accurate.share) == (100, 400, 0.3)
 
 
 def test_no_steps_no_head() -> None:

@@ -19,7 +19,6 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from onspect.runtime.errors import TrainingError
@@ -46,7 +45,6 @@ from onspect.training.tiles import Images
 
 _LOOKED = 7  # a stream of random numbers under the run's seed, beside those that draw
 _WARM_UP = 0.05  # share of the steps in which the learning rate rises
-_AVERAGED = 0.996  # what stays of the averaged weights at each step
 _SAVES = 20  # over the training of both networks
 _LARGEST_GRADIENT = 5.0
 _AHEAD = 4  # batches drawn while others train
@@ -132,7 +130,7 @@ class _Learner:
 
 
 class _HeadTrainer:
-    """The head, its optimizer and the running average of its weights, on one device of a run."""
+    """The head and its optimizers, on one device of a run."""
 
     def __init__(self, record: RunRecord, run: Path, fabric: Fabric, typical: Tensor) -> None:
         assert record.config.head is not None
@@ -155,7 +153,6 @@ class _HeadTrainer:
             self.learners.append(self._begin("single", self.plain.single, self.config.steps + self.config.alone))
         self.plain.to(fabric.device)  # its buffers too
         self.last = max(learner.steps for learner in self.learners)
-        self.average = {name: value.clone() for name, value in self.plain.state_dict().items()}
         self.mistakes: Mistakes | None = None
 
     def _begin(self, name: str, network: nn.Module, steps: int) -> _Learner:
@@ -186,7 +183,6 @@ class _HeadTrainer:
         self.fabric.backward(torch.stack(list(losses.values())).sum() * (self.fabric.world_size / batch.count))
         self.fabric.clip_gradients(learner.network, learner.optimizer, max_norm=_LARGEST_GRADIENT)
         learner.optimizer.step()
-        self._average_weights(learner.name, step)
         return {name: loss.detach() for name, loss in losses.items()}
 
     def _show(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -201,19 +197,8 @@ class _HeadTrainer:
         typical = self.plain.typical.expand(len(image), -1, -1, -1)
         return self.plain.show_alone(_cut(image, batch, places), _cut(typical, batch, places))
 
-    def _average_weights(self, name: str, step: int) -> None:
-        kept = min(_AVERAGED, (step + 1) / (step + 11))
-        with torch.no_grad():
-            for path, value in self.plain.state_dict().items():
-                if not path.startswith(f"{name}."):
-                    continue
-                if value.dtype.is_floating_point:
-                    self.average[path].lerp_(value, 1.0 - kept)
-                else:
-                    self.average[path].copy_(value)
-
     def settle_norms(self, images: Images, config: TrainConfig) -> None:
-        """Give the averaged weights their own norms' statistics, over whole images with defects and without.
+        """Take the norms' statistics anew, over whole images with defects and without.
 
         Those that training leaves are over its pieces too, which are no images: on parts whose pieces do not look like
         the whole, they make a head that answers to everything.
@@ -221,28 +206,26 @@ class _HeadTrainer:
         whole = dataclasses.replace(config, head=dataclasses.replace(self.config, crops=False))
         norms = [module for module in self.plain.modules() if isinstance(module, nn.BatchNorm2d)]
         share = (self.fabric.global_rank, self.fabric.world_size)
-        self.plain.load_state_dict(self.average)
         for number in range(min(_SETTLED, self.config.steps)):
             for norm in norms:
                 norm.momentum = 1.0 / (number + 1)  # so that the last has the mean of all
             image = self._to_device(draw_batch(images, whole, self.last + number, *share).image)
             with torch.no_grad():
                 self.plain(image, self._reconstruct(image))
-        self.average = {name: value.clone() for name, value in self.plain.state_dict().items()}
 
     def learn_usual(self, images: Images) -> None:
-        """Note what the second network's median over a good image usually is, by the averaged weights."""
+        """Note what the second network's median over a good image usually is."""
         if self.plain.single is None:
             return
-        network, weights = self.plain.single, select(self.average, "single")
+        network = self.plain.single
         network.eval()
         medians = []
         for index in range(0, len(images), -(-len(images) // _USUAL)):
             shown = self.plain.show_alone(self._to_device(_scale(images[index : index + 1])), self.plain.typical[None])
             with torch.no_grad():
-                medians.append(median_of(functional_call(network, weights, shown)).float().flatten().cpu())
+                medians.append(median_of(network(*shown)).float().flatten().cpu())
         network.train()
-        self.average["usual"].copy_(torch.cat(medians).mean())
+        self.plain.usual.copy_(torch.cat(medians).mean())
 
     def find_mistakes(self, images: Images, step: int) -> None:
         """Look for what the pair's network takes for a defect on good images, up to `_LOOKED_AT` of them."""
@@ -253,37 +236,29 @@ class _HeadTrainer:
         answers, places = [], []
         for start in range(0, len(chosen), self.config.batch_size):
             pixels = _scale(images[chosen[start : start + self.config.batch_size]])
-            found = F.softplus(self._compare(self._to_device(pixels)))
+            found = F.softplus(self._run(self.plain.pair, self._to_device(pixels)))
             highest, where = found.flatten(1).max(dim=1)
             answers.append(highest.cpu())
             places.append(torch.stack([where // found.shape[3], where % found.shape[3]], dim=1).cpu())
         centres = torch.cat(places).numpy() * REDUCTION + REDUCTION // 2
         self.mistakes = Mistakes(chosen, torch.cat(answers).double().numpy(), centres)
 
-    def _compare(self, image: Tensor) -> Tensor:
-        """Return the log-odds of the pair's network, by the averaged weights."""
-        return self._run(self.plain.pair, select(self.average, "pair"), image)
-
-    def _judge(self, image: Tensor) -> Tensor:
-        """Return the head's log-odds, by the averaged weights."""
-        return self._run(self.plain, self.average, image)
-
-    def _run(self, network: nn.Module, weights: dict[str, Tensor], image: Tensor) -> Tensor:
+    def _run(self, network: nn.Module, image: Tensor) -> Tensor:
         network.eval()
         with torch.no_grad():
-            log_odds: Tensor = functional_call(network, weights, (image, self._reconstruct(image)))
+            log_odds: Tensor = network(image, self._reconstruct(image))
         network.train()
         return log_odds.float()
 
     def judge(self, images: NDArray[np.uint8]) -> float | None:
-        """Return the AUROC of one synthetic defect on each image against the bare images, by the averaged weights."""
+        """Return the AUROC of one synthetic defect on each image against the bare images."""
         if len(images) < 2:
             return None
         answers: list[Tensor] = []
         for pixels in (images.astype(np.float32) / _WHITE, draw_twins(images, self.seed)):
             for start in range(0, len(pixels), self.config.batch_size):
                 image = self._to_device(to_planes(pixels[start : start + self.config.batch_size]))
-                answers.append(answer_of(self._judge(image)).cpu())
+                answers.append(answer_of(self._run(self.plain, image)).cpu())
         labels = np.repeat([0, 1], len(images))
         return float(roc_auc_score(labels, torch.cat(answers).numpy()))
 
@@ -302,16 +277,15 @@ class _HeadTrainer:
         return float(total)
 
     def save_weights(self, run: Path) -> None:
-        """Write the weights that export takes: the averaged ones."""
+        """Write the weights that export takes."""
         if self.fabric.is_global_zero:
-            write_tensors(run / HEAD, {f"head.{name}": value for name, value in self.average.items()})
+            write_tensors(run / HEAD, {f"head.{name}": value for name, value in self.plain.state_dict().items()})
         self.fabric.barrier()
 
     def save(self, run: Path, state: _State, log: list[dict[str, Any]]) -> None:
         """Write the checkpoint and the log; every device waits for them."""
         if self.fabric.is_global_zero:
             tensors = {f"head.{name}": value for name, value in self.plain.state_dict().items()}
-            tensors |= {f"average.{name}": value for name, value in self.average.items()}
             for learner in self.learners:
                 tensors |= pack_optimizer(f"optimizer-{learner.name}", learner.optimizer.state_dict())
             if self.mistakes is not None:
@@ -323,11 +297,10 @@ class _HeadTrainer:
         self.fabric.barrier()
 
     def load(self, run: Path) -> _State:
-        """Read the checkpoint into head, average, mistakes and optimizer and return the rest of it."""
+        """Read the checkpoint into head, mistakes and optimizers and return the rest of it."""
         tensors, notes = read_tensors(run / HEAD_CHECKPOINT)
         try:
             self.plain.load_state_dict(select(tensors, "head"))
-            self.average = select(tensors, "average")
             mistakes = {name: tensor.numpy() for name, tensor in select(tensors, "mistakes").items()}
             self.mistakes = Mistakes(**mistakes) if mistakes else None
             for learner in self.learners:

@@ -49,7 +49,6 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "weights": ("small defects weigh no more", lambda: patch.object(defects, "_WEIGHTS", (1.0, 1.0))),
     "half": ("defects may cover most of what is seen", lambda: patch.object(defects, "_LARGEST", 1.0)),
     "mistakes": ("no mistakes shown again", lambda: patch.object(head_batches, "_MINED", 0.0)),
-    "noise": ("no sensor noise", lambda: patch.object(head_batches, "_SENSOR_NOISE", 0.0)),
     "single": ("no network that sees no reconstruction", ExitStack),
     "level": ("that network's level counts in good images too", lambda: patch.object(head, "_level", lambda *_: 0.0)),
     "typical": ("no mean of the good images", lambda: patch.object(head_loop, "_mean_of", see_nothing)),

@@ -199,6 +199,20 @@ def test_a_batch_is_half_defective_and_each_image_its_own() -> None:
     assert seen == {(64, 64), (32, 32)}
 
 
+def test_nothing_but_the_defects_is_changed() -> None:
+    """A good image of a batch is one of the run's to the bit; a defective one differs from one in its piece alone."""
+    images = np.random.default_rng(0).integers(90, 140, (6, 64, 64, 1), dtype=np.uint8)
+    known = np.moveaxis(images.astype(np.float32) / np.float32(255), -1, 1)
+    for step in range(6):
+        batch = draw_batch(images, dataclasses.replace(config(), augment=()), step)
+        for image, mask, (top, left) in zip(batch.image, batch.mask, batch.windows, strict=True):
+            same = np.stack([image == good for good in known])
+            changed = ~same[same.mean(axis=(1, 2, 3)).argmax()][0]
+            assert changed.any() == mask.any()
+            changed[top : top + batch.size[0], left : left + batch.size[1]] = False
+            assert not changed.any()
+
+
 def test_mistakes_are_shown_to_one_network() -> None:
     """About half of the good images are replaced by mistakes for the pair's network; the other sees what it would."""
     images = np.full((6, 64, 64, 1), 60, np.uint8)

@@ -20,7 +20,6 @@ _DRAWN, _JUDGED, _MISTAKEN = 5, 6, 8  # streams of random numbers under the run'
 _CROPPED = 0.75  # share of the steps that show pieces: cheap looks at many places
 _MINED = 0.5  # share of the good images that a mistake stands in for, once there are any
 _MARGIN = 8  # a window's side over how far from its edge a mistake lies in it, where the image has room
-_SENSOR_NOISE = 1.0 / 255.0
 _WHITE = np.float32(255.0)
 
 
@@ -112,11 +111,13 @@ def _draw(
     image = augment(images[index], config.augment, random).astype(np.float32) / _WHITE
     window = _window(images, size, random)
     if not with_defects:
-        return _as_good(image, window, size, random)
+        return _as_good(image, window, size)
     donor = images[random.integers(len(images))]
     taken = _cut(donor, _window(images, size, random), size).astype(np.float32) / _WHITE
-    defective = draw_defects(_cut(image, window, size), taken, random, side=max(image.shape[:2]))
-    return _with_noise(image, defective, window, random)
+    piece = _cut(image, window, size)
+    defective = draw_defects(piece, taken, random, side=max(image.shape[:2]))
+    piece[:] = defective.image
+    return _Drawn(image, defective, window)
 
 
 def _draw_mistake(
@@ -125,23 +126,12 @@ def _draw_mistake(
     index, (row, column) = mistakes.draw(random)
     image = augment(images[index], config.augment, random).astype(np.float32) / _WHITE
     window = _around(row, size[0], image.shape[0], random), _around(column, size[1], image.shape[1], random)
-    return _as_good(image, window, size, random)
+    return _as_good(image, window, size)
 
 
-def _as_good(
-    image: NDArray[np.float32], window: tuple[int, int], size: tuple[int, int], random: np.random.Generator
-) -> _Drawn:
+def _as_good(image: NDArray[np.float32], window: tuple[int, int], size: tuple[int, int]) -> _Drawn:
     piece = _cut(image, window, size)
-    return _with_noise(image, Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32)), window, random)
-
-
-def _with_noise(
-    image: NDArray[np.float32], seen: Defective, window: tuple[int, int], random: np.random.Generator
-) -> _Drawn:
-    # what was painted has no noise of its own, which must not be how it is known
-    noisy = seen.image + random.normal(0.0, _SENSOR_NOISE, seen.image.shape).astype(np.float32)
-    _cut(image, window, seen.mask.shape)[:] = noisy
-    return _Drawn(image, seen, window)
+    return _Drawn(image, Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32)), window)
 
 
 def _cut(image: NDArray[Any], window: tuple[int, int], size: tuple[int, ...]) -> NDArray[Any]:

@@ -80,7 +80,7 @@ def train_row(base: Path, run: Path, row: str, steps: int) -> None:
     record = read_record(base)
     assert record.config.head is not None
     images = split_as_recorded(read_training_set(base, record), base, record)
-    with changed(row, dataclasses.replace(record.config.head, steps=steps, crops=True)) as config:
+    with changed(row, dataclasses.replace(record.config.head, steps=steps, alone=0, crops=True)) as config:
         record = dataclasses.replace(record, config=dataclasses.replace(record.config, head=config))
         write_record(run, record)
         head_loop.fit_head(record, *images, run, _start_fabric(Devices(accelerator="cpu")))

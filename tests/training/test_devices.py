@@ -43,8 +43,8 @@ ARGUMENTS = [
     "1",
 ]
 
-# a seed whose draws part slowly: rounding grows from step to step, with seed 0 to 2.2% in the head's sixth
-TOLERANCES = {"32-true": (1e-4, 0.02), "bf16-mixed": (0.03, 0.5)}
+# rounding grows from step to step: from 1e-7 in the head's first to 2.2% with one seed, 3.4% with another, in its sixth
+TOLERANCES = {"32-true": (1e-4, 0.1), "bf16-mixed": (0.03, 0.5)}
 """How far the losses of two processes may be from those of one, relatively, the autoencoder's and the head's: a sum in
 another order, and what Adam makes of it in six steps. Without shared normalisation the head's are 0.8 away."""
 

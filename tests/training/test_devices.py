@@ -43,7 +43,7 @@ ARGUMENTS = [
     "2",
 ]
 
-# a seed whose draws part slowly: rounding grows from step to step, with seed 2 to 0.02% in the head's sixth, with 3 to 5%
+# a seed whose draws part slowly: rounding grows from step to step, with 2 to 0.02% in the head's sixth, with 3 to 5%
 TOLERANCES = {"32-true": (1e-4, 0.02), "bf16-mixed": (0.03, 0.5)}
 """How far the losses of two processes may be from those of one, relatively, the autoencoder's and the head's: a sum in
 another order, and what Adam makes of it in six steps. Without shared normalisation the head's are 0.8 away."""

@@ -18,7 +18,7 @@ LONGEST_SIDE = {"fast": 128, "balanced": 256, "accurate": 256}
 _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
 _LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
 _HEAD_STEPS = {"fast": 1500, "balanced": 4000, "accurate": 4000}
-_ALONE = {"balanced": 1.0, "accurate": 4.0}  # for each step of the head, further ones of the network that sees no reconstruction
+_ALONE = {"balanced": 1.0, "accurate": 4.0}  # for each step of the head, further ones of its second network
 _SHARE = {"accurate": 0.3}  # of the other network, where it is not half: the more, the better verdicts and worse maps
 _HEAD_FILTERS = {  # of the pair's network, of the single one, of their pyramids
     "fast": ((8, 16, 32, 48, 64), (8, 16, 24, 32, 48), 24),

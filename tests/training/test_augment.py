@@ -22,6 +22,19 @@ def test_none_changes_nothing() -> None:
     assert np.array_equal(augment(image, (), np.random.default_rng(0)), image)
 
 
+def test_a_shift_is_by_whole_pixels_and_repeats_the_edge() -> None:
+    """Each is a move by up to 2% of width and height, one way or the other, and nothing else."""
+    image = np.random.default_rng(0).integers(0, 255, (100, 150, 2), np.uint8)
+    rows, columns = np.arange(100), np.arange(150)
+    moves = {}
+    for down in range(-2, 3):
+        for right in range(-3, 4):
+            moved = image[np.clip(rows - down, 0, 99)][:, np.clip(columns - right, 0, 149)]
+            moves[moved.tobytes()] = (right, down)
+    seen = {moves[augment(image, ("shift",), np.random.default_rng(seed)).tobytes()] for seed in range(300)}
+    assert seen == set(moves.values())
+
+
 def test_brightness_is_mild() -> None:
     """Light changes by at most 5%."""
     image = np.full((4, 4, 1), 200, np.uint8)

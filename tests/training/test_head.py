@@ -190,11 +190,13 @@ def test_a_batch_is_half_defective_and_each_image_its_own() -> None:
         seen.add(batch.size)
         assert batch.count == (4 if batch.size == (64, 64) else 16) == len(batch.image)
         assert batch.image.shape[1:] == (1, 64, 64)
+        assert batch.piece.shape == (batch.count, 1, *batch.size)
         assert batch.mask.shape == (batch.count, 1, *batch.size)
         assert not batch.mask[1::2].any()
         assert batch.mask[::2].any()
         second = draw_batch(images, config(), step, 1, 2)
         assert np.array_equal(second.image, batch.image[1::2])
+        assert np.array_equal(second.piece, batch.piece[1::2])
         assert second.count == batch.count
     assert seen == {(64, 64), (32, 32)}
 
@@ -205,7 +207,9 @@ def test_nothing_but_the_defects_is_changed() -> None:
     known = np.moveaxis(images.astype(np.float32) / np.float32(255), -1, 1)
     for step in range(6):
         batch = draw_batch(images, dataclasses.replace(config(), augment=()), step)
-        for image, mask, (top, left) in zip(batch.image, batch.mask, batch.windows, strict=True):
+        drawn = zip(batch.image, batch.piece, batch.mask, batch.windows, strict=True)
+        for image, piece, mask, (top, left) in drawn:
+            assert np.array_equal(piece, image[:, top : top + batch.size[0], left : left + batch.size[1]])
             same = np.stack([image == good for good in known])
             changed = ~same[same.mean(axis=(1, 2, 3)).argmax()][0]
             assert changed.any() == mask.any()
@@ -222,20 +226,54 @@ def test_mistakes_are_shown_to_one_network() -> None:
     for step in range(12):
         batch = draw_batch(images, config(), step, mistakes=mistakes)
         plain = draw_batch(images, config(), step)
-        assert np.array_equal(batch.image[batch.single], plain.image)
+        assert np.array_equal(batch.piece[batch.single], plain.piece)
         assert np.array_equal(batch.mask[batch.single], plain.mask)
         assert len(batch.pair) == len(batch.single) == batch.count
         shown = np.setdiff1d(batch.pair, batch.single)
-        assert np.array_equal(np.setdiff1d(np.arange(len(batch.image)), batch.single), shown)
+        assert np.array_equal(np.setdiff1d(np.arange(len(batch.piece)), batch.single), shown)
         assert not batch.mask[shown].any()
-        assert (batch.image[shown].mean(axis=(1, 2, 3)) > 0.7).all()
+        assert (batch.piece[shown].mean(axis=(1, 2, 3)) > 0.7).all()
         replaced += len(shown)
         for place in shown:
             (top, left), (height, width) = batch.windows[place], batch.size
             assert top <= 9 < top + height
             assert left <= 50 < left + width
+            whole = batch.image[batch.pair.tolist().index(place)]
+            assert np.array_equal(batch.piece[place], whole[:, top : top + height, left : left + width])
     good = sum(draw_batch(images, config(), step).count for step in range(12)) // 2
     assert 0.3 * good < replaced < 0.7 * good
+
+
+def test_where_the_pair_rests_no_whole_images_are_kept() -> None:
+    """The other network sees what it would have seen, and there is nothing to reconstruct."""
+    images = np.random.default_rng(0).integers(90, 140, (6, 64, 64, 1), dtype=np.uint8)
+    for step in range(6):
+        batch, alone = draw_batch(images, config(), step), draw_batch(images, config(), step, compares=False)
+        assert np.array_equal(alone.piece, batch.piece)
+        assert np.array_equal(alone.mask, batch.mask)
+        assert np.array_equal(alone.single, batch.single)
+        assert alone.pair.size == alone.image.size == 0
+
+
+def test_the_head_is_the_same_drawn_ahead_or_not(plates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether another thread draws its batches changes no weight, with mistakes and further steps of one network."""
+    weights = []
+    monkeypatch.setattr("onspect.training.config._ALONE", {"fast": 0.5})
+    for ahead in (True, False):
+        monkeypatch.setattr(head_loop, "_has_a_core_to_spare", lambda _, ahead=ahead: ahead)
+        session.train(plates, tmp_path / str(ahead), options(), devices=CPU)
+        weights.append(load_file(tmp_path / str(ahead) / "head.safetensors"))
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.parametrize(("cores", "threads", "spare"), [(1, 1, False), (2, 2, False), (2, 1, True), (8, 8, True)])
+def test_two_cores_that_compute_draw_themselves(
+    monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, *, spare: bool
+) -> None:
+    """Where there are more cores than two, or one computes and another does not, a thread draws ahead."""
+    monkeypatch.setattr(head_loop, "available_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert head_loop._has_a_core_to_spare(session._start_fabric(CPU)) is spare
 
 
 def test_the_worst_mistakes_are_shown_most() -> None:

@@ -46,12 +46,15 @@ class Mistakes:
 class Batch:
     """What one device sees of a step.
 
-    image: whole images, float32 [n, channels, height, width] in 0..1. windows: what of each the head sees, top and
-    left, of `size` (height, width). mask, weight: float32 [n, 1, *size], as `Defective` has them. pair, single: which
-    of the n each of the head's networks sees, as many for both. count: of the images a network sees over all devices.
+    piece: what the head sees of images, float32 [n, channels, *size] in 0..1, cut out at `windows`, top and left, of
+    `size` (height, width). mask, weight: float32 [n, 1, *size], as `Defective` has them. pair, single: which of the n
+    each of the head's networks sees, as many for both, or none for a pair that rests. image: the whole images of those
+    of the pair, [len(pair), channels, height, width], for their reconstruction. count: of the images a network sees
+    over all devices.
     """
 
     image: NDArray[np.float32]
+    piece: NDArray[np.float32]
     mask: NDArray[np.float32]
     weight: NDArray[np.float32]
     windows: tuple[tuple[int, int], ...]
@@ -64,18 +67,26 @@ class Batch:
 @dataclass(frozen=True)
 class _Drawn:
     image: NDArray[np.float32]
+    piece: NDArray[np.float32]
     defective: Defective
     window: tuple[int, int]
 
 
 def draw_batch(
-    images: Images, config: TrainConfig, step: int, rank: int = 0, ranks: int = 1, mistakes: Mistakes | None = None
+    images: Images,
+    config: TrainConfig,
+    step: int,
+    rank: int = 0,
+    ranks: int = 1,
+    mistakes: Mistakes | None = None,
+    *,
+    compares: bool = True,
 ) -> Batch:
     """Draw a step's batch, every other image with defects, or what one of several devices sees of it.
 
     images are uint8 [n, height, width, channels]. Once there are mistakes, half of the good images are replaced by them
     for the pair's network; the other keeps what it had, for it finds the less the more of them it sees. Each image
-    depends on seed, step, its place in the batch and the mistakes alone.
+    depends on seed, step, its place in the batch and the mistakes alone. compares: the pair's network is shown them.
     """
     assert config.head is not None
     height, width = images.shape[1:3]
@@ -89,17 +100,20 @@ def draw_batch(
         single.append(len(drawn))
         drawn.append(_draw(images, config, size, random, with_defects=place % 2 == 0))
         random = np.random.default_rng([config.seed, _MISTAKEN, step, place])
-        if mistakes is not None and place % 2 and random.random() < _MINED:
+        if compares and mistakes is not None and place % 2 and random.random() < _MINED:
             drawn.append(_draw_mistake(images, config, size, random, mistakes))
-        pair.append(len(drawn) - 1)
+        if compares:
+            pair.append(len(drawn) - 1)
+    whole = [drawn[index].image for index in pair]
     return Batch(
-        image=to_planes(np.stack([item.image for item in drawn])),
+        image=to_planes(np.stack(whole) if compares else np.zeros((0, *images.shape[1:]), np.float32)),
+        piece=to_planes(np.stack([item.piece for item in drawn])),
         mask=np.stack([item.defective.mask[None] for item in drawn]),
         weight=np.stack([item.defective.weight[None] for item in drawn]),
         windows=tuple(item.window for item in drawn),
         size=size,
-        pair=np.array(pair),
-        single=np.array(single),
+        pair=np.array(pair, np.int64),
+        single=np.array(single, np.int64),
         count=count,
     )
 
@@ -117,7 +131,7 @@ def _draw(
     piece = _cut(image, window, size)
     defective = draw_defects(piece, taken, random, side=max(image.shape[:2]))
     piece[:] = defective.image
-    return _Drawn(image, defective, window)
+    return _Drawn(image, piece, defective, window)
 
 
 def _draw_mistake(
@@ -131,7 +145,7 @@ def _draw_mistake(
 
 def _as_good(image: NDArray[np.float32], window: tuple[int, int], size: tuple[int, int]) -> _Drawn:
     piece = _cut(image, window, size)
-    return _Drawn(image, Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32)), window)
+    return _Drawn(image, piece, Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32)), window)
 
 
 def _cut(image: NDArray[Any], window: tuple[int, int], size: tuple[int, ...]) -> NDArray[Any]:

@@ -6,9 +6,11 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onspect.runtime.cores import available_cores
 from onspect.runtime.errors import TrainingError
 from onspect.runtime.files import write_atomically
 from onspect.runtime.model_file import parse_dataclass
@@ -84,8 +87,9 @@ def fit_head(
     log = _read_log(run, state.step)
     started = time.perf_counter() - state.seconds
     every = max(1, config.steps // _SAVES)
-    with interruption(fabric) as interrupted, ThreadPoolExecutor(1) as pool:
-        for batch in _batches(images, record.config, trainer, pool, state.step, every):
+    pool = ThreadPoolExecutor(1) if _has_a_core_to_spare(fabric) else nullcontext()
+    with interruption(fabric) as interrupted, pool as drawer:
+        for batch in _batches(images, record.config, trainer, drawer, state.step, every):
             losses = trainer.step(batch, state.step)
             state.step += 1
             _check_finite(losses, state.step)
@@ -188,14 +192,14 @@ class _HeadTrainer:
     def _show(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return what a network sees: image and reconstruction for the pair's, image and what is typical for the other.
 
-        All are cut out of whole images.
+        The latter two are cut out of whole ones, as the former was.
         """
         places = batch.pair if name == "pair" else batch.single
-        image = self._to_device(batch.image[places])
+        piece = self._to_device(batch.piece[places])
         if name == "pair":
-            return _cut(image, batch, places), _cut(self._reconstruct(image), batch, places)
-        typical = self.plain.typical.expand(len(image), -1, -1, -1)
-        return self.plain.show_alone(_cut(image, batch, places), _cut(typical, batch, places))
+            return piece, _cut(self._reconstruct(self._to_device(batch.image)), batch, places)
+        typical = self.plain.typical.expand(len(piece), -1, -1, -1)
+        return self.plain.show_alone(piece, _cut(typical, batch, places))
 
     def settle_norms(self, images: Images, config: TrainConfig) -> None:
         """Take the norms' statistics anew, over whole images with defects and without.
@@ -315,10 +319,15 @@ class _HeadTrainer:
         return state
 
 
+def _has_a_core_to_spare(fabric: Fabric) -> bool:
+    """Tell whether drawing in another thread hastens a step; where two cores compute it only gets in their way."""
+    return fabric.device.type != "cpu" or available_cores() > min(2, torch.get_num_threads())
+
+
 def _batches(
-    images: Images, config: TrainConfig, trainer: _HeadTrainer, pool: ThreadPoolExecutor, first: int, every: int
+    images: Images, config: TrainConfig, trainer: _HeadTrainer, drawer: Executor | None, first: int, every: int
 ) -> Iterator[Batch]:
-    """Yield this device's share of each step's batch, drawn ahead in another thread as far as the next mistakes.
+    """Yield this device's share of each step's batch; with a drawer they are drawn ahead, as far as the next mistakes.
 
     Once the network that is shown them rests, there are none.
     """
@@ -328,13 +337,18 @@ def _batches(
         compares = first < config.head.steps
         last = min(first - first % every + every, config.head.steps if compares else trainer.last)
         mistakes = trainer.mistakes if compares else None
-        waiting = (pool.submit(draw_batch, images, config, step, *share, mistakes) for step in range(first, last))
-        drawn = list(islice(waiting, _AHEAD))
-        while drawn:
-            batch = drawn.pop(0)
-            yield batch.result()
-            drawn += islice(waiting, 1)
+        draw = partial(draw_batch, images, config, rank=share[0], ranks=share[1], mistakes=mistakes, compares=compares)
+        yield from map(draw, range(first, last)) if drawer is None else _ahead(drawer, draw, range(first, last))
         first = last
+
+
+def _ahead(drawer: Executor, draw: Callable[[int], Batch], steps: Iterable[int]) -> Iterator[Batch]:
+    waiting = (drawer.submit(draw, step) for step in steps)
+    drawn = list(islice(waiting, _AHEAD))
+    while drawn:
+        batch = drawn.pop(0)
+        yield batch.result()
+        drawn += islice(waiting, 1)
 
 
 def _cut(images: Tensor, batch: Batch, places: NDArray[np.int64]) -> Tensor:

@@ -67,7 +67,6 @@ class Batch:
 @dataclass(frozen=True)
 class _Drawn:
     image: NDArray[np.float32]
-    piece: NDArray[np.float32]
     defective: Defective
     window: tuple[int, int]
 
@@ -107,7 +106,7 @@ def draw_batch(
     whole = [drawn[index].image for index in pair]
     return Batch(
         image=to_planes(np.stack(whole) if compares else np.zeros((0, *images.shape[1:]), np.float32)),
-        piece=to_planes(np.stack([item.piece for item in drawn])),
+        piece=to_planes(np.stack([item.defective.image for item in drawn])),
         mask=np.stack([item.defective.mask[None] for item in drawn]),
         weight=np.stack([item.defective.weight[None] for item in drawn]),
         windows=tuple(item.window for item in drawn),
@@ -131,7 +130,7 @@ def _draw(
     piece = _cut(image, window, size)
     defective = draw_defects(piece, taken, random, side=max(image.shape[:2]))
     piece[:] = defective.image
-    return _Drawn(image, piece, defective, window)
+    return _Drawn(image, defective, window)
 
 
 def _draw_mistake(
@@ -145,7 +144,7 @@ def _draw_mistake(
 
 def _as_good(image: NDArray[np.float32], window: tuple[int, int], size: tuple[int, int]) -> _Drawn:
     piece = _cut(image, window, size)
-    return _Drawn(image, piece, Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32)), window)
+    return _Drawn(image, Defective(piece, np.zeros(size, np.float32), np.ones(size, np.float32)), window)
 
 
 def _cut(image: NDArray[Any], window: tuple[int, int], size: tuple[int, ...]) -> NDArray[Any]:

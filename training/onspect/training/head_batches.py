@@ -85,7 +85,8 @@ def draw_batch(
 
     images are uint8 [n, height, width, channels]. Once there are mistakes, half of the good images are replaced by them
     for the pair's network; the other keeps what it had, for it finds the less the more of them it sees. Each image
-    depends on seed, step, its place in the batch and the mistakes alone. compares: the pair's network is shown them.
+    depends on seed, step, its place in the batch and the mistakes alone. compares: whether the pair's network is shown
+    any; where it rests there are no whole images and no mistakes in the batch.
     """
     assert config.head is not None
     height, width = images.shape[1:3]

@@ -1,11 +1,10 @@
 """Does a run on several devices train what a run on one does? Losses, resumption, time a step, and a kill.
 
-Draws parts, trains each variant with its head on one device and on several at the same global batch, and holds the
-curves against each other: the largest relative difference of any loss of the autoencoder's epochs, of the head's first
-step, and of the head's losses' means over all steps. The head's training is chaotic: sums in another order, as with
-other threads on one device, grow into another path within some ten steps, so that row stands beside. Then a run that
-several began goes on on one, and the other way round, and one of several is killed. Prints a table, writes JSON. CPU
-processes share the machine's cores, so their times say nothing of several GPUs. Needs onspect[cpu,train].
+Draws parts, trains each variant on one device and on several at the same global batch, and compares the curves: the
+largest relative difference of any loss in any epoch. A row for one and two threads on one device shows the effect of
+sums in another order alone. Then a run that several began goes on on one, and the other way round, and one of several
+is killed. Prints a table, writes JSON. CPU processes share the machine's cores, so their times say nothing of several
+GPUs. Needs onspect[cpu,train].
 
     python benchmarks/devices.py [--device cuda] [--devices 2] [--precision bf16-mixed] [--json result.json]
 """
@@ -24,8 +23,8 @@ from pathlib import Path
 
 from onspect.demo.parts import draw_dataset
 
-CHOICES = ("--preset", "fast", "--size", "64", "--epochs", "4", "--head-steps", "20", "--batch-size", "8")
-LOSSES = ("loss", "held_out", "kl", "critic", "regularization", "focal", "dice", "image")
+CHOICES = ("--preset", "fast", "--size", "64", "--epochs", "4", "--batch-size", "8")
+LOSSES = ("loss", "held_out", "kl", "critic", "regularization")
 WAIT_S = 600
 
 
@@ -44,7 +43,7 @@ def main() -> None:
         folder = Path(name)
         draw_dataset(folder / "parts", seed=0, size=64, train=64, good=0, defective=0)
         parts = str(folder / "parts")
-        print(f"{'':<34}{'autoencoder':>14}{'head, step 1':>14}{'head, mean':>12}")
+        print(f"{'':<34}{'difference':>14}")
         for variant in ("cae", "vae", "aae"):
             runs = [folder / f"{variant}-{count}" for count in ("one", "several")]
             for run, places in zip(runs, (one, several), strict=True):
@@ -100,14 +99,11 @@ def cut(parts: str, run: Path, places: tuple[str, ...], number: signal.Signals) 
         return time.monotonic() - began
 
 
-def show(title: str, one: Path, other: Path) -> dict[str, float]:
+def show(title: str, one: Path, other: Path) -> float:
     """Print and return by how much two runs' losses differ."""
-    autoencoder = largest_difference(read(one, "log.jsonl"), read(other, "log.jsonl"))
-    heads = [read(run, "head.jsonl") for run in (one, other)]
-    first = largest_difference(heads[0][:1], heads[1][:1])
-    mean = largest_difference(*([average(lines)] for lines in heads))
-    print(f"{title:<34}{autoencoder:>14.1e}{first:>14.1e}{mean:>12.1e}", flush=True)
-    return {"autoencoder": autoencoder, "head_first": first, "head_mean": mean}
+    difference = largest_difference(read(one, "log.jsonl"), read(other, "log.jsonl"))
+    print(f"{title:<34}{difference:>14.1e}", flush=True)
+    return difference
 
 
 def largest_difference(one: list[dict[str, float]], other: list[dict[str, float]]) -> float:
@@ -118,11 +114,6 @@ def largest_difference(one: list[dict[str, float]], other: list[dict[str, float]
         for loss in LOSSES
         if mine.get(loss)
     )
-
-
-def average(lines: list[dict[str, float]]) -> dict[str, float]:
-    """Return the mean of each of the head's losses."""
-    return {loss: sum(line[loss] for line in lines) / len(lines) for loss in ("focal", "dice", "image")}
 
 
 def read(run: Path, name: str) -> list[dict[str, float]]:

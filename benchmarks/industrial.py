@@ -1,14 +1,13 @@
-"""How well does each variant find real defects, with and without the head, and at what cost?
+"""How well does each variant find real defects, and at what cost?
 
 Trains, exports and calibrates on DATA (train/good, val/, test/, ground_truth/) with the installed commands, for each
 variant and seed, and prints a table: AUROC, AUPR, pixel AUROC and AUPRO over val and test together, as the literature
 has it; F1 at the calibrated threshold and the false rejects at 99% recall on test alone; weights, file size and
-milliseconds an image on one core. Rows of one run: `mse` and `relative` are the bare autoencoder, trained without a
-head, `head` is what `onspect train` does by itself. What is finished is kept in -o and not done again. Needs
-onspect[cpu,train].
+milliseconds an image on one core. The rows are scores of one trained run. What is finished is kept in -o and not done
+again. Needs onspect[cpu,train].
 
     python benchmarks/industrial.py DATA -o results [--variants cae,vae,aae] [--seeds 0,1,2] [--preset balanced]
-        [--rows mse,relative,head] [--train="--size 128"]
+        [--rows mse,relative] [--train="--size 128"]
 """
 
 from __future__ import annotations
@@ -48,17 +47,14 @@ def onspect(*words: object, log: Path) -> None:
 
 def make(folder: Path, data: Path, row: str, variant: str, seed: int, preset: str, more: Sequence[str]) -> Path:
     """Train, export and calibrate what is not there yet, and return the model file."""
-    kind = "head" if row == "head" else "bare"
-    run, model = folder / f"{variant}-{kind}-{seed}", folder / f"{variant}-{row}-{seed}.onnx"
+    run, model = folder / f"{variant}-{seed}", folder / f"{variant}-{row}-{seed}.onnx"
     log = folder / "commands.log"
-    finished = run / ("head.safetensors" if row == "head" else "finished")
-    if not finished.exists():
+    if not (run / "finished").exists():
         started = time.perf_counter()
         if (run / "checkpoint.safetensors").exists():
             onspect("train", "--resume", "-o", run, log=log)
         else:
-            bare = [] if row == "head" else ["--head-steps", 0]
-            onspect("train", data, "-m", variant, "--preset", preset, "--seed", seed, *bare, *more, "-o", run, log=log)
+            onspect("train", data, "-m", variant, "--preset", preset, "--seed", seed, *more, "-o", run, log=log)
         (run / "finished").write_text(f"{time.perf_counter() - started:.0f}")
     if not model.exists():
         onspect("export", run, "-o", model, "--score", row, log=log)
@@ -126,7 +122,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--variants", default="cae,vae,aae")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rows", default="mse,relative,head")
+    parser.add_argument("--rows", default="mse,relative")
     parser.add_argument("--preset", default="balanced")
     parser.add_argument("--train", default="", help="further options of onspect train")
     chosen = parser.parse_args()

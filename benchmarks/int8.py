@@ -1,7 +1,7 @@
 """INT8 and FP16 against float32 on labelled images, file to verdict, on onnxruntime and OpenVINO.
 
 Takes a calibrated float32 model file and its dataset. Writes it in fp16, in int8 as `onspect export --int8` chooses the
-layers, in int8 with the autoencoder in float32 (where it has a head), and in int8 throughout; runs each on one thread.
+layers, and in int8 throughout; runs each on one thread.
 Thresholds are chosen on val/ from each one's own scores, by the file's policy and by three others; verdicts are those
 of test/, and of val/ and test/ together. Every contestant judges the same images in turns with the others, so that a
 disturbance hits all, and speeds are ratios within a turn. Exits with 1, unless the machine was busy, where the best
@@ -117,12 +117,9 @@ def write_files(source: Path, data: Path, folder: Path) -> dict[str, Path]:
     model = onnx.load_from_string(file.data)
     del model.metadata_props[:]
     quantizer = Quantizer(model, read_samples(file, data))
-    head = [layer for layer in quantizer.layers if layer.name.startswith("head.")]
-    for name, layers in (("int8, the head's layers", head), ("int8 throughout", quantizer.layers)):
-        if layers:
-            found[name] = folder / f"{len(layers)}.onnx"
-            graph = quantizer.quantize(layers).SerializeToString()
-            found[name].write_bytes(stamp(graph, file.info, file.training_images))
+    found["int8 throughout"] = folder / "throughout.onnx"
+    graph = quantizer.quantize(quantizer.layers).SerializeToString()
+    found["int8 throughout"].write_bytes(stamp(graph, file.info, file.training_images))
     return found
 
 

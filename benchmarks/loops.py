@@ -138,9 +138,7 @@ def torch(model: str, paths: Sequence[str]) -> Pass:
 
     file, _, run = model.partition("=")
     info, trained = read_model_info(file), load_trained(Path(run))
-    graph = InspectionGraph(
-        trained.encoder, trained.decoder, trained.record.config.network, info.score, trained.head
-    ).eval()
+    graph = InspectionGraph(trained.encoder, trained.decoder, trained.record.config.network, info.score).eval()
     card = info.to_dict()
 
     def judge_all() -> dict[str, Any]:

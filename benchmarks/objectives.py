@@ -241,7 +241,6 @@ def main() -> None:
         chosen.variant,
         preset="balanced",
         size=(chosen.size, chosen.size),
-        head_steps=0,
         epochs=chosen.epochs,
         seed=chosen.seed,
     )

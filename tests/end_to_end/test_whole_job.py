@@ -35,7 +35,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
     folder = tmp_path_factory.mktemp("job")
     draw_dataset(folder / "parts", seed=3, train=100, good=8, defective=4, size=64)
     train = ["train", folder / "parts", "-o", folder / "run", "--epochs", "25", "--device", "cpu"]
-    succeed(onspect(*train, "--learning-rate", "0.003", "--preset", "balanced", "--head-steps", "100"))
+    succeed(onspect(*train, "--learning-rate", "0.003", "--preset", "balanced"))
     succeed(onspect("export", folder / "run", "-o", folder / "part.onnx", "--data", folder / "parts"))
     succeed(onspect("calibrate", folder / "part.onnx", folder / "parts"))
     succeed(onspect("evaluate", folder / "part.onnx", folder / "parts", "-o", folder / "report"))
@@ -83,7 +83,7 @@ def test_scores_agree_with_the_trained_model_on_validation_images(job: Path) -> 
     model, file = load_trained(job / "run"), read_model_file(job / "part.onnx")
     inspector = Inspector(file)
     network = model.record.config.network
-    graph = InspectionGraph(model.encoder, model.decoder, network, file.info.score, model.head).eval()
+    graph = InspectionGraph(model.encoder, model.decoder, network, file.info.score).eval()
     for tensor in onnx.load(job / "part.onnx").graph.initializer:
         if "normal_error" in tensor.name:
             normal_error = torch.from_numpy(np.array(onnx.numpy_helper.to_array(tensor)))
@@ -120,7 +120,7 @@ def test_real_tiles_go_through(tmp_path: Path, onspect: Run, variant: str) -> No
     """Magnetic tiles of many sizes train, export within the tolerance on all validation images, and calibrate."""
     tiles = DATA / "magnetic_tile"
     train = ["train", tiles, "-o", tmp_path / "run", "--preset", "fast", "--epochs", "1", "-m", variant]
-    succeed(onspect(*train, "--batch-size", "64", "--head-steps", "3", "--device", "cpu"))
+    succeed(onspect(*train, "--batch-size", "64", "--device", "cpu"))
     succeed(onspect("export", tmp_path / "run", "-o", tmp_path / "tile.onnx", "--data", tiles))
     info = read_model_file(tmp_path / "tile.onnx").info
     assert info.provenance.parity <= 1e-4

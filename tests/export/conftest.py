@@ -20,10 +20,10 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     """A function that trains a variant for one epoch on drawn images and returns the run; each is trained once."""
-    made: dict[tuple[str, int, int, int, int], Path] = {}
+    made: dict[tuple[str, int, int, int], Path] = {}
 
-    def make(variant: str = "cae", height: int = 28, width: int = 28, channels: int = 1, head_steps: int = 0) -> Path:
-        key = (variant, height, width, channels, head_steps)
+    def make(variant: str = "cae", height: int = 28, width: int = 28, channels: int = 1) -> Path:
+        key = (variant, height, width, channels)
         if key not in made:
             folder = tmp_path_factory.mktemp("data")
             random = np.random.default_rng(0)
@@ -31,8 +31,7 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
                 shape = (height, width) if channels == 1 else (height, width, channels)
                 cv2.imwrite(str(folder / f"{index}.png"), random.integers(0, 255, shape, np.uint8))
             made[key] = tmp_path_factory.mktemp("runs") / "run"
-            preset = None if not head_steps else "fast" if max(height, width) <= 128 else "balanced"
-            options = session.TrainOptions(variant=variant, preset=preset, epochs=1, head_steps=head_steps)
+            options = session.TrainOptions(variant=variant, epochs=1, size=(width, height))
             session.train(folder, made[key], options, devices=session.Devices(accelerator="cpu"))
         return made[key]
 

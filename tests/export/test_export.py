@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,14 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from onspect.export import choice, write
 from onspect.export import parity as parity_module
+from onspect.export import write
 from onspect.export.smoothing import GaussianSmoothing
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.looks import describe_look, hash_look
-from onspect.runtime.model_file import Score, read_model_file
+from onspect.runtime.model_file import read_model_file
 from onspect.training import session
 from onspect.training.checkpoint import load_trained
 
@@ -68,58 +69,14 @@ def test_peak_is_the_smoothed_map_s_maximum(make_run: MakeRun, tmp_path: Path) -
     assert np.array_equal(scored.score, scored.error_map.max(axis=(1, 2)))
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(64, 96, 1), (45, 67, 3)])
-def test_the_head_s_score_is_its_map_s_maximum(
-    make_run: MakeRun, tmp_path: Path, height: int, width: int, channels: int
-) -> None:
-    """With a head the score is the highest softplus, enlarged, of its log-odds on image and reconstruction."""
-    run = make_run("cae", height, width, channels, 2)
-    written = write.export(run, tmp_path / "part.onnx", score="head")
-    assert written.info.score == Score("head", smoothing=0.0)
-    assert written.info.network.head
-    images = np.random.default_rng(9).integers(0, 255, (3, height, width, channels), np.uint8)
-    scored = Inspector(tmp_path / "part.onnx").run(images)
-    assert np.array_equal(scored.score, scored.error_map.max(axis=(1, 2)))
-    assert scored.error_map.shape == (3, height, width)
-    model = load_trained(run)
-    assert model.head is not None
-    with torch.no_grad():
-        planes = torch.from_numpy(images).float().div(255).permute(0, 3, 1, 2)
-        log_odds = model.head(planes, model.decoder(model.encoder(planes)[0]))
-        odds = torch.nn.functional.softplus(log_odds)
-        expected = torch.nn.functional.interpolate(odds, size=(height, width), mode="bilinear")[:, 0].numpy()
-    np.testing.assert_allclose(scored.error_map, expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("better", ["head", "relative"])
-def test_the_score_is_the_one_that_tells_synthetic_defects(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, better: str
-) -> None:
-    """Without --score, a run with a head gets the better of the two scores, and the file says by what."""
-    areas = {"head": 0.8, "relative": 0.7} | {better: 0.9}
-    monkeypatch.setattr(choice, "measure_scores", lambda _model, _mask: areas)
-    result = CliRunner().invoke(main, ["export", str(make_run("cae", 64, 96, 1, 2)), "-o", str(tmp_path / "a.onnx")])
+@pytest.mark.parametrize(("size", "score"), [((28, 28), "mse"), ((48, 40), "relative")])
+def test_default_score(make_run: MakeRun, tmp_path: Path, size: tuple[int, int], score: str) -> None:
+    """Without --score the paper's networks get the mean squared error and the others the relative peak."""
+    result = CliRunner().invoke(main, ["export", str(make_run("cae", *size)), "-o", str(tmp_path / "a.onnx")])
     assert result.exit_code == 0, result.output
-    score = read_model_file(tmp_path / "a.onnx").info.score
-    assert score.name == better
-    assert score.why.endswith(f"head {areas['head']:.3f}, relative {areas['relative']:.3f}")
-    assert f"score {better}: {score.why}" in result.stderr
-
-
-def test_scores_are_measured_on_synthetic_defects(make_run: MakeRun) -> None:
-    """Each candidate has an AUROC, the same whenever it is asked for."""
-    model = load_trained(make_run("cae", 64, 96, 1, 2))
-    areas = choice.measure_scores(model)
-    assert areas.keys() == {"head", "relative"}
-    assert all(0.0 <= area <= 1.0 for area in areas.values())
-    assert choice.measure_scores(model) == areas
-
-
-def test_a_run_with_a_head_has_the_other_scores_too(make_run: MakeRun, tmp_path: Path) -> None:
-    """An autoencoder that worked at half the size is exported with the relative score, without the head."""
-    run = make_run("vae", 192, 208, 1, 1)
-    info = write.export(run, tmp_path / "part.onnx", score="relative").info
-    assert (info.score.name, info.network.head, info.network.reduction) == ("relative", (), 2)
+    assert f"score {score}\n" in result.stderr
+    written = read_model_file(tmp_path / "a.onnx").info
+    assert (written.score.name, written.score.why, written.network.head) == (score, "", ())
 
 
 @pytest.mark.parametrize(("height", "width", "channels"), [(40, 56, 1), (24, 30, 3)])
@@ -166,9 +123,26 @@ def test_a_run_of_an_older_release_keeps_its_score(
     assert write.export(run, tmp_path / "part.onnx").info.score.name == "relative"
 
 
-def test_a_head_s_score_needs_a_head(make_run: MakeRun, tmp_path: Path) -> None:
-    """Asking for it of a run without one is a mistake, and nothing is left."""
-    with pytest.raises(ChoiceError, match=r"this run was trained without one"):
+def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    """A run that 0.1.0 trained with a head is refused in one sentence; one without a head is read."""
+    run = tmp_path / "run"
+    shutil.copytree(make_run("cae", 48, 40), run)
+    config = json.loads((run / "config.json").read_bytes())
+    config["config"]["head"] = None
+    (run / "config.json").write_text(json.dumps(config))
+    assert write.export(run, tmp_path / "part.onnx").info.score.name == "relative"
+    config["config"]["head"] = {"filters": [8, 16, 32], "width": 24, "steps": 1500}
+    (run / "config.json").write_text(json.dumps(config))
+    for command in (["export", str(run), "-o", str(tmp_path / "b.onnx")], ["train", "--resume", "-o", str(run)]):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 1
+        assert "trained with a head by onspect 0.1.0, which this release does not support: train again" in result.stderr
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_head_is_no_score(make_run: MakeRun, tmp_path: Path) -> None:
+    """The score of 0.1.0 is refused like any unknown one, and nothing is left."""
+    with pytest.raises(ChoiceError, match=r"score is 'head'; choose one of mse, peak, relative, expected"):
         write.export(make_run(), tmp_path / "part.onnx", score="head")
     assert not list(tmp_path.iterdir())
 

@@ -12,8 +12,7 @@ from torch import nn
 
 from onspect.calibration.regions import PixelScores, RegionDemand
 from onspect.calibration.scores import Observation, ScoredImage
-from onspect.export import choice, write
-from onspect.export.fold import fold
+from onspect.export import write
 from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
 from onspect.export.mask import read_mask
@@ -23,9 +22,7 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import LabelledImage
 from onspect.runtime.model_file import Preprocess, Rule, SourceLimits, read_model_file
-from onspect.training.checkpoint import TrainedModel, load_trained
-from onspect.training.config import HeadConfig, NetworkConfig
-from onspect.training.head import Head
+from onspect.training.config import NetworkConfig
 from onspect.training.networks import Decoder, Encoder
 
 MakeRun = Callable[..., Path]
@@ -33,7 +30,7 @@ MakeRun = Callable[..., Path]
 HEIGHT, WIDTH = 36, 52
 MASK = np.ones((HEIGHT, WIDTH), np.bool_)
 MASK[8:20, 30:] = False
-SCORES = ("mse", "peak", "relative", "expected", "head")
+SCORES = ("mse", "peak", "relative", "expected")
 
 
 def draw_images(count: int = 3) -> NDArray[np.uint8]:
@@ -41,17 +38,13 @@ def draw_images(count: int = 3) -> NDArray[np.uint8]:
     return np.random.default_rng(9).integers(0, 200, (count, HEIGHT, WIDTH, 3), np.uint8)
 
 
-def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK, head: Head | None = None) -> InspectionGraph:
+def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK) -> InspectionGraph:
     """Return a graph with untrained weights, with a mask."""
     torch.manual_seed(3)
-    network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, 2, name == "expected")
-    if head is None:
-        config = HeadConfig((4, 6, 8, 8), 5, 1, 1, 1e-3, crops=False, single=(4, 4, 6, 6))
-        head = Head(config, 3, (HEIGHT, WIDTH)).eval()
-        nn.init.normal_(head.pair.output.weight)
+    network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, name == "expected")
     decoder = Decoder(network, torch.full((3,), 0.5))
     places = None if mask is None else torch.from_numpy(mask)
-    graph = InspectionGraph(Encoder(network), decoder, network, design_score(name, network), head, mask=places).eval()
+    graph = InspectionGraph(Encoder(network), decoder, network, design_score(name, network), mask=places).eval()
     if name in NORMALISED:
         fit_normal_error(graph, torch.from_numpy(draw_images()))
     return graph
@@ -107,38 +100,13 @@ def test_mse_is_the_mean_over_inspected_pixels() -> None:
     np.testing.assert_allclose(score, error_map[:, MASK].mean(axis=1), rtol=1e-5)
 
 
-def test_what_is_typical_of_ignored_places_has_no_say() -> None:
-    """The mean of the good images is painted over as the image beside it is, and the trained head stays as it was."""
-    heads = [build_graph("head", None).head for _ in range(2)]
-    maps = []
-    for head, shade in zip(heads, (0.2, 0.9), strict=True):
-        assert head is not None
-        nn.init.constant_(head.typical, 0.5)
-        head.typical[:, ~torch.from_numpy(MASK)] = shade
-        maps.append(run_graph(build_graph("head", head=head), draw_images())[1])
-        assert head.typical.max() == max(0.5, shade)
-    np.testing.assert_array_equal(*maps)
-
-
-@pytest.mark.parametrize("name", ["peak", "head"])
-def test_the_border_is_not_dimmed(name: str) -> None:
-    """Errors that are alike everywhere are alike after they were spread, beside the border too."""
-    graph = build_graph(name)
+def test_the_border_is_not_dimmed() -> None:
+    """Errors that are alike everywhere are alike after smoothing, beside the border too."""
+    graph = build_graph("peak")
     assert graph.inspected is not None
-    spread = graph.enlarge if name == "head" else graph.smooth
-    rows, columns = (9, 13) if name == "head" else (HEIGHT, WIDTH)
     with torch.no_grad():
-        error_map = graph.inspected(torch.full((1, 1, rows, columns), 0.25), spread)[0, 0].numpy()
+        error_map = graph.inspected(torch.full((1, 1, HEIGHT, WIDTH), 0.25), graph.smooth)[0, 0].numpy()
     np.testing.assert_allclose(error_map, 0.25 * MASK, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", SCORES)
-def test_a_folded_graph_keeps_its_mask(name: str) -> None:
-    """The graph that is written computes the same as the trained networks with the mask."""
-    graph = build_graph(name)
-    images = draw_images()
-    for folded, trained in zip(run_graph(fold(graph), images), run_graph(graph, images), strict=True):
-        np.testing.assert_allclose(folded, trained, rtol=1e-4, atol=1e-6)
 
 
 def test_normal_error_is_that_of_inspected_places() -> None:
@@ -259,7 +227,7 @@ def test_a_mask_that_cannot_be_used_is_refused(
     [
         ("mse", b"words", "the mask .* not an image that OpenCV can decode"),
         ("mse", None, "the mask .* cannot read the file"),
-        ("whitened", b"words", "'whitened', which judges the image as a whole .* choose mse, peak, .* or head"),
+        ("whitened", b"words", "'whitened', which judges the image as a whole .* choose mse, peak, .* or expected"),
     ],
 )
 def test_nothing_is_written_with_a_mask_that_cannot_be_used(
@@ -281,34 +249,6 @@ def test_a_mask_is_for_a_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["export", *arguments, "--mask", "mask.png"])
     assert result.exit_code == 2
     assert "--mask" in result.stderr
-
-
-def test_the_score_is_chosen_on_defects_that_can_be_seen(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Synthetic defects in ignored places alone are left out; where too few are left, the cure is --score."""
-    model = load_trained(make_run("cae", 64, 96, 1, 2))
-    mask = torch.ones(64, 96, dtype=torch.bool)
-    mask[:, 48:] = False
-
-    def spoil(images: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
-        """Spoil all images in ignored places and, of the last seed, in inspected ones."""
-        twins = images.astype(np.float32) / 255.0
-        twins[:, 10:20, slice(60, 70) if seed % 3 < 2 else slice(10, 20)] = 1.0
-        return twins
-
-    seen: list[int] = []
-    scores = choice._scores
-
-    def count(model: TrainedModel, name: str, images: NDArray[np.uint8], mask: torch.Tensor) -> NDArray[np.float32]:
-        seen.append(len(images))
-        return scores(model, name, images, mask)
-
-    monkeypatch.setattr(choice, "draw_twins", spoil)
-    monkeypatch.setattr(choice, "_scores", count)
-    good = len(model.samples)
-    choice.measure_scores(model, mask)
-    assert seen == [2 * good, 2 * good]
-    with pytest.raises(ChoiceError, match=f"only 0 of {3 * good} synthetic defects.*--score"):
-        choice.measure_scores(model, ~mask & (torch.arange(96) < 50))
 
 
 def test_ignored_places_do_not_lower_the_map_s_cut() -> None:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +16,7 @@ from onspect.calibration.regions import RegionDemand
 from onspect.calibration.review import Band
 from onspect.calibration.thresholds import Policy
 from onspect.export import decisions
-from onspect.export.reduce import reduce_file
-from onspect.export.tables import describe_reduced
+from onspect.export.reduce import reduce_file, reduce_model
 from onspect.runtime.errors import DatasetError, ExportError, OutputError
 from onspect.runtime.files import fingerprint_bytes
 from onspect.runtime.inspector import Inspector
@@ -122,22 +119,18 @@ def test_layers_that_decisions_cannot_bear_stay_in_float(data: Path, tmp_path: P
     assert min(harms["encoder"], harms["decoder"]) > 10 * max(harms["front.0"], harms["front.1"])
 
 
-def test_of_a_file_with_a_head_only_that_is_quantised(data: Path, tmp_path: Path) -> None:
-    """Where the score is the head's the autoencoder stays in float32 and its harm is not measured."""
-    graph = build_graph()
-    for names in [node.input for node in graph.graph.node]:
-        names[:] = ["head.pair.output.weight" if name == "decoder.weight" else name for name in names]
-    for tensor in graph.graph.initializer:
-        tensor.name = "head.pair.output.weight" if tensor.name == "decoder.weight" else tensor.name
-    source = tmp_path / "part.onnx"
-    trained = [fingerprint_bytes(image.read_bytes()) for image in (data / "train").rglob("*.png")]
-    source.write_bytes(stamp(graph.SerializeToString(), make_info(score="head"), trained))
-    calibrate(source, data, policy=Policy("youden"))
-    reduced = reduce_file(source, tmp_path / "small.onnx", "int8", data, max_flips=20)
-    assert reduced.info.provenance.reduced_layers == ("head.pair.output",)
-    assert reduced.info.provenance.float_layers == ("encoder",)
-    assert math.isnan(reduced.layers[0].harm)
-    assert re.search(r"^encoder +Conv +36 +- +float32$", describe_reduced(reduced), re.MULTILINE)
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_a_file_with_a_head_is_refused(data: Path, tmp_path: Path, precision: str) -> None:
+    """The layers of a head of 0.1.0 are not converted: one sentence, and no file."""
+    info = make_info(score="head")
+    info = dataclasses.replace(info, network=dataclasses.replace(info.network, head=(8, 16)))
+    (tmp_path / "part.onnx").write_bytes(stamp(build_graph().SerializeToString(), info, []))
+    file = read_model_file(tmp_path / "part.onnx")
+    with pytest.raises(
+        ExportError, match=r"has the head of onspect 0\.1\.0, .* convert it with 0\.1\.0, or train again"
+    ):
+        reduce_model(file, tmp_path / "small.onnx", precision, data, np.zeros((1, 16, 16, 1), np.uint8))
+    assert not (tmp_path / "small.onnx").exists()
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])

@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
+from onspect.runtime.card import describe
 from onspect.runtime.errors import ModelFileError
+from onspect.runtime.inspector import Inspector
 from onspect.runtime.model_file import (
     Calibration,
     ModelInfo,
@@ -24,6 +27,8 @@ from onspect.runtime.model_file import (
     restamp,
     stamp,
 )
+
+from ..tiny_model import SIDE, build_graph
 
 EVIDENCE = Calibration("99% of good", "line 3", {"good": 5}, None, None, 0, 0, 5, 0, "f" * 32, "2026-02-01T00:00:00Z")
 
@@ -51,6 +56,24 @@ def test_info_survives_json(tiny_info: Callable[..., ModelInfo]) -> None:
     limits = SourceLimits((1, 3), (10, 20), None)
     info = dataclasses.replace(tiny_info(threshold=Threshold(0.1, 0.2), source=limits), calibration=EVIDENCE)
     assert parse_dataclass(ModelInfo, json.loads(json.dumps(info.to_dict()))) == info
+
+
+def test_a_file_of_0_1_0_with_a_head_judges_as_before(tmp_path: Path, tiny_info: Callable[..., ModelInfo]) -> None:
+    """The score `head` is the map's maximum, so that the map's cut follows the score's, and the card names the head."""
+    info = tiny_info(threshold=Threshold(0.1, 0.1), score="head")
+    content = info.to_dict()
+    content["network"] |= {"reduction": 2, "head": [16, 32, 64, 96, 128]}
+    content["score"] |= {"why": "AUROC on synthetic defects drawn on held-out images: head 0.972, relative 0.813"}
+    old = parse_dataclass(ModelInfo, json.loads(json.dumps(content)))
+    path = tmp_path / "part.onnx"
+    path.write_bytes(stamp(build_graph(), old, []))
+    file = read_model_file(path)
+    assert file.info.network.head == (16, 32, 64, 96, 128)
+    assert file.info.score.is_peak
+    assert "trained on synthetic defects" in describe(file)
+    assert "relative 0.813" in describe(file)
+    assert Inspector(path).inspect(np.full((SIDE, SIDE), 128, np.uint8)).verdict == "ok"
+    assert Inspector(path).inspect(np.full((SIDE, SIDE), 255, np.uint8)).verdict == "ng"
 
 
 def test_unknown_keys_are_left_out(tiny_info: Callable[..., ModelInfo]) -> None:

@@ -35,20 +35,43 @@ def test_uniform_size_is_demanded_later(parts: Path) -> None:
     assert load_training_set(parts, any_size=True).recipe.source.width is None
 
 
-def test_varied_sizes_become_a_square(tmp_path: Path) -> None:
-    """Images of several sizes are stretched to a square, and later ones may be half as small or twice as large."""
-    write(tmp_path, "a.png", np.zeros((40, 60), np.uint8))
-    write(tmp_path, "b.png", np.zeros((100, 100), np.uint8))
+def test_images_of_several_shapes_take_the_median_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing becomes a square: the most different image and its stretch are named, and later sizes may vary."""
+    logging.getLogger("onspect").propagate = True
+    for name, shape in (("a", (64, 128)), ("b", (96, 192)), ("c", (64, 128)), ("d", (128, 128))):
+        write(tmp_path, f"{name}.png", np.zeros(shape, np.uint8))
     data = load_training_set(tmp_path)
-    assert data.images.shape == (2, 80, 80, 1)
-    assert (data.recipe.source.width, data.recipe.source.height) == ((30, 200), (20, 200))
+    assert data.images.shape == (4, 64, 128, 1)
+    assert (data.recipe.source.width, data.recipe.source.height) == ((64, 384), (32, 256))
+    assert "resized to 128x64: the most different one" in caplog.text
+    assert "d.png' of 128x128, is stretched 2.00 times" in caplog.text
+    assert load_training_set(tmp_path, preset="paper").images.shape == (4, 76, 152, 1)  # for its refusal to name
+
+
+def test_images_of_one_shape_and_several_sizes_are_not_called_stretched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the shape counts."""
+    logging.getLogger("onspect").propagate = True
+    for index, side in enumerate((64, 128, 192, 256)):
+        write(tmp_path, f"{index}.png", np.zeros((side, side), np.uint8))
+    assert load_training_set(tmp_path).images.shape == (4, 160, 160, 1)
+    assert not caplog.text
+
+
+def test_the_paper_s_networks_need_every_image_to_have_their_size(tmp_path: Path) -> None:
+    """One image of another size among 28 px ones is enough for the general network."""
+    for index, side in enumerate((28, 28, 40)):
+        write(tmp_path, f"{index}.png", np.zeros((side, side), np.uint8))
+    assert load_training_set(tmp_path).preset == "balanced"
 
 
 def test_large_images_are_shrunk_with_their_aspect(tmp_path: Path) -> None:
-    """The longer side becomes the preset's, the shorter follows."""
-    write(tmp_path, "a.png", np.zeros((480, 640), np.uint8))
-    assert load_training_set(tmp_path).images.shape == (1, 192, 256, 1)
-    assert load_training_set(tmp_path, preset="fast").images.shape == (1, 96, 128, 1)
+    """The working size has the preset's pixel budget, the images' aspect ratio and sides that are multiples of 32."""
+    write(tmp_path, "a.png", np.zeros((512, 1280), np.uint8))
+    assert load_training_set(tmp_path).images.shape == (1, 160, 384, 1)
+    assert load_training_set(tmp_path, preset="fast").images.shape == (1, 64, 160, 1)
+    assert load_training_set(tmp_path, preset="accurate").images.shape == (1, 224, 576, 1)
 
 
 def test_grey_in_three_channels_is_mono(tmp_path: Path) -> None:
@@ -63,7 +86,7 @@ def test_one_coloured_image_makes_a_colour_model(tmp_path: Path) -> None:
     write(tmp_path, "a.png", np.full((40, 40), 90, np.uint8))
     write(tmp_path, "b.png", np.full((40, 40, 3), (90, 10, 10), np.uint8))
     data = load_training_set(tmp_path)
-    assert data.images.shape == (2, 40, 40, 3)
+    assert data.images.shape == (2, 32, 32, 3)
     assert data.recipe.source.channels == (1, 3)
 
 

@@ -58,7 +58,7 @@ def test_the_expected_error_leaves_the_autoencoder_alone(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str
 ) -> None:
     """All other weights are those of a run whose decoder has no second output, to the last bit."""
-    chosen = options(variant=variant, preset="fast", head_steps=0)
+    chosen = options(variant=variant, preset="fast")
     session.train(parts, tmp_path / "with", chosen, devices=CPU)
     design = session.design_network
     monkeypatch.setattr(
@@ -178,7 +178,7 @@ def test_command_trains_and_says_what_it_chose(parts: Path, tmp_path: Path) -> N
 
 def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
     """The plan names the working size with what it is to the images', the objective, and what gives the score."""
-    chosen = options(epochs=1, preset="fast", size=(64, 64), head_steps=1)
+    chosen = options(epochs=1, preset="fast", size=(64, 64))
     session.train(parts, tmp_path / "run", chosen, devices=CPU)
     record = read_record(tmp_path / "run")
 
@@ -190,15 +190,17 @@ def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
         data = dataclasses.replace(record.data, recipe=recipe)
         return describe(dataclasses.replace(record, config=config, data=data))
 
-    words = plan("balanced", (256, 192), (640, 640), (480, 480))
-    assert "size 256x192 mono: the most that preset balanced looks at, of 640x480\n" in words
+    words = plan("balanced", (288, 224), (640, 640), (480, 480))
+    assert (
+        "size 288x224 mono: from 640x480, stretched 1.04 times; preset balanced takes at most 65,536 pixels\n" in words
+    )
     assert "objective the paper's mean squared error (Eq. 2); " in words
-    assert "score: the head's highest place, or" in words
+    assert "score: the reconstruction error, its highest place, relative to" in words
     words = plan("accurate", (256, 256), (60, 600), (60, 600))
-    assert "size 256x256 mono: the most that preset accurate looks at; images of different sizes are stretched" in words
-    assert "mono: the most that preset fast looks at, from images of any size\n" in plan("fast", (128, 96), None, None)
+    assert "size 256x256 mono: images of different sizes are resized to it\n" in words
+    assert "mono: all images are resized to it\n" in plan("fast", (128, 96), None, None)
     assert "mono: the images' own\n" in plan("fast", (60, 60), (60, 60), (60, 60))
-    assert "mono: as was asked for\n" in plan("fast", (40, 40), (60, 60), (60, 60))
+    assert "mono: from 60x60; given by --size\n" in plan("fast", (40, 40), (60, 60), (60, 60))
 
 
 @pytest.mark.parametrize(

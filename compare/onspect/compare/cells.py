@@ -147,9 +147,7 @@ def read_scores(cell: Cell, score: str, collection: Collection, folder: Path) ->
 
 
 def _train(cell: Cell, settings: Settings, data: TrainingSet, place: Path, jobs: int) -> None:
-    options = TrainOptions(
-        variant=cell.variant, epochs=settings.epochs, head_steps=0, holdout=_HOLDOUT, patience=0, seed=cell.seed
-    )
+    options = TrainOptions(variant=cell.variant, epochs=settings.epochs, holdout=_HOLDOUT, patience=0, seed=cell.seed)
     devices = Devices(accelerator="cpu")
     started = time.process_time()
     resumes = (place / CHECKPOINT).exists()

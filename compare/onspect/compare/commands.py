@@ -61,7 +61,7 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
     "--score",
     "scores",
     multiple=True,
-    type=click.Choice(["all", *(score for score in SCORES if score not in ("head", "expected"))]),
+    type=click.Choice(["all", *(score for score in SCORES if score != "expected")]),
     metavar="SCORE",
     help="A score to measure, as 'onspect export' has them; several times for several, all of the same trained "
     "networks, and all for every one [default: mse with preset paper, else relative].",
@@ -104,7 +104,7 @@ def compare(
     if every_class and normal:
         raise click.UsageError("--every-class makes each class normal in turn; leave out --normal")
     if "all" in scores:
-        scores = tuple(score for score in SCORES if score not in ("head", "expected"))
+        scores = tuple(score for score in SCORES if score != "expected")
     plan = Plan(data, folder, variants, normal, every_class, seeds, epochs, preset, scores, limit, jobs)
     try:
         with usage_errors():

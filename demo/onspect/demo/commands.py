@@ -21,15 +21,8 @@ from onspect.runtime.errors import OutputError
     help="A folder for everything; it must not hold anything yet.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="Passes over the good parts.")
-@click.option(
-    "--head-steps",
-    type=click.IntRange(min=0),
-    default=300,
-    show_default=True,
-    help="Training steps of the head on synthetic defects.",
-)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of parts and training.")
-def demo(output: Path, epochs: int, head_steps: int, seed: int) -> None:
+def demo(output: Path, epochs: int, seed: int) -> None:
     """Do the whole job on synthetic parts: train, export, calibrate, evaluate, score.
 
     Draws turned-steel parts, good ones and ones with scratches, dents and stains, then runs the commands that you
@@ -52,7 +45,7 @@ def demo(output: Path, epochs: int, head_steps: int, seed: int) -> None:
         raise OutputError(f"{str(output)!r} is not empty; remove it, or give another folder with -o")
     parts, run, model = output / "parts", output / "run", output / "part.onnx"
     report, verdicts, overlays = output / "report", output / "verdicts.jsonl", output / "overlays"
-    chosen = ("--preset", "fast", "--epochs", epochs, "--head-steps", head_steps, "--seed", seed)
+    chosen = ("--preset", "fast", "--epochs", epochs, "--seed", seed)
     make_folder(parts)
     say(f"drawing synthetic parts into {parts}")
     draw_dataset(parts, seed=seed)

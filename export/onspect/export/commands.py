@@ -11,7 +11,7 @@ import click
 from onspect.runtime.console import Command, say
 
 SCORES = (
-    *("mse", "peak", "relative", "expected", "head"),
+    *("mse", "peak", "relative", "expected"),
     *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
 )
 """The names that ``--score`` takes; here without importing what builds them."""
@@ -41,11 +41,9 @@ _LOG = logging.getLogger("onspect")
     metavar="SCORE",
     help="mse: mean squared error; peak: maximum of the smoothed error map; relative: the same, each place divided by "
     "what good parts show there; expected: as relative, of the error over what the decoder expects of this image; "
-    "head: maximum of the map of the head that was trained on synthetic defects. Fitted to the training images: "
-    "whitened, normalised, latent, contrast, statistics, and combined of the last four; "
+    "fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
     "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
-    "[default: mse with preset paper, relative without a head, else the one of head and relative that better tells "
-    "synthetic defects on held-out images].",
+    "[default: mse with preset paper, else relative].",
 )
 @click.option(
     "--mask",
@@ -95,8 +93,7 @@ def export(
     parity, agreement = exported.parity, exported.info.provenance.agreement
     if exported.info.score.inspected < 1.0:
         say(f"{exported.info.score.inspected:.2%} of the image is inspected")
-    if exported.info.score.why:
-        say(f"score {exported.info.score.name}: {exported.info.score.why}")
+    say(f"score {exported.info.score.name}")
     say(f"scores agree with the trained model to {parity.difference:.1e} on {parity.images} images")
     if agreement is not None:
         say(f"{agreement.flips} of {agreement.images} verdicts differ ({agreement.policy})")

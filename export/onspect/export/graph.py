@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from onspect.export.enlargement import Enlargement
 from onspect.export.inspected import Inspected, Surroundings
 from onspect.export.measures import MEASURES, View
 from onspect.export.planes import to_planes
 from onspect.export.smoothing import GaussianSmoothing
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model_file import Score, Tiling
-from onspect.training.config import NetworkConfig
-from onspect.training.head import REDUCTION, Head
+from onspect.training.config import NetworkConfig, TrainConfig
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.tiles import Cut, Stitching
 
-SCORES = ("mse", "peak", "relative", "expected", "head", *MEASURES)
+SCORES = ("mse", "peak", "relative", "expected", *MEASURES)
 
 NORMALISED = ("relative", "expected")
 """Scores whose map is a multiple of what good parts show at each place, which `fit_normal_error` measures."""
@@ -29,18 +24,25 @@ _ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bit
 _LEAST_RATIO = 0.1  # of error to expected error: what is far better than expected everywhere is nothing to go by
 
 
-def design_score(name: str, network: NetworkConfig, *, why: str = "") -> Score:
+def default_score(config: TrainConfig) -> str:
+    """Return the name of the score that a run gets if the user chooses none.
+
+    It is ``mse`` for preset ``paper`` and ``relative`` for the others.
+    """
+    return "mse" if config.preset == "paper" else "relative"
+
+
+def design_score(name: str, network: NetworkConfig) -> Score:
     """Return a score's settings: ``peak``, ``relative`` and ``expected`` smooth the map by 1/64 of the longer side.
 
-    The others do not. With tiles it is the tile's side: they are for defects that are small in the image. The head's
-    map is coarse already, and smoothing it was measured to hide small defects. why: it was chosen.
+    The others do not. With tiles it is the tile's side: they are for defects that are small in the image.
 
     Raises ChoiceError for a name that is none.
     """
     if name not in SCORES:
         raise ChoiceError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
     smooth = name in ("peak", "relative", "expected")
-    return Score(name, smoothing=max(network.height, network.width) / 64.0 if smooth else 0.0, why=why)
+    return Score(name, smoothing=max(network.height, network.width) / 64.0 if smooth else 0.0)
 
 
 class InspectionGraph(nn.Module):
@@ -48,16 +50,15 @@ class InspectionGraph(nn.Module):
 
     error_map is the squared error, a mean over channels, smoothed where the score says so; for ``relative`` it is a
     multiple of what good parts show at that place, and so it is for ``expected``, of the error over that which the
-    decoder expects of this image; for ``head`` it is the softplus of the head's log-odds of a defect, which keeps their
-    order and is never below 0, enlarged. score is its mean (``mse``, Eq. 2), its maximum, or what
-    the fitted measure says of the image; the error map is then that of ``mse``.
+    decoder expects of this image. score is its mean (``mse``, Eq. 2), its maximum, or the fitted measure of the image;
+    the error map is then that of ``mse``.
     reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
     that a score is the same every time.
 
     mask, bool [height, width], is true where a part is inspected: the mean and the maximum are over those places, the
     error map is 0 in all others, and what an image shows there changes nothing. tiling: the networks see the images'
-    tiles, all as one batch; reconstruction, expected error (its logarithm) and head's map are stitched from theirs,
-    before any error is taken or smoothed, and latent is float32 [n, tiles * n_z], row by row of tiles.
+    tiles, all as one batch; reconstruction and expected error (its logarithm) are stitched from theirs, before any
+    error is taken or smoothed, and latent is float32 [n, tiles * n_z], row by row of tiles.
     """
 
     normal_error: Tensor
@@ -68,7 +69,6 @@ class InspectionGraph(nn.Module):
         decoder: Decoder,
         network: NetworkConfig,
         score: Score,
-        head: Head | None = None,
         measure: nn.Module | None = None,
         mask: Tensor | None = None,
         tiling: Tiling | None = None,
@@ -77,7 +77,6 @@ class InspectionGraph(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.score = score
-        self.head = head if score.name == "head" else None
         self.measure = measure
         width, height = (network.width, network.height) if tiling is None else tiling.image_size
         self.smooth = GaussianSmoothing(score.smoothing, height, width) if score.smoothing else nn.Identity()
@@ -85,32 +84,18 @@ class InspectionGraph(nn.Module):
         self.tiles = 1 if tiling is None else tiling.count
         self.cut = nn.Identity() if tiling is None else Cut(tiling)
         self.stitch = nn.Identity() if tiling is None else Stitching(tiling)
-        self.stitch_head = nn.Identity() if tiling is None else Stitching(tiling, REDUCTION)
-        coarse = -(-height // REDUCTION), -(-width // REDUCTION)
-        self.enlarge = Enlargement(*coarse, height, width)
         self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
-        self.inspected = None
-        if mask is not None:
-            spread, rows, columns = (self.smooth, height, width) if self.head is None else (self.enlarge, *coarse)
-            self.inspected = Inspected(mask, spread, rows, columns)
-            if self.head is not None and tiling is None:  # it is beside the painted image that the typical one is seen
-                self.head = copy.deepcopy(self.head)
-                self.head.typical.copy_(self.surroundings(self.head.typical[None])[0])
+        self.inspected = None if mask is None else Inspected(mask, self.smooth)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""
         planes = self.surroundings(to_planes(image))
-        tiles = self.cut(planes)
-        codes, log_sigma = self.encoder(tiles)
+        codes, log_sigma = self.encoder(self.cut(planes))
         expects = self.score.name == "expected"
         reconstructions, log_expected = self.decoder.expect(codes) if expects else (self.decoder(codes), None)
         latent = codes if self.tiles == 1 else codes.reshape(-1, self.tiles * codes.shape[1])
         reconstruction = self.stitch(reconstructions)
-        error_map = (
-            self._map_error(planes, reconstruction, log_expected)
-            if self.head is None
-            else self._map_defects(tiles, reconstructions)
-        ).squeeze(1)
+        error_map = self._map_error(planes, reconstruction, log_expected).squeeze(1)
         if self.measure is not None:
             score = self.measure(View(planes, reconstruction, latent, log_sigma))
         elif self.score.name == "mse":
@@ -119,22 +104,13 @@ class InspectionGraph(nn.Module):
             score = error_map.amax(dim=(1, 2))
         return score, error_map, reconstruction, latent
 
-    def _map_defects(self, tiles: Tensor, reconstructions: Tensor) -> Tensor:
-        assert self.head is not None
-        odds = F.softplus(self.head(tiles, reconstructions))  # before it is enlarged: a sixteenth of the places
-        return self._spread(self.stitch_head(odds), self.enlarge)
-
     def _map_error(self, planes: Tensor, reconstruction: Tensor, log_expected: Tensor | None) -> Tensor:
         error = (planes - reconstruction).square()
         error = error if error.shape[1] == 1 else error.mean(dim=1, keepdim=True)
         if log_expected is not None:
             error = error * torch.exp(-self.stitch(log_expected))
-        smoothed = self._spread(error, self.smooth)
+        smoothed: Tensor = self.smooth(error) if self.inspected is None else self.inspected(error, self.smooth)
         return smoothed / self.normal_error if self.score.name in NORMALISED else smoothed
-
-    def _spread(self, error: Tensor, spread: nn.Module) -> Tensor:
-        error_map: Tensor = spread(error) if self.inspected is None else self.inspected(error, spread)
-        return error_map
 
 
 def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:

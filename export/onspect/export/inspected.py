@@ -1,16 +1,14 @@
 """What a mask does in the graph: nothing that an image shows in ignored places has a say in what comes out.
 
-To leave out the error there is not enough: encoder and head see the whole image, and a blot in an ignored place moves
-what they make of all others, the head's map most. So ignored places are painted over before the networks see them.
-With what is around them, smooth and fading to black: the mean of the training images, and the mirror image of what is
-around, were both measured to cost the head far more on textures.
+To leave out the error there is not enough: the encoder sees the whole image, and a blot in an ignored place changes
+the reconstruction of all others. So ignored places are painted over before the networks see them, with the smoothed
+colours around them, fading to black.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from onspect.export.smoothing import GaussianSmoothing
 
@@ -41,26 +39,25 @@ class Surroundings(nn.Module):
 
 
 class Inspected(nn.Module):
-    """Leave ignored places out of errors [n, 1, rows, columns] that are spread, smoothed or enlarged, to [n, 1, h, w].
+    """Leave ignored places out of errors [n, 1, h, w] that are smoothed.
 
-    They are left out before as well as after, and each place is divided by how much of what it is spread from is left:
-    a place beside the border then shows a mean of inspected ones alone. mask is as in `Surroundings`.
+    They are left out before as well as after, and each place is divided by the share of its smoothing window that is
+    left: a place beside the border then shows a mean of inspected ones alone. mask is as in `Surroundings`.
     """
 
-    def __init__(self, mask: Tensor, spread: nn.Module, rows: int, columns: int) -> None:
+    def __init__(self, mask: Tensor, smooth: nn.Module) -> None:
         super().__init__()
         self.share = float(mask.double().mean())
         """The share of places that are inspected, 0 to 1."""
         places = mask.float()[None, None]
-        before = F.adaptive_max_pool2d(places, (rows, columns))  # a coarse place stays for any pixel that is inspected
         with torch.no_grad():
-            after = places / spread(before).clamp_min(_NOTHING)
-        self.register_buffer("before", before)
+            after = places / smooth(places).clamp_min(_NOTHING)
+        self.register_buffer("before", places)
         self.register_buffer("after", after)
 
-    def forward(self, error: Tensor, spread: nn.Module) -> Tensor:
-        """Return the error map, 0 in ignored places; spread is what was given above."""
-        error_map: Tensor = spread(error * self.get_buffer("before")) * self.get_buffer("after")
+    def forward(self, error: Tensor, smooth: nn.Module) -> Tensor:
+        """Return the error map, 0 in ignored places; smooth is the module given above."""
+        error_map: Tensor = smooth(error * self.get_buffer("before")) * self.get_buffer("after")
         return error_map
 
     def mean(self, error_map: Tensor) -> Tensor:

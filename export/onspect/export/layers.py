@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
-_SCORE = ("smooth.", "enlarge.", "measure.")  # how the names of what makes a score of the networks' outputs begin
-_ENLARGING = (".down", ".across")  # and how those of the matrices end that enlarge what a network gives
+_SCORE = ("smooth.", "measure.")  # how the names of what makes a score of the networks' outputs begin
+_ENLARGING = (".down", ".across")  # and how those of the matrices end that resize an output, in files of 0.1.0
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 

@@ -50,8 +50,7 @@ _TIMED_RUNS = 40
 class LayerChoice:
     """What became of a layer.
 
-    harm: how far quantising it alone moves the scores, as `Agreement.shift`; NaN for a layer that was not tried and for
-    fp16, which is all or nothing.
+    harm: how far quantising it alone moves the scores, as `Agreement.shift`; NaN for fp16, which is all or nothing.
     """
 
     layer: Layer
@@ -144,6 +143,11 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
         raise ExportError(
             f"{str(file.path)!r} is in {file.info.provenance.precision} already; give the float32 file it was made from"
         )
+    if file.info.network.head:
+        raise ExportError(
+            f"{str(file.path)!r} has the head of onspect 0.1.0, whose layers this release does not convert; convert it "
+            "with 0.1.0, or train again"
+        )
     if output.suffix.lower() != ".onnx":
         raise OutputError(f"the model file {str(output)!r} must end in .onnx")
     if output.exists() and file.path.exists() and output.samefile(file.path):
@@ -161,31 +165,22 @@ def _halve(model: onnx.ModelProto, file: ModelFile, reference: Reference, allowe
 
 
 def _quantize(quantizer: Quantizer, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
-    """Quantise as many layers as the decisions bear: all, then all but the most harmful, but the two, and so on.
-
-    Of a file that judges by its head the autoencoder's layers are not among them: the head reads defects from the last
-    digits of the reconstruction, and a choice among them that held on val/ did not hold on test/.
-    """
-    layers = quantizer.layers
-    if file.info.score.name == "head":
-        layers = [layer for layer in layers if layer.name.startswith("head.")] or layers
-    harms = _measure_harms(quantizer, layers, file, reference)
-    ranked = sorted(layers, key=lambda layer: harms[layer])
+    """Quantise as many layers as the decisions bear: all, then all but the most harmful, but the two, and so on."""
+    harms = _measure_harms(quantizer, file, reference)
+    ranked = sorted(quantizer.layers, key=lambda layer: harms[layer])
     tried = []
     for count in progress(range(len(ranked), 0, -1), len(ranked), "searching the layers"):
         kept = ranked[:count]
         graph = _serialize(quantizer.quantize(kept))
         agreement = compare(reference, score_like(reference, file, graph))
         if agreement.flips <= allowed:
-            choices = tuple(LayerChoice(layer, harms.get(layer, np.nan), layer in kept) for layer in quantizer.layers)
+            choices = tuple(LayerChoice(layer, harms[layer], layer in kept) for layer in quantizer.layers)
             return graph, agreement, choices
         tried.append(agreement)
     raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
 
 
-def _measure_harms(
-    quantizer: Quantizer, layers: Sequence[Layer], file: ModelFile, reference: Reference
-) -> dict[Layer, float]:
+def _measure_harms(quantizer: Quantizer, file: ModelFile, reference: Reference) -> dict[Layer, float]:
     """Return for each layer how far quantising it alone moves the scores of the images nearest the threshold."""
     nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])
     probes = dataclasses.replace(
@@ -193,7 +188,7 @@ def _measure_harms(
     )
     spread = float(reference.scores.std()) or 1.0
     harms = {}
-    for layer in progress(layers, len(layers), "measuring the layers"):
+    for layer in progress(quantizer.layers, len(quantizer.layers), "measuring the layers"):
         scores = score_like(probes, file, _serialize(quantizer.quantize([layer])))
         harm = float(np.sqrt(np.mean((scores - probes.scores) ** 2))) / spread
         harms[layer] = harm if np.isfinite(harm) else np.inf

@@ -18,10 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onspect.calibration.scores import find_images
-from onspect.export.choice import choose_score
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
-from onspect.export.fold import fold
-from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
+from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
 from onspect.export.mask import read_mask
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
@@ -66,12 +64,12 @@ def export(
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
-    score is one of `SCORES`; None has it chosen (`choose_score`). Those of `MEASURES` are fitted to the images that the
-    run was trained on, which are read again from where they were. parts also writes the
-    encoder (image to latent) and decoder (latent to reconstruction) as files of their own. The file's scores are
-    compared with the trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them,
-    and the verdicts on those are compared too, at most max_flips (0 by default) of which may differ. mask is a
-    black-and-white image of the places that are inspected (`read_mask`); it goes into the graph.
+    score is one of `SCORES`; None takes the `default_score` of the run. Those of `MEASURES` are fitted to the images
+    that the run was trained on, which are read again from where they were. parts also writes the encoder (image to
+    latent) and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the
+    trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts
+    on those are compared too, at most max_flips (0 by default) of which may differ. mask is a black-and-white image of
+    the places that are inspected (`read_mask`); it goes into the graph.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
     OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score
@@ -137,7 +135,7 @@ def _read_mask(path: Path | None, model: TrainedModel, score: str | None) -> Ten
     if score in MEASURES:
         raise ChoiceError(
             f"score is {score!r}, which judges the image as a whole and cannot leave places out; "
-            "with a mask choose mse, peak, relative, expected or head"
+            "with a mask choose mse, peak, relative or expected"
         )
     return torch.from_numpy(read_mask(path, model.record.data.recipe))
 
@@ -156,7 +154,7 @@ def _check_whole(model: TrainedModel, measure: str) -> None:
     if model.record.config.tiling is not None:
         raise ChoiceError(
             f"score is {measure!r}, which judges the image as a whole, and this run's networks see tiles of it; "
-            "choose mse, peak, relative, expected or head, or train without --tile"
+            "choose mse, peak, relative or expected, or train without --tile"
         )
 
 
@@ -193,23 +191,21 @@ def build(
     measure: what gives the score where that is one of `MEASURES`, fitted. mask is as in `InspectionGraph`.
     """
     network = model.record.config.network
-    definition = choose_score(model, mask) if score is None else design_score(score, network)
-    if definition.name == "head" and model.head is None:
-        raise ChoiceError("score is 'head', and this run was trained without one; choose another score, or train anew")
+    definition = design_score(score or default_score(model.record.config), network)
     if definition.name == "expected" and not network.expects:
         raise ChoiceError(
             "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
             "release); choose relative, or train anew with another preset"
         )
     graph = InspectionGraph(
-        model.encoder, model.decoder, network, definition, model.head, measure, mask, model.record.config.tiling
+        model.encoder, model.decoder, network, definition, measure, mask, model.record.config.tiling
     ).eval()
     if definition.name in NORMALISED:
         fit_normal_error(graph, model.samples)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
     checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
-    content = convert(fold(graph), samples[:2], "image", ["score", "error_map", "reconstruction", "latent"])
+    content = convert(graph, samples[:2], "image", ["score", "error_map", "reconstruction", "latent"])
     parity = check_parity(content, graph, checked)
     agreement = None
     if labelled:
@@ -340,9 +336,7 @@ def _describe(
             strides=network.strides,
             hidden=network.hidden,
             latent=network.latent,
-            parameters=count_parameters(model.encoder, model.decoder, *([graph.head] if graph.head else [])),
-            reduction=network.reduction,
-            head=config.head.filters if graph.head is not None and config.head is not None else (),
+            parameters=count_parameters(model.encoder, model.decoder),
             tiling=config.tiling,
         ),
         score=graph.score if graph.inspected is None else replace(graph.score, inspected=graph.inspected.share),

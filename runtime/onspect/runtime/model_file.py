@@ -113,10 +113,10 @@ class Network:
     """The autoencoder in the graph: variant (cae, vae or aae), its layers (paper, Tables 1 to 3) and its size.
 
     filters, strides: of the encoder's convolutions; the decoder mirrors them.
-    hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights, the head's too. reduction: how many
-    working pixels across are averaged into one of the autoencoder's. head: filters of the discriminative head, of its
-    first network, which learned from synthetic defects; none without one. tiling: how the graph cuts an image into the
-    tiles that the networks see; None where they see it whole.
+    hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights. tiling: how the graph cuts an image
+    into the tiles that the networks see; None where they see it whole. Only files of 0.1.0 set the other two.
+    reduction: the autoencoder worked on squares of so many pixels each way, averaged. head: filters of a network that
+    was trained on synthetic defects; empty without one.
     """
 
     variant: str
@@ -134,12 +134,11 @@ class Network:
 class Score:
     """How a part gets its score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map),
     ``relative`` (the same, each place divided by what good parts show there), ``expected`` (the same of the error over
-    that which the decoder expects of this image), ``head`` (maximum of the softplus of the log-odds of a defect, by the
-    head that was trained on synthetic ones), or another name of a measure of the whole image that was fitted to good
-    ones (docs/networks.md).
+    that which the decoder expects of this image), or another name of a measure of the whole image that was fitted to
+    good ones (docs/networks.md). In files of 0.1.0 it may be ``head``, the maximum of a trained network's map.
 
-    smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: what it was
-    chosen by, in words, where that was measured. inspected: the share of the places that a part is judged by, above 0;
+    smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: the reason
+    of the choice, in files of 0.1.0. inspected: the share of the places that a part is judged by, above 0;
     below 1 the graph holds a mask, and what an image shows elsewhere has no say in anything.
     """
 

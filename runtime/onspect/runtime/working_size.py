@@ -49,7 +49,7 @@ def working_size(sizes: Sequence[tuple[int, int]], budget: int, multiple: int = 
     smallest = min(budget, multiple, *(side for size in sizes for side in size))
     if smallest < 1:
         raise ValueError(f"image sides, budget and multiple must be at least 1 pixel, and one of them is {smallest}")
-    height, width = _median_size(sizes)
+    height, width = median_size(sizes)
     target = min(float(budget), height * width)
 
     def cost(size: tuple[int, int]) -> tuple[float, int]:
@@ -81,8 +81,14 @@ def largest_stretch(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> 
     return max(max(own * width / (height * across), height * across / (own * width)) for own, across in sizes)
 
 
-def _median_size(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
-    """Return a height and width with the median aspect ratio and the median area, both on a logarithmic scale."""
+def median_size(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """Return the height and width with the median aspect ratio and the median area, both on a logarithmic scale.
+
+    Parameters
+    ----------
+    sizes
+        Height and width of each image, in pixels, at least one.
+    """
     if len(set(sizes)) == 1:
         return float(sizes[0][0]), float(sizes[0][1])  # exactly, without a logarithm's last digits
     ratio = statistics.median(math.log(height / width) for height, width in sizes)

@@ -1,7 +1,5 @@
 """A run's folder: config.json, weights.safetensors, checkpoint.safetensors, samples.safetensors, log.jsonl.
 
-A run with a head has head.safetensors, head-checkpoint.safetensors and head.jsonl beside them.
-
 Tensors are safetensors and the rest is JSON, so a stranger's run can be read without running their code.
 """
 
@@ -22,7 +20,6 @@ from onspect.runtime.errors import TrainingError
 from onspect.runtime.files import describe_os_error, write_atomically
 from onspect.runtime.model_file import Appearance, Looks, Preprocess, parse_dataclass
 from onspect.training.config import TrainConfig
-from onspect.training.head import Head
 from onspect.training.networks import Critic, Decoder, Encoder
 
 CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
@@ -32,7 +29,6 @@ CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
     "samples.safetensors",
     "log.jsonl",
 )
-HEAD, HEAD_CHECKPOINT, HEAD_LOG = "head.safetensors", "head-checkpoint.safetensors", "head.jsonl"
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,6 @@ class TrainedModel:
     encoder: Encoder
     decoder: Decoder
     critic: Critic | None
-    head: Head | None
     samples: Tensor
 
 
@@ -85,9 +80,10 @@ def write_record(run: Path, record: RunRecord) -> None:
 
 
 def read_record(run: Path) -> RunRecord:
-    """Read config.json; raises TrainingError where the folder is not a run or the file is damaged."""
+    """Read config.json; raises TrainingError where the folder is not a run, has a head or the file is damaged."""
     try:
-        return parse_dataclass(RunRecord, json.loads((run / CONFIG).read_bytes()))
+        content = json.loads((run / CONFIG).read_bytes())
+        record = parse_dataclass(RunRecord, content)
     except OSError as error:
         raise TrainingError(
             f"{str(run)!r} is not a training run ({CONFIG}: {describe_os_error(error)}); give the folder that "
@@ -95,6 +91,12 @@ def read_record(run: Path) -> RunRecord:
         ) from error
     except (ValueError, TypeError) as error:
         raise TrainingError(f"{str(run / CONFIG)!r} is damaged ({error}); train again") from error
+    if content["config"].get("head") is not None:
+        raise TrainingError(
+            f"the run {str(run)!r} was trained with a head by onspect 0.1.0, which this release does not support: "
+            "train again into another folder; model files that 0.1.0 exported still work"
+        )
+    return record
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any] | None = None) -> None:
@@ -140,7 +142,7 @@ def load_trained(run: Path) -> TrainedModel:
     samples, _ = read_tensors(run / SAMPLES)
     if "images" not in samples:
         raise TrainingError(f"{str(run / SAMPLES)!r} holds no images; train again")
-    return TrainedModel(record, encoder, decoder, _load_critic(run, record), _load_head(run, record), samples["images"])
+    return TrainedModel(record, encoder, decoder, _load_critic(run, record), samples["images"])
 
 
 def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
@@ -175,24 +177,6 @@ def _load_critic(run: Path, record: RunRecord) -> Critic | None:
             critic.load_state_dict(tensors)
             return critic.eval()
     return None
-
-
-def _load_head(run: Path, record: RunRecord) -> Head | None:
-    if record.config.head is None:
-        return None
-    if not (run / HEAD).exists():
-        raise TrainingError(
-            f"{str(run)!r} has no {HEAD} yet: the head's training was not finished; "
-            f"go on with 'onspect train --resume -o {run}'"
-        )
-    network = record.config.network
-    head = Head(record.config.head, network.channels, (network.height, network.width))
-    try:
-        head.load_state_dict(select(read_tensors(run / HEAD)[0], "head"))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise TrainingError(f"{str(run / HEAD)!r} does not fit {CONFIG} ({reason}); train again") from error
-    return head.eval()
 
 
 def select(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

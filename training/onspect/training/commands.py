@@ -68,12 +68,7 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help="[default: 60, 100 without a head, divided by the tiles; 20 with preset paper]",
-)
-@click.option(
-    "--head-steps",
-    type=click.IntRange(min=0),
-    help="Training steps of the head, which learns from synthetic defects; 0 for no head [default: from the preset].",
+    help="[default: 100, divided by the number of tiles; 20 with preset paper]",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="[default: 16; 64 with preset paper]")
 @click.option("--optimizer", type=click.Choice(["adam", "adamw"]), default="adam", show_default=True)
@@ -114,9 +109,8 @@ def train(
 ) -> None:
     """Train an autoencoder on the good images of DATA.
 
-    DATA is a folder with train/good in it, or a flat folder of good images. With every preset but paper, a head learns
-    after it to find defects that are drawn on those images. RUN gets weights.safetensors, config.json, log.jsonl,
-    preview.png and a checkpoint, and the same of the head. Ctrl-C saves, and --resume goes on to the same result.
+    DATA is a folder with train/good in it, or a flat folder of good images. RUN gets weights.safetensors, config.json,
+    log.jsonl, preview.png and a checkpoint. Ctrl-C saves, and --resume goes on to the same result.
 
     \b
     Example:
@@ -179,7 +173,6 @@ class _Watch:
         self._bar: Any = None
         self._words = ""
         self._epoch = 0
-        self._phase = ""
         self.is_first = False  # of several processes, the one that is told what was planned
 
     def __enter__(self) -> _Watch:
@@ -198,19 +191,14 @@ class _Watch:
         if not shows_progress():
             self._log(moment)
             return
-        self._words = f"loss {moment.loss:.5f}"
-        if moment.epochs:
-            self._words = f"epoch {moment.epoch}/{moment.epochs}, {self._words}"
+        self._words = f"epoch {moment.epoch}/{moment.epochs}, loss {moment.loss:.5f}"
         if moment.held_out is not None:
             self._words += f", held out {moment.held_out:.5f}"
-        if moment.phase != self._phase:
-            self._stack.close()
-            self._phase, self._bar = moment.phase, None
         if self._bar is None:
             self._bar = self._stack.enter_context(
                 click.progressbar(
                     length=moment.steps - moment.step + 1,  # a resumed run's time left is that of the steps it does
-                    label="training" if moment.phase == "autoencoder" else "training head",
+                    label="training",
                     width=0,  # as wide as there is room: a line that wraps is printed again with every step
                     file=sys.stderr,
                     item_show_func=lambda _: self._words,
@@ -219,11 +207,7 @@ class _Watch:
         self._bar.update(1, moment)
 
     def _log(self, moment: Moment) -> None:
-        """Where no bar is seen, -v tells of each epoch, and of each hundredth step of the head."""
-        if moment.phase == "head":
-            if moment.step % 100 == 0:
-                _LOG.info("head, step %d/%d: loss %.5f", moment.step, moment.steps, moment.loss)
-            return
+        """Log each epoch where no bar is shown, for -v."""
         if moment.epoch > self._epoch:
             if moment.held_out is not None:
                 _LOG.info("epoch %d/%d: held out %.6f", moment.epoch - 1, moment.epochs, moment.held_out)
@@ -240,15 +224,5 @@ def _report(outcome: Outcome, run: Path) -> None:
     say(
         f"{outcome.reason} after {outcome.epoch} epochs, {outcome.seconds:.0f} s; {error} "
         f"{outcome.best_loss:.6f} in epoch {outcome.best_epoch}; see {run / 'preview.png'}\n"
-        f"{_tell_of_head(outcome)}"
         f"next: {shlex.join(['onspect', 'export', str(run), '-o', model])}"
     )
-
-
-def _tell_of_head(outcome: Outcome) -> str:
-    if outcome.head is None:
-        return ""
-    words = f"head trained in {outcome.head.seconds:.0f} s"
-    if outcome.head.auroc is not None:
-        words += f"; AUROC {outcome.head.auroc:.3f} on synthetic defects drawn on the held-out images"
-    return f"{words}\n"

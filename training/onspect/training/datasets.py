@@ -20,9 +20,12 @@ from onspect.runtime.files import describe_os_error, fingerprint_bytes
 from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess, SourceLimits
 from onspect.runtime.preprocess import prepare
-from onspect.training.config import PRESETS, paper_applies, working_size
+from onspect.runtime.working_size import largest_stretch, median_size, working_size
+from onspect.training.config import PIXEL_BUDGET, PRESETS, paper_applies
 
 _LOG = logging.getLogger("onspect")
+
+_NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch, from which on a user is told
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int, str], Iterator[T]]
@@ -67,8 +70,9 @@ def load_training_set(
 ) -> TrainingSet:
     """Read every good image of a dataset folder (`layout.training_images`).
 
-    size is (width, height) to work at; without it the preset gives it, and without a preset the paper's networks are
-    taken where their size fits, else ``balanced``. channels is 1 or 3; without it, 1 where every image is grey.
+    size is (width, height) to work at. Without it, `working_size` chooses it from the sizes of the images and the
+    preset's pixel budget; without a preset the paper's networks are taken where their size fits, else ``balanced``.
+    channels is 1 or 3; without it, 1 where every image is grey.
     any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
     to twice what they span.
 
@@ -100,19 +104,21 @@ class _Choices:
     def preset_for(self, seen: Sequence[_Seen]) -> str:
         if self.preset is not None:
             return self.preset
-        height, width = _common_shape(seen)
-        if self.size is not None:
-            width, height = self.size
-        return "paper" if paper_applies(height, width, self.channels_for(seen)) else "balanced"
+        shapes = _shapes(seen) if self.size is None else [self.size[::-1]]
+        is_paper = all(paper_applies(*shape, self.channels_for(seen)) for shape in set(shapes))
+        return "paper" if is_paper else "balanced"
 
     def channels_for(self, seen: Sequence[_Seen]) -> int:
         return self.channels or (1 if all(item.grey for item in seen) else 3)
 
     def decide(self, seen: Sequence[_Seen]) -> Preprocess:
+        preset = self.preset_for(seen)
         if self.size is not None:
             width, height = self.size
+        elif preset == "paper":
+            height, width = (round(side) for side in median_size(_shapes(seen)))
         else:
-            height, width = working_size(*_common_shape(seen), self.preset_for(seen))
+            height, width = working_size(_shapes(seen), PIXEL_BUDGET[preset])
         limits = SourceLimits(
             channels=tuple(sorted({item.channels for item in seen})),
             width=None if self.any_size else _span([item.width for item in seen]),
@@ -121,13 +127,9 @@ class _Choices:
         return Preprocess(width, height, self.channels_for(seen), self.white_level, limits)
 
 
-def _common_shape(seen: Sequence[_Seen]) -> tuple[int, int]:
-    """Return the images' height and width where they share them, else a square as long as their median longer side."""
-    shapes = {(item.height, item.width) for item in seen}
-    if len(shapes) == 1:
-        return shapes.pop()
-    longest = round(float(np.median([max(item.height, item.width) for item in seen])))
-    return longest, longest
+def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:
+    """Return the images' heights and widths, as stored."""
+    return [(item.height, item.width) for item in seen]
 
 
 def _span(sides: Sequence[int]) -> tuple[int, int]:
@@ -193,14 +195,25 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
         (rarest, count) = sizes.most_common()[-1]
         example = next(path for path, item in zip(paths, seen, strict=True) if (item.width, item.height) == rarest)
         _LOG.warning(
-            "the images have %d sizes, and each is stretched to %dx%d: remove those of another camera mode (%d of "
-            "%dx%d, such as %r)",
+            "the images have %d sizes: remove those of another camera mode (%d of %dx%d, such as %r)",
             len(sizes),
-            recipe.width,
-            recipe.height,
             count,
             *rarest,
             str(example),
+        )
+    size = (recipe.height, recipe.width)
+    stretches = [largest_stretch([shape], size) for shape in _shapes(seen)]
+    if max(stretches) > _NOTED_STRETCH * min(stretches):
+        most = int(np.argmax(stretches))
+        _LOG.warning(
+            "the images have different shapes and are all resized to %dx%d: the most different one, %r of %dx%d, is "
+            "stretched %.2f times",
+            recipe.width,
+            recipe.height,
+            str(paths[most]),
+            seen[most].width,
+            seen[most].height,
+            stretches[most],
         )
     coloured = [path for path, item in zip(paths, seen, strict=True) if not item.grey]
     if channels is None and 0 < len(coloured) < len(seen):

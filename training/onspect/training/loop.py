@@ -32,18 +32,18 @@ _ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where training stands: phase (``autoencoder`` or ``head``), its steps done and in all, and the latest loss.
+    """Progress of training: steps done and in all, the epoch (from 1), and the latest losses.
 
-    For the autoencoder the loss is the mean squared error (Eq. 2), as is held_out; epoch is from 1.
+    loss: of the latest batch; held_out: of the held-out images after the latest epoch, None before that or without
+    any. Both are mean squared errors (Eq. 2).
     """
 
-    phase: str
     step: int
     steps: int
     loss: float
-    epoch: int = 0
-    epochs: int = 0
-    held_out: float | None = None
+    epoch: int
+    epochs: int
+    held_out: float | None
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Outcome:
     """How training ended: ``finished``, ``stopped early`` or ``interrupted``.
 
     best_loss: the mean squared error of the held_out images, or of the training images where there are none. held_out:
-    how many there are, images or tiles. head: None where the run has none, or it did not come to it.
+    how many there are, images or tiles.
     """
 
     reason: str
@@ -59,20 +59,6 @@ class Outcome:
     best_epoch: int
     best_loss: float
     held_out: int
-    seconds: float
-    head: HeadOutcome | None = None
-
-
-@dataclass(frozen=True)
-class HeadOutcome:
-    """How the head's training ended: ``finished`` or ``interrupted``.
-
-    auroc: of synthetic defects on images it was not trained on against those images, None without any of them.
-    """
-
-    reason: str
-    step: int
-    auroc: float | None
     seconds: float
 
 
@@ -199,7 +185,6 @@ def _moment(
     log: list[dict[str, Any]],
 ) -> Moment:
     return Moment(
-        phase="autoencoder",
         step=state.epoch * steps + state.step,
         steps=total,
         epoch=state.epoch + 1,

@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from onspect.training.config import NetworkConfig
 
@@ -25,7 +24,6 @@ class Encoder(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.reduction = config.reduction
         layers: list[nn.Module] = []
         inputs = config.channels
         for filters, stride in zip(config.filters, config.strides, strict=True):
@@ -40,7 +38,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the latent vector or its mean, and the logarithm of its standard deviation or None."""
-        hidden = self.hidden(self.convolutions(reduce(image, self.reduction)).flatten(1))
+        hidden = self.hidden(self.convolutions(image).flatten(1))
         return self.latent(hidden), None if self.log_sigma is None else self.log_sigma(hidden)
 
 
@@ -57,9 +55,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
         super().__init__()
-        self.reduction = config.reduction
         sizes = map_sizes(config)
-        self.size = sizes[0]
         self.map_shape = (config.filters[-1], *sizes[-1])
         self.hidden = nn.Sequential(nn.Linear(config.latent, config.hidden), nn.LeakyReLU())
         self.map = nn.Sequential(nn.Linear(config.hidden, math.prod(self.map_shape)), nn.LeakyReLU())
@@ -95,7 +91,7 @@ class Decoder(nn.Module):
         if self.expectation is None:
             return self(latent), None
         features = self._prepare(latent)
-        place = enlarge(self.expectation(features.detach()), self.reduction)
+        place = self.expectation(features.detach())
         return self._reconstruct(features), _LOWEST + (_HIGHEST - _LOWEST) * place
 
     def _prepare(self, latent: Tensor) -> Tensor:
@@ -108,7 +104,7 @@ class Decoder(nn.Module):
     def _reconstruct(self, features: Tensor) -> Tensor:
         for layer in list(self.convolutions)[self.last :]:
             features = layer(features)
-        return enlarge(features, self.reduction)
+        return features
 
 
 class Critic(nn.Module):
@@ -127,24 +123,11 @@ class Critic(nn.Module):
 
 
 def map_sizes(config: NetworkConfig) -> list[tuple[int, int]]:
-    """Return height and width before the first convolution, reduced, and after each."""
-    sizes = [(config.height // config.reduction, config.width // config.reduction)]
+    """Return height and width before the first convolution and after each."""
+    sizes = [(config.height, config.width)]
     for stride in config.strides:
         sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
     return sizes
-
-
-def reduce(image: Tensor, reduction: int) -> Tensor:
-    """Return [n, c, height, width] averaged over squares of reduction x reduction pixels, which tile it."""
-    return image if reduction == 1 else F.avg_pool2d(image, reduction)
-
-
-def enlarge(image: Tensor, reduction: int) -> Tensor:
-    """Return [n, c, h, w] as [n, c, h * reduction, w * reduction], bilinear."""
-    if reduction == 1:
-        return image
-    size = (image.shape[2] * reduction, image.shape[3] * reduction)
-    return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
 
 def count_parameters(*modules: nn.Module) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import logging
 import warnings
@@ -42,16 +41,14 @@ from onspect.training.config import (
     SCHEDULES,
     VARIANTS,
     TrainConfig,
-    design_head,
     design_network,
     design_tiling,
 )
 from onspect.training.datasets import Progress, TrainingSet, load_training_set
-from onspect.training.head_loop import fit_head
 from onspect.training.loop import Moment, Outcome, fit
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.processes import is_member
-from onspect.training.tiles import Cut, Images, Stitching, Tiles, take_one_each
+from onspect.training.tiles import Cut, Images, Stitching, Tiles
 
 _LOG = logging.getLogger("onspect")
 
@@ -69,9 +66,8 @@ class TrainOptions:
 
     variant: cae, vae or aae. preset: paper, fast, balanced or accurate. size: (width, height) to work at. tile: (width,
     height) of what the networks see at a time, None for the whole image. channels: 1 or 3. white_level: the uint16
-    value that is white. any_size: judge frames of any size later. latent: n_z of Table 3. head_steps: of the head's
-    training, 0 for no head.
-    The others are as in `TrainConfig`.
+    value that is white. any_size: judge frames of any size later. latent: n_z of Table 3. The others are as in
+    `TrainConfig`.
     """
 
     variant: str = "cae"
@@ -83,7 +79,6 @@ class TrainOptions:
     any_size: bool = False
     latent: int | None = None
     epochs: int | None = None
-    head_steps: int | None = None
     batch_size: int | None = None
     optimizer: str = "adam"
     learning_rate: float = 1e-3
@@ -274,13 +269,7 @@ def _fit(
     seen: tuple[Images, Images] = (images, held_out)
     if tiling is not None:
         seen = Tiles(images, tiling), Tiles(held_out, tiling)
-    outcome = fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
-    if record.config.head is None or outcome.reason == "interrupted":
-        return outcome
-    judged = held_out if tiling is None else take_one_each(held_out, tiling)
-    head = fit_head(record, seen[0], judged, run, fabric, resume=resume, watch=watchers.step)
-    reason = "interrupted" if head.reason == "interrupted" else outcome.reason
-    return dataclasses.replace(outcome, reason=reason, head=head)
+    return fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
 
 
 def draw_preview(
@@ -325,8 +314,6 @@ def _check_options(options: TrainOptions) -> None:
     for name, number in (("epochs", options.epochs), ("batch_size", options.batch_size), ("latent", options.latent)):
         if number is not None and number < 1:
             raise ChoiceError(f"{name} is {number}; give 1 or more")
-    if options.head_steps is not None and options.head_steps < 0:
-        raise ChoiceError(f"head_steps is {options.head_steps}; give 0 or more")
 
 
 def _load(folder: Path, options: TrainOptions, watchers: Watchers) -> TrainingSet:
@@ -357,7 +344,6 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
     if options.tile is not None:
         tiling = design_tiling(data.preset, height, width, options.tile)
         images, width, height = images * tiling.count, tiling.width, tiling.height
-    head = design_head(data.preset, height, width, options.head_steps)
     network = design_network(
         options.variant,
         data.preset,
@@ -365,10 +351,9 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         width=width,
         channels=recipe.channels,
         latent=options.latent,
-        has_head=head is not None,
     )
     paper = data.preset == "paper"
-    usual = 20 if paper else 100 if head is None else 60
+    usual = 20 if paper else 100
     if tiling is not None:  # an epoch shows every tile: as many steps as without them, and each image a few times
         usual = max(_FEWEST_EPOCHS, round(usual / tiling.count))
     return TrainConfig(
@@ -383,7 +368,6 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         holdout=options.holdout,
         patience=options.patience,
         seed=options.seed,
-        head=head,
         tiling=tiling,
     )
 
@@ -422,11 +406,10 @@ def _start_fabric(devices: Devices) -> Fabric:
 
 def _check_shares(record: RunRecord, fabric: Fabric) -> None:
     """Refuse more devices than a batch has images; raises TrainingError."""
-    head = record.config.head
-    smallest = min(record.config.batch_size, record.config.batch_size if head is None else head.batch_size)
-    if fabric.world_size > smallest:
+    images = record.config.batch_size
+    if fabric.world_size > images:
         raise TrainingError(
-            f"--devices {fabric.world_size} are more than a batch's {smallest} images, of which each takes its share; "
+            f"--devices {fabric.world_size} are more than a batch's {images} images, of which each takes its share; "
             "train on fewer devices, or with a larger --batch-size"
         )
 

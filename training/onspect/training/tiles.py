@@ -60,12 +60,6 @@ def place_of(tiling: Tiling, index: int) -> tuple[int, int]:
     return tiling.tops[row], tiling.lefts[column]
 
 
-def take_one_each(images: NDArray[np.uint8], tiling: Tiling) -> NDArray[np.uint8]:
-    """Return one tile of each image, of each the next place, so that with enough images all places are among them."""
-    numbers = np.arange(len(images))
-    return Tiles(images, tiling)[numbers * tiling.count + numbers % tiling.count]
-
-
 class Cut(nn.Module):
     """Cut images [n, c, height, width] into their tiles [n * tiles, c, tile height, tile width], image by image."""
 
@@ -85,21 +79,17 @@ class Stitching(nn.Module):
     """Join what was made of tiles [n * tiles, c, h, w] to what is of images [n, c, height, width].
 
     Where tiles overlap it is their mean, each weighed by how far the place is from the tile's edge, down and across, so
-    that no seam is seen: a network knows least at the edge of what it sees. reduction: how many pixels, each way, a
-    place stands for; sides are rounded up, as those of the head's map are.
+    that no seam is seen: a network knows least at the edge of what it sees.
 
     Put together from slices: on a processor a tenth of the time of two products with band matrices, which would be
     larger than the networks.
     """
 
-    def __init__(self, tiling: Tiling, reduction: int = 1) -> None:
+    def __init__(self, tiling: Tiling) -> None:
         super().__init__()
-        self.tops, self.lefts = (
-            tuple(start // reduction for start in starts) for starts in (tiling.tops, tiling.lefts)
-        )
-        height, width = (-(-side // reduction) for side in (tiling.height, tiling.width))
-        self.register_buffer("down", _weigh(self.tops, height)[:, :, None])
-        self.register_buffer("across", _weigh(self.lefts, width)[:, None, :])
+        self.tops, self.lefts = tiling.tops, tiling.lefts
+        self.register_buffer("down", _weigh(tiling.tops, tiling.height)[:, :, None])
+        self.register_buffer("across", _weigh(tiling.lefts, tiling.width)[:, None, :])
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return the joined maps or images."""

@@ -125,7 +125,8 @@ def test_images_unlike_the_others_are_pointed_out(onspect: Run, tmp_path: Path) 
     assert result.exit_code == 0, result.output
     assert "2 sizes" in result.stderr
     assert "1 of 5 images are coloured" in result.stderr
-    assert result.stderr.count("large.png") == 2
+    assert "large.png' of 28x40, is stretched 1.43 times" in result.stderr
+    assert result.stderr.count("large.png") == 3
 
 
 def test_demo_needs_an_empty_folder(onspect: Run, tmp_path: Path) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +23,7 @@ from onspect.export.parity import Parity, check_parity
 from onspect.export.planes import to_planes
 from onspect.export.reduce import Reduced, reduce_model
 from onspect.runtime.decode import read_image
-from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, ImageError, OutputError
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, write_atomically
 from onspect.runtime.layout import LabelledImage
 from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, Tiling, parse_model_file, stamp
@@ -38,9 +34,7 @@ from onspect.training.datasets import TrainingSet
 from onspect.training.networks import Decoder, Encoder, count_parameters
 from onspect.training.session import read_training_set, split_as_recorded
 from onspect.training.tiles import Cut, Stitching
-
-OPSET = 18
-"""The ONNX operator set of the graph, which every onnxruntime that this package allows can read."""
+from onspect.training.to_onnx import convert
 
 
 @dataclass(frozen=True)
@@ -214,60 +208,6 @@ def build(
         agreement = compare(make_reference("the trained model", labelled, trained, None), exported)
         refuse_flips(agreement, allowed_flips(count, "fp32", max_flips))
     return Built(content, _describe(model, name, graph, parity, agreement), parity)
-
-
-def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, outputs: list[str]) -> bytes:
-    """Return a module of one input, its first dimension dynamic, as the bytes of a checked ONNX file.
-
-    Raises ExportError where torch cannot convert it or onnx's checker refuses it.
-    """
-    inputs = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
-    try:
-        with _quiet_exporter():
-            program = torch.onnx.export(
-                module,
-                (inputs,),
-                input_names=[name],
-                output_names=outputs,
-                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
-                opset_version=OPSET,
-                dynamo=True,
-                verbose=False,
-            )
-        assert program is not None
-        proto = program.model_proto
-        _strip_traces(proto)
-        onnx.checker.check_model(proto, full_check=True)
-    except (RuntimeError, TypeError, ValueError, onnx.checker.ValidationError) as error:
-        raise ExportError(f"the model cannot be written as ONNX ({type(error).__name__}: {error})") from error
-    return bytes(proto.SerializeToString())
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Keep torch's exporter from warning about its own internals and about packages that are not needed."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _strip_traces(proto: onnx.ModelProto) -> None:
-    """Drop what the exporter notes about its own source lines: it is large and names this machine's paths."""
-    for node in proto.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
-        del value.metadata_props[:]
-        value.doc_string = ""
-    del proto.graph.metadata_props[:]
-    proto.producer_name = "onspect"
-    proto.producer_version = importlib.metadata.version("onspect")
 
 
 def _convert_parts(model: TrainedModel, output: Path, mask: Tensor | None) -> dict[Path, bytes]:

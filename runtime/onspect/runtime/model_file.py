@@ -18,13 +18,14 @@ import math
 import struct
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.files import describe_os_error, sweep_abandoned, write_atomically
+from onspect.runtime.protobuf import encode_bytes, walk
 
 FORMAT_VERSION = 2
 """The newest format version that this release reads. It writes the oldest that judges alike: see `_needed_version`."""
@@ -519,9 +520,9 @@ def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]
     end_of_rest = 0
     metadata: dict[str, str] = {}
     try:
-        for number, start, payload, end in _walk(data):
+        for number, start, payload, end in walk(data):
             if number == _METADATA_PROPS:
-                entry = {n: data[payload + p : payload + e] for n, _, p, e in _walk(data[payload:end])}
+                entry = {n: data[payload + p : payload + e] for n, _, p, e in walk(data[payload:end])}
                 metadata[entry[1].decode()] = entry.get(2, b"").decode()
             else:
                 rest.append(view[start:end])
@@ -535,61 +536,8 @@ def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]
     return b"".join(rest), metadata
 
 
-def _walk(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, start, payload start and end of each field of a protocol-buffer message."""
-    position = 0
-    while position < len(data):
-        start = position
-        key, position = _read_varint(data, position)
-        wire_type = key & 7
-        payload = position
-        if wire_type == 0:
-            _, end = _read_varint(data, position)
-        elif wire_type == 1:
-            end = position + 8
-        elif wire_type == 2:
-            length, payload = _read_varint(data, position)
-            end = payload + length
-        elif wire_type == 5:
-            end = position + 4
-        else:
-            raise ValueError(f"wire type {wire_type} at byte {start}")
-        if end > len(data):
-            raise ValueError(f"field at byte {start} ends at {end} of {len(data)}")
-        yield key >> 3, start, payload, end
-        position = end
-    if not data:
-        raise ValueError("empty")
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(data):
-            raise ValueError("ends inside a number")
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("number too long")
-
-
-def _encode_varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _encode_bytes(number: int, payload: bytes) -> bytes:
-    return _encode_varint(number << 3 | 2) + _encode_varint(len(payload)) + payload
-
-
 def _encode_entry(key: str, value: str) -> bytes:
-    return _encode_bytes(_METADATA_PROPS, _encode_bytes(1, key.encode()) + _encode_bytes(2, value.encode()))
+    return encode_bytes(_METADATA_PROPS, encode_bytes(1, key.encode()) + encode_bytes(2, value.encode()))
 
 
 def _parse_info(path: Path, text: str) -> ModelInfo:

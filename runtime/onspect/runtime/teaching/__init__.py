@@ -1,0 +1,1 @@
+"""A memory of good parts, taught with numpy, OpenCV and onnxruntime alone."""

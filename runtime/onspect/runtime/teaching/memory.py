@@ -1,0 +1,272 @@
+"""A memory of good parts: fitted to features of good pictures with numpy alone, and searched by the model's graph.
+
+The score follows PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", 2022): the distance of
+each place of an image to the nearest place of a good part, over a coreset of those. docs/memory.md describes what
+differs, and what each step earns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+FLOOR = 0.5
+"""Added to the length of a place's features before they are divided by it: short ones, which are mostly noise, stay
+short."""
+
+PATCH_DIMENSIONS = 96
+PATCH_WHITENING = 0.75
+MAP_DIMENSIONS = 128
+MAP_WHITENING = 0.5
+"""Principal components that are kept, and the share of their spread that is taken out (0: none, 1: all alike)."""
+
+PATCH_VECTORS = 8000
+MAP_VECTORS = 1000
+"""Most vectors in the memory of the score and of the error map."""
+
+PATCH_POOL = 80_000
+MAP_POOL = 20_000
+"""Most places that the coreset is chosen from."""
+
+HIGHEST = 8
+"""Places whose mean distance is the score; fewer in small images."""
+
+_COVERED = 40_000  # places that the principal components are computed from
+_SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
+_CHUNK = 2048
+_LEAST = 1e-6
+_PLACES_EACH = 32  # of an image, for each place that counts towards its score
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of images, float16 to save memory.
+
+    fine, middle: [n, C, h, w] at strides of 8 (averaged over 2 x 2) and 16 pixels. coarse: [n, C, h / 2, w / 2].
+    """
+
+    fine: NDArray[np.float16]
+    middle: NDArray[np.float16]
+    coarse: NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.middle)
+
+    def take(self, places: NDArray[np.intp]) -> Features:
+        """Return the features of some of the images."""
+        return Features(self.fine[places], self.middle[places], self.coarse[places])
+
+    @staticmethod
+    def join(parts: Sequence[Features]) -> Features:
+        """Return the features of all the images, in order."""
+        return Features(
+            np.concatenate([part.fine for part in parts]),
+            np.concatenate([part.middle for part in parts]),
+            np.concatenate([part.coarse for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Principal components, y = project @ x + offset: project float32 [dimensions, C], offset float32 [dimensions]."""
+
+    project: Floats
+    offset: Floats
+
+    def __call__(self, vectors: Floats) -> Floats:
+        """Return vectors [n, C] in the components, [n, dimensions]."""
+        found: Floats = vectors @ self.project.T + self.offset
+        return found
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What turns features into comparable vectors, learned from good pictures and then fixed.
+
+    gain, shift: of the middle and the coarse stage, float32 [C] each: a channel x becomes gain * x + shift, with mean 0
+    and the same spread in all channels of a stage. patch, place: projections for the score and for the error map.
+    """
+
+    gain: tuple[Floats, Floats]
+    shift: tuple[Floats, Floats]
+    patch: Projection
+    place: Projection
+
+    def patches(self, features: Features) -> Floats:
+        """Return the vectors of the score's memory, [n, h * w, dimensions]."""
+        return np.concatenate([self.patch(block)[None] for block in self.raw_patches(features)])
+
+    def raw_patches(self, features: Features) -> Iterator[Floats]:
+        """Yield pooled and normalised features of each image before the projection, [h * w, C]."""
+        for middle, coarse in zip(features.middle, features.coarse, strict=True):
+            parts = []
+            for stage, gain, shift in zip((middle, coarse), self.gain, self.shift, strict=True):
+                scaled = stage.astype(np.float32) * gain[:, None, None] + shift[:, None, None]
+                pooled = _pool(scaled)
+                parts.append(pooled / (np.linalg.norm(pooled, axis=0, keepdims=True) + FLOOR))
+            yield _flatten(np.concatenate([parts[0], _double(parts[1])]))
+
+    def places(self, features: Features) -> Floats:
+        """Return the vectors of the error map's memory, [n, h * w, dimensions]."""
+        return np.concatenate([self.place(block)[None] for block in raw_places(features)])
+
+
+def raw_places(features: Features) -> Iterator[Floats]:
+    """Yield the features of each image at all three stages, [h * w, C]."""
+    for fine, middle, coarse in zip(features.fine, features.middle, features.coarse, strict=True):
+        yield _flatten(np.concatenate([fine, middle, _double(coarse.astype(np.float32))]).astype(np.float32))
+
+
+def learn_metric(features: Features, *, seed: int = 0) -> Metric:
+    """Learn from features of good pictures how features become comparable vectors."""
+    stages = (features.middle, features.coarse)
+    moments = [_moments(stage) for stage in stages]
+    gains = [(1.0 / (spread * np.sqrt(len(spread)))).astype(np.float32) for _, spread in moments]
+    shifts = [(-mean * gain).astype(np.float32) for (mean, _), gain in zip(moments, gains, strict=True)]
+    empty = Projection(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+    metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), empty, empty)
+    chosen = _spread_images(features, seed)
+    patch = _find_components(np.concatenate(list(metric.raw_patches(chosen))), PATCH_DIMENSIONS, PATCH_WHITENING)
+    scales = [_moments(stage)[1] for stage in (features.fine, features.middle, features.coarse)]
+    weights = np.concatenate([1.0 / (spread * np.sqrt(len(spread))) for spread in scales]).astype(np.float32)
+    raw = np.concatenate(list(raw_places(chosen)))
+    found = _find_components(raw * weights, MAP_DIMENSIONS, MAP_WHITENING)
+    place = Projection((found.project * weights).astype(np.float32), found.offset)
+    return Metric(metric.gain, metric.shift, patch, place)
+
+
+def choose_coreset(vectors: Floats, count: int, pool: int, *, seed: int = 0) -> NDArray[np.intp]:
+    """Return which vectors, [n, dimensions], make the memory: the farthest from those chosen before, one by one.
+
+    It is the greedy k-centre coreset (Roth et al. 2022, Algorithm 1), among at most `pool` of the vectors drawn at
+    random, in a random projection. The first k of it are the coreset of k vectors.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = generator.permutation(len(vectors))[:pool] if len(vectors) > pool else np.arange(len(vectors))
+    if len(drawn) <= count:
+        return drawn
+    sketch = vectors[drawn]
+    if vectors.shape[1] > _SKETCH:
+        directions = generator.standard_normal((vectors.shape[1], _SKETCH)) / np.sqrt(_SKETCH)
+        sketch = sketch @ directions.astype(np.float32)
+    sketch = np.ascontiguousarray(sketch, np.float32)
+    half = 0.5 * np.einsum("ij,ij->i", sketch, sketch)
+    nearest = np.full(len(sketch), np.inf, np.float32)
+    chosen = np.empty(count, np.intp)
+    place = 0
+    for index in range(count):
+        chosen[index] = place
+        distance = half - sketch @ sketch[place] + half[place]  # half of the squared distance
+        np.minimum(nearest, distance, out=nearest)
+        place = int(nearest.argmax())
+    found: NDArray[np.intp] = drawn[chosen]
+    return found
+
+
+def nearest_distances(queries: Floats, memory: Floats) -> Floats:
+    """Return the distance of each query, [..., dimensions], to the nearest vector of a memory, [m, dimensions]."""
+    flat = queries.reshape(-1, queries.shape[-1])
+    squares = np.einsum("ij,ij->i", memory, memory)
+    found = np.empty(len(flat), np.float32)
+    for start in range(0, len(flat), _CHUNK):
+        rows = flat[start : start + _CHUNK]
+        lowest = (squares - 2.0 * (rows @ memory.T)).min(axis=1)
+        found[start : start + _CHUNK] = np.sqrt(np.maximum(lowest + np.einsum("ij,ij->i", rows, rows), 0.0))
+    return found.reshape(queries.shape[:-1])
+
+
+def score_distances(distances: Floats, shape: tuple[int, int], inspected: Floats | None = None) -> Floats:
+    """Return the score of each image from the distances of its places, [n, h * w], as the graph computes it."""
+    maps = distances.reshape(len(distances), *shape)
+    padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows, columns = shape
+    shifted = [padded[:, top : top + rows, left : left + columns] for top in range(3) for left in range(3)]
+    smooth = np.sum(shifted, axis=0) / np.float32(9.0)
+    if inspected is not None:
+        smooth = smooth * inspected
+    count = count_highest(shape, inspected)
+    flat = smooth.reshape(len(maps), -1)
+    highest = np.partition(flat, flat.shape[1] - count, axis=1)[:, flat.shape[1] - count :]
+    return np.asarray(highest.mean(axis=1), np.float32)
+
+
+def count_highest(shape: tuple[int, int], inspected: Floats | None = None) -> int:
+    """Return how many places make the score of an image of so many places."""
+    places = shape[0] * shape[1] if inspected is None else int(np.count_nonzero(inspected))
+    return max(1, min(HIGHEST, places // _PLACES_EACH))
+
+
+def whole_vectors(features: Features) -> Floats:
+    """Return the mean features of each image, each of the two stages of unit length, [n, C]."""
+    parts = []
+    for stage in (features.middle, features.coarse):
+        mean = stage.mean(axis=(2, 3), dtype=np.float32)
+        parts.append(mean / (np.linalg.norm(mean, axis=1, keepdims=True) + _LEAST))
+    return np.concatenate(parts, axis=1)
+
+
+def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:
+    """Return mean and standard deviation of each channel over images and places."""
+    total = np.zeros(stage.shape[1], np.float64)
+    squares = np.zeros(stage.shape[1], np.float64)
+    for image in stage:
+        values = image.astype(np.float64).reshape(len(image), -1)
+        total += values.sum(axis=1)
+        squares += (values * values).sum(axis=1)
+    count = stage.shape[0] * stage.shape[2] * stage.shape[3]
+    mean = total / count
+    spread = np.sqrt(np.maximum(squares / count - mean * mean, 0.0)) + 1e-4
+    return mean.astype(np.float32), spread.astype(np.float32)
+
+
+def _spread_images(features: Features, seed: int) -> Features:
+    """Return as many images, drawn at random, as the components are computed from."""
+    places = features.middle.shape[2] * features.middle.shape[3]
+    most = max(1, _COVERED // places)
+    if len(features) <= most:
+        return features
+    return features.take(np.sort(np.random.default_rng(seed).permutation(len(features))[:most]))
+
+
+def _find_components(vectors: Floats, dimensions: int, whitening: float) -> Projection:
+    """Return the projection on the strongest principal components, each scaled by its spread to a power."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    centred = vectors - mean.astype(np.float32)
+    covariance = (centred.T @ centred).astype(np.float64) / len(vectors)
+    variances, directions = np.linalg.eigh(covariance)
+    kept = min(dimensions, len(variances))
+    variances = np.maximum(variances[::-1][:kept], 1e-9)
+    directions = directions[:, ::-1][:, :kept]
+    scale = (variances / variances.mean()) ** (-whitening / 2.0)
+    project = (directions * scale).T.astype(np.float32)
+    return Projection(np.ascontiguousarray(project), (-project @ mean.astype(np.float32)).astype(np.float32))
+
+
+def _pool(stage: Floats) -> Floats:
+    """Return the mean over 3 x 3 places, [C, h, w], with zeros around the image."""
+    padded = np.pad(stage, ((0, 0), (1, 1), (1, 1)))
+    rows, columns = stage.shape[1:]
+    across = padded[:, :, :columns] + padded[:, :, 1 : columns + 1] + padded[:, :, 2:]
+    found: Floats = (across[:, :rows] + across[:, 1 : rows + 1] + across[:, 2:]) / np.float32(9.0)
+    return found
+
+
+def _double(stage: Floats) -> Floats:
+    """Return features [C, h, w] enlarged to twice the size, bilinear with half-pixel centres, as the graph does it."""
+    for axis in (1, 2):
+        before = np.concatenate([stage.take([0], axis), stage.take(range(stage.shape[axis] - 1), axis)], axis)
+        after = np.concatenate([stage.take(range(1, stage.shape[axis]), axis), stage.take([-1], axis)], axis)
+        pairs = np.stack([0.75 * stage + 0.25 * before, 0.75 * stage + 0.25 * after], axis + 1)
+        shape = list(stage.shape)
+        shape[axis] *= 2
+        stage = pairs.reshape(shape)
+    return np.asarray(stage, np.float32)
+
+
+def _flatten(planes: Floats) -> Floats:
+    return np.ascontiguousarray(planes.reshape(len(planes), -1).T)

@@ -1,0 +1,275 @@
+"""The base file: a frozen backbone and an empty memory in one ONNX graph, which ``onspect teach`` fills.
+
+The graph is complete. It takes images and gives ``score`` and ``error_map``, and only the values of some initializers
+are missing: they are placeholders for one vector. So a device without the onnx package makes a model file from it by
+replacing initializers (`onspect.runtime.teaching`). docs/model-file.md lists their names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.teaching.base_file import BASE_KEY, BaseInfo
+from onspect.training.features.backbone import DEFAULT, Backbone, export_trunk, find_backbone
+from onspect.training.to_onnx import OPSET, strip_traces
+
+_IR_VERSION = 9  # of onnx 1.14: every onnxruntime that this package allows reads it
+
+
+def make_base(backbone: str | Backbone = DEFAULT) -> bytes:
+    """Return a base file's bytes.
+
+    Parameters
+    ----------
+    backbone
+        A name as `find_backbone` takes it, or a row of `BACKBONES`.
+
+    Raises
+    ------
+    ChoiceError
+        If there is no such backbone, or its outputs are not features at strides of 8, 16 and 32 pixels.
+    ExportError
+        If the weights are damaged.
+    ModuleNotFoundError
+        If the package with the weights is not installed.
+    """
+    chosen = find_backbone(backbone) if isinstance(backbone, str) else backbone
+    trunk = export_trunk(chosen)
+    widths = _measure_widths(trunk)
+    graph = _Graph()
+    graph.add_trunk(trunk)
+    _add_score(graph, *widths[1:])
+    _add_map(graph, sum(widths))
+    model = graph.finish()
+    info = BaseInfo(
+        backbone=chosen.name if chosen.package else chosen.name.rpartition("/")[2],
+        weights_sha256=chosen.sha256,
+        licence=chosen.licence,
+        widths=widths,
+    )
+    helper.set_model_props(model, {BASE_KEY: json.dumps(info.to_dict())})
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _measure_widths(trunk: onnx.ModelProto) -> tuple[int, int, int]:
+    """Return the channels of the three stages; raises ChoiceError where their strides are not 8, 16 and 32."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(trunk.SerializeToString(), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    found = session.run(["stride8", "stride16", "stride32"], {name: np.zeros((1, 3, 64, 96), np.float32)})
+    shapes = [stage.shape for stage in found]
+    if [shape[2:] for shape in shapes] != [(8, 12), (4, 6), (2, 3)]:
+        raise ChoiceError(
+            f"the backbone's stages have the shapes {', '.join(map(str, shapes))} for an image of 96x64 pixels; stages "
+            "with strides of 8, 16 and 32 pixels are needed"
+        )
+    first, second, third = (int(shape[1]) for shape in shapes)
+    return first, second, third
+
+
+class _Graph:
+    """Collects nodes and initializers."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self.opset = OPSET
+
+    def value(self, name: str, array: NDArray[np.generic]) -> str:
+        """Add an initializer and return its name."""
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node of one output and return the output's name, which is the node's too."""
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def add_trunk(self, trunk: onnx.ModelProto) -> None:
+        """Add what makes planes of the image, and the backbone on them."""
+        self.node("Cast", ["image"], "image.float", to=TensorProto.FLOAT)
+        self.node("Transpose", ["image.float"], "image.planes", perm=[0, 3, 1, 2])
+        self.node("Mul", ["image.planes", self.value("mask.keep", np.ones((1, 1, 1, 1), np.float32))], "image.kept")
+        fill = self.value("mask.fill", np.full((1, 1, 1, 1), -127.5, np.float32))
+        planes = self.node("Add", ["image.kept", fill], "planes")
+        entry = trunk.graph.input[0].name
+        stem = _find_stem(trunk.graph, entry)
+        if stem is None:  # the network does more with its planes than to convolve them
+            identity = np.eye(3, dtype=np.float32)[:, :, None, None]
+            planes = self.node("Conv", ["planes", self.value("stem.weight", identity)], "planes.mixed")
+        for tensor in trunk.graph.initializer:
+            copy = TensorProto()
+            copy.CopyFrom(tensor)
+            copy.name = "stem.weight" if tensor.name == stem else tensor.name
+            self.initializers.append(copy)
+        for node in trunk.graph.node:
+            copied = onnx.NodeProto()
+            copied.CopyFrom(node)
+            copied.input[:] = [
+                planes if name == entry else "stem.weight" if stem is not None and name == stem else name
+                for name in node.input
+            ]
+            self.nodes.append(copied)
+        self.opset = next(entry.version for entry in trunk.opset_import if entry.domain in ("", "ai.onnx"))
+
+    def finish(self) -> onnx.ModelProto:
+        """Return the model with its public input and outputs."""
+        graph = helper.make_graph(
+            self.nodes,
+            "onspect",
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", "H", "W", 3])],
+            [
+                helper.make_tensor_value_info("score", TensorProto.FLOAT, ["N"]),
+                helper.make_tensor_value_info("error_map", TensorProto.FLOAT, ["N", "H", "W"]),
+            ],
+            self.initializers,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=_IR_VERSION)
+        strip_traces(model)
+        return model
+
+
+def _find_stem(graph: onnx.GraphProto, entry: str) -> str | None:
+    """Return the weights of the convolution that alone reads the input, through padding at most; None without one."""
+    weights = {tensor.name for tensor in graph.initializer}
+    name = entry
+    while True:
+        users = [node for node in graph.node if name in node.input]
+        if len(users) == 1 and users[0].op_type == "Pad" and users[0].input[0] == name:
+            name = users[0].output[0]
+        elif len(users) == 1 and users[0].op_type == "Conv" and users[0].input[1] in weights:
+            return str(users[0].input[1])
+        else:
+            return None
+
+
+def _add_score(graph: _Graph, middle: int, coarse: int) -> None:
+    """Add the score: the nearest distances of pooled, normalised features, smoothed, and the mean of the highest."""
+    parts = []
+    for stride, width in ((16, middle), (32, coarse)):
+        gain = graph.value(f"memory.gain{stride}", np.ones((1, width, 1, 1), np.float32))
+        shift = graph.value(f"memory.shift{stride}", np.zeros((1, width, 1, 1), np.float32))
+        scaled = graph.node("Mul", [f"stride{stride}", gain], f"memory.scaled{stride}")
+        centred = graph.node("Add", [scaled, shift], f"memory.centred{stride}")
+        pooled = graph.node(
+            *("AveragePool", [centred], f"memory.pooled{stride}"),
+            kernel_shape=[3, 3],
+            pads=[1, 1, 1, 1],
+            count_include_pad=1,
+        )
+        axis = graph.value(f"memory.axis{stride}", np.array([1], np.int64))
+        length = graph.node("ReduceL2", [pooled, axis], f"memory.length{stride}", keepdims=1)
+        floor = graph.value(f"memory.floor{stride}", np.array(0.5, np.float32))
+        floored = graph.node("Add", [length, floor], f"memory.floored{stride}")
+        parts.append(graph.node("Div", [pooled, floored], f"memory.part{stride}"))
+    parts[1] = _enlarge(graph, parts[1], "memory.enlarged", 2)
+    joined = graph.node("Concat", parts, "memory.joined", axis=1)
+    distances = _add_search(graph, "memory", joined, middle + coarse)
+    padding = graph.value("memory.border", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+    padded = graph.node("Pad", [distances, padding], "memory.padded", mode="edge")
+    smooth = graph.node("AveragePool", [padded], "memory.smooth", kernel_shape=[3, 3])
+    inspected = graph.value("memory.inspected", np.ones((1, 1, 1, 1), np.float32))
+    seen = graph.node("Mul", [smooth, inspected], "memory.seen")
+    flat = graph.node("Flatten", [seen], "memory.flat", axis=1)
+    count = graph.value("memory.count", np.array([1], np.int64))
+    graph.nodes.append(
+        helper.make_node("TopK", [flat, count], ["memory.highest", "memory.where"], name="memory.top", axis=1)
+    )
+    one = graph.value("score.axis", np.array([1], np.int64))
+    patches = graph.node("ReduceMean", ["memory.highest", one], "memory.score", keepdims=0)
+    whole = _add_whole(graph, middle + coarse, one)
+    weighted = [
+        graph.node("Mul", [part, graph.value(f"{name}.weight", np.array(weight, np.float32))], f"{name}.weighted")
+        for name, part, weight in (("memory", patches, 1.0), ("whole", whole, 0.0))
+    ]
+    graph.node("Add", weighted, "score")
+
+
+def _add_whole(graph: _Graph, width: int, axis: str) -> str:
+    """Add the distance of the whole image's mean features, each stage of unit length, to the nearest two."""
+    parts = []
+    for stride in (16, 32):
+        mean = graph.node("GlobalAveragePool", [f"stride{stride}"], f"whole.mean{stride}")
+        flat = graph.node("Flatten", [mean], f"whole.flat{stride}", axis=1)
+        length = graph.node("ReduceL2", [flat, axis], f"whole.length{stride}", keepdims=1)
+        least = graph.value(f"whole.least{stride}", np.array(1e-6, np.float32))
+        parts.append(graph.node("Div", [flat, graph.node("Add", [length, least], f"whole.unit{stride}")], f"w{stride}"))
+    joined = graph.node("Concat", parts, "whole.joined", axis=1)
+    squares = _squared_distances(graph, "whole", joined, np.zeros((2, width), np.float16))
+    own = graph.node("ReduceSumSquare", [joined, axis], "whole.own", keepdims=1)
+    total = graph.node("Add", [squares, own], "whole.total")
+    two = graph.value("whole.count", np.array([2], np.int64))
+    graph.nodes.append(
+        helper.make_node("TopK", [total, two], ["whole.lowest", "whole.where"], name="whole.top", axis=1, largest=0)
+    )
+    zero = graph.value("whole.zero", np.array(0.0, np.float32))
+    roots = graph.node("Sqrt", [graph.node("Max", ["whole.lowest", zero], "whole.positive")], "whole.roots")
+    return graph.node("ReduceMean", [roots, axis], "whole.score", keepdims=0)
+
+
+def _add_map(graph: _Graph, width: int) -> None:
+    """Add the error map: the nearest distances of features as they are, of all three stages, enlarged."""
+    pooled = graph.node("AveragePool", ["stride8"], "stride8.pooled", kernel_shape=[2, 2], strides=[2, 2])
+    coarse = _enlarge(graph, "stride32", "map.enlarged", 2)
+    joined = graph.node("Concat", [pooled, "stride16", coarse], "map.joined", axis=1)
+    distances = _add_search(graph, "map", joined, width)
+    large = _enlarge(graph, distances, "map.large", 16)
+    axis = graph.value("map.channel", np.array([1], np.int64))
+    flat = graph.node("Squeeze", [large, axis], "map.flat")
+    graph.node("Mul", [flat, graph.value("map.inspected", np.ones((1, 1, 1), np.float32))], "error_map")
+
+
+def _add_search(graph: _Graph, name: str, features: str, width: int) -> str:
+    """Add the distance of each place to the nearest vector of a memory; returns [N, 1, h, w]."""
+    project = graph.value(f"{name}.project", np.zeros((1, width, 1, 1), np.float32))
+    offset = graph.value(f"{name}.offset", np.zeros(1, np.float32))
+    planes = graph.node("Conv", [features, project, offset], f"{name}.projected")
+    rows = graph.node("Transpose", [planes], f"{name}.places", perm=[0, 2, 3, 1])
+    dimensions = graph.node("Shape", [project], f"{name}.dimensions", start=0, end=1)
+    every = graph.value(f"{name}.every", np.array([-1], np.int64))
+    shape = graph.node("Concat", [every, dimensions], f"{name}.shape", axis=0)
+    vectors = graph.node("Reshape", [rows, shape], f"{name}.queries")
+    squares = _squared_distances(graph, name, vectors, np.zeros((1, 1), np.float16))
+    axis = graph.value(f"{name}.axis", np.array([1], np.int64))
+    nearest = graph.node("ReduceMin", [squares, axis], f"{name}.nearest", keepdims=1)
+    own = graph.node("ReduceSumSquare", [vectors, axis], f"{name}.own", keepdims=1)
+    total = graph.node("Add", [nearest, own], f"{name}.total")
+    zero = graph.value(f"{name}.zero", np.array(0.0, np.float32))
+    roots = graph.node("Sqrt", [graph.node("Max", [total, zero], f"{name}.positive")], f"{name}.roots")
+    sizes = graph.node("Shape", [planes], f"{name}.sizes")
+    single = graph.value(f"{name}.single", np.array([1], np.int64))
+    images = graph.node("Slice", [sizes, *_bounds(graph, name, "images", 0, 1)], f"{name}.images")
+    sides = graph.node("Slice", [sizes, *_bounds(graph, name, "sides", 2, 4)], f"{name}.sides")
+    back = graph.node("Concat", [images, single, sides], f"{name}.back", axis=0)
+    return graph.node("Reshape", [roots, back], f"{name}.distances")
+
+
+def _squared_distances(graph: _Graph, name: str, queries: str, memory: NDArray[np.float16]) -> str:
+    """Add |m|^2 - 2 q.m of each query and each vector of the memory, which the file keeps in float16."""
+    stored = graph.value(f"{name}.vectors", memory)
+    vectors = graph.node("Cast", [stored], f"{name}.float", to=TensorProto.FLOAT)
+    squares = graph.value(f"{name}.squares", np.zeros(len(memory), np.float32))
+    return graph.node("Gemm", [queries, vectors, squares], f"{name}.gemm", alpha=-2.0, beta=1.0, transB=1)
+
+
+def _enlarge(graph: _Graph, planes: str, name: str, factor: int) -> str:
+    """Add a bilinear enlargement by a whole factor."""
+    scales = graph.value(f"{name}.scales", np.array([1, 1, factor, factor], np.float32))
+    return graph.node("Resize", [planes, "", scales], name, mode="linear", coordinate_transformation_mode="half_pixel")
+
+
+def _bounds(graph: _Graph, name: str, which: str, start: int, end: int) -> list[str]:
+    return [
+        graph.value(f"{name}.{which}.{edge}", np.array([place], np.int64))
+        for edge, place in (("start", start), ("end", end))
+    ]

@@ -1,0 +1,76 @@
+"""From a torch module to a checked ONNX graph without traces of this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onspect.runtime.errors import ExportError
+
+OPSET = 18
+"""The ONNX operator set of the graph, which every onnxruntime that this package allows can read."""
+
+
+def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, outputs: list[str]) -> bytes:
+    """Return a module of one input, its first dimension dynamic, as the bytes of a checked ONNX file.
+
+    Raises ExportError where torch cannot convert it or onnx's checker refuses it.
+    """
+    inputs = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
+    try:
+        with quiet_exporter():
+            program = torch.onnx.export(
+                module,
+                (inputs,),
+                input_names=[name],
+                output_names=outputs,
+                dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None
+        proto = program.model_proto
+        strip_traces(proto)
+        onnx.checker.check_model(proto, full_check=True)
+    except (RuntimeError, TypeError, ValueError, onnx.checker.ValidationError) as error:
+        raise ExportError(f"the model cannot be written as ONNX ({type(error).__name__}: {error})") from error
+    return bytes(proto.SerializeToString())
+
+
+@contextmanager
+def quiet_exporter() -> Iterator[None]:
+    """Keep torch's exporter from warning about its own internals and about packages that are not needed."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def strip_traces(proto: onnx.ModelProto) -> None:
+    """Drop the exporter's notes about its own source lines: they are large and contain paths of this machine."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del value.metadata_props[:]
+        value.doc_string = ""
+    del proto.graph.metadata_props[:]
+    proto.producer_name = "onspect"
+    proto.producer_version = importlib.metadata.version("onspect")

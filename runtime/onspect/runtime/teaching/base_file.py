@@ -32,7 +32,7 @@ FEATURES = ("stride8.pooled", "stride16", "stride32")
 # Field numbers of onnx.proto.
 _GRAPH, _METADATA = 7, 14
 _INITIALIZER, _INPUT, _OUTPUT = 5, 11, 12
-_TYPES = {np.dtype(np.float32): 1, np.dtype(np.int64): 7, np.dtype(np.float16): 10}
+_TYPES: dict[np.dtype[Any], int] = {np.dtype(np.float32): 1, np.dtype(np.int64): 7, np.dtype(np.float16): 10}
 _DTYPES: dict[int, np.dtype[Any]] = {number: dtype for dtype, number in _TYPES.items()}
 
 Arrays = Mapping[str, NDArray[Any]]

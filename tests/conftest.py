@@ -17,6 +17,13 @@ from onspect.runtime.model_file import ModelInfo, Threshold
 
 from .tiny_model import SIDE, build_graph, make_info, write_model
 
+collect_ignore = [
+    str(path)
+    for path in Path(__file__).parent.rglob("*.py")
+    if not path.name.startswith("test_") and path.name != "conftest.py"
+]
+"""Helpers and scripts that tests start: --doctest-modules would import them all."""
+
 MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
 """Parts brightness 128 +- 20 from the rest."""
 

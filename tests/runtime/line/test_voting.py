@@ -2,18 +2,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.line.voting import Voter, Voting
 from onspect.runtime.verdict import Judgement, Verdict
 
+PICTURE = np.full((8, 8), 4095, np.uint16)
+HEAT = np.ones((4, 4), np.float32)
+
 
 def frame(judgement: Judgement, score: float = 1.0, part: str | None = None) -> Inspection:
     """Return one frame's inspection."""
     facts: dict[str, Any] = {"reason": "broken"} if judgement == "fault" else {}
     known = None if judgement == "fault" else score
-    return Inspection(Verdict("c", 0, "t", judgement, known, 5.0, (), 1.0, "m", part=part, **facts), None, None)
+    verdict = Verdict("c", 0, "t", judgement, known, 5.0, (), 1.0, "m", part=part, **facts)
+    return Inspection(verdict, PICTURE, None if known is None else HEAT, map_threshold=score, white_level=4095)
 
 
 def vote(voting: Voting, judgements: list[Judgement]) -> list[str]:
@@ -55,6 +60,24 @@ def test_a_part_shows_its_worst_frame() -> None:
         assert voter.add(0, frame("ok", score), gap=False, now=0.0) == []
     (part,) = voter.add(0, frame("ok", 2.0), gap=False, now=0.0)
     assert part.verdict.score == 3.0
+
+
+def test_a_part_keeps_what_its_picture_needs() -> None:
+    """A part's picture has the frame that decided, with that frame's heat, and scale and white level of its model."""
+    voter = Voter(Voting(frames=2), 1)
+    voter.add(0, frame("ok", 1.0), gap=False, now=0.0)
+    (part,) = voter.add(0, frame("ng", 7.0, part=None), gap=False, now=0.0)
+    assert (part.frame is PICTURE, part.error_map is HEAT) == (True, True)
+    assert (part.map_threshold, part.white_level) == (7.0, 4095)
+
+
+def test_a_part_without_all_frames_keeps_what_its_picture_needs() -> None:
+    """A fault for missing frames shows a frame that came, at its model's white level, and no heat."""
+    voter = Voter(Voting(frames=2), 1)
+    voter.add(0, frame("ok", 3.0), gap=False, now=0.0)
+    (part,) = voter.flush()
+    assert (part.verdict.verdict, part.frame is PICTURE, part.error_map) == ("fault", True, None)
+    assert (part.map_threshold, part.white_level) == (3.0, 4095)
 
 
 def test_part_ids_tell_parts_apart() -> None:

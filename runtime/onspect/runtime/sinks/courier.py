@@ -471,7 +471,7 @@ def _parse(piece: Piece) -> tuple[Inspection, ...]:
     inspections = []
     for line in piece.lines:
         with suppress(ValueError):
-            inspections.append(Inspection(parse_verdict(line), None, None))
+            inspections.append(Inspection.without_picture(parse_verdict(line)))
     return tuple(inspections)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock
 
 from onspect.runtime.cli import main
 from onspect.runtime.model_file import ModelInfo, Threshold
@@ -32,6 +35,30 @@ def pytest_configure() -> None:
     """Let processes that tests start hear Ctrl-C, also where the shell started the tests in the background."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that gives the folder of a name, which it has filled with a function.
+
+    That happens once a session: the workers of pytest-xdist share the folders, and wait for whoever fills one. Tests
+    read what is in them, and write elsewhere.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    root.mkdir(exist_ok=True)
+
+    def fill(name: str, work: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed on the way
+                folder.mkdir()
+                work(folder)
+                done.touch()
+        return folder
+
+    return fill
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,8 @@ from onspect.runtime.layout import labelled_images
 from onspect.runtime.model_file import read_model_file
 from onspect.training.checkpoint import load_trained
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 
 DATA = Path(os.environ.get("ONSPECT_DATA", "/nonexistent"))
@@ -29,10 +31,14 @@ def succeed(result: Result) -> Result:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
+def job(share: Callable[[str, Callable[[Path], object]], Path], onspect: Run) -> Path:
     """A folder in which small drawn parts went through train, export, calibrate, evaluate and score."""
+    return share("whole-job", lambda folder: do_job(folder, onspect))
+
+
+def do_job(folder: Path, onspect: Run) -> None:
+    """Do the whole job in a folder."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("job")
     draw_dataset(folder / "parts", seed=3, train=100, good=8, defective=4, size=64)
     train = ["train", folder / "parts", "-o", folder / "run", "--epochs", "25", "--device", "cpu"]
     succeed(onspect(*train, "--learning-rate", "0.003", "--preset", "balanced", "--head-steps", "100"))
@@ -41,7 +47,6 @@ def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
     succeed(onspect("evaluate", folder / "part.onnx", folder / "parts", "-o", folder / "report"))
     score = ["score", folder / "part.onnx", folder / "parts" / "test", "-o", folder / "verdicts.jsonl"]
     succeed(onspect(*score, "--overlays", folder / "overlays"))
-    return folder
 
 
 def test_defects_are_told_from_good_parts(job: Path) -> None:
@@ -104,14 +109,15 @@ def test_calibration_left_the_graph_alone(job: Path, onspect: Run, tmp_path: Pat
     assert (calibrated.threshold is None, again.threshold is None) == (False, True)
 
 
-def test_training_images_are_refused_for_calibration(job: Path, onspect: Run) -> None:
+def test_training_images_are_refused_for_calibration(job: Path, onspect: Run, tmp_path: Path) -> None:
     """A flat folder of the training images is refused; the share held out of training is taken when asked for."""
     good = job / "parts" / "train" / "good"
-    (job / "flat.onnx").write_bytes((job / "part.onnx").read_bytes())
-    refused = onspect("calibrate", job / "flat.onnx", good)
+    flat = tmp_path / "flat.onnx"
+    flat.write_bytes((job / "part.onnx").read_bytes())
+    refused = onspect("calibrate", flat, good)
     assert refused.exit_code == 1
     assert "90 of 100 images were trained on" in refused.stderr
-    assert "10 good" in succeed(onspect("calibrate", job / "flat.onnx", good, "--skip-training-images")).stdout
+    assert "10 good" in succeed(onspect("calibrate", flat, good, "--skip-training-images")).stdout
 
 
 @pytest.mark.skipif(not (DATA / "magnetic_tile").is_dir(), reason="ONSPECT_DATA names no folder with magnetic_tile")

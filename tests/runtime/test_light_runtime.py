@@ -34,7 +34,10 @@ def test_runtime_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the threads and files of Linux")
-@pytest.mark.parametrize("module", ["onspect.runtime.session", "onspect.export.write", "onspect.runtime"])
+@pytest.mark.parametrize(
+    "module",
+    ["onspect.runtime.session", pytest.param("onspect.export.write", marks=pytest.mark.slow), "onspect.runtime"],
+)
 def test_onnxruntime_reports_to_nobody(module: str, tmp_path: Path) -> None:
     """Whatever part is imported first, onnxruntime starts no sender and keeps no database of what it did."""
     pytest.importorskip("torch" if "export" in module else "onnxruntime")

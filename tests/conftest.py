@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
+from hypothesis import settings
 
 from onspect.runtime.cli import main
 from onspect.runtime.model_file import ModelInfo, Threshold
@@ -26,6 +27,11 @@ collect_ignore = [
     if not path.name.startswith("test_") and path.name != "conftest.py"
 ]
 """Helpers and scripts that tests start: --doctest-modules would import them all."""
+
+settings.register_profile("onspect", deadline=None, database=None, derandomize=True, max_examples=60)
+settings.register_profile("search", deadline=None, database=None, max_examples=3000)
+settings.load_profile("onspect")
+"""The same cases in every run; ``pytest --hypothesis-profile=search`` looks for new ones."""
 
 MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
 """Parts brightness 128 +- 20 from the rest."""

@@ -16,7 +16,7 @@ from onspect.runtime.files import describe_os_error
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.secrets import redact
 from onspect.runtime.sinks import Delivery
-from onspect.runtime.sinks.address import read_options, read_secret
+from onspect.runtime.sinks.address import read_options, read_secret, split_url
 
 _OPTIONS = {"secret": "env:NAME or file:PATH", "ca": "FILE"}
 _TIMEOUT = 5.0  # seconds
@@ -123,11 +123,7 @@ def open_webhook(text: str, *, timeout: float = _TIMEOUT) -> WebhookSink:
     """Open ``http[s]://HOST/PATH?QUERY#secret=env:NAME&ca=FILE``; what stands behind # is not sent to the server."""
     url, _, fragment = text.partition("#")
     shown = redact(url)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ChoiceError(f"the sink {shown!r} is no URL: {error}") from error
+    parts = split_url(url)
     if not parts.hostname:
         raise ChoiceError(f"the sink {shown!r} names no host; give {parts.scheme}://HOST/PATH")
     if "@" in parts.netloc:

@@ -38,7 +38,12 @@ MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
 
 
 def pytest_configure() -> None:
-    """Let processes that tests start hear Ctrl-C, also where the shell started the tests in the background."""
+    """Set up the process: one thread a worker of pytest-xdist, for there are as many workers as cores.
+
+    Processes that tests start hear Ctrl-C, also where the shell started the tests in the background.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, here or in a process
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -61,6 +61,7 @@ def take_frames(captures: Iterator[Capture], count: int) -> None:
         assert isinstance(next(captures).frame, np.ndarray)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_killed_frozen_and_restarted_comes_back(server: RtspServer) -> None:
     """A killed server is a gap, and so is a frozen one; both times the frames go on once it is there again."""
     with open_stream(server.url) as source:

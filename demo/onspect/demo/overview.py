@@ -29,7 +29,7 @@ def draw_overview(model: Path, parts: Path, picture: Path) -> None:
 
 def _draw_column(inspector: Inspector, inspection: Inspection) -> tuple[Picture, Picture, Picture]:
     assert inspection.frame is not None
-    overlay = draw_overlay(inspection, inspector.threshold.map)
+    overlay = draw_overlay(inspection)
     assert overlay is not None
     prepared = inspector.prepare(inspection.frame)
     reconstruction = inspector.reconstruct(prepared[None])[0]

@@ -22,6 +22,7 @@ from onspect.runtime.teaching.memory import (
     learn_metric,
     nearest_distances,
     score_distances,
+    score_whole,
     whole_vectors,
 )
 
@@ -101,7 +102,7 @@ def fit_memory(
         memory = flat_marks[mark_coreset.choose(MAP_VECTORS, without=fold, after=chosen_marks).indices]
         maps = nearest_distances(marks[held], _rounded(memory))[:, kept]
         if by_whole:
-            return _score_whole(whole[held], whole[~np.isin(owners, fold)]), maps
+            return score_whole(whole[held], whole[~np.isin(owners, fold)]), maps
         memory = flat[coreset.choose(count, without=fold, after=chosen).indices]
         return score_distances(nearest_distances(patches[held], _rounded(memory)), shape, weights), maps
 
@@ -158,12 +159,3 @@ def _choose_count(
             return count * 2
         count //= 2
     return count * 2
-
-
-def _score_whole(queries: NDArray[np.float16], memory: NDArray[np.float16]) -> Floats:
-    """Return the mean distance of whole images to the nearest two, as the graph computes it."""
-    rows, others = queries.astype(np.float32), memory.astype(np.float32)
-    squares = np.einsum("ij,ij->i", others, others) - 2.0 * (rows @ others.T)
-    lowest = np.partition(squares, 1, axis=1)[:, :2] + np.einsum("ij,ij->i", rows, rows)[:, None]
-    found: Floats = np.sqrt(np.maximum(lowest, 0.0)).mean(axis=1)
-    return found

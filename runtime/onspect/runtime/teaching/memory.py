@@ -36,9 +36,9 @@ MAP_POOL = 20_000
 HIGHEST = 8
 """Places whose mean distance is the score; fewer in small images."""
 
-_COVERED = 40_000  # places that the principal components are computed from
+_COVERED = 16_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
-_CHUNK = 2048
+_CHUNK = 256  # rows at a time of a product with a whole memory, which is large
 _LEAST = 1e-6
 _PLACES_EACH = 32  # of an image, for each place that counts towards its score
 
@@ -207,7 +207,7 @@ class Coreset:
 
 @dataclass(frozen=True)
 class Choice:
-    """Chosen vectors: their indices, their places in the pool; of each of the pool its nearest chosen one and how far."""
+    """Chosen vectors: indices, places in the pool, and of each vector of the pool the nearest chosen one."""
 
     indices: NDArray[np.intp]
     places: NDArray[np.intp]
@@ -255,6 +255,15 @@ def whole_vectors(features: Features) -> Floats:
         mean = stage.mean(axis=(2, 3), dtype=np.float32)
         parts.append(mean / (np.linalg.norm(mean, axis=1, keepdims=True) + _LEAST))
     return np.concatenate(parts, axis=1)
+
+
+def score_whole(queries: NDArray[np.float16], memory: NDArray[np.float16]) -> Floats:
+    """Return the mean distance of whole images to the nearest two, as the graph computes it."""
+    rows, others = queries.astype(np.float32), memory.astype(np.float32)
+    squares = np.einsum("ij,ij->i", others, others) - 2.0 * (rows @ others.T)
+    lowest = np.partition(squares, 1, axis=1)[:, :2] + np.einsum("ij,ij->i", rows, rows)[:, None]
+    found: Floats = np.sqrt(np.maximum(lowest, 0.0)).mean(axis=1)
+    return found
 
 
 def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:

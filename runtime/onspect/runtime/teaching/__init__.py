@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from onspect.runtime.teaching.teach import Lone, Taught, add, take_back, teach
+from onspect.runtime.teaching.teacher import Lone, Taught, add, take_back, teach
 
 __all__ = ["Lone", "Taught", "add", "take_back", "teach"]

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import in_order
+from onspect.runtime.cores import available_cores
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.teaching.base_file import FEATURES, edit_graph
 from onspect.runtime.teaching.fit import Progress
@@ -26,7 +26,7 @@ _TURNS = 12
 
 @dataclass(frozen=True)
 class Extractor:
-    """Gives the features of prepared images; safe to share between threads."""
+    """Gives the features of prepared images."""
 
     session: onnxruntime.InferenceSession
 
@@ -34,8 +34,9 @@ class Extractor:
     def open(cls, graph: bytes) -> Extractor:
         """Open the graph of a base or model file; raises ModelFileError if onnxruntime cannot run it."""
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = available_cores()  # one image at a time: the device has little memory
         options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False  # it would keep the largest intermediate values for ever
         try:
@@ -49,11 +50,9 @@ class Extractor:
     def extract(
         self, images: Images, *, progress: Progress | None = None, label: str = "extracting features"
     ) -> Features:
-        """Return the features of images, on all cores."""
-        found = in_order(self._extract_one, images)
-        if progress is not None:
-            found = progress(found, len(images), label)
-        return Features.join(list(found))
+        """Return the features of images, one after the other, each on all cores."""
+        items = images if progress is None else progress(images, len(images), label)
+        return Features.join([self._extract_one(image) for image in items])
 
     def _extract_one(self, image: NDArray[np.uint8]) -> Features:
         fine, middle, coarse = self.session.run(list(FEATURES), {"image": image[None]})

@@ -187,6 +187,7 @@ def teach(
     features = extractor.extract(found.images, progress=progress)
     chosen, fitted = _fit(extractor, found, features, copies, whole, inspected, seed, progress)
     promised = _choose_rate(rate, len(fitted.scores))
+    del extractor  # before another session opens: the device has little memory
     content = edit_graph(graph, fill(fitted, (recipe.height // STRIDE, recipe.width // STRIDE), inspected))
     _check_graph(content, found)
     lone = _find_lone(found, fitted, promised)

@@ -36,7 +36,7 @@ MAP_POOL = 20_000
 HIGHEST = 8
 """Places whose mean distance is the score; fewer in small images."""
 
-_COVERED = 16_000  # places that the principal components are computed from
+_COVERED = 10_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
 _CHUNK = 256  # rows at a time of a product with a whole memory, which is large
 _LEAST = 1e-6
@@ -135,7 +135,8 @@ def learn_metric(features: Features, *, seed: int = 0) -> Metric:
     scales = [_moments(stage)[1] for stage in (features.fine, features.middle, features.coarse)]
     weights = np.concatenate([1.0 / (spread * np.sqrt(len(spread))) for spread in scales]).astype(np.float32)
     raw = np.concatenate(list(raw_places(chosen)))
-    found = _find_components(raw * weights, MAP_DIMENSIONS, MAP_WHITENING)
+    raw *= weights
+    found = _find_components(raw, MAP_DIMENSIONS, MAP_WHITENING)
     place = Projection((found.project * weights).astype(np.float32), found.offset)
     return Metric(metric.gain, metric.shift, patch, place)
 
@@ -290,10 +291,13 @@ def _spread_images(features: Features, seed: int) -> Features:
 
 
 def _find_components(vectors: Floats, dimensions: int, whitening: float) -> Projection:
-    """Return the projection on the strongest principal components, each scaled by its spread to a power."""
+    """Return the projection on the strongest principal components, each scaled by its spread to a power.
+
+    The vectors are changed, for they may take a large share of a device's memory.
+    """
     mean = vectors.mean(axis=0, dtype=np.float64)
-    centred = vectors - mean.astype(np.float32)
-    covariance = (centred.T @ centred).astype(np.float64) / len(vectors)
+    vectors -= mean.astype(np.float32)
+    covariance = (vectors.T @ vectors).astype(np.float64) / len(vectors)
     variances, directions = np.linalg.eigh(covariance)
     kept = min(dimensions, len(variances))
     variances = np.maximum(variances[::-1][:kept], 1e-9)

@@ -45,7 +45,7 @@ from onspect.runtime.teaching.base_file import BaseFile, edit_graph, read_base_f
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
 from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
 from onspect.runtime.teaching.graph_values import STRIDE, Stored, fill, inspected_places
-from onspect.runtime.teaching.memory import Features
+from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
 from onspect.runtime.verdict import now
 from onspect.runtime.working_size import working_size
 
@@ -62,7 +62,8 @@ _SMALL = 96  # sides below this are enlarged, for the deepest features to have p
 _ENLARGED = 128
 _OBJECT = 64  # sides below this show a whole object, and no places of it
 _MOST_TURNED = 100  # pictures up to which it is tried whether parts come turned
-_GAIN = 0.03  # by which copies must lower the held-out good pictures' scores to be kept
+_TRIED = 4  # pictures on which that is tried
+_GAIN = 0.03  # by which copies must lower the scores of pictures judged by the others to be kept
 _SQUARE = 1.1  # ratio of the sides up to which an image can be turned by any angle
 _CHECKED = 8
 
@@ -184,8 +185,7 @@ def teach(
     inspected = None if mask is None else read_mask(Path(mask), recipe)
     graph = _prepare_graph(base, found, inspected)
     extractor = Extractor.open(graph)
-    features = extractor.extract(found.images, progress=progress)
-    chosen, fitted = _fit(extractor, found, features, copies, whole, inspected, seed, progress)
+    chosen, fitted = _fit(extractor, found, copies, whole, inspected, seed, progress)
     promised = _choose_rate(rate, len(fitted.scores))
     del extractor  # before another session opens: the device has little memory
     content = edit_graph(graph, fill(fitted, (recipe.height // STRIDE, recipe.width // STRIDE), inspected))
@@ -395,7 +395,6 @@ def _smooth(planes: NDArray[np.float32]) -> NDArray[np.float32]:
 def _fit(
     extractor: Extractor,
     found: GoodImages,
-    features: Features,
     copies: str,
     whole: bool,
     mask: NDArray[np.bool_] | None,
@@ -403,32 +402,53 @@ def _fit(
     progress: Progress | None,
 ) -> tuple[str, FittedMemory]:
     """Return which changed copies are taught as well, and the memory."""
+    features = extractor.extract(found.images, progress=progress)
+    if copies == "auto":
+        turns = len(found.images) <= _MOST_TURNED and mask is None and not whole
+        copies = _choose_copies(extractor, found, features, seed) if turns else "none"
+    changes = COPIES[copies]
+    if changes:
+        changed = change_images(found.images, changes)
+        label = f"extracting features of {copies}"
+        features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
+    owners = np.tile(np.arange(len(found.images)), 1 + len(changes))
     places = inspected_places(mask)
-    count = len(found.images)
+    return copies, fit_memory(features, owners, by_whole=whole, inspected=places, seed=seed, progress=progress)
 
-    def fit(name: str) -> FittedMemory:
-        changes, every = COPIES[name], features
-        if changes:
-            changed = extractor.extract(
-                change_images(found.images, changes), progress=progress, label=f"extracting features of {name}"
-            )
-            every = Features.join([features, changed])
-        owners = np.tile(np.arange(count), 1 + len(changes))
-        return fit_memory(every, owners, by_whole=whole, inspected=places, seed=seed, progress=progress)
 
-    if copies != "auto":
-        return copies, fit(copies)
-    chosen, best = "none", fit("none")
-    if count > _MOST_TURNED or mask is not None or whole:
-        return chosen, best
+def _choose_copies(extractor: Extractor, found: GoodImages, features: Features, seed: int) -> str:
+    """Return which changed copies make the pictures look more familiar to each other: then parts come turned.
+
+    Where parts always lie alike, a copy of another picture is no nearer than the picture itself, and a part that is
+    turned stays a defect.
+    """
+    some = np.arange(min(len(found.images), _TRIED))
+    metric = learn_metric(features, seed=seed)
+    own = metric.patches(features.take(some))
+    shape = features.middle.shape[2:]
+
+    def judge(memory: NDArray[np.float32]) -> float:
+        """Return the median score of each picture by the others; memory is [copies, pictures, places, dimensions]."""
+        scores = [
+            score_distances(nearest_distances(own[[place]], _flat(np.delete(memory, place, axis=1))), shape)
+            for place in some
+        ]
+        return float(np.median(np.concatenate(scores)))
+
+    memory = own[None]
+    chosen, best = "none", judge(memory)
     sides = found.recipe.height / found.recipe.width
-    tried = ["flips", "turns"] if 1 / _SQUARE <= sides <= _SQUARE and count <= _MOST_TURNED // 5 else ["flips"]
-    for name in tried:
-        other = fit(name)
-        if np.median(other.scores) > (1.0 - _GAIN) * np.median(best.scores):
+    for name in ("flips", "turns") if 1 / _SQUARE <= sides <= _SQUARE else ("flips",):
+        changed = metric.patches(extractor.extract(change_images(found.images[some], COPIES[name])))
+        score = judge(np.concatenate([memory, changed.reshape(-1, *own.shape)]))
+        if score > (1.0 - _GAIN) * best:
             break
-        chosen, best = name, other
-    return chosen, best
+        chosen, best = name, score
+    return chosen
+
+
+def _flat(memory: NDArray[np.float32]) -> NDArray[np.float32]:
+    return memory.reshape(-1, memory.shape[-1])
 
 
 def _require_memory(file: ModelFile) -> Memory:

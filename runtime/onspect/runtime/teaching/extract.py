@@ -24,6 +24,20 @@ Change = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 _TURNS = 12
 
 
+def open_session(graph: bytes) -> onnxruntime.InferenceSession:
+    """Open a graph on all cores, with as little memory as it takes; raises ModelFileError if onnxruntime cannot."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()  # one image at a time: the device has little memory
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # it would keep the largest intermediate values for ever
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise ModelFileError(f"onnxruntime cannot run the base file: {error}; make it again") from error
+
+
 @dataclass(frozen=True)
 class Extractor:
     """Gives the features of prepared images."""
@@ -33,19 +47,7 @@ class Extractor:
     @classmethod
     def open(cls, graph: bytes) -> Extractor:
         """Open the graph of a base or model file; raises ModelFileError if onnxruntime cannot run it."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = available_cores()  # one image at a time: the device has little memory
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # it would keep the largest intermediate values for ever
-        try:
-            session = onnxruntime.InferenceSession(
-                edit_graph(graph, {}, outputs=FEATURES), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's errors share no base class
-            raise ModelFileError(f"onnxruntime cannot run the base file: {error}; make it again") from error
-        return cls(session)
+        return cls(open_session(edit_graph(graph, {}, outputs=FEATURES)))
 
     def extract(
         self, images: Images, *, progress: Progress | None = None, label: str = "extracting features"

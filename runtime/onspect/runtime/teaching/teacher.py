@@ -42,7 +42,7 @@ from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.rates import rate_bound
 from onspect.runtime.roi_mask import read_mask
 from onspect.runtime.teaching.base_file import BaseFile, edit_graph, read_base_file, read_initializers, split_metadata
-from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
+from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
 from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
 from onspect.runtime.teaching.graph_values import STRIDE, Stored, fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
@@ -65,7 +65,7 @@ _MOST_TURNED = 100  # pictures up to which it is tried whether parts come turned
 _TRIED = 4  # pictures on which that is tried
 _GAIN = 0.03  # by which copies must lower the scores of pictures judged by the others to be kept
 _SQUARE = 1.1  # ratio of the sides up to which an image can be turned by any angle
-_CHECKED = 8
+_CHECKED = 2
 
 
 _POLICY = "cross-conformal"
@@ -187,8 +187,8 @@ def teach(
     extractor = Extractor.open(graph)
     chosen, fitted = _fit(extractor, found, copies, whole, inspected, seed, progress)
     promised = _choose_rate(rate, len(fitted.scores))
-    del extractor  # before another session opens: the device has little memory
     content = edit_graph(graph, fill(fitted, (recipe.height // STRIDE, recipe.width // STRIDE), inspected))
+    del extractor, graph  # before another session opens: the device has little memory
     _check_graph(content, found)
     lone = _find_lone(found, fitted, promised)
     _refuse_lone(lone, strict=strict)
@@ -461,7 +461,7 @@ def _require_memory(file: ModelFile) -> Memory:
 
 def _check_graph(content: bytes, found: GoodImages) -> None:
     """Raise ModelFileError where the finished graph does not score the pictures as teaching does."""
-    session = Extractor.open(content).session
+    session = open_session(content)
     for image in found.images[:_CHECKED]:
         score, error_map = session.run(["score", "error_map"], {"image": image[None]})
         if not (np.isfinite(score).all() and np.isfinite(error_map).all()):

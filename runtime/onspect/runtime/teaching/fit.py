@@ -44,7 +44,8 @@ class FittedMemory:
 
     vectors, map_vectors: float16 [m, dimensions]. whole: float16 [n, C], mean features of whole images.
     by_whole: the score is the distance of the whole image. scores: float32 [n], of each picture by a memory without
-    it. map_cut: the value of the error map that one in a thousand places of good parts reaches.
+    it. map_cut: the value of the error map that one in a thousand places of good parts reaches. shape: rows and columns
+    of places.
     """
 
     metric: Metric
@@ -54,6 +55,7 @@ class FittedMemory:
     by_whole: bool
     scores: Floats = field(repr=False)
     map_cut: float
+    shape: tuple[int, int]
 
 
 def fit_memory(
@@ -121,6 +123,7 @@ def fit_memory(
         by_whole,
         scores,
         cut,
+        (shape[0], shape[1]),
     )
 
 

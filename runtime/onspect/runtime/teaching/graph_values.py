@@ -26,9 +26,6 @@ from onspect.runtime.teaching.memory import (
     whole_vectors,
 )
 
-STRIDE = 16
-"""Pixels of the working size that one place is apart from the next."""
-
 MOST_ADDED = 2000
 """Most vectors that one addition adds to the memory of places."""
 
@@ -38,26 +35,25 @@ Arrays = dict[str, NDArray[Any]]
 Vectors = NDArray[np.float16]
 
 
-def inspected_places(mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Return the places, bool [h, w] at a sixteenth of the working size, of which at least half is inspected."""
+def inspected_places(mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Return the places, bool of a shape of rows and columns, of which at least half is inspected."""
     if mask is None:
         return None
-    rows, columns = mask.shape[0] // STRIDE, mask.shape[1] // STRIDE
-    shares = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    shares = cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
     found: NDArray[np.bool_] = shares >= min(0.5, float(shares.max()))
     return found
 
 
-def fill(fitted: FittedMemory, shape: tuple[int, int], mask: NDArray[np.bool_] | None) -> Arrays:
+def fill(fitted: FittedMemory, mask: NDArray[np.bool_] | None) -> Arrays:
     """Return the values of the graph's initializers for a fitted memory.
 
-    shape: rows and columns of places. mask: bool at the working size, True where a part is inspected.
+    mask: bool at the images' size, True where a part is inspected.
     """
     metric = fitted.metric
-    places = inspected_places(mask)
+    places = inspected_places(mask, fitted.shape)
     weights = None if places is None else places.astype(np.float32)
     values: Arrays = {
-        "memory.count": np.array([count_highest(shape, weights)], np.int64),
+        "memory.count": np.array([count_highest(fitted.shape, weights)], np.int64),
         "memory.weight": np.array(0.0 if fitted.by_whole else 1.0, np.float32),
         "whole.weight": np.array(1.0 if fitted.by_whole else 0.0, np.float32),
         "map.project": metric.place.project[:, :, None, None],

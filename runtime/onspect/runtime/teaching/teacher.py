@@ -41,10 +41,17 @@ from onspect.runtime.model_file import (
 from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.rates import rate_bound
 from onspect.runtime.roi_mask import read_mask
-from onspect.runtime.teaching.base_file import BaseFile, edit_graph, read_base_file, read_initializers, split_metadata
+from onspect.runtime.teaching.base_file import (
+    BaseFile,
+    BaseInfo,
+    edit_graph,
+    read_base_file,
+    read_initializers,
+    split_metadata,
+)
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
 from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
-from onspect.runtime.teaching.graph_values import STRIDE, Stored, fill, inspected_places
+from onspect.runtime.teaching.graph_values import Stored, fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
 from onspect.runtime.verdict import now
 from onspect.runtime.working_size import working_size
@@ -61,6 +68,7 @@ RATE = 0.01
 _SMALL = 96  # sides below this are enlarged, for the deepest features to have places at all
 _ENLARGED = 128
 _OBJECT = 64  # sides below this show a whole object, and no places of it
+_BLUR = 16  # pixels of the working size over which what is painted over is smoothed
 _MOST_TURNED = 100  # pictures up to which it is tried whether parts come turned
 _TRIED = 4  # pictures on which that is tried
 _GAIN = 0.03  # by which copies must lower the scores of pictures judged by the others to be kept
@@ -183,16 +191,14 @@ def teach(
     whole = _is_object(found) if by_whole is None else by_whole
     recipe = found.recipe
     inspected = None if mask is None else read_mask(Path(mask), recipe)
-    graph = _prepare_graph(base, found, inspected)
-    extractor = Extractor.open(graph)
-    chosen, fitted = _fit(extractor, found, copies, whole, inspected, seed, progress)
+    filled = fill_graph(
+        base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
+    )
+    fitted, content = filled.fitted, filled.graph
     promised = _choose_rate(rate, len(fitted.scores))
-    content = edit_graph(graph, fill(fitted, (recipe.height // STRIDE, recipe.width // STRIDE), inspected))
-    del extractor, graph  # before another session opens: the device has little memory
-    _check_graph(content, found)
     lone = _find_lone(found, fitted, promised)
     _refuse_lone(lone, strict=strict)
-    info = _describe(output.stem, base, found, fitted, chosen, inspected, promised, _name(pictures), seed)
+    info = _describe(output.stem, base.info, found, filled, inspected, promised, _name(pictures), seed)
     looks = learn_looks(found.images, list(found.fingerprints))
     make_folder(output.parent)
     write_atomically(output, stamp(content, info, found.fingerprints, looks))
@@ -374,27 +380,90 @@ def _is_object(found: GoodImages) -> bool:
     return min(min(shape) for shape in found.shapes) < _OBJECT
 
 
-def _prepare_graph(base: BaseFile, found: GoodImages, mask: NDArray[np.bool_] | None) -> bytes:
-    """Return the base file's graph for the pictures' size and channels, with the mask's places painted over."""
-    recipe = found.recipe
+@dataclass(frozen=True)
+class FilledGraph:
+    """A graph with a memory: its bytes, the memory, and which changed copies of the pictures it was taught."""
+
+    graph: bytes = field(repr=False)
+    fitted: FittedMemory
+    copies: str
+
+    def describe(self, base: BaseInfo, fingerprints: Sequence[str], data: str) -> Memory:
+        """Return what a model file says of the memory; data is the name of the pictures' folder."""
+        fitted = self.fitted
+        lesson = Lesson(
+            time=now(),
+            data=data,
+            pictures=len(fitted.scores),
+            fingerprints=pack_fingerprints(fingerprints),
+            vectors=len(fitted.vectors),
+            map_vectors=len(fitted.map_vectors),
+            whole_vectors=len(fitted.whole),
+            stamps=0,
+        )
+        return Memory(
+            backbone=base.backbone,
+            weights_sha256=base.weights_sha256,
+            dimensions=fitted.vectors.shape[1],
+            by_whole=fitted.by_whole,
+            copies=self.copies,
+            lessons=(lesson,),
+        )
+
+
+def fill_graph(
+    graph: bytes,
+    images: NDArray[np.uint8],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    by_whole: bool = False,
+    copies: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FilledGraph:
+    """Fit a memory to prepared pictures and put it into a base file's graph.
+
+    Parameters
+    ----------
+    graph
+        Of a base file.
+    images
+        Uint8 [n, height, width, channels].
+    mask
+        Bool [height, width], True where parts are inspected; None for everywhere.
+    by_whole, copies, seed, progress
+        As in `teach`.
+
+    Raises
+    ------
+    ModelFileError
+        If the graph cannot be used.
+    """
     values: dict[str, NDArray[Any]] = {}
-    if recipe.channels == 1:  # a grey value three times: the sum of the weights
-        values["stem.weight"] = read_initializers(base.graph, ["stem.weight"])["stem.weight"].sum(axis=1, keepdims=True)
+    if images.shape[3] == 1:  # a grey value three times: the sum of the weights
+        values["stem.weight"] = read_initializers(graph, ["stem.weight"])["stem.weight"].sum(axis=1, keepdims=True)
     if mask is not None:
-        typical = np.moveaxis(found.images.mean(axis=0, dtype=np.float32), -1, 0)
+        typical = np.moveaxis(images.mean(axis=0, dtype=np.float32), -1, 0)
         keep = mask.astype(np.float32)
         values["mask.keep"] = keep[None, None]
         values["mask.fill"] = ((1.0 - keep) * _smooth(typical) - 127.5)[None].astype(np.float32)
-    return edit_graph(base.graph, values, input_shape=(recipe.height, recipe.width, recipe.channels))
+    height, width, channels = images.shape[1:]
+    prepared = edit_graph(graph, values, input_shape=(height, width, channels))
+    extractor = Extractor.open(prepared)
+    copies, fitted = _fit(extractor, images, copies, by_whole, mask, seed, progress)
+    content = edit_graph(prepared, fill(fitted, mask))
+    del extractor, prepared  # before another session opens: the device has little memory
+    _check_graph(content, images)
+    return FilledGraph(content, fitted, copies)
 
 
 def _smooth(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.stack([cv2.GaussianBlur(plane, (0, 0), STRIDE) for plane in planes]).astype(np.float32)
+    return np.stack([cv2.GaussianBlur(plane, (0, 0), _BLUR) for plane in planes]).astype(np.float32)
 
 
 def _fit(
     extractor: Extractor,
-    found: GoodImages,
+    images: NDArray[np.uint8],
     copies: str,
     whole: bool,
     mask: NDArray[np.bool_] | None,
@@ -402,27 +471,27 @@ def _fit(
     progress: Progress | None,
 ) -> tuple[str, FittedMemory]:
     """Return which changed copies are taught as well, and the memory."""
-    features = extractor.extract(found.images, progress=progress)
+    features = extractor.extract(images, progress=progress)
     if copies == "auto":
-        turns = len(found.images) <= _MOST_TURNED and mask is None and not whole
-        copies = _choose_copies(extractor, found, features, seed) if turns else "none"
+        turns = len(images) <= _MOST_TURNED and mask is None and not whole
+        copies = _choose_copies(extractor, images, features, seed) if turns else "none"
     changes = COPIES[copies]
     if changes:
-        changed = change_images(found.images, changes)
+        changed = change_images(images, changes)
         label = f"extracting features of {copies}"
         features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
-    owners = np.tile(np.arange(len(found.images)), 1 + len(changes))
-    places = inspected_places(mask)
+    owners = np.tile(np.arange(len(images)), 1 + len(changes))
+    places = inspected_places(mask, features.middle.shape[2:])
     return copies, fit_memory(features, owners, by_whole=whole, inspected=places, seed=seed, progress=progress)
 
 
-def _choose_copies(extractor: Extractor, found: GoodImages, features: Features, seed: int) -> str:
+def _choose_copies(extractor: Extractor, images: NDArray[np.uint8], features: Features, seed: int) -> str:
     """Return which changed copies make the pictures look more familiar to each other: then parts come turned.
 
     Where parts always lie alike, a copy of another picture is no nearer than the picture itself, and a part that is
     turned stays a defect.
     """
-    some = np.arange(min(len(found.images), _TRIED))
+    some = np.arange(min(len(images), _TRIED))
     metric = learn_metric(features, seed=seed)
     own = metric.patches(features.take(some))
     shape = features.middle.shape[2:]
@@ -437,9 +506,9 @@ def _choose_copies(extractor: Extractor, found: GoodImages, features: Features, 
 
     memory = own[None]
     chosen, best = "none", judge(memory)
-    sides = found.recipe.height / found.recipe.width
+    sides = images.shape[1] / images.shape[2]
     for name in ("flips", "turns") if 1 / _SQUARE <= sides <= _SQUARE else ("flips",):
-        changed = metric.patches(extractor.extract(change_images(found.images[some], COPIES[name])))
+        changed = metric.patches(extractor.extract(change_images(images[some], COPIES[name])))
         score = judge(np.concatenate([memory, changed.reshape(-1, *own.shape)]))
         if score > (1.0 - _GAIN) * best:
             break
@@ -459,10 +528,10 @@ def _require_memory(file: ModelFile) -> Memory:
     return file.info.memory
 
 
-def _check_graph(content: bytes, found: GoodImages) -> None:
+def _check_graph(content: bytes, images: NDArray[np.uint8]) -> None:
     """Raise ModelFileError where the finished graph does not score the pictures as teaching does."""
     session = open_session(content)
-    for image in found.images[:_CHECKED]:
+    for image in images[:_CHECKED]:
         score, error_map = session.run(["score", "error_map"], {"image": image[None]})
         if not (np.isfinite(score).all() and np.isfinite(error_map).all()):
             raise ModelFileError(
@@ -499,10 +568,6 @@ def _refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
         )
 
 
-def _make_threshold(scores: NDArray[np.float64], rate: float, map_cut: float) -> Threshold:
-    return Threshold(score=conformal(scores, rate), map=map_cut)
-
-
 def _make_calibration(
     scores: NDArray[np.float64], threshold: Threshold, rate: float, fingerprints: Sequence[str], data: str
 ) -> Calibration:
@@ -530,36 +595,17 @@ def _make_calibration(
 
 def _describe(
     name: str,
-    base: BaseFile,
+    base: BaseInfo,
     found: GoodImages,
-    fitted: FittedMemory,
-    copies: str,
+    filled: FilledGraph,
     mask: NDArray[np.bool_] | None,
     rate: float,
     data: str,
     seed: int,
 ) -> ModelInfo:
-    scores = fitted.scores.astype(np.float64)
-    threshold = _make_threshold(scores, rate, fitted.map_cut)
+    scores = filled.fitted.scores.astype(np.float64)
+    threshold = Threshold(score=conformal(scores, rate), map=filled.fitted.map_cut)
     time = now()
-    lesson = Lesson(
-        time=time,
-        data=data,
-        pictures=len(found.images),
-        fingerprints=pack_fingerprints(found.fingerprints),
-        vectors=len(fitted.vectors),
-        map_vectors=len(fitted.map_vectors),
-        whole_vectors=len(fitted.whole),
-        stamps=0,
-    )
-    memory = Memory(
-        backbone=base.info.backbone,
-        weights_sha256=base.info.weights_sha256,
-        dimensions=fitted.vectors.shape[1],
-        by_whole=fitted.by_whole,
-        copies=copies,
-        lessons=(lesson,),
-    )
     return ModelInfo(
         name=name,
         preprocess=found.recipe,
@@ -579,7 +625,7 @@ def _describe(
         threshold=threshold,
         calibration=_make_calibration(scores, threshold, rate, found.fingerprints, data),
         appearance=span(found.images),
-        memory=memory,
+        memory=filled.describe(base, found.fingerprints, data),
     )
 
 

@@ -24,13 +24,21 @@ from onspect.training.to_onnx import OPSET, strip_traces
 _IR_VERSION = 9  # of onnx 1.14: every onnxruntime that this package allows reads it
 
 
-def make_base(backbone: str | Backbone = DEFAULT) -> bytes:
+def make_base(
+    backbone: str | Backbone = DEFAULT,
+    *,
+    image_size: tuple[int, int] | None = None,
+    working_size: tuple[int, int] | None = None,
+) -> bytes:
     """Return a base file's bytes.
 
     Parameters
     ----------
     backbone
         A name as `find_backbone` takes it, or a row of `BACKBONES`.
+    image_size, working_size
+        Height and width of the images, and those at which the backbone sees them: multiples of 32. Where both are given
+        and differ, the graph resizes the images and the error map. None: the backbone sees images as they are.
 
     Raises
     ------
@@ -44,10 +52,11 @@ def make_base(backbone: str | Backbone = DEFAULT) -> bytes:
     chosen = find_backbone(backbone) if isinstance(backbone, str) else backbone
     trunk = export_trunk(chosen)
     widths = _measure_widths(trunk)
+    resize = image_size != working_size and image_size is not None and working_size is not None
     graph = _Graph()
-    graph.add_trunk(trunk)
+    graph.add_trunk(trunk, working_size if resize else None)
     _add_score(graph, *widths[1:])
-    _add_map(graph, sum(widths))
+    _add_map(graph, sum(widths), image_size if resize else None)
     model = graph.finish()
     info = BaseInfo(
         backbone=chosen.name if chosen.package else chosen.name.rpartition("/")[2],
@@ -95,18 +104,25 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
-    def add_trunk(self, trunk: onnx.ModelProto) -> None:
-        """Add what makes planes of the image, and the backbone on them."""
+    def resize(self, planes: str, name: str, size: tuple[int, int]) -> str:
+        """Add a bilinear resize of planes to a height and width."""
+        sides = self.value(f"{name}.size", np.array(size, np.int64))
+        return self.node("Resize", [planes, "", "", sides], name, mode="linear", antialias=1, axes=[2, 3])
+
+    def add_trunk(self, trunk: onnx.ModelProto, size: tuple[int, int] | None) -> None:
+        """Add what makes planes of the image, resized to a height and width if given, and the backbone on them."""
         self.node("Cast", ["image"], "image.float", to=TensorProto.FLOAT)
         self.node("Transpose", ["image.float"], "image.planes", perm=[0, 3, 1, 2])
         self.node("Mul", ["image.planes", self.value("mask.keep", np.ones((1, 1, 1, 1), np.float32))], "image.kept")
         fill = self.value("mask.fill", np.full((1, 1, 1, 1), -127.5, np.float32))
         planes = self.node("Add", ["image.kept", fill], "planes")
+        if size is not None:
+            planes = self.resize(planes, "planes.resized", size)
         entry = trunk.graph.input[0].name
         stem = _find_stem(trunk.graph, entry)
         if stem is None:  # the network does more with its planes than to convolve them
             identity = np.eye(3, dtype=np.float32)[:, :, None, None]
-            planes = self.node("Conv", ["planes", self.value("stem.weight", identity)], "planes.mixed")
+            planes = self.node("Conv", [planes, self.value("stem.weight", identity)], "planes.mixed")
         for tensor in trunk.graph.initializer:
             copy = TensorProto()
             copy.CopyFrom(tensor)
@@ -217,13 +233,15 @@ def _add_whole(graph: _Graph, width: int, axis: str) -> str:
     return graph.node("ReduceMean", [roots, axis], "whole.score", keepdims=0)
 
 
-def _add_map(graph: _Graph, width: int) -> None:
+def _add_map(graph: _Graph, width: int, size: tuple[int, int] | None) -> None:
     """Add the error map: the nearest distances of features as they are, of all three stages, enlarged."""
     pooled = graph.node("AveragePool", ["stride8"], "stride8.pooled", kernel_shape=[2, 2], strides=[2, 2])
     coarse = _enlarge(graph, "stride32", "map.enlarged", 2)
     joined = graph.node("Concat", [pooled, "stride16", coarse], "map.joined", axis=1)
     distances = _add_search(graph, "map", joined, width)
     large = _enlarge(graph, distances, "map.large", 16)
+    if size is not None:
+        large = graph.resize(large, "map.resized", size)
     axis = graph.value("map.channel", np.array([1], np.int64))
     flat = graph.node("Squeeze", [large, axis], "map.flat")
     graph.node("Mul", [flat, graph.value("map.inspected", np.ones((1, 1, 1), np.float32))], "error_map")

@@ -33,6 +33,7 @@ FOLDS = 10
 
 _ALONE = 20
 _MOST_WHOLE = 6000  # pictures in the memory of whole images
+_FEW_PLACES = 5000  # of all pictures, below which each is judged by a metric without it as well
 _SMALLEST = 1000  # vectors below which a smaller memory saves nothing
 _GAIN = 0.01  # by which a memory of twice the size must lower held-out good pictures' scores to be worth it
 _MAP_SHARE = 0.999  # of good parts' places that are below the error map's cut
@@ -98,9 +99,12 @@ def fit_memory(
     count = _SMALLEST if by_whole else _choose_count(coreset, flat, patches[own], folds[0], (shape, weights))
     chosen, chosen_marks = coreset.choose(count), mark_coreset.choose(MAP_VECTORS)
     whole = whole_vectors(features).astype(np.float16)
+    few = len(own) * int(kept.sum()) < _FEW_PLACES  # then one picture has a say in the metric by which it is judged
 
     def judge(fold: NDArray[np.intp]) -> tuple[Floats, Floats]:
         held = own[fold]
+        if few:
+            return _judge_apart(features, owners, fold, held, kept, weights, by_whole=by_whole, seed=seed)
         memory = flat_marks[mark_coreset.choose(MAP_VECTORS, without=fold, after=chosen_marks).indices]
         maps = nearest_distances(marks[held], _rounded(memory))[:, kept]
         if by_whole:
@@ -125,6 +129,36 @@ def fit_memory(
         cut,
         (shape[0], shape[1]),
     )
+
+
+def _judge_apart(
+    features: Features,
+    owners: NDArray[np.intp],
+    fold: NDArray[np.intp],
+    held: NDArray[np.intp],
+    kept: NDArray[np.bool_],
+    weights: Floats | None,
+    *,
+    by_whole: bool,
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """Return scores and map values of left-out pictures by a metric and a memory that were fitted without them."""
+    rest = features.take(np.flatnonzero(~np.isin(owners, fold)))
+    tested = features.take(held)
+    metric = learn_metric(rest, seed=seed)
+    maps = nearest_distances(metric.places(tested), _thin(_flatten(metric.places(rest), kept), MAP_VECTORS, seed))
+    if by_whole:
+        vectors = [whole_vectors(some).astype(np.float16) for some in (tested, rest)]
+        return score_whole(*vectors), maps[:, kept]
+    memory = _thin(_flatten(metric.patches(rest), kept), PATCH_VECTORS, seed)
+    distances = nearest_distances(metric.patches(tested), memory)
+    shape = features.middle.shape[2:]
+    return score_distances(distances, (shape[0], shape[1]), weights), maps[:, kept]
+
+
+def _thin(vectors: Floats, count: int, seed: int) -> Floats:
+    coreset = Coreset(vectors, np.zeros(len(vectors), np.intp), PATCH_POOL, seed=seed)
+    return _rounded(vectors[coreset.choose(count).indices])
 
 
 def _flatten(vectors: Floats, kept: NDArray[np.bool_]) -> Floats:

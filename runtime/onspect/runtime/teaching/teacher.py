@@ -59,15 +59,17 @@ from onspect.runtime.working_size import working_size
 BUDGET = 160 * 1024
 """Most pixels of the working size."""
 
+OBJECT_SIDE = 64
+"""Pictures with a side below this, in pixels, show a whole object and no places of it."""
+
 FEWEST = 2
 """Pictures that it takes to teach: one shows nothing of how good parts differ."""
 
 RATE = 0.01
 """Share of new good parts that may be rejected, where there are enough pictures to promise it."""
 
-_SMALL = 96  # sides below this are enlarged, for the deepest features to have places at all
-_ENLARGED = 128
-_OBJECT = 64  # sides below this show a whole object, and no places of it
+_SMALL = 192  # sides below this are enlarged to twice their length, for the deepest features to have enough places
+_OBJECT_ENLARGED = 128  # the shorter side of pictures of whole objects
 _BLUR = 16  # pixels of the working size over which what is painted over is smoothed
 _MOST_TURNED = 100  # pictures up to which it is tried whether parts come turned
 _TRIED = 4  # pictures on which that is tried
@@ -301,11 +303,12 @@ def _check_options(output: Path, copies: str, rate: float | None, size: tuple[in
 def choose_working_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the height and width at which a memory works on images of these shapes: multiples of 32.
 
-    Small images are enlarged, so that their shorter side has 128 pixels.
+    Images with a side below 192 pixels are enlarged to twice their size, those of whole objects, with a side below 64
+    pixels, until their shorter side has 128.
     """
     smallest = min(min(shape) for shape in shapes)
     if smallest < _SMALL:
-        factor = _ENLARGED / smallest
+        factor = _OBJECT_ENLARGED / smallest if smallest < OBJECT_SIDE else 2.0
         shapes = [(round(height * factor), round(width * factor)) for height, width in shapes]
     return working_size(shapes, BUDGET)
 
@@ -377,7 +380,7 @@ def _check_pictures(found: GoodImages) -> None:
 
 
 def _is_object(found: GoodImages) -> bool:
-    return min(min(shape) for shape in found.shapes) < _OBJECT
+    return min(min(shape) for shape in found.shapes) < OBJECT_SIDE
 
 
 @dataclass(frozen=True)

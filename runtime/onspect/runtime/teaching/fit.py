@@ -85,8 +85,8 @@ def fit_memory(
     progress
         Wraps the folds, for a progress bar.
     """
-    metric = learn_metric(features, seed=seed)
     own = np.unique(owners, return_index=True)[1]
+    metric = learn_metric(features, len(own), seed=seed)
     shape = features.middle.shape[2:]
     kept = np.ones(shape[0] * shape[1], bool) if inspected is None else inspected.ravel()
     weights = None if inspected is None else inspected.astype(np.float32)
@@ -145,7 +145,7 @@ def _judge_apart(
     """Return scores and map values of left-out pictures by a metric and a memory that were fitted without them."""
     rest = features.take(np.flatnonzero(~np.isin(owners, fold)))
     tested = features.take(held)
-    metric = learn_metric(rest, seed=seed)
+    metric = learn_metric(rest, len(np.unique(owners)), seed=seed)
     maps = nearest_distances(metric.places(tested), _thin(_flatten(metric.places(rest), kept), MAP_VECTORS, seed))
     if by_whole:
         vectors = [whole_vectors(some).astype(np.float16) for some in (tested, rest)]

@@ -64,6 +64,7 @@ def fill(fitted: FittedMemory, mask: NDArray[np.bool_] | None) -> Arrays:
     for place, stride in enumerate((16, 32)):
         values[f"memory.gain{stride}"] = metric.gain[place][None, :, None, None]
         values[f"memory.shift{stride}"] = metric.shift[place][None, :, None, None]
+        values[f"memory.floor{stride}"] = np.array(metric.floor, np.float32)
     if mask is not None and weights is not None:
         values["memory.inspected"] = weights[None, None]
         values["map.inspected"] = mask.astype(np.float32)[None]
@@ -73,6 +74,7 @@ def fill(fitted: FittedMemory, mask: NDArray[np.bool_] | None) -> Arrays:
 def read_metric(graph: bytes) -> Metric:
     """Return the metric in a model file's graph."""
     names = [f"memory.{kind}{stride}" for kind in ("gain", "shift") for stride in (16, 32)]
+    names += ["memory.floor16"]
     names += [f"{part}.{kind}" for part in ("memory", "map") for kind in ("project", "offset")]
     found = read_initializers(graph, names)
     gains = (found["memory.gain16"].ravel(), found["memory.gain32"].ravel())
@@ -80,7 +82,7 @@ def read_metric(graph: bytes) -> Metric:
     patch, place = (
         Projection(found[f"{part}.project"][:, :, 0, 0], found[f"{part}.offset"]) for part in ("memory", "map")
     )
-    return Metric(gains, shifts, patch, place)
+    return Metric(gains, shifts, float(found["memory.floor16"]), patch, place)
 
 
 @dataclass(frozen=True)

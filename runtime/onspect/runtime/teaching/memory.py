@@ -8,18 +8,21 @@ differs, and what each step earns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-FLOOR = 0.5
-"""Added to the length of a place's features before they are divided by it: short ones, which are mostly noise, stay
-short."""
+MANY = 200
+"""Pictures from which on `FLOOR` and `PATCH_DIMENSIONS` have their second value."""
 
-PATCH_DIMENSIONS = 96
+FLOOR = (1.0, 0.5)
+"""Added to the length of a place's features before they are divided by it: short ones, which are mostly noise, stay
+short. With few pictures the length itself says more than with many."""
+
+PATCH_DIMENSIONS = (128, 96)
 PATCH_WHITENING = 0.75
 MAP_DIMENSIONS = 128
 MAP_WHITENING = 0.5
@@ -89,11 +92,13 @@ class Metric:
     """What turns features into comparable vectors, learned from good pictures and then fixed.
 
     gain, shift: of the middle and the coarse stage, float32 [C] each: a channel x becomes gain * x + shift, with mean 0
-    and the same spread in all channels of a stage. patch, place: projections for the score and for the error map.
+    and the same spread in all channels of a stage. floor: see `FLOOR`. patch, place: projections for the score and for
+    the error map.
     """
 
     gain: tuple[Floats, Floats]
     shift: tuple[Floats, Floats]
+    floor: float
     patch: Projection
     place: Projection
 
@@ -108,7 +113,7 @@ class Metric:
             for stage, gain, shift in zip((middle, coarse), self.gain, self.shift, strict=True):
                 scaled = stage.astype(np.float32) * gain[:, None, None] + shift[:, None, None]
                 pooled = _pool(scaled)
-                parts.append(pooled / (np.linalg.norm(pooled, axis=0, keepdims=True) + FLOOR))
+                parts.append(pooled / (np.linalg.norm(pooled, axis=0, keepdims=True) + self.floor))
             yield _flatten(np.concatenate([parts[0], _double(parts[1])]))
 
     def places(self, features: Features) -> Floats:
@@ -122,23 +127,24 @@ def raw_places(features: Features) -> Iterator[Floats]:
         yield _flatten(np.concatenate([fine, middle, _double(coarse.astype(np.float32))]).astype(np.float32))
 
 
-def learn_metric(features: Features, *, seed: int = 0) -> Metric:
-    """Learn from features of good pictures how features become comparable vectors."""
+def learn_metric(features: Features, pictures: int, *, seed: int = 0) -> Metric:
+    """Learn from features of so many good pictures, and of copies of them, how features become comparable vectors."""
+    many = int(pictures >= MANY)
     stages = (features.middle, features.coarse)
     moments = [_moments(stage) for stage in stages]
     gains = [(1.0 / (spread * np.sqrt(len(spread)))).astype(np.float32) for _, spread in moments]
     shifts = [(-mean * gain).astype(np.float32) for (mean, _), gain in zip(moments, gains, strict=True)]
     empty = Projection(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
-    metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), empty, empty)
+    metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), FLOOR[many], empty, empty)
     chosen = _spread_images(features, seed)
-    patch = _find_components(np.concatenate(list(metric.raw_patches(chosen))), PATCH_DIMENSIONS, PATCH_WHITENING)
+    patch = _find_components(np.concatenate(list(metric.raw_patches(chosen))), PATCH_DIMENSIONS[many], PATCH_WHITENING)
     scales = [_moments(stage)[1] for stage in (features.fine, features.middle, features.coarse)]
     weights = np.concatenate([1.0 / (spread * np.sqrt(len(spread))) for spread in scales]).astype(np.float32)
     raw = np.concatenate(list(raw_places(chosen)))
     raw *= weights
     found = _find_components(raw, MAP_DIMENSIONS, MAP_WHITENING)
     place = Projection((found.project * weights).astype(np.float32), found.offset)
-    return Metric(metric.gain, metric.shift, patch, place)
+    return replace(metric, patch=patch, place=place)
 
 
 class Coreset:

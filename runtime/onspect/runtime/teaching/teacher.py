@@ -495,7 +495,7 @@ def _choose_copies(extractor: Extractor, images: NDArray[np.uint8], features: Fe
     turned stays a defect.
     """
     some = np.arange(min(len(images), _TRIED))
-    metric = learn_metric(features, seed=seed)
+    metric = learn_metric(features, len(images), seed=seed)
     own = metric.patches(features.take(some))
     shape = features.middle.shape[2:]
 

@@ -96,7 +96,7 @@ class _Graph:
 
     def value(self, name: str, array: NDArray[np.generic]) -> str:
         """Add an initializer and return its name."""
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:

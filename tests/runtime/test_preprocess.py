@@ -50,7 +50,7 @@ def test_cut_file_is_refused(kind: str, share: float) -> None:
         decode_image(data[: min(len(data) - 1, int(len(data) * share))])
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "0 bytes"), (b"no picture at all\n", "not an image")])
+@pytest.mark.parametrize(("content", "reason"), [(b"", "0 bytes"), (b"no picture at all\n", "not a JPEG")])
 def test_file_that_is_no_image_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     """An empty file and text called .png raise ImageError that says so."""
     path = tmp_path / "part.png"

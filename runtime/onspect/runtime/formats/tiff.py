@@ -202,7 +202,7 @@ def _to_values(rows: NDArray[np.uint8], layout: _Layout, count: int) -> NDArray[
         return words
     bits = np.unpackbits(rows, axis=1)[:, : count * layout.bits].reshape(len(rows), count, layout.bits)
     weights = (1 << np.arange(layout.bits - 1, -1, -1)).astype(np.uint16)
-    values = (bits * weights).sum(axis=2, dtype=np.uint16)
+    values: NDArray[np.uint16] = (bits * weights).sum(axis=2, dtype=np.uint16)
     return values.astype(np.uint8) if layout.bits < 8 else values
 
 

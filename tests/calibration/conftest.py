@@ -23,7 +23,7 @@ def write_pixels() -> Callable[..., Path]:
 
     def write(path: Path, pixels: NDArray[np.uint8]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes() + f"{path.parent.name} {path.name}".encode())
+        path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         return path
 
     return write

@@ -120,7 +120,8 @@ def test_masks_give_pixel_figures(
     root = tmp_path / "parts"
     write_image(root / "test/good/0.png", 128, (32, 32))
     for name in ("masked", "unmasked", "empty", "broken"):
-        write_pixels(root / f"test/spot/{name}.png", part)
+        with write_pixels(root / f"test/spot/{name}.png", part).open("ab") as file:
+            file.write(name.encode())  # behind the picture's end: no equal files
     write_pixels(root / "ground_truth/spot/masked_mask.png", mask)
     write_pixels(root / "ground_truth/spot/empty_mask.png", mask * 0)
     (root / "ground_truth/spot/broken_mask.png").write_bytes(b"no image")

@@ -124,9 +124,9 @@ def test_nothing_to_judge_is_refused(onspect: Run, calibrated: Path, tmp_path: P
 def test_other_files_are_counted(onspect: Run, calibrated: Path, parts: Path) -> None:
     """Files of a folder that are not taken for images are counted in a warning, as are folders that a glob matches."""
     (parts / "notes.txt").write_text("x")
-    assert "Warning: 1 files" in onspect("score", calibrated, parts).stderr
+    assert "1 file (.txt: 1)" in onspect("score", calibrated, parts).stderr
     flat = parts.rename(parts.with_name("parts"))
-    assert "Warning: 1 folders" in onspect("score", calibrated, f"{flat}/[as]*").stderr
+    assert "Warning: 1 folder matched" in onspect("score", calibrated, f"{flat}/[as]*").stderr
 
 
 def test_uncalibrated_model_is_refused_before_anything_is_written(

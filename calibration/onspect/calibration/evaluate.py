@@ -116,7 +116,7 @@ class Evaluation:
         if shared and not self.calibrated_on:
             warnings.append(
                 f"{len(shared)} of {len(self.results)} images are among those that the threshold was chosen on, "
-                f"such as {shared[0].name!r}; evaluate on other images"
+                f"such as {str(shared[0])!r}; evaluate on other images"
             )
         held_back = self.held_back
         if held_back is not None and 0 < held_back.here < held_back.held_back:

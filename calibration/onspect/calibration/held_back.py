@@ -13,7 +13,7 @@ from onspect.runtime.console import progress
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import labelled_images
+from onspect.runtime.layout import has_split, labelled_images
 from onspect.runtime.model_file import HeldBack, ModelFile, pack_fingerprints, unpack_fingerprints
 
 
@@ -48,7 +48,7 @@ def find_held_back(inspector: Inspector, data: Path, split: str) -> tuple[list[S
 
     Returns them, none where there is no such folder, and in words why they could not be had.
     """
-    if split == "test" or not (data / "test").is_dir():
+    if split == "test" or not has_split(data, "test"):
         return [], []
     try:
         images = labelled_images(data, "test")

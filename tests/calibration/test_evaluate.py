@@ -133,7 +133,7 @@ def test_masks_give_pixel_figures(
     assert (pixel["images_with_mask"], pixel["images_without_mask"], pixel["images_with_empty_mask"]) == (1, 1, 1)
     assert (pixel["good_images"], pixel["regions"]) == (1, 1)
     assert len(pixel["unreadable_masks"]) == 1
-    assert "1 of 3 masks cannot be read" in result.stderr
+    assert "1 of 3 masks cannot be used" in result.stderr
 
 
 def test_unreadable_images_are_faults_and_never_ok(

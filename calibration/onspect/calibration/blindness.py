@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from onspect.calibration.metrics import Confusion
 
 _MOST_REJECTED = 0.5
+_SEEMS_USEFUL = 0.75
 
 
 def find_blindness(
@@ -27,10 +28,12 @@ def find_blindness(
     low = intervals["auroc"][0] if "auroc" in intervals else None
     if auroc is not None and low is not None and low <= 0.5:
         high = intervals["auroc"][1] or 1.0
-        found.append(
-            f"the model does not tell good from defective images: the AUROC is {auroc:.2f}, and its 95% interval, "
-            f"{low:.2f} to {high:.2f}, includes 0.5, which is chance"
-        )
+        figures = f"the AUROC is {auroc:.2f}, its 95% interval, {low:.2f} to {high:.2f}, includes 0.5, which is chance"
+        if auroc < _SEEMS_USEFUL:
+            found.append(f"the model does not tell good from defective images: {figures}")
+        else:
+            count = f"{confusion.good} good and {confusion.defective} defective images are too few"
+            found.append(f"it is not shown that the model tells good from defective images: {figures}; {count}")
     if confusion.good and confusion.false_ng > _MOST_REJECTED * confusion.good:
         found.append(f"the threshold rejects {confusion.false_ng} of {confusion.good} good images")
     if confusion.defective and not confusion.true_ng + confusion.review_defective:

@@ -135,9 +135,7 @@ class Evaluation:
                 f"{len(self.faults)} of {len(self.results) + len(self.faults)} images could not be judged (fault), "
                 "and no figure but their own count includes them"
             )
-        if unreadable := self.pixels.unreadable_masks:
-            masks = len(unreadable) + self.pixels.with_mask + self.pixels.empty_masks
-            warnings.append(f"{len(unreadable)} of {masks} masks cannot be read, such as {unreadable[0]}")
+        warnings += self.pixels.list_warnings()
         return warnings
 
     def _describe_lone(self) -> list[str]:

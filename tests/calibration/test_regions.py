@@ -182,7 +182,7 @@ def test_masks_that_cannot_be_read_are_named(model: Path, data: Path, onspect: R
     (data / "ground_truth/val/spot/0_mask.png").write_bytes(b"no image")
     result = onspect("calibrate", model, data, "--pixel-f1")
     assert result.exit_code == 0
-    assert "1 masks cannot be read" in result.stderr
+    assert "1 mask cannot be used" in result.stderr
     assert "0_mask.png" in result.stderr
 
 

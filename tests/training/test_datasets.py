@@ -75,6 +75,20 @@ def test_dark_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptur
     assert "--white-level 4095" in caplog.text
 
 
+def test_bright_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Values above the white level are named, as too dark ones are; where most are above it, nothing is trained."""
+    tmp_path.mkdir(exist_ok=True)
+    values = np.full((32, 32), 3000, np.uint16)
+    values[:4] = 60000
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(cv2.imencode(".png", values + number)[1].tobytes())
+    load_training_set(tmp_path, white_level=4095)
+    assert "12.5% of an image's 16-bit values are above --white-level 4095" in caplog.text
+    (tmp_path / "9.png").write_bytes(cv2.imencode(".png", values * 0 + 50000)[1].tobytes())
+    with pytest.raises(DatasetError, match="above the model's white level"):
+        load_training_set(tmp_path, white_level=4095)
+
+
 def test_12_bit_white(tmp_path: Path) -> None:
     """With the camera's white level, its brightest value is 255."""
     write(tmp_path, "a.png", np.full((40, 40), 4095, np.uint16))

@@ -148,7 +148,7 @@ def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[O
 def _open_image(inspector: Inspector, image: LabelledImage) -> _Opened | Fault:
     try:
         data = _read_bytes(image.path)
-        frame = decode_image(data)
+        frame = decode_image(data, inspector.accepts)
         return _Opened(fingerprint_bytes(data), inspector.prepare(frame), *frame.shape[:2])
     except ImageError as error:
         return Fault(image, str(error))

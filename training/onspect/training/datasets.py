@@ -24,6 +24,8 @@ from onspect.training.config import PRESETS, paper_applies, working_size
 
 _LOG = logging.getLogger("onspect")
 
+_MOST_CLIPPED = 0.001
+
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int, str], Iterator[T]]
 
@@ -44,13 +46,15 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit."""
+    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit, and the
+    share of its values above the white level."""
 
     height: int
     width: int
     channels: int
     grey: bool
     brightest: int
+    clipped: float
     fingerprint: str
     prepared: NDArray[np.uint8] | None
 
@@ -159,6 +163,8 @@ def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
     try:
         data = path.read_bytes()
         frame = decode_image(data)
+        deep = frame.dtype == np.uint16 and recipe is not None
+        clipped = float(np.mean(frame > recipe.white_level)) if deep and recipe is not None else 0.0
         prepared = None if recipe is None else prepare(frame, recipe)
     except ImageError as error:
         return str(error)
@@ -170,6 +176,7 @@ def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
         channels=1 if frame.ndim == 2 else frame.shape[2],
         grey=_is_grey(frame),
         brightest=int(frame.max()) if frame.dtype == np.uint16 else 0,
+        clipped=clipped,
         fingerprint=fingerprint_bytes(data),
         prepared=prepared,
     )
@@ -214,6 +221,15 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
 
 def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
     brightest = max(item.brightest for item in seen)
+    clipped = [item.clipped for item in seen if item.brightest]
+    if clipped and max(clipped) > _MOST_CLIPPED:
+        _LOG.warning(
+            "up to %.1f%% of an image's 16-bit values are above --white-level %d, the brightest is %d, and all of them "
+            "become white: if the camera puts its bits at the upper end, train with --white-level 65535",
+            100.0 * max(clipped),
+            white_level,
+            brightest,
+        )
     if 0 < brightest < white_level / 4:
         bits = max(9, int(brightest).bit_length())
         _LOG.warning(

@@ -137,3 +137,21 @@ def test_calibrate_calls_a_blind_model_blind(onspect: Run, model: Path, make_dat
     assert "does not tell good from defective" in refused.stderr
     assert model.read_bytes() == before
     assert "does not tell good from defective" in onspect("calibrate", model, data).stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--max-fpr", "5"], "is 5% meant?"),
+        (["--max-fpr", "1"], "is 1% meant?"),
+        (["--min-recall", "99.5"], "is 99.5% meant?"),
+        (["--conformal", "0.5"], ""),
+    ],
+)
+def test_rates_that_look_like_percent_are_asked_about(
+    onspect: Run, model: Path, make_dataset: Make, option: list[str], words: str
+) -> None:
+    """A rate above 1 without % is a question, not a limit of 500%."""
+    result = onspect("calibrate", model, make_dataset({"val/good": GOOD, "val/bright": [240]}), *option)
+    assert (result.exit_code == 2) == bool(words)
+    assert words in result.stderr

@@ -16,6 +16,8 @@ from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.line import Line, Models
 from onspect.runtime.sources import Capture, open_source, reopen, watch
 
+from ..image_makers import make_tiff
+
 PICTURE = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))[1].tobytes()
 
 
@@ -81,6 +83,36 @@ def test_an_image_that_stays_cut_is_a_fault(tmp_path: Path) -> None:
         assert isinstance(next(captures).frame, ImageError)
         later(source.stop, 0.2)
         assert list(captures) == []
+
+
+def test_what_came_last_is_judged_or_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the source is stopped, a whole image is taken, and a cut one or one of two pages is a fault at once."""
+    monkeypatch.setattr(watch, "_GRACE", 60.0)
+    pages = make_tiff(np.zeros((8, 8), np.uint8), following=make_tiff(np.zeros((8, 8), np.uint8)))
+
+    def bring() -> None:
+        (tmp_path / "cut.png").write_bytes(PICTURE[:-100])
+        (tmp_path / "pages.tif").write_bytes(pages)
+        (tmp_path / "other.heic").write_bytes(b"x")
+        (tmp_path / "gone.png").write_bytes(PICTURE[:-100])
+        time.sleep(0.3)
+        (tmp_path / "gone.png").unlink()
+        time.sleep(0.1)
+        (tmp_path / "whole.png").write_bytes(PICTURE)
+        source.stop()
+
+    with open_source(f"watch:{tmp_path}") as source:
+        captures = iter(source)
+        later(bring)
+        found = {Path(capture.source).name: capture.frame for capture in captures}
+    assert set(found) == {"cut.png", "pages.tif", "whole.png"}
+    assert isinstance(found["whole.png"], np.ndarray)
+    assert "truncated" in str(found["cut.png"])
+    assert "several pages" in str(found["pages.tif"])
+    assert "1 image vanished before being judged: 'gone.png'" in caplog.text
+    assert "1 file (.heic: 1)" in caplog.text
 
 
 def test_a_file_that_is_written_anew_is_a_new_image(tmp_path: Path) -> None:

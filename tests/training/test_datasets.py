@@ -75,6 +75,28 @@ def test_dark_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptur
     assert "--white-level 4095" in caplog.text
 
 
+def test_copies_count_once_and_few_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Five copies are one image; what one image, or eight, can give is said before the work starts."""
+    for number in range(5):
+        write(tmp_path, f"{number}.png", np.full((32, 32), 90, np.uint8))
+    assert len(load_training_set(tmp_path).images) == 1
+    assert "4 of 5 images repeat other files and count once" in caplog.text
+    assert "there is 1 good image" in caplog.text
+    caplog.clear()
+    for number in range(5, 12):
+        write(tmp_path, f"{number}.png", np.full((32, 32), 90 + number, np.uint8))
+    assert len(load_training_set(tmp_path).images) == 8
+    assert "there are 8 good images only" in caplog.text
+
+
+def test_several_sizes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no size is usual, the smallest and the largest are named."""
+    for number, side in enumerate((32, 48, 64)):
+        write(tmp_path, f"{number}.png", np.full((side, side), 90, np.uint8))
+    load_training_set(tmp_path)
+    assert "3 sizes, from 32x32 to 64x64" in caplog.text
+
+
 def test_bright_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Values above the white level are named, as too dark ones are; where most are above it, nothing is trained."""
     tmp_path.mkdir(exist_ok=True)

@@ -32,6 +32,9 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
         number = decimal.Decimal(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except decimal.InvalidOperation:
         raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
+    if not text.strip().endswith("%") and 1 < number <= 100:
+        meant = f"is {text.strip()}% meant? Write {text.strip()}%"
+        raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
     if not number.is_finite() or not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
     senseless = {
@@ -41,6 +44,8 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
         "conformal": (0, 1),
         "prevalence": (0, 1),
     }.get(str(option.name), (0,))
+    if number in senseless and text.strip() == "1":
+        raise click.BadParameter("'1' is 100%, which sets no limit at all: is 1% meant? Write 1%", context, option)
     if number in senseless:
         raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
     return float(number)

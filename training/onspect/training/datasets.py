@@ -25,6 +25,8 @@ from onspect.training.config import PRESETS, paper_applies, working_size
 _LOG = logging.getLogger("onspect")
 
 _MOST_CLIPPED = 0.001
+_FEW = 20
+"""Good images below which a user is told what to expect."""
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int, str], Iterator[T]]
@@ -87,7 +89,9 @@ def load_training_set(
     recipe = choices.decide(seen)
     if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
         seen = _read_all(paths, recipe, progress)  # the first image was not like the others
+    paths, seen = _drop_repeats(paths, seen)
     _warn_of_mixtures(paths, seen, recipe, channels)
+    _warn_of_few(len(seen))
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
     return TrainingSet(folder, images, tuple(item.fingerprint for item in seen), recipe, choices.preset_for(seen))
@@ -137,6 +141,38 @@ def _common_shape(seen: Sequence[_Seen]) -> tuple[int, int]:
 def _span(sides: Sequence[int]) -> tuple[int, int]:
     low, high = min(sides), max(sides)
     return (low, high) if low == high else (low // 2, high * 2)
+
+
+def _drop_repeats(paths: Sequence[Path], seen: Sequence[_Seen]) -> tuple[list[Path], list[_Seen]]:
+    """Return the files and what they showed without those that equal an earlier one, and warn of these."""
+    first = {item.fingerprint: place for place, item in reversed(list(enumerate(seen)))}
+    kept = sorted(first.values())
+    repeats = [path for place, path in enumerate(paths) if place not in set(kept)]
+    if repeats:
+        _LOG.warning(
+            "%d of %d images %s once, such as %r",
+            len(repeats),
+            len(paths),
+            "repeats another file and counts" if len(repeats) == 1 else "repeat other files and count",
+            str(repeats[0]),
+        )
+    return [paths[place] for place in kept], [seen[place] for place in kept]
+
+
+def _warn_of_few(count: int) -> None:
+    """Say before the work starts what so few images can give."""
+    if count == 1:
+        _LOG.warning(
+            "there is 1 good image, which shows nothing of how good parts differ: expect that most good parts are "
+            "rejected; give %d or more",
+            _FEW,
+        )
+    elif count < _FEW:
+        _LOG.warning(
+            "there are %d good images only: expect many false rejects; give %d or more",
+            count,
+            _FEW,
+        )
 
 
 def _look_at_first(paths: Sequence[Path]) -> _Seen:
@@ -208,6 +244,16 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
             count,
             *rarest,
             str(example),
+        )
+    elif len(sizes) > 1:
+        low, high = min(sizes), max(sizes)
+        _LOG.warning(
+            "the images have %d sizes, from %dx%d to %dx%d, and each is stretched to %dx%d",
+            len(sizes),
+            *low,
+            *high,
+            recipe.width,
+            recipe.height,
         )
     coloured = [path for path, item in zip(paths, seen, strict=True) if not item.grey]
     if channels is None and 0 < len(coloured) < len(seen):

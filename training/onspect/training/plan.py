@@ -85,12 +85,12 @@ def _tell_of_closer_look(record: RunRecord) -> str:
     sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # as found, not allowed
     shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
     if shrunk < _NOTED:
-        lost = f"only {shrunk:.1f} of the images' pixels become one" if shrunk > 1.0 else "every pixel is seen"
+        lost = f"images are shrunk {shrunk:.1f} times in each direction" if shrunk > 1.0 else "every pixel is seen"
         return f"no tiles: {lost}\n"
     among = "" if source.width[0] == source.width[1] and source.height[0] == source.height[1] else "up to "
     words = (
-        f"images of {among}{sides[0]}x{sides[1]} are seen at {recipe.width}x{recipe.height}: {shrunk:.1f} of their "
-        "pixels become one"
+        f"images ({among}{sides[0]}x{sides[1]}) are shrunk {shrunk:.1f} times in each direction; defects smaller than "
+        f"about {round(shrunk)} pixels are lost"
     )
     width, height = (side // TILE_STEP * TILE_STEP for side in sides)
     tile = recipe.width // TILE_STEP * TILE_STEP, recipe.height // TILE_STEP * TILE_STEP

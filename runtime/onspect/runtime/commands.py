@@ -111,13 +111,14 @@ def score(
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         verdicts = progress(verdicts, len(paths) - done, "scoring")
     size = 1 if drawing else choose_batch(inspector.info.preprocess, inspector.provider)
+    reasons: Counter[str] = Counter()
     try:
-        _deliver(verdicts, sink, size, counts)
+        _deliver(verdicts, sink, size, counts, reasons)
     except KeyboardInterrupt:
         cure = "; the same command with --resume goes on" if kind is JsonlSink and output != "-" else ""
         say(f"stopped after {counts.total()} of {len(paths)} images, whose lines are whole{cure}")
         raise
-    conclude(counts)
+    conclude(counts, reasons if reasons.total() == counts["fault"] else None)
 
 
 @click.command(cls=Command)
@@ -313,8 +314,10 @@ def _score_on_ray(
         raise
 
 
-def _deliver(verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Counter[str]) -> None:
-    """Write verdicts in groups of so many, and count those that are written."""
+def _deliver(
+    verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Counter[str], reasons: Counter[str]
+) -> None:
+    """Write verdicts in groups of so many, and count those that are written and the reasons of faults."""
     from onspect.runtime.batch import batched
     from onspect.runtime.inspector import Inspection
 
@@ -322,3 +325,4 @@ def _deliver(verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Co
         for some in batched(verdicts, size):
             sink.write_many([Inspection(verdict, None, None) for verdict in some])
             counts.update(verdict.verdict for verdict in some)
+            reasons.update(verdict.reason or "" for verdict in some if verdict.verdict == "fault")

@@ -260,7 +260,7 @@ def test_png_that_is_not_whole_is_refused() -> None:
         changed[place] ^= 0x10
         _refused(bytes(changed), "PNG")
         _refused(data[:place], "PNG")
-    _refused(make_png(RGB, 2, missing_rows=3), r"has \d+ of \d+ bytes")
+    _refused(make_png(RGB, 2, missing_rows=3), "its data is short")
     _refused(make_png(RGB, 2, chunks=[(b"acTL", bytes(8))]), "several pages")
 
 

@@ -30,6 +30,7 @@ _REFUSED = {
     **dict.fromkeys(range(0xC9, 0xD0), "arithmetic"),
 }
 _CURE = "save it as baseline JPEG or PNG"
+_MISSING = "the JPEG is truncated or damaged: compressed data is missing; copy or capture it again"
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scan:
-    """Compressed data of some components, with what it takes to decode it. tables: DQT and DHT segments so far."""
+    """Compressed data of some components, with what it takes to decode it.
+
+    tables: DQT and DHT segments so far. end: of the data, in the file.
+    """
 
     components: tuple[Component, ...]
     tables: bytes
     segment: bytes
     restart: int
     data: bytes
-    following: int
+    end: int
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
@@ -89,11 +93,17 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         from onspect.runtime.formats.progressive import check_progressive
 
         check_progressive(picture, scans)
+        frame = decode_by_opencv(data)
     else:
         _check_coverage(picture, scans)
-        for scan in scans:
-            _check_scan(picture, scan)
-    frame = decode_by_opencv(data)
+        frame = None
+        if len(scans) == 1 and not scans[0].restart:  # as cameras write: the first of the two tests is the decoding
+            frame = _decode_scan(data, scans[0])
+            _check_surplus(_write_head(picture, scans[0], (picture.width, picture.height)), scans[0].data)
+        else:
+            for scan in scans:
+                _check_scan(picture, scan)
+            frame = decode_by_opencv(data)
     if frame is None or frame.shape[0] * frame.shape[1] != picture.width * picture.height:
         raise ImageError(f"OpenCV cannot decode the JPEG; {_CURE}")
     return frame
@@ -139,7 +149,7 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
             found = _MARKER.search(data, position)
             if found is None:
                 raise _truncated(data)
-            scans.append(_read_scan(picture, segment, tables, restart, data[position : found.start()], found[1][0]))
+            scans.append(_read_scan(picture, segment, tables, restart, data[position : found.start()], found.start()))
             position = found.end() - 2
     if picture is None or not scans:
         raise ImageError(f"the JPEG has no picture in it ({len(data)} bytes); copy or capture it again")
@@ -160,13 +170,13 @@ def _read_frame_header(kind: int, segment: bytes) -> Picture:
     return Picture(kind, width, height, components, segment)
 
 
-def _read_scan(picture: Picture, segment: bytes, tables: bytes, restart: int, data: bytes, following: int) -> Scan:
+def _read_scan(picture: Picture, segment: bytes, tables: bytes, restart: int, data: bytes, end: int) -> Scan:
     known = {component.number: component for component in picture.components}
     count = segment[4] if len(segment) > 4 else 0
     numbers = [segment[5 + 2 * place] for place in range(count)] if len(segment) >= 8 + 2 * count else []
     if not numbers or any(number not in known for number in numbers):
         raise ImageError("the JPEG's scan header is damaged; copy or capture it again")
-    return Scan(tuple(known[number] for number in numbers), tables, segment, restart, data, following)
+    return Scan(tuple(known[number] for number in numbers), tables, segment, restart, data, end)
 
 
 def _check_coverage(picture: Picture, scans: list[Scan]) -> None:
@@ -182,8 +192,7 @@ def _check_scan(picture: Picture, scan: Scan) -> None:
     total = units[0] * units[1]
     pieces = split_restarts(scan, total)
     filling = _choose_filling(scan.tables)
-    if filling == bytes(_AHEAD) and bytes(_HOLE) in scan.data:
-        raise ImageError("the JPEG is damaged: a part of its compressed data is all zeros; copy or capture it again")
+    _check_holes(scan, filling)
     for place, piece in enumerate(pieces):
         count = total - place * scan.restart if place == len(pieces) - 1 else scan.restart
         columns, rows = units if len(pieces) == 1 else (count, 1)
@@ -196,9 +205,28 @@ def _check_scan(picture: Picture, scan: Scan) -> None:
             size = _own_size(picture, scan)
         head = _write_head(picture, scan, size)
         if decode_by_opencv(head + piece + filling, _SKETCH) is None:
-            raise ImageError("the JPEG is truncated or damaged: compressed data is missing; copy or capture it again")
-        if decode_by_opencv(head + piece[:-1], _SKETCH) is not None:
-            raise ImageError("the JPEG is damaged: it has more compressed data than its size; copy or capture it again")
+            raise ImageError(_MISSING)
+        _check_surplus(head, piece)
+
+
+def _decode_scan(data: bytes, scan: Scan) -> Frame:
+    """Decode a file of one scan, with filling in place of its end marker."""
+    filling = _choose_filling(scan.tables)
+    _check_holes(scan, filling)
+    frame = decode_by_opencv(data[: scan.end] + filling)
+    if frame is None:
+        raise ImageError(_MISSING)
+    return frame
+
+
+def _check_surplus(head: bytes, piece: bytes) -> None:
+    if decode_by_opencv(head + piece[:-1], _SKETCH) is not None:
+        raise ImageError("the JPEG is damaged: it has more compressed data than its size; copy or capture it again")
+
+
+def _check_holes(scan: Scan, filling: bytes) -> None:
+    if filling == bytes(_AHEAD) and bytes(_HOLE) in scan.data:
+        raise ImageError("the JPEG is damaged: a part of its compressed data is all zeros; copy or capture it again")
 
 
 def _choose_filling(tables: bytes) -> bytes:

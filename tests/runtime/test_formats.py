@@ -196,6 +196,16 @@ def test_jpeg_with_a_hole_of_zeros_is_refused(quality: int) -> None:
         _refused(punch_hole(data, float(place)), "damaged|truncated|restart")
 
 
+@pytest.mark.parametrize("flags", [(), (cv2.IMWRITE_JPEG_OPTIMIZE, 1), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)])
+@pytest.mark.parametrize("quality", [5, 75, 100])
+def test_smooth_pictures_are_no_holes(flags: tuple[int, ...], quality: int) -> None:
+    """Gradients, flat areas and checkerboards, whose data is full of zeros and repeats, are read."""
+    ramp = np.tile(np.linspace(0, 255, 320).astype(np.uint8), (240, 1))
+    board = np.kron((np.indices((15, 20)).sum(0) % 2 * 255).astype(np.uint8), np.ones((16, 16), np.uint8))
+    for picture in (ramp, np.dstack([ramp, ramp, 255 - ramp]), board, np.zeros_like(ramp), np.full_like(ramp, 255)):
+        assert decode_image(make_jpeg(picture, *flags, quality=quality)).shape == picture.shape
+
+
 def test_jpeg_with_lost_restart_intervals_is_refused() -> None:
     """A restart interval that is missing, or twice there, is a fault; libjpeg would paint over it."""
     data = make_jpeg(draw_scene(96, 96), cv2.IMWRITE_JPEG_RST_INTERVAL, 3)

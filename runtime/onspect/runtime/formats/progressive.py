@@ -13,7 +13,7 @@ import numpy as np
 from onspect.runtime.errors import ImageError
 from onspect.runtime.formats.jpeg import Component, Picture, Scan, measure_scan, split_restarts
 
-_HOLE = 16  # zero bytes in a row
+_HOLE = 48  # zero bytes in a row: smooth gradients have 20
 _DAMAGED = "the JPEG is truncated or damaged: a scan's data does not fit its size; copy or capture it again"
 
 
@@ -51,7 +51,7 @@ def _check_scan(
     pieces = split_restarts(scan, total)
     for place, piece in enumerate(pieces):
         units = range(place * scan.restart, total if place == len(pieces) - 1 else (place + 1) * scan.restart)
-        if band[0] > 0 and not refines and bytes(_HOLE) in piece:  # runs of empty blocks are one code
+        if band[0] > 0 and bytes(_HOLE) in piece:  # runs of empty blocks are one code
             raise ImageError("the JPEG is damaged: a part of its data is all zeros; copy or capture it again")
         bits = _Bits(piece)
         try:

@@ -51,7 +51,7 @@ def _check_scan(
     pieces = split_restarts(scan, total)
     for place, piece in enumerate(pieces):
         units = range(place * scan.restart, total if place == len(pieces) - 1 else (place + 1) * scan.restart)
-        if band[0] > 0 and bytes(_HOLE) in piece:  # runs of empty blocks are one code
+        if band[0] > 0 and not refines and bytes(_HOLE) in piece:  # runs of empty blocks are one code
             raise ImageError("the JPEG is damaged: a part of its data is all zeros; copy or capture it again")
         bits = _Bits(piece)
         try:

@@ -52,16 +52,14 @@ class PixelMetrics:
 
 
 def read_mask(image: LabelledImage, height: int, width: int) -> NDArray[np.bool_]:
-    """Return the mask of an image of a height and width, bool [h, w], at its own size; several masks are joined.
+    """Return the mask of an image, bool [height, width], the image's own; several masks are joined.
 
-    Raises ImageError where a mask cannot be read, has another shape than its image, or seems to be inverted.
+    A smaller or larger mask of the same shape is scaled. Raises ImageError where a mask cannot be read, has another
+    shape than its image, or seems to be inverted.
     """
     assert image.mask is not None
     parts = [_read_part(path, height, width) for path in (image.mask, *image.further_masks)]
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole | (part if part.shape == whole.shape else _fit(part, whole.shape))
-    return whole
+    return np.asarray(np.logical_or.reduce(parts), np.bool_)
 
 
 def _read_part(path: Path, height: int, width: int) -> NDArray[np.bool_]:
@@ -76,7 +74,7 @@ def _read_part(path: Path, height: int, width: int) -> NDArray[np.bool_]:
         raise ImageError(
             f"the mask marks {mask.mean():.0%} of the image and its edge: is it inverted? Mark defects white"
         )
-    return mask
+    return mask if mask.shape == (height, width) else _fit(mask, (height, width))
 
 
 def _read_alpha(data: bytes, frame: Frame) -> Frame:

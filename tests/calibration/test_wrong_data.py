@@ -85,7 +85,8 @@ def test_equal_files_count_once(onspect: Run, model: Path, make_dataset: Make, t
     assert "61 of 84 images repeat other files and count once" in result.stderr
     assert str(data / "val/bright/again.png") in result.stderr
     assert "21 good, 2 defective" in result.stdout
-    onspect("evaluate", model, data, "-o", tmp_path / "report")
+    evaluated = onspect("evaluate", model, data, "-o", tmp_path / "report")
+    assert "the 23 test images that were held back at calibration" in evaluated.stdout
     metrics = json.loads((tmp_path / "report/metrics.json").read_text())
     assert metrics["images"] == {"good": 21, "bright": 2}
     assert len(metrics["repeats"]) == 61

@@ -331,6 +331,44 @@ def test_webp_layouts_and_damage() -> None:
         _refused(lossless[: round(len(lossless) * share)], "WebP|RIFF")
 
 
+EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+
+
+def test_png_and_webp_are_turned_by_their_orientation() -> None:
+    """EXIF orientation 6 turns PNG and WebP too, whatever OpenCV's release does."""
+    np.testing.assert_array_equal(decode_image(make_png(RGB, 2, chunks=[(b"eXIf", EXIF)])), np.rot90(BGR, -1))
+    plain = cv2.imencode(".webp", BGR, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    extended = b"VP8X" + struct.pack("<I", 10) + b"\x08\0\0\0" + bytes([63, 0, 0, 47, 0, 0])
+    body = b"WEBP" + extended + plain[12:] + b"EXIF" + struct.pack("<I", len(EXIF)) + EXIF
+    turned = decode_image(b"RIFF" + struct.pack("<I", len(body)) + body)
+    np.testing.assert_array_equal(turned, np.rot90(BGR, -1))
+
+
+def _bmp(bits: int, rows: list[bytes], compression: int = 0, more: bytes = b"", colours: int = 0) -> bytes:
+    start, data = 54 + len(more), b"".join(row + bytes(-len(row) % 4) for row in reversed(rows))
+    head = b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start)
+    sizes = struct.pack("<IiiHHIIiiII", 40, 8, len(rows), 1, bits, compression, len(data), 0, 0, colours, 0)
+    return head + sizes + more + data
+
+
+def test_bmp_depths() -> None:
+    """1, 4, 16 and 32 bits a pixel, palettes and the usual masks give the colours that they stand for."""
+    values = np.arange(32).reshape(4, 8)
+    five = [(row << 10 | row << 5 | row).astype("<u2").tobytes() for row in values]
+    assert decode_image(_bmp(16, five))[1, 3].tolist() == [88, 88, 88]
+    six = [(row << 11 | row << 6 | row).astype("<u2").tobytes() for row in values]
+    masks = struct.pack("<III", 0xF800, 0x7E0, 0x1F)
+    assert decode_image(_bmp(16, six, 3, masks))[1, 3].tolist() == [88, 88, 88]
+    _refused(_bmp(16, six, 3, struct.pack("<III", 0xF00, 0xF0, 0xF)), "rare layout")
+    palette = bytes(value for number in range(16) for value in (number * 17, number * 10, number * 5, 0))
+    four = [bytes(int(a) % 16 << 4 | int(b) % 16 for a, b in zip(row[::2], row[1::2], strict=True)) for row in values]
+    assert decode_image(_bmp(4, four, 0, palette, 16))[1, 3].tolist() == [187, 110, 55]
+    one = [b"\xa0"] * 4
+    assert decode_image(_bmp(1, one, 0, bytes([0, 0, 0, 0, 255, 255, 255, 0]), 2)).max() == 255
+    alpha = [np.stack([row, row + 1, row + 2, row * 0], axis=1).astype(np.uint8).tobytes() for row in values]
+    assert decode_image(_bmp(32, alpha))[1, 3].tolist() == [11, 12, 13]
+
+
 def test_huge_picture_is_refused_by_its_header() -> None:
     """A small file that stands for a huge picture is refused before it takes memory, and so is a size not accepted."""
     huge = make_png(np.zeros((1, 1), np.uint8), 0)

@@ -55,7 +55,11 @@ def find_held_back(inspector: Inspector, data: Path, split: str) -> tuple[list[S
     except DatasetError as error:
         return [], [f"the file does not remember the test images: {error}"]
     seen = progress(see_images(inspector, images), len(images), "looking at test images")
-    return [image for image in seen if image is not None], []
+    first: dict[str, SeenImage] = {}
+    for image in seen:
+        if image is not None:  # equal files count once
+            first.setdefault(image.fingerprint, image)
+    return list(first.values()), []
 
 
 def hold_back(found: Sequence[SeenImage]) -> HeldBack | None:
@@ -90,6 +94,6 @@ def compare_with_held_back(fingerprints: Iterable[str], model: ModelFile) -> Hel
     calibration = model.info.calibration
     if calibration is None or calibration.held_back is None:
         return None
-    known, given = Counter(unpack_fingerprints(calibration.held_back.fingerprints)), Counter(fingerprints)
+    known, given = Counter(unpack_fingerprints(calibration.held_back.fingerprints)), Counter(set(fingerprints))
     here = (known & given).total()
     return HeldBackShare(known.total(), here, given.total() - here)

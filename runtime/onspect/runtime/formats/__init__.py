@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -55,6 +55,20 @@ def decode_by_opencv(data: bytes, flags: int = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         return None
+
+
+def read_orientation(exif: bytes) -> int:
+    """Return the orientation, 1 to 8, of EXIF data; 1 where it has none."""
+    order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
+
+    def number(place: int, length: int) -> int:
+        return int.from_bytes(exif[place : place + length], order)
+
+    first = number(4, 4)
+    for place in range(first + 2, min(first + 2 + 12 * number(first, 2), len(exif) - 11), 12):
+        if number(place, 2) == 0x0112 and 1 <= number(place + 8, 2) <= 8:
+            return number(place + 8, 2)
+    return 1
 
 
 def turn(frame: Frame, orientation: int) -> Frame:

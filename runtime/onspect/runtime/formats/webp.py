@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
+
 from onspect.runtime.errors import ImageError
-from onspect.runtime.formats import Accepts, Frame, decode_by_opencv
+from onspect.runtime.formats import Accepts, Frame, decode_by_opencv, read_orientation, turn
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
@@ -14,10 +16,11 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     if b"ANIM" in chunks or b"ANMF" in chunks:
         raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
     accepts(*_read_size(chunks))
-    frame = decode_by_opencv(data)
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # not all releases turn it
+    frame = decode_by_opencv(data, flags)
     if frame is None:
         raise ImageError("OpenCV cannot decode the WebP image, or it is truncated; copy or capture it again")
-    return frame
+    return turn(frame, read_orientation(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0")))
 
 
 def _read_chunks(data: bytes) -> dict[bytes, bytes]:

@@ -17,6 +17,7 @@ from onspect.runtime.batch import in_order
 from onspect.runtime.decode import Frame, decode_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
 from onspect.runtime.files import describe_os_error, fingerprint_bytes
+from onspect.runtime.good_pictures import find_distinct, warn_of_few
 from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess, SourceLimits
 from onspect.runtime.preprocess import prepare
@@ -25,8 +26,6 @@ from onspect.training.config import PRESETS, paper_applies, working_size
 _LOG = logging.getLogger("onspect")
 
 _MOST_CLIPPED = 0.001
-_FEW = 20
-"""Good images below which a user is told what to expect."""
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int, str], Iterator[T]]
@@ -89,9 +88,10 @@ def load_training_set(
     recipe = choices.decide(seen)
     if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
         seen = _read_all(paths, recipe, progress)  # the first image was not like the others
-    paths, seen = _drop_repeats(paths, seen)
+    distinct = find_distinct(paths, [item.fingerprint for item in seen])
+    paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
     _warn_of_mixtures(paths, seen, recipe, channels)
-    _warn_of_few(len(seen))
+    warn_of_few(len(seen))
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
     return TrainingSet(folder, images, tuple(item.fingerprint for item in seen), recipe, choices.preset_for(seen))
@@ -141,38 +141,6 @@ def _common_shape(seen: Sequence[_Seen]) -> tuple[int, int]:
 def _span(sides: Sequence[int]) -> tuple[int, int]:
     low, high = min(sides), max(sides)
     return (low, high) if low == high else (low // 2, high * 2)
-
-
-def _drop_repeats(paths: Sequence[Path], seen: Sequence[_Seen]) -> tuple[list[Path], list[_Seen]]:
-    """Return the files and what they showed without those that equal an earlier one, and warn of these."""
-    first = {item.fingerprint: place for place, item in reversed(list(enumerate(seen)))}
-    kept = sorted(first.values())
-    repeats = [path for place, path in enumerate(paths) if place not in set(kept)]
-    if repeats:
-        _LOG.warning(
-            "%d of %d images %s once, such as %r",
-            len(repeats),
-            len(paths),
-            "repeats another file and counts" if len(repeats) == 1 else "repeat other files and count",
-            str(repeats[0]),
-        )
-    return [paths[place] for place in kept], [seen[place] for place in kept]
-
-
-def _warn_of_few(count: int) -> None:
-    """Say before the work starts what so few images can give."""
-    if count == 1:
-        _LOG.warning(
-            "there is 1 good image, which shows nothing of how good parts differ: expect that most good parts are "
-            "rejected; give %d or more",
-            _FEW,
-        )
-    elif count < _FEW:
-        _LOG.warning(
-            "there are %d good images only: expect many false rejects; give %d or more",
-            count,
-            _FEW,
-        )
 
 
 def _look_at_first(paths: Sequence[Path]) -> _Seen:

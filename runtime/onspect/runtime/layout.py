@@ -159,7 +159,9 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
     _warn_of_left_out(root, left_out, empty)
     if files and not found_masks and split != "train":
         _LOG.warning(
-            "%d files in ground_truth match no image, such as %r: name them NAME_mask.png", files, str(example)
+            "in ground_truth %s no image, such as %r: name masks NAME_mask.png",
+            "1 file matches" if files == 1 else f"{files} files match",
+            str(example),
         )
     return labelled
 

@@ -16,6 +16,7 @@ from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, ImageError, SourceError
 from onspect.runtime.files import IMAGE_SUFFIXES, describe_left_out, describe_os_error, is_left_out, make_folder
 from onspect.runtime.outliers import name_some
+from onspect.runtime.plurals import count_of
 from onspect.runtime.sources import Capture
 from onspect.runtime.sources.options import parse_number, parse_options
 from onspect.runtime.sources.reopen import LiveSource
@@ -86,7 +87,7 @@ class WatchSource(LiveSource):
         if self._known is None:
             self._known = _look(self._folder)
             if self._known:
-                _LOG.warning("%s: %d images that lie there already are left alone", self.name, len(self._known))
+                _LOG.warning("%s: %s there already and left alone", self.name, count_of(len(self._known), "image"))
         self._device = _Folder(self._folder, self._known, self)
         return self._device
 

@@ -94,6 +94,15 @@ def test_what_ffmpeg_patches_in_mpeg_4_is_a_fault(tmp_path: Path, codec: str) ->
         assert isinstance(frame, ImageError) or np.array_equal(frame, right)
 
 
+@pytest.mark.parametrize(("codec", "warned"), [("HFYU", True), ("mp4v", False), ("MJPG", False)])
+def test_codecs_without_checks_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, warned: bool
+) -> None:
+    """Where FFmpeg notices hardly any damage, that is said once."""
+    assert len(_read(_film(tmp_path / "x.avi", codec, frames=3))) == 3
+    assert ("is not noticed; record FFV1 or motion JPEG instead" in caplog.text) == warned
+
+
 def test_motion_jpeg_is_checked_as_files_are(tmp_path: Path) -> None:
     """A hole in a picture of a motion JPEG video is a fault, without any further package."""
     path = _film(tmp_path / "x.avi", "MJPG")

@@ -25,6 +25,9 @@ from onspect.runtime.sources.finite import FiniteSource
 
 _LOG = logging.getLogger("onspect")
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
+_CHECKED = frozenset({"ffv1", "h264", "mpeg1video", "mpeg2video", "mpeg4", "prores"})
+"""Codecs in which FFmpeg notices damage, in all but FFV1 most of it."""
+
 _CURE = "record or copy it again"
 
 
@@ -93,6 +96,11 @@ class VideoSource(FiniteSource):
         try:
             with av.open(str(self._path)) as container:
                 stream = container.streams.video[0]
+                if stream.codec_context.name not in _CHECKED:
+                    words = (
+                        "%s: most damage in frames of the codec %s is not noticed; record FFV1 or motion JPEG instead"
+                    )
+                    _LOG.warning(words, self._path, stream.codec_context.name)
                 stream.thread_type = "NONE"
                 stream.codec_context.thread_count = 1
                 stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+careful"}

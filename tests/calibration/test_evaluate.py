@@ -105,7 +105,7 @@ def test_images_in_the_band_stand_apart(
 def test_the_table_is_short_and_names_the_report(report: Report) -> None:
     """Stdout has the main figures and a line for each kind; stderr says where the report is."""
     assert "4 good, 3 defective (3 bright), from parts, split test" in report.stdout
-    assert re.search(r"^AUROC +0\.7500, 0\.\d{4} to 1\.0000$", report.stdout, re.MULTILINE)
+    assert re.search(r"^AUROC +0\.7500, 0\.\d{4} to 0\.9\d{3}$", report.stdout, re.MULTILINE)
     assert re.search(r"^bright +2 of 3 +0\.7500 +0\.\d{4}$", report.stdout, re.MULTILINE)
     assert f"report: {report.folder / 'report.html'}" in report.stderr
 
@@ -149,7 +149,7 @@ def test_unreadable_images_are_faults_and_never_ok(
     assert metrics["confusion"]["true_ok"] + metrics["confusion"]["false_ng"] == 4
     assert [fault["reason"] for fault in metrics["faults"]] == ["the file is empty (0 bytes)"]
     assert "1 of 8 images could not be judged" in result.stderr
-    assert "faults        1 images" in result.stdout
+    assert "faults        1 image could" in result.stdout
     assert "the file is empty (0 bytes)" in (tmp_path / "report/report.html").read_text()
 
 

@@ -32,7 +32,7 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
         number = decimal.Decimal(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except decimal.InvalidOperation:
         raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
-    if not text.strip().endswith("%") and 1 < number <= 100:
+    if not text.strip().endswith("%") and number.is_finite() and 1 < number <= 100:
         meant = f"is {text.strip()}% meant? Write {text.strip()}%"
         raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
     if not number.is_finite() or not 0 <= number <= 1:

@@ -29,6 +29,7 @@ _COMPRESSIONS = {
 _CURE = "save it as an uncompressed TIFF or as PNG"
 _AGAIN = "copy or capture it again"
 _MOST_ENTRIES = 4096
+_MOST_SAMPLES = 8
 _HOLE = 16
 _LONG = 2048  # bytes from which on calling OpenCV is worth it
 
@@ -115,7 +116,7 @@ def _read_layout(tags: dict[int, tuple[int, ...]], order: Literal["<", ">"]) -> 
     samples, bits = one(_SAMPLES, 1), set(tags.get(_BITS) or (1,))
     width, height, photometric = one(_WIDTH), one(_HEIGHT), one(_PHOTOMETRIC, 1)
     compression = one(_COMPRESSION, 1)
-    if not width or not height or not 1 <= samples <= 64:
+    if not width or not height or not 1 <= samples <= _MOST_SAMPLES:
         raise ImageError(f"the TIFF is damaged: its size is {width}x{height}, {samples} samples a pixel; {_AGAIN}")
     if any(kind not in (1, 4) for kind in tags.get(_FORMAT, ())):
         raise ImageError("the TIFF has signed or floating-point values; save it with unsigned 8 or 16 bits")

@@ -17,6 +17,7 @@ from onspect.runtime.batch import in_order
 from onspect.runtime.decode import Frame, decode_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
 from onspect.runtime.files import describe_os_error, fingerprint_bytes
+from onspect.runtime.good_pictures import find_distinct, warn_of_few
 from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess, SourceLimits
 from onspect.runtime.preprocess import prepare
@@ -26,6 +27,7 @@ from onspect.training.config import PIXEL_BUDGET, PRESETS, paper_applies
 _LOG = logging.getLogger("onspect")
 
 _NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch, from which on a user is told
+_MOST_CLIPPED = 0.001
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int, str], Iterator[T]]
@@ -47,13 +49,15 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit."""
+    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit, and the
+    share of its values above the white level."""
 
     height: int
     width: int
     channels: int
     grey: bool
     brightest: int
+    clipped: float
     fingerprint: str
     prepared: NDArray[np.uint8] | None
 
@@ -84,10 +88,13 @@ def load_training_set(
     choices = _Choices(preset, size, channels, white_level, any_size)
     guess = choices.decide([_look_at_first(paths)])
     seen = _read_all(paths, guess, progress)
+    distinct = find_distinct(paths, [item.fingerprint for item in seen])
+    paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
     recipe = choices.decide(seen)
     if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
         seen = _read_all(paths, recipe, progress)  # the first image was not like the others
     _warn_of_mixtures(paths, seen, recipe, channels)
+    warn_of_few(len(seen))
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
     return TrainingSet(folder, images, tuple(item.fingerprint for item in seen), recipe, choices.preset_for(seen))
@@ -161,6 +168,8 @@ def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
     try:
         data = path.read_bytes()
         frame = decode_image(data)
+        deep = frame.dtype == np.uint16 and recipe is not None
+        clipped = float(np.mean(frame > recipe.white_level)) if deep and recipe is not None else 0.0
         prepared = None if recipe is None else prepare(frame, recipe)
     except ImageError as error:
         return str(error)
@@ -172,6 +181,7 @@ def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
         channels=1 if frame.ndim == 2 else frame.shape[2],
         grey=_is_grey(frame),
         brightest=int(frame.max()) if frame.dtype == np.uint16 else 0,
+        clipped=clipped,
         fingerprint=fingerprint_bytes(data),
         prepared=prepared,
     )
@@ -201,6 +211,16 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
             *rarest,
             str(example),
         )
+    elif len(sizes) > 1:
+        low, high = min(sizes), max(sizes)
+        _LOG.warning(
+            "the images have %d sizes, from %dx%d to %dx%d, and each is resized to %dx%d",
+            len(sizes),
+            *low,
+            *high,
+            recipe.width,
+            recipe.height,
+        )
     size = (recipe.height, recipe.width)
     stretches = [largest_stretch([shape], size) for shape in _shapes(seen)]
     if max(stretches) > _NOTED_STRETCH * min(stretches):
@@ -227,6 +247,15 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
 
 def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
     brightest = max(item.brightest for item in seen)
+    clipped = [item.clipped for item in seen if item.brightest]
+    if clipped and max(clipped) > _MOST_CLIPPED:
+        _LOG.warning(
+            "up to %.1f%% of an image's 16-bit values are above --white-level %d, the brightest is %d, and all of them "
+            "become white: if the camera puts its bits at the upper end, train with --white-level 65535",
+            100.0 * max(clipped),
+            white_level,
+            brightest,
+        )
     if 0 < brightest < white_level / 4:
         bits = max(9, int(brightest).bit_length())
         _LOG.warning(

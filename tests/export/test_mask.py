@@ -15,13 +15,13 @@ from onspect.calibration.scores import Observation, ScoredImage
 from onspect.export import write
 from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
-from onspect.export.mask import read_mask
 from onspect.runtime.card import describe
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import LabelledImage
 from onspect.runtime.model_file import Preprocess, Rule, SourceLimits, read_model_file
+from onspect.runtime.roi_mask import read_mask
 from onspect.training.config import NetworkConfig
 from onspect.training.networks import Decoder, Encoder
 

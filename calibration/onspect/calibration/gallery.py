@@ -30,12 +30,12 @@ _MASK_COLOUR = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the gallery; pictures are data URIs, in the order image, reconstruction, heat map."""
+    """One image of the gallery; pictures are data URIs: image, reconstruction (if there is one), error."""
 
     name: str
     kind: str
     score: float
-    pictures: tuple[str, str, str]
+    pictures: dict[str, str]
     masked: bool
 
 
@@ -46,6 +46,7 @@ class Gallery:
     hits: tuple[Example, ...]
     misses: tuple[Example, ...]
     false_alarms: tuple[Example, ...]
+    columns: tuple[str, ...]
 
 
 def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
@@ -55,6 +56,7 @@ def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
         hits=tuple(_draw(result, inspector) for result in hits),
         misses=tuple(_draw(result, inspector) for result in misses),
         false_alarms=tuple(_draw(result, inspector) for result in false_alarms),
+        columns=("image", "reconstruction", "error") if inspector.reconstructs else ("image", "error"),
     )
 
 
@@ -86,12 +88,11 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
     mask = _read_mask(result, height, width)
     if mask is not None:
         _outline(heat, mask)
-    pictures = (
-        _embed(_resize(to_bgr(frame, white_level), size)),
-        _embed(_resize(to_bgr(inspector.reconstruct(batch)[0]), size)),
-        _embed(heat),
-    )
-    return Example(result.image.path.name, result.image.kind, result.score, pictures, mask is not None)
+    pictures = {"image": to_bgr(frame, white_level)}
+    if inspector.reconstructs:
+        pictures["reconstruction"] = to_bgr(inspector.reconstruct(batch)[0])
+    shown = {name: _embed(_resize(picture, size)) for name, picture in pictures.items()} | {"error": _embed(heat)}
+    return Example(result.image.path.name, result.image.kind, result.score, shown, mask is not None)
 
 
 def _read_mask(result: ScoredImage, height: int, width: int) -> NDArray[np.bool_] | None:

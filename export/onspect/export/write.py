@@ -17,7 +17,6 @@ from onspect.calibration.scores import find_images
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
 from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
-from onspect.export.mask import read_mask
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
 from onspect.export.parity import Parity, check_parity
 from onspect.export.planes import to_planes
@@ -28,6 +27,7 @@ from onspect.runtime.files import fingerprint_set, make_folder, write_atomically
 from onspect.runtime.layout import LabelledImage
 from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, Tiling, parse_model_file, stamp
 from onspect.runtime.preprocess import prepare
+from onspect.runtime.roi_mask import read_mask
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.datasets import TrainingSet

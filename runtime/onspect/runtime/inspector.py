@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.decode import Frame
-from onspect.runtime.errors import ImageError, UncalibratedError
+from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold
 from onspect.runtime.preprocess import check_size, prepare
 from onspect.runtime.session import LoadedModel, load_model
@@ -131,8 +131,18 @@ class Inspector:
         score, error_map = self._session.run(["score", "error_map"], {"image": batch})
         return Scored(score, error_map)
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the file has an autoencoder of images, as files that were only taught have not."""
+        return self.info.network is not None
+
     def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what the autoencoder makes of prepared inputs, uint8 [n, height, width, channels] like them."""
+        """Return the autoencoder's reconstruction of prepared inputs, uint8 [n, height, width, channels] like them.
+
+        Raises ModelFileError if the file has no autoencoder of images.
+        """
+        if not self.reconstructs:
+            raise ModelFileError(f"{str(self.path)!r} has no autoencoder of images, so it reconstructs nothing")
         (reconstruction,) = self._session.run(["reconstruction"], {"image": batch})
         pixels = np.rint(np.moveaxis(reconstruction, 1, -1) * 255.0)
         return np.asarray(pixels.clip(0, 255), np.uint8)

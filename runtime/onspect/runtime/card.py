@@ -27,6 +27,9 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     reduced = f", at 1/{network.reduction} of the working size" if network.reduction > 1 else ""
     smoothing = f", smoothed by {info.score.smoothing:g} px" if info.score.smoothing else ""
     masked = f", of the {info.score.inspected:.2%} of the image that a mask leaves" if info.score.inspected < 1 else ""
+    encoder = f"filters/stride {layers}, hidden {network.hidden}{reduced}"
+    if network.backbone:
+        encoder = f"of the features of {network.backbone} at each place, hidden {network.hidden}"
     facts = [
         ("model", info.name),
         (
@@ -34,7 +37,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
             f"{file.path} ({len(file.data) / 1e6:.2f} MB, sha256 {file.sha256[:12]}, format {info.format_version})",
         ),
         ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
-        ("encoder", f"filters/stride {layers}, hidden {network.hidden}{reduced}"),
+        ("encoder", encoder),
         *([("head", f"filters {' '.join(map(str, network.head))}, trained on synthetic defects")] * bool(network.head)),
         *([("tiles", f"{network.tiling.describe()}, stitched")] if network.tiling else []),
         ("input", _describe_input(info.preprocess)),

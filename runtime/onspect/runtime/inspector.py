@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.decode import Frame
-from onspect.runtime.errors import ImageError, UncalibratedError
+from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.session import LoadedModel, load_model
@@ -103,10 +103,22 @@ class Inspector:
         return Scored(score, error_map)
 
     def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what the autoencoder makes of prepared inputs, uint8 [n, height, width, channels] like them."""
+        """Return what the autoencoder makes of prepared inputs, uint8 [n, height, width, channels] like them.
+
+        Raises ModelFileError if the model does not reconstruct images (`has_reconstruction`).
+        """
+        if not self.has_reconstruction:
+            raise ModelFileError(
+                f"{str(self.path)!r} has no reconstruction: it judges features of the image, not its pixels"
+            )
         (reconstruction,) = self._session.run(["reconstruction"], {"image": batch})
         pixels = np.rint(np.moveaxis(reconstruction, 1, -1) * 255.0)
         return np.asarray(pixels.clip(0, 255), np.uint8)
+
+    @property
+    def has_reconstruction(self) -> bool:
+        """Whether the model reconstructs images. A model that judges features does not."""
+        return any(output.name == "reconstruction" for output in self._session.get_outputs())
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the latent vectors of prepared inputs, float32 [n, latent]."""

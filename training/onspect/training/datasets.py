@@ -21,7 +21,7 @@ from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess, SourceLimits
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.working_size import largest_stretch, median_size, working_size
-from onspect.training.config import PIXEL_BUDGET, PRESETS, paper_applies
+from onspect.training.config import FEATURES, PIXEL_BUDGET, PRESETS, paper_applies
 
 _LOG = logging.getLogger("onspect")
 
@@ -78,7 +78,7 @@ def load_training_set(
 
     Raises DatasetError where there are no images or some cannot be read, ChoiceError for a preset or size that is none.
     """
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and preset not in (*PRESETS, FEATURES):
         raise ChoiceError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
     paths = training_images(folder)
     choices = _Choices(preset, size, channels, white_level, any_size)

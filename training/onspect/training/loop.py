@@ -75,7 +75,7 @@ def fit(
 ) -> Outcome:
     """Train as the record says and leave weights.safetensors (the best on held_out), a checkpoint and log.jsonl in run.
 
-    images, held_out: uint8 [n, height, width, channels]. With resume, goes on from the checkpoint to the very weights
+    images, held_out: uint8 [n, height, width, channels], or places of images, float16 [n, 1, 1, channels]. With resume, goes on from the checkpoint to the very weights
     that an uninterrupted run gets on the same machine. The first Ctrl-C (or SIGTERM) saves and returns
     ``interrupted``. watch sees every step, after_epoch every epoch, both on the first device only.
 
@@ -133,7 +133,9 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / total)))
 
 
-def _prepare(images: Images, chosen: NDArray[np.int64], config: TrainConfig, epoch: int) -> NDArray[np.uint8]:
+def _prepare(
+    images: Images, chosen: NDArray[np.int64], config: TrainConfig, epoch: int
+) -> NDArray[np.uint8] | NDArray[np.float16]:
     if not config.augment:
         return images[chosen]
     changed = [

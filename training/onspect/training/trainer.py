@@ -86,7 +86,7 @@ class Trainer:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.config.optimizer]
         return self.fabric.setup_optimizers(kind(parameters, lr=self.config.learning_rate))
 
-    def step(self, batch: NDArray[np.uint8], epoch: int, step: int, rate: float) -> dict[str, float]:
+    def step(self, batch: NDArray[np.uint8] | NDArray[np.float16], epoch: int, step: int, rate: float) -> dict[str, float]:
         """Train on one batch (of all devices together) and return its losses, means over its images."""
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
@@ -157,9 +157,10 @@ class Trainer:
         assert isinstance(total, Tensor)
         return float(total)
 
-    def _to_image(self, batch: NDArray[np.uint8]) -> Tensor:
+    def _to_image(self, batch: NDArray[np.uint8] | NDArray[np.float16]) -> Tensor:
         pixels: Tensor = self.fabric.to_device(torch.from_numpy(np.ascontiguousarray(batch)))
-        return pixels.float().mul(1.0 / 255.0).permute(0, 3, 1, 2).contiguous()
+        scale = 1.0 / 255.0 if pixels.dtype == torch.uint8 else 1.0
+        return pixels.float().mul(scale).permute(0, 3, 1, 2).contiguous()
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         modules = {"encoder": self.plain_encoder, "decoder": self.plain_decoder, "critic": self.plain_critic}

@@ -1,4 +1,4 @@
-"""One picture of what a model does: parts in columns; image, reconstruction and verdict below each other."""
+"""One picture of what a model does: parts in columns; image, reconstruction (if any) and verdict below each other."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def draw_overview(model: Path, parts: Path, picture: Path) -> None:
     write_png(picture, side_by_side(list(zip(*columns, strict=True))))
 
 
-def _draw_column(inspector: Inspector, inspection: Inspection) -> tuple[Picture, Picture, Picture]:
+def _draw_column(inspector: Inspector, inspection: Inspection) -> tuple[Picture, ...]:
     assert inspection.frame is not None
     overlay = draw_overlay(inspection, inspector.threshold.map)
     assert overlay is not None
+    scale = overlay.shape[1] // inspection.frame.shape[1]
+    if not inspector.has_reconstruction:
+        return enlarge(to_bgr(inspection.frame), scale), overlay
     prepared = inspector.prepare(inspection.frame)
     reconstruction = inspector.reconstruct(prepared[None])[0]
-    scale = overlay.shape[1] // inspection.frame.shape[1]
     return enlarge(to_bgr(inspection.frame), scale), enlarge(to_bgr(reconstruction), scale), overlay

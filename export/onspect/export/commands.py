@@ -12,6 +12,7 @@ from onspect.runtime.console import Command, say
 
 SCORES = (
     *("mse", "peak", "relative", "expected"),
+    "features",
     *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
 )
 """The names that ``--score`` takes; here without importing what builds them."""
@@ -41,9 +42,10 @@ _LOG = logging.getLogger("onspect")
     metavar="SCORE",
     help="mse: mean squared error; peak: maximum of the smoothed error map; relative: the same, each place divided by "
     "what good parts show there; expected: as relative, of the error over what the decoder expects of this image; "
+    "features: the only one of a run on features; "
     "fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
     "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
-    "[default: mse with preset paper, else relative].",
+    "[default: mse with preset paper, features on features, else relative].",
 )
 @click.option(
     "--mask",

@@ -288,9 +288,7 @@ def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArra
     return np.stack(prepared)
 
 
-def _describe(
-    model: TrainedModel, name: str, score: Score, parity: Parity, agreement: Agreement | None
-) -> ModelInfo:
+def _describe(model: TrainedModel, name: str, score: Score, parity: Parity, agreement: Agreement | None) -> ModelInfo:
     config, data = model.record.config, model.record.data
     network = config.network
     return ModelInfo(

@@ -77,7 +77,11 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     type=click.IntRange(min=1),
     help="[default: 100, divided by the number of tiles; 20 with preset paper; 500 steps on features]",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 16; 64 with preset paper; 1024 places on features]")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="[default: 16; 64 with preset paper; 1024 places of images on features]",
+)
 @click.option("--optimizer", type=click.Choice(["adam", "adamw"]), default="adam", show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
 @click.option(

@@ -43,10 +43,11 @@ def describe(record: RunRecord) -> str:
 def _describe_on_features(record: RunRecord) -> str:
     config, network, recipe = record.config, record.config.network, record.data.recipe
     parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
+    colour = "mono" if recipe.channels == 1 else "colour"
     return (
         f"{network.variant.upper()} of the features of {config.backbone} on {len(record.data.images)} good images "
         f"({len(record.data.held_out)} held out for early stopping)\n"
-        f"size {recipe.width}x{recipe.height} {'mono' if recipe.channels == 1 else 'colour'}: {_tell_why_size(record)}\n"
+        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
         f"objective {_OBJECTIVES[network.variant]}, of {network.channels} components of the features at each place; r "
         f"{network.hidden}, n_z {network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch "
         f"{config.batch_size} places, {config.optimizer} at {config.learning_rate:g} ({config.schedule}), seed "
@@ -70,7 +71,8 @@ def _tell_why_size(record: RunRecord) -> str:
     words = f"from {own[1]}x{own[0]}" + (f", stretched {stretch:.2f} times" if stretch >= _NOTED_STRETCH else "")
     budget = PIXEL_BUDGET.get(preset)
     if budget is not None and size == working_size([own], budget):
-        return f"{words}; {'an autoencoder of features' if record.config.backbone else f'preset {preset}'} takes at most {budget:,} pixels"
+        what = "an autoencoder of features" if record.config.backbone else f"preset {preset}"
+        return f"{words}; {what} takes at most {budget:,} pixels"
     return f"{words}; given by --size"
 
 

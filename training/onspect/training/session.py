@@ -46,7 +46,6 @@ from onspect.training.config import (
     SCHEDULES,
     SUBJECTS,
     VARIANTS,
-    NetworkConfig,
     TrainConfig,
     design_feature_network,
     design_network,
@@ -75,10 +74,10 @@ _SPLIT = 4  # stream of random numbers under the run's seed, beside those of the
 class TrainOptions:
     """What a user may choose; None leaves the choice to the images and the preset.
 
-    variant: cae, vae or aae. on: pixels or features, what is reconstructed. preset: paper, fast, balanced or accurate. size: (width, height) to work at. tile: (width,
-    height) of what the networks see at a time, None for the whole image. channels: 1 or 3. white_level: the uint16
-    value that is white. any_size: judge frames of any size later. latent: n_z of Table 3. The others are as in
-    `TrainConfig`.
+    variant: cae, vae or aae. on: pixels or features, what is reconstructed. preset: paper, fast, balanced or accurate.
+    size: (width, height) to work at. tile: (width, height) of what the networks see at a time, None for the whole
+    image. channels: 1 or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later. latent: n_z of
+    Table 3. The others are as in `TrainConfig`.
     """
 
     variant: str = "cae"

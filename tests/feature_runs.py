@@ -25,11 +25,9 @@ def write_backbone(path: Path, *, gain: float = 2.0) -> Path:
         values = random.standard_normal((width, inputs, 3, 3)) * np.sqrt(gain / (9 * inputs))
         weights.append(numpy_helper.from_array(values.astype(np.float32), f"weight{index}"))
         found = f"stride{2 ** (index + 1)}"
-        nodes.append(
-            helper.make_node("Conv", [name, f"weight{index}"], [f"c{index}"], strides=[2, 2], pads=[1, 1, 1, 1])
-        )
-        nodes.append(helper.make_node("Relu", [f"c{index}"], [found]))
-        name, inputs = found, width
+        nodes.append(helper.make_node("Conv", [name, f"weight{index}"], [found], strides=[2, 2], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [found], [f"relu{index}"]))
+        name, inputs = f"relu{index}", width
     outputs = [
         helper.make_tensor_value_info(f"stride{stride}", TensorProto.FLOAT, ["N", width, "h", "w"])
         for stride, width in zip((8, 16, 32), widths[2:], strict=True)

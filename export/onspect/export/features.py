@@ -44,16 +44,24 @@ class FeatureGraph(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return score, error_map and latent."""
-        _, channels, rows, columns = features.shape
-        places = features.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
-        codes, _ = self.encoder(places)
-        error = (places - self.decoder(codes)).square().mean(dim=(1, 2, 3)).reshape(-1, 1, rows, columns)
+        error, codes = self._judge_places(features)
         margin = _SMOOTHED // 2
         padded = F.pad(error / self.normal_error, (margin, margin, margin, margin), mode="replicate")
         smooth = F.avg_pool2d(padded, _SMOOTHED, stride=1)
         score = smooth.flatten(1).topk(self.highest, dim=1).values.mean(dim=1)
         error_map = F.interpolate(error, scale_factor=STRIDE, mode="bilinear", align_corners=False).squeeze(1)
-        return score, error_map, codes.reshape(-1, rows * columns * codes.shape[1])
+        return score, error_map, codes.reshape(-1, features.shape[2] * features.shape[3] * codes.shape[1])
+
+    def measure_error(self, features: Tensor) -> Tensor:
+        """Return the squared error of the reconstruction of each place, [n, 1, h, w]."""
+        return self._judge_places(features)[0]
+
+    def _judge_places(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        _, channels, rows, columns = features.shape
+        places = features.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+        codes, _ = self.encoder(places)
+        error = (places - self.decoder(codes)).square().mean(dim=(1, 2, 3))
+        return error.reshape(-1, 1, rows, columns), codes
 
 
 class FeatureModel(nn.Module):
@@ -87,10 +95,14 @@ def design_features(model: TrainedModel, score: str | None, mask: Tensor | None)
 
 
 def fit_normal_error(graph: FeatureGraph, features: Tensor) -> None:
-    """Measure what error places of good images have, from their features [n, C, h, w]."""
+    """Measure what error good images have at each place, the mean, from their features [n, C, h, w].
+
+    A tenth of the mean over all places is added, so that a place that was always perfect does not make much of nothing.
+    """
     with torch.no_grad():
-        maps = torch.cat([graph(features[start : start + 16])[1] for start in range(0, len(features), 16)])
-    graph.normal_error.copy_(maps.mean().clamp_min(_LEAST_ERROR))
+        errors = torch.cat([graph.measure_error(features[start : start + 16]) for start in range(0, len(features), 16)])
+    mean = errors.mean(dim=0, keepdim=True)
+    graph.normal_error.copy_((mean + 0.1 * mean.mean()).clamp_min(_LEAST_ERROR))
 
 
 def convert_features(model: FeatureModel, samples: np.ndarray) -> bytes:

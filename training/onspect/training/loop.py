@@ -77,7 +77,8 @@ def fit(
 
     images, held_out: uint8 [n, height, width, channels], or places of images, float16 [n, 1, 1, channels]. With resume,
     goes on from the checkpoint to the very weights that an uninterrupted run gets on the same machine. The first Ctrl-C
-    (or SIGTERM) saves and returns ``interrupted``. watch sees every step, after_epoch every epoch, both on the first device only.
+    (or SIGTERM) saves and returns ``interrupted``. watch sees every step, after_epoch every epoch, both on the first
+    device only.
 
     Raises TrainingError where the loss is not finite (the last epoch's checkpoint stays) or the checkpoint does not
     fit, OutputError where the run cannot be written.

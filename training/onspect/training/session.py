@@ -76,8 +76,8 @@ class TrainOptions:
 
     variant: cae, vae or aae. on: pixels or features, what is reconstructed. preset: paper, fast, balanced or accurate.
     size: (width, height) to work at. tile: (width, height) of what the networks see at a time, None for the whole
-    image. channels: 1 or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later. latent: n_z of
-    Table 3. The others are as in `TrainConfig`.
+    image. channels: 1 or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later.
+    latent: n_z of Table 3. The others are as in `TrainConfig`.
     """
 
     variant: str = "cae"

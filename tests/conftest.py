@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,20 +13,63 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from filelock import FileLock
+from hypothesis import settings
 
 from onspect.runtime.cli import main
 from onspect.runtime.model_file import ModelInfo, Threshold
 
 from .tiny_model import SIDE, build_graph, make_info, write_model
 
+collect_ignore = [
+    str(path)
+    for path in Path(__file__).parent.rglob("*.py")
+    if not path.name.startswith("test_") and path.name != "conftest.py"
+]
+"""Helpers and scripts that tests start: --doctest-modules would import them all."""
+
+settings.register_profile("onspect", deadline=None, database=None, derandomize=True, max_examples=60)
+settings.register_profile("search", deadline=None, database=None, max_examples=3000)
+settings.load_profile("onspect")
+"""The same cases in every run; ``pytest --hypothesis-profile=search`` looks for new ones."""
+
 MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
 """Parts brightness 128 +- 20 from the rest."""
 
 
 def pytest_configure() -> None:
-    """Let processes that tests start hear Ctrl-C, also where the shell started the tests in the background."""
+    """Set up the process: one thread a worker of pytest-xdist, for there are as many workers as cores.
+
+    Processes that tests start hear Ctrl-C, also where the shell started the tests in the background.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, here or in a process
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that gives the folder of a name, which it has filled with a function.
+
+    That happens once a session: the workers of pytest-xdist share the folders, and wait for whoever fills one. Tests
+    read what is in them, and write elsewhere.
+    """
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    root.mkdir(exist_ok=True)
+
+    def fill(name: str, work: Callable[[Path], object]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed on the way
+                folder.mkdir()
+                work(folder)
+                done.touch()
+        return folder
+
+    return fill
 
 
 @pytest.fixture(autouse=True)

@@ -125,6 +125,7 @@ def test_verdict_has_a_word_and_a_shape(
         assert "the picture is black" in text(browser, "verdict-score")
 
 
+@pytest.mark.slow
 def test_old_verdict_is_not_shown_as_the_line_s(browser: Browser, inspector: Inspector) -> None:
     """Where the line is gone the page says NO DATA within seconds, and no verdict stays standing."""
     with Dashboard("127.0.0.1:0") as dashboard:

@@ -114,7 +114,6 @@ def test_line_examples_print_what_the_page_says(
 ) -> None:
     """Every example of docs/line.md runs and prints the text that stands below it, and its configuration is read."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("onspect.runtime.sources.reopen.FIRST_DELAY", 0.01)
     assert run_examples("line.md", capsys) == 2
     (configuration,) = find_blocks("line.md", "toml")
     (tmp_path / "line.toml").write_text(configuration, encoding="utf-8")

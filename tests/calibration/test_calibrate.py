@@ -205,6 +205,16 @@ def test_scores_that_are_no_numbers_blame_the_model(
     assert "train and export it again" in result.stderr
 
 
+def test_maps_below_zero_blame_the_model(
+    onspect: Run, make_dataset: Make, tmp_path: Path, write_model: Callable[..., Path]
+) -> None:
+    """An error map with values below 0 is refused, with the words that the line has for it."""
+    model = write_model(tmp_path / "negative.onnx", gain=-1.0)
+    result = onspect("calibrate", model, make_dataset({"val/good": GOOD, "val/bright": BRIGHT}))
+    assert result.exit_code == 1
+    assert "the model's error map holds values that are not finite or below 0" in result.stderr
+
+
 def fingerprints(folder: Path, count: int) -> list[str]:
     """Return the fingerprints of the first images of a folder."""
     return [fingerprint_bytes(path.read_bytes()) for path in sorted(folder.rglob("*.png"))[:count]]

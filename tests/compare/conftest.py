@@ -29,13 +29,16 @@ def idx_bytes() -> Callable[[NDArray[np.uint8]], bytes]:
 
 
 @pytest.fixture(scope="session")
-def drawn_idx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn_idx(share: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A folder of four IDX files with three drawn classes of 28 px: two compressed, two not."""
-    folder = tmp_path_factory.mktemp("data") / "bars"
+    return share("idx", lambda folder: draw_idx(folder / "bars")) / "bars"
+
+
+def draw_idx(folder: Path) -> None:
+    """Write the four files."""
     folder.mkdir()
     for split, count, seed in (("train", 40, 0), ("t10k", 20, 1000)):
         labels = np.repeat(np.arange(3, dtype=np.uint8), count)
         images = np.stack([draw_class(int(label), seed + place) for place, label in enumerate(labels)])
         (folder / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(pack_idx(images)))
         (folder / f"{split}-labels-idx1-ubyte").write_bytes(pack_idx(labels))
-    return folder

@@ -2,6 +2,7 @@ import base64
 import csv
 import json
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -26,18 +27,28 @@ QUICK = ("--limit", 24, "--epochs", 2, "--jobs", 1)
 
 
 @pytest.fixture(scope="module")
-def compared(onspect: Onspect, drawn_idx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compared(share: Callable[[str, Callable[[Path], object]], Path], onspect: Onspect, drawn_idx: Path) -> Path:
     """The folder of a comparison of all three variants on drawn classes, class 0 normal."""
-    folder = tmp_path_factory.mktemp("compared")
+    return share("compared", lambda folder: compare(folder, onspect, drawn_idx))
+
+
+def compare(folder: Path, onspect: Onspect, drawn_idx: Path) -> None:
+    """Compare in a folder."""
     result = onspect("compare", drawn_idx, "-o", folder, "--normal", 0, *QUICK)
     assert result.exit_code == 0, result.output
-    return folder
+
+
+@pytest.fixture
+def copied(compared: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test that writes into it."""
+    return Path(shutil.copytree(compared, tmp_path / "copied"))
 
 
 def read_json(folder: Path) -> Any:
     return json.loads((folder / "compare.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_exported_file(compared: Path, drawn_idx: Path) -> None:
     """Each area is that of the scores which the exported file gives the test images, anomalous against normal ones."""
     collection = load_collection(drawn_idx, limit=24)
@@ -50,6 +61,7 @@ def test_figures_are_those_of_the_exported_file(compared: Path, drawn_idx: Path)
             assert found["classes"][name] == pytest.approx({"auroc": expected.auroc, "aupr": expected.aupr}, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_variants_are_trained_alike(compared: Path) -> None:
     """All variants have the same epochs, learning rate, batch size, seed and images; only the variant differs."""
     records = [json.loads(path.read_bytes()) for path in sorted(compared.glob("runs/0/*/config.json"))]
@@ -58,6 +70,7 @@ def test_variants_are_trained_alike(compared: Path) -> None:
     assert all(record["data"] == records[0]["data"] for record in records)
 
 
+@pytest.mark.slow
 def test_every_format_says_the_same(compared: Path) -> None:
     """The CSV file has a line for each area in the JSON file, and the Markdown shows its AUROC."""
     results = read_json(compared)["results"]
@@ -71,6 +84,7 @@ def test_every_format_says_the_same(compared: Path) -> None:
             assert f"{area['auroc']:.4f}" in page
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_files(compared: Path) -> None:
     """Parameters, size and latency of each variant's file, and the time of its training, are in the tables."""
     content = read_json(compared)
@@ -82,6 +96,7 @@ def test_costs_are_those_of_the_files(compared: Path) -> None:
     assert all(trained["seconds"] > 0 and trained["cpu_seconds"] > 0 for trained in content["trained"])
 
 
+@pytest.mark.slow
 def test_page_holds_tables_and_figures(compared: Path) -> None:
     """The page shows every table and embeds the figures, which also lie beside it, and needs nothing else."""
     page = (compared / "compare.html").read_text(encoding="utf-8")
@@ -93,6 +108,7 @@ def test_page_holds_tables_and_figures(compared: Path) -> None:
     assert not re.search(r"<script|src=.(?!data:)|https?://", page)
 
 
+@pytest.mark.slow
 def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
     """Of each class the figure shows the test image of median score by the first variant."""
     collection = load_collection(drawn_idx, limit=24)
@@ -107,7 +123,8 @@ def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspe
         assert scores[index] == of_class[len(of_class) // 2]
 
 
-def test_examples_stand_under_their_variant(compared: Path, drawn_idx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each column of the examples holds what the variant in its title makes of the inputs."""
     titled: dict[str, list[Any]] = {}
 
@@ -118,30 +135,32 @@ def test_examples_stand_under_their_variant(compared: Path, drawn_idx: Path, mon
         titled.setdefault(title, []).append(picture)
 
     collection = load_collection(drawn_idx, limit=24)
-    settings = cells.Settings(**json.loads((compared / "settings.json").read_bytes()))
+    settings = cells.Settings(**json.loads((copied / "settings.json").read_bytes()))
     planned = [cells.Cell(("0",), variant, 0) for variant in ("cae", "vae", "aae")]
-    comparison = gather(planned, ["mse"], settings, collection, compared)
+    comparison = gather(planned, ["mse"], settings, collection, copied)
     monkeypatch.setattr(Axes, "imshow", imshow)
-    draw_figures(comparison, compared)
-    shown = [index for _, index in choose_examples(comparison, planned[0], "mse", compared)]
+    draw_figures(comparison, copied)
+    shown = [index for _, index in choose_examples(comparison, planned[0], "mse", copied)]
     for cell in planned:
-        made = Inspector(compared / cell.folder / "mse.onnx").reconstruct(collection.test.images[shown])
+        made = Inspector(copied / cell.folder / "mse.onnx").reconstruct(collection.test.images[shown])
         for picture, expected in zip(titled[cell.variant.upper()], made, strict=True):
             np.testing.assert_array_equal(picture[:, :, 0], expected[:, :, 0])
 
 
-def test_nothing_is_trained_twice(compared: Path, drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_nothing_is_trained_twice(copied: Path, drawn_idx: Path, onspect: Onspect) -> None:
     """A comparison whose tables and one variant's scores are gone makes those anew and leaves the rest as it was."""
-    places = {path: path.stat().st_mtime_ns for path in compared.glob("runs/0/*/weights.safetensors")}
-    before = {path: np.load(path) for path in compared.glob("runs/0/*/mse.npy")}
-    (compared / "compare.md").unlink()
-    (compared / "runs/0/vae-0/mse.npy").unlink()
-    assert onspect("compare", drawn_idx, "-o", compared, "--normal", 0, *QUICK).exit_code == 0
+    places = {path: path.stat().st_mtime_ns for path in copied.glob("runs/0/*/weights.safetensors")}
+    before = {path: np.load(path) for path in copied.glob("runs/0/*/mse.npy")}
+    (copied / "compare.md").unlink()
+    (copied / "runs/0/vae-0/mse.npy").unlink()
+    assert onspect("compare", drawn_idx, "-o", copied, "--normal", 0, *QUICK).exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in places} == places
     for path, scores in before.items():
         np.testing.assert_array_equal(np.load(path), scores)
 
 
+@pytest.mark.slow
 def test_interrupted_comparison_goes_on(
     compared: Path, drawn_idx: Path, onspect: Onspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +185,7 @@ def test_interrupted_comparison_goes_on(
     )
 
 
+@pytest.mark.slow
 def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
     """A folder that holds a comparison with other epochs is refused, and both numbers are named."""
     result = onspect("compare", drawn_idx, "-o", compared, "--normal", 0, "--limit", 24, "--epochs", 3)
@@ -173,6 +193,7 @@ def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onsp
     assert "holds a comparison with epochs 2, not 3" in result.stderr
 
 
+@pytest.mark.slow
 def test_every_class_in_processes(drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:
     """One against the rest trains every class in parallel processes and reports each and their mean."""
     result = onspect(

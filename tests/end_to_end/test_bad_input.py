@@ -20,10 +20,14 @@ def draw(folder: Path, count: int, brightness: int = 100) -> None:
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
+def job(share: Callable[[str, Callable[[Path], object]], Path], onspect: Run) -> Path:
     """A folder with parts, a run of one epoch on them, and its calibrated model."""
+    return share("bad-input", lambda folder: do_job(folder, onspect))
+
+
+def do_job(folder: Path, onspect: Run) -> None:
+    """Draw parts, train, export and calibrate."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("job")
     for name, count, brightness in (("train/good", 6, 100), ("val/good", 3, 90), ("val/dark", 2, 0)):
         draw(folder / "parts" / name, count, brightness)
     (folder / "parts/test").symlink_to("val")
@@ -34,7 +38,6 @@ def job(tmp_path_factory: pytest.TempPathFactory, onspect: Run) -> Path:
     ):
         result = onspect(*step)
         assert result.exit_code == 0, result.output
-    return folder
 
 
 def commands(job: Path, place: Path) -> list[list[object]]:
@@ -105,6 +108,7 @@ def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, conten
     assert '"verdict": "fault"' in result.stdout
 
 
+@pytest.mark.slow
 def test_black_images_go_the_whole_way_to_the_model_file(onspect: Run, tmp_path: Path) -> None:
     """A camera with its cap on trains to errors far below a grey level, and these are still exported."""
     folder = tmp_path / "black"

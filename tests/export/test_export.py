@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,43 +30,45 @@ MakeRun = Callable[..., Path]
 
 @pytest.mark.parametrize(
     ("variant", "height", "width", "channels"),
-    [("cae", 28, 28, 1), ("vae", 28, 28, 1), ("aae", 28, 28, 1), ("cae", 32, 32, 3), ("vae", 40, 56, 1)],
+    [
+        ("cae", 28, 28, 1),
+        pytest.param("vae", 28, 28, 1, marks=pytest.mark.slow),
+        ("aae", 28, 28, 1),
+        ("cae", 32, 32, 3),
+        ("vae", 40, 56, 1),
+    ],
 )
 def test_scores_agree_with_torch(
-    make_run: MakeRun, tmp_path: Path, variant: str, height: int, width: int, channels: int
+    make_run: MakeRun, make_file: MakeRun, variant: str, height: int, width: int, channels: int
 ) -> None:
     """The file's mean-squared-error score is Equation 2 of the trained encoder and decoder, to 1e-4 of its value."""
-    run = make_run(variant, height, width, channels)
-    write.export(run, tmp_path / "part.onnx", score="mse")
+    run, file = make_run(variant, height, width, channels), make_file(variant, height, width, channels)
     images = np.random.default_rng(9).integers(0, 255, (5, height, width, channels), np.uint8)
     model = load_trained(run)
     with torch.no_grad():
         planes = torch.from_numpy(images).float().div(255).permute(0, 3, 1, 2)
         trained = (planes - model.decoder(model.encoder(planes)[0])).square().mean(dim=(1, 2, 3)).numpy()
-    np.testing.assert_allclose(Inspector(tmp_path / "part.onnx").run(images).score, trained, rtol=1e-4)
+    np.testing.assert_allclose(Inspector(file).run(images).score, trained, rtol=1e-4)
 
 
-def test_outputs_have_the_documented_shapes(make_run: MakeRun, tmp_path: Path) -> None:
+def test_outputs_have_the_documented_shapes(make_file: MakeRun) -> None:
     """The graph takes uint8 NHWC with any N and gives score, error_map, reconstruction and latent."""
-    write.export(make_run("vae", 32, 32, 3), tmp_path / "part.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "part.onnx")
+    session = onnxruntime.InferenceSession(make_file("cae", 32, 32, 3))
     for count in (1, 3):
         outputs = session.run(None, {"image": np.zeros((count, 32, 32, 3), np.uint8)})
         assert [value.shape for value in outputs] == [(count,), (count, 32, 32), (count, 3, 32, 32), (count, 20)]
         assert all(value.dtype == np.float32 for value in outputs)
 
 
-def test_mono_images_are_not_transposed(make_run: MakeRun, tmp_path: Path) -> None:
+def test_mono_images_are_not_transposed(make_file: MakeRun) -> None:
     """With one channel the layouts are the same bytes, so the graph has no Transpose."""
-    write.export(make_run(), tmp_path / "part.onnx")
-    assert "Transpose" not in {node.op_type for node in onnx.load(tmp_path / "part.onnx").graph.node}
+    assert "Transpose" not in {node.op_type for node in onnx.load(make_file()).graph.node}
 
 
-def test_peak_is_the_smoothed_map_s_maximum(make_run: MakeRun, tmp_path: Path) -> None:
+def test_peak_is_the_smoothed_map_s_maximum(make_file: MakeRun) -> None:
     """With the score ``peak`` the score is the error map's highest value."""
-    write.export(make_run(), tmp_path / "part.onnx", score="peak")
     images = np.random.default_rng(9).integers(0, 255, (3, 28, 28, 1), np.uint8)
-    scored = Inspector(tmp_path / "part.onnx").run(images)
+    scored = Inspector(make_file(score="peak")).run(images)
     assert np.array_equal(scored.score, scored.error_map.max(axis=(1, 2)))
 
 
@@ -79,16 +82,18 @@ def test_default_score(make_run: MakeRun, tmp_path: Path, size: tuple[int, int],
     assert (written.score.name, written.score.why, written.network.head) == (score, "", ())
 
 
-@pytest.mark.parametrize(("height", "width", "channels"), [(40, 56, 1), (24, 30, 3)])
+@pytest.mark.parametrize(
+    ("height", "width", "channels"), [pytest.param(40, 56, 1, marks=pytest.mark.slow), (24, 30, 3)]
+)
 def test_error_is_held_against_the_expected_one(
-    make_run: MakeRun, tmp_path: Path, height: int, width: int, channels: int
+    make_run: MakeRun, make_file: MakeRun, height: int, width: int, channels: int
 ) -> None:
     """A run's map is the smoothed error over the expected one, over what good parts show; its peak is the score."""
-    run = make_run("cae", height, width, channels)
-    score = write.export(run, tmp_path / "part.onnx", score="expected").info.score
+    run, file = (make("cae", height, width, channels) for make in (make_run, partial(make_file, score="expected")))
+    score = read_model_file(file).info.score
     assert (score.name, score.smoothing, score.is_peak) == ("expected", max(height, width) / 64, True)
     images = np.random.default_rng(9).integers(0, 255, (3, height, width, channels), np.uint8)
-    scored = Inspector(tmp_path / "part.onnx").run(images)
+    scored = Inspector(file).run(images)
     model = load_trained(run)
 
     def smooth_ratio(pixels: torch.Tensor) -> torch.Tensor:
@@ -105,21 +110,22 @@ def test_error_is_held_against_the_expected_one(
     assert np.array_equal(scored.score, scored.error_map.max(axis=(1, 2)))
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_release_keeps_its_score(
-    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A decoder without the second output is judged relatively, and nothing is left where the other is asked for."""
     make = session.design_network
     monkeypatch.setattr(
         session, "design_network", lambda *some, **named: dataclasses.replace(make(*some, **named), expects=False)
     )
-    run = make_run("cae", 16, 20)
+    run = train_run(tmp_path, "cae", 16, 20)
     config = json.loads((run / "config.json").read_bytes())
     assert not config["config"]["network"].pop("expects")
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(ChoiceError, match=r"decoder does not say what error to expect"):
         write.export(run, tmp_path / "part.onnx", score="expected")
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "part.onnx").exists()
     assert write.export(run, tmp_path / "part.onnx").info.score.name == "relative"
 
 
@@ -156,11 +162,10 @@ def test_smoothing_is_opencv_s_gaussian() -> None:
     np.testing.assert_allclose(result, expected, rtol=1e-4)
 
 
-def test_file_says_where_it_comes_from(make_run: MakeRun, tmp_path: Path) -> None:
+def test_file_says_where_it_comes_from(make_run: MakeRun, make_file: MakeRun) -> None:
     """The metadata carry the network, the recipe, provenance and training images, and no path of the machine."""
     run = make_run("aae")
-    write.export(run, tmp_path / "washer.onnx")
-    file = read_model_file(tmp_path / "washer.onnx")
+    file = read_model_file(make_file("aae"))
     record = load_trained(run).record
     assert file.info.name == "washer"
     assert file.info.network.variant == "aae"
@@ -169,9 +174,10 @@ def test_file_says_where_it_comes_from(make_run: MakeRun, tmp_path: Path) -> Non
     assert file.training_images == set(record.data.images)
     assert not file.training_images & set(record.data.held_out)
     assert file.info.threshold is None
-    assert str(tmp_path.parent).encode() not in file.data
+    assert str(run.parent.parent).encode() not in file.data
 
 
+@pytest.mark.slow
 def test_split_parts_compose_to_the_whole(make_run: MakeRun, tmp_path: Path) -> None:
     """Encoder and decoder files, one after the other, give the whole file's reconstruction."""
     exported = write.export(make_run(), tmp_path / "part.onnx", parts=True)
@@ -194,6 +200,7 @@ def test_a_file_that_differs_is_not_left(make_run: MakeRun, tmp_path: Path, monk
     assert [path.name for path in tmp_path.iterdir()] == ["part.onnx"]
 
 
+@pytest.mark.slow
 def test_scores_that_are_no_numbers_are_refused(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +224,7 @@ def draw_labelled(folder: Path, height: int = 28, width: int = 28) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_decisions_can_be_compared(make_run: MakeRun, tmp_path: Path) -> None:
     """A dataset's validation images join the run's own, and the file says how many verdicts differ on them."""
     data = draw_labelled(tmp_path / "parts")
@@ -230,6 +238,7 @@ def test_decisions_can_be_compared(make_run: MakeRun, tmp_path: Path) -> None:
         write.export(make_run(), tmp_path / "part.onnx", data=data)
 
 
+@pytest.mark.slow
 def test_a_flipped_verdict_refuses_the_file(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores within the tolerance whose verdicts differ are refused all the same."""
     data = draw_labelled(tmp_path / "parts")
@@ -245,18 +254,19 @@ def test_a_flipped_verdict_refuses_the_file(make_run: MakeRun, tmp_path: Path, m
     assert not (tmp_path / "part.onnx").exists()
 
 
-def test_an_expected_error_bears_half_precision(make_run: MakeRun, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: MakeRun, tmp_path: Path) -> None:
     """What is expected lies over orders of magnitude, and its scores in float16 are the same to a hundredth."""
     data = draw_labelled(tmp_path / "parts", 40, 56)
-    run = make_run("cae", 40, 56)
-    write.export(run, tmp_path / "whole.onnx", score="expected")
+    run, whole = make_run("cae", 40, 56), make_file("cae", 40, 56, score="expected")
     reduced = write.export_reduced(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
     assert reduced.info.score.name == "expected"
     images = np.random.default_rng(9).integers(0, 255, (3, 40, 56, 1), np.uint8)
-    scores = [Inspector(tmp_path / name).run(images).score for name in ("whole.onnx", "half.onnx")]
+    scores = [Inspector(path).run(images).score for path in (whole, tmp_path / "half.onnx")]
     np.testing.assert_allclose(scores[1], scores[0], rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path) -> None:
     """A run becomes an int8 file without a threshold, its ranges taken from the run's own images."""
     data = draw_labelled(tmp_path / "parts")
@@ -296,6 +306,7 @@ def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path)
     assert f"next: onspect calibrate {tmp_path / 'part.onnx'} DATA" in result.stderr
 
 
+@pytest.mark.slow
 def test_file_knows_what_its_training_images_look_like(tmp_path: Path) -> None:
     """From some images on, training keeps their perceptual hashes, and the exported file carries them."""
     random = np.random.default_rng(0)

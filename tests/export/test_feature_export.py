@@ -24,7 +24,7 @@ from onspect.training import session
 from onspect.training.checkpoint import load_trained
 from onspect.training.config import design_feature_network
 from onspect.training.features import make_base
-from onspect.training.features.places import extract
+from onspect.training.features.places import PlaceExtractor
 from onspect.training.networks import Decoder, Encoder
 
 from ..feature_runs import HEIGHT, WIDTH, draw_part, write_backbone, write_parts
@@ -46,7 +46,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> dict[str, Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "make_base", lambda: base)
         for variant in VARIANTS:
-            chosen = session.TrainOptions(variant=variant, on="features", epochs=30, batch_size=64)
+            chosen = session.TrainOptions(
+                variant=variant, on="features", size=(WIDTH, HEIGHT), epochs=30, batch_size=64
+            )
             session.train(parts, folder / variant, chosen, devices=session.Devices(accelerator="cpu"))
     return {variant: folder / variant for variant in VARIANTS}
 
@@ -68,9 +70,10 @@ def test_outputs_are_those_of_the_trained_network(runs: dict[str, Path], tmp_pat
     trained = load_trained(runs[variant])
     assert trained.extractor is not None
     images = np.stack([draw_part(seed, scratched=seed % 2 == 1)[:, :, None] for seed in range(70, 75)])
-    features = torch.from_numpy(extract(trained.extractor, images))
+    extractor = PlaceExtractor.open(trained.extractor)
+    features = torch.from_numpy(extractor.extract(images))
     graph = FeatureGraph(trained.encoder, trained.decoder, *features.shape[2:]).eval()
-    fit_normal_error(graph, torch.from_numpy(extract(trained.extractor, trained.samples.numpy())))
+    fit_normal_error(graph, torch.from_numpy(extractor.extract(trained.samples.numpy())))
     with torch.no_grad():
         expected = [output.numpy() for output in graph(features)]
     session_ = onnxruntime.InferenceSession(str(tmp_path / "part.onnx"), providers=["CPUExecutionProvider"])
@@ -125,8 +128,8 @@ def test_the_file_describes_itself(model: Path) -> None:
 def test_there_is_no_reconstruction(model: Path) -> None:
     inspector = Inspector(model)
     batch = draw_part(1)[None, :, :, None]
-    assert not inspector.has_reconstruction
-    with pytest.raises(ModelFileError, match=r"part\.onnx' has no reconstruction: it judges features"):
+    assert not inspector.reconstructs
+    with pytest.raises(ModelFileError, match="has no autoencoder of images"):
         inspector.reconstruct(batch)
     assert inspector.encode(batch).shape == (1, HEIGHT // 16 * WIDTH // 16 * 16)
 
@@ -149,7 +152,7 @@ def test_colour(tmp_path: Path) -> None:
     base = make_base(str(write_backbone(tmp_path / "tiny.onnx")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "make_base", lambda: base)
-        chosen = session.TrainOptions(on="features", epochs=1)
+        chosen = session.TrainOptions(on="features", size=(WIDTH, HEIGHT), epochs=1)
         session.train(parts, tmp_path / "run", chosen, devices=session.Devices(accelerator="cpu"))
     exported = write.export(tmp_path / "run", tmp_path / "part.onnx")
     image = cv2.imread(str(parts / "train" / "good" / "000.png"))

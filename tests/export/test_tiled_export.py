@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -141,10 +142,17 @@ def test_what_a_mask_ignores_changes_nothing_in_tiles(name: str) -> None:
     assert (error_map[:, mask] > 0).all()
 
 
+Share = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="module")
-def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plates(share: Share) -> Path:
     """A folder of drawn plates, good ones and some with a spot, with a mask beside them."""
-    folder = tmp_path_factory.mktemp("plates")
+    return share("plates", draw_plates)
+
+
+def draw_plates(folder: Path) -> None:
+    """Draw the plates."""
     random = np.random.default_rng(0)
     for part, count in (("train/good", 16), ("val/good", 8), ("val/spot", 4)):
         (folder / part).mkdir(parents=True)
@@ -156,26 +164,25 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     mask[:, 60:] = 0
     cv2.imwrite(str(folder / "mask.png"), mask)
-    return folder
 
 
 @pytest.fixture(scope="module")
-def run(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(plates: Path, share: Share) -> Path:
     """A tiny tiled run, trained once."""
-    run = tmp_path_factory.mktemp("runs") / "run"
     options = session.TrainOptions(preset="fast", size=(WIDTH, HEIGHT), tile=(40, 32), epochs=2)
-    session.train(plates, run, options, devices=session.Devices(accelerator="cpu"))
-    return run
+    devices = session.Devices(accelerator="cpu")
+    return share("tiled", lambda folder: session.train(plates, folder / "run", options, devices=devices)) / "run"
 
 
 @pytest.fixture(scope="module", params=["relative", "expected"])
-def exported(request: pytest.FixtureRequest, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(request: pytest.FixtureRequest, run: Path, share: Share) -> Path:
     """The run's model file, with either score."""
-    path = tmp_path_factory.mktemp("files") / f"{request.param}.onnx"
-    write.export(run, path, score=request.param)
-    return path
+    score = request.param
+    name = f"{score}.onnx"
+    return share(f"tiled-{score}", lambda folder: write.export(run, folder / name, score=score)) / name
 
 
+@pytest.mark.slow
 def test_from_training_to_verdicts(plates: Path, run: Path, tmp_path: Path) -> None:
     """A tiled run is exported, calibrated and judges like any other; its card and file say how it cuts images."""
     path = str(tmp_path / "part.onnx")
@@ -197,6 +204,7 @@ def test_from_training_to_verdicts(plates: Path, run: Path, tmp_path: Path) -> N
     assert 25 <= region.y + region.height / 2 <= 33
 
 
+@pytest.mark.slow
 def test_a_batch_is_judged_as_its_images_are(exported: Path) -> None:
     """Two images in a run have, to the bit, the scores and maps that each has alone."""
     inspector = Inspector(exported, provider="cpu")
@@ -206,6 +214,7 @@ def test_a_batch_is_judged_as_its_images_are(exported: Path) -> None:
     assert np.array_equal(together.error_map, np.concatenate([one.error_map for one in alone]))
 
 
+@pytest.mark.slow
 def test_parts_of_a_tiled_run_compose_to_the_whole(run: Path, plates: Path, tmp_path: Path) -> None:
     """Encoder and decoder pass on the latent vectors of all tiles and give the image's reconstruction, mask and all."""
     write.export(run, tmp_path / "a.onnx", score="mse", parts=True, mask=plates / "mask.png")
@@ -220,6 +229,7 @@ def test_parts_of_a_tiled_run_compose_to_the_whole(run: Path, plates: Path, tmp_
 PARTS = ("", ".encoder", ".decoder")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_tiled_file_in_lower_precision(exported: Path, plates: Path, tmp_path: Path, precision: str) -> None:
     """Networks that see tiles go into 8 or 16 bits as others do, and nothing of the stitching does."""

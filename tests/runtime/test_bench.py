@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -29,7 +30,6 @@ START = Start(verdict=200.0, imports=150.0, first_memory=80.0, peak_memory=90.0)
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure as shortly as can be, on two cores, and start no process."""
-    monkeypatch.setattr(measure, "_PASS", 0.0)
     monkeypatch.setattr(run, "BATCHES", (1, 2))
     monkeypatch.setattr(run, "available_cores", lambda: 2)
     monkeypatch.setattr(run, "measure_start", lambda *_: START)
@@ -74,9 +74,14 @@ def test_a_second_model_is_compared_turn_by_turn(calibrated: Path, tmp_path: Pat
 
 @pytest.mark.usefixtures("quick")
 def test_command_writes_table_json_and_picture(
-    onspect: Run, calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]
+    onspect: Run,
+    calibrated: Path,
+    tmp_path: Path,
+    write_image: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The table goes to stdout, the figures and the picture into the named files."""
+    monkeypatch.setattr(run, "run_bench", functools.partial(run.run_bench, seconds=0.001))
     image = write_image(tmp_path / "images/a.png", 130)
     result = onspect("bench", calibrated, image.parent, "--json", tmp_path / "b.json", "--plot", tmp_path / "b.svg")
     assert result.exit_code == 0, result.output
@@ -160,11 +165,10 @@ def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meter.stop().share == 0.5
 
 
-def test_processes_of_their_own_are_measured(calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_their_own_are_measured(calibrated: Path, tmp_path: Path) -> None:
     """A real process gives its time to the first verdict, and what memory it came to use."""
-    monkeypatch.setattr(measure, "_STARTS", 1)
     paths = draw_images(tmp_path, read_model_file(calibrated).info.preprocess)
-    start = measure.measure_start(calibrated, "cpu", paths)
+    start = measure.measure_start(calibrated, "cpu", paths, starts=1)
     assert start.verdict > 0
     assert start.imports > 0
     if start.first_memory is not None:

@@ -23,7 +23,7 @@ from onspect.runtime.status import LineStatus
 
 pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 
-from onspect.runtime.dashboard import Dashboard, application, server
+from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.dashboard.access import Access
 from onspect.runtime.dashboard.board import Board
 from onspect.runtime.dashboard.server import parse_address
@@ -208,9 +208,7 @@ def test_picture_waits_for_a_newer_one(shown: tuple[Dashboard, Client], inspecto
     dashboard, client = shown
     later = threading.Timer(0.3, lambda: dashboard.write(inspector.examine(GOOD, index=2)))
     later.start()
-    started = time.monotonic()
     assert client.part("/picture?after=2")["number"] == 3
-    assert time.monotonic() - started >= 0.25
     later.join()
 
 
@@ -593,11 +591,11 @@ def test_slow_clients_never_slow_the_line(open_dashboard: Any, inspector: Inspec
     durations = []
     with ExitStack() as stack:
         client.open_streams(stack, 8)
-        for _ in range(1000):
+        for _ in range(3000):
             started = time.perf_counter()
             dashboard.write(inspection)
             durations.append(time.perf_counter() - started)
-    assert np.median(durations) < 0.001
+    assert sum(durations) < 3
 
 
 def test_picture_is_made_once_for_all_clients(shown: tuple[Dashboard, Client], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -611,10 +609,9 @@ def test_picture_is_made_once_for_all_clients(shown: tuple[Dashboard, Client], m
     assert len(made) == 1
 
 
-def test_streams_are_bounded(open_dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streams_are_bounded(open_dashboard: Any) -> None:
     """One page too many is told so, and when one closes the next is let in."""
-    monkeypatch.setattr(application, "WATCHERS", 2)
-    _, client = open_dashboard()
+    _, client = open_dashboard(watchers=2)
     with ExitStack() as stack:
         client.open_streams(stack, 2)
         assert client.begin_stream() == 503
@@ -624,10 +621,9 @@ def test_streams_are_bounded(open_dashboard: Any, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     "sent", [b"", b"GET / HTTP/1.1\r\nHost: 127", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /"]
 )
-def test_silent_connections_are_closed(open_dashboard: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+def test_silent_connections_are_closed(open_dashboard: Any, sent: bytes) -> None:
     """Who connects and sends nothing, or half a request, does not hold a place for ever."""
-    monkeypatch.setattr(server._PatientProtocol, "look_seconds", 0.1)
-    _, client = open_dashboard()
+    _, client = open_dashboard(look=0.1)
     with client.connect() as connection:
         connection.sendall(sent)
         connection.settimeout(5)
@@ -636,12 +632,9 @@ def test_silent_connections_are_closed(open_dashboard: Any, monkeypatch: pytest.
 
 def test_client_that_does_not_read_is_cut_off(open_dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream whose reader stands still ends, and its place is free again."""
-    monkeypatch.setattr(server._PatientProtocol, "look_seconds", 0.1)
-    monkeypatch.setattr(application, "WATCHERS", 1)
-    monkeypatch.setattr(application, "_TICK", 0.001)
     numbers = itertools.count(1)  # events so large that they soon fill what the system keeps for a reader
     monkeypatch.setattr(Board, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 500_000})
-    _, client = open_dashboard()
+    _, client = open_dashboard(watchers=1, tick=0.001, look=0.1)
     with client.connect() as lazy:
         lazy.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n\r\n".encode())
         wait_until(lambda: client.begin_stream() == 503)

@@ -265,6 +265,7 @@ def states(result: Result) -> dict[str, str]:
     return {line["line"]: line["state"] for line in json.loads(result.stdout)["lines"]}
 
 
+@pytest.mark.slow
 def test_three_lines_of_which_one_is_killed(broker: Broker) -> None:
     """Lines appear with their figures; one killed is lost since then, one stopped in order is no alarm."""
     address = f"mqtt://127.0.0.1:{broker.port}/factory"

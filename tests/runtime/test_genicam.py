@@ -165,7 +165,6 @@ def test_camera_is_free_again_after_the_source_is_left() -> None:
 
 def test_lost_camera_is_a_gap_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A camera that stops answering is one GapError, and is opened again when it is there."""
-    monkeypatch.setattr("onspect.runtime.sources.reopen.FIRST_DELAY", 0.01)
     from genicam import gentl
     from harvesters.core import ImageAcquirer
 
@@ -315,12 +314,14 @@ class Acquirer:
 def play(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a function that opens a device whose camera plays a list."""
 
-    def open_played(script: list[Any], query: str = "", *nodes: str) -> tuple[GenicamDevice, Acquirer]:
+    def open_played(
+        script: list[Any], query: str = "", *nodes: str, patience: float = 5.0
+    ) -> tuple[GenicamDevice, Acquirer]:
         acquirer = Acquirer(NodeMap("Width", *TRIGGER, *nodes), script)
         camera = SimpleNamespace(acquirer=acquirer, producer=Path("played.cti"))
         monkeypatch.setattr("onspect.runtime.sources.genicam.open_camera", lambda serial, producers: camera)
         monkeypatch.setattr("onspect.runtime.sources.genicam.close_camera", lambda camera: camera.acquirer.destroy())
-        return GenicamDevice("genicam:x", parse_settings(f"x?{query}"), []), acquirer
+        return GenicamDevice("genicam:x", parse_settings(f"x?{query}"), [], patience=patience), acquirer
 
     return open_played
 
@@ -355,22 +356,20 @@ def test_software_trigger_is_pulled_once_a_frame(play: Any) -> None:
     assert nodes.noted[3:] == ["TriggerSoftware"] * 2
 
 
-def test_software_trigger_without_a_frame_is_a_fault(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_software_trigger_without_a_frame_is_a_fault(play: Any) -> None:
     """A trigger that no frame follows is an ImageError, and the next one is pulled."""
-    monkeypatch.setattr("onspect.runtime.sources.genicam._PATIENCE", 0.0)
-    device, _ = play([None, 2], "trigger=software")
+    device, _ = play([None, 2], "trigger=software", patience=0.0)
     captures = [device.read() for _ in range(2)]
     assert "software trigger" in str(captures[0].frame)
     assert captures[1].frame.tolist() == [[2, 2]]
 
 
-def test_silent_camera_is_lost_only_on_its_own_clock(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_camera_is_lost_only_on_its_own_clock(play: Any) -> None:
     """A free-running camera that sends nothing is opened again; one that waits for parts is asked whether it lives."""
-    monkeypatch.setattr("onspect.runtime.sources.genicam._PATIENCE", 0.0)
-    device, _ = play([None])
+    device, _ = play([None], patience=0.0)
     with pytest.raises(SourceError, match="sends no frame"):
         device.read()
-    device, acquirer = play([None], "trigger=hardware")
+    device, acquirer = play([None], "trigger=hardware", patience=0.0)
     assert device.read() is None
     assert acquirer.remote_device.node_map.noted[-1] == "Width?"
     assert open_genicam(f"genicam:x?trigger=hardware&cti={VIKY}").patience is None

@@ -159,7 +159,7 @@ def test_killed_process_keeps_what_it_wrote(tmp_path: Path) -> None:
         "from onspect.runtime.inspector import Inspection; from onspect.runtime.verdict import Verdict\n"
         "with SqliteSink(Path(sys.argv[1])) as sink:\n"
         "    for i in range(99):\n"
-        "        sink.write(Inspection(Verdict('a', i, '2026', 'ok', 0.1, 0.2, (), 1.0, 'm'), None, None))\n"
+        "        sink.write(Inspection.without_picture(Verdict('a', i, '2026', 'ok', 0.1, 0.2, (), 1.0, 'm')))\n"
         "    os.abort() if sys.platform == 'win32' else os.kill(os.getpid(), 9)\n"
     )
     path = tmp_path / "h.db"

@@ -95,6 +95,14 @@ def test_score_that_is_not_finite_is_a_fault(
     assert '"score": null' in verdict.to_json()
 
 
+def test_map_below_zero_is_a_fault(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
+    """A model whose error map has a value below 0 cannot be calibrated, and nothing that it judges is ok."""
+    path = write_tiny_model(tmp_path / "part.onnx", threshold=CUT, gain=-1.0)
+    inspection = Inspector(path).examine(frame(255))
+    assert (inspection.verdict.verdict, inspection.verdict.score, inspection.error_map) == ("fault", None, None)
+    assert inspection.verdict.reason == "the model's error map holds values that are not finite or below 0"
+
+
 def test_map_that_is_not_finite_is_a_fault_of_its_image_alone(inspector: Inspector) -> None:
     """Among images of one run, that whose map holds a NaN is a fault and the others keep verdict, regions and place."""
     frames: list[NDArray[np.uint8] | ImageError] = [frame(255), ImageError("torn"), frame(255), frame(128), frame(250)]

@@ -8,6 +8,8 @@ import pytest
 
 from .services import find_program
 
+pytestmark = pytest.mark.slow
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "kill.py"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import onspect.runtime
+from onspect.runtime import errors
 
 HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabric", "safetensors", "scipy", "jinja2"]
 HEAVY += ["ray", "pyarrow", "fsspec", "openvino"]
@@ -33,7 +34,10 @@ def test_runtime_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the threads and files of Linux")
-@pytest.mark.parametrize("module", ["onspect.runtime.session", "onspect.export.write", "onspect.runtime"])
+@pytest.mark.parametrize(
+    "module",
+    ["onspect.runtime.session", pytest.param("onspect.export.write", marks=pytest.mark.slow), "onspect.runtime"],
+)
 def test_onnxruntime_reports_to_nobody(module: str, tmp_path: Path) -> None:
     """Whatever part is imported first, onnxruntime starts no sender and keeps no database of what it did."""
     pytest.importorskip("torch" if "export" in module else "onnxruntime")
@@ -63,6 +67,12 @@ def test_public_names_are_sorted() -> None:
 def test_every_public_name_loads(name: str) -> None:
     """Each public name can be had from the package, under its own name."""
     assert getattr(onspect.runtime, name).__name__ == name
+
+
+def test_every_error_is_public() -> None:
+    """Every error that onspect raises on purpose is a name of the package, so that callers can catch it."""
+    kinds = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert kinds <= set(onspect.runtime.__all__)
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

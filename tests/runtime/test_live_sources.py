@@ -10,17 +10,10 @@ import pytest
 
 from onspect.runtime.errors import GapError, ImageError, SourceError
 from onspect.runtime.sources import Capture
-from onspect.runtime.sources import reopen as module
 from onspect.runtime.sources.fake import FakeFault, FakeSource
-from onspect.runtime.sources.reopen import LiveSource
+from onspect.runtime.sources.reopen import Device, LiveSource, Retry
 
 GREY = np.full((16, 16), 128, np.uint8)
-
-
-@pytest.fixture(autouse=True)
-def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sources try again at once."""
-    monkeypatch.setattr(module, "FIRST_DELAY", 0.001)
 
 
 def noisy(number: int) -> np.ndarray:
@@ -41,14 +34,14 @@ def test_a_source_that_was_never_there_says_so_once() -> None:
     """A camera that cannot be opened at first is one GapError and a state, and is tried again until it is stopped."""
     tries = 0
 
-    def never() -> module.Device:
+    def never() -> Device:
         nonlocal tries
         tries += 1
         if tries == 4:
             source.stop()
         raise SourceError("camera 7 of rtsp://me:secret@host/x is not there")
 
-    source = LiveSource("rtsp://me:secret@host/x", never, patience=None)
+    source = LiveSource("rtsp://me:secret@host/x", never, patience=None, retry=Retry(first=0.001))
     captures = list(source)
     assert [(capture.source, type(capture.frame)) for capture in captures] == [("rtsp://***@host/x", GapError)]
     assert tries == 4
@@ -58,10 +51,12 @@ def test_a_source_that_was_never_there_says_so_once() -> None:
 
 def test_waits_between_tries_grow_and_differ() -> None:
     """Each wait is between half and all of one that doubles up to the longest."""
-    delays = list(islice(module._delays(), 30))
-    assert all(delay <= module.LONGEST_DELAY for delay in delays)
-    assert delays[-1] >= module.LONGEST_DELAY / 2
-    assert len(set(delays)) == 30
+    retry = Retry(first=0.5, longest=30.0)
+    pauses = list(islice(retry.pauses(), 30))
+    assert 0.25 <= pauses[0] <= 0.5
+    assert all(pause <= 30.0 for pause in pauses)
+    assert pauses[-1] >= 15.0
+    assert len(set(pauses)) == 30
 
 
 def test_iterating_again_ends_an_iterator_that_hangs() -> None:
@@ -77,10 +72,9 @@ def test_iterating_again_ends_an_iterator_that_hangs() -> None:
     assert (len(stuck), len(later)) == (1, 2)
 
 
-def test_stopping_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_ends_a_wait() -> None:
     """A source that waits before its next try ends at once when it is stopped."""
-    monkeypatch.setattr(module, "FIRST_DELAY", 60.0)
-    source = FakeSource(noisy, faults={0: FakeFault("lost")})
+    source = FakeSource(noisy, faults={0: FakeFault("lost")}, retry=Retry(first=60.0))
     captures: Iterator[Capture] = iter(source)
     next(captures)
     threading.Timer(0.01, source.stop).start()
@@ -113,6 +107,13 @@ def test_faults_can_be_injected() -> None:
 
 
 def test_a_fake_camera_keeps_its_rate() -> None:
-    """Frames come no faster than the rate, with the time of their capture."""
-    times = [capture.captured for capture in FakeSource(lambda _: GREY, count=5, rate=200)]
-    assert times[4] - times[0] >= 4 / 200 * 0.9
+    """Before each frame the source waits until it is due."""
+    waits: list[float] = []
+
+    class Patient(FakeSource):
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+
+    captures = list(Patient(lambda _: GREY, count=5, rate=0.001))
+    assert waits == pytest.approx([0, 1000, 2000, 3000, 4000], abs=100)
+    assert all(capture.captured is not None for capture in captures)

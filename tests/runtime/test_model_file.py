@@ -162,6 +162,7 @@ def test_training_fingerprints_are_capped(
     assert base64.b64decode(kept) == b"".join(number.to_bytes(8, "big") for number in range(10_000))
 
 
+@pytest.mark.slow
 def test_every_prefix_is_refused(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
     """However much of the end is missing, the file is refused with ModelFileError and nothing else."""
     path = write_tiny_model(tmp_path / "part.onnx", threshold=Threshold(0.1, 0.1), training_images=["ab" * 8])
@@ -172,6 +173,7 @@ def test_every_prefix_is_refused(tmp_path: Path, write_tiny_model: Callable[...,
             read_model_file(path)
 
 
+@pytest.mark.slow
 def test_no_flipped_byte_escapes_as_another_error(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
     """A flipped bit anywhere either leaves a readable file or raises ModelFileError."""
     path = write_tiny_model(tmp_path / "part.onnx", threshold=Threshold(0.1, 0.1), training_images=["ab" * 8])

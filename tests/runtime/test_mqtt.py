@@ -16,8 +16,9 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.sinks import open_sink
+from onspect.runtime.sinks import courier, mqtt, open_sink
 from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.mqtt import MqttSink, open_mqtt
 
 from .services import Broker, find_program, free_port, write_certificates
 from .verdicts import inspection, line_status, wait_until
@@ -95,22 +96,15 @@ class FakeLine:
         self.taken.append(("stop", None))
 
 
-def open_courier(broker: Broker, spool: Path | None = None, options: str = "") -> Courier:
+def open_courier(broker: Broker, spool: Path | None = None, options: str = "", acknowledge: float = 1.0) -> Courier:
     """Return a courier to the broker."""
-    return Courier(
-        open_sink(f"mqtt://127.0.0.1:{broker.port}/factory/line%201{options}", append=True),
-        "mqtt",
-        spool,
-        deadline=15.0,
-    )
+    sink = open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201{options}", acknowledge)
+    return Courier(sink, "mqtt", spool, deadline=15.0, timing=courier.Timing(longest_pause=0.1))
 
 
-@pytest.fixture(autouse=True)
-def quick_reconnects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sinks connect again at once."""
-    monkeypatch.setattr("onspect.runtime.sinks.mqtt._RECONNECT_S", (0.05, 0.1))
-    monkeypatch.setattr("onspect.runtime.sinks.mqtt._ACKNOWLEDGE_S", 1.0)
-    monkeypatch.setattr("onspect.runtime.sinks.courier._LONGEST_PAUSE_S", {"record": 0.1, "event": 0.1, "live": 0.0})
+def open_quick(url: str, acknowledge: float = 1.0) -> MqttSink:
+    """Return a sink that connects again at once."""
+    return open_mqtt(url, timing=mqtt.Timing(acknowledge=acknowledge, first_pause=0.05, longest_pause=0.1))
 
 
 def test_verdicts_and_status_arrive(broker: Broker) -> None:
@@ -273,13 +267,14 @@ def test_password_and_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ):
             login = f"?username=env:LINE_USER&password=file:{tmp_path / file}"
             url = f"mqtts://localhost:{broker.port}/line{login}{trusted}"
-            with Courier(open_sink(url, append=True), url, tmp_path / f"{file}-{len(trusted)}") as courier:
-                courier.write(inspection())
-                wait_until(lambda: courier.state().delivered or courier.state().message)
-                assert expected in courier.state().message
-                assert "geheim" not in str(courier.state())
-            assert bool(courier.state().delivered) == (not expected)
-            spooled = b"".join(path.read_bytes() for path in (tmp_path / f"{file}-{len(trusted)}").iterdir())
+            spool, timing = tmp_path / f"{file}-{len(trusted)}", courier.Timing(longest_pause=0.1)
+            with Courier(open_quick(url), url, spool, timing=timing) as given:
+                given.write(inspection())
+                wait_until(lambda: given.state().delivered or given.state().message)
+                assert expected in given.state().message
+                assert "geheim" not in str(given.state())
+            assert bool(given.state().delivered) == (not expected)
+            spooled = b"".join(path.read_bytes() for path in spool.iterdir())
             assert b"geheim" not in spooled
 
 
@@ -310,10 +305,10 @@ def test_wrong_url_is_refused(text: str, message: str) -> None:
 
 def test_check_waits_for_the_broker(broker: Broker) -> None:
     """Checking says whether the broker lets the line in."""
-    with open_sink(f"mqtt://127.0.0.1:{broker.port}/line", append=True) as sink:
+    with open_quick(f"mqtt://127.0.0.1:{broker.port}/line") as sink:
         assert sink.check() == "the broker has let us in"  # type: ignore[attr-defined]
     with (
-        open_sink(f"mqtt://127.0.0.1:{free_port()}/line", append=True) as sink,
+        open_quick(f"mqtt://127.0.0.1:{free_port()}/line") as sink,
         pytest.raises(OutputError, match="refused"),
     ):
         sink.check()  # type: ignore[attr-defined]
@@ -321,16 +316,13 @@ def test_check_waits_for_the_broker(broker: Broker) -> None:
 
 def test_unreachable_broker_is_an_output_error() -> None:
     """Used without a courier, a sink whose broker is not there raises OutputError, and closes at once."""
-    with open_sink(f"mqtt://127.0.0.1:{free_port()}/line", append=True) as sink, pytest.raises(OutputError):
+    with open_quick(f"mqtt://127.0.0.1:{free_port()}/line") as sink, pytest.raises(OutputError):
         sink.write(inspection())
 
 
-def test_silent_broker_is_not_waited_for_for_ever(
-    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_broker_is_not_waited_for_for_ever(broker: Broker, tmp_path: Path) -> None:
     """A broker that accepts and then says nothing makes delivery fail within seconds, and nothing is lost."""
-    monkeypatch.setattr("onspect.runtime.sinks.mqtt._ACKNOWLEDGE_S", 0.2)
-    with Listener(broker) as listener, open_courier(broker, tmp_path / "s") as courier:
+    with Listener(broker) as listener, open_courier(broker, tmp_path / "s", acknowledge=0.2) as courier:
         wait_until(lambda: listener.of("status"))
         assert broker._process is not None
         os.kill(broker._process.pid, signal.SIGSTOP)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import logging
@@ -71,7 +72,7 @@ def test_really_limited_file_holds_whole_lines(tmp_path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "with JsonlSink(Path(sys.argv[1])) as sink:\n"
         "    for i in range(99):\n"
-        "        sink.write(Inspection(Verdict('a', i, 't', 'ok', 0.1, 0.2, (), 1.0, 'm'), None, None))\n"
+        "        sink.write(Inspection.without_picture(Verdict('a', i, 't', 'ok', 0.1, 0.2, (), 1.0, 'm')))\n"
     )
     path = tmp_path / "out.jsonl"
     command = [sys.executable, "-c", script, str(path)]
@@ -319,7 +320,7 @@ def test_evidence_is_named_in_the_database_beside_it(tmp_path: Path) -> None:
 
 def overlay_sink(root: Path) -> OverlaySink:
     """Return a sink of overlays for the images below a folder."""
-    return OverlaySink(root / "overlays", root=root, map_threshold=0.5, white_level=4095)
+    return OverlaySink(root / "overlays", root=root)
 
 
 def written(root: Path) -> list[str]:
@@ -363,6 +364,20 @@ def test_fault_without_a_picture_has_no_overlay(tmp_path: Path, frame: NDArray[A
     with overlay_sink(tmp_path) as sink:
         sink.write(inspection(str(tmp_path / "a.tif"), frame=frame, verdict="fault", score=None, reason="no image"))
     assert written(tmp_path) == []
+
+
+def test_overlay_has_the_scale_of_the_model_that_judged(tmp_path: Path) -> None:
+    """After a model swap, heat map and 16-bit picture follow the new model's map threshold and white level."""
+    seen = inspection("a.png", frame=np.full((300, 300), 2000, np.uint16))
+    models = {"first.png": (0.5, 4095), "hotter.png": (2.0, 4095), "brighter.png": (0.5, 65535)}
+    with overlay_sink(tmp_path) as sink:
+        for name, (map_threshold, white_level) in models.items():
+            verdict = dataclasses.replace(seen.verdict, source=str(tmp_path / name))
+            sink.write(dataclasses.replace(seen, verdict=verdict, map_threshold=map_threshold, white_level=white_level))
+    first, hotter, brighter = (cv2.imread(str(tmp_path / "overlays" / name)) for name in models)
+    assert first is not None
+    assert not np.array_equal(first, hotter)
+    assert not np.array_equal(first, brighter)
 
 
 def test_overlay_never_leaves_its_folder(tmp_path: Path) -> None:

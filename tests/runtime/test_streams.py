@@ -14,8 +14,10 @@ from onspect.runtime.decode import quieten_opencv
 from onspect.runtime.errors import ChoiceError, GapError, SourceError
 from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
-from onspect.runtime.sources import Capture, opencv, reopen
+from onspect.runtime.sources import Capture, opencv
 from onspect.runtime.sources import open_source as open_address
+from onspect.runtime.sources.opencv import StreamSource
+from onspect.runtime.sources.reopen import Retry
 from onspect.runtime.verdict import Verdict
 
 pytest.importorskip("av", reason="PyAV makes the stream of the test's camera")
@@ -25,12 +27,14 @@ from .verdicts import wait_until
 
 
 @pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a frozen stream be noticed, and a lost one be tried again, soon."""
+def quiet() -> None:
+    """Keep FFmpeg's messages from the screen."""
     quieten_opencv()
-    monkeypatch.setattr(opencv, "_READ_TIMEOUT", 0.5)
-    monkeypatch.setattr(reopen, "FIRST_DELAY", 0.05)
-    monkeypatch.setattr(reopen, "LONGEST_DELAY", 0.1)
+
+
+def open_stream(url: str) -> StreamSource:
+    """Return a stream that notices soon that it is frozen, and is soon tried again where it is lost."""
+    return StreamSource(url, read_timeout=0.5, retry=Retry(first=0.05, longest=0.1))
 
 
 @pytest.fixture
@@ -57,9 +61,10 @@ def take_frames(captures: Iterator[Capture], count: int) -> None:
         assert isinstance(next(captures).frame, np.ndarray)
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_killed_frozen_and_restarted_comes_back(server: RtspServer) -> None:
     """A killed server is a gap, and so is a frozen one; both times the frames go on once it is there again."""
-    with open_address(server.url) as source:
+    with open_stream(server.url) as source:
         captures = iter(source)
         take_frames(captures, 5)
         server.kill()
@@ -78,7 +83,7 @@ def test_a_stream_that_is_killed_frozen_and_restarted_comes_back(server: RtspSer
 def test_a_line_on_a_stream_tells_each_loss_and_counts_every_frame(server: RtspServer, calibrated: Path) -> None:
     """A line whose server is killed, started and frozen has a fault for each loss, and verdicts before and after."""
     sink = Keeper()
-    line = Line(Models({None: calibrated}, None, Inspector, Health()), [open_address(server.url)], [sink])
+    line = Line(Models({None: calibrated}, None, Inspector, Health()), [open_stream(server.url)], [sink])
     thread = threading.Thread(target=line.run)
     thread.start()
     try:
@@ -103,7 +108,7 @@ def test_a_line_on_a_stream_tells_each_loss_and_counts_every_frame(server: RtspS
 def test_a_password_is_nowhere_to_be_seen(server: RtspServer, capfd: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Captures, states and messages name a camera without its user and password."""
     server.kill()
-    with open_address(server.url) as source:
+    with open_stream(server.url) as source:
         gap = next(iter(source))
     told = f"{gap} {source.state()} {caplog.text} {capfd.readouterr()}"
     assert "***@127.0.0.1" in told

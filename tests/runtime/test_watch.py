@@ -14,17 +14,16 @@ import pytest
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.line import Line, Models
-from onspect.runtime.sources import Capture, open_source, reopen, watch
+from onspect.runtime.sources import Capture, open_source
+from onspect.runtime.sources.reopen import Retry
+from onspect.runtime.sources.watch import WatchSource
 
 PICTURE = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))[1].tobytes()
 
 
-@pytest.fixture(autouse=True)
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a folder be looked at often, and a lost one again soon."""
-    monkeypatch.setattr(watch, "_POLL", 0.02)
-    monkeypatch.setattr(watch, "_GRACE", 0.3)
-    monkeypatch.setattr(reopen, "FIRST_DELAY", 0.02)
+def watch(folder: Path, done: Path | None = None) -> WatchSource:
+    """Return a watched folder that is looked at often, and again soon where it is lost."""
+    return WatchSource(folder, done=done, poll=0.02, grace=0.3, retry=Retry(first=0.02))
 
 
 def names(captures: Iterator[Capture], count: int) -> list[str]:
@@ -46,7 +45,7 @@ def test_new_images_are_taken_and_old_ones_left_alone(tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(PICTURE)
             time.sleep(0.02)
 
-    with open_source(f"watch:{tmp_path}") as source:
+    with watch(tmp_path) as source:
         captures = iter(source)
         later(bring)
         assert names(captures, 2) == ["b.png", "a.png"]
@@ -63,7 +62,7 @@ def test_no_half_written_image_is_taken(tmp_path: Path) -> None:
                 file.write(PICTURE[start : start + len(PICTURE) // 4])
                 time.sleep(0.1)  # longer than two looks
 
-    with open_source(f"watch:{tmp_path}") as source:
+    with watch(tmp_path) as source:
         captures = iter(source)
         later(write_slowly)
         capture = next(captures)
@@ -75,7 +74,7 @@ def test_no_half_written_image_is_taken(tmp_path: Path) -> None:
 
 def test_an_image_that_stays_cut_is_a_fault(tmp_path: Path) -> None:
     """A file that never becomes a whole image is an ImageError, once."""
-    with open_source(f"watch:{tmp_path}") as source:
+    with watch(tmp_path) as source:
         captures = iter(source)
         later(lambda: (tmp_path / "cut.png").write_bytes(PICTURE[:-100]), 0.05)
         assert isinstance(next(captures).frame, ImageError)
@@ -86,7 +85,7 @@ def test_an_image_that_stays_cut_is_a_fault(tmp_path: Path) -> None:
 def test_a_file_that_is_written_anew_is_a_new_image(tmp_path: Path) -> None:
     """A camera that always writes the same file is followed."""
     path = tmp_path / "current.png"
-    with open_source(f"watch:{tmp_path}") as source:
+    with watch(tmp_path) as source:
         captures = iter(source)
         later(lambda: path.write_bytes(PICTURE))
         next(captures)
@@ -116,7 +115,9 @@ def test_judged_images_are_moved_and_those_from_before_are_judged(
             if len(there) == 2:
                 line.stop()
 
-    line = Line(Models({None: calibrated}, None, Inspector), [open_source(f"watch:{folder}?done={done}")], [Look()])
+    line = Line(
+        Models({None: calibrated}, None, Inspector), [open_source(f"watch:{folder}?done={done}&poll=0.02")], [Look()]
+    )
     line.run()
     assert there == [True, True]
     assert sorted(path.name for path in done.iterdir()) == ["a-1.png", "a.png", "b.png"]
@@ -126,11 +127,11 @@ def test_judged_images_are_moved_and_those_from_before_are_judged(
 def test_an_image_that_came_under_the_same_name_meanwhile_is_not_moved(tmp_path: Path) -> None:
     """Only the very file that was judged is moved away."""
     (tmp_path / "a.png").write_bytes(PICTURE)
-    with open_source(f"watch:{tmp_path}?done={tmp_path / 'done'}") as source:
+    with watch(tmp_path, tmp_path / "done") as source:
         captures = iter(source)
         first = next(captures)
         (tmp_path / "a.png").write_bytes(PICTURE + b"\0")
-        source.settle(first)  # type: ignore[attr-defined]
+        source.settle(first)
         assert (tmp_path / "a.png").exists()
         assert names(captures, 1) == ["a.png"]
 
@@ -144,7 +145,7 @@ def test_a_folder_that_goes_away_is_a_gap(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "a.png").write_bytes(PICTURE)
 
-    with open_source(f"watch:{folder}") as source:
+    with watch(folder) as source:
         captures = iter(source)
         later(lambda: shutil.rmtree(folder))
         assert isinstance(next(captures).frame, GapError)

@@ -16,11 +16,14 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
 from onspect.runtime.sinks import open_sink
-from onspect.runtime.sinks.courier import Courier
-from onspect.runtime.sinks.webhook import WebhookSink
+from onspect.runtime.sinks.courier import Courier, Timing
+from onspect.runtime.sinks.webhook import WebhookSink, open_webhook
 
 from .services import free_port, write_certificates
 from .verdicts import inspection, wait_until
+
+QUICK = Timing(first_pause=0.005, longest_pause=0.01)
+"""Lets couriers try again at once."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,6 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-@pytest.fixture(autouse=True)
-def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let couriers try again at once."""
-    monkeypatch.setattr("onspect.runtime.sinks.courier._FIRST_PAUSE_S", 0.005)
-    monkeypatch.setattr("onspect.runtime.sinks.courier._LONGEST_PAUSE_S", {"record": 0.01, "event": 0.01, "live": 0.0})
-
-
 def test_verdicts_are_posted_over_one_connection(server: Server) -> None:
     """Each verdict is one POST of its JSON to the whole address, in order, over a connection that is kept."""
     with open_sink(server.url, append=True) as sink:
@@ -141,7 +137,7 @@ def test_server_that_fails_then_recovers_gets_everything(server: Server, tmp_pat
         return left.pop(0) if left else 200
 
     server.answer = answer
-    with Courier(open_sink(server.url, append=True), server.url, tmp_path) as courier:
+    with Courier(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
         for index in range(8):
             courier.write(inspection(index=index))
         wait_until(lambda: courier.state().delivered == 8)
@@ -156,7 +152,7 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
     """Verdicts of a run during which there was no server are posted by the next run."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/hook"
-    with Courier(open_sink(url, append=True), url, tmp_path) as courier:
+    with Courier(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
         for index in range(3):
             courier.write(inspection(index=index))
         wait_until(lambda: "refused" in courier.state().message)
@@ -164,7 +160,7 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
     with Server(port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with Courier(open_sink(url, append=True), url, tmp_path) as courier:
+        with Courier(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
             courier.write(inspection(index=3))
         server.shutdown()
         thread.join()
@@ -175,7 +171,7 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_refused_verdict_is_counted_and_left(server: Server, tmp_path: Path, status: int) -> None:
     """A verdict that the server will never take is counted as failed, and the next ones are posted."""
     server.answer = lambda request: status if request.index == 1 else 200
-    with Courier(open_sink(server.url, append=True), server.url, tmp_path) as courier:
+    with Courier(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
         for index in range(3):
             courier.write(inspection(index=index))
     assert (courier.state().delivered, courier.state().failed) == (2, 1)
@@ -210,12 +206,11 @@ def test_connection_that_the_server_closed_is_opened_again(server: Server) -> No
     assert [request.index for request in server.requests] == [0, 1]
 
 
-def test_silent_server_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_server_is_given_up(server: Server) -> None:
     """A server that does not answer is given up after the time limit."""
-    monkeypatch.setattr("onspect.runtime.sinks.webhook._TIMEOUT_S", 0.1)
     release = threading.Event()
     server.answer = lambda request: 200 if release.wait(5) else None
-    with open_sink(server.url, append=True) as sink, pytest.raises(OutputError, match="timed out"):
+    with open_webhook(server.url, timeout=0.1) as sink, pytest.raises(OutputError, match="timed out"):
         sink.write(inspection())
     release.set()
 

@@ -20,7 +20,7 @@ def inspection(source: str = "a.png", index: int = 0, frame: NDArray[Any] | None
     """Return an inspection of a part that is ng."""
     common: dict[str, Any] = {"time": "2026-01-01T00:00:00.000Z", "verdict": "ng", "score": 0.5, "threshold": 0.25}
     verdict = Verdict(source, index, **(common | {"regions": (REGION,), "latency_ms": 1.5, "model": "m"} | facts))
-    return Inspection(verdict, frame, np.ones((4, 4), np.float32))
+    return Inspection(verdict, frame, np.ones((4, 4), np.float32), map_threshold=0.5, white_level=4095)
 
 
 def line_status(**facts: Any) -> LineStatus:

@@ -116,6 +116,7 @@ def wait_for(condition: Any, process: subprocess.Popen[Any]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", list(TOLERANCES))
 def test_two_processes_train_as_one(plates: Path, tmp_path: Path, precision: str) -> None:
     """Two processes have one device's losses in every precision, and the run its usual files, each once."""
@@ -130,6 +131,7 @@ def test_two_processes_train_as_one(plates: Path, tmp_path: Path, precision: str
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_weights_are_equal_in_both_processes(plates: Path, tmp_path: Path) -> None:
     """After each save both processes have the same weights to the bit, and the losses are one device's."""
     (tmp_path / "witness").mkdir()
@@ -155,6 +157,7 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: int) -> None:
@@ -188,6 +191,7 @@ def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: 
     assert np.allclose(*curves, rtol=0.01, atol=0)
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_where_one_stopped(plates: Path, tmp_path: Path) -> None:
     """A run that one device left in the middle of an epoch ends on two as one device would have ended it."""
     session.train(plates, tmp_path / "whole", CHOICES, devices=CPU)
@@ -202,6 +206,7 @@ def test_two_processes_go_on_where_one_stopped(plates: Path, tmp_path: Path) -> 
     assert_same_curves(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_once(plates: Path, tmp_path: Path) -> None:
     """Ctrl-C on two processes saves at the same step, says so once, and one device goes on from there."""
     run = tmp_path / "cut"
@@ -217,6 +222,7 @@ def test_ctrl_c_saves_once(plates: Path, tmp_path: Path) -> None:
     assert 0 < done < 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -233,6 +239,7 @@ def test_an_error_is_told_once(plates: Path, tmp_path: Path, arguments: list[str
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_no_process_outlives_the_command(plates: Path, tmp_path: Path) -> None:
     """Where the command itself is killed, its processes end too."""

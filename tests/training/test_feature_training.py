@@ -19,7 +19,7 @@ from onspect.training import session
 from onspect.training.checkpoint import read_record
 from onspect.training.config import design_feature_network
 from onspect.training.features import find_backbone, make_base
-from onspect.training.features.places import extract, flatten_places, make_extractor
+from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.loop import Moment
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.plan import describe
@@ -44,7 +44,9 @@ def parts(tmp_path: Path, base: bytes, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def options(**changes: Any) -> session.TrainOptions:
-    return session.TrainOptions(**({"on": "features", "epochs": 3, "batch_size": 64} | changes))
+    return session.TrainOptions(
+        **({"on": "features", "size": (WIDTH, HEIGHT), "epochs": 3, "batch_size": 64} | changes)
+    )
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -68,6 +70,7 @@ def test_training_lowers_the_error(parts: Path, tmp_path: Path, variant: str) ->
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.json", "features.onnx", "weights.safetensors", "samples.safetensors", "preview.png"} <= names
     record = read_record(tmp_path / "run")
+    assert (record.data.recipe.width, record.data.recipe.height) == (WIDTH, HEIGHT)
     assert record.config.backbone == "efficientnet-lite0"
     assert record.config.network.filters == ()
     assert f"{variant.upper()} of the features" in describe(record)
@@ -100,7 +103,7 @@ def test_resume_without_the_graph_of_the_features(parts: Path, tmp_path: Path) -
 def test_features_are_decorrelated_and_of_unit_spread(base: bytes) -> None:
     """Over the images that they were learned from, components have mean 0, spread 1 and no correlation."""
     images = draw_good(12)
-    features = extract(make_extractor(base, images, seed=0), images)
+    features = PlaceExtractor.open(make_extractor(base, images, seed=0)).extract(images)
     assert features.shape[2:] == (HEIGHT // 16, WIDTH // 16)
     places = features.transpose(0, 2, 3, 1).reshape(-1, features.shape[1]).astype(np.float64)
     np.testing.assert_allclose(places.mean(axis=0), 0.0, atol=0.02)
@@ -110,16 +113,17 @@ def test_features_are_decorrelated_and_of_unit_spread(base: bytes) -> None:
 def test_features_do_not_depend_on_the_other_images(base: bytes) -> None:
     """So a resumed run sees the same ones, whichever images it reads first."""
     images = draw_good(5)
-    extractor = make_extractor(base, images, seed=0)
-    np.testing.assert_array_equal(extract(extractor, images)[3:], extract(extractor, images[3:]))
+    extractor = PlaceExtractor.open(make_extractor(base, images, seed=0))
+    np.testing.assert_array_equal(extractor.extract(images)[3:], extractor.extract(images[3:]))
 
 
 def test_grey_equals_the_same_picture_in_colour(base: bytes) -> None:
     """The first convolution takes one plane as it would take three equal ones."""
     grey = draw_good(8)
-    mono = extract(make_extractor(base, grey, seed=0), grey)
+    mono = PlaceExtractor.open(make_extractor(base, grey, seed=0)).extract(grey)
     colour = np.repeat(grey, 3, axis=3)
-    np.testing.assert_allclose(extract(make_extractor(base, colour, seed=0), colour), mono, atol=1e-2)
+    found = PlaceExtractor.open(make_extractor(base, colour, seed=0)).extract(colour)
+    np.testing.assert_allclose(found, mono, atol=1e-2)
 
 
 def test_a_place_is_judged_like_a_convolution_of_1x1(base: bytes) -> None:
@@ -167,6 +171,7 @@ def test_command(parts: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
     assert "VAE of the features of efficientnet-lite0 on 14 good images" in done.stderr
+    assert read_record(run).data.recipe.height == 128  # small parts are enlarged, as `onspect teach` does
     refused = CliRunner().invoke(main, [*words[:-1], str(tmp_path / "other"), "--preset", "fast"])
     assert refused.exit_code == 2
     assert "leave it out where features are reconstructed" in refused.stderr

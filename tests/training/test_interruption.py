@@ -32,6 +32,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 1), (signal.SIGKILL, -9)])
 def test_a_process_that_is_stopped_goes_on_to_the_same_weights(
     parts: Path, tmp_path: Path, number: signal.Signals, code: int
@@ -129,6 +130,7 @@ def test_half_precision_needs_a_gpu(parts: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_bar_keeps_to_its_line(parts: Path, tmp_path: Path) -> None:
     """On a terminal of 80 columns there is one bar with loss and time left that never wraps; none elsewhere."""
     read_end, terminal = pty.openpty()

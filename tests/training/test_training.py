@@ -32,6 +32,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["cae", "vae", "aae"])
 def test_training_lowers_the_error(parts: Path, tmp_path: Path, variant: str) -> None:
     """Each variant's held-out error falls, and the run holds what export needs."""

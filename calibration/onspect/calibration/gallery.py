@@ -30,31 +30,23 @@ _MASK_COLOUR = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the gallery.
-
-    image, heat: data URIs. reconstruction: the same, None if the model reconstructs no images.
-    """
+    """One image of the gallery; pictures are data URIs: image, reconstruction (if there is one), error."""
 
     name: str
     kind: str
     score: float
-    image: str
-    reconstruction: str | None
-    heat: str
+    pictures: dict[str, str]
     masked: bool
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The most confident hits (defects with the highest scores), misses (lowest) and false alarms (good, highest).
-
-    has_reconstruction: whether the model reconstructs images.
-    """
+    """The most confident hits (defects with the highest scores), misses (lowest) and false alarms (good, highest)."""
 
     hits: tuple[Example, ...]
     misses: tuple[Example, ...]
     false_alarms: tuple[Example, ...]
-    has_reconstruction: bool
+    columns: tuple[str, ...]
 
 
 def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
@@ -64,7 +56,7 @@ def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
         hits=tuple(_draw(result, inspector) for result in hits),
         misses=tuple(_draw(result, inspector) for result in misses),
         false_alarms=tuple(_draw(result, inspector) for result in false_alarms),
-        has_reconstruction=inspector.has_reconstruction,
+        columns=("image", "reconstruction", "error") if inspector.reconstructs else ("image", "error"),
     )
 
 
@@ -96,18 +88,11 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
     mask = _read_mask(result)
     if mask is not None:
         _outline(heat, mask)
-    reconstruction = None
-    if inspector.has_reconstruction:
-        reconstruction = _embed(_resize(to_bgr(inspector.reconstruct(batch)[0]), size))
-    return Example(
-        name=result.image.path.name,
-        kind=result.image.kind,
-        score=result.score,
-        image=_embed(_resize(to_bgr(frame, white_level), size)),
-        reconstruction=reconstruction,
-        heat=_embed(heat),
-        masked=mask is not None,
-    )
+    pictures = {"image": to_bgr(frame, white_level)}
+    if inspector.reconstructs:
+        pictures["reconstruction"] = to_bgr(inspector.reconstruct(batch)[0])
+    shown = {name: _embed(_resize(picture, size)) for name, picture in pictures.items()} | {"error": _embed(heat)}
+    return Example(result.image.path.name, result.image.kind, result.score, shown, mask is not None)
 
 
 def _read_mask(result: ScoredImage) -> NDArray[np.bool_] | None:

@@ -62,8 +62,8 @@ def quantile_interval(scores: NDArray[np.float64], share: float) -> Interval:
     Nagaraja, "Order Statistics", 2003, section 7.1). An end is infinite where so few scores cannot bound it. share is 0
     to 1.
 
-    >>> quantile_interval(np.arange(1.0, 61.0), 0.95)
-    (52.0, 60.0)
+    >>> quantile_interval(np.arange(1.0, 61.0), 0.9)
+    (49.0, 59.0)
     >>> quantile_interval(np.arange(1.0, 61.0), 0.98)
     (56.0, inf)
     """

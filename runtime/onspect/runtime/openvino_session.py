@@ -15,13 +15,6 @@ from onspect.runtime.cores import available_cores
 
 
 @dataclass(frozen=True)
-class GraphOutput:
-    """An output of a graph."""
-
-    name: str
-
-
-@dataclass(frozen=True)
 class GraphInput:
     """An input of a graph in onnxruntime's words: the type such as ``tensor(uint8)``, the shape with the batch."""
 
@@ -63,10 +56,6 @@ class OpenVinoSession:
             GraphInput(port.any_name, self._describe_type(port.element_type), tuple(port.shape))
             for port in self._model.inputs
         ]
-
-    def get_outputs(self) -> list[GraphOutput]:
-        """Return the graph's outputs."""
-        return [GraphOutput(name) for name in self._shapes]
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Return the outputs of these names, float32 [n, ...], for an input of n images by its name."""

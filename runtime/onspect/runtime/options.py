@@ -16,7 +16,6 @@ from onspect.runtime.files import IMAGE_SUFFIXES
 from onspect.runtime.providers import CHOICES
 
 if TYPE_CHECKING:
-    from onspect.runtime.inspector import Inspector
     from onspect.runtime.sinks.overlays import OverlaySink
 
 _LOG = logging.getLogger("onspect")
@@ -43,9 +42,7 @@ def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
         raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
 
 
-def overlay_sinks(
-    folder: Path | None, inspector: Inspector, root: Path, images: Iterable[Path | str]
-) -> list[OverlaySink]:
+def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str]) -> list[OverlaySink]:
     """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
     if folder is None:
         return []
@@ -54,10 +51,7 @@ def overlay_sinks(
         raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
     from onspect.runtime.sinks.overlays import OverlaySink
 
-    recipe = inspector.info.preprocess
-    return [
-        OverlaySink(folder, root=root, map_threshold=inspector.threshold.map, white_level=recipe.white_level),
-    ]
+    return [OverlaySink(folder, root=root)]
 
 
 def conclude(counts: Mapping[str, int]) -> None:

@@ -41,17 +41,17 @@ def heat_map(error_map: NDArray[Any], threshold: float) -> Picture:
     return np.asarray(cv2.applyColorMap(_relative(error_map, threshold), cv2.COLORMAP_INFERNO), np.uint8)
 
 
-def draw_overlay(inspection: Inspection, map_threshold: float, white_level: int = 65535) -> Picture | None:
+def draw_overlay(inspection: Inspection) -> Picture | None:
     """Draw heat, boxes and verdict on the source image; None where there was no image to draw on."""
     if not _is_drawable(inspection.frame):
         return None
     verdict = inspection.verdict
-    picture = to_bgr(inspection.frame, white_level)
+    picture = to_bgr(inspection.frame, inspection.white_level)
     sides = picture.shape[:2]
     scale = max(1, min(-(-_SMALLEST_SIDE // min(sides)), _LARGEST_SIDE // max(sides)))
     picture = enlarge(picture, scale)
     if inspection.error_map is not None:
-        picture = _blend_heat(picture, inspection.error_map, map_threshold)
+        picture = _blend_heat(picture, inspection.error_map, inspection.map_threshold)
     thickness = max(1, round(min(picture.shape[:2]) / 256))
     colour = _COLOURS["review" if verdict.verdict == "review" else "ng"]
     for region in verdict.regions:

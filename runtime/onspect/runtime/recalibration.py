@@ -173,10 +173,11 @@ def _score(inspector: Inspector, capture: Capture) -> tuple[NDArray[np.uint8], f
     if isinstance(capture.frame, ImageError):
         raise capture.frame
     image = inspector.prepare(capture.frame)
-    score = float(inspector.run(image[None]).score[0])
-    if not np.isfinite(score):
-        raise ImageError(f"the model's score is {score}")
-    return image, score
+    scored = inspector.run(image[None])
+    (fault,) = scored.faults()
+    if fault is not None:
+        raise ImageError(fault)
+    return image, float(scored.score[0])
 
 
 def _check_sight(sight: Sight, frames: int) -> None:

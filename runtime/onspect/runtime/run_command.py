@@ -16,7 +16,6 @@ from onspect.runtime.options import conclude, overlay_sinks, overlays_option, re
 from onspect.runtime.providers import CHOICES
 
 if TYPE_CHECKING:
-    from onspect.runtime.inspector import Inspector
     from onspect.runtime.line.config import DashboardConfig, LineConfig
     from onspect.runtime.line.handover import Policy
     from onspect.runtime.sinks import Sink
@@ -182,7 +181,7 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
     keep_memory_together()
     sources = [open_source(one.address) for one in config.sources]
     models = open_models(config, choose_health(config, sources))
-    drawn = _draw_overlays(overlays, config, models.current.inspector)
+    drawn = _draw_overlays(overlays, config)
     targets = [resolve_secret(text) for text in config.sinks]
     opened = open_sinks(targets, append=True)
     inputs = [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
@@ -205,11 +204,11 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
         conclude({"ok": status.ok, "ng": status.ng, "review": status.review, "fault": status.fault})
 
 
-def _draw_overlays(folder: Path | None, config: LineConfig, inspector: Inspector) -> list[Sink]:
+def _draw_overlays(folder: Path | None, config: LineConfig) -> list[Sink]:
     root = Path(config.sources[0].address).absolute()
     if folder is not None and (len(config.sources) > 1 or not root.is_dir()):
         raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
-    return [*overlay_sinks(folder, inspector, root, [] if folder is None else list_images(root)[0])]
+    return [*overlay_sinks(folder, root, [] if folder is None else list_images(root)[0])]
 
 
 def _say_farewell(status: LineStatus) -> None:

@@ -18,6 +18,7 @@ import pytest
 from .verdicts_of import read_partitions, without_timings
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="needs pip install 'onspect[ray]'"),
     pytest.mark.skipif(sys.platform == "win32", reason="Ray's cluster on one machine needs Linux or macOS"),
     pytest.mark.filterwarnings("ignore:::ray", "ignore::ResourceWarning", "ignore::DeprecationWarning"),

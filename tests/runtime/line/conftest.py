@@ -13,7 +13,6 @@ import pytest
 
 from onspect.runtime.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
-from onspect.runtime.sources import reopen
 from onspect.runtime.status import LineStatus
 from onspect.runtime.verdict import Verdict
 
@@ -44,12 +43,6 @@ class Keeper:
     @property
     def reasons(self) -> list[str]:
         return [verdict.reason for verdict in self.verdicts if verdict.reason]
-
-
-@pytest.fixture(autouse=True)
-def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sources try again at once."""
-    monkeypatch.setattr(reopen, "FIRST_DELAY", 0.001)
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,11 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, OutputError, SourceError
 from onspect.runtime.inspector import Inspection, Inspector
-from onspect.runtime.line import AlarmRule, Health, Line, Models, Voting
+from onspect.runtime.line import AlarmRule, Health, Line, Models, Timing, Voting
 from onspect.runtime.model_file import Threshold
-from onspect.runtime.sources import Capture, reopen
+from onspect.runtime.sources import Capture
 from onspect.runtime.sources.fake import FakeFault, FakeSource
+from onspect.runtime.sources.reopen import Device, LiveSource, Retry
 from onspect.runtime.status import LineStatus
 
 Draw = Callable[[int], np.ndarray]
@@ -37,6 +38,9 @@ def accounts(status: LineStatus) -> bool:
     """Tell whether every captured frame of an ended line is accounted for."""
     return status.captured == status.judged + status.dropped + status.faulted and status.waiting == 0
 
+
+QUICK = Timing(tick=0.02, report=0.05)
+"""Looks after sources, models and sinks all the time."""
 
 FAULTS = {
     5: FakeFault("black"),
@@ -90,31 +94,26 @@ def test_a_hung_read_is_a_fault_and_the_camera_is_opened_again(models: Models, k
     assert accounts(status)
 
 
-def test_a_camera_that_is_away_for_long_is_one_fault(
-    models: Models, keeper: Any, noisy: Draw, running: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_camera_that_is_away_for_long_is_one_fault(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
     """However long a camera is away, it is tried again and again, and its absence is told once."""
-    monkeypatch.setattr(reopen, "LONGEST_DELAY", 0.05)
     source = FakeSource(noisy, faults={0: FakeFault("lost")}, patience=0.1)
     with running(Line(models, [source], [keeper])):
-        time.sleep(1.0)
+        time.sleep(0.5)  # ten tries and more
     assert len(keeper.reasons) == 1
 
 
-def test_opening_that_hangs_is_noticed(
-    models: Models, keeper: Any, noisy: Draw, running: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_opening_that_hangs_is_noticed(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
     """Where a camera cannot even be opened, since the driver hangs, a fault says so and it is tried anew."""
-    monkeypatch.setattr(reopen, "LONGEST_DELAY", 0.05)
     free = threading.Event()
     tries = []
 
-    def hang() -> reopen.Device:
+    def hang() -> Device:
         tries.append(1)
         free.wait()
         raise SourceError("free again")
 
-    with running(Line(models, [reopen.LiveSource("stuck", hang, patience=0.1)], [keeper])):
+    source = LiveSource("stuck", hang, patience=0.1, retry=Retry(first=0.01, longest=0.05))
+    with running(Line(models, [source], [keeper])):
         wait_for(lambda: len(tries) > 1)
         free.set()
     assert "nothing came" in keeper.reasons[0]
@@ -159,7 +158,7 @@ def test_a_changed_model_file_is_taken_up(
     calibrated: Path, write_tiny_model: Callable[..., Path], models: Models, keeper: Any, noisy: Draw, running: Any
 ) -> None:
     """A new model file judges from then on, and a bad one leaves it running, with a message that says so."""
-    line = Line(models, [FakeSource(noisy, rate=200)], [keeper])
+    line = Line(models, [FakeSource(noisy, rate=200)], [keeper], timing=QUICK)
     with running(line):
         wait_for(lambda: "ok" in keeper.seen)
         write_tiny_model(calibrated, gain=1e6, threshold=Threshold(0.0062, 0.0062))
@@ -348,10 +347,9 @@ def test_a_sink_that_fails_ends_a_run_over_files(models: Models, noisy: Draw) ->
 
 
 def test_a_line_that_is_stopped_leaves_a_hung_read_behind(
-    models: Models, keeper: Any, noisy: Draw, monkeypatch: pytest.MonkeyPatch, running: Any
+    models: Models, keeper: Any, noisy: Draw, running: Any
 ) -> None:
     """A read that does not return although the line is stopped does not hold up its end."""
-    monkeypatch.setattr("onspect.runtime.line.loop._FAREWELL", 0.2)
     free = threading.Event()
 
     class Stuck(FakeSource):
@@ -359,7 +357,7 @@ def test_a_line_that_is_stopped_leaves_a_hung_read_behind(
             yield Capture("x", noisy(0))
             free.wait()
 
-    line = Line(models, [Stuck(noisy)], [keeper], policies=["every"])
+    line = Line(models, [Stuck(noisy)], [keeper], policies=["every"], timing=Timing(farewell=0.2))
     with running(line):
         wait_for(lambda: keeper.seen)
     assert accounts(line.status())
@@ -394,8 +392,8 @@ def test_a_failing_report_does_not_end_the_watch(models: Models, keeper: Any, no
         raise RuntimeError("a sink's mistake")
 
     keeper.report = fail
-    source = FakeSource(noisy, rate=100, faults={150: FakeFault("hang")}, patience=0.3)
-    with running(Line(models, [source], [keeper], policies=["every"])):
+    source = FakeSource(noisy, rate=100, faults={20: FakeFault("hang")}, patience=0.3)
+    with running(Line(models, [source], [keeper], policies=["every"], timing=QUICK)):
         wait_for(lambda: any("nothing came" in reason for reason in keeper.reasons))
 
 

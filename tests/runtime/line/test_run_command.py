@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.runtime.line.check import check_line
+from onspect.runtime.line.config import read_config
 from onspect.runtime.model_file import Threshold
 
 Run = Callable[..., Result]
@@ -135,25 +137,33 @@ def test_a_mistake_in_the_file_is_wrong_usage(onspect: Run, tmp_path: Path) -> N
     assert "line.toml, line 2: [health] late: is not known" in result.stderr
 
 
-def test_check_says_what_works(onspect: Run, watched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_says_what_works(onspect: Run, watched: Path, tmp_path: Path) -> None:
     """A line that is as it must be is a table of what works, with exit code 0 and no verdict written."""
-    monkeypatch.setattr("onspect.runtime.line.check._QUIET", 0.1)
+    bring(tmp_path / "in", "first.png", 128)
     result = onspect("run", "--check", watched)
     assert result.exit_code == 0, result.stderr
     rows = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
     assert [row[0] for row in rows] == ["model", "source", "sink"]
     assert "ng from 0.0062" in result.stdout
-    assert "no frame came" in result.stdout
+    assert "16x16 mono uint8, ok with score" in result.stdout
     assert (tmp_path / "verdicts.jsonl").read_bytes() == b""
 
 
+def test_check_of_a_source_that_is_idle_or_away(watched: Path, tmp_path: Path) -> None:
+    """A watched folder into which nothing comes works; a camera that is not there does not."""
+    with watched.open("a", encoding="utf-8") as file:
+        file.write("[[source]]\naddress = '/dev/video997'\n")
+    idle, away = (found for found in check_line(read_config(watched), quiet=0.1) if found.name.startswith("source"))
+    assert (idle.works, "no frame came within 0.1 s" in idle.detail) == (True, True)
+    assert (away.works, "/dev/video997" in away.detail) == (False, True)
+
+
 def test_check_judges_a_frame_of_each_source_and_names_what_fails(
-    onspect: Run, tmp_path: Path, calibrated: Path, write_image: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    onspect: Run, tmp_path: Path, calibrated: Path, write_image: Callable[..., Path]
 ) -> None:
     """Everything is looked at, also after a failure; each row says what, and the exit code is 1."""
-    monkeypatch.setattr("onspect.runtime.line.check._QUIET", 0.1)
     write_image(tmp_path / "parts" / "a.png", 240)
-    sources = [tmp_path / "parts", tmp_path / "none.avi", "/dev/video997"]
+    sources = [tmp_path / "parts", tmp_path / "none.avi"]
     (tmp_path / "line.toml").write_text(
         f"[model]\nfile = '{calibrated}'\n"
         + "".join(f"[[source]]\naddress = '{source}'\n" for source in sources)
@@ -162,11 +172,11 @@ def test_check_judges_a_frame_of_each_source_and_names_what_fails(
     result = onspect("run", "--check", tmp_path / "line.toml")
     assert result.exit_code == 1
     states = [line.split()[:3] for line in result.stdout.splitlines()]
-    assert [state for *_, state in states[1:]] == ["ok", "FAILS", "FAILS", "FAILS", "FAILS"]
+    assert [state for *_, state in states[1:]] == ["ok", "FAILS", "FAILS", "FAILS"]
     assert "16x16 mono uint8, ng with score" in result.stdout
     assert "none.avi" in result.stdout
     assert "fax" in result.stdout
-    assert "4 of the line's parts are not as they must be" in result.stderr
+    assert "3 of the line's parts are not as they must be" in result.stderr
 
 
 def test_config_and_check_exclude_each_other(onspect: Run, watched: Path) -> None:

@@ -1,19 +1,28 @@
 from __future__ import annotations
 
+import dataclasses
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onspect.runtime.inspector import Inspection
-from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.line.voting import Rule, Voter, Voting
 from onspect.runtime.verdict import Judgement, Verdict
+
+PICTURE = np.full((8, 8), 4095, np.uint16)
+HEAT = np.ones((4, 4), np.float32)
 
 
 def frame(judgement: Judgement, score: float = 1.0, part: str | None = None) -> Inspection:
     """Return one frame's inspection."""
     facts: dict[str, Any] = {"reason": "broken"} if judgement == "fault" else {}
     known = None if judgement == "fault" else score
-    return Inspection(Verdict("c", 0, "t", judgement, known, 5.0, (), 1.0, "m", part=part, **facts), None, None)
+    verdict = Verdict("c", 0, "t", judgement, known, 5.0, (), 1.0, "m", part=part, **facts)
+    return Inspection(verdict, PICTURE, None if known is None else HEAT, map_threshold=score, white_level=4095)
 
 
 def vote(voting: Voting, judgements: list[Judgement]) -> list[str]:
@@ -55,6 +64,24 @@ def test_a_part_shows_its_worst_frame() -> None:
         assert voter.add(0, frame("ok", score), gap=False, now=0.0) == []
     (part,) = voter.add(0, frame("ok", 2.0), gap=False, now=0.0)
     assert part.verdict.score == 3.0
+
+
+def test_a_part_keeps_what_its_picture_needs() -> None:
+    """A part's picture has the frame that decided, with that frame's heat, and scale and white level of its model."""
+    voter = Voter(Voting(frames=2), 1)
+    voter.add(0, frame("ok", 1.0), gap=False, now=0.0)
+    (part,) = voter.add(0, frame("ng", 7.0, part=None), gap=False, now=0.0)
+    assert (part.frame is PICTURE, part.error_map is HEAT) == (True, True)
+    assert (part.map_threshold, part.white_level) == (7.0, 4095)
+
+
+def test_a_part_without_all_frames_keeps_what_its_picture_needs() -> None:
+    """A fault for missing frames shows a frame that came, at its model's white level, and no heat."""
+    voter = Voter(Voting(frames=2), 1)
+    voter.add(0, frame("ok", 3.0), gap=False, now=0.0)
+    (part,) = voter.flush()
+    assert (part.verdict.verdict, part.frame is PICTURE, part.error_map) == ("fault", True, None)
+    assert (part.map_threshold, part.white_level) == (3.0, 4095)
 
 
 def test_part_ids_tell_parts_apart() -> None:
@@ -104,3 +131,69 @@ def test_a_part_expires_unless_its_next_frame_waits() -> None:
     assert voter.expire(10.9, ()) == []
     assert voter.expire(12.0, {0}) == []
     assert [part.verdict.verdict for part in voter.expire(12.0, ())] == ["fault"]
+
+
+FRAMES = st.lists(
+    st.builds(frame, st.sampled_from(["ok", "ng", "review", "fault"]), st.floats(0.0, 9.0), st.sampled_from("ab")),
+    max_size=12,
+)
+RULES: list[Rule] = ["worst", "majority"]
+WORST_FIRST = ["ng", "fault", "review", "ok"]
+
+
+def expect(frames: list[Inspection], missing: int, rule: Rule) -> str:
+    """Return what is to be said of a part: more than half of its frames, or the worst."""
+    verdicts = [one.verdict.verdict for one in frames] + ["fault"] * missing
+    if rule == "majority":
+        for judgement in WORST_FIRST:
+            if 2 * verdicts.count(judgement) > len(verdicts):
+                return judgement
+    return min(verdicts, key=WORST_FIRST.index)
+
+
+def assert_shows_one_of(part: Inspection, frames: list[Inspection]) -> None:
+    """A part shows one of its frames: the highest of those that say what it says, with all that belongs to it."""
+    deciding = [one for one in frames if one.verdict.verdict == part.verdict.verdict]
+    shown = [one for one in frames if one.map_threshold == part.map_threshold]
+    assert shown
+    assert part.frame is PICTURE
+    if deciding:
+        assert part.verdict.score == max((one.verdict.score for one in deciding), key=lambda score: score or 0.0)
+        assert any(one in deciding and one.error_map is part.error_map for one in shown)
+    else:
+        assert (part.verdict.verdict, part.verdict.score, part.error_map) == ("fault", None, None)
+
+
+@given(FRAMES, st.sampled_from(RULES))
+def test_parts_by_id_are_the_groups_of_their_frames(frames: list[Inspection], rule: Rule) -> None:
+    """Frames that follow one another with one id are a part, none is lost, and the part says what the rule says."""
+    voter = Voter(Voting(rule=rule), 1)
+    parts = [part for one in frames for part in voter.add(0, one, gap=False, now=0.0)] + voter.flush()
+    groups = [(name, list(some)) for name, some in groupby(frames, key=lambda one: one.verdict.part)]
+    assert [part.verdict.part for part in parts] == [name for name, _ in groups]
+    for part, (_, some) in zip(parts, groups, strict=True):
+        assert part.verdict.verdict == expect(some, 0, rule)
+        assert_shows_one_of(part, some)
+
+
+@given(FRAMES, st.integers(2, 5), st.sampled_from(RULES))
+def test_parts_by_number_are_so_many_frames(frames: list[Inspection], count: int, rule: Rule) -> None:
+    """Every so many frames are a part, and those that the last one lacks count as faults."""
+    frames = [dataclasses.replace(one, verdict=dataclasses.replace(one.verdict, part=None)) for one in frames]
+    voter = Voter(Voting(frames=count, rule=rule), 1)
+    parts = [part for one in frames for part in voter.add(0, one, gap=False, now=0.0)] + voter.flush()
+    groups = [frames[start : start + count] for start in range(0, len(frames), count)]
+    for part, some in zip(parts, groups, strict=True):
+        assert part.verdict.verdict == expect(some, count - len(some), rule)
+        assert_shows_one_of(part, some)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ok", "ng", "review"]), st.booleans()), max_size=12), st.sampled_from(RULES))
+def test_a_part_with_a_gap_is_never_ok(steps: list[tuple[Judgement, bool]], rule: Rule) -> None:
+    """Wherever frames are missing, the part there is not ok, and as many parts end there as there are gaps."""
+    voter = Voter(Voting(frames=100, rule=rule), 1)
+    ended: list[Inspection] = []
+    for judgement, gap in steps:
+        ended += voter.add(0, frame("fault" if gap else judgement), gap=gap, now=0.0)
+    assert len(ended) == sum(gap for _, gap in steps)
+    assert all(part.verdict.verdict != "ok" for part in (*ended, *voter.flush()))

@@ -19,7 +19,7 @@ SUBJECTS = ("pixels", "features")
 FEATURES = "features"
 """The preset of an autoencoder of features."""
 
-PIXEL_BUDGET = {"fast": 128 * 128, "balanced": 256 * 256, "accurate": 384 * 384, FEATURES: 163_840}
+PIXEL_BUDGET = {"fast": 128 * 128, "balanced": 256 * 256, "accurate": 384 * 384}
 """Most pixels of a preset's working size. Preset ``paper`` works at the images' own size."""
 _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
 _LATENT = {"fast": 32, "balanced": 64, "accurate": 64, FEATURES: 16}

@@ -1,34 +1,25 @@
-"""Training images, read once into memory as the runtime will see them, with what there is to know about them."""
+"""Training images, read once into memory as the runtime will see them."""
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import in_order
-from onspect.runtime.decode import Frame, decode_image
-from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
-from onspect.runtime.files import describe_os_error, fingerprint_bytes
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.good_images import Progress, load_good_images
+from onspect.runtime.good_pictures import warn_of_few
 from onspect.runtime.layout import training_images
-from onspect.runtime.model_file import Preprocess, SourceLimits
-from onspect.runtime.preprocess import prepare
-from onspect.runtime.working_size import largest_stretch, median_size, working_size
+from onspect.runtime.model_file import Preprocess
+from onspect.runtime.teaching.teacher import choose_working_size
+from onspect.runtime.working_size import median_size, working_size
 from onspect.training.config import FEATURES, PIXEL_BUDGET, PRESETS, paper_applies
 
-_LOG = logging.getLogger("onspect")
-
-_NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch, from which on a user is told
-
-T = TypeVar("T")
-Progress = Callable[[Iterable[T], int, str], Iterator[T]]
+__all__ = ["Progress", "TrainingSet", "load_training_set"]
 
 
 @dataclass(frozen=True)
@@ -45,19 +36,6 @@ class TrainingSet:
     preset: str
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit."""
-
-    height: int
-    width: int
-    channels: int
-    grey: bool
-    brightest: int
-    fingerprint: str
-    prepared: NDArray[np.uint8] | None
-
-
 def load_training_set(
     folder: Path,
     *,
@@ -66,12 +44,13 @@ def load_training_set(
     channels: int | None = None,
     white_level: int = 65535,
     any_size: bool = False,
-    progress: Progress[_Seen] | None = None,
+    progress: Progress[Any] | None = None,
 ) -> TrainingSet:
     """Read every good image of a dataset folder (`layout.training_images`).
 
     size is (width, height) to work at. Without it, `working_size` chooses it from the sizes of the images and the
-    preset's pixel budget; without a preset the paper's networks are taken where their size fits, else ``balanced``.
+    preset's pixel budget, for preset ``features`` `choose_working_size`, as ``onspect teach`` does; without a preset
+    the paper's networks are taken where their size fits, else ``balanced``.
     channels is 1 or 3; without it, 1 where every image is grey.
     any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
     to twice what they span.
@@ -80,160 +59,32 @@ def load_training_set(
     """
     if preset is not None and preset not in (*PRESETS, FEATURES):
         raise ChoiceError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
-    paths = training_images(folder)
-    choices = _Choices(preset, size, channels, white_level, any_size)
-    guess = choices.decide([_look_at_first(paths)])
-    seen = _read_all(paths, guess, progress)
-    recipe = choices.decide(seen)
-    if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
-        seen = _read_all(paths, recipe, progress)  # the first image was not like the others
-    _warn_of_mixtures(paths, seen, recipe, channels)
-    _warn_of_darkness(seen, white_level)
-    images = np.stack([item.prepared for item in seen if item.prepared is not None])
-    return TrainingSet(folder, images, tuple(item.fingerprint for item in seen), recipe, choices.preset_for(seen))
 
+    def find_preset(shapes: Sequence[tuple[int, int]], depth: int) -> str:
+        if preset is not None:
+            return preset
+        wanted = shapes if size is None else [size[::-1]]
+        return "paper" if all(paper_applies(*shape, depth) for shape in set(wanted)) else "balanced"
 
-@dataclass(frozen=True)
-class _Choices:
-    preset: str | None
-    size: tuple[int, int] | None
-    channels: int | None
-    white_level: int
-    any_size: bool
+    def choose_size(shapes: Sequence[tuple[int, int]], depth: int) -> tuple[int, int]:
+        if size is not None:
+            return size[1], size[0]
+        chosen = find_preset(shapes, depth)
+        if chosen == FEATURES:
+            return choose_working_size(shapes)
+        if chosen == "paper":
+            height, width = median_size(shapes)
+            return round(height), round(width)
+        return working_size(shapes, PIXEL_BUDGET[chosen])
 
-    def preset_for(self, seen: Sequence[_Seen]) -> str:
-        if self.preset is not None:
-            return self.preset
-        shapes = _shapes(seen) if self.size is None else [self.size[::-1]]
-        is_paper = all(paper_applies(*shape, self.channels_for(seen)) for shape in set(shapes))
-        return "paper" if is_paper else "balanced"
-
-    def channels_for(self, seen: Sequence[_Seen]) -> int:
-        return self.channels or (1 if all(item.grey for item in seen) else 3)
-
-    def decide(self, seen: Sequence[_Seen]) -> Preprocess:
-        preset = self.preset_for(seen)
-        if self.size is not None:
-            width, height = self.size
-        elif preset == "paper":
-            height, width = (round(side) for side in median_size(_shapes(seen)))
-        else:
-            height, width = working_size(_shapes(seen), PIXEL_BUDGET[preset])
-        limits = SourceLimits(
-            channels=tuple(sorted({item.channels for item in seen})),
-            width=None if self.any_size else _span([item.width for item in seen]),
-            height=None if self.any_size else _span([item.height for item in seen]),
-        )
-        return Preprocess(width, height, self.channels_for(seen), self.white_level, limits)
-
-
-def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:
-    """Return the images' heights and widths, as stored."""
-    return [(item.height, item.width) for item in seen]
-
-
-def _span(sides: Sequence[int]) -> tuple[int, int]:
-    low, high = min(sides), max(sides)
-    return (low, high) if low == high else (low // 2, high * 2)
-
-
-def _look_at_first(paths: Sequence[Path]) -> _Seen:
-    for path in paths:
-        item = _look(path, None)
-        if isinstance(item, _Seen):
-            return item
-    raise _unreadable([(paths[0], _look(paths[0], None))], len(paths))
-
-
-def _read_all(paths: Sequence[Path], recipe: Preprocess, progress: Progress[_Seen] | None) -> list[_Seen]:
-    any_frame = dataclasses.replace(recipe, source=SourceLimits((1, 3), None, None))
-    items: Iterable[_Seen | str] = in_order(lambda path: _look(path, any_frame), paths)
-    if progress is not None:
-        items = progress(items, len(paths), "reading images")  # type: ignore[arg-type]  # it passes on what it is given
-    found = list(items)
-    bad = [(path, item) for path, item in zip(paths, found, strict=True) if isinstance(item, str)]
-    if bad:
-        raise _unreadable(bad, len(paths))
-    return [item for item in found if isinstance(item, _Seen)]
-
-
-def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
-    try:
-        data = path.read_bytes()
-        frame = decode_image(data)
-        prepared = None if recipe is None else prepare(frame, recipe)
-    except ImageError as error:
-        return str(error)
-    except OSError as error:
-        return f"cannot read the file: {describe_os_error(error)}"
-    return _Seen(
-        height=frame.shape[0],
-        width=frame.shape[1],
-        channels=1 if frame.ndim == 2 else frame.shape[2],
-        grey=_is_grey(frame),
-        brightest=int(frame.max()) if frame.dtype == np.uint16 else 0,
-        fingerprint=fingerprint_bytes(data),
-        prepared=prepared,
+    found = load_good_images(
+        training_images(folder),
+        choose_size,
+        channels=channels,
+        white_level=white_level,
+        any_size=any_size,
+        progress=progress,
     )
-
-
-def _is_grey(frame: Frame) -> bool:
-    return frame.ndim == 2 or (
-        np.array_equal(frame[:, :, 0], frame[:, :, 1]) and np.array_equal(frame[:, :, 1], frame[:, :, 2])
-    )
-
-
-def _unreadable(bad: Sequence[tuple[Path, object]], total: int) -> DatasetError:
-    examples = "; ".join(f"{str(path)!r}: {reason}" for path, reason in bad[:3])
-    return DatasetError(f"{len(bad)} of {total} images cannot be used ({examples}); remove or replace them")
-
-
-def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Preprocess, channels: int | None) -> None:
-    sizes = Counter((item.width, item.height) for item in seen)
-    usual = sizes.most_common(1)[0][1]
-    if len(seen) > usual > len(seen) // 2:  # where no size is usual, none is odd
-        (rarest, count) = sizes.most_common()[-1]
-        example = next(path for path, item in zip(paths, seen, strict=True) if (item.width, item.height) == rarest)
-        _LOG.warning(
-            "the images have %d sizes: remove those of another camera mode (%d of %dx%d, such as %r)",
-            len(sizes),
-            count,
-            *rarest,
-            str(example),
-        )
-    size = (recipe.height, recipe.width)
-    stretches = [largest_stretch([shape], size) for shape in _shapes(seen)]
-    if max(stretches) > _NOTED_STRETCH * min(stretches):
-        most = int(np.argmax(stretches))
-        _LOG.warning(
-            "the images have different shapes and are all resized to %dx%d: the most different one, %r of %dx%d, is "
-            "stretched %.2f times",
-            recipe.width,
-            recipe.height,
-            str(paths[most]),
-            seen[most].width,
-            seen[most].height,
-            stretches[most],
-        )
-    coloured = [path for path, item in zip(paths, seen, strict=True) if not item.grey]
-    if channels is None and 0 < len(coloured) < len(seen):
-        _LOG.warning(
-            "%d of %d images are coloured, such as %r, so the model sees colour: --channels 1 makes it mono",
-            len(coloured),
-            len(seen),
-            str(coloured[0]),
-        )
-
-
-def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
-    brightest = max(item.brightest for item in seen)
-    if 0 < brightest < white_level / 4:
-        bits = max(9, int(brightest).bit_length())
-        _LOG.warning(
-            "the brightest 16-bit value in the images is %d of %d: if the camera gives %d bits, train with "
-            "--white-level %d, or most of the depth is lost",
-            brightest,
-            white_level,
-            bits,
-            2**bits - 1,
-        )
+    warn_of_few(len(found.images))
+    chosen = find_preset(found.shapes, found.recipe.channels)
+    return TrainingSet(folder, found.images, found.fingerprints, found.recipe, chosen)

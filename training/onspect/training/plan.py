@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.teaching.teacher import BUDGET, choose_working_size
 from onspect.runtime.working_size import largest_stretch, working_size
 from onspect.training.checkpoint import RunRecord
 from onspect.training.config import PIXEL_BUDGET, design_tiling
@@ -69,10 +70,11 @@ def _tell_why_size(record: RunRecord) -> str:
         return "the images' own"
     stretch = largest_stretch([own], size)
     words = f"from {own[1]}x{own[0]}" + (f", stretched {stretch:.2f} times" if stretch >= _NOTED_STRETCH else "")
+    if record.config.backbone and size == choose_working_size([own]):
+        return f"{words}; an autoencoder of features takes at most {BUDGET:,} pixels"
     budget = PIXEL_BUDGET.get(preset)
     if budget is not None and size == working_size([own], budget):
-        what = "an autoencoder of features" if record.config.backbone else f"preset {preset}"
-        return f"{words}; {what} takes at most {budget:,} pixels"
+        return f"{words}; preset {preset} takes at most {budget:,} pixels"
     return f"{words}; given by --size"
 
 

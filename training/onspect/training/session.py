@@ -53,7 +53,7 @@ from onspect.training.config import (
 )
 from onspect.training.datasets import Progress, TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
-from onspect.training.features.places import extract, flatten_places, make_extractor
+from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.loop import Moment, Outcome, fit
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.processes import is_member
@@ -274,14 +274,15 @@ def _fit(
     shown = (held_out if len(held_out) else images)[:_PREVIEWED]
     every = max(1, record.config.epochs // _PREVIEWS)
 
-    extractor = read_extractor(run, record)
+    graph = read_extractor(run, record)
+    extractor = None if graph is None else PlaceExtractor.open(graph)
 
     def preview(epoch: int, encoder: Encoder, decoder: Decoder) -> None:
         if epoch == 1 or epoch % every == 0 or epoch == record.config.epochs:
             if extractor is None:
                 picture = draw_preview(shown, encoder, decoder, tiling)
             else:
-                picture = draw_feature_preview(shown, extract(extractor, shown), encoder, decoder)
+                picture = draw_feature_preview(shown, extractor.extract(shown), encoder, decoder)
             write_png(make_folder(run / "previews") / f"epoch-{epoch:04d}.png", picture)
             write_png(run / "preview.png", picture)
 
@@ -289,8 +290,20 @@ def _fit(
     if tiling is not None:
         seen = Tiles(images, tiling), Tiles(held_out, tiling)
     elif extractor is not None:
-        seen = flatten_places(extract(extractor, images)), flatten_places(extract(extractor, held_out))
+        seen = _find_places(extractor, images, held_out, watchers.reading if fabric.is_global_zero else None)
     return fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+
+
+def _find_places(
+    extractor: PlaceExtractor,
+    images: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+    progress: Progress[Any] | None,
+) -> tuple[Images, Images]:
+    """Return the places of the images that are trained on and of those held out."""
+    places = flatten_places(extractor.extract(np.concatenate([images, held_out]), progress))
+    first = len(places) * len(images) // (len(images) + len(held_out))
+    return places[:first], places[first:]
 
 
 def draw_preview(
@@ -436,7 +449,7 @@ def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
 
 
 def _decide_on_features(images: NDArray[np.uint8], options: TrainOptions, extractor: bytes) -> TrainConfig:
-    _, channels, rows, columns = extract(extractor, images[:1]).shape
+    _, channels, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
     places = len(images) * rows * columns
     batch = min(places, options.batch_size or _PLACES)
     return TrainConfig(

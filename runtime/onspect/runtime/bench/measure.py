@@ -23,9 +23,8 @@ from onspect.runtime.errors import SourceError
 from onspect.runtime.inspector import Inspector
 
 _ROUNDS = 5  # at least, however long one takes
-_STARTS = 3
 _WARM_UP = 3
-_PASS = 0.4  # seconds that one pass over image files is to take
+_PASS, _PASS_SHARE = 0.4, 0.8  # seconds that one pass over image files is to take, and its share of a figure at most
 
 Sample = TypeVar("Sample")
 
@@ -89,7 +88,7 @@ def measure_throughput(
     inspectors: Sequence[Inspector], paths: Sequence[Path], workers: int, batch: int, seconds: float, pace: float
 ) -> list[list[float]]:
     """Return images a second from files to verdicts, one figure a pass; pace is about how many that will be."""
-    count = max(2 * workers * batch, round(pace * _PASS))
+    count = max(2 * workers * batch, round(pace * min(_PASS, _PASS_SHARE * seconds)))
     images = list(itertools.islice(itertools.cycle(paths), count))
 
     def prepare_work(inspector: Inspector) -> Callable[[], float]:
@@ -148,13 +147,13 @@ def measure_paced(inspector: Inspector, frames: Sequence[Frame], rate: float, se
     return Paced(rate, p50, p99, burnt)
 
 
-def measure_start(model: Path, provider: str, paths: Sequence[Path]) -> Start:
+def measure_start(model: Path, provider: str, paths: Sequence[Path], *, starts: int = 3) -> Start:
     """Measure processes of their own: the time to the first verdict and that of the imports, in turns, and memory."""
     python = [sys.executable, "-m"]
     command = [*python, "onspect.runtime", "score", str(model), str(paths[0]), "--provider", provider, "-q"]
     imports = [sys.executable, "-c", "import numpy, cv2, onnxruntime; print()"]
     verdicts, bare = [], []
-    for _ in range(_STARTS):
+    for _ in range(starts):
         verdicts.append(time_first_line(command))
         bare.append(time_first_line(imports))
     names = json.dumps([str(path) for path in paths])

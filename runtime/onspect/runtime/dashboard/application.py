@@ -31,8 +31,10 @@ _LOG = logging.getLogger("onspect")
 WATCHERS = 16
 """Pages that may be open at a time; each has one stream of events."""
 
+TICK = 0.1
+"""Seconds between two looks at the board for a page."""
+
 _COOKIE = "onspect-session"
-_TICK = 0.1  # seconds between two looks at the board for a page
 _HEARTBEAT = 1.0
 _PATIENCE = 10.0  # seconds for which a page waits for a picture, and a request may take to arrive
 _FILES = {
@@ -54,6 +56,8 @@ class Room:
     archive: Archive
     access: Access
     open_to_see: bool
+    most_watchers: int = WATCHERS
+    tick: float = TICK
     commands: Commands | None = None
     watchers: int = 0
     closing: bool = False
@@ -114,8 +118,8 @@ def _answer(room: Room, endpoint: Callable[[Room, Request], Awaitable[Response]]
 
 async def _stream_events(room: Room, _: Request) -> Response:
     """Send what is new as server-sent events: at most ten a second, always the newest, one a second at least."""
-    if room.watchers >= WATCHERS:
-        raise Refusal(503, f"{WATCHERS} pages are open already; close one of them", {"Retry-After": "30"})
+    if room.watchers >= room.most_watchers:
+        raise Refusal(503, f"{room.most_watchers} pages are open already; close one of them", {"Retry-After": "30"})
     room.watchers += 1
 
     async def events() -> AsyncIterator[bytes]:
@@ -123,12 +127,12 @@ async def _stream_events(room: Room, _: Request) -> Response:
             after, quiet = 0, _HEARTBEAT
             while not room.closing:
                 content = room.board.describe(after)
-                quiet += _TICK
+                quiet += room.tick
                 if content["number"] != after or quiet >= _HEARTBEAT:
                     content |= {"moved": room.moved[-1] if room.moved else None}
                     yield f"data: {json.dumps(content, allow_nan=False)}\n\n".encode()
                     after, quiet = content["number"], 0.0
-                await asyncio.sleep(_TICK)
+                await asyncio.sleep(room.tick)
         finally:
             room.watchers -= 1
 
@@ -139,7 +143,7 @@ async def _show_picture(room: Room, request: Request) -> Response:
     """Answer with a picture newer than the one that the page has, as soon as there is one; 204 where there is none."""
     view: View = "rejected" if request.query_params.get("view") == "rejected" else "latest"
     after = _whole_number(request.query_params.get("after", "0"))
-    for _ in range(round(_PATIENCE / _TICK)):
+    for _ in range(round(_PATIENCE / room.tick)):
         shown = room.board.find(view)
         if shown is not None and shown.number != after:
             heat = request.query_params.get("heat") != "0"
@@ -148,7 +152,7 @@ async def _show_picture(room: Room, request: Request) -> Response:
             return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
         if room.closing:
             break
-        await asyncio.sleep(_TICK)
+        await asyncio.sleep(room.tick)
     return Response(status_code=204)
 
 

@@ -14,7 +14,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from onspect.runtime.dashboard.access import Access, is_loopback
-from onspect.runtime.dashboard.application import Room, build_application
+from onspect.runtime.dashboard.application import TICK, WATCHERS, Room, build_application
 from onspect.runtime.dashboard.archive import Archive
 from onspect.runtime.dashboard.board import Board
 from onspect.runtime.dashboard.darkroom import Darkroom
@@ -27,6 +27,7 @@ _LOG = logging.getLogger("onspect")
 
 _CONNECTIONS = 64
 _LARGEST_HEAD = 16 * 1024  # bytes of a request's line and headers
+_LOOK = 5.0  # seconds
 _FAREWELL = 3.0  # seconds for which a closing server waits for its clients
 
 
@@ -35,7 +36,9 @@ class Dashboard:
 
     address: HOST:PORT; port 0 takes any that is free. token: what a browser must know to change anything, and to see
     anything where the address can be reached from other computers. history: the database that the line writes
-    (`SqliteSink`). evidence: the folder of its pictures (`EvidenceSink`).
+    (`SqliteSink`). evidence: the folder of its pictures (`EvidenceSink`). watchers: how many pages may be open at a
+    time. tick: seconds between two looks at what there is to show. look: seconds between two looks at clients that
+    neither send nor read; after two of them the connection is closed.
 
     Raises ChoiceError where the address is none, where others could reach it without a token, and for a token that can
     be guessed; entering raises OutputError where the address cannot be had.
@@ -45,7 +48,15 @@ class Dashboard:
     pictures = True
 
     def __init__(
-        self, address: str, *, token: str | None = None, history: Path | None = None, evidence: Path | None = None
+        self,
+        address: str,
+        *,
+        token: str | None = None,
+        history: Path | None = None,
+        evidence: Path | None = None,
+        watchers: int = WATCHERS,
+        tick: float = TICK,
+        look: float = _LOOK,
     ) -> None:
         self._host, self._port = parse_address(address)
         local = is_loopback(self._host)
@@ -60,7 +71,10 @@ class Dashboard:
             archive=Archive(history, evidence),
             access=Access(token),
             open_to_see=local,
+            most_watchers=watchers,
+            tick=tick,
         )
+        self._protocol = type("_Protocol", (_PatientProtocol,), {"look_seconds": look})
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
 
@@ -74,7 +88,7 @@ class Dashboard:
         listener = self._listen()
         config = uvicorn.Config(
             build_application(self._room),
-            http=_PatientProtocol,
+            http=self._protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -168,7 +182,7 @@ class _Server(uvicorn.Server):
 class _PatientProtocol(H11Protocol):
     """Ends connections of clients that neither send nor read: uvicorn alone would keep them for ever."""
 
-    look_seconds = 5.0
+    look_seconds = _LOOK
     patience = 2  # looks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

@@ -7,8 +7,8 @@ reason, and every frame is counted.
 from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.handover import Policy
 from onspect.runtime.line.health import Health
-from onspect.runtime.line.loop import Line
+from onspect.runtime.line.loop import Line, Timing
 from onspect.runtime.line.models import Models
 from onspect.runtime.line.voting import Voting
 
-__all__ = ["AlarmRule", "Health", "Line", "Models", "Policy", "Voting"]
+__all__ = ["AlarmRule", "Health", "Line", "Models", "Policy", "Timing", "Voting"]

@@ -19,7 +19,7 @@ from onspect.runtime.sources import Capture, Source, open_source
 from onspect.runtime.verdict import Verdict
 
 _FIRST_FRAME = 10.0  # seconds that a source has to give a frame
-_QUIET = 3.0  # seconds after which a lost source counts as lost, and a triggered camera or a watched folder as idle
+_QUIET = 3.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,11 @@ class Finding:
     detail: str
 
 
-def check_line(config: LineConfig) -> Iterator[Finding]:
+def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding]:
     """Load the models, take a frame from each source and judge it, open each sink; yield what is found of each.
 
-    Nothing is written but by sinks that make their files when they are opened.
+    Nothing is written but by sinks that make their files when they are opened. quiet: seconds after which a lost source
+    counts as lost, and a triggered camera or a watched folder as idle.
     """
     sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]
@@ -55,7 +56,7 @@ def check_line(config: LineConfig) -> Iterator[Finding]:
         if isinstance(source, OnspectError):
             yield Finding(name, False, str(source))
         else:
-            yield _check_source(name, source, models, one.recipe)
+            yield _check_source(name, source, models, one.recipe, quiet)
     for place, text in enumerate(config.sinks, 1):
         yield _check_sink(f"sink {place}", text)
     if config.dashboard is not None:
@@ -102,7 +103,7 @@ def _describe_limits(limits: Limits) -> str:
     return f"brightness {brightness}, sharpness {sharpness}"
 
 
-def _check_source(name: str, source: Source, models: Models | None, recipe: str | None) -> Finding:
+def _check_source(name: str, source: Source, models: Models | None, recipe: str | None, quiet: float) -> Finding:
     captures: list[Capture] = []
     got = threading.Event()
 
@@ -118,14 +119,14 @@ def _check_source(name: str, source: Source, models: Models | None, recipe: str 
         thread.start()
         started = time.monotonic()
         while not got.wait(0.05) and time.monotonic() - started < _FIRST_FRAME:
-            if time.monotonic() - started > _QUIET and (captures or source.patience is None):
+            if time.monotonic() - started > quiet and (captures or source.patience is None):
                 break
     thread.join(1.0)
     state = source.state()
     if captures:
         return _judge(name, state.name, captures[-1], models, recipe)
     if source.patience is None and state.connected:
-        return Finding(name, True, f"{state.name}: connected; no frame came within {_QUIET:g} s, so none was judged")
+        return Finding(name, True, f"{state.name}: connected; no frame came within {quiet:g} s, so none was judged")
     return Finding(name, False, f"{state.name}: {state.message or f'no frame came within {_FIRST_FRAME:g} s'}")
 
 

@@ -9,7 +9,8 @@ import time
 
 from onspect.runtime.errors import GapError, OnspectError
 from onspect.runtime.line.handover import Handover
-from onspect.runtime.sources import Capture, Source, reopen
+from onspect.runtime.sources import Capture, Source
+from onspect.runtime.sources.reopen import LiveSource, Retry
 
 _LOG = logging.getLogger("onspect")
 
@@ -21,6 +22,7 @@ class Grabber:
         self.source = source
         self.error: OnspectError | None = None
         """Why a source that is not live ended early."""
+        self._retry = source.retry if isinstance(source, LiveSource) else Retry()
         self._lane = lane
         self._handover = handover
         self._threads: list[threading.Thread] = []
@@ -45,8 +47,9 @@ class Grabber:
             return
         heard = self._beat
         if not self.source.state().connected:
-            heard = max(heard, getattr(self.source, "tried", 0.0))
-            patience += 2 * reopen.LONGEST_DELAY  # the next try comes after a wait; only opening itself may hang
+            if isinstance(self.source, LiveSource):
+                heard = max(heard, self.source.tried)
+            patience += 2 * self._retry.longest  # the next try comes after a wait; only opening itself may hang
         silent = time.monotonic() - heard
         if silent > patience:
             self.restart(f"{self.source.state().name}: nothing came for {silent:.1f} s, so it is opened again")
@@ -82,7 +85,7 @@ class Grabber:
                 return
             _LOG.warning("%s", error)
             self._handover.put(self._lane, _stamp(Capture(self.source.state().name, GapError(str(error)))))
-            self._stopped.wait(10 * reopen.FIRST_DELAY)
+            self._stopped.wait(10 * self._retry.first)
 
     def _read(self, turn: int) -> OnspectError | None:
         try:

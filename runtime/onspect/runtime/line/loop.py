@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,21 @@ from onspect.runtime.verdict import now
 
 _LOG = logging.getLogger("onspect")
 
-_TICK = 0.2  # seconds between two looks at sources that may hang
-_REPORT = 1.0  # seconds between two reports to sinks, and two looks at the model files
-_FAREWELL = 5.0  # seconds that a source has to end
 _RECENT = 1000  # frames over which latency is told
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How often a line looks after its parts, and how long it waits for them; all in seconds."""
+
+    tick: float = 0.2
+    """Between two looks at sources that may hang."""
+
+    report: float = 1.0
+    """Between two reports to sinks, and two looks at the model files."""
+
+    farewell: float = 5.0
+    """For which a source may take to end once the line is stopped."""
 
 
 class Line:
@@ -46,8 +58,8 @@ class Line:
     other methods may be called from any thread, and are those of `status.Commands`.
 
     policies: one for each source, by default the one that fits it (`default_policy`). voting: how frames become parts.
-    recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. Raises
-    ChoiceError where policies and voting do not go together.
+    recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. timing: how
+    often the line looks after its parts. Raises ChoiceError where policies and voting do not go together.
     """
 
     def __init__(
@@ -60,6 +72,7 @@ class Line:
         voting: Voting | None = None,
         alarm: AlarmRule | None = None,
         recipes: Sequence[str | None] | None = None,
+        timing: Timing = Timing(),
     ) -> None:
         chosen = list(policies or map(default_policy, sources))
         self._voting = voting or Voting()
@@ -67,6 +80,7 @@ class Line:
             raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
         self.live = any(source.live for source in sources)
         """Whether a source is a camera, so that the line has no end of its own."""
+        self._timing = timing
         self._models = models
         self._sinks = list(sinks)
         self._recipes = list(recipes or [None] * len(sources))
@@ -183,7 +197,7 @@ class Line:
     def _judge_all(self) -> None:
         while not self._handover.done:
             self._leave_behind_what_hangs()
-            taken = self._handover.take(_TICK)
+            taken = self._handover.take(self._timing.tick)
             if taken is None:
                 self._models.apply()
             else:
@@ -197,7 +211,7 @@ class Line:
 
     def _leave_behind_what_hangs(self) -> None:
         """After a while, end without sources that were asked to stop and hang in a read."""
-        if self._stop_asked and time.monotonic() - self._stop_asked > _FAREWELL:
+        if self._stop_asked and time.monotonic() - self._stop_asked > self._timing.farewell:
             self._left_behind = True
             for lane in range(len(self._grabbers)):
                 self._handover.finish(lane)
@@ -281,12 +295,12 @@ class Line:
     def _keep(self) -> None:
         """Look after sources that hang, model files that change and sinks that want to know how the line is."""
         due, loads, leftovers = 0.0, self._models.loads, False
-        while not self._ended.wait(_TICK):
+        while not self._ended.wait(self._timing.tick):
             try:
                 self._watch_sources()
                 if time.monotonic() < due and not self._reload.is_set():
                     continue
-                due = time.monotonic() + _REPORT
+                due = time.monotonic() + self._timing.report
                 if leftovers or loads != self._models.loads:
                     give_memory_back()
                 leftovers = loads != self._models.loads  # the model before may be in use still, and be free next time
@@ -321,7 +335,7 @@ class Line:
         self._handover.close()
         for grabber in self._grabbers:
             grabber.stop()
-            if not grabber.join(0.1 if self._left_behind else _FAREWELL):
+            if not grabber.join(0.1 if self._left_behind else self._timing.farewell):
                 _LOG.warning("%s hangs in a read and is left behind", grabber.source.state().name)
         self._ended.set()
         keeper.join()

@@ -127,5 +127,5 @@ def _as_part(part: _Part, judgement: Judgement, reason: str | None) -> Inspectio
     if example is None:  # a fault for frames that never came
         shown = next(part.examples[name] for name in _WORST_FIRST if name in part.examples)
         verdict = dataclasses.replace(shown.verdict, verdict="fault", score=None, regions=(), reason=reason)
-        return Inspection(verdict, shown.frame, None)
-    return Inspection(dataclasses.replace(example.verdict, part=part.name), example.frame, example.error_map)
+        return dataclasses.replace(shown, verdict=verdict, error_map=None)
+    return dataclasses.replace(example, verdict=dataclasses.replace(example.verdict, part=part.name))

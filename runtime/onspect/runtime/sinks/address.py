@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.secrets import redact, resolve_secret
@@ -45,11 +45,7 @@ def read_address(text: str, allowed: Mapping[str, str], what: str = "sink") -> A
     or ``file:PATH``: a secret in the URL itself would stand in the list of processes and in shell histories.
     """
     shown = redact(text)
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise ChoiceError(f"the {what} {shown!r} is no URL: {error}") from error
+    parts = split_url(text, what)
     if not parts.hostname:
         raise ChoiceError(f"the {what} {shown!r} names no host; give {parts.scheme}://HOST")
     if parts.username is not None or parts.password is not None:
@@ -62,12 +58,28 @@ def read_address(text: str, allowed: Mapping[str, str], what: str = "sink") -> A
         shown=shown.partition("?")[0],
         scheme=parts.scheme,
         host=parts.hostname,
-        port=port,
+        port=parts.port,
         path=unquote(parts.path.removeprefix("/")),
         options=options,
         username=read_secret(shown, options, "username"),
         password=read_secret(shown, options, "password"),
     )
+
+
+def split_url(text: str, what: str = "sink") -> SplitResult:
+    """Return a URL's parts, of which `port` can be read; raises ChoiceError where they cannot be told apart.
+
+    The reason is not Python's: that quotes pieces of the URL, and where a password holds a ``?`` or ``/`` that is not
+    escaped these are pieces of the password.
+    """
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ChoiceError(
+            f"the {what} {redact(text)!r} is no URL; give SCHEME://HOST:PORT/PATH, the port as a number"
+        ) from None
+    return parts
 
 
 def read_file_target(text: str, allowed: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -32,15 +32,9 @@ _BATCH = 100
 _EARLIER = 2000
 """So many verdicts of the run before are looked at; more cannot be between record and spool when it is killed."""
 
-_PICTURE_BYTES = 256_000_000
-"""Frames and error maps that wait for one sink take no more memory than this."""
-
 _NOTHING = "0" * 16  # stands for the newest line of a spool that began when nothing was on record
-_FLUSH_EVERY_S = 1.0
 _LEAVE_S = 1.0
 _REMIND_EVERY_S = 60.0
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = {"record": 2.0, "event": 30.0, "live": 0.0}
 _RECORD_PATIENCE_S = {"record": 0.0, "event": 30.0, "live": 0.5}
 """How long a verdict waits to be on record before it is told to the outside all the same."""
 
@@ -62,6 +56,23 @@ class _Batch:
     piece: Piece | None = None
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How long a courier waits before it tries again, and how often it flushes; all in seconds."""
+
+    first_pause: float = 0.1
+    """After the first failure; each further pause is twice as long, half of it by chance."""
+
+    longest_pause: float = 30.0
+    """After a failure of an ``event`` sink, at most."""
+
+    longest_record_pause: float = 2.0
+    """After a failure of a ``record`` sink, at most; the others wait for it."""
+
+    flush: float = 1.0
+    """Between two flushes of a sink that can flush."""
+
+
 class Courier:
     """A sink in front of another: `write` only queues, and a thread delivers in order, again and again if need be.
 
@@ -70,12 +81,12 @@ class Courier:
     left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
     memory.
 
-    capacity is how many verdicts may wait in memory (fewer, where pictures wait that take much of it). Where they are
-    more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf` where the source can be held
-    up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted as failed and told in the
-    log. Couriers with the same ledger tell nothing to the outside before the ``record`` sinks among them have it.
-    Closing delivers what waits, for at most deadline seconds; with endless patience, for as long as no more than
-    deadline seconds pass without a delivery.
+    capacity is how many verdicts may wait in memory (fewer, where their frames and error maps take more than
+    picture_bytes). Where they are more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf`
+    where the source can be held up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted
+    as failed and told in the log. Couriers with the same ledger tell nothing to the outside before the ``record`` sinks
+    among them have it. Closing delivers what waits, for at most deadline seconds; with endless patience, for as long as
+    no more than deadline seconds pass without a delivery.
     """
 
     def __init__(
@@ -88,6 +99,8 @@ class Courier:
         patience: float = 0.0,
         deadline: float = 10.0,
         ledger: Ledger | None = None,
+        picture_bytes: int = 256_000_000,
+        timing: Timing = Timing(),
     ) -> None:
         self.name = re.split(r"[?#]" if "://" in name else r"[?]", redact(name))[0]
         self._sink = sink
@@ -98,6 +111,8 @@ class Courier:
         self._capacity = capacity
         self._patience = patience
         self._deadline = deadline
+        self._picture_bytes = picture_bytes
+        self._timing = timing
         self._ledger = ledger or Ledger()
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
@@ -188,7 +203,7 @@ class Courier:
 
     def _is_full(self, size: int) -> bool:
         """Tell whether a verdict with a picture of so many bytes finds no room; a single one always does."""
-        return bool(self._queue) and (len(self._queue) >= self._capacity or self._bytes + size > _PICTURE_BYTES)
+        return bool(self._queue) and (len(self._queue) >= self._capacity or self._bytes + size > self._picture_bytes)
 
     def report(self, status: LineStatus) -> None:
         """Hand the line's status to a sink that tells it; one that was not delivered yet is replaced."""
@@ -269,7 +284,7 @@ class Courier:
                     batch = self._next_batch()
                 except OutputError as error:  # the spool cannot be read
                     self._note_trouble(error)
-                    self._rest(_LONGEST_PAUSE_S["record"])
+                    self._rest(self._timing.longest_record_pause)
                     continue
                 if batch.inspections or batch.piece is not None:
                     self._deliver(batch)
@@ -370,7 +385,9 @@ class Courier:
 
     def _rest_before_retry(self) -> bool:
         """Wait with back-off and jitter; False where the courier closes and should not try again."""
-        self._pause = min(max(2 * self._pause, _FIRST_PAUSE_S), _LONGEST_PAUSE_S[self._delivery])
+        timing = self._timing
+        longest = timing.longest_record_pause if self._delivery == "record" else timing.longest_pause
+        self._pause = min(max(2 * self._pause, timing.first_pause), longest)
         return self._rest(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
 
     def _rest(self, seconds: float) -> bool:
@@ -380,7 +397,7 @@ class Courier:
                 self._changed.wait_for(lambda: self._closing, seconds)
                 return True
             if not safe_on_disk and time.monotonic() < self._end:
-                self._changed.wait(min(seconds, _FIRST_PAUSE_S))
+                self._changed.wait(min(seconds, self._timing.first_pause))
                 return True
             self._given_up = True
             return False
@@ -403,7 +420,7 @@ class Courier:
     def _flush_all(self, sink: FlushSink) -> None:
         ended = False
         while not ended:
-            ended = self._ended.wait(_FLUSH_EVERY_S)
+            ended = self._ended.wait(self._timing.flush)
             with self._changed:
                 due, self._unflushed = self._unflushed, False
             if due:
@@ -471,7 +488,7 @@ def _parse(piece: Piece) -> tuple[Inspection, ...]:
     inspections = []
     for line in piece.lines:
         with suppress(ValueError):
-            inspections.append(Inspection(parse_verdict(line), None, None))
+            inspections.append(Inspection.without_picture(parse_verdict(line)))
     return tuple(inspections)
 
 

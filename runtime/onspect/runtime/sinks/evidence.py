@@ -103,7 +103,7 @@ class EvidenceSink:
 
     def write(self, inspection: Inspection) -> None:
         """Draw and keep one inspection; raises OutputError where the disk is full."""
-        picture = draw_overlay(inspection, inspection.map_threshold, inspection.white_level)
+        picture = draw_overlay(inspection)
         if picture is None:
             return
         name, verdict = evidence_name(inspection.verdict), inspection.verdict.verdict

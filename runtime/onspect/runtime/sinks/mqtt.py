@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("onspect")
 
 _OPTIONS = OPTIONS | {"commands": "yes"}
-_ACKNOWLEDGE_S = 5.0
 _LEAVE_S = 2.0
-_RECONNECT_S = (1, 30)
 _INFLIGHT = 100
 _LARGEST_COMMAND = 10_000
 _LARGEST_SHOWN = 200
@@ -40,6 +39,20 @@ _LAST_EVERY_S = 5.0
 
 FORMAT = 1
 """The version of status messages; it rises where a reader of this one would misunderstand the next."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a sink waits for its broker; all in seconds."""
+
+    acknowledge: float = 5.0
+    """For the broker to acknowledge what was published."""
+
+    first_pause: float = 1.0
+    """Before it connects again for the first time; each further pause is twice as long."""
+
+    longest_pause: float = 30.0
+    """Between two tries at most."""
 
 
 class MqttSink:
@@ -52,7 +65,8 @@ class MqttSink:
     delivery: Delivery = "event"
     pictures = False
 
-    def __init__(self, broker: Broker, *, topic: str, commands: bool) -> None:
+    def __init__(self, broker: Broker, *, topic: str, commands: bool, timing: Timing = Timing()) -> None:
+        self._timing = timing
         self._address = broker.address
         self._port = broker.port
         self._topic = topic
@@ -69,7 +83,8 @@ class MqttSink:
         self._client = make_client(broker)
         will = _encode_status({"online": False, "lost": True})
         self._client.will_set(f"{topic}/status", will, qos=1, retain=True)
-        self._client.reconnect_delay_set(*_RECONNECT_S)
+        pauses: Any = (timing.first_pause, timing.longest_pause)  # paho declares whole seconds, and takes fractions
+        self._client.reconnect_delay_set(*pauses)
         self._client.max_inflight_messages_set(_INFLIGHT)
         self._client.on_connect = self._greet
         self._client.on_connect_fail = self._note_failure
@@ -108,7 +123,7 @@ class MqttSink:
             if info.rc != 0:
                 raise OutputError(f"cannot publish to {self._address.shown}: the connection broke")
             self._on_their_way.append((payload, info))
-        late = _await([info for _, info in self._on_their_way], _ACKNOWLEDGE_S)
+        late = _await([info for _, info in self._on_their_way], self._timing.acknowledge)
         if late:
             why = f"{late} verdicts are not acknowledged" if self._client.is_connected() else self._trouble
             raise OutputError(f"cannot publish to {self._address.shown}: {why}")
@@ -138,7 +153,7 @@ class MqttSink:
     def _require_connection(self) -> None:
         if self._client.is_connected():
             return
-        self._tried.wait(_ACKNOWLEDGE_S)  # the very first attempt may be under way
+        self._tried.wait(self._timing.acknowledge)  # the very first attempt may be under way
         if not self._client.is_connected():
             raise OutputError(f"cannot publish to {self._address.shown}: {self._trouble}")
 
@@ -198,7 +213,7 @@ class MqttSink:
         return None
 
 
-def open_mqtt(text: str) -> MqttSink:
+def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
     """Open ``mqtt://HOST[:PORT]/TOPIC`` or ``mqtts://...``; raises ChoiceError for a URL that makes no sense."""
     address = read_address(text, _OPTIONS)
     topic = address.path.rstrip("/")
@@ -207,7 +222,7 @@ def open_mqtt(text: str) -> MqttSink:
     commands = address.options.get("commands", "yes")
     if commands != "yes":
         raise ChoiceError(f"commands is {commands!r}; give commands=yes, or leave it out to take none")
-    return MqttSink(read_broker(address), topic=topic, commands="commands" in address.options)
+    return MqttSink(read_broker(address), topic=topic, commands="commands" in address.options, timing=timing)
 
 
 def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:

@@ -12,16 +12,11 @@ from onspect.runtime.pictures import draw_overlay, write_png
 
 
 class OverlaySink:
-    """Writes a PNG for each image into a folder, in subfolders as the sources lie below `root`.
+    """Writes a PNG for each image into a folder, in subfolders as the sources lie below `root`."""
 
-    map_threshold sets the heat's scale; white_level is the model's, for 16-bit frames.
-    """
-
-    def __init__(self, folder: Path, *, root: Path, map_threshold: float, white_level: int) -> None:
+    def __init__(self, folder: Path, *, root: Path) -> None:
         self._folder = folder
         self._root = root
-        self._map_threshold = map_threshold
-        self._white_level = white_level
         self._used: set[Path] = set()
 
     def __enter__(self) -> Self:
@@ -37,7 +32,7 @@ class OverlaySink:
 
     def draw(self, inspection: Inspection, path: Path) -> None:
         """Draw one inspection into the file that `place` gave; several threads may do so at a time."""
-        picture = draw_overlay(inspection, self._map_threshold, self._white_level)
+        picture = draw_overlay(inspection)
         if picture is not None:
             make_folder(path.parent)
             write_png(path, picture)

@@ -16,10 +16,10 @@ from onspect.runtime.files import describe_os_error
 from onspect.runtime.inspector import Inspection
 from onspect.runtime.secrets import redact
 from onspect.runtime.sinks import Delivery
-from onspect.runtime.sinks.address import read_options, read_secret
+from onspect.runtime.sinks.address import read_options, read_secret, split_url
 
 _OPTIONS = {"secret": "env:NAME or file:PATH", "ca": "FILE"}
-_TIMEOUT_S = 5.0
+_TIMEOUT = 5.0  # seconds
 _LONGEST_ANSWER = 65_536
 _REFUSALS = frozenset({400, 413, 415, 422})
 """Answers that mean that this verdict will never be taken; any other failure may pass, also a wrong password."""
@@ -30,13 +30,15 @@ class WebhookSink:
 
     Each request has an ``Idempotency-Key``, the same whenever the same verdict is sent again, and with a secret
     ``Onspect-Timestamp`` (seconds since 1970) and ``Onspect-Signature``: ``sha256=`` and the hexadecimal HMAC-SHA256 of
-    the timestamp, a full stop and the body. Redirects are not followed.
+    the timestamp, a full stop and the body. Redirects are not followed. timeout: seconds that the server has to answer.
     """
 
     delivery: Delivery = "event"
     pictures = False
 
-    def __init__(self, url: str, *, secret: str | None = None, ca: Path | None = None) -> None:
+    def __init__(
+        self, url: str, *, secret: str | None = None, ca: Path | None = None, timeout: float = _TIMEOUT
+    ) -> None:
         parts = urlsplit(url)
         self.shown = redact(f"{parts.scheme}://{parts.netloc}{parts.path}")
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -45,9 +47,9 @@ class WebhookSink:
         self._connection: http.client.HTTPConnection
         if parts.scheme == "https":
             context = _read_authority(ca, self.shown)
-            self._connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
+            self._connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
         else:
-            self._connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
+            self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -117,15 +119,11 @@ def sign(secret: bytes, stamp: str, body: bytes) -> str:
     return hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
-def open_webhook(text: str) -> WebhookSink:
+def open_webhook(text: str, *, timeout: float = _TIMEOUT) -> WebhookSink:
     """Open ``http[s]://HOST/PATH?QUERY#secret=env:NAME&ca=FILE``; what stands behind # is not sent to the server."""
     url, _, fragment = text.partition("#")
     shown = redact(url)
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ChoiceError(f"the sink {shown!r} is no URL: {error}") from error
+    parts = split_url(url)
     if not parts.hostname:
         raise ChoiceError(f"the sink {shown!r} names no host; give {parts.scheme}://HOST/PATH")
     if "@" in parts.netloc:
@@ -142,6 +140,7 @@ def open_webhook(text: str) -> WebhookSink:
         url,
         secret=read_secret(shown, options, "secret"),
         ca=Path(options["ca"]) if "ca" in options else None,
+        timeout=timeout,
     )
 
 

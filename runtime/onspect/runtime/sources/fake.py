@@ -17,7 +17,7 @@ import numpy as np
 from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.sources import Capture
-from onspect.runtime.sources.reopen import LiveSource
+from onspect.runtime.sources.reopen import LiveSource, Retry
 
 FakeFaultKind = Literal["black", "white", "blurred", "frozen", "small", "corrupt", "gap", "lost", "hang"]
 
@@ -40,7 +40,8 @@ class FakeSource(LiveSource):
     """A camera whose frame `number`, from 0, is draw(number), as often a second as `rate` (0: as fast as it is read).
 
     count: frames after which it ends; None for ever. faults: by the number of the frame at which they begin.
-    part: gives the part that a frame shows.
+    part: gives the part that a frame shows. retry: the pauses before it is opened again where it is lost, short unless
+    others are given.
 
     Example:
         FakeSource(lambda number: image, count=300, faults={30: FakeFault("black"), 60: FakeFault("lost", seconds=2)})
@@ -56,9 +57,10 @@ class FakeSource(LiveSource):
         part: Callable[[int], str] | None = None,
         name: str = "fake",
         patience: float | None = 5.0,
+        retry: Retry = Retry(first=0.01, longest=0.05),
     ) -> None:
         self._script = _Script(draw, count, rate, dict(faults or {}), part, self)
-        super().__init__(name, lambda: _FakeDevice(self._script), patience=patience)
+        super().__init__(name, lambda: _FakeDevice(self._script), patience=patience, retry=retry)
 
     def inject(self, fault: FakeFault) -> None:
         """Let something go wrong from the next frame on; may be called from any thread."""

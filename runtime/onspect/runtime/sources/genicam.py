@@ -68,7 +68,7 @@ def open_genicam(text: str) -> LiveSource:
     settings = parse_settings(text.removeprefix("genicam:"))
     producers = find_producers(settings.producers)
     name = f"genicam:{settings.serial}"
-    source = LiveSource(name, lambda: GenicamDevice(name, settings, producers), patience=_patience(settings))
+    source = LiveSource(name, lambda: GenicamDevice(name, settings, producers), patience=_choose_patience(settings))
     source.can_wait = settings.trigger == "software"  # it takes no frame before it is asked for one
     return source
 
@@ -118,17 +118,23 @@ def _number(options: dict[str, str], name: str) -> float | None:
     return number
 
 
-def _patience(settings: CameraSettings) -> float | None:
+def _choose_patience(settings: CameraSettings, least: float = _PATIENCE) -> float | None:
     if settings.trigger == "hardware":
         return None
-    return max(_PATIENCE, _CLOSE_CALL / settings.frame_rate if settings.frame_rate else 0.0)
+    return max(least, _CLOSE_CALL / settings.frame_rate if settings.frame_rate else 0.0)
 
 
 class GenicamDevice:
-    """An open GenICam camera, set as asked and acquiring; raises SourceError where that cannot be."""
+    """An open GenICam camera, set as asked and acquiring; raises SourceError where that cannot be.
 
-    def __init__(self, name: str, settings: CameraSettings, producers: list[Path]) -> None:
+    patience: seconds after which a missing frame is a fault, and how often a silent camera is asked for life.
+    """
+
+    def __init__(
+        self, name: str, settings: CameraSettings, producers: list[Path], *, patience: float = _PATIENCE
+    ) -> None:
         self._name = name
+        self._patience = patience
         self._settings = settings
         self._camera: OpenCamera | None = open_camera(settings.serial, producers)
         self._acquirer = self._camera.acquirer
@@ -218,8 +224,8 @@ class GenicamDevice:
 
     def _wait_on(self) -> Capture | None:
         """Return None, unless there was no frame for too long: then make sure that the camera is still there."""
-        patience = _patience(self._settings)
-        if time.monotonic() - self._last < (patience or _PATIENCE):
+        patience = _choose_patience(self._settings, self._patience)
+        if time.monotonic() - self._last < (self._patience if patience is None else patience):
             return None
         self._acquirer.remote_device.node_map.Width.get_value(False, True)  # from the camera, not from memory
         self._last = time.monotonic()

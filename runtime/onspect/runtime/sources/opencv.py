@@ -13,10 +13,10 @@ from onspect.runtime.errors import SourceError
 from onspect.runtime.secrets import redact
 from onspect.runtime.sources import Capture
 from onspect.runtime.sources.options import parse_number, parse_options
-from onspect.runtime.sources.reopen import LiveSource
+from onspect.runtime.sources.reopen import LiveSource, Retry
 
 _OPEN_TIMEOUT = 5.0  # seconds
-_READ_TIMEOUT = 5.0  # seconds; a camera that sends less than one frame in this time counts as lost
+_READ_TIMEOUT = 5.0  # seconds
 _CAMERA_PATIENCE = 15.0  # seconds; a local camera's driver gives up by itself after 10
 
 _PROPERTIES = {
@@ -29,13 +29,18 @@ _PROPERTIES = {
 class StreamSource(LiveSource):
     """A camera in the network, by its URL; frames are BGR uint8.
 
-    A connection that is cut is noticed at once, one that is frozen within five seconds: a read that lasts as long as
-    its timeout has only an old picture to give, and the connection never recovers.
+    A connection that is cut is noticed at once, one that is frozen within read_timeout seconds: a read that lasts as
+    long as its timeout has only an old picture to give, and the connection never recovers. A camera that sends less
+    than one frame in this time counts as lost. retry: the pauses before it is opened again.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_timeout: float = _READ_TIMEOUT, retry: Retry = Retry()) -> None:
         name = redact(url)
-        super().__init__(name, lambda: _Device(name, lambda: _open_stream(url)), patience=3 * _READ_TIMEOUT)
+
+        def open_device() -> _Device:
+            return _Device(name, lambda: _open_stream(url, read_timeout), read_timeout)
+
+        super().__init__(name, open_device, patience=3 * read_timeout, retry=retry)
 
 
 def open_camera(place: str, options: str = "") -> LiveSource:
@@ -51,13 +56,13 @@ def open_camera(place: str, options: str = "") -> LiveSource:
     return LiveSource(name, lambda: _Device(name, lambda: _open_local(place, wanted)), patience=_CAMERA_PATIENCE)
 
 
-def _open_stream(url: str) -> cv2.VideoCapture:
+def _open_stream(url: str, read_timeout: float) -> cv2.VideoCapture:
     return cv2.VideoCapture(
         url,
         cv2.CAP_FFMPEG,
         [
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(_OPEN_TIMEOUT * 1000),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(_READ_TIMEOUT * 1000),
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(read_timeout * 1000),
             cv2.CAP_PROP_N_THREADS, 1,
         ],
     )  # fmt: skip
@@ -81,8 +86,11 @@ def _open_local(place: str, wanted: dict[str, float]) -> cv2.VideoCapture:
 class _Device:
     """An open capture that knows a stalled read by the time that it takes."""
 
-    def __init__(self, name: str, open_capture: Callable[[], cv2.VideoCapture]) -> None:
+    def __init__(
+        self, name: str, open_capture: Callable[[], cv2.VideoCapture], read_timeout: float = _READ_TIMEOUT
+    ) -> None:
         self._name = name
+        self._read_timeout = read_timeout
         self._capture = open_capture()
         if not self._capture.isOpened():
             self._capture.release()
@@ -97,7 +105,7 @@ class _Device:
         captured = time.perf_counter()
         if not read:
             raise SourceError(f"{self._name} has stopped sending")
-        if captured - started >= 0.95 * _READ_TIMEOUT:
+        if captured - started >= 0.95 * self._read_timeout:
             raise SourceError(f"{self._name} is frozen: nothing new came for {captured - started:.1f} s")
         return Capture(self._name, frame, captured=captured)
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from onspect.runtime.errors import GapError, SourceError
@@ -18,11 +19,26 @@ from onspect.runtime.status import SourceState
 
 _LOG = logging.getLogger("onspect")
 
-FIRST_DELAY = 0.5
-"""Seconds before a lost source is opened again for the first time; each further try waits twice as long."""
 
-LONGEST_DELAY = 30.0
-"""Seconds between tries at most, however long a source is away."""
+@dataclass(frozen=True)
+class Retry:
+    """The pauses before a lost source is opened again: each is twice as long as the one before, half of it by chance.
+
+    By chance, so that a hundred cameras behind one switch do not come back at one moment.
+    """
+
+    first: float = 0.5
+    """Seconds before the first try, at most."""
+
+    longest: float = 30.0
+    """Seconds between two tries at most, however long a source is away."""
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the seconds to wait before each try."""
+        pause = self.first
+        while True:
+            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it
+            pause = min(2 * pause, self.longest)
 
 
 class Device(Protocol):
@@ -46,15 +62,18 @@ class LiveSource:
 
     name: as captures, states and messages call it; passwords in it are hidden. open_device: opens it, raising
     SourceError where it is not there. patience: seconds without a capture after which a read counts as hung, None for
-    a triggered camera, which may be silent for as long as it likes.
+    a triggered camera, which may be silent for as long as it likes. retry: the pauses before it is opened again.
     """
 
     live = True
     can_wait = False
 
-    def __init__(self, name: str, open_device: Callable[[], Device], *, patience: float | None) -> None:
+    def __init__(
+        self, name: str, open_device: Callable[[], Device], *, patience: float | None, retry: Retry = Retry()
+    ) -> None:
         self.name = redact(name)
         self.patience = patience
+        self.retry = retry
         self._open_device = open_device
         self._stopped = threading.Event()
         self._turns = itertools.count(1)
@@ -80,26 +99,26 @@ class LiveSource:
 
     def __iter__(self) -> Iterator[Capture]:
         self._turn = mine = next(self._turns)  # an older iterator, stuck in a read, ends when it comes back
-        delays = _delays()
+        pauses = self.retry.pauses()
         while self._is_on(mine):
             self.tried = time.monotonic()
             try:
                 with closing(self._open_device()) as device:
                     for capture in self._read(device, mine):
-                        delays = _delays()
+                        pauses = self.retry.pauses()
                         yield capture
             except SourceError as error:
                 if not self._is_on(mine):
                     return
                 lost = self._state.connected
-                delay = next(delays)
+                pause = next(pauses)
                 message = redact(str(error))
                 self._set_state(connected=False, message=message)
-                _LOG.warning("%s; trying again in %.1f s", message, delay)
+                _LOG.warning("%s; trying again in %.1f s", message, pause)
                 if lost or not self._opened_before:
                     self._opened_before = True
                     yield Capture(self.name, GapError(message))
-                self._stopped.wait(delay)
+                self._stopped.wait(pause)
 
     def _read(self, device: Device, mine: int) -> Iterator[Capture]:
         first = True
@@ -125,14 +144,3 @@ class LiveSource:
 
     def _is_on(self, mine: int) -> bool:
         return self._turn == mine and not self._stopped.is_set()
-
-
-def _delays() -> Iterator[float]:
-    """Yield the seconds to wait before each try: twice as long each time, half of it by chance.
-
-    By chance, so that a hundred cameras behind one switch do not come back at one moment.
-    """
-    longest = FIRST_DELAY
-    while True:
-        yield longest * random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it
-        longest = min(2 * longest, LONGEST_DELAY)

@@ -16,7 +16,7 @@ from onspect.runtime.errors import ChoiceError, ImageError, SourceError
 from onspect.runtime.files import IMAGE_SUFFIXES, describe_os_error, make_folder
 from onspect.runtime.sources import Capture
 from onspect.runtime.sources.options import parse_number, parse_options
-from onspect.runtime.sources.reopen import LiveSource
+from onspect.runtime.sources.reopen import LiveSource, Retry
 
 _LOG = logging.getLogger("onspect")
 
@@ -43,22 +43,31 @@ class WatchSource(LiveSource):
     """The images that come into a folder, in the order of their times, each once it is complete.
 
     Complete is a file whose size and time were the same in two looks, `poll` seconds apart, and that holds a whole
-    image; a file that stays cut for five seconds is a fault. That holds on network shares too, where no notice comes of
-    a new file. A file that is written anew is a new image.
+    image; a file that stays cut for `grace` seconds is a fault. That holds on network shares too, where no notice comes
+    of a new file. A file that is written anew is a new image.
 
     With done, a folder, each image is moved there once its verdict was handed to the sinks, and images that lie in the
     watched folder at the start are judged; without it they are left alone, and so are all below it in folders of their
-    own. Raises OutputError where done cannot be made.
+    own. retry: the pauses before a lost folder is looked at again. Raises OutputError where done cannot be made.
     """
 
     can_wait = True
 
-    def __init__(self, folder: Path, *, done: Path | None = None, poll: float = _POLL) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        done: Path | None = None,
+        poll: float = _POLL,
+        grace: float = _GRACE,
+        retry: Retry = Retry(),
+    ) -> None:
         self._done = None if done is None else make_folder(done)
         self._poll = poll
+        self._grace = grace
         self._known: dict[str, _Signature] | None = {} if done is not None else None
         self._folder = folder
-        super().__init__(f"watch:{folder}", self._open, patience=None)
+        super().__init__(f"watch:{folder}", self._open, patience=None, retry=retry)
 
     def settle(self, capture: Capture) -> None:
         """Move a judged image away, where that is asked for."""
@@ -75,7 +84,7 @@ class WatchSource(LiveSource):
             self._known = _look(self._folder)
             if self._known:
                 _LOG.warning("%s: %d images that lie there already are left alone", self.name, len(self._known))
-        return _Folder(self._folder, self._known, self)
+        return _Folder(self._folder, self._known, self, self._grace)
 
     def wait_for_next_look(self) -> None:
         """Wait, but no longer than until the source is stopped."""
@@ -94,10 +103,11 @@ class _Candidate:
 class _Folder:
     """The folder between two losses of it. known: how each file looked when it was taken; kept by the source."""
 
-    def __init__(self, folder: Path, known: dict[str, _Signature], source: WatchSource) -> None:
+    def __init__(self, folder: Path, known: dict[str, _Signature], source: WatchSource, grace: float) -> None:
         self._folder = folder
         self._known = known
         self._source = source
+        self._grace = grace
         self._candidates: dict[str, _Candidate] = {}
         self._ready: deque[str] = deque()
         _look(folder)
@@ -137,7 +147,7 @@ class _Folder:
         try:
             frame: Capture | None = Capture(str(path), read_image(path))
         except ImageError as error:
-            young = time.monotonic() - candidate.since < _GRACE
+            young = time.monotonic() - candidate.since < self._grace
             frame = None if young else Capture(str(path), error.with_traceback(None))
         if frame is None or _sign(path) != candidate.signature:  # it grew while it was read
             return None

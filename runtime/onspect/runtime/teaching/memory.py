@@ -36,9 +36,9 @@ MAP_POOL = 20_000
 HIGHEST = 8
 """Places whose mean distance is the score; fewer in small images."""
 
-_COVERED = 40_000  # places that the principal components are computed from
+_COVERED = 10_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
-_CHUNK = 2048
+_CHUNK = 256  # rows at a time of a product with a whole memory, which is large
 _LEAST = 1e-6
 _PLACES_EACH = 32  # of an image, for each place that counts towards its score
 
@@ -144,36 +144,84 @@ def learn_places(features: Features, dimensions: int, whitening: float, *, seed:
     scales = [_moments(stage)[1] for stage in (features.fine, features.middle, features.coarse)]
     weights = np.concatenate([1.0 / (spread * np.sqrt(len(spread))) for spread in scales]).astype(np.float32)
     raw = np.concatenate(list(raw_places(_spread_images(features, seed))))
-    found = _find_components(raw * weights, dimensions, whitening)
+    raw *= weights
+    found = _find_components(raw, dimensions, whitening)
     return Projection((found.project * weights).astype(np.float32), found.offset)
 
 
-def choose_coreset(vectors: Floats, count: int, pool: int, *, seed: int = 0) -> NDArray[np.intp]:
-    """Return which vectors, [n, dimensions], make the memory: the farthest from those chosen before, one by one.
+class Coreset:
+    """Chooses which vectors make a memory: the farthest from those chosen before, one by one.
 
     It is the greedy k-centre coreset (Roth et al. 2022, Algorithm 1), among at most `pool` of the vectors drawn at
-    random, in a random projection. The first k of it are the coreset of k vectors.
+    random, in a random projection.
+
+    Parameters
+    ----------
+    vectors
+        Float32 [n, dimensions].
+    owners
+        Which picture each vector is of, [n].
+    pool
+        Most vectors that are looked at.
     """
-    generator = np.random.default_rng(seed)
-    drawn = generator.permutation(len(vectors))[:pool] if len(vectors) > pool else np.arange(len(vectors))
-    if len(drawn) <= count:
-        return drawn
-    sketch = vectors[drawn]
-    if vectors.shape[1] > _SKETCH:
-        directions = generator.standard_normal((vectors.shape[1], _SKETCH)) / np.sqrt(_SKETCH)
-        sketch = sketch @ directions.astype(np.float32)
-    sketch = np.ascontiguousarray(sketch, np.float32)
-    half = 0.5 * np.einsum("ij,ij->i", sketch, sketch)
-    nearest = np.full(len(sketch), np.inf, np.float32)
-    chosen = np.empty(count, np.intp)
-    place = 0
-    for index in range(count):
-        chosen[index] = place
-        distance = half - sketch @ sketch[place] + half[place]  # half of the squared distance
-        np.minimum(nearest, distance, out=nearest)
+
+    def __init__(self, vectors: Floats, owners: NDArray[np.intp], pool: int, *, seed: int = 0) -> None:
+        generator = np.random.default_rng(seed)
+        self._drawn = generator.permutation(len(vectors))[:pool] if len(vectors) > pool else np.arange(len(vectors))
+        self._owners = owners[self._drawn]
+        sketch = vectors[self._drawn]
+        if vectors.shape[1] > _SKETCH:
+            directions = generator.standard_normal((vectors.shape[1], _SKETCH)) / np.sqrt(_SKETCH)
+            sketch = sketch @ directions.astype(np.float32)
+        self._sketch = np.ascontiguousarray(sketch, np.float32)
+        self._half = 0.5 * np.einsum("ij,ij->i", self._sketch, self._sketch)
+
+    def choose(self, count: int, *, without: NDArray[np.intp] | None = None, after: Choice | None = None) -> Choice:
+        """Choose at most `count` vectors; the first k of them are the coreset of k vectors.
+
+        without: pictures whose vectors are left out. after: an earlier choice with which this one begins, without the
+        vectors of those pictures.
+        """
+        allowed = np.ones(len(self._drawn), bool) if without is None else ~np.isin(self._owners, without)
+        if allowed.sum() <= count:
+            places = np.flatnonzero(allowed)
+            return Choice(self._drawn[places], places, np.zeros(0, np.float32), np.zeros(0, np.intp))
+        nearest = np.full(len(self._drawn), np.inf, np.float32)
+        centre = np.zeros(len(self._drawn), np.intp)
+        chosen: list[int] = []
+        if after is not None and len(after.nearest):
+            stays = allowed[after.places]
+            chosen = after.places[stays].tolist()
+            position = np.cumsum(stays) - 1
+            nearest, centre = after.nearest.copy(), position[after.centre]
+            lost = np.flatnonzero(~stays[after.centre])  # the nearest chosen vector is one of those left out
+            for start in range(0, len(lost), _CHUNK):
+                some = lost[start : start + _CHUNK]
+                halves = self._half[chosen] - self._sketch[some] @ self._sketch[chosen].T
+                centre[some] = halves.argmin(axis=1)
+                nearest[some] = halves.min(axis=1) + self._half[some]
+        nearest[~allowed] = -np.inf
         place = int(nearest.argmax())
-    found: NDArray[np.intp] = drawn[chosen]
-    return found
+        for _ in range(count - len(chosen)):
+            distance = self._half - self._sketch @ self._sketch[place]  # half of the squared distance
+            distance += self._half[place]
+            closer = np.flatnonzero(distance < nearest)
+            nearest[closer] = distance[closer]
+            centre[closer] = len(chosen)
+            chosen.append(place)
+            place = int(nearest.argmax())
+        places = np.array(chosen, np.intp)
+        return Choice(self._drawn[places], places, nearest, centre)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Chosen vectors: indices, places in the pool, and of each vector of the pool the nearest chosen one."""
+
+    indices: NDArray[np.intp]
+    places: NDArray[np.intp]
+    nearest: Floats
+    centre: NDArray[np.intp]
 
 
 def nearest_distances(queries: Floats, memory: Floats) -> Floats:
@@ -218,6 +266,15 @@ def whole_vectors(features: Features) -> Floats:
     return np.concatenate(parts, axis=1)
 
 
+def score_whole(queries: NDArray[np.float16], memory: NDArray[np.float16]) -> Floats:
+    """Return the mean distance of whole images to the nearest two, as the graph computes it."""
+    rows, others = queries.astype(np.float32), memory.astype(np.float32)
+    squares = np.einsum("ij,ij->i", others, others) - 2.0 * (rows @ others.T)
+    lowest = np.partition(squares, 1, axis=1)[:, :2] + np.einsum("ij,ij->i", rows, rows)[:, None]
+    found: Floats = np.sqrt(np.maximum(lowest, 0.0)).mean(axis=1)
+    return found
+
+
 def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:
     """Return mean and standard deviation of each channel over images and places."""
     total = np.zeros(stage.shape[1], np.float64)
@@ -242,10 +299,13 @@ def _spread_images(features: Features, seed: int) -> Features:
 
 
 def _find_components(vectors: Floats, dimensions: int, whitening: float) -> Projection:
-    """Return the projection on the strongest principal components, each scaled by its spread to a power."""
+    """Return the projection on the strongest principal components, each scaled by its spread to a power.
+
+    The vectors are changed, for they may take a large share of a device's memory.
+    """
     mean = vectors.mean(axis=0, dtype=np.float64)
-    centred = vectors - mean.astype(np.float32)
-    covariance = (centred.T @ centred).astype(np.float64) / len(vectors)
+    vectors -= mean.astype(np.float32)
+    covariance = (vectors.T @ vectors).astype(np.float64) / len(vectors)
     variances, directions = np.linalg.eigh(covariance)
     kept = min(dimensions, len(variances))
     variances = np.maximum(variances[::-1][:kept], 1e-9)

@@ -1,0 +1,86 @@
+"""Features of prepared images by onnxruntime, from a base file or a model file with a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from onspect.runtime.cores import available_cores
+from onspect.runtime.errors import ModelFileError
+from onspect.runtime.teaching.base_file import FEATURES, edit_graph
+from onspect.runtime.teaching.fit import Progress
+from onspect.runtime.teaching.memory import Features
+
+Images = NDArray[np.uint8]
+"""Prepared images, uint8 [n, height, width, channels]."""
+
+Change = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+_TURNS = 12
+
+
+def open_session(graph: bytes) -> onnxruntime.InferenceSession:
+    """Open a graph on all cores, with as little memory as it takes; raises ModelFileError if onnxruntime cannot."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()  # one image at a time: the device has little memory
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # it would keep the largest intermediate values for ever
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise ModelFileError(f"onnxruntime cannot run the base file: {error}; make it again") from error
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Gives the features of prepared images."""
+
+    session: onnxruntime.InferenceSession
+
+    @classmethod
+    def open(cls, graph: bytes) -> Extractor:
+        """Open the graph of a base or model file; raises ModelFileError if onnxruntime cannot run it."""
+        return cls(open_session(edit_graph(graph, {}, outputs=FEATURES)))
+
+    def extract(
+        self, images: Images, *, progress: Progress | None = None, label: str = "extracting features"
+    ) -> Features:
+        """Return the features of images, one after the other, each on all cores."""
+        items = images if progress is None else progress(images, len(images), label)
+        return Features.join([self._extract_one(image) for image in items])
+
+    def _extract_one(self, image: NDArray[np.uint8]) -> Features:
+        fine, middle, coarse = self.session.run(list(FEATURES), {"image": image[None]})
+        return Features(fine.astype(np.float16), middle.astype(np.float16), coarse.astype(np.float16))
+
+
+def change_images(images: Images, changes: Sequence[Change]) -> Images:
+    """Return changed copies of images: all of them by the first change, then by the second, and so on."""
+    return np.stack([_keep_shape(change(image), image) for change in changes for image in images])
+
+
+def _keep_shape(changed: NDArray[np.uint8], image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(changed).reshape(image.shape)  # OpenCV drops the axis of a single channel
+
+
+def _turn(degrees: float) -> Change:
+    def change(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)
+        turned = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(turned, np.uint8)
+
+    return change
+
+
+FLIPS: tuple[Change, ...] = (lambda image: image[:, ::-1], lambda image: image[::-1], lambda image: image[::-1, ::-1])
+TURNS: tuple[Change, ...] = tuple(_turn(360.0 / _TURNS * step) for step in range(1, _TURNS))
+COPIES: dict[str, tuple[Change, ...]] = {"none": (), "flips": FLIPS, "turns": (*TURNS, FLIPS[0])}
+"""Changed copies of each good picture that a memory can be taught as well, by name."""

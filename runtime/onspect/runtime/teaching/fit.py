@@ -1,0 +1,161 @@
+"""Fitting a memory to the features of good pictures, and judging each of them by a memory without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.batch import in_order
+from onspect.runtime.teaching.memory import (
+    MAP_POOL,
+    MAP_VECTORS,
+    PATCH_POOL,
+    PATCH_VECTORS,
+    Coreset,
+    Features,
+    Floats,
+    Metric,
+    learn_metric,
+    nearest_distances,
+    score_distances,
+    score_whole,
+    whole_vectors,
+)
+
+Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
+
+FOLDS = 10
+"""Groups of pictures that are left out together; with up to 20 pictures each is left out alone."""
+
+_ALONE = 20
+_MOST_WHOLE = 6000  # pictures in the memory of whole images
+_SMALLEST = 1000  # vectors below which a smaller memory saves nothing
+_GAIN = 0.01  # by which a memory of twice the size must lower held-out good pictures' scores to be worth it
+_MAP_SHARE = 0.999  # of good parts' places that are below the error map's cut
+
+
+@dataclass(frozen=True)
+class FittedMemory:
+    """What the graph needs, and what the good pictures say about it.
+
+    vectors, map_vectors: float16 [m, dimensions]. whole: float16 [n, C], mean features of whole images.
+    by_whole: the score is the distance of the whole image. scores: float32 [n], of each picture by a memory without
+    it. map_cut: the value of the error map that one in a thousand places of good parts reaches.
+    """
+
+    metric: Metric
+    vectors: NDArray[np.float16] = field(repr=False)
+    map_vectors: NDArray[np.float16] = field(repr=False)
+    whole: NDArray[np.float16] = field(repr=False)
+    by_whole: bool
+    scores: Floats = field(repr=False)
+    map_cut: float
+
+
+def fit_memory(
+    features: Features,
+    owners: NDArray[np.intp],
+    *,
+    by_whole: bool = False,
+    inspected: NDArray[np.bool_] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FittedMemory:
+    """Fit a memory to features of good pictures.
+
+    Parameters
+    ----------
+    features
+        Of the pictures, and of changed copies of them.
+    owners
+        Which picture each of the features is of, [n]; the first with a number is the picture itself.
+    by_whole
+        Score whole images by their mean features instead of places.
+    inspected
+        Places that count, bool [h, w] at a sixteenth of the working size; None for all.
+    seed
+        Of all that is drawn at random.
+    progress
+        Wraps the folds, for a progress bar.
+    """
+    metric = learn_metric(features, seed=seed)
+    own = np.unique(owners, return_index=True)[1]
+    shape = features.middle.shape[2:]
+    kept = np.ones(shape[0] * shape[1], bool) if inspected is None else inspected.ravel()
+    weights = None if inspected is None else inspected.astype(np.float32)
+    places = np.repeat(owners, int(kept.sum()))
+    patches, marks = metric.patches(features), metric.places(features)
+    flat, flat_marks = (_flatten(vectors, kept) for vectors in (patches, marks))
+    coreset = Coreset(flat, places, PATCH_POOL, seed=seed)
+    mark_coreset = Coreset(flat_marks, places, MAP_POOL, seed=seed)
+    folds = _split(len(own), seed)
+    count = _SMALLEST if by_whole else _choose_count(coreset, flat, patches[own], folds[0], (shape, weights))
+    chosen, chosen_marks = coreset.choose(count), mark_coreset.choose(MAP_VECTORS)
+    whole = whole_vectors(features).astype(np.float16)
+
+    def judge(fold: NDArray[np.intp]) -> tuple[Floats, Floats]:
+        held = own[fold]
+        memory = flat_marks[mark_coreset.choose(MAP_VECTORS, without=fold, after=chosen_marks).indices]
+        maps = nearest_distances(marks[held], _rounded(memory))[:, kept]
+        if by_whole:
+            return score_whole(whole[held], whole[~np.isin(owners, fold)]), maps
+        memory = flat[coreset.choose(count, without=fold, after=chosen).indices]
+        return score_distances(nearest_distances(patches[held], _rounded(memory)), shape, weights), maps
+
+    work: Iterable[tuple[Floats, Floats]] = in_order(judge, folds)
+    if progress is not None:
+        work = progress(work, len(folds), "judging each picture by the others")
+    judged = list(work)
+    scores = np.empty(len(own), np.float32)
+    scores[np.concatenate(folds)] = np.concatenate([found for found, _ in judged])
+    cut = float(np.quantile(np.concatenate([maps.ravel() for _, maps in judged]), _MAP_SHARE))
+    return FittedMemory(
+        metric,
+        flat[chosen.indices].astype(np.float16),
+        flat_marks[chosen_marks.indices].astype(np.float16),
+        whole[:_MOST_WHOLE] if by_whole else whole[:2],
+        by_whole,
+        scores,
+        cut,
+    )
+
+
+def _flatten(vectors: Floats, kept: NDArray[np.bool_]) -> Floats:
+    return np.ascontiguousarray(vectors[:, kept].reshape(-1, vectors.shape[2]))
+
+
+def _rounded(memory: Floats) -> Floats:
+    """Return vectors as the file keeps them, in float16."""
+    return memory.astype(np.float16).astype(np.float32)
+
+
+def _split(pictures: int, seed: int) -> list[NDArray[np.intp]]:
+    """Return groups of pictures that are left out together."""
+    order = np.random.default_rng(seed).permutation(pictures)
+    return [np.sort(group) for group in np.array_split(order, pictures if pictures <= _ALONE else FOLDS)]
+
+
+def _choose_count(
+    coreset: Coreset,
+    flat: Floats,
+    patches: Floats,
+    held: NDArray[np.intp],
+    places: tuple[tuple[int, int], Floats | None],
+) -> int:
+    """Return how many vectors the memory has: more, as long as held-out good pictures gain by them."""
+    order = coreset.choose(PATCH_VECTORS, without=held).indices
+    if len(order) < PATCH_VECTORS:
+        return PATCH_VECTORS  # there are no more
+    count, best = PATCH_VECTORS, 0.0
+    while count >= _SMALLEST:
+        distances = nearest_distances(patches[held], _rounded(flat[order[:count]]))
+        found = float(np.median(score_distances(distances, *places)))
+        best = best or found
+        if found > best * (1.0 + _GAIN):
+            return count * 2
+        count //= 2
+    return count * 2

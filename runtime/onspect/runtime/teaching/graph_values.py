@@ -1,0 +1,178 @@
+"""The memory in a model file's graph: its initializers, as they are written, read and added to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import ModelFileError
+from onspect.runtime.teaching.base_file import read_initializers
+from onspect.runtime.teaching.fit import FittedMemory
+from onspect.runtime.teaching.memory import (
+    MAP_VECTORS,
+    Features,
+    Floats,
+    Metric,
+    Projection,
+    count_highest,
+    nearest_distances,
+    score_distances,
+    score_whole,
+    whole_vectors,
+)
+
+STRIDE = 16
+"""Pixels of the working size that one place is apart from the next."""
+
+MOST_ADDED = 2000
+"""Most vectors that one addition adds to the memory of places."""
+
+MOST_VECTORS = 16_000
+
+Arrays = dict[str, NDArray[Any]]
+Vectors = NDArray[np.float16]
+
+
+def inspected_places(mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Return the places, bool [h, w] at a sixteenth of the working size, of which at least half is inspected."""
+    if mask is None:
+        return None
+    rows, columns = mask.shape[0] // STRIDE, mask.shape[1] // STRIDE
+    shares = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    found: NDArray[np.bool_] = shares >= min(0.5, float(shares.max()))
+    return found
+
+
+def fill(fitted: FittedMemory, shape: tuple[int, int], mask: NDArray[np.bool_] | None) -> Arrays:
+    """Return the values of the graph's initializers for a fitted memory.
+
+    shape: rows and columns of places. mask: bool at the working size, True where a part is inspected.
+    """
+    metric = fitted.metric
+    places = inspected_places(mask)
+    weights = None if places is None else places.astype(np.float32)
+    values: Arrays = {
+        "memory.count": np.array([count_highest(shape, weights)], np.int64),
+        "memory.weight": np.array(0.0 if fitted.by_whole else 1.0, np.float32),
+        "whole.weight": np.array(1.0 if fitted.by_whole else 0.0, np.float32),
+        "map.project": metric.place.project[:, :, None, None],
+        "map.offset": metric.place.offset,
+        "memory.project": metric.patch.project[:, :, None, None],
+        "memory.offset": metric.patch.offset,
+    }
+    for place, stride in enumerate((16, 32)):
+        values[f"memory.gain{stride}"] = metric.gain[place][None, :, None, None]
+        values[f"memory.shift{stride}"] = metric.shift[place][None, :, None, None]
+    if mask is not None and weights is not None:
+        values["memory.inspected"] = weights[None, None]
+        values["map.inspected"] = mask.astype(np.float32)[None]
+    return values | Stored(fitted.vectors, fitted.map_vectors, fitted.whole).arrays()
+
+
+def read_metric(graph: bytes) -> Metric:
+    """Return the metric in a model file's graph."""
+    names = [f"memory.{kind}{stride}" for kind in ("gain", "shift") for stride in (16, 32)]
+    names += [f"{part}.{kind}" for part in ("memory", "map") for kind in ("project", "offset")]
+    found = read_initializers(graph, names)
+    gains = (found["memory.gain16"].ravel(), found["memory.gain32"].ravel())
+    shifts = (found["memory.shift16"].ravel(), found["memory.shift32"].ravel())
+    patch, place = (
+        Projection(found[f"{part}.project"][:, :, 0, 0], found[f"{part}.offset"]) for part in ("memory", "map")
+    )
+    return Metric(gains, shifts, patch, place)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The vectors in a file, float16 [m, dimensions] each: of places for the score and the map, and of whole images."""
+
+    vectors: Vectors
+    map_vectors: Vectors
+    whole: Vectors
+
+    @classmethod
+    def read(cls, graph: bytes) -> Stored:
+        """Return the vectors in a model file's graph."""
+        return cls(*read_initializers(graph, ("memory.vectors", "map.vectors", "whole.vectors")).values())
+
+    def arrays(self) -> Arrays:
+        """Return them as the graph's initializers."""
+        found: Arrays = {}
+        for name, vectors in (("memory", self.vectors), ("map", self.map_vectors), ("whole", self.whole)):
+            found[f"{name}.vectors"] = vectors
+            found[f"{name}.squares"] = np.square(vectors.astype(np.float32)).sum(axis=1)
+        return found
+
+    def grow(
+        self, graph: bytes, features: Features, owners: NDArray[np.intp], *, by_whole: bool, path: Path
+    ) -> tuple[Stored, Floats]:
+        """Add vectors of new pictures; return all of them, and each new picture's score without itself.
+
+        Parameters
+        ----------
+        graph
+            The model file's graph, which these vectors are of.
+        features, owners
+            As in `fit_memory`; the first of a number is the picture itself.
+        by_whole
+            Whether the score is the distance of the whole image.
+        path
+            The file, for messages.
+
+        Raises
+        ------
+        ModelFileError
+            If the memory is full.
+        """
+        metric = read_metric(graph)
+        inspected = read_initializers(graph, ["memory.inspected"])["memory.inspected"]
+        shape = features.middle.shape[2:]
+        kept = np.broadcast_to(inspected[0, 0] > 0, shape).ravel()
+        weights = None if kept.all() else kept.reshape(shape).astype(np.float32)
+        own = np.unique(owners, return_index=True)[1]
+        places = np.repeat(owners, int(kept.sum()))
+        patches, marks = metric.patches(features), metric.places(features)
+        flat, flat_marks = (vectors[:, kept].reshape(-1, vectors.shape[2]) for vectors in (patches, marks))
+        whole = whole_vectors(features).astype(np.float16)
+        chosen = _farthest(flat, self.vectors, MOST_ADDED)
+        if len(self.vectors) + len(chosen) > MOST_VECTORS:
+            raise ModelFileError(
+                f"the memory of {str(path)!r} is full ({len(self.vectors)} vectors); teach a new file from all the "
+                "pictures"
+            )
+        added = flat[chosen].astype(np.float16)
+        scores = []
+        for number, place in enumerate(own):
+            if by_whole:
+                others = np.concatenate([self.whole, whole[owners != number]])
+                scores.append(score_whole(whole[[place]], others))
+                continue
+            memory = np.concatenate([self.vectors, added[places[chosen] != number]]).astype(np.float32)
+            scores.append(score_distances(nearest_distances(patches[[place]], memory), shape, weights))
+        grown = Stored(
+            np.concatenate([self.vectors, added]),
+            np.concatenate(
+                [self.map_vectors, flat_marks[_farthest(flat_marks, self.map_vectors, MAP_VECTORS // 4)]]
+            ).astype(np.float16),
+            np.concatenate([self.whole, whole]) if by_whole else self.whole,
+        )
+        return grown, np.concatenate(scores)
+
+
+def _farthest(vectors: Floats, memory: Vectors, most: int) -> NDArray[np.intp]:
+    """Return up to `most` vectors, each the farthest from the memory and those before it; none that is in it."""
+    nearest = nearest_distances(vectors, memory.astype(np.float32))
+    least = 1e-3 * float(np.median(np.linalg.norm(vectors, axis=1)))
+    chosen: list[int] = []
+    while len(chosen) < min(most, len(vectors)):
+        place = int(nearest.argmax())
+        if nearest[place] <= least:
+            break
+        chosen.append(place)
+        np.minimum(nearest, np.linalg.norm(vectors - vectors[place], axis=1), out=nearest)
+    return np.array(chosen, np.intp)

@@ -12,6 +12,7 @@ from onspect.runtime.console import Command, progress, say
 
 SCORES = (
     *("memory", "mse", "peak", "relative", "expected"),
+    "features",
     *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
 )
 """The names that ``--score`` takes; here without importing what builds them."""
@@ -44,7 +45,7 @@ _LOG = logging.getLogger("onspect")
     "what good parts show there; expected, as relative, of the error over what the decoder expects of this image. "
     "Fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
     "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
-    "[default: memory].",
+    "[default: memory; features for a run on features, which has no other].",
 )
 @click.option(
     "--mask",

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from onspect.calibration.scores import find_images
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
+from onspect.export.features import SCORE as FEATURES
+from onspect.export.features import convert_features, design_features
 from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
@@ -27,7 +29,16 @@ from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, write_atomically
 from onspect.runtime.layout import LabelledImage
-from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, Tiling, parse_model_file, stamp
+from onspect.runtime.model_file import (
+    Agreement,
+    ModelInfo,
+    Network,
+    Provenance,
+    Score,
+    Tiling,
+    parse_model_file,
+    stamp,
+)
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.roi_mask import read_mask
 from onspect.runtime.teaching.teacher import OBJECT_SIDE
@@ -80,11 +91,13 @@ def export(
     """
     check_output(output)
     model = load_trained(run)
+    if parts and model.extractor is not None:
+        raise ChoiceError("the parts are those of an autoencoder of pixels; leave out --parts for one of features")
     inspected = _read_mask(mask, model, score)
     measure = _fit_to_folder(model, run, score)
-    own = None if score == MEMORY else score
-    built = build(model, output.stem, own, data, max_flips, measure, inspected)
-    if score in (None, MEMORY):
+    has_memory = _has_memory(model, score)
+    built = build(model, output.stem, None if has_memory else score, data, max_flips, measure, inspected)
+    if has_memory:
         built = _with_memory(built, model, run, inspected, progress)
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
@@ -112,9 +125,9 @@ def export_reduced(
     check_output(output)
     model = load_trained(run)
     inspected = _read_mask(mask, model, score)
-    own = None if score == MEMORY else score
-    built = build(model, output.stem, own, measure=_fit_to_folder(model, run, score), mask=inspected)
-    if score in (None, MEMORY):
+    has_memory, measure = _has_memory(model, score), _fit_to_folder(model, run, score)
+    built = build(model, output.stem, None if has_memory else score, measure=measure, mask=inspected)
+    if has_memory:
         built = _with_memory(built, model, run, inspected, None)
     file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
     return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
@@ -138,6 +151,16 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
             built = _attach(built, model, kept, None, None)
         content = stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)
         write_atomically(output, content)
+
+
+def _has_memory(model: TrainedModel, score: str | None) -> bool:
+    """Tell whether the file gets a memory; raises ChoiceError where an autoencoder of features cannot have one."""
+    if score == MEMORY and model.extractor is not None:
+        raise ChoiceError(
+            f"score is {MEMORY!r}, and an autoencoder of features has the score {FEATURES} alone; make a memory with "
+            "'onspect teach'"
+        )
+    return score == MEMORY or (score is None and model.extractor is None)
 
 
 def _with_memory(
@@ -185,6 +208,8 @@ def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Modu
     if score not in MEASURES:
         return None
     _check_whole(model, score)
+    if model.extractor is not None:
+        raise ChoiceError(f"score is {score!r}, and an autoencoder of features has the score {FEATURES} alone")
     check_measure(score, model.record.config.network.variant)
     images = split_as_recorded(read_training_set(run, model.record), run, model.record)
     return fit_measures(_networks(model), [score], *images)[score]
@@ -230,22 +255,10 @@ def build(
 
     measure: what gives the score where that is one of `MEASURES`, fitted. mask is as in `InspectionGraph`.
     """
-    network = model.record.config.network
-    definition = design_score(score or default_score(model.record.config), network)
-    if definition.name == "expected" and not network.expects:
-        raise ChoiceError(
-            "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
-            "release); choose relative, or train anew with another preset"
-        )
-    graph = InspectionGraph(
-        model.encoder, model.decoder, network, definition, measure, mask, model.record.config.tiling
-    ).eval()
-    if definition.name in NORMALISED:
-        fit_normal_error(graph, model.samples)
+    graph, definition, content = _convert(model, score, measure, mask)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
     checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
-    content = convert(graph, samples[:2], "image", ["score", "error_map", "reconstruction", "latent"])
     parity = check_parity(content, graph, checked)
     agreement = None
     if labelled:
@@ -253,7 +266,30 @@ def build(
         trained, exported = (scores[-count:].astype(np.float64) for scores in (parity.trained, parity.exported))
         agreement = compare(make_reference("the trained model", labelled, trained, None), exported)
         refuse_flips(agreement, allowed_flips(count, "fp32", max_flips))
-    return Built(content, _describe(model, name, graph, parity, agreement), parity)
+    return Built(content, _describe(model, name, definition, parity, agreement), parity)
+
+
+def _convert(
+    model: TrainedModel, score: str | None, measure: nn.Module | None, mask: Tensor | None
+) -> tuple[nn.Module, Score, bytes]:
+    """Return the module from image to score and error map, its score, and its graph as the bytes of an ONNX file."""
+    example = model.samples[:2].numpy()
+    if model.extractor is not None:
+        features, definition = design_features(model, score, mask)
+        return features, definition, convert_features(features, example)
+    config, network = model.record.config, model.record.config.network
+    definition = design_score(score or default_score(config), network)
+    if definition.name == "expected" and not network.expects:
+        raise ChoiceError(
+            "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
+            "release); choose relative, or train anew with another preset"
+        )
+    graph = InspectionGraph(model.encoder, model.decoder, network, definition, measure, mask, config.tiling).eval()
+    if definition.name in NORMALISED:
+        fit_normal_error(graph, model.samples)
+    if graph.inspected is not None:
+        definition = replace(definition, inspected=graph.inspected.share)
+    return graph, definition, convert(graph, example, "image", ["score", "error_map", "reconstruction", "latent"])
 
 
 def _convert_parts(model: TrainedModel, output: Path, mask: Tensor | None) -> dict[Path, bytes]:
@@ -308,9 +344,7 @@ def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArra
     return np.stack(prepared)
 
 
-def _describe(
-    model: TrainedModel, name: str, graph: InspectionGraph, parity: Parity, agreement: Agreement | None
-) -> ModelInfo:
+def _describe(model: TrainedModel, name: str, score: Score, parity: Parity, agreement: Agreement | None) -> ModelInfo:
     config, data = model.record.config, model.record.data
     network = config.network
     return ModelInfo(
@@ -324,8 +358,9 @@ def _describe(
             latent=network.latent,
             parameters=count_parameters(model.encoder, model.decoder),
             tiling=config.tiling,
+            backbone=config.backbone,
         ),
-        score=graph.score if graph.inspected is None else replace(graph.score, inspected=graph.inspected.share),
+        score=score,
         provenance=Provenance(
             versions=model.record.versions | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
             seed=config.seed,

@@ -133,8 +133,8 @@ class Inspector:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the file has an autoencoder of images, as files that were only taught have not."""
-        return self.info.network is not None
+        """Whether the file has an autoencoder of images; one of features, or a memory alone, is none."""
+        return self.info.network is not None and not self.info.network.backbone
 
     def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the autoencoder's reconstruction of prepared inputs, uint8 [n, height, width, channels] like them.

@@ -127,6 +127,14 @@ def read_initializers(data: bytes, names: Sequence[str]) -> dict[str, NDArray[An
     return {name: found[name] for name in names}
 
 
+def fold_channels(graph: bytes, channels: int) -> dict[str, NDArray[Any]]:
+    """Return the values of a base file's graph that let it take images of so many channels, for `edit_graph`."""
+    if channels == 3:
+        return {}
+    stem = read_initializers(graph, ["stem.weight"])["stem.weight"]
+    return {"stem.weight": stem.sum(axis=1, keepdims=True)}  # a grey value three times: the sum of the weights
+
+
 def edit_graph(
     data: bytes,
     initializers: Arrays,

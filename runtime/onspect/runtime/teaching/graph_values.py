@@ -26,6 +26,9 @@ from onspect.runtime.teaching.memory import (
     whole_vectors,
 )
 
+STRIDE = 16
+"""Pixels of the working size that one place is apart from the next."""
+
 MOST_ADDED = 2000
 """Most vectors that one addition adds to the memory of places."""
 

@@ -138,13 +138,21 @@ def learn_metric(features: Features, pictures: int, *, seed: int = 0) -> Metric:
     metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), FLOOR[many], empty, empty)
     chosen = _spread_images(features, seed)
     patch = _find_components(np.concatenate(list(metric.raw_patches(chosen))), PATCH_DIMENSIONS[many], PATCH_WHITENING)
+    place = learn_places(features, MAP_DIMENSIONS, MAP_WHITENING, seed=seed)
+    return replace(metric, patch=patch, place=place)
+
+
+def learn_places(features: Features, dimensions: int, whitening: float, *, seed: int = 0) -> Projection:
+    """Learn the strongest principal components of places at all three stages, where each stage weighs as much.
+
+    whitening: share of their spread that is taken out, 0 to 1.
+    """
     scales = [_moments(stage)[1] for stage in (features.fine, features.middle, features.coarse)]
     weights = np.concatenate([1.0 / (spread * np.sqrt(len(spread))) for spread in scales]).astype(np.float32)
-    raw = np.concatenate(list(raw_places(chosen)))
+    raw = np.concatenate(list(raw_places(_spread_images(features, seed))))
     raw *= weights
-    found = _find_components(raw, MAP_DIMENSIONS, MAP_WHITENING)
-    place = Projection((found.project * weights).astype(np.float32), found.offset)
-    return replace(metric, patch=patch, place=place)
+    found = _find_components(raw, dimensions, whitening)
+    return Projection((found.project * weights).astype(np.float32), found.offset)
 
 
 class Coreset:

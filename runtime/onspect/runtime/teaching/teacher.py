@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -45,8 +44,8 @@ from onspect.runtime.teaching.base_file import (
     BaseFile,
     BaseInfo,
     edit_graph,
+    fold_channels,
     read_base_file,
-    read_initializers,
     split_metadata,
 )
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
@@ -442,9 +441,7 @@ def fill_graph(
     ModelFileError
         If the graph cannot be used.
     """
-    values: dict[str, NDArray[Any]] = {}
-    if images.shape[3] == 1:  # a grey value three times: the sum of the weights
-        values["stem.weight"] = read_initializers(graph, ["stem.weight"])["stem.weight"].sum(axis=1, keepdims=True)
+    values = fold_channels(graph, images.shape[3])
     if mask is not None:
         typical = np.moveaxis(images.mean(axis=0, dtype=np.float32), -1, 0)
         keep = mask.astype(np.float32)

@@ -15,6 +15,7 @@ from onspect.runtime.teaching.base_file import read_initializers
 from onspect.runtime.teaching.fit import FittedMemory
 from onspect.runtime.teaching.memory import (
     MAP_VECTORS,
+    WHOLE_NEIGHBOURS,
     Features,
     Floats,
     Metric,
@@ -107,6 +108,7 @@ class Stored:
         for name, vectors in (("memory", self.vectors), ("map", self.map_vectors), ("whole", self.whole)):
             found[f"{name}.vectors"] = vectors
             found[f"{name}.squares"] = np.square(vectors.astype(np.float32)).sum(axis=1)
+        found["whole.count"] = np.array([min(WHOLE_NEIGHBOURS, len(self.whole))], np.int64)
         return found
 
     def grow(

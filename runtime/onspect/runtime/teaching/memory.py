@@ -39,6 +39,12 @@ MAP_POOL = 20_000
 HIGHEST = 8
 """Places whose mean distance is the score; fewer in small images."""
 
+WHOLE_WEIGHTS = {16: 0.7, 32: 1.0}
+"""Lengths of the mean features of a whole image, by the stride of their stage."""
+
+WHOLE_NEIGHBOURS = 5
+"""Nearest whole images whose mean distance is the score; fewer where fewer were taught."""
+
 _COVERED = 10_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
 _CHUNK = 256  # rows at a time of a product with a whole memory, which is large
@@ -264,19 +270,20 @@ def count_highest(shape: tuple[int, int], inspected: Floats | None = None) -> in
 
 
 def whole_vectors(features: Features) -> Floats:
-    """Return the mean features of each image, each of the two stages of unit length, [n, C]."""
+    """Return the mean features of each image, each of the two stages of its own length, [n, C]."""
     parts = []
-    for stage in (features.middle, features.coarse):
+    for stage, weight in zip((features.middle, features.coarse), WHOLE_WEIGHTS.values(), strict=True):
         mean = stage.mean(axis=(2, 3), dtype=np.float32)
-        parts.append(mean / (np.linalg.norm(mean, axis=1, keepdims=True) + _LEAST))
+        parts.append(weight * mean / (np.linalg.norm(mean, axis=1, keepdims=True) + _LEAST))
     return np.concatenate(parts, axis=1)
 
 
 def score_whole(queries: NDArray[np.float16], memory: NDArray[np.float16]) -> Floats:
-    """Return the mean distance of whole images to the nearest two, as the graph computes it."""
+    """Return the mean distance of whole images to the nearest few, as the graph computes it."""
     rows, others = queries.astype(np.float32), memory.astype(np.float32)
     squares = np.einsum("ij,ij->i", others, others) - 2.0 * (rows @ others.T)
-    lowest = np.partition(squares, 1, axis=1)[:, :2] + np.einsum("ij,ij->i", rows, rows)[:, None]
+    count = min(WHOLE_NEIGHBOURS, len(others))
+    lowest = np.partition(squares, count - 1, axis=1)[:, :count] + np.einsum("ij,ij->i", rows, rows)[:, None]
     found: Floats = np.sqrt(np.maximum(lowest, 0.0)).mean(axis=1)
     return found
 

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.teaching.base_file import BASE_KEY, BaseInfo
+from onspect.runtime.teaching.memory import WHOLE_WEIGHTS
 from onspect.training.features.backbone import DEFAULT, Backbone, export_trunk, find_backbone
 from onspect.training.to_onnx import OPSET, strip_traces
 
@@ -212,21 +213,25 @@ def _add_score(graph: _Graph, middle: int, coarse: int) -> None:
 
 
 def _add_whole(graph: _Graph, width: int, axis: str) -> str:
-    """Add the distance of the whole image's mean features, each stage of unit length, to the nearest two."""
+    """Add the distance of the whole image's mean features, each stage of its own length, to the nearest few."""
     parts = []
     for stride in (16, 32):
         mean = graph.node("GlobalAveragePool", [f"stride{stride}"], f"whole.mean{stride}")
         flat = graph.node("Flatten", [mean], f"whole.flat{stride}", axis=1)
         length = graph.node("ReduceL2", [flat, axis], f"whole.length{stride}", keepdims=1)
         least = graph.value(f"whole.least{stride}", np.array(1e-6, np.float32))
-        parts.append(graph.node("Div", [flat, graph.node("Add", [length, least], f"whole.unit{stride}")], f"w{stride}"))
+        unit = graph.node(
+            "Div", [flat, graph.node("Add", [length, least], f"whole.floored{stride}")], f"whole.unit{stride}"
+        )
+        weight = graph.value(f"whole.share{stride}", np.array(WHOLE_WEIGHTS[stride], np.float32))
+        parts.append(graph.node("Mul", [unit, weight], f"whole.part{stride}"))
     joined = graph.node("Concat", parts, "whole.joined", axis=1)
     squares = _squared_distances(graph, "whole", joined, np.zeros((2, width), np.float16))
     own = graph.node("ReduceSumSquare", [joined, axis], "whole.own", keepdims=1)
     total = graph.node("Add", [squares, own], "whole.total")
-    two = graph.value("whole.count", np.array([2], np.int64))
+    few = graph.value("whole.count", np.array([1], np.int64))
     graph.nodes.append(
-        helper.make_node("TopK", [total, two], ["whole.lowest", "whole.where"], name="whole.top", axis=1, largest=0)
+        helper.make_node("TopK", [total, few], ["whole.lowest", "whole.where"], name="whole.top", axis=1, largest=0)
     )
     zero = graph.value("whole.zero", np.array(0.0, np.float32))
     roots = graph.node("Sqrt", [graph.node("Max", ["whole.lowest", zero], "whole.positive")], "whole.roots")

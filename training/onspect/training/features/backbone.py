@@ -5,6 +5,7 @@ A backbone is data. To add one, add a row to `BACKBONES`, or give an ONNX file w
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,7 @@ def find_backbone(name: str) -> Backbone:
     )
 
 
+@functools.lru_cache(maxsize=1)
 def export_trunk(backbone: Backbone) -> onnx.ModelProto:
     """Return the frozen network as an ONNX graph of any input size in multiples of 32 pixels.
 

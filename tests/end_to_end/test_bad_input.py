@@ -145,7 +145,7 @@ def test_demo_needs_an_empty_folder(onspect: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_demo_ignores_the_epochs_of_older_releases(onspect: Run, tmp_path: Path) -> None:
-    """A script that gives the demo a number of epochs goes on to work, is told that they are ignored, and all is there."""
+    """A number of epochs, as older releases took it, is ignored with a warning, and every file is made."""
     result = onspect("demo", "-o", tmp_path / "demo", "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert "Warning: --epochs is ignored" in result.stderr

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.appearance import span
-from onspect.runtime.conformal import conformal, format_rate
+from onspect.runtime.conformal import conformal, conformal_rank, format_rate
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, sweep_abandoned, write_atomically
 from onspect.runtime.good_images import GoodImages, load_good_images
@@ -180,13 +180,13 @@ def teach(
     base = base if isinstance(base, BaseFile) else read_base_file(base)
     found = _load(pictures, size, channels, white_level, any_size, progress)
     _check_pictures(found)
+    promised = _choose_rate(rate, len(found.images))
     whole = _is_object(found) if by_whole is None else by_whole
     recipe = found.recipe
     inspected = None if mask is None else read_mask(Path(mask), recipe)
     graph = _prepare_graph(base, found, inspected)
     extractor = Extractor.open(graph)
     chosen, fitted = _fit(extractor, found, copies, whole, inspected, seed, progress)
-    promised = _choose_rate(rate, len(fitted.scores))
     content = edit_graph(graph, fill(fitted, (recipe.height // STRIDE, recipe.width // STRIDE), inspected))
     del extractor, graph  # before another session opens: the device has little memory
     _check_graph(content, found)
@@ -472,8 +472,20 @@ def _check_graph(content: bytes, found: GoodImages) -> None:
 
 
 def _choose_rate(rate: float | None, count: int) -> float:
-    """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can."""
-    return max(RATE, 1.0 / (count + 1)) if rate is None else rate
+    """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can.
+
+    Raises DatasetError if so many pictures cannot promise what was asked for.
+    """
+    least = 1.0 / (count + 1)
+    if rate is None:
+        return max(RATE, least)
+    if conformal_rank(count, rate) > count:
+        needed = math.ceil(round(1.0 / rate, 9)) - 1
+        raise DatasetError(
+            f"--max-fpr {format_rate(rate)} needs at least {needed} good pictures to promise that, and there are "
+            f"{count}: add {needed - count}, or ask for {format_rate(math.ceil(1e4 * least) / 1e4)} or more"
+        )
+    return rate
 
 
 def _lone_of(paths: Sequence[Path], scores: NDArray[np.float32], threshold: float) -> tuple[Lone, ...]:

@@ -78,11 +78,10 @@ def test_taught_file_says_what_was_taught(taught: Path, parts: Path) -> None:
     assert len(info.calibration.good_scores) == 12
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["info", "score", "run", "calibrate", "threshold", "evaluate", "recalibrate", "drift"]
-    + [pytest.param("bench", marks=pytest.mark.slow)],
-)
+COMMANDS = ("info", "score", "run", "calibrate", "threshold", "evaluate", "recalibrate", "drift")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, pytest.param("bench", marks=pytest.mark.slow)])
 def test_commands_accept_a_taught_file(command: str, taught: Path, parts: Path, tmp_path: Path, onspect: Run) -> None:
     """Every command that takes a model file takes one that was taught."""
     log = tmp_path / "verdicts.jsonl"

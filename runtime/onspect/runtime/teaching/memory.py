@@ -49,6 +49,7 @@ _COVERED = 10_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
 _CHUNK = 256  # rows at a time of a product with a whole memory, which is large
 _LEAST = 1e-6
+_LEAST_SPREAD = 0.02  # of a channel, as a share of its stage's: one that hardly varied must not drown the others
 _PLACES_EACH = 32  # of an image, for each place that counts towards its score
 
 
@@ -298,7 +299,8 @@ def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:
         squares += (values * values).sum(axis=1)
     count = stage.shape[0] * stage.shape[2] * stage.shape[3]
     mean = total / count
-    spread = np.sqrt(np.maximum(squares / count - mean * mean, 0.0)) + 1e-4
+    variance = np.maximum(squares / count - mean * mean, 0.0)
+    spread = np.sqrt(np.maximum(variance, _LEAST_SPREAD**2 * variance.mean())) + 1e-4
     return mean.astype(np.float32), spread.astype(np.float32)
 
 

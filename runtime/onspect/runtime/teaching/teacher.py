@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.appearance import span
-from onspect.runtime.conformal import conformal, format_rate
+from onspect.runtime.conformal import conformal, conformal_rank, format_rate
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, sweep_abandoned, write_atomically
 from onspect.runtime.good_images import GoodImages, load_good_images
@@ -189,20 +189,19 @@ def teach(
     base = base if isinstance(base, BaseFile) else read_base_file(base)
     found = _load(pictures, size, channels, white_level, any_size, progress)
     _check_pictures(found)
+    promised = _choose_rate(rate, len(found.images))
     whole = _is_object(found) if by_whole is None else by_whole
     recipe = found.recipe
     inspected = None if mask is None else read_mask(Path(mask), recipe)
     filled = fill_graph(
         base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
     )
-    fitted, content = filled.fitted, filled.graph
-    promised = _choose_rate(rate, len(fitted.scores))
-    lone = _find_lone(found, fitted, promised)
+    lone = _find_lone(found, filled.fitted, promised)
     _refuse_lone(lone, strict=strict)
     info = _describe(output.stem, base.info, found, filled, inspected, promised, _name(pictures), seed)
     looks = learn_looks(found.images, list(found.fingerprints))
     make_folder(output.parent)
-    write_atomically(output, stamp(content, info, found.fingerprints, looks))
+    write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)
     return Taught(output, read_model_file(output).info, len(found.images), promised, lone)
 
@@ -541,8 +540,20 @@ def _check_graph(content: bytes, images: NDArray[np.uint8]) -> None:
 
 
 def _choose_rate(rate: float | None, count: int) -> float:
-    """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can."""
-    return max(RATE, 1.0 / (count + 1)) if rate is None else rate
+    """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can.
+
+    Raises DatasetError if so many pictures cannot promise what was asked for.
+    """
+    least = 1.0 / (count + 1)
+    if rate is None:
+        return max(RATE, least)
+    if conformal_rank(count, rate) > count:
+        needed = math.ceil(round(1.0 / rate, 9)) - 1
+        raise DatasetError(
+            f"--max-fpr {format_rate(rate)} needs at least {needed} good pictures to promise that, and there are "
+            f"{count}: add {needed - count}, or ask for {format_rate(math.ceil(1e4 * least) / 1e4)} or more"
+        )
+    return rate
 
 
 def _lone_of(paths: Sequence[Path], scores: NDArray[np.float32], threshold: float) -> tuple[Lone, ...]:

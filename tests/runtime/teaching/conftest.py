@@ -57,6 +57,10 @@ def base_file(share: Share) -> Path:
     return share("tiny-base", fill) / "base.onnx"
 
 
+SIZE = (96, 96)
+"""Width and height of the drawn pictures; without it they would be enlarged."""
+
+
 @pytest.fixture(scope="session")
 def parts(share: Share) -> Path:
     """A dataset of drawn parts: train/good with 12 pictures, val and test with good ones and ones with a spot."""
@@ -75,7 +79,7 @@ def taught_once(share: Share, base_file: Path, parts: Path) -> Path:
     """A model file that was taught the dataset's good pictures; it is only read."""
 
     def fill(folder: Path) -> None:
-        teach(parts, folder / "part.onnx", base=base_file, copies="none")
+        teach(parts, folder / "part.onnx", base=base_file, copies="none", size=SIZE)
 
     return share("tiny-taught", fill) / "part.onnx"
 
@@ -91,6 +95,6 @@ def teach_tiny(base_file: Path, tmp_path: Path) -> Callable[..., Taught]:
     """A function that teaches a new file from pictures."""
 
     def run(pictures: Path | list[Path], name: str = "new.onnx", **options: object) -> Taught:
-        return teach(pictures, tmp_path / name, base=base_file, **{"copies": "none", **options})  # type: ignore[arg-type]
+        return teach(pictures, tmp_path / name, base=base_file, **{"copies": "none", "size": SIZE, **options})  # type: ignore[arg-type]
 
     return run

@@ -39,7 +39,7 @@ def refuse(onspect: Run, base_file: Path, tmp_path: Path) -> Callable[..., str]:
 def test_no_pictures(refuse: Callable[..., str], tmp_path: Path) -> None:
     """An empty folder and one that does not exist."""
     (tmp_path / "empty").mkdir()
-    assert "has no folder train/good and no images of its own" in refuse(tmp_path / "empty")
+    assert "has no folder train/good and no good images of its own" in refuse(tmp_path / "empty")
     assert refuse(tmp_path / "nowhere") == f"{str(tmp_path / 'nowhere')!r} does not exist; give a folder of images"
 
 

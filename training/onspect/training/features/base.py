@@ -22,6 +22,7 @@ from onspect.runtime.teaching.memory import WHOLE_WEIGHTS
 from onspect.training.features.backbone import DEFAULT, Backbone, export_trunk, find_backbone
 from onspect.training.to_onnx import OPSET, strip_traces
 
+_STAGES = ("stride8", "stride16", "stride32")
 _IR_VERSION = 9  # of onnx 1.14: every onnxruntime that this package allows reads it
 
 
@@ -124,18 +125,25 @@ class _Graph:
         if stem is None:  # the network does more with its planes than to convolve them
             identity = np.eye(3, dtype=np.float32)[:, :, None, None]
             planes = self.node("Conv", [planes, self.value("stem.weight", identity)], "planes.mixed")
+
+        def rename(name: str) -> str:
+            """Return a value's name here: one of the backbone's own must not be one of ours."""
+            if name == entry:
+                return planes
+            if name == stem:
+                return "stem.weight"
+            return name if not name or name in _STAGES else f"backbone.{name}"
+
         for tensor in trunk.graph.initializer:
-            copy = TensorProto()
-            copy.CopyFrom(tensor)
-            copy.name = "stem.weight" if tensor.name == stem else tensor.name
-            self.initializers.append(copy)
+            weights = TensorProto()
+            weights.CopyFrom(tensor)
+            weights.name = rename(tensor.name)
+            self.initializers.append(weights)
         for node in trunk.graph.node:
             copied = onnx.NodeProto()
             copied.CopyFrom(node)
-            copied.input[:] = [
-                planes if name == entry else "stem.weight" if stem is not None and name == stem else name
-                for name in node.input
-            ]
+            copied.name = f"backbone.{node.name}" if node.name else ""
+            copied.input[:], copied.output[:] = map(rename, node.input), map(rename, node.output)
             self.nodes.append(copied)
         self.opset = next(entry.version for entry in trunk.opset_import if entry.domain in ("", "ai.onnx"))
 

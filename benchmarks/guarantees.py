@@ -1,10 +1,18 @@
-"""Do the promises and intervals of `onspect calibrate` hold? A simulation over many draws of calibration images.
+"""Do the promises of `onspect teach` and `onspect calibrate` hold? A simulation over many draws of images.
 
-Draws scores of good and defective parts from known distributions, so that the true rates are known, and counts how
-often a promise was broken or an interval missed the truth. Prints tables and writes JSON. Needs onspect[cpu,train], and
-about ten minutes of one core, nearly all of it for the bootstrap.
+`teach`: extracts the features of all good pictures of a dataset once. Each draw fits a memory to a few of them,
+chooses the threshold as `teach` does, and judges good pictures that were not drawn. The table compares the share of
+these that is rejected with the promise. Copies of pictures are off. The small working size is the hard case: few places
+a picture, from which the metric of the memory is learned; --size 320x256 is close to the default for these pictures.
 
-    python benchmarks/guarantees.py [--draws 2000] [--json result.json]
+`calibrate`: draws scores of good and defective parts from known distributions, so that the true rates are known, and
+counts how often a promise was broken or an interval missed the truth. It takes about ten minutes of one core, most of
+it for the bootstrap.
+
+Prints tables and writes JSON. Needs onspect[cpu,train].
+
+    python benchmarks/guarantees.py [--only teach|calibrate] [--draws 2000] [--pictures 10,20,50] [--new 1]
+        [--data magnetic_tile] [--size 128x128] [--json result.json]
 """
 
 from __future__ import annotations
@@ -12,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +33,15 @@ from scipy.stats import beta, gamma, lognorm, norm
 from onspect.calibration.claims import measure_area_intervals, measure_threshold_interval
 from onspect.calibration.intervals import CONFIDENCE, rate_interval
 from onspect.calibration.thresholds import Policy, conformal
+from onspect.demo.parts import draw_part
+from onspect.runtime.decode import quieten_opencv
+from onspect.runtime.good_images import load_good_images
+from onspect.runtime.teaching.base_file import edit_graph, parse_base_file
+from onspect.runtime.teaching.extract import Extractor
+from onspect.runtime.teaching.fit import fit_memory
+from onspect.runtime.teaching.memory import Features, nearest_distances, score_distances
+from onspect.runtime.teaching.teacher import RATE
+from onspect.training.features import make_base
 
 Scores = NDArray[np.float64]
 Coverage = dict[str, float]
@@ -41,6 +59,10 @@ POLICIES = (
     Policy("max_f1"),
     Policy("youden"),
 )
+
+
+DRAWN = 400
+"""Good parts that are drawn where there is no dataset."""
 
 
 @dataclass(frozen=True)
@@ -137,37 +159,95 @@ def find_threshold(policy: Policy, parts: Parts, share: float) -> float:
     return float(cuts[np.argmax(value)])
 
 
-def main() -> None:
-    """Run the simulation and print its tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    random = np.random.default_rng(arguments.seed)
-    result: dict[str, object] = {"draws": arguments.draws, "seed": arguments.seed}
+def extract_pool(data: Path | None, size: tuple[int, int], seed: int) -> Features:
+    """Return the features of all good pictures of a dataset, or of drawn parts where data is None.
 
-    print(f"conformal thresholds, {arguments.draws} draws of log-normal scores")
+    size: width and height of the working size in pixels, multiples of 32.
+    """
+    width, height = size
+    if data is None:
+        drawn = [draw_part(np.random.default_rng([seed, number]), None, height)[0] for number in range(DRAWN)]
+        images = np.repeat(np.stack(drawn)[..., None], 3, axis=3)
+    else:
+        paths = sorted(path for split in ("train", "val", "test") for path in (data / split / "good").iterdir())
+        images = load_good_images(paths, lambda *_: (height, width), channels=3, any_size=True).images
+    base = parse_base_file(Path("base.onnx"), make_base())
+    return Extractor.open(edit_graph(base.graph, {}, input_shape=images.shape[1:])).extract(images)
+
+
+def check_teaching(random: np.random.Generator, pool: Features, draws: int, count: int, new: int) -> dict[str, float]:
+    """Return how often memories of `count` pictures, each with its own threshold, reject a new good picture.
+
+    Pictures are drawn without replacement, so those taught and the new ones are exchangeable, as the promise needs it.
+    """
+    rate = max(RATE, 1.0 / (count + 1))
+    rejected = np.empty((draws, new), bool)
+    for row in rejected:
+        order = random.permutation(len(pool))[: count + new]
+        fitted = fit_memory(pool.take(order[:count]), np.arange(count), seed=int(random.integers(2**31)))
+        threshold = conformal(fitted.scores.astype(np.float64), rate)
+        fresh = pool.take(order[count:])
+        distances = nearest_distances(fitted.metric.patches(fresh), fitted.vectors.astype(np.float32))
+        row[:] = score_distances(distances, fresh.middle.shape[2:]) >= threshold
+    first = int(rejected[:, 0].sum())  # one picture a draw: the binomial interval needs independent trials
+    low, high = rate_interval(first, draws)
+    shares = rejected.mean(axis=1)
+    return {
+        "promise": rate,
+        "draws": draws,
+        "rejected": first,
+        "low": low,
+        "high": high,
+        "mean": float(shares.mean()),
+        "error": float(shares.std(ddof=1) / math.sqrt(draws)) if draws > 1 else math.nan,
+    }
+
+
+def report_teaching(arguments: argparse.Namespace, result: dict[str, object]) -> None:
+    """Print and collect the table of `teach`."""
+    data = arguments.data
+    if data is None and (found := Path(os.environ.get("ONSPECT_DATA", "."), "magnetic_tile")).is_dir():
+        data = found
+    width, _, height = arguments.size.partition("x")
+    pool = extract_pool(data, (int(width), int(height)), arguments.seed)
+    name = "drawn parts" if data is None else data.name
+    print(f"teach, {arguments.draws} draws from {len(pool)} good pictures of {name} at {arguments.size} pixels")
+    print(f"{'pictures':>12}{'promise':>10}{'rejected':>11}{'rate':>9}{'95% interval':>20}{'mean':>9}{'+-':>8}")
+    for count in map(int, arguments.pictures.split(",")):
+        random = np.random.default_rng([arguments.seed, count])
+        found = check_teaching(random, pool, arguments.draws, count, arguments.new)
+        result[f"teach {count}"] = found | {"data": name, "size": arguments.size, "new": arguments.new}
+        interval = f"{found['low']:.2%} to {found['high']:.2%}"
+        print(
+            f"{count:>12}{found['promise']:>10.2%}{found['rejected']:>11.0f}{found['rejected'] / arguments.draws:>9.2%}"
+            f"{interval:>20}{found['mean']:>9.2%}{found['error']:>8.2%}",
+            flush=True,
+        )
+    print(f"mean: over {arguments.new} new pictures a draw, with its standard error over draws")
+
+
+def report_calibration(draws: int, seed: int, result: dict[str, object]) -> None:
+    """Print and collect the tables of `calibrate`."""
+    random = np.random.default_rng(seed)
+    print(f"conformal thresholds, {draws} draws of log-normal scores")
     print(f"{'good images':>12}{'promise':>10}{'mean rate':>11}{'above':>9}{'theory':>9}")
     for count, rate in ((60, 0.05), (199, 0.005), (200, 0.05), (1000, 0.01)):
-        found = check_conformal(random, arguments.draws, count, rate)
+        found = check_conformal(random, draws, count, rate)
         result[f"conformal {count} {rate}"] = found
         print(f"{count:>12}{rate:>10.3%}{found['mean']:>11.4%}{found['above']:>9.1%}{found['theory']:>9.1%}")
 
-    print(f"\nClopper-Pearson intervals of a rate, {arguments.draws} draws; nominal {CONFIDENCE:.0%}")
+    print(f"\nClopper-Pearson intervals of a rate, {draws} draws; nominal {CONFIDENCE:.0%}")
     print(f"{'images':>12}{'true rate':>11}{'covered':>9}")
     for count, rate in ((60, 0.02), (60, 0.5), (200, 0.01), (1000, 0.005)):
-        covered = check_rate(random, arguments.draws, count, rate)
+        covered = check_rate(random, draws, count, rate)
         result[f"rate {count} {rate}"] = covered
         print(f"{count:>12}{rate:>11.2%}{covered:>9.1%}")
 
-    least = CONFIDENCE - 2.0 * math.sqrt(CONFIDENCE * (1.0 - CONFIDENCE) / arguments.draws)
-    print(
-        f"\nintervals of areas and thresholds, {arguments.draws} draws; nominal {CONFIDENCE:.0%}, * below {least:.1%}"
-    )
+    least = CONFIDENCE - 2.0 * math.sqrt(CONFIDENCE * (1.0 - CONFIDENCE) / draws)
+    print(f"\nintervals of areas and thresholds, {draws} draws; nominal {CONFIDENCE:.0%}, * below {least:.1%}")
     for number, parts in enumerate(PARTS):
-        random = np.random.default_rng([arguments.seed, number])
-        covered = {f"{good} + {bad}": check_intervals(random, arguments.draws, parts, good, bad) for good, bad in SIZES}
+        random = np.random.default_rng([seed, number])
+        covered = {f"{good} + {bad}": check_intervals(random, draws, parts, good, bad) for good, bad in SIZES}
         result[f"intervals {parts.name}"] = covered
         heading = f"{parts.name} (* below {least:.1%})"
         print(f"\n{heading:<64}" + "".join(f"{size:>12}" for size in covered))
@@ -175,6 +255,26 @@ def main() -> None:
             shares = [column[name] for column in covered.values()]
             cells = [f"{share:.1%}{'*' if share < least else ' '}" for share in shares]
             print(f"{name:<64}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
+
+
+def main() -> None:
+    """Run the simulations and print their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["teach", "calibrate"])
+    parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pictures", default="10,20,50", help="good pictures taught, for each row of teach's table")
+    parser.add_argument("--new", type=int, default=1, help="new good pictures that each taught memory judges")
+    parser.add_argument("--data", type=Path, help="a dataset; magnetic_tile in $ONSPECT_DATA, else drawn parts")
+    parser.add_argument("--size", default="128x128", help="working size, multiples of 32 pixels")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    quieten_opencv()
+    result: dict[str, object] = {"draws": arguments.draws, "seed": arguments.seed}
+    if arguments.only != "calibrate":
+        report_teaching(arguments, result)
+    if arguments.only != "teach":
+        report_calibration(arguments.draws, arguments.seed, result)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1))
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onspect.demo.parts import draw_part
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model_file import ModelInfo, SourceLimits, Threshold, parse_dataclass, read_model_file
@@ -23,6 +24,7 @@ from onspect.runtime.sinks import open_sink
 from onspect.runtime.sinks.modbus import CODES, REGISTERS
 from onspect.runtime.sinks.opcua import LAST_PART, LINE
 from onspect.runtime.sinks.sqlite import SqliteSink
+from onspect.training.features import make_base
 
 from .runtime.services import write_certificates
 from .runtime.verdicts import inspection
@@ -102,6 +104,21 @@ def test_python_examples_run(
     (tmp_path / "parts" / "c.png").touch()
     monkeypatch.chdir(tmp_path)
     assert run_examples("python.md", capsys) > 5
+
+
+@pytest.mark.slow
+def test_teaching_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example of docs/teach.md teaches drawn parts and prints the text that the page has."""
+    (tmp_path / "base.onnx").write_bytes(make_base())
+    for folder, numbers in (("good", range(10)), ("more_good", range(10, 13))):
+        (tmp_path / folder).mkdir()
+        for number in numbers:
+            part, _ = draw_part(np.random.default_rng(number))
+            (tmp_path / folder / f"{number}.png").write_bytes(cv2.imencode(".png", part)[1].tobytes())
+    monkeypatch.chdir(tmp_path)
+    assert run_examples("teach.md", capsys) == 1
 
 
 def test_network_examples_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,3 +141,14 @@ def test_demo_needs_an_empty_folder(onspect: Run, tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert words in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.slow
+def test_demo_ignores_the_epochs_of_older_releases(onspect: Run, tmp_path: Path) -> None:
+    """A number of epochs, as older releases took it, is ignored with a warning, and every file is made."""
+    result = onspect("demo", "-o", tmp_path / "demo", "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert "Warning: --epochs is ignored" in result.stderr
+    made = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert made == {"parts", "base.onnx", "part.onnx", "report", "verdicts.jsonl", "overlays", "overview.png"}
+    assert "--epochs" not in onspect("demo", "--help").output

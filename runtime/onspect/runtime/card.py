@@ -151,7 +151,7 @@ def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]
 
 def _describe_limits(recipe: Preprocess) -> str:
     limits = recipe.source
-    channels = " or ".join(str(count) for count in limits.channels)
+    channels = " or ".join(str(count) for count in recipe.accepted_channels)
     sides = [
         f"{low} px {side}" if low == high else f"{low} to {high} px {side}"
         for side, span in (("wide", limits.width), ("high", limits.height))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold
-from onspect.runtime.preprocess import prepare
+from onspect.runtime.preprocess import check_size, prepare
 from onspect.runtime.session import LoadedModel, load_model
 from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions_of_batch, now
 
@@ -121,6 +121,10 @@ class Inspector:
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
         """Turn a frame into one model input, uint8 [height, width, channels]; raises ImageError as `prepare` does."""
         return prepare(frame, self.info.preprocess)
+
+    def accepts(self, width: int, height: int) -> None:
+        """Raise ImageError where images of a size are not accepted; `read_image` asks before it decodes."""
+        check_size(width, height, self.info.preprocess)
 
     def run(self, batch: NDArray[np.uint8]) -> Scored:
         """Score prepared inputs, uint8 [n, height, width, channels]."""

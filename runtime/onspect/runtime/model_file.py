@@ -65,6 +65,11 @@ class Preprocess:
     white_level: int
     source: SourceLimits
 
+    @property
+    def accepted_channels(self) -> tuple[int, ...]:
+        """How many channels an image may have: colour is converted for a mono model, colour is not made up."""
+        return (1, 3) if self.channels == 1 else tuple(sorted({3, *self.source.channels}))
+
 
 @dataclass(frozen=True)
 class Tiling:

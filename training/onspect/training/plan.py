@@ -93,12 +93,14 @@ def _tell_of_closer_look(record: RunRecord) -> str:
     sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # as found, not allowed
     shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
     if shrunk < _NOTED:
-        lost = f"images are shrunk only {shrunk:.1f} times" if shrunk > 1.0 else "images are not shrunk"
+        lost = (
+            f"images are shrunk only {shrunk:.1f} times in each direction" if shrunk > 1.0 else "images are not shrunk"
+        )
         return f"no tiles: {lost}\n"
     among = "" if source.width[0] == source.width[1] and source.height[0] == source.height[1] else "up to "
     words = (
-        f"images of {among}{sides[0]}x{sides[1]} are shrunk {shrunk:.1f} times; defects smaller than about "
-        f"{shrunk:.0f} pixels are lost"
+        f"images of {among}{sides[0]}x{sides[1]} are shrunk {shrunk:.1f} times in each direction; defects smaller than "
+        f"about {shrunk:.0f} pixels are lost"
     )
     width, height = sides
     tile = recipe.width, recipe.height

@@ -203,11 +203,10 @@ def _first_text(value: memoryview) -> str:
 
 
 def _encode_tensor(name: str, array: NDArray[Any]) -> bytes:
-    array = np.ascontiguousarray(array)
     dimensions = b"".join(encode_varint(1 << 3) + encode_varint(side) for side in array.shape)
     kind = encode_varint(2 << 3) + encode_varint(_TYPES[array.dtype])
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return dimensions + kind + encode_bytes(8, name.encode()) + encode_bytes(9, little.tobytes())
+    return dimensions + kind + encode_bytes(8, name.encode()) + encode_bytes(9, little.tobytes("C"))
 
 
 def _parse_tensor(tensor: memoryview) -> NDArray[Any]:

@@ -19,7 +19,7 @@ def write_backbone(path: Path, *, gain: float = 2.0) -> Path:
     A gain of 0 gives the same features everywhere.
     """
     random = np.random.default_rng(0)
-    nodes, weights, name, inputs = [], [], "planes", 3
+    nodes, weights, name, inputs = [], [], "pixels", 3
     widths = (6, 8, 8, 12, 16)
     for index, width in enumerate(widths):
         values = random.standard_normal((width, inputs, 3, 3)) * np.sqrt(gain / (9 * inputs))
@@ -32,7 +32,7 @@ def write_backbone(path: Path, *, gain: float = 2.0) -> Path:
         helper.make_tensor_value_info(f"stride{stride}", TensorProto.FLOAT, ["N", width, "h", "w"])
         for stride, width in zip((8, 16, 32), widths[2:], strict=True)
     ]
-    image = helper.make_tensor_value_info("planes", TensorProto.FLOAT, ["N", 3, "H", "W"])
+    image = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", 3, "H", "W"])
     graph = helper.make_graph(nodes, "tiny", [image], outputs, weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     return path

@@ -290,20 +290,18 @@ def _fit(
     if tiling is not None:
         seen = Tiles(images, tiling), Tiles(held_out, tiling)
     elif extractor is not None:
-        seen = _find_places(extractor, images, held_out, watchers.reading if fabric.is_global_zero else None)
+        reading = watchers.reading if fabric.is_global_zero else None
+        seen = _find_places(extractor, images, reading), _find_places(extractor, held_out, None)
     return fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
 
 
 def _find_places(
-    extractor: PlaceExtractor,
-    images: NDArray[np.uint8],
-    held_out: NDArray[np.uint8],
-    progress: Progress[Any] | None,
-) -> tuple[Images, Images]:
-    """Return the places of the images that are trained on and of those held out."""
-    places = flatten_places(extractor.extract(np.concatenate([images, held_out]), progress))
-    first = len(places) * len(images) // (len(images) + len(held_out))
-    return places[:first], places[first:]
+    extractor: PlaceExtractor, images: NDArray[np.uint8], progress: Progress[Any] | None
+) -> NDArray[np.float16]:
+    """Return all places of images, in order; one image at a time, so that their float32 features take no memory."""
+    items = images if progress is None else progress(images, len(images), "extracting features")
+    found = [flatten_places(extractor.extract(image[None])) for image in items]
+    return np.concatenate(found) if found else np.zeros((0, 1, 1, 1), np.float16)
 
 
 def draw_preview(
@@ -367,6 +365,8 @@ def _check_options(options: TrainOptions) -> None:
             raise ChoiceError(f"{name} is {number}; give 1 or more")
     if options.on == FEATURES:
         _check_feature_options(options)
+    elif options.preset == FEATURES:
+        raise ChoiceError("preset is 'features', which is none to choose; train on features instead")
 
 
 def _check_feature_options(options: TrainOptions) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +11,6 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.good_images import Progress
 from onspect.runtime.teaching.base_file import edit_graph, fold_channels, split_metadata
 from onspect.runtime.teaching.extract import Extractor, open_session
 from onspect.runtime.teaching.graph_values import STRIDE
@@ -41,14 +39,12 @@ class PlaceExtractor:
         """Open a graph that `make_extractor` made; raises ModelFileError if onnxruntime cannot run it."""
         return cls(open_session(graph), graph)
 
-    def extract(self, images: NDArray[np.uint8], progress: Progress[Any] | None = None) -> NDArray[np.float32]:
+    def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the components, float32 [n, C, h, w], of images, uint8 [n, height, width, channels].
 
         Each image is run by itself, so what is found does not depend on the others.
         """
-        items = images if progress is None else progress(images, len(images), "extracting features")
-        found = [self.session.run([PLACES], {"image": image[None]})[0] for image in items]
-        return np.concatenate(found) if found else np.zeros((0, 1, 1, 1), np.float32)
+        return np.concatenate([self.session.run([PLACES], {"image": image[None]})[0] for image in images])
 
 
 def make_extractor(base: bytes, images: NDArray[np.uint8], *, seed: int) -> bytes:

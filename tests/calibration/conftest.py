@@ -50,7 +50,9 @@ def make_dataset(tmp_path: Path, write_image: Callable[..., Path]) -> Callable[[
         root.mkdir(exist_ok=True)
         for folder, brightnesses in folders.items():
             for number, brightness in enumerate(brightnesses):
-                write_image(root / folder / f"{number:03}.png", brightness)
+                path = write_image(root / folder / f"{number:03}.png", brightness)
+                with path.open("ab") as file:  # behind the picture's end: equal pictures, and no equal files
+                    file.write(f"{path.parent.name} {number}".encode())
         return root
 
     return make

@@ -183,12 +183,12 @@ def test_unreadable_images_are_listed_and_nothing_is_stamped(onspect: Run, model
     """One error counts the images that cannot be scored and gives up to three with their reasons."""
     data = make_dataset({"val/good": GOOD, "val/bright": BRIGHT})
     for number in range(4):
-        (data / f"val/good/broken{number}.png").write_bytes(b"no image")
+        (data / f"val/good/broken{number}.png").write_bytes(f"no image {number}".encode())
     before = model.read_bytes()
     result = onspect("calibrate", model, data)
     assert result.exit_code == 1
     assert "4 of 30 images cannot be scored" in result.stderr
-    assert "broken2.png': not an image" in result.stderr
+    assert "broken2.png': the file is not a JPEG" in result.stderr
     assert "broken3.png" not in result.stderr
     assert "nothing was stamped" in result.stderr
     assert model.read_bytes() == before
@@ -294,7 +294,7 @@ def test_a_threshold_that_rejects_everything_is_pointed_out(onspect: Run, model:
     """When the best F1 is to reject every part, a warning says that the model tells nothing here."""
     result = onspect("calibrate", model, make_dataset({"val/good": [100, 101], "val/odd": range(115, 130)}))
     assert result.exit_code == 0
-    assert "rejects every good image" in result.stderr
+    assert "rejects 2 of 2 good images" in result.stderr
 
 
 def test_info_shows_the_calibration(onspect: Run, model: Path, make_dataset: Make) -> None:

@@ -105,7 +105,7 @@ def test_images_in_the_band_stand_apart(
 def test_the_table_is_short_and_names_the_report(report: Report) -> None:
     """Stdout has the main figures and a line for each kind; stderr says where the report is."""
     assert "4 good, 3 defective (3 bright), from parts, split test" in report.stdout
-    assert re.search(r"^AUROC +0\.7500, 0\.\d{4} to 1\.0000$", report.stdout, re.MULTILINE)
+    assert re.search(r"^AUROC +0\.7500, 0\.\d{4} to 0\.9\d{3}$", report.stdout, re.MULTILINE)
     assert re.search(r"^bright +2 of 3 +0\.7500 +0\.\d{4}$", report.stdout, re.MULTILINE)
     assert f"report: {report.folder / 'report.html'}" in report.stderr
 
@@ -120,7 +120,8 @@ def test_masks_give_pixel_figures(
     root = tmp_path / "parts"
     write_image(root / "test/good/0.png", 128, (32, 32))
     for name in ("masked", "unmasked", "empty", "broken"):
-        write_pixels(root / f"test/spot/{name}.png", part)
+        with write_pixels(root / f"test/spot/{name}.png", part).open("ab") as file:
+            file.write(name.encode())  # behind the picture's end: no equal files
     write_pixels(root / "ground_truth/spot/masked_mask.png", mask)
     write_pixels(root / "ground_truth/spot/empty_mask.png", mask * 0)
     (root / "ground_truth/spot/broken_mask.png").write_bytes(b"no image")
@@ -132,7 +133,7 @@ def test_masks_give_pixel_figures(
     assert (pixel["images_with_mask"], pixel["images_without_mask"], pixel["images_with_empty_mask"]) == (1, 1, 1)
     assert (pixel["good_images"], pixel["regions"]) == (1, 1)
     assert len(pixel["unreadable_masks"]) == 1
-    assert "1 of 3 masks cannot be read" in result.stderr
+    assert "1 of 3 masks cannot be used" in result.stderr
 
 
 def test_unreadable_images_are_faults_and_never_ok(
@@ -148,7 +149,7 @@ def test_unreadable_images_are_faults_and_never_ok(
     assert metrics["confusion"]["true_ok"] + metrics["confusion"]["false_ng"] == 4
     assert [fault["reason"] for fault in metrics["faults"]] == ["the file is empty (0 bytes)"]
     assert "1 of 8 images could not be judged" in result.stderr
-    assert "faults        1 images" in result.stdout
+    assert "faults        1 image could" in result.stdout
     assert "the file is empty (0 bytes)" in (tmp_path / "report/report.html").read_text()
 
 

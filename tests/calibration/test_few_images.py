@@ -23,7 +23,7 @@ def test_one_good_image_gives_a_threshold_and_no_promise(onspect: Run, model: Pa
     assert (calibration.true_ok, calibration.false_ng) == (1, 0)
     assert set(calibration.intervals) == {"fpr", "threshold"}
     assert calibration.intervals["threshold"][1] is None
-    assert "or more with 95% confidence: 1 good images give no upper bound" in result.stdout
+    assert "or more with 95% confidence: 1 good image cannot give an upper bound" in result.stdout
 
 
 def test_one_good_and_one_defective_image(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:

@@ -4,10 +4,18 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 from scipy.stats import binom, binomtest
 
 from onspect.calibration.claims import measure_area_intervals, measure_threshold_interval
-from onspect.calibration.intervals import lower_bound, quantile_interval, rate_interval, upper_bound, widen_interval
+from onspect.calibration.intervals import (
+    area_interval,
+    lower_bound,
+    quantile_interval,
+    rate_interval,
+    upper_bound,
+    widen_interval,
+)
 from onspect.calibration.thresholds import Policy, choose_threshold
 from onspect.runtime.rates import chances
 
@@ -71,6 +79,26 @@ def test_perfect_separation_is_not_certainty() -> None:
     for name in ("auroc", "aupr"):
         assert few[name][0] < many[name][0] < few[name][1] == 1.0
     assert few["auroc"][0] < 0.9 < 0.98 < many["auroc"][0]
+
+
+@pytest.mark.parametrize(("good", "defective"), [(10, 5), (40, 20), (100, 20), (300, 10)])
+@pytest.mark.parametrize(("shift", "spread"), [(0.5, 1.0), (2.5, 1.0), (3.5, 1.0), (2.0, 0.5)])
+def test_area_interval_covers_the_true_auroc(good: int, defective: int, shift: float, spread: float) -> None:
+    """Of simulated sets of images, 93% at least have an interval that covers the true AUROC."""
+    true = float(ndtr(shift / math.sqrt(1.0 + spread**2)))
+    random = np.random.default_rng(good)
+    covered = 0
+    for _ in range(150):
+        low, high = area_interval(random.normal(0, 1, good), random.normal(shift, spread, defective))
+        covered += low <= true <= high
+    assert covered >= 0.93 * 150
+
+
+def test_area_interval_is_narrow_where_scores_nearly_part() -> None:
+    """One good image above some defects of many is no reason for an interval of a fifth."""
+    good, defective = np.append(np.arange(59.0), 71.5), np.arange(70.0, 110.0)
+    low, high = measure_area_intervals(good, defective)["auroc"]
+    assert 0.92 < low < 0.999 < high <= 1.0
 
 
 def test_areas_stay_within_0_and_1() -> None:

@@ -68,9 +68,10 @@ def test_calibration_images_that_look_like_training_are_named(model: Path, data:
     result = onspect("calibrate", model, data)
     assert result.exit_code == 0, result.output
     assert (
-        "2 of 12 images look almost like images that the model was trained on, such as '3.png', '4.png'"
-        in result.stderr
-    )
+        "2 of 12 images look almost like images that the model was trained on, such as "
+        f"'{data}/val/good/3.png', "
+        f"'{data}/val/good/4.png'"
+    ) in result.stderr
 
 
 def test_same_images_and_twins_are_told_apart(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
@@ -79,9 +80,18 @@ def test_same_images_and_twins_are_told_apart(model: Path, data: Path, onspect: 
     result = onspect("evaluate", model, data, "-o", tmp_path / "report")
     assert result.exit_code == 0, result.output
     assert "1 of 14 images were trained on" in result.stderr
-    assert "1 of 14 images are among those that the threshold was chosen on, such as '42.png'" in result.stderr
-    assert "1 of 14 images look almost like images that the model was trained on, such as '5.png'" in result.stderr
-    assert "1 of 14 images look almost like images that the threshold was chosen on, such as '41.png'" in result.stderr
+    assert (
+        f"1 of 14 images are among those that the threshold was chosen on, such as '{data}/test/scratch/42.png'"
+        in result.stderr
+    )
+    assert (
+        f"1 of 14 images look almost like images that the model was trained on, such as '{data}/test/good/5.png'"
+        in result.stderr
+    )
+    assert (
+        f"1 of 14 images look almost like images that the threshold was chosen on, such as '{data}/test/scratch/41.png'"
+        in result.stderr
+    )
     overlap = json.loads((tmp_path / "report/metrics.json").read_text())["overlap"]
     names = {
         which: {kind: [Path(path).name for path in paths] for kind, paths in found.items()}
@@ -131,10 +141,17 @@ def test_test_images_are_remembered(model: Path, data: Path, onspect: Run) -> No
 def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, onspect: Run) -> None:
     """calibrate names the test images that training or calibration has too, and those like calibration's."""
     result = onspect("calibrate", model, data)
-    assert "1 of 14 test images were trained on, such as '6.png': figures on these are better" in result.stderr
-    assert "1 of 14 test images are among those that this threshold is chosen on, such as '42.png'" in result.stderr
-    assert "1 of 14 test images look almost like images that this threshold is chosen on, such as '41.png'" in (
-        result.stderr
+    assert (
+        f"1 of 14 test images were trained on, such as '{data}/test/good/6.png': figures on these are better"
+        in result.stderr
+    )
+    assert (
+        f"1 of 14 test images are among those that this threshold is chosen on, such as '{data}/test/scratch/42.png'"
+        in result.stderr
+    )
+    assert (
+        "1 of 14 test images look almost like images that this threshold is chosen on, such as "
+        f"'{data}/test/scratch/41.png'" in result.stderr
     )
 
 
@@ -191,7 +208,7 @@ def test_test_folder_that_cannot_be_read_is_said(model: Path, data: Path, onspec
     (data / "test/stray.png").write_bytes((data / "test/good/60.png").read_bytes())
     result = onspect("calibrate", model, data)
     assert result.exit_code == 0, result.output
-    assert "the file does not remember the test images: 1 images lie in" in result.stderr
+    assert "the file does not remember the test images: 1 image in" in result.stderr
     calibration = read_model_file(model).info.calibration
     assert calibration is not None
     assert calibration.held_back is None

@@ -102,8 +102,12 @@ def test_areas_without_one_kind_of_pixel_are_undefined_with_a_reason(value: bool
     assert areas.reason == f"there are no {missing}"
 
 
-def test_a_mask_is_what_is_brighter_than_half_of_white() -> None:
-    """Masks of 8 and 16 bits, mono and colour, are cut above 127 of 255."""
-    assert decode_mask(np.array([[0, 127, 128, 255]], np.uint8)).tolist() == [[False, False, True, True]]
-    assert decode_mask(np.array([[32767, 32768]], np.uint16)).tolist() == [[False, True]]
-    assert decode_mask(np.array([[[0, 0, 255], [0, 0, 0]]], np.uint8)).tolist() == [[True, False]]
+def test_a_mask_is_what_is_not_black() -> None:
+    """Ones, class numbers, 16 bits and palettes are masks; of many grey levels the brighter half is."""
+    assert decode_mask(np.array([[0, 100, 255]], np.uint8)).tolist() == [[False, True, True]]
+    assert decode_mask(np.array([[0, 1, 7]], np.uint16)).tolist() == [[False, True, True]]
+    assert decode_mask(np.array([[255, 255]], np.uint8)).tolist() == [[True, True]]
+    assert decode_mask(np.array([[0, 0]], np.uint8)).tolist() == [[False, False]]
+    assert decode_mask(np.array([[[0, 0, 120], [0, 0, 0]]], np.uint8)).tolist() == [[True, False]]
+    noisy = np.array([[*range(20), *range(236, 256)]], np.uint8)  # as JPEG leaves it
+    assert decode_mask(noisy).tolist() == [[False] * 20 + [True] * 20]

@@ -44,9 +44,11 @@ def data(tmp_path: Path, write_pixels: Callable[..., Path]) -> Path:
     root = tmp_path / "parts"
     for number in range(10):
         speck = [(2, 1 + number // 4, 180)] if number < 9 else []
-        write_pixels(root / f"val/good/{number}.png", part(*speck))
+        with write_pixels(root / f"val/good/{number}.png", part(*speck)).open("ab") as file:
+            file.write(bytes([number]))  # behind the picture's end: no equal files
     for number in range(5):
-        write_pixels(root / f"val/spot/{number}.png", part((8, 4, 250)))
+        with write_pixels(root / f"val/spot/{number}.png", part((8, 4, 250))).open("ab") as file:
+            file.write(bytes([number]))  # behind the picture's end: no equal files
         mask = np.zeros((SIDE, SIDE), np.uint8)
         mask[8:12, 8:12] = 255
         write_pixels(root / f"ground_truth/val/spot/{number}_mask.png", mask)
@@ -180,7 +182,7 @@ def test_masks_that_cannot_be_read_are_named(model: Path, data: Path, onspect: R
     (data / "ground_truth/val/spot/0_mask.png").write_bytes(b"no image")
     result = onspect("calibrate", model, data, "--pixel-f1")
     assert result.exit_code == 0
-    assert "1 masks cannot be read" in result.stderr
+    assert "1 mask cannot be used" in result.stderr
     assert "0_mask.png" in result.stderr
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from onspect.export import parity as parity_module
 from onspect.export import write
+from onspect.export.graph import default_score
 from onspect.export.smoothing import GaussianSmoothing
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
@@ -72,14 +73,31 @@ def test_peak_is_the_smoothed_map_s_maximum(make_file: MakeRun) -> None:
     assert np.array_equal(scored.score, scored.error_map.max(axis=(1, 2)))
 
 
-@pytest.mark.parametrize(("size", "score"), [((28, 28), "mse"), ((48, 40), "relative")])
+def test_default_of_the_autoencoder_alone(make_run: MakeRun) -> None:
+    """An autoencoder's own score is the mean squared error for the paper's networks, the relative peak for others."""
+    for size, score in (((28, 28), "mse"), ((48, 40), "relative")):
+        assert default_score(load_trained(make_run("cae", *size)).record.config) == score
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "score"), [((28, 28), "memory"), ((48, 40), "memory")])
 def test_default_score(make_run: MakeRun, tmp_path: Path, size: tuple[int, int], score: str) -> None:
-    """Without --score the paper's networks get the mean squared error and the others the relative peak."""
+    """Without --score the file has a memory beside the autoencoder, whose outputs are those of a file without one."""
     result = CliRunner().invoke(main, ["export", str(make_run("cae", *size)), "-o", str(tmp_path / "a.onnx")])
     assert result.exit_code == 0, result.output
     assert f"score {score}\n" in result.stderr
     written = read_model_file(tmp_path / "a.onnx").info
+    assert written.network is not None
+    assert written.memory is not None
     assert (written.score.name, written.score.why, written.network.head) == (score, "", ())
+    assert written.memory.by_whole == (size == (28, 28))
+    write.export(make_run("cae", *size), tmp_path / "b.onnx", score="mse")
+    recipe = written.preprocess
+    images = np.random.default_rng(3).integers(0, 255, (2, recipe.height, recipe.width, 1), np.uint8)
+    both, alone = Inspector(tmp_path / "a.onnx"), Inspector(tmp_path / "b.onnx")
+    assert np.array_equal(both.reconstruct(images), alone.reconstruct(images))
+    assert np.allclose(both.encode(images), alone.encode(images), atol=1e-5)
+    assert both.run(images).error_map.shape == alone.run(images).error_map.shape
 
 
 @pytest.mark.parametrize(
@@ -126,7 +144,7 @@ def test_a_run_of_an_older_release_keeps_its_score(
     with pytest.raises(ChoiceError, match=r"decoder does not say what error to expect"):
         write.export(run, tmp_path / "part.onnx", score="expected")
     assert not (tmp_path / "part.onnx").exists()
-    assert write.export(run, tmp_path / "part.onnx").info.score.name == "relative"
+    assert write.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
 
 
 def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
@@ -136,7 +154,7 @@ def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None
     config = json.loads((run / "config.json").read_bytes())
     config["config"]["head"] = None
     (run / "config.json").write_text(json.dumps(config))
-    assert write.export(run, tmp_path / "part.onnx").info.score.name == "relative"
+    assert write.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
     config["config"]["head"] = {"filters": [8, 16, 32], "width": 24, "steps": 1500}
     (run / "config.json").write_text(json.dumps(config))
     for command in (["export", str(run), "-o", str(tmp_path / "b.onnx")], ["train", "--resume", "-o", str(run)]):

@@ -227,7 +227,7 @@ def test_a_mask_that_cannot_be_used_is_refused(
 @pytest.mark.parametrize(
     ("score", "content", "message"),
     [
-        ("mse", b"words", "the mask .* not an image that OpenCV can decode"),
+        ("mse", b"words", "the mask .* not a JPEG, PNG"),
         ("mse", None, "the mask .* cannot read the file"),
         ("whitened", b"words", "'whitened', which judges the image as a whole .* choose mse, peak, .* or expected"),
     ],

@@ -189,7 +189,8 @@ def test_every_name_is_known() -> None:
     """The names that the commands list are those that export can build, each once."""
     from onspect.export.commands import SCORES as LISTED
     from onspect.export.graph import SCORES
+    from onspect.export.write import MEMORY
 
-    assert sorted(LISTED) == sorted(SCORES)
+    assert sorted(LISTED) == sorted([*SCORES, MEMORY])
     assert len(set(MEASURES)) == len(MEASURES)
     assert set(COMPONENTS) < set(MEASURES)

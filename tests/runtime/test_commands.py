@@ -70,7 +70,7 @@ def test_faults_are_warned_of(onspect: Run, calibrated: Path, parts: Path) -> No
     assert "could not be judged" not in onspect("score", calibrated, parts / "a.png").stderr
     refused = onspect("score", calibrated, parts / "b.png")
     assert refused.exit_code == 1
-    assert "none of the 1 images could be judged" in refused.stderr
+    assert "no image could be judged; the image:" in refused.stderr
 
 
 def test_files_globs_and_lists_are_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
@@ -124,9 +124,9 @@ def test_nothing_to_judge_is_refused(onspect: Run, calibrated: Path, tmp_path: P
 def test_other_files_are_counted(onspect: Run, calibrated: Path, parts: Path) -> None:
     """Files of a folder that are not taken for images are counted in a warning, as are folders that a glob matches."""
     (parts / "notes.txt").write_text("x")
-    assert "Warning: 1 files" in onspect("score", calibrated, parts).stderr
+    assert "1 file (.txt: 1)" in onspect("score", calibrated, parts).stderr
     flat = parts.rename(parts.with_name("parts"))
-    assert "Warning: 1 folders" in onspect("score", calibrated, f"{flat}/[as]*").stderr
+    assert "Warning: 1 folder matched" in onspect("score", calibrated, f"{flat}/[as]*").stderr
 
 
 def test_uncalibrated_model_is_refused_before_anything_is_written(

@@ -180,7 +180,7 @@ def test_log_with_stumps_and_an_older_stamp(onspect: Run, model: Path, tmp_path:
     log.write_text(f'{text}{{"source": "30.png", "ind\n' + text.replace("tiny@", "tiny@0")[: text.index("\n") + 2])
     result = onspect("drift", log, model)
     assert result.exit_code == 0, result.output
-    assert "1 lines of" in result.stderr
+    assert "1 line of" in result.stderr
     assert "1 of the parts were judged before" in result.stderr
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from onspect.runtime.errors import DatasetError, OutputError
-from onspect.runtime.files import fingerprint_set, list_images, write_atomically
+from onspect.runtime.files import describe_left_out, fingerprint_set, list_images, write_atomically
 
 AS_ROOT = sys.platform == "linux" and os.geteuid() == 0
 
@@ -84,14 +84,20 @@ def test_missing_folder_is_an_output_error(tmp_path: Path) -> None:
 
 
 def test_images_are_listed_sorted_and_by_ending(tmp_path: Path) -> None:
-    """Images come sorted, whatever the case of their ending; the rest is listed apart and hidden things not at all."""
-    for name in ("b.PNG", "a.jpeg", "sub/c.TifF", "notes.txt", ".hidden.png", ".cache/d.png", "sub/Thumbs.db"):
+    """Images come sorted, whatever the case of their ending; those that are hidden or a server's own come apart."""
+    for name in (
+        "b.PNG", "a.jpeg", "sub/c.TifF", "notes.txt", ".hidden.png", ".cache/d.png", "sub/Thumbs.db", ".DS_Store",
+        "sub/@eaDir/c.TifF/thumb.jpg", "sub/@eaDir/c.TifF/x.txt", "e.jfif",
+    ):  # fmt: skip
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(b"")
     images, others = list_images(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in images] == ["a.jpeg", "b.PNG", "sub/c.TifF"]
-    assert [path.relative_to(tmp_path).as_posix() for path in others] == ["notes.txt", "sub/Thumbs.db"]
+    assert [path.relative_to(tmp_path).as_posix() for path in images] == ["a.jpeg", "b.PNG", "e.jfif", "sub/c.TifF"]
+    found = {path.relative_to(tmp_path).as_posix() for path in others}
+    assert found == {"notes.txt", ".hidden.png", ".cache/d.png", "sub/@eaDir/c.TifF/thumb.jpg"}
+    words = "4 files (.txt: 1, hidden: 1, in '.cache': 1, in '@eaDir': 1)"
+    assert sorted(describe_left_out(others, tmp_path)) == sorted(words)
 
 
 def test_links_in_a_circle_are_read_once(tmp_path: Path) -> None:

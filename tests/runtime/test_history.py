@@ -3,8 +3,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -117,12 +118,50 @@ def test_foreign_and_newer_databases_are_refused(tmp_path: Path) -> None:
 def test_old_rows_are_forgotten(tmp_path: Path) -> None:
     """With days, older rows go and newer ones stay; the counts by hour stay."""
     path = tmp_path / "h.db"
+    start = datetime.now(UTC) - timedelta(days=39)
     with SqliteSink(path, days=30) as sink:
-        sink.write_many([inspection(index=0)] * 3)
-        sink.write(inspection(index=1, time=datetime.now(UTC).isoformat()))
+        for day in range(40):
+            sink.write(inspection(index=day, time=(start + timedelta(days=day)).isoformat()))
         sink.flush()
-    assert [record.verdict.index for record in read_recent(path)] == [1]
-    assert ask(path, "SELECT sum(count) FROM hours") == [(4,)]
+    kept = sorted(record.verdict.index for record in read_recent(path))
+    assert kept == list(range(10, 40)) or kept == list(range(9, 40))
+    assert ask(path, "SELECT sum(count) FROM hours") == [(40,)]
+
+
+def test_rows_age_while_the_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monotonic clock ages rows, over restarts too."""
+    path, passed = tmp_path / "h.db", 0.0
+    monotonic, wall = time.monotonic, time.time
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + passed)
+    monkeypatch.setattr(time, "time", lambda: wall() + passed)
+    for index in range(4):
+        with SqliteSink(path, days=30) as sink:
+            sink.write(inspection(index=index))
+            sink.flush()
+            passed += 20 * 86_400
+            sink.flush()
+    assert sorted(record.verdict.index for record in read_recent(path)) == [3]
+
+
+@pytest.mark.parametrize("years", [-50, 10])
+def test_a_clock_that_jumps_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, years: int) -> None:
+    """A clock far ahead or behind, while the line runs, at its start and for rows of that time, ages nothing much."""
+    path = tmp_path / "h.db"
+    wall, jump = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: wall() + jump)
+    with SqliteSink(path, days=30) as sink:
+        sink.write_many([inspection(index=0, time=datetime.now(UTC).isoformat())] * 100)
+        sink.flush()
+    for _ in range(3):
+        jump = years * 365.0 * 86_400
+        with SqliteSink(path, days=30) as sink:
+            wrong = datetime.fromtimestamp(time.time(), UTC)
+            sink.write(inspection(index=1, time=wrong.isoformat()))
+            sink.flush()
+            jump = 0.0
+            sink.write(inspection(index=2, time=datetime.now(UTC).isoformat()))
+            sink.flush()
+    assert ask(path, "SELECT count(*) FROM verdicts") == [(106,)]
 
 
 def test_missing_history_is_an_output_error(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ModelFileError
-from onspect.runtime.looks import BITS, LIMIT, describe_look, find_twins, hash_look, learn_looks
+from onspect.runtime.looks import BITS, LIMIT, choose_limit, describe_look, find_twins, hash_look, learn_looks
 from onspect.runtime.model_file import Looks, Threshold, read_model_file, restamp, stamp
 
 SIDE = 64
@@ -123,3 +123,22 @@ def test_damaged_looks_are_damage(
     path.write_bytes(data[:place] + (b"A" if data[place : place + 1] != b"A" else b"B") + data[place + 1 :])
     with pytest.raises(ModelFileError, match="damaged"):
         read_model_file(path)
+
+
+def test_images_that_only_look_alike_are_no_twins() -> None:
+    """The limit falls where training images without a twin are nearly as close, and where every fifth has a twin."""
+    random = np.random.default_rng(0)
+
+    def flip(hash_text: str, count: int) -> str:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(hash_text), np.uint8))
+        bits[random.choice(BITS, count, replace=False)] ^= 1
+        return np.packbits(bits).tobytes().hex()
+
+    apart = [random.bytes(8).hex() for _ in range(100)]
+    assert choose_limit(apart) == LIMIT
+    assert choose_limit([*apart, flip(apart[0], 1), flip(apart[1], 2)]) == LIMIT
+    alike = [flip(apart[0], 3) for _ in range(100)]
+    nearest = choose_limit(alike)
+    assert nearest < LIMIT
+    assert choose_limit([*apart, *(flip(text, 1) for text in apart[:60])]) == -1
+    assert choose_limit(apart[:3]) == LIMIT

@@ -50,7 +50,7 @@ def test_cut_file_is_refused(kind: str, share: float) -> None:
         decode_image(data[: min(len(data) - 1, int(len(data) * share))])
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "0 bytes"), (b"no picture at all\n", "not an image")])
+@pytest.mark.parametrize(("content", "reason"), [(b"", "0 bytes"), (b"no picture at all\n", "not a JPEG")])
 def test_file_that_is_no_image_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     """An empty file and text called .png raise ImageError that says so."""
     path = tmp_path / "part.png"
@@ -86,7 +86,9 @@ def test_alpha_channel_is_dropped() -> None:
 def test_16_bit_values_are_scaled_by_the_white_level(value: int, white_level: int, expected: int) -> None:
     """A uint16 value becomes value * 255 / white_level, rounded, and 255 at most."""
     recipe = dataclasses.replace(MONO, white_level=white_level)
-    assert np.unique(prepare(np.full((4, 8), value, np.uint16), recipe)).tolist() == [expected]
+    frame = np.zeros((4, 8), np.uint16)
+    frame[0, 0] = value  # of few pixels, for a picture that is mostly above the white level is a fault
+    assert prepare(frame, recipe)[0, 0, 0] == expected
 
 
 def test_depth_is_decided_by_dtype() -> None:
@@ -101,13 +103,35 @@ def test_16_bit_file_keeps_its_depth() -> None:
     np.testing.assert_array_equal(decode_image(cv2.imencode(".png", frame)[1].tobytes()), frame)
 
 
-def test_unexpected_channels_are_refused() -> None:
-    """A colour image for a model of mono images raises ImageError with both counts."""
+def test_colour_is_converted_for_a_mono_model_whatever_it_was_trained_on() -> None:
+    """A model of mono images takes colour by the documented weights, and grey in three channels as grey."""
     recipe = dataclasses.replace(MONO, source=SourceLimits((1,), None, None))
-    with pytest.raises(ImageError, match="has 3 channels, the model was trained on images with 1;"):
-        prepare(np.zeros((4, 8, 3), np.uint8), recipe)
+    grey = np.arange(32, dtype=np.uint8).reshape(4, 8) * 8
+    np.testing.assert_array_equal(prepare(np.dstack([grey] * 3), recipe), prepare(grey, recipe))
+    deep = grey.astype(np.uint16) * 257
+    np.testing.assert_array_equal(prepare(np.dstack([deep] * 3), recipe), prepare(deep, recipe))
+    red = np.zeros((4, 8, 3), np.uint8)
+    red[:, :, 2] = 100
+    assert (prepare(red, recipe) == 30).all()
+
+
+def test_unexpected_channels_are_refused() -> None:
+    """A mono image for a model of colour images, and four channels, raise ImageError with both counts."""
+    colour = dataclasses.replace(MONO, channels=3, source=SourceLimits((3,), None, None))
+    with pytest.raises(ImageError, match="has 1 channel, the model takes images with 3;"):
+        prepare(np.zeros((4, 8), np.uint8), colour)
+    both = dataclasses.replace(colour, source=SourceLimits((1, 3), None, None))
+    assert prepare(np.zeros((4, 8), np.uint8), both).shape == (4, 8, 3)
     with pytest.raises(ImageError, match="has 4 channels"):
         prepare(np.zeros((4, 8, 4), np.uint8), MONO)
+
+
+def test_values_above_the_white_level_are_a_fault() -> None:
+    """12 bits at the upper end of 16 are not those of a camera that puts them at the lower end."""
+    recipe = dataclasses.replace(MONO, white_level=4095)
+    assert prepare(np.full((4, 8), 4095, np.uint16), recipe).min() == 255
+    with pytest.raises(ImageError, match="more than half of the image is above the model's white level, 4095"):
+        prepare(np.full((4, 8), 4095 << 4, np.uint16), recipe)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,15 @@ def refuses(result: Result, *words: str) -> None:
         assert word in line
 
 
+def test_one_wrong_frame_is_named_and_moves_nothing(onspect: Run, model: Path, draw: Draw) -> None:
+    """A defective part among the good frames is an error with its name, and the file stays as it was."""
+    before = model.read_bytes()
+    folder = draw("new", count=20, offset=10.0)
+    cv2.imwrite(str(folder / "007.png"), np.full((SIDE, SIDE), 255, np.uint8))
+    refuses(onspect("recalibrate", model, folder), "1 of 20 frames stands alone", str(folder / "007.png"))
+    assert model.read_bytes() == before
+
+
 def test_moved_scores_move_the_threshold(onspect: Run, model: Path, draw: Draw) -> None:
     """After a change of light good frames pass as they did before, and the file says what that stands on."""
     before = info_of(model)

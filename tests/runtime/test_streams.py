@@ -203,7 +203,38 @@ def test_a_camera_that_cannot_give_what_is_asked_is_lost(monkeypatch: pytest.Mon
         opencv._open_local("0", {"width": 1280.0})
 
 
-@pytest.mark.parametrize("address", ["0?brightness=3", "0?width=wide", "0?width=", "/dev/video0?rate=-1", "1?x"])
+def test_a_webcam_is_asked_for_its_format_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fourcc is set before the size, and a camera that does not have it counts as lost."""
+    asked: list[int] = []
+
+    class Webcam:
+        def __init__(self, code: str) -> None:
+            self.code = cv2.VideoWriter.fourcc(*code)
+
+        def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+            return True
+
+        def set(self, which: int, value: float) -> bool:
+            asked.append(which)
+            return True
+
+        def get(self, which: int) -> float:
+            return float(self.code) if which == cv2.CAP_PROP_FOURCC else 1920.0
+
+        def release(self) -> None:
+            pass
+
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *arguments: Webcam("MJPG"))
+    opencv._open_local("0", {"width": 1920.0}, "MJPG")
+    assert asked == [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH]
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *arguments: Webcam("YUYV"))
+    with pytest.raises(SourceError, match="gives 'YUYV', not 'MJPG'"):
+        opencv._open_local("0", {}, "MJPG")
+
+
+@pytest.mark.parametrize(
+    "address", ["0?brightness=3", "0?fourcc=MJ", "0?width=wide", "0?width=", "/dev/video0?rate=-1", "1?x"]
+)
 def test_a_wrong_option_is_refused(address: str) -> None:
     """An option that a camera does not have, or with a value that is none, raises ChoiceError with the address."""
     with pytest.raises(ChoiceError, match="option"):

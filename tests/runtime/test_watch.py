@@ -18,12 +18,14 @@ from onspect.runtime.sources import Capture, open_source
 from onspect.runtime.sources.reopen import Retry
 from onspect.runtime.sources.watch import WatchSource
 
+from ..image_makers import make_tiff
+
 PICTURE = cv2.imencode(".png", np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))[1].tobytes()
 
 
-def watch(folder: Path, done: Path | None = None) -> WatchSource:
+def watch(folder: Path, done: Path | None = None, *, grace: float = 0.3) -> WatchSource:
     """Return a watched folder that is looked at often, and again soon where it is lost."""
-    return WatchSource(folder, done=done, poll=0.02, grace=0.3, retry=Retry(first=0.02))
+    return WatchSource(folder, done=done, poll=0.02, grace=grace, retry=Retry(first=0.02))
 
 
 def names(captures: Iterator[Capture], count: int) -> list[str]:
@@ -80,6 +82,33 @@ def test_an_image_that_stays_cut_is_a_fault(tmp_path: Path) -> None:
         assert isinstance(next(captures).frame, ImageError)
         later(source.stop, 0.2)
         assert list(captures) == []
+
+
+def test_what_came_last_is_judged_or_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When the source is stopped, a whole image is taken, and a cut one or one of two pages is a fault at once."""
+    pages = make_tiff(np.zeros((8, 8), np.uint8), following=make_tiff(np.zeros((8, 8), np.uint8)))
+
+    def bring() -> None:
+        (tmp_path / "cut.png").write_bytes(PICTURE[:-100])
+        (tmp_path / "pages.tif").write_bytes(pages)
+        (tmp_path / "other.heic").write_bytes(b"x")
+        (tmp_path / "gone.png").write_bytes(PICTURE[:-100])
+        time.sleep(0.3)
+        (tmp_path / "gone.png").unlink()
+        time.sleep(0.1)
+        (tmp_path / "whole.png").write_bytes(PICTURE)
+        source.stop()
+
+    with watch(tmp_path, grace=60.0) as source:
+        captures = iter(source)
+        later(bring)
+        found = {Path(capture.source).name: capture.frame for capture in captures}
+    assert set(found) == {"cut.png", "pages.tif", "whole.png"}
+    assert isinstance(found["whole.png"], np.ndarray)
+    assert "truncated" in str(found["cut.png"])
+    assert "several pages" in str(found["pages.tif"])
+    assert "1 image vanished before being judged: 'gone.png'" in caplog.text
+    assert "1 file (.heic: 1)" in caplog.text
 
 
 def test_a_file_that_is_written_anew_is_a_new_image(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ def test_uniform_size_is_demanded_later(parts: Path) -> None:
 def test_images_of_several_shapes_take_the_median_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nothing becomes a square: the most different image and its stretch are named, and later sizes may vary."""
     logging.getLogger("onspect").propagate = True
-    for name, shape in (("a", (64, 128)), ("b", (96, 192)), ("c", (64, 128)), ("d", (128, 128))):
-        write(tmp_path, f"{name}.png", np.zeros(shape, np.uint8))
+    for value, (name, shape) in enumerate((("a", (64, 128)), ("b", (96, 192)), ("c", (64, 128)), ("d", (128, 128)))):
+        write(tmp_path, f"{name}.png", np.full(shape, value, np.uint8))
     data = load_training_set(tmp_path)
     assert data.images.shape == (4, 64, 128, 1)
     assert (data.recipe.source.width, data.recipe.source.height) == ((64, 384), (32, 256))
@@ -51,12 +51,14 @@ def test_images_of_several_shapes_take_the_median_one(tmp_path: Path, caplog: py
 def test_images_of_one_shape_and_several_sizes_are_not_called_stretched(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only the shape counts."""
+    """Only the shape counts: the sizes are named, and so is how few they are, and that is all."""
     logging.getLogger("onspect").propagate = True
     for index, side in enumerate((64, 128, 192, 256)):
         write(tmp_path, f"{index}.png", np.zeros((side, side), np.uint8))
     assert load_training_set(tmp_path).images.shape == (4, 160, 160, 1)
-    assert not caplog.text
+    sizes, few = (record.getMessage() for record in caplog.records)
+    assert sizes == "the images have 4 sizes, from 64x64 to 256x256, and each is resized to 160x160"
+    assert few.startswith("there are 4 good images only")
 
 
 def test_the_paper_s_networks_need_every_image_to_have_their_size(tmp_path: Path) -> None:
@@ -96,6 +98,42 @@ def test_dark_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptur
     write(tmp_path, "a.png", np.full((40, 40), 4000, np.uint16))
     load_training_set(tmp_path)
     assert "--white-level 4095" in caplog.text
+
+
+def test_copies_count_once_and_few_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Five copies are one image; what one image, or eight, can give is said before the work starts."""
+    for number in range(5):
+        write(tmp_path, f"{number}.png", np.full((32, 32), 90, np.uint8))
+    assert len(load_training_set(tmp_path).images) == 1
+    assert "4 of 5 images repeat other files and count once" in caplog.text
+    assert "there is 1 good image" in caplog.text
+    caplog.clear()
+    for number in range(5, 12):
+        write(tmp_path, f"{number}.png", np.full((32, 32), 90 + number, np.uint8))
+    assert len(load_training_set(tmp_path).images) == 8
+    assert "there are 8 good images only" in caplog.text
+
+
+def test_several_sizes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no size is usual, the smallest and the largest are named."""
+    for number, side in enumerate((32, 48, 64)):
+        write(tmp_path, f"{number}.png", np.full((side, side), 90, np.uint8))
+    load_training_set(tmp_path)
+    assert "3 sizes, from 32x32 to 64x64" in caplog.text
+
+
+def test_bright_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Values above the white level are named, as too dark ones are; where most are above it, nothing is trained."""
+    tmp_path.mkdir(exist_ok=True)
+    values = np.full((32, 32), 3000, np.uint16)
+    values[:4] = 60000
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(cv2.imencode(".png", values + number)[1].tobytes())
+    load_training_set(tmp_path, white_level=4095)
+    assert "12.5% of an image's 16-bit values are above --white-level 4095" in caplog.text
+    (tmp_path / "9.png").write_bytes(cv2.imencode(".png", values * 0 + 50000)[1].tobytes())
+    with pytest.raises(DatasetError, match="above the model's white level"):
+        load_training_set(tmp_path, white_level=4095)
 
 
 def test_12_bit_white(tmp_path: Path) -> None:

@@ -183,11 +183,11 @@ def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
         return describe(dataclasses.replace(record, data=data, config=config))
 
     assert (
-        "images of 289x224 are shrunk 4.0 times; defects smaller than about 4 pixels are lost; --size 289x224 "
-        "--tile 72x56 looks closer, at 25 times the cost of an image\n"
+        "images of 289x224 are shrunk 4.0 times in each direction; defects smaller than about 4 pixels are lost; "
+        "--size 289x224 --tile 72x56 looks closer, at 25 times the cost of an image\n"
     ) in plan((289, 289), (224, 224))
-    assert "images of up to 288x224 are shrunk 4.0 times" in plan((70, 576), (70, 448))
-    assert "no tiles: images are shrunk only 1.9 times\n" in plan((140, 140), (100, 100))
+    assert "images of up to 288x224 are shrunk 4.0 times in each direction" in plan((70, 576), (70, 448))
+    assert "no tiles: images are shrunk only 1.9 times in each direction\n" in plan((140, 140), (100, 100))
     assert "no tiles: images are not shrunk\n" in plan((72, 72), (56, 56))
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.blindness import find_blindness
 from onspect.calibration.claims import (
     find_unsupported_claims,
     measure_area_intervals,
@@ -32,6 +33,7 @@ from onspect.calibration.regions import (
     describe_regions,
     move_map,
 )
+from onspect.calibration.repeats import describe_repeats, drop_repeats
 from onspect.calibration.review import Band, check_band, choose_review
 from onspect.calibration.scores import (
     Fault,
@@ -51,7 +53,7 @@ from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ModelFileError, UncalibratedError
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import LabelledImage
+from onspect.runtime.layout import GOOD, LabelledImage
 from onspect.runtime.looks import hash_look
 from onspect.runtime.marks import MAX_MARKED, score_marks
 from onspect.runtime.model_file import (
@@ -64,6 +66,7 @@ from onspect.runtime.model_file import (
     read_model_file,
     restamp,
 )
+from onspect.runtime.outliers import find_lone_scores, name_some
 from onspect.runtime.verdict import now
 
 TrainingImages = Literal["refuse", "skip", "allow"]
@@ -76,7 +79,8 @@ class Outcome:
 
     source: where the images came from, in words. left_out: images not used because the model was trained on them.
     band: the review band that was asked for. regions: how regions are marked, in words, empty where by the score's own
-    cut. notes: what makes the threshold less sure, one sentence each.
+    cut. notes: what makes the threshold less sure, one sentence each. blindness: why the model is of no use here, one
+    sentence each, mostly none.
     """
 
     threshold: Threshold
@@ -87,6 +91,7 @@ class Outcome:
     band: Band | None
     regions: str
     notes: tuple[str, ...]
+    blindness: tuple[str, ...] = ()
 
 
 def calibrate(
@@ -99,21 +104,24 @@ def calibrate(
     regions: RegionDemand | None = None,
     training: TrainingImages = "refuse",
     strict: bool = False,
+    trim: bool = False,
 ) -> Outcome:
     """Set a model file's threshold from the labelled images of a dataset's split; the graph's bytes stay as they are.
 
     policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. band adds
     a review band below the threshold. Where nothing is asked of regions and the score is the error map's maximum, the
-    map's cut is the lower of the score's, so that a part has a region exactly where it is not ``ok``. Nothing is
-    stamped where this raises:
+    map's cut is the lower of the score's, so that a part has a region exactly where it is not ``ok``. Equal files count
+    once. Good images whose score stands alone are named; trim leaves them out. Nothing is stamped where this raises:
     ModelFileError for a file that cannot be used or whose scores are no numbers; DatasetError where images are
     missing, cannot be read, were trained on (unless skipped or allowed), do not do for the policy, or (with strict)
-    are too few to support what was asked for.
+    are too few to support what was asked for, have a good one whose score stands alone, or show that the model does not
+    tell good from defective parts.
     """
     file = read_model_file(model)
     inspector = Inspector(file)
     found = find_images(data, split)
-    images, trained_on = select_images(found, file, training)
+    selected, trained_on = select_images(found, file, training)
+    images, repeats = drop_repeats(selected)
     defects = sum(image.defective for image in images)
     policy = policy or (Policy("max_f1") if defects else Policy("quantile", 0.99))
     check_policy(policy, len(images) - defects, defects)
@@ -122,6 +130,15 @@ def calibrate(
     check_regions(regions, images)
     pixels = PixelScores(regions, file.info.score.inspected)
     results = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images), pixels)
+    trimmed: list[ScoredImage] = []
+    if trim:
+        trimmed = find_lone_images(results)
+        left_out = {id(result.image) for result in trimmed}
+        images = [image for image in images if id(image) not in left_out]
+        if trimmed:
+            pixels = PixelScores(regions, file.info.score.inspected)
+            anew = progress(score_images(inspector, images), len(images), "scoring without them")
+            results = _collect(anew, len(images), pixels)
     good, defective = part_scores(results)
     areas = measure_areas(good, defective)
     test, unknown = find_held_back(inspector, data, split)
@@ -139,6 +156,8 @@ def calibrate(
         aupr=areas.aupr,
         areas=measure_area_intervals(good, defective),
         held_back=hold_back(test),
+        names=tuple(str(result.image.path) for result in results if not result.image.defective),
+        trimmed=len(trimmed),
     )
     demand = _Demand(policy, band, strict)
 
@@ -158,12 +177,30 @@ def calibrate(
         "if they show the same parts, their scores are lower than new parts' will be, and so is the threshold; "
         "keep all pictures of a part in one folder of the dataset",
     )
-    notes = (*outcome.notes, *twins, *unknown, *describe_overlap(test, results, file))
-    return dataclasses.replace(outcome, left_out=len(found) - len(images), notes=notes)
+    left_out_words = [] if not trimmed else [f"left out by --trim: {_name_lone(trimmed)}"]
+    notes = (*outcome.notes, *describe_repeats(repeats, len(selected)), *left_out_words, *twins, *unknown)
+    notes += tuple(describe_overlap(test, results, file))
+    return dataclasses.replace(outcome, left_out=len(found) - len(selected), notes=notes)
 
 
-def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, strict: bool = False) -> Outcome:
+def find_lone_images(results: Sequence[ScoredImage]) -> list[ScoredImage]:
+    """Return the good images whose score stands alone, highest first."""
+    good = [result for result in results if not result.image.defective]
+    return [good[place] for place in find_lone_scores([result.score for result in good])]
+
+
+def _name_lone(lone: Sequence[ScoredImage]) -> str:
+    return ", ".join(f"{str(result.image.path)!r} (score {result.score:.6g})" for result in lone[:3]) + (
+        f" and {len(lone) - 3} more" if len(lone) > 3 else ""
+    )
+
+
+def move_threshold(
+    model: Path, policy: Policy, *, band: Band | None = None, strict: bool = False, trim: bool = False
+) -> Outcome:
     """Set a model file's threshold anew from the scores that its calibration left in it; no image is read.
+
+    trim leaves out good scores that stand alone.
 
     Raises ModelFileError where the file cannot be used, UncalibratedError where it holds no scores, DatasetError where
     they do not do for the policy or (with strict) are too few to support it. Nothing is stamped where this raises.
@@ -174,11 +211,13 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         raise UncalibratedError(
             f"{str(model)!r} holds no calibration scores to move its threshold on: run 'onspect calibrate {model} DATA'"
         )
+    good = np.array(old.good_scores)
+    trimmed = find_lone_scores(good) if trim else []
     evidence = _Evidence(
         data=old.data,
-        counts=old.counts,
+        counts=old.counts | ({GOOD: len(good) - len(trimmed)} if trimmed else {}),
         images=old.images,
-        good=np.array(old.good_scores),
+        good=np.delete(good, trimmed),
         defective=np.array(old.defective_scores),
         trained_on=old.training_images,
         marks=old.mark_scores,
@@ -188,6 +227,7 @@ def move_threshold(model: Path, policy: Policy, *, band: Band | None = None, str
         aupr=old.aupr,
         areas={name: ends for name, ends in old.intervals.items() if name in ("auroc", "aupr")},
         held_back=old.held_back,
+        trimmed=len(trimmed),
     )
     threshold, area = file.info.threshold, file.info.threshold.area
 
@@ -212,19 +252,42 @@ def _stamp(
     threshold = Threshold(score, regions.map, review, regions.area)
     confusion = count_confusion(evidence.good, evidence.defective, threshold)
     unsupported = [*find_unsupported_claims(demand.policy, demand.band, confusion), *regions.unsupported]
-    if demand.strict and unsupported:
-        raise DatasetError(f"{'; '.join(unsupported)}; nothing was stamped")
+    lone = _note_lone(evidence, demand.policy, score)
     calibration = _describe_evidence(evidence, demand, threshold, confusion, interval, regions)
+    blindness = find_blindness(evidence.auroc, calibration.intervals, confusion)
+    if demand.strict and (unsupported or lone or blindness):
+        raise DatasetError(f"{'; '.join([*blindness, *unsupported, *lone])}; nothing was stamped")
     restamp(file, threshold, calibration)
-    notes = [*unsupported, *_note_doubts(evidence, confusion), *regions.notes]
+    notes = [*lone, *unsupported, *_note_doubts(evidence), *regions.notes]
     notes += _note_band(file.info.threshold, threshold, demand)
     words = "; ".join(filter(None, [describe_regions(regions.map_rule, regions.area_rule), regions.shown]))
-    return Outcome(threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes))
+    return Outcome(threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes), tuple(blindness))
+
+
+def _note_lone(evidence: _Evidence, policy: Policy, threshold: float) -> list[str]:
+    """Name the good images whose score stands alone, with the threshold that the others give."""
+    lone = [] if policy.value is not None else find_lone_scores(evidence.good)
+    if not lone:
+        return []
+    rest = np.delete(evidence.good, lone)
+    try:
+        without = f"the threshold is {threshold:.6g} with and {choose_threshold(policy, rest, evidence.defective):.6g} "
+    except DatasetError:
+        without = "the others are too few for a threshold "
+    scores = ", ".join(f"{evidence.good[place]:.6g}" for place in lone[:3])
+    names = f": {name_some([evidence.names[place] for place in lone])}" if evidence.names else ""
+    images = f"{len(lone)} of {len(evidence.good)} good images " + ("stand" if len(lone) > 1 else "stands")
+    cure = "without; check the picture, and move it if it is not good, or leave it out with --trim"
+    return [f"{images} alone with a score of {scores}, the next is {rest.max():.6g}{names}; {without}{cure}"]
 
 
 @dataclass(frozen=True)
 class _Evidence:
-    """What a threshold is chosen on: scores, float64, and what there is to say about their images."""
+    """What a threshold is chosen on: scores, float64, and what there is to say about their images.
+
+    names: of the good images, in the order of their scores; empty where they are not known. trimmed: how many good
+    images were left out because their scores stand alone.
+    """
 
     data: str
     counts: dict[str, int]
@@ -239,6 +302,8 @@ class _Evidence:
     aupr: float | None
     areas: Mapping[str, Sequence[float | None]]
     held_back: HeldBack | None
+    names: tuple[str, ...] = ()
+    trimmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -273,7 +338,7 @@ def _describe_evidence(
     """Return what stands in the file beside a threshold."""
     good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
     return Calibration(
-        policy=_describe_demand(demand, threshold, trained_on),
+        policy=_describe_demand(demand, threshold, trained_on, evidence.trimmed),
         data=evidence.data,
         counts=evidence.counts,
         auroc=evidence.auroc,
@@ -305,11 +370,9 @@ def _describe_evidence(
     )
 
 
-def _note_doubts(evidence: _Evidence, confusion: Confusion) -> list[str]:
+def _note_doubts(evidence: _Evidence) -> list[str]:
     """Say what makes the threshold less sure than its table."""
     notes = []
-    if confusion.false_ng == confusion.good:
-        notes.append("this threshold rejects every good image: the model does not tell good from defective parts here")
     if evidence.trained_on:
         notes.append(
             f"{evidence.trained_on} of the images were trained on: expect more false rejects than this table shows"
@@ -317,11 +380,12 @@ def _note_doubts(evidence: _Evidence, confusion: Confusion) -> list[str]:
     return notes
 
 
-def _describe_demand(demand: _Demand, threshold: Threshold, trained_on: int) -> str:
+def _describe_demand(demand: _Demand, threshold: Threshold, trained_on: int, trimmed: int) -> str:
     words = demand.policy.describe()
     if demand.band is not None and threshold.review is not None:
         words += f"; {demand.band.describe()}"
-    return words + (f" ({trained_on} training images among them)" if trained_on else "")
+    words += f" ({trained_on} training image{'s' * (trained_on != 1)} among them)" if trained_on else ""
+    return words + (f" ({trimmed} good image{'s' * (trimmed != 1)} left out by --trim)" if trimmed else "")
 
 
 def _note_band(old: Threshold | None, threshold: Threshold, demand: _Demand) -> list[str]:

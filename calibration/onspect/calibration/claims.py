@@ -11,13 +11,13 @@ from onspect.calibration.bootstrap import choose_drawn_thresholds, count_images,
 from onspect.calibration.intervals import (
     CONFIDENCE,
     Interval,
+    area_interval,
     log_odds_interval,
     lower_bound,
     normal_aupr,
     percentile_interval,
     quantile_interval,
     rate_interval,
-    separated_interval,
     upper_bound,
     widen_interval,
 )
@@ -120,22 +120,22 @@ def measure_rates(confusion: Confusion, *, banded: bool) -> dict[str, Interval]:
 def measure_area_intervals(good: Scores, defective: Scores) -> dict[str, Interval]:
     """Return the 95% intervals of ``auroc`` and ``aupr``; none where good or defective images are missing.
 
-    They are the bootstrap's, on the scale of log-odds. Where no set of images drawn anew shows another AUROC, that of
-    the AUROC follows from the number of images, and that of the AUPR from it, as for normal scores.
+    That of the AUROC is `area_interval`; that of the AUPR is the bootstrap's, on the scale of log-odds. Where no set of
+    images drawn anew shows another AUROC, it follows from that of the AUROC, as for normal scores.
     """
     if not len(good) or not len(defective):
         return {}
     ((auroc, aupr),) = measure_drawn_areas(count_images(good, defective)).tolist()
     draws = draw_images(good, defective, intervals.RESAMPLES)
     of_auroc, of_aupr = np.concatenate([measure_drawn_areas(batch) for batch in draws]).T
+    low, high = area_interval(good, defective)
     if np.ptp(of_auroc) == 0.0:
-        low, high = separated_interval(auroc, len(good), len(defective))
         share = len(defective) / (len(good) + len(defective))
         ends = (normal_aupr(low, share), normal_aupr(high, share))
         return {"auroc": (low, high), "aupr": (min(aupr, ends[0]), max(aupr, ends[1]))}
     step = 1.0 / (len(defective) * (len(defective) + 1))  # one good image above the lowest defective one
     return {
-        "auroc": log_odds_interval(auroc, of_auroc, 1.0 / (len(good) * len(defective))),
+        "auroc": (min(low, auroc), max(high, auroc)),
         "aupr": log_odds_interval(min(1.0, aupr), of_aupr, step),
     }
 

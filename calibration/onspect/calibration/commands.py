@@ -5,7 +5,7 @@ from __future__ import annotations
 import decimal
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
         number = decimal.Decimal(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except decimal.InvalidOperation:
         raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
+    if not text.strip().endswith("%") and number.is_finite() and 1 < number <= 100:
+        meant = f"is {text.strip()}% meant? Write {text.strip()}%"
+        raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
     if not number.is_finite() or not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
     senseless = {
@@ -41,6 +44,8 @@ def _parse_rate(context: click.Context, option: click.Parameter, text: str | Non
         "conformal": (0, 1),
         "prevalence": (0, 1),
     }.get(str(option.name), (0,))
+    if number in senseless and text.strip() == "1":
+        raise click.BadParameter("'1' is 100%, which sets no limit at all: is 1% meant? Write 1%", context, option)
     if number in senseless:
         raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
     return float(number)
@@ -110,7 +115,13 @@ def _policy_options(function: Callable[..., None]) -> Callable[..., None]:
             callback=_parse_rate,
             help="Send at most this share of good parts to a person: those that score next to the threshold.",
         ),
-        click.option("--strict", is_flag=True, help="Fail where the images are too few to support what is asked for."),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="Fail where the images are too few for what is asked for, a good one's score stands alone, or the "
+            "model does not tell good from defective.",
+        ),
+        click.option("--trim", is_flag=True, help="Leave out good images whose score stands alone."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -157,6 +168,7 @@ def calibrate(
     review_recall: float | None,
     review_share: float | None,
     strict: bool,
+    trim: bool,
     skip_training_images: bool,
     allow_training_images: bool,
     **policies: Any,
@@ -187,6 +199,7 @@ def calibrate(
         band=band,
         regions=regions,
         strict=strict,
+        trim=trim,
         training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
     )
     _report(outcome, model)
@@ -206,6 +219,7 @@ def threshold(
     review_recall: float | None,
     review_share: float | None,
     strict: bool,
+    trim: bool,
     undo: bool,
     **policies: Any,
 ) -> None:
@@ -223,7 +237,7 @@ def threshold(
     if [undo, value is not None, policy is not None].count(True) != 1:
         raise click.UsageError("give one of --set SCORE, a policy such as --max-fpr 0.5%, and --undo")
     if undo:
-        if band is not None or strict:
+        if band is not None or strict or trim:
             raise click.UsageError("--undo brings back a threshold as it was; give it alone")
         _undo(model)
         return
@@ -232,7 +246,7 @@ def threshold(
 
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is no finite score", param_hint="--set")
-    outcome = move_threshold(model, policy or Policy("manual", value=value), band=band, strict=strict)
+    outcome = move_threshold(model, policy or Policy("manual", value=value), band=band, strict=strict, trim=trim)
     _report(outcome, model)
 
 
@@ -248,7 +262,8 @@ def threshold(
 )
 @click.option("--split", type=_SPLITS, default="test", show_default=True, help="The folder of DATA to evaluate on.")
 @click.option("--title", help="The report's heading. [default: the model's and the data's names]")
-def evaluate(model: Path, data: Path, output: Path, split: str, title: str | None) -> None:
+@click.option("--strict", is_flag=True, help="Fail where the model does not tell good from defective images.")
+def evaluate(model: Path, data: Path, output: Path, split: str, title: str | None, strict: bool) -> None:
     """Measure the calibrated MODEL on the labelled images of DATA and write a report.
 
     \b
@@ -261,6 +276,7 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     from onspect.calibration.sheet import list_broken_promises
     from onspect.calibration.tables import describe_evaluation
     from onspect.runtime.decode import quieten_opencv
+    from onspect.runtime.errors import DatasetError
     from onspect.runtime.files import make_folder
     from onspect.runtime.inspector import Inspector
     from onspect.runtime.model_file import read_model_file
@@ -273,19 +289,27 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     make_folder(output)
     evaluation = run_evaluation(inspector, file, images, source=name_source(data, split))
     page = write_report(output, evaluation, inspector, title or f"{file.info.name} on {data.resolve().name}")
-    for warning in [*evaluation.list_warnings(), *list_broken_promises(evaluation)]:
-        _LOG.warning("%s", warning)
+    _warn(evaluation.blindness, [*evaluation.list_warnings(), *list_broken_promises(evaluation)])
     click.echo(describe_evaluation(evaluation))
     say(f"report: {page}")
+    if strict and evaluation.blindness:
+        raise DatasetError(f"--strict: {'; '.join(evaluation.blindness)}; the report says more: {page}")
 
 
 def _report(outcome: Outcome, model: Path) -> None:
     from onspect.calibration.tables import describe_outcome
 
-    for note in outcome.notes:
-        _LOG.warning("%s", note)
+    _warn(outcome.blindness, outcome.notes)
     click.echo(describe_outcome(outcome))
     say(f"stamped into {model}")
+
+
+def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
+    """Print what makes a result less sure; that the model is of no use stands in red, whatever the command's -q."""
+    for sentence in blindness:
+        _LOG.error("%s", click.style(sentence, fg="red", bold=True))
+    for note in notes:
+        _LOG.warning("%s", note)
 
 
 def _undo(model: Path) -> None:

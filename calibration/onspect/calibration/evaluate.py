@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.blindness import find_blindness
 from onspect.calibration.claims import measure_area_intervals, measure_rates
 from onspect.calibration.held_back import HeldBackShare, compare_with_held_back
 from onspect.calibration.intervals import Interval
@@ -17,6 +19,7 @@ from onspect.calibration.masks import MaskReader, PixelMetrics
 from onspect.calibration.metrics import Areas, Confusion, count_confusion, measure_areas
 from onspect.calibration.overlap import Overlap, compare_with_calibration, compare_with_training, describe_twins
 from onspect.calibration.pixels import FPR_LIMIT
+from onspect.calibration.repeats import Repeats, describe_repeats
 from onspect.calibration.scores import (
     Fault,
     Observation,
@@ -32,6 +35,7 @@ from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import GOOD, LabelledImage
 from onspect.runtime.model_file import ModelFile, Threshold
+from onspect.runtime.outliers import find_lone_scores, name_some
 from onspect.runtime.verdict import decide, find_regions, now
 
 
@@ -67,7 +71,8 @@ class Evaluation:
     calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration: what
     they share with those others. held_back: how all images, faults too, compare with the test images that stood beside
     the calibration's; None where the file does not say. intervals: 95% intervals of ``auroc``, ``aupr``, ``fpr`` and
-    ``recall``, with a review band of ``review`` and ``escapes`` too, those of them that could be had.
+    ``recall``, with a review band of ``review`` and ``escapes`` too, those of them that could be had. repeats: files
+    that equal an earlier one; they count once.
     """
 
     model: ModelFile
@@ -87,10 +92,16 @@ class Evaluation:
     of_calibration: Overlap
     held_back: HeldBackShare | None
     intervals: dict[str, Interval]
+    repeats: tuple[Path, ...] = ()
+
+    @property
+    def blindness(self) -> list[str]:
+        """Why the model is of no use on these images, one sentence each; mostly none."""
+        return find_blindness(self.areas.auroc, self.intervals, self.confusion)
 
     def list_warnings(self) -> list[str]:
         """Return what makes the figures better than they will be on the line, or incomplete; one sentence each."""
-        warnings = []
+        warnings = [*self._describe_lone(), *describe_repeats(self.repeats, len(self.results) + len(self.repeats))]
         if self.trained_on:
             warnings.append(
                 f"{self.trained_on} of {len(self.results)} images were trained on: "
@@ -105,7 +116,7 @@ class Evaluation:
         if shared and not self.calibrated_on:
             warnings.append(
                 f"{len(shared)} of {len(self.results)} images are among those that the threshold was chosen on, "
-                f"such as {shared[0].name!r}; evaluate on other images"
+                f"such as {str(shared[0])!r}; evaluate on other images"
             )
         held_back = self.held_back
         if held_back is not None and 0 < held_back.here < held_back.held_back:
@@ -124,10 +135,18 @@ class Evaluation:
                 f"{len(self.faults)} of {len(self.results) + len(self.faults)} images could not be judged (fault), "
                 "and no figure but their own count includes them"
             )
-        if unreadable := self.pixels.unreadable_masks:
-            masks = len(unreadable) + self.pixels.with_mask + self.pixels.empty_masks
-            warnings.append(f"{len(unreadable)} of {masks} masks cannot be read, such as {unreadable[0]}")
+        warnings += self.pixels.list_warnings()
         return warnings
+
+    def _describe_lone(self) -> list[str]:
+        good = [result for result in self.results if not result.image.defective]
+        lone = find_lone_scores([result.score for result in good])
+        if not lone:
+            return []
+        names = name_some([str(good[place].image.path) for place in lone])
+        verb = "stands" if len(lone) == 1 else "stand"
+        scores = ", ".join(f"{good[place].score:.6g}" for place in lone[:3])
+        return [f"{len(lone)} of {len(good)} good images {verb} alone with a score of {scores}: check {names}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as a JSON object; null where it is undefined, with the reason beside it."""
@@ -137,6 +156,8 @@ class Evaluation:
             "data": self.source,
             "time": self.time,
             "warnings": self.list_warnings(),
+            "blindness": self.blindness,
+            "repeats": [str(path) for path in self.repeats],
             "images": count_kinds([result.image for result in self.results]),
             "faults": [
                 {"path": str(fault.image.path), "kind": fault.image.kind, "reason": fault.reason}
@@ -186,10 +207,11 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
     results: list[ScoredImage] = []
     faults: list[Fault] = []
     shown: Counter[str] = Counter()
+    repeats = Repeats()
     for observation in progress(score_images(inspector, images), len(images), "scoring"):
         if isinstance(observation, Fault):
             faults.append(observation)
-        else:
+        elif not repeats.is_repeat(observation.scored.image, observation.scored.fingerprint):
             results.append(observation.scored)
             masks.add(observation)
             shown[observation.scored.image.kind] += _shows_region(observation, threshold)
@@ -220,6 +242,7 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         held_back=compare_with_held_back([*fingerprints, *_fingerprint_faults(faults)], model),
         intervals=measure_area_intervals(good, defective)
         | measure_rates(confusion, banded=threshold.review is not None),
+        repeats=tuple(repeats.paths),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.evaluate import Evaluation
-from onspect.calibration.pixels import decode_mask
+from onspect.calibration.masks import read_mask
 from onspect.calibration.scores import ScoredImage
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
@@ -85,7 +85,7 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     white_level = inspector.info.preprocess.white_level
     heat = _resize(heat_map(inspector.run(batch).error_map[0], inspector.threshold.map), size)
-    mask = _read_mask(result)
+    mask = _read_mask(result, height, width)
     if mask is not None:
         _outline(heat, mask)
     pictures = {"image": to_bgr(frame, white_level)}
@@ -95,11 +95,11 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
     return Example(result.image.path.name, result.image.kind, result.score, shown, mask is not None)
 
 
-def _read_mask(result: ScoredImage) -> NDArray[np.bool_] | None:
+def _read_mask(result: ScoredImage, height: int, width: int) -> NDArray[np.bool_] | None:
     if result.image.mask is None:
         return None
     try:
-        mask = decode_mask(read_image(result.image.mask))
+        mask = read_mask(result.image, height, width)
     except ImageError:
         return None  # the evaluation has counted it, and the report names it
     return mask if mask.any() else None

@@ -13,7 +13,7 @@ from onspect.runtime.console import progress
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import labelled_images
+from onspect.runtime.layout import has_split, labelled_images
 from onspect.runtime.model_file import HeldBack, ModelFile, pack_fingerprints, unpack_fingerprints
 
 
@@ -48,14 +48,18 @@ def find_held_back(inspector: Inspector, data: Path, split: str) -> tuple[list[S
 
     Returns them, none where there is no such folder, and in words why they could not be had.
     """
-    if split == "test" or not (data / "test").is_dir():
+    if split == "test" or not has_split(data, "test"):
         return [], []
     try:
         images = labelled_images(data, "test")
     except DatasetError as error:
         return [], [f"the file does not remember the test images: {error}"]
     seen = progress(see_images(inspector, images), len(images), "looking at test images")
-    return [image for image in seen if image is not None], []
+    first: dict[str, SeenImage] = {}
+    for image in seen:
+        if image is not None:  # equal files count once
+            first.setdefault(image.fingerprint, image)
+    return list(first.values()), []
 
 
 def hold_back(found: Sequence[SeenImage]) -> HeldBack | None:
@@ -90,6 +94,6 @@ def compare_with_held_back(fingerprints: Iterable[str], model: ModelFile) -> Hel
     calibration = model.info.calibration
     if calibration is None or calibration.held_back is None:
         return None
-    known, given = Counter(unpack_fingerprints(calibration.held_back.fingerprints)), Counter(fingerprints)
+    known, given = Counter(unpack_fingerprints(calibration.held_back.fingerprints)), Counter(set(fingerprints))
     here = (known & given).total()
     return HeldBackShare(known.total(), here, given.total() - here)

@@ -5,19 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from onspect.calibration.pixels import PixelAreas, PixelEvidence, PixelPoint, decode_mask
 from onspect.calibration.scores import Observation
-from onspect.runtime.decode import read_image
+from onspect.runtime.decode import Frame, read_image
 from onspect.runtime.errors import ImageError
+from onspect.runtime.layout import LabelledImage
+
+_MOST_MARKED = 0.5
+_MOST_EDGE = 0.9
 
 
 @dataclass(frozen=True)
 class PixelMetrics:
     """Areas over pixels with what they rest on: how many defective images had a mask, none, an empty or bad one.
 
-    point: what the file's own cut of the error map marks, None where there is nothing to hold it against.
+    point: what the file's own cut of the error map marks, None where there is nothing to hold it against. examples: an
+    empty mask, where there is one.
     """
 
     areas: PixelAreas
@@ -27,6 +34,70 @@ class PixelMetrics:
     empty_masks: int
     unreadable_masks: tuple[str, ...]
     good_images: int
+    examples: tuple[str, ...] = ()
+
+    def list_warnings(self) -> list[str]:
+        """Return what is wrong with the masks, one sentence each."""
+        unreadable, masks = len(self.unreadable_masks), self.with_mask + self.empty_masks + len(self.unreadable_masks)
+        found = []
+        if unreadable:
+            found.append(f"{unreadable} of {masks} masks cannot be used, such as {self.unreadable_masks[0]}")
+        if self.empty_masks:
+            verb = "mask of a defective image is" if self.empty_masks == 1 else "masks of defective images are"
+            found.append(f"{self.empty_masks} {verb} empty, such as {self.examples[0]!r}: pixel figures leave it out")
+        if masks and self.without_mask:
+            verb = "image has" if self.without_mask == 1 else "images have"
+            found.append(f"{self.without_mask} of {masks + self.without_mask} defective {verb} no mask")
+        return found
+
+
+def read_mask(image: LabelledImage, height: int, width: int) -> NDArray[np.bool_]:
+    """Return the mask of an image, bool [height, width], the image's own; several masks are joined.
+
+    A smaller or larger mask of the same shape is scaled. Raises ImageError where a mask cannot be read, has another
+    shape than its image, or seems to be inverted.
+    """
+    assert image.mask is not None
+    parts = [_read_part(path, height, width) for path in (image.mask, *image.further_masks)]
+    return np.asarray(np.logical_or.reduce(parts), np.bool_)
+
+
+def _read_part(path: Path, height: int, width: int) -> NDArray[np.bool_]:
+    frame = read_image(path)
+    data = path.read_bytes()
+    if frame.min() == frame.max():
+        frame = _read_alpha(data, frame)
+    mask = decode_mask(frame, lossy=data.startswith(b"\xff\xd8"))
+    _check_shape(mask.shape, height, width)
+    edge = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    if mask.mean() > _MOST_MARKED and edge.mean() > _MOST_EDGE and not mask.all():
+        raise ImageError(
+            f"the mask marks {mask.mean():.0%} of the image and its edge: is it inverted? Mark defects white"
+        )
+    return mask if mask.shape == (height, width) else _fit(mask, (height, width))
+
+
+def _read_alpha(data: bytes, frame: Frame) -> Frame:
+    """Return a mask's alpha channel where its colours say nothing, else the mask as it is."""
+    raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw[:, :, 3].min() == raw[:, :, 3].max():
+        return frame
+    return np.ascontiguousarray(raw[:, :, 3])
+
+
+def _check_shape(shape: tuple[int, ...], height: int, width: int) -> None:
+    """Raise ImageError where a mask is neither as large as its image nor a scaled copy of it."""
+    if abs(shape[0] * width / shape[1] - height) <= max(1.0, height / shape[0]):
+        return
+    turned = ", turned by a quarter" if (shape[1], shape[0]) == (height, width) else ""
+    raise ImageError(
+        f"the mask is {shape[1]}x{shape[0]} pixels{turned}, its image {width}x{height}; save it in the image's shape"
+    )
+
+
+def _fit(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    resized = cv2.resize(mask.astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(resized > 0, np.bool_)
 
 
 class MaskReader:
@@ -37,6 +108,7 @@ class MaskReader:
         self._evidence = PixelEvidence()
         self._with_mask = self._without_mask = self._empty_masks = self._good_images = 0
         self.unreadable: list[str] = []
+        self._examples: list[str] = []
 
     def add(self, observation: Observation) -> None:
         """Take one image's error map, and read its mask where it has one."""
@@ -49,16 +121,17 @@ class MaskReader:
         elif image.mask is None:
             self._without_mask += 1
         else:
-            self._add_mask(observation, image.mask)
+            self._add_mask(observation, image)
 
-    def _add_mask(self, observation: Observation, path: Path) -> None:
+    def _add_mask(self, observation: Observation, image: LabelledImage) -> None:
         try:
-            mask = decode_mask(read_image(path))
+            mask = read_mask(image, observation.height, observation.width)
         except ImageError as error:
-            self.unreadable.append(f"{str(path)!r}: {error}")
+            self.unreadable.append(f"{str(image.mask)!r}: {error}")
             return
         if not mask.any():
             self._empty_masks += 1
+            self._examples.append(str(image.mask))
             return
         self._with_mask += 1
         self._evidence.add(observation.error_map, mask)
@@ -77,4 +150,5 @@ class MaskReader:
             empty_masks=self._empty_masks,
             unreadable_masks=tuple(self.unreadable),
             good_images=self._good_images,
+            examples=tuple(self._examples[:1]),
         )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.layout import LabelledImage
-from onspect.runtime.looks import find_twins, hash_look
+from onspect.runtime.looks import choose_limit, find_twins, hash_look
 from onspect.runtime.model_file import ModelFile, unpack_fingerprints
 
 _NAMED = 3
@@ -73,7 +73,8 @@ def _compare(
     shared = tuple(path for path, is_same in zip(paths, same, strict=True) if is_same)
     if hashes is None or model.looks is None:
         return Overlap(shared, None)
-    alike = find_twins([hash_look(item.look, model.looks) for item in found], hashes)
+    limit = choose_limit(model.looks.hashes)
+    alike = find_twins([hash_look(item.look, model.looks) for item in found], hashes, limit)
     twins = zip(paths, same, alike, strict=True)
     return Overlap(shared, tuple(path for path, is_same, is_alike in twins if is_alike and not is_same))
 
@@ -86,5 +87,5 @@ def describe_twins(twins: Sequence[Path] | None, total: int, whose: str, effect:
 
 
 def name_some(paths: Sequence[Path]) -> str:
-    """Return the names of the first few files, in quotes."""
-    return ", ".join(repr(path.name) for path in paths[:_NAMED])
+    """Return the paths of the first few files, in quotes."""
+    return ", ".join(repr(str(path)) for path in paths[:_NAMED])

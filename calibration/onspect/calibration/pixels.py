@@ -15,6 +15,9 @@ FPR_LIMIT = 0.3
 """AUPRO is integrated up to this share of falsely marked normal pixels, the field's usual choice."""
 
 
+_MOST_LABELS = 32  # values of a mask that are taken for labels
+
+
 @dataclass(frozen=True)
 class PixelAreas:
     """auroc: over pixels. aupro: mean per-region overlap up to `FPR_LIMIT`, divided by it. Both 0 to 1.
@@ -120,10 +123,17 @@ class PixelEvidence:
         return find_edge(int(equal[len(equal) // 2]))
 
 
-def decode_mask(frame: NDArray[Any]) -> NDArray[np.bool_]:
-    """Turn a mask's image (HxW or HxWxC, uint8 or uint16) into bool [H, W]: above half of white is defective."""
+def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_]:
+    """Turn a mask's image (HxW or HxWxC, uint8 or uint16) into bool [H, W], True where it is defective.
+
+    Where there are a few values and black among them, all but black is defective: 1, numbers of classes, the colours
+    of a palette. Else, as with masks saved as JPEG, what is brighter than half of the brightest value.
+    """
     brightest = frame if frame.ndim == 2 else frame.max(axis=2)
-    return np.asarray(brightest > np.iinfo(frame.dtype).max // 2, np.bool_)
+    values = np.flatnonzero(np.bincount(brightest.ravel(), minlength=1))
+    if len(values) == 1 or (not lossy and values[0] == 0 and len(values) <= _MOST_LABELS):
+        return np.asarray(brightest > 0, np.bool_)
+    return np.asarray(brightest > values[-1] // 2, np.bool_)
 
 
 def _accumulate(histogram: ErrorHistogram, whole: float) -> NDArray[np.float64]:

@@ -96,7 +96,8 @@ class PixelScores:
         """Return what there is to say about the masks, one sentence each."""
         if self._masks is None or not (unreadable := self._masks.unreadable):
             return ()
-        return (f"{len(unreadable)} masks cannot be read, such as {unreadable[0]}: their images have no say in pixels",)
+        masks = f"{len(unreadable)} mask{'s' * (len(unreadable) != 1)} cannot be used, such as {unreadable[0]}"
+        return (f"{masks}: the cut leaves their images out",)
 
 
 def check_regions(demand: RegionDemand, images: Sequence[LabelledImage]) -> None:

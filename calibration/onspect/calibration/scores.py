@@ -15,7 +15,7 @@ from onspect.runtime.decode import decode_image
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.files import describe_os_error, fingerprint_bytes
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import GOOD, LabelledImage, labelled_images
+from onspect.runtime.layout import GOOD, LabelledImage, has_split, labelled_images
 from onspect.runtime.looks import describe_look
 
 _SPLITS = ("val", "test")
@@ -66,7 +66,7 @@ def find_images(folder: Path, split: str) -> list[LabelledImage]:
     silently would calibrate on test images, or the reverse.
     """
     other = next(name for name in _SPLITS if name != split)
-    if folder.is_dir() and not (folder / split).is_dir() and (folder / other).is_dir():
+    if folder.is_dir() and not has_split(folder, split) and has_split(folder, other):
         raise DatasetError(
             f"{str(folder)!r} has no folder {split!r}, and it has {other!r}: use --split {other}, "
             f"or put labelled images into {str(folder / split)!r}"
@@ -77,7 +77,7 @@ def find_images(folder: Path, split: str) -> list[LabelledImage]:
 def name_source(folder: Path, split: str) -> str:
     """Return in words where `find_images` found them: the split, or the folder itself where it has no splits."""
     name = folder.resolve().name
-    return f"{name}, split {split}" if (folder / split).is_dir() else f"{name} (it has no splits)"
+    return f"{name}, split {split}" if has_split(folder, split) else f"{name} (it has no splits)"
 
 
 def count_kinds(images: Sequence[LabelledImage]) -> dict[str, int]:
@@ -148,7 +148,7 @@ def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[O
 def _open_image(inspector: Inspector, image: LabelledImage) -> _Opened | Fault:
     try:
         data = _read_bytes(image.path)
-        frame = decode_image(data)
+        frame = decode_image(data, inspector.accepts)
         return _Opened(fingerprint_bytes(data), inspector.prepare(frame), *frame.shape[:2])
     except ImageError as error:
         return Fault(image, str(error))

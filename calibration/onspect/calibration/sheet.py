@@ -14,6 +14,7 @@ from onspect.calibration.thresholds import format_rate
 from onspect.runtime.files import fingerprint_set
 from onspect.runtime.layout import GOOD
 from onspect.runtime.model_file import Calibration, ModelFile, Rule, Threshold
+from onspect.runtime.plurals import count_of
 
 _OUT_OF = 1000
 """Rates are told as so many of this many parts."""
@@ -103,10 +104,10 @@ def describe_cut_interval(calibration: Calibration) -> str | None:
     if rule.name == "min_recall":
         images, count = "defective", len(calibration.defective_scores)
     if high is None:
-        return f"{low:.6g} or more with 95% confidence: {count} {images} images give no upper bound"
+        return f"{low:.6g} or more with 95% confidence: {count_of(count, f'{images} image')} cannot give an upper bound"
     if low is None:
-        return f"{high:.6g} or less with 95% confidence: {count} {images} images give no lower bound"
-    return f"{low:.6g} to {high:.6g} with 95% confidence (exact, from {count} {images} images)"
+        return f"{high:.6g} or less with 95% confidence: {count_of(count, f'{images} image')} cannot give a lower bound"
+    return f"{low:.6g} to {high:.6g} with 95% confidence (exact, from {count_of(count, f'{images} image')})"
 
 
 def _many(rate: float, interval: Interval) -> str:

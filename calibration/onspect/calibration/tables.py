@@ -13,6 +13,7 @@ from onspect.calibration.review import tabulate_review
 from onspect.calibration.scores import count_kinds
 from onspect.calibration.sheet import describe_counts, describe_cut_interval
 from onspect.runtime.model_file import Calibration, Threshold
+from onspect.runtime.plurals import count_of
 
 
 def describe_outcome(outcome: Outcome) -> str:
@@ -66,7 +67,7 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     if evaluation.held_back is not None:
         facts.append(("", evaluation.held_back.describe()))
     if evaluation.faults:
-        facts.append(("faults", f"{len(evaluation.faults)} images could not be judged"))
+        facts.append(("faults", f"{count_of(len(evaluation.faults), 'image')} could not be judged"))
     facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr, evaluation.intervals)
     areas = evaluation.pixels.areas
     if areas.auroc is not None and areas.aupro is not None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from onspect.compare.collections import Collection
 from onspect.export.measures import OF_VARIANT
-from onspect.export.write import export_scores
+from onspect.export.write import MEMORY, export_scores
 from onspect.runtime.errors import DatasetError, OnspectError
 from onspect.runtime.files import describe_os_error, write_atomically
 from onspect.runtime.inspector import Inspector
@@ -50,8 +50,9 @@ class Cell:
         return Path("runs", describe_normal(self.normal), f"{self.variant}-{self.seed}")
 
     def choose(self, scores: Sequence[str]) -> list[str]:
-        """Return the scores that the variant has."""
-        return [score for score in scores if OF_VARIANT.get(score, self.variant) == self.variant]
+        """Return the scores that the variant has; the memory, which is the same for all, is listed as the CAE's."""
+        owners = {**OF_VARIANT, MEMORY: "cae"}
+        return [score for score in scores if owners.get(score, self.variant) == self.variant]
 
     def __str__(self) -> str:
         return f"{self.variant}, normal {' and '.join(self.normal)}, seed {self.seed}"

@@ -54,7 +54,8 @@ def _draw_examples(comparison: Comparison, cells: dict[str, Cell], folder: Path)
     columns = {"input": images}
     for variant in comparison.having(score):
         inspector = Inspector(folder / cells[variant].folder / f"{score}.onnx", provider="cpu")
-        columns[variant] = inspector.reconstruct(images)
+        if inspector.reconstructs:
+            columns[variant] = inspector.reconstruct(images)
     figure = Figure(figsize=(1.5 * len(columns) + 0.6, 1.75 * len(shown) + 0.3), layout="constrained")
     axes = figure.subplots(len(shown), len(columns), squeeze=False)
     for column, (variant, pictures) in enumerate(columns.items()):

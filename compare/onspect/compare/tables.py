@@ -14,6 +14,7 @@ from onspect.compare.cells import Trained
 from onspect.compare.paper import VARIANTS as PAPER_VARIANTS
 from onspect.compare.paper import PrintedTable, find_printed
 from onspect.compare.results import ALL, Area, Comparison, Result
+from onspect.export.write import MEMORY
 
 MEAN = "mean of the classes"
 """The row of a table with the mean over the anomalous classes."""
@@ -121,7 +122,7 @@ def _summarise(comparison: Comparison) -> Table:
                 for seed in comparison.seeds
             ]
             cells.append(_spread(by_seed))
-        rows.append((score, *cells))
+        rows.append((f"{score} (pretrained)" if score == MEMORY else score, *cells))
     return Table(
         "Mean AUROC of each score", ("score", *map(str.upper, comparison.variants)), tuple(rows), _notes(comparison)
     )

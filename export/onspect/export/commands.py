@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.console import Command, say
+from onspect.runtime.console import Command, progress, say
 
 SCORES = (
-    *("mse", "peak", "relative", "expected"),
+    *("memory", "mse", "peak", "relative", "expected"),
+    "features",
     *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
 )
 """The names that ``--score`` takes; here without importing what builds them."""
@@ -39,11 +40,12 @@ _LOG = logging.getLogger("onspect")
     "--score",
     type=click.Choice(SCORES),
     metavar="SCORE",
-    help="mse: mean squared error; peak: maximum of the smoothed error map; relative: the same, each place divided by "
-    "what good parts show there; expected: as relative, of the error over what the decoder expects of this image; "
-    "fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
+    help="memory: distance to a memory of the good images, in features of a pretrained network. Of the autoencoder: "
+    "mse, mean squared error; peak, maximum of the smoothed error map; relative, the same, each place divided by "
+    "what good parts show there; expected, as relative, of the error over what the decoder expects of this image. "
+    "Fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
     "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
-    "[default: mse with preset paper, else relative].",
+    "[default: memory; features for a run on features, which has no other].",
 )
 @click.option(
     "--mask",
@@ -87,7 +89,9 @@ def export(
         return
     from onspect.export.write import export as write_model
 
-    exported = write_model(source, output, score=score, parts=parts, data=data, max_flips=max_flips, mask=mask)
+    exported = write_model(
+        source, output, score=score, parts=parts, data=data, max_flips=max_flips, mask=mask, progress=progress
+    )
     for path in exported.paths:
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     parity, agreement = exported.parity, exported.info.provenance.agreement

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from onspect.export.features import SCORE as FEATURES
 from onspect.export.inspected import Inspected, Surroundings
 from onspect.export.measures import MEASURES, View
 from onspect.export.planes import to_planes
@@ -39,6 +40,8 @@ def design_score(name: str, network: NetworkConfig) -> Score:
 
     Raises ChoiceError for a name that is none.
     """
+    if name == FEATURES:
+        raise ChoiceError(f"score is {name!r}, which only a run of 'onspect train --on features' has")
     if name not in SCORES:
         raise ChoiceError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
     smooth = name in ("peak", "relative", "expected")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 
 from onspect.calibration.scores import find_images
 from onspect.export.decisions import allowed_flips, compare, make_reference, refuse_flips
+from onspect.export.features import SCORE as FEATURES
+from onspect.export.features import convert_features, design_features
 from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
 from onspect.export.inspected import Surroundings
 from onspect.export.measures import MEASURES, Networks, check_measure, fit_measures
+from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
 from onspect.export.planes import to_planes
 from onspect.export.reduce import Reduced, reduce_model
@@ -25,16 +29,29 @@ from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, write_atomically
 from onspect.runtime.layout import LabelledImage
-from onspect.runtime.model_file import Agreement, ModelInfo, Network, Provenance, Tiling, parse_model_file, stamp
+from onspect.runtime.model_file import (
+    Agreement,
+    ModelInfo,
+    Network,
+    Provenance,
+    Score,
+    Tiling,
+    parse_model_file,
+    stamp,
+)
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.roi_mask import read_mask
+from onspect.runtime.teaching.teacher import OBJECT_SIDE
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
-from onspect.training.datasets import TrainingSet
+from onspect.training.datasets import Progress, TrainingSet
 from onspect.training.networks import Decoder, Encoder, count_parameters
 from onspect.training.session import read_training_set, split_as_recorded
 from onspect.training.tiles import Cut, Stitching
 from onspect.training.to_onnx import convert
+
+MEMORY = "memory"
+"""The score of a memory of good parts, and the default."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +72,14 @@ def export(
     data: Path | None = None,
     max_flips: int | None = None,
     mask: Path | None = None,
+    progress: Progress[Any] | None = None,
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
-    score is one of `SCORES`; None takes the `default_score` of the run. Those of `MEASURES` are fitted to the images
-    that the run was trained on, which are read again from where they were. parts also writes the encoder (image to
+    score is ``memory`` or one of `SCORES`; None takes ``memory``: score and error map are those of a memory of the good
+    images, in features of a pretrained network (`add_memory`), and the autoencoder gives reconstruction and latent
+    vector. The memory and the scores of `MEASURES` are fitted to the images that the run was trained on, which are read
+    again from where they were. parts also writes the encoder (image to
     latent) and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the
     trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts
     on those are compared too, at most max_flips (0 by default) of which may differ. mask is a black-and-white image of
@@ -71,9 +91,14 @@ def export(
     """
     check_output(output)
     model = load_trained(run)
+    if parts and model.extractor is not None:
+        raise ChoiceError("the parts are those of an autoencoder of pixels; leave out --parts for one of features")
     inspected = _read_mask(mask, model, score)
     measure = _fit_to_folder(model, run, score)
-    built = build(model, output.stem, score, data, max_flips, measure, inspected)
+    has_memory = _has_memory(model, score)
+    built = build(model, output.stem, None if has_memory else score, data, max_flips, measure, inspected)
+    if has_memory:
+        built = _with_memory(built, model, run, inspected, progress)
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
         files |= _convert_parts(model, output, inspected)
@@ -100,7 +125,10 @@ def export_reduced(
     check_output(output)
     model = load_trained(run)
     inspected = _read_mask(mask, model, score)
-    built = build(model, output.stem, score, measure=_fit_to_folder(model, run, score), mask=inspected)
+    has_memory, measure = _has_memory(model, score), _fit_to_folder(model, run, score)
+    built = build(model, output.stem, None if has_memory else score, measure=measure, mask=inspected)
+    if has_memory:
+        built = _with_memory(built, model, run, inspected, None)
     file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
     return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
 
@@ -117,9 +145,50 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
     measures = fit_measures(_networks(model), names, *split_as_recorded(images, run, model.record)) if names else {}
     for score, output in outputs.items():
         check_output(output)
-        built = build(model, output.stem, score, measure=measures.get(score))
+        built = build(model, output.stem, None if score == MEMORY else score, measure=measures.get(score))
+        if score == MEMORY:
+            kept, _ = split_as_recorded(images, run, model.record)
+            built = _attach(built, model, kept, None, None)
         content = stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)
         write_atomically(output, content)
+
+
+def _has_memory(model: TrainedModel, score: str | None) -> bool:
+    """Tell whether the file gets a memory; raises ChoiceError where an autoencoder of features cannot have one."""
+    if score == MEMORY and model.extractor is not None:
+        raise ChoiceError(
+            f"score is {MEMORY!r}, and an autoencoder of features has the score {FEATURES} alone; make a memory with "
+            "'onspect teach'"
+        )
+    return score == MEMORY or (score is None and model.extractor is None)
+
+
+def _with_memory(
+    built: Built, model: TrainedModel, run: Path, mask: Tensor | None, progress: Progress[Any] | None
+) -> Built:
+    images, _ = split_as_recorded(read_training_set(run, model.record, progress), run, model.record)
+    return _attach(built, model, images, mask, progress)
+
+
+def _attach(
+    built: Built,
+    model: TrainedModel,
+    images: NDArray[np.uint8],
+    mask: Tensor | None,
+    progress: Progress[Any] | None,
+) -> Built:
+    """Return a graph with a memory of the images that a run was trained on."""
+    recipe = model.record.data.recipe
+    found = add_memory(
+        built.graph,
+        built.info,
+        images,
+        model.record.data.images,
+        mask=None if mask is None else mask.numpy(),
+        by_whole=min(recipe.width, recipe.height) < OBJECT_SIDE,
+        progress=progress,
+    )
+    return Built(found.graph, found.info, built.parity)
 
 
 def _read_mask(path: Path | None, model: TrainedModel, score: str | None) -> Tensor | None:
@@ -139,6 +208,8 @@ def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Modu
     if score not in MEASURES:
         return None
     _check_whole(model, score)
+    if model.extractor is not None:
+        raise ChoiceError(f"score is {score!r}, and an autoencoder of features has the score {FEATURES} alone")
     check_measure(score, model.record.config.network.variant)
     images = split_as_recorded(read_training_set(run, model.record), run, model.record)
     return fit_measures(_networks(model), [score], *images)[score]
@@ -184,22 +255,10 @@ def build(
 
     measure: what gives the score where that is one of `MEASURES`, fitted. mask is as in `InspectionGraph`.
     """
-    network = model.record.config.network
-    definition = design_score(score or default_score(model.record.config), network)
-    if definition.name == "expected" and not network.expects:
-        raise ChoiceError(
-            "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
-            "release); choose relative, or train anew with another preset"
-        )
-    graph = InspectionGraph(
-        model.encoder, model.decoder, network, definition, measure, mask, model.record.config.tiling
-    ).eval()
-    if definition.name in NORMALISED:
-        fit_normal_error(graph, model.samples)
+    graph, definition, content = _convert(model, score, measure, mask)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
     checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
-    content = convert(graph, samples[:2], "image", ["score", "error_map", "reconstruction", "latent"])
     parity = check_parity(content, graph, checked)
     agreement = None
     if labelled:
@@ -207,7 +266,30 @@ def build(
         trained, exported = (scores[-count:].astype(np.float64) for scores in (parity.trained, parity.exported))
         agreement = compare(make_reference("the trained model", labelled, trained, None), exported)
         refuse_flips(agreement, allowed_flips(count, "fp32", max_flips))
-    return Built(content, _describe(model, name, graph, parity, agreement), parity)
+    return Built(content, _describe(model, name, definition, parity, agreement), parity)
+
+
+def _convert(
+    model: TrainedModel, score: str | None, measure: nn.Module | None, mask: Tensor | None
+) -> tuple[nn.Module, Score, bytes]:
+    """Return the module from image to score and error map, its score, and its graph as the bytes of an ONNX file."""
+    example = model.samples[:2].numpy()
+    if model.extractor is not None:
+        features, definition = design_features(model, score, mask)
+        return features, definition, convert_features(features, example)
+    config, network = model.record.config, model.record.config.network
+    definition = design_score(score or default_score(config), network)
+    if definition.name == "expected" and not network.expects:
+        raise ChoiceError(
+            "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
+            "release); choose relative, or train anew with another preset"
+        )
+    graph = InspectionGraph(model.encoder, model.decoder, network, definition, measure, mask, config.tiling).eval()
+    if definition.name in NORMALISED:
+        fit_normal_error(graph, model.samples)
+    if graph.inspected is not None:
+        definition = replace(definition, inspected=graph.inspected.share)
+    return graph, definition, convert(graph, example, "image", ["score", "error_map", "reconstruction", "latent"])
 
 
 def _convert_parts(model: TrainedModel, output: Path, mask: Tensor | None) -> dict[Path, bytes]:
@@ -262,9 +344,7 @@ def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArra
     return np.stack(prepared)
 
 
-def _describe(
-    model: TrainedModel, name: str, graph: InspectionGraph, parity: Parity, agreement: Agreement | None
-) -> ModelInfo:
+def _describe(model: TrainedModel, name: str, score: Score, parity: Parity, agreement: Agreement | None) -> ModelInfo:
     config, data = model.record.config, model.record.data
     network = config.network
     return ModelInfo(
@@ -278,8 +358,9 @@ def _describe(
             latent=network.latent,
             parameters=count_parameters(model.encoder, model.decoder),
             tiling=config.tiling,
+            backbone=config.backbone,
         ),
-        score=graph.score if graph.inspected is None else replace(graph.score, inspected=graph.inspected.share),
+        score=score,
         provenance=Provenance(
             versions=model.record.versions | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
             seed=config.seed,

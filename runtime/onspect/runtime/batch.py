@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -53,7 +54,7 @@ def judge_files(
     workers: int | None = None,
     batch: int | None = None,
     first_index: int = 0,
-    read: Callable[[Path | str], Frame] = read_image,
+    read: Callable[[Path | str], Frame] | None = None,
 ) -> Iterator[Verdict]:
     """Judge image files in order, `batch` in a run; one that cannot be read becomes a ``fault`` and the others go on.
 
@@ -64,6 +65,7 @@ def judge_files(
     """
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
     recipe = inspector.info.preprocess
+    read = read or partial(read_image, accepts=inspector.accepts)
     size = batch or choose_batch(recipe, inspector.provider)
     taken = -(-_TAKEN // size) * size
     turn = _Turns() if recipe.width * recipe.height <= _TINY else contextlib.nullcontext
@@ -179,11 +181,11 @@ def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
 
 def _examine(inspector: Inspector, index: int, path: Path | str) -> Inspection:
     started = time.perf_counter()
-    frame = _read_or_error(path)
+    frame = _read_or_error(path, partial(read_image, accepts=inspector.accepts))
     return inspector.examine_batch([frame], sources=[str(path)], first_index=index, started=started)[0]
 
 
-def _read_or_error(path: Path | str, read: Callable[[Path | str], Frame] = read_image) -> Frame | ImageError:
+def _read_or_error(path: Path | str, read: Callable[[Path | str], Frame]) -> Frame | ImageError:
     try:
         return read(path)
     except ImageError as error:

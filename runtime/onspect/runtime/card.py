@@ -79,9 +79,12 @@ def _describe_network(network: Network | None) -> list[tuple[str, str]]:
         return []
     layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
     reduced = f", at 1/{network.reduction} of the working size" if network.reduction > 1 else ""
+    encoder = f"filters/stride {layers}, hidden {network.hidden}{reduced}"
+    if network.backbone:
+        encoder = f"of the features of {network.backbone} at each place, hidden {network.hidden}"
     facts = [
         ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
-        ("encoder", f"filters/stride {layers}, hidden {network.hidden}{reduced}"),
+        ("encoder", encoder),
     ]
     if network.head:
         facts.append(("head", f"filters {' '.join(map(str, network.head))}, trained on synthetic defects"))
@@ -148,7 +151,7 @@ def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]
 
 def _describe_limits(recipe: Preprocess) -> str:
     limits = recipe.source
-    channels = " or ".join(str(count) for count in limits.channels)
+    channels = " or ".join(str(count) for count in recipe.accepted_channels)
     sides = [
         f"{low} px {side}" if low == high else f"{low} to {high} px {side}"
         for side, span in (("wide", limits.width), ("high", limits.height))

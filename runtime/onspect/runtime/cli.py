@@ -13,7 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _HOMES = {
     "demo": "demo.commands",
     "teach": "runtime.teach_command",
-    "backbone": "training.features.commands",
+    "backbone": "training.backbone_command",
     "train": "training.commands",
     "export": "export.commands",
     "calibrate": "calibration.commands",

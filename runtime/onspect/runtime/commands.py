@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import itertools
 import json
@@ -18,7 +19,7 @@ import click
 from onspect.runtime.console import Command, progress, say, usage_errors
 from onspect.runtime.engines.urls import expand_url, is_url
 from onspect.runtime.errors import ChoiceError, DatasetError
-from onspect.runtime.files import walk_files
+from onspect.runtime.files import describe_left_out, walk_files
 from onspect.runtime.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
 from onspect.runtime.secrets import redact
 
@@ -110,13 +111,14 @@ def score(
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         verdicts = progress(verdicts, len(paths) - done, "scoring")
     size = 1 if drawing else choose_batch(inspector.info.preprocess, inspector.provider)
+    reasons: Counter[str] = Counter()
     try:
-        _deliver(verdicts, sink, size, counts)
+        _deliver(verdicts, sink, size, counts, reasons)
     except KeyboardInterrupt:
         cure = "; the same command with --resume goes on" if kind is JsonlSink and output != "-" else ""
         say(f"stopped after {counts.total()} of {len(paths)} images, whose lines are whole{cure}")
         raise
-    conclude(counts)
+    conclude(counts, reasons if reasons.total() == counts["fault"] else None)
 
 
 @click.command(cls=Command)
@@ -169,7 +171,18 @@ def expand_sources(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _read_list() -> list[str]:
-    text = sys.stdin.buffer.read().decode(sys.stdin.encoding, "surrogateescape")  # a file's name may be any bytes
+    """Return the paths on stdin, one a line: UTF-8 with or without a mark at its start, or UTF-16 with one."""
+    data = sys.stdin.buffer.read()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise DatasetError("the list on stdin begins as UTF-16 and is none; write it as UTF-8") from error
+    elif max(data[::2].count(0), data[1::2].count(0)) > len(data) // 4:
+        raise DatasetError("the list on stdin has zero bytes, as UTF-16 without a mark does; write it as UTF-8")
+    else:
+        data = data.removeprefix(codecs.BOM_UTF8)
+        text = data.decode(sys.stdin.encoding, "surrogateescape")  # a file's name may be any bytes
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise DatasetError("the list on stdin names no image; give one path a line")
@@ -187,23 +200,29 @@ def _expand(argument: str) -> list[str]:
     if not files:
         raise DatasetError(f"no file matches {argument!r}")
     if len(files) < len(matches) and "**" not in argument:
-        _LOG.warning("%d folders match %r and are not looked into; name them", len(matches) - len(files), argument)
+        count = len(matches) - len(files)
+        _LOG.warning(
+            "%d folder%s matched by %r %s left out; name %s",
+            count,
+            "s" * (count != 1),
+            argument,
+            "is" if count == 1 else "are",
+            "it" if count == 1 else "them",
+        )
     return files
 
 
 def _list_folder(folder: Path, argument: str) -> list[str]:
     images: list[str] = []
-    others: Counter[str] = Counter()
+    others: list[str] = []
     for path, is_image in walk_files(folder):
-        if is_image:
-            images.append(path)
-        else:
-            others[Path(path).suffix or Path(path).name] += 1
+        (images if is_image else others).append(path)
+    words = describe_left_out(others, folder)
     if not images:
-        raise DatasetError(f"there are no images in {argument!r} ({others.total()} other files); check the path")
-    if others:
-        endings = ", ".join(sorted(others)[:5])
-        _LOG.warning("%d files in %r are not taken for images (%s)", others.total(), argument, endings)
+        left_out = words or "0 other files"
+        raise DatasetError(f"there are no images in {argument!r} (left out: {left_out}); check the path")
+    if words:
+        _LOG.warning("left out in %r: %s", argument, words)
     return images
 
 
@@ -295,8 +314,10 @@ def _score_on_ray(
         raise
 
 
-def _deliver(verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Counter[str]) -> None:
-    """Write verdicts in groups of so many, and count those that are written."""
+def _deliver(
+    verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Counter[str], reasons: Counter[str]
+) -> None:
+    """Write verdicts in groups of so many, and count those that are written and the reasons of faults."""
     from onspect.runtime.batch import batched
     from onspect.runtime.inspector import Inspection
 
@@ -304,3 +325,4 @@ def _deliver(verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Co
         for some in batched(verdicts, size):
             sink.write_many([Inspection.without_picture(verdict) for verdict in some])
             counts.update(verdict.verdict for verdict in some)
+            reasons.update(verdict.reason or "" for verdict in some if verdict.verdict == "fault")

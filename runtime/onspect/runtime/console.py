@@ -14,6 +14,7 @@ from onspect.runtime.errors import ChoiceError, OnspectError
 from onspect.runtime.files import describe_os_error
 
 _EXTRAS = {
+    "av": "video",
     "cv2": "cpu",
     "onnxruntime": "cpu",
     "torch": "train",

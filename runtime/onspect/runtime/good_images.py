@@ -102,11 +102,11 @@ def load_good_images(
     choices = _Choices(choose_size, channels, white_level, any_size)
     guess = choices.decide([_look_at_first(paths)])
     seen = _read_all(paths, guess, progress)
+    distinct = find_distinct(paths, [item.fingerprint for item in seen])
+    paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
     recipe = choices.decide(seen)
     if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
         seen = _read_all(paths, recipe, progress)  # the first image was not like the others
-    distinct = find_distinct(paths, [item.fingerprint for item in seen])
-    paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
     _warn_of_mixtures(paths, seen, recipe, channels)
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
@@ -207,6 +207,16 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
             count,
             *rarest,
             str(example),
+        )
+    elif len(sizes) > 1:
+        low, high = min(sizes), max(sizes)
+        _LOG.warning(
+            "the images have %d sizes, from %dx%d to %dx%d, and each is resized to %dx%d",
+            len(sizes),
+            *low,
+            *high,
+            recipe.width,
+            recipe.height,
         )
     size = (recipe.height, recipe.width)
     stretches = [largest_stretch([shape], size) for shape in _shapes(seen)]

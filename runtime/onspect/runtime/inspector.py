@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.model_file import ModelFile, ModelInfo, Threshold
-from onspect.runtime.preprocess import prepare
+from onspect.runtime.preprocess import check_size, prepare
 from onspect.runtime.session import LoadedModel, load_model
 from onspect.runtime.verdict import Judgement, Region, Verdict, decide, find_regions_of_batch, now
 
@@ -122,6 +122,10 @@ class Inspector:
         """Turn a frame into one model input, uint8 [height, width, channels]; raises ImageError as `prepare` does."""
         return prepare(frame, self.info.preprocess)
 
+    def accepts(self, width: int, height: int) -> None:
+        """Raise ImageError where images of a size are not accepted; `read_image` asks before it decodes."""
+        check_size(width, height, self.info.preprocess)
+
     def run(self, batch: NDArray[np.uint8]) -> Scored:
         """Score prepared inputs, uint8 [n, height, width, channels]."""
         score, error_map = self._session.run(["score", "error_map"], {"image": batch})
@@ -129,8 +133,8 @@ class Inspector:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the file has an autoencoder of images, as files that were only taught have not."""
-        return self.info.network is not None
+        """Whether the file has an autoencoder of images; one of features, or a memory alone, is none."""
+        return self.info.network is not None and not self.info.network.backbone
 
     def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the autoencoder's reconstruction of prepared inputs, uint8 [n, height, width, channels] like them.

@@ -27,6 +27,9 @@ _SIDE = 32
 _FEWEST = 16
 """Training images with structure that it takes for medians that mean anything."""
 
+_MOST_ALIKE = 0.2  # of the training images; from then on, that two look almost the same says nothing
+_CLOSEST = 0.01  # of the training images without a twin: the share that may be as close as the closest
+
 _LEAST_SPREAD = 1.0
 """Standard deviation, in grey levels, below which an image has no structure to be known by."""
 
@@ -73,19 +76,46 @@ def _pack(look: NDArray[np.float32], medians: NDArray[np.float32]) -> str:
     return np.packbits(look > medians).tobytes().hex()
 
 
-def find_twins(hashes: Sequence[str], known: Iterable[str]) -> list[bool]:
-    """Tell of each hash whether it differs from any known one in at most `LIMIT` bits; an empty one does from all."""
-    others = _unpack([text for text in known if text])
+def find_twins(hashes: Sequence[str], known: Iterable[str], limit: int = LIMIT) -> list[bool]:
+    """Tell of each hash whether it differs from any known one in at most `limit` bits; an empty one does from all."""
+    others = [text for text in known if text]
     found = [False] * len(hashes)
     places = [place for place, text in enumerate(hashes) if text]
-    if not len(others) or not places:
+    if not others or not places:
         return found
-    for start in range(0, len(places), 1024):  # bounded memory, however many there are
-        some = places[start : start + 1024]
-        agreement = _unpack([hashes[place] for place in some]) @ others.T  # equal bits less different ones
-        for place, best in zip(some, agreement.max(axis=1), strict=True):
-            found[place] = bool(best >= BITS - 2 * LIMIT)
+    for place, nearest in zip(places, _measure_nearest([hashes[place] for place in places], others), strict=True):
+        found[place] = bool(nearest <= limit)
     return found
+
+
+def choose_limit(known: Sequence[str]) -> int:
+    """Return in how many bits two images may differ to look almost the same, from training images' hashes.
+
+    Pictures of different parts that simply look alike must not count: the limit is three bits below what the most alike
+    of the training images that have no twin differ in, `LIMIT` at most. It is below 0, so that nothing counts, where
+    more than a fifth of the training images have a twin among each other.
+    """
+    hashes = [text for text in known if text]
+    if len(hashes) < _FEWEST:
+        return LIMIT
+    nearest = _measure_nearest(hashes, hashes, apart=True)
+    alike = nearest <= LIMIT
+    if alike.mean() > _MOST_ALIKE:
+        return -1
+    closest = np.sort(nearest[~alike])[int(_CLOSEST * (~alike).sum())]
+    return min(LIMIT, int(closest) - 3)
+
+
+def _measure_nearest(hashes: Sequence[str], others: Sequence[str], *, apart: bool = False) -> NDArray[np.float32]:
+    """Return in how many bits each hash differs from the nearest other; with apart, not from the one at its place."""
+    bits, nearest = _unpack(others), []
+    for start in range(0, len(hashes), 1024):  # bounded memory, however many there are
+        agreement = _unpack(hashes[start : start + 1024]) @ bits.T  # equal bits less different ones
+        if apart:
+            rows = np.arange(len(agreement))
+            agreement[rows, start + rows] = -BITS
+        nearest.append((BITS - agreement.max(axis=1)) / 2.0)
+    return np.concatenate(nearest)
 
 
 def _unpack(hashes: Sequence[str]) -> NDArray[np.float32]:

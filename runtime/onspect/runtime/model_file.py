@@ -65,6 +65,11 @@ class Preprocess:
     white_level: int
     source: SourceLimits
 
+    @property
+    def accepted_channels(self) -> tuple[int, ...]:
+        """How many channels an image may have: colour is converted for a mono model, colour is not made up."""
+        return (1, 3) if self.channels == 1 else tuple(sorted({3, *self.source.channels}))
+
 
 @dataclass(frozen=True)
 class Tiling:
@@ -117,7 +122,8 @@ class Network:
     hidden: r of Table 3. latent: n_z of Table 3. parameters: count of weights. tiling: how the graph cuts an image
     into the tiles that the networks see; None where they see it whole. Only files of 0.1.0 set the other two.
     reduction: the autoencoder worked on squares of so many pixels each way, averaged. head: filters of a network that
-    was trained on synthetic defects; empty without one.
+    was trained on synthetic defects; empty without one. backbone: the pretrained network whose features the autoencoder
+    reconstructs, each place by itself; empty where it reconstructs the pixels. Then there are no convolutions.
     """
 
     variant: str
@@ -129,6 +135,7 @@ class Network:
     reduction: int = 1
     head: tuple[int, ...] = ()
     tiling: Tiling | None = None
+    backbone: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,8 @@ class Score:
     """How a part gets its score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map),
     ``relative`` (the same, each place divided by what good parts show there), ``expected`` (the same of the error over
     that which the decoder expects of this image), or another name of a measure of the whole image that was fitted to
-    good ones (docs/networks.md). In files of 0.1.0 it may be ``head``, the maximum of a trained network's map.
+    good ones (docs/networks.md). ``features``: the mean of the highest places of the reconstruction error of features,
+    relative to that of good parts. In files of 0.1.0 it may be ``head``, the maximum of a trained network's map.
 
     smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: the reason
     of the choice, in files of 0.1.0. inspected: the share of the places that a part is judged by, above 0;
@@ -506,9 +514,9 @@ def _needed_version(info: ModelInfo) -> int:
     """Return the oldest format version whose readers give this file's verdicts and regions.
 
     A reader of version 1 knows no review band and would pass its parts as ``ok``, so it must refuse such a file. Up to
-    version 2 every file has an autoencoder.
+    version 2 every file has an autoencoder of images.
     """
-    if info.memory is not None or info.network is None:
+    if info.memory is not None or info.network is None or info.network.backbone:
         return 3
     threshold = info.threshold
     return 1 if threshold is None or (threshold.review is None and threshold.area == 0) else 2

@@ -54,19 +54,27 @@ def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str])
     return [OverlaySink(folder, root=root)]
 
 
-def conclude(counts: Mapping[str, int]) -> None:
+def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None) -> None:
     """Say how many images there were of each verdict, and warn of faults.
 
     Faults do not fail the command as long as one image could be judged: each has its line and its reason, and did not
-    pass. Raises SourceError where none could be judged.
+    pass. reasons: how many faults have each reason, where that is known. Raises SourceError where none could be judged.
     """
     total = sum(counts.values())
     parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
     say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
     if total and counts["fault"] == total:
-        raise SourceError(f"none of the {total} images could be judged; each line's reason says why")
+        raise SourceError(f"no image could be judged; {_describe_reasons(reasons or {}, total)}")
     if counts["fault"]:
         _LOG.warning("%d of %d images could not be judged (fault); each line's reason says why", counts["fault"], total)
+
+
+def _describe_reasons(reasons: Mapping[str, int], total: int) -> str:
+    if not reasons:
+        return "each line's reason says why"
+    reason, count = max(reasons.items(), key=lambda item: item[1])
+    images = f"the image: {reason!r}" if total == 1 else f"{'all' if count == total else count} of {total}: {reason!r}"
+    return images.replace(f"all of {total}", f"all {total}")
 
 
 def _is_same_file(first: Path, second: Path | str) -> bool:

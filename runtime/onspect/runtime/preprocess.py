@@ -14,7 +14,8 @@ from onspect.runtime.model_file import Preprocess
 def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
     """Turn a frame into one model input: uint8 [height, width, channels] as the recipe says, contiguous.
 
-    Colour becomes mono by OpenCV's weights (0.299 R, 0.587 G, 0.114 B), mono becomes colour by repetition. Shrinking
+    Colour becomes mono by OpenCV's weights (0.299 R, 0.587 G, 0.114 B), which leave grey in three channels as it is;
+    mono becomes colour by repetition, where the model was trained on mono images too. Shrinking
     averages areas, by halves first; enlarging is bilinear. A uint16 value v becomes v * 255 / white_level, rounded, at
     most 255.
     Raises ImageError where the frame is not one that the model was trained for.
@@ -56,14 +57,23 @@ def check_frame(frame: Frame, recipe: Preprocess) -> None:
     if frame.ndim not in (2, 3) or frame.size == 0:
         raise ImageError(f"the frame's shape is {frame.shape}; give height x width or height x width x 3")
     channels = 1 if frame.ndim == 2 else frame.shape[2]
-    if channels not in recipe.source.channels:
-        expected = " or ".join(str(count) for count in recipe.source.channels)
+    accepted = recipe.accepted_channels
+    if channels not in accepted:
         raise ImageError(
             f"the image has {channels} channel{'s' * (channels != 1)}, "
-            f"the model was trained on images with {expected}; "
+            f"the model takes images with {' or '.join(map(str, accepted))}; "
             "use the camera mode of the training images, or train on images like this one"
         )
-    height, width = frame.shape[:2]
+    check_size(frame.shape[1], frame.shape[0], recipe)
+    if frame.dtype == np.uint16 and frame.size < 2 * np.count_nonzero(frame > recipe.white_level):
+        raise ImageError(
+            f"more than half of the image is above the model's white level, {recipe.white_level}; "
+            "use the camera's bit depth of the training images, or train with another --white-level"
+        )
+
+
+def check_size(width: int, height: int, recipe: Preprocess) -> None:
+    """Raise ImageError where an image's size in pixels is not what the recipe accepts."""
     limits = recipe.source
     for side, value, accepted in (("wide", width, limits.width), ("high", height, limits.height)):
         if accepted is not None and not accepted[0] <= value <= accepted[1]:

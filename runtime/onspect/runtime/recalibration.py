@@ -14,6 +14,7 @@ from onspect.runtime.files import fingerprint_bytes, fingerprint_set
 from onspect.runtime.inspector import Inspector
 from onspect.runtime.marks import score_marks
 from onspect.runtime.model_file import Calibration, ModelFile, Stamp, Threshold, restamp
+from onspect.runtime.outliers import find_lone_scores, name_some
 from onspect.runtime.rates import CONFIDENCE, rate_bound
 from onspect.runtime.shift import (
     Scores,
@@ -45,7 +46,7 @@ class GoodFrames:
     """Good frames of the line, scored.
 
     scores: float64 [n]. marks: their scores with each mark, [n, 4]. images: fingerprint of their set. faults: frames
-    that could not be judged. repeated: frames equal to an earlier one.
+    that could not be judged. repeated: frames equal to an earlier one. names: where each comes from.
     """
 
     scores: Scores
@@ -53,6 +54,7 @@ class GoodFrames:
     images: str
     faults: int
     repeated: int
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def recalibrate(
     evidence, before = base.evidence, model.info.threshold
     assert before is not None
     frames = score_frames(inspector, captures, count)
+    _check_lone(frames)
     good = np.array(evidence.good_scores)
     shift = find_shift(good, frames.scores, odds=_is_bounded(base, frames))
     carried = _carry(base, shift, frames, peak=model.info.score.is_peak)
@@ -139,6 +142,7 @@ def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) 
     """
     scores: list[float] = []
     marks: list[tuple[float, ...]] = []
+    names: list[str] = []
     seen: set[str] = set()
     faults = repeated = 0
     reason = ""
@@ -156,8 +160,10 @@ def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) 
                 seen.add(fingerprint)
                 marks.append(score_marks(inspector, image, len(scores)))
                 scores.append(score)
+                names.append(capture.source)
         if len(scores) == count:
-            return GoodFrames(np.array(scores), np.array(marks), fingerprint_set(seen), faults, repeated)
+            marked = np.array(marks)
+            return GoodFrames(np.array(scores), marked, fingerprint_set(seen), faults, repeated, tuple(names))
         if faults + repeated > count:
             raise SourceError(
                 f"{faults} frames cannot be judged and {repeated} repeat an earlier one, and only {len(scores)} are of "
@@ -178,6 +184,20 @@ def _score(inspector: Inspector, capture: Capture) -> tuple[NDArray[np.uint8], f
     if fault is not None:
         raise ImageError(fault)
     return image, float(scored.score[0])
+
+
+def _check_lone(frames: GoodFrames) -> None:
+    """Raise DatasetError where a frame's score stands alone: it would move the threshold by itself."""
+    lone = find_lone_scores(frames.scores)
+    if lone:
+        named = name_some([frames.names[place] for place in lone])
+        scores = ", ".join(f"{frames.scores[place]:.6g}" for place in lone[:3])
+        rest = np.delete(frames.scores, lone).max()
+        verb = "stands" if len(lone) == 1 else "stand"
+        raise DatasetError(
+            f"{len(lone)} of {len(frames.scores)} frames {verb} alone with a score of {scores}, the next is {rest:.6g}"
+            f": {named}; leave out what is not good. The threshold stays as it was"
+        )
 
 
 def _check_sight(sight: Sight, frames: int) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from onspect.runtime.console import Command, say
+from onspect.runtime.plurals import count_of
 
 _LOG = logging.getLogger("onspect")
 
@@ -34,7 +35,7 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
     file = read_model_file(model)
     comparison = compare_log(verdicts, file)
     if comparison.unread:
-        _LOG.warning("%d lines of %r are no verdicts and are left out", comparison.unread, str(verdicts))
+        _LOG.warning("%s of %r left out: no verdict", count_of(comparison.unread, "line"), str(verdicts))
     if comparison.other_files:
         _LOG.warning(
             "%d of the parts were judged before the model file was last stamped; they are compared all the same",

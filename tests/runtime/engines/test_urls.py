@@ -40,7 +40,7 @@ def test_folder_is_listed(store: str, caplog: pytest.LogCaptureFixture) -> None:
     """A folder behind a URL gives the images below it, sorted, without hidden ones, and a word on other files."""
     for url in (store, f"{store}/"):
         assert names(expand_url(url)) == ["a.PNG", "b.png", "sub/[1].png", "sub/c.jpg"]
-    assert "1 files in 'memory://parts' are not taken for images" in caplog.text
+    assert "left out in 'memory://parts': 3 files" in caplog.text
 
 
 def test_glob_is_expanded(store: str) -> None:

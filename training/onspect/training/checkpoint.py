@@ -1,5 +1,7 @@
 """A run's folder: config.json, weights.safetensors, checkpoint.safetensors, samples.safetensors, log.jsonl.
 
+The run of an autoencoder of features also has features.onnx, the graph from an image to the features of its places.
+
 Tensors are safetensors and the rest is JSON, so a stranger's run can be read without running their code.
 """
 
@@ -22,12 +24,13 @@ from onspect.runtime.model_file import Appearance, Looks, Preprocess, parse_data
 from onspect.training.config import TrainConfig
 from onspect.training.networks import Critic, Decoder, Encoder
 
-CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG = (
+CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG, EXTRACTOR = (
     "config.json",
     "weights.safetensors",
     "checkpoint.safetensors",
     "samples.safetensors",
     "log.jsonl",
+    "features.onnx",
 )
 
 
@@ -64,7 +67,8 @@ class RunRecord:
 class TrainedModel:
     """A run, loaded on the CPU in evaluation mode.
 
-    critic: the AAE's. samples: good images, uint8 [n, height, width, channels].
+    critic: the AAE's. samples: good images, uint8 [n, height, width, channels]. extractor: the ONNX graph from an image
+    to the features that are reconstructed, None for an autoencoder of pixels.
     """
 
     record: RunRecord
@@ -72,6 +76,7 @@ class TrainedModel:
     decoder: Decoder
     critic: Critic | None
     samples: Tensor
+    extractor: bytes | None = None
 
 
 def write_record(run: Path, record: RunRecord) -> None:
@@ -142,7 +147,21 @@ def load_trained(run: Path) -> TrainedModel:
     samples, _ = read_tensors(run / SAMPLES)
     if "images" not in samples:
         raise TrainingError(f"{str(run / SAMPLES)!r} holds no images; train again")
-    return TrainedModel(record, encoder, decoder, _load_critic(run, record), samples["images"])
+    critic = _load_critic(run, record)
+    return TrainedModel(record, encoder, decoder, critic, samples["images"], read_extractor(run, record))
+
+
+def read_extractor(run: Path, record: RunRecord) -> bytes | None:
+    """Read features.onnx; None for an autoencoder of pixels. Raises TrainingError if the file cannot be read."""
+    if not record.config.backbone:
+        return None
+    try:
+        return (run / EXTRACTOR).read_bytes()
+    except OSError as error:
+        raise TrainingError(
+            f"cannot read {str(run / EXTRACTOR)!r}, which the run's features come from: {describe_os_error(error)}; "
+            "put it back, or train again into another folder"
+        ) from error
 
 
 def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:

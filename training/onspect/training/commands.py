@@ -38,6 +38,13 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option("-o", "--output", "run", required=True, type=click.Path(path_type=Path), help="The run's folder.")
 @click.option("-m", "--model", "variant", type=click.Choice(["cae", "vae", "aae"]), default="cae", show_default=True)
 @click.option(
+    "--on",
+    type=click.Choice(["pixels", "features"]),
+    default="pixels",
+    show_default=True,
+    help="What the autoencoder reconstructs: the image, or a pretrained network's features of it at each place.",
+)
+@click.option(
     "--preset",
     type=click.Choice(["paper", "fast", "balanced", "accurate"]),
     help="Working size and width of the network [default: the paper's for 28x28 mono and 32x32 colour, else balanced].",
@@ -68,9 +75,13 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help="[default: 100, divided by the number of tiles; 20 with preset paper]",
+    help="[default: 100, divided by the number of tiles; 20 with preset paper; 500 steps on features]",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="[default: 16; 64 with preset paper]")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="[default: 16; 64 with preset paper; 1024 places of images on features]",
+)
 @click.option("--optimizer", type=click.Choice(["adam", "adamw"]), default="adam", show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
 @click.option(

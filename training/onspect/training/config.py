@@ -13,10 +13,17 @@ SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
 PRESETS = ("paper", "fast", "balanced", "accurate")
 
+SUBJECTS = ("pixels", "features")
+"""What an autoencoder reconstructs."""
+
+FEATURES = "features"
+"""The preset of an autoencoder of features."""
+
 PIXEL_BUDGET = {"fast": 128 * 128, "balanced": 256 * 256, "accurate": 384 * 384}
 """Most pixels of a preset's working size. Preset ``paper`` works at the images' own size."""
 _FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
-_LATENT = {"fast": 32, "balanced": 64, "accurate": 64}
+_LATENT = {"fast": 32, "balanced": 64, "accurate": 64, FEATURES: 16}
+_PLACE_HIDDEN = 64
 _SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
 _SMALLEST_TILE = 32
 _LEAST_OVERLAP = 8  # a tile's side over the least that it shares with its neighbour
@@ -49,7 +56,8 @@ class TrainConfig:
     batch_size: over all devices together. holdout: share of the good images kept for early stopping, 0 to 0.5.
     patience: epochs without a better held-out loss before training stops, 0 for never. kl_weight: factor of Eq. 4.
     critic_steps, critic_clip: the AAE critic's updates a batch, and the box its weights are clipped to [1, 15].
-    tiling: how images are cut into what the networks see, None for not at all.
+    tiling: how images are cut into what the networks see, None for not at all. backbone: the pretrained network whose
+    features are reconstructed, empty for an autoencoder of pixels; then batch_size counts places of images.
     """
 
     network: NetworkConfig
@@ -67,11 +75,22 @@ class TrainConfig:
     critic_steps: int = 5
     critic_clip: float = 0.01
     tiling: Tiling | None = None
+    backbone: str = ""
 
 
 def paper_applies(height: int, width: int, channels: int) -> bool:
     """Tell whether the paper has a network for this input: 28x28 mono (Table 1) or 32x32 colour (Table 2)."""
     return (height, width, channels) in ((28, 28, 1), (32, 32, 3))
+
+
+def design_feature_network(variant: str, channels: int, latent: int | None = None) -> NetworkConfig:
+    """Return the layers of an autoencoder of features: lin1 to lin4 of the paper's Table 3, for one place.
+
+    channels: features of a place. latent overrides n_z. Applied to all places they are convolutions of 1 x 1.
+    """
+    return NetworkConfig(
+        variant, 1, 1, channels, filters=(), strides=(), hidden=_PLACE_HIDDEN, latent=latent or _LATENT[FEATURES]
+    )
 
 
 def design_tiling(preset: str | None, height: int, width: int, tile: tuple[int, int]) -> Tiling:

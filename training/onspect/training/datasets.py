@@ -15,8 +15,9 @@ from onspect.runtime.good_images import Progress, load_good_images
 from onspect.runtime.good_pictures import warn_of_few
 from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess
+from onspect.runtime.teaching.teacher import choose_working_size
 from onspect.runtime.working_size import median_size, working_size
-from onspect.training.config import PIXEL_BUDGET, PRESETS, paper_applies
+from onspect.training.config import FEATURES, PIXEL_BUDGET, PRESETS, paper_applies
 
 __all__ = ["Progress", "TrainingSet", "load_training_set"]
 
@@ -48,14 +49,15 @@ def load_training_set(
     """Read every good image of a dataset folder (`layout.training_images`).
 
     size is (width, height) to work at. Without it, `working_size` chooses it from the sizes of the images and the
-    preset's pixel budget; without a preset the paper's networks are taken where their size fits, else ``balanced``.
+    preset's pixel budget, for preset ``features`` `choose_working_size`, as ``onspect teach`` does; without a preset
+    the paper's networks are taken where their size fits, else ``balanced``.
     channels is 1 or 3; without it, 1 where every image is grey.
     any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
     to twice what they span.
 
     Raises DatasetError where there are no images or some cannot be read, ChoiceError for a preset or size that is none.
     """
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and preset not in (*PRESETS, FEATURES):
         raise ChoiceError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
 
     def find_preset(shapes: Sequence[tuple[int, int]], depth: int) -> str:
@@ -68,6 +70,8 @@ def load_training_set(
         if size is not None:
             return size[1], size[0]
         chosen = find_preset(shapes, depth)
+        if chosen == FEATURES:
+            return choose_working_size(shapes)
         if chosen == "paper":
             height, width = median_size(shapes)
             return round(height), round(width)

@@ -24,7 +24,7 @@ from onspect.training.augment import augment
 from onspect.training.checkpoint import CHECKPOINT, LOG, RunRecord
 from onspect.training.config import TrainConfig
 from onspect.training.networks import Decoder, Encoder
-from onspect.training.tiles import Images
+from onspect.training.tiles import Batch, Images
 from onspect.training.trainer import State, Trainer
 
 _ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the trainer's
@@ -75,9 +75,10 @@ def fit(
 ) -> Outcome:
     """Train as the record says and leave weights.safetensors (the best on held_out), a checkpoint and log.jsonl in run.
 
-    images, held_out: uint8 [n, height, width, channels]. With resume, goes on from the checkpoint to the very weights
-    that an uninterrupted run gets on the same machine. The first Ctrl-C (or SIGTERM) saves and returns
-    ``interrupted``. watch sees every step, after_epoch every epoch, both on the first device only.
+    images, held_out: uint8 [n, height, width, channels], or places of images, float16 [n, 1, 1, channels]. With resume,
+    goes on from the checkpoint to the very weights that an uninterrupted run gets on the same machine. The first Ctrl-C
+    (or SIGTERM) saves and returns ``interrupted``. watch sees every step, after_epoch every epoch, both on the first
+    device only.
 
     Raises TrainingError where the loss is not finite (the last epoch's checkpoint stays) or the checkpoint does not
     fit, OutputError where the run cannot be written.
@@ -133,7 +134,7 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / total)))
 
 
-def _prepare(images: Images, chosen: NDArray[np.int64], config: TrainConfig, epoch: int) -> NDArray[np.uint8]:
+def _prepare(images: Images, chosen: NDArray[np.int64], config: TrainConfig, epoch: int) -> Batch:
     if not config.augment:
         return images[chosen]
     changed = [

@@ -18,6 +18,8 @@ _LOWEST, _HIGHEST = math.log(1.0 / 255.0**2 / 12.0), math.log(0.25)
 class Encoder(nn.Module):
     """Image [n, channels, height, width] in 0..1 to latent [n, n_z]: conv1..convB, lin1, then the bottleneck.
 
+    Of features, which have no convolutions, one place [n, channels, 1, 1] is what an image is otherwise.
+
     Returns the latent vector (lin2, or the mean of lin21) and, for the VAE, the logarithm of its standard deviation
     (lin22); None for the others.
     """
@@ -48,6 +50,8 @@ class Decoder(nn.Module):
     mean_pixel is each channel's mean over the training images. The last layer's bias starts at its logit: from a bias
     of zero the sigmoid saturates on mostly black images in the first steps and every output stays black.
 
+    Features are no pixels: without convolutions, lin4 ends in the values of a place, and there is no sigmoid.
+
     With config.expects a layer beside the last one says what squared error to expect of each pixel, a mean over its
     channels (Nix and Weigend, 1994). Its gradient goes no further: where it shaped what it reads from, it delayed the
     reconstruction for as long as that is poor, with few images to the end. `expect` gives both.
@@ -56,9 +60,19 @@ class Decoder(nn.Module):
     def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
         super().__init__()
         sizes = map_sizes(config)
-        self.map_shape = (config.filters[-1], *sizes[-1])
+        self.map_shape = ((config.filters or (config.channels,))[-1], *sizes[-1])
         self.hidden = nn.Sequential(nn.Linear(config.latent, config.hidden), nn.LeakyReLU())
-        self.map = nn.Sequential(nn.Linear(config.hidden, math.prod(self.map_shape)), nn.LeakyReLU())
+        self.map = nn.Sequential(nn.Linear(config.hidden, math.prod(self.map_shape)))
+        self.last = 0
+        self.expectation: nn.Sequential | None = None
+        self.convolutions = nn.Sequential()
+        if config.filters:
+            self.map.append(nn.LeakyReLU())
+            self._add_convolutions(config, sizes, mean_pixel)
+        else:
+            _initialise(self)
+
+    def _add_convolutions(self, config: NetworkConfig, sizes: list[tuple[int, int]], mean_pixel: Tensor) -> None:
         layers: list[nn.Module] = []
         outputs = (*config.filters[-2::-1], config.channels)
         inputs = config.filters[-1]
@@ -75,7 +89,6 @@ class Decoder(nn.Module):
         with torch.no_grad():
             last.bias.copy_(torch.logit(mean_pixel.clamp(0.01, 0.99)))
         self.last = len(layers) - 2
-        self.expectation = None
         if config.expects:
             with torch.random.fork_rng(devices=[]):  # all else starts as it does without
                 layer = _mirrored(config.filters[0], 1, config.strides[0], sizes[1], sizes[0])

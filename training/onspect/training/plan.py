@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.teaching.teacher import BUDGET, choose_working_size
 from onspect.runtime.working_size import largest_stretch, working_size
 from onspect.training.checkpoint import RunRecord
 from onspect.training.config import PIXEL_BUDGET, design_tiling
@@ -21,6 +22,8 @@ _OBJECTIVES = {
 
 def describe(record: RunRecord) -> str:
     """Return in words what a run will do and what was decided for it."""
+    if record.config.backbone:
+        return _describe_on_features(record)
     config, network, recipe = record.config, record.config.network, record.data.recipe
     layers = " ".join(f"{f}/{s}" for f, s in zip(network.filters, network.strides, strict=True))
     parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
@@ -38,6 +41,22 @@ def describe(record: RunRecord) -> str:
     )
 
 
+def _describe_on_features(record: RunRecord) -> str:
+    config, network, recipe = record.config, record.config.network, record.data.recipe
+    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
+    colour = "mono" if recipe.channels == 1 else "colour"
+    return (
+        f"{network.variant.upper()} of the features of {config.backbone} on {len(record.data.images)} good images "
+        f"({len(record.data.held_out)} held out for early stopping)\n"
+        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
+        f"objective {_OBJECTIVES[network.variant]}, of {network.channels} components of the features at each place; r "
+        f"{network.hidden}, n_z {network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch "
+        f"{config.batch_size} places, {config.optimizer} at {config.learning_rate:g} ({config.schedule}), seed "
+        f"{config.seed}\nscore: the reconstruction error of the features, its highest places, relative to that of good "
+        "parts"
+    )
+
+
 def _tell_why_size(record: RunRecord) -> str:
     """Return in words how the working size was chosen."""
     recipe, preset = record.data.recipe, record.config.preset
@@ -51,6 +70,8 @@ def _tell_why_size(record: RunRecord) -> str:
         return "the images' own"
     stretch = largest_stretch([own], size)
     words = f"from {own[1]}x{own[0]}" + (f", stretched {stretch:.2f} times" if stretch >= _NOTED_STRETCH else "")
+    if record.config.backbone and size == choose_working_size([own]):
+        return f"{words}; an autoencoder of features takes at most {BUDGET:,} pixels"
     budget = PIXEL_BUDGET.get(preset)
     if budget is not None and size == working_size([own], budget):
         return f"{words}; preset {preset} takes at most {budget:,} pixels"
@@ -72,12 +93,14 @@ def _tell_of_closer_look(record: RunRecord) -> str:
     sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # as found, not allowed
     shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
     if shrunk < _NOTED:
-        lost = f"images are shrunk only {shrunk:.1f} times" if shrunk > 1.0 else "images are not shrunk"
+        lost = (
+            f"images are shrunk only {shrunk:.1f} times in each direction" if shrunk > 1.0 else "images are not shrunk"
+        )
         return f"no tiles: {lost}\n"
     among = "" if source.width[0] == source.width[1] and source.height[0] == source.height[1] else "up to "
     words = (
-        f"images of {among}{sides[0]}x{sides[1]} are shrunk {shrunk:.1f} times; defects smaller than about "
-        f"{shrunk:.0f} pixels are lost"
+        f"images of {among}{sides[0]}x{sides[1]} are shrunk {shrunk:.1f} times in each direction; defects smaller than "
+        f"about {shrunk:.0f} pixels are lost"
     )
     width, height = sides
     tile = recipe.width, recipe.height

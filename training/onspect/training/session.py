@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,32 +20,40 @@ from numpy.typing import NDArray
 
 from onspect.runtime.appearance import span
 from onspect.runtime.errors import ChoiceError, TrainingError
-from onspect.runtime.files import make_folder
+from onspect.runtime.files import make_folder, write_atomically
 from onspect.runtime.looks import learn_looks
 from onspect.runtime.model_file import Tiling
 from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
 from onspect.runtime.verdict import now
+from onspect.runtime.working_size import MULTIPLE
 from onspect.training.checkpoint import (
     CHECKPOINT,
     CONFIG,
+    EXTRACTOR,
     SAMPLES,
     WEIGHTS,
     DataRecord,
     RunRecord,
+    read_extractor,
     read_record,
     write_record,
     write_tensors,
 )
 from onspect.training.config import (
     AUGMENTATIONS,
+    FEATURES,
     OPTIMIZERS,
     SCHEDULES,
+    SUBJECTS,
     VARIANTS,
     TrainConfig,
+    design_feature_network,
     design_network,
     design_tiling,
 )
 from onspect.training.datasets import Progress, TrainingSet, load_training_set
+from onspect.training.features import DEFAULT_BACKBONE, make_base
+from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.loop import Moment, Outcome, fit
 from onspect.training.networks import Decoder, Encoder
 from onspect.training.processes import is_member
@@ -54,6 +63,7 @@ _LOG = logging.getLogger("onspect")
 
 _SAMPLES = 256
 _FEWEST_EPOCHS = 5
+_STEPS, _PLACES = 500, 1024  # of training on features, and places of images in a batch
 _FEWEST_SAMPLES = 64  # where each of them has many tiles, so that export takes minutes and not an hour
 _PREVIEWED = 6
 _PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
@@ -64,13 +74,14 @@ _SPLIT = 4  # stream of random numbers under the run's seed, beside those of the
 class TrainOptions:
     """What a user may choose; None leaves the choice to the images and the preset.
 
-    variant: cae, vae or aae. preset: paper, fast, balanced or accurate. size: (width, height) to work at. tile: (width,
-    height) of what the networks see at a time, None for the whole image. channels: 1 or 3. white_level: the uint16
-    value that is white. any_size: judge frames of any size later. latent: n_z of Table 3. The others are as in
-    `TrainConfig`.
+    variant: cae, vae or aae. on: pixels or features, what is reconstructed. preset: paper, fast, balanced or accurate.
+    size: (width, height) to work at. tile: (width, height) of what the networks see at a time, None for the whole
+    image. channels: 1 or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later.
+    latent: n_z of Table 3. The others are as in `TrainConfig`.
     """
 
     variant: str = "cae"
+    on: str = "pixels"
     preset: str | None = None
     size: tuple[int, int] | None = None
     tile: tuple[int, int] | None = None
@@ -154,8 +165,9 @@ def _check_new(run: Path, options: TrainOptions) -> None:
 
 def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, watchers: Watchers) -> Outcome:
     kept, held_out = _split(data, options)
-    config = _decide(data, options, len(kept))
     images = data.images[kept]
+    extractor = _make_extractor(images, options) if options.on == FEATURES else None
+    config = _decide(data, options, len(kept)) if extractor is None else _decide_on_features(images, options, extractor)
     record = RunRecord(
         config=config,
         data=DataRecord(
@@ -175,6 +187,8 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         make_folder(run)
         samples = _samples(images, data.images[held_out], config)
         write_tensors(run / SAMPLES, {"images": torch.from_numpy(samples)})
+        if extractor is not None:
+            write_atomically(run / EXTRACTOR, extractor)
         write_record(run, record)
     fabric.barrier()
     return _fit(record, images, data.images[held_out], run, fabric, watchers, resume=False)
@@ -260,16 +274,36 @@ def _fit(
     shown = (held_out if len(held_out) else images)[:_PREVIEWED]
     every = max(1, record.config.epochs // _PREVIEWS)
 
+    graph = read_extractor(run, record)
+    extractor = None if graph is None else PlaceExtractor.open(graph)
+
     def preview(epoch: int, encoder: Encoder, decoder: Decoder) -> None:
         if epoch == 1 or epoch % every == 0 or epoch == record.config.epochs:
-            picture = draw_preview(shown, encoder, decoder, tiling)
+            if extractor is None:
+                picture = draw_preview(shown, encoder, decoder, tiling)
+            else:
+                picture = draw_feature_preview(shown, extractor.extract(shown), encoder, decoder)
             write_png(make_folder(run / "previews") / f"epoch-{epoch:04d}.png", picture)
             write_png(run / "preview.png", picture)
 
     seen: tuple[Images, Images] = (images, held_out)
     if tiling is not None:
         seen = Tiles(images, tiling), Tiles(held_out, tiling)
+    elif extractor is not None:
+        seen = _find_places(extractor, images, held_out, watchers.reading if fabric.is_global_zero else None)
     return fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+
+
+def _find_places(
+    extractor: PlaceExtractor,
+    images: NDArray[np.uint8],
+    held_out: NDArray[np.uint8],
+    progress: Progress[Any] | None,
+) -> tuple[Images, Images]:
+    """Return the places of the images that are trained on and of those held out."""
+    places = flatten_places(extractor.extract(np.concatenate([images, held_out]), progress))
+    first = len(places) * len(images) // (len(images) + len(held_out))
+    return places[:first], places[first:]
 
 
 def draw_preview(
@@ -297,9 +331,26 @@ def draw_preview(
     return side_by_side(list(zip(*columns, strict=True)))
 
 
+def draw_feature_preview(
+    images: NDArray[np.uint8], features: NDArray[np.float32], encoder: Encoder, decoder: Decoder
+) -> Picture:
+    """Return rows of input and error map, as `draw_preview`, for an autoencoder of features [n, C, h, w]."""
+    device = next(encoder.parameters()).device
+    count, _, rows, columns = features.shape
+    with torch.no_grad():
+        places = torch.from_numpy(flatten_places(features)).to(device).float().permute(0, 3, 1, 2)
+        errors = (places - decoder(encoder(places)[0]).float()).square().mean(dim=(1, 2, 3))
+        maps = errors.reshape(count, rows, columns).cpu().numpy()
+    scale = float(np.quantile(maps, 0.99))
+    size = images.shape[2], images.shape[1]
+    heat = [heat_map(np.asarray(cv2.resize(m, size, interpolation=cv2.INTER_LINEAR), np.float32), scale) for m in maps]
+    return side_by_side([tuple(to_bgr(image) for image in images), tuple(heat)])
+
+
 def _check_options(options: TrainOptions) -> None:
     choices = [
         ("variant", options.variant, VARIANTS),
+        ("on", options.on, SUBJECTS),
         ("optimizer", options.optimizer, OPTIMIZERS),
         ("schedule", options.schedule or SCHEDULES[0], SCHEDULES),
         *(("augment", name, AUGMENTATIONS) for name in options.augment or ()),
@@ -314,12 +365,31 @@ def _check_options(options: TrainOptions) -> None:
     for name, number in (("epochs", options.epochs), ("batch_size", options.batch_size), ("latent", options.latent)):
         if number is not None and number < 1:
             raise ChoiceError(f"{name} is {number}; give 1 or more")
+    if options.on == FEATURES:
+        _check_feature_options(options)
+
+
+def _check_feature_options(options: TrainOptions) -> None:
+    for name, value in (("preset", options.preset), ("tile", options.tile), ("augment", options.augment)):
+        if value:
+            raise ChoiceError(f"{name} is for autoencoders of pixels; leave it out where features are reconstructed")
+    if options.size is not None:
+        _check_feature_size(*options.size)
+
+
+def _check_feature_size(width: int, height: int) -> None:
+    if width % MULTIPLE or height % MULTIPLE:
+        fitting = [max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in (width, height)]
+        raise ChoiceError(
+            f"the working size is {width}x{height}, and features need multiples of {MULTIPLE} pixels; give "
+            f"--size {fitting[0]}x{fitting[1]}"
+        )
 
 
 def _load(folder: Path, options: TrainOptions, watchers: Watchers) -> TrainingSet:
     return load_training_set(
         folder,
-        preset=options.preset,
+        preset=FEATURES if options.on == FEATURES else options.preset,
         size=options.size,
         channels=options.channels,
         white_level=options.white_level,
@@ -369,6 +439,32 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         patience=options.patience,
         seed=options.seed,
         tiling=tiling,
+    )
+
+
+def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
+    """Return the graph of the features; raises ChoiceError for a size that it cannot have."""
+    _check_feature_size(images.shape[2], images.shape[1])
+    return make_extractor(make_base(), images, seed=options.seed)
+
+
+def _decide_on_features(images: NDArray[np.uint8], options: TrainOptions, extractor: bytes) -> TrainConfig:
+    _, channels, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
+    places = len(images) * rows * columns
+    batch = min(places, options.batch_size or _PLACES)
+    return TrainConfig(
+        network=design_feature_network(options.variant, channels, options.latent),
+        preset=FEATURES,
+        epochs=options.epochs or max(1, round(_STEPS / math.ceil(places / batch))),
+        batch_size=batch,
+        optimizer=options.optimizer,
+        learning_rate=options.learning_rate,
+        schedule=options.schedule or "cosine",
+        augment=(),
+        holdout=options.holdout,
+        patience=options.patience,
+        seed=options.seed,
+        backbone=DEFAULT_BACKBONE,
     )
 
 

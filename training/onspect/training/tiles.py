@@ -50,8 +50,12 @@ class Tiles:
         return self.images[image, top : top + self.tiling.height, left : left + self.tiling.width]
 
 
-Images = NDArray[np.uint8] | Tiles
-"""What networks train on: images, uint8 [n, height, width, channels], or tiles of them."""
+Images = NDArray[np.uint8] | NDArray[np.float16] | Tiles
+"""What networks train on: images, uint8 [n, height, width, channels], tiles of them, or features of places, float16
+[n, 1, 1, channels]."""
+
+Batch = NDArray[np.uint8] | NDArray[np.float16]
+"""Some of them."""
 
 
 def place_of(tiling: Tiling, index: int) -> tuple[int, int]:

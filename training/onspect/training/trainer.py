@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onspect.runtime.errors import TrainingError
@@ -36,7 +35,7 @@ from onspect.training.losses import (
     reparametrise,
 )
 from onspect.training.networks import Critic, Decoder, Encoder
-from onspect.training.tiles import Images
+from onspect.training.tiles import Batch, Images
 
 _REGULARIZATION_SHARE = 0.1
 """Learning rate of the AAE's regularization phase as a share of the others'.
@@ -86,7 +85,7 @@ class Trainer:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.config.optimizer]
         return self.fabric.setup_optimizers(kind(parameters, lr=self.config.learning_rate))
 
-    def step(self, batch: NDArray[np.uint8], epoch: int, step: int, rate: float) -> dict[str, float]:
+    def step(self, batch: Batch, epoch: int, step: int, rate: float) -> dict[str, float]:
         """Train on one batch (of all devices together) and return its losses, means over its images."""
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
@@ -157,9 +156,10 @@ class Trainer:
         assert isinstance(total, Tensor)
         return float(total)
 
-    def _to_image(self, batch: NDArray[np.uint8]) -> Tensor:
+    def _to_image(self, batch: Batch) -> Tensor:
         pixels: Tensor = self.fabric.to_device(torch.from_numpy(np.ascontiguousarray(batch)))
-        return pixels.float().mul(1.0 / 255.0).permute(0, 3, 1, 2).contiguous()
+        scale = 1.0 / 255.0 if pixels.dtype == torch.uint8 else 1.0
+        return pixels.float().mul(scale).permute(0, 3, 1, 2).contiguous()
 
     def _modules(self) -> dict[str, torch.nn.Module]:
         modules = {"encoder": self.plain_encoder, "decoder": self.plain_decoder, "critic": self.plain_critic}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, SourceError
-from onspect.runtime.files import IMAGE_SUFFIXES, describe_os_error
+from onspect.runtime.files import IMAGE_SUFFIXES, describe_left_out, describe_os_error, is_left_out
 from onspect.runtime.secrets import redact
 
 _LOG = logging.getLogger("onspect")
@@ -33,8 +33,8 @@ def expand_url(url: str) -> list[str]:
     """Return the URLs of the images that a URL names, sorted: of a folder all below it, of a glob what matches it.
 
     Any other URL is returned as it is, whatever its ending, so that what was asked for is judged or is a fault.
-    Hidden files and folders (a leading dot) are not seen in a folder. Raises DatasetError where it names nothing,
-    ChoiceError where it holds a password, SourceError where its store cannot be reached.
+    Hidden images and those in a file server's own folders are left out, and counted in a warning. Raises DatasetError
+    where it names nothing, ChoiceError where it holds a password, SourceError where its store cannot be reached.
     """
     if _PASSWORD.match(url):
         raise ChoiceError(
@@ -50,7 +50,7 @@ def expand_url(url: str) -> list[str]:
     matches = sorted(reach(url, lambda: filesystem.glob(pattern, detail=True)).items())
     files = [name for name, facts in matches if facts["type"] == "file"]
     if len(files) < len(matches) and "**" not in url:
-        _LOG.warning("%d folders match %r and are not looked into; name them", len(matches) - len(files), url)
+        _LOG.warning("folders matched by %r and left out: %d; name them", url, len(matches) - len(files))
     found = [name for name in _under(filesystem, base, files) if "/." in url or "/." not in name[len(base) - 1 :]]
     if not found:
         raise DatasetError(f"no file matches {url!r}")
@@ -106,12 +106,20 @@ def _unreachable(url: str, error: Exception) -> SourceError:
 
 def _list_folder(filesystem: Any, url: str, path: str) -> list[str]:
     found = sorted(str(name) for name in reach(url, lambda: filesystem.find(path)))
-    visible = [name for name in found if "/." not in name[len(path.rstrip("/")) :]]
-    images = [name for name in visible if posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES]
+    start = len(path.rstrip("/")) + 1
+    images, others = [], []
+    for name in found:
+        is_image = posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        hidden = any(is_left_out(part) for part in name[start:].split("/"))
+        if is_image and not hidden:
+            images.append(name)
+        elif is_image or not hidden:
+            others.append(name)
+    words = describe_left_out(others, path)
     if not images:
-        raise DatasetError(f"there are no images in {url!r} ({len(visible)} other files); check the URL")
-    if len(images) < len(visible):
-        _LOG.warning("%d files in %r are not taken for images", len(visible) - len(images), url)
+        raise DatasetError(f"there are no images in {url!r} (left out: {words or '0 files'}); check the URL")
+    if words:
+        _LOG.warning("left out in %r: %s", url, words)
     return _under(filesystem, url.rstrip("/") + "/", images)
 
 

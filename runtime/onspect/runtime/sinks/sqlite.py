@@ -9,12 +9,14 @@ the database.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,13 +36,16 @@ _TYPES = {"index": "INTEGER", "score": "REAL", "threshold": "REAL", "review_thre
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _COLUMNS = (*VERDICT_COLUMNS, "evidence")
 _FORGET_AT_ONCE = 2000
+_DAY = 86_400.0  # seconds
+_MARK_EVERY = 3600.0  # seconds
 
 
 class SqliteSink:
     """Adds verdicts to a database, one row each in the table ``verdicts``, and counts them by hour in ``hours``.
 
     evidence says whether an `EvidenceSink` runs beside it: then each row has its picture's place. days is how long
-    rows are kept, None for ever; the counts by hour always are.
+    rows are kept, None for ever; the counts by hour always are. A row's age is told from the rows after it and from how
+    long the line ran (`RowAges`), never from the clock alone.
     """
 
     delivery: Delivery = "record"
@@ -52,6 +57,7 @@ class SqliteSink:
         self._days = days
         self._connection: sqlite3.Connection | None = None
         self._keeper: sqlite3.Connection | None = None
+        self._age: RowAges | None = None
 
     @property
     def path(self) -> Path:
@@ -76,7 +82,7 @@ class SqliteSink:
             if connection is not None:
                 with suppress(sqlite3.Error):
                     connection.close()
-        self._connection = self._keeper = None
+        self._connection = self._keeper = self._age = None
 
     def write(self, inspection: Inspection) -> None:
         """Add one verdict; raises OutputError where the disk is full or another program holds the database."""
@@ -105,8 +111,8 @@ class SqliteSink:
         assert self._keeper is not None
         with self._errors():
             if self._days is not None:
-                oldest = (datetime.now(UTC) - timedelta(days=self._days)).isoformat()
-                self._keeper.execute(_FORGET, (_FORGET_AT_ONCE, oldest))
+                self._age = self._age or RowAges(self._keeper)
+                self._age.forget(self._days)
             self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _row(self, verdict: Verdict) -> list[Any]:
@@ -126,6 +132,68 @@ class SqliteSink:
             ) from error
 
 
+class RowAges:
+    """How old rows are, by the rows' own order and the monotonic clock: a wrong clock makes no row old.
+
+    While a line runs, its monotonic clock counts. From one row to the next of a database that had no ages yet, and from
+    one run to the next, the wall clock counts, a day at most and never backwards. So a clock that is ten years ahead
+    for a while ages the rows by a day, and rows live a little longer where a line stands still for days.
+
+    The table ``ages`` has rows of ``id`` and ``elapsed``: verdicts up to this id were there after so many seconds. Its
+    row 0 has the seconds until now and, in ``clock``, what the wall clock showed then.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        connection.execute("CREATE TABLE IF NOT EXISTS ages (id INTEGER PRIMARY KEY, elapsed REAL, clock REAL)")
+        state = connection.execute("SELECT elapsed, clock FROM ages WHERE id = 0").fetchone()
+        elapsed, clock = self._read_rows() if state is None else state
+        self._before = elapsed + _limit_step(time.time() - clock)
+        self._started = time.monotonic()
+        self._marked = -math.inf
+
+    def forget(self, days: int) -> None:
+        """Remove some of the rows that are older than so many days."""
+        elapsed = self._before + time.monotonic() - self._started
+        if elapsed - self._marked >= _MARK_EVERY:
+            self._mark(elapsed)
+        limit = elapsed - days * _DAY
+        (last,) = self._connection.execute(
+            "SELECT max(id) FROM ages WHERE id > 0 AND elapsed <= ?", (limit,)
+        ).fetchone()
+        if last is not None:
+            self._connection.execute(_FORGET, (last, _FORGET_AT_ONCE))
+            self._connection.execute("DELETE FROM ages WHERE id > 0 AND id < ?", (last,))
+
+    def _mark(self, elapsed: float) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO ages VALUES (0, ?, ?)", (elapsed, time.time()))
+        (last,) = self._connection.execute("SELECT max(id) FROM verdicts").fetchone()
+        if last is not None:  # an older mark of the same row stays: since then it has been there
+            self._connection.execute("INSERT OR IGNORE INTO ages VALUES (?, ?, NULL)", (last, elapsed))
+        self._marked = elapsed
+
+    def _read_rows(self) -> tuple[float, float]:
+        """Mark a database that has no ages yet by its rows' times; return the seconds and the clock at its end."""
+        elapsed, marked, before = 0.0, 0.0, None
+        marks: list[tuple[int, float]] = []
+        for number, text in self._connection.execute("SELECT id, time FROM verdicts ORDER BY id"):
+            try:
+                now = datetime.fromisoformat(text).timestamp()
+            except (TypeError, ValueError):
+                continue
+            elapsed += _limit_step(now - (now if before is None else before))
+            before = now
+            if not marks or elapsed - marked >= _MARK_EVERY:
+                marks.append((number, elapsed))
+                marked = elapsed
+        self._connection.executemany("INSERT OR IGNORE INTO ages VALUES (?, ?, NULL)", marks)
+        return elapsed, time.time() if before is None else before
+
+
+def _limit_step(seconds: float) -> float:
+    return min(_DAY, max(0.0, seconds))
+
+
 def open_sqlite(text: str, *, evidence: bool) -> SqliteSink:
     """Open ``sqlite:FILE?days=COUNT``."""
     target, options = read_file_target(text, {"days": "COUNT"})
@@ -139,10 +207,7 @@ _COUNT = (
     "INSERT INTO hours (hour, verdict, count) VALUES (?, ?, ?) "
     "ON CONFLICT (hour, verdict) DO UPDATE SET count = count + excluded.count"
 )
-_FORGET = (
-    "DELETE FROM verdicts WHERE id IN "
-    "(SELECT id FROM (SELECT id, time FROM verdicts ORDER BY id LIMIT ?) WHERE time < ?)"
-)
+_FORGET = "DELETE FROM verdicts WHERE id IN (SELECT id FROM verdicts WHERE id <= ? ORDER BY id LIMIT ?)"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

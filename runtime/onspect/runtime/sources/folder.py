@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.files import list_images
+from onspect.runtime.files import describe_left_out, list_images
 from onspect.runtime.sources import Capture
 from onspect.runtime.sources.finite import FiniteSource
+
+_LOG = logging.getLogger("onspect")
 
 
 class FolderSource(FiniteSource):
@@ -17,9 +20,15 @@ class FolderSource(FiniteSource):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
-        self._images, _ = list_images(folder)
+        self._images, others = list_images(folder)
+        words = describe_left_out(others, folder)
         if not self._images:
-            raise DatasetError(f"there are no images in {str(folder)!r}; give a folder with images or a video file")
+            left_out = f" (left out: {words})" if words else ""
+            raise DatasetError(
+                f"there are no images in {str(folder)!r}{left_out}; give a folder with images or a video file"
+            )
+        if words:
+            _LOG.warning("left out in %r: %s", str(folder), words)
 
     def __iter__(self) -> Iterator[Capture]:
         for path in self._images:

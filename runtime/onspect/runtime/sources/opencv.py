@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from onspect.runtime.errors import SourceError
+from onspect.runtime.errors import ChoiceError, SourceError
 from onspect.runtime.secrets import redact
 from onspect.runtime.sources import Capture
 from onspect.runtime.sources.options import parse_number, parse_options
@@ -46,14 +46,19 @@ class StreamSource(LiveSource):
 def open_camera(place: str, options: str = "") -> LiveSource:
     """Return a camera of this machine, by its number or device path.
 
-    options: ``width``, ``height`` and ``rate`` to ask of it. Raises ChoiceError for others; a camera that cannot do
-    what is asked counts as lost, for its frames would not be those that were meant.
+    options: ``fourcc`` (such as MJPG, set first), ``width``, ``height`` and ``rate`` to ask of it. Raises ChoiceError
+    for others; a camera that cannot do what is asked counts as lost, for its frames would not be those that were meant.
     """
     address = f"{place}?{options}" if options else place
-    given = parse_options(options, tuple(_PROPERTIES), address)
+    given = parse_options(options, ("fourcc", *_PROPERTIES), address)
+    fourcc = given.pop("fourcc", None)
+    if fourcc is not None and (len(fourcc) != 4 or not fourcc.isascii()):
+        raise ChoiceError(f"the option fourcc={fourcc!r} of {address!r} has not four letters; give one such as MJPG")
     wanted = {name: value for name in given if (value := parse_number(given, name, address)) is not None}
     name = f"camera {place}"
-    return LiveSource(name, lambda: _Device(name, lambda: _open_local(place, wanted)), patience=_CAMERA_PATIENCE)
+    return LiveSource(
+        name, lambda: _Device(name, lambda: _open_local(place, wanted, fourcc)), patience=_CAMERA_PATIENCE
+    )
 
 
 def _open_stream(url: str, read_timeout: float) -> cv2.VideoCapture:
@@ -68,12 +73,20 @@ def _open_stream(url: str, read_timeout: float) -> cv2.VideoCapture:
     )  # fmt: skip
 
 
-def _open_local(place: str, wanted: dict[str, float]) -> cv2.VideoCapture:
+def _open_local(place: str, wanted: dict[str, float], fourcc: str | None = None) -> cv2.VideoCapture:
     which: int | str = int(place) if place.isdecimal() else place
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     if isinstance(which, str) and not Path(which).exists():
         raise SourceError(f"there is no device {which!r}; 'onspect cameras' lists what is there")
     capture = cv2.VideoCapture(which, backend)
+    if fourcc is not None:  # first: many webcams have their large sizes and high rates as motion JPEG only
+        code = cv2.VideoWriter.fourcc(*fourcc)
+        capture.set(cv2.CAP_PROP_FOURCC, code)
+        given = int(capture.get(cv2.CAP_PROP_FOURCC))
+        if capture.isOpened() and given != code:
+            capture.release()
+            name = given.to_bytes(4, "little", signed=given < 0).decode("latin-1")
+            raise SourceError(f"the camera {place} gives {name!r}, not {fourcc!r}: ask for a format that it has")
     for name, value in wanted.items():
         capture.set(_PROPERTIES[name], value)
         got = capture.get(_PROPERTIES[name])

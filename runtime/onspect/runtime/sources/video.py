@@ -1,22 +1,41 @@
-"""A video file as a source."""
+"""A video file as a source, of which no frame is patched.
+
+FFmpeg fills what is damaged with the frame before, and through OpenCV it tells nobody. Videos of JPEG or PNG pictures
+are therefore taken apart, and each picture is decoded as a file is. Others are decoded by PyAV, which passes on what
+FFmpeg complains of: from a damaged frame to the next key frame each frame is a fault. Codecs without checksums, such as
+MPEG-4, may decode changed bytes without complaint.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 
+from onspect.runtime.decode import Frame, decode_image
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.sources import Capture
 from onspect.runtime.sources.finite import FiniteSource
 
 _LOG = logging.getLogger("onspect")
+_PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
+_CHECKED = frozenset({"ffv1", "h264", "mpeg1video", "mpeg2video", "mpeg4", "prores"})
+"""Codecs in which FFmpeg notices damage, in all but FFV1 most of it."""
+
+_CURE = "record or copy it again"
 
 
 class VideoSource(FiniteSource):
-    """Every frame of a video file (BGR uint8); raises SourceError where it cannot be opened.
+    """Every frame of a video file (BGR uint8); one that is damaged is a capture with an ImageError.
+
+    Raises SourceError where the file cannot be opened, ModuleNotFoundError where it takes PyAV (the extra ``video``),
+    which is not installed.
 
     Where the file announces more frames than can be read, the first missing one is a fault and the rest are counted
     in a warning: parts that nobody saw must not look like a video that ended.
@@ -26,28 +45,158 @@ class VideoSource(FiniteSource):
         super().__init__(str(path))
         self._path = path
         self._open().release()
+        self._holds_pictures = next(self._read_packets(), b"").startswith(_PICTURES)
+        if not self._holds_pictures:
+            import av  # noqa: F401 - that it is missing is said before anything runs
 
     def __iter__(self) -> Iterator[Capture]:
         capture = self._open()
         announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        size = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        capture.release()
         if announced <= 0:
             _LOG.warning("%s does not say how many frames it has: a missing end would not be noticed", self._path)
-        count = 0
+        count = faults = 0
+        for frame in self._decode_pictures(size) if self._holds_pictures else self._decode_video():
+            if self._stopped.is_set():
+                return
+            yield Capture(str(self._path), frame)
+            count += 1
+            faults += isinstance(frame, ImageError)
+        if faults:
+            _LOG.warning("%d of %d frames of %s are damaged", faults, count, self._path)
+        if count < announced and not self._stopped.is_set():
+            _LOG.warning("%s announces %d frames, and only %d can be read", self._path, announced, count)
+            yield Capture(str(self._path), ImageError(f"the video ends after {count} of {announced} frames"))
+
+    def _decode_pictures(self, size: tuple[int, int]) -> Iterator[Frame | ImageError]:
+        for packet in self._read_packets():
+            try:
+                frame = decode_image(add_tables(packet), lambda width, height: _check_size((height, width), size))
+            except ImageError as error:
+                yield error.with_traceback(None)
+            else:
+                yield cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame
+
+    def _read_packets(self) -> Iterator[bytes]:
+        capture = self._open(cv2.CAP_PROP_FORMAT, -1)
         try:
-            while not self._stopped.is_set():
-                read, frame = capture.read()
+            while True:
+                read, packet = capture.read()
                 if not read:
-                    break
-                yield Capture(str(self._path), frame)
-                count += 1
-            if count < announced and not self._stopped.is_set():
-                _LOG.warning("%s announces %d frames, and only %d can be read", self._path, announced, count)
-                yield Capture(str(self._path), ImageError(f"the video ends after {count} of {announced} frames"))
+                    return
+                yield packet.tobytes()
         finally:
             capture.release()
 
-    def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    def _decode_video(self) -> Iterator[Frame | ImageError]:
+        import av
+
+        _quieten_ffmpeg()
+        try:
+            with av.open(str(self._path)) as container:
+                stream = container.streams.video[0]
+                if stream.codec_context.name not in _CHECKED:
+                    words = (
+                        "%s: most damage in frames of the codec %s is not noticed; record FFV1 or motion JPEG instead"
+                    )
+                    _LOG.warning(words, self._path, stream.codec_context.name)
+                stream.thread_type = "NONE"
+                stream.codec_context.thread_count = 1
+                stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+careful"}
+                damage = _Damage()
+                for packet in container.demux(stream):
+                    yield from _decode_packet(packet, damage)
+        except (av.error.FFmpegError, IndexError, OSError) as error:
+            raise SourceError(f"cannot read {str(self._path)!r} as a video: {error}; {_CURE}") from error
+
+    def _open(self, *settings: int) -> cv2.VideoCapture:
+        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1, *settings])
         if not capture.isOpened():
             raise SourceError(f"cannot open {str(self._path)!r} as a video; give a video file or a folder of images")
         return capture
+
+
+def _check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raise ImageError where a picture is smaller than the video's, as one of two fields is."""
+    if found != size:
+        raise ImageError(f"the video's picture is {found[1]}x{found[0]} pixels, the video {size[1]}x{size[0]}")
+
+
+class _Damage:
+    """From when to when frames are damaged, in the stream's time: up to the next key frame that is whole."""
+
+    def __init__(self) -> None:
+        self._spans: list[tuple[float, float]] = []
+        self._start: float | None = None
+
+    def note(self, packet: Any, *, damaged: bool) -> None:
+        """Take a packet's times, and whether decoding it went wrong."""
+        if damaged:
+            if self._start is None:
+                times = [time for time in (packet.dts, packet.pts) if time is not None]
+                self._start = min(times, default=-np.inf)
+        elif packet.is_keyframe and self._start is not None:
+            self._spans.append((self._start, np.inf if packet.pts is None else packet.pts))
+            self._start = None
+
+    def touches(self, time: int | None) -> bool:
+        """Tell whether a frame of a time is damaged."""
+        if time is None:
+            return self._start is not None
+        is_open = self._start is not None and time >= self._start
+        return is_open or any(start <= time < end for start, end in self._spans)
+
+
+def _decode_packet(packet: Any, damage: _Damage) -> Iterator[Frame | ImageError]:
+    import av
+    import av.logging
+
+    frames: list[Any] = []
+    reason = ""
+    with av.logging.Capture() as messages:
+        try:
+            frames = list(packet.decode())
+        except av.error.FFmpegError as error:
+            reason = str(error)
+    complaints = [text.strip() for level, name, text in messages if level <= av.logging.ERROR and name != "swscaler"]
+    reason = complaints[0] if complaints else reason
+    damage.note(packet, damaged=bool(reason) or packet.is_corrupt)
+    if not frames and reason:
+        yield ImageError(f"the video's frame is damaged: {reason}; {_CURE}")
+    for frame in frames:
+        if frame.is_corrupt or damage.touches(frame.pts):
+            yield ImageError(
+                f"the video's frame is damaged, or rests on one that is{': ' * bool(reason)}{reason}; {_CURE}"
+            )
+        else:
+            picture = frame.to_ndarray(format="bgr24")
+            yield np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))
+
+
+@cache
+def _quieten_ffmpeg() -> None:
+    """Let FFmpeg say what it complains of, to us alone."""
+    import av.logging
+
+    av.logging.set_level(av.logging.ERROR)
+    logger = logging.getLogger("libav")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+
+
+def add_tables(picture: bytes) -> bytes:
+    """Return a picture of a motion JPEG video with the standard Huffman tables, which webcams leave out."""
+    if not picture.startswith(b"\xff\xd8") or b"\xff\xc4" in picture[: picture.find(b"\xff\xda") + 1]:
+        return picture
+    return picture[:2] + _standard_tables() + picture[2:]
+
+
+@cache
+def _standard_tables() -> bytes:
+    """Return the DHT segments of ITU-T T.81, annex K, as OpenCV writes them."""
+    data = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+    starts = [place for place in range(len(data) - 1) if data[place] == 0xFF and data[place + 1] in (0xC4, 0xDA)]
+    end = next(place for place in starts if data[place + 1] == 0xDA)
+    tables = [place for place in starts if place <= end]
+    return b"".join(data[start:following] for start, following in pairwise(tables))

@@ -8,12 +8,15 @@ import shutil
 import stat
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, ImageError, SourceError
-from onspect.runtime.files import IMAGE_SUFFIXES, describe_os_error, make_folder
+from onspect.runtime.files import IMAGE_SUFFIXES, describe_left_out, describe_os_error, is_left_out, make_folder
+from onspect.runtime.outliers import name_some
+from onspect.runtime.plurals import count_of
 from onspect.runtime.sources import Capture
 from onspect.runtime.sources.options import parse_number, parse_options
 from onspect.runtime.sources.reopen import LiveSource, Retry
@@ -43,8 +46,10 @@ class WatchSource(LiveSource):
     """The images that come into a folder, in the order of their times, each once it is complete.
 
     Complete is a file whose size and time were the same in two looks, `poll` seconds apart, and that holds a whole
-    image; a file that stays cut for `grace` seconds is a fault. That holds on network shares too, where no notice comes
-    of a new file. A file that is written anew is a new image.
+    image; a file that stays cut for `grace` seconds is a fault. When the source is stopped, what has come until then is
+    taken, and what is no whole image then is a fault at once. Files that vanish before they are taken, and files that
+    are no images, are counted in a warning. That holds on network shares too, where no notice comes of a new file. A
+    file that is written anew is a new image.
 
     With done, a folder, each image is moved there once its verdict was handed to the sinks, and images that lie in the
     watched folder at the start are judged; without it they are left alone, and so are all below it in folders of their
@@ -67,7 +72,15 @@ class WatchSource(LiveSource):
         self._grace = grace
         self._known: dict[str, _Signature] | None = {} if done is not None else None
         self._folder = folder
+        self._device: _Folder | None = None
         super().__init__(f"watch:{folder}", self._open, patience=None, retry=retry)
+
+    def __iter__(self) -> Iterator[Capture]:
+        yield from super().__iter__()
+        device = self._device
+        if self._stopped.is_set() and device is not None:
+            self._device = None
+            yield from device.finish()
 
     def settle(self, capture: Capture) -> None:
         """Move a judged image away, where that is asked for."""
@@ -83,8 +96,9 @@ class WatchSource(LiveSource):
         if self._known is None:
             self._known = _look(self._folder)
             if self._known:
-                _LOG.warning("%s: %d images that lie there already are left alone", self.name, len(self._known))
-        return _Folder(self._folder, self._known, self, self._grace)
+                _LOG.warning("%s: %s there already and left alone", self.name, count_of(len(self._known), "image"))
+        self._device = _Folder(self._folder, self._known, self, self._grace)
+        return self._device
 
     def wait_for_next_look(self) -> None:
         """Wait, but no longer than until the source is stopped."""
@@ -110,6 +124,9 @@ class _Folder:
         self._grace = grace
         self._candidates: dict[str, _Candidate] = {}
         self._ready: deque[str] = deque()
+        self._vanished: set[str] = set()
+        self._others: set[str] = set()
+        self._name = source.name
         _look(folder)
 
     def read(self) -> Capture | None:
@@ -122,13 +139,33 @@ class _Folder:
                 return capture
         return None
 
+    def finish(self) -> Iterator[Capture]:
+        """Yield what has come and was not taken, whole or as a fault, and warn of what was left out."""
+        try:
+            self._find_complete()
+        except SourceError:
+            return  # the loss of the folder is a capture already
+        self._ready.clear()
+        for name in sorted(self._candidates, key=lambda name: (self._candidates[name].signature[0], name)):
+            capture = self._take(name, patient=False)
+            if capture is not None:
+                yield capture
+        if self._vanished:
+            names = name_some(sorted(self._vanished))
+            count = f"{len(self._vanished)} image{'s' * (len(self._vanished) != 1)}"
+            _LOG.warning("%s: %s vanished before being judged: %s", self._name, count, names)
+        if words := describe_left_out(self._others, self._folder):
+            _LOG.warning("left out in %r: %s", str(self._folder), words)
+
     def close(self) -> None:
         """Nothing is held."""
 
     def _find_complete(self) -> None:
-        found = _look(self._folder)
+        found = _look(self._folder, self._others)
         for name in set(self._known) - set(found):
             del self._known[name]
+        self._vanished |= set(self._candidates) - set(found)
+        self._vanished -= set(found)
         self._candidates = {name: one for name, one in self._candidates.items() if name in found}
         for name, signature in found.items():
             if self._known.get(name) == signature:
@@ -141,28 +178,36 @@ class _Folder:
         complete = [name for name, one in self._candidates.items() if one.looks >= 2]
         self._ready.extend(sorted(complete, key=lambda name: (self._candidates[name].signature[0], name)))
 
-    def _take(self, name: str) -> Capture | None:
+    def _take(self, name: str, *, patient: bool = True) -> Capture | None:
         candidate = self._candidates[name]
         path = self._folder / name
         try:
             frame: Capture | None = Capture(str(path), read_image(path))
         except ImageError as error:
-            young = time.monotonic() - candidate.since < self._grace
+            young = patient and time.monotonic() - candidate.since < self._grace
             frame = None if young else Capture(str(path), error.with_traceback(None))
-        if frame is None or _sign(path) != candidate.signature:  # it grew while it was read
+        signature = _sign(path)
+        if signature is None and not patient:
+            self._vanished.add(name)
+            return None
+        if patient and (frame is None or signature != candidate.signature):  # it grew while it was read
             return None
         del self._candidates[name]
         self._known[name] = candidate.signature
         return frame
 
 
-def _look(folder: Path) -> dict[str, _Signature]:
+def _look(folder: Path, others: set[str] | None = None) -> dict[str, _Signature]:
+    """Return the images of a folder, and add the names of other files to others."""
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
     except OSError as error:
         raise SourceError(f"cannot read the folder {str(folder)!r}: {describe_os_error(error)}") from error
-    images = (name for name in names if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    shown = [name for name in names if not is_left_out(name)]
+    images = [name for name in shown if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    if others is not None:
+        others.update(str(folder / name) for name in set(shown) - set(images) if (folder / name).is_file())
     signed = ((name, _sign(folder / name)) for name in images)
     return {name: signature for name, signature in signed if signature is not None}
 

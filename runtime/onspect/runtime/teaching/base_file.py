@@ -127,6 +127,14 @@ def read_initializers(data: bytes, names: Sequence[str]) -> dict[str, NDArray[An
     return {name: found[name] for name in names}
 
 
+def fold_channels(graph: bytes, channels: int) -> dict[str, NDArray[Any]]:
+    """Return the values of a base file's graph that let it take images of so many channels, for `edit_graph`."""
+    if channels == 3:
+        return {}
+    stem = read_initializers(graph, ["stem.weight"])["stem.weight"]
+    return {"stem.weight": stem.sum(axis=1, keepdims=True)}  # a grey value three times: the sum of the weights
+
+
 def edit_graph(
     data: bytes,
     initializers: Arrays,
@@ -195,11 +203,10 @@ def _first_text(value: memoryview) -> str:
 
 
 def _encode_tensor(name: str, array: NDArray[Any]) -> bytes:
-    array = np.ascontiguousarray(array)
     dimensions = b"".join(encode_varint(1 << 3) + encode_varint(side) for side in array.shape)
     kind = encode_varint(2 << 3) + encode_varint(_TYPES[array.dtype])
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return dimensions + kind + encode_bytes(8, name.encode()) + encode_bytes(9, little.tobytes())
+    return dimensions + kind + encode_bytes(8, name.encode()) + encode_bytes(9, little.tobytes("C"))
 
 
 def _parse_tensor(tensor: memoryview) -> NDArray[Any]:

@@ -57,8 +57,13 @@ class Extractor:
         return Features.join([self._extract_one(image) for image in items])
 
     def _extract_one(self, image: NDArray[np.uint8]) -> Features:
-        fine, middle, coarse = self.session.run(list(FEATURES), {"image": image[None]})
-        return Features(fine.astype(np.float16), middle.astype(np.float16), coarse.astype(np.float16))
+        with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, and is refused
+            stages = [stage.astype(np.float16) for stage in self.session.run(list(FEATURES), {"image": image[None]})]
+        if not all(np.isfinite(stage).all() for stage in stages):
+            raise ModelFileError(
+                "the network gives features that are not finite numbers for these pictures; make the base file again"
+            )
+        return Features(*stages)
 
 
 def change_images(images: Images, changes: Sequence[Change]) -> Images:

@@ -33,6 +33,7 @@ FOLDS = 10
 
 _ALONE = 20
 _MOST_WHOLE = 6000  # pictures in the memory of whole images
+_FEW_PLACES = 5000  # of all pictures, below which each is judged by a metric without it as well
 _SMALLEST = 1000  # vectors below which a smaller memory saves nothing
 _GAIN = 0.01  # by which a memory of twice the size must lower held-out good pictures' scores to be worth it
 _MAP_SHARE = 0.999  # of good parts' places that are below the error map's cut
@@ -44,7 +45,8 @@ class FittedMemory:
 
     vectors, map_vectors: float16 [m, dimensions]. whole: float16 [n, C], mean features of whole images.
     by_whole: the score is the distance of the whole image. scores: float32 [n], of each picture by a memory without
-    it. map_cut: the value of the error map that one in a thousand places of good parts reaches.
+    it. map_cut: the value of the error map that one in a thousand places of good parts reaches. shape: rows and columns
+    of places.
     """
 
     metric: Metric
@@ -54,6 +56,7 @@ class FittedMemory:
     by_whole: bool
     scores: Floats = field(repr=False)
     map_cut: float
+    shape: tuple[int, int]
 
 
 def fit_memory(
@@ -82,8 +85,8 @@ def fit_memory(
     progress
         Wraps the folds, for a progress bar.
     """
-    metric = learn_metric(features, seed=seed)
     own = np.unique(owners, return_index=True)[1]
+    metric = learn_metric(features, len(own), seed=seed)
     shape = features.middle.shape[2:]
     kept = np.ones(shape[0] * shape[1], bool) if inspected is None else inspected.ravel()
     weights = None if inspected is None else inspected.astype(np.float32)
@@ -96,9 +99,12 @@ def fit_memory(
     count = _SMALLEST if by_whole else _choose_count(coreset, flat, patches[own], folds[0], (shape, weights))
     chosen, chosen_marks = coreset.choose(count), mark_coreset.choose(MAP_VECTORS)
     whole = whole_vectors(features).astype(np.float16)
+    few = len(own) * int(kept.sum()) < _FEW_PLACES  # then one picture has a say in the metric by which it is judged
 
     def judge(fold: NDArray[np.intp]) -> tuple[Floats, Floats]:
         held = own[fold]
+        if few:
+            return _judge_apart(features, owners, fold, held, kept, weights, by_whole=by_whole, seed=seed)
         memory = flat_marks[mark_coreset.choose(MAP_VECTORS, without=fold, after=chosen_marks).indices]
         maps = nearest_distances(marks[held], _rounded(memory))[:, kept]
         if by_whole:
@@ -121,7 +127,38 @@ def fit_memory(
         by_whole,
         scores,
         cut,
+        (shape[0], shape[1]),
     )
+
+
+def _judge_apart(
+    features: Features,
+    owners: NDArray[np.intp],
+    fold: NDArray[np.intp],
+    held: NDArray[np.intp],
+    kept: NDArray[np.bool_],
+    weights: Floats | None,
+    *,
+    by_whole: bool,
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """Return scores and map values of left-out pictures by a metric and a memory that were fitted without them."""
+    rest = features.take(np.flatnonzero(~np.isin(owners, fold)))
+    tested = features.take(held)
+    metric = learn_metric(rest, len(np.unique(owners)), seed=seed)
+    maps = nearest_distances(metric.places(tested), _thin(_flatten(metric.places(rest), kept), MAP_VECTORS, seed))
+    if by_whole:
+        vectors = [whole_vectors(some).astype(np.float16) for some in (tested, rest)]
+        return score_whole(*vectors), maps[:, kept]
+    memory = _thin(_flatten(metric.patches(rest), kept), PATCH_VECTORS, seed)
+    distances = nearest_distances(metric.patches(tested), memory)
+    shape = features.middle.shape[2:]
+    return score_distances(distances, (shape[0], shape[1]), weights), maps[:, kept]
+
+
+def _thin(vectors: Floats, count: int, seed: int) -> Floats:
+    coreset = Coreset(vectors, np.zeros(len(vectors), np.intp), PATCH_POOL, seed=seed)
+    return _rounded(vectors[coreset.choose(count).indices])
 
 
 def _flatten(vectors: Floats, kept: NDArray[np.bool_]) -> Floats:

@@ -15,6 +15,7 @@ from onspect.runtime.teaching.base_file import read_initializers
 from onspect.runtime.teaching.fit import FittedMemory
 from onspect.runtime.teaching.memory import (
     MAP_VECTORS,
+    WHOLE_NEIGHBOURS,
     Features,
     Floats,
     Metric,
@@ -38,26 +39,25 @@ Arrays = dict[str, NDArray[Any]]
 Vectors = NDArray[np.float16]
 
 
-def inspected_places(mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Return the places, bool [h, w] at a sixteenth of the working size, of which at least half is inspected."""
+def inspected_places(mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """Return the places, bool of a shape of rows and columns, of which at least half is inspected."""
     if mask is None:
         return None
-    rows, columns = mask.shape[0] // STRIDE, mask.shape[1] // STRIDE
-    shares = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
+    shares = cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
     found: NDArray[np.bool_] = shares >= min(0.5, float(shares.max()))
     return found
 
 
-def fill(fitted: FittedMemory, shape: tuple[int, int], mask: NDArray[np.bool_] | None) -> Arrays:
+def fill(fitted: FittedMemory, mask: NDArray[np.bool_] | None) -> Arrays:
     """Return the values of the graph's initializers for a fitted memory.
 
-    shape: rows and columns of places. mask: bool at the working size, True where a part is inspected.
+    mask: bool at the images' size, True where a part is inspected.
     """
     metric = fitted.metric
-    places = inspected_places(mask)
+    places = inspected_places(mask, fitted.shape)
     weights = None if places is None else places.astype(np.float32)
     values: Arrays = {
-        "memory.count": np.array([count_highest(shape, weights)], np.int64),
+        "memory.count": np.array([count_highest(fitted.shape, weights)], np.int64),
         "memory.weight": np.array(0.0 if fitted.by_whole else 1.0, np.float32),
         "whole.weight": np.array(1.0 if fitted.by_whole else 0.0, np.float32),
         "map.project": metric.place.project[:, :, None, None],
@@ -68,6 +68,7 @@ def fill(fitted: FittedMemory, shape: tuple[int, int], mask: NDArray[np.bool_] |
     for place, stride in enumerate((16, 32)):
         values[f"memory.gain{stride}"] = metric.gain[place][None, :, None, None]
         values[f"memory.shift{stride}"] = metric.shift[place][None, :, None, None]
+        values[f"memory.floor{stride}"] = np.array(metric.floor, np.float32)
     if mask is not None and weights is not None:
         values["memory.inspected"] = weights[None, None]
         values["map.inspected"] = mask.astype(np.float32)[None]
@@ -77,6 +78,7 @@ def fill(fitted: FittedMemory, shape: tuple[int, int], mask: NDArray[np.bool_] |
 def read_metric(graph: bytes) -> Metric:
     """Return the metric in a model file's graph."""
     names = [f"memory.{kind}{stride}" for kind in ("gain", "shift") for stride in (16, 32)]
+    names += ["memory.floor16"]
     names += [f"{part}.{kind}" for part in ("memory", "map") for kind in ("project", "offset")]
     found = read_initializers(graph, names)
     gains = (found["memory.gain16"].ravel(), found["memory.gain32"].ravel())
@@ -84,7 +86,7 @@ def read_metric(graph: bytes) -> Metric:
     patch, place = (
         Projection(found[f"{part}.project"][:, :, 0, 0], found[f"{part}.offset"]) for part in ("memory", "map")
     )
-    return Metric(gains, shifts, patch, place)
+    return Metric(gains, shifts, float(found["memory.floor16"]), patch, place)
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Stored:
         for name, vectors in (("memory", self.vectors), ("map", self.map_vectors), ("whole", self.whole)):
             found[f"{name}.vectors"] = vectors
             found[f"{name}.squares"] = np.square(vectors.astype(np.float32)).sum(axis=1)
+        found["whole.count"] = np.array([min(WHOLE_NEIGHBOURS, len(self.whole))], np.int64)
         return found
 
     def grow(

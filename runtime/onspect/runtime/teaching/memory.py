@@ -8,18 +8,21 @@ differs, and what each step earns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-FLOOR = 0.5
-"""Added to the length of a place's features before they are divided by it: short ones, which are mostly noise, stay
-short."""
+MANY = 200
+"""Pictures from which on `FLOOR` and `PATCH_DIMENSIONS` have their second value."""
 
-PATCH_DIMENSIONS = 96
+FLOOR = (1.0, 0.5)
+"""Added to the length of a place's features before they are divided by it: short ones, which are mostly noise, stay
+short. With few pictures the length itself says more than with many."""
+
+PATCH_DIMENSIONS = (128, 96)
 PATCH_WHITENING = 0.75
 MAP_DIMENSIONS = 128
 MAP_WHITENING = 0.5
@@ -36,10 +39,17 @@ MAP_POOL = 20_000
 HIGHEST = 8
 """Places whose mean distance is the score; fewer in small images."""
 
+WHOLE_WEIGHTS = {16: 0.7, 32: 1.0}
+"""Lengths of the mean features of a whole image, by the stride of their stage."""
+
+WHOLE_NEIGHBOURS = 5
+"""Nearest whole images whose mean distance is the score; fewer where fewer were taught."""
+
 _COVERED = 10_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
 _CHUNK = 256  # rows at a time of a product with a whole memory, which is large
 _LEAST = 1e-6
+_LEAST_SPREAD = 0.02  # of a channel, as a share of its stage's: one that hardly varied must not drown the others
 _PLACES_EACH = 32  # of an image, for each place that counts towards its score
 
 
@@ -89,11 +99,13 @@ class Metric:
     """What turns features into comparable vectors, learned from good pictures and then fixed.
 
     gain, shift: of the middle and the coarse stage, float32 [C] each: a channel x becomes gain * x + shift, with mean 0
-    and the same spread in all channels of a stage. patch, place: projections for the score and for the error map.
+    and the same spread in all channels of a stage. floor: see `FLOOR`. patch, place: projections for the score and for
+    the error map.
     """
 
     gain: tuple[Floats, Floats]
     shift: tuple[Floats, Floats]
+    floor: float
     patch: Projection
     place: Projection
 
@@ -108,7 +120,7 @@ class Metric:
             for stage, gain, shift in zip((middle, coarse), self.gain, self.shift, strict=True):
                 scaled = stage.astype(np.float32) * gain[:, None, None] + shift[:, None, None]
                 pooled = _pool(scaled)
-                parts.append(pooled / (np.linalg.norm(pooled, axis=0, keepdims=True) + FLOOR))
+                parts.append(pooled / (np.linalg.norm(pooled, axis=0, keepdims=True) + self.floor))
             yield _flatten(np.concatenate([parts[0], _double(parts[1])]))
 
     def places(self, features: Features) -> Floats:
@@ -122,23 +134,32 @@ def raw_places(features: Features) -> Iterator[Floats]:
         yield _flatten(np.concatenate([fine, middle, _double(coarse.astype(np.float32))]).astype(np.float32))
 
 
-def learn_metric(features: Features, *, seed: int = 0) -> Metric:
-    """Learn from features of good pictures how features become comparable vectors."""
+def learn_metric(features: Features, pictures: int, *, seed: int = 0) -> Metric:
+    """Learn from features of so many good pictures, and of copies of them, how features become comparable vectors."""
+    many = int(pictures >= MANY)
     stages = (features.middle, features.coarse)
     moments = [_moments(stage) for stage in stages]
     gains = [(1.0 / (spread * np.sqrt(len(spread)))).astype(np.float32) for _, spread in moments]
     shifts = [(-mean * gain).astype(np.float32) for (mean, _), gain in zip(moments, gains, strict=True)]
     empty = Projection(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
-    metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), empty, empty)
+    metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), FLOOR[many], empty, empty)
     chosen = _spread_images(features, seed)
-    patch = _find_components(np.concatenate(list(metric.raw_patches(chosen))), PATCH_DIMENSIONS, PATCH_WHITENING)
+    patch = _find_components(np.concatenate(list(metric.raw_patches(chosen))), PATCH_DIMENSIONS[many], PATCH_WHITENING)
+    place = learn_places(features, MAP_DIMENSIONS, MAP_WHITENING, seed=seed)
+    return replace(metric, patch=patch, place=place)
+
+
+def learn_places(features: Features, dimensions: int, whitening: float, *, seed: int = 0) -> Projection:
+    """Learn the strongest principal components of places at all three stages, where each stage weighs as much.
+
+    whitening: share of their spread that is taken out, 0 to 1.
+    """
     scales = [_moments(stage)[1] for stage in (features.fine, features.middle, features.coarse)]
     weights = np.concatenate([1.0 / (spread * np.sqrt(len(spread))) for spread in scales]).astype(np.float32)
-    raw = np.concatenate(list(raw_places(chosen)))
+    raw = np.concatenate(list(raw_places(_spread_images(features, seed))))
     raw *= weights
-    found = _find_components(raw, MAP_DIMENSIONS, MAP_WHITENING)
-    place = Projection((found.project * weights).astype(np.float32), found.offset)
-    return Metric(metric.gain, metric.shift, patch, place)
+    found = _find_components(raw, dimensions, whitening)
+    return Projection((found.project * weights).astype(np.float32), found.offset)
 
 
 class Coreset:
@@ -250,19 +271,20 @@ def count_highest(shape: tuple[int, int], inspected: Floats | None = None) -> in
 
 
 def whole_vectors(features: Features) -> Floats:
-    """Return the mean features of each image, each of the two stages of unit length, [n, C]."""
+    """Return the mean features of each image, each of the two stages of its own length, [n, C]."""
     parts = []
-    for stage in (features.middle, features.coarse):
+    for stage, weight in zip((features.middle, features.coarse), WHOLE_WEIGHTS.values(), strict=True):
         mean = stage.mean(axis=(2, 3), dtype=np.float32)
-        parts.append(mean / (np.linalg.norm(mean, axis=1, keepdims=True) + _LEAST))
+        parts.append(weight * mean / (np.linalg.norm(mean, axis=1, keepdims=True) + _LEAST))
     return np.concatenate(parts, axis=1)
 
 
 def score_whole(queries: NDArray[np.float16], memory: NDArray[np.float16]) -> Floats:
-    """Return the mean distance of whole images to the nearest two, as the graph computes it."""
+    """Return the mean distance of whole images to the nearest few, as the graph computes it."""
     rows, others = queries.astype(np.float32), memory.astype(np.float32)
     squares = np.einsum("ij,ij->i", others, others) - 2.0 * (rows @ others.T)
-    lowest = np.partition(squares, 1, axis=1)[:, :2] + np.einsum("ij,ij->i", rows, rows)[:, None]
+    count = min(WHOLE_NEIGHBOURS, len(others))
+    lowest = np.partition(squares, count - 1, axis=1)[:, :count] + np.einsum("ij,ij->i", rows, rows)[:, None]
     found: Floats = np.sqrt(np.maximum(lowest, 0.0)).mean(axis=1)
     return found
 
@@ -277,7 +299,8 @@ def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:
         squares += (values * values).sum(axis=1)
     count = stage.shape[0] * stage.shape[2] * stage.shape[3]
     mean = total / count
-    spread = np.sqrt(np.maximum(squares / count - mean * mean, 0.0)) + 1e-4
+    variance = np.maximum(squares / count - mean * mean, 0.0)
+    spread = np.sqrt(np.maximum(variance, _LEAST_SPREAD**2 * variance.mean())) + 1e-4
     return mean.astype(np.float32), spread.astype(np.float32)
 
 

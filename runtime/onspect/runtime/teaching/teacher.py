@@ -8,14 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.appearance import span
-from onspect.runtime.conformal import conformal, format_rate
+from onspect.runtime.conformal import conformal, conformal_rank, format_rate
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, OutputError
 from onspect.runtime.files import fingerprint_set, make_folder, sweep_abandoned, write_atomically
 from onspect.runtime.good_images import GoodImages, load_good_images
@@ -41,10 +40,17 @@ from onspect.runtime.model_file import (
 from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.rates import rate_bound
 from onspect.runtime.roi_mask import read_mask
-from onspect.runtime.teaching.base_file import BaseFile, edit_graph, read_base_file, read_initializers, split_metadata
+from onspect.runtime.teaching.base_file import (
+    BaseFile,
+    BaseInfo,
+    edit_graph,
+    fold_channels,
+    read_base_file,
+    split_metadata,
+)
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
 from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
-from onspect.runtime.teaching.graph_values import STRIDE, Stored, fill, inspected_places
+from onspect.runtime.teaching.graph_values import Stored, fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
 from onspect.runtime.verdict import now
 from onspect.runtime.working_size import working_size
@@ -52,15 +58,18 @@ from onspect.runtime.working_size import working_size
 BUDGET = 160 * 1024
 """Most pixels of the working size."""
 
+OBJECT_SIDE = 64
+"""Pictures with a side below this, in pixels, show a whole object and no places of it."""
+
 FEWEST = 2
 """Pictures that it takes to teach: one shows nothing of how good parts differ."""
 
 RATE = 0.01
 """Share of new good parts that may be rejected, where there are enough pictures to promise it."""
 
-_SMALL = 96  # sides below this are enlarged, for the deepest features to have places at all
-_ENLARGED = 128
-_OBJECT = 64  # sides below this show a whole object, and no places of it
+_SMALL = 192  # sides below this are enlarged to twice their length, for the deepest features to have enough places
+_OBJECT_ENLARGED = 128  # the shorter side of pictures of whole objects
+_BLUR = 16  # pixels of the working size over which what is painted over is smoothed
 _MOST_TURNED = 100  # pictures up to which it is tried whether parts come turned
 _TRIED = 4  # pictures on which that is tried
 _GAIN = 0.03  # by which copies must lower the scores of pictures judged by the others to be kept
@@ -180,22 +189,19 @@ def teach(
     base = base if isinstance(base, BaseFile) else read_base_file(base)
     found = _load(pictures, size, channels, white_level, any_size, progress)
     _check_pictures(found)
+    promised = _choose_rate(rate, len(found.images))
     whole = _is_object(found) if by_whole is None else by_whole
     recipe = found.recipe
     inspected = None if mask is None else read_mask(Path(mask), recipe)
-    graph = _prepare_graph(base, found, inspected)
-    extractor = Extractor.open(graph)
-    chosen, fitted = _fit(extractor, found, copies, whole, inspected, seed, progress)
-    promised = _choose_rate(rate, len(fitted.scores))
-    content = edit_graph(graph, fill(fitted, (recipe.height // STRIDE, recipe.width // STRIDE), inspected))
-    del extractor, graph  # before another session opens: the device has little memory
-    _check_graph(content, found)
-    lone = _find_lone(found, fitted, promised)
+    filled = fill_graph(
+        base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
+    )
+    lone = _find_lone(found, filled.fitted, promised)
     _refuse_lone(lone, strict=strict)
-    info = _describe(output.stem, base, found, fitted, chosen, inspected, promised, _name(pictures), seed)
+    info = _describe(output.stem, base.info, found, filled, inspected, promised, _name(pictures), seed)
     looks = learn_looks(found.images, list(found.fingerprints))
     make_folder(output.parent)
-    write_atomically(output, stamp(content, info, found.fingerprints, looks))
+    write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)
     return Taught(output, read_model_file(output).info, len(found.images), promised, lone)
 
@@ -295,11 +301,12 @@ def _check_options(output: Path, copies: str, rate: float | None, size: tuple[in
 def choose_working_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the height and width at which a memory works on images of these shapes: multiples of 32.
 
-    Small images are enlarged, so that their shorter side has 128 pixels.
+    Images with a side below 192 pixels are enlarged to twice their size, those of whole objects, with a side below 64
+    pixels, until their shorter side has 128.
     """
     smallest = min(min(shape) for shape in shapes)
     if smallest < _SMALL:
-        factor = _ENLARGED / smallest
+        factor = _OBJECT_ENLARGED / smallest if smallest < OBJECT_SIDE else 2.0
         shapes = [(round(height * factor), round(width * factor)) for height, width in shapes]
     return working_size(shapes, BUDGET)
 
@@ -371,30 +378,91 @@ def _check_pictures(found: GoodImages) -> None:
 
 
 def _is_object(found: GoodImages) -> bool:
-    return min(min(shape) for shape in found.shapes) < _OBJECT
+    return min(min(shape) for shape in found.shapes) < OBJECT_SIDE
 
 
-def _prepare_graph(base: BaseFile, found: GoodImages, mask: NDArray[np.bool_] | None) -> bytes:
-    """Return the base file's graph for the pictures' size and channels, with the mask's places painted over."""
-    recipe = found.recipe
-    values: dict[str, NDArray[Any]] = {}
-    if recipe.channels == 1:  # a grey value three times: the sum of the weights
-        values["stem.weight"] = read_initializers(base.graph, ["stem.weight"])["stem.weight"].sum(axis=1, keepdims=True)
+@dataclass(frozen=True)
+class FilledGraph:
+    """A graph with a memory: its bytes, the memory, and which changed copies of the pictures it was taught."""
+
+    graph: bytes = field(repr=False)
+    fitted: FittedMemory
+    copies: str
+
+    def describe(self, base: BaseInfo, fingerprints: Sequence[str], data: str) -> Memory:
+        """Return what a model file says of the memory; data is the name of the pictures' folder."""
+        fitted = self.fitted
+        lesson = Lesson(
+            time=now(),
+            data=data,
+            pictures=len(fitted.scores),
+            fingerprints=pack_fingerprints(fingerprints),
+            vectors=len(fitted.vectors),
+            map_vectors=len(fitted.map_vectors),
+            whole_vectors=len(fitted.whole),
+            stamps=0,
+        )
+        return Memory(
+            backbone=base.backbone,
+            weights_sha256=base.weights_sha256,
+            dimensions=fitted.vectors.shape[1],
+            by_whole=fitted.by_whole,
+            copies=self.copies,
+            lessons=(lesson,),
+        )
+
+
+def fill_graph(
+    graph: bytes,
+    images: NDArray[np.uint8],
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    by_whole: bool = False,
+    copies: str = "auto",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> FilledGraph:
+    """Fit a memory to prepared pictures and put it into a base file's graph.
+
+    Parameters
+    ----------
+    graph
+        Of a base file.
+    images
+        Uint8 [n, height, width, channels].
+    mask
+        Bool [height, width], True where parts are inspected; None for everywhere.
+    by_whole, copies, seed, progress
+        As in `teach`.
+
+    Raises
+    ------
+    ModelFileError
+        If the graph cannot be used.
+    """
+    values = fold_channels(graph, images.shape[3])
     if mask is not None:
-        typical = np.moveaxis(found.images.mean(axis=0, dtype=np.float32), -1, 0)
+        typical = np.moveaxis(images.mean(axis=0, dtype=np.float32), -1, 0)
         keep = mask.astype(np.float32)
         values["mask.keep"] = keep[None, None]
         values["mask.fill"] = ((1.0 - keep) * _smooth(typical) - 127.5)[None].astype(np.float32)
-    return edit_graph(base.graph, values, input_shape=(recipe.height, recipe.width, recipe.channels))
+    height, width, channels = images.shape[1:]
+    prepared = edit_graph(graph, values, input_shape=(height, width, channels))
+    extractor = Extractor.open(prepared)
+    copies, fitted = _fit(extractor, images, copies, by_whole, mask, seed, progress)
+    content = edit_graph(prepared, fill(fitted, mask))
+    del extractor, prepared  # before another session opens: the device has little memory
+    _check_graph(content, images)
+    return FilledGraph(content, fitted, copies)
 
 
 def _smooth(planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.stack([cv2.GaussianBlur(plane, (0, 0), STRIDE) for plane in planes]).astype(np.float32)
+    return np.stack([cv2.GaussianBlur(plane, (0, 0), _BLUR) for plane in planes]).astype(np.float32)
 
 
 def _fit(
     extractor: Extractor,
-    found: GoodImages,
+    images: NDArray[np.uint8],
     copies: str,
     whole: bool,
     mask: NDArray[np.bool_] | None,
@@ -402,28 +470,28 @@ def _fit(
     progress: Progress | None,
 ) -> tuple[str, FittedMemory]:
     """Return which changed copies are taught as well, and the memory."""
-    features = extractor.extract(found.images, progress=progress)
+    features = extractor.extract(images, progress=progress)
     if copies == "auto":
-        turns = len(found.images) <= _MOST_TURNED and mask is None and not whole
-        copies = _choose_copies(extractor, found, features, seed) if turns else "none"
+        turns = len(images) <= _MOST_TURNED and mask is None and not whole
+        copies = _choose_copies(extractor, images, features, seed) if turns else "none"
     changes = COPIES[copies]
     if changes:
-        changed = change_images(found.images, changes)
+        changed = change_images(images, changes)
         label = f"extracting features of {copies}"
         features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
-    owners = np.tile(np.arange(len(found.images)), 1 + len(changes))
-    places = inspected_places(mask)
+    owners = np.tile(np.arange(len(images)), 1 + len(changes))
+    places = inspected_places(mask, features.middle.shape[2:])
     return copies, fit_memory(features, owners, by_whole=whole, inspected=places, seed=seed, progress=progress)
 
 
-def _choose_copies(extractor: Extractor, found: GoodImages, features: Features, seed: int) -> str:
+def _choose_copies(extractor: Extractor, images: NDArray[np.uint8], features: Features, seed: int) -> str:
     """Return which changed copies make the pictures look more familiar to each other: then parts come turned.
 
     Where parts always lie alike, a copy of another picture is no nearer than the picture itself, and a part that is
     turned stays a defect.
     """
-    some = np.arange(min(len(found.images), _TRIED))
-    metric = learn_metric(features, seed=seed)
+    some = np.arange(min(len(images), _TRIED))
+    metric = learn_metric(features, len(images), seed=seed)
     own = metric.patches(features.take(some))
     shape = features.middle.shape[2:]
 
@@ -437,9 +505,9 @@ def _choose_copies(extractor: Extractor, found: GoodImages, features: Features, 
 
     memory = own[None]
     chosen, best = "none", judge(memory)
-    sides = found.recipe.height / found.recipe.width
+    sides = images.shape[1] / images.shape[2]
     for name in ("flips", "turns") if 1 / _SQUARE <= sides <= _SQUARE else ("flips",):
-        changed = metric.patches(extractor.extract(change_images(found.images[some], COPIES[name])))
+        changed = metric.patches(extractor.extract(change_images(images[some], COPIES[name])))
         score = judge(np.concatenate([memory, changed.reshape(-1, *own.shape)]))
         if score > (1.0 - _GAIN) * best:
             break
@@ -459,10 +527,10 @@ def _require_memory(file: ModelFile) -> Memory:
     return file.info.memory
 
 
-def _check_graph(content: bytes, found: GoodImages) -> None:
+def _check_graph(content: bytes, images: NDArray[np.uint8]) -> None:
     """Raise ModelFileError where the finished graph does not score the pictures as teaching does."""
     session = open_session(content)
-    for image in found.images[:_CHECKED]:
+    for image in images[:_CHECKED]:
         score, error_map = session.run(["score", "error_map"], {"image": image[None]})
         if not (np.isfinite(score).all() and np.isfinite(error_map).all()):
             raise ModelFileError(
@@ -472,8 +540,20 @@ def _check_graph(content: bytes, found: GoodImages) -> None:
 
 
 def _choose_rate(rate: float | None, count: int) -> float:
-    """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can."""
-    return max(RATE, 1.0 / (count + 1)) if rate is None else rate
+    """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can.
+
+    Raises DatasetError if so many pictures cannot promise what was asked for.
+    """
+    least = 1.0 / (count + 1)
+    if rate is None:
+        return max(RATE, least)
+    if conformal_rank(count, rate) > count:
+        needed = math.ceil(round(1.0 / rate, 9)) - 1
+        raise DatasetError(
+            f"--max-fpr {format_rate(rate)} needs at least {needed} good pictures to promise that, and there are "
+            f"{count}: add {needed - count}, or ask for {format_rate(math.ceil(1e4 * least) / 1e4)} or more"
+        )
+    return rate
 
 
 def _lone_of(paths: Sequence[Path], scores: NDArray[np.float32], threshold: float) -> tuple[Lone, ...]:
@@ -497,10 +577,6 @@ def _refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
             f"the score of {names} stands alone among the good pictures, as that of a defective part does; remove it, "
             "or teach without --strict; nothing was written"
         )
-
-
-def _make_threshold(scores: NDArray[np.float64], rate: float, map_cut: float) -> Threshold:
-    return Threshold(score=conformal(scores, rate), map=map_cut)
 
 
 def _make_calibration(
@@ -530,36 +606,17 @@ def _make_calibration(
 
 def _describe(
     name: str,
-    base: BaseFile,
+    base: BaseInfo,
     found: GoodImages,
-    fitted: FittedMemory,
-    copies: str,
+    filled: FilledGraph,
     mask: NDArray[np.bool_] | None,
     rate: float,
     data: str,
     seed: int,
 ) -> ModelInfo:
-    scores = fitted.scores.astype(np.float64)
-    threshold = _make_threshold(scores, rate, fitted.map_cut)
+    scores = filled.fitted.scores.astype(np.float64)
+    threshold = Threshold(score=conformal(scores, rate), map=filled.fitted.map_cut)
     time = now()
-    lesson = Lesson(
-        time=time,
-        data=data,
-        pictures=len(found.images),
-        fingerprints=pack_fingerprints(found.fingerprints),
-        vectors=len(fitted.vectors),
-        map_vectors=len(fitted.map_vectors),
-        whole_vectors=len(fitted.whole),
-        stamps=0,
-    )
-    memory = Memory(
-        backbone=base.info.backbone,
-        weights_sha256=base.info.weights_sha256,
-        dimensions=fitted.vectors.shape[1],
-        by_whole=fitted.by_whole,
-        copies=copies,
-        lessons=(lesson,),
-    )
     return ModelInfo(
         name=name,
         preprocess=found.recipe,
@@ -579,7 +636,7 @@ def _describe(
         threshold=threshold,
         calibration=_make_calibration(scores, threshold, rate, found.fingerprints, data),
         appearance=span(found.images),
-        memory=memory,
+        memory=filled.describe(base, found.fingerprints, data),
     )
 
 

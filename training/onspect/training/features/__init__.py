@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from onspect.training.features.backbone import BACKBONES, Backbone, find_backbone
+from onspect.training.features.backbone import BACKBONES, DEFAULT, Backbone, find_backbone
 from onspect.training.features.base import make_base
 
-__all__ = ["BACKBONES", "Backbone", "find_backbone", "make_base"]
+DEFAULT_BACKBONE = DEFAULT
+
+__all__ = ["BACKBONES", "DEFAULT_BACKBONE", "Backbone", "find_backbone", "make_base"]

@@ -5,13 +5,16 @@ A backbone is data. To add one, add a row to `BACKBONES`, or give an ONNX file w
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -91,6 +94,7 @@ def find_backbone(name: str) -> Backbone:
     )
 
 
+@functools.lru_cache(maxsize=1)
 def export_trunk(backbone: Backbone) -> onnx.ModelProto:
     """Return the frozen network as an ONNX graph of any input size in multiples of 32 pixels.
 
@@ -273,4 +277,18 @@ def _read_onnx(path: Path, backbone: Backbone) -> onnx.ModelProto:
             f"the backbone {str(path)!r} has {len(model.graph.input)} inputs and the outputs {', '.join(outputs)}; it "
             f"needs one input and the outputs {', '.join(map(str, backbone.stages))}"
         )
+    _normalise(model.graph, backbone)
     return model
+
+
+def _normalise(graph: onnx.GraphProto, backbone: Backbone) -> None:
+    """Let a network of normalised RGB take BGR less 127.5, by a convolution of one pixel before it."""
+    entry = graph.input[0].name
+    weight = np.fliplr(np.diag(1.0 / np.array(backbone.scale))).astype(np.float32)[:, :, None, None]
+    bias = ((127.5 - np.array(backbone.mean)) / np.array(backbone.scale)).astype(np.float32)
+    graph.initializer.extend(
+        [numpy_helper.from_array(weight, "normalise.weight"), numpy_helper.from_array(bias, "normalise.bias")]
+    )
+    node = helper.make_node("Conv", ["planes.bgr", "normalise.weight", "normalise.bias"], [entry], name="normalise")
+    graph.node.insert(0, node)
+    graph.input[0].name = "planes.bgr"

@@ -18,19 +18,28 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.teaching.base_file import BASE_KEY, BaseInfo
+from onspect.runtime.teaching.memory import WHOLE_WEIGHTS
 from onspect.training.features.backbone import DEFAULT, Backbone, export_trunk, find_backbone
 from onspect.training.to_onnx import OPSET, strip_traces
 
 _IR_VERSION = 9  # of onnx 1.14: every onnxruntime that this package allows reads it
 
 
-def make_base(backbone: str | Backbone = DEFAULT) -> bytes:
+def make_base(
+    backbone: str | Backbone = DEFAULT,
+    *,
+    image_size: tuple[int, int] | None = None,
+    working_size: tuple[int, int] | None = None,
+) -> bytes:
     """Return a base file's bytes.
 
     Parameters
     ----------
     backbone
         A name as `find_backbone` takes it, or a row of `BACKBONES`.
+    image_size, working_size
+        Height and width of the images, and those at which the backbone sees them: multiples of 32. Where both are given
+        and differ, the graph resizes the images and the error map. None: the backbone sees images as they are.
 
     Raises
     ------
@@ -44,10 +53,11 @@ def make_base(backbone: str | Backbone = DEFAULT) -> bytes:
     chosen = find_backbone(backbone) if isinstance(backbone, str) else backbone
     trunk = export_trunk(chosen)
     widths = _measure_widths(trunk)
+    resize = image_size != working_size and image_size is not None and working_size is not None
     graph = _Graph()
-    graph.add_trunk(trunk)
+    graph.add_trunk(trunk, working_size if resize else None)
     _add_score(graph, *widths[1:])
-    _add_map(graph, sum(widths))
+    _add_map(graph, sum(widths), image_size if resize else None)
     model = graph.finish()
     info = BaseInfo(
         backbone=chosen.name if chosen.package else chosen.name.rpartition("/")[2],
@@ -87,7 +97,7 @@ class _Graph:
 
     def value(self, name: str, array: NDArray[np.generic]) -> str:
         """Add an initializer and return its name."""
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def node(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
@@ -95,18 +105,25 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
-    def add_trunk(self, trunk: onnx.ModelProto) -> None:
-        """Add what makes planes of the image, and the backbone on them."""
+    def resize(self, planes: str, name: str, size: tuple[int, int]) -> str:
+        """Add a bilinear resize of planes to a height and width."""
+        sides = self.value(f"{name}.size", np.array(size, np.int64))
+        return self.node("Resize", [planes, "", "", sides], name, mode="linear", antialias=1, axes=[2, 3])
+
+    def add_trunk(self, trunk: onnx.ModelProto, size: tuple[int, int] | None) -> None:
+        """Add what makes planes of the image, resized to a height and width if given, and the backbone on them."""
         self.node("Cast", ["image"], "image.float", to=TensorProto.FLOAT)
         self.node("Transpose", ["image.float"], "image.planes", perm=[0, 3, 1, 2])
         self.node("Mul", ["image.planes", self.value("mask.keep", np.ones((1, 1, 1, 1), np.float32))], "image.kept")
         fill = self.value("mask.fill", np.full((1, 1, 1, 1), -127.5, np.float32))
         planes = self.node("Add", ["image.kept", fill], "planes")
+        if size is not None:
+            planes = self.resize(planes, "planes.resized", size)
         entry = trunk.graph.input[0].name
         stem = _find_stem(trunk.graph, entry)
         if stem is None:  # the network does more with its planes than to convolve them
             identity = np.eye(3, dtype=np.float32)[:, :, None, None]
-            planes = self.node("Conv", ["planes", self.value("stem.weight", identity)], "planes.mixed")
+            planes = self.node("Conv", [planes, self.value("stem.weight", identity)], "planes.mixed")
         for tensor in trunk.graph.initializer:
             copy = TensorProto()
             copy.CopyFrom(tensor)
@@ -196,34 +213,40 @@ def _add_score(graph: _Graph, middle: int, coarse: int) -> None:
 
 
 def _add_whole(graph: _Graph, width: int, axis: str) -> str:
-    """Add the distance of the whole image's mean features, each stage of unit length, to the nearest two."""
+    """Add the distance of the whole image's mean features, each stage of its own length, to the nearest few."""
     parts = []
     for stride in (16, 32):
         mean = graph.node("GlobalAveragePool", [f"stride{stride}"], f"whole.mean{stride}")
         flat = graph.node("Flatten", [mean], f"whole.flat{stride}", axis=1)
         length = graph.node("ReduceL2", [flat, axis], f"whole.length{stride}", keepdims=1)
         least = graph.value(f"whole.least{stride}", np.array(1e-6, np.float32))
-        parts.append(graph.node("Div", [flat, graph.node("Add", [length, least], f"whole.unit{stride}")], f"w{stride}"))
+        unit = graph.node(
+            "Div", [flat, graph.node("Add", [length, least], f"whole.floored{stride}")], f"whole.unit{stride}"
+        )
+        weight = graph.value(f"whole.share{stride}", np.array(WHOLE_WEIGHTS[stride], np.float32))
+        parts.append(graph.node("Mul", [unit, weight], f"whole.part{stride}"))
     joined = graph.node("Concat", parts, "whole.joined", axis=1)
     squares = _squared_distances(graph, "whole", joined, np.zeros((2, width), np.float16))
     own = graph.node("ReduceSumSquare", [joined, axis], "whole.own", keepdims=1)
     total = graph.node("Add", [squares, own], "whole.total")
-    two = graph.value("whole.count", np.array([2], np.int64))
+    few = graph.value("whole.count", np.array([1], np.int64))
     graph.nodes.append(
-        helper.make_node("TopK", [total, two], ["whole.lowest", "whole.where"], name="whole.top", axis=1, largest=0)
+        helper.make_node("TopK", [total, few], ["whole.lowest", "whole.where"], name="whole.top", axis=1, largest=0)
     )
     zero = graph.value("whole.zero", np.array(0.0, np.float32))
     roots = graph.node("Sqrt", [graph.node("Max", ["whole.lowest", zero], "whole.positive")], "whole.roots")
     return graph.node("ReduceMean", [roots, axis], "whole.score", keepdims=0)
 
 
-def _add_map(graph: _Graph, width: int) -> None:
+def _add_map(graph: _Graph, width: int, size: tuple[int, int] | None) -> None:
     """Add the error map: the nearest distances of features as they are, of all three stages, enlarged."""
     pooled = graph.node("AveragePool", ["stride8"], "stride8.pooled", kernel_shape=[2, 2], strides=[2, 2])
     coarse = _enlarge(graph, "stride32", "map.enlarged", 2)
     joined = graph.node("Concat", [pooled, "stride16", coarse], "map.joined", axis=1)
     distances = _add_search(graph, "map", joined, width)
     large = _enlarge(graph, distances, "map.large", 16)
+    if size is not None:
+        large = graph.resize(large, "map.resized", size)
     axis = graph.value("map.channel", np.array([1], np.int64))
     flat = graph.node("Squeeze", [large, axis], "map.flat")
     graph.node("Mul", [flat, graph.value("map.inspected", np.ones((1, 1, 1), np.float32))], "error_map")

@@ -1,0 +1,41 @@
+"""A model that does not tell good from defective parts, said as that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from onspect.calibration.metrics import Confusion
+
+_MOST_REJECTED = 0.5
+_SEEMS_USEFUL = 0.75
+
+
+def find_blindness(
+    auroc: float | None, intervals: Mapping[str, Sequence[float | None]], confusion: Confusion
+) -> list[str]:
+    """Return in words why a model is of no use on these images, one sentence each; empty where nothing says so.
+
+    Parameters
+    ----------
+    auroc
+        Of the images, None where good or defective ones are missing.
+    intervals
+        95% intervals; ``auroc`` is looked at.
+    confusion
+        At the file's threshold.
+    """
+    found = []
+    low = intervals["auroc"][0] if "auroc" in intervals else None
+    if auroc is not None and low is not None and low <= 0.5:
+        high = intervals["auroc"][1] or 1.0
+        figures = f"the AUROC is {auroc:.2f}, its 95% interval, {low:.2f} to {high:.2f}, includes 0.5, which is chance"
+        if auroc < _SEEMS_USEFUL:
+            found.append(f"the model does not tell good from defective images: {figures}")
+        else:
+            count = f"{confusion.good} good and {confusion.defective} defective images are too few"
+            found.append(f"it is not shown that the model tells good from defective images: {figures}; {count}")
+    if confusion.good and confusion.false_ng > _MOST_REJECTED * confusion.good:
+        found.append(f"the threshold rejects {confusion.false_ng} of {confusion.good} good images")
+    if confusion.defective and not confusion.true_ng + confusion.review_defective:
+        found.append(f"the threshold catches none of {confusion.defective} defective images")
+    return found

@@ -1,0 +1,145 @@
+"""The graph of an autoencoder of features: the frozen backbone, and what the autoencoder makes of its features."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from onspect.runtime.errors import ChoiceError, ExportError
+from onspect.runtime.model_file import Score
+from onspect.runtime.teaching.graph_values import STRIDE
+from onspect.training.checkpoint import TrainedModel
+from onspect.training.features.places import PLACES, PlaceExtractor
+from onspect.training.networks import Decoder, Encoder
+from onspect.training.to_onnx import convert
+
+SCORE = "features"
+"""The only score of an autoencoder of features."""
+
+HIGHEST = 8
+"""Places whose mean error is the score; fewer in small images."""
+
+_PLACES_EACH = 32  # of an image, for each place that counts towards its score
+_SMOOTHED = 3  # places, across and down
+_LEAST_ERROR = 1e-4  # of a place, of features with unit spread: less is rounding
+
+
+class FeatureGraph(nn.Module):
+    """From features [n, C, h, w] to score [n], error_map [n, 16 h, 16 w] and latent [n, h * w * n_z], place by place.
+
+    error_map is the squared error of the reconstruction, a mean over the features of a place, enlarged. score is the
+    mean of the highest places of the same error, relative to that of good parts and smoothed over 3 x 3 places.
+    """
+
+    normal_error: Tensor
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, rows: int, columns: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.highest = max(1, min(HIGHEST, rows * columns // _PLACES_EACH))
+        self.register_buffer("normal_error", torch.ones(1, 1, rows, columns))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return score, error_map and latent."""
+        error, codes = self._judge_places(features)
+        margin = _SMOOTHED // 2
+        padded = F.pad(error / self.normal_error, (margin, margin, margin, margin), mode="replicate")
+        smooth = F.avg_pool2d(padded, _SMOOTHED, stride=1)
+        score = smooth.flatten(1).topk(self.highest, dim=1).values.mean(dim=1)
+        error_map = F.interpolate(error, scale_factor=STRIDE, mode="bilinear", align_corners=False).squeeze(1)
+        return score, error_map, codes.reshape(-1, features.shape[2] * features.shape[3] * codes.shape[1])
+
+    def measure_error(self, features: Tensor) -> Tensor:
+        """Return the squared error of the reconstruction of each place, [n, 1, h, w]."""
+        return self._judge_places(features)[0]
+
+    def _judge_places(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        _, channels, rows, columns = features.shape
+        places = features.permute(0, 2, 3, 1).reshape(-1, channels, 1, 1)
+        codes, _ = self.encoder(places)
+        error = (places - self.decoder(codes)).square().mean(dim=(1, 2, 3))
+        return error.reshape(-1, 1, rows, columns), codes
+
+
+class FeatureModel(nn.Module):
+    """From uint8 [n, height, width, channels] to what `FeatureGraph` gives; onnxruntime runs the backbone."""
+
+    def __init__(self, extractor: PlaceExtractor, graph: FeatureGraph) -> None:
+        super().__init__()
+        self.extractor = extractor
+        self.graph = graph
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return score, error_map and latent."""
+        found: tuple[Tensor, Tensor, Tensor] = self.graph(torch.from_numpy(self.extractor.extract(image.numpy())))
+        return found
+
+
+def design_features(model: TrainedModel, score: str | None, mask: Tensor | None) -> tuple[FeatureModel, Score]:
+    """Return a run's model and its score, relative to the error of good parts on the run's sample images.
+
+    Raises ChoiceError for another score and for a mask.
+    """
+    assert model.extractor is not None
+    if score not in (None, SCORE):
+        raise ChoiceError(f"score is {score!r}, and an autoencoder of features has the score {SCORE} alone")
+    if mask is not None:
+        raise ChoiceError("a mask is for autoencoders of pixels; leave it out where features are reconstructed")
+    extractor = PlaceExtractor.open(model.extractor)
+    features = torch.from_numpy(extractor.extract(model.samples.numpy()))
+    graph = FeatureGraph(model.encoder, model.decoder, *features.shape[2:]).eval()
+    fit_normal_error(graph, features)
+    return FeatureModel(extractor, graph), Score(SCORE, smoothing=0.0)
+
+
+def fit_normal_error(graph: FeatureGraph, features: Tensor) -> None:
+    """Measure what error good images have at each place, the mean, from their features [n, C, h, w].
+
+    A tenth of the mean over all places is added, so that a place that was always perfect does not make much of nothing.
+    """
+    with torch.no_grad():
+        errors = torch.cat([graph.measure_error(features[start : start + 16]) for start in range(0, len(features), 16)])
+    mean = errors.mean(dim=0, keepdim=True)
+    graph.normal_error.copy_((mean + 0.1 * mean.mean()).clamp_min(_LEAST_ERROR))
+
+
+def convert_features(model: FeatureModel, samples: np.ndarray) -> bytes:
+    """Return the whole graph, from an image to ``score``, ``error_map`` and ``latent``, as the bytes of an ONNX file.
+
+    samples: two images or more, uint8 [n, height, width, channels].
+
+    Raises ExportError if the parts do not fit together.
+    """
+    features = torch.from_numpy(model.extractor.extract(samples))
+    head = onnx.load_from_string(convert(model.graph, features, PLACES, ["score", "error_map", "latent"]))
+    trunk = onnx.load_from_string(model.extractor.graph)
+    _append(trunk, head)
+    try:
+        onnx.checker.check_model(trunk, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"the graph of the features and the autoencoder do not fit together: {error}") from error
+    return bytes(trunk.SerializeToString())
+
+
+def _append(trunk: onnx.ModelProto, head: onnx.ModelProto) -> None:
+    """Add a graph with the input ``places`` to a graph with that output; the second's other names get a prefix."""
+    public = {"", PLACES, *(output.name for output in head.graph.output)}
+
+    def rename(name: str) -> str:
+        return name if name in public else f"head.{name}"
+
+    for node in head.graph.node:
+        node.name = rename(node.name)
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+    for tensor in head.graph.initializer:
+        tensor.name = rename(tensor.name)
+    trunk.graph.node.extend(head.graph.node)
+    trunk.graph.initializer.extend(head.graph.initializer)
+    del trunk.graph.output[:]
+    del trunk.graph.value_info[:]
+    trunk.graph.output.extend(head.graph.output)

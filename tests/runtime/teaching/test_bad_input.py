@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+
+from onspect.runtime.protobuf import encode_bytes
+from onspect.runtime.teaching.base_file import BASE_KEY, split_metadata
+
+from .conftest import draw, write_pictures
+
+Run = Callable[..., Result]
+
+
+def only_line(done: Result) -> str:
+    """Return the error of a command that failed: one line, and it wrote no file."""
+    assert done.exit_code == 1, done.output
+    (line,) = [line for line in done.output.splitlines() if line.startswith("Error: ")]
+    return line.removeprefix("Error: ")
+
+
+@pytest.fixture
+def refuse(onspect: Run, base_file: Path, tmp_path: Path) -> Callable[..., str]:
+    """A function that teaches, and returns the one sentence with which that is refused."""
+
+    def run(good: Path, *arguments: object, base: Path = base_file) -> str:
+        line = only_line(onspect("teach", good, "--base", base, "-o", tmp_path / "new.onnx", *arguments))
+        assert not (tmp_path / "new.onnx").exists()
+        return line
+
+    return run
+
+
+def test_no_pictures(refuse: Callable[..., str], tmp_path: Path) -> None:
+    """An empty folder and one that does not exist."""
+    (tmp_path / "empty").mkdir()
+    assert "has no folder train/good and no images of its own" in refuse(tmp_path / "empty")
+    assert refuse(tmp_path / "nowhere") == f"{str(tmp_path / 'nowhere')!r} does not exist; give a folder of images"
+
+
+def test_one_picture(refuse: Callable[..., str], tmp_path: Path) -> None:
+    """One picture shows nothing of how parts differ."""
+    folder = write_pictures(tmp_path / "good", range(1))
+    assert refuse(folder) == (
+        f"there is only 1 picture, {str(folder / '0000.png')!r}, which shows nothing of how good parts differ; give at "
+        "least 2, better 10 or more"
+    )
+
+
+def test_one_picture_many_times(refuse: Callable[..., str], tmp_path: Path) -> None:
+    """Copies of a file count once; the same pixels in files that differ are refused as all alike."""
+    folder = write_pictures(tmp_path / "good", range(1))
+    for number in range(1, 4):
+        (folder / f"{number}.png").write_bytes((folder / "0000.png").read_bytes())
+    assert refuse(folder).startswith("there is only 1 picture, ")
+    for number in range(1, 4):
+        cv2.imwrite(str(folder / f"{number}.png"), draw(0), [cv2.IMWRITE_PNG_COMPRESSION, number])
+    assert refuse(folder) == (
+        f"all 4 pictures show the very same pixels, such as {str(folder / '0000.png')!r}; give pictures of different "
+        "good parts"
+    )
+
+
+def test_a_file_that_is_no_picture(refuse: Callable[..., str], tmp_path: Path) -> None:
+    """A damaged picture is named."""
+    folder = write_pictures(tmp_path / "good", range(3))
+    (folder / "0003.png").write_bytes(b"nothing")
+    assert f"1 of 4 images cannot be used ({str(folder / '0003.png')!r}: " in refuse(folder)
+
+
+def test_a_bad_part_is_named(onspect: Run, refuse: Callable[..., str], base_file: Path, tmp_path: Path) -> None:
+    """A bad part among the good ones is named with the threshold without it; --strict refuses it."""
+    folder = write_pictures(tmp_path / "good", range(14))
+    write_pictures(folder, range(900, 901), spot=True)
+    sentence = refuse(folder, "--copies", "none", "--strict")
+    assert sentence == (
+        f"the score of {str(folder / '0900.png')!r} stands alone among the good pictures, as that of a defective part "
+        "does; remove it, or teach without --strict; nothing was written"
+    )
+    done = onspect("teach", folder, "--base", base_file, "-o", tmp_path / "new.onnx", "--copies", "none")
+    assert done.exit_code == 0
+    assert f"the score of {str(folder / '0900.png')!r}, " in done.output
+    assert "stands alone among the good pictures: without it the threshold is " in done.output
+
+
+def test_good_parts_are_not_named(onspect: Run, parts: Path, base_file: Path, tmp_path: Path) -> None:
+    """Among good parts none stands alone."""
+    done = onspect("teach", parts, "--base", base_file, "-o", tmp_path / "new.onnx", "--strict")
+    assert done.exit_code == 0, done.output
+    assert "stands alone" not in done.output
+
+
+def test_wrong_base_files(
+    refuse: Callable[..., str], parts: Path, taught: Path, tmp_path: Path, tiny_graph: Callable[..., bytes]
+) -> None:
+    """A missing file, a text, an ONNX file of another program, and a model file as base."""
+    path = tmp_path / "other.onnx"
+    assert refuse(parts, base=path) == f"cannot read the base file {str(path)!r}: No such file or directory"
+    path.write_text("not an ONNX file at all")
+    assert refuse(parts, base=path) == f"{str(path)!r} is truncated or not an ONNX file (23 bytes); copy it again"
+    path.write_bytes(b"")
+    assert refuse(parts, base=path) == f"{str(path)!r} is truncated or not an ONNX file (0 bytes); copy it again"
+    path.write_bytes(tiny_graph())
+    assert refuse(parts, base=path).startswith(f"{str(path)!r} is not a base file; 'onspect backbone -o base.onnx'")
+    assert refuse(parts, base=taught).startswith(f"{str(taught)!r} is a model file already; add to it with --add-to")
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.9, 0.999])
+def test_truncated_base_file(
+    refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path, kept: float
+) -> None:
+    """A base file that was copied in part is refused, wherever it ends."""
+    path = tmp_path / "cut.onnx"
+    data = base_file.read_bytes()
+    path.write_bytes(data[: int(kept * len(data))])
+    assert refuse(parts, base=path).startswith(f"{str(path)!r} is truncated or not an ONNX file (")
+
+
+def write_base(path: Path, base_file: Path, **changes: object) -> Path:
+    """Write a base file that says something else about itself."""
+    graph, metadata = split_metadata(base_file, base_file.read_bytes())
+    content = json.dumps(json.loads(metadata[BASE_KEY]) | changes)
+    path.write_bytes(graph + encode_bytes(14, encode_bytes(1, BASE_KEY.encode()) + encode_bytes(2, content.encode())))
+    return path
+
+
+def test_newer_base_format(refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path) -> None:
+    """A base file of a newer release says what to upgrade."""
+    path = write_base(tmp_path / "newer.onnx", base_file, format_version=2)
+    assert refuse(parts, base=path) == (
+        f"{str(path)!r} has base format 2, and this onspect reads up to 1: upgrade onspect on this machine"
+    )
+
+
+@pytest.mark.parametrize("changes", [{"format_version": "1"}, {"widths": "many"}, {"backbone": None}])
+def test_damaged_base_metadata(
+    refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """Metadata that do not fit are reported as damage."""
+    path = write_base(tmp_path / "damaged.onnx", base_file, **changes)
+    assert refuse(parts, base=path).startswith(f"{str(path)!r} has damaged metadata (")
+
+
+def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_path: Path, onspect: Run) -> None:
+    """A rate that so few pictures cannot promise, and an output that is no model file."""
+    sentence = refuse(parts, "--max-fpr", "0.5%")
+    assert sentence.startswith("--max-fpr 0.5% needs at least 199 good pictures to promise that, and there are 12")
+    done = onspect("teach", parts, "-o", tmp_path / "new.txt", "--base", parts / "val/good/0100.png")
+    assert only_line(done) == f"the model file {str(tmp_path / 'new.txt')!r} must end in .onnx"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "give GOOD, a folder with pictures of good parts"),
+        (["good"], "give either -o, the file to make, or --add-to, the file to teach more"),
+        (["good", "-o", "a.onnx", "--add-to", "b.onnx"], "give either -o, the file to make, or --add-to"),
+        (["good", "--add-to", "b.onnx", "--base", "c.onnx"], "--base is for a new file"),
+        (["good", "--undo", "b.onnx"], "--undo goes with nothing else; give it the model file alone"),
+        (["good", "-o", "a.onnx", "--max-fpr", "5"], "is not a share between 0 and 100%, such as 1%; is 5% meant?"),
+        (
+            ["good", "-o", "a.onnx", "--base", "b.onnx", "--size", "100x96"],
+            "size is 100x96; give multiples of 32 pixels, such as 256x256",
+        ),
+        (["good", "-o", "a.onnx", "--size", "big"], "'big' is not a size such as 256x192"),
+    ],
+)
+def test_usage(onspect: Run, arguments: list[str], sentence: str) -> None:
+    """Options that do not go together are usage errors."""
+    done = onspect("teach", *arguments)
+    assert done.exit_code == 2
+    assert sentence in " ".join(done.output.split())
+
+
+def test_a_backbone_that_gives_no_numbers(
+    refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path
+) -> None:
+    """Where the network's features are not finite, no file is written."""
+    from onspect.runtime.teaching.base_file import edit_graph, read_initializers
+
+    graph, metadata = split_metadata(base_file, base_file.read_bytes())
+    weights = read_initializers(graph, ["stem.weight"])["stem.weight"]
+    graph = edit_graph(graph, {"stem.weight": np.full_like(weights, np.nan)})
+    content = metadata[BASE_KEY].encode()
+    path = tmp_path / "nan.onnx"
+    path.write_bytes(graph + encode_bytes(14, encode_bytes(1, BASE_KEY.encode()) + encode_bytes(2, content)))
+    assert refuse(parts, base=path) == (
+        "the network gives features that are not finite numbers for these pictures; make the base file again"
+    )

@@ -1,0 +1,109 @@
+"""The features of images as an autoencoder takes them: at each place, decorrelated components of unit spread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import DatasetError
+from onspect.runtime.good_images import Progress
+from onspect.runtime.teaching.base_file import edit_graph, fold_channels, split_metadata
+from onspect.runtime.teaching.extract import Extractor, open_session
+from onspect.runtime.teaching.graph_values import STRIDE
+from onspect.runtime.teaching.memory import Features, Projection, learn_places, raw_places
+
+COMPONENTS = 128
+"""Principal components of the features of a place that are reconstructed; fewer where good parts vary in fewer."""
+
+PLACES = "places"
+"""Output of the graph of the features: float32 [N, C, h, w]."""
+
+_PROJECTED = "map.projected"  # the same in a base file
+_LEARNT_PLACES = 40_000  # that the components are computed from
+_LEAST_SPREAD = 1e-3  # of a component, as a share of the strongest one's: less is rounding
+
+
+@dataclass(frozen=True)
+class PlaceExtractor:
+    """Gives the components of the features of each place of images, as an autoencoder takes them."""
+
+    session: onnxruntime.InferenceSession
+    graph: bytes
+
+    @classmethod
+    def open(cls, graph: bytes) -> PlaceExtractor:
+        """Open a graph that `make_extractor` made; raises ModelFileError if onnxruntime cannot run it."""
+        return cls(open_session(graph), graph)
+
+    def extract(self, images: NDArray[np.uint8], progress: Progress[Any] | None = None) -> NDArray[np.float32]:
+        """Return the components, float32 [n, C, h, w], of images, uint8 [n, height, width, channels].
+
+        Each image is run by itself, so what is found does not depend on the others.
+        """
+        items = images if progress is None else progress(images, len(images), "extracting features")
+        found = [self.session.run([PLACES], {"image": image[None]})[0] for image in items]
+        return np.concatenate(found) if found else np.zeros((0, 1, 1, 1), np.float32)
+
+
+def make_extractor(base: bytes, images: NDArray[np.uint8], *, seed: int) -> bytes:
+    """Return the ONNX graph from an image to the components of its features, learned from good images.
+
+    Parameters
+    ----------
+    base
+        The bytes of a base file (`make_base`).
+    images
+        Good images, uint8 [n, height, width, channels], height and width multiples of 32, channels 1 or 3. Some of
+        them, drawn at random, are looked at.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    bytes
+        A graph with the input ``image``, uint8 [N, height, width, channels], and the output ``places``, float32
+        [N, C, height / 16, width / 16]: principal components of the features at strides of 8, 16 and 32 pixels, each
+        with mean 0 and spread 1 over the images.
+
+    Raises
+    ------
+    DatasetError
+        If all places of the images are alike.
+    """
+    count, height, width, channels = images.shape
+    graph, _ = split_metadata(Path("base"), base)
+    graph = edit_graph(graph, fold_channels(graph, channels), input_shape=(height, width, channels))
+    most = max(1, _LEARNT_PLACES // ((height // STRIDE) * (width // STRIDE)))
+    drawn = np.sort(np.random.default_rng(seed).permutation(count)[:most])
+    projection = _learn(Extractor.open(graph).extract(images[drawn]), seed)
+    values = {"map.project": projection.project[:, :, None, None], "map.offset": projection.offset}
+    model = onnx.load_from_string(edit_graph(graph, values, outputs=[_PROJECTED]))
+    part = onnx.utils.Extractor(model).extract_model(["image"], [_PROJECTED])
+    for node in part.graph.node:
+        node.output[:] = [PLACES if name == _PROJECTED else name for name in node.output]
+    part.graph.output[0].name = PLACES
+    onnx.checker.check_model(part)
+    return bytes(part.SerializeToString())
+
+
+def flatten_places(features: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Return features [n, C, h, w] as the trainer's images of one place each, [n * h * w, 1, 1, C]."""
+    rows = features.transpose(0, 2, 3, 1).reshape(-1, 1, 1, features.shape[1])
+    return np.ascontiguousarray(rows, np.float16)
+
+
+def _learn(features: Features, seed: int) -> Projection:
+    """Return the strongest principal components, each of unit spread."""
+    found = learn_places(features, COMPONENTS, 0.0, seed=seed)
+    spread = np.concatenate([found(block) for block in raw_places(features)]).std(axis=0, dtype=np.float64)
+    kept = spread > max(_LEAST_SPREAD * spread.max(), 1e-6)
+    if not kept.any():
+        raise DatasetError("all places of the images are alike, so there is nothing to learn; give images of parts")
+    scale = (1.0 / spread[kept]).astype(np.float32)
+    return Projection(found.project[kept] * scale[:, None], found.offset[kept] * scale)

@@ -13,7 +13,7 @@ from onspect.runtime.errors import OutputError
 
 _LOG = logging.getLogger("onspect")
 
-_SIZE = 256  # pixels: at 128 a place of the error map is an eighth of the part
+_SIZE = 256  # pixels: a place of the error map is a sixteenth of the part
 _TRAIN = 100  # good pictures: the fewest with which teach promises 1% false rejects, and one more
 
 

@@ -67,8 +67,8 @@ _GAIN = 0.03  # by which copies must lower the scores of pictures judged by the 
 _SQUARE = 1.1  # ratio of the sides up to which an image can be turned by any angle
 _CHECKED = 2
 
-
-_POLICY = "cross-conformal"
+CROSS_CONFORMAL = "cross-conformal"
+"""The policy of a threshold that teaching chose: each picture judged by a memory without it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Taught:
     @property
     def promises(self) -> bool:
         """Whether the threshold is the one that teaching chose, and not one from a calibration on other images."""
-        return self.info.calibration is not None and _POLICY in self.info.calibration.policy
+        return self.info.calibration is not None and CROSS_CONFORMAL in self.info.calibration.policy
 
     def describe_support(self) -> str:
         """Return a sentence on what so many pictures can support."""
@@ -511,6 +511,18 @@ def _refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
         )
 
 
+def fit_threshold(
+    fitted: FittedMemory, rate: float, fingerprints: Sequence[str], data: str
+) -> tuple[Threshold, Calibration]:
+    """Return the threshold that the pictures' own scores support, and its evidence.
+
+    rate: share of new good parts that may be rejected. fingerprints: of the pictures. data: their folder's name.
+    """
+    scores = fitted.scores.astype(np.float64)
+    threshold = _make_threshold(scores, rate, fitted.map_cut)
+    return threshold, _make_calibration(scores, threshold, rate, fingerprints, data)
+
+
 def _make_threshold(scores: NDArray[np.float64], rate: float, map_cut: float) -> Threshold:
     return Threshold(score=conformal(scores, rate), map=map_cut)
 
@@ -521,7 +533,7 @@ def _make_calibration(
     rejected = int((scores >= threshold.score).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(
-        policy=f"false rejects of new good parts at most {format_rate(round(rate, 4))} ({_POLICY})",
+        policy=f"false rejects of new good parts at most {format_rate(round(rate, 4))} ({CROSS_CONFORMAL})",
         data=data,
         counts={GOOD: len(scores)},
         auroc=None,
@@ -551,8 +563,7 @@ def _describe(
     data: str,
     seed: int,
 ) -> ModelInfo:
-    scores = fitted.scores.astype(np.float64)
-    threshold = _make_threshold(scores, rate, fitted.map_cut)
+    threshold, calibration = fit_threshold(fitted, rate, found.fingerprints, data)
     time = now()
     lesson = Lesson(
         time=time,
@@ -589,7 +600,7 @@ def _describe(
             parity_images=0,
         ),
         threshold=threshold,
-        calibration=_make_calibration(scores, threshold, rate, found.fingerprints, data),
+        calibration=calibration,
         appearance=span(found.images),
         memory=memory,
     )
@@ -619,7 +630,7 @@ def _lengthen(
     info = dataclasses.replace(info, memory=dataclasses.replace(memory, lessons=(*memory.lessons, lesson)))
     info = _recount(info, file.training_images | set(found.fingerprints))
     old, threshold = info.calibration, info.threshold
-    if threshold is None or old is None or _POLICY not in old.policy:
+    if threshold is None or old is None or CROSS_CONFORMAL not in old.policy:
         return info
     every = np.concatenate([np.array(old.good_scores), scores.astype(np.float64)])
     promised = _choose_rate(rate, len(every))

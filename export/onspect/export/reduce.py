@@ -95,7 +95,7 @@ def reduce_file(source: Path, output: Path, precision: str, data: Path, *, max_f
     data is the dataset on whose val/ the source was calibrated; for int8 its train/good gives the ranges of values. The
     new file's threshold is chosen from its own scores, by the source's policy; it has none where the source has none.
     max_flips is how many verdicts may differ; where it is None, 0.2% of the images, rounded down, or 0.5% for a taught
-    file. A taught file's memory is fitted again to the int8 features, for which data must have all pictures that were taught.
+    file. A taught file's memory is fitted again to the int8 features; data must have all pictures that were taught.
 
     Raises ExportError where more differ, DatasetError where the images are not usable or not the source's,
     ModelFileError where the source cannot be used, OutputError where output cannot be written.

@@ -9,6 +9,9 @@ int8 is below 1.4 times float32 from file to verdict, or moves AUROC by more tha
 verdicts of test/. Needs onspect[cpu,train], and onspect[openvino] for its rows.
 
     python benchmarks/int8.py part.onnx magnetic_tile [--turns 40] [--json result.json]
+
+A file from `onspect teach` is compared with its small forms, each by the threshold that teaching gave it, on val/ and
+test/ together; --small names forms that `onspect export` has written already. No exit code judges those.
 """
 
 from __future__ import annotations
@@ -155,6 +158,43 @@ def measure(
     return rows, meter.stop()
 
 
+def compare_taught(source: Path, data: Path, small: list[Path], turns: int, folder: Path) -> None:
+    """Print how a taught file's small forms judge, each by its own threshold, and how fast they are."""
+    if not small:
+        small = [folder / "fp16.onnx", folder / "int8.onnx"]
+        for path in small:
+            reduce_file(source, path, path.stem, data, max_flips=10**6)
+    contestants = find_contestants({path.stem: path for path in [source, *small]})
+    images = [*labelled_images(data, "val"), *labelled_images(data, "test")]
+    bad = np.array([image.defective for image in images])
+    prepared = prepare_all(images, read_model_file(source))
+    scores = [contestant.score(prepared) for contestant in contestants]
+    cuts = [one.inspector.info.threshold.score for one in contestants if one.inspector.info.threshold]
+    paths = [image.path for image in images]
+    meter = LoadMeter()
+    times = np.array(
+        [
+            [one.judge([paths[(turn * TURN + n) % len(paths)] for n in range(TURN)]) for one in contestants]
+            for turn in range(turns + 3)
+        ]
+    )[3:]
+    meter.count(*times[:, 0].sum(axis=0).tolist())
+    recipe = read_model_file(source).info.preprocess
+    print(f"{source.stem}, {len(images)} images of val/ and test/, {recipe.width}x{recipe.height} pixels")
+    print(describe_load(meter.stop(), available_cores()))
+    print(f"{'':<32}{'AUROC':>8}{'MB':>7}{'ms':>8}{'speed':>7}{'flips':>7}{'share':>8}{'moved':>8}")
+    for number, (one, found, cut) in enumerate(zip(contestants, scores, cuts, strict=True)):
+        flips = int(((found >= cut) != (scores[0] >= cuts[0])).sum())
+        speed = float(np.median(times[:, 0, 1] / times[:, number, 1]))
+        moved = float(np.sqrt(np.mean((found - scores[0]) ** 2)) / scores[0].std())
+        print(
+            f"{one.name:<32}{measure_areas(found[~bad], found[bad]).auroc:>8.4f}{one.size / 1e6:>7.2f}"
+            f"{1000.0 * float(np.median(times[:, number, 1])) / TURN:>8.2f}{speed:>7.2f}{flips:>7}"
+            f"{flips / len(images):>8.2%}{moved:>8.1%}"
+        )
+    print("ms, speed: of a processor, from file to verdict, one thread; how many times as fast as the first row.")
+
+
 def find_misses(rows: list[dict[str, Any]], images: int) -> list[str]:
     """Return in words what the best int8 row misses of the promise: the one that misses least, then the fastest."""
     found = []
@@ -176,9 +216,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--small", type=Path, nargs="*", default=[], help="small forms of a taught file")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     file = read_model_file(arguments.model)
+    if file.info.memory is not None:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            compare_taught(arguments.model, arguments.data, arguments.small, arguments.turns, Path(folder))
+        return
     reference = find_reference(file, arguments.data)
     test = labelled_images(arguments.data, "test")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

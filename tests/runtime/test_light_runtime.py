@@ -10,6 +10,10 @@ import pytest
 import onspect.runtime
 from onspect.runtime import errors
 
+from .teaching.conftest import base_file, parts
+
+__all__ = ["base_file", "parts"]
+
 HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabric", "safetensors", "scipy", "jinja2"]
 HEAVY += ["ray", "pyarrow", "fsspec", "openvino"]
 
@@ -134,3 +138,44 @@ def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str)
     )
     done = run(script, package, sink)
     assert (done.stderr, done.stdout.strip()) == ("", extra)
+
+
+def test_teaching_needs_no_torch(tmp_path: Path, base_file: Path, parts: Path) -> None:
+    """With a base file, `teach`, `--add-to`, `--undo` and `score` run where torch, onnx and the like are missing."""
+    script = (
+        "import sys\n"
+        "heavy = set(sys.argv[4].split(','))\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in heavy:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.cli import main\n"
+        "base, parts, model = sys.argv[1:4]\n"
+        "run = lambda *words: main(list(words), standalone_mode=False)\n"
+        "run('teach', parts, '--base', base, '-o', model, '--copies', 'none')\n"
+        "run('teach', parts + '/test/good', '--add-to', model)\n"
+        "run('teach', '--undo', model)\n"
+        "run('score', model, parts + '/test/good')\n"
+        "assert not heavy & set(sys.modules)"
+    )
+    done = run(script, str(base_file), str(parts), str(tmp_path / "part.onnx"), ",".join(HEAVY))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 12
+
+
+def test_teaching_without_a_base_file_names_the_extra(tmp_path: Path, parts: Path) -> None:
+    """Without torch and without --base, the command says what to install."""
+    script = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.cli import main\n"
+        "main(sys.argv[1:], prog_name='onspect')"
+    )
+    done = run(script, "teach", str(parts), "-o", str(tmp_path / "part.onnx"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: 'onspect teach' needs torch: pip install 'onspect[train]'"

@@ -119,12 +119,20 @@ def compare(reference: Reference, scores: Scores) -> Agreement:
             own = _choose(reference.policy, reference.band, reference.images, scores)
     if own is None:
         return Agreement(reference.label, policy, count, flips=count, carried=count, shift=1.0)
+    return compare_thresholds(reference, scores, own)
+
+
+def compare_thresholds(reference: Reference, scores: Scores, own: Threshold, policy: str | None = None) -> Agreement:
+    """Hold finite scores of the reference's images against the reference's, with a threshold of their own.
+
+    policy: how both thresholds were chosen, in words; the reference's without.
+    """
     before = _judge(reference.scores, reference.threshold)
     spread = float(reference.scores.std()) or 1.0
     return Agreement(
         reference=reference.label,
-        policy=policy,
-        images=count,
+        policy=policy or reference.describe_policy(),
+        images=len(scores),
         flips=_count_differences(before, _judge(scores, own)),
         carried=_count_differences(before, _judge(scores, reference.threshold)),
         shift=float(np.sqrt(np.mean((scores - reference.scores) ** 2))) / spread,

@@ -26,10 +26,21 @@ class Quantizer:
     loses nothing, and int8 symmetric about 0 elsewhere. That is what VNNI multiplies at once; a zero point other than 0
     costs OpenVINO more than int8 gains. The scale reaches the largest value seen: percentile and entropy cut off what
     only a defect shows.
+
+    layers: those that may be quantised, all of `find_layers` without. outputs: whether what a layer gives is rounded
+    before its activation, too.
     """
 
-    def __init__(self, model: onnx.ModelProto, samples: NDArray[np.uint8]) -> None:
-        self.layers = find_layers(model.graph)
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        samples: NDArray[np.uint8],
+        layers: Sequence[Layer] | None = None,
+        *,
+        outputs: bool = True,
+    ) -> None:
+        self.layers = find_layers(model.graph) if layers is None else list(layers)
+        self._outputs = outputs
         self._kinds = sorted({layer.kind for layer in self.layers})
         self._model = model
         self._ranges = _measure_ranges(model, samples, self._kinds)
@@ -53,7 +64,11 @@ class Quantizer:
             nodes_to_quantize=[layer.node for layer in layers],
             nodes_to_exclude=[],
             op_types_to_quantize=self._kinds,
-            extra_options={"ActivationSymmetric": True, "TensorQuantOverrides": self._unsigned},
+            extra_options={
+                "ActivationSymmetric": True,
+                "TensorQuantOverrides": self._unsigned,
+                "OpTypesToExcludeOutputQuantization": [] if self._outputs else self._kinds,
+            },
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()

@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from onspect.export.decisions import (
     Reference,
     allowed_flips,
     compare,
+    compare_thresholds,
+    default_policy,
     describe_flips,
     find_reference,
     refuse_flips,
@@ -28,15 +30,26 @@ from onspect.export.decisions import (
 )
 from onspect.export.half import convert_to_half
 from onspect.export.layers import Layer, find_layers
+from onspect.export.memory_precision import (
+    Pictures,
+    choices,
+    describe_again,
+    find_backbone,
+    fit_again,
+    quantize_backbone,
+    read_pictures,
+    store_half,
+)
 from onspect.export.quantize import Quantizer
 from onspect.runtime.console import progress
 from onspect.runtime.decode import read_image
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
 from onspect.runtime.files import fingerprint_bytes, make_folder, write_atomically
 from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import training_images
+from onspect.runtime.layout import labelled_images, training_images
 from onspect.runtime.model_file import Agreement, ModelFile, ModelInfo, read_model_file, stamp
 from onspect.runtime.preprocess import prepare
+from onspect.runtime.teaching.teacher import CROSS_CONFORMAL
 from onspect.runtime.verdict import now
 
 PRECISIONS = ("int8", "fp16")
@@ -44,6 +57,7 @@ PRECISIONS = ("int8", "fp16")
 _SAMPLES = 128  # training images from which the ranges of values are taken
 _PROBES = 64  # compared images, those nearest the threshold, on which each layer's harm is measured
 _TIMED_RUNS = 40
+_TAUGHT_SHARE = 200  # of a taught file one verdict in so many images may differ
 
 
 @dataclass(frozen=True)
@@ -80,14 +94,94 @@ def reduce_file(source: Path, output: Path, precision: str, data: Path, *, max_f
 
     data is the dataset on whose val/ the source was calibrated; for int8 its train/good gives the ranges of values. The
     new file's threshold is chosen from its own scores, by the source's policy; it has none where the source has none.
-    max_flips is how many verdicts may differ: 0.2% of the images, rounded down, where it is None.
+    max_flips is how many verdicts may differ; where it is None, 0.2% of the images, rounded down, or 0.5% for a taught
+    file. A taught file's memory is fitted again to the int8 features; data must have all pictures that were taught.
 
     Raises ExportError where more differ, DatasetError where the images are not usable or not the source's,
     ModelFileError where the source cannot be used, OutputError where output cannot be written.
     """
     file = read_model_file(source)
+    if file.info.memory is not None:  # the memory is fitted again, and no layer is looked at alone
+        return _reduce_taught(file, output, precision, data, max_flips)
     samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
     return reduce_model(file, output, precision, data, samples, max_flips=max_flips)
+
+
+Smaller = tuple[bytes, list[Layer], ModelInfo]
+
+
+def _reduce_taught(file: ModelFile, output: Path, precision: str, data: Path, max_flips: int | None) -> Reduced:
+    """Write a taught file with a smaller backbone."""
+    _check(file, output, precision)
+    old = file.info.calibration
+    by_teaching = old is not None and CROSS_CONFORMAL in old.policy
+    reference = _reference_of_taught(file, data) if by_teaching else find_reference(file, data)
+    allowed = len(reference.images) // _TAUGHT_SHARE if max_flips is None else max_flips
+    model = onnx.load_from_string(file.data)
+    del model.metadata_props[:]
+    layers = find_backbone(model.graph)
+    tries: Iterator[Smaller]
+    if precision == "fp16":
+        tries = iter([(_serialize(store_half(model)), layers, file.info)])
+    else:
+        tries = _quantize_taught(model, layers, file, read_pictures(file, data))
+    (graph, kept, info), agreement = _choose_smaller(tries, file, reference, allowed, by_teaching=by_teaching)
+    outcome = tuple(LayerChoice(layer, np.nan, reduced=layer in kept) for layer in layers)
+    described = _describe(info, output.stem, precision, outcome, agreement)
+    if by_teaching:
+        described = dataclasses.replace(
+            described, threshold=info.threshold, calibration=info.calibration, history=info.history
+        )
+    content = stamp(graph, described, file.training_images, file.looks)
+    if file.info.threshold is not None and not by_teaching:
+        content = _recalibrate(content, file, data, reference)
+    make_folder(output.parent)
+    write_atomically(output, content)
+    written = read_model_file(output)
+    return Reduced(output, written.info, outcome, agreement, _measure_speed(file, written))
+
+
+def _choose_smaller(
+    tries: Iterator[Smaller], file: ModelFile, reference: Reference, allowed: int, *, by_teaching: bool
+) -> tuple[Smaller, Agreement]:
+    """Return the first small form of whose verdicts few enough differ; raises ExportError if there is none."""
+    tried = []
+    for smaller in tries:
+        graph, _, info = smaller
+        scores = score_like(reference, file, graph)
+        if by_teaching and info.threshold is not None and np.isfinite(scores).all():
+            policy = "" if info.calibration is None else info.calibration.policy
+            agreement = compare_thresholds(reference, scores, info.threshold, policy)
+        else:
+            agreement = compare(reference, scores)
+        if agreement.flips <= allowed:
+            return smaller, agreement
+        tried.append(agreement)
+    raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
+
+
+def _quantize_taught(
+    model: onnx.ModelProto, layers: list[Layer], file: ModelFile, pictures: Pictures
+) -> Iterator[Smaller]:
+    """Yield graphs with fewer and fewer layers in int8, each with a memory of its own features."""
+    quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
+    sets = list(choices(layers))
+    for reduced in progress(sets, len(sets), "quantising and teaching again"):
+        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
+        yield graph, reduced, describe_again(file.info, pictures, fitted)
+
+
+def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
+    """Return labelled images with their scores and the threshold that teaching chose from the good pictures."""
+    assert file.info.threshold is not None
+    images = labelled_images(data, "val")
+    label = f"{file.info.name}@{file.sha256[:12]}"
+    empty = Reference(label, tuple(images), np.zeros(0), default_policy(images), None, file.info.threshold)
+    scores = score_like(empty, file, file.data)
+    if not np.isfinite(scores).all():
+        path = images[int(np.argmin(np.isfinite(scores)))].path
+        raise DatasetError(f"cannot compare on {str(path)!r}, which the model cannot judge; remove or replace it")
+    return dataclasses.replace(empty, scores=scores)
 
 
 def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:

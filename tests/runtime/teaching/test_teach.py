@@ -287,7 +287,8 @@ def test_small_pictures_are_judged_whole(teach_tiny: TeachTiny, tmp_path: Path) 
     graph = graph_of(taught.path)
     queries = whole_vectors(Extractor.open(graph).extract(images)).astype(np.float16)
     assert score(taught.path, images) == pytest.approx(
-        score_whole(queries, Stored.read(graph).whole), abs=np.finfo(np.float16).eps  # of vectors of a length of about 1
+        score_whole(queries, Stored.read(graph).whole),
+        abs=np.finfo(np.float16).eps,  # of vectors of a length of about 1
     )
 
 

@@ -76,8 +76,8 @@ _GAIN = 0.03  # by which copies must lower the scores of pictures judged by the 
 _SQUARE = 1.1  # ratio of the sides up to which an image can be turned by any angle
 _CHECKED = 2
 
-
-_POLICY = "cross-conformal"
+CROSS_CONFORMAL = "cross-conformal"
+"""The policy of a threshold that teaching chose: each picture judged by a memory without it."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Taught:
     @property
     def promises(self) -> bool:
         """Whether the threshold is the one that teaching chose, and not one from a calibration on other images."""
-        return self.info.calibration is not None and _POLICY in self.info.calibration.policy
+        return self.info.calibration is not None and CROSS_CONFORMAL in self.info.calibration.policy
 
     def describe_support(self) -> str:
         """Return a sentence on what so many pictures can support."""
@@ -579,13 +579,25 @@ def _refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
         )
 
 
+def fit_threshold(
+    fitted: FittedMemory, rate: float, fingerprints: Sequence[str], data: str
+) -> tuple[Threshold, Calibration]:
+    """Return the threshold that the pictures' own scores support, and its evidence.
+
+    rate: share of new good parts that may be rejected. fingerprints: of the pictures. data: their folder's name.
+    """
+    scores = fitted.scores.astype(np.float64)
+    threshold = Threshold(score=conformal(scores, rate), map=fitted.map_cut)
+    return threshold, _make_calibration(scores, threshold, rate, fingerprints, data)
+
+
 def _make_calibration(
     scores: NDArray[np.float64], threshold: Threshold, rate: float, fingerprints: Sequence[str], data: str
 ) -> Calibration:
     rejected = int((scores >= threshold.score).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(
-        policy=f"false rejects of new good parts at most {format_rate(round(rate, 4))} ({_POLICY})",
+        policy=f"false rejects of new good parts at most {format_rate(round(rate, 4))} ({CROSS_CONFORMAL})",
         data=data,
         counts={GOOD: len(scores)},
         auroc=None,
@@ -614,8 +626,7 @@ def _describe(
     data: str,
     seed: int,
 ) -> ModelInfo:
-    scores = filled.fitted.scores.astype(np.float64)
-    threshold = Threshold(score=conformal(scores, rate), map=filled.fitted.map_cut)
+    threshold, calibration = fit_threshold(filled.fitted, rate, found.fingerprints, data)
     time = now()
     return ModelInfo(
         name=name,
@@ -634,7 +645,7 @@ def _describe(
             parity_images=0,
         ),
         threshold=threshold,
-        calibration=_make_calibration(scores, threshold, rate, found.fingerprints, data),
+        calibration=calibration,
         appearance=span(found.images),
         memory=filled.describe(base, found.fingerprints, data),
     )
@@ -664,7 +675,7 @@ def _lengthen(
     info = dataclasses.replace(info, memory=dataclasses.replace(memory, lessons=(*memory.lessons, lesson)))
     info = _recount(info, file.training_images | set(found.fingerprints))
     old, threshold = info.calibration, info.threshold
-    if threshold is None or old is None or _POLICY not in old.policy:
+    if threshold is None or old is None or CROSS_CONFORMAL not in old.policy:
         return info
     every = np.concatenate([np.array(old.good_scores), scores.astype(np.float64)])
     promised = _choose_rate(rate, len(every))

@@ -1,4 +1,7 @@
-"""A frozen, pretrained network as a source of features, and the base file with which a device is taught."""
+"""A frozen, pretrained network as a source of features, and the base file with which a device is taught.
+
+Its names load when they are first used: the command line lists the command ``backbone`` without loading torch.
+"""
 
 from __future__ import annotations
 

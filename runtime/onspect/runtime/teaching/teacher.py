@@ -53,7 +53,7 @@ from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
 from onspect.runtime.teaching.graph_values import Stored, fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
 from onspect.runtime.verdict import now
-from onspect.runtime.working_size import working_size
+from onspect.runtime.working_size import median_size, working_size
 
 BUDGET = 160 * 1024
 """Most pixels of the working size."""
@@ -304,7 +304,7 @@ def choose_working_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     Images with a side below 192 pixels are enlarged to twice their size, those of whole objects, with a side below 64
     pixels, until their shorter side has 128.
     """
-    smallest = min(min(shape) for shape in shapes)
+    smallest = min(median_size(shapes))  # one small picture among many must not enlarge them all
     if smallest < _SMALL:
         factor = _OBJECT_ENLARGED / smallest if smallest < OBJECT_SIDE else 2.0
         shapes = [(round(height * factor), round(width * factor)) for height, width in shapes]
@@ -378,7 +378,7 @@ def _check_pictures(found: GoodImages) -> None:
 
 
 def _is_object(found: GoodImages) -> bool:
-    return min(min(shape) for shape in found.shapes) < OBJECT_SIDE
+    return min(median_size(found.shapes)) < OBJECT_SIDE
 
 
 @dataclass(frozen=True)

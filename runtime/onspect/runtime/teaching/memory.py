@@ -49,6 +49,9 @@ _COVERED = 10_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
 _CHUNK = 256  # rows at a time of a product with a whole memory, which is large
 _LEAST = 1e-6
+_PLACES_A_COMPONENT = 16  # fewer places do not say which direction is a component, and whitening makes much of it
+_FEWEST_COMPONENTS = 8
+_LEAST_SHARE = 1e-3  # of the mean variance: a component that hardly varies must not decide
 _LEAST_SPREAD = 0.02  # of a channel, as a share of its stage's: one that hardly varied must not drown the others
 _PLACES_EACH = 32  # of an image, for each place that counts towards its score
 
@@ -144,8 +147,11 @@ def learn_metric(features: Features, pictures: int, *, seed: int = 0) -> Metric:
     empty = Projection(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
     metric = Metric((gains[0], gains[1]), (shifts[0], shifts[1]), FLOOR[many], empty, empty)
     chosen = _spread_images(features, seed)
-    patch = _find_components(np.concatenate(list(metric.raw_patches(chosen))), PATCH_DIMENSIONS[many], PATCH_WHITENING)
-    place = learn_places(features, MAP_DIMENSIONS, MAP_WHITENING, seed=seed)
+    places = pictures * features.middle.shape[2] * features.middle.shape[3]
+    most = max(_FEWEST_COMPONENTS, places // _PLACES_A_COMPONENT)
+    vectors = np.concatenate(list(metric.raw_patches(chosen)))
+    patch = _find_components(vectors, min(PATCH_DIMENSIONS[many], most), PATCH_WHITENING)
+    place = learn_places(features, min(MAP_DIMENSIONS, most), MAP_WHITENING, seed=seed)
     return replace(metric, patch=patch, place=place)
 
 
@@ -324,6 +330,7 @@ def _find_components(vectors: Floats, dimensions: int, whitening: float) -> Proj
     variances, directions = np.linalg.eigh(covariance)
     kept = min(dimensions, len(variances))
     variances = np.maximum(variances[::-1][:kept], 1e-9)
+    variances = np.maximum(variances, _LEAST_SHARE * variances.mean())
     directions = directions[:, ::-1][:, :kept]
     scale = (variances / variances.mean()) ** (-whitening / 2.0)
     project = (directions * scale).T.astype(np.float32)

@@ -75,10 +75,16 @@ class Broker:
             time.sleep(0.01)
 
     def stop(self) -> None:
-        """Stop; it keeps its sessions on disk."""
-        if self._process is not None:
+        """Stop; it keeps its sessions on disk.
+
+        A signal that comes before its main loop has begun is lost, so it is sent until it ends.
+        """
+        end = time.monotonic() + 20
+        while self._process is not None and self._process.poll() is None:
+            assert time.monotonic() < end, "mosquitto does not end"
             self._process.terminate()
-            self._process.wait(10)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)
         self._process = None
 
 

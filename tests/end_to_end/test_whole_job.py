@@ -42,7 +42,11 @@ def do_job(folder: Path, onspect: Run) -> None:
     draw_dataset(folder / "parts", seed=3, train=100, good=8, defective=4, size=64)
     train = ["train", folder / "parts", "-o", folder / "run", "--epochs", "25", "--device", "cpu"]
     succeed(onspect(*train, "--learning-rate", "0.003", "--preset", "balanced"))
-    succeed(onspect("export", folder / "run", "-o", folder / "part.onnx", "--data", folder / "parts"))
+    succeed(
+        onspect(
+            *("export", folder / "run", "-o", folder / "part.onnx", "--data", folder / "parts"), "--score", "relative"
+        )
+    )
     succeed(onspect("calibrate", folder / "part.onnx", folder / "parts"))
     succeed(onspect("evaluate", folder / "part.onnx", folder / "parts", "-o", folder / "report"))
     score = ["score", folder / "part.onnx", folder / "parts" / "test", "-o", folder / "verdicts.jsonl"]
@@ -103,7 +107,7 @@ def test_scores_agree_with_the_trained_model_on_validation_images(job: Path) -> 
 
 def test_calibration_left_the_graph_alone(job: Path, onspect: Run, tmp_path: Path) -> None:
     """Exported again, the graph has the checksum of the calibrated file's."""
-    succeed(onspect("export", job / "run", "-o", tmp_path / "again.onnx"))
+    succeed(onspect("export", job / "run", "-o", tmp_path / "again.onnx", "--score", "relative"))
     calibrated, again = read_model_file(job / "part.onnx").info, read_model_file(tmp_path / "again.onnx").info
     assert calibrated.graph_sha256 == again.graph_sha256
     assert (calibrated.threshold is None, again.threshold is None) == (False, True)
@@ -139,7 +143,7 @@ def test_real_tiles_go_through(tmp_path: Path, onspect: Run, variant: str, every
     samples = min(256, len(list(tiles.glob("train/good/*"))))
     train = ["train", tiles, "-o", tmp_path / "run", "--preset", "fast", "--epochs", "1", "-m", variant]
     succeed(onspect(*train, "--batch-size", "64", "--device", "cpu"))
-    succeed(onspect("export", tmp_path / "run", "-o", tmp_path / "tile.onnx", "--data", tiles))
+    succeed(onspect("export", tmp_path / "run", "-o", tmp_path / "tile.onnx", "--data", tiles, "--score", "relative"))
     info = read_model_file(tmp_path / "tile.onnx").info
     assert info.provenance.parity <= 1e-4
     assert info.provenance.parity_images == samples + good + defective

@@ -120,12 +120,15 @@ def export_reduced(
 ) -> Reduced:
     """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `reduce_file` does.
 
+    Without a score it is the autoencoder's own, and the file has no memory.
+
     The float32 file that it is held against is made in memory, and must agree with the trained model as in `export`.
     """
     check_output(output)
     model = load_trained(run)
     inspected = _read_mask(mask, model, score)
-    has_memory, measure = _has_memory(model, score), _fit_to_folder(model, run, score)
+    has_memory = score is not None and _has_memory(model, score)
+    measure = _fit_to_folder(model, run, score)
     built = build(model, output.stem, None if has_memory else score, measure=measure, mask=inspected)
     if has_memory:
         built = _with_memory(built, model, run, inspected, None)

@@ -49,7 +49,7 @@ from onspect.runtime.inspector import Inspector
 from onspect.runtime.layout import labelled_images, training_images
 from onspect.runtime.model_file import Agreement, ModelFile, ModelInfo, read_model_file, stamp
 from onspect.runtime.preprocess import prepare
-from onspect.runtime.teaching.teacher import CROSS_CONFORMAL
+from onspect.runtime.teaching.threshold import CROSS_CONFORMAL
 from onspect.runtime.verdict import now
 
 PRECISIONS = ("int8", "fp16")

@@ -41,7 +41,7 @@ from onspect.runtime.model_file import (
 )
 from onspect.runtime.preprocess import prepare
 from onspect.runtime.roi_mask import read_mask
-from onspect.runtime.teaching.teacher import OBJECT_SIDE
+from onspect.runtime.teaching.pictures import OBJECT_SIDE
 from onspect.runtime.verdict import now
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.datasets import Progress, TrainingSet

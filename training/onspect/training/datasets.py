@@ -15,7 +15,7 @@ from onspect.runtime.good_images import Progress, load_good_images
 from onspect.runtime.good_pictures import warn_of_few
 from onspect.runtime.layout import training_images
 from onspect.runtime.model_file import Preprocess
-from onspect.runtime.teaching.teacher import choose_working_size
+from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.runtime.working_size import median_size, working_size
 from onspect.training.config import FEATURES, PIXEL_BUDGET, PRESETS, paper_applies
 

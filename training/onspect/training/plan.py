@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.teaching.teacher import BUDGET, choose_working_size
+from onspect.runtime.teaching.pictures import BUDGET, choose_working_size
 from onspect.runtime.working_size import largest_stretch, working_size
 from onspect.training.checkpoint import RunRecord
 from onspect.training.config import PIXEL_BUDGET, design_tiling

@@ -11,6 +11,7 @@ from click.testing import Result
 from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.files import fingerprint_bytes
 from onspect.runtime.inspector import Inspector
+from onspect.runtime.looks import describe_look, hash_look
 from onspect.runtime.model_file import read_model_file
 from onspect.runtime.teaching import Taught, add, take_back
 from onspect.runtime.teaching.base_file import split_metadata
@@ -60,6 +61,25 @@ def test_undo_restores_everything(taught: Path, parts: Path, more: Path) -> None
     assert new.info == old.info
     assert new.training_images == old.training_images
     assert score(taught, images).tolist() == before.tolist()
+
+
+@pytest.mark.parametrize("count", [4, 20])
+def test_looks_of_added_pictures_are_known(teach_tiny: TeachTiny, tmp_path: Path, count: int) -> None:
+    """Almost the same pictures as the added ones are known again; --undo takes their hashes back.
+
+    Of 4 pictures the file has no hashes, and learns them from the added ones.
+    """
+    first = teach_tiny(write_pictures(tmp_path / "good", range(count)))
+    old = read_model_file(first.path).looks
+    folder = write_pictures(tmp_path / "more", range(500, 516))
+    add(first.path, folder)
+    looks = read_model_file(first.path).looks
+    assert looks is not None
+    hashes = {hash_look(describe_look(image), looks) for image in load(first.path, folder)}
+    assert hashes <= set(looks.hashes)
+    assert old is None if count == 4 else old is not None and looks.hashes[:20] == old.hashes
+    take_back(first.path)
+    assert read_model_file(first.path).looks == old
 
 
 def test_two_additions_are_undone_one_by_one(taught: Path, more: Path, tmp_path: Path) -> None:

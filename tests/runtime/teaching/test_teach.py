@@ -214,9 +214,9 @@ def test_threshold_follows_from_the_scores(taught: Path) -> None:
 
 
 def test_sentence_says_what_so_few_pictures_support(teach_tiny: TeachTiny, parts: Path) -> None:
-    """Twelve pictures promise 7.69%, not 1%; the sentence says how many would."""
+    """Twelve pictures promise 7.7%, not 1%; the sentence says how many would."""
     assert teach_tiny(parts).describe_support() == (
-        "With 12 good pictures the threshold rejects at most 7.69% of new good parts, on average. 99 pictures are "
+        "With 12 good pictures the threshold rejects at most 7.7% of new good parts, on average. 99 pictures are "
         'needed to promise 1%. The pictures alone prove only "below 22.1%" with 95% confidence.'
     )
 

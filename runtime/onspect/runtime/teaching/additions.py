@@ -13,8 +13,10 @@ from onspect.runtime.conformal import conformal
 from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.files import fingerprint_set, sweep_abandoned, write_atomically
 from onspect.runtime.good_images import GoodImages
+from onspect.runtime.looks import extend_looks
 from onspect.runtime.model_file import (
     Lesson,
+    Looks,
     Memory,
     ModelFile,
     ModelInfo,
@@ -79,7 +81,8 @@ def add(
     lone = lone_of(found.paths, scores, 0.0 if info.threshold is None else info.threshold.score)
     refuse_lone(lone, strict=strict)
     training = {*file.training_images, *found.fingerprints}
-    write_atomically(file.path, stamp(content, info, training))
+    looks = extend_looks(file.looks, found.images, found.fingerprints)
+    write_atomically(file.path, stamp(content, info, training, looks))
     sweep_abandoned(file.path)
     written = read_model_file(file.path).info
     total = 1 if written.calibration is None else len(written.calibration.good_scores)
@@ -109,7 +112,11 @@ def take_back(model: Path | str) -> Taught:
         )
     taken = set(unpack_fingerprints(last.fingerprints))
     info = _recount(info, file.training_images - taken)
-    write_atomically(file.path, stamp(edit_graph(graph, shorter.arrays()), info, file.training_images - taken))
+    looks = None
+    if file.looks is not None and last.looks:
+        looks = Looks(file.looks.medians, file.looks.hashes[: last.looks])
+    content = edit_graph(graph, shorter.arrays())
+    write_atomically(file.path, stamp(content, info, file.training_images - taken, looks))
     sweep_abandoned(file.path)
     written = read_model_file(file.path).info
     total = 1 if written.calibration is None else len(written.calibration.good_scores)
@@ -144,6 +151,7 @@ def _lengthen(
         map_vectors=len(grown.map_vectors),
         whole_vectors=len(grown.whole),
         stamps=len(info.history),
+        looks=0 if file.looks is None else len(file.looks.hashes),
     )
     info = dataclasses.replace(info, memory=dataclasses.replace(memory, lessons=(*memory.lessons, lesson)))
     info = _recount(info, file.training_images | set(found.fingerprints))

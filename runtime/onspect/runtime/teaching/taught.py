@@ -54,9 +54,10 @@ class Taught:
         if calibration is None or not self.promises:
             return "The threshold is that of an earlier calibration; run 'onspect calibrate' again to choose a new one."
         count = len(calibration.good_scores)
+        most = math.ceil(round(1e4 * self.rate, 6)) / 1e4  # rounded up: "at most" has to be true
         sentence = (
-            f"With {count} good pictures the threshold rejects at most {format_rate(round(self.rate, 4))} of new good "
-            "parts, on average."
+            f"With {count} good pictures the threshold rejects at most {format_rate(most)} of new good parts, "
+            "on average."
         )
         if self.rate > RATE:
             needed = math.ceil(round(1.0 / RATE, 9)) - 1

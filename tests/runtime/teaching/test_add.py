@@ -133,6 +133,16 @@ def test_undo_after_a_calibration_goes_back_behind_it(taught: Path, parts: Path,
     assert (after.threshold, after.history) == (before.threshold, before.history)
 
 
+def test_recalibrate_asks_for_a_calibration(taught: Path, parts: Path, onspect: Run) -> None:
+    """A threshold that teaching chose has no test marks to carry it over; the one sentence says what to run."""
+    before = taught.read_bytes()
+    done = onspect("recalibrate", taught, parts / "test/good", "--count", "12")
+    assert done.exit_code == 1
+    (line,) = done.output.splitlines()
+    assert f"run 'onspect calibrate {taught} DATA' on the workstation first" in line
+    assert taught.read_bytes() == before
+
+
 def test_other_sizes_are_refused(taught: Path, tmp_path: Path) -> None:
     """Pictures of another size than the model accepts are named, with what to do."""
     folder = write_pictures(tmp_path / "large", range(3), size=(200, 200))

@@ -12,11 +12,11 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
-from onspect.calibration.calibrate import calibrate, move_threshold
+from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.thresholds import Policy
-from onspect.runtime.files import fingerprint_bytes, fingerprint_set
-from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import read_model_file, stamp, unpack_fingerprints
+from onspect.runtime.dataset.near_duplicates import learn_looks
+from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_set, unpack_fingerprints
+from onspect.runtime.model.file import read_model_file, stamp
 
 Run = Callable[..., Result]
 SIDE = 64

@@ -112,7 +112,7 @@ def test_page_holds_tables_and_figures(compared: Path) -> None:
 def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
     """Of each class the figure shows the test image of median score by the first variant."""
     collection = load_collection(drawn_idx, limit=24)
-    cell = experiments.Cell(("0",), "cae", 0)
+    cell = experiments.Experiment(("0",), "cae", 0)
     settings = experiments.Settings(**json.loads((compared / "settings.json").read_bytes()))
     comparison = gather([cell], ["mse"], settings, collection, compared)
     scores = np.load(compared / cell.folder / "mse.npy")
@@ -136,7 +136,7 @@ def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monke
 
     collection = load_collection(drawn_idx, limit=24)
     settings = experiments.Settings(**json.loads((copied / "settings.json").read_bytes()))
-    planned = [experiments.Cell(("0",), variant, 0) for variant in ("cae", "vae", "aae")]
+    planned = [experiments.Experiment(("0",), variant, 0) for variant in ("cae", "vae", "aae")]
     comparison = gather(planned, ["mse"], settings, collection, copied)
     monkeypatch.setattr(Axes, "imshow", imshow)
     draw_figures(comparison, copied)
@@ -171,7 +171,7 @@ def test_interrupted_comparison_goes_on(
             signal.raise_signal(signal.SIGINT)
 
     def train_on(*arguments: Any, **settings: Any) -> Any:
-        return session.train_on(*arguments, **settings, watchers=session.Watchers(step=interrupt))
+        return session.train_on(*arguments, **settings, watchers=session.Callbacks(step=interrupt))
 
     command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", *QUICK)
     with monkeypatch.context() as patched:

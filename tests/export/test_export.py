@@ -19,7 +19,7 @@ from onspect.export import parity as parity_module
 from onspect.export.graph import default_score
 from onspect.export.layers.gaussian import GaussianSmoothing
 from onspect.runtime.cli import main
-from onspect.runtime.dataset.near_duplicates import describe_look, hash_look
+from onspect.runtime.dataset.near_duplicates import dct_features, hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
@@ -339,4 +339,4 @@ def test_file_knows_what_its_training_images_look_like(tmp_path: Path) -> None:
     assert looks is not None
     assert len(looks.hashes) == file.info.provenance.training_images
     images = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)[:, :, None] for path in (tmp_path / "data").iterdir()]
-    assert set(looks.hashes) < {hash_look(describe_look(np.asarray(image)), looks) for image in images}
+    assert set(looks.hashes) < {hash_look(dct_features(np.asarray(image)), looks) for image in images}

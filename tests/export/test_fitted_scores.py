@@ -10,7 +10,15 @@ import torch
 from click.testing import Result
 from numpy.typing import NDArray
 
-from onspect.export.fitted_scores import COMPONENTS, MEASURES, OF_VARIANT, Distance, Networks, View, fit_measures
+from onspect.export.fitted_scores import (
+    COMPONENTS,
+    MEASURES,
+    OF_VARIANT,
+    ModelOutputs,
+    Networks,
+    PpcaDistance,
+    fit_measures,
+)
 from onspect.export.graph import InspectionGraph, design_score
 from onspect.export.onnx_writer import export
 from onspect.runtime.errors import ChoiceError, TrainingError
@@ -62,10 +70,10 @@ def test_distance_keeps_its_digits_where_one_direction_says_nearly_all() -> None
     random = torch.Generator().manual_seed(0)
     vectors = torch.randn(400, 256, generator=random).double()
     vectors += 1000.0 * torch.randn(400, 1, generator=random) * torch.randn(256, generator=random)
-    distance = Distance(lambda view: view.latent, vectors)
+    distance = PpcaDistance(lambda view: view.latent, vectors)
 
-    def measure(module: Distance, rows: torch.Tensor) -> torch.Tensor:
-        return module(View(rows, rows, rows, None))
+    def measure(module: PpcaDistance, rows: torch.Tensor) -> torch.Tensor:
+        return module(ModelOutputs(rows, rows, rows, None))
 
     single = measure(distance, vectors[:50].float())
     exact = measure(distance.double(), vectors[:50].float().double())

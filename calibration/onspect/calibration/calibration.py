@@ -59,7 +59,7 @@ from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, restamp
 from onspect.runtime.model.schema import Calibration, HeldBack, Rule, Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
-from onspect.runtime.recalibration.probe_defects import MAX_MARKED, score_marks
+from onspect.runtime.recalibration.probe_defects import MAX_MARKED, score_probe_defects
 
 TrainingImages = Literal["refuse", "skip", "allow"]
 """What to do with images that the model was trained on."""
@@ -151,7 +151,7 @@ def calibrate(
         names=tuple(str(result.image.path) for result in results if not result.image.defective),
         trimmed=len(trimmed),
     )
-    demand = _Demand(policy, band, strict)
+    demand = _CalibrationRequest(policy, band, strict)
 
     def score_again() -> Iterator[Observation]:
         again = progress(score_images(inspector, images), len(images), "measuring regions")
@@ -228,13 +228,13 @@ def move_threshold(
         return RegionCuts(moved, area, old.map_rule, old.area_rule)
 
     source = f"the scores in {model.name} of {old.data}"
-    return _stamp(file, evidence, _Demand(policy, band, strict), choose_regions, source)
+    return _stamp(file, evidence, _CalibrationRequest(policy, band, strict), choose_regions, source)
 
 
 def _stamp(
     file: ModelFile,
     evidence: _Evidence,
-    demand: _Demand,
+    demand: _CalibrationRequest,
     choose_regions: Callable[[float], RegionCuts],
     source: str,
 ) -> Outcome:
@@ -299,7 +299,7 @@ class _Evidence:
 
 
 @dataclass(frozen=True)
-class _Demand:
+class _CalibrationRequest:
     """What is asked of a threshold; strict makes an error of what the images do not support."""
 
     policy: Policy
@@ -307,7 +307,7 @@ class _Demand:
     strict: bool
 
 
-def _choose_cuts(evidence: _Evidence, demand: _Demand) -> tuple[float, float | None, dict[str, Interval]]:
+def _choose_cuts(evidence: _Evidence, demand: _CalibrationRequest) -> tuple[float, float | None, dict[str, Interval]]:
     """Return the cut for ``ng``, where the review band begins below it, and the cut's own interval."""
     good, defective = evidence.good, evidence.defective
     check_policy(demand.policy, len(good), len(defective))
@@ -321,7 +321,7 @@ def _choose_cuts(evidence: _Evidence, demand: _Demand) -> tuple[float, float | N
 
 def _describe_evidence(
     evidence: _Evidence,
-    demand: _Demand,
+    demand: _CalibrationRequest,
     threshold: Threshold,
     confusion: Confusion,
     interval: dict[str, Interval],
@@ -372,7 +372,7 @@ def _note_doubts(evidence: _Evidence) -> list[str]:
     return notes
 
 
-def _describe_demand(demand: _Demand, threshold: Threshold, trained_on: int, trimmed: int) -> str:
+def _describe_demand(demand: _CalibrationRequest, threshold: Threshold, trained_on: int, trimmed: int) -> str:
     words = demand.policy.describe()
     if demand.band is not None and threshold.review is not None:
         words += f"; {demand.band.describe()}"
@@ -380,7 +380,7 @@ def _describe_demand(demand: _Demand, threshold: Threshold, trained_on: int, tri
     return words + (f" ({trimmed} good image{'s' * (trimmed != 1)} left out by --trim)" if trimmed else "")
 
 
-def _note_band(old: Threshold | None, threshold: Threshold, demand: _Demand) -> list[str]:
+def _note_band(old: Threshold | None, threshold: Threshold, demand: _CalibrationRequest) -> list[str]:
     """Say where a review band that was asked for, or was there, is not."""
     if threshold.review is not None:
         return []
@@ -439,7 +439,7 @@ def _score_marks(inspector: Inspector, images: Sequence[LabelledImage]) -> tuple
 
     def score(numbered: tuple[int, Path]) -> tuple[float, ...]:
         number, path = numbered
-        return score_marks(inspector, inspector.prepare(read_image(path)), number)
+        return score_probe_defects(inspector, inspector.prepare(read_image(path)), number)
 
     return tuple(progress(in_order(score, enumerate(chosen)), len(chosen), "drawing test marks"))
 

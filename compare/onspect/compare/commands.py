@@ -11,7 +11,7 @@ from onspect.export.commands import SCORES
 from onspect.runtime.cli.base import Command, say, usage_errors
 
 if TYPE_CHECKING:
-    from onspect.compare.experiments import Cell
+    from onspect.compare.experiments import Experiment
 
 VARIANTS = ("cae", "vae", "aae")
 
@@ -115,5 +115,5 @@ def compare(
     say("wrote " + ", ".join(str(path) for path in paths))
 
 
-def _tell(cell: Cell, place: int, count: int, words: str) -> None:
+def _tell(cell: Experiment, place: int, count: int, words: str) -> None:
     say(f"[{place}/{count}] {cell}: {words}")

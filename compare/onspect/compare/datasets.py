@@ -35,7 +35,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Collection:
+class Dataset:
     """Images of several classes for training and for testing.
 
     name: what it is called in tables. recipe: how a frame becomes an image of it. preset: the networks that suit it.
@@ -70,7 +70,7 @@ class Collection:
         return fingerprint_bytes(b"".join(fingerprint_bytes(part).encode() for part in parts))
 
 
-def load_collection(folder: Path, *, preset: str | None = None, limit: int | None = None) -> Collection:
+def load_collection(folder: Path, *, preset: str | None = None, limit: int | None = None) -> Dataset:
     """Read a folder of IDX files (MNIST), of CIFAR-10's files, or of parts as every other command takes it.
 
     limit: at most so many images of each class for training, and as many for testing. Raises DatasetError where the
@@ -88,7 +88,7 @@ def load_collection(folder: Path, *, preset: str | None = None, limit: int | Non
     return collection if limit is None else _shorten(collection, limit)
 
 
-def _read_idx_files(folder: Path, preset: str | None) -> Collection | None:
+def _read_idx_files(folder: Path, preset: str | None) -> Dataset | None:
     found = {
         (split, kind): next(iter(sorted(folder.glob(f"{split}-{kind}*ubyte*"))), None)
         for split in ("train", "t10k")
@@ -117,7 +117,7 @@ def _read_idx_files(folder: Path, preset: str | None) -> Collection | None:
     return _make(name, folder, classes, splits[0], splits[1], preset, usual)
 
 
-def _read_cifar(folder: Path, preset: str | None) -> Collection:
+def _read_cifar(folder: Path, preset: str | None) -> Dataset:
     classes, train, test = read_cifar(folder)
     parts = [Split(images, labels.astype(np.int64)) for images, labels in (train, test)]
     return _make("CIFAR-10", folder, classes, parts[0], parts[1], preset, ("dog",) if "dog" in classes else ())
@@ -131,17 +131,17 @@ def _make(
     test: Split,
     preset: str | None,
     usual: tuple[str, ...],
-) -> Collection:
+) -> Dataset:
     """Return a collection of images that are as the model takes them already."""
     height, width, channels = train.images.shape[1:]
     if test.images.shape[1:] != train.images.shape[1:]:
         raise DatasetError(f"the training and test images of {str(folder)!r} differ in size")
     recipe = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
     preset = preset or ("paper" if paper_applies(height, width, channels) else "balanced")
-    return Collection(name, folder, classes, train, test, recipe, preset, usual)
+    return Dataset(name, folder, classes, train, test, recipe, preset, usual)
 
 
-def _read_parts(folder: Path, preset: str | None) -> Collection:
+def _read_parts(folder: Path, preset: str | None) -> Dataset:
     data = load_training_set(folder, preset=preset)
     labelled = find_images(folder, "test")
     classes = (GOOD, *sorted({image.kind for image in labelled} - {GOOD}))
@@ -151,7 +151,7 @@ def _read_parts(folder: Path, preset: str | None) -> Collection:
             images.append(prepare(read_image(image.path), data.recipe))
         except ImageError as error:
             raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
-    return Collection(
+    return Dataset(
         name=folder.resolve().name,
         folder=folder,
         classes=classes,
@@ -163,11 +163,11 @@ def _read_parts(folder: Path, preset: str | None) -> Collection:
     )
 
 
-def _shorten(collection: Collection, limit: int) -> Collection:
+def _shorten(collection: Dataset, limit: int) -> Dataset:
     def first(split: Split) -> Split:
         kept = [np.flatnonzero(split.labels == index)[:limit] for index in range(len(collection.classes))]
         order = np.sort(np.concatenate(kept))
         return Split(split.images[order], split.labels[order])
 
     values = {**vars(collection), "train": first(collection.train), "test": first(collection.test)}
-    return Collection(**values)
+    return Dataset(**values)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from onspect.compare.datasets import Collection
+from onspect.compare.datasets import Dataset
 from onspect.export.fitted_scores import OF_VARIANT
 from onspect.export.onnx_writer import MEMORY, export_scores
 from onspect.runtime.atomic import describe_os_error, write_atomically
@@ -37,7 +37,7 @@ _HOLDOUT = 0.1  # of the normal images: they choose the epoch whose weights are 
 
 
 @dataclass(frozen=True)
-class Cell:
+class Experiment:
     """What tells one training run of a comparison from another. normal: the classes trained on."""
 
     normal: tuple[str, ...]
@@ -100,7 +100,7 @@ def describe_normal(normal: Sequence[str]) -> str:
 
 
 def complete_cell(
-    cell: Cell, settings: Settings, scores: Sequence[str], collection: Collection, folder: Path, *, jobs: int = 1
+    cell: Experiment, settings: Settings, scores: Sequence[str], collection: Dataset, folder: Path, *, jobs: int = 1
 ) -> None:
     """Train, export and score what of a cell is not there yet; folder is the comparison's.
 
@@ -116,13 +116,13 @@ def complete_cell(
         write_atomically(place / f"{score}.npy", _pack(_score(place / f"{score}.onnx", collection)))
 
 
-def is_complete(cell: Cell, scores: Sequence[str], folder: Path) -> bool:
+def is_complete(cell: Experiment, scores: Sequence[str], folder: Path) -> bool:
     """Tell whether nothing of a cell is missing."""
     names = (_TRAINED, *(f"{score}.npy" for score in cell.choose(scores)))
     return all((folder / cell.folder / name).exists() for name in names)
 
 
-def read_trained(cell: Cell, folder: Path) -> Trained:
+def read_trained(cell: Experiment, folder: Path) -> Trained:
     """Read how a cell's training went; raises DatasetError where the file is damaged."""
     path = folder / cell.folder / _TRAINED
     try:
@@ -133,7 +133,7 @@ def read_trained(cell: Cell, folder: Path) -> Trained:
         raise DatasetError(f"{str(path)!r} is damaged ({error}); remove {str(path.parent)!r}") from error
 
 
-def read_scores(cell: Cell, score: str, collection: Collection, folder: Path) -> NDArray[np.float32]:
+def read_scores(cell: Experiment, score: str, collection: Dataset, folder: Path) -> NDArray[np.float32]:
     """Read the test images' scores, float32 [n]; raises DatasetError where the file is damaged."""
     path = folder / cell.folder / f"{score}.npy"
     try:
@@ -147,7 +147,7 @@ def read_scores(cell: Cell, score: str, collection: Collection, folder: Path) ->
     return np.asarray(scores, np.float32)
 
 
-def _train(cell: Cell, settings: Settings, data: TrainingSet, place: Path, jobs: int) -> None:
+def _train(cell: Experiment, settings: Settings, data: TrainingSet, place: Path, jobs: int) -> None:
     options = TrainOptions(variant=cell.variant, epochs=settings.epochs, holdout=_HOLDOUT, patience=0, seed=cell.seed)
     devices = Devices(accelerator="cpu")
     started = time.process_time()
@@ -177,7 +177,7 @@ def _describe(outcome: Outcome, images: int, cpu_seconds: float | None, jobs: in
     )
 
 
-def _score(model: Path, collection: Collection) -> NDArray[np.float32]:
+def _score(model: Path, collection: Dataset) -> NDArray[np.float32]:
     """Score the test images with the file itself, as a line would."""
     inspector = Inspector(model, provider="cpu")
     images = collection.test.images

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from onspect.compare.datasets import Collection, load_collection
-from onspect.compare.experiments import Cell, InterruptedCellError, Settings, complete_cell
+from onspect.compare.datasets import Dataset, load_collection
+from onspect.compare.experiments import Experiment, InterruptedCellError, Settings, complete_cell
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import OnspectError, TrainingError
 
@@ -35,7 +35,9 @@ class Work:
     jobs: int
 
 
-def complete_cells(cells: Sequence[Cell], work: Work, collection: Collection, done: Callable[[Cell], None]) -> None:
+def complete_cells(
+    cells: Sequence[Experiment], work: Work, collection: Dataset, done: Callable[[Experiment], None]
+) -> None:
     """Complete cells, `work.jobs` at a time, and tell of each that is done.
 
     The cores are divided among the jobs. Raises InterruptedCellError where Ctrl-C (or SIGTERM) stopped them, all of
@@ -52,9 +54,9 @@ def complete_cells(cells: Sequence[Cell], work: Work, collection: Collection, do
         _run_processes(list(cells), work, done)
 
 
-def _run_processes(waiting: list[Cell], work: Work, done: Callable[[Cell], None]) -> None:
+def _run_processes(waiting: list[Experiment], work: Work, done: Callable[[Experiment], None]) -> None:
     context = multiprocessing.get_context("spawn")
-    running: dict[int, tuple[Cell, SpawnProcess, multiprocessing.connection.Connection]] = {}
+    running: dict[int, tuple[Experiment, SpawnProcess, multiprocessing.connection.Connection]] = {}
     failures: list[str] = []
     interrupted = False
     while running or (waiting and not failures and not interrupted):
@@ -99,7 +101,7 @@ def _stop(processes: Sequence[SpawnProcess]) -> None:
         process.terminate()
 
 
-def _work(cell: Cell, work: Work, sender: multiprocessing.connection.Connection) -> None:
+def _work(cell: Experiment, work: Work, sender: multiprocessing.connection.Connection) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
     _use_cores(work.jobs)
     try:

@@ -42,7 +42,7 @@ _FEWEST_HELD_OUT = 32
 _LOGISTIC = 1.702  # the logistic curve with this slope is nowhere further than 0.01 from the Gaussian's
 
 
-class View(NamedTuple):
+class ModelOutputs(NamedTuple):
     """What a measure sees of images: planes and reconstruction [n, c, h, w] in 0..1, latent and log_sigma [n, n_z]."""
 
     planes: Tensor
@@ -59,10 +59,10 @@ class Networks:
     decoder: Decoder
     critic: Critic | None
 
-    def view(self, planes: Tensor) -> View:
+    def view(self, planes: Tensor) -> ModelOutputs:
         """Return what is to be seen of images."""
         latent, log_sigma = self.encoder(planes)
-        return View(planes, self.decoder(latent), latent, log_sigma)
+        return ModelOutputs(planes, self.decoder(latent), latent, log_sigma)
 
 
 def check_measure(name: str, variant: str) -> None:
@@ -97,23 +97,23 @@ def fit_measures(
         measures: dict[str, nn.Module] = {}
         for name in wanted:
             if name in described:
-                measures[name] = Distance(_DESCRIPTIONS[name], torch.cat(described.pop(name)))
+                measures[name] = PpcaDistance(_DESCRIPTIONS[name], torch.cat(described.pop(name)))
             elif name == "normalised":
                 measures[name] = Normalised(float(torch.cat(complexities).mean()))
             elif name == "kl":
-                measures[name] = Divergence()
+                measures[name] = KlScore()
             elif name == "probability":
-                measures[name] = Improbability(networks.decoder, networks.encoder.latent.out_features)
+                measures[name] = ReconstructionProbability(networks.decoder, networks.encoder.latent.out_features)
             elif name == "critic":
                 assert networks.critic is not None
-                measures[name] = Doubt(networks.critic, torch.cat(codes))
+                measures[name] = CriticScore(networks.critic, torch.cat(codes))
         if "combined" in wanted:
             enough = held_out if len(held_out) >= _FEWEST_HELD_OUT else np.concatenate([held_out, images])
             measures["combined"] = Combined([measures[name] for name in COMPONENTS], list(_look(networks, enough)))
     return {name: measures[name].eval() for name in names}
 
 
-def _look(networks: Networks, images: NDArray[np.uint8]) -> Iterator[View]:
+def _look(networks: Networks, images: NDArray[np.uint8]) -> Iterator[ModelOutputs]:
     for start in range(0, len(images), _BATCH):
         yield networks.view(to_planes(torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH]))))
 
@@ -125,20 +125,20 @@ class Normalised(nn.Module):
         super().__init__()
         self.floor = max(1e-6, _COMPLEXITY_FLOOR * usual)
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: ModelOutputs) -> Tensor:
         """Return the measure, [n]."""
         error = (view.planes - view.reconstruction).square().mean(dim=(1, 2, 3))
         return error / (_complexity(view.planes) + self.floor)
 
 
-class Distance(nn.Module):
+class PpcaDistance(nn.Module):
     """How far a description of an image lies from those of good ones, in their own spread: squared, per dimension.
 
     Of many dimensions the most variable ones are taken as they are and the others as one variance (probabilistic
     principal components, Tipping and Bishop 1999).
     """
 
-    def __init__(self, describe: Callable[[View], Tensor], vectors: Tensor) -> None:
+    def __init__(self, describe: Callable[[ModelOutputs], Tensor], vectors: Tensor) -> None:
         super().__init__()
         self.describe = describe
         mean = vectors.mean(dim=0)
@@ -156,7 +156,7 @@ class Distance(nn.Module):
         self.register_buffer("inverse", variances[:kept].rsqrt().float())
         self.dimensions = len(mean)
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: ModelOutputs) -> Tensor:
         """Return the measure, [n]; 1 is about what good images have."""
         offset = (self.describe(view) - self.get_buffer("mean")) * self.get_buffer("scale")
         known = offset @ self.get_buffer("directions")
@@ -169,16 +169,16 @@ class Distance(nn.Module):
         return distance / self.dimensions
 
 
-class Divergence(nn.Module):
+class KlScore(nn.Module):
     """The VAE's divergence of an image's code from the prior (Eq. 4)."""
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: ModelOutputs) -> Tensor:
         """Return the measure, [n]."""
         assert view.log_sigma is not None
         return kl_divergence(view.latent, view.log_sigma).clamp_min(0.0)
 
 
-class Improbability(nn.Module):
+class ReconstructionProbability(nn.Module):
     """The VAE's negative reconstruction probability (An and Cho 2015), up to constants: the mean error over draws of z.
 
     The draws are fixed, and each comes with its opposite, so that an image has the same score every time.
@@ -190,7 +190,7 @@ class Improbability(nn.Module):
         half = torch.randn(_DRAWS // 2, latent, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", torch.cat([half, -half]))
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: ModelOutputs) -> Tensor:
         """Return the measure, [n]."""
         assert view.log_sigma is not None
         sigma = view.log_sigma.exp()
@@ -201,7 +201,7 @@ class Improbability(nn.Module):
         return torch.stack(errors).mean(dim=0)
 
 
-class Doubt(nn.Module):
+class CriticScore(nn.Module):
     """How little the AAE's critic takes an image's code for a draw from the prior, in good images' spread; softplus.
 
     The critic's last Leaky ReLU keeps the order, and its weights are clipped so small that the differences of its
@@ -220,7 +220,7 @@ class Doubt(nn.Module):
         self.register_buffer("mean", mean.float())
         self.register_buffer("weight", (-weight / spread).float())
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: ModelOutputs) -> Tensor:
         """Return the measure, [n]."""
         hidden = F.leaky_relu(self.first(view.latent))
         return F.softplus((hidden - self.get_buffer("mean")) @ self.get_buffer("weight"))
@@ -233,7 +233,7 @@ class Combined(nn.Module):
     the logarithm of each component on held-out good images, which has a value however far out an image lies.
     """
 
-    def __init__(self, components: Sequence[nn.Module], views: Sequence[View]) -> None:
+    def __init__(self, components: Sequence[nn.Module], views: Sequence[ModelOutputs]) -> None:
         super().__init__()
         self.components = nn.ModuleList(components)
         logs = torch.cat([self._logarithms(view) for view in views]).double()
@@ -241,12 +241,12 @@ class Combined(nn.Module):
         self.register_buffer("mean", logs.mean(dim=0).float())
         self.register_buffer("slope", (_LOGISTIC / spread).float())
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: ModelOutputs) -> Tensor:
         """Return the measure, [n]."""
         steps = (self._logarithms(view) - self.get_buffer("mean")) * self.get_buffer("slope")
         return F.softplus(steps).sum(dim=1)
 
-    def _logarithms(self, view: View) -> Tensor:
+    def _logarithms(self, view: ModelOutputs) -> Tensor:
         return torch.stack([component(view) for component in self.components], dim=1).clamp_min(1e-9).log()
 
 
@@ -257,19 +257,19 @@ def _complexity(planes: Tensor) -> Tensor:
     return (planes - F.avg_pool2d(padded, 2 * radius + 1, stride=1)).square().mean(dim=(1, 2, 3))
 
 
-def _describe_residual(view: View) -> Tensor:
+def _describe_residual(view: ModelOutputs) -> Tensor:
     return _shrink(view.planes - view.reconstruction).flatten(1)
 
 
-def _describe_contrast(view: View) -> Tensor:
+def _describe_contrast(view: ModelOutputs) -> Tensor:
     return _describe_residual(view) / _contrast(view.planes)
 
 
-def _describe_latent(view: View) -> Tensor:
+def _describe_latent(view: ModelOutputs) -> Tensor:
     return view.latent
 
 
-def _describe_statistics(view: View) -> Tensor:
+def _describe_statistics(view: ModelOutputs) -> Tensor:
     """Return an image's mean and colours, its energies and its residual's at several scales, its code over contrast."""
     planes = view.planes
     mean = planes.mean(dim=(2, 3))
@@ -293,7 +293,7 @@ def _describe_statistics(view: View) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-_DESCRIPTIONS: dict[str, Callable[[View], Tensor]] = {
+_DESCRIPTIONS: dict[str, Callable[[ModelOutputs], Tensor]] = {
     "whitened": _describe_residual,
     "contrast": _describe_contrast,
     "latent": _describe_latent,

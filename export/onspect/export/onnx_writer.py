@@ -21,7 +21,7 @@ from onspect.export.features import convert_features, design_features
 from onspect.export.fitted_scores import MEASURES, Networks, check_measure, fit_measures
 from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
 from onspect.export.layers.planes import to_planes
-from onspect.export.layers.roi_mask import Surroundings
+from onspect.export.layers.roi_mask import FillIgnored
 from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
 from onspect.export.precision.search import Reduced, reduce_model
@@ -308,7 +308,7 @@ class _EncoderGraph(nn.Module):
         super().__init__()
         self.cut = nn.Identity() if tiling is None else Cut(tiling)
         self.tiles = 1 if tiling is None else tiling.count
-        self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
+        self.surroundings = nn.Identity() if mask is None else FillIgnored(mask)
         self.encoder = encoder
 
     def forward(self, image: Tensor) -> Tensor:

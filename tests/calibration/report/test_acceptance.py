@@ -23,7 +23,7 @@ from onspect.runtime.model.schema import Rule, Threshold
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
 Run = Callable[..., Result]
-Sheet = tuple[dict[str, Any], str, str]
+AcceptanceSheet = tuple[dict[str, Any], str, str]
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def data(make_dataset: Make) -> Path:
 
 
 @pytest.fixture
-def write_sheet(onspect: Run, model: Path, data: Path, tmp_path: Path) -> Callable[..., Sheet]:
+def write_sheet(onspect: Run, model: Path, data: Path, tmp_path: Path) -> Callable[..., AcceptanceSheet]:
     """Return a function that evaluates the model and returns metrics, page (its spaces evened out) and stderr."""
 
-    def write(*arguments: str) -> Sheet:
+    def write(*arguments: str) -> AcceptanceSheet:
         result = onspect("evaluate", model, data, "-o", tmp_path / "report", *arguments)
         assert result.exit_code == 0, result.output
         page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
@@ -52,7 +52,7 @@ def write_sheet(onspect: Run, model: Path, data: Path, tmp_path: Path) -> Callab
     return write
 
 
-def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: Callable[..., Sheet]) -> None:
+def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]) -> None:
     """The sheet says from which score what happens, and how many of 1,000 parts are rejected, reviewed and passed."""
     calibrate(model, data, policy=Policy("max_fpr", 0.1), band=Band("review_share", 0.2))
     metrics, page, _ = write_sheet()
@@ -95,7 +95,7 @@ def test_what_promises_no_rate_is_not_held(rule: Rule) -> None:
 
 
 def test_broken_promise_is_warned_of(
-    model: Path, data: Path, make_dataset: Make, write_sheet: Callable[..., Sheet]
+    model: Path, data: Path, make_dataset: Make, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
     """Where these images contradict what the file was calibrated for, the command says so."""
     calibrate(model, data, policy=Policy("max_fpr", 0.001))
@@ -106,7 +106,9 @@ def test_broken_promise_is_warned_of(
     assert "broken: the whole interval lies beyond it" in page
 
 
-def test_history_and_fingerprints_are_on_the_sheet(model: Path, data: Path, write_sheet: Callable[..., Sheet]) -> None:
+def test_history_and_fingerprints_are_on_the_sheet(
+    model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]
+) -> None:
     """Each threshold that the file has had is listed, newest first, and files and image sets by their digits."""
     calibrate(model, data)
     move_threshold(model, Policy("max_fpr", 0.2))
@@ -121,7 +123,9 @@ def test_history_and_fingerprints_are_on_the_sheet(model: Path, data: Path, writ
     assert all(item["digits"] in page for item in metrics["fingerprints"])
 
 
-def test_every_number_of_the_plots_is_in_the_json(model: Path, data: Path, write_sheet: Callable[..., Sheet]) -> None:
+def test_every_number_of_the_plots_is_in_the_json(
+    model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]
+) -> None:
     """Scores, the points of each curve and the review table stand in metrics.json."""
     calibrate(model, data, policy=Policy("cost", costs=(1, 50), prevalence=0.02), band=Band("review_share", 0.2))
     metrics, page, _ = write_sheet()
@@ -133,7 +137,7 @@ def test_every_number_of_the_plots_is_in_the_json(model: Path, data: Path, write
     assert "the file&#39;s</th>" in page
 
 
-def test_sheet_can_be_signed(model: Path, data: Path, write_sheet: Callable[..., Sheet]) -> None:
+def test_sheet_can_be_signed(model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]) -> None:
     """There is a place for name, date and signature, and paper is told where pages begin and what stands below them."""
     calibrate(model, data)
     _, page, _ = write_sheet("--title", 'a "title" } </style>')
@@ -143,7 +147,7 @@ def test_sheet_can_be_signed(model: Path, data: Path, write_sheet: Callable[...,
 
 
 def test_sheet_of_good_images_only(
-    onspect: Run, model: Path, data: Path, tmp_path: Path, write_sheet: Callable[..., Sheet]
+    onspect: Run, model: Path, data: Path, tmp_path: Path, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
     """Without defects there are no curves and no recall, and what is known is told."""
     calibrate(model, data, policy=Policy("conformal", 0.2))
@@ -178,7 +182,7 @@ def test_arrays_stand_on_one_line_and_words_as_they_are() -> None:
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_sheet_prints(model: Path, data: Path, write_sheet: Callable[..., Sheet], tmp_path: Path) -> None:
+def test_sheet_prints(model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet], tmp_path: Path) -> None:
     """A browser prints the sheet to a few pages without the network."""
     calibrate(model, data)
     write_sheet()

@@ -14,7 +14,7 @@ from onspect.calibration.regions import PixelScores, RegionDemand
 from onspect.calibration.scores import Observation, ScoredImage
 from onspect.export import onnx_writer
 from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
-from onspect.export.layers.roi_mask import Surroundings
+from onspect.export.layers.roi_mask import FillIgnored
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ChoiceError
@@ -124,7 +124,7 @@ def test_ignored_places_are_painted_over(height: int, width: int) -> None:
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[:2, :2] = True
     planes = torch.where(mask, torch.full((1, 3, height, width), 0.3), 1.0)
-    painted = Surroundings(mask)(planes)
+    painted = FillIgnored(mask)(planes)
     torch.testing.assert_close(painted[:, :, :3, :3], torch.full((1, 3, 3, 3), 0.3))
     assert height < 300 or not painted[:, :, 100:].any()
 

@@ -24,9 +24,9 @@ from onspect.runtime.status import LineStatus
 pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 
 from onspect.runtime.dashboard import Dashboard
-from onspect.runtime.dashboard.auth import Access
+from onspect.runtime.dashboard.auth import Auth
 from onspect.runtime.dashboard.server import parse_address
-from onspect.runtime.dashboard.state import Board
+from onspect.runtime.dashboard.state import DashboardState
 
 TOKEN = "a-long-enough-token"
 GOOD, BAD = np.full((32, 32), 128, np.uint8), np.full((32, 32), 250, np.uint8)
@@ -350,7 +350,7 @@ def test_wrong_token_is_refused_and_guessing_is_slowed(shown: tuple[Dashboard, C
 
 def test_guesses_from_many_addresses_are_slowed_too() -> None:
     """One guess each from many addresses is no way around the brake, and its memory is bounded."""
-    access = Access(TOKEN)
+    access = Auth(TOKEN)
     for number in range(2000):
         access.check("wrong", f"10.0.{number >> 8}.{number & 255}")
     assert access.wait_seconds("10.9.9.9") > 0
@@ -368,7 +368,7 @@ def test_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
         return first == second
 
     monkeypatch.setattr(hmac, "compare_digest", note)
-    access = Access(TOKEN)
+    access = Auth(TOKEN)
     assert [access.check(token, "here") for token in ("", "a", TOKEN + "x", TOKEN)] == [False, False, False, True]
     assert {len(part) for pair in compared for part in pair} == {32}
 
@@ -603,8 +603,8 @@ def test_picture_is_made_once_for_all_clients(shown: tuple[Dashboard, Client], m
     from onspect.runtime.dashboard import renderer
 
     made: list[object] = []
-    develop = renderer._develop
-    monkeypatch.setattr(renderer, "_develop", lambda *arguments: made.append(arguments) or develop(*arguments))
+    develop = renderer._render
+    monkeypatch.setattr(renderer, "_render", lambda *arguments: made.append(arguments) or develop(*arguments))
     assert {shown[1].ask("/picture").status for _ in range(10)} == {200}
     assert len(made) == 1
 
@@ -633,7 +633,9 @@ def test_silent_connections_are_closed(open_dashboard: Any, sent: bytes) -> None
 def test_client_that_does_not_read_is_cut_off(open_dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream whose reader stands still ends, and its place is free again."""
     numbers = itertools.count(1)  # events so large that they soon fill what the system keeps for a reader
-    monkeypatch.setattr(Board, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 500_000})
+    monkeypatch.setattr(
+        DashboardState, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 500_000}
+    )
     _, client = open_dashboard(watchers=1, tick=0.001, look=0.1)
     with client.connect() as lazy:
         lazy.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n\r\n".encode())
@@ -667,7 +669,9 @@ def test_closing_ends_streams_and_threads(inspector: Inspector) -> None:
 def test_closing_cuts_off_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that leaves the server with much to send keeps no socket open after closing."""
     numbers = itertools.count(1)
-    monkeypatch.setattr(Board, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 5_000_000})
+    monkeypatch.setattr(
+        DashboardState, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 5_000_000}
+    )
     with Dashboard("127.0.0.1:0") as dashboard, ExitStack() as stack:
         Client(dashboard).open_streams(stack, 1)
         time.sleep(0.5)

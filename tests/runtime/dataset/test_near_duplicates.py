@@ -12,10 +12,10 @@ from onspect.runtime.dataset.near_duplicates import (
     BITS,
     LIMIT,
     choose_limit,
-    describe_look,
-    find_twins,
+    dct_features,
+    find_near_duplicates,
     hash_look,
-    learn_looks,
+    learn_near_duplicates,
 )
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.model.file import read_model_file, restamp, stamp
@@ -39,7 +39,7 @@ def fingerprints(count: int) -> list[str]:
 @pytest.fixture(scope="module")
 def looks() -> Looks:
     """Return the looks of forty pictures."""
-    learned = learn_looks(np.stack([picture(seed) for seed in range(40)]), fingerprints(40))
+    learned = learn_near_duplicates(np.stack([picture(seed) for seed in range(40)]), fingerprints(40))
     assert learned is not None
     return learned
 
@@ -52,10 +52,10 @@ def test_pictures_saved_anew_are_known_again(looks: Looks) -> None:
         compressed = cv2.imdecode(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], cv2.IMREAD_GRAYSCALE)
         changed = [compressed, cv2.convertScaleAbs(grey, alpha=1.1), cv2.resize(grey, (48, 40))]
         changed.append(np.clip(grey + random.normal(0, 2, grey.shape), 0, 255).astype(np.uint8))
-        hashes = [hash_look(describe_look(np.asarray(image)[:, :, None]), looks) for image in changed]
-        assert find_twins(hashes, looks.hashes) == [True] * 4
-    others = [hash_look(describe_look(picture(seed)), looks) for seed in range(100, 140)]
-    assert find_twins(others, looks.hashes) == [False] * 40
+        hashes = [hash_look(dct_features(np.asarray(image)[:, :, None]), looks) for image in changed]
+        assert find_near_duplicates(hashes, looks.hashes) == [True] * 4
+    others = [hash_look(dct_features(picture(seed)), looks) for seed in range(100, 140)]
+    assert find_near_duplicates(others, looks.hashes) == [False] * 40
 
 
 def test_what_all_parts_have_in_common_says_nothing() -> None:
@@ -63,47 +63,47 @@ def test_what_all_parts_have_in_common_says_nothing() -> None:
     outline = np.zeros((SIDE, SIDE, 1), np.float32)
     outline[8:56, 8:40] = 100
     parts = [np.asarray(np.clip(outline + picture(seed) - 64.0, 0, 255), np.uint8) for seed in range(80)]
-    looks = learn_looks(np.stack(parts[:40]), fingerprints(40))
+    looks = learn_near_duplicates(np.stack(parts[:40]), fingerprints(40))
     assert looks is not None
-    others = [hash_look(describe_look(part), looks) for part in parts[40:]]
-    assert find_twins(others, looks.hashes) == [False] * 40
-    assert find_twins([hash_look(describe_look(parts[3]), looks)], looks.hashes) == [True]
+    others = [hash_look(dct_features(part), looks) for part in parts[40:]]
+    assert find_near_duplicates(others, looks.hashes) == [False] * 40
+    assert find_near_duplicates([hash_look(dct_features(parts[3]), looks)], looks.hashes) == [True]
 
 
 def test_twins_differ_in_few_bits() -> None:
     """Hashes that differ in as many bits as the limit are twins, in one more they are not; an empty one never is."""
     known = "00" * (BITS // 8)
     hashes = [f"{2**bits - 1:016x}" for bits in (0, LIMIT, LIMIT + 1)]
-    assert find_twins([*hashes, ""], [known, ""]) == [True, True, False, False]
-    assert find_twins(hashes, []) == [False] * 3
-    assert find_twins(hashes * 700, [known]) == [True, True, False] * 700
+    assert find_near_duplicates([*hashes, ""], [known, ""]) == [True, True, False, False]
+    assert find_near_duplicates(hashes, []) == [False] * 3
+    assert find_near_duplicates(hashes * 700, [known]) == [True, True, False] * 700
 
 
 def test_image_without_structure_has_no_look(looks: Looks) -> None:
     """Pictures of one brightness are not taken for one another: there is nothing to know them by."""
-    assert describe_look(np.full((SIDE, SIDE, 1), 90, np.uint8)) is None
+    assert dct_features(np.full((SIDE, SIDE, 1), 90, np.uint8)) is None
     assert hash_look(None, looks) == ""
     blank = np.full((40, SIDE, SIDE, 1), 90, np.uint8)
-    assert learn_looks(blank, fingerprints(40)) is None
+    assert learn_near_duplicates(blank, fingerprints(40)) is None
 
 
 def test_few_training_images_teach_nothing() -> None:
     """Medians of a handful of images mean nothing, so there are no looks."""
-    assert learn_looks(np.stack([picture(seed) for seed in range(15)]), fingerprints(15)) is None
+    assert learn_near_duplicates(np.stack([picture(seed) for seed in range(15)]), fingerprints(15)) is None
 
 
 def test_of_many_images_those_with_the_smallest_fingerprints_are_kept() -> None:
     """Beyond the limit the same images are kept as in the file's record of fingerprints."""
     pictures = np.stack([picture(seed) for seed in range(30)])
     backwards = fingerprints(30)[::-1]
-    some = learn_looks(pictures, backwards, most=20)
-    assert some == learn_looks(pictures[10:][::-1], fingerprints(20))
+    some = learn_near_duplicates(pictures, backwards, most=20)
+    assert some == learn_near_duplicates(pictures[10:][::-1], fingerprints(20))
 
 
 def test_colour_counts_as_grey(looks: Looks) -> None:
     """A colour picture has the look of its grey self."""
     grey = picture(5)
-    assert hash_look(describe_look(np.repeat(grey, 3, axis=2)), looks) == hash_look(describe_look(grey), looks)
+    assert hash_look(dct_features(np.repeat(grey, 3, axis=2)), looks) == hash_look(dct_features(grey), looks)
 
 
 def test_looks_are_in_the_file_and_stay_there(

@@ -8,7 +8,7 @@ import pytest
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.quality import measure, span
-from onspect.runtime.line.frame_check import Gate, Health, limits_for
+from onspect.runtime.line.frame_check import FrameCheck, Health, limits_for
 from onspect.runtime.model.schema import Appearance
 
 NOISE = np.random.default_rng(0).integers(60, 200, (32, 32, 1)).astype(np.uint8)
@@ -19,7 +19,7 @@ def refusal(picture: np.ndarray, health: Health | None = None, appearance: Appea
     """Return why a gate refuses a picture, "" where it does not."""
     health = health or Health()
     try:
-        Gate(health).check(picture, limits_for(health, appearance), picture)
+        FrameCheck(health).check(picture, limits_for(health, appearance), picture)
     except ImageError as error:
         return str(error)
     return ""
@@ -70,7 +70,7 @@ def test_black_parts_pass_where_training_saw_black_ones() -> None:
 
 def test_a_picture_that_stands_still_is_refused_from_the_configured_repetition_on() -> None:
     """Equal pictures in a row are counted, and a new one ends the count."""
-    gate, health = Gate(Health(identical=2)), Health()
+    gate, health = FrameCheck(Health(identical=2)), Health()
     limits = limits_for(health, None)
     gate.check(NOISE, limits, NOISE)
     gate.check(NOISE.copy(), limits, NOISE)
@@ -84,7 +84,7 @@ def test_a_picture_that_stands_still_is_refused_from_the_configured_repetition_o
 
 def test_a_picture_may_stand_still_where_the_configuration_says_so() -> None:
     """identical = 0 lets equal pictures pass."""
-    gate = Gate(Health(identical=0))
+    gate = FrameCheck(Health(identical=0))
     for _ in range(3):
         gate.check(NOISE, limits_for(Health(), None), NOISE)
 

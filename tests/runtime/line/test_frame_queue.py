@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.line.frame_queue import FrameCounts, Handover, Policy
+from onspect.runtime.line.frame_queue import FrameCounts, FrameQueue, Policy
 from onspect.runtime.sources.base import Capture
 
 POLICIES: list[Policy] = ["latest", "every", "wait"]
@@ -24,7 +24,7 @@ class FrameQueues(RuleBasedStateMachine):
 
     @initialize(policies=st.lists(st.sampled_from(POLICIES), min_size=1, max_size=3), capacity=st.integers(1, 3))
     def begin(self, policies: list[Policy], capacity: int) -> None:
-        self.handover = Handover(policies, capacity=capacity)
+        self.handover = FrameQueue(policies, capacity=capacity)
         self.policies, self.capacity = policies, capacity
         self.numbers = itertools.count()
         self.queues: list[list[tuple[str, bool]]] = [[] for _ in policies]  # name, and whether it is an error
@@ -66,9 +66,9 @@ class FrameQueues(RuleBasedStateMachine):
 
     @precondition(lambda self: self.in_hand is not None)
     @rule(judged=st.booleans())
-    def settle(self, judged: bool) -> None:
+    def task_done(self, judged: bool) -> None:
         """Count what was taken."""
-        self.handover.settle(judged=judged)
+        self.handover.task_done(judged=judged)
         self.judged += judged
         self.faulted += not judged
         self.in_hand = None
@@ -102,7 +102,7 @@ class FrameQueues(RuleBasedStateMachine):
         """At the end nothing waits: captured == judged + dropped + faults."""
         self.handover.close()
         if self.in_hand is not None:
-            self.handover.settle(judged=True)
+            self.handover.task_done(judged=True)
         counts = self.handover.counts
         assert counts.waiting == 0
         assert counts.captured == counts.judged + counts.dropped + counts.faulted
@@ -117,7 +117,7 @@ def test_a_source_s_thread_loses_no_frame_uncounted(
     policy: Policy, count: int, capacity: int, stop_after: int | None
 ) -> None:
     """With a thread that captures, and a line that may stop early, frames come in order and each is accounted for."""
-    handover = Handover([policy], capacity=capacity)
+    handover = FrameQueue([policy], capacity=capacity)
 
     def capture() -> None:
         for number in range(count):
@@ -130,7 +130,7 @@ def test_a_source_s_thread_loses_no_frame_uncounted(
     while not handover.done and len(seen) != stop_after:
         if (taken := handover.take(10.0)) is not None:
             seen.append(int(taken.capture.source))
-            handover.settle(judged=not isinstance(taken.capture.frame, ImageError))
+            handover.task_done(judged=not isinstance(taken.capture.frame, ImageError))
     handover.close()
     thread.join()
     counts = handover.counts

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from onspect.runtime.ray.judge import DEATHS, Attempts, _explain
+from onspect.runtime.ray.judge import DEATHS, Retries, _explain
 
 
 def test_image_on_which_workers_die_is_found() -> None:
     """An image counts as deadly once a second worker has died on it; one death may have another cause."""
-    attempts = Attempts()
+    attempts = Retries()
     assert attempts.begin(3) == (1, [])
     for attempt in range(2, 2 + DEATHS):
         assert attempts.begin(3) == (attempt, [])
@@ -17,7 +17,7 @@ def test_image_on_which_workers_die_is_found() -> None:
 
 def test_work_that_ended_well_blames_no_image() -> None:
     """A partition that is judged anew after it was done, since a machine was lost with the result, blames no image."""
-    attempts = Attempts()
+    attempts = Retries()
     for attempt in range(1, 5):
         assert attempts.begin(0) == (attempt, [])
         attempts.judging(0, 99)

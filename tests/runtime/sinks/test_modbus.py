@@ -6,7 +6,7 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.sinks.base import Sink
-from onspect.runtime.sinks.delivery.queued_sink import Courier
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.registry import open_sink
 
 from ..services import Plc, free_port
@@ -65,7 +65,7 @@ def test_large_counts_take_two_registers(plc: Plc) -> None:
 
 def test_heartbeat_changes_with_each_status(plc: Plc) -> None:
     """While the line reports its status the heartbeat changes, and a verdict leaves it as it is."""
-    with Courier(open_modbus(plc), "plc") as courier:
+    with QueuedSink(open_modbus(plc), "plc") as courier:
         for expected in (1, 0, 1):
             count = len(plc.writes)
             courier.report(line_status())
@@ -93,7 +93,7 @@ def test_heartbeat_of_a_line_that_hangs_stands_still(plc: Plc) -> None:
 
 def test_restarted_plc_gets_new_parts_only(plc: Plc) -> None:
     """While the PLC is away parts are counted as failed, the line goes on, and afterwards it gets the new ones."""
-    with Courier(open_modbus(plc), "plc") as courier:
+    with QueuedSink(open_modbus(plc), "plc") as courier:
         courier.write(inspection(index=0))
         wait_until(lambda: courier.state().delivered == 1)
         plc.stop()

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.sinks import mqtt
 from onspect.runtime.sinks.delivery import queued_sink
-from onspect.runtime.sinks.delivery.queued_sink import Courier
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.mqtt import MqttSink, open_mqtt
 from onspect.runtime.sinks.registry import open_sink
 
@@ -98,10 +98,10 @@ class FakeLine:
         self.taken.append(("stop", None))
 
 
-def open_courier(broker: Broker, spool: Path | None = None, options: str = "", acknowledge: float = 1.0) -> Courier:
+def open_queued(broker: Broker, spool: Path | None = None, options: str = "", acknowledge: float = 1.0) -> QueuedSink:
     """Return a courier to the broker."""
     sink = open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201{options}", acknowledge)
-    return Courier(sink, "mqtt", spool, deadline=15.0, timing=queued_sink.Timing(longest_pause=0.1))
+    return QueuedSink(sink, "mqtt", spool, deadline=15.0, timing=queued_sink.Timing(longest_pause=0.1))
 
 
 def open_quick(url: str, acknowledge: float = 1.0) -> MqttSink:
@@ -112,7 +112,7 @@ def open_quick(url: str, acknowledge: float = 1.0) -> MqttSink:
 def test_verdicts_and_status_arrive(broker: Broker) -> None:
     """Each verdict arrives once, in order, as its JSON; the status is retained, and at the end says offline."""
     with Listener(broker) as listener:
-        with open_courier(broker) as courier:
+        with open_queued(broker) as courier:
             for index in range(250):
                 courier.write(inspection(index=index, source="Prüfling"))
             courier.report(line_status(ng=3))
@@ -136,7 +136,7 @@ def test_broker_restarted_midway(broker: Broker, tmp_path: Path, caplog: pytest.
     with (
         caplog.at_level(logging.WARNING),
         Listener(broker) as listener,
-        open_courier(broker, tmp_path / "s") as courier,
+        open_queued(broker, tmp_path / "s") as courier,
     ):
         for index in range(600):
             if index == 200:
@@ -156,7 +156,7 @@ def test_broker_restarted_midway(broker: Broker, tmp_path: Path, caplog: pytest.
 def test_broker_that_is_not_there_stops_nobody(broker: Broker, tmp_path: Path) -> None:
     """A line starts without its broker, and what happened in the meantime arrives once it is there."""
     broker.stop()
-    with open_courier(broker, tmp_path / "s") as courier:
+    with open_queued(broker, tmp_path / "s") as courier:
         courier.write(inspection(index=0))
         wait_until(lambda: "refused" in courier.state().message)
         courier.write(inspection(index=1))
@@ -196,7 +196,7 @@ def test_last_will_tells_a_killed_line(broker: Broker) -> None:
 def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken: tuple[str, Any]) -> None:
     """Where commands are allowed, each is carried out, and its result is published."""
     line = FakeLine()
-    with Listener(broker) as listener, open_courier(broker, options="?commands=yes") as courier:
+    with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as courier:
         courier.attach(line)
         wait_until(lambda: listener.of("status"))
         listener.send(message)
@@ -221,7 +221,7 @@ def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken
 def test_bad_command_changes_nothing(broker: Broker, message: object, error: str) -> None:
     """What is no command, or cannot be carried out, is answered with the reason, and the next one is carried out."""
     line = FakeLine()
-    with Listener(broker) as listener, open_courier(broker, options="?commands=yes") as courier:
+    with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as courier:
         courier.attach(line)
         wait_until(lambda: listener.of("status"))
         listener.send(message)
@@ -238,7 +238,7 @@ def test_commands_are_taken_only_where_allowed(broker: Broker) -> None:
     with Listener(broker) as listener:
         listener.send({"command": "stop"}, retain=True)
         for options in ("", "?commands=yes"):
-            with open_courier(broker, options=options) as courier:
+            with open_queued(broker, options=options) as courier:
                 courier.attach(line)
                 wait_until(lambda: listener.of("status") and listener.of("status")[-1] == ONLINE)
                 if not options:
@@ -270,7 +270,7 @@ def test_password_and_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             login = f"?username=env:LINE_USER&password=file:{tmp_path / file}"
             url = f"mqtts://localhost:{broker.port}/line{login}{trusted}"
             spool, timing = tmp_path / f"{file}-{len(trusted)}", queued_sink.Timing(longest_pause=0.1)
-            with Courier(open_quick(url), url, spool, timing=timing) as given:
+            with QueuedSink(open_quick(url), url, spool, timing=timing) as given:
                 given.write(inspection())
                 wait_until(lambda: given.state().delivered or given.state().message)
                 assert expected in given.state().message
@@ -324,7 +324,7 @@ def test_unreachable_broker_is_an_output_error() -> None:
 
 def test_silent_broker_is_not_waited_for_for_ever(broker: Broker, tmp_path: Path) -> None:
     """A broker that accepts and then says nothing makes delivery fail within seconds, and nothing is lost."""
-    with Listener(broker) as listener, open_courier(broker, tmp_path / "s", acknowledge=0.2) as courier:
+    with Listener(broker) as listener, open_queued(broker, tmp_path / "s", acknowledge=0.2) as courier:
         wait_until(lambda: listener.of("status"))
         assert broker._process is not None
         os.kill(broker._process.pid, signal.SIGSTOP)

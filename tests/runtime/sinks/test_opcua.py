@@ -10,7 +10,7 @@ from asyncua.sync import Client
 from asyncua.ua import UaStatusCodeError
 
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.sinks.delivery.queued_sink import Courier
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.opcua import LAST_PART, LINE, OpcUaSink
 from onspect.runtime.sinks.registry import open_sink
 
@@ -137,7 +137,7 @@ def test_courier_delivers(sink: OpcUaSink, client: Any) -> None:
         def __exit__(self, *exception: object) -> None:
             pass
 
-    with Courier(Open(), "opcua") as courier:
+    with QueuedSink(Open(), "opcua") as courier:
         for index in range(50):
             courier.write(inspection(index=index))
     assert courier.state().delivered == 50

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.sinks.delivery.queued_sink import Courier
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.prometheus import PrometheusSink
 from onspect.runtime.sinks.registry import open_sink
 from onspect.runtime.status import SinkState, SourceState
@@ -82,7 +82,7 @@ def test_port_is_free_after_the_run() -> None:
         url = f"prometheus://127.0.0.1:{ports[0] if ports else 0}"
         sink = open_sink(url, append=True)
         assert isinstance(sink, PrometheusSink)
-        with Courier(sink, url) as courier:
+        with QueuedSink(sink, url) as courier:
             courier.write(inspection())
             wait_until(lambda: courier.state().delivered == 1)
             ports.append(sink.port)

@@ -15,8 +15,8 @@ import pytest
 from onspect.runtime.errors import OutputError, RefusedError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.sinks.base import Delivery, Sink
-from onspect.runtime.sinks.delivery.commit_barrier import Ledger
-from onspect.runtime.sinks.delivery.queued_sink import Courier, Timing
+from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink, Timing
 from onspect.runtime.sinks.delivery.spool import Spool
 from onspect.runtime.sinks.lines import JsonlSink
 from onspect.runtime.sinks.sqlite import SqliteSink
@@ -27,9 +27,9 @@ from ..verdicts import inspection, line_status, wait_until
 QUICK = Timing(first_pause=0.001, longest_pause=0.002, longest_record_pause=0.002, flush=0.01)
 
 
-def open_courier(sink: Sink, name: str, spool: Path | None = None, **settings: Any) -> Courier:
+def open_queued(sink: Sink, name: str, spool: Path | None = None, **settings: Any) -> QueuedSink:
     """Return a courier that tries again at once."""
-    return Courier(sink, name, spool, timing=QUICK, **settings)
+    return QueuedSink(sink, name, spool, timing=QUICK, **settings)
 
 
 class FakeSink:
@@ -99,7 +99,7 @@ class TalkingFake(FakeSink):
         self.flushes += 1
 
 
-def write(courier: Courier, indices: range, **facts: Any) -> None:
+def write(courier: QueuedSink, indices: range, **facts: Any) -> None:
     """Write numbered inspections."""
     for index in indices:
         courier.write(inspection(index=index, **facts))
@@ -113,7 +113,7 @@ def test_everything_is_delivered_in_order(
 ) -> None:
     """What is written arrives in order, and closing waits until it has; then the sink is closed."""
     sink = kind(delivery)
-    with open_courier(sink, "fake", tmp_path if spooled else None) as courier:
+    with open_queued(sink, "fake", tmp_path if spooled else None) as courier:
         write(courier, range(250))
     assert sink.indices == list(range(250))
     assert sink.closed
@@ -125,7 +125,7 @@ def test_slow_sink_holds_nobody_up() -> None:
     """While a sink hangs, writing goes on at once; what finds no room is counted and told, oldest ok first."""
     sink = FakeSink("live")
     sink.gate.clear()
-    with open_courier(sink, "fake", capacity=10) as courier:
+    with open_queued(sink, "fake", capacity=10) as courier:
         courier.write(inspection(index=0))
         wait_until(lambda: len(courier._queue) == 0)
         write(courier, range(1, 6), verdict="ng")
@@ -142,7 +142,7 @@ def test_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """The log has one warning when the first verdict is lost, and one at the end with how many were."""
     sink = FakeSink("live")
     sink.gate.clear()
-    with caplog.at_level(logging.WARNING), open_courier(sink, "fake", capacity=2) as courier:
+    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", capacity=2) as courier:
         write(courier, range(20))
         sink.gate.set()
     assert [record.getMessage() for record in caplog.records] == [
@@ -155,7 +155,7 @@ def test_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
 def test_patient_writer_loses_nothing() -> None:
     """With endless patience a writer waits for room, and every verdict arrives."""
     sink = FakeSink("record")
-    with open_courier(sink, "fake", capacity=2, patience=math.inf) as courier:
+    with open_queued(sink, "fake", capacity=2, patience=math.inf) as courier:
         write(courier, range(300))
     assert sink.indices == list(range(300))
 
@@ -168,7 +168,7 @@ def test_failed_delivery_is_tried_again(
     """A sink that fails for a while gets everything in order afterwards; trouble and recovery are told once each."""
     sink = FakeSink(delivery)
     sink.error = OutputError("the broker is gone")
-    with caplog.at_level(logging.WARNING), open_courier(sink, "fake", tmp_path if spooled else None) as courier:
+    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", tmp_path if spooled else None) as courier:
         write(courier, range(30))
         wait_until(lambda: sink.tries > 3)
         state = courier.state()
@@ -182,7 +182,7 @@ def test_live_sink_never_gets_the_past() -> None:
     """What a live sink could not take is lost and counted; after recovery it gets new verdicts only."""
     sink = FakeSink("live")
     sink.error = OutputError("no connection")
-    with open_courier(sink, "fake") as courier:
+    with open_queued(sink, "fake") as courier:
         write(courier, range(5))
         wait_until(lambda: courier.state().failed == 5)
         sink.error = None
@@ -200,7 +200,7 @@ def test_refused_verdict_does_not_block_the_others(tmp_path: Path) -> None:
             super().write(inspection)
 
     sink = Picky()
-    with open_courier(sink, "fake", tmp_path) as courier:
+    with open_queued(sink, "fake", tmp_path) as courier:
         write(courier, range(4))
     assert sink.indices == [0, 2, 3]
     assert (courier.state().delivered, courier.state().failed) == (3, 1)
@@ -210,7 +210,7 @@ def test_error_of_any_kind_is_survived() -> None:
     """An error that no sink should raise is told with its kind, and the verdict is tried again."""
     sink = FakeSink("record")
     sink.error = ZeroDivisionError("division by zero")
-    with open_courier(sink, "fake") as courier:
+    with open_queued(sink, "fake") as courier:
         write(courier, range(2))
         wait_until(lambda: courier.state().message)
         assert courier.state().message == "ZeroDivisionError: division by zero"
@@ -224,13 +224,13 @@ def test_next_run_sends_what_this_one_could_not(tmp_path: Path, caplog: pytest.L
     down, up = FakeSink(), FakeSink()
     down.error = OutputError("the broker is gone")
     started = time.monotonic()
-    with caplog.at_level(logging.WARNING), open_courier(down, "fake", tmp_path) as courier:
+    with caplog.at_level(logging.WARNING), open_queued(down, "fake", tmp_path) as courier:
         write(courier, range(20), source="Pr\udce4fling.png")
     assert time.monotonic() - started < 3
     assert courier.state().spooled == 20
     assert courier.state().failed == 0
     assert "20 verdicts kept in its spool for the next run" in caplog.text
-    with open_courier(up, "fake", tmp_path) as courier:
+    with open_queued(up, "fake", tmp_path) as courier:
         write(courier, range(20, 25))
     assert up.indices == list(range(25))
     assert up.taken[3].verdict == inspection(index=3, source="Pr\udce4fling.png").verdict
@@ -240,7 +240,7 @@ def test_without_a_spool_the_rest_is_counted_as_lost() -> None:
     """Where a sink fails until the deadline of closing, what is left is counted as failed."""
     sink = FakeSink("record")
     sink.error = OutputError("no space left")
-    with open_courier(sink, "fake", deadline=0.1) as courier:
+    with open_queued(sink, "fake", deadline=0.1) as courier:
         write(courier, range(7))
     assert (courier.state().failed, courier.state().queued) == (7, 0)
 
@@ -249,7 +249,7 @@ def test_hung_sink_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) ->
     """A sink that never returns is left as it is after the deadline, which is told."""
     sink = FakeSink("live")
     sink.gate.clear()
-    with caplog.at_level(logging.WARNING), open_courier(sink, "fake", deadline=0.05) as courier:
+    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", deadline=0.05) as courier:
         write(courier, range(3))
     assert not sink.closed
     assert "does not answer" in caplog.text
@@ -268,7 +268,7 @@ def test_slow_sink_at_the_end_of_files_gets_everything(patience: float, lost: bo
             super().write(inspection)
 
     sink = Slow("live")
-    with open_courier(sink, "fake", patience=patience, deadline=0.3) as courier:
+    with open_queued(sink, "fake", patience=patience, deadline=0.3) as courier:
         write(courier, range(20))
     assert (courier.state().failed > 0) == lost
     assert len(sink.indices) == 20 - courier.state().failed
@@ -281,7 +281,7 @@ def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
     )
     sink = BatchFake()
     sink.error = OutputError("not now")
-    with open_courier(sink, "fake", tmp_path) as courier:
+    with open_queued(sink, "fake", tmp_path) as courier:
         wait_until(lambda: courier.state().message)
         time.sleep(0.02)
         sink.error = None
@@ -292,13 +292,13 @@ def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
 
 def test_nothing_is_told_before_it_is_on_record(tmp_path: Path) -> None:
     """With a ledger, a verdict reaches events and live sinks only after every record sink has it."""
-    ledger = Ledger()
+    ledger = CommitBarrier()
     record, event, live = FakeSink("record"), FakeSink("event"), FakeSink("live")
     record.gate.clear()
     with (
-        open_courier(event, "event", tmp_path, ledger=ledger) as first,
-        open_courier(live, "live", ledger=ledger) as second,
-        open_courier(record, "record", ledger=ledger) as third,
+        open_queued(event, "event", tmp_path, ledger=ledger) as first,
+        open_queued(live, "live", ledger=ledger) as second,
+        open_queued(record, "record", ledger=ledger) as third,
     ):
         for courier in (first, second, third):
             courier.write(inspection(index=0))
@@ -311,11 +311,11 @@ def test_nothing_is_told_before_it_is_on_record(tmp_path: Path) -> None:
 
 def run_with_records(folder: Path, indices: range, *, stop_sending_at: int | None = None) -> list[int]:
     """Write to JSONL, SQLite and a spooled sink, which is killed before some verdict; return what it was sent."""
-    ledger, sink = Ledger(), FakeSink()
+    ledger, sink = CommitBarrier(), FakeSink()
     couriers = [
-        open_courier(sink, "event", folder / "spool", ledger=ledger),
-        open_courier(SqliteSink(folder / "h.db"), "sqlite", ledger=ledger),
-        open_courier(JsonlSink(folder / "v.jsonl", append=True), "jsonl", ledger=ledger),
+        open_queued(sink, "event", folder / "spool", ledger=ledger),
+        open_queued(SqliteSink(folder / "h.db"), "sqlite", ledger=ledger),
+        open_queued(JsonlSink(folder / "v.jsonl", append=True), "jsonl", ledger=ledger),
     ]
     with ExitStack() as stack:
         for courier in couriers:
@@ -360,10 +360,10 @@ def test_spool_that_begins_with_the_record_sends_all_of_it(tmp_path: Path) -> No
 
 def test_parts_are_rejected_where_they_cannot_be_recorded() -> None:
     """While a record sink fails, live sinks do not wait for it; once it has caught up they do again."""
-    ledger = Ledger()
+    ledger = CommitBarrier()
     record, live = FakeSink("record"), FakeSink("live")
     record.error = OutputError("no space left")
-    with open_courier(record, "record", ledger=ledger) as first, open_courier(live, "live", ledger=ledger) as second:
+    with open_queued(record, "record", ledger=ledger) as first, open_queued(live, "live", ledger=ledger) as second:
         for courier in (first, second):
             write(courier, range(5))
         wait_until(lambda: len(live.taken) == 5)
@@ -379,7 +379,7 @@ def test_parts_are_rejected_where_they_cannot_be_recorded() -> None:
 
 def test_hung_record_delays_live_sinks_once() -> None:
     """A record sink that hangs is waited for once, for the patience, and not again until it has caught up."""
-    ledger = Ledger()
+    ledger = CommitBarrier()
     ledger.join("record")
     assert not ledger.wait(1, 0.05)
     started = time.monotonic()
@@ -397,7 +397,7 @@ def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> N
     plain, painter = FakeSink(), FakeSink()
     painter.pictures = True
     for sink in (plain, painter):
-        with open_courier(sink, "fake") as courier:
+        with open_queued(sink, "fake") as courier:
             courier.write(inspection(frame=frame))
     assert (plain.taken[0].frame, plain.taken[0].error_map) == (None, None)
     assert painter.taken[0].frame is frame
@@ -409,7 +409,7 @@ def test_waiting_pictures_take_no_more_memory_than_they_may() -> None:
     sink.pictures = True
     sink.gate.clear()
     frame = np.zeros((100, 100), np.uint8)
-    with open_courier(sink, "fake", picture_bytes=3 * 10_100) as courier:
+    with open_queued(sink, "fake", picture_bytes=3 * 10_100) as courier:
         courier.write(inspection(index=0, frame=frame))
         wait_until(lambda: courier.state().queued == 1 and not courier._queue)
         write(courier, range(1, 3), frame=frame, verdict="ok")
@@ -425,7 +425,7 @@ def test_stale_verdict_is_not_delivered() -> None:
     sink = FakeSink("live")
     sink.stale_after = 0.05  # type: ignore[attr-defined]
     sink.gate.clear()
-    with open_courier(sink, "fake") as courier:
+    with open_queued(sink, "fake") as courier:
         write(courier, range(4))
         time.sleep(0.1)
         sink.gate.set()
@@ -439,7 +439,7 @@ def test_last_status_reaches_the_sink() -> None:
     """The status that is reported just before the end, as a line's last one is, reaches the sink."""
     for _ in range(20):
         sink = TalkingFake()
-        with open_courier(sink, "fake") as courier:
+        with open_queued(sink, "fake") as courier:
             courier.report(line_status(running=False))
         assert [status.running for status in sink.statuses] == [False]
 
@@ -447,7 +447,7 @@ def test_last_status_reaches_the_sink() -> None:
 def test_status_commands_and_flush_reach_the_sink() -> None:
     """The line's status and commands are handed to a sink that takes them, and what was written is flushed."""
     sink, commands = TalkingFake(), object()
-    with open_courier(sink, "fake") as courier:
+    with open_queued(sink, "fake") as courier:
         courier.attach(commands)  # type: ignore[arg-type]
         courier.report(line_status(ok=7))
         wait_until(lambda: sink.statuses)
@@ -466,8 +466,8 @@ def test_disk_that_takes_its_time_holds_up_no_verdict() -> None:
             release.wait(60)
             raise OutputError("the disk is slow")
 
-    record, live, ledger = SlowDisk("record"), FakeSink("live"), Ledger()
-    with open_courier(record, "record", ledger=ledger) as first, open_courier(live, "live", ledger=ledger) as second:
+    record, live, ledger = SlowDisk("record"), FakeSink("live"), CommitBarrier()
+    with open_queued(record, "record", ledger=ledger) as first, open_queued(live, "live", ledger=ledger) as second:
         for index in range(20):
             for courier in (first, second):
                 courier.write(inspection(index=index))
@@ -481,7 +481,7 @@ def test_secrets_stay_out_of_names_messages_and_the_log(caplog: pytest.LogCaptur
     """Passwords in a sink's URL are in neither its name, nor its message, nor the log."""
     sink = FakeSink("record")
     sink.error = OutputError("cannot reach mqtt://me:geheim@host/line?password=geheim")
-    with caplog.at_level(logging.DEBUG), open_courier(sink, "mqtt://me:geheim@host", deadline=0.0) as courier:
+    with caplog.at_level(logging.DEBUG), open_queued(sink, "mqtt://me:geheim@host", deadline=0.0) as courier:
         courier.write(inspection())
         wait_until(lambda: courier.state().message)
         assert "geheim" not in str(courier.state())
@@ -493,7 +493,7 @@ def test_pipe_without_a_reader_ends_the_writer() -> None:
     """Where the record is a pipe whose reader has gone, writing raises BrokenPipeError, as the shell's tools expect."""
     sink = FakeSink("record")
     sink.error = BrokenPipeError()
-    with open_courier(sink, "jsonl:-") as courier:
+    with open_queued(sink, "jsonl:-") as courier:
         courier.write(inspection())
         wait_until(lambda: courier.state().failed)
         with pytest.raises(BrokenPipeError):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
-from onspect.runtime.sinks.delivery.queued_sink import Courier, Timing
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink, Timing
 from onspect.runtime.sinks.registry import open_sink
 from onspect.runtime.sinks.webhook import WebhookSink, open_webhook
 
@@ -137,7 +137,7 @@ def test_server_that_fails_then_recovers_gets_everything(server: Server, tmp_pat
         return left.pop(0) if left else 200
 
     server.answer = answer
-    with Courier(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
         for index in range(8):
             courier.write(inspection(index=index))
         wait_until(lambda: courier.state().delivered == 8)
@@ -152,7 +152,7 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
     """Verdicts of a run during which there was no server are posted by the next run."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/hook"
-    with Courier(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
         for index in range(3):
             courier.write(inspection(index=index))
         wait_until(lambda: "refused" in courier.state().message)
@@ -160,7 +160,7 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
     with Server(port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with Courier(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
+        with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
             courier.write(inspection(index=3))
         server.shutdown()
         thread.join()
@@ -171,7 +171,7 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_refused_verdict_is_counted_and_left(server: Server, tmp_path: Path, status: int) -> None:
     """A verdict that the server will never take is counted as failed, and the next ones are posted."""
     server.answer = lambda request: status if request.index == 1 else 200
-    with Courier(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
         for index in range(3):
             courier.write(inspection(index=index))
     assert (courier.state().delivered, courier.state().failed) == (2, 1)

@@ -14,7 +14,7 @@ import click
 from onspect.runtime.cli.base import Command, progress, say, shows_progress, usage_errors
 
 if TYPE_CHECKING:
-    from onspect.training.autoencoder.loop import Moment, Outcome
+    from onspect.training.autoencoder.loop import Outcome, TrainingProgress
     from onspect.training.checkpoint import RunRecord
 
 
@@ -148,7 +148,7 @@ def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: 
     channels = choices.pop("channels")
     devices = session.Devices(*places)
     with _Watch() as watch, usage_errors():
-        watchers = session.Watchers(reading=progress, planned=watch.planned, step=watch.step)
+        watchers = session.Callbacks(reading=progress, planned=watch.planned, step=watch.step)
         if data is None:
             outcome = session.resume(run, devices=devices, watchers=watchers)
         else:
@@ -198,7 +198,7 @@ class _Watch:
         self.is_first = True
         say(describe(record))
 
-    def step(self, moment: Moment) -> None:
+    def step(self, moment: TrainingProgress) -> None:
         if not shows_progress():
             self._log(moment)
             return
@@ -217,7 +217,7 @@ class _Watch:
             )
         self._bar.update(1, moment)
 
-    def _log(self, moment: Moment) -> None:
+    def _log(self, moment: TrainingProgress) -> None:
         """Log each epoch where no bar is shown, for -v."""
         if moment.epoch > self._epoch:
             if moment.held_out is not None:

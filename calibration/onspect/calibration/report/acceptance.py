@@ -25,7 +25,7 @@ _FEW = 4
 
 
 @dataclass(frozen=True)
-class Promise:
+class Target:
     """What was asked for at calibration, and what these images say of it.
 
     asked: in words. rate, interval: of these images, the interval with 95% confidence. answer: in words. broken:
@@ -40,7 +40,7 @@ class Promise:
 
 
 @dataclass(frozen=True)
-class Stamped:
+class ThresholdRecord:
     """A threshold that the file has or had: its evidence in short, None where an older release kept none."""
 
     time: str | None
@@ -122,7 +122,7 @@ def _for_review(rate: float, interval: Interval | None) -> str:
     return f" and {_many(rate, interval)} go to a person"
 
 
-def hold_promises(evaluation: Evaluation) -> list[Promise]:
+def hold_promises(evaluation: Evaluation) -> list[Target]:
     """Return each rate that the threshold or its review band was chosen for, against these images."""
     calibration = evaluation.model.info.calibration
     if calibration is None:
@@ -142,7 +142,7 @@ def list_broken_promises(evaluation: Evaluation) -> list[str]:
     ]
 
 
-def hold_promise(rule: Rule, confusion: Confusion, intervals: Mapping[str, Interval]) -> Promise | None:
+def hold_promise(rule: Rule, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
     """Return what a confusion and the 95% intervals of its rates say of a rule's rate; None where it has none."""
     rate = rule.rate
     if rate is None:
@@ -164,18 +164,18 @@ def hold_promise(rule: Rule, confusion: Confusion, intervals: Mapping[str, Inter
     return None
 
 
-def _judge(asked: str, limit: float, rate: float, interval: Interval, *, most: bool) -> Promise:
+def _judge(asked: str, limit: float, rate: float, interval: Interval, *, most: bool) -> Target:
     low, high = interval
     kept = rate <= limit if most else rate >= limit
     if low > limit if most else high < limit:
-        return Promise(asked, rate, interval, "broken: the whole interval lies beyond it", broken=True)
+        return Target(asked, rate, interval, "broken: the whole interval lies beyond it", broken=True)
     if high <= limit if most else low >= limit:
-        return Promise(asked, rate, interval, "kept: the whole interval lies within it", broken=False)
+        return Target(asked, rate, interval, "kept: the whole interval lies within it", broken=False)
     answer = "kept here; so few images cannot prove it" if kept else "missed here, by what chance can explain"
-    return Promise(asked, rate, interval, answer, broken=False)
+    return Target(asked, rate, interval, answer, broken=False)
 
 
-def list_stamps(model: ModelFile) -> list[Stamped]:
+def list_stamps(model: ModelFile) -> list[ThresholdRecord]:
     """Return the file's thresholds, the present one first, then those before it, newest first."""
     info = model.info
     stamps = [(stamp.threshold, stamp.calibration) for stamp in info.history]
@@ -184,10 +184,10 @@ def list_stamps(model: ModelFile) -> list[Stamped]:
     return [_describe_stamp(threshold, calibration) for threshold, calibration in reversed(stamps)]
 
 
-def _describe_stamp(threshold: Threshold, calibration: Calibration | None) -> Stamped:
+def _describe_stamp(threshold: Threshold, calibration: Calibration | None) -> ThresholdRecord:
     if calibration is None:
-        return Stamped(None, threshold, None, None, 0, 0, 0, 0)
-    return Stamped(
+        return ThresholdRecord(None, threshold, None, None, 0, 0, 0, 0)
+    return ThresholdRecord(
         time=calibration.time,
         threshold=threshold,
         policy="; ".join(

@@ -16,7 +16,7 @@ _REACH = 1.0 / 16.0  # of the longer side: the standard deviation of what is tak
 _NOTHING = 1e-6
 
 
-class Surroundings(nn.Module):
+class FillIgnored(nn.Module):
     """Paint over the ignored places of images [n, channels, h, w] with a Gaussian mean of the inspected ones near them.
 
     Where nothing is inspected within three standard deviations, it is black. mask is bool [h, w], true where a part is
@@ -38,11 +38,11 @@ class Surroundings(nn.Module):
         return painted
 
 
-class Inspected(nn.Module):
+class MaskedMap(nn.Module):
     """Leave ignored places out of errors [n, 1, h, w] that are smoothed.
 
     They are left out before as well as after, and each place is divided by the share of its smoothing window that is
-    left: a place beside the border then shows a mean of inspected ones alone. mask is as in `Surroundings`.
+    left: a place beside the border then shows a mean of inspected ones alone. mask is as in `FillIgnored`.
     """
 
     def __init__(self, mask: Tensor, smooth: nn.Module) -> None:

@@ -172,7 +172,7 @@ def _check(config: LineConfig) -> None:
 def _run_line(config: LineConfig, overlays: Path | None) -> None:
     """Run a line to its end, and say how it was."""
     from onspect.runtime.credentials import resolve_secret
-    from onspect.runtime.line.build import build_line, choose_health, give_couriers, open_dashboard, open_models
+    from onspect.runtime.line.build import build_line, choose_health, open_dashboard, open_models, queue_sinks
     from onspect.runtime.line.memory import keep_memory_together
     from onspect.runtime.line.signals import obeying_signals
     from onspect.runtime.sinks.registry import open_sinks
@@ -188,7 +188,7 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
     for text in targets:
         refuse_target(text.partition(":")[2].partition("?")[0], inputs)
     live = any(source.live for source in sources)
-    couriers = give_couriers(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
+    couriers = queue_sinks(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
     dashboard = open_dashboard(config.dashboard, opened)
     line = build_line(config, models, sources, [*couriers, *drawn, *dashboard])
     for one in dashboard:

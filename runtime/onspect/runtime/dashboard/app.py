@@ -17,11 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from onspect.runtime.dashboard.auth import Access
+from onspect.runtime.dashboard.auth import Auth
 from onspect.runtime.dashboard.history import Archive
-from onspect.runtime.dashboard.middleware import LARGEST_BODY, Guard
-from onspect.runtime.dashboard.renderer import Darkroom
-from onspect.runtime.dashboard.state import Board, View, describe_part
+from onspect.runtime.dashboard.middleware import LARGEST_BODY, SecurityMiddleware
+from onspect.runtime.dashboard.renderer import RenderWorker
+from onspect.runtime.dashboard.state import DashboardState, View, describe_part
 from onspect.runtime.errors import OnspectError
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.status import Commands
@@ -48,13 +48,13 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass
-class Room:
+class AppState:
     """What the requests share; used from the server's one thread."""
 
-    board: Board
-    darkroom: Darkroom
+    board: DashboardState
+    darkroom: RenderWorker
     archive: Archive
-    access: Access
+    access: Auth
     open_to_see: bool
     most_watchers: int = WATCHERS
     tick: float = TICK
@@ -73,7 +73,7 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
         self.answer = JSONResponse({"error": reason}, status, headers)
 
 
-def build_application(room: Room) -> Guard:
+def build_application(room: AppState) -> SecurityMiddleware:
     """Return the ASGI application."""
     pages = resources.files("onspect.runtime.dashboard").joinpath("page")
     files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
@@ -82,10 +82,10 @@ def build_application(room: Room) -> Guard:
         content, kind = files[request.url.path.removeprefix("/")]
         return Response(content, media_type=kind)
 
-    def route(path: str, endpoint: Callable[[Room, Request], Awaitable[Response]], method: str = "GET") -> Route:
+    def route(path: str, endpoint: Callable[[AppState, Request], Awaitable[Response]], method: str = "GET") -> Route:
         return Route(path, _answer(room, endpoint), methods=[method])
 
-    return Guard(
+    return SecurityMiddleware(
         Starlette(
             routes=[
                 *(Route(f"/{path}", page) for path in files),
@@ -104,7 +104,7 @@ def build_application(room: Room) -> Guard:
     )
 
 
-def _answer(room: Room, endpoint: Callable[[Room, Request], Awaitable[Response]]) -> Endpoint:
+def _answer(room: AppState, endpoint: Callable[[AppState, Request], Awaitable[Response]]) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             if request.url.path not in ("/session", "/login") and not room.open_to_see:
@@ -116,7 +116,7 @@ def _answer(room: Room, endpoint: Callable[[Room, Request], Awaitable[Response]]
     return answer
 
 
-async def _stream_events(room: Room, _: Request) -> Response:
+async def _stream_events(room: AppState, _: Request) -> Response:
     """Send what is new as server-sent events: at most ten a second, always the newest, one a second at least."""
     if room.watchers >= room.most_watchers:
         raise Refusal(503, f"{room.most_watchers} pages are open already; close one of them", {"Retry-After": "30"})
@@ -139,7 +139,7 @@ async def _stream_events(room: Room, _: Request) -> Response:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-async def _show_picture(room: Room, request: Request) -> Response:
+async def _show_picture(room: AppState, request: Request) -> Response:
     """Answer with a picture newer than the one that the page has, as soon as there is one; 204 where there is none."""
     view: View = "rejected" if request.query_params.get("view") == "rejected" else "latest"
     after = _whole_number(request.query_params.get("after", "0"))
@@ -156,36 +156,36 @@ async def _show_picture(room: Room, request: Request) -> Response:
     return Response(status_code=204)
 
 
-async def _show_hours(room: Room, _: Request) -> Response:
+async def _show_hours(room: AppState, _: Request) -> Response:
     """Answer with the verdicts of each of the last hours."""
     recorded = await run_in_threadpool(room.archive.hours)
     return JSONResponse({"hours": room.board.hours() if recorded is None else recorded})
 
 
-async def _list_rejects(room: Room, _: Request) -> Response:
+async def _list_rejects(room: AppState, _: Request) -> Response:
     """Answer with the last parts that were not ok, newest first, each with the address of its picture."""
-    album = {
+    reject_cache = {
         (reject.verdict.time, reject.verdict.index): reject.verdict.to_dict()
         | {"regions": [], "picture": f"/rejects/{reject.number}" if reject.picture else None}
-        for reject in room.darkroom.album()
+        for reject in room.darkroom.reject_cache()
     }
     recorded = await run_in_threadpool(room.archive.rejects)
     if recorded is None:
-        return JSONResponse({"rejects": list(album.values())})
+        return JSONResponse({"rejects": list(reject_cache.values())})
     for reject in recorded:
         if reject["picture"] is None:
-            reject["picture"] = album.get((reject["time"], reject["index"]), reject)["picture"]
+            reject["picture"] = reject_cache.get((reject["time"], reject["index"]), reject)["picture"]
     return JSONResponse({"rejects": recorded})
 
 
-async def _show_reject(room: Room, request: Request) -> Response:
+async def _show_reject(room: AppState, request: Request) -> Response:
     picture = room.darkroom.find(request.path_params["number"])
     if picture is None or not (jpeg := await asyncio.shield(asyncio.wrap_future(picture))):
         raise Refusal(404, "this picture is not kept any more")
     return Response(jpeg, media_type="image/jpeg")
 
 
-async def _show_evidence(room: Room, request: Request) -> Response:
+async def _show_evidence(room: AppState, request: Request) -> Response:
     small = request.query_params.get("small") == "1"
     jpeg = await run_in_threadpool(room.archive.read_picture, request.path_params["name"], small=small)
     if jpeg is None:
@@ -193,7 +193,7 @@ async def _show_evidence(room: Room, request: Request) -> Response:
     return Response(jpeg, media_type="image/jpeg")
 
 
-async def _tell_session(room: Room, request: Request) -> Response:
+async def _tell_session(room: AppState, request: Request) -> Response:
     """Answer whether this browser may look and change, before it asks for anything that it may not have."""
     authorized = _has_session(room, request)
     return JSONResponse(
@@ -205,7 +205,7 @@ async def _tell_session(room: Room, request: Request) -> Response:
     )
 
 
-async def _log_in(room: Room, request: Request) -> Response:
+async def _log_in(room: AppState, request: Request) -> Response:
     token = (await _read_body(request)).get("token")
     _check_token(room, request, token if isinstance(token, str) else "")
     answer = JSONResponse({"may_change": True})
@@ -214,14 +214,14 @@ async def _log_in(room: Room, request: Request) -> Response:
     return answer
 
 
-async def _log_out(room: Room, request: Request) -> Response:
+async def _log_out(room: AppState, request: Request) -> Response:
     room.access.close_session(request.cookies.get(_COOKIE, ""))
     answer = JSONResponse({"may_change": False})
     answer.delete_cookie(_COOKIE, httponly=True, samesite="strict", path="/")
     return answer
 
 
-async def _move_threshold(room: Room, request: Request) -> Response:
+async def _move_threshold(room: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
     _require_session(room, request)
     body = await _read_body(request)
@@ -250,7 +250,7 @@ async def _move_threshold(room: Room, request: Request) -> Response:
     return JSONResponse(record)
 
 
-def _require_session(room: Room, request: Request) -> None:
+def _require_session(room: AppState, request: Request) -> None:
     """Raise Refusal unless this browser has logged in, or the request carries the token itself."""
     if _has_session(room, request):
         return
@@ -263,11 +263,11 @@ def _require_session(room: Room, request: Request) -> None:
     raise Refusal(401, "log in with the dashboard's token first", {"WWW-Authenticate": "Bearer"})
 
 
-def _has_session(room: Room, request: Request) -> bool:
+def _has_session(room: AppState, request: Request) -> bool:
     return room.access.has_session(request.cookies.get(_COOKIE, ""))
 
 
-def _check_token(room: Room, request: Request, token: str) -> None:
+def _check_token(room: AppState, request: Request, token: str) -> None:
     address = _address(request)
     if not room.access.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")

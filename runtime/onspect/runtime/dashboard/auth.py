@@ -22,7 +22,7 @@ _MINUTE = 60.0
 _ADDRESSES = 1024
 
 
-class Access:
+class Auth:
     """The token, None where there is none, and the sessions that were opened with it.
 
     Used from the server's one thread. Raises ChoiceError for a token that can be guessed.

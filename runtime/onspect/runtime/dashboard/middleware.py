@@ -28,7 +28,7 @@ _HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """Refuses requests that come through another site, under a strange name or with too much; adds safe headers."""
 
     def __init__(self, app: ASGIApp) -> None:

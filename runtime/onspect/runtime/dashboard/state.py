@@ -21,7 +21,7 @@ _LETTERS = 300
 
 
 @dataclass(frozen=True)
-class Shown:
+class DisplayedInspection:
     """An inspection on the board: its number among all, from 1, and when it came, on `time.monotonic`."""
 
     number: int
@@ -30,7 +30,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Mark:
+class ScorePoint:
     """One verdict in the strip of scores; score is None for a fault."""
 
     number: int
@@ -40,7 +40,7 @@ class Mark:
     review: float | None
 
 
-class Board:
+class DashboardState:
     """The latest inspection, the latest that was not ``ok``, the last scores and the status; for many threads.
 
     Putting something up takes microseconds and never waits for a reader.
@@ -49,8 +49,8 @@ class Board:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 0
-        self._shown: dict[View, Shown] = {}
-        self._marks: deque[Mark] = deque(maxlen=_SCORES)
+        self._shown: dict[View, DisplayedInspection] = {}
+        self._marks: deque[ScorePoint] = deque(maxlen=_SCORES)
         self._hours: dict[str, Counter[str]] = {}
         self._status: tuple[LineStatus, float] | None = None
 
@@ -59,17 +59,17 @@ class Board:
         """How many inspections were put up."""
         return self._number
 
-    def add(self, inspection: Inspection) -> Shown:
+    def add(self, inspection: Inspection) -> DisplayedInspection:
         """Put an inspection up."""
         verdict = inspection.verdict
         with self._lock:
             self._number += 1
-            shown = Shown(self._number, inspection, time.monotonic())
+            shown = DisplayedInspection(self._number, inspection, time.monotonic())
             self._shown["latest"] = shown
             if verdict.verdict != "ok":
                 self._shown["rejected"] = shown
             self._marks.append(
-                Mark(self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
+                ScorePoint(self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
             )
             self._count_hour(verdict)
         return shown
@@ -79,7 +79,7 @@ class Board:
         with self._lock:
             self._status = (status, time.monotonic())
 
-    def find(self, view: View) -> Shown | None:
+    def find(self, view: View) -> DisplayedInspection | None:
         """Return the inspection that a view shows, None before there is one."""
         with self._lock:
             return self._shown.get(view)
@@ -122,7 +122,7 @@ def _verdicts(counts: Counter[str]) -> dict[str, int]:
     return {name: counts[name] for name in ("ok", "ng", "review", "fault")}
 
 
-def describe_part(shown: Shown) -> dict[str, Any]:
+def describe_part(shown: DisplayedInspection) -> dict[str, Any]:
     """Return what the page needs of an inspection, however many regions or words it has."""
     verdict = shown.inspection.verdict
     content = verdict.to_dict() | {"number": shown.number, "regions": len(verdict.regions)}
@@ -132,5 +132,5 @@ def describe_part(shown: Shown) -> dict[str, Any]:
     return content
 
 
-def _describe(shown: Shown | None, now: float) -> dict[str, Any] | None:
+def _describe(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
     return None if shown is None else describe_part(shown) | {"age": round(now - shown.came, 1)}

@@ -40,7 +40,7 @@ _FREQUENCIES = sorted(
 _ROWS, _COLUMNS = np.array(_FREQUENCIES).T
 
 
-def describe_look(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+def dct_features(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     """Return the 64 lowest frequencies of a prepared image, uint8 [h, w, c]; None where it has no structure."""
     grey = image.mean(axis=2, dtype=np.float32)
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
@@ -49,14 +49,14 @@ def describe_look(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     return np.asarray(cv2.dct(small)[_ROWS, _COLUMNS], np.float32)
 
 
-def learn_looks(images: NDArray[np.uint8], fingerprints: Sequence[str], most: int = 10_000) -> Looks | None:
+def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str], most: int = 10_000) -> Looks | None:
     """Return the looks of training images, by which others are held against them; None where there are too few.
 
     images are prepared, uint8 [n, h, w, c]. Of more than `most` those with the smallest fingerprints are kept, as the
     fingerprints themselves are.
     """
     order = np.argsort(np.array(fingerprints))[:most]
-    described = [describe_look(images[place]) for place in order]
+    described = [dct_features(images[place]) for place in order]
     found = [look for look in described if look is not None]
     if len(found) < _FEWEST:
         return None
@@ -76,7 +76,7 @@ def _pack(look: NDArray[np.float32], medians: NDArray[np.float32]) -> str:
     return np.packbits(look > medians).tobytes().hex()
 
 
-def find_twins(hashes: Sequence[str], known: Iterable[str], limit: int = LIMIT) -> list[bool]:
+def find_near_duplicates(hashes: Sequence[str], known: Iterable[str], limit: int = LIMIT) -> list[bool]:
     """Tell of each hash whether it differs from any known one in at most `limit` bits; an empty one does from all."""
     others = [text for text in known if text]
     found = [False] * len(hashes)

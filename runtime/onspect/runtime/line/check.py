@@ -13,7 +13,7 @@ from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line.build import choose_health, open_dashboard, open_models
 from onspect.runtime.line.config import DashboardConfig, LineConfig, SourceConfig
-from onspect.runtime.line.frame_check import Gate, Limits
+from onspect.runtime.line.frame_check import FrameCheck, Limits
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.sinks.registry import open_sinks
 from onspect.runtime.sources.base import Capture, Source
@@ -145,7 +145,7 @@ def _judge(name: str, source: str, capture: Capture, models: Models | None, reci
     frame: Frame | ImageError = capture.frame
     try:
         if limits is not None and health is not None:
-            Gate(health).check(capture.frame, limits, model.inspector.prepare(capture.frame))
+            FrameCheck(health).check(capture.frame, limits, model.inspector.prepare(capture.frame))
     except ImageError as error:
         frame = error
     verdict = model.inspector.examine_batch([frame], sources=[source], first_index=0)[0].verdict

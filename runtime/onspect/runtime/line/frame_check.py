@@ -65,7 +65,7 @@ def limits_for(health: Health, appearance: Appearance | None) -> Limits:
     )
 
 
-class Gate:
+class FrameCheck:
     """Checks the frames of one source, in order; remembers the last one, to know a picture that stands still."""
 
     def __init__(self, health: Health) -> None:

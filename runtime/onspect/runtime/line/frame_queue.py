@@ -42,17 +42,17 @@ class FrameCounts:
 
 
 @dataclass(frozen=True)
-class Taken:
+class QueuedFrame:
     """A capture with the number of the source that it came from."""
 
     lane: int
     capture: Capture
 
 
-class Handover:
+class FrameQueue:
     """One queue a source, each with its policy; used by many capture threads and one that judges.
 
-    Whatever `take` returns is settled once with `settle`, before the next is taken.
+    Whatever `take` returns is settled once with `task_done`, before the next is taken.
     """
 
     def __init__(self, policies: list[Policy], *, capacity: int = CAPACITY) -> None:
@@ -87,7 +87,7 @@ class Handover:
             queue.append(capture)
             self._changed.notify_all()
 
-    def take(self, timeout: float) -> Taken | None:
+    def take(self, timeout: float) -> QueuedFrame | None:
         """Return the next capture, each source in its turn, or None where none came within so many seconds."""
         with self._changed:
             deadline = time.monotonic() + timeout
@@ -97,9 +97,9 @@ class Handover:
             self._last = lane
             capture = self._queues[lane].popleft()
             self._changed.notify_all()
-            return Taken(lane, capture)
+            return QueuedFrame(lane, capture)
 
-    def settle(self, *, judged: bool) -> None:
+    def task_done(self, *, judged: bool) -> None:
         """Count what became of the capture that was taken last: judged, or a fault."""
         with self._changed:
             self._judged += judged

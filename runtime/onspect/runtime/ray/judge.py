@@ -60,7 +60,7 @@ _STORE_BYTES = 512 << 20  # of a cluster of our own: the model, and some partiti
 
 
 @dataclass(frozen=True)
-class Workplace:
+class WorkerConfig:
     """What every worker is told.
 
     folder: the driver's working folder, from which relative paths start. sample: an image file that the driver sees,
@@ -75,7 +75,7 @@ class Workplace:
     version: str
 
 
-class Attempts:
+class Retries:
     """Knows how often work on each partition has begun, and where it ended early; outlives the workers."""
 
     def __init__(self) -> None:
@@ -104,10 +104,10 @@ class Scorer:
     """A worker: judges one partition at a time and returns the content of its file.
 
     model: Ray's reference to the model file's bytes, so that no other machine needs the file. attempts: the handle of
-    the job's `Attempts`.
+    the job's `Retries`.
     """
 
-    def __init__(self, model: Any, attempts: Any, name: str, workplace: Workplace) -> None:
+    def __init__(self, model: Any, attempts: Any, name: str, workplace: WorkerConfig) -> None:
         import ray
 
         quieten_opencv()
@@ -142,7 +142,7 @@ class Scorer:
             if answer["attempt"] == 1:
                 verdicts = self.judge(sources, row["first"])
             else:
-                verdicts = self.judge_warily(sources, row["first"], row["number"], deadly)
+                verdicts = self.judge_isolated(sources, row["first"], row["number"], deadly)
             answer["content"] = encode(self._workplace.kind, verdicts)
             answer["counts"] = json.dumps(Counter(verdict.verdict for verdict in verdicts))
         except OnspectError as error:
@@ -155,7 +155,7 @@ class Scorer:
         workers = max(self._workplace.threads, _READERS if waits else 1)
         return list(judge_files(self._inspector, sources, workers=workers, first_index=first, read=self._read))
 
-    def judge_warily(self, sources: list[str], first: int, number: int, deadly: list[int]) -> list[Verdict]:
+    def judge_isolated(self, sources: list[str], first: int, number: int, deadly: list[int]) -> list[Verdict]:
         """Return the verdicts as `judge` does, image by image, so that it is known on which one a worker dies."""
         import ray
 
@@ -210,7 +210,7 @@ class _Cluster:
 
 
 @dataclass(frozen=True)
-class _Crew:
+class _WorkerPool:
     """So many workers, each with what Ray calls its resources, and as many threads that judge."""
 
     size: int
@@ -302,7 +302,7 @@ def _run(
         yield from counts.elements()
     if len(written) < job.partitions:
         with _joined(cluster) as ray:
-            crew = _choose_crew(cluster, ray.cluster_resources())
+            crew = _choose_pool(cluster, ray.cluster_resources())
             if not written:  # the workers are counted now
                 job = dataclasses.replace(job, partition=choose_partition(job.images, crew.size))
             write_job(folder, job)
@@ -315,11 +315,11 @@ def _run(
 
 
 def _judge(
-    model: ModelFile, sources: Sequence[str], job: Job, missing: list[int], crew: _Crew, ray: Any
+    model: ModelFile, sources: Sequence[str], job: Job, missing: list[int], crew: _WorkerPool, ray: Any
 ) -> Iterator[tuple[int, bytes, Counter[str]]]:
     """Yield the partitions as they come, each once: number, content of its file, and count of each verdict."""
     ray.data.DataContext.get_current().enable_progress_bars = False
-    workplace = Workplace(
+    workplace = WorkerConfig(
         folder=os.getcwd(),  # noqa: PTH109 - a text
         sample=_find_sample(sources),
         provider=crew.provider,
@@ -335,7 +335,7 @@ def _judge(
         }
         for number in missing
     ]
-    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts).remote()
+    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Retries).remote()
     partitions = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Scorer,
         batch_size=1,
@@ -365,7 +365,7 @@ def _find_sample(sources: Sequence[str]) -> str | None:
     return next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113 - some names raise
 
 
-def _choose_crew(cluster: _Cluster, resources: dict[str, float]) -> _Crew:
+def _choose_pool(cluster: _Cluster, resources: dict[str, float]) -> _WorkerPool:
     import onnxruntime
 
     cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
@@ -379,8 +379,8 @@ def _choose_crew(cluster: _Cluster, resources: dict[str, float]) -> _Crew:
         )
     size = min(seats, cluster.workers or seats)
     if runs_on_processor(provider):
-        return _Crew(size, provider, {"num_cpus": 1}, threads=1)
-    return _Crew(size, provider, {"num_cpus": 1, "num_gpus": 1}, threads=max(1, cores // gpus))
+        return _WorkerPool(size, provider, {"num_cpus": 1}, threads=1)
+    return _WorkerPool(size, provider, {"num_cpus": 1, "num_gpus": 1}, threads=max(1, cores // gpus))
 
 
 @contextmanager

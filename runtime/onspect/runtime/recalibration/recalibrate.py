@@ -17,11 +17,11 @@ from onspect.runtime.inspection.verdict import decide, now
 from onspect.runtime.model.file import ModelFile, restamp
 from onspect.runtime.model.schema import Calibration, Stamp, Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
-from onspect.runtime.recalibration.probe_defects import score_marks
+from onspect.runtime.recalibration.probe_defects import score_probe_defects
 from onspect.runtime.recalibration.score_shift import (
+    ProbeAuroc,
     Scores,
-    Shift,
-    Sight,
+    ScoreTransform,
     chance_of_rejects,
     compare_sight,
     find_shift,
@@ -70,9 +70,9 @@ class Recalibration:
     base: Base
     before: Threshold
     threshold: Threshold
-    shift: Shift
+    shift: ScoreTransform
     interval: tuple[float, float]
-    sight: Sight
+    sight: ProbeAuroc
     rejected: int
     changed: bool
 
@@ -159,7 +159,7 @@ def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) 
                 repeated += 1
             else:
                 seen.add(fingerprint)
-                marks.append(score_marks(inspector, image, len(scores)))
+                marks.append(score_probe_defects(inspector, image, len(scores)))
                 scores.append(score)
                 names.append(capture.source)
         if len(scores) == count:
@@ -201,7 +201,7 @@ def _check_lone(frames: GoodFrames) -> None:
         )
 
 
-def _check_sight(sight: Sight, frames: int) -> None:
+def _check_sight(sight: ProbeAuroc, frames: int) -> None:
     """Raise SeparationError where it is not shown that the model still sees what it saw at calibration."""
     if sight.kept:
         return
@@ -227,7 +227,7 @@ def _check_sight(sight: Sight, frames: int) -> None:
     )
 
 
-def _check_rejected(rejected: int, frames: int, base: Base, shift: Shift) -> None:
+def _check_rejected(rejected: int, frames: int, base: Base, shift: ScoreTransform) -> None:
     """Raise DatasetError where more frames are rejected at the carried threshold than there should be."""
     good = np.array(base.evidence.good_scores)
     if chance_of_rejects(good, base.threshold.score, shift, frames, rejected) < _ODD_CHANCE:
@@ -245,7 +245,7 @@ def _is_bounded(base: Base, frames: GoodFrames) -> bool:
     return bool(max(*stored, frames.scores.max(), frames.marks.max()) <= 1.0)
 
 
-def _carry(base: Base, shift: Shift, frames: GoodFrames, *, peak: bool) -> Threshold:
+def _carry(base: Base, shift: ScoreTransform, frames: GoodFrames, *, peak: bool) -> Threshold:
     """Return all of a threshold's cuts carried over; peak tells whether the score is the map's maximum."""
     threshold = base.threshold
     score = shift.carry(threshold.score)

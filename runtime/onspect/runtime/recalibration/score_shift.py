@@ -27,7 +27,7 @@ _MOST_LOST = 0.25
 
 
 @dataclass(frozen=True)
-class Shift:
+class ScoreTransform:
     """How good scores have moved, in units of the link.
 
     odds: whether the link is the log-odds, else it is the logarithm. floor: scores below it count as it. old_centre,
@@ -66,7 +66,7 @@ class Shift:
         return math.exp(value - math.log1p(math.exp(value)) if self.odds else value)
 
 
-def find_shift(old: Scores, new: Scores, *, odds: bool) -> Shift:
+def find_shift(old: Scores, new: Scores, *, odds: bool) -> ScoreTransform:
     """Compare the good scores of before with those of now, by a line through their quantiles from 10% to 90%.
 
     odds tells whether scores are 0 to 1, as probabilities are.
@@ -80,10 +80,10 @@ def find_shift(old: Scores, new: Scores, *, odds: bool) -> Shift:
     resamples = _fit(*drawn)
     old_centre, new_centre, spread = _fit(old[None], new[None])[:, 0].tolist()
     low, high = _span(resamples[2])
-    return Shift(odds, floor, old_centre, new_centre, 1.0 if low <= 1.0 <= high else spread, resamples)
+    return ScoreTransform(odds, floor, old_centre, new_centre, 1.0 if low <= 1.0 <= high else spread, resamples)
 
 
-def chance_of_rejects(old: Scores, threshold: float, shift: Shift, frames: int, rejected: int) -> float:
+def chance_of_rejects(old: Scores, threshold: float, shift: ScoreTransform, frames: int, rejected: int) -> float:
     """Return how probable so many rejects or more are among new good frames, at the threshold carried over to them.
 
     Scores drawn from the old ones stand in for frames whose scores moved as the model has it. Their own threshold is
@@ -113,7 +113,7 @@ def _link(scores: Scores, odds: bool, floor: float) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ProbeAuroc:
     """How well marked parts are told from good ones: the share of pairs in which the marked one scores higher.
 
     before: at calibration. now: of the new frames. worst: with one-sided 95% confidence it is now no less than this
@@ -145,7 +145,7 @@ class Sight:
         return self.before - self.now >= self.allowed
 
 
-def compare_sight(old_good: Scores, old_marks: Scores, new_good: Scores, new_marks: Scores) -> Sight:
+def compare_sight(old_good: Scores, old_marks: Scores, new_good: Scores, new_marks: Scores) -> ProbeAuroc:
     """Compare how well marks are seen; marks are [images, 4] each, and images are drawn anew as wholes."""
     random = np.random.default_rng(0)
 
@@ -158,7 +158,7 @@ def compare_sight(old_good: Scores, old_marks: Scores, new_good: Scores, new_mar
         frames = random.integers(0, len(new_good), len(new_good))
         old = _measure_sight(draw(old_good), draw(old_marks))
         losses.append(old - _measure_sight(new_good[frames], new_marks[frames]))
-    return Sight(before, now, float(np.quantile(losses, CONFIDENCE)))
+    return ProbeAuroc(before, now, float(np.quantile(losses, CONFIDENCE)))
 
 
 def _measure_sight(good: Scores, marks: Scores) -> float:

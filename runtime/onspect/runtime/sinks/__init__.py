@@ -1,6 +1,6 @@
 """Consumers of verdicts: files, databases, pictures, and the machines beside the line.
 
-A sink needs no more than `Sink`. Attributes say how a `Courier` is to treat it; without them it is an ``event`` that
+A sink needs no more than `Sink`. Attributes say how a `QueuedSink` is to treat it; without them it is an ``event`` that
 wants pictures:
 
 - ``delivery``: ``record`` (the line's own record: nothing is told outside before it is in; tried again for ever),

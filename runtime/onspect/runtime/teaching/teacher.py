@@ -18,7 +18,7 @@ from onspect.runtime.binomial import rate_bound
 from onspect.runtime.conformal import conformal, conformal_rank, format_rate
 from onspect.runtime.dataset.folder import GOOD, training_images
 from onspect.runtime.dataset.good_images import GoodImages, load_good_images
-from onspect.runtime.dataset.near_duplicates import learn_looks
+from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, OutputError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
 from onspect.runtime.images.quality import span
@@ -196,7 +196,7 @@ def teach(
     lone = _find_lone(found, filled.fitted, promised)
     _refuse_lone(lone, strict=strict)
     info = _describe(output.stem, base.info, found, filled, inspected, promised, _name(pictures), seed)
-    looks = learn_looks(found.images, list(found.fingerprints))
+    looks = learn_near_duplicates(found.images, list(found.fingerprints))
     make_folder(output.parent)
     write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)

@@ -31,7 +31,7 @@ _ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the 
 
 
 @dataclass(frozen=True)
-class Moment:
+class TrainingProgress:
     """Progress of training: steps done and in all, the epoch (from 1), and the latest losses.
 
     loss: of the latest batch; held_out: of the held-out images after the latest epoch, None before that or without
@@ -70,7 +70,7 @@ def fit(
     fabric: Fabric,
     *,
     resume: bool = False,
-    watch: Callable[[Moment], None] | None = None,
+    watch: Callable[[TrainingProgress], None] | None = None,
     after_epoch: Callable[[int, Encoder, Decoder], None] | None = None,
 ) -> Outcome:
     """Train as the record says and leave weights.safetensors (the best on held_out), a checkpoint and log.jsonl in run.
@@ -184,8 +184,8 @@ def _moment(
     losses: dict[str, float],
     images: Images,
     log: list[dict[str, Any]],
-) -> Moment:
-    return Moment(
+) -> TrainingProgress:
+    return TrainingProgress(
         step=state.epoch * steps + state.step,
         steps=total,
         epoch=state.epoch + 1,

@@ -15,7 +15,7 @@ class _Recorder:
     earlier: tuple[str, ...] | None = None
 
 
-class Ledger:
+class CommitBarrier:
     """Shared by the couriers of one line: the record sinks say how far they are, the others wait for them.
 
     A verdict's number is its position among those handed to the couriers, from 1; so every courier of a ledger must

@@ -1,4 +1,4 @@
-"""`Courier`: brings verdicts to a sink from a thread of its own, so that no sink can hold up the inspection."""
+"""`QueuedSink`: brings verdicts to a sink from a thread of its own, so that no sink can hold up the inspection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import parse_verdict
 from onspect.runtime.sinks.base import BatchSink, CommandSink, Delivery, FlushSink, RecentSink, Sink, StatusSink
-from onspect.runtime.sinks.delivery.commit_barrier import Ledger
+from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.spool import Piece, Spool
 from onspect.runtime.status import Commands, LineStatus, SinkState
 
@@ -73,7 +73,7 @@ class Timing:
     """Between two flushes of a sink that can flush."""
 
 
-class Courier:
+class QueuedSink:
     """A sink in front of another: `write` only queues, and a thread delivers in order, again and again if need be.
 
     name is what states and messages call the sink, usually its URL, of which the options are left out. spool is a
@@ -84,9 +84,9 @@ class Courier:
     capacity is how many verdicts may wait in memory (fewer, where their frames and error maps take more than
     picture_bytes). Where they are more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf`
     where the source can be held up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted
-    as failed and told in the log. Couriers with the same ledger tell nothing to the outside before the ``record`` sinks
-    among them have it. Closing delivers what waits, for at most deadline seconds; with endless patience, for as long as
-    no more than deadline seconds pass without a delivery.
+    as failed and told in the log. Queued sinks with the same ledger tell nothing to the outside before the ``record``
+    sinks among them have it. Closing delivers what waits, for at most deadline seconds; with endless
+    patience, for as long as no more than deadline seconds pass without a delivery.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Courier:
         *,
         patience: float = 0.0,
         deadline: float = 10.0,
-        ledger: Ledger | None = None,
+        ledger: CommitBarrier | None = None,
         picture_bytes: int = 256_000_000,
         timing: Timing = Timing(),
     ) -> None:
@@ -113,7 +113,7 @@ class Courier:
         self._deadline = deadline
         self._picture_bytes = picture_bytes
         self._timing = timing
-        self._ledger = ledger or Ledger()
+        self._ledger = ledger or CommitBarrier()
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
         self._bytes = 0

@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from onspect.compare.collections import Collection, load_collection
-from onspect.training import networks
+from onspect.compare.datasets import Dataset, load_collection
+from onspect.training.autoencoder import networks
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.session import Devices, TrainOptions, train_on
 
@@ -89,7 +89,7 @@ def errors(model: TrainedModel, images: Images) -> NDArray[np.float64]:
     return torch.cat(found).double().numpy()
 
 
-def measure(collection: Collection, variant: str, attempt: Try, normal: str, seed: int) -> float:
+def measure(collection: Dataset, variant: str, attempt: Try, normal: str, seed: int) -> float:
     """Train, and return the mean over the other classes of the AUROC."""
     data = collection.training_set((normal,))
     data = type(data)(data.folder, attempt.images(data.images), data.fingerprints, data.recipe, data.preset)

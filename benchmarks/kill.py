@@ -64,8 +64,8 @@ def run_line(model: Path, folder: Path, run: int, broker: int, plc: int, frames:
     """Run the line until it is killed, or so many frames have come: what the killed process does."""
     from onspect.runtime import Inspector, read_model_info
     from onspect.runtime.line import Line, Models
-    from onspect.runtime.line.build import give_couriers
-    from onspect.runtime.sinks import open_sinks
+    from onspect.runtime.line.build import queue_sinks
+    from onspect.runtime.sinks.registry import open_sinks
     from onspect.runtime.sources.fake import FakeSource
 
     texts = [
@@ -79,7 +79,7 @@ def run_line(model: Path, folder: Path, run: int, broker: int, plc: int, frames:
     source = FakeSource(
         lambda _: noise.integers(0, 256, shape, np.uint8), count=frames, rate=RATE, name=f"run {run}", patience=None
     )
-    couriers = give_couriers(list(zip(texts, open_sinks(texts, append=True), strict=True)), folder / "spool", live=True)
+    couriers = queue_sinks(list(zip(texts, open_sinks(texts, append=True), strict=True)), folder / "spool", live=True)
     models = Models({None: model}, None, lambda path: Inspector(path, provider="cpu"))
     Line(models, [source], couriers).run()
 

@@ -24,11 +24,12 @@ import cv2
 import numpy as np
 import psutil
 
-from onspect.runtime.decode import quieten_opencv, read_image
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.images.decode import quieten_opencv, read_image
+from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
-from onspect.runtime.line.build import give_couriers
-from onspect.runtime.sinks import Sink, open_sinks
+from onspect.runtime.line.build import queue_sinks
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sinks.registry import open_sinks
 from onspect.runtime.sources.fake import FakeSource
 
 RATE = 30
@@ -82,7 +83,7 @@ def time_line(
     named: list[tuple[str, Sink]] = list(zip(texts, open_sinks(texts, append=True), strict=True))
     source = FakeSource(lambda number: frames[number % len(frames)].copy(), count=int(seconds * rate), rate=rate)
     models = Models({None: model}, None, Inspector, Health())
-    sinks = [*give_couriers(named, folder / "spool", live=True), latencies]
+    sinks = [*queue_sinks(named, folder / "spool", live=True), latencies]
     line = Line(models, [source], sinks)
     started, busy = time.perf_counter(), time.process_time()
     line.run()

@@ -20,12 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.decode import read_image
-from onspect.runtime.files import fingerprint_bytes
-from onspect.runtime.layout import labelled_images, training_images
-from onspect.runtime.looks import BITS, LIMIT, describe_look, hash_look, learn_looks
-from onspect.runtime.model_file import Looks, Preprocess, SourceLimits, read_model_info
-from onspect.runtime.preprocess import prepare
+from onspect.runtime.dataset.folder import labelled_images, training_images
+from onspect.runtime.dataset.near_duplicates import BITS, LIMIT, dct_features, hash_look, learn_near_duplicates
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.model.file import read_model_info
+from onspect.runtime.model.schema import Looks, Preprocess, SourceLimits
 
 LIMITS = (0, 2, 4, 6, 8)
 Frame = NDArray[np.uint8]
@@ -64,7 +65,7 @@ def measure_distances(first: list[str], second: list[str]) -> NDArray[np.float32
 
 def hash_frame(frame: Frame, recipe: Preprocess, looks: Looks) -> str:
     """Return a frame's hash."""
-    return hash_look(describe_look(prepare(frame, recipe)), looks)
+    return hash_look(dct_features(prepare(frame, recipe)), looks)
 
 
 def read_number(path: Path, pattern: str | None) -> int | None:
@@ -87,9 +88,9 @@ def main() -> None:
     paths = training_images(arguments.data)
     frames = [read_image(path) for path in paths]
     prepared = np.stack([prepare(frame, recipe) for frame in frames])
-    looks = learn_looks(prepared, [fingerprint_bytes(path.read_bytes()) for path in paths])
+    looks = learn_near_duplicates(prepared, [fingerprint_bytes(path.read_bytes()) for path in paths])
     assert looks is not None
-    trained = [hash_look(describe_look(image), looks) for image in prepared]
+    trained = [hash_look(dct_features(image), looks) for image in prepared]
 
     print(f"{len(paths)} training images; the limit in use is {LIMIT} of {BITS} bits")
     print(f"{'':<44}" + "".join(f"{f'<= {limit}':>8}" for limit in LIMITS))

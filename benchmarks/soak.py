@@ -39,13 +39,13 @@ from line_latency import draw_frames
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from onspect.runtime.decode import quieten_opencv
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.images.decode import quieten_opencv
+from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
-from onspect.runtime.line.build import give_couriers
+from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.line.memory import keep_memory_together
-from onspect.runtime.model_file import read_model_file, stamp
-from onspect.runtime.sinks import open_sinks
+from onspect.runtime.model.file import read_model_file, stamp
+from onspect.runtime.sinks.registry import open_sinks
 from onspect.runtime.sources.fake import FakeFault, FakeSource
 from onspect.runtime.status import LineStatus
 
@@ -273,7 +273,7 @@ def soak(model: Path, image: Path | None, minutes: float, folder: Path) -> dict[
     line = Line(
         Models({None: model}, None, Inspector, Health()),
         [source],
-        [*give_couriers(named, folder / "spool", live=True), witness],
+        [*queue_sinks(named, folder / "spool", live=True), witness],
     )
     saboteur = Saboteur(source, broker, dawdler, model, folder)
     stopper = threading.Timer(minutes * 60.0 - 10.0, saboteur.stop)  # the last seconds are quiet

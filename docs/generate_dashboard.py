@@ -20,9 +20,9 @@ import numpy as np
 
 from onspect.demo.parts import DEFECT_KINDS, draw_part
 from onspect.runtime.dashboard import Dashboard
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line import Line, Models
-from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.evidence import EvidenceSink
 from onspect.runtime.sinks.sqlite import SqliteSink
 from onspect.runtime.sources.fake import FakeFault, FakeSource
@@ -76,7 +76,7 @@ def generate(model: Path, size: str, output: Path) -> None:
         source = FakeSource(draw, rate=12, faults=faults, name="genicam:DA0123456", patience=None)
         dashboard = Dashboard("127.0.0.1:0", token=secrets.token_urlsafe(), history=history, evidence=evidence)
         couriers = [
-            Courier(sink, name, Path(folder, "spool", name.partition(":")[0]))
+            QueuedSink(sink, name, Path(folder, "spool", name.partition(":")[0]))
             for name, sink in (
                 ("sqlite:history.db", SqliteSink(history, evidence=True)),
                 ("evidence:pictures", EvidenceSink(evidence)),

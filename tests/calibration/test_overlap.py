@@ -12,11 +12,11 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
-from onspect.calibration.calibrate import calibrate, move_threshold
+from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.thresholds import Policy
-from onspect.runtime.files import fingerprint_bytes, fingerprint_set
-from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import read_model_file, stamp, unpack_fingerprints
+from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
+from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_set, unpack_fingerprints
+from onspect.runtime.model.file import read_model_file, stamp
 
 Run = Callable[..., Result]
 SIDE = 64
@@ -41,7 +41,7 @@ def model(tmp_path: Path, write_model: Callable[..., Path]) -> Path:
     known = [fingerprint_bytes(cv2.imencode(".png", image)[1].tobytes()) for image in pictures]
     path = write_model(tmp_path / "part.onnx", width=SIDE, height=SIDE, training_images=known)
     file = read_model_file(path)
-    looks = learn_looks(np.stack(pictures)[:, :, :, None], known)
+    looks = learn_near_duplicates(np.stack(pictures)[:, :, :, None], known)
     path.write_bytes(stamp(file.data, file.info, known, looks))
     return path
 

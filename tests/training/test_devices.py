@@ -19,8 +19,8 @@ import pytest
 
 from onspect.runtime.errors import TrainingError
 from onspect.training import session
+from onspect.training.autoencoder.loop import TrainingProgress
 from onspect.training.checkpoint import read_record
-from onspect.training.loop import Moment
 
 CPU = session.Devices(accelerator="cpu")
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -44,7 +44,7 @@ TOLERANCES = {"32-true": 1e-4, "bf16-mixed": 0.03}
 WITNESS = """
 import hashlib, os, sys
 from pathlib import Path
-from onspect.training import trainer
+from onspect.training.autoencoder import trainer
 
 def digest(*modules):
     found = hashlib.sha256()
@@ -180,13 +180,13 @@ def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: 
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     done = len(read_losses(run, "log.jsonl"))
 
-    def stop(moment: Moment) -> None:
+    def stop(moment: TrainingProgress) -> None:
         if moment.epoch > done + 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    assert session.resume(run, devices=CPU, watchers=session.Watchers(step=stop)).reason == "interrupted"
+    assert session.resume(run, devices=CPU, watchers=session.Callbacks(step=stop)).reason == "interrupted"
     whole = dataclasses.replace(CHOICES, epochs=400, patience=0)
-    session.train(plates, tmp_path / "whole", whole, devices=CPU, watchers=session.Watchers(step=stop))
+    session.train(plates, tmp_path / "whole", whole, devices=CPU, watchers=session.Callbacks(step=stop))
     curves = [read_losses(tmp_path / name, "log.jsonl")[: done + 3] for name in ("cut", "whole")]
     assert np.allclose(*curves, rtol=0.01, atol=0)
 
@@ -196,11 +196,11 @@ def test_two_processes_go_on_where_one_stopped(plates: Path, tmp_path: Path) -> 
     """A run that one device left in the middle of an epoch ends on two as one device would have ended it."""
     session.train(plates, tmp_path / "whole", CHOICES, devices=CPU)
 
-    def stop(moment: Moment) -> None:
+    def stop(moment: TrainingProgress) -> None:
         if moment.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    session.train(plates, tmp_path / "cut", CHOICES, devices=CPU, watchers=session.Watchers(step=stop))
+    session.train(plates, tmp_path / "cut", CHOICES, devices=CPU, watchers=session.Callbacks(step=stop))
     result = train_on_two("--resume", "-o", tmp_path / "cut")
     assert result.returncode == 0, result.stderr
     assert_same_curves(tmp_path / "whole", tmp_path / "cut")

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError, DatasetError, TrainingError
 from onspect.training import session
+from onspect.training.autoencoder.loop import TrainingProgress
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import read_record
 from onspect.training.config import design_feature_network
 from onspect.training.features import find_backbone, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
-from onspect.training.loop import Moment
-from onspect.training.networks import Decoder, Encoder
-from onspect.training.plan import describe
+from onspect.training.summary import describe
 
 from ..feature_runs import HEIGHT, WIDTH, draw_part, write_backbone, write_parts
 
@@ -82,11 +82,11 @@ def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, vari
     chosen = options(variant=variant, seed=3)
     session.train(parts, tmp_path / "whole", chosen, devices=CPU)
 
-    def stop(moment: Moment) -> None:
+    def stop(moment: TrainingProgress) -> None:
         if moment.step == 7:
             signal.raise_signal(signal.SIGINT)
 
-    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, watchers=session.Watchers(step=stop))
+    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, watchers=session.Callbacks(step=stop))
     assert outcome.reason == "interrupted"
     assert session.resume(tmp_path / "cut", devices=CPU).reason == "finished"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))

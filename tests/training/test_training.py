@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from onspect.runtime.cli import main
 from onspect.runtime.errors import TrainingError
-from onspect.runtime.model_file import SourceLimits
+from onspect.runtime.model.schema import SourceLimits
 from onspect.training import session
+from onspect.training.autoencoder.loop import TrainingProgress
 from onspect.training.checkpoint import read_record
-from onspect.training.loop import Moment
-from onspect.training.plan import describe
+from onspect.training.summary import describe
 
 CPU = session.Devices(accelerator="cpu")
 
@@ -78,11 +78,11 @@ def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, vari
     chosen = options(variant=variant, augment=("brightness", "shift"), schedule="cosine", optimizer="adamw")
     session.train(parts, tmp_path / "whole", chosen, devices=CPU)
 
-    def stop(moment: Moment) -> None:
+    def stop(moment: TrainingProgress) -> None:
         if moment.step == stop_at:
             signal.raise_signal(signal.SIGINT)
 
-    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, watchers=session.Watchers(step=stop))
+    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, watchers=session.Callbacks(step=stop))
     assert outcome.reason == "interrupted"
     assert session.resume(tmp_path / "cut", devices=CPU).reason == "finished"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
@@ -132,7 +132,7 @@ def test_resume_finds_images_that_were_added_to(parts: Path, tmp_path: Path) -> 
         tmp_path / "cut",
         options(),
         devices=CPU,
-        watchers=session.Watchers(step=lambda moment: moment.step == 2 and signal.raise_signal(signal.SIGINT)),
+        watchers=session.Callbacks(step=lambda moment: moment.step == 2 and signal.raise_signal(signal.SIGINT)),
     )
     data = (parts / "train" / "good" / "000.png").read_bytes()
     (parts / "train" / "good" / "000000.png").write_bytes(data)

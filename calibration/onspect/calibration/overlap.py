@@ -10,15 +10,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.layout import LabelledImage
-from onspect.runtime.looks import choose_limit, find_twins, hash_look
-from onspect.runtime.model_file import ModelFile, unpack_fingerprints
+from onspect.runtime.dataset.folder import LabelledImage
+from onspect.runtime.dataset.near_duplicates import choose_limit, find_near_duplicates, hash_look
+from onspect.runtime.fingerprints import unpack_fingerprints
+from onspect.runtime.model.file import ModelFile
 
 _NAMED = 3
 
 
 class KnownImage(Protocol):
-    """What an image is known again by: the fingerprint of its file, and its look (`describe_look`)."""
+    """What an image is known again by: the fingerprint of its file, and its look (`dct_features`)."""
 
     @property
     def image(self) -> LabelledImage:
@@ -74,7 +75,7 @@ def _compare(
     if hashes is None or model.looks is None:
         return Overlap(shared, None)
     limit = choose_limit(model.looks.hashes)
-    alike = find_twins([hash_look(item.look, model.looks) for item in found], hashes, limit)
+    alike = find_near_duplicates([hash_look(item.look, model.looks) for item in found], hashes, limit)
     twins = zip(paths, same, alike, strict=True)
     return Overlap(shared, tuple(path for path, is_same, is_alike in twins if is_alike and not is_same))
 

@@ -10,20 +10,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import BATCH, batched, in_order
-from onspect.runtime.decode import decode_image
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.dataset.folder import GOOD, LabelledImage, has_split, labelled_images
+from onspect.runtime.dataset.near_duplicates import dct_features
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.files import describe_os_error, fingerprint_bytes
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import GOOD, LabelledImage, has_split, labelled_images
-from onspect.runtime.looks import describe_look
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.images.decode import decode_image
+from onspect.runtime.inspection.batch import BATCH, batched, in_order
+from onspect.runtime.inspection.inspector import Inspector
 
 _SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A labelled image with its score (finite), the fingerprint of its file and its look (`describe_look`)."""
+    """A labelled image with its score (finite), the fingerprint of its file and its look (`dct_features`)."""
 
     image: LabelledImage
     fingerprint: str
@@ -108,7 +109,7 @@ def see_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterato
             return None
         fingerprint = fingerprint_bytes(data)
         try:
-            return SeenImage(image, fingerprint, describe_look(inspector.prepare(decode_image(data))))
+            return SeenImage(image, fingerprint, dct_features(inspector.prepare(decode_image(data))))
         except ImageError:
             return SeenImage(image, fingerprint)
 
@@ -159,7 +160,7 @@ def _observe(
 ) -> Observation | Fault:
     if fault is not None:
         return Fault(image, fault, by_model=True)
-    scored = ScoredImage(image, opened.fingerprint, score, describe_look(opened.input))
+    scored = ScoredImage(image, opened.fingerprint, score, dct_features(opened.input))
     return Observation(scored, error_map, opened.height, opened.width)
 
 

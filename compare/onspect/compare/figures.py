@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics import trace_curves
-from onspect.compare.cells import Cell, read_scores
-from onspect.compare.paper import find_shown
+from onspect.calibration.metrics.image import trace_curves
+from onspect.compare.experiments import Experiment, read_scores
+from onspect.compare.published import find_shown
 from onspect.compare.results import ALL, Comparison, part
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.pictures import to_bgr
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.visualization import to_bgr
 
 _STYLE: Any = {
     "svg.hashsalt": "onspect",  # the same data gives the same bytes
@@ -45,7 +45,7 @@ def draw_figures(comparison: Comparison, folder: Path) -> dict[str, bytes]:
     return figures
 
 
-def _draw_examples(comparison: Comparison, cells: dict[str, Cell], folder: Path) -> bytes:
+def _draw_examples(comparison: Comparison, cells: dict[str, Experiment], folder: Path) -> bytes:
     """Draw inputs beside their reconstructions, as the paper's Figures 3 and 4, with the AUROC below each."""
     collection, normal = comparison.collection, comparison.normals[0]
     score = next(score for score in comparison.scores if comparison.having(score))
@@ -73,7 +73,7 @@ def _draw_examples(comparison: Comparison, cells: dict[str, Cell], folder: Path)
     return _save(figure)
 
 
-def choose_examples(comparison: Comparison, cell: Cell, score: str, folder: Path) -> list[tuple[str, int]]:
+def choose_examples(comparison: Comparison, cell: Experiment, score: str, folder: Path) -> list[tuple[str, int]]:
     """Return class and index of the test images to show: of each class that of median score, so none is picked.
 
     The classes are the normal ones and those that the paper shows, or else the first three anomalous ones.
@@ -94,7 +94,7 @@ def _find_median(scores: NDArray[np.float32], labels: NDArray[np.int64], label: 
     return int(places[np.argsort(scores[places], kind="stable")[len(places) // 2]])
 
 
-def _draw_curves(comparison: Comparison, cells: dict[str, Cell], score: str, folder: Path) -> bytes:
+def _draw_curves(comparison: Comparison, cells: dict[str, Experiment], score: str, folder: Path) -> bytes:
     """Draw ROC and PR curves of all anomalous classes together against the normal ones."""
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     roc, precision = figure.subplots(1, 2)

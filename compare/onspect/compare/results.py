@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics import measure_areas
-from onspect.compare.cells import Cell, Settings, Trained, read_scores, read_trained
-from onspect.compare.collections import Collection
+from onspect.calibration.metrics.image import measure_areas
+from onspect.compare.datasets import Dataset
+from onspect.compare.experiments import Experiment, Settings, Trained, read_scores, read_trained
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspector
 
 _TIMED_RUNS = 200
 
@@ -35,7 +35,7 @@ class Area:
 class Result:
     """What one score of a cell reached: areas by anomalous class, in the collection's order, then `ALL`."""
 
-    cell: Cell
+    cell: Experiment
     score: str
     areas: dict[str, Area]
 
@@ -60,8 +60,8 @@ class Comparison:
     """All that was found. costs: by variant and score. trained: in the order of the cells."""
 
     settings: Settings
-    collection: Collection = field(repr=False)
-    cells: tuple[Cell, ...]
+    collection: Dataset = field(repr=False)
+    cells: tuple[Experiment, ...]
     scores: tuple[str, ...]
     results: tuple[Result, ...]
     trained: tuple[Trained, ...]
@@ -96,7 +96,7 @@ class Comparison:
 
 
 def gather(
-    cells: Sequence[Cell], scores: Sequence[str], settings: Settings, collection: Collection, folder: Path
+    cells: Sequence[Experiment], scores: Sequence[str], settings: Settings, collection: Dataset, folder: Path
 ) -> Comparison:
     """Measure what complete cells have left in the comparison's folder.
 
@@ -114,7 +114,7 @@ def gather(
     )
 
 
-def _measure(cell: Cell, score: str, collection: Collection, folder: Path) -> Result:
+def _measure(cell: Experiment, score: str, collection: Dataset, folder: Path) -> Result:
     scores = read_scores(cell, score, collection, folder)
     if not np.isfinite(scores).all():
         raise DatasetError(
@@ -126,7 +126,7 @@ def _measure(cell: Cell, score: str, collection: Collection, folder: Path) -> Re
 
 
 def part(
-    scores: NDArray[np.float32], normal: tuple[str, ...], collection: Collection
+    scores: NDArray[np.float32], normal: tuple[str, ...], collection: Dataset
 ) -> dict[str | None, NDArray[np.float32]]:
     """Return the scores of the normal test images (None), of each anomalous class, and of `ALL` of those."""
     labels = collection.test.labels
@@ -150,7 +150,7 @@ def _area(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> Area:
 
 
 def _measure_costs(
-    cells: Sequence[Cell], scores: Sequence[str], collection: Collection, folder: Path
+    cells: Sequence[Experiment], scores: Sequence[str], collection: Dataset, folder: Path
 ) -> dict[tuple[str, str], Cost]:
     """Time the first cell of each variant in turns, so that whatever else the machine does burdens all alike."""
     first = {cell.variant: cell for cell in reversed(cells)}

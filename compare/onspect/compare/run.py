@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from onspect.compare.cells import Cell, Settings, describe_normal, is_complete, read_trained
-from onspect.compare.collections import Collection, load_collection
-from onspect.compare.pool import Work, complete_cells
+from onspect.compare.datasets import Dataset, load_collection
+from onspect.compare.experiments import Experiment, Settings, describe_normal, is_complete, read_trained
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
-from onspect.export.measures import OF_VARIANT
-from onspect.runtime.cores import available_cores
+from onspect.compare.workers import Work, complete_cells
+from onspect.export.fitted_scores import OF_VARIANT
+from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically
+from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
-from onspect.runtime.files import describe_os_error, make_folder, write_atomically
-from onspect.runtime.model_file import parse_dataclass
+from onspect.runtime.records import parse_dataclass
 
 _SETTINGS = "settings.json"
 
-Tell = Callable[[Cell, int, int, str], None]
+Tell = Callable[[Experiment, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
     jobs = min(plan.jobs or available_cores(), max(1, len(waiting)))
     finished = len(cells) - len(waiting)
 
-    def done(cell: Cell) -> None:
+    def done(cell: Experiment) -> None:
         nonlocal finished
         finished += 1
         if tell is not None:
@@ -73,7 +73,7 @@ def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
     return write_comparison(plan.folder, gather(cells, scores, settings, collection, plan.folder))
 
 
-def _plan_cells(plan: Plan, collection: Collection) -> list[Cell]:
+def _plan_cells(plan: Plan, collection: Dataset) -> list[Experiment]:
     """Return all cells, seed by seed, so that a comparison that is cut short has whole seeds."""
     if plan.every_class:
         trained = {collection.classes[index] for index in set(collection.train.labels.tolist())}
@@ -90,7 +90,10 @@ def _plan_cells(plan: Plan, collection: Collection) -> list[Cell]:
     if len({describe_normal(normal) for normal in normals}) < len(normals):
         raise DatasetError(f"classes of {collection.name} have names that cannot be told apart as folders; rename them")
     return [
-        Cell(normal, variant, seed) for seed in range(plan.seeds) for normal in normals for variant in plan.variants
+        Experiment(normal, variant, seed)
+        for seed in range(plan.seeds)
+        for normal in normals
+        for variant in plan.variants
     ]
 
 

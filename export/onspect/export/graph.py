@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from onspect.export.features import SCORE as FEATURES
-from onspect.export.inspected import Inspected, Surroundings
-from onspect.export.measures import MEASURES, View
-from onspect.export.planes import to_planes
-from onspect.export.smoothing import GaussianSmoothing
+from onspect.export.fitted_scores import MEASURES, ModelOutputs
+from onspect.export.layers.gaussian import GaussianSmoothing
+from onspect.export.layers.planes import to_planes
+from onspect.export.layers.roi_mask import FillIgnored, MaskedMap
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.model_file import Score, Tiling
+from onspect.runtime.model.schema import Score, Tiling
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.config import NetworkConfig, TrainConfig
-from onspect.training.networks import Decoder, Encoder
 from onspect.training.tiles import Cut, Stitching
 
 SCORES = ("mse", "peak", "relative", "expected", *MEASURES)
@@ -87,8 +87,8 @@ class InspectionGraph(nn.Module):
         self.tiles = 1 if tiling is None else tiling.count
         self.cut = nn.Identity() if tiling is None else Cut(tiling)
         self.stitch = nn.Identity() if tiling is None else Stitching(tiling)
-        self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
-        self.inspected = None if mask is None else Inspected(mask, self.smooth)
+        self.surroundings = nn.Identity() if mask is None else FillIgnored(mask)
+        self.inspected = None if mask is None else MaskedMap(mask, self.smooth)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return score, error_map, reconstruction and latent."""
@@ -100,7 +100,7 @@ class InspectionGraph(nn.Module):
         reconstruction = self.stitch(reconstructions)
         error_map = self._map_error(planes, reconstruction, log_expected).squeeze(1)
         if self.measure is not None:
-            score = self.measure(View(planes, reconstruction, latent, log_sigma))
+            score = self.measure(ModelOutputs(planes, reconstruction, latent, log_sigma))
         elif self.score.name == "mse":
             score = error_map.mean(dim=(1, 2)) if self.inspected is None else self.inspected.mean(error_map)
         else:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.runtime.dataset.near_duplicates import dct_features, hash_look
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.files import fingerprint_bytes
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.looks import describe_look, hash_look
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import Taught, add, take_back
 from onspect.runtime.teaching.base_file import split_metadata
 from onspect.runtime.teaching.graph_values import Stored
@@ -75,7 +75,7 @@ def test_looks_of_added_pictures_are_known(teach_tiny: TeachTiny, tmp_path: Path
     add(first.path, folder)
     looks = read_model_file(first.path).looks
     assert looks is not None
-    hashes = {hash_look(describe_look(image), looks) for image in load(first.path, folder)}
+    hashes = {hash_look(dct_features(image), looks) for image in load(first.path, folder)}
     assert hashes <= set(looks.hashes)
     assert old is None if count == 4 else old is not None and looks.hashes[:20] == old.hashes
     take_back(first.path)

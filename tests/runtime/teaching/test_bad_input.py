@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from onspect.runtime.protobuf import encode_bytes
+from onspect.runtime.model.protobuf import encode_bytes
 from onspect.runtime.teaching.base_file import BASE_KEY, edit_graph, read_initializers, split_metadata
 
 from .conftest import draw, write_pictures

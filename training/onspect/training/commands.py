@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.console import Command, progress, say, shows_progress, usage_errors
+from onspect.runtime.cli.base import Command, progress, say, shows_progress, usage_errors
 
 if TYPE_CHECKING:
+    from onspect.training.autoencoder.loop import Outcome, TrainingProgress
     from onspect.training.checkpoint import RunRecord
-    from onspect.training.loop import Moment, Outcome
 
 
 def _parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -128,15 +128,15 @@ def train(
       onspect train parts/ -m cae -o run/
       onspect train --resume -o run/
     """
-    from onspect.training import processes
+    from onspect.training import launcher
 
     if resume:
         _refuse_choices()
     elif data is None:
         raise click.UsageError("give DATA, the folder of images, or --resume")
-    with usage_errors(), processes.membership():
-        if processes.start_is_due(devices):
-            processes.train_together(click.get_current_context().meta["onspect.arguments"], devices, run)
+    with usage_errors(), launcher.membership():
+        if launcher.start_is_due(devices):
+            launcher.train_together(click.get_current_context().meta["onspect.arguments"], devices, run)
         else:
             _train(None if resume else data, run, (device, devices, precision), choices)
 
@@ -148,7 +148,7 @@ def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: 
     channels = choices.pop("channels")
     devices = session.Devices(*places)
     with _Watch() as watch, usage_errors():
-        watchers = session.Watchers(reading=progress, planned=watch.planned, step=watch.step)
+        watchers = session.Callbacks(reading=progress, planned=watch.planned, step=watch.step)
         if data is None:
             outcome = session.resume(run, devices=devices, watchers=watchers)
         else:
@@ -193,12 +193,12 @@ class _Watch:
         self._stack.close()
 
     def planned(self, record: RunRecord) -> None:
-        from onspect.training.plan import describe
+        from onspect.training.summary import describe
 
         self.is_first = True
         say(describe(record))
 
-    def step(self, moment: Moment) -> None:
+    def step(self, moment: TrainingProgress) -> None:
         if not shows_progress():
             self._log(moment)
             return
@@ -217,7 +217,7 @@ class _Watch:
             )
         self._bar.update(1, moment)
 
-    def _log(self, moment: Moment) -> None:
+    def _log(self, moment: TrainingProgress) -> None:
         """Log each epoch where no bar is shown, for -v."""
         if moment.epoch > self._epoch:
             if moment.held_out is not None:

@@ -18,14 +18,16 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 
-from onspect.runtime.appearance import span
+from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
 from onspect.runtime.errors import ChoiceError, TrainingError
-from onspect.runtime.files import make_folder, write_atomically
-from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import Tiling
-from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
-from onspect.runtime.verdict import now
-from onspect.runtime.working_size import MULTIPLE
+from onspect.runtime.images.quality import span
+from onspect.runtime.images.working_size import MULTIPLE
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.inspection.visualization import Picture, heat_map, side_by_side, to_bgr, write_png
+from onspect.runtime.model.schema import Tiling
+from onspect.training.autoencoder.loop import Outcome, TrainingProgress, fit
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import (
     CHECKPOINT,
     CONFIG,
@@ -54,9 +56,7 @@ from onspect.training.config import (
 from onspect.training.datasets import Progress, TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
-from onspect.training.loop import Moment, Outcome, fit
-from onspect.training.networks import Decoder, Encoder
-from onspect.training.processes import is_member
+from onspect.training.launcher import is_member
 from onspect.training.tiles import Cut, Images, Stitching, Tiles
 
 _LOG = logging.getLogger("onspect")
@@ -110,12 +110,12 @@ class Devices:
 
 
 @dataclass(frozen=True)
-class Watchers:
+class Callbacks:
     """What is told about a run while it goes on: the reading of images, the decisions, and every step."""
 
     reading: Progress[Any] | None = None
     planned: Callable[[RunRecord], None] | None = None
-    step: Callable[[Moment], None] | None = None
+    step: Callable[[TrainingProgress], None] | None = None
 
 
 def train(
@@ -124,19 +124,19 @@ def train(
     options: TrainOptions | None = None,
     *,
     devices: Devices | None = None,
-    watchers: Watchers | None = None,
+    watchers: Callbacks | None = None,
 ) -> Outcome:
     """Train on the good images of a dataset folder and write a run: weights, config, checkpoint, log and previews.
 
     Raises DatasetError where the images are not usable, ChoiceError for a choice that is none, TrainingError where the
     run exists already or the loss is not finite, OutputError where run cannot be written.
     """
-    options, watchers = options or TrainOptions(), watchers or Watchers()
+    options, watchers = options or TrainOptions(), watchers or Callbacks()
     _check_new(run, options)
     if options.tile is not None and options.size is not None:  # before minutes of reading images
         design_tiling(options.preset, options.size[1], options.size[0], options.tile)
     fabric = _start_fabric(devices or Devices())
-    data = _load(folder, options, watchers if fabric.is_global_zero else Watchers())
+    data = _load(folder, options, watchers if fabric.is_global_zero else Callbacks())
     return _begin(data, run, options, fabric, watchers)
 
 
@@ -146,12 +146,12 @@ def train_on(
     options: TrainOptions | None = None,
     *,
     devices: Devices | None = None,
-    watchers: Watchers | None = None,
+    watchers: Callbacks | None = None,
 ) -> Outcome:
     """Train as `train` does, on images in memory; their size and preset hold, whatever the options say of those."""
     options = options or TrainOptions()
     _check_new(run, options)
-    return _begin(data, run, options, _start_fabric(devices or Devices()), watchers or Watchers())
+    return _begin(data, run, options, _start_fabric(devices or Devices()), watchers or Callbacks())
 
 
 def _check_new(run: Path, options: TrainOptions) -> None:
@@ -163,7 +163,7 @@ def _check_new(run: Path, options: TrainOptions) -> None:
     _check_options(options)
 
 
-def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, watchers: Watchers) -> Outcome:
+def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, watchers: Callbacks) -> Outcome:
     kept, held_out = _split(data, options)
     images = data.images[kept]
     extractor = _make_extractor(images, options) if options.on == FEATURES else None
@@ -177,7 +177,7 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
             held_out=tuple(data.fingerprints[index] for index in held_out),
             mean_pixel=tuple(float(value) / 255.0 for value in images.mean(axis=(0, 1, 2), dtype=np.float64)),
             appearance=span(data.images),
-            looks=learn_looks(images, [data.fingerprints[index] for index in kept]),
+            looks=learn_near_duplicates(images, [data.fingerprints[index] for index in kept]),
         ),
         versions=_versions(),
         started=now(),
@@ -194,24 +194,24 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
     return _fit(record, images, data.images[held_out], run, fabric, watchers, resume=False)
 
 
-def resume(run: Path, *, devices: Devices | None = None, watchers: Watchers | None = None) -> Outcome:
+def resume(run: Path, *, devices: Devices | None = None, watchers: Callbacks | None = None) -> Outcome:
     """Go on with an interrupted run, to the weights that it would have had without the interruption.
 
     Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
     """
     record = read_record(run)
-    watchers = watchers or Watchers()
+    watchers = watchers or Callbacks()
     fabric = _start_fabric(devices or Devices())
     data = read_training_set(run, record, watchers.reading if fabric.is_global_zero else None)
     return _go_on(data, run, record, fabric, watchers)
 
 
 def resume_on(
-    data: TrainingSet, run: Path, *, devices: Devices | None = None, watchers: Watchers | None = None
+    data: TrainingSet, run: Path, *, devices: Devices | None = None, watchers: Callbacks | None = None
 ) -> Outcome:
     """Go on as `resume` does with a run that `train_on` began on these images."""
     record = read_record(run)
-    return _go_on(data, run, record, _start_fabric(devices or Devices()), watchers or Watchers())
+    return _go_on(data, run, record, _start_fabric(devices or Devices()), watchers or Callbacks())
 
 
 def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | None = None) -> TrainingSet:
@@ -252,7 +252,7 @@ def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[
     return images, data.images[[where[name] for name in record.data.held_out]]
 
 
-def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watchers: Watchers) -> Outcome:
+def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watchers: Callbacks) -> Outcome:
     images, held_out = split_as_recorded(data, run, record)
     _check_shares(record, fabric)
     return _fit(record, images, held_out, run, fabric, watchers, resume=True)
@@ -264,7 +264,7 @@ def _fit(
     held_out: NDArray[np.uint8],
     run: Path,
     fabric: Fabric,
-    watchers: Watchers,
+    watchers: Callbacks,
     *,
     resume: bool,
 ) -> Outcome:
@@ -386,7 +386,7 @@ def _check_feature_size(width: int, height: int) -> None:
         )
 
 
-def _load(folder: Path, options: TrainOptions, watchers: Watchers) -> TrainingSet:
+def _load(folder: Path, options: TrainOptions, watchers: Callbacks) -> TrainingSet:
     return load_training_set(
         folder,
         preset=FEATURES if options.on == FEATURES else options.preset,

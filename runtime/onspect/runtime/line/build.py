@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.credentials import redact
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import DashboardConfig, LineConfig
-from onspect.runtime.line.handover import default_policy
-from onspect.runtime.line.health import Health
+from onspect.runtime.line.frame_check import Health
+from onspect.runtime.line.frame_queue import default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
-from onspect.runtime.secrets import redact
-from onspect.runtime.sinks import Sink
-from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.evidence import EvidenceSink
-from onspect.runtime.sinks.ledger import Ledger
 from onspect.runtime.sinks.sqlite import SqliteSink
-from onspect.runtime.sources import Source
+from onspect.runtime.sources.base import Source
 from onspect.runtime.sources.folder import FolderSource
 from onspect.runtime.sources.video import VideoSource
 
@@ -45,18 +45,18 @@ def choose_health(config: LineConfig, sources: Sequence[Source]) -> Health | Non
     return config.health or (None if files else Health())
 
 
-def give_couriers(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -> list[Sink]:
+def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -> list[Sink]:
     """Put a courier before each sink, so that none holds up the line.
 
     Before the end of files, the records are kept by the line itself: where one cannot be written, the run ends there,
     with everything judged until then on record. They stand first, so that nothing is told that is not on record.
     """
-    ledger = Ledger()
+    ledger = CommitBarrier()
     named = sorted(named, key=lambda one: getattr(one[1], "delivery", "event") != "record")
     return [
         sink
         if not live and getattr(sink, "delivery", "event") == "record"
-        else Courier(sink, name, spool / _folder_for(name), patience=0.0 if live else math.inf, ledger=ledger)
+        else QueuedSink(sink, name, spool / _folder_for(name), patience=0.0 if live else math.inf, ledger=ledger)
         for name, sink in named
     ]
 

@@ -8,8 +8,8 @@ import threading
 import time
 
 from onspect.runtime.errors import GapError, OnspectError
-from onspect.runtime.line.handover import Handover
-from onspect.runtime.sources import Capture, Source
+from onspect.runtime.line.frame_queue import FrameQueue
+from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.reopen import LiveSource, Retry
 
 _LOG = logging.getLogger("onspect")
@@ -18,7 +18,7 @@ _LOG = logging.getLogger("onspect")
 class Grabber:
     """Reads one source into the hand-over, in a thread, until it ends or is stopped."""
 
-    def __init__(self, source: Source, lane: int, handover: Handover) -> None:
+    def __init__(self, source: Source, lane: int, handover: FrameQueue) -> None:
         self.source = source
         self.error: OnspectError | None = None
         """Why a source that is not live ended early."""

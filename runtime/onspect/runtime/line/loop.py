@@ -16,21 +16,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.decode import Frame
+from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
-from onspect.runtime.inspector import Inspection
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
-from onspect.runtime.line.drift_watch import DriftWatch
+from onspect.runtime.line.frame_check import FrameCheck, Health
+from onspect.runtime.line.frame_queue import FrameQueue, Policy, QueuedFrame, default_policy
 from onspect.runtime.line.grabber import Grabber
-from onspect.runtime.line.handover import Handover, Policy, Taken, default_policy
-from onspect.runtime.line.health import Gate, Health
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting
-from onspect.runtime.sinks import Sink
-from onspect.runtime.sources import Capture, Source
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.status import Latency, LineStatus, SinkState
-from onspect.runtime.verdict import now
 
 _LOG = logging.getLogger("onspect")
 
@@ -89,7 +89,7 @@ class Line:
         self._part_models: list[Model | None] = [None] * len(sources)
         self._gates = [_make_gate(source, health) for source in sources]
         self._beside = ThreadPoolExecutor(1, "onspect-gate")  # the gate looks at a frame while the model runs
-        self._handover = Handover(chosen)
+        self._handover = FrameQueue(chosen)
         self._grabbers = [Grabber(source, lane, self._handover) for lane, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
         self._alarm = Alarm(alarm) if alarm is not None else None
@@ -106,7 +106,7 @@ class Line:
     def run(self) -> LineStatus:
         """Judge until the sources end or `stop` is called, flush, and return the last status.
 
-        What was captured before is judged. Raises OutputError where a sink cannot take a verdict (one in a `Courier`
+        What was captured before is judged. Raises OutputError where a sink cannot take a verdict (one in a `QueuedSink`
         never raises), and what a source that is not live raises.
         """
         keeper = threading.Thread(target=self._keep, name="onspect-keeper", daemon=True)
@@ -216,7 +216,7 @@ class Line:
             for lane in range(len(self._grabbers)):
                 self._handover.finish(lane)
 
-    def _judge(self, taken: Taken) -> list[Inspection]:
+    def _judge(self, taken: QueuedFrame) -> list[Inspection]:
         capture, lane = taken.capture, taken.lane
         gap = isinstance(capture.frame, GapError)
         if self._voter.begins_part(lane, capture.part, gap=gap):
@@ -225,16 +225,16 @@ class Line:
         model = self._part_models[lane] or self._models.current
         inspection = self._finish(self._examine(lane, capture), capture.part)
         self._drift.update(model.inspector, inspection.verdict.score)
-        self._handover.settle(judged=inspection.verdict.verdict != "fault")
+        self._handover.task_done(judged=inspection.verdict.verdict != "fault")
         with self._lock:
             self._latencies.append(inspection.verdict.latency_ms)
         return self._voter.add(lane, inspection, gap=gap, now=time.monotonic())
 
-    def _settle(self, taken: Taken) -> None:
+    def _settle(self, taken: QueuedFrame) -> None:
         """Tell a source that wants to know it that a capture of its own has been judged."""
-        settle = getattr(self._grabbers[taken.lane].source, "settle", None)
-        if settle is not None and not isinstance(taken.capture.frame, GapError):
-            settle(taken.capture)
+        task_done = getattr(self._grabbers[taken.lane].source, "task_done", None)
+        if task_done is not None and not isinstance(taken.capture.frame, GapError):
+            task_done(taken.capture)
 
     def _examine(self, lane: int, capture: Capture) -> Inspection:
         model = self._part_models[lane]
@@ -342,8 +342,10 @@ class Line:
         self._report()
 
 
-def _make_gate(source: Source, health: Health) -> Gate:
-    return Gate(dataclasses.replace(health, identical=0) if source.can_wait else health)  # two files may well be equal
+def _make_gate(source: Source, health: Health) -> FrameCheck:
+    return FrameCheck(
+        dataclasses.replace(health, identical=0) if source.can_wait else health
+    )  # two files may well be equal
 
 
 def _sink_state(sink: Sink) -> SinkState:

@@ -9,23 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.atomic import sweep_abandoned, write_atomically
 from onspect.runtime.conformal import conformal
+from onspect.runtime.dataset.good_images import GoodImages
+from onspect.runtime.dataset.near_duplicates import extend_near_duplicates
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.files import fingerprint_set, sweep_abandoned, write_atomically
-from onspect.runtime.good_images import GoodImages
-from onspect.runtime.looks import extend_looks
-from onspect.runtime.model_file import (
-    Lesson,
-    Looks,
-    Memory,
-    ModelFile,
-    ModelInfo,
-    Stamp,
-    pack_fingerprints,
-    read_model_file,
-    stamp,
-    unpack_fingerprints,
-)
+from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import ModelFile, read_model_file, stamp
+from onspect.runtime.model.schema import Lesson, Looks, Memory, ModelInfo, Stamp
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
 from onspect.runtime.teaching.fit import Progress
@@ -34,7 +26,6 @@ from onspect.runtime.teaching.memory import Features
 from onspect.runtime.teaching.pictures import load_like, name_folder
 from onspect.runtime.teaching.taught import Taught, lone_of, refuse_lone
 from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, choose_rate, make_calibration
-from onspect.runtime.verdict import now
 
 
 def add(
@@ -81,7 +72,7 @@ def add(
     lone = lone_of(found.paths, scores, 0.0 if info.threshold is None else info.threshold.score)
     refuse_lone(lone, strict=strict)
     training = {*file.training_images, *found.fingerprints}
-    looks = extend_looks(file.looks, found.images, found.fingerprints)
+    looks = extend_near_duplicates(file.looks, found.images, found.fingerprints)
     write_atomically(file.path, stamp(content, info, training, looks))
     sweep_abandoned(file.path)
     written = read_model_file(file.path).info

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ModelFileError
-from onspect.runtime.model_file import Lesson, Memory, pack_fingerprints
+from onspect.runtime.fingerprints import pack_fingerprints
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.schema import Lesson, Memory
 from onspect.runtime.teaching.base_file import BaseInfo, edit_graph, fold_channels
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
 from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
 from onspect.runtime.teaching.graph_values import fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
-from onspect.runtime.verdict import now
 
 _BLUR = 16  # pixels of the working size over which what is painted over is smoothed
 _MOST_TURNED = 100  # pictures up to which it is tried whether parts come turned

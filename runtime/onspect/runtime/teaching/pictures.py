@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from onspect.runtime.dataset.folder import training_images
+from onspect.runtime.dataset.good_images import GoodImages, load_good_images
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.good_images import GoodImages, load_good_images
-from onspect.runtime.layout import training_images
-from onspect.runtime.model_file import Preprocess
+from onspect.runtime.images.working_size import MULTIPLE, median_size, working_size
+from onspect.runtime.model.schema import Preprocess
 from onspect.runtime.teaching.fit import Progress
-from onspect.runtime.working_size import MULTIPLE, median_size, working_size
 
 BUDGET = 128 * 1024
 """Most pixels of the working size."""

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.binomial import rate_bound
 from onspect.runtime.conformal import conformal, format_rate
+from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.good_images import GoodImages
-from onspect.runtime.model_file import ModelInfo
+from onspect.runtime.model.schema import ModelInfo
 from onspect.runtime.outliers import find_lone_scores
-from onspect.runtime.rates import rate_bound
 from onspect.runtime.teaching.fit import FittedMemory
 from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE
 

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.appearance import span
+from onspect.runtime.atomic import make_folder, sweep_abandoned, write_atomically
+from onspect.runtime.dataset.good_images import GoodImages
+from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.files import fingerprint_set, make_folder, sweep_abandoned, write_atomically
-from onspect.runtime.good_images import GoodImages
-from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import ModelInfo, Provenance, Score, read_model_file, stamp
-from onspect.runtime.roi_mask import read_mask
+from onspect.runtime.fingerprints import fingerprint_set
+from onspect.runtime.images.quality import span
+from onspect.runtime.images.roi_mask import read_mask
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import read_model_file, stamp
+from onspect.runtime.model.schema import ModelInfo, Provenance, Score
 from onspect.runtime.teaching.base_file import BaseFile, BaseInfo, read_base_file
 from onspect.runtime.teaching.extract import COPIES
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
@@ -23,7 +26,6 @@ from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import check_pictures, load, name_folder, show_objects
 from onspect.runtime.teaching.taught import Taught, find_lone, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, fit_threshold
-from onspect.runtime.verdict import now
 
 
 def teach(
@@ -100,7 +102,7 @@ def teach(
     lone = find_lone(found, filled.fitted, promised)
     refuse_lone(lone, strict=strict)
     info = _describe(output.stem, base.info, found, filled, inspected, promised, name_folder(pictures), seed)
-    looks = learn_looks(found.images, list(found.fingerprints))
+    looks = learn_near_duplicates(found.images, list(found.fingerprints))
     make_folder(output.parent)
     write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.conformal import conformal, conformal_rank, format_rate
+from onspect.runtime.dataset.folder import GOOD
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.files import fingerprint_set
-from onspect.runtime.layout import GOOD
-from onspect.runtime.model_file import Calibration, Rule, Threshold, pack_fingerprints
+from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.schema import Calibration, Rule, Threshold
 from onspect.runtime.teaching.fit import FittedMemory
-from onspect.runtime.verdict import now
 
 RATE = 0.01
 """Share of new good parts that may be rejected, where there are enough pictures to promise it."""

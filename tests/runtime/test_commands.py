@@ -66,7 +66,7 @@ def test_faults_are_warned_of(onspect: Run, calibrated: Path, parts: Path) -> No
     """Where some images are faults the command says how many and ends well; where all are, it fails."""
     result = onspect("score", calibrated, parts)
     assert result.exit_code == 0
-    assert "Warning: 1 of 3 images could not be judged (fault); the reason: 'the image" in result.stderr
+    assert "Warning: 1 of 3 images could not be judged (fault); the reason: 'the file is empty" in result.stderr
     assert "could not be judged" not in onspect("score", calibrated, parts / "a.png").stderr
     refused = onspect("score", calibrated, parts / "b.png")
     assert refused.exit_code == 1

@@ -26,8 +26,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from onspect.compare.collections import Collection, load_collection
-from onspect.training import networks
+from onspect.compare.datasets import Collection, load_collection
+from onspect.training.autoencoder import networks
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.session import Devices, TrainOptions, train_on
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.drift import START_CHANCE, Alarm, Drift
+from onspect.runtime.drift.detector import START_CHANCE, Alarm, Drift
 
 SPREAD = 0.5
 """Standard deviation of the scores' natural logarithm."""

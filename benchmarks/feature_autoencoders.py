@@ -27,11 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from onspect.calibration.pixels import PixelEvidence, decode_mask
+from onspect.calibration.metrics.pixel import PixelEvidence, decode_mask
 from onspect.demo.parts import draw_dataset
-from onspect.runtime.decode import quieten_opencv, read_image
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import LabelledImage, labelled_images
+from onspect.runtime.dataset.folder import LabelledImage, labelled_images
+from onspect.runtime.images.decode import quieten_opencv, read_image
+from onspect.runtime.inspection.inspector import Inspector
 
 VARIANTS = ("cae", "vae", "aae")
 SPLITS = ("val", "test")

@@ -21,9 +21,10 @@ import threading
 import time
 from pathlib import Path
 
+from onspect.runtime.inspection.regions import Region
+from onspect.runtime.inspection.verdict import Verdict, now
 from onspect.runtime.sinks.mqtt import FORMAT
 from onspect.runtime.status import Latency, LineStatus, SinkState, SourceState
-from onspect.runtime.verdict import Region, Verdict, now
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "runtime"))
 

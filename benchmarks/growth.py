@@ -21,22 +21,23 @@ from typing import Any
 
 from race import describe_averages
 
-from onspect.runtime.batch import choose_batch
 from onspect.runtime.bench.images import draw_images
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.tables import describe_load
-from onspect.runtime.cores import available_cores
-from onspect.runtime.model_file import ModelFile, Preprocess, SourceLimits, read_model_file, stamp
+from onspect.runtime.cpu import available_cores
+from onspect.runtime.inspection.batch import choose_batch
+from onspect.runtime.model.file import ModelFile, read_model_file, stamp
+from onspect.runtime.model.schema import Preprocess, SourceLimits
 
 SIDES = (64, 128, 256, 512, 1024, 2048)
 BATCHES = (1, 2, 4, 8, 16, 32)
 
 CHILD = """
 import itertools, json, sys, time
-from onspect.runtime.batch import judge_files
+from onspect.runtime.inspection.batch import judge_files
 from onspect.runtime.bench.child import read_peak_memory
-from onspect.runtime.decode import quieten_opencv
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.images.decode import quieten_opencv
+from onspect.runtime.inspection.inspector import Inspector
 quieten_opencv()
 model, paths, count, workers, batch, seconds = json.load(sys.stdin)
 inspector = Inspector(model, provider="cpu")

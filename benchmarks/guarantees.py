@@ -30,12 +30,12 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 from scipy.stats import beta, gamma, lognorm, norm
 
-from onspect.calibration.claims import measure_area_intervals, measure_threshold_interval
-from onspect.calibration.intervals import CONFIDENCE, rate_interval
+from onspect.calibration.statistics.intervals import CONFIDENCE, rate_interval
+from onspect.calibration.statistics.support import measure_area_intervals, measure_threshold_interval
 from onspect.calibration.thresholds import Policy, conformal
 from onspect.demo.parts import draw_part
-from onspect.runtime.decode import quieten_opencv
-from onspect.runtime.good_images import load_good_images
+from onspect.runtime.dataset.good_images import load_good_images
+from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.teaching.base_file import edit_graph, parse_base_file
 from onspect.runtime.teaching.extract import Extractor
 from onspect.runtime.teaching.fit import fit_memory

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from onspect.calibration.evaluate import Evaluation, evaluate
+from onspect.calibration.evaluation import Evaluation, evaluate
 from onspect.calibration.scores import find_images, part_scores
-from onspect.runtime.decode import quieten_opencv, read_image
-from onspect.runtime.files import write_atomically
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import GOOD, training_images
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.atomic import write_atomically
+from onspect.runtime.dataset.folder import GOOD, training_images
+from onspect.runtime.images.decode import quieten_opencv, read_image
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import teach
 from onspect.runtime.teaching.base_file import BaseFile, parse_base_file
 from onspect.training.features import make_base

@@ -31,23 +31,24 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics import measure_areas
+from onspect.calibration.metrics.image import measure_areas
 from onspect.calibration.thresholds import Policy, choose_threshold
-from onspect.export.decisions import Reference, find_reference
-from onspect.export.quantize import Quantizer
-from onspect.export.reduce import read_samples, reduce_file
-from onspect.runtime.batch import in_order
+from onspect.export.agreement import Reference, find_reference
+from onspect.export.precision.int8 import Quantizer
+from onspect.export.precision.search import read_samples, reduce_file
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.results import Load, Spread
 from onspect.runtime.bench.tables import describe_load
-from onspect.runtime.cores import available_cores
-from onspect.runtime.decode import read_image
+from onspect.runtime.cpu import available_cores
+from onspect.runtime.dataset.folder import LabelledImage, labelled_images
 from onspect.runtime.errors import ExportError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import LabelledImage, labelled_images
-from onspect.runtime.model_file import ModelFile, Threshold, parse_model_file, read_model_file, stamp
-from onspect.runtime.preprocess import prepare
-from onspect.runtime.verdict import decide
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.inspection.batch import in_order
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.verdict import decide
+from onspect.runtime.model.file import ModelFile, parse_model_file, read_model_file, stamp
+from onspect.runtime.model.schema import Threshold
 
 Scores = NDArray[np.float64]
 BATCH = 4

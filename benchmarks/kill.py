@@ -65,7 +65,7 @@ def run_line(model: Path, folder: Path, run: int, broker: int, plc: int, frames:
     from onspect.runtime import Inspector, read_model_info
     from onspect.runtime.line import Line, Models
     from onspect.runtime.line.build import give_couriers
-    from onspect.runtime.sinks import open_sinks
+    from onspect.runtime.sinks.registry import open_sinks
     from onspect.runtime.sources.fake import FakeSource
 
     texts = [

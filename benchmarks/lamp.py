@@ -26,17 +26,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.calibrate import calibrate
-from onspect.calibration.metrics import measure_areas
+from onspect.calibration.calibration import calibrate
+from onspect.calibration.metrics.image import measure_areas
 from onspect.calibration.thresholds import Policy
 from onspect.runtime import Inspector, SeparationError, Verdict, read_image
-from onspect.runtime.decode import Frame
-from onspect.runtime.drift_log import compare_log
+from onspect.runtime.dataset.folder import labelled_images
+from onspect.runtime.drift.log import compare_log
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.layout import labelled_images
-from onspect.runtime.model_file import ModelFile, read_model_file
-from onspect.runtime.recalibration import recalibrate
-from onspect.runtime.sources import Capture
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.model.file import ModelFile, read_model_file
+from onspect.runtime.recalibration.recalibrate import recalibrate
+from onspect.runtime.sources.base import Capture
 
 FRAMES = 20
 """Good frames that recalibrate is given."""

@@ -24,11 +24,12 @@ import cv2
 import numpy as np
 import psutil
 
-from onspect.runtime.decode import quieten_opencv, read_image
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.images.decode import quieten_opencv, read_image
+from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.line.build import give_couriers
-from onspect.runtime.sinks import Sink, open_sinks
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sinks.registry import open_sinks
 from onspect.runtime.sources.fake import FakeSource
 
 RATE = 30

@@ -20,8 +20,8 @@ Pass = Callable[[], dict[str, Any]]
 
 def onspect(model: str, paths: Sequence[str]) -> Pass:
     """`onspect score`: on all cores, each verdict a line of JSON."""
-    from onspect.runtime.decode import quieten_opencv
-    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.images.decode import quieten_opencv
+    from onspect.runtime.inspection.inspector import Inspector
 
     quieten_opencv()
     inspector = Inspector(model, provider="cpu")
@@ -46,9 +46,10 @@ def os_devnull() -> str:
 
 def stages(model: str, paths: Sequence[str]) -> Pass:
     """One image after the other on one thread, each stage timed: what no arrangement of threads can beat."""
-    from onspect.runtime.decode import quieten_opencv, read_image
-    from onspect.runtime.inspector import Inspector
-    from onspect.runtime.verdict import decide, find_regions
+    from onspect.runtime.images.decode import quieten_opencv, read_image
+    from onspect.runtime.inspection.inspector import Inspector
+    from onspect.runtime.inspection.regions import find_regions
+    from onspect.runtime.inspection.verdict import decide
 
     quieten_opencv()
     inspector = Inspector(model, provider="cpu")
@@ -133,7 +134,7 @@ def torch(model: str, paths: Sequence[str]) -> Pass:
     import torch as library
 
     from onspect.export.graph import InspectionGraph
-    from onspect.runtime.model_file import read_model_info
+    from onspect.runtime.model.file import read_model_info
     from onspect.training.checkpoint import load_trained
 
     file, _, run = model.partition("=")

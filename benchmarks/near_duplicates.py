@@ -20,12 +20,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.decode import read_image
-from onspect.runtime.files import fingerprint_bytes
-from onspect.runtime.layout import labelled_images, training_images
-from onspect.runtime.looks import BITS, LIMIT, describe_look, hash_look, learn_looks
-from onspect.runtime.model_file import Looks, Preprocess, SourceLimits, read_model_info
-from onspect.runtime.preprocess import prepare
+from onspect.runtime.dataset.folder import labelled_images, training_images
+from onspect.runtime.dataset.near_duplicates import BITS, LIMIT, describe_look, hash_look, learn_looks
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.model.file import read_model_info
+from onspect.runtime.model.schema import Looks, Preprocess, SourceLimits
 
 LIMITS = (0, 2, 4, 6, 8)
 Frame = NDArray[np.uint8]

@@ -29,17 +29,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from onspect.calibration.calibrate import calibrate
-from onspect.calibration.evaluate import Evaluation, evaluate
+from onspect.calibration.calibration import calibrate
+from onspect.calibration.evaluation import Evaluation, evaluate
 from onspect.calibration.scores import find_images
-from onspect.export import write
+from onspect.export import onnx_writer
 from onspect.export.graph import InspectionGraph
-from onspect.runtime.decode import quieten_opencv
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import read_model_file
-from onspect.training import checkpoint, networks, trainer
+from onspect.runtime.images.decode import quieten_opencv
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
+from onspect.training import checkpoint
+from onspect.training.autoencoder import networks, trainer
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.config import NetworkConfig
-from onspect.training.networks import Decoder, Encoder
 from onspect.training.session import Devices, TrainOptions, resume, train
 
 SCORES = ("mse", "peak", "relative")
@@ -183,7 +184,7 @@ def expecting(graph: type[InspectionGraph]) -> Iterator[None]:
     with (
         patch.object(trainer, "Decoder", ExpectingDecoder),
         patch.object(checkpoint, "Decoder", ExpectingDecoder),
-        patch.object(write, "InspectionGraph", graph),
+        patch.object(onnx_writer, "InspectionGraph", graph),
         trained_with(unlikelihood),
     ):
         yield
@@ -219,7 +220,7 @@ def train_row(data: Path, run: Path, options: TrainOptions) -> float:
 
 def judge(run: Path, model: Path, score: str, data: Path) -> Evaluation:
     """Export and calibrate a run with a score and return what it finds in val/."""
-    write.export(run, model, score=score)
+    onnx_writer.export(run, model, score=score)
     calibrate(model, data)
     return evaluate(Inspector(model), read_model_file(model), find_images(data, "val"), source="val")
 

@@ -23,7 +23,7 @@ from race import Entry, describe_averages, race, race_images
 
 from onspect.runtime.bench.results import Spread
 from onspect.runtime.bench.tables import describe_load
-from onspect.runtime.cores import available_cores
+from onspect.runtime.cpu import available_cores
 
 
 def has_openvino(python: Path) -> bool:

@@ -17,8 +17,8 @@ from typing import Any
 from onspect.runtime.bench.images import choose_images, draw_images
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.results import Load
-from onspect.runtime.commands import expand_images
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.cli.images import expand_images
+from onspect.runtime.inspection.inspector import Inspector
 
 _LOOPS = Path(__file__).with_name("loops.py")
 

@@ -32,7 +32,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onspect.runtime.model_file import (
+from onspect.runtime.model.file import read_model_file, restamp, stamp, undo_restamp
+from onspect.runtime.model.schema import (
     Calibration,
     ModelInfo,
     Network,
@@ -41,10 +42,6 @@ from onspect.runtime.model_file import (
     Score,
     SourceLimits,
     Threshold,
-    read_model_file,
-    restamp,
-    stamp,
-    undo_restamp,
 )
 
 WEIGHTS = 2_500_000
@@ -52,7 +49,8 @@ WEIGHTS = 2_500_000
 
 _STAMPER = """
 import dataclasses, sys
-from onspect.runtime.model_file import Threshold, read_model_file, restamp
+from onspect.runtime.model.schema import Threshold
+from onspect.runtime.model.file import read_model_file, restamp
 print("ready", flush=True)
 while True:
     file = read_model_file(sys.argv[1])
@@ -171,7 +169,7 @@ def main() -> None:
             "restamp": moved,
             "undo": measure(lambda: undo_restamp(read_model_file(path)), 20),
             "onspect --version": measure(lambda: run_command("--version"), 5),
-            "import of its packages": measure(lambda: run_python("-c", "import onspect.calibration.calibrate"), 5),
+            "import of its packages": measure(lambda: run_python("-c", "import onspect.calibration.calibration"), 5),
             "onspect threshold --set": measure(lambda: run_command("threshold", str(path), "--set", "2"), 5),
             "onspect recalibrate --undo": measure(lambda: run_command("recalibrate", str(path), "--undo"), 5),
         }

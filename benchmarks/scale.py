@@ -33,11 +33,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from onspect.runtime.cores import available_cores
-from onspect.runtime.files import list_images
-from onspect.runtime.model_file import read_model_info
+from onspect.runtime.cpu import available_cores
+from onspect.runtime.images.files import list_images
+from onspect.runtime.model.file import read_model_info
 
-CLUSTER = Path(__file__).parents[1] / "tests" / "runtime" / "engines" / "ray_cluster.py"
+CLUSTER = Path(__file__).parents[1] / "tests" / "runtime" / "ray" / "ray_cluster.py"
 SETTLED = 0.1
 """The share of rows after which an engine is under way."""
 

@@ -39,13 +39,13 @@ from line_latency import draw_frames
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-from onspect.runtime.decode import quieten_opencv
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.images.decode import quieten_opencv
+from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.line.build import give_couriers
 from onspect.runtime.line.memory import keep_memory_together
-from onspect.runtime.model_file import read_model_file, stamp
-from onspect.runtime.sinks import open_sinks
+from onspect.runtime.model.file import read_model_file, stamp
+from onspect.runtime.sinks.registry import open_sinks
 from onspect.runtime.sources.fake import FakeFault, FakeSource
 from onspect.runtime.status import LineStatus
 

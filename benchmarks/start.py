@@ -26,7 +26,7 @@ from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.measure import time_first_line
 from onspect.runtime.bench.results import Spread
 from onspect.runtime.bench.tables import describe_load
-from onspect.runtime.cores import available_cores
+from onspect.runtime.cpu import available_cores
 
 MOST = {"imports": 1.5, "torch": 0.2}
 

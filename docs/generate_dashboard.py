@@ -20,9 +20,9 @@ import numpy as np
 
 from onspect.demo.parts import DEFECT_KINDS, draw_part
 from onspect.runtime.dashboard import Dashboard
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line import Line, Models
-from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.delivery.queued_sink import Courier
 from onspect.runtime.sinks.evidence import EvidenceSink
 from onspect.runtime.sinks.sqlite import SqliteSink
 from onspect.runtime.sources.fake import FakeFault, FakeSource

@@ -17,7 +17,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from onspect.runtime.cli import main
-from onspect.runtime.model_file import ModelInfo, Threshold
+from onspect.runtime.model.schema import ModelInfo, Threshold
 
 from .tiny_model import SIDE, build_graph, make_info, write_model
 

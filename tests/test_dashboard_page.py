@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import Line, Models
-from onspect.runtime.model_file import Threshold
+from onspect.runtime.model.schema import Threshold
 from onspect.runtime.sources.fake import FakeSource
 
 from .tiny_model import write_model

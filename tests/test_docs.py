@@ -17,12 +17,14 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.demo.parts import draw_part
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import read_config
-from onspect.runtime.model_file import ModelInfo, SourceLimits, Threshold, parse_dataclass, read_model_file
-from onspect.runtime.sinks import open_sink
+from onspect.runtime.model.file import read_model_file
+from onspect.runtime.model.schema import ModelInfo, SourceLimits, Threshold
+from onspect.runtime.records import parse_dataclass
 from onspect.runtime.sinks.modbus import CODES, REGISTERS
 from onspect.runtime.sinks.opcua import LAST_PART, LINE
+from onspect.runtime.sinks.registry import open_sink
 from onspect.runtime.sinks.sqlite import SqliteSink
 from onspect.training.features import make_base
 

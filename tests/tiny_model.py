@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onspect.runtime.model_file import (
+from onspect.runtime.model.file import stamp
+from onspect.runtime.model.schema import (
     Calibration,
     ModelInfo,
     Network,
@@ -18,7 +19,6 @@ from onspect.runtime.model_file import (
     Score,
     SourceLimits,
     Threshold,
-    stamp,
 )
 
 SIDE = 16

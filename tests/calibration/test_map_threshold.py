@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from onspect.calibration.calibrate import calibrate
+from onspect.calibration.calibration import calibrate
 
 
 @pytest.mark.parametrize(("score", "same"), [("mse", False), ("peak", True), ("relative", True), ("expected", True)])

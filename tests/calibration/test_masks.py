@@ -14,8 +14,8 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 from onspect.calibration.masks import read_mask
+from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ImageError
-from onspect.runtime.layout import LabelledImage
 
 from ..image_makers import make_png, make_tiff
 

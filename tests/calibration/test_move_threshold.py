@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from onspect.calibration.calibrate import calibrate, move_threshold
+from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.thresholds import Policy
 from onspect.runtime.errors import ModelFileError, UncalibratedError
-from onspect.runtime.files import fingerprint_bytes
-from onspect.runtime.model_file import read_model_file, undo_restamp
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.model.file import read_model_file, undo_restamp
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
 Run = Callable[..., Result]
@@ -112,7 +112,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path, model: Path, d
     calibrate(model, data)
     graph = read_model_file(model).info.graph_sha256
     program = (
-        "import sys; from pathlib import Path; from onspect.runtime.model_file import *\n"
+        "import sys; from pathlib import Path; from onspect.runtime.model.file import *\n"
         "path = Path(sys.argv[1]); print('ready', flush=True)\n"
         "while True:\n"
         "    file = read_model_file(path); restamp(file, Threshold(1.0, 1.0), file.info.calibration)\n"

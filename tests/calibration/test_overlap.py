@@ -12,11 +12,11 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
-from onspect.calibration.calibrate import calibrate, move_threshold
+from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.thresholds import Policy
-from onspect.runtime.files import fingerprint_bytes, fingerprint_set
-from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import read_model_file, stamp, unpack_fingerprints
+from onspect.runtime.dataset.near_duplicates import learn_looks
+from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_set, unpack_fingerprints
+from onspect.runtime.model.file import read_model_file, stamp
 
 Run = Callable[..., Result]
 SIDE = 64
@@ -89,8 +89,8 @@ def test_same_images_and_twins_are_told_apart(model: Path, data: Path, onspect: 
         in result.stderr
     )
     assert (
-        f"1 of 14 images looks almost like images that the threshold was chosen on, such as '{data}/test/scratch/41.png'"
-        in result.stderr
+        "1 of 14 images looks almost like images that the threshold was chosen on, such as "
+        f"'{data}/test/scratch/41.png'" in result.stderr
     )
     overlap = json.loads((tmp_path / "report/metrics.json").read_text())["overlap"]
     names = {
@@ -142,11 +142,11 @@ def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, 
     """calibrate names the test images that training or calibration has too, and those like calibration's."""
     result = onspect("calibrate", model, data)
     assert (
-        f"1 of 14 test images were trained on, such as '{data}/test/good/6.png': figures on these are better"
+        f"1 of 14 test images was trained on, such as '{data}/test/good/6.png': figures on these are better"
         in result.stderr
     )
     assert (
-        f"1 of 14 test images are among those that this threshold is chosen on, such as '{data}/test/scratch/42.png'"
+        f"1 of 14 test images is among those that this threshold is chosen on, such as '{data}/test/scratch/42.png'"
         in result.stderr
     )
     assert (

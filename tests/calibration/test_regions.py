@@ -10,13 +10,14 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
-from onspect.calibration.calibrate import calibrate, move_threshold
-from onspect.calibration.pixels import PixelEvidence
+from onspect.calibration.calibration import calibrate, move_threshold
+from onspect.calibration.metrics.pixel import PixelEvidence
 from onspect.calibration.regions import RegionDemand, find_largest, find_least_area
 from onspect.calibration.thresholds import Policy
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import Rule, read_model_file
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
+from onspect.runtime.model.schema import Rule
 
 Run = Callable[..., Result]
 SIDE = 16

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from onspect.calibration.calibrate import calibrate, move_threshold
-from onspect.calibration.claims import find_unsupported_band
-from onspect.calibration.metrics import Confusion
+from onspect.calibration.calibration import calibrate, move_threshold
+from onspect.calibration.metrics.image import Confusion
 from onspect.calibration.review import Band, choose_review, tabulate_review, trace_review
+from onspect.calibration.statistics.support import find_unsupported_band
 from onspect.calibration.thresholds import Policy
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.model_file import Threshold, read_model_file
+from onspect.runtime.model.file import read_model_file
+from onspect.runtime.model.schema import Threshold
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
 Run = Callable[..., Result]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onspect.calibration.metrics import count_confusion
+from onspect.calibration.metrics.image import count_confusion
 from onspect.calibration.thresholds import (
     Policy,
     choose_threshold,
@@ -14,7 +14,7 @@ from onspect.calibration.thresholds import (
     quantile,
 )
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.model_file import Threshold
+from onspect.runtime.model.schema import Threshold
 
 RATES = (0.005, 0.07, 0.5, 0.99)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.model.file import read_model_file
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
 Run = Callable[..., Result]

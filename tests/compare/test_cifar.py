@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onspect.compare.cifar import find_cifar, read_cifar
-from onspect.compare.collections import load_collection
+from onspect.compare.datasets import load_collection
 from onspect.compare.plain_pickle import read_plain_pickle
 from onspect.runtime.errors import DatasetError
 

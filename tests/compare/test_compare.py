@@ -13,12 +13,12 @@ import pytest
 from click.testing import Result
 from matplotlib.axes import Axes
 
-from onspect.calibration.metrics import measure_areas
-from onspect.compare import cells
-from onspect.compare.collections import load_collection
+from onspect.calibration.metrics.image import measure_areas
+from onspect.compare import experiments
+from onspect.compare.datasets import load_collection
 from onspect.compare.figures import choose_examples, draw_figures
 from onspect.compare.results import gather
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.training import session
 
 Onspect = Callable[..., Result]
@@ -112,8 +112,8 @@ def test_page_holds_tables_and_figures(compared: Path) -> None:
 def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
     """Of each class the figure shows the test image of median score by the first variant."""
     collection = load_collection(drawn_idx, limit=24)
-    cell = cells.Cell(("0",), "cae", 0)
-    settings = cells.Settings(**json.loads((compared / "settings.json").read_bytes()))
+    cell = experiments.Cell(("0",), "cae", 0)
+    settings = experiments.Settings(**json.loads((compared / "settings.json").read_bytes()))
     comparison = gather([cell], ["mse"], settings, collection, compared)
     scores = np.load(compared / cell.folder / "mse.npy")
     shown = choose_examples(comparison, cell, "mse", compared)
@@ -135,8 +135,8 @@ def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monke
         titled.setdefault(title, []).append(picture)
 
     collection = load_collection(drawn_idx, limit=24)
-    settings = cells.Settings(**json.loads((copied / "settings.json").read_bytes()))
-    planned = [cells.Cell(("0",), variant, 0) for variant in ("cae", "vae", "aae")]
+    settings = experiments.Settings(**json.loads((copied / "settings.json").read_bytes()))
+    planned = [experiments.Cell(("0",), variant, 0) for variant in ("cae", "vae", "aae")]
     comparison = gather(planned, ["mse"], settings, collection, copied)
     monkeypatch.setattr(Axes, "imshow", imshow)
     draw_figures(comparison, copied)
@@ -175,7 +175,7 @@ def test_interrupted_comparison_goes_on(
 
     command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", *QUICK)
     with monkeypatch.context() as patched:
-        patched.setattr(cells, "train_on", train_on)
+        patched.setattr(experiments, "train_on", train_on)
         stopped = onspect(*command)
     assert stopped.exit_code == 1
     assert "interrupted and saved; the same command goes on" in stopped.stderr

@@ -11,10 +11,10 @@ from click.testing import Result
 
 from onspect.demo.parts import DEFECT_KINDS, draw_dataset
 from onspect.export.graph import InspectionGraph
-from onspect.runtime.decode import read_image
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import labelled_images
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.dataset.folder import labelled_images
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
 from onspect.training.checkpoint import load_trained
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from onspect.export import write
+from onspect.export import onnx_writer
 from onspect.training import session
 
 MakeRun = Callable[..., Path]
@@ -55,6 +55,6 @@ def make_file(share: Share, make_run: MakeRun) -> MakeRun:
     def make(variant: str = "cae", height: int = 28, width: int = 28, channels: int = 1, score: str = "mse") -> Path:
         run = make_run(variant, height, width, channels)
         name = f"file-{variant}-{height}x{width}x{channels}-{score}"
-        return share(name, lambda folder: write.export(run, folder / "washer.onnx", score=score)) / "washer.onnx"
+        return share(name, lambda folder: onnx_writer.export(run, folder / "washer.onnx", score=score)) / "washer.onnx"
 
     return make

@@ -14,15 +14,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from onspect.export import onnx_writer
 from onspect.export import parity as parity_module
-from onspect.export import write
 from onspect.export.graph import default_score
-from onspect.export.smoothing import GaussianSmoothing
+from onspect.export.layers.gaussian import GaussianSmoothing
 from onspect.runtime.cli import main
+from onspect.runtime.dataset.near_duplicates import describe_look, hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.looks import describe_look, hash_look
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
 from onspect.training import session
 from onspect.training.checkpoint import load_trained
 
@@ -91,7 +91,7 @@ def test_default_score(make_run: MakeRun, tmp_path: Path, size: tuple[int, int],
     assert written.memory is not None
     assert (written.score.name, written.score.why, written.network.head) == (score, "", ())
     assert written.memory.by_whole  # both have a side below 64 pixels
-    write.export(make_run("cae", *size), tmp_path / "b.onnx", score="mse")
+    onnx_writer.export(make_run("cae", *size), tmp_path / "b.onnx", score="mse")
     recipe = written.preprocess
     images = np.random.default_rng(3).integers(0, 255, (2, recipe.height, recipe.width, 1), np.uint8)
     both, alone = Inspector(tmp_path / "a.onnx"), Inspector(tmp_path / "b.onnx")
@@ -142,9 +142,9 @@ def test_a_run_of_an_older_release_keeps_its_score(
     assert not config["config"]["network"].pop("expects")
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(ChoiceError, match=r"decoder does not say what error to expect"):
-        write.export(run, tmp_path / "part.onnx", score="expected")
+        onnx_writer.export(run, tmp_path / "part.onnx", score="expected")
     assert not (tmp_path / "part.onnx").exists()
-    assert write.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
+    assert onnx_writer.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
 
 
 def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None
     config = json.loads((run / "config.json").read_bytes())
     config["config"]["head"] = None
     (run / "config.json").write_text(json.dumps(config))
-    assert write.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
+    assert onnx_writer.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
     config["config"]["head"] = {"filters": [8, 16, 32], "width": 24, "steps": 1500}
     (run / "config.json").write_text(json.dumps(config))
     for command in (["export", str(run), "-o", str(tmp_path / "b.onnx")], ["train", "--resume", "-o", str(run)]):
@@ -167,7 +167,7 @@ def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None
 def test_head_is_no_score(make_run: MakeRun, tmp_path: Path) -> None:
     """The score of 0.1.0 is refused like any unknown one, and nothing is left."""
     with pytest.raises(ChoiceError, match=r"score is 'head'; choose one of mse, peak, relative, expected"):
-        write.export(make_run(), tmp_path / "part.onnx", score="head")
+        onnx_writer.export(make_run(), tmp_path / "part.onnx", score="head")
     assert not list(tmp_path.iterdir())
 
 
@@ -198,7 +198,7 @@ def test_file_says_where_it_comes_from(make_run: MakeRun, make_file: MakeRun) ->
 @pytest.mark.slow
 def test_split_parts_compose_to_the_whole(make_run: MakeRun, tmp_path: Path) -> None:
     """Encoder and decoder files, one after the other, give the whole file's reconstruction."""
-    exported = write.export(make_run(), tmp_path / "part.onnx", parts=True)
+    exported = onnx_writer.export(make_run(), tmp_path / "part.onnx", parts=True)
     assert [path.name for path in exported.paths] == ["part.onnx", "part.encoder.onnx", "part.decoder.onnx"]
     whole, encoder, decoder = (onnxruntime.InferenceSession(path) for path in exported.paths)
     images = np.random.default_rng(9).integers(0, 255, (3, 28, 28, 1), np.uint8)
@@ -213,7 +213,7 @@ def test_a_file_that_differs_is_not_left(make_run: MakeRun, tmp_path: Path, monk
     original = parity_module._scores_by_session
     monkeypatch.setattr(parity_module, "_scores_by_session", lambda *arguments: original(*arguments) * 1.001)
     with pytest.raises(ExportError, match=r"differ from the trained model's by up to .*1e-03|1\.0.e-03"):
-        write.export(make_run(), tmp_path / "part.onnx")
+        onnx_writer.export(make_run(), tmp_path / "part.onnx")
     assert (tmp_path / "part.onnx").read_bytes() == b"older"
     assert [path.name for path in tmp_path.iterdir()] == ["part.onnx"]
 
@@ -227,7 +227,7 @@ def test_scores_that_are_no_numbers_are_refused(
         parity_module, "_scores_by_session", lambda session, images, batch: np.full(len(images), np.nan, np.float32)
     )
     with pytest.raises(ExportError, match="nan"):
-        write.export(make_run(), tmp_path / "part.onnx")
+        onnx_writer.export(make_run(), tmp_path / "part.onnx")
 
 
 def draw_labelled(folder: Path, height: int = 28, width: int = 28) -> Path:
@@ -246,14 +246,14 @@ def draw_labelled(folder: Path, height: int = 28, width: int = 28) -> Path:
 def test_decisions_can_be_compared(make_run: MakeRun, tmp_path: Path) -> None:
     """A dataset's validation images join the run's own, and the file says how many verdicts differ on them."""
     data = draw_labelled(tmp_path / "parts")
-    exported = write.export(make_run(), tmp_path / "part.onnx", data=data)
+    exported = onnx_writer.export(make_run(), tmp_path / "part.onnx", data=data)
     assert exported.parity.images == 12 + 8
     agreement = read_model_file(tmp_path / "part.onnx").info.provenance.agreement
     assert agreement is not None
     assert (agreement.reference, agreement.images, agreement.flips) == ("the trained model", 8, 0)
     cv2.imwrite(str(data / "val/good/odd.png"), np.zeros((50, 28), np.uint8))
     with pytest.raises(DatasetError, match=r"odd\.png"):
-        write.export(make_run(), tmp_path / "part.onnx", data=data)
+        onnx_writer.export(make_run(), tmp_path / "part.onnx", data=data)
 
 
 @pytest.mark.slow
@@ -266,9 +266,9 @@ def test_a_flipped_verdict_refuses_the_file(make_run: MakeRun, tmp_path: Path, m
         found = original(*arguments)
         return dataclasses.replace(found, exported=-found.exported)
 
-    monkeypatch.setattr(write, "check_parity", reverse)
+    monkeypatch.setattr(onnx_writer, "check_parity", reverse)
     with pytest.raises(ExportError, match="of 8 verdicts differ from those of the trained model"):
-        write.export(make_run(), tmp_path / "part.onnx", data=data)
+        onnx_writer.export(make_run(), tmp_path / "part.onnx", data=data)
     assert not (tmp_path / "part.onnx").exists()
 
 
@@ -277,7 +277,7 @@ def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: Ma
     """What is expected lies over orders of magnitude, and its scores in float16 are the same to a hundredth."""
     data = draw_labelled(tmp_path / "parts", 40, 56)
     run, whole = make_run("cae", 40, 56), make_file("cae", 40, 56, score="expected")
-    reduced = write.export_reduced(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
+    reduced = onnx_writer.export_reduced(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
     assert reduced.info.score.name == "expected"
     images = np.random.default_rng(9).integers(0, 255, (3, 40, 56, 1), np.uint8)
     scores = [Inspector(path).run(images).score for path in (whole, tmp_path / "half.onnx")]
@@ -288,7 +288,7 @@ def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: Ma
 def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path) -> None:
     """A run becomes an int8 file without a threshold, its ranges taken from the run's own images."""
     data = draw_labelled(tmp_path / "parts")
-    reduced = write.export_reduced(make_run(), tmp_path / "part.onnx", "int8", data, max_flips=8)
+    reduced = onnx_writer.export_reduced(make_run(), tmp_path / "part.onnx", "int8", data, max_flips=8)
     assert reduced.info.provenance.precision == "int8"
     assert reduced.info.threshold is None
     assert reduced.agreement.images == 8
@@ -298,11 +298,11 @@ def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path)
 def test_bad_names_and_runs(make_run: MakeRun, tmp_path: Path) -> None:
     """An output that is no .onnx, a score that is none, and a folder that is no run are refused with their names."""
     with pytest.raises(OutputError, match=r"part\.bin.*\.onnx"):
-        write.export(make_run(), tmp_path / "part.bin")
+        onnx_writer.export(make_run(), tmp_path / "part.bin")
     with pytest.raises(ValueError, match="sharpness"):
-        write.export(make_run(), tmp_path / "part.onnx", score="sharpness")
+        onnx_writer.export(make_run(), tmp_path / "part.onnx", score="sharpness")
     with pytest.raises(TrainingError, match="not a training run"):
-        write.export(tmp_path, tmp_path / "part.onnx")
+        onnx_writer.export(tmp_path, tmp_path / "part.onnx")
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "samples.safetensors", "config.json"])
@@ -313,7 +313,7 @@ def test_damaged_run(make_run: MakeRun, tmp_path: Path, name: str) -> None:
     for path in make_run().glob("*.*"):
         (run / path.name).write_bytes(path.read_bytes()[: None if path.name != name else path.stat().st_size // 2])
     with pytest.raises(TrainingError, match=name):
-        write.export(run, tmp_path / "part.onnx")
+        onnx_writer.export(run, tmp_path / "part.onnx")
 
 
 def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_file_knows_what_its_training_images_look_like(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"data/{index}.png"), random.integers(0, 255, (28, 28), np.uint8))
     options = session.TrainOptions(variant="cae", epochs=1)
     session.train(tmp_path / "data", tmp_path / "run", options, devices=session.Devices(accelerator="cpu"))
-    write.export(tmp_path / "run", tmp_path / "part.onnx")
+    onnx_writer.export(tmp_path / "run", tmp_path / "part.onnx")
     file = read_model_file(tmp_path / "part.onnx")
     looks = file.looks
     assert looks is not None

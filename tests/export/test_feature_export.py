@@ -12,20 +12,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from onspect.calibration.calibrate import calibrate
-from onspect.export import write
+from onspect.calibration.calibration import calibrate
+from onspect.export import onnx_writer
 from onspect.export.features import FeatureGraph, fit_normal_error
-from onspect.runtime.card import describe
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError, ModelFileError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.card import describe
+from onspect.runtime.model.file import read_model_file
 from onspect.training import session
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import load_trained
 from onspect.training.config import design_feature_network
 from onspect.training.features import make_base
 from onspect.training.features.places import PlaceExtractor
-from onspect.training.networks import Decoder, Encoder
 
 from ..feature_runs import HEIGHT, WIDTH, draw_part, write_backbone, write_parts
 
@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> dict[str, Pat
 def model(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], parts: Path) -> Path:
     """A calibrated model file of the CAE."""
     path = tmp_path_factory.mktemp("models") / "part.onnx"
-    write.export(runs["cae"], path)
+    onnx_writer.export(runs["cae"], path)
     calibrate(path, parts)
     return path
 
@@ -65,7 +65,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], parts
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_outputs_are_those_of_the_trained_network(runs: dict[str, Path], tmp_path: Path, variant: str) -> None:
     """Score, error map and latent of the file are those that torch computes from the frozen network's features."""
-    exported = write.export(runs[variant], tmp_path / "part.onnx")
+    exported = onnx_writer.export(runs[variant], tmp_path / "part.onnx")
     assert exported.parity.difference <= 1e-4
     trained = load_trained(runs[variant])
     assert trained.extractor is not None
@@ -154,7 +154,7 @@ def test_colour(tmp_path: Path) -> None:
         patch.setattr(session, "make_base", lambda: base)
         chosen = session.TrainOptions(on="features", size=(WIDTH, HEIGHT), epochs=1)
         session.train(parts, tmp_path / "run", chosen, devices=session.Devices(accelerator="cpu"))
-    exported = write.export(tmp_path / "run", tmp_path / "part.onnx")
+    exported = onnx_writer.export(tmp_path / "run", tmp_path / "part.onnx")
     image = cv2.imread(str(parts / "train" / "good" / "000.png"))
     assert exported.info.preprocess.channels == 3
     assert Inspector(tmp_path / "part.onnx").run(image[None]).score[0] > 0.0
@@ -179,7 +179,7 @@ def test_choices_that_features_do_not_have(
     runs: dict[str, Path], tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ChoiceError, match=message):
-        write.export(runs["cae"], tmp_path / "part.onnx", **changes)
+        onnx_writer.export(runs["cae"], tmp_path / "part.onnx", **changes)
     assert not (tmp_path / "part.onnx").exists()
 
 
@@ -188,9 +188,9 @@ def test_a_mask_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     mask[:10] = 0
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     with pytest.raises(ChoiceError, match="a mask is for autoencoders of pixels"):
-        write.export(runs["cae"], tmp_path / "part.onnx", mask=tmp_path / "mask.png")
+        onnx_writer.export(runs["cae"], tmp_path / "part.onnx", mask=tmp_path / "mask.png")
 
 
 def test_pixels_do_not_have_the_score_of_features(make_run: object, tmp_path: Path) -> None:
     with pytest.raises(ChoiceError, match="which only a run of 'onspect train --on features' has"):
-        write.export(make_run("cae"), tmp_path / "part.onnx", score="features")  # type: ignore[operator]
+        onnx_writer.export(make_run("cae"), tmp_path / "part.onnx", score="features")  # type: ignore[operator]

@@ -9,10 +9,10 @@ import pytest
 from click.testing import Result
 from onnx import TensorProto
 
-from onspect.export.reduce import reduce_file
+from onspect.export.precision.search import reduce_file
 from onspect.runtime.errors import DatasetError, ExportError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import add, take_back, teach
 from onspect.runtime.teaching.extract import Extractor
 from onspect.runtime.teaching.graph_values import Stored, read_metric

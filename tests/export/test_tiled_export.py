@@ -10,17 +10,17 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from torch import nn
 
-from onspect.export import write
+from onspect.export import onnx_writer
 from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
-from onspect.export.reduce import reduce_file
-from onspect.runtime.card import describe
+from onspect.export.precision.search import reduce_file
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.card import describe
+from onspect.runtime.model.file import read_model_file
 from onspect.training import session
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.config import NetworkConfig, design_tiling
-from onspect.training.networks import Decoder, Encoder
 from onspect.training.tiles import place_of
 
 HEIGHT, WIDTH = 56, 72
@@ -179,7 +179,7 @@ def exported(request: pytest.FixtureRequest, run: Path, share: Share) -> Path:
     """The run's model file, with either score."""
     score = request.param
     name = f"{score}.onnx"
-    return share(f"tiled-{score}", lambda folder: write.export(run, folder / name, score=score)) / name
+    return share(f"tiled-{score}", lambda folder: onnx_writer.export(run, folder / name, score=score)) / name
 
 
 @pytest.mark.slow
@@ -217,7 +217,7 @@ def test_a_batch_is_judged_as_its_images_are(exported: Path) -> None:
 @pytest.mark.slow
 def test_parts_of_a_tiled_run_compose_to_the_whole(run: Path, plates: Path, tmp_path: Path) -> None:
     """Encoder and decoder pass on the latent vectors of all tiles and give the image's reconstruction, mask and all."""
-    write.export(run, tmp_path / "a.onnx", score="mse", parts=True, mask=plates / "mask.png")
+    onnx_writer.export(run, tmp_path / "a.onnx", score="mse", parts=True, mask=plates / "mask.png")
     images = draw_images(2)
     whole, encoder, decoder = (onnxruntime.InferenceSession(tmp_path / f"a{part}.onnx") for part in PARTS)
     latent, reconstruction = whole.run(["latent", "reconstruction"], {"image": images})
@@ -245,5 +245,5 @@ def test_measures_of_the_whole_image_are_refused(run: Path, tmp_path: Path, scor
     with pytest.raises(
         ChoiceError, match=f"score is '{score}', .* see tiles of it; choose mse, peak, relative or expected"
     ):
-        write.export(run, tmp_path / "a.onnx", score=score)
+        onnx_writer.export(run, tmp_path / "a.onnx", score=score)
     assert not (tmp_path / "a.onnx").exists()

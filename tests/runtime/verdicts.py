@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.inspector import Inspection
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.regions import Region
+from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.status import LineStatus
-from onspect.runtime.verdict import Region, Verdict
 
 REGION = Region(1, 2, 3, 4, 0.75, 12)
 

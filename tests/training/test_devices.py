@@ -19,8 +19,8 @@ import pytest
 
 from onspect.runtime.errors import TrainingError
 from onspect.training import session
+from onspect.training.autoencoder.loop import Moment
 from onspect.training.checkpoint import read_record
-from onspect.training.loop import Moment
 
 CPU = session.Devices(accelerator="cpu")
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -44,7 +44,7 @@ TOLERANCES = {"32-true": 1e-4, "bf16-mixed": 0.03}
 WITNESS = """
 import hashlib, os, sys
 from pathlib import Path
-from onspect.training import trainer
+from onspect.training.autoencoder import trainer
 
 def digest(*modules):
     found = hashlib.sha256()

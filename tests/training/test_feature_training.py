@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError, DatasetError, TrainingError
 from onspect.training import session
+from onspect.training.autoencoder.loop import Moment
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import read_record
 from onspect.training.config import design_feature_network
 from onspect.training.features import find_backbone, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
-from onspect.training.loop import Moment
-from onspect.training.networks import Decoder, Encoder
-from onspect.training.plan import describe
+from onspect.training.summary import describe
 
 from ..feature_runs import HEIGHT, WIDTH, draw_part, write_backbone, write_parts
 

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.model_file import SourceLimits, Tiling, parse_dataclass
+from onspect.runtime.model.schema import SourceLimits, Tiling
+from onspect.runtime.records import parse_dataclass
 from onspect.training import session
 from onspect.training.checkpoint import read_record, read_tensors
 from onspect.training.config import TrainConfig, design_tiling
-from onspect.training.plan import describe
+from onspect.training.summary import describe
 from onspect.training.tiles import Cut, Stitching, Tiles, place_of
 
 CPU = session.Devices(accelerator="cpu")

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onspect.runtime.model_file import Tiling
+from onspect.runtime.model.schema import Tiling
 from onspect.training.config import design_tiling
 from onspect.training.tiles import Cut, Stitching, Tiles, place_of
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from onspect.runtime.cli import main
 from onspect.runtime.errors import TrainingError
-from onspect.runtime.model_file import SourceLimits
+from onspect.runtime.model.schema import SourceLimits
 from onspect.training import session
+from onspect.training.autoencoder.loop import Moment
 from onspect.training.checkpoint import read_record
-from onspect.training.loop import Moment
-from onspect.training.plan import describe
+from onspect.training.summary import describe
 
 CPU = session.Devices(accelerator="cpu")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from onspect.calibration.metrics import Confusion
+from onspect.calibration.metrics.image import Confusion
 
 _MOST_REJECTED = 0.5
 _SEEMS_USEFUL = 0.75

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.console import Command, say
+from onspect.runtime.cli.base import Command, say
 
 if TYPE_CHECKING:
-    from onspect.calibration.calibrate import Outcome
+    from onspect.calibration.calibration import Outcome
     from onspect.calibration.regions import RegionDemand
     from onspect.calibration.review import Band
     from onspect.calibration.thresholds import Policy
@@ -187,8 +187,8 @@ def calibrate(
     regions = _choose_regions(pixel_fpr, pixel_f1, region_fpr, region_area)
     if skip_training_images and allow_training_images:
         raise click.UsageError("--skip-training-images and --allow-training-images exclude each other; give one")
-    from onspect.calibration.calibrate import calibrate as run_calibration
-    from onspect.runtime.decode import quieten_opencv
+    from onspect.calibration.calibration import calibrate as run_calibration
+    from onspect.runtime.images.decode import quieten_opencv
 
     quieten_opencv()
     outcome = run_calibration(
@@ -241,7 +241,7 @@ def threshold(
             raise click.UsageError("--undo brings back a threshold as it was; give it alone")
         _undo(model)
         return
-    from onspect.calibration.calibrate import move_threshold
+    from onspect.calibration.calibration import move_threshold
     from onspect.calibration.thresholds import Policy
 
     if value is not None and not math.isfinite(value):
@@ -270,16 +270,16 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
     Example:
       onspect evaluate part.onnx parts/ -o report/
     """
-    from onspect.calibration.evaluate import evaluate as run_evaluation
-    from onspect.calibration.report import write_report
+    from onspect.calibration.evaluation import evaluate as run_evaluation
+    from onspect.calibration.report.acceptance import list_broken_promises
+    from onspect.calibration.report.page import write_report
+    from onspect.calibration.report.tables import describe_evaluation
     from onspect.calibration.scores import find_images, name_source
-    from onspect.calibration.sheet import list_broken_promises
-    from onspect.calibration.tables import describe_evaluation
-    from onspect.runtime.decode import quieten_opencv
+    from onspect.runtime.atomic import make_folder
     from onspect.runtime.errors import DatasetError
-    from onspect.runtime.files import make_folder
-    from onspect.runtime.inspector import Inspector
-    from onspect.runtime.model_file import read_model_file
+    from onspect.runtime.images.decode import quieten_opencv
+    from onspect.runtime.inspection.inspector import Inspector
+    from onspect.runtime.model.file import read_model_file
 
     quieten_opencv()
     file = read_model_file(model)
@@ -297,7 +297,7 @@ def evaluate(model: Path, data: Path, output: Path, split: str, title: str | Non
 
 
 def _report(outcome: Outcome, model: Path) -> None:
-    from onspect.calibration.tables import describe_outcome
+    from onspect.calibration.report.tables import describe_outcome
 
     _warn(outcome.blindness, outcome.notes)
     click.echo(describe_outcome(outcome))
@@ -313,7 +313,7 @@ def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
 
 
 def _undo(model: Path) -> None:
-    from onspect.runtime.model_file import read_model_file, undo_restamp
+    from onspect.runtime.model.file import read_model_file, undo_restamp
 
     info = undo_restamp(read_model_file(model))
     assert info.threshold is not None
@@ -355,7 +355,7 @@ def _choose_regions(
 ) -> RegionDemand:
     """Return what the options ask of regions; a usage error where they clash."""
     from onspect.calibration.regions import RegionDemand
-    from onspect.runtime.model_file import Rule
+    from onspect.runtime.model.schema import Rule
 
     if pixel_f1 and pixel_fpr is not None:
         raise click.UsageError("--pixel-fpr and --pixel-f1 exclude each other; give one of them")

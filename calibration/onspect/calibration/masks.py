@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.pixels import PixelAreas, PixelEvidence, PixelPoint, decode_mask
+from onspect.calibration.metrics.pixel import PixelAreas, PixelEvidence, PixelPoint, decode_mask
 from onspect.calibration.scores import Observation
-from onspect.runtime.decode import Frame, read_image
+from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ImageError
-from onspect.runtime.layout import LabelledImage
+from onspect.runtime.images.decode import Frame, read_image
 
 _MOST_MARKED = 0.5
 _MOST_EDGE = 0.9

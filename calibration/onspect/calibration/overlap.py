@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.layout import LabelledImage
-from onspect.runtime.looks import choose_limit, find_twins, hash_look
-from onspect.runtime.model_file import ModelFile, unpack_fingerprints
+from onspect.runtime.dataset.folder import LabelledImage
+from onspect.runtime.dataset.near_duplicates import choose_limit, find_twins, hash_look
+from onspect.runtime.fingerprints import unpack_fingerprints
+from onspect.runtime.model.file import ModelFile
 
 _NAMED = 3
 

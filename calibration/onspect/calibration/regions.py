@@ -10,15 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.claims import find_unsupported_limit
-from onspect.calibration.histogram import ErrorHistogram, find_bins
 from onspect.calibration.masks import MaskReader
+from onspect.calibration.report.histogram import ErrorHistogram, find_bins
 from onspect.calibration.scores import Observation
+from onspect.calibration.statistics.support import find_unsupported_limit
 from onspect.calibration.thresholds import format_rate
+from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.layout import LabelledImage
-from onspect.runtime.model_file import Rule, Threshold
-from onspect.runtime.verdict import find_regions
+from onspect.runtime.inspection.regions import find_regions
+from onspect.runtime.model.schema import Rule, Threshold
 
 PIXEL_FPR = Rule("pixel_fpr", rate=0.001)
 """The rule for the error map's cut where none is given and the score is not the map's maximum.

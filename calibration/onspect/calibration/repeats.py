@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from onspect.calibration.scores import fingerprint_images
+from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.layout import LabelledImage
 from onspect.runtime.outliers import name_some
 
 

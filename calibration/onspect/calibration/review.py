@@ -9,10 +9,10 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.intervals import Interval
+from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.thresholds import Scores, candidates, count_reaching, format_rate, min_recall
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.model_file import Rule, Threshold
+from onspect.runtime.model.schema import Rule, Threshold
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """The shares of good parts sent to a person for which a table says what is saved."""

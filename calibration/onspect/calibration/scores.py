@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import BATCH, batched, in_order
-from onspect.runtime.decode import decode_image
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.dataset.folder import GOOD, LabelledImage, has_split, labelled_images
+from onspect.runtime.dataset.near_duplicates import describe_look
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.files import describe_os_error, fingerprint_bytes
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.layout import GOOD, LabelledImage, has_split, labelled_images
-from onspect.runtime.looks import describe_look
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.images.decode import decode_image
+from onspect.runtime.inspection.batch import BATCH, batched, in_order
+from onspect.runtime.inspection.inspector import Inspector
 
 _SPLITS = ("val", "test")
 

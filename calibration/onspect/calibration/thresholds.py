@@ -26,7 +26,7 @@ from onspect.runtime.conformal import (
     quantile,
 )
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.model_file import Rule
+from onspect.runtime.model.schema import Rule
 
 PolicyName = Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal", "manual"]
 

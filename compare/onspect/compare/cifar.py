@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.compare.plain_pickle import read_plain_pickle
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.files import describe_os_error
 
 _SIDE, _CHANNELS = 32, 3
 _PIXELS = _CHANNELS * _SIDE * _SIDE

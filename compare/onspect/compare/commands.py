@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from onspect.export.commands import SCORES
-from onspect.runtime.console import Command, say, usage_errors
+from onspect.runtime.cli.base import Command, say, usage_errors
 
 if TYPE_CHECKING:
-    from onspect.compare.cells import Cell
+    from onspect.compare.experiments import Cell
 
 VARIANTS = ("cae", "vae", "aae")
 
@@ -98,7 +98,7 @@ def compare(
       onspect compare mnist/ -o mnist-1/ --normal 1 --seeds 3
       onspect compare cifar-10-batches-bin/ -o cifar-all/ --every-class --variants cae
     """
-    from onspect.compare.cells import InterruptedCellError
+    from onspect.compare.experiments import InterruptedCellError
     from onspect.compare.run import Plan, run_comparison
 
     if every_class and normal:

@@ -13,12 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics import trace_curves
-from onspect.compare.cells import Cell, read_scores
-from onspect.compare.paper import find_shown
+from onspect.calibration.metrics.image import trace_curves
+from onspect.compare.experiments import Cell, read_scores
+from onspect.compare.published import find_shown
 from onspect.compare.results import ALL, Comparison, part
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.pictures import to_bgr
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.visualization import to_bgr
 
 _STYLE: Any = {
     "svg.hashsalt": "onspect",  # the same data gives the same bytes

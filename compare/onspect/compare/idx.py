@@ -12,8 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.files import describe_os_error
 
 _GZIP = b"\x1f\x8b"
 _BYTES = 0x08  # the code of unsigned bytes in the header's third place

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.files import describe_os_error
 
 _MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
 

@@ -14,8 +14,8 @@ import jinja2
 from onspect.compare.figures import draw_figures
 from onspect.compare.results import Comparison
 from onspect.compare.tables import RULES, make_tables, to_csv, to_json, to_markdown
-from onspect.runtime.cores import available_cores
-from onspect.runtime.files import write_atomically
+from onspect.runtime.atomic import write_atomically
+from onspect.runtime.cpu import available_cores
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:

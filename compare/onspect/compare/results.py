@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics import measure_areas
-from onspect.compare.cells import Cell, Settings, Trained, read_scores, read_trained
-from onspect.compare.collections import Collection
+from onspect.calibration.metrics.image import measure_areas
+from onspect.compare.datasets import Collection
+from onspect.compare.experiments import Cell, Settings, Trained, read_scores, read_trained
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspector
 
 _TIMED_RUNS = 200
 

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from onspect.compare.cells import Cell, Settings, describe_normal, is_complete, read_trained
-from onspect.compare.collections import Collection, load_collection
-from onspect.compare.pool import Work, complete_cells
+from onspect.compare.datasets import Collection, load_collection
+from onspect.compare.experiments import Cell, Settings, describe_normal, is_complete, read_trained
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
-from onspect.export.measures import OF_VARIANT
-from onspect.runtime.cores import available_cores
+from onspect.compare.workers import Work, complete_cells
+from onspect.export.fitted_scores import OF_VARIANT
+from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically
+from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
-from onspect.runtime.files import describe_os_error, make_folder, write_atomically
-from onspect.runtime.model_file import parse_dataclass
+from onspect.runtime.records import parse_dataclass
 
 _SETTINGS = "settings.json"
 

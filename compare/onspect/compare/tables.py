@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from onspect.compare.cells import Trained
-from onspect.compare.paper import VARIANTS as PAPER_VARIANTS
-from onspect.compare.paper import PrintedTable, find_printed
+from onspect.compare.experiments import Trained
+from onspect.compare.published import VARIANTS as PAPER_VARIANTS
+from onspect.compare.published import PrintedTable, find_printed
 from onspect.compare.results import ALL, Area, Comparison, Result
-from onspect.export.write import MEMORY
+from onspect.export.onnx_writer import MEMORY
 
 MEAN = "mean of the classes"
 """The row of a table with the mean over the anomalous classes."""

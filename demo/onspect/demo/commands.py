@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.console import Command, say
+from onspect.runtime.cli.base import Command, say
 from onspect.runtime.errors import OutputError
 
 _LOG = logging.getLogger("onspect")
@@ -42,8 +42,8 @@ def demo(output: Path, epochs: int | None, seed: int) -> None:
 
     from onspect.demo.overview import draw_overview
     from onspect.demo.parts import draw_dataset
+    from onspect.runtime.atomic import make_folder
     from onspect.runtime.cli import main
-    from onspect.runtime.files import make_folder
 
     if epochs is not None:
         _LOG.warning("--epochs is ignored: the demo teaches a memory and trains nothing")

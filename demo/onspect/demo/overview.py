@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from onspect.runtime.inspector import Inspection, Inspector
-from onspect.runtime.layout import labelled_images
-from onspect.runtime.pictures import Picture, draw_overlay, enlarge, side_by_side, to_bgr, write_png
+from onspect.runtime.dataset.folder import labelled_images
+from onspect.runtime.inspection.inspector import Inspection, Inspector
+from onspect.runtime.inspection.visualization import Picture, draw_overlay, enlarge, side_by_side, to_bgr, write_png
 
 
 def draw_overview(model: Path, parts: Path, picture: Path) -> None:

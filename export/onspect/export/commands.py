@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.console import Command, progress, say
+from onspect.runtime.cli.base import Command, progress, say
 
 SCORES = (
     *("memory", "mse", "peak", "relative", "expected"),
@@ -87,7 +87,7 @@ def export(
             raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
         _export_reduced(source, output, precision, data, max_flips, score, mask)
         return
-    from onspect.export.write import export as write_model
+    from onspect.export.onnx_writer import export as write_model
 
     exported = write_model(
         source, output, score=score, parts=parts, data=data, max_flips=max_flips, mask=mask, progress=progress
@@ -130,16 +130,16 @@ def _export_reduced(
     score: str | None,
     mask: Path | None,
 ) -> None:
-    from onspect.export.tables import describe_reduced
-    from onspect.runtime.decode import quieten_opencv
+    from onspect.export.precision.tables import describe_reduced
+    from onspect.runtime.images.decode import quieten_opencv
 
     quieten_opencv()
     if source.is_file():
-        from onspect.export.reduce import reduce_file
+        from onspect.export.precision.search import reduce_file
 
         reduced = reduce_file(source, output, precision, data, max_flips=max_flips)
     else:
-        from onspect.export.write import export_reduced
+        from onspect.export.onnx_writer import export_reduced
 
         reduced = export_reduced(source, output, precision, data, score=score, max_flips=max_flips, mask=mask)
     click.echo(describe_reduced(reduced))

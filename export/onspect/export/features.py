@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onspect.runtime.errors import ChoiceError, ExportError
-from onspect.runtime.model_file import Score
+from onspect.runtime.model.schema import Score
 from onspect.runtime.teaching.graph_values import STRIDE
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import TrainedModel
 from onspect.training.features.places import PLACES, PlaceExtractor
-from onspect.training.networks import Decoder, Encoder
 from onspect.training.to_onnx import convert
 
 SCORE = "features"

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from onspect.export.features import SCORE as FEATURES
-from onspect.export.inspected import Inspected, Surroundings
-from onspect.export.measures import MEASURES, View
-from onspect.export.planes import to_planes
-from onspect.export.smoothing import GaussianSmoothing
+from onspect.export.fitted_scores import MEASURES, View
+from onspect.export.layers.gaussian import GaussianSmoothing
+from onspect.export.layers.planes import to_planes
+from onspect.export.layers.roi_mask import Inspected, Surroundings
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.model_file import Score, Tiling
+from onspect.runtime.model.schema import Score, Tiling
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.config import NetworkConfig, TrainConfig
-from onspect.training.networks import Decoder, Encoder
 from onspect.training.tiles import Cut, Stitching
 
 SCORES = ("mse", "peak", "relative", "expected", *MEASURES)

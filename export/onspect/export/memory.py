@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import compose, helper
 
 from onspect.runtime.errors import ExportError
-from onspect.runtime.model_file import Memory, ModelInfo, Score
+from onspect.runtime.model.schema import Memory, ModelInfo, Score
 from onspect.runtime.teaching.base_file import parse_base_file
 from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.teacher import FilledGraph, choose_working_size, fill_graph

@@ -13,7 +13,6 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onspect.runtime.decode import read_image
     from onspect.runtime.errors import (
         ChoiceError,
         DatasetError,
@@ -31,10 +30,13 @@ if TYPE_CHECKING:
         TrainingError,
         UncalibratedError,
     )
-    from onspect.runtime.inspector import Inspection, Inspector
-    from onspect.runtime.model_file import ModelInfo, read_model_info
+    from onspect.runtime.images.decode import read_image
+    from onspect.runtime.inspection.inspector import Inspection, Inspector
+    from onspect.runtime.inspection.regions import Region
+    from onspect.runtime.inspection.verdict import Verdict
+    from onspect.runtime.model.file import read_model_info
+    from onspect.runtime.model.schema import ModelInfo
     from onspect.runtime.teaching import teach
-    from onspect.runtime.verdict import Region, Verdict
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
@@ -65,13 +67,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Inspection": "inspector",
-    "Inspector": "inspector",
-    "ModelInfo": "model_file",
-    "Region": "verdict",
-    "Verdict": "verdict",
-    "read_image": "decode",
-    "read_model_info": "model_file",
+    "Inspection": "inspection.inspector",
+    "Inspector": "inspection.inspector",
+    "ModelInfo": "model.schema",
+    "Region": "inspection.regions",
+    "Verdict": "inspection.verdict",
+    "read_image": "images.decode",
+    "read_model_info": "model.file",
     "teach": "teaching",
 }
 
@@ -81,3 +83,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
     return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

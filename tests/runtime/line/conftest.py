@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.inspection.inspector import Inspection, Inspector
+from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.status import LineStatus
-from onspect.runtime.verdict import Verdict
 
 
 class Keeper:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, OutputError, SourceError
-from onspect.runtime.inspector import Inspection, Inspector
+from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import AlarmRule, Health, Line, Models, Timing, Voting
-from onspect.runtime.model_file import Threshold
-from onspect.runtime.sources import Capture
+from onspect.runtime.model.schema import Threshold
+from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.fake import FakeFault, FakeSource
 from onspect.runtime.sources.reopen import Device, LiveSource, Retry
 from onspect.runtime.status import LineStatus

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onspect.runtime.inspector import Inspection
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Judgement, Verdict
 from onspect.runtime.line.voting import Rule, Voter, Voting
-from onspect.runtime.verdict import Judgement, Verdict
 
 PICTURE = np.full((8, 8), 4095, np.uint16)
 HEAT = np.ones((4, 4), np.float32)

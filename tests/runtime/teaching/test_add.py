@@ -9,9 +9,9 @@ import pytest
 from click.testing import Result
 
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.files import fingerprint_bytes
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import read_model_file
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import Taught, add, take_back
 from onspect.runtime.teaching.base_file import split_metadata
 from onspect.runtime.teaching.graph_values import Stored

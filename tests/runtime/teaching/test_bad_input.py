@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from onspect.runtime.protobuf import encode_bytes
+from onspect.runtime.model.protobuf import encode_bytes
 from onspect.runtime.teaching.base_file import BASE_KEY, split_metadata
 
 from .conftest import draw, write_pictures

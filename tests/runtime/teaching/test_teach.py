@@ -11,11 +11,11 @@ import pytest
 from click.testing import Result
 
 from onspect.runtime.conformal import conformal
-from onspect.runtime.decode import read_image
-from onspect.runtime.files import fingerprint_bytes
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import read_model_file, unpack_fingerprints
-from onspect.runtime.preprocess import prepare
+from onspect.runtime.fingerprints import fingerprint_bytes, unpack_fingerprints
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import Taught, teach
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
 from onspect.runtime.teaching.extract import Extractor

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.console import Command, say, usage_errors
+from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.cli.base import Command, say, usage_errors
 from onspect.runtime.errors import OutputError
-from onspect.runtime.files import make_folder, write_atomically
 
 
 @click.command(cls=Command)

@@ -18,11 +18,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from onspect.runtime.atomic import describe_os_error, write_atomically
 from onspect.runtime.errors import TrainingError
-from onspect.runtime.files import describe_os_error, write_atomically
-from onspect.runtime.model_file import Appearance, Looks, Preprocess, parse_dataclass
+from onspect.runtime.model.schema import Appearance, Looks, Preprocess
+from onspect.runtime.records import parse_dataclass
+from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
 from onspect.training.config import TrainConfig
-from onspect.training.networks import Critic, Decoder, Encoder
 
 CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG, EXTRACTOR = (
     "config.json",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.console import Command, progress, say, shows_progress, usage_errors
+from onspect.runtime.cli.base import Command, progress, say, shows_progress, usage_errors
 
 if TYPE_CHECKING:
+    from onspect.training.autoencoder.loop import Moment, Outcome
     from onspect.training.checkpoint import RunRecord
-    from onspect.training.loop import Moment, Outcome
 
 
 def _parse_size(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -128,15 +128,15 @@ def train(
       onspect train parts/ -m cae -o run/
       onspect train --resume -o run/
     """
-    from onspect.training import processes
+    from onspect.training import launcher
 
     if resume:
         _refuse_choices()
     elif data is None:
         raise click.UsageError("give DATA, the folder of images, or --resume")
-    with usage_errors(), processes.membership():
-        if processes.start_is_due(devices):
-            processes.train_together(click.get_current_context().meta["onspect.arguments"], devices, run)
+    with usage_errors(), launcher.membership():
+        if launcher.start_is_due(devices):
+            launcher.train_together(click.get_current_context().meta["onspect.arguments"], devices, run)
         else:
             _train(None if resume else data, run, (device, devices, precision), choices)
 
@@ -193,7 +193,7 @@ class _Watch:
         self._stack.close()
 
     def planned(self, record: RunRecord) -> None:
-        from onspect.training.plan import describe
+        from onspect.training.summary import describe
 
         self.is_first = True
         say(describe(record))

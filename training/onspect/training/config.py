@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.model_file import Tiling
+from onspect.runtime.model.schema import Tiling
 
 VARIANTS = ("cae", "vae", "aae")
 OPTIMIZERS = ("adam", "adamw")

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.dataset.folder import training_images
+from onspect.runtime.dataset.good_images import Progress, load_good_images
+from onspect.runtime.dataset.good_pictures import warn_of_few
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.good_images import Progress, load_good_images
-from onspect.runtime.good_pictures import warn_of_few
-from onspect.runtime.layout import training_images
-from onspect.runtime.model_file import Preprocess
+from onspect.runtime.images.working_size import median_size, working_size
+from onspect.runtime.model.schema import Preprocess
 from onspect.runtime.teaching.teacher import choose_working_size
-from onspect.runtime.working_size import median_size, working_size
 from onspect.training.config import FEATURES, PIXEL_BUDGET, PRESETS, paper_applies
 
 __all__ = ["Progress", "TrainingSet", "load_training_set"]

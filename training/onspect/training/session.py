@@ -18,14 +18,16 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 
-from onspect.runtime.appearance import span
+from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.dataset.near_duplicates import learn_looks
 from onspect.runtime.errors import ChoiceError, TrainingError
-from onspect.runtime.files import make_folder, write_atomically
-from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import Tiling
-from onspect.runtime.pictures import Picture, heat_map, side_by_side, to_bgr, write_png
-from onspect.runtime.verdict import now
-from onspect.runtime.working_size import MULTIPLE
+from onspect.runtime.images.quality import span
+from onspect.runtime.images.working_size import MULTIPLE
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.inspection.visualization import Picture, heat_map, side_by_side, to_bgr, write_png
+from onspect.runtime.model.schema import Tiling
+from onspect.training.autoencoder.loop import Moment, Outcome, fit
+from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import (
     CHECKPOINT,
     CONFIG,
@@ -54,9 +56,7 @@ from onspect.training.config import (
 from onspect.training.datasets import Progress, TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
-from onspect.training.loop import Moment, Outcome, fit
-from onspect.training.networks import Decoder, Encoder
-from onspect.training.processes import is_member
+from onspect.training.launcher import is_member
 from onspect.training.tiles import Cut, Images, Stitching, Tiles
 
 _LOG = logging.getLogger("onspect")

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onspect.runtime.model_file import Tiling
+from onspect.runtime.model.schema import Tiling
 
 
 class Tiles:

@@ -24,8 +24,8 @@ def read_peak_memory() -> float | None:
 
 def main() -> None:
     """Judge the images and print one JSON line: peak memory after the first verdict and after the last."""
-    from onspect.runtime.decode import quieten_opencv
-    from onspect.runtime.inspector import Inspector
+    from onspect.runtime.images.decode import quieten_opencv
+    from onspect.runtime.inspection.inspector import Inspector
 
     quieten_opencv()
     model, provider = sys.argv[1:]

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import Preprocess
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.schema import Preprocess
 
 _MOST = 128
 _DRAWN = 16

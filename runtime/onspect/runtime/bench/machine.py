@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from onspect.runtime.bench.results import Load, Machine
-from onspect.runtime.cores import available_cores
+from onspect.runtime.cpu import available_cores
 
 
 def describe_machine() -> Machine:

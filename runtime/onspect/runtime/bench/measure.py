@@ -15,12 +15,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import judge_files
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.results import STAGES, Latency, Paced, Spread, Stages, Start, Throughput
-from onspect.runtime.decode import Frame, read_image
 from onspect.runtime.errors import SourceError
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.inspection.batch import judge_files
+from onspect.runtime.inspection.inspector import Inspector
 
 _ROUNDS = 5  # at least, however long one takes
 _WARM_UP = 3

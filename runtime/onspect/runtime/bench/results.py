@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onspect.runtime.providers import runs_on_processor
+from onspect.runtime.model.providers import runs_on_processor
 
 STAGES = ("decode", "resize", "infer", "post")
 """The steps from a file to a verdict: reading and decoding; to the model's size; the graph; regions and the verdict."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from onspect.runtime.batch import choose_batch
 from onspect.runtime.bench.images import choose_images, describe_images, draw_images
 from onspect.runtime.bench.machine import LoadMeter, describe_machine
 from onspect.runtime.bench.measure import (
@@ -27,15 +27,15 @@ from onspect.runtime.bench.measure import (
 )
 from onspect.runtime.bench.results import Bench, Latency, ModelBench, Paced, Ratio, Spread, Stages, Start, Throughput
 from onspect.runtime.bench.tables import count
-from onspect.runtime.console import progress
-from onspect.runtime.cores import available_cores
-from onspect.runtime.decode import Frame, read_image
+from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ModelFileError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.model_file import ModelFile, read_model_file
-from onspect.runtime.providers import ONNXRUNTIME, runs_on_processor
-from onspect.runtime.session import load_model
-from onspect.runtime.verdict import now
+from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.inspection.batch import choose_batch
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import ModelFile, read_model_file
+from onspect.runtime.model.providers import ONNXRUNTIME, runs_on_processor
+from onspect.runtime.model.session import load_model
 
 _LOG = logging.getLogger("onspect")
 
@@ -45,12 +45,18 @@ _FRAMES = 16  # kept in memory for the latencies
 
 
 def run_bench(
-    models: Sequence[Path], images: Sequence[Path] = (), *, rate: float = 30.0, seconds: float = 0.5
+    models: Sequence[Path],
+    images: Sequence[Path] = (),
+    *,
+    rate: float = 30.0,
+    seconds: float = 0.5,
+    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
 ) -> Bench:
     """Measure one model file, or two in turns, on image files, or on drawn ones where there are none.
 
     rate is that of the camera at which the processor's load is measured, frames a second. seconds is what one figure
-    takes, of some twenty for each model on two cores.
+    takes, of some twenty for each model on two cores. progress(steps, count, label) yields the steps and shows how far
+    they are; None shows nothing.
 
     Raises ModelFileError as `Inspector` does, UncalibratedError where a model has no threshold, DatasetError for an
     image that a model cannot judge.
@@ -63,7 +69,7 @@ def run_bench(
         paths = choose_images(images or draw_images(Path(folder), files[0].info.preprocess), inspectors)
         run = _Run(files, inspectors, paths, rate, seconds)
         steps = run.list_steps()
-        for step in progress(steps, len(steps), "measuring"):
+        for step in progress(steps, len(steps), "measuring") if progress else steps:
             step()
         load = run.meter.stop()
         words = describe_images(paths, drawn=not images)

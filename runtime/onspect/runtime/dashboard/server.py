@@ -13,14 +13,14 @@ from typing import Self
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from onspect.runtime.dashboard.access import Access, is_loopback
-from onspect.runtime.dashboard.application import TICK, WATCHERS, Room, build_application
-from onspect.runtime.dashboard.archive import Archive
-from onspect.runtime.dashboard.board import Board
-from onspect.runtime.dashboard.darkroom import Darkroom
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.dashboard.app import TICK, WATCHERS, Room, build_application
+from onspect.runtime.dashboard.auth import Access, is_loopback
+from onspect.runtime.dashboard.history import Archive
+from onspect.runtime.dashboard.renderer import Darkroom
+from onspect.runtime.dashboard.state import Board
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.inspector import Inspection
+from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.status import Commands, LineStatus, SinkState
 
 _LOG = logging.getLogger("onspect")

@@ -7,10 +7,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, FleetError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.fleet.board import FleetBoard
-from onspect.runtime.secrets import redact, resolve_secret
+from onspect.runtime.fleet.state import FleetBoard
 from onspect.runtime.sinks.address import read_address
 from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from onspect.runtime.fleet.board import LineReport
+from onspect.runtime.fleet.state import LineReport
 
 _NUMBERS = ("THRESHOLD", "PARTS", "YIELD", "NG", "REVIEW", "FAULT")
 _HEADINGS = ("", "LINE", "STATE", "SINCE (UTC)", "MODEL", *_NUMBERS, "DRIFT")

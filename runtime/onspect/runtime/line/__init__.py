@@ -5,8 +5,8 @@ reason, and every frame is counted.
 """
 
 from onspect.runtime.line.alarm import AlarmRule
-from onspect.runtime.line.handover import Policy
-from onspect.runtime.line.health import Health
+from onspect.runtime.line.frame_check import Health
+from onspect.runtime.line.frame_queue import Policy
 from onspect.runtime.line.loop import Line, Timing
 from onspect.runtime.line.models import Models
 from onspect.runtime.line.voting import Voting

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from onspect.runtime.verdict import Judgement
+from onspect.runtime.inspection.verdict import Judgement
 
 
 @dataclass(frozen=True)

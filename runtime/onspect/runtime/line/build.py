@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onspect.runtime.inspector import Inspector
+from onspect.runtime.credentials import redact
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import DashboardConfig, LineConfig
-from onspect.runtime.line.handover import default_policy
-from onspect.runtime.line.health import Health
+from onspect.runtime.line.frame_check import Health
+from onspect.runtime.line.frame_queue import default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
-from onspect.runtime.secrets import redact
-from onspect.runtime.sinks import Sink
-from onspect.runtime.sinks.courier import Courier
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sinks.delivery.commit_barrier import Ledger
+from onspect.runtime.sinks.delivery.queued_sink import Courier
 from onspect.runtime.sinks.evidence import EvidenceSink
-from onspect.runtime.sinks.ledger import Ledger
 from onspect.runtime.sinks.sqlite import SqliteSink
-from onspect.runtime.sources import Source
+from onspect.runtime.sources.base import Source
 from onspect.runtime.sources.folder import FolderSource
 from onspect.runtime.sources.video import VideoSource
 

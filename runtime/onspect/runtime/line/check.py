@@ -7,16 +7,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onspect.runtime.decode import Frame
+from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ImageError, OnspectError
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line.build import choose_health, open_dashboard, open_models
 from onspect.runtime.line.config import DashboardConfig, LineConfig, SourceConfig
-from onspect.runtime.line.health import Gate, Limits
+from onspect.runtime.line.frame_check import Gate, Limits
 from onspect.runtime.line.models import Model, Models
-from onspect.runtime.secrets import redact, resolve_secret
-from onspect.runtime.sinks import open_sinks
-from onspect.runtime.sources import Capture, Source, open_source
-from onspect.runtime.verdict import Verdict
+from onspect.runtime.sinks.registry import open_sinks
+from onspect.runtime.sources.base import Capture, Source
+from onspect.runtime.sources.registry import open_source
 
 _FIRST_FRAME = 10.0  # seconds that a source has to give a frame
 _QUIET = 3.0  # seconds

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, OnspectError
-from onspect.runtime.files import describe_os_error
 from onspect.runtime.line.alarm import AlarmRule
-from onspect.runtime.line.handover import Policy
-from onspect.runtime.line.health import Health
+from onspect.runtime.line.frame_check import Health
+from onspect.runtime.line.frame_queue import Policy
 from onspect.runtime.line.voting import Rule, Voting
-from onspect.runtime.providers import CHOICES
-from onspect.runtime.secrets import redact, resolve_secret
+from onspect.runtime.model.providers import CHOICES
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import threading
 import time
 
 from onspect.runtime.errors import GapError, OnspectError
-from onspect.runtime.line.handover import Handover
-from onspect.runtime.sources import Capture, Source
+from onspect.runtime.line.frame_queue import Handover
+from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.reopen import LiveSource, Retry
 
 _LOG = logging.getLogger("onspect")

@@ -16,21 +16,21 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.decode import Frame
+from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
-from onspect.runtime.inspector import Inspection
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
-from onspect.runtime.line.drift_watch import DriftWatch
+from onspect.runtime.line.frame_check import Gate, Health
+from onspect.runtime.line.frame_queue import Handover, Policy, Taken, default_policy
 from onspect.runtime.line.grabber import Grabber
-from onspect.runtime.line.handover import Handover, Policy, Taken, default_policy
-from onspect.runtime.line.health import Gate, Health
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting
-from onspect.runtime.sinks import Sink
-from onspect.runtime.sources import Capture, Source
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.status import Latency, LineStatus, SinkState
-from onspect.runtime.verdict import now
 
 _LOG = logging.getLogger("onspect")
 

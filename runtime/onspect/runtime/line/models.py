@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from onspect.runtime.errors import ChoiceError, ModelFileError
-from onspect.runtime.inspector import Inspector
-from onspect.runtime.line.health import Health, Limits, limits_for
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.line.frame_check import Health, Limits, limits_for
 from onspect.runtime.line.memory import lay_apart
 
 _LOG = logging.getLogger("onspect")

@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.verdict import Judgement
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Judgement
 
 Rule = Literal["worst", "majority"]
 

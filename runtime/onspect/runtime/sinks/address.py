@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.secrets import redact, resolve_secret
 
 _OPTIONS = re.compile(r"\?([a-z_]+=[^?]*)$")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.files import describe_os_error
 from onspect.runtime.sinks.address import Address
 
 if TYPE_CHECKING:

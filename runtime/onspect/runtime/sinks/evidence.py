@@ -11,14 +11,14 @@ from typing import Self, get_args
 
 import cv2
 
+from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically, writing
+from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
-from onspect.runtime.files import describe_os_error, make_folder, write_atomically, writing
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.pictures import draw_overlay
-from onspect.runtime.secrets import redact
-from onspect.runtime.sinks import Delivery
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Judgement, Verdict
+from onspect.runtime.inspection.visualization import draw_overlay
 from onspect.runtime.sinks.address import read_file_target, read_size
-from onspect.runtime.verdict import Judgement, Verdict
+from onspect.runtime.sinks.base import Delivery
 
 GOES_FIRST: tuple[Judgement, ...] = ("ok", "review", "fault", "ng")
 """The order in which pictures give way to others when the quota is used up."""

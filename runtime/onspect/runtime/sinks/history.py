@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from onspect.runtime.errors import OutputError
+from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
 from onspect.runtime.sinks.sqlite import VERDICT_COLUMNS
-from onspect.runtime.verdict import Judgement, Verdict, parse_verdict
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
+from onspect.runtime.atomic import describe_os_error, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.files import describe_os_error, make_folder, writing
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.sinks import Delivery
-from onspect.runtime.verdict import Verdict, parse_verdict
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Verdict, parse_verdict
+from onspect.runtime.sinks.base import Delivery
 
 _LOG = logging.getLogger("onspect")
 

@@ -21,13 +21,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.sinks import Delivery
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Judgement, Verdict
 from onspect.runtime.sinks.address import Address, read_address, read_count
+from onspect.runtime.sinks.base import Delivery
 from onspect.runtime.status import LineStatus
-from onspect.runtime.verdict import Judgement, Verdict
 
 REGISTERS = 16
 COILS = 5

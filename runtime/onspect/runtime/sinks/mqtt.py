@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.sinks import Delivery
+from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.sinks.address import read_address
+from onspect.runtime.sinks.base import Delivery
 from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
 from onspect.runtime.status import Commands, LineStatus, obey
 

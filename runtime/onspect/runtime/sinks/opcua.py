@@ -15,13 +15,13 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.sinks import Delivery
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.sinks.address import Address, read_address
+from onspect.runtime.sinks.base import Delivery
 from onspect.runtime.status import LineStatus
-from onspect.runtime.verdict import Verdict
 
 NAMESPACE = "urn:onspect:line"
 PORT = 4840

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Self
 
-from onspect.runtime.files import make_folder
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.pictures import draw_overlay, write_png
+from onspect.runtime.atomic import make_folder
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.visualization import draw_overlay, write_png
 
 
 class OverlaySink:

@@ -11,11 +11,11 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.sinks import Delivery
+from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.sinks.address import Address, read_address
+from onspect.runtime.sinks.base import Delivery
 from onspect.runtime.status import LineStatus
 
 if TYPE_CHECKING:

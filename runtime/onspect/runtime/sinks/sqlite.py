@@ -20,13 +20,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from onspect.runtime.atomic import make_folder
 from onspect.runtime.errors import OutputError
-from onspect.runtime.files import make_folder
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.sinks import Delivery
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.sinks.address import read_count, read_file_target
+from onspect.runtime.sinks.base import Delivery
 from onspect.runtime.sinks.evidence import evidence_name
-from onspect.runtime.verdict import Verdict
 
 APPLICATION_ID = 0x4F4E5350  # "ONSP": by this the database is known as ours
 SCHEMA_VERSION = 1

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.credentials import redact
 from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.inspector import Inspection
-from onspect.runtime.secrets import redact
-from onspect.runtime.sinks import Delivery
+from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.sinks.address import read_options, read_secret, split_url
+from onspect.runtime.sinks.base import Delivery
 
 _OPTIONS = {"secret": "env:NAME or file:PATH", "ca": "FILE"}
 _TIMEOUT = 5.0  # seconds

@@ -14,9 +14,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from onspect.runtime.decode import Frame
 from onspect.runtime.errors import ImageError, SourceError
-from onspect.runtime.sources import Capture
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.reopen import LiveSource, Retry
 
 FakeFaultKind = Literal["black", "white", "blurred", "frozen", "small", "corrupt", "gap", "lost", "hang"]

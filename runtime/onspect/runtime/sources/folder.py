@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from onspect.runtime.decode import read_image
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.files import describe_left_out, list_images
-from onspect.runtime.sources import Capture
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.files import describe_left_out, list_images
+from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.finite import FiniteSource
 
 _LOG = logging.getLogger("onspect")

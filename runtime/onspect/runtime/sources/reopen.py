@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from onspect.runtime.credentials import redact
 from onspect.runtime.errors import GapError, SourceError
-from onspect.runtime.secrets import redact
-from onspect.runtime.sources import Capture
+from onspect.runtime.sources.base import Capture
 from onspect.runtime.status import SourceState
 
 _LOG = logging.getLogger("onspect")

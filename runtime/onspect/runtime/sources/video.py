@@ -18,9 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from onspect.runtime.decode import Frame, decode_image
 from onspect.runtime.errors import ImageError, SourceError
-from onspect.runtime.sources import Capture
+from onspect.runtime.images.decode import Frame, decode_image
+from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.finite import FiniteSource
 
 _LOG = logging.getLogger("onspect")

@@ -12,14 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from onspect.runtime.decode import read_image
+from onspect.runtime.atomic import describe_os_error, make_folder
 from onspect.runtime.errors import ChoiceError, ImageError, SourceError
-from onspect.runtime.files import IMAGE_SUFFIXES, describe_left_out, describe_os_error, is_left_out, make_folder
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out
 from onspect.runtime.outliers import name_some
-from onspect.runtime.plurals import count_of
-from onspect.runtime.sources import Capture
+from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.options import parse_number, parse_options
 from onspect.runtime.sources.reopen import LiveSource, Retry
+from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
 

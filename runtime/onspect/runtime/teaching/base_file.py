@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ModelFileError
-from onspect.runtime.files import describe_os_error
-from onspect.runtime.model_file import parse_dataclass
-from onspect.runtime.protobuf import encode_bytes, encode_varint, read_varint, walk
+from onspect.runtime.model.protobuf import encode_bytes, encode_varint, read_varint, walk
+from onspect.runtime.records import parse_dataclass
 
 BASE_KEY = "onspect.base"
 """Key of the metadata of a base file: JSON, `BaseInfo`."""

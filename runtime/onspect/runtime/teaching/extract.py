@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from onspect.runtime.cores import available_cores
+from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.teaching.base_file import FEATURES, edit_graph
 from onspect.runtime.teaching.fit import Progress

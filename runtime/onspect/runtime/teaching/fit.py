@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.batch import in_order
+from onspect.runtime.inspection.batch import in_order
 from onspect.runtime.teaching.memory import (
     MAP_POOL,
     MAP_VECTORS,

@@ -13,18 +13,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.appearance import span
+from onspect.runtime.atomic import make_folder, sweep_abandoned, write_atomically
+from onspect.runtime.binomial import rate_bound
 from onspect.runtime.conformal import conformal, conformal_rank, format_rate
+from onspect.runtime.dataset.folder import GOOD, training_images
+from onspect.runtime.dataset.good_images import GoodImages, load_good_images
+from onspect.runtime.dataset.near_duplicates import learn_looks
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, OutputError
-from onspect.runtime.files import fingerprint_set, make_folder, sweep_abandoned, write_atomically
-from onspect.runtime.good_images import GoodImages, load_good_images
-from onspect.runtime.layout import GOOD, training_images
-from onspect.runtime.looks import learn_looks
-from onspect.runtime.model_file import (
+from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
+from onspect.runtime.images.quality import span
+from onspect.runtime.images.roi_mask import read_mask
+from onspect.runtime.images.working_size import MULTIPLE, median_size, working_size
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import ModelFile, read_model_file, stamp
+from onspect.runtime.model.schema import (
     Calibration,
     Lesson,
     Memory,
-    ModelFile,
     ModelInfo,
     Preprocess,
     Provenance,
@@ -32,14 +37,8 @@ from onspect.runtime.model_file import (
     Score,
     Stamp,
     Threshold,
-    pack_fingerprints,
-    read_model_file,
-    stamp,
-    unpack_fingerprints,
 )
 from onspect.runtime.outliers import find_lone_scores
-from onspect.runtime.rates import rate_bound
-from onspect.runtime.roi_mask import read_mask
 from onspect.runtime.teaching.base_file import (
     BaseFile,
     BaseInfo,
@@ -52,8 +51,6 @@ from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, o
 from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
 from onspect.runtime.teaching.graph_values import Stored, fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
-from onspect.runtime.verdict import now
-from onspect.runtime.working_size import MULTIPLE, median_size, working_size
 
 BUDGET = 128 * 1024
 """Most pixels of the working size."""

@@ -1,0 +1,152 @@
+"""How well error maps point at the defects: pixel AUROC and AUPRO, streamed over images of any number and size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.calibration.report.histogram import ErrorHistogram, find_bins, find_edge
+
+FPR_LIMIT = 0.3
+"""AUPRO is integrated up to this share of falsely marked normal pixels, the field's usual choice."""
+
+
+_MOST_LABELS = 32  # values of a mask that are taken for labels
+
+
+@dataclass(frozen=True)
+class PixelAreas:
+    """auroc: over pixels. aupro: mean per-region overlap up to `FPR_LIMIT`, divided by it. Both 0 to 1.
+
+    Both are None where defective or normal pixels are missing, and reason says which. regions: 8-connected pieces of
+    the masks.
+    """
+
+    auroc: float | None
+    aupro: float | None
+    regions: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class PixelPoint:
+    """What one cut of the error map marks, held against the masks, exact to the width of a bin; shares of 1.
+
+    threshold: the cut. precision: the share of the marked pixels that are defective, None where none is marked.
+    recall: the share of the defective pixels that are marked. fpr: the share of the normal pixels that are. f1: the
+    harmonic mean of precision and recall. iou: marked and defective pixels over those that are either.
+    """
+
+    threshold: float
+    precision: float | None
+    recall: float
+    fpr: float
+    f1: float
+    iou: float
+
+
+class PixelEvidence:
+    """Collects error maps against masks, at the masks' resolution, in constant memory (24 MB).
+
+    AUPRO follows Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129, 2021: at each threshold the overlap
+    of the marked pixels with each annotated region, averaged over the regions of all images, against the share of
+    normal pixels (of all images) that are marked. Thresholds are the edges of `find_bins`: values closer than 1 part in
+    4,096 count as ties.
+    """
+
+    def __init__(self) -> None:
+        self.regions = 0
+        self._normal = ErrorHistogram()
+        self._defective = ErrorHistogram()
+        self._overlap = ErrorHistogram()
+
+    def add(self, error_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
+        """Take an error map [h, w] and a mask [H, W], True where the part is defective; the map is resized to it."""
+        height, width = mask.shape
+        resized = cv2.resize(error_map, (width, height), interpolation=cv2.INTER_LINEAR)
+        bins = find_bins(np.asarray(resized, np.float32))
+        inside = mask.ravel()
+        self._normal.add(bins[~inside])
+        if not inside.any():
+            return
+        self._defective.add(bins[inside])
+        count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+        regions = np.asarray(labels).ravel()[inside]
+        self._overlap.add(bins[inside], 1.0 / np.bincount(regions)[regions])
+        self.regions += count - 1
+
+    def measure(self) -> PixelAreas:
+        """Return the areas under the curves of all that was added."""
+        if not self.regions or not self._normal.total:
+            missing = "defective pixels in any mask" if not self.regions else "normal pixels"
+            return PixelAreas(None, None, self.regions, f"there are no {missing}")
+        from sklearn.metrics import auc  # a second to load, which a threshold that is only moved need not wait for
+
+        false_positive_rate = _accumulate(self._normal, self._normal.total)
+        true_positive_rate = _accumulate(self._defective, self._defective.total)
+        overlap = _accumulate(self._overlap, self.regions)
+        aupro = _integrate_up_to(FPR_LIMIT, false_positive_rate, overlap) / FPR_LIMIT
+        return PixelAreas(float(auc(false_positive_rate, true_positive_rate)), min(1.0, aupro), self.regions)
+
+    def measure_at(self, threshold: float) -> PixelPoint | None:
+        """Return what a cut of the error map marks; None where defective or normal pixels are missing."""
+        if not self.regions or not self._normal.total:
+            return None
+        place = int(find_bins(np.array([threshold], np.float32))[0])
+        found = float(self._defective.sums[place:].sum())
+        wrong = float(self._normal.sums[place:].sum())
+        defective = self._defective.total
+        return PixelPoint(
+            threshold=threshold,
+            precision=found / (found + wrong) if found + wrong else None,
+            recall=found / defective,
+            fpr=wrong / self._normal.total,
+            f1=2.0 * found / (found + wrong + defective),
+            iou=found / (wrong + defective),
+        )
+
+    def find_best_f1(self) -> float | None:
+        """Return the cut of the error map with the highest F1, and so IoU, of its pixels; None as `measure_at` does.
+
+        Of cuts that mark the same pixels it is the middle one.
+        """
+        if not self.regions or not self._normal.total:
+            return None
+        found, wrong = self._defective.count_reaching(), self._normal.count_reaching()
+        f1 = 2.0 * found / (found + wrong + self._defective.total)
+        best = int(np.argmax(f1))
+        equal = np.flatnonzero((found == found[best]) & (wrong == wrong[best]))
+        return find_edge(int(equal[len(equal) // 2]))
+
+
+def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_]:
+    """Turn a mask's image (HxW or HxWxC, uint8 or uint16) into bool [H, W], True where it is defective.
+
+    Where there are a few values and black among them, all but black is defective: 1, numbers of classes, the colours
+    of a palette. Else, as with masks saved as JPEG, what is brighter than half of the brightest value.
+    """
+    brightest = frame if frame.ndim == 2 else frame.max(axis=2)
+    values = np.flatnonzero(np.bincount(brightest.ravel(), minlength=1))
+    if len(values) == 1 or (not lossy and values[0] == 0 and len(values) <= _MOST_LABELS):
+        return np.asarray(brightest > 0, np.bool_)
+    return np.asarray(brightest > values[-1] // 2, np.bool_)
+
+
+def _accumulate(histogram: ErrorHistogram, whole: float) -> NDArray[np.float64]:
+    """Return the share of a histogram that reaches each threshold, from the highest down, starting at 0."""
+    return np.concatenate([[0.0], np.cumsum(histogram.sums[::-1]) / whole])
+
+
+def _integrate_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the trapezoid area under y over x from 0 to limit; x ascends, y is interpolated at the limit."""
+    from sklearn.metrics import auc
+
+    inside = int(np.searchsorted(x, limit, side="right"))
+    last = y[inside - 1]
+    if inside < len(x):
+        last += (y[inside] - last) * (limit - x[inside - 1]) / (x[inside] - x[inside - 1])
+    return float(auc(np.append(x[:inside], limit), np.append(y[:inside], last)))

@@ -1,0 +1,246 @@
+"""What an acceptance sheet says beside figures: the operating point in words, its promises, stamps and fingerprints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.metrics.image import Confusion
+from onspect.calibration.regions import describe_regions
+from onspect.calibration.scores import count_kinds
+from onspect.calibration.statistics.intervals import Interval
+from onspect.calibration.thresholds import format_rate
+from onspect.runtime.dataset.folder import GOOD
+from onspect.runtime.fingerprints import fingerprint_set
+from onspect.runtime.model.file import ModelFile
+from onspect.runtime.model.schema import Calibration, Rule, Threshold
+from onspect.runtime.text import count_of
+
+_OUT_OF = 1000
+"""Rates are told as so many of this many parts."""
+
+_FEW = 4
+"""Images on the wrong side of a threshold below which it is told that so few decide where it lies."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was asked for at calibration, and what these images say of it.
+
+    asked: in words. rate, interval: of these images, the interval with 95% confidence. answer: in words. broken:
+    whether the whole interval lies on the wrong side.
+    """
+
+    asked: str
+    rate: float
+    interval: Interval
+    answer: str
+    broken: bool
+
+
+@dataclass(frozen=True)
+class Stamped:
+    """A threshold that the file has or had: its evidence in short, None where an older release kept none."""
+
+    time: str | None
+    threshold: Threshold
+    policy: str | None
+    data: str | None
+    good: int
+    rejected: int
+    defective: int
+    caught: int
+
+    @property
+    def fpr(self) -> float | None:
+        """The share of the good images that was rejected, None where there is no evidence."""
+        return self.rejected / self.good if self.good else None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of the defective images that was caught, None where there were none."""
+        return self.caught / self.defective if self.defective else None
+
+
+def describe_operating_point(evaluation: Evaluation) -> list[str]:
+    """Return in sentences what the file does with a part, and how often it did so with these images."""
+    threshold, confusion, intervals = evaluation.threshold, evaluation.confusion, evaluation.intervals
+    rule = f"A part whose score is {threshold.score:.6g} or more is rejected (ng)"
+    if threshold.review is None:
+        rule += "; every other part passes (ok)."
+    else:
+        rule += f"; from {threshold.review:.6g} on it goes to a person (review); every other part passes (ok)."
+    sentences = [rule, "A part that cannot be judged is a fault, and never passes."]
+    calibration = evaluation.model.info.calibration
+    if calibration is not None and (surely := describe_cut_interval(calibration)) is not None:
+        sentences.append(f"The calibration's images place the rejecting score at {surely}.")
+    if confusion.good:
+        sentences.append(
+            f"Of {_OUT_OF:,} good parts like these, {_many(confusion.false_ng / confusion.good, intervals['fpr'])} "
+            f"are rejected{_for_review(confusion.review_good / confusion.good, intervals.get('review'))}."
+        )
+    if confusion.defective:
+        caught = _many(confusion.true_ng / confusion.defective, intervals["recall"])
+        passed = intervals.get("escapes") or (1.0 - intervals["recall"][1], 1.0 - intervals["recall"][0])
+        seen = _for_review(confusion.review_defective / confusion.defective, None) if threshold.review else ""
+        sentences.append(
+            f"Of {_OUT_OF:,} defective parts like these, {caught} are rejected{seen}, "
+            f"and {_many(confusion.false_ok / confusion.defective, passed)} pass unseen."
+        )
+    return sentences
+
+
+def describe_cut_interval(calibration: Calibration) -> str | None:
+    """Return in words how surely the images place the threshold, None where nothing is known of that."""
+    low, high = calibration.intervals.get("threshold", (None, None))
+    rule = calibration.rule
+    if rule is None or (low is None and high is None):
+        return None
+    if rule.rate is None:
+        mistakes = calibration.false_ng + calibration.false_ok
+        few = f"; decided by {mistakes} on the wrong side" if mistakes < _FEW else ""
+        return f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{few})"
+    images, count = "good", len(calibration.good_scores)
+    if rule.name == "min_recall":
+        images, count = "defective", len(calibration.defective_scores)
+    if high is None:
+        return f"{low:.6g} or more with 95% confidence: {count_of(count, f'{images} image')} cannot give an upper bound"
+    if low is None:
+        return f"{high:.6g} or less with 95% confidence: {count_of(count, f'{images} image')} cannot give a lower bound"
+    return f"{low:.6g} to {high:.6g} with 95% confidence (exact, from {count_of(count, f'{images} image')})"
+
+
+def _many(rate: float, interval: Interval) -> str:
+    low, high = (round(_OUT_OF * end) for end in interval)
+    return f"{round(_OUT_OF * rate):,} ({low:,} to {high:,})"
+
+
+def _for_review(rate: float, interval: Interval | None) -> str:
+    if interval is None:
+        return f", {round(_OUT_OF * rate):,} go to a person" if rate else ""
+    return f" and {_many(rate, interval)} go to a person"
+
+
+def hold_promises(evaluation: Evaluation) -> list[Promise]:
+    """Return each rate that the threshold or its review band was chosen for, against these images."""
+    calibration = evaluation.model.info.calibration
+    if calibration is None:
+        return []
+    rules = [rule for rule in (calibration.rule, calibration.review_rule) if rule is not None]
+    promises = (hold_promise(rule, evaluation.confusion, evaluation.intervals) for rule in rules)
+    return [promise for promise in promises if promise is not None]
+
+
+def list_broken_promises(evaluation: Evaluation) -> list[str]:
+    """Return a sentence for each rate asked for at calibration that these images contradict."""
+    return [
+        f"the file was calibrated for {promise.asked}, and here it is {promise.rate:.1%} "
+        f"({promise.interval[0]:.1%} to {promise.interval[1]:.1%})"
+        for promise in hold_promises(evaluation)
+        if promise.broken
+    ]
+
+
+def hold_promise(rule: Rule, confusion: Confusion, intervals: Mapping[str, Interval]) -> Promise | None:
+    """Return what a confusion and the 95% intervals of its rates say of a rule's rate; None where it has none."""
+    rate = rule.rate
+    if rate is None:
+        return None
+    if rule.name in ("max_fpr", "conformal", "quantile") and confusion.fpr is not None:
+        limit = 1.0 - rate if rule.name == "quantile" else rate
+        asked = f"at most {format_rate(round(limit, 12))} of good parts rejected"
+        return _judge(asked, limit, confusion.fpr, intervals["fpr"], most=True)
+    if rule.name == "min_recall" and confusion.recall is not None:
+        asked = f"at least {format_rate(rate)} of defective parts rejected"
+        return _judge(asked, rate, confusion.recall, intervals["recall"], most=False)
+    if rule.name == "review_share" and "review" in intervals:
+        asked = f"at most {format_rate(rate)} of good parts to a person"
+        return _judge(asked, rate, confusion.review_good / confusion.good, intervals["review"], most=True)
+    if rule.name == "review_recall" and "escapes" in intervals and confusion.escapes is not None:
+        asked = f"at least {format_rate(rate)} of defective parts rejected or seen by a person"
+        low, high = intervals["escapes"]
+        return _judge(asked, rate, 1.0 - confusion.escapes, (1.0 - high, 1.0 - low), most=False)
+    return None
+
+
+def _judge(asked: str, limit: float, rate: float, interval: Interval, *, most: bool) -> Promise:
+    low, high = interval
+    kept = rate <= limit if most else rate >= limit
+    if low > limit if most else high < limit:
+        return Promise(asked, rate, interval, "broken: the whole interval lies beyond it", broken=True)
+    if high <= limit if most else low >= limit:
+        return Promise(asked, rate, interval, "kept: the whole interval lies within it", broken=False)
+    answer = "kept here; so few images cannot prove it" if kept else "missed here, by what chance can explain"
+    return Promise(asked, rate, interval, answer, broken=False)
+
+
+def list_stamps(model: ModelFile) -> list[Stamped]:
+    """Return the file's thresholds, the present one first, then those before it, newest first."""
+    info = model.info
+    stamps = [(stamp.threshold, stamp.calibration) for stamp in info.history]
+    if info.threshold is not None:
+        stamps.append((info.threshold, info.calibration))
+    return [_describe_stamp(threshold, calibration) for threshold, calibration in reversed(stamps)]
+
+
+def _describe_stamp(threshold: Threshold, calibration: Calibration | None) -> Stamped:
+    if calibration is None:
+        return Stamped(None, threshold, None, None, 0, 0, 0, 0)
+    return Stamped(
+        time=calibration.time,
+        threshold=threshold,
+        policy="; ".join(
+            filter(None, [calibration.policy, describe_regions(calibration.map_rule, calibration.area_rule)])
+        ),
+        data=calibration.data,
+        good=calibration.false_ng + calibration.true_ok + calibration.review_good,
+        rejected=calibration.false_ng,
+        defective=calibration.true_ng + calibration.false_ok + calibration.review_defective,
+        caught=calibration.true_ng,
+    )
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a file or set of images is known by: its role, what it is in words, and the digits."""
+
+    role: str
+    what: str
+    digits: str
+
+
+def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
+    """Return the fingerprints of model file, graph, and the images of training, calibration, test and this sheet."""
+    info = evaluation.model.info
+    source = info.provenance
+    found = [
+        Fingerprint("model file", f"{evaluation.model.path.name}, SHA-256", evaluation.model.sha256),
+        Fingerprint("graph", "the file without its metadata, SHA-256", info.graph_sha256),
+        Fingerprint("training images", f"{source.training_images} of {source.data}", source.training_fingerprint),
+    ]
+    if info.calibration is not None:
+        total = sum(info.calibration.counts.values())
+        found.append(Fingerprint("calibration images", f"{total} of {info.calibration.data}", info.calibration.images))
+        if (held_back := info.calibration.held_back) is not None:
+            what = f"{held_back.images} of {info.calibration.data}, held back at calibration"
+            found.append(Fingerprint("test images", what, held_back.fingerprint))
+    fingerprints = [result.fingerprint for result in evaluation.results]
+    what = f"{describe_counts(count_kinds([result.image for result in evaluation.results]))}, {evaluation.source}"
+    if evaluation.held_back is not None:
+        what += f": {evaluation.held_back.describe()}"
+    found.append(Fingerprint("images of this sheet", what, fingerprint_set(fingerprints)))
+    return found
+
+
+def describe_counts(counts: dict[str, int]) -> str:
+    """Return how many images there are of each kind, in words."""
+    defects = {kind: count for kind, count in counts.items() if kind != GOOD}
+    words = f"{counts.get(GOOD, 0)} good"
+    if defects:
+        words += f", {sum(defects.values())} defective ({_join(defects)})"
+    return words
+
+
+def _join(defects: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in defects.items())

@@ -1,0 +1,123 @@
+"""The report's gallery: the images that the model judged with most confidence, rightly and wrongly."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.masks import read_mask
+from onspect.calibration.scores import ScoredImage
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.verdict import decide
+from onspect.runtime.inspection.visualization import Picture, heat_map, to_bgr
+from onspect.runtime.model.schema import Threshold
+
+MOST = 6
+"""Images shown of each sort."""
+
+_LONGEST_SIDE = 256
+_JPEG_QUALITY = 85
+_MASK_COLOUR = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the gallery; pictures are data URIs: image, reconstruction (if there is one), error."""
+
+    name: str
+    kind: str
+    score: float
+    pictures: dict[str, str]
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The most confident hits (defects with the highest scores), misses (lowest) and false alarms (good, highest)."""
+
+    hits: tuple[Example, ...]
+    misses: tuple[Example, ...]
+    false_alarms: tuple[Example, ...]
+    columns: tuple[str, ...]
+
+
+def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
+    """Read again and draw the images of the gallery; raises DatasetError where one has vanished since."""
+    hits, misses, false_alarms = choose_examples(evaluation.results, evaluation.threshold)
+    return Gallery(
+        hits=tuple(_draw(result, inspector) for result in hits),
+        misses=tuple(_draw(result, inspector) for result in misses),
+        false_alarms=tuple(_draw(result, inspector) for result in false_alarms),
+        columns=("image", "reconstruction", "error") if inspector.reconstructs else ("image", "error"),
+    )
+
+
+def choose_examples(
+    results: Sequence[ScoredImage], threshold: Threshold
+) -> tuple[list[ScoredImage], list[ScoredImage], list[ScoredImage]]:
+    """Return hits, misses and false alarms, at most `MOST` of each, farthest from the threshold first."""
+    rejected = [result for result in results if decide(result.score, threshold) == "ng"]
+    passed = [result for result in results if decide(result.score, threshold) == "ok"]
+    rejected.sort(key=lambda result: -result.score)
+    passed.sort(key=lambda result: result.score)
+    hits = [result for result in rejected if result.image.defective]
+    false_alarms = [result for result in rejected if not result.image.defective]
+    misses = [result for result in passed if result.image.defective]
+    return hits[:MOST], misses[:MOST], false_alarms[:MOST]
+
+
+def _draw(result: ScoredImage, inspector: Inspector) -> Example:
+    try:
+        frame = read_image(result.image.path)
+    except ImageError as error:
+        raise DatasetError(f"{str(result.image.path)!r} has changed since it was scored: {error}") from error
+    batch = inspector.prepare(frame)[np.newaxis]
+    height, width = frame.shape[:2]
+    scale = _LONGEST_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    white_level = inspector.info.preprocess.white_level
+    heat = _resize(heat_map(inspector.run(batch).error_map[0], inspector.threshold.map), size)
+    mask = _read_mask(result, height, width)
+    if mask is not None:
+        _outline(heat, mask)
+    pictures = {"image": to_bgr(frame, white_level)}
+    if inspector.reconstructs:
+        pictures["reconstruction"] = to_bgr(inspector.reconstruct(batch)[0])
+    shown = {name: _embed(_resize(picture, size)) for name, picture in pictures.items()} | {"error": _embed(heat)}
+    return Example(result.image.path.name, result.image.kind, result.score, shown, mask is not None)
+
+
+def _read_mask(result: ScoredImage, height: int, width: int) -> NDArray[np.bool_] | None:
+    if result.image.mask is None:
+        return None
+    try:
+        mask = read_mask(result.image, height, width)
+    except ImageError:
+        return None  # the evaluation has counted it, and the report names it
+    return mask if mask.any() else None
+
+
+def _outline(heat: Picture, mask: NDArray[np.bool_]) -> None:
+    height, width = heat.shape[:2]
+    resized = cv2.resize(mask.astype(np.uint8) * 255, (width, height), interpolation=cv2.INTER_AREA)
+    contours, _ = cv2.findContours((resized > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(heat, contours, -1, _MASK_COLOUR, 1)
+
+
+def _resize(picture: Picture, size: tuple[int, int]) -> Picture:
+    shrinks = picture.shape[1] >= size[0] and picture.shape[0] >= size[1]
+    resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(resized, np.uint8)
+
+
+def _embed(picture: Picture) -> str:
+    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"

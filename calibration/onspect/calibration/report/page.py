@@ -1,0 +1,184 @@
+"""The report of an evaluation: metrics.json for machines, and the acceptance sheet, one page for people."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.metrics.image import CostCurve, Curves, trace_cost, trace_curves
+from onspect.calibration.metrics.pixel import FPR_LIMIT
+from onspect.calibration.report.acceptance import (
+    describe_operating_point,
+    hold_promises,
+    list_fingerprints,
+    list_stamps,
+)
+from onspect.calibration.report.gallery import draw_gallery
+from onspect.calibration.report.plots import plot_cost, plot_precision_recall, plot_review, plot_roc, plot_scores
+from onspect.calibration.review import ReviewCurve, tabulate_review, trace_review
+from onspect.calibration.scores import count_kinds, part_scores
+from onspect.runtime.atomic import write_atomically
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.card import list_facts
+
+_MOST_FAULTS = 50
+
+
+def write_report(folder: Path, evaluation: Evaluation, inspector: Inspector, title: str) -> Path:
+    """Write report.html and then metrics.json into an existing folder, each whole or not at all; return the page.
+
+    Both are made in memory first, so an error while drawing leaves what an earlier report wrote as it was. Raises
+    OutputError where the folder cannot be written.
+    """
+    page = render_page(evaluation, inspector, title).encode()
+    metrics = _dump({"title": title} | list_metrics(evaluation))
+    path = folder / "report.html"
+    write_atomically(path, page)
+    write_atomically(folder / "metrics.json", f"{metrics}\n".encode())
+    return path
+
+
+def render_page(evaluation: Evaluation, inspector: Inspector, title: str) -> str:
+    """Return the page as HTML that needs no other file, no network and no script."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("onspect.calibration.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["figure"] = format_figure
+    environment.filters["percent"] = format_percent
+    environment.filters["span"] = format_span
+    environment.filters["css"] = format_css
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        title=title,
+        evaluation=evaluation,
+        counts=count_kinds([result.image for result in evaluation.results]),
+        operating_point=describe_operating_point(evaluation),
+        promises=hold_promises(evaluation),
+        stamps=list_stamps(evaluation.model),
+        fingerprints=list_fingerprints(evaluation),
+        review=_zip_review(_trace(evaluation).table),
+        plots=_draw_plots(evaluation),
+        gallery=draw_gallery(evaluation, inspector),
+        facts=list_facts(dataclasses.replace(evaluation.model, path=Path(evaluation.model.path.name))),
+        faults=evaluation.faults[:_MOST_FAULTS],
+        fpr_limit=FPR_LIMIT,
+    )
+
+
+def list_metrics(evaluation: Evaluation) -> dict[str, Any]:
+    """Return every number of the page as a JSON object, those behind its plots among them."""
+    good, defective = part_scores(evaluation.results)
+    traces = _trace(evaluation)
+    return evaluation.to_dict() | {
+        "operating_point": describe_operating_point(evaluation),
+        "promises": [dataclasses.asdict(promise) for promise in hold_promises(evaluation)],
+        "stamps": [dataclasses.asdict(stamp) for stamp in list_stamps(evaluation.model)],
+        "fingerprints": [dataclasses.asdict(fingerprint) for fingerprint in list_fingerprints(evaluation)],
+        "review": _zip_review(traces.table),
+        "curves": {
+            name: None if curve is None else {key: values.tolist() for key, values in vars(curve).items()}
+            for name, curve in (("image", traces.curves), ("cost", traces.cost), ("review", traces.review))
+        },
+        "scores": {"good": np.sort(good).tolist(), "defective": np.sort(defective).tolist()},
+    }
+
+
+def _dump(content: dict[str, Any]) -> str:
+    """Return indented JSON with each array of numbers on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return re.sub(r"\[\n[-+.\d\se,E]+\]", lambda match: re.sub(r"\s+", " ", match[0]), text)
+
+
+@dataclass(frozen=True)
+class _Traces:
+    """The curves of the page, None where good or defective images are missing."""
+
+    curves: Curves | None = None
+    cost: CostCurve | None = None
+    review: ReviewCurve | None = None
+    table: ReviewCurve | None = None
+
+
+def _trace(evaluation: Evaluation) -> _Traces:
+    good, defective = part_scores(evaluation.results)
+    if not len(good) or not len(defective):
+        return _Traces()
+    curves = trace_curves(good, defective)
+    return _Traces(
+        curves=curves,
+        cost=trace_cost(curves, evaluation.confusion),
+        review=trace_review(good, defective, evaluation.threshold.score),
+        table=tabulate_review(good, defective, evaluation.threshold),
+    )
+
+
+def _zip_review(table: ReviewCurve | None) -> list[dict[str, float]]:
+    """Return a review table's rows, each with the names of its columns."""
+    if table is None:
+        return []
+    columns = vars(table)
+    return [dict(zip(columns, map(float, row), strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _asked_weight(evaluation: Evaluation) -> float | None:
+    """Return the weight of an escape that the threshold was chosen for, None where it was chosen otherwise."""
+    calibration = evaluation.model.info.calibration
+    if calibration is None or calibration.rule is None or calibration.rule.costs is None:
+        return None
+    prevalence = calibration.rule.prevalence
+    if prevalence is None:
+        prevalence = len(calibration.defective_scores) / sum(calibration.counts.values())
+    reject, escape = calibration.rule.costs
+    return escape * prevalence / (reject * (1.0 - prevalence))
+
+
+def format_figure(value: float | None) -> str:
+    """Return a figure between 0 and 1 with four decimals, a dash where it is undefined."""
+    return "–" if value is None else f"{value:.4f}"  # noqa: RUF001 - a dash in print
+
+
+def format_percent(value: float | None) -> str:
+    """Return a share in percent with one decimal, a dash where it is undefined."""
+    return "–" if value is None else f"{value:.1%}"  # noqa: RUF001 - a dash in print
+
+
+def format_span(intervals: Mapping[str, Sequence[float | None]], name: str) -> str:
+    """Return an interval of shares in percent, a dash where there is none."""
+    if name not in intervals:
+        return format_percent(None)
+    low, high = intervals[name]
+    return f"{format_percent(low)} to {format_percent(high)}"
+
+
+def format_css(text: str) -> str:
+    """Return text as it may stand in quotes in a style sheet: letters, digits, spaces and ``._-`` only."""
+    return re.sub(r"[^\w .-]", "_", text)
+
+
+def _draw_plots(evaluation: Evaluation) -> dict[str, str]:
+    good, defective = part_scores(evaluation.results)
+    plots = {"scores": plot_scores(good, defective, evaluation.threshold)}
+    areas, traces = evaluation.areas, _trace(evaluation)
+    if areas.auroc is not None and areas.aupr is not None and traces.curves is not None:
+        plots["roc"] = plot_roc(traces.curves, evaluation.confusion, areas.auroc)
+        plots["precision_recall"] = plot_precision_recall(traces.curves, evaluation.confusion, areas.aupr)
+    banded = evaluation.threshold.review is not None
+    if traces.cost is not None:
+        plots["cost"] = plot_cost(traces.cost, _asked_weight(evaluation), banded=banded)
+    if traces.review is not None:
+        plots["review"] = plot_review(traces.review, evaluation.confusion, banded=banded)
+    return {name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}" for name, svg in plots.items()}

@@ -1,0 +1,169 @@
+"""The report's plots, as SVG: told apart by line style and hatching as well as by colour, so they print in grey."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from onspect.calibration.metrics.image import Confusion, CostCurve, Curves
+from onspect.calibration.review import ReviewCurve
+from onspect.runtime.model.schema import Threshold
+
+_GOOD = "#56B4E9"  # sky blue and vermilion of Okabe and Ito's palette: apart for every eye
+_DEFECTIVE = "#D55E00"
+_CURVE = "#0072B2"
+_STYLE: Any = {
+    "svg.hashsalt": "onspect",  # the same data gives the same bytes
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+}
+
+
+def plot_roc(curves: Curves, confusion: Confusion, auroc: float) -> bytes:
+    """Return the ROC curve with the operating point of the threshold, as SVG."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _open_figure(4.2, 4.0)
+        axes.plot([0, 1], [0, 1], linestyle=":", color="#777777", label="guessing")
+        axes.plot(
+            curves.false_positive_rate,
+            curves.true_positive_rate,
+            color=_CURVE,
+            linewidth=2,
+            label=f"model, AUROC {auroc:.3f}",
+        )
+        _mark(axes, confusion.fpr, confusion.recall)
+        axes.set(xlabel="false rejects (share of good parts)", ylabel="defects caught (share of defective parts)")
+        _finish_unit_square(axes, "lower right")
+        return _save(figure)
+
+
+def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float) -> bytes:
+    """Return the precision-recall curve with the operating point of the threshold, as SVG."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _open_figure(4.2, 4.0)
+        defective = confusion.defective / (confusion.defective + confusion.good)
+        axes.axhline(defective, linestyle=":", color="#777777", label="rejecting everything")
+        axes.plot(
+            curves.recall,
+            curves.precision,
+            color=_CURVE,
+            linewidth=2,
+            drawstyle="steps-post",
+            label=f"model, AUPR {aupr:.3f}",
+        )
+        _mark(axes, confusion.recall, confusion.precision)
+        axes.set(xlabel="defects caught (share of defective parts)", ylabel="right rejects (share of rejected parts)")
+        _finish_unit_square(axes, "lower left")
+        return _save(figure)
+
+
+def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
+    """Return what mistakes cost over the weight of an escape, with the weight that was asked for, as SVG."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _open_figure(4.2, 4.0)
+        axes.axhline(1.0, linestyle=":", color="#777777", label="rejecting or passing everything")
+        axes.plot(curve.weight, curve.stamped, color="black", linestyle="--", linewidth=2, label="this threshold")
+        if banded:
+            axes.plot(curve.weight, curve.reviewed, color="black", linestyle="-.", label="with its band, looks free")
+        axes.plot(curve.weight, curve.best, color=_CURVE, linewidth=2, label="the cheapest threshold here")
+        if weight is not None and curve.weight[0] <= weight <= curve.weight[-1]:
+            axes.axvline(weight, color=_DEFECTIVE, linewidth=1.2, label=f"asked for: {weight:.3g}")
+        axes.set_xscale("log")
+        axes.set(
+            xlim=(curve.weight[0], curve.weight[-1]),
+            ylim=(0, 1.6),
+            xlabel="weight of an escape over a false reject",
+            ylabel="cost of mistakes (1: without inspection)",
+        )
+        axes.legend(loc="lower center")
+        return _save(figure)
+
+
+def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> bytes:
+    """Return the escapes over the share of good parts that a person sees, with the file's own band, as SVG."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _open_figure(4.2, 4.0)
+        axes.plot(curve.good, curve.escapes, color=_CURVE, linewidth=2, label="any band below the threshold")
+        x, y = confusion.review_good / confusion.good, confusion.escapes or 0.0
+        label = "the file's band" if banded else "no band"
+        axes.plot([x], [y], "o", color="black", markersize=7, clip_on=False, zorder=3, label=label)
+        axes.set(xlim=(0, 1), xlabel="good parts sent to a person (share)", ylabel="defects that pass unseen (share)")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper right")
+        return _save(figure)
+
+
+def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], threshold: Threshold) -> bytes:
+    """Return the histogram of the scores, good against defective, with the threshold and its band, as SVG.
+
+    The score's axis is logarithmic where the scores span more than a factor of 30.
+    """
+    band = [] if threshold.review is None else [threshold.review]
+    every = np.concatenate([good, defective, [threshold.score], band])
+    logarithmic = every.min() > 0 and every.max() / every.min() > 30
+    edges = (np.geomspace if logarithmic else np.linspace)(every.min(), _above(every.max()), 41).tolist()
+    with mpl.rc_context(_STYLE):
+        figure, axes = _open_figure(8.6, 3.2)
+        if len(good):
+            axes.hist(good, edges, color=_GOOD, edgecolor="white", label=f"good ({len(good)})")
+        if len(defective):
+            axes.hist(
+                defective,
+                edges,
+                histtype="step",
+                hatch="////",
+                color=_DEFECTIVE,
+                linewidth=1.4,
+                label=f"defective ({len(defective)})",
+            )
+        cut = threshold.score
+        if threshold.review is not None:
+            words = f"review from {threshold.review:.4g}"
+            axes.axvspan(threshold.review, cut, facecolor="#999999", alpha=0.3, hatch="..", label=words)
+        axes.axvline(cut, color="black", linestyle="--", linewidth=1.4, label=f"rejected from {cut:.4g}")
+        if logarithmic:
+            axes.set_xscale("log")
+        axes.set(xlabel="score (higher is worse)", ylabel="images")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="best")
+        return _save(figure)
+
+
+def _above(value: float) -> float:
+    """Return a bit more than a value, so that a histogram whose values are all equal has bins."""
+    return value * 1.001 if value > 0 else value + 1e-6
+
+
+def _open_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _mark(axes: Axes, x: float | None, y: float | None) -> None:
+    if x is not None and y is not None:
+        axes.plot([x], [y], "o", color="black", markersize=7, clip_on=False, zorder=3, label="at the threshold")
+
+
+def _finish_unit_square(axes: Axes, legend: Literal["lower left", "lower right"]) -> None:
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    axes.legend(loc=legend)
+
+
+def _save(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return buffer.getvalue()

@@ -1,0 +1,137 @@
+"""What calibrate and evaluate print: plain text, one fact a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onspect.calibration.calibration import Outcome
+from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.metrics.image import Confusion
+from onspect.calibration.report.acceptance import describe_counts, describe_cut_interval
+from onspect.calibration.review import tabulate_review
+from onspect.calibration.scores import count_kinds
+from onspect.runtime.model.schema import Calibration, Threshold
+from onspect.runtime.text import count_of
+
+
+def describe_outcome(outcome: Outcome) -> str:
+    """Return a calibration's outcome as a small table."""
+    calibration = outcome.calibration
+    images = f"{describe_counts(calibration.counts)}, from {outcome.source}"
+    if outcome.left_out:
+        images += f"; {outcome.left_out} left out (training images)"
+    facts = [
+        ("images", images),
+        ("policy", calibration.policy),
+        *_describe_areas(calibration.auroc, calibration.aupr, calibration.intervals),
+        ("threshold", f"{outcome.threshold.score:.6g} (ng from this score on)"),
+        ("map threshold", f"{outcome.threshold.map:.6g} (regions from this error on)"),
+    ]
+    regions = [] if not outcome.regions else [("", outcome.regions)]
+    if outcome.threshold.area:
+        least = f"{outcome.threshold.area} pixels of the error map (smaller regions are not shown)"
+        regions.insert(0, ("least region", least))
+    intervals = calibration.intervals
+    if (surely := describe_cut_interval(calibration)) is not None:
+        facts.insert(-1, ("", surely))
+    if outcome.threshold.review is not None:
+        facts.insert(-1, ("review", f"{outcome.threshold.review:.6g} (for a person from this score on)"))
+    lines = [*_align(facts + regions), "", *describe_confusion(outcome.confusion, intervals)]
+    if outcome.band is not None and calibration.defective_scores:
+        lines += ["", *describe_review(outcome.threshold, calibration)]
+    return "\n".join(lines)
+
+
+def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]:
+    """Return what review bands of several lengths would do on the calibration's images, as lines of a table."""
+    table = tabulate_review(np.array(calibration.good_scores), np.array(calibration.defective_scores), threshold)
+    stamped = threshold.score if threshold.review is None else threshold.review
+    return [
+        f"{'review from':<14}{'of good':>9}{'of defects':>12}{'escapes':>9}",
+        *(
+            f"{review:<14.6g}{good:>9.1%}{defective:>12.1%}{escapes:>9.1%}"
+            + ("  (stamped)" if review == stamped else "")
+            for review, good, defective, escapes in zip(
+                table.review, table.good, table.defective, table.escapes, strict=True
+            )
+        ),
+    ]
+
+
+def describe_evaluation(evaluation: Evaluation) -> str:
+    """Return an evaluation's main figures as a small table."""
+    counts = count_kinds([result.image for result in evaluation.results])
+    facts = [("images", f"{describe_counts(counts)}, from {evaluation.source}")]
+    if evaluation.held_back is not None:
+        facts.append(("", evaluation.held_back.describe()))
+    if evaluation.faults:
+        facts.append(("faults", f"{count_of(len(evaluation.faults), 'image')} could not be judged"))
+    facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr, evaluation.intervals)
+    areas = evaluation.pixels.areas
+    if areas.auroc is not None and areas.aupro is not None:
+        facts += [("pixel AUROC", f"{areas.auroc:.4f}"), ("AUPRO", f"{areas.aupro:.4f}")]
+    if (point := evaluation.pixels.point) is not None:
+        facts.append(
+            ("pixel F1", f"{point.f1:.4f}, IoU {point.iou:.4f} ({point.recall:.1%} of defective pixels marked)")
+        )
+    facts.append(("threshold", f"{evaluation.threshold.score:.6g} (ng from this score on)"))
+    lines = [*_align(facts), "", *describe_confusion(evaluation.confusion, evaluation.intervals)]
+    return "\n".join([*lines, "", *_describe_kinds(evaluation)] if evaluation.kinds else lines)
+
+
+def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[float | None]]) -> list[str]:
+    """Return a confusion matrix as lines, with FPR and recall and their 95% intervals beside it."""
+    fpr = "" if confusion.fpr is None else f"   false rejects {confusion.fpr:.2%} (FPR)"
+    recall = "" if confusion.recall is None else f"   caught {confusion.recall:.2%} (recall)"
+    rows = [
+        ("", "judged ok", "review", "judged ng", ""),
+        ("good", confusion.true_ok, confusion.review_good, confusion.false_ng, fpr + _span(intervals, "fpr", ".2%")),
+        (
+            "defective",
+            confusion.false_ok,
+            confusion.review_defective,
+            confusion.true_ng,
+            recall + _span(intervals, "recall", ".2%"),
+        ),
+    ]
+    banded = "review" in intervals
+    lines = [
+        f"{name:<12}{passed:>11}" + (f"{reviewed:>11}" if banded else "") + f"{rejected:>11}{words}"
+        for name, passed, reviewed, rejected, words in rows
+    ]
+    if banded:
+        reviewed = f"{confusion.review_good / confusion.good:.2%} of good parts{_span(intervals, 'review', '.2%')}"
+        lines.append(f"{'':<12}for a person: {reviewed}")
+    if banded and confusion.escapes is not None:
+        lines.append(f"{'':<12}escapes: {confusion.escapes:.2%} of defects{_span(intervals, 'escapes', '.2%')}")
+    return lines
+
+
+def _span(intervals: Mapping[str, Sequence[float | None]], name: str, style: str) -> str:
+    return "".join(f", {low:{style}} to {high:{style}}" for low, high in [intervals[name]]) if name in intervals else ""
+
+
+def _describe_kinds(evaluation: Evaluation) -> list[str]:
+    width = max(12, *(len(kind) + 1 for kind in evaluation.kinds))
+    lines = [f"{'kind':<{width}}{'caught':>7} of {'images':<7}{'AUROC':>8}{'AUPR':>8}"]
+    for kind, metrics in evaluation.kinds.items():
+        auroc, aupr = ("-" if area is None else f"{area:.4f}" for area in (metrics.areas.auroc, metrics.areas.aupr))
+        lines.append(f"{kind:<{width}}{metrics.caught:>7} of {metrics.images:<7}{auroc:>8}{aupr:>8}")
+    return lines
+
+
+def _describe_areas(
+    auroc: float | None, aupr: float | None, intervals: Mapping[str, Sequence[float | None]]
+) -> list[tuple[str, str]]:
+    if auroc is None or aupr is None:
+        return [("AUROC", "undefined: it needs good and defective images")]
+    return [
+        ("AUROC", f"{auroc:.4f}{_span(intervals, 'auroc', '.4f')}"),
+        ("AUPR", f"{aupr:.4f}{_span(intervals, 'aupr', '.4f')}"),
+    ]
+
+
+def _align(facts: list[tuple[str, str]]) -> list[str]:
+    return [f"{name:<14}{fact}" for name, fact in facts]

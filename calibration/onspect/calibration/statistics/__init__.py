@@ -1,0 +1,1 @@
+"""Intervals, the bootstrap, and what a number of images can support."""

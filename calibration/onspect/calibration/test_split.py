@@ -1,0 +1,103 @@
+"""The test images that stand beside those of a calibration: remembered in the file, and known again by `evaluate`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onspect.calibration.overlap import KnownImage, compare_with_images, compare_with_training, name_some
+from onspect.calibration.scores import SeenImage, see_images
+from onspect.runtime.cli.base import progress
+from onspect.runtime.dataset.folder import has_split, labelled_images
+from onspect.runtime.errors import DatasetError
+from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.model.file import ModelFile
+from onspect.runtime.model.schema import HeldBack
+
+
+@dataclass(frozen=True)
+class HeldBackShare:
+    """How a set of images compares with the test images that were held back at calibration.
+
+    held_back: how many those were. here: how many of them are in the set. others: images of the set beside them.
+    """
+
+    held_back: int
+    here: int
+    others: int
+
+    @property
+    def same(self) -> bool:
+        """Whether the set is what was held back, no more and no less."""
+        return self.here == self.held_back and not self.others
+
+    def describe(self) -> str:
+        """Return in words what the images are."""
+        if self.same:
+            return f"the {self.held_back} test images that were held back at calibration"
+        if not self.here:
+            return f"none of the {self.held_back} test images that were held back at calibration"
+        others = f", and {self.others} others" if self.others else ""
+        return f"{self.here} of the {self.held_back} test images that were held back at calibration{others}"
+
+
+def find_held_back(inspector: Inspector, data: Path, split: str) -> tuple[list[SeenImage], list[str]]:
+    """Look at the images of DATA/test that a calibration on another split holds back.
+
+    Returns them, none where there is no such folder, and in words why they could not be had.
+    """
+    if split == "test" or not has_split(data, "test"):
+        return [], []
+    try:
+        images = labelled_images(data, "test")
+    except DatasetError as error:
+        return [], [f"the file does not remember the test images: {error}"]
+    seen = progress(see_images(inspector, images), len(images), "looking at test images")
+    first: dict[str, SeenImage] = {}
+    for image in seen:
+        if image is not None:  # equal files count once
+            first.setdefault(image.fingerprint, image)
+    return list(first.values()), []
+
+
+def hold_back(found: Sequence[SeenImage]) -> HeldBack | None:
+    """Return what a model file says of the test images, None where there are none."""
+    if not found:
+        return None
+    fingerprints = [item.fingerprint for item in found]
+    return HeldBack(len(found), fingerprint_set(fingerprints), pack_fingerprints(fingerprints))
+
+
+def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownImage], model: ModelFile) -> list[str]:
+    """Return a sentence for each kind of overlap of the test images with those of training and of calibration.
+
+    Nothing is said of test images that look almost like training's: `evaluate` does, whose figures they touch.
+    """
+    of_calibration = compare_with_images(found, calibrated_on, model)
+    pairs = (
+        (compare_with_training(found, model).same, ("was trained on", "were trained on")),
+        (of_calibration.same, tuple(f"{verb} among those that this threshold is chosen on" for verb in ("is", "are"))),
+        (
+            of_calibration.twins,
+            tuple(f"{verb} almost like images that this threshold is chosen on" for verb in ("looks", "look")),
+        ),
+    )
+    effect = "figures on these are better than those of new parts will be; keep all pictures of a part in one folder"
+    return [
+        f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_some(some)}: {effect}"
+        for some, what in pairs
+        if some
+    ]
+
+
+def compare_with_held_back(fingerprints: Iterable[str], model: ModelFile) -> HeldBackShare | None:
+    """Return how images compare with those that were held back at calibration, None where the file does not say."""
+    calibration = model.info.calibration
+    if calibration is None or calibration.held_back is None:
+        return None
+    known, given = Counter(unpack_fingerprints(calibration.held_back.fingerprints)), Counter(set(fingerprints))
+    here = (known & given).total()
+    return HeldBackShare(known.total(), here, given.total() - here)

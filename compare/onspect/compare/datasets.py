@@ -1,0 +1,173 @@
+"""Labelled image collections, read whole into memory: MNIST-like IDX files, CIFAR-10, and folders of parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.calibration.scores import find_images
+from onspect.compare.cifar import find_cifar, read_cifar
+from onspect.compare.idx import read_idx
+from onspect.runtime.dataset.folder import GOOD
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.model.schema import Preprocess, SourceLimits
+from onspect.training.config import paper_applies
+from onspect.training.datasets import TrainingSet, load_training_set
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+_MNIST = "9b61c31a41795831"  # fingerprint of the 10,000 test labels
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images, uint8 [n, height, width, channels] as a model takes them, and the index of each one's class, [n]."""
+
+    images: Images = field(repr=False)
+    labels: Labels = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images of several classes for training and for testing.
+
+    name: what it is called in tables. recipe: how a frame becomes an image of it. preset: the networks that suit it.
+    usual: the classes that are taken for normal where nobody says, as in the paper.
+    """
+
+    name: str
+    folder: Path
+    classes: tuple[str, ...]
+    train: Split
+    test: Split
+    recipe: Preprocess
+    preset: str
+    usual: tuple[str, ...]
+
+    def training_set(self, normal: tuple[str, ...]) -> TrainingSet:
+        """Return the training images of the normal classes."""
+        images = self.train.images[np.isin(self.train.labels, self.indices(normal))]
+        fingerprints = tuple(fingerprint_bytes(image.tobytes()) for image in images)
+        return TrainingSet(self.folder, images, fingerprints, self.recipe, self.preset)
+
+    def indices(self, names: tuple[str, ...]) -> list[int]:
+        """Return the classes' indices; raises ChoiceError for a name that is none."""
+        for name in names:
+            if name not in self.classes:
+                raise ChoiceError(f"{name!r} is no class of {self.name}; choose from {', '.join(self.classes)}")
+        return [self.classes.index(name) for name in names]
+
+    def fingerprint(self) -> str:
+        """Return what tells this collection from another one, or from a part of it."""
+        parts = [array.tobytes() for split in (self.train, self.test) for array in (split.images, split.labels)]
+        return fingerprint_bytes(b"".join(fingerprint_bytes(part).encode() for part in parts))
+
+
+def load_collection(folder: Path, *, preset: str | None = None, limit: int | None = None) -> Collection:
+    """Read a folder of IDX files (MNIST), of CIFAR-10's files, or of parts as every other command takes it.
+
+    limit: at most so many images of each class for training, and as many for testing. Raises DatasetError where the
+    folder is none of these or its files are damaged, ChoiceError for a preset that has no network for the images.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DatasetError(f"{str(folder)!r} {what}; give a folder of IDX files, of CIFAR-10's files, or of parts")
+    if (place := find_cifar(folder)) is not None:
+        collection = _read_cifar(place, preset)
+    elif (found := _read_idx_files(folder, preset)) is not None:
+        collection = found
+    else:
+        collection = _read_parts(folder, preset)
+    return collection if limit is None else _shorten(collection, limit)
+
+
+def _read_idx_files(folder: Path, preset: str | None) -> Collection | None:
+    found = {
+        (split, kind): next(iter(sorted(folder.glob(f"{split}-{kind}*ubyte*"))), None)
+        for split in ("train", "t10k")
+        for kind in ("images", "labels")
+    }
+    if all(path is None for path in found.values()):
+        return None
+    if missing := ["-".join(key) for key, path in found.items() if path is None]:
+        raise DatasetError(
+            f"{str(folder)!r} holds no {missing[0]}-idx…-ubyte beside its other IDX files; a collection is four files, "
+            "train- and t10k-, images and labels"
+        )
+    arrays = {key: read_idx(path) for key, path in found.items() if path is not None}
+    splits = []
+    for name in ("train", "t10k"):
+        images, labels = arrays[name, "images"], arrays[name, "labels"]
+        if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
+            raise DatasetError(
+                f"the {name} files of {str(folder)!r} do not belong together: images {list(images.shape)}, labels "
+                f"{list(labels.shape)}"
+            )
+        splits.append(Split(images[..., None], labels.astype(np.int64)))
+    name = "MNIST" if fingerprint_bytes(arrays["t10k", "labels"].tobytes()) == _MNIST else folder.resolve().name
+    classes = tuple(str(index) for index in range(int(max(split.labels.max() for split in splits)) + 1))
+    usual = ("1",) if name == "MNIST" else ()
+    return _make(name, folder, classes, splits[0], splits[1], preset, usual)
+
+
+def _read_cifar(folder: Path, preset: str | None) -> Collection:
+    classes, train, test = read_cifar(folder)
+    parts = [Split(images, labels.astype(np.int64)) for images, labels in (train, test)]
+    return _make("CIFAR-10", folder, classes, parts[0], parts[1], preset, ("dog",) if "dog" in classes else ())
+
+
+def _make(
+    name: str,
+    folder: Path,
+    classes: tuple[str, ...],
+    train: Split,
+    test: Split,
+    preset: str | None,
+    usual: tuple[str, ...],
+) -> Collection:
+    """Return a collection of images that are as the model takes them already."""
+    height, width, channels = train.images.shape[1:]
+    if test.images.shape[1:] != train.images.shape[1:]:
+        raise DatasetError(f"the training and test images of {str(folder)!r} differ in size")
+    recipe = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
+    preset = preset or ("paper" if paper_applies(height, width, channels) else "balanced")
+    return Collection(name, folder, classes, train, test, recipe, preset, usual)
+
+
+def _read_parts(folder: Path, preset: str | None) -> Collection:
+    data = load_training_set(folder, preset=preset)
+    labelled = find_images(folder, "test")
+    classes = (GOOD, *sorted({image.kind for image in labelled} - {GOOD}))
+    images = []
+    for image in labelled:
+        try:
+            images.append(prepare(read_image(image.path), data.recipe))
+        except ImageError as error:
+            raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
+    return Collection(
+        name=folder.resolve().name,
+        folder=folder,
+        classes=classes,
+        train=Split(data.images, np.zeros(len(data.images), np.int64)),
+        test=Split(np.stack(images), np.array([classes.index(image.kind) for image in labelled], np.int64)),
+        recipe=data.recipe,
+        preset=data.preset,
+        usual=(GOOD,),
+    )
+
+
+def _shorten(collection: Collection, limit: int) -> Collection:
+    def first(split: Split) -> Split:
+        kept = [np.flatnonzero(split.labels == index)[:limit] for index in range(len(collection.classes))]
+        order = np.sort(np.concatenate(kept))
+        return Split(split.images[order], split.labels[order])
+
+    values = {**vars(collection), "train": first(collection.train), "test": first(collection.test)}
+    return Collection(**values)

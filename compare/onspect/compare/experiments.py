@@ -1,0 +1,191 @@
+"""One cell of a comparison: a variant trained on the normal classes with one seed, exported, and the test set scored.
+
+Each has a folder of its own, and every file in it is written whole: what is there is done, and what is missing is made
+when the comparison goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from onspect.compare.datasets import Collection
+from onspect.export.fitted_scores import OF_VARIANT
+from onspect.export.onnx_writer import MEMORY, export_scores
+from onspect.runtime.atomic import describe_os_error, write_atomically
+from onspect.runtime.errors import DatasetError, OnspectError
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.records import parse_dataclass
+from onspect.training.autoencoder.loop import Outcome
+from onspect.training.checkpoint import CHECKPOINT, WEIGHTS
+from onspect.training.datasets import TrainingSet
+from onspect.training.session import Devices, TrainOptions, resume_on, train_on
+
+_BATCH = 64
+_TRAINED = "trained.json"
+_HOLDOUT = 0.1  # of the normal images: they choose the epoch whose weights are kept
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What tells one training run of a comparison from another. normal: the classes trained on."""
+
+    normal: tuple[str, ...]
+    variant: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Return where it lies within the comparison's folder."""
+        return Path("runs", describe_normal(self.normal), f"{self.variant}-{self.seed}")
+
+    def choose(self, scores: Sequence[str]) -> list[str]:
+        """Return the scores that the variant has; the memory, which is the same for all, is listed as the CAE's."""
+        owners = {**OF_VARIANT, MEMORY: "cae"}
+        return [score for score in scores if owners.get(score, self.variant) == self.variant]
+
+    def __str__(self) -> str:
+        return f"{self.variant}, normal {' and '.join(self.normal)}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a comparison share, so that it is one: a comparison with others needs another folder.
+
+    data: fingerprint of the collection. epochs: None for as many as the preset trains.
+    """
+
+    name: str
+    data: str
+    preset: str
+    epochs: int | None
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a cell's training went.
+
+    seconds: on the clock, all sittings together. cpu_seconds: of processor time, None where it was interrupted.
+    threads: of the training. jobs: how many cells trained at the same time, at most.
+    """
+
+    epochs: int
+    best_epoch: int
+    held_out_error: float
+    images: int
+    seconds: float
+    cpu_seconds: float | None
+    threads: int
+    jobs: int
+
+
+class InterruptedCellError(OnspectError):
+    """A cell was interrupted and its training saved."""
+
+
+def describe_normal(normal: Sequence[str]) -> str:
+    """Return the normal classes as one name, which a folder may have on every system."""
+    return "+".join(re.sub(r"[^\w-]", "_", name) for name in normal)
+
+
+def complete_cell(
+    cell: Cell, settings: Settings, scores: Sequence[str], collection: Collection, folder: Path, *, jobs: int = 1
+) -> None:
+    """Train, export and score what of a cell is not there yet; folder is the comparison's.
+
+    Raises InterruptedCellError where training was interrupted, and what training and export raise.
+    """
+    place = folder / cell.folder
+    data = collection.training_set(cell.normal)
+    if not (place / _TRAINED).exists():
+        _train(cell, settings, data, place, jobs)
+    missing = [score for score in cell.choose(scores) if not (place / f"{score}.npy").exists()]
+    export_scores(place, {score: place / f"{score}.onnx" for score in missing}, data)
+    for score in missing:
+        write_atomically(place / f"{score}.npy", _pack(_score(place / f"{score}.onnx", collection)))
+
+
+def is_complete(cell: Cell, scores: Sequence[str], folder: Path) -> bool:
+    """Tell whether nothing of a cell is missing."""
+    names = (_TRAINED, *(f"{score}.npy" for score in cell.choose(scores)))
+    return all((folder / cell.folder / name).exists() for name in names)
+
+
+def read_trained(cell: Cell, folder: Path) -> Trained:
+    """Read how a cell's training went; raises DatasetError where the file is damaged."""
+    path = folder / cell.folder / _TRAINED
+    try:
+        return parse_dataclass(Trained, json.loads(path.read_bytes()))
+    except OSError as error:
+        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+    except (ValueError, TypeError) as error:
+        raise DatasetError(f"{str(path)!r} is damaged ({error}); remove {str(path.parent)!r}") from error
+
+
+def read_scores(cell: Cell, score: str, collection: Collection, folder: Path) -> NDArray[np.float32]:
+    """Read the test images' scores, float32 [n]; raises DatasetError where the file is damaged."""
+    path = folder / cell.folder / f"{score}.npy"
+    try:
+        scores = np.load(path, allow_pickle=False)
+        if scores.shape != collection.test.labels.shape or scores.dtype != np.float32:
+            raise ValueError(f"it holds {scores.dtype} {list(scores.shape)}")  # noqa: TRY301 - one error for a bad file
+    except OSError as error:
+        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+    except (ValueError, EOFError) as error:
+        raise DatasetError(f"{str(path)!r} is damaged ({error}); remove it and compare again") from error
+    return np.asarray(scores, np.float32)
+
+
+def _train(cell: Cell, settings: Settings, data: TrainingSet, place: Path, jobs: int) -> None:
+    options = TrainOptions(variant=cell.variant, epochs=settings.epochs, holdout=_HOLDOUT, patience=0, seed=cell.seed)
+    devices = Devices(accelerator="cpu")
+    started = time.process_time()
+    resumes = (place / CHECKPOINT).exists()
+    if resumes:
+        outcome = resume_on(data, place, devices=devices)
+    else:
+        (place / WEIGHTS).unlink(missing_ok=True)  # a first epoch that was cut off before its checkpoint
+        outcome = train_on(data, place, options, devices=devices)
+    if outcome.reason == "interrupted":
+        raise InterruptedCellError(f"{cell} was interrupted in epoch {outcome.epoch + 1} and saved")
+    trained = _describe(outcome, len(data.images), None if resumes else time.process_time() - started, jobs)
+    write_atomically(place / _TRAINED, (json.dumps(asdict(trained), indent=1) + "\n").encode())
+    logging.getLogger("onspect").info("%s: trained in %.0f s", cell, outcome.seconds)
+
+
+def _describe(outcome: Outcome, images: int, cpu_seconds: float | None, jobs: int) -> Trained:
+    return Trained(
+        epochs=outcome.epoch,
+        best_epoch=outcome.best_epoch,
+        held_out_error=outcome.best_loss,
+        images=images,
+        seconds=round(outcome.seconds, 3),
+        cpu_seconds=None if cpu_seconds is None else round(cpu_seconds, 3),
+        threads=torch.get_num_threads(),
+        jobs=jobs,
+    )
+
+
+def _score(model: Path, collection: Collection) -> NDArray[np.float32]:
+    """Score the test images with the file itself, as a line would."""
+    inspector = Inspector(model, provider="cpu")
+    images = collection.test.images
+    parts = [inspector.run(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _pack(scores: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, scores, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,135 @@
+"""Cells in processes of their own, as many at a time as asked for; one at a time, in this process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+
+from onspect.compare.datasets import Collection, load_collection
+from onspect.compare.experiments import Cell, InterruptedCellError, Settings, complete_cell
+from onspect.runtime.cpu import available_cores
+from onspect.runtime.errors import OnspectError, TrainingError
+
+_GRACE = 3.0  # seconds in which a process that was told to stop has done so
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process must know to do its part. folder: the comparison's; the data are read anew."""
+
+    settings: Settings
+    scores: tuple[str, ...]
+    data: Path
+    preset: str | None
+    folder: Path
+    jobs: int
+
+
+def complete_cells(cells: Sequence[Cell], work: Work, collection: Collection, done: Callable[[Cell], None]) -> None:
+    """Complete cells, `work.jobs` at a time, and tell of each that is done.
+
+    The cores are divided among the jobs. Raises InterruptedCellError where Ctrl-C (or SIGTERM) stopped them, all of
+    them saved, and TrainingError with a cell's own words where one failed; the others that had begun are finished
+    first.
+    """
+    if work.jobs == 1:
+        _use_cores(1)
+        for cell in cells:
+            complete_cell(cell, work.settings, work.scores, collection, work.folder)
+            done(cell)
+        return
+    with _sigterm_as_interrupt():
+        _run_processes(list(cells), work, done)
+
+
+def _run_processes(waiting: list[Cell], work: Work, done: Callable[[Cell], None]) -> None:
+    context = multiprocessing.get_context("spawn")
+    running: dict[int, tuple[Cell, SpawnProcess, multiprocessing.connection.Connection]] = {}
+    failures: list[str] = []
+    interrupted = False
+    while running or (waiting and not failures and not interrupted):
+        try:
+            while waiting and len(running) < work.jobs and not failures and not interrupted:
+                cell = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_work, args=(cell, work, sender))
+                process.start()
+                sender.close()
+                running[process.sentinel] = (cell, process, receiver)
+            for sentinel in multiprocessing.connection.wait(list(running)):
+                cell, process, receiver = running.pop(sentinel)  # type: ignore[arg-type]  # sentinels went in
+                process.join()
+                reason = _read_reason(receiver)
+                if process.exitcode == 0 and reason is None:
+                    done(cell)
+                elif not interrupted:
+                    failures.append(f"{cell}: {reason or f'its process ended with {process.exitcode}'}")
+        except KeyboardInterrupt:
+            interrupted = True
+            _stop([process for _, process, _ in running.values()])
+    if interrupted:
+        raise InterruptedCellError("interrupted and saved; the same command goes on")
+    if failures:
+        raise TrainingError("; ".join(failures))
+
+
+def _read_reason(receiver: multiprocessing.connection.Connection) -> str | None:
+    """Return why an ended process failed, None where it said nothing."""
+    try:
+        return str(receiver.recv())
+    except EOFError:
+        return None
+
+
+def _stop(processes: Sequence[SpawnProcess]) -> None:
+    """Have processes save and end; a terminal's Ctrl-C has reached them already, and a second signal cuts that off."""
+    for process in processes:
+        process.join(_GRACE)
+    for process in processes:
+        process.terminate()
+
+
+def _work(cell: Cell, work: Work, sender: multiprocessing.connection.Connection) -> None:
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    _use_cores(work.jobs)
+    try:
+        collection = load_collection(work.data, preset=work.preset, limit=work.settings.limit)
+        complete_cell(cell, work.settings, work.scores, collection, work.folder, jobs=work.jobs)
+    except OnspectError as error:
+        sender.send(str(error))
+    except KeyboardInterrupt:
+        sender.send("interrupted")
+
+
+def _follow_parent() -> None:
+    """Stop as on Ctrl-C where the parent is gone: otherwise two processes could come to train one cell."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _use_cores(jobs: int) -> None:
+    torch.set_num_threads(max(1, available_cores() // jobs))
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def interrupt(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,1 @@
+"""Layers that an exported graph adds to a network."""

@@ -1,0 +1,373 @@
+"""Write a trained run as one ONNX model file, checked before it is kept; the Python face of ``onspect export``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onspect.calibration.scores import find_images
+from onspect.export.agreement import allowed_flips, compare, make_reference, refuse_flips
+from onspect.export.features import SCORE as FEATURES
+from onspect.export.features import convert_features, design_features
+from onspect.export.fitted_scores import MEASURES, Networks, check_measure, fit_measures
+from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
+from onspect.export.layers.planes import to_planes
+from onspect.export.layers.roi_mask import Surroundings
+from onspect.export.memory import add_memory
+from onspect.export.parity import Parity, check_parity
+from onspect.export.precision.search import Reduced, reduce_model
+from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.dataset.folder import LabelledImage
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
+from onspect.runtime.fingerprints import fingerprint_set
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.images.roi_mask import read_mask
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import parse_model_file, stamp
+from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Provenance, Score, Tiling
+from onspect.runtime.teaching.teacher import OBJECT_SIDE
+from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
+from onspect.training.checkpoint import TrainedModel, load_trained
+from onspect.training.datasets import Progress, TrainingSet
+from onspect.training.session import read_training_set, split_as_recorded
+from onspect.training.tiles import Cut, Stitching
+from onspect.training.to_onnx import convert
+
+MEMORY = "memory"
+"""The score of a memory of good parts, and the default."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the files, the model file first, and how well its scores agree with the trained model's."""
+
+    paths: tuple[Path, ...]
+    info: ModelInfo
+    parity: Parity
+
+
+def export(
+    run: Path,
+    output: Path,
+    *,
+    score: str | None = None,
+    parts: bool = False,
+    data: Path | None = None,
+    max_flips: int | None = None,
+    mask: Path | None = None,
+    progress: Progress[Any] | None = None,
+) -> Exported:
+    """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
+
+    score is ``memory`` or one of `SCORES`; None takes ``memory``: score and error map are those of a memory of the good
+    images, in features of a pretrained network (`add_memory`), and the autoencoder gives reconstruction and latent
+    vector. The memory and the scores of `MEASURES` are fitted to the images that the run was trained on, which are read
+    again from where they were. parts also writes the encoder (image to
+    latent) and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the
+    trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts
+    on those are compared too, at most max_flips (0 by default) of which may differ. mask is a black-and-white image of
+    the places that are inspected (`read_mask`); it goes into the graph.
+
+    Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
+    OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score
+    and for a mask that cannot be used, by this score or at all.
+    """
+    check_output(output)
+    model = load_trained(run)
+    if parts and model.extractor is not None:
+        raise ChoiceError("the parts are those of an autoencoder of pixels; leave out --parts for one of features")
+    inspected = _read_mask(mask, model, score)
+    measure = _fit_to_folder(model, run, score)
+    has_memory = _has_memory(model, score)
+    built = build(model, output.stem, None if has_memory else score, data, max_flips, measure, inspected)
+    if has_memory:
+        built = _with_memory(built, model, run, inspected, progress)
+    files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
+    if parts:
+        files |= _convert_parts(model, output, inspected)
+    make_folder(output.parent)
+    for path, content in reversed(files.items()):  # the model file last: without it the others are of no use
+        write_atomically(path, content)
+    return Exported(tuple(files), built.info, built.parity)
+
+
+def export_reduced(
+    run: Path,
+    output: Path,
+    precision: str,
+    data: Path,
+    *,
+    score: str | None = None,
+    max_flips: int | None = None,
+    mask: Path | None = None,
+) -> Reduced:
+    """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `reduce_file` does.
+
+    Without a score it is the autoencoder's own, and the file has no memory.
+
+    The float32 file that it is held against is made in memory, and must agree with the trained model as in `export`.
+    """
+    check_output(output)
+    model = load_trained(run)
+    inspected = _read_mask(mask, model, score)
+    has_memory = score is not None and _has_memory(model, score)
+    measure = _fit_to_folder(model, run, score)
+    built = build(model, output.stem, None if has_memory else score, measure=measure, mask=inspected)
+    if has_memory:
+        built = _with_memory(built, model, run, inspected, None)
+    file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
+    return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
+
+
+def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -> None:
+    """Write a run's best weights as a model file for each score, as `export` does; measures are fitted to the images.
+
+    outputs: the file's path by score. images: those that the run was trained on, and those held out.
+    """
+    model = load_trained(run)
+    names = [score for score in outputs if score in MEASURES]
+    for name in names:
+        _check_whole(model, name)
+    measures = fit_measures(_networks(model), names, *split_as_recorded(images, run, model.record)) if names else {}
+    for score, output in outputs.items():
+        check_output(output)
+        built = build(model, output.stem, None if score == MEMORY else score, measure=measures.get(score))
+        if score == MEMORY:
+            kept, _ = split_as_recorded(images, run, model.record)
+            built = _attach(built, model, kept, None, None)
+        content = stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)
+        write_atomically(output, content)
+
+
+def _has_memory(model: TrainedModel, score: str | None) -> bool:
+    """Tell whether the file gets a memory; raises ChoiceError where an autoencoder of features cannot have one."""
+    if score == MEMORY and model.extractor is not None:
+        raise ChoiceError(
+            f"score is {MEMORY!r}, and an autoencoder of features has the score {FEATURES} alone; make a memory with "
+            "'onspect teach'"
+        )
+    return score == MEMORY or (score is None and model.extractor is None)
+
+
+def _with_memory(
+    built: Built, model: TrainedModel, run: Path, mask: Tensor | None, progress: Progress[Any] | None
+) -> Built:
+    images, _ = split_as_recorded(read_training_set(run, model.record, progress), run, model.record)
+    return _attach(built, model, images, mask, progress)
+
+
+def _attach(
+    built: Built,
+    model: TrainedModel,
+    images: NDArray[np.uint8],
+    mask: Tensor | None,
+    progress: Progress[Any] | None,
+) -> Built:
+    """Return a graph with a memory of the images that a run was trained on."""
+    recipe = model.record.data.recipe
+    found = add_memory(
+        built.graph,
+        built.info,
+        images,
+        model.record.data.images,
+        mask=None if mask is None else mask.numpy(),
+        by_whole=min(recipe.width, recipe.height) < OBJECT_SIDE,
+        progress=progress,
+    )
+    return Built(found.graph, found.info, built.parity)
+
+
+def _read_mask(path: Path | None, model: TrainedModel, score: str | None) -> Tensor | None:
+    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None without one."""
+    if path is None:
+        return None
+    if score in MEASURES:
+        raise ChoiceError(
+            f"score is {score!r}, which judges the image as a whole and cannot leave places out; "
+            "with a mask choose mse, peak, relative or expected"
+        )
+    return torch.from_numpy(read_mask(path, model.record.data.recipe))
+
+
+def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Module | None:
+    """Return the measure for a score, fitted to the images that the run was trained on; None for the other scores."""
+    if score not in MEASURES:
+        return None
+    _check_whole(model, score)
+    if model.extractor is not None:
+        raise ChoiceError(f"score is {score!r}, and an autoencoder of features has the score {FEATURES} alone")
+    check_measure(score, model.record.config.network.variant)
+    images = split_as_recorded(read_training_set(run, model.record), run, model.record)
+    return fit_measures(_networks(model), [score], *images)[score]
+
+
+def _check_whole(model: TrainedModel, measure: str) -> None:
+    if model.record.config.tiling is not None:
+        raise ChoiceError(
+            f"score is {measure!r}, which judges the image as a whole, and this run's networks see tiles of it; "
+            "choose mse, peak, relative or expected, or train without --tile"
+        )
+
+
+def _networks(model: TrainedModel) -> Networks:
+    return Networks(model.encoder, model.decoder, model.critic)
+
+
+def check_output(output: Path) -> None:
+    """Raise OutputError where a model file may not have this name."""
+    if output.suffix.lower() != ".onnx":
+        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A graph that agrees with its trained model, in memory, and what its file is to say about it."""
+
+    graph: bytes
+    info: ModelInfo
+    parity: Parity
+
+
+def build(
+    model: TrainedModel,
+    name: str,
+    score: str | None,
+    data: Path | None = None,
+    max_flips: int | None = None,
+    measure: nn.Module | None = None,
+    mask: Tensor | None = None,
+) -> Built:
+    """Make a trained model's graph and compare it with the model, as `export` does, without writing anything.
+
+    measure: what gives the score where that is one of `MEASURES`, fitted. mask is as in `InspectionGraph`.
+    """
+    graph, definition, content = _convert(model, score, measure, mask)
+    labelled = [] if data is None else find_images(data, "val")
+    samples = model.samples.numpy()
+    checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
+    parity = check_parity(content, graph, checked)
+    agreement = None
+    if labelled:
+        count = len(labelled)
+        trained, exported = (scores[-count:].astype(np.float64) for scores in (parity.trained, parity.exported))
+        agreement = compare(make_reference("the trained model", labelled, trained, None), exported)
+        refuse_flips(agreement, allowed_flips(count, "fp32", max_flips))
+    return Built(content, _describe(model, name, definition, parity, agreement), parity)
+
+
+def _convert(
+    model: TrainedModel, score: str | None, measure: nn.Module | None, mask: Tensor | None
+) -> tuple[nn.Module, Score, bytes]:
+    """Return the module from image to score and error map, its score, and its graph as the bytes of an ONNX file."""
+    example = model.samples[:2].numpy()
+    if model.extractor is not None:
+        features, definition = design_features(model, score, mask)
+        return features, definition, convert_features(features, example)
+    config, network = model.record.config, model.record.config.network
+    definition = design_score(score or default_score(config), network)
+    if definition.name == "expected" and not network.expects:
+        raise ChoiceError(
+            "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
+            "release); choose relative, or train anew with another preset"
+        )
+    graph = InspectionGraph(model.encoder, model.decoder, network, definition, measure, mask, config.tiling).eval()
+    if definition.name in NORMALISED:
+        fit_normal_error(graph, model.samples)
+    if graph.inspected is not None:
+        definition = replace(definition, inspected=graph.inspected.share)
+    return graph, definition, convert(graph, example, "image", ["score", "error_map", "reconstruction", "latent"])
+
+
+def _convert_parts(model: TrainedModel, output: Path, mask: Tensor | None) -> dict[Path, bytes]:
+    example = model.samples[:2].numpy()
+    tiling = model.record.config.tiling
+    encoder = _EncoderGraph(model.encoder, mask, tiling).eval()
+    decoder = model.decoder if tiling is None else _DecoderGraph(model.decoder, tiling).eval()
+    with torch.no_grad():
+        latent = encoder(torch.from_numpy(example))
+    return {
+        output.with_name(f"{output.stem}.encoder.onnx"): convert(encoder, example, "image", ["latent"]),
+        output.with_name(f"{output.stem}.decoder.onnx"): convert(decoder, latent, "latent", ["reconstruction"]),
+    }
+
+
+class _EncoderGraph(nn.Module):
+    """The first half of the graph: uint8 image to latent."""
+
+    def __init__(self, encoder: Encoder, mask: Tensor | None, tiling: Tiling | None) -> None:
+        super().__init__()
+        self.cut = nn.Identity() if tiling is None else Cut(tiling)
+        self.tiles = 1 if tiling is None else tiling.count
+        self.surroundings = nn.Identity() if mask is None else Surroundings(mask)
+        self.encoder = encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        codes: Tensor = self.encoder(self.cut(self.surroundings(to_planes(image))))[0]
+        return codes if self.tiles == 1 else codes.reshape(-1, self.tiles * codes.shape[1])
+
+
+class _DecoderGraph(nn.Module):
+    """The second half, of tiles: their latent vectors, one after the other, to the reconstruction of the image."""
+
+    def __init__(self, decoder: Decoder, tiling: Tiling) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.stitch = Stitching(tiling)
+        self.tiles = tiling.count
+
+    def forward(self, latent: Tensor) -> Tensor:
+        reconstruction: Tensor = self.stitch(self.decoder(latent.reshape(-1, latent.shape[1] // self.tiles)))
+        return reconstruction
+
+
+def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArray[np.uint8]:
+    prepared = []
+    for image in images:
+        try:
+            prepared.append(prepare(read_image(image.path), model.record.data.recipe))
+        except ImageError as error:
+            raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
+    return np.stack(prepared)
+
+
+def _describe(model: TrainedModel, name: str, score: Score, parity: Parity, agreement: Agreement | None) -> ModelInfo:
+    config, data = model.record.config, model.record.data
+    network = config.network
+    return ModelInfo(
+        name=name,
+        preprocess=data.recipe,
+        network=Network(
+            variant=network.variant,
+            filters=network.filters,
+            strides=network.strides,
+            hidden=network.hidden,
+            latent=network.latent,
+            parameters=count_parameters(model.encoder, model.decoder),
+            tiling=config.tiling,
+            backbone=config.backbone,
+        ),
+        score=score,
+        provenance=Provenance(
+            versions=model.record.versions | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+            seed=config.seed,
+            data=Path(data.folder).name,
+            training_images=len(data.images),
+            training_fingerprint=fingerprint_set(data.images),
+            trained=model.record.started,
+            exported=now(),
+            parity=parity.difference,
+            parity_images=parity.images,
+            agreement=agreement,
+        ),
+        appearance=data.appearance,
+    )

@@ -1,0 +1,1 @@
+"""Files in a lower precision: int8 and float16."""

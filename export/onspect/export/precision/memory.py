@@ -1,0 +1,186 @@
+"""A taught model file in a smaller form: its backbone in float16 or 8-bit integers, and its memory as before.
+
+float16 is how the weights are stored: they become float32 when the file is opened, so that the scores hardly move. In
+8-bit integers the features do move. The memory is therefore fitted again, to the features of the quantised backbone: it
+needs the good pictures that were taught.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from onspect.export.precision.int8 import Quantizer
+from onspect.export.precision.weighted_layers import Layer
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.dataset.folder import training_images
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.fingerprints import fingerprint_bytes, pack_fingerprints, unpack_fingerprints
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import ModelFile
+from onspect.runtime.model.schema import Lesson, ModelInfo
+from onspect.runtime.teaching.base_file import edit_graph, read_initializers
+from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
+from onspect.runtime.teaching.fit import FittedMemory, fit_memory
+from onspect.runtime.teaching.graph_values import fill, inspected_places
+from onspect.runtime.teaching.memory import Features
+from onspect.runtime.teaching.teacher import fit_threshold
+
+STAGES = ("stride8", "stride16", "stride32")
+"""Values of the graph that the backbone gives."""
+
+_FIRST = (0, 6, 15, 30)  # layers from the image on that stay in float32, in the order in which that is tried
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """The good pictures that a file was taught, as its graph takes them, uint8 [n, height, width, channels]."""
+
+    images: NDArray[np.uint8] = dataclasses.field(repr=False)
+    fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
+
+
+def find_backbone(graph: onnx.GraphProto) -> list[Layer]:
+    """Return the backbone's convolutions, in the order of the graph; depthwise ones are among them."""
+    makers = {name: node for node in graph.node for name in node.output}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    found: set[str] = set()
+    waiting = list(STAGES)
+    while waiting:
+        node = makers.get(waiting.pop())
+        if node is not None and node.name not in found:
+            found.add(node.name)
+            waiting += node.input
+    return [
+        Layer(node.input[1].removesuffix(".weight"), node.name, node.op_type, int(np.prod(shapes[node.input[1]])))
+        for node in graph.node
+        if node.name in found and node.op_type == "Conv" and node.input[1] in shapes
+    ]
+
+
+def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model whose backbone's weights are stored in float16, and become float32 when it is opened.
+
+    Those of the last layer, an eighth of all, are stored in 8-bit integers with a scale for each channel: nothing comes
+    after it that its rounding could grow in.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    nodes = {layer.node for layer in find_backbone(graph)}
+    names = [node.input[1] for node in graph.node if node.name in nodes]
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    casts = []
+    last = names[-1]
+    for name in dict.fromkeys(names):
+        values = numpy_helper.to_array(tensors[name])
+        if name == last:
+            scale = np.maximum(np.abs(values).max(axis=(1, 2, 3), keepdims=True), 1e-12) / np.float32(127)
+            small = np.rint(values / scale).astype(np.int8)
+            tensors[name].CopyFrom(numpy_helper.from_array(small, f"{name}.int8"))
+            graph.initializer.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
+            casts += [
+                helper.make_node("Cast", [f"{name}.int8"], [f"{name}.float"], f"{name}.cast", to=TensorProto.FLOAT),
+                helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [name], f"{name}.scaled"),
+            ]
+            continue
+        tensors[name].CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.cast", to=TensorProto.FLOAT))
+    rest = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *rest])
+    return copy
+
+
+def quantize_backbone(quantizer: Quantizer, layers: list[Layer]) -> bytes:
+    """Return the graph with these layers in 8-bit integers; the memory sees their results unrounded."""
+    model = quantizer.quantize(layers)
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear" or node.name in {layer.node for layer in quantizer.layers}:
+            continue
+        for place, name in enumerate(node.input):
+            stage = name.removesuffix("_DequantizeLinear_Output")
+            if stage in STAGES:
+                node.input[place] = stage
+    return bytes(model.SerializeToString())
+
+
+def choices(layers: list[Layer]) -> Iterable[list[Layer]]:
+    """Yield the layers to quantise: all, then all but more and more of the first, which see the finest detail."""
+    return (layers[start:] for start in _FIRST if start < len(layers))
+
+
+def read_pictures(file: ModelFile, data: Path) -> Pictures:
+    """Read the good pictures that a file was taught; raises DatasetError if the dataset does not have them all."""
+    assert file.info.memory is not None
+    wanted = {name for lesson in file.info.memory.lessons for name in unpack_fingerprints(lesson.fingerprints)}
+    images: dict[str, NDArray[np.uint8]] = {}
+    for path in training_images(data):
+        try:
+            name = fingerprint_bytes(path.read_bytes())
+            if name in wanted and name not in images:
+                images[name] = prepare(read_image(path), file.info.preprocess)
+        except OSError as error:
+            raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+        except ImageError as error:
+            raise DatasetError(f"{str(path)!r} cannot be used: {error}") from error
+    if len(images) < len(wanted):
+        raise DatasetError(
+            f"{str(data)!r} has {len(images)} of the {len(wanted)} good pictures that {str(file.path)!r} was taught, "
+            "and int8 teaches them again; give the dataset with all of them in its train/good"
+        )
+    return Pictures(np.stack(list(images.values())), tuple(images))
+
+
+def fit_again(file: ModelFile, graph: bytes, pictures: Pictures) -> tuple[bytes, FittedMemory]:
+    """Return a graph with a memory of its own features, and the memory."""
+    memory = file.info.memory
+    assert memory is not None
+    extractor = Extractor.open(graph)
+    features = extractor.extract(pictures.images)
+    changes = COPIES[memory.copies]
+    if changes:
+        features = Features.join([features, extractor.extract(change_images(pictures.images, changes))])
+    owners = np.tile(np.arange(len(pictures.images)), 1 + len(changes))
+    shown = read_initializers(graph, ["map.inspected"])["map.inspected"]
+    mask = None if shown.size == 1 else shown[0] > 0
+    fitted = fit_memory(
+        features,
+        owners,
+        by_whole=memory.by_whole,
+        inspected=inspected_places(mask, features.middle.shape[2:]),
+        seed=file.info.provenance.seed,
+    )
+    return edit_graph(graph, fill(fitted, mask)), fitted
+
+
+def describe_again(info: ModelInfo, pictures: Pictures, fitted: FittedMemory) -> ModelInfo:
+    """Return what a file says after its memory was fitted again: all pictures were taught at one time.
+
+    The threshold follows from the pictures' new scores, at the rate that was promised before.
+    """
+    memory, old = info.memory, info.calibration
+    assert memory is not None
+    lesson = Lesson(
+        time=now(),
+        data=memory.lessons[0].data,
+        pictures=len(pictures.images),
+        fingerprints=pack_fingerprints(pictures.fingerprints),
+        vectors=len(fitted.vectors),
+        map_vectors=len(fitted.map_vectors),
+        whole_vectors=len(fitted.whole),
+        stamps=0,
+    )
+    memory = dataclasses.replace(memory, dimensions=fitted.vectors.shape[1], lessons=(lesson,))
+    rate = None if old is None or old.rule is None else old.rule.rate
+    least = 1.0 / (len(pictures.images) + 1)
+    threshold, calibration = fit_threshold(fitted, max(rate or least, least), pictures.fingerprints, lesson.data)
+    return dataclasses.replace(info, memory=memory, threshold=threshold, calibration=calibration, history=())

@@ -1,0 +1,356 @@
+"""A model file in a lower precision, kept only where its decisions agree; the Python face of ``export --int8``."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from onspect.calibration.calibration import calibrate
+from onspect.calibration.regions import RegionDemand
+from onspect.export.agreement import (
+    Reference,
+    allowed_flips,
+    compare,
+    compare_thresholds,
+    default_policy,
+    describe_flips,
+    find_reference,
+    refuse_flips,
+    score_like,
+)
+from onspect.export.precision.float16 import convert_to_half
+from onspect.export.precision.int8 import Quantizer
+from onspect.export.precision.memory import (
+    Pictures,
+    choices,
+    describe_again,
+    find_backbone,
+    fit_again,
+    quantize_backbone,
+    read_pictures,
+    store_half,
+)
+from onspect.export.precision.weighted_layers import Layer, find_layers
+from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.cli.base import progress
+from onspect.runtime.dataset.folder import labelled_images, training_images
+from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import ModelFile, read_model_file, stamp
+from onspect.runtime.model.schema import Agreement, ModelInfo
+from onspect.runtime.teaching.teacher import CROSS_CONFORMAL
+
+PRECISIONS = ("int8", "fp16")
+
+_SAMPLES = 128  # training images from which the ranges of values are taken
+_PROBES = 64  # compared images, those nearest the threshold, on which each layer's harm is measured
+_TIMED_RUNS = 40
+_TAUGHT_SHARE = 200  # of a taught file one verdict in so many images may differ
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """What became of a layer.
+
+    harm: how far quantising it alone moves the scores, as `Agreement.shift`; NaN for fp16, which is all or nothing.
+    """
+
+    layer: Layer
+    harm: float
+    reduced: bool
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What was written. speed: how many times as fast as float32 its runs were, one image, one thread, on this CPU."""
+
+    path: Path
+    info: ModelInfo
+    layers: tuple[LayerChoice, ...]
+    agreement: Agreement
+    speed: float
+
+    @property
+    def share(self) -> float:
+        """The share of the layers' weights that is in the lower precision, 0 to 1."""
+        reduced = sum(choice.layer.weights for choice in self.layers if choice.reduced)
+        return reduced / sum(choice.layer.weights for choice in self.layers)
+
+
+def reduce_file(source: Path, output: Path, precision: str, data: Path, *, max_flips: int | None = None) -> Reduced:
+    """Write a float32 model file anew in ``int8`` or ``fp16``; nothing is left where the verdicts do not agree.
+
+    data is the dataset on whose val/ the source was calibrated; for int8 its train/good gives the ranges of values. The
+    new file's threshold is chosen from its own scores, by the source's policy; it has none where the source has none.
+    max_flips is how many verdicts may differ; where it is None, 0.2% of the images, rounded down, or 0.5% for a taught
+    file. A taught file's memory is fitted again to the int8 features; data must have all pictures that were taught.
+
+    Raises ExportError where more differ, DatasetError where the images are not usable or not the source's,
+    ModelFileError where the source cannot be used, OutputError where output cannot be written.
+    """
+    file = read_model_file(source)
+    if file.info.memory is not None:  # the memory is fitted again, and no layer is looked at alone
+        return _reduce_taught(file, output, precision, data, max_flips)
+    samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
+    return reduce_model(file, output, precision, data, samples, max_flips=max_flips)
+
+
+Smaller = tuple[bytes, list[Layer], ModelInfo]
+
+
+def _reduce_taught(file: ModelFile, output: Path, precision: str, data: Path, max_flips: int | None) -> Reduced:
+    """Write a taught file with a smaller backbone."""
+    _check(file, output, precision)
+    old = file.info.calibration
+    by_teaching = old is not None and CROSS_CONFORMAL in old.policy
+    reference = _reference_of_taught(file, data) if by_teaching else find_reference(file, data)
+    allowed = len(reference.images) // _TAUGHT_SHARE if max_flips is None else max_flips
+    model = onnx.load_from_string(file.data)
+    del model.metadata_props[:]
+    layers = find_backbone(model.graph)
+    tries: Iterator[Smaller]
+    if precision == "fp16":
+        tries = iter([(_serialize(store_half(model)), layers, file.info)])
+    else:
+        tries = _quantize_taught(model, layers, file, read_pictures(file, data))
+    (graph, kept, info), agreement = _choose_smaller(tries, file, reference, allowed, by_teaching=by_teaching)
+    outcome = tuple(LayerChoice(layer, np.nan, reduced=layer in kept) for layer in layers)
+    described = _describe(info, output.stem, precision, outcome, agreement)
+    if by_teaching:
+        described = dataclasses.replace(
+            described, threshold=info.threshold, calibration=info.calibration, history=info.history
+        )
+    content = stamp(graph, described, file.training_images, file.looks)
+    if file.info.threshold is not None and not by_teaching:
+        content = _recalibrate(content, file, data, reference)
+    make_folder(output.parent)
+    write_atomically(output, content)
+    written = read_model_file(output)
+    return Reduced(output, written.info, outcome, agreement, _measure_speed(file, written))
+
+
+def _choose_smaller(
+    tries: Iterator[Smaller], file: ModelFile, reference: Reference, allowed: int, *, by_teaching: bool
+) -> tuple[Smaller, Agreement]:
+    """Return the first small form of whose verdicts few enough differ; raises ExportError if there is none."""
+    tried = []
+    for smaller in tries:
+        graph, _, info = smaller
+        scores = score_like(reference, file, graph)
+        if by_teaching and info.threshold is not None and np.isfinite(scores).all():
+            policy = "" if info.calibration is None else info.calibration.policy
+            agreement = compare_thresholds(reference, scores, info.threshold, policy)
+        else:
+            agreement = compare(reference, scores)
+        if agreement.flips <= allowed:
+            return smaller, agreement
+        tried.append(agreement)
+    raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
+
+
+def _quantize_taught(
+    model: onnx.ModelProto, layers: list[Layer], file: ModelFile, pictures: Pictures
+) -> Iterator[Smaller]:
+    """Yield graphs with fewer and fewer layers in int8, each with a memory of its own features."""
+    quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
+    sets = list(choices(layers))
+    for reduced in progress(sets, len(sets), "quantising and teaching again"):
+        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
+        yield graph, reduced, describe_again(file.info, pictures, fitted)
+
+
+def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
+    """Return labelled images with their scores and the threshold that teaching chose from the good pictures."""
+    assert file.info.threshold is not None
+    images = labelled_images(data, "val")
+    label = f"{file.info.name}@{file.sha256[:12]}"
+    empty = Reference(label, tuple(images), np.zeros(0), default_policy(images), None, file.info.threshold)
+    scores = score_like(empty, file, file.data)
+    if not np.isfinite(scores).all():
+        path = images[int(np.argmin(np.isfinite(scores)))].path
+        raise DatasetError(f"cannot compare on {str(path)!r}, which the model cannot judge; remove or replace it")
+    return dataclasses.replace(empty, scores=scores)
+
+
+def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
+    """Return up to 128 of the images that the file was trained on, evenly spread, as the graph takes them."""
+    known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
+    if not known:
+        raise DatasetError(
+            f"{str(data)!r} holds none of the images that {str(file.path)!r} was trained on, and int8 takes the range "
+            f"of every layer's values from those; give the dataset that it was trained on, with its train/good"
+        )
+    chosen = known[:: -(-len(known) // _SAMPLES)]
+    return np.stack([prepare(read_image(path), file.info.preprocess) for path in chosen])
+
+
+def reduce_model(
+    file: ModelFile,
+    output: Path,
+    precision: str,
+    data: Path,
+    samples: NDArray[np.uint8],
+    *,
+    max_flips: int | None = None,
+) -> Reduced:
+    """Do the work of `reduce_file` for a model file in memory.
+
+    samples are images that it was trained on, uint8 [n, height, width, channels]; only int8 needs them.
+    """
+    _check(file, output, precision)
+    reference = find_reference(file, data)
+    allowed = allowed_flips(len(reference.images), precision, max_flips)
+    model = onnx.load_from_string(file.data)
+    del model.metadata_props[:]
+    if not find_layers(model.graph):
+        raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered")
+    if precision == "int8":
+        graph, agreement, layers = _quantize(Quantizer(model, samples), file, reference, allowed)
+    else:
+        graph, agreement, layers = _halve(model, file, reference, allowed)
+    info = _describe(file.info, output.stem, precision, layers, agreement)
+    content = stamp(graph, info, file.training_images, file.looks)
+    if file.info.threshold is not None:
+        content = _recalibrate(content, file, data, reference)
+    make_folder(output.parent)
+    write_atomically(output, content)
+    written = read_model_file(output)
+    return Reduced(output, written.info, layers, agreement, _measure_speed(file, written))
+
+
+def _check(file: ModelFile, output: Path, precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ChoiceError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    if file.info.provenance.precision != "fp32":
+        raise ExportError(
+            f"{str(file.path)!r} is in {file.info.provenance.precision} already; give the float32 file it was made from"
+        )
+    if file.info.network is not None and file.info.network.head:
+        raise ExportError(
+            f"{str(file.path)!r} has the head of onspect 0.1.0, whose layers this release does not convert; convert it "
+            "with 0.1.0, or train again"
+        )
+    if output.suffix.lower() != ".onnx":
+        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
+    if output.exists() and file.path.exists() and output.samefile(file.path):
+        raise OutputError(f"{str(output)!r} is the file to be converted; give another name with -o")
+
+
+Outcome = tuple[bytes, Agreement, tuple[LayerChoice, ...]]
+
+
+def _halve(model: onnx.ModelProto, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
+    graph = _serialize(convert_to_half(model))
+    agreement = compare(reference, score_like(reference, file, graph))
+    refuse_flips(agreement, allowed)
+    return graph, agreement, tuple(LayerChoice(layer, np.nan, reduced=True) for layer in find_layers(model.graph))
+
+
+def _quantize(quantizer: Quantizer, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
+    """Quantise as many layers as the decisions bear: all, then all but the most harmful, but the two, and so on."""
+    harms = _measure_harms(quantizer, file, reference)
+    ranked = sorted(quantizer.layers, key=lambda layer: harms[layer])
+    tried = []
+    for count in progress(range(len(ranked), 0, -1), len(ranked), "searching the layers"):
+        kept = ranked[:count]
+        graph = _serialize(quantizer.quantize(kept))
+        agreement = compare(reference, score_like(reference, file, graph))
+        if agreement.flips <= allowed:
+            choices = tuple(LayerChoice(layer, harms[layer], layer in kept) for layer in quantizer.layers)
+            return graph, agreement, choices
+        tried.append(agreement)
+    raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
+
+
+def _measure_harms(quantizer: Quantizer, file: ModelFile, reference: Reference) -> dict[Layer, float]:
+    """Return for each layer how far quantising it alone moves the scores of the images nearest the threshold."""
+    nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])
+    probes = dataclasses.replace(
+        reference, images=tuple(reference.images[index] for index in nearest), scores=reference.scores[nearest]
+    )
+    spread = float(reference.scores.std()) or 1.0
+    harms = {}
+    for layer in progress(quantizer.layers, len(quantizer.layers), "measuring the layers"):
+        scores = score_like(probes, file, _serialize(quantizer.quantize([layer])))
+        harm = float(np.sqrt(np.mean((scores - probes.scores) ** 2))) / spread
+        harms[layer] = harm if np.isfinite(harm) else np.inf
+    return harms
+
+
+def _serialize(model: onnx.ModelProto) -> bytes:
+    model.producer_name, model.producer_version = "onspect", ""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"the converted graph is not valid ONNX: {error}") from error
+    return bytes(model.SerializeToString())
+
+
+def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Reference) -> bytes:
+    """Return a model file's bytes with a threshold from its own scores, chosen as the source's was."""
+    old = file.info.calibration
+    assert old is not None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, file.path.name)
+        path.write_bytes(content)
+        calibrate(
+            path,
+            data,
+            policy=reference.policy,
+            band=reference.band,
+            regions=RegionDemand(old.map_rule, old.area_rule),
+            training="allow" if old.training_images else "skip",
+        )
+        return path.read_bytes()
+
+
+def _describe(
+    info: ModelInfo, name: str, precision: str, layers: Sequence[LayerChoice], agreement: Agreement
+) -> ModelInfo:
+    versions = info.provenance.versions | {"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    provenance = dataclasses.replace(
+        info.provenance,
+        versions=versions,
+        exported=now(),
+        precision=precision,
+        reduced_layers=tuple(choice.layer.name for choice in layers if choice.reduced),
+        float_layers=tuple(choice.layer.name for choice in layers if not choice.reduced),
+        agreement=agreement,
+    )
+    return dataclasses.replace(info, name=name, provenance=provenance, threshold=None, calibration=None, history=())
+
+
+def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
+    """Return the ratio of the median processor times of a run of one image, taken in turns."""
+    recipe = file.info.preprocess
+    image = np.random.default_rng(0).integers(0, 256, (1, recipe.height, recipe.width, recipe.channels), np.uint8)
+    inspectors = [Inspector(model, provider="cpu") for model in (file, reduced)]
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(_TIMED_RUNS):
+        for inspector, found in zip(inspectors, times, strict=True):
+            started = time.thread_time()  # other processes have no say in it
+            inspector.run(image)
+            found.append(time.thread_time() - started)
+    before, after = (statistics.median(found[5:]) for found in times)
+    return before / max(after, 1e-9)  # the clock may be too coarse for a tiny model
+
+
+def _fingerprint(path: Path) -> str | None:
+    try:
+        return fingerprint_bytes(path.read_bytes())
+    except OSError:
+        return None

@@ -1,0 +1,83 @@
+"""Write files whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from onspect.runtime.errors import OutputError
+
+_ABANDONED_AFTER = 3600.0  # seconds
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return the operating system's words for an error, without its number and path."""
+    return error.strerror or str(error)
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Turn an OSError raised inside into an OutputError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {str(path)!r}: {describe_os_error(error)}; free some space or choose another place"
+        ) from error
+
+
+def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; a failure leaves the old.
+
+    Where path is a link, the file that it points to is written. Without sync it is not forced to the disk, and a power
+    cut may leave it empty. Raises OutputError where the disk is full or the folder cannot be written.
+    """
+    import secrets  # here, for they take longer to load than a verdict does, and one that is printed needs neither
+    import shutil
+
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(8)}.tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            if path.exists():
+                shutil.copymode(path, temporary)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def sweep_abandoned(path: Path) -> None:
+    """Remove what killed `write_atomically` of this very file left beside it, an hour ago or more.
+
+    No write takes an hour, so none that is under way loses its file, on whatever machine it runs. Reads the whole
+    folder: for files that are seldom written. What cannot be removed stays.
+    """
+    path = Path(os.path.realpath(path))
+    with suppress(OSError):
+        for abandoned in path.parent.glob(f"{_temporary_prefix(path)}*.tmp"):
+            with suppress(OSError):
+                if time.time() - abandoned.stat().st_mtime > _ABANDONED_AFTER:
+                    abandoned.unlink()
+
+
+def _temporary_prefix(path: Path) -> str:
+    """Return how the names of a file's temporaries begin: not with its name, which may be as long as can be."""
+    return f".onspect-{hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}-"
+
+
+def make_folder(folder: Path) -> Path:
+    """Create a folder with its parents where missing, and return it; raises OutputError where that fails."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder

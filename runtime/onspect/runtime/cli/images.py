@@ -1,0 +1,110 @@
+"""Images that a command is given: files, folders, patterns and lists."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import logging
+import os
+import sys
+from pathlib import Path
+
+from onspect.runtime.credentials import redact
+from onspect.runtime.errors import ChoiceError, DatasetError
+from onspect.runtime.images.files import describe_left_out, walk_files
+from onspect.runtime.ray.urls import expand_url, is_url
+
+_LOG = logging.getLogger("onspect")
+
+
+def expand_images(arguments: tuple[str, ...]) -> list[str]:
+    """Return the paths of the image files that the arguments name, in their order.
+
+    Raises DatasetError where one of them names nothing, ChoiceError where it is a URL; a file named outright is taken
+    whatever its ending, so that what was asked for is judged or is a fault.
+    """
+    paths: list[str] = []
+    for argument in arguments:
+        named = _read_list() if argument == "-" else [argument]
+        if url := next(filter(is_url, named), None):
+            raise ChoiceError(
+                f"{redact(url)!r} is a URL, which 'onspect score --engine ray' reads (pip install 'onspect[ray]'); "
+                "give a file or a folder"
+            )
+        paths += [str(Path(line)) for line in named] if argument == "-" else _expand(argument)
+    return paths
+
+
+def expand_sources(arguments: tuple[str, ...]) -> list[str]:
+    """Return the images that the arguments name as paths and URLs, in their order; errors as `expand_images`."""
+    sources: list[str] = []
+    for argument in arguments:
+        if argument == "-":
+            sources += _read_list()
+        else:
+            sources += expand_url(argument) if is_url(argument) else _expand(argument)
+    return sources
+
+
+def _read_list() -> list[str]:
+    """Return the paths on stdin, one a line: UTF-8 with or without a mark at its start, or UTF-16 with one."""
+    data = sys.stdin.buffer.read()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise DatasetError("the list on stdin begins as UTF-16 and is none; write it as UTF-8") from error
+    elif max(data[::2].count(0), data[1::2].count(0)) > len(data) // 4:
+        raise DatasetError("the list on stdin has zero bytes, as UTF-16 without a mark does; write it as UTF-8")
+    else:
+        data = data.removeprefix(codecs.BOM_UTF8)
+        text = data.decode(sys.stdin.encoding, "surrogateescape")  # a file's name may be any bytes
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise DatasetError("the list on stdin names no image; give one path a line")
+    return lines
+
+
+def _expand(argument: str) -> list[str]:
+    path = Path(argument)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
+        return _list_folder(path, argument)
+    if os.path.lexists(path) or not glob.has_magic(argument):
+        return [str(path)]
+    matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+    files = [str(match) for match in matches if not match.is_dir()]
+    if not files:
+        raise DatasetError(f"no file matches {argument!r}")
+    if len(files) < len(matches) and "**" not in argument:
+        count = len(matches) - len(files)
+        _LOG.warning(
+            "%d folder%s matched by %r %s left out; name %s",
+            count,
+            "s" * (count != 1),
+            argument,
+            "is" if count == 1 else "are",
+            "it" if count == 1 else "them",
+        )
+    return files
+
+
+def _list_folder(folder: Path, argument: str) -> list[str]:
+    images: list[str] = []
+    others: list[str] = []
+    for path, is_image in walk_files(folder):
+        (images if is_image else others).append(path)
+    words = describe_left_out(others, folder)
+    if not images:
+        left_out = words or "0 other files"
+        raise DatasetError(f"there are no images in {argument!r} (left out: {left_out}); check the path")
+    if words:
+        _LOG.warning("left out in %r: %s", argument, words)
+    return images
+
+
+def _common_root(paths: list[str]) -> Path:
+    parents = {os.path.dirname(os.path.abspath(path)) for path in paths}  # noqa: PTH100, PTH120 - Path keeps '..'
+    try:
+        return Path(os.path.commonpath(parents))
+    except ValueError:  # several drives on Windows
+        return Path(min(parents))

@@ -1,0 +1,30 @@
+"""The command `onspect info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from onspect.runtime.cli.base import Command
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The whole card as JSON.")
+def info(model: Path, as_json: bool) -> None:
+    """Show MODEL's card: network, input, score, threshold with its evidence, and where it comes from.
+
+    \b
+    Example:
+      onspect info part.onnx
+    """
+    from onspect.runtime.model.card import describe
+    from onspect.runtime.model.file import read_model_file
+
+    file = read_model_file(model)
+    if as_json:
+        click.echo(json.dumps(file.info.to_dict() | {"sha256": file.sha256}, indent=2, ensure_ascii=False))
+    else:
+        click.echo(describe(file))

@@ -1,0 +1,87 @@
+"""What the commands that judge share: options, the folder of overlays, and the counts at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onspect.runtime.cli.base import say
+from onspect.runtime.errors import OutputError, SourceError
+from onspect.runtime.images.files import IMAGE_SUFFIXES
+from onspect.runtime.model.providers import CHOICES
+
+if TYPE_CHECKING:
+    from onspect.runtime.sinks.overlays import OverlaySink
+
+_LOG = logging.getLogger("onspect")
+
+provider_option = click.option(
+    "--provider",
+    type=click.Choice(CHOICES),
+    default="auto",
+    show_default=True,
+    help="What the model runs on; cuda and tensorrt fall back with a warning, openvino is never chosen by auto.",
+)
+overlays_option = click.option(
+    "--overlays",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write each image with heat map, boxes and verdict into this folder.",
+)
+
+
+def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
+    """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
+    path = Path(target)
+    is_input = os.path.exists(path) and any(_is_same_file(path, other) for other in inputs)  # noqa: PTH110 - as in expand
+    if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or is_input:
+        raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
+
+
+def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str]) -> list[OverlaySink]:
+    """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
+    if folder is None:
+        return []
+    target = folder.resolve()
+    if any(parent.resolve().is_relative_to(target) for parent in {Path(image).parent for image in images}):
+        raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
+    from onspect.runtime.sinks.overlays import OverlaySink
+
+    return [OverlaySink(folder, root=root)]
+
+
+def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None) -> None:
+    """Say how many images there were of each verdict, and warn of faults.
+
+    Faults do not fail the command as long as one image could be judged: each has its line and its reason, and did not
+    pass. reasons: how many faults have each reason, where that is known. Raises SourceError where none could be judged.
+    """
+    total = sum(counts.values())
+    parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
+    say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
+    if total and counts["fault"] == total:
+        raise SourceError(f"no image could be judged; {describe_reasons(reasons or {}, total)}")
+    if counts["fault"]:
+        why = describe_reasons(reasons or {}, counts["fault"])
+        _LOG.warning("%d of %d images could not be judged (fault); %s", counts["fault"], total, why)
+
+
+def describe_reasons(reasons: Mapping[str, int], total: int) -> str:
+    """Return the usual reason of `total` faults in words; reasons: how many faults have each, where that is known."""
+    if not reasons:
+        return "each line's reason says why"
+    reason, count = max(reasons.items(), key=lambda item: item[1])
+    if total == 1:
+        return f"the reason: {reason!r}"
+    return f"{f'all {total}' if count == total else f'{count} of {total}'}: {reason!r}"
+
+
+def _is_same_file(first: Path, second: Path | str) -> bool:
+    try:
+        return first.samefile(second)
+    except (OSError, ValueError):  # one of them is not there, or no file can have its name
+        return False

@@ -1,0 +1,58 @@
+"""The command `onspect recalibrate`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from onspect.runtime.cli.base import Command, say
+
+_LOG = logging.getLogger("onspect")
+
+
+@click.command(cls=Command)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option("--count", type=click.IntRange(min=10), default=20, show_default=True, help="Good frames to take.")
+@click.option("--undo", is_flag=True, help="Go back to the threshold before this one.")
+def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None:
+    """Carry MODEL's threshold over to good frames of SOURCE, after a change of lamp or lens.
+
+    SOURCE is a folder of images, or what 'onspect run' takes; all frames taken from it must show good parts. Where the
+    scores have only moved, the threshold moves along, and the old one is kept for --undo. Where it is not shown that
+    defects can still be told from good parts, which is tried with marks drawn on the frames, nothing is changed.
+
+    \b
+    Example:
+      onspect recalibrate part.onnx good_frames/
+      onspect recalibrate part.onnx --undo
+    """
+    from onspect.runtime.model.file import read_model_file, undo_restamp
+
+    if undo == (source is not None):
+        raise click.UsageError("give either a source of good frames or --undo")
+    file = read_model_file(model)
+    if source is None:
+        info = undo_restamp(file)
+        assert info.threshold is not None
+        say(f"{model} is back at the threshold {info.threshold.score:.6g}")
+        return
+    from onspect.runtime.credentials import redact
+    from onspect.runtime.images.decode import quieten_opencv
+    from onspect.runtime.inspection.inspector import Inspector
+    from onspect.runtime.recalibration.recalibrate import describe_recalibration, find_base
+    from onspect.runtime.recalibration.recalibrate import recalibrate as carry_over
+    from onspect.runtime.sources.registry import open_source
+
+    quieten_opencv()
+    find_base(file)  # refused before a camera is opened
+    name = Path(source).resolve().name if Path(source).exists() else redact(source)
+    with open_source(source) as captures:
+        found = carry_over(file, Inspector(file), captures, count=count, source=name)
+    click.echo(describe_recalibration(found))
+    if found.changed:
+        say(f"stamped into {model}; 'onspect recalibrate {model} --undo' goes back")
+    else:
+        say(f"{model} stays as it was")

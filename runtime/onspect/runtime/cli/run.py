@@ -1,0 +1,221 @@
+"""``onspect run``: judge what a source shows, for as long as it shows something."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onspect.runtime.cli.base import Command, say, usage_errors
+from onspect.runtime.cli.options import conclude, describe_reasons, overlay_sinks, overlays_option, refuse_target
+from onspect.runtime.errors import SourceError
+from onspect.runtime.images.files import list_images
+from onspect.runtime.model.providers import CHOICES
+
+if TYPE_CHECKING:
+    from onspect.runtime.line.config import DashboardConfig, LineConfig
+    from onspect.runtime.line.frame_queue import Policy
+    from onspect.runtime.sinks.base import Sink
+    from onspect.runtime.status import LineStatus
+
+
+@click.command(cls=Command)
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("source", required=False)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="Take the line from this TOML file (docs/line.md); what is given here besides wins over it.",
+)
+@click.option(
+    "--check",
+    "check_file",
+    type=click.Path(path_type=Path),
+    help="Look at everything that this TOML file names, print a table, and exit with 1 where something is amiss.",
+)
+@click.option(
+    "--sink",
+    "sinks",
+    multiple=True,
+    metavar="KIND:TARGET",
+    help="Where verdicts go: jsonl:FILE or csv:FILE, appended to (- is stdout), sqlite:FILE, evidence:FOLDER and "
+    "others. May be given several times.  [default: jsonl:-]",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(["latest", "every", "wait"]),
+    help="Frames that come faster than they are judged: drop all but the latest, let a few wait and make a fault of "
+    "those beyond, or let the source wait.  [default: latest for cameras, every for triggered ones, wait for files]",
+)
+@click.option(
+    "--frames-per-part",
+    type=click.IntRange(min=1),
+    help="One verdict from so many frames: the worst of theirs.  [default: 1, or what the source says of its parts]",
+)
+@click.option(
+    "--dashboard",
+    metavar="HOST:PORT",
+    help="Show the line in a browser, such as 127.0.0.1:8080; an address that other computers reach needs a token.",
+)
+@click.option(
+    "--dashboard-token",
+    metavar="env:NAME|file:PATH",
+    help="Where the token stands that a browser must know to move the threshold, and from other computers to look.",
+)
+@overlays_option
+@click.option(
+    "--provider",
+    type=click.Choice(CHOICES),
+    help="What the model runs on, as for 'onspect score'.  [default: auto]",
+)
+def run(
+    model: Path | None,
+    source: str | None,
+    config_file: Path | None,
+    check_file: Path | None,
+    overlays: Path | None,
+    **flags: Any,
+) -> None:
+    """Judge what SOURCE shows with MODEL, in order, until it ends or the line is stopped.
+
+    SOURCE is a video file, a folder of images, or a camera: its number or device path (0, '/dev/video0?width=1280'), a
+    URL (rtsp://.., http://..), genicam:SERIAL (see 'onspect cameras'), 'watch:DIR?done=DIR' for images that come into a
+    folder, or env:NAME for an address that stands in the environment. A camera that is lost is opened again; SIGTERM
+    and Ctrl-C judge what was captured and end; a changed model file, or SIGHUP, is taken up between two parts.
+
+    \b
+    Example:
+      onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
+      onspect run part.onnx rtsp://10.0.0.5/stream --sink sqlite:history.db --dashboard 127.0.0.1:8080
+      onspect run --config line.toml
+    """
+    from onspect.runtime.images.decode import quieten_opencv
+
+    quieten_opencv()
+    file = config_file or check_file
+    if config_file and check_file:
+        raise click.UsageError("give --config to run a line, or --check to look at it")
+    with usage_errors():
+        config = _configure(file, model, source, **flags)
+        if check_file is not None:
+            _check(config)
+        else:
+            _run_line(config, overlays)
+
+
+def _configure(
+    file: Path | None,
+    model: Path | None,
+    source: str | None,
+    *,
+    sinks: tuple[str, ...],
+    policy: Policy | None,
+    frames_per_part: int | None,
+    provider: str | None,
+    dashboard: str | None,
+    dashboard_token: str | None,
+) -> LineConfig:
+    """Return the line of the file, or an empty one, with the flags in the place of what it says."""
+    from onspect.runtime.line.config import LineConfig, SourceConfig, read_config
+
+    config = LineConfig(Path(), ()) if file is None else read_config(file)
+    if model is not None:
+        config = replace(config, model=model, recipes={}, recipe=None)
+    if source is not None:
+        config = replace(config, sources=(SourceConfig(source),))
+    if policy is not None:
+        config = replace(config, sources=tuple(replace(one, policy=policy) for one in config.sources))
+    if frames_per_part is not None:
+        config = replace(config, voting=replace(config.voting, frames=frames_per_part))
+    config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
+    config = replace(config, dashboard=_configure_dashboard(config.dashboard, dashboard, dashboard_token))
+    if config.model == Path():
+        raise click.UsageError("Missing argument 'MODEL', or a --config with [model] file.")
+    if not config.sources:
+        raise click.UsageError("Missing argument 'SOURCE', or a --config with [[source]] address.")
+    return config
+
+
+def _configure_dashboard(
+    config: DashboardConfig | None, address: str | None, token: str | None
+) -> DashboardConfig | None:
+    from onspect.runtime.credentials import resolve_secret
+    from onspect.runtime.line.config import DashboardConfig
+
+    if address is not None:
+        config = DashboardConfig(address, None if config is None else config.token)
+    if token is None:
+        return config
+    if config is None:
+        raise click.UsageError("--dashboard-token is for a dashboard; give --dashboard HOST:PORT too")
+    if not token.startswith(("env:", "file:")):
+        raise click.UsageError("a token on the command line can be read by every program; give env:NAME or file:PATH")
+    return replace(config, token=resolve_secret(token))
+
+
+def _check(config: LineConfig) -> None:
+    from onspect.runtime.line.check import check_line
+
+    logging.getLogger("onspect").setLevel(logging.ERROR)  # the table says it all
+    amiss = 0
+    for finding in check_line(config):
+        click.echo(f"{finding.name:<12} {'ok' if finding.works else 'FAILS':<6} {finding.detail}")
+        amiss += not finding.works
+    if amiss:
+        raise SourceError(f"{amiss} of the line's parts {'is' if amiss == 1 else 'are'} not as they must be")
+
+
+def _run_line(config: LineConfig, overlays: Path | None) -> None:
+    """Run a line to its end, and say how it was."""
+    from onspect.runtime.credentials import resolve_secret
+    from onspect.runtime.line.build import build_line, choose_health, give_couriers, open_dashboard, open_models
+    from onspect.runtime.line.memory import keep_memory_together
+    from onspect.runtime.line.signals import obeying_signals
+    from onspect.runtime.sinks.registry import open_sinks
+    from onspect.runtime.sources.registry import open_source
+
+    keep_memory_together()
+    sources = [open_source(one.address) for one in config.sources]
+    models = open_models(config, choose_health(config, sources))
+    drawn = _draw_overlays(overlays, config)
+    targets = [resolve_secret(text) for text in config.sinks]
+    opened = open_sinks(targets, append=True)
+    inputs = [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
+    for text in targets:
+        refuse_target(text.partition(":")[2].partition("?")[0], inputs)
+    live = any(source.live for source in sources)
+    couriers = give_couriers(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
+    dashboard = open_dashboard(config.dashboard, opened)
+    line = build_line(config, models, sources, [*couriers, *drawn, *dashboard])
+    for one in dashboard:
+        say(f"the dashboard is at {one.url}")
+    with obeying_signals(line):
+        status = line.run()
+    judged = status.ok + status.ng + status.review
+    if live:
+        _say_farewell(status)
+        if status.fault and not judged:
+            raise SourceError(f"no part could be judged; {describe_reasons(line.fault_reasons, status.fault)}")
+    elif line.stopped:
+        say(f"stopped after {judged + status.fault} images")
+        raise click.exceptions.Exit(1)
+    else:
+        conclude({"ok": status.ok, "ng": status.ng, "review": status.review, "fault": status.fault}, line.fault_reasons)
+
+
+def _draw_overlays(folder: Path | None, config: LineConfig) -> list[Sink]:
+    root = Path(config.sources[0].address).absolute()
+    if folder is not None and (len(config.sources) > 1 or not root.is_dir()):
+        raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
+    return [*overlay_sinks(folder, root, [] if folder is None else list_images(root)[0])]
+
+
+def _say_farewell(status: LineStatus) -> None:
+    say(
+        f"{status.captured} frames: {status.judged} judged, {status.dropped} dropped, {status.faulted} faults; "
+        f"{status.ok} ok, {status.ng} ng, {status.review} review, {status.fault} fault"
+    )

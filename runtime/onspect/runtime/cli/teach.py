@@ -1,0 +1,208 @@
+"""The command teach: a finished model file from good pictures, on a workstation or on the device."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from onspect.runtime.cli.base import Command, progress, say, usage_errors
+
+if TYPE_CHECKING:
+    from onspect.runtime.teaching import Taught
+    from onspect.runtime.teaching.base_file import BaseFile
+
+_LOG = logging.getLogger("onspect")
+
+
+class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """Width and height in pixels, such as 256x192."""
+
+    name = "WxH"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        width, _, height = str(value).lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal()):
+            self.fail(f"{value!r} is not a size such as 256x192", param, ctx)
+        return int(width), int(height)
+
+
+class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
+    """A share of good parts, such as 1% or 0.01."""
+
+    name = "RATE"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        try:
+            rate = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
+        except ValueError:
+            rate = 0.0
+        if not 0.0 < rate < 1.0:
+            hint = f"; is {text}% meant?" if text.replace(".", "", 1).isdigit() else ""
+            self.fail(f"{value!r} is not a share between 0 and 100%, such as 1%{hint}", param, ctx)
+        return rate
+
+
+@click.command(cls=Command)
+@click.argument("good", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The model file to make, ending in .onnx.")
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    help="The base file that 'onspect backbone' made; without it one is made, which needs the extra train.",
+)
+@click.option("--add-to", type=click.Path(path_type=Path), help="Teach this model file more good pictures.")
+@click.option("--undo", type=click.Path(path_type=Path), help="Take the last addition to this model file back.")
+@click.option("--size", type=_Size(), help="Working size in pixels, multiples of 32 [default: the pictures' shape].")
+@click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
+@click.option(
+    "--white-level", type=click.IntRange(1, 65535), default=65535, show_default=True, help="White at 16 bits."
+)
+@click.option("--any-size", is_flag=True, help="The model accepts frames of any size.")
+@click.option("--mask", type=click.Path(path_type=Path), help="A black-and-white picture; black areas are ignored.")
+@click.option(
+    "--whole/--places", "by_whole", default=None, help="Judge whole images, or their places [default: places]."
+)
+@click.option(
+    "--copies",
+    type=click.Choice(["auto", "none", "flips", "turns"]),
+    default="auto",
+    show_default=True,
+    help="Changed copies of the pictures to teach as well; auto tries whether parts come turned.",
+)
+@click.option("--max-fpr", "rate", type=_Rate(), help="Share of good parts that may be rejected [default: 1%].")
+@click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def teach(
+    good: Path | None,
+    output: Path | None,
+    base: Path | None,
+    add_to: Path | None,
+    undo: Path | None,
+    size: tuple[int, int] | None,
+    channels: str | None,
+    white_level: int,
+    any_size: bool,
+    mask: Path | None,
+    by_whole: bool | None,
+    copies: str,
+    rate: float | None,
+    strict: bool,
+    seed: int,
+) -> None:
+    """Make a finished model file from GOOD, a folder with pictures of good parts.
+
+    Ten pictures are enough to begin with. The file has a memory of the good parts, in features of a pretrained network,
+    and a threshold from the same pictures: each is judged by a memory without it. Nothing is trained.
+
+    On a device without PyTorch, give the base file that 'onspect backbone' made on the workstation.
+
+    \b
+    Example:
+      onspect teach parts/train/good -o part.onnx
+      onspect teach good/ --base base.onnx -o part.onnx
+      onspect teach more_good/ --add-to part.onnx
+      onspect teach --undo part.onnx
+    """
+    _check_usage(good, output, base, add_to, undo)
+    from onspect.runtime.images.decode import quieten_opencv
+    from onspect.runtime.teaching import add, take_back
+    from onspect.runtime.teaching import teach as teach_new
+
+    quieten_opencv()
+    with usage_errors():
+        if undo is not None:
+            taught = take_back(undo)
+            say(f"{undo} is back at {_count(taught)} good pictures and the threshold {_cut(taught)}")
+            return
+        assert good is not None
+        if add_to is not None:
+            taught = add(add_to, good, rate=rate, strict=strict, progress=progress)
+            say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
+        else:
+            assert output is not None
+            taught = teach_new(
+                good,
+                output,
+                base=_make_base() if base is None else base,
+                size=size,
+                channels=None if channels is None else int(channels),
+                white_level=white_level,
+                any_size=any_size,
+                mask=mask,
+                by_whole=by_whole,
+                copies=copies,
+                rate=rate,
+                strict=strict,
+                seed=seed,
+                progress=progress,
+            )
+            _describe_new(taught)
+    _warn_of_lone(taught)
+    say(f"threshold {_cut(taught)}: {taught.describe_support()}" if taught.promises else taught.describe_support())
+    if add_to is not None:
+        say(f"'onspect teach --undo {add_to}' takes it back")
+    else:
+        say(f"next: onspect score {output} IMAGES, or onspect run {output} SOURCE")
+
+
+def _check_usage(
+    good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None
+) -> None:
+    if undo is not None:
+        if good or output or base or add_to:
+            raise click.UsageError("--undo goes with nothing else; give it the model file alone")
+        return
+    if good is None:
+        raise click.UsageError("give GOOD, a folder with pictures of good parts")
+    if (output is None) == (add_to is None):
+        raise click.UsageError("give either -o, the file to make, or --add-to, the file to teach more")
+    if add_to is not None and base is not None:
+        raise click.UsageError("--base is for a new file; --add-to uses the network that is in the file")
+
+
+def _make_base() -> BaseFile:
+    """Return a base file made here; raises ModuleNotFoundError without the extra train."""
+    from onspect.runtime.teaching.base_file import parse_base_file
+
+    features = importlib.import_module("onspect.training.features")  # by name: the runtime imports no other part
+    say("making the base file; 'onspect backbone -o base.onnx' keeps one for --base")
+    return parse_base_file(Path("base.onnx"), features.make_base())
+
+
+def _describe_new(taught: Taught) -> None:
+    info, memory = taught.info, taught.info.memory
+    assert memory is not None
+    recipe = info.preprocess
+    say(
+        f"taught {taught.pictures} good pictures at {recipe.width}x{recipe.height} pixels"
+        + (f", with {memory.copies} of each" if memory.copies != "none" else "")
+    )
+    say(f"wrote {taught.path} ({taught.path.stat().st_size / 1e6:.1f} MB)")
+
+
+def _warn_of_lone(taught: Taught) -> None:
+    for item in taught.lone:
+        _LOG.warning(
+            "the score of %r, %.4g, stands alone among the good pictures: without it the threshold is %.4g. Look at "
+            "it, remove it if the part is defective, and teach again",
+            str(item.path),
+            item.score,
+            item.threshold,
+        )
+
+
+def _count(taught: Taught) -> int:
+    return 0 if taught.info.memory is None else taught.info.memory.pictures
+
+
+def _cut(taught: Taught) -> str:
+    return "none" if taught.info.threshold is None else f"{taught.info.threshold.score:.4g}"

@@ -1,0 +1,307 @@
+"""The page's requests and their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from onspect.runtime.dashboard.auth import Access
+from onspect.runtime.dashboard.history import Archive
+from onspect.runtime.dashboard.middleware import LARGEST_BODY, Guard
+from onspect.runtime.dashboard.renderer import Darkroom
+from onspect.runtime.dashboard.state import Board, View, describe_part
+from onspect.runtime.errors import OnspectError
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.status import Commands
+
+_LOG = logging.getLogger("onspect")
+
+WATCHERS = 16
+"""Pages that may be open at a time; each has one stream of events."""
+
+TICK = 0.1
+"""Seconds between two looks at the board for a page."""
+
+_COOKIE = "onspect-session"
+_HEARTBEAT = 1.0
+_PATIENCE = 10.0  # seconds for which a page waits for a picture, and a request may take to arrive
+_FILES = {
+    "": ("index.html", "text/html; charset=utf-8"),
+    "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass
+class Room:
+    """What the requests share; used from the server's one thread."""
+
+    board: Board
+    darkroom: Darkroom
+    archive: Archive
+    access: Access
+    open_to_see: bool
+    most_watchers: int = WATCHERS
+    tick: float = TICK
+    commands: Commands | None = None
+    watchers: int = 0
+    closing: bool = False
+    moved: list[dict[str, Any]] = field(default_factory=list)
+    """Thresholds moved through this page: score, before, who, time."""
+
+
+class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
+    """An answer that ends a request early."""
+
+    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.answer = JSONResponse({"error": reason}, status, headers)
+
+
+def build_application(room: Room) -> Guard:
+    """Return the ASGI application."""
+    pages = resources.files("onspect.runtime.dashboard").joinpath("page")
+    files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+
+    async def page(request: Request) -> Response:
+        content, kind = files[request.url.path.removeprefix("/")]
+        return Response(content, media_type=kind)
+
+    def route(path: str, endpoint: Callable[[Room, Request], Awaitable[Response]], method: str = "GET") -> Route:
+        return Route(path, _answer(room, endpoint), methods=[method])
+
+    return Guard(
+        Starlette(
+            routes=[
+                *(Route(f"/{path}", page) for path in files),
+                route("/events", _stream_events),
+                route("/picture", _show_picture),
+                route("/hours", _show_hours),
+                route("/rejects", _list_rejects),
+                route("/rejects/{number:int}", _show_reject),
+                route("/evidence/{name:path}", _show_evidence),
+                route("/session", _tell_session),
+                route("/login", _log_in, "POST"),
+                route("/logout", _log_out, "POST"),
+                route("/threshold", _move_threshold, "POST"),
+            ]
+        )
+    )
+
+
+def _answer(room: Room, endpoint: Callable[[Room, Request], Awaitable[Response]]) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        try:
+            if request.url.path not in ("/session", "/login") and not room.open_to_see:
+                _require_session(room, request)
+            return await endpoint(room, request)
+        except Refusal as refusal:
+            return refusal.answer
+
+    return answer
+
+
+async def _stream_events(room: Room, _: Request) -> Response:
+    """Send what is new as server-sent events: at most ten a second, always the newest, one a second at least."""
+    if room.watchers >= room.most_watchers:
+        raise Refusal(503, f"{room.most_watchers} pages are open already; close one of them", {"Retry-After": "30"})
+    room.watchers += 1
+
+    async def events() -> AsyncIterator[bytes]:
+        try:
+            after, quiet = 0, _HEARTBEAT
+            while not room.closing:
+                content = room.board.describe(after)
+                quiet += room.tick
+                if content["number"] != after or quiet >= _HEARTBEAT:
+                    content |= {"moved": room.moved[-1] if room.moved else None}
+                    yield f"data: {json.dumps(content, allow_nan=False)}\n\n".encode()
+                    after, quiet = content["number"], 0.0
+                await asyncio.sleep(room.tick)
+        finally:
+            room.watchers -= 1
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+async def _show_picture(room: Room, request: Request) -> Response:
+    """Answer with a picture newer than the one that the page has, as soon as there is one; 204 where there is none."""
+    view: View = "rejected" if request.query_params.get("view") == "rejected" else "latest"
+    after = _whole_number(request.query_params.get("after", "0"))
+    for _ in range(round(_PATIENCE / room.tick)):
+        shown = room.board.find(view)
+        if shown is not None and shown.number != after:
+            heat = request.query_params.get("heat") != "0"
+            jpeg = await asyncio.shield(asyncio.wrap_future(room.darkroom.make(shown, heat=heat)))
+            headers = {"X-Onspect-Part": json.dumps(describe_part(shown))}
+            return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
+        if room.closing:
+            break
+        await asyncio.sleep(room.tick)
+    return Response(status_code=204)
+
+
+async def _show_hours(room: Room, _: Request) -> Response:
+    """Answer with the verdicts of each of the last hours."""
+    recorded = await run_in_threadpool(room.archive.hours)
+    return JSONResponse({"hours": room.board.hours() if recorded is None else recorded})
+
+
+async def _list_rejects(room: Room, _: Request) -> Response:
+    """Answer with the last parts that were not ok, newest first, each with the address of its picture."""
+    album = {
+        (reject.verdict.time, reject.verdict.index): reject.verdict.to_dict()
+        | {"regions": [], "picture": f"/rejects/{reject.number}" if reject.picture else None}
+        for reject in room.darkroom.album()
+    }
+    recorded = await run_in_threadpool(room.archive.rejects)
+    if recorded is None:
+        return JSONResponse({"rejects": list(album.values())})
+    for reject in recorded:
+        if reject["picture"] is None:
+            reject["picture"] = album.get((reject["time"], reject["index"]), reject)["picture"]
+    return JSONResponse({"rejects": recorded})
+
+
+async def _show_reject(room: Room, request: Request) -> Response:
+    picture = room.darkroom.find(request.path_params["number"])
+    if picture is None or not (jpeg := await asyncio.shield(asyncio.wrap_future(picture))):
+        raise Refusal(404, "this picture is not kept any more")
+    return Response(jpeg, media_type="image/jpeg")
+
+
+async def _show_evidence(room: Room, request: Request) -> Response:
+    small = request.query_params.get("small") == "1"
+    jpeg = await run_in_threadpool(room.archive.read_picture, request.path_params["name"], small=small)
+    if jpeg is None:
+        raise Refusal(404, "there is no such picture")
+    return Response(jpeg, media_type="image/jpeg")
+
+
+async def _tell_session(room: Room, request: Request) -> Response:
+    """Answer whether this browser may look and change, before it asks for anything that it may not have."""
+    authorized = _has_session(room, request)
+    return JSONResponse(
+        {
+            "may_see": room.open_to_see or authorized,
+            "may_change": authorized,
+            "has_token": room.access.has_token,
+        }
+    )
+
+
+async def _log_in(room: Room, request: Request) -> Response:
+    token = (await _read_body(request)).get("token")
+    _check_token(room, request, token if isinstance(token, str) else "")
+    answer = JSONResponse({"may_change": True})
+    session = room.access.open_session()
+    answer.set_cookie(_COOKIE, session, httponly=True, samesite="strict", path="/")
+    return answer
+
+
+async def _log_out(room: Room, request: Request) -> Response:
+    room.access.close_session(request.cookies.get(_COOKIE, ""))
+    answer = JSONResponse({"may_change": False})
+    answer.delete_cookie(_COOKIE, httponly=True, samesite="strict", path="/")
+    return answer
+
+
+async def _move_threshold(room: Room, request: Request) -> Response:
+    """Move the line's threshold, with a record of who did so and when."""
+    _require_session(room, request)
+    body = await _read_body(request)
+    score, who = body.get("score"), body.get("who")
+    if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
+        raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
+    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
+        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
+    if room.commands is None:
+        raise Refusal(409, "no line is running")
+    status = room.board.describe(0)["status"]
+    try:
+        await run_in_threadpool(room.commands.set_threshold, float(score))
+    except OnspectError as error:
+        raise Refusal(422, str(error)) from error
+    record = {"score": float(score), "before": status and status["threshold"], "who": who.strip(), "time": now()}
+    room.moved = [*room.moved[-99:], record]
+    _LOG.warning(
+        "threshold moved from %s to %g by %r at %s, from %s",
+        record["before"],
+        score,
+        record["who"],
+        record["time"],
+        _address(request),
+    )
+    return JSONResponse(record)
+
+
+def _require_session(room: Room, request: Request) -> None:
+    """Raise Refusal unless this browser has logged in, or the request carries the token itself."""
+    if _has_session(room, request):
+        return
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        _check_token(room, request, token.strip())
+        return
+    if not room.access.has_token:
+        raise Refusal(403, "nothing can be changed here: this dashboard was started without a token")
+    raise Refusal(401, "log in with the dashboard's token first", {"WWW-Authenticate": "Bearer"})
+
+
+def _has_session(room: Room, request: Request) -> bool:
+    return room.access.has_session(request.cookies.get(_COOKIE, ""))
+
+
+def _check_token(room: Room, request: Request, token: str) -> None:
+    address = _address(request)
+    if not room.access.has_token:
+        raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
+    wait = room.access.wait_seconds(address)
+    if wait > 0:
+        raise Refusal(429, f"too many wrong tokens; try again in {wait:.0f} s", {"Retry-After": str(math.ceil(wait))})
+    if not room.access.check(token, address):
+        _LOG.warning("a wrong dashboard token came from %s", address)
+        raise Refusal(401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client is not None else "unknown"
+
+
+async def _read_body(request: Request) -> dict[str, Any]:
+    """Return the request's JSON object; raises Refusal where it is none, is too large, or does not come."""
+    content = b""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async for piece in request.stream():
+                content += piece
+                if len(content) > LARGEST_BODY:
+                    raise Refusal(413, f"a request carries at most {LARGEST_BODY} bytes")
+    except (TimeoutError, ClientDisconnect) as error:
+        raise Refusal(408, "the request did not arrive", {"Connection": "close"}) from error
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, "the request is not JSON") from error
+    if not isinstance(body, dict):
+        raise Refusal(400, "the request is not a JSON object")
+    return body
+
+
+def _whole_number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0

@@ -1,0 +1,114 @@
+"""What earlier hours and runs left on disk: the history's counts and rejects, and the pictures of evidence."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import OrderedDict
+from pathlib import Path
+from threading import Lock
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+
+from onspect.runtime.errors import OutputError
+from onspect.runtime.inspection.verdict import Judgement
+
+_LOG = logging.getLogger("onspect")
+
+REJECTS = 24
+"""Rejects that the page lists."""
+
+_HOURS = 24
+_LARGEST = 32 * 2**20  # bytes; a picture of evidence has a tenth of that
+_THUMBNAIL = 480  # pixels
+_THUMBNAILS = 2 * REJECTS
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*\.jpg", re.ASCII)
+
+
+class Archive:
+    """Reads the database of verdicts and the folder of evidence; either may be None. For several threads."""
+
+    def __init__(self, history: Path | None, evidence: Path | None) -> None:
+        self._history = history
+        self._evidence = evidence
+        self._lock = Lock()
+        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+
+    def hours(self) -> list[dict[str, Any]] | None:
+        """Return the verdicts of each of the last hours, oldest first; None without a history that can be read."""
+        if self._history is None:
+            return None
+        from onspect.runtime.sinks.history import yield_per_hour
+
+        try:
+            return [
+                {"hour": hour.start, **{name: getattr(hour, name) for name in get_args(Judgement)}}
+                for hour in yield_per_hour(self._history, _HOURS)
+            ]
+        except OutputError as error:
+            _LOG.info("%s", error)
+            return None
+
+    def rejects(self) -> list[dict[str, Any]] | None:
+        """Return the last parts that were not ``ok``, newest first; None without a history that can be read."""
+        if self._history is None:
+            return None
+        from onspect.runtime.sinks.history import read_recent
+
+        verdicts: tuple[Judgement, ...] = ("ng", "review", "fault")
+        try:
+            found = [record for verdict in verdicts for record in read_recent(self._history, verdict, REJECTS)]
+        except OutputError as error:
+            _LOG.info("%s", error)
+            return None
+        found.sort(key=lambda record: -record.id)
+        return [
+            record.verdict.to_dict() | {"regions": [], "picture": self._address(record.evidence)}
+            for record in found[:REJECTS]
+        ]
+
+    def read_picture(self, name: str, *, small: bool) -> bytes | None:
+        """Return a picture of evidence as JPEG, or its thumbnail; None for whatever is not such a picture."""
+        path = self._find(name)
+        if path is None:
+            return None
+        if not small:
+            return path.read_bytes()
+        with self._lock:
+            if name in self._thumbnails:
+                self._thumbnails.move_to_end(name)
+                return self._thumbnails[name]
+        thumbnail = _shrink(path.read_bytes())
+        if thumbnail is not None:
+            with self._lock:
+                self._thumbnails[name] = thumbnail
+                while len(self._thumbnails) > _THUMBNAILS:
+                    self._thumbnails.popitem(last=False)
+        return thumbnail
+
+    def _address(self, name: str | None) -> str | None:
+        return f"/evidence/{name}" if name is not None and self._find(name) is not None else None
+
+    def _find(self, name: str) -> Path | None:
+        """Return the file of a picture in the folder itself, whatever the name says or links point to."""
+        if self._evidence is None or not _NAME.fullmatch(name) or ".." in name.split("/"):
+            return None
+        try:
+            folder = self._evidence.resolve(strict=True)
+            path = (folder / name).resolve(strict=True)
+            found = path.is_relative_to(folder) and path.is_file() and path.stat().st_size <= _LARGEST
+        except (OSError, ValueError):
+            return None
+        return path if found else None
+
+
+def _shrink(jpeg: bytes) -> bytes | None:
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    if picture is None:
+        return None
+    scale = min(1.0, _THUMBNAIL / max(picture.shape[:2]))
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()

@@ -1,0 +1,107 @@
+"""JPEG pictures of inspections, made in threads of their own: live ones when somebody looks, and those of rejects."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+
+from onspect.runtime.dashboard.history import REJECTS
+from onspect.runtime.dashboard.state import Shown
+from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.inspection.visualization import draw_view
+
+_LIVE = 960  # pixels of the longest side; a page shows no more, and a large camera's picture would keep a core busy
+_KEPT = 640
+_PAUSE = 0.2  # seconds between two pictures for the album: where every part is a reject, nobody sees each of them
+_LOOK = 0.1  # seconds between two looks at what is to be made
+_QUEUE = 4  # pictures that wait to be made, each with its frame
+_QUALITY = 85
+_ALBUM = 2 * REJECTS  # a page may still ask for one that it was told of a moment ago
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A part that was not ``ok``, with its picture to be; None where there was no frame, or no time for it."""
+
+    number: int
+    verdict: Verdict
+    picture: Future[bytes] | None
+
+
+class Darkroom:
+    """Makes each picture once, however many clients ask for it, and keeps an album of the last rejects."""
+
+    def __init__(self) -> None:
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="onspect-pictures")
+        self._made: dict[bool, tuple[int, Future[bytes]]] = {}
+        self._album: deque[Reject] = deque(maxlen=_ALBUM)
+        self._undeveloped: deque[tuple[Shown, Future[bytes]]] = deque()
+        self._kept = -_PAUSE
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._develop_album, name="onspect-album", daemon=True)
+
+    def open(self) -> None:
+        """Begin to make the pictures of rejects."""
+        self._keeper.start()
+
+    def make(self, shown: Shown, *, heat: bool) -> Future[bytes]:
+        """Return a picture to be, with heat map and boxes or as the camera saw it; empty where there is no frame.
+
+        Called from the server's one thread only.
+        """
+        number, picture = self._made.get(heat, (0, None))
+        if picture is None or number != shown.number:
+            picture = self._worker.submit(_develop, shown, _LIVE, heat)
+            self._made[heat] = (shown.number, picture)
+        return picture
+
+    def keep(self, shown: Shown) -> None:
+        """Put a reject into the album, without its picture where they come faster than five a second.
+
+        Called by the line: no other thread is woken, which might then keep the interpreter to itself for milliseconds.
+        """
+        picture: Future[bytes] | None = None
+        there = shown.inspection.frame is not None
+        if there and shown.came - self._kept >= _PAUSE and len(self._undeveloped) < _QUEUE:
+            self._kept = shown.came
+            picture = Future()
+            self._undeveloped.append((shown, picture))
+        self._album.append(Reject(shown.number, shown.inspection.verdict, picture))
+
+    def album(self) -> list[Reject]:
+        """Return the last rejects, newest first."""
+        return list(reversed(self._album.copy()))[:REJECTS]
+
+    def find(self, number: int) -> Future[bytes] | None:
+        """Return a reject's picture to be, None where there is none."""
+        return next((reject.picture for reject in self._album.copy() if reject.number == number), None)
+
+    def close(self) -> None:
+        """End the threads after the pictures that are under way."""
+        self._closing.set()
+        self._worker.shutdown(cancel_futures=True)
+        if self._keeper.ident is not None:
+            self._keeper.join()
+        for _, picture in self._undeveloped:
+            picture.cancel()
+
+    def _develop_album(self) -> None:
+        while not self._closing.wait(_LOOK):
+            while self._undeveloped and not self._closing.is_set():
+                shown, picture = self._undeveloped[0]
+                try:
+                    picture.set_result(_develop(shown, _KEPT, heat=True))
+                except Exception as error:  # noqa: BLE001 - told to who asks for it; the next ones are made all the same
+                    picture.set_exception(error)
+                self._undeveloped.popleft()
+
+
+def _develop(shown: Shown, longest: int, heat: bool) -> bytes:
+    picture = draw_view(shown.inspection, longest=longest, heat=heat)
+    if picture is None:
+        return b""
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

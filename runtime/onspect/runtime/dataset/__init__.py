@@ -1,0 +1,1 @@
+"""Folders of labelled images: their layout, labels, masks and near-duplicates."""

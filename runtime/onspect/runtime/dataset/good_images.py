@@ -1,0 +1,266 @@
+"""Good pictures, read once as the runtime will see them, with what there is to know about them.
+
+Training and teaching read their pictures with this one function.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.dataset.good_pictures import find_distinct
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.images.decode import Frame, decode_image
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.images.working_size import largest_stretch
+from onspect.runtime.inspection.batch import in_order
+from onspect.runtime.model.schema import Preprocess, SourceLimits
+
+_LOG = logging.getLogger("onspect")
+
+_NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch, from which on a user is told
+_MOST_CLIPPED = 0.001
+
+T = TypeVar("T")
+Progress = Callable[[Iterable[T], int, str], Iterator[T]]
+
+Shapes = Sequence[tuple[int, int]]
+"""Heights and widths of images as stored, in pixels."""
+
+
+@dataclass(frozen=True)
+class GoodImages:
+    """Good images as a model takes them, those that repeat an earlier file left out.
+
+    paths: of the files. images: uint8 [n, height, width, channels]. fingerprints: one for each image. recipe: how a
+    frame became one of them. shapes: of the images as stored.
+    """
+
+    paths: tuple[Path, ...]
+    images: NDArray[np.uint8] = dataclasses.field(repr=False)
+    fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
+    recipe: Preprocess
+    shapes: Shapes = dataclasses.field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit, and the
+    share of its values above the white level."""
+
+    height: int
+    width: int
+    channels: int
+    grey: bool
+    brightest: int
+    clipped: float
+    fingerprint: str
+    prepared: NDArray[np.uint8] | None
+
+
+def load_good_images(
+    paths: Sequence[Path],
+    choose_size: Callable[[Shapes, int], tuple[int, int]],
+    *,
+    channels: int | None = None,
+    white_level: int = 65535,
+    any_size: bool = False,
+    progress: Progress[_Seen] | None = None,
+) -> GoodImages:
+    """Read good images and prepare them for a model.
+
+    Parameters
+    ----------
+    paths
+        Image files, at least one.
+    choose_size
+        Returns the height and width to work at, in pixels, from the shapes and the channels (1 or 3) of the images.
+    channels
+        1 or 3; without it, 1 if every image is grey.
+    white_level
+        The value of a 16-bit image that is white.
+    any_size
+        Lets the model accept frames of any size later; else those of the images' one size, or from half to twice
+        their span.
+    progress
+        Wraps the reading of the images, for a progress bar.
+
+    Raises
+    ------
+    DatasetError
+        If images cannot be read.
+    """
+    choices = _Choices(choose_size, channels, white_level, any_size)
+    guess = choices.decide([_look_at_first(paths)])
+    seen = _read_all(paths, guess, progress)
+    distinct = find_distinct(paths, [item.fingerprint for item in seen])
+    paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
+    recipe = choices.decide(seen)
+    if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
+        seen = _read_all(paths, recipe, progress)  # the first image was not like the others
+    _warn_of_mixtures(paths, seen, recipe, channels)
+    _warn_of_darkness(seen, white_level)
+    images = np.stack([item.prepared for item in seen if item.prepared is not None])
+    return GoodImages(tuple(paths), images, tuple(item.fingerprint for item in seen), recipe, _shapes(seen))
+
+
+@dataclass(frozen=True)
+class _Choices:
+    choose_size: Callable[[Shapes, int], tuple[int, int]]
+    channels: int | None
+    white_level: int
+    any_size: bool
+
+    def decide(self, seen: Sequence[_Seen]) -> Preprocess:
+        channels = self.channels or (1 if all(item.grey for item in seen) else 3)
+        height, width = self.choose_size(_shapes(seen), channels)
+        limits = SourceLimits(
+            channels=tuple(sorted({item.channels for item in seen})),
+            width=None if self.any_size else _span([item.width for item in seen]),
+            height=None if self.any_size else _span([item.height for item in seen]),
+        )
+        return Preprocess(width, height, channels, self.white_level, limits)
+
+
+def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:
+    """Return the images' heights and widths, as stored."""
+    return [(item.height, item.width) for item in seen]
+
+
+def _span(sides: Sequence[int]) -> tuple[int, int]:
+    low, high = min(sides), max(sides)
+    return (low, high) if low == high else (low // 2, high * 2)
+
+
+def _look_at_first(paths: Sequence[Path]) -> _Seen:
+    for path in paths:
+        item = _look(path, None)
+        if isinstance(item, _Seen):
+            return item
+    raise _unreadable([(paths[0], _look(paths[0], None))], len(paths))
+
+
+def _read_all(paths: Sequence[Path], recipe: Preprocess, progress: Progress[_Seen] | None) -> list[_Seen]:
+    any_frame = dataclasses.replace(recipe, source=SourceLimits((1, 3), None, None))
+    items: Iterable[_Seen | str] = in_order(lambda path: _look(path, any_frame), paths)
+    if progress is not None:
+        items = progress(items, len(paths), "reading images")  # type: ignore[arg-type]  # it passes on what it is given
+    found = list(items)
+    bad = [(path, item) for path, item in zip(paths, found, strict=True) if isinstance(item, str)]
+    if bad:
+        raise _unreadable(bad, len(paths))
+    return [item for item in found if isinstance(item, _Seen)]
+
+
+def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
+    try:
+        data = path.read_bytes()
+        frame = decode_image(data)
+        deep = frame.dtype == np.uint16 and recipe is not None
+        clipped = float(np.mean(frame > recipe.white_level)) if deep and recipe is not None else 0.0
+        prepared = None if recipe is None else prepare(frame, recipe)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot read the file: {describe_os_error(error)}"
+    return _Seen(
+        height=frame.shape[0],
+        width=frame.shape[1],
+        channels=1 if frame.ndim == 2 else frame.shape[2],
+        grey=_is_grey(frame),
+        brightest=int(frame.max()) if frame.dtype == np.uint16 else 0,
+        clipped=clipped,
+        fingerprint=fingerprint_bytes(data),
+        prepared=prepared,
+    )
+
+
+def _is_grey(frame: Frame) -> bool:
+    return frame.ndim == 2 or (
+        np.array_equal(frame[:, :, 0], frame[:, :, 1]) and np.array_equal(frame[:, :, 1], frame[:, :, 2])
+    )
+
+
+def _unreadable(bad: Sequence[tuple[Path, object]], total: int) -> DatasetError:
+    examples = "; ".join(f"{str(path)!r}: {reason}" for path, reason in bad[:3])
+    return DatasetError(f"{len(bad)} of {total} images cannot be used ({examples}); remove or replace them")
+
+
+def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Preprocess, channels: int | None) -> None:
+    sizes = Counter((item.width, item.height) for item in seen)
+    usual = sizes.most_common(1)[0][1]
+    if len(seen) > usual > len(seen) // 2:  # where no size is usual, none is odd
+        (rarest, count) = sizes.most_common()[-1]
+        example = next(path for path, item in zip(paths, seen, strict=True) if (item.width, item.height) == rarest)
+        _LOG.warning(
+            "the images have %d sizes: remove those of another camera mode (%d of %dx%d, such as %r)",
+            len(sizes),
+            count,
+            *rarest,
+            str(example),
+        )
+    elif len(sizes) > 1:
+        low, high = min(sizes), max(sizes)
+        _LOG.warning(
+            "the images have %d sizes, from %dx%d to %dx%d, and each is resized to %dx%d",
+            len(sizes),
+            *low,
+            *high,
+            recipe.width,
+            recipe.height,
+        )
+    size = (recipe.height, recipe.width)
+    stretches = [largest_stretch([shape], size) for shape in _shapes(seen)]
+    if max(stretches) > _NOTED_STRETCH * min(stretches):
+        most = int(np.argmax(stretches))
+        _LOG.warning(
+            "the images have different shapes and are all resized to %dx%d: the most different one, %r of %dx%d, is "
+            "stretched %.2f times",
+            recipe.width,
+            recipe.height,
+            str(paths[most]),
+            seen[most].width,
+            seen[most].height,
+            stretches[most],
+        )
+    coloured = [path for path, item in zip(paths, seen, strict=True) if not item.grey]
+    if channels is None and 0 < len(coloured) < len(seen):
+        _LOG.warning(
+            "%d of %d images are coloured, such as %r, so the model sees colour: --channels 1 makes it mono",
+            len(coloured),
+            len(seen),
+            str(coloured[0]),
+        )
+
+
+def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
+    brightest = max(item.brightest for item in seen)
+    clipped = [item.clipped for item in seen if item.brightest]
+    if clipped and max(clipped) > _MOST_CLIPPED:
+        _LOG.warning(
+            "up to %.1f%% of an image's 16-bit values are above --white-level %d, the brightest is %d, and all of them "
+            "become white: if the camera puts its bits at the upper end, train with --white-level 65535",
+            100.0 * max(clipped),
+            white_level,
+            brightest,
+        )
+    if 0 < brightest < white_level / 4:
+        bits = max(9, int(brightest).bit_length())
+        _LOG.warning(
+            "the brightest 16-bit value in the images is %d of %d: if the camera gives %d bits, train with "
+            "--white-level %d, or most of the depth is lost",
+            brightest,
+            white_level,
+            bits,
+            2**bits - 1,
+        )

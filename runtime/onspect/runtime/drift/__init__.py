@@ -1,0 +1,1 @@
+"""Drift: whether the scores of a line still look like those of the calibration."""

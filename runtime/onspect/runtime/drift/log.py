@@ -1,0 +1,190 @@
+"""Drift in a file of verdicts that a line has written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.drift.detector import RUN_LENGTH, START_CHANCE, Alarm, make_drift
+from onspect.runtime.errors import DatasetError
+from onspect.runtime.model.file import ModelFile
+
+
+@dataclass(frozen=True)
+class LoggedPart:
+    """What a line of JSONL says of a part, as far as drift needs it; fields as in `Verdict`."""
+
+    source: str
+    time: str
+    verdict: str
+    score: float | None
+    model: str
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The parts of a stretch of the line: how many, the median of their scores, and the share judged ``ng``."""
+
+    parts: int
+    median: float | None
+    rejected: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A line's verdicts against the calibration of its model file.
+
+    parts: verdicts read, faults among them. compared: those whose scores took part, each below `cut`. reference: good
+    scores of the calibration that took part. unread: lines that are no verdict. other_files: parts judged by a file of
+    the model's name with another checksum, as before its threshold was moved. false_alarm_chance: at most so probable
+    is an alarm on an unchanged line of so many parts. began, noticed: the parts of the alarm, None without one.
+    before, since: the stretches up to where it began and from there on; without an alarm `before` is all.
+    """
+
+    parts: int
+    compared: int
+    cut: float
+    reference: int
+    unread: int
+    other_files: int
+    false_alarm_chance: float
+    alarm: Alarm | None
+    began: LoggedPart | None
+    noticed: LoggedPart | None
+    before: Stretch
+    since: Stretch | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object."""
+        return asdict(self)
+
+
+def compare_log(path: Path, model: ModelFile) -> Comparison:
+    """Look for drift in a JSONL file of verdicts, in the order of its lines.
+
+    Raises DatasetError where the file cannot be read, holds no verdict, or holds one by a model of another name;
+    UncalibratedError where the model file holds no good scores.
+    """
+    drift = make_drift(model.info)
+    label = f"{model.info.name}@{model.sha256[:12]}"
+    scores, rejected, models = array("d"), bytearray(), Counter[str]()
+    unread = 0
+    for part in _read_parts(path):
+        if part is None:
+            unread += 1
+            continue
+        drift.update(part.score)
+        scores.append(math.nan if part.score is None else part.score)
+        rejected.append(part.verdict == "ng")
+        models[part.model] += 1
+    if not scores:
+        raise DatasetError(f"there is no verdict in {str(path)!r} ({unread} other lines); give a file that 'run' wrote")
+    strangers = [name for name in models if name.rpartition("@")[0] != model.info.name]
+    if strangers:
+        raise DatasetError(
+            f"{str(path)!r} holds verdicts by {strangers[0]!r}, and the model file is {label!r}: scores of two models "
+            "cannot be compared; give the model file that the line ran"
+        )
+    alarm = drift.alarm
+    turn = len(scores) if alarm is None else alarm.began
+    return Comparison(
+        parts=drift.parts,
+        compared=drift.compared,
+        cut=drift.cut,
+        reference=drift.reference,
+        unread=unread,
+        other_files=len(scores) - models[label],
+        false_alarm_chance=min(1.0, drift.parts / RUN_LENGTH + START_CHANCE),
+        alarm=alarm,
+        began=None if alarm is None else _find_part(path, alarm.began),
+        noticed=None if alarm is None else _find_part(path, alarm.noticed),
+        before=_describe_stretch(scores[:turn], rejected[:turn]),
+        since=None if alarm is None else _describe_stretch(scores[turn:], rejected[turn:]),
+    )
+
+
+def describe_comparison(comparison: Comparison, calibration: str) -> str:
+    """Return a comparison as text, one fact a line; calibration names the images behind the good scores."""
+    alarm = comparison.alarm
+    parts = comparison.parts if alarm is None else alarm.noticed + 1
+    compared = (
+        f"{comparison.compared} of {parts} parts{'' if alarm is None else ', up to the alarm'}: those that score below "
+        f"{comparison.cut:.6g}, with {comparison.reference} good scores of {calibration!r}"
+    )
+    promise = (
+        f"on an unchanged line of {comparison.parts} parts with a probability of at most "
+        f"{comparison.false_alarm_chance:.3g}"
+    )
+    facts = [("compared", compared), ("false alarm", promise)]
+    if alarm is None or comparison.since is None:
+        facts = [("drift", "none seen"), *facts, ("scores", _describe_scores(comparison.before))]
+    else:
+        facts = [
+            ("drift", f"the scores {alarm.direction}"),
+            ("began", f"about {_name_part(alarm.began, comparison.began)}"),
+            ("noticed", _name_part(alarm.noticed, comparison.noticed)),
+            ("before", _describe_scores(comparison.before)),
+            ("since", _describe_scores(comparison.since)),
+            *facts,
+            ("danger", alarm.danger),
+        ]
+    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+
+
+def _read_parts(path: Path) -> Iterator[LoggedPart | None]:
+    """Yield each line's part, None for a line that is none, such as one that a power cut left."""
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                if line.strip():
+                    yield _parse_line(line)
+    except OSError as error:
+        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}; give a file of verdicts") from error
+
+
+def _parse_line(line: bytes) -> LoggedPart | None:
+    try:
+        content = json.loads(line)
+        score = content["score"]
+        part = LoggedPart(
+            source=str(content["source"]),
+            time=str(content["time"]),
+            verdict=str(content["verdict"]),
+            score=None if score is None else float(score),
+            model=str(content["model"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+    return part if part.score is None or math.isfinite(part.score) else None
+
+
+def _find_part(path: Path, number: int) -> LoggedPart:
+    parts = (part for part in _read_parts(path) if part is not None)
+    return next(itertools.islice(parts, number, None))
+
+
+def _describe_stretch(scores: array[float], rejected: bytearray) -> Stretch:
+    judged = np.array(scores)[~np.isnan(scores)]
+    if not len(judged):
+        return Stretch(len(scores), None, None)
+    return Stretch(len(scores), float(np.median(judged)), sum(rejected) / len(judged))
+
+
+def _describe_scores(stretch: Stretch) -> str:
+    if stretch.median is None or stretch.rejected is None:
+        return f"{stretch.parts} parts, none of them judged"
+    return f"{stretch.parts} parts, median score {stretch.median:.6g}, {stretch.rejected:.1%} rejected"
+
+
+def _name_part(number: int, part: LoggedPart | None) -> str:
+    return f"part {number}" + ("" if part is None else f", {part.source!r}, {part.time}")

@@ -1,0 +1,1 @@
+"""Images: decoding, preprocessing, finding them in folders, and pictures for people."""

@@ -1,0 +1,77 @@
+"""Image files to frames. A file that is damaged, or has more pictures than one, is refused rather than half seen."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.formats import Accepts, Frame, decode
+
+__all__ = ["MOST_PIXELS", "Accepts", "Frame", "decode_image", "quieten_opencv", "read_image"]
+
+MOST_PIXELS = 1 << 28
+"""Pixels of an image that is read; a larger one is refused by its header, before it takes memory."""
+
+_READ = 1 << 20  # bytes at a time
+
+
+def read_image(path: Path | str, accepts: Accepts | None = None) -> Frame:
+    """Read an image file: HxW or HxWx3 (BGR), uint8 or uint16, as stored, but turned as its orientation says.
+
+    An alpha channel is dropped. accepts is called with width and height before the picture is decoded, and may raise
+    ImageError. Raises ImageError where the file cannot be read, is empty, truncated, damaged, too large, no image, or
+    has several pages or frames.
+    """
+    try:
+        data = _read_bytes(path)  # not cv2.imread: on Windows it cannot open every path
+    except OSError as error:
+        raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
+    except ValueError as error:  # a path that no file can have, such as one with a zero byte
+        raise ImageError(f"cannot read the file: {error}") from error
+    return decode_image(data, accepts)
+
+
+def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:
+    """Decode an image file's bytes; arguments, shapes, dtypes and errors as `read_image`."""
+    if not data:
+        raise ImageError("the file is empty (0 bytes)")
+
+    def check(width: int, height: int) -> None:
+        if width * height > MOST_PIXELS:
+            raise ImageError(f"the image is {width}x{height} pixels, more than the {MOST_PIXELS:,} that are read")
+        if accepts is not None:
+            accepts(width, height)
+
+    return decode(data, check)
+
+
+def _read_bytes(path: Path | str) -> bytes:
+    """Return a file's bytes in as few calls as it takes.
+
+    Each call lets another thread run Python and then waits for it; `Path.read_bytes` makes nine.
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        parts = [os.read(file, _READ)]
+        while parts[-1]:
+            parts.append(os.read(file, _READ))
+    finally:
+        os.close(file)
+    return parts[0] if len(parts) <= 2 else b"".join(parts)
+
+
+def quieten_opencv() -> None:
+    """Leave the cores to our own workers, and keep OpenCV from printing what we report ourselves; for the commands.
+
+    FFmpeg inside it is silenced too: it may print a camera's URL with its password.
+    """
+    cv2.setNumThreads(1)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    opencv: Any = cv2
+    set_level = opencv.setLogLevel if hasattr(opencv, "setLogLevel") else opencv.utils.logging.setLogLevel
+    set_level(0)  # silent; the function moved between OpenCV 4 and 5

@@ -1,0 +1,82 @@
+"""Image files, format by format: each is decoded whole or refused with the reason.
+
+A decoder that repairs, pads or guesses would let a part be judged by pixels that no camera saw. Each module has
+`decode(data, accepts)`: it reads the header, hands width and height to `accepts`, which may raise, and then returns the
+frame. Damage that a format's own checks cannot show, such as a changed byte among the pixels of a BMP file, cannot be
+noticed by anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import ImageError
+
+Frame = NDArray[Any]
+"""A frame: HxW (mono) or HxWx3 (BGR), uint8 or uint16."""
+
+Accepts = Callable[[int, int], None]
+"""Raises ImageError where a width and a height, in pixels, are not accepted."""
+
+NAMES = "JPEG, PNG, TIFF, BMP, PNM or WebP"
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"BM", "bmp"),
+    *((b"P%d" % number, "pnm") for number in range(1, 7)),
+    (b"RIFF", "webp"),
+)
+
+
+def decode(data: bytes, accepts: Accepts) -> Frame:
+    """Decode a file's bytes by the format that they begin with; raises ImageError."""
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            module: Any = import_module(f"onspect.runtime.images.formats.{name}")
+            frame: Frame = module.decode(data, accepts)
+            return frame
+    raise ImageError(f"the file is not a {NAMES} image ({len(data)} bytes); save it as one of these")
+
+
+def decode_by_opencv(data: bytes, flags: int = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) -> Frame | None:
+    """Decode by OpenCV; None where that fails."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+
+
+def read_orientation(exif: bytes) -> int:
+    """Return the orientation, 1 to 8, of EXIF data; 1 where it has none."""
+    order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
+
+    def number(place: int, length: int) -> int:
+        return int.from_bytes(exif[place : place + length], order)
+
+    first = number(4, 4)
+    for place in range(first + 2, min(first + 2 + 12 * number(first, 2), len(exif) - 11), 12):
+        if number(place, 2) == 0x0112 and 1 <= number(place + 8, 2) <= 8:
+            return number(place + 8, 2)
+    return 1
+
+
+def turn(frame: Frame, orientation: int) -> Frame:
+    """Turn a frame as an EXIF or TIFF orientation, 1 to 8, says."""
+    if orientation in (5, 6, 7, 8):
+        frame = np.swapaxes(frame, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        frame = frame[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        frame = frame[::-1]
+    return np.ascontiguousarray(frame)

@@ -1,0 +1,296 @@
+"""JPEG files: decoded by OpenCV, and only where the compressed data is exactly as long as the picture needs.
+
+libjpeg repairs: where data is missing it paints grey, where there is too much it skips, and OpenCV tells nobody. But a
+file that simply ends, without an end marker, makes OpenCV give up (4.12 and newer). So each scan is decoded once with
+eight bytes of filling in place of the end marker, which a whole scan never needs and a short one uses up; and once
+without its last byte, which a whole scan cannot do without. Scans with restart intervals are tested interval by
+interval.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+
+import cv2
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv
+
+_AHEAD = 8  # bytes that libjpeg reads ahead
+_HOLE = 16  # zero bytes in a row: where zeros are coefficients, no picture has 42 equal ones one after the other
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
+_RESTART = re.compile(rb"\xff+([\xd0-\xd7])", re.DOTALL)
+_WIDEST = 65_500
+_SKETCH = cv2.IMREAD_REDUCED_GRAYSCALE_8  # all of the Huffman decoding, little of the rest
+_REFUSED = {
+    0xC3: "lossless",
+    **dict.fromkeys((0xC5, 0xC6, 0xC7), "hierarchical"),
+    **dict.fromkeys(range(0xC9, 0xD0), "arithmetic"),
+}
+_CURE = "save it as baseline JPEG or PNG"
+_MISSING = "the JPEG is truncated or damaged: compressed data is missing; copy or capture it again"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A colour component: its number, and how many of its blocks a unit of the picture has, across and down."""
+
+    number: int
+    across: int
+    down: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the frame header says, with the segment itself."""
+
+    kind: int
+    width: int
+    height: int
+    components: tuple[Component, ...]
+    segment: bytes
+
+    @property
+    def across(self) -> int:
+        """The most blocks of a component across a unit."""
+        return max(component.across for component in self.components)
+
+    @property
+    def down(self) -> int:
+        """The most blocks of a component down a unit."""
+        return max(component.down for component in self.components)
+
+    def blocks(self, component: Component) -> tuple[int, int]:
+        """Return how many blocks of 8x8 a component has by itself, across and down."""
+        return (
+            _ceil(self.width * component.across, 8 * self.across),
+            _ceil(self.height * component.down, 8 * self.down),
+        )
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Compressed data of some components, with what it takes to decode it.
+
+    tables: DQT and DHT segments so far. end: of the data, in the file.
+    """
+
+    components: tuple[Component, ...]
+    tables: bytes
+    segment: bytes
+    restart: int
+    data: bytes
+    end: int
+
+
+def decode(data: bytes, accepts: Accepts) -> Frame:
+    """Decode a JPEG file; raises ImageError where it is not whole, or of a kind that cannot be checked."""
+    picture, scans = split(data)
+    accepts(picture.width, picture.height)
+    if picture.kind == 0xC2:
+        from onspect.runtime.images.formats.progressive import check_progressive
+
+        check_progressive(picture, scans)
+        frame = decode_by_opencv(data)
+    else:
+        _check_coverage(picture, scans)
+        frame = None
+        if len(scans) == 1 and not scans[0].restart:  # as cameras write: the first of the two tests is the decoding
+            frame = _decode_scan(data, scans[0])
+            _check_surplus(_write_head(picture, scans[0], (picture.width, picture.height)), scans[0].data)
+        else:
+            for scan in scans:
+                _check_scan(picture, scan)
+            frame = decode_by_opencv(data)
+    if frame is None or frame.shape[0] * frame.shape[1] != picture.width * picture.height:
+        raise ImageError(f"OpenCV cannot decode the JPEG; {_CURE}")
+    return frame
+
+
+def split(data: bytes) -> tuple[Picture, list[Scan]]:
+    """Return the frame header and the scans of a JPEG file, up to its end marker; raises ImageError."""
+    position, restart, tables = 2, 0, b""
+    picture: Picture | None = None
+    scans: list[Scan] = []
+    while True:
+        if data[position : position + 1] != b"\xff":
+            raise (
+                _truncated(data)
+                if position >= len(data)
+                else ImageError(f"the JPEG is damaged: there is no marker at byte {position}; copy or capture it again")
+            )
+        marker = data[position + 1] if position + 1 < len(data) else 0
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker == 0xD9:
+            break
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        end = position + 2 + length
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8 or length < 2 or end > len(data):
+            raise _truncated(data)
+        segment = data[position:end]
+        position = end
+        if marker in (0xDB, 0xC4):
+            tables += segment
+        elif marker == 0xDD and length == 4:
+            restart = int.from_bytes(segment[4:6], "big")
+        elif marker in _REFUSED or marker == 0xDC:
+            raise ImageError(f"the JPEG is of a kind that is not read ({_REFUSED.get(marker, 'late height')}); {_CURE}")
+        elif marker in (0xC0, 0xC1, 0xC2):
+            if picture is not None:
+                raise ImageError("the JPEG has two frame headers; copy or capture it again")
+            picture = _read_frame_header(marker, segment)
+        elif marker == 0xDA:
+            if picture is None:
+                raise ImageError("the JPEG has no frame header; copy or capture it again")
+            found = _MARKER.search(data, position)
+            if found is None:
+                raise _truncated(data)
+            scans.append(_read_scan(picture, segment, tables, restart, data[position : found.start()], found.start()))
+            position = found.end() - 2
+    if picture is None or not scans:
+        raise ImageError(f"the JPEG has no picture in it ({len(data)} bytes); copy or capture it again")
+    return picture, scans
+
+
+def _read_frame_header(kind: int, segment: bytes) -> Picture:
+    if len(segment) < 10 or len(segment) < 10 + 3 * segment[9] or not segment[9]:
+        raise ImageError("the JPEG's frame header is damaged; copy or capture it again")
+    bits, height, width, count = struct.unpack(">BHHB", segment[4:10])
+    if bits != 8 or count not in (1, 3):
+        raise ImageError(f"the JPEG has {bits} bits and {count} components, and 8 bits and 1 or 3 are read; {_CURE}")
+    components = tuple(
+        Component(segment[at], segment[at + 1] >> 4, segment[at + 1] & 15) for at in range(10, 10 + 3 * count, 3)
+    )
+    if not width or not height or not all(1 <= c.across <= 4 and 1 <= c.down <= 4 for c in components):
+        raise ImageError("the JPEG's frame header is damaged; copy or capture it again")
+    return Picture(kind, width, height, components, segment)
+
+
+def _read_scan(picture: Picture, segment: bytes, tables: bytes, restart: int, data: bytes, end: int) -> Scan:
+    known = {component.number: component for component in picture.components}
+    count = segment[4] if len(segment) > 4 else 0
+    numbers = [segment[5 + 2 * place] for place in range(count)] if len(segment) >= 8 + 2 * count else []
+    if not numbers or any(number not in known for number in numbers):
+        raise ImageError("the JPEG's scan header is damaged; copy or capture it again")
+    return Scan(tuple(known[number] for number in numbers), tables, segment, restart, data, end)
+
+
+def _check_coverage(picture: Picture, scans: list[Scan]) -> None:
+    """Raise where a component comes in no scan, or in several."""
+    found = sorted(component.number for scan in scans for component in scan.components)
+    if found != sorted(component.number for component in picture.components):
+        raise ImageError("the JPEG is damaged: a colour component is missing or comes twice; copy or capture it again")
+
+
+def _check_scan(picture: Picture, scan: Scan) -> None:
+    """Raise ImageError where a scan's data is not exactly what its part of the picture needs."""
+    units, unit = measure_scan(picture, scan)
+    total = units[0] * units[1]
+    pieces = split_restarts(scan, total)
+    filling = _choose_filling(scan.tables)
+    _check_holes(scan, filling)
+    for place, piece in enumerate(pieces):
+        count = total - place * scan.restart if place == len(pieces) - 1 else scan.restart
+        columns, rows = units if len(pieces) == 1 else (count, 1)
+        if len(pieces) > 1 and count % units[0] == 0:
+            columns, rows = units[0], count // units[0]
+        size = columns * unit[0], rows * unit[1]
+        if size[0] > _WIDEST:
+            raise ImageError(f"the JPEG's restart intervals are too long to be checked; {_CURE}")
+        if len(pieces) == 1:  # not whole units, as the edges may have fewer blocks
+            size = _own_size(picture, scan)
+        head = _write_head(picture, scan, size)
+        if decode_by_opencv(head + piece + filling, _SKETCH) is None:
+            raise ImageError(_MISSING)
+        _check_surplus(head, piece)
+
+
+def _decode_scan(data: bytes, scan: Scan) -> Frame:
+    """Decode a file of one scan, with filling in place of its end marker."""
+    filling = _choose_filling(scan.tables)
+    _check_holes(scan, filling)
+    frame = decode_by_opencv(data[: scan.end] + filling)
+    if frame is None:
+        raise ImageError(_MISSING)
+    return frame
+
+
+def _check_surplus(head: bytes, piece: bytes) -> None:
+    if decode_by_opencv(head + piece[:-1], _SKETCH) is not None:
+        raise ImageError("the JPEG is damaged: it has more compressed data than its size; copy or capture it again")
+
+
+def _check_holes(scan: Scan, filling: bytes) -> None:
+    if filling == bytes(_AHEAD) and bytes(_HOLE) in scan.data:
+        raise ImageError("the JPEG is damaged: a part of its compressed data is all zeros; copy or capture it again")
+
+
+def _choose_filling(tables: bytes) -> bytes:
+    """Return filling that is used up within a block: zeros where those are coefficients, else ones, no code at all.
+
+    Where the code of zeros ends a block, eight bytes of them would stand for many blocks.
+    """
+    position = 0
+    while position + 21 < len(tables):
+        place, end = position + 4, position + 2 + int.from_bytes(tables[position + 2 : position + 4], "big")
+        while tables[position + 1] == 0xC4 and place + 17 < end:
+            kind, count = tables[place], sum(tables[place + 1 : place + 17])
+            if kind == 0x10 and tables[place + 17] & 15 == 0:  # the first symbol has the code of zeros
+                return b"\xff\x00" * _AHEAD
+            place += 17 + count
+        position = max(end, position + 4)
+    return bytes(_AHEAD)
+
+
+def measure_scan(picture: Picture, scan: Scan) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return how many units a scan has, across and down, and a unit's pixels, across and down."""
+    if len(scan.components) == 1:
+        return picture.blocks(scan.components[0]), (8, 8)
+    unit = 8 * picture.across, 8 * picture.down
+    return (_ceil(picture.width, unit[0]), _ceil(picture.height, unit[1])), unit
+
+
+def _own_size(picture: Picture, scan: Scan) -> tuple[int, int]:
+    if len(scan.components) > 1:
+        return picture.width, picture.height
+    component = scan.components[0]
+    return _ceil(picture.width * component.across, picture.across), _ceil(picture.height * component.down, picture.down)
+
+
+def split_restarts(scan: Scan, total: int) -> list[bytes]:
+    """Return a scan's data between its restart markers; raises where those are not all there, in order."""
+    found = list(_RESTART.finditer(scan.data))
+    wanted = 0 if not scan.restart else _ceil(total, scan.restart) - 1
+    if len(found) != wanted or any(match[1][0] != 0xD0 + place % 8 for place, match in enumerate(found)):
+        raise ImageError(
+            f"the JPEG is damaged: it has {len(found)} of {wanted} restart markers, or out of order; "
+            "copy or capture it again"
+        )
+    starts = [0, *(match.end() for match in found)]
+    ends = [*(match.start() for match in found), len(scan.data)]
+    return [scan.data[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _write_head(picture: Picture, scan: Scan, size: tuple[int, int]) -> bytes:
+    """Return a JPEG's beginning for a scan alone, as a picture of its own with another size and no restarts."""
+    width, height = size
+    parts = [picture.segment[at : at + 3] for at in range(10, 10 + 3 * len(picture.components), 3)]
+    numbers = {component.number for component in scan.components}
+    kept = [part for part in parts if part[0] in numbers]
+    if len(kept) == 1:
+        kept = [bytes([kept[0][0], 0x11, kept[0][2]])]
+    frame = struct.pack(">BHHB", 8, height, width, len(kept)) + b"".join(kept)
+    header = b"\xff" + bytes([picture.kind]) + struct.pack(">H", len(frame) + 2) + frame
+    return b"\xff\xd8" + scan.tables + header + scan.segment
+
+
+def _truncated(data: bytes) -> ImageError:
+    return ImageError(f"the JPEG is truncated: it ends after {len(data)} bytes without an end marker")
+
+
+def _ceil(value: int, divisor: int) -> int:
+    return -(-value // divisor)

@@ -1,0 +1,84 @@
+"""PBM, PGM and PPM files, decoded here: OpenCV does not scale by the file's own white."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.formats import Accepts, Frame
+
+_BLANK = rb"(?:\s|#[^\r\n]*[\r\n])"
+_NUMBERS = {
+    2: re.compile(rb"P[1-6]%b+(\d{1,9})%b+(\d{1,9})%b" % (_BLANK, _BLANK, rb"(?:#[^\r\n]*)?\s")),
+    3: re.compile(rb"P[1-6]%b+(\d{1,9})%b+(\d{1,9})%b+(\d{1,9})%b" % (_BLANK, _BLANK, _BLANK, rb"(?:#[^\r\n]*)?\s")),
+}
+_MOST_HEADER = 1 << 16
+
+
+def decode(data: bytes, accepts: Accepts) -> Frame:
+    """Decode a PBM, PGM or PPM file: uint8, or uint16 where its maximum is above 255; raises ImageError.
+
+    A maximum below 255 is scaled to 255. 16-bit values stay as they are, as those of all formats: the model's white
+    level says which is white.
+    """
+    number = data[1] - 48
+    bitmap, plain, colour = number in (1, 4), number <= 3, number in (3, 6)
+    found = _NUMBERS[2 if bitmap else 3].match(data[:_MOST_HEADER])
+    if found is None:
+        raise ImageError("the PNM's header is damaged; copy or capture it again")
+    width, height, *rest = map(int, found.groups())
+    most = rest[0] if rest else 1
+    if not width or not height or not 1 <= most <= 65535:
+        raise ImageError(f"the PNM's header is damaged: {width}x{height}, maximum {most}; copy or capture it again")
+    accepts(width, height)
+    shape = (height, width, 3) if colour else (height, width)
+    content = data[found.end() :]
+    if plain:
+        values = _read_plain(content, shape, bitmap)
+    elif bitmap:
+        values = _read_bitmap(content, height, width)
+    else:
+        values = _read_binary(content, shape, most)
+    if bitmap:
+        values = 1 - values
+    if int(values.max()) > most:
+        raise ImageError(f"the PNM is damaged: it has a value of {values.max()} and a maximum of {most}")
+    if most < 255:
+        values = (values.astype(np.uint32) * 255 + most // 2) // most
+    frame = values.astype(np.uint8 if most <= 255 else np.uint16)
+    return np.ascontiguousarray(frame[:, :, ::-1]) if colour else frame
+
+
+def _read_plain(content: bytes, shape: tuple[int, ...], bitmap: bool) -> Frame:
+    content = re.sub(rb"#[^\r\n]*", b" ", content)
+    if bitmap:
+        content = b" ".join(bytes([digit]) for digit in content if not chr(digit).isspace())
+    try:
+        values = np.array(content.split(), np.uint32)
+    except (ValueError, OverflowError) as error:
+        raise ImageError("the PNM is damaged: it has other than numbers; copy or capture it again") from error
+    return _shape(values, shape)
+
+
+def _read_bitmap(content: bytes, height: int, width: int) -> Frame:
+    row = -(-width // 8)
+    packed = _shape(np.frombuffer(content, np.uint8), (height, row))
+    return np.unpackbits(packed, axis=1)[:, :width]
+
+
+def _read_binary(content: bytes, shape: tuple[int, ...], most: int) -> Frame:
+    wide = most > 255
+    return _shape(
+        np.frombuffer(content[: len(content) // 2 * 2] if wide else content, ">u2" if wide else np.uint8), shape
+    )
+
+
+def _shape(values: Frame, shape: tuple[int, ...]) -> Frame:
+    wanted = int(np.prod(shape))
+    if len(values) < wanted:
+        raise ImageError(f"the PNM is truncated: it has {len(values)} of {wanted} values")
+    if len(values) >= 2 * wanted:
+        raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
+    return values[:wanted].reshape(shape)

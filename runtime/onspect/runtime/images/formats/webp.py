@@ -1,0 +1,50 @@
+"""WebP files: decoded by OpenCV, after the lengths of its chunks were checked; the format has no checksums."""
+
+from __future__ import annotations
+
+import cv2
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv, read_orientation, turn
+
+
+def decode(data: bytes, accepts: Accepts) -> Frame:
+    """Decode a WebP file; raises ImageError where it is truncated or moves."""
+    if data[8:12] != b"WEBP":
+        raise ImageError(f"the file is RIFF, but no WebP image ({len(data)} bytes)")
+    chunks = _read_chunks(data)
+    if b"ANIM" in chunks or b"ANMF" in chunks:
+        raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
+    accepts(*_read_size(chunks))
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # not all releases turn it
+    frame = decode_by_opencv(data, flags)
+    if frame is None:
+        raise ImageError("OpenCV cannot decode the WebP image, or it is truncated; copy or capture it again")
+    return turn(frame, read_orientation(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0")))
+
+
+def _read_chunks(data: bytes) -> dict[bytes, bytes]:
+    end = 8 + int.from_bytes(data[4:8], "little")
+    position, chunks = 12, dict[bytes, bytes]()
+    if end > len(data):
+        raise _truncated(data)
+    while position + 8 <= end:
+        length = int.from_bytes(data[position + 4 : position + 8], "little")
+        if position + 8 + length > end:
+            raise _truncated(data)
+        chunks[data[position : position + 4]] = data[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+    return chunks
+
+
+def _read_size(chunks: dict[bytes, bytes]) -> tuple[int, int]:
+    if len(lossy := chunks.get(b"VP8 ", b"")) >= 10:
+        return int.from_bytes(lossy[6:8], "little") & 0x3FFF, int.from_bytes(lossy[8:10], "little") & 0x3FFF
+    if len(lossless := chunks.get(b"VP8L", b"")) >= 5:
+        bits = int.from_bytes(lossless[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    raise ImageError("the WebP file has no picture in it; copy or capture it again")
+
+
+def _truncated(data: bytes) -> ImageError:
+    return ImageError(f"the WebP image is truncated: it ends after {len(data)} bytes, before its own end")

@@ -1,0 +1,135 @@
+"""Regions of an error map at or above a threshold, in pixels of the source image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.model.schema import Threshold
+
+if TYPE_CHECKING:
+    from onspect.runtime.inspection.verdict import Judgement
+
+_SHEET = 1 << 16  # pixels of maps that are searched for regions together
+_MANY_LABELS = 65535  # more regions than this cannot be counted in 16 bits, which is twice as fast
+
+
+@dataclass(frozen=True, init=False)
+class Region:
+    """A connected part of the error map above its threshold, in source-image pixels.
+
+    x, y: left and top edge. width, height: at least 1. peak: highest error inside. area: in square pixels.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+    peak: float
+    area: int
+
+    def __init__(self, x: int, y: int, width: int, height: int, peak: float, area: int) -> None:
+        facts = vars(self)  # a frozen class's own __init__ takes twice as long, and there are many regions
+        facts["x"], facts["y"], facts["width"], facts["height"] = x, y, width, height
+        facts["peak"], facts["area"] = peak, area
+
+
+def find_regions(
+    error_map: NDArray[np.float32], threshold: Threshold, width: int, height: int, verdict: Judgement = "ok"
+) -> tuple[Region, ...]:
+    """Return the connected regions (8 neighbours) with error >= threshold.map, highest peak first.
+
+    error_map is [h, w] at the model's working size; regions are scaled to a source image of width x height. A region
+    of fewer than threshold.area pixels of the map is left out, unless it is the highest of a part whose verdict is
+    not ``ok``: that one may be what the verdict rests on.
+    """
+    return find_regions_of_batch(error_map[None], [float(error_map.max())], threshold, [(width, height)], [verdict])[0]
+
+
+def find_regions_of_batch(
+    error_maps: NDArray[np.float32],
+    peaks: Sequence[float],
+    threshold: Threshold,
+    sizes: Sequence[tuple[int, int]],
+    verdicts: Sequence[Judgement],
+) -> list[tuple[Region, ...]]:
+    """Return the regions of each of the maps [n, h, w], as `find_regions` does.
+
+    peaks: the highest error of each map. sizes: width and height of each image.
+
+    Small maps are searched together: there the calls take longer than the work, and each lets another thread have the
+    interpreter. Large ones are searched one by one, each within the box around what is high in it.
+    """
+    found: list[list[Region]] = [[] for _ in sizes]
+    high = [number for number, peak in enumerate(peaks) if peak >= threshold.map]
+    if not high:  # as with most parts
+        return [()] * len(found)
+    cut = _least_float32(threshold.map)
+    rows, columns = error_maps.shape[1:]
+    together = max(1, _SHEET // (rows * columns))
+    for first in range(0, len(high), together):
+        some = high[first : first + together]
+        for number, pixels, *box, peak in _connect(_one_below_the_other(error_maps, some), cut, rows):
+            place = some[number]
+            if pixels >= threshold.area or (not found[place] and verdicts[place] != "ok"):
+                found[place].append(_scale(box, pixels, peak, (columns, rows), sizes[place]))
+    return [tuple(regions) for regions in found]
+
+
+def _scale(box: Sequence[int], pixels: int, peak: float, shape: tuple[int, int], size: tuple[int, int]) -> Region:
+    """Return a region of an error map in pixels of its image; box is left, top, width and height."""
+    (left, top, wide, high), (width, height) = box, size
+    across, down = width / shape[0], height / shape[1]
+    x, y = math.floor(left * across), math.floor(top * down)
+    return Region(
+        x,
+        y,
+        max(1, min(width, math.ceil((left + wide) * across)) - x),  # rounding may pass the image's edge
+        max(1, min(height, math.ceil((top + high) * down)) - y),
+        peak,
+        max(1, round(pixels * across * down)),
+    )
+
+
+def _one_below_the_other(maps: NDArray[np.float32], some: list[int]) -> NDArray[np.float32]:
+    """Return some of the maps [n, h, w] as one of n * (h + 1) rows, with a row below each that no region crosses."""
+    if len(some) == 1:
+        alone: NDArray[np.float32] = maps[some[0]]
+        return alone
+    _, rows, columns = maps.shape
+    sheet = np.full((len(some), rows + 1, columns), -np.inf, np.float32)
+    sheet[:, :rows] = maps[some]
+    return sheet.reshape(-1, columns)
+
+
+def _connect(sheet: NDArray[np.float32], cut: np.float32, rows: int) -> Iterator[tuple[Any, ...]]:
+    """Yield the regions of maps of so many rows that stand one below the other: by map, the highest peak first.
+
+    Of each its map's number, its pixels, left and top edge, width and height, and its peak.
+    """
+    high_errors = (sheet >= cut).view(np.uint8)
+    left, top, wide, high = cv2.boundingRect(high_errors)
+    box = slice(top, top + high), slice(left, left + wide)
+    kind = cv2.CV_16U if -(-wide // 2) * -(-high // 2) < _MANY_LABELS else cv2.CV_32S
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(high_errors[box], ltype=kind)
+    inside = np.flatnonzero(high_errors[box])
+    peaks = np.zeros(count, np.float32)
+    np.maximum.at(peaks, np.ravel(labels)[inside].astype(np.intp), sheet[box].ravel()[inside])
+    lefts, tops = stats[1:, 0] + left, stats[1:, 1] + top
+    numbers, tops = np.divmod(tops, rows + 1)
+    order = np.lexsort((lefts, tops, -peaks[1:], numbers))
+    facts = (numbers, stats[1:, 4], lefts, tops, stats[1:, 2], stats[1:, 3], peaks[1:])
+    return zip(*(fact[order].tolist() for fact in facts), strict=True)
+
+
+def _least_float32(cut: float) -> np.float32:
+    """Return the least float32 that is not below a cut: a float32 map is held against it without being converted."""
+    with np.errstate(over="ignore"):
+        nearest = np.float32(cut)
+    return nearest if float(nearest) >= cut else np.nextafter(nearest, np.float32(np.inf))

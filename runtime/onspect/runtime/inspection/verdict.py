@@ -1,0 +1,86 @@
+"""The verdict on one part, and the one place where a score is held against a threshold."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from onspect.runtime.inspection.regions import Region
+from onspect.runtime.model.schema import Threshold
+
+Judgement = Literal["ok", "ng", "review", "fault"]
+"""``ok`` passes, ``ng`` is rejected, ``review`` goes to a person, ``fault`` could not be judged."""
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided about one part; `to_json` is one line of a JSONL file.
+
+    source: path or name of the frame's source. index: position in the run, from 0. time: ISO 8601, UTC.
+    score: None for a fault. threshold: the cut it was held against. latency_ms: from frame (or file) to verdict.
+    model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
+    part: the part's id, where the source knows it.
+    review_threshold: where the review band below `threshold` begins, None without one.
+    """
+
+    source: str
+    index: int
+    time: str
+    verdict: Judgement
+    score: float | None
+    threshold: float
+    regions: tuple[Region, ...]
+    latency_ms: float
+    model: str
+    reason: str | None = None
+    part: str | None = None
+    review_threshold: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of interface lines and files."""
+        content = dict(vars(self))  # not asdict, which takes as long as some networks
+        content["regions"] = tuple(dict(vars(region)) for region in self.regions)
+        return content
+
+    def to_json(self) -> str:
+        """Return the verdict as one line of JSON, without the line's end."""
+        return _JSON.encode(vars(self) | {"regions": tuple(map(vars, self.regions))})
+
+
+def parse_verdict(line: str | bytes) -> Verdict:
+    """Return the verdict of a line that `Verdict.to_json` wrote; raises ValueError where it is none.
+
+    Keys that this version does not know are left out.
+    """
+    content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError(f"a verdict is a JSON object, not {content!r}")  # noqa: TRY004 - one error for a bad line
+    known = {field.name for field in fields(Verdict)}
+    facts = {key: value for key, value in content.items() if key in known}
+    try:
+        facts["regions"] = tuple(Region(**region) for region in facts["regions"])
+        return Verdict(**facts)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the line is no verdict: {error}") from error
+
+
+def decide(score: float, threshold: Threshold) -> Judgement:
+    """Return the verdict that a score brings.
+
+    ``ng`` where score >= threshold.score; below that ``review`` where there is a band and score >= threshold.review,
+    else ``ok``; ``fault`` where the score is not finite.
+    """
+    if not math.isfinite(score):
+        return "fault"
+    if score >= threshold.score:
+        return "ng"
+    return "review" if threshold.review is not None and score >= threshold.review else "ok"
+
+
+def now() -> str:
+    """Return the time in UTC as ISO 8601 with milliseconds, such as ``2026-03-01T12:00:00.000Z``."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

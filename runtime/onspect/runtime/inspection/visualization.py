@@ -1,0 +1,164 @@
+"""Pictures for people: heat maps, overlays on the source image, and rows of images side by side. All are BGR uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.atomic import write_atomically
+from onspect.runtime.errors import OutputError
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import Verdict
+
+Picture = NDArray[np.uint8]
+
+_COLOURS = {"ok": (80, 160, 40), "ng": (40, 40, 220), "review": (0, 165, 255), "fault": (200, 60, 160)}
+_BOXES = {"ng": (60, 110, 255), "review": (80, 200, 250)}  # told apart by people who see no red or no green
+_WEIGHTS = ((np.arange(256, dtype=np.float32) / 255.0 - 0.25) / 0.5).clip(
+    0.0, 0.6
+)  # of the heat, by its relative height
+_SMALLEST_SIDE = 256  # smaller images are enlarged so that boxes and words can be read,
+_LARGEST_SIDE = 4096  # but not beyond this: a line camera's 1 x 20000 pixels would take gigabytes
+
+
+def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
+    """Return a frame (HxW, HxWx1 or HxWx3; uint8 or uint16) as BGR uint8; white_level as in `Preprocess`."""
+    if frame.dtype == np.uint16:
+        frame = cv2.convertScaleAbs(frame, alpha=255.0 / white_level)
+    if frame.ndim == 3 and frame.shape[2] == 3:
+        return np.asarray(frame, np.uint8)
+    return np.asarray(cv2.cvtColor(frame.reshape(frame.shape[:2]), cv2.COLOR_GRAY2BGR), np.uint8)
+
+
+def heat_map(error_map: NDArray[Any], threshold: float) -> Picture:
+    """Colour an error map [h, w]: black at 0, orange at the threshold, white from twice the threshold on."""
+    return np.asarray(cv2.applyColorMap(_relative(error_map, threshold), cv2.COLORMAP_INFERNO), np.uint8)
+
+
+def draw_overlay(inspection: Inspection) -> Picture | None:
+    """Draw heat, boxes and verdict on the source image; None where there was no image to draw on."""
+    if not _is_drawable(inspection.frame):
+        return None
+    verdict = inspection.verdict
+    picture = to_bgr(inspection.frame, inspection.white_level)
+    sides = picture.shape[:2]
+    scale = max(1, min(-(-_SMALLEST_SIDE // min(sides)), _LARGEST_SIDE // max(sides)))
+    picture = enlarge(picture, scale)
+    if inspection.error_map is not None:
+        picture = _blend_heat(picture, inspection.error_map, inspection.map_threshold)
+    thickness = max(1, round(min(picture.shape[:2]) / 256))
+    colour = _COLOURS["review" if verdict.verdict == "review" else "ng"]
+    for region in verdict.regions:
+        corner = (region.x * scale, region.y * scale)
+        opposite = ((region.x + region.width) * scale - 1, (region.y + region.height) * scale - 1)
+        cv2.rectangle(picture, corner, opposite, colour, thickness)
+    return np.vstack([_banner(verdict, *picture.shape[:2]), picture])
+
+
+def draw_view(inspection: Inspection, *, longest: int, heat: bool) -> Picture | None:
+    """Draw the source image for a screen, with heat and boxes or as it came; None where there is none.
+
+    The picture's longest side is about `longest` pixels, whatever the source's is, so that boxes are drawn thin and
+    work stays small.
+    """
+    if not _is_drawable(inspection.frame):
+        return None
+    height, width = inspection.frame.shape[:2]
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC
+    picture = to_bgr(cv2.resize(inspection.frame, size, interpolation=method), inspection.white_level)
+    if not heat:
+        return picture
+    if inspection.error_map is not None:
+        picture = _blend_heat(picture, inspection.error_map, inspection.map_threshold)
+    verdict = inspection.verdict
+    thickness = max(1, round(longest / 240))
+    colour = _BOXES["review" if verdict.verdict == "review" else "ng"]
+    for region in verdict.regions:
+        corner = (round(region.x * scale), round(region.y * scale))
+        opposite = (round((region.x + region.width) * scale) - 1, round((region.y + region.height) * scale) - 1)
+        cv2.rectangle(picture, corner, opposite, colour, thickness)
+    return picture
+
+
+def enlarge(picture: Picture, scale: int) -> Picture:
+    """Return a picture with every pixel repeated scale times both ways."""
+    return np.repeat(np.repeat(picture, scale, axis=0), scale, axis=1)
+
+
+def side_by_side(rows: Sequence[Sequence[Picture]], gap: int = 4) -> Picture:
+    """Return rows of pictures of equal size as one picture on white."""
+    spaced = [_join(row, gap, axis=1) for row in rows]
+    return _join(spaced, gap, axis=0)
+
+
+def encode_png(picture: Picture) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    return cv2.imencode(".png", picture)[1].tobytes()
+
+
+def write_png(path: Path, picture: Picture) -> None:
+    """Write a picture as PNG, whole or not at all; raises OutputError where that fails."""
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"a picture is written as .png, not as {path.name!r}")
+    write_atomically(path, encode_png(picture))
+
+
+def _is_drawable(frame: Frame | None) -> TypeGuard[Frame]:
+    """Tell whether `to_bgr` takes a frame; a fault may carry anything that a caller handed in."""
+    if not isinstance(frame, np.ndarray) or frame.size == 0 or frame.dtype not in (np.uint8, np.uint16):
+        return False
+    return frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in (1, 3))
+
+
+def _relative(error_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
+    brightness = np.nan_to_num(error_map / max(2.0 * threshold, 1e-12), nan=1.0).clip(0.0, 1.0)
+    return np.asarray(np.rint(brightness * 255.0), np.uint8)
+
+
+def _blend_heat(picture: Picture, error_map: NDArray[Any], threshold: float) -> Picture:
+    height, width = picture.shape[:2]
+    relative = cv2.resize(_relative(error_map, threshold), (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = cv2.applyColorMap(relative, cv2.COLORMAP_INFERNO)
+    weight = cv2.LUT(relative, _WEIGHTS)
+    return np.asarray(cv2.blendLinear(picture, colours, 1.0 - weight, weight), np.uint8)
+
+
+def _banner(verdict: Verdict, height: int, width: int) -> Picture:
+    scale = max(1.0, min(width / 512.0, height / 256.0))  # words that can be read when a large picture is shown small
+    banner = np.full((round(28 * scale), width, 3), _COLOURS[verdict.verdict], np.uint8)
+    words = verdict.verdict.upper()
+    if verdict.score is not None:
+        words += f"  {_compare(verdict, verdict.score)}"
+    elif verdict.reason:
+        words += f"  {verdict.reason}"
+    size, thick, left = 0.5 * scale, round(scale), round(6 * scale)
+    while size > 0.25 and cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, size, thick)[0][0] > width - 2 * left:
+        size -= 0.05
+    corner = (left, round(19 * scale))
+    cv2.putText(banner, words, corner, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thick, cv2.LINE_AA)
+    return banner
+
+
+def _compare(verdict: Verdict, score: float) -> str:
+    """Return in words how a score lies to the cuts that it was held against."""
+    if verdict.verdict == "ng":
+        return f"{score:.4g} >= {verdict.threshold:.4g}"
+    if verdict.verdict == "review":
+        return f"{verdict.review_threshold:.4g} <= {score:.4g} < {verdict.threshold:.4g}"
+    return f"{score:.4g} < {verdict.threshold if verdict.review_threshold is None else verdict.review_threshold:.4g}"
+
+
+def _join(pictures: Sequence[Picture], gap: int, axis: int) -> Picture:
+    shape = list(pictures[0].shape)
+    shape[axis] = gap
+    space = np.full(shape, 255, np.uint8)
+    spaced = [piece for picture in pictures for piece in (space, picture)][1:]
+    return np.concatenate(spaced, axis=axis)

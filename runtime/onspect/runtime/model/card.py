@@ -1,0 +1,176 @@
+"""The model card, as plain text."""
+
+from __future__ import annotations
+
+from onspect.runtime.model.file import ModelFile
+from onspect.runtime.model.schema import (
+    Agreement,
+    Appearance,
+    Calibration,
+    Memory,
+    ModelInfo,
+    Network,
+    Preprocess,
+    Provenance,
+    Threshold,
+)
+
+
+def describe(file: ModelFile) -> str:
+    """Return the model's card: one fact a line, readable without colour."""
+    return "\n".join(f"{name:<12} {fact}" for name, fact in list_facts(file))
+
+
+def list_facts(file: ModelFile) -> list[tuple[str, str]]:
+    """Return the model card's facts, each with its name."""
+    info = file.info
+    network, source = info.network, info.provenance
+    smoothing = f", smoothed by {info.score.smoothing:g} px" if info.score.smoothing else ""
+    masked = f", of the {info.score.inspected:.2%} of the image that a mask leaves" if info.score.inspected < 1 else ""
+    facts = [
+        ("model", info.name),
+        (
+            "file",
+            f"{file.path} ({len(file.data) / 1e6:.2f} MB, sha256 {file.sha256[:12]}, format {info.format_version})",
+        ),
+        *_describe_memory(info.memory),
+        *_describe_network(network),
+        ("input", _describe_input(info.preprocess)),
+        ("frames", _describe_limits(info.preprocess)),
+        *_describe_appearance(info.appearance),
+        ("score", f"{info.score.name}{smoothing}{masked}" + (f" ({info.score.why})" if info.score.why else "")),
+    ]
+    if info.threshold is None:
+        facts.append(("threshold", f"none yet: run 'onspect calibrate {file.path} DATA'"))
+    else:
+        facts.append(("threshold", describe_threshold(info.threshold)))
+    if info.calibration is not None:
+        facts += _describe_calibration(info.calibration)
+    if info.history:
+        earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
+        facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
+    facts.append(("trained", _describe_training(source)))
+    facts += _describe_export(source)
+    facts += [
+        *_describe_images(info),
+        ("made with", ", ".join(f"{name} {version}" for name, version in source.versions.items())),
+    ]
+    return facts
+
+
+def _describe_memory(memory: Memory | None) -> list[tuple[str, str]]:
+    if memory is None:
+        return []
+    last = memory.lessons[-1]
+    rows = last.whole_vectors if memory.by_whole else last.vectors
+    what = "whole images" if memory.by_whole else "places"
+    facts = [
+        ("memory", f"{rows} vectors of {what} from {memory.pictures} good pictures, features of {memory.backbone}")
+    ]
+    facts += [
+        ("taught" if number == 0 else "", f"{lesson.time}: {lesson.pictures} pictures of {lesson.data!r}")
+        for number, lesson in enumerate(memory.lessons)
+    ]
+    return facts
+
+
+def _describe_network(network: Network | None) -> list[tuple[str, str]]:
+    if network is None:
+        return []
+    layers = " ".join(f"{filters}/{stride}" for filters, stride in zip(network.filters, network.strides, strict=True))
+    reduced = f", at 1/{network.reduction} of the working size" if network.reduction > 1 else ""
+    encoder = f"filters/stride {layers}, hidden {network.hidden}{reduced}"
+    if network.backbone:
+        encoder = f"of the features of {network.backbone} at each place, hidden {network.hidden}"
+    facts = [
+        ("network", f"{network.variant.upper()}, {network.parameters:,} parameters, latent {network.latent}"),
+        ("encoder", encoder),
+    ]
+    if network.head:
+        facts.append(("head", f"filters {' '.join(map(str, network.head))}, trained on synthetic defects"))
+    if network.tiling:
+        facts.append(("tiles", f"{network.tiling.describe()}, stitched"))
+    return facts
+
+
+def describe_threshold(threshold: Threshold) -> str:
+    """Return a threshold in words: from which score a part is ng or for review, and what counts as a region."""
+    words = f"ng at score >= {threshold.score:.6g}"
+    if threshold.review is not None:
+        words += f", review from {threshold.review:.6g}"
+    words += f", regions at {threshold.map:.6g}"
+    return words + (f" of {threshold.area} working pixels or more" if threshold.area else "")
+
+
+def describe_agreement(agreement: Agreement) -> str:
+    """Return in words how many verdicts differ from the reference's."""
+    return (
+        f"{agreement.flips} of {agreement.images} differ from those of {agreement.reference} after recalibration, "
+        f"{agreement.carried} with its threshold kept; scores moved by {agreement.shift:.2%} of their spread"
+    )
+
+
+def _describe_training(source: Provenance) -> str:
+    return f"{source.trained} on {source.training_images} images of {source.data!r}, seed {source.seed}"
+
+
+def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
+    """Return the fingerprints of the sets of images behind the file, those that it has."""
+    sets = [("training", info.provenance.training_images, info.provenance.training_fingerprint)]
+    calibration = info.calibration
+    if calibration is not None:
+        sets.append(("calibration", sum(calibration.counts.values()), calibration.images))
+        if calibration.held_back is not None:
+            sets.append(("test", calibration.held_back.images, calibration.held_back.fingerprint))
+    known = [f"{digits} of {count} {name} images" for name, count, digits in sets if digits]
+    return [("fingerprints" if first else "", words) for first, words in zip([True, *[False] * 2], known, strict=False)]
+
+
+def _describe_export(source: Provenance) -> list[tuple[str, str]]:
+    parity = f"{source.parity_images} scores within {source.parity:.1e} of the trained model's"
+    facts = [("exported", f"{source.exported}, {parity}" + (" in float32" if source.precision != "fp32" else ""))]
+    if source.precision != "fp32":
+        count = len(source.reduced_layers)
+        facts.append(("precision", f"{source.precision} in {count} of {count + len(source.float_layers)} layers"))
+    if source.agreement is not None:
+        facts.append(("verdicts", describe_agreement(source.agreement)))
+    return facts
+
+
+def _describe_input(recipe: Preprocess) -> str:
+    colour = "mono" if recipe.channels == 1 else "colour (BGR)"
+    return f"{recipe.width} x {recipe.height} pixels, {colour}, 16-bit white at {recipe.white_level}"
+
+
+def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]:
+    if appearance is None:
+        return []
+    spans = {"brightness": appearance.brightness, "sharpness": appearance.sharpness}
+    return [("looks", ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items()))]
+
+
+def _describe_limits(recipe: Preprocess) -> str:
+    limits = recipe.source
+    channels = " or ".join(str(count) for count in recipe.accepted_channels)
+    sides = [
+        f"{low} px {side}" if low == high else f"{low} to {high} px {side}"
+        for side, span in (("wide", limits.width), ("high", limits.height))
+        if span is not None
+        for low, high in [span]
+    ]
+    return f"{channels} channel{'s' * (channels != '1')}, {', '.join(sides) or 'of any size'}"
+
+
+def _describe_calibration(calibration: Calibration) -> list[tuple[str, str]]:
+    counts = ", ".join(f"{count} {kind}" for kind, count in calibration.counts.items())
+    facts = [("calibrated", f"{calibration.policy}, on {calibration.data!r} ({counts}), {calibration.time}")]
+    if calibration.auroc is not None and calibration.aupr is not None:
+        facts.append(("there", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f}"))
+    defects = "no defects to measure on"
+    if calibration.true_ng + calibration.false_ok + calibration.review_defective:
+        defects = f"{calibration.true_ng} defects caught, {calibration.false_ok} missed"
+    good = f"{calibration.false_ng} good rejected, {calibration.true_ok} good passed"
+    facts.append(("confusion", f"{defects}, {good}"))
+    if calibration.review_good or calibration.review_defective:
+        facts.append(("for review", f"{calibration.review_defective} defects, {calibration.review_good} good"))
+    return facts

@@ -1,0 +1,90 @@
+"""A model file and the session that runs it. Apart from `Inspector`, so that it loads beside OpenCV."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from onspect.runtime.errors import ChoiceError, ModelFileError
+from onspect.runtime.model.file import ModelFile, read_model_file
+from onspect.runtime.model.openvino import OpenVinoSession
+from onspect.runtime.model.providers import CHOICES, ONNXRUNTIME
+from onspect.runtime.model.schema import ModelInfo
+
+_LOG = logging.getLogger("onspect")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model file, read and checked, and the session that runs it: onnxruntime's or our own of OpenVINO.
+
+    provider: what it runs on, by our name.
+    """
+
+    file: ModelFile
+    session: Any
+    provider: str
+
+
+def load_model(path: Path | str | ModelFile, *, provider: str = "auto", threads: int = 1) -> LoadedModel:
+    """Read and check a model file and open its session; parameters and errors as `Inspector`'s."""
+    file = path if isinstance(path, ModelFile) else read_model_file(path)
+    if provider not in CHOICES:
+        raise ChoiceError(f"provider is {provider!r}; choose one of {', '.join(CHOICES)}")
+    if provider == "openvino":
+        loaded = _open_on_openvino(file, threads)
+    else:
+        loaded = _open_on_onnxruntime(file, provider, threads)
+    _check_inputs(file.path, loaded.session, file.info)
+    return loaded
+
+
+def _open_on_openvino(file: ModelFile, threads: int) -> LoadedModel:
+    try:
+        return LoadedModel(file, OpenVinoSession(file.data, threads), "openvino")
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]  # behind the lines of its source that it names
+        raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; take the provider cpu") from error
+
+
+def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> LoadedModel:
+    here = onnxruntime.get_available_providers()
+    wanted = provider
+    if provider == "auto":
+        wanted = "cuda" if "CUDAExecutionProvider" in here else "cpu"
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    usable = [name for name in ONNXRUNTIME[wanted] if name in here]
+    try:
+        session = onnxruntime.InferenceSession(file.data, options, providers=usable)
+    except Exception as error:  # onnxruntime's errors share no base class
+        raise ModelFileError(f"onnxruntime cannot load {str(file.path)!r}: {error}; export it again") from error
+    running = _name_provider(session)
+    if running != wanted:
+        _LOG.warning(
+            "the provider %r cannot be had here (this onnxruntime offers %s): running on %r",
+            wanted,
+            ", ".join(here),
+            running,
+        )
+    return LoadedModel(file, session, running)
+
+
+def _name_provider(session: Any) -> str:
+    first = session.get_providers()[0]
+    return next(name for name, chain in ONNXRUNTIME.items() if chain[0] == first)
+
+
+def _check_inputs(path: Path, session: Any, info: ModelInfo) -> None:
+    recipe = info.preprocess
+    found = [(item.name, item.type, list(item.shape[1:])) for item in session.get_inputs()]
+    expected = [("image", "tensor(uint8)", [recipe.height, recipe.width, recipe.channels])]
+    if found != expected:
+        raise ModelFileError(f"{str(path)!r} takes {found}, and its metadata say {expected}; export it again")

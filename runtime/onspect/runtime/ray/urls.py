@@ -1,0 +1,134 @@
+"""Images behind URLs (s3://, gs://, az://, file:// and whatever else fsspec knows): finding and reading them."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import logging
+import posixpath
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.credentials import redact
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, SourceError
+from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out
+
+_LOG = logging.getLogger("onspect")
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: C:// is a drive of Windows
+_UNREACHABLE = {errno.EBUSY, errno.EHOSTUNREACH, errno.ENETUNREACH}  # a store that is busy says nothing about a file
+
+_PASSWORD = re.compile(r"[^/]+://[^/]*:[^/]*@")
+
+T = TypeVar("T")
+
+
+def is_url(text: str) -> bool:
+    """Tell whether a text is a URL rather than a path."""
+    return _URL.match(text) is not None
+
+
+def expand_url(url: str) -> list[str]:
+    """Return the URLs of the images that a URL names, sorted: of a folder all below it, of a glob what matches it.
+
+    Any other URL is returned as it is, whatever its ending, so that what was asked for is judged or is a fault.
+    Hidden images and those in a file server's own folders are left out, and counted in a warning. Raises DatasetError
+    where it names nothing, ChoiceError where it holds a password, SourceError where its store cannot be reached.
+    """
+    if _PASSWORD.match(url):
+        raise ChoiceError(
+            f"{redact(url)!r} holds a password, which would stand in every verdict; give it in the environment instead"
+        )
+    filesystem, path = open_store(url)
+    if reach(url, lambda: filesystem.isdir(path)):
+        return _list_folder(filesystem, url, path)
+    if not glob.has_magic(url) or reach(url, lambda: filesystem.exists(path)):
+        return [url]
+    pattern = str(filesystem._strip_protocol(url))
+    base = url[: url.rindex("/", 0, _first_magic(url)) + 1]
+    matches = sorted(reach(url, lambda: filesystem.glob(pattern, detail=True)).items())
+    files = [name for name, facts in matches if facts["type"] == "file"]
+    if len(files) < len(matches) and "**" not in url:
+        _LOG.warning("folders matched by %r and left out: %d; name them", url, len(matches) - len(files))
+    found = [name for name in _under(filesystem, base, files) if "/." in url or "/." not in name[len(base) - 1 :]]
+    if not found:
+        raise DatasetError(f"no file matches {url!r}")
+    return found
+
+
+def read_url(url: str) -> bytes:
+    """Return the bytes of the file behind a URL.
+
+    Raises ImageError where that file cannot be read, and SourceError where the store cannot be reached at all, which
+    says nothing about the file.
+    """
+    filesystem, path = open_store(url)
+    try:
+        return bytes(reach(url, lambda: filesystem.cat_file(path)))
+    except OSError as error:
+        raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
+
+
+def open_store(url: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL and the path in it; raises DatasetError where there is none."""
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise DatasetError(f"cannot open {redact(url)!r}: {error}") from error
+    except ValueError as error:
+        raise DatasetError(f"cannot open {redact(url)!r}: {error}; check the URL") from error
+    return filesystem, str(path)
+
+
+def reach(url: str, work: Callable[[], T]) -> T:
+    """Return what work returns; raises OSError as it does, SourceError where the store itself does not answer."""
+    try:
+        return work()
+    except (ConnectionError, TimeoutError) as error:
+        raise _unreachable(url, error) from error
+    except OSError as error:
+        if error.errno in _UNREACHABLE:
+            raise _unreachable(url, error) from error
+        raise
+    except Exception as error:  # every store's client has exceptions of its own
+        raise _unreachable(url, error) from error
+
+
+def _unreachable(url: str, error: Exception) -> SourceError:
+    place = redact(posixpath.dirname(url))
+    return SourceError(
+        f"cannot reach {place!r}: {redact(str(error)) or type(error).__name__}; check access, and try again"
+    )
+
+
+def _list_folder(filesystem: Any, url: str, path: str) -> list[str]:
+    found = sorted(str(name) for name in reach(url, lambda: filesystem.find(path)))
+    start = len(path.rstrip("/")) + 1
+    images, others = [], []
+    for name in found:
+        is_image = posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
+        hidden = any(is_left_out(part) for part in name[start:].split("/"))
+        if is_image and not hidden:
+            images.append(name)
+        elif is_image or not hidden:
+            others.append(name)
+    words = describe_left_out(others, path)
+    if not images:
+        raise DatasetError(f"there are no images in {url!r} (left out: {words or '0 files'}); check the URL")
+    if words:
+        _LOG.warning("left out in %r: %s", url, words)
+    return _under(filesystem, url.rstrip("/") + "/", images)
+
+
+def _under(filesystem: Any, base: str, names: list[str]) -> list[str]:
+    """Return URLs that begin as the user wrote them, whatever a store calls its files inside."""
+    root = str(filesystem._strip_protocol(base)).rstrip("/")
+    return [base + name[len(root) :].lstrip("/") for name in names]
+
+
+def _first_magic(url: str) -> int:
+    return next(place for place, letter in enumerate(url) if letter in "*?[")

@@ -1,0 +1,1 @@
+"""Recalibration: a new threshold from good frames of the line."""

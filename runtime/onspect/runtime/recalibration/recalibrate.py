@@ -1,0 +1,336 @@
+"""Carrying a threshold over to new light with a few good frames, on the device; refusing where that is no cure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.binomial import CONFIDENCE, rate_bound
+from onspect.runtime.errors import DatasetError, ImageError, SeparationError, SourceError, UncalibratedError
+from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_set
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.verdict import decide, now
+from onspect.runtime.model.file import ModelFile, restamp
+from onspect.runtime.model.schema import Calibration, Stamp, Threshold
+from onspect.runtime.outliers import find_lone_scores, name_some
+from onspect.runtime.recalibration.probe_defects import score_marks
+from onspect.runtime.recalibration.score_shift import (
+    Scores,
+    Shift,
+    Sight,
+    chance_of_rejects,
+    compare_sight,
+    find_shift,
+)
+from onspect.runtime.sources.base import Capture
+
+MIN_FRAMES = 10
+"""Fewer good frames say nothing that a threshold could stand on."""
+
+_ODD_CHANCE = 0.01  # as improbable a number of rejects is not put down to chance
+
+
+@dataclass(frozen=True)
+class Base:
+    """A threshold that was calibrated, with its evidence: what one for new light is carried over from."""
+
+    threshold: Threshold
+    evidence: Calibration
+
+
+@dataclass(frozen=True)
+class GoodFrames:
+    """Good frames of the line, scored.
+
+    scores: float64 [n]. marks: their scores with each mark, [n, 4]. images: fingerprint of their set. faults: frames
+    that could not be judged. repeated: frames equal to an earlier one. names: where each comes from.
+    """
+
+    scores: Scores
+    marks: Scores
+    images: str
+    faults: int
+    repeated: int
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What good frames of the line say of a threshold.
+
+    base: where it was carried over from. before: the file's threshold until now. threshold: the one from now
+    on. interval: 95%, of the carried cut. rejected: frames that reach it. changed: whether the file was stamped.
+    """
+
+    frames: GoodFrames
+    base: Base
+    before: Threshold
+    threshold: Threshold
+    shift: Shift
+    interval: tuple[float, float]
+    sight: Sight
+    rejected: int
+    changed: bool
+
+
+def recalibrate(
+    model: ModelFile, inspector: Inspector, captures: Iterable[Capture], *, count: int, source: str
+) -> Recalibration:
+    """Carry a model file's threshold over to new good frames, and stamp it; the graph's bytes stay as they are.
+
+    The new threshold lies among the new good scores where the calibration's lay among its own. Where the scores have
+    not moved it is the calibration's, and where that is in the file nothing is stamped. Nothing is stamped either where
+    this raises: UncalibratedError where the file holds no calibration to start from, SourceError or DatasetError where
+    there are too few frames or they do not look like good ones, SeparationError where it is not shown that good and
+    defective parts can still be told apart.
+    """
+    base = find_base(model)
+    evidence, before = base.evidence, model.info.threshold
+    assert before is not None
+    frames = score_frames(inspector, captures, count)
+    _check_lone(frames)
+    good = np.array(evidence.good_scores)
+    shift = find_shift(good, frames.scores, odds=_is_bounded(base, frames))
+    carried = _carry(base, shift, frames, peak=model.info.score.is_peak)
+    _check_rejected(int((frames.scores >= carried.score).sum()), len(frames.scores), base, shift)
+    sight = compare_sight(good, np.array(evidence.mark_scores), frames.scores, frames.marks)
+    _check_sight(sight, len(frames.scores))
+    threshold = carried if shift.moved else base.threshold
+    found = Recalibration(
+        frames=frames,
+        base=base,
+        before=before,
+        threshold=threshold,
+        shift=shift,
+        interval=shift.carry_interval(base.threshold.score),
+        sight=sight,
+        rejected=int((frames.scores >= threshold.score).sum()),
+        changed=threshold != before,
+    )
+    if found.changed:
+        restamp(model, threshold, _make_evidence(found, source) if shift.moved else evidence)
+    return found
+
+
+def find_base(model: ModelFile) -> Base:
+    """Return the latest threshold that was calibrated on the workstation, with its evidence.
+
+    Thresholds that were carried over are left out, so that errors do not add up from lamp to lamp. Raises
+    UncalibratedError where there is none with good scores and test marks.
+    """
+    info = model.info
+    stamps = [] if info.threshold is None else [Stamp(info.threshold, info.calibration)]
+    for stamp in [*stamps, *reversed(info.history)]:
+        evidence = stamp.calibration
+        if evidence is not None and not evidence.recalibrated:
+            if len(evidence.good_scores) >= MIN_FRAMES and evidence.mark_scores:
+                return Base(stamp.threshold, evidence)
+            break
+    raise UncalibratedError(
+        f"{str(model.path)!r} holds no calibration with {MIN_FRAMES} or more good scores and with test marks to start "
+        f"from: run 'onspect calibrate {model.path} DATA' on the workstation first"
+    )
+
+
+def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) -> GoodFrames:
+    """Score the first `count` frames that can be judged and differ from those before; the others are counted.
+
+    Raises DatasetError where the source ends before, SourceError where more frames are of no use than are asked for.
+    """
+    scores: list[float] = []
+    marks: list[tuple[float, ...]] = []
+    names: list[str] = []
+    seen: set[str] = set()
+    faults = repeated = 0
+    reason = ""
+    for capture in captures:
+        try:
+            image, score = _score(inspector, capture)
+        except ImageError as error:
+            faults += 1
+            reason = f", such as {capture.source!r}: {error}"
+        else:
+            fingerprint = fingerprint_bytes(image.tobytes())
+            if fingerprint in seen:
+                repeated += 1
+            else:
+                seen.add(fingerprint)
+                marks.append(score_marks(inspector, image, len(scores)))
+                scores.append(score)
+                names.append(capture.source)
+        if len(scores) == count:
+            marked = np.array(marks)
+            return GoodFrames(np.array(scores), marked, fingerprint_set(seen), faults, repeated, tuple(names))
+        if faults + repeated > count:
+            raise SourceError(
+                f"{faults} frames cannot be judged and {repeated} repeat an earlier one, and only {len(scores)} are of "
+                f"use{reason}; the threshold stays as it was"
+            )
+    raise DatasetError(
+        f"there are {len(scores)} frames of use where {count} are asked for ({faults} cannot be judged, {repeated} "
+        f"repeat an earlier one{reason}); give more, or --count {max(MIN_FRAMES, len(scores))}"
+    )
+
+
+def _score(inspector: Inspector, capture: Capture) -> tuple[NDArray[np.uint8], float]:
+    if isinstance(capture.frame, ImageError):
+        raise capture.frame
+    image = inspector.prepare(capture.frame)
+    scored = inspector.run(image[None])
+    (fault,) = scored.faults()
+    if fault is not None:
+        raise ImageError(fault)
+    return image, float(scored.score[0])
+
+
+def _check_lone(frames: GoodFrames) -> None:
+    """Raise DatasetError where a frame's score stands alone: it would move the threshold by itself."""
+    lone = find_lone_scores(frames.scores)
+    if lone:
+        named = name_some([frames.names[place] for place in lone])
+        scores = ", ".join(f"{frames.scores[place]:.6g}" for place in lone[:3])
+        rest = np.delete(frames.scores, lone).max()
+        verb = "stands" if len(lone) == 1 else "stand"
+        raise DatasetError(
+            f"{len(lone)} of {len(frames.scores)} frames {verb} alone with a score of {scores}, the next is {rest:.6g}"
+            f": {named}; leave out what is not good. The threshold stays as it was"
+        )
+
+
+def _check_sight(sight: Sight, frames: int) -> None:
+    """Raise SeparationError where it is not shown that the model still sees what it saw at calibration."""
+    if sight.kept:
+        return
+    if not sight.usable:
+        raise SeparationError(
+            f"a new threshold cannot be checked without defective parts: even at calibration this model told only "
+            f"{sight.before:.0%} of marked from good parts (chance is 50%); calibrate on the workstation, with images "
+            "of good and defective parts from this line. The threshold stays as it was"
+        )
+    seen = (
+        f"of parts with a drawn mark the model told {sight.before:.1%} from good ones at calibration, and tells "
+        f"{sight.now:.1%} in these {frames} frames (chance is 50%)"
+    )
+    if sight.lost:
+        raise SeparationError(
+            f"{seen}: it has lost sight of defects, which no threshold cures (or the frames are not all good: look "
+            "at them). Undo what has changed, or train on images as they are now. The threshold stays as it was"
+        )
+    raise SeparationError(
+        f"{seen}: {frames} good frames can support at best that at most {100 * sight.worst:.1f} points are lost, "
+        f"{100 * sight.allowed:.1f} are allowed; give more frames, such as --count {3 * frames}. The threshold stays "
+        "as it was"
+    )
+
+
+def _check_rejected(rejected: int, frames: int, base: Base, shift: Shift) -> None:
+    """Raise DatasetError where more frames are rejected at the carried threshold than there should be."""
+    good = np.array(base.evidence.good_scores)
+    if chance_of_rejects(good, base.threshold.score, shift, frames, rejected) < _ODD_CHANCE:
+        raise DatasetError(
+            f"{rejected} of the {frames} frames would be rejected at the threshold carried over, where "
+            f"{float((good >= base.threshold.score).mean()):.1%} of good parts were at calibration: the frames are not "
+            "all good, or the scores changed otherwise than by a shift. Look at them; the threshold stays as it was"
+        )
+
+
+def _is_bounded(base: Base, frames: GoodFrames) -> bool:
+    """Tell whether no score was ever above 1, so that they are taken for probabilities."""
+    evidence = base.evidence
+    stored = [*evidence.good_scores, *evidence.defective_scores, *np.ravel(evidence.mark_scores), base.threshold.score]
+    return bool(max(*stored, frames.scores.max(), frames.marks.max()) <= 1.0)
+
+
+def _carry(base: Base, shift: Shift, frames: GoodFrames, *, peak: bool) -> Threshold:
+    """Return all of a threshold's cuts carried over; peak tells whether the score is the map's maximum."""
+    threshold = base.threshold
+    score = shift.carry(threshold.score)
+    review = None if threshold.review is None else shift.carry(threshold.review)
+    if peak:
+        lowest = score if review is None else review
+        cut = lowest if base.evidence.map_rule is None else min(lowest, shift.carry(threshold.map))
+    else:  # the map is on a scale of its own, which moved about as the scores did
+        middle = float(np.median(base.evidence.good_scores))
+        cut = threshold.map * (float(np.median(frames.scores)) / middle if middle > 0 else 1.0)
+    return Threshold(score, cut, review, threshold.area)
+
+
+def _make_evidence(found: Recalibration, source: str) -> Calibration:
+    frames, base = found.frames, found.base.evidence
+    count = len(frames.scores)
+    verdicts = [decide(score, found.threshold) for score in frames.scores.tolist()]
+    return Calibration(
+        policy=f"{base.policy}; carried over to {count} good frames",
+        data=source,
+        counts={"good": count},
+        auroc=None,
+        aupr=None,
+        true_ng=0,
+        false_ng=verdicts.count("ng"),
+        true_ok=verdicts.count("ok"),
+        false_ok=0,
+        images=frames.images,
+        time=now(),
+        intervals={"threshold": found.interval},
+        good_scores=tuple(np.sort(frames.scores).tolist()),
+        rule=base.rule,
+        review_good=verdicts.count("review"),
+        review_rule=base.review_rule,
+        map_rule=base.map_rule and dataclasses.replace(base.map_rule, value=found.threshold.map),
+        area_rule=base.area_rule,
+        mark_scores=tuple(tuple(row) for row in frames.marks.tolist()),
+        recalibrated=count,
+        held_back=base.held_back,
+    )
+
+
+def describe_recalibration(found: Recalibration) -> str:
+    """Return a recalibration as text, one fact a line, with what it rests on."""
+    frames, base, sight = found.frames, found.base.evidence, found.sight
+    count = len(frames.scores)
+    low, high = found.interval
+    spread = "" if found.shift.spread == 1.0 else f", their spread by {found.shift.spread:.3g}"
+    moved = f"they moved{spread}" if found.shift.moved else f"no move that {count} frames could show"
+    seen = (
+        f"{sight.now:.1%} of parts with a drawn mark told from good ones, {sight.before:.1%} at calibration; lost are "
+        f"at most {100 * max(0.0, sight.worst):.1f} points, with {CONFIDENCE:.0%} confidence"
+    )
+    facts = [
+        ("frames", f"{count} good ones used; {frames.faults} could not be judged, {frames.repeated} repeated another"),
+        ("scores", f"median {np.median(frames.scores):.6g}, {np.median(base.good_scores):.6g} at calibration: {moved}"),
+        ("sight", seen),
+    ]
+    threshold = f"{found.before.score:.6g}, as it was"
+    if found.changed:
+        threshold = f"{found.before.score:.6g} before, {found.threshold.score:.6g} now"
+    if found.shift.moved:
+        threshold += f" ({low:.6g} to {high:.6g} with {CONFIDENCE:.0%} confidence)"
+    facts.append(("threshold", threshold))
+    facts += [("rejects", _describe_rejects(found, base)), *_describe_defects(found, base)]
+    facts.append(("rests on", "defects' scores having moved as those of good and marked parts; no defect was seen"))
+    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+
+
+def _describe_rejects(found: Recalibration, base: Calibration) -> str:
+    count = len(found.frames.scores)
+    share = float((np.array(base.good_scores) >= found.base.threshold.score).mean())
+    return (
+        f"{share:.1%} of good parts at calibration, and so again if the scores moved alike; by themselves {count} good "
+        f"frames, {found.rejected} of them rejected, can support at best {rate_bound(found.rejected, count):.1%}"
+    )
+
+
+def _describe_defects(found: Recalibration, base: Calibration) -> list[tuple[str, str]]:
+    if not base.defective_scores:
+        return []
+    defective = np.array(base.defective_scores)
+    caught, stayed = ((defective >= cut).mean() for cut in (found.base.threshold.score, found.threshold.score))
+    words = (
+        f"{caught:.1%} caught at calibration, and so again if their scores moved alike; {stayed:.1%} if they stayed "
+        "where they were"
+    )
+    return [("defects", words)]

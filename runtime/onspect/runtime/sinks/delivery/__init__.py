@@ -1,0 +1,1 @@
+"""Delivery: queues, the spool and the order in which sinks receive a verdict."""

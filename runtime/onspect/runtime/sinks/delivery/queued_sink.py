@@ -1,0 +1,505 @@
+"""`Courier`: brings verdicts to a sink from a thread of its own, so that no sink can hold up the inspection."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from onspect.runtime.credentials import redact
+from onspect.runtime.errors import OnspectError, OutputError, RefusedError
+from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import parse_verdict
+from onspect.runtime.sinks.base import BatchSink, CommandSink, Delivery, FlushSink, RecentSink, Sink, StatusSink
+from onspect.runtime.sinks.delivery.commit_barrier import Ledger
+from onspect.runtime.sinks.delivery.spool import Piece, Spool
+from onspect.runtime.status import Commands, LineStatus, SinkState
+
+_LOG = logging.getLogger("onspect")
+
+_BATCH = 100
+_EARLIER = 2000
+"""So many verdicts of the run before are looked at; more cannot be between record and spool when it is killed."""
+
+_NOTHING = "0" * 16  # stands for the newest line of a spool that began when nothing was on record
+_LEAVE_S = 1.0
+_REMIND_EVERY_S = 60.0
+_RECORD_PATIENCE_S = {"record": 0.0, "event": 30.0, "live": 0.5}
+"""How long a verdict waits to be on record before it is told to the outside all the same."""
+
+
+@dataclass(frozen=True)
+class _Item:
+    number: int
+    inspection: Inspection
+    queued_at: float
+    size: int
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is handed to the sink next, from the queue (number is the last one's) or from the spool."""
+
+    inspections: tuple[Inspection, ...] = ()
+    number: int = 0
+    piece: Piece | None = None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a courier waits before it tries again, and how often it flushes; all in seconds."""
+
+    first_pause: float = 0.1
+    """After the first failure; each further pause is twice as long, half of it by chance."""
+
+    longest_pause: float = 30.0
+    """After a failure of an ``event`` sink, at most."""
+
+    longest_record_pause: float = 2.0
+    """After a failure of a ``record`` sink, at most; the others wait for it."""
+
+    flush: float = 1.0
+    """Between two flushes of a sink that can flush."""
+
+
+class Courier:
+    """A sink in front of another: `write` only queues, and a thread delivers in order, again and again if need be.
+
+    name is what states and messages call the sink, usually its URL, of which the options are left out. spool is a
+    folder of this courier alone, used where the sink's delivery is ``event``: verdicts wait there on disk, and what is
+    left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
+    memory.
+
+    capacity is how many verdicts may wait in memory (fewer, where their frames and error maps take more than
+    picture_bytes). Where they are more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf`
+    where the source can be held up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted
+    as failed and told in the log. Couriers with the same ledger tell nothing to the outside before the ``record`` sinks
+    among them have it. Closing delivers what waits, for at most deadline seconds; with endless patience, for as long as
+    no more than deadline seconds pass without a delivery.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        name: str,
+        spool: Path | None = None,
+        capacity: int = 1000,
+        *,
+        patience: float = 0.0,
+        deadline: float = 10.0,
+        ledger: Ledger | None = None,
+        picture_bytes: int = 256_000_000,
+        timing: Timing = Timing(),
+    ) -> None:
+        self.name = re.split(r"[?#]" if "://" in name else r"[?]", redact(name))[0]
+        self._sink = sink
+        self._delivery: Delivery = getattr(sink, "delivery", "event")
+        self._spool = Spool(spool) if spool is not None and self._delivery == "event" else None
+        self._pictures = self._spool is None and getattr(sink, "pictures", True)
+        self._stale_after: float = getattr(sink, "stale_after", math.inf)
+        self._capacity = capacity
+        self._patience = patience
+        self._deadline = deadline
+        self._picture_bytes = picture_bytes
+        self._timing = timing
+        self._ledger = ledger or Ledger()
+        self._changed = threading.Condition()
+        self._queue: deque[_Item] = deque()
+        self._bytes = 0
+        self._in_hand = 0
+        self._number = 0
+        self._delivered = 0
+        self._lost = 0
+        self._trouble = ""
+        self._status: LineStatus | None = None
+        self._reminded_at = -_REMIND_EVERY_S
+        self._unflushed = False
+        self._flush_trouble = ""
+        self._ended = threading.Event()
+        self._pause = 0.0
+        self._end = math.inf
+        self._closing = False
+        self._given_up = False
+        self._gone: BrokenPipeError | None = None
+        self._threads: list[threading.Thread] = []
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if self._spool is not None:
+                stack.enter_context(self._spool)
+            stack.enter_context(self._sink)
+            self._opened = stack.pop_all()
+        if self._delivery == "record":
+            self._ledger.join(self, self._read_earlier())
+        if self._spool is not None:
+            if len(self._spool):
+                _LOG.info("%s: %s of an earlier run are sent first", self.name, _count(len(self._spool)))
+            self._start("spool", self._keep_all)
+        self._start("sink", self._deliver_all)
+        if isinstance(self._sink, FlushSink):
+            self._start("flush", partial(self._flush_all, self._sink))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with self._changed:
+            self._closing = True
+            self._end = time.monotonic() + self._deadline
+            self._changed.notify_all()
+        for thread in self._threads:
+            while thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0:  # the end may move
+                thread.join(left)
+        self._ledger.leave(self)
+        if any(thread.is_alive() for thread in self._threads):
+            _LOG.warning("%s does not answer: it is left as it is, not closed", self.name)
+        else:
+            self._opened.close()
+        self._take_stock()
+
+    def write(self, inspection: Inspection) -> None:
+        """Queue one inspection; returns within `patience`, whatever the sink does.
+
+        Raises nothing but BrokenPipeError, where the sink is a pipe that nobody reads any more.
+        """
+        if self._gone is not None:
+            raise self._gone
+        if not self._pictures:
+            inspection = replace(inspection, frame=None, error_map=None)
+        size = sum(part.nbytes for part in (inspection.frame, inspection.error_map) if part is not None)
+        with self._changed:
+            if self._is_full(size):
+                patience = None if math.isinf(self._patience) else self._patience
+                self._changed.wait_for(lambda: not self._is_full(size), patience)
+            lost = 0
+            while self._is_full(size):
+                self._give_one_up()
+                lost += 1
+            self._number += 1
+            self._queue.append(_Item(self._number, inspection, time.monotonic(), size))
+            self._bytes += size
+            self._changed.notify_all()
+        if lost:
+            self._lose(lost, "they come faster than they are taken")
+
+    def _read_earlier(self) -> list[str] | None:
+        if not isinstance(self._sink, RecentSink):
+            return None
+        try:
+            return [verdict.to_json() for verdict in self._sink.read_recent(_EARLIER)]
+        except OutputError as error:
+            _LOG.warning("%s: %s", self.name, error)
+            return None
+
+    def _is_full(self, size: int) -> bool:
+        """Tell whether a verdict with a picture of so many bytes finds no room; a single one always does."""
+        return bool(self._queue) and (len(self._queue) >= self._capacity or self._bytes + size > self._picture_bytes)
+
+    def report(self, status: LineStatus) -> None:
+        """Hand the line's status to a sink that tells it; one that was not delivered yet is replaced."""
+        if isinstance(self._sink, StatusSink):
+            with self._changed:
+                self._status = status
+                self._changed.notify_all()
+
+    def attach(self, commands: Commands) -> None:
+        """Let the sink command the line, where it can."""
+        if isinstance(self._sink, CommandSink):
+            self._sink.attach(commands)
+
+    def state(self) -> SinkState:
+        """Return how the sink is; a verdict in delivery counts as waiting."""
+        spool = self._spool
+        with self._changed:
+            return SinkState(
+                name=self.name,
+                delivered=self._delivered,
+                queued=len(self._queue) + self._in_hand,
+                spooled=0 if spool is None else len(spool) + spool.held,
+                failed=self._lost + (0 if spool is None else spool.lost),
+                message=self._trouble or self._flush_trouble or ("" if spool is None else spool.message),
+            )
+
+    def _start(self, role: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name=f"{role} {self.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    # What the thread "spool" does, where there is a spool.
+
+    def _keep_all(self) -> None:
+        """Move verdicts from the queue to the spool, as soon as they are on record."""
+        assert self._spool is not None
+        caught_up = False
+        while items := self._take(_BATCH):
+            if not caught_up:  # not before: the record sinks may have been opened after this one
+                self._catch_up(self._spool)
+                caught_up = True
+            self._await_record(items[-1].number)
+            self._spool.append(_to_lines(items))
+            self._put_down()
+
+    def _catch_up(self, spool: Spool) -> None:
+        """Spool what the run before has recorded and, killed in that instant, not spooled any more."""
+        lines = [_to_line(text) for text in self._ledger.earlier()]
+        prints = [fingerprint_bytes(line) for line in lines]
+        if not spool.newest:  # a new spool begins here
+            spool.begin_after(prints[-1] if prints else _NOTHING)
+        elif spool.newest in (_NOTHING, *prints):
+            missing = lines[([_NOTHING, *prints]).index(spool.newest) :]
+            spool.append(missing)
+            if missing:
+                _LOG.warning("%s: sends %s that an earlier run recorded last", self.name, _count(len(missing)))
+
+    def _take(self, count: int) -> list[_Item]:
+        """Wait for verdicts in the queue and take up to so many; none where the courier closes."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            return self._take_now(count)
+
+    def _take_now(self, count: int) -> list[_Item]:
+        items = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+        self._bytes -= sum(item.size for item in items)
+        self._in_hand = len(items)
+        self._changed.notify_all()
+        return items
+
+    # What the thread "sink" does.
+
+    def _deliver_all(self) -> None:
+        try:
+            while self._await_work():
+                self._report()
+                try:
+                    batch = self._next_batch()
+                except OutputError as error:  # the spool cannot be read
+                    self._note_trouble(error)
+                    self._rest(self._timing.longest_record_pause)
+                    continue
+                if batch.inspections or batch.piece is not None:
+                    self._deliver(batch)
+                elif batch.number:
+                    self._put_down()
+        finally:
+            self._ended.set()
+
+    def _await_work(self) -> bool:
+        """Wait until there is something to do; False where everything is done or the time for it is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting() or self._status is not None or self._closing)
+            if not self._closing:
+                return True
+            over = self._given_up or time.monotonic() >= self._end
+            return not over and bool(self._waiting() or self._queue or self._in_hand or self._status is not None)
+
+    def _waiting(self) -> int:
+        """Count the verdicts that could be delivered at once."""
+        return len(self._queue) if self._spool is None else len(self._spool) + self._spool.held
+
+    def _next_batch(self) -> _Batch:
+        """Return what to deliver next, which may be nothing."""
+        count = _BATCH if isinstance(self._sink, BatchSink) else 1
+        if self._spool is not None:
+            piece = self._spool.read(count)
+            return _Batch(_parse(piece), piece=piece) if piece.lines else _Batch()
+        with self._changed:
+            items = self._take_now(count)
+        if not items:
+            return _Batch()
+        self._await_record(items[-1].number)
+        fresh = tuple(item.inspection for item in items if time.monotonic() - item.queued_at <= self._stale_after)
+        if len(fresh) < len(items):
+            self._lose(len(items) - len(fresh), f"they waited for more than {self._stale_after:g} s")
+        return _Batch(fresh, items[-1].number)
+
+    def _put_down(self) -> None:
+        with self._changed:
+            self._in_hand = 0
+            self._changed.notify_all()
+
+    def _await_record(self, number: int) -> None:
+        patience = _RECORD_PATIENCE_S[self._delivery]
+        if patience:
+            self._ledger.wait(number, patience)
+
+    def _deliver(self, batch: _Batch) -> None:
+        """Hand a batch over, trying again until it is delivered or given up; from a spool it comes again by itself."""
+        while True:
+            try:
+                self._hand_over(batch.inspections)
+            except RefusedError as error:
+                self._settle(batch, refused=str(error))
+                return
+            except Exception as error:  # noqa: BLE001 - whatever one sink does, the line and its other sinks go on
+                self._note_trouble(error)
+                if isinstance(error, BrokenPipeError) and self._delivery == "record":
+                    self._gone = error
+                    self._settle(batch, refused="nobody reads it")
+                    return
+                if self._delivery == "live":
+                    self._settle(batch, refused=self._trouble)
+                    return
+                if not self._rest_before_retry() or batch.piece is not None:
+                    return
+            else:
+                self._settle(batch)
+                return
+
+    def _hand_over(self, inspections: Sequence[Inspection]) -> None:
+        if isinstance(self._sink, BatchSink) and inspections:
+            self._sink.write_many(inspections)
+            return
+        for inspection in inspections:
+            self._sink.write(inspection)
+
+    def _settle(self, batch: _Batch, refused: str | None = None) -> None:
+        """Count a batch as delivered or lost, and take it from where it waited."""
+        count = len(batch.inspections)
+        if refused is not None:
+            self._lose(count, refused)
+        else:
+            self._note_success()
+        if batch.piece is not None and self._spool is not None:
+            self._spool.advance(batch.piece)
+            self._lose(len(batch.piece.lines) - count, "their lines in the spool are damaged")
+        with self._changed:
+            self._delivered += count if refused is None else 0
+            if batch.piece is None:
+                self._in_hand = 0
+            self._unflushed = True
+            if self._closing and math.isinf(self._patience):
+                self._end = time.monotonic() + self._deadline
+            self._changed.notify_all()
+        if self._delivery == "record":
+            self._ledger.recorded(self, batch.number)
+
+    def _rest_before_retry(self) -> bool:
+        """Wait with back-off and jitter; False where the courier closes and should not try again."""
+        timing = self._timing
+        longest = timing.longest_record_pause if self._delivery == "record" else timing.longest_pause
+        self._pause = min(max(2 * self._pause, timing.first_pause), longest)
+        return self._rest(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+
+    def _rest(self, seconds: float) -> bool:
+        with self._changed:
+            safe_on_disk = self._spool is not None
+            if not self._closing:
+                self._changed.wait_for(lambda: self._closing, seconds)
+                return True
+            if not safe_on_disk and time.monotonic() < self._end:
+                self._changed.wait(min(seconds, self._timing.first_pause))
+                return True
+            self._given_up = True
+            return False
+
+    def _report(self) -> None:
+        with self._changed:
+            status, self._status = self._status, None
+        if status is None or not isinstance(self._sink, StatusSink):
+            return
+        try:
+            self._sink.report(status)
+        except Exception as error:  # noqa: BLE001 - as for verdicts
+            self._note_trouble(error)
+        else:
+            if self._delivery == "live":  # for others the verdicts decide
+                self._note_success()
+
+    # What the thread "flush" does: a disk may take seconds, and no verdict must wait for it.
+
+    def _flush_all(self, sink: FlushSink) -> None:
+        ended = False
+        while not ended:
+            ended = self._ended.wait(self._timing.flush)
+            with self._changed:
+                due, self._unflushed = self._unflushed, False
+            if due:
+                self._flush(sink)
+
+    def _flush(self, sink: FlushSink) -> None:
+        trouble = ""
+        try:
+            sink.flush()
+        except Exception as error:  # noqa: BLE001 - as for verdicts
+            trouble = redact(str(error) or type(error).__name__)
+        if trouble and not self._flush_trouble:
+            _LOG.warning("%s: %s", self.name, trouble)
+        self._flush_trouble = trouble
+
+    # What happened, for the log and for `state`.
+
+    def _note_trouble(self, error: Exception) -> None:
+        words = str(error) if isinstance(error, OnspectError) else f"{type(error).__name__}: {error}"
+        with self._changed:
+            news, self._trouble = not self._trouble, redact(words)
+        if self._delivery == "record":
+            self._ledger.failing(self)
+        if news:
+            _LOG.warning("%s: %s", self.name, self._trouble)
+
+    def _note_success(self) -> None:
+        self._pause = 0.0
+        with self._changed:
+            recovered, self._trouble = bool(self._trouble), ""
+        if recovered:
+            _LOG.warning("%s: works again", self.name)
+
+    def _give_one_up(self) -> None:
+        index = next((i for i, item in enumerate(self._queue) if item.inspection.verdict.verdict == "ok"), 0)
+        self._bytes -= self._queue[index].size
+        del self._queue[index]
+
+    def _lose(self, count: int, reason: str) -> None:
+        with self._changed:
+            self._lost += count
+            lost, now = self._lost, time.monotonic()
+            due = count > 0 and now - self._reminded_at >= _REMIND_EVERY_S
+            if due:
+                self._reminded_at = now
+        if due:
+            _LOG.warning("%s: %s lost so far (%s)", self.name, _count(lost), redact(reason))
+
+    def _take_stock(self) -> None:
+        """Say at the end what was not delivered."""
+        with self._changed:
+            left = len(self._queue) + self._in_hand
+            self._lost += left
+            self._queue.clear()
+            self._in_hand = 0
+        state = self.state()
+        if state.failed:
+            _LOG.warning("%s: %s lost in all", self.name, _count(state.failed))
+        if state.spooled:
+            _LOG.warning("%s: %s kept in its spool for the next run", self.name, _count(state.spooled))
+
+
+def _parse(piece: Piece) -> tuple[Inspection, ...]:
+    """Return the verdicts of a spool's lines, without those that are none: a disk has spoilt them."""
+    inspections = []
+    for line in piece.lines:
+        with suppress(ValueError):
+            inspections.append(Inspection.without_picture(parse_verdict(line)))
+    return tuple(inspections)
+
+
+def _to_lines(items: Sequence[_Item]) -> list[bytes]:
+    """Return verdicts as UTF-8; a file name's bytes that are none become JSON escapes."""
+    return [_to_line(item.inspection.verdict.to_json()) for item in items]
+
+
+def _count(number: int) -> str:
+    return "1 verdict" if number == 1 else f"{number} verdicts"
+
+
+def _to_line(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")

@@ -1,0 +1,1 @@
+"""Cameras: GenICam, GenTL and those that OpenCV opens."""

@@ -1,0 +1,126 @@
+"""Camera buffers to frames: the pixel formats of the GenICam Pixel Format Naming Convention (PFNC) that show a picture.
+
+Values stay as the camera gives them: Mono12 comes as 0 to 4095 in uint16, and the model's recipe knows its white level.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.decode import Frame
+
+_NAME = re.compile(
+    r"(?P<layout>Mono|Bayer(?P<tile>RG|GR|GB|BG)|RGBa?|BGRa?)(?P<bits>8|10|12|14|16)(?P<packing>p|Packed)?"
+)
+_CHANNELS = {"RGB": 3, "BGR": 3, "RGBa": 4, "BGRa": 4}
+_BAYER = {  # named by the first row's first two pixels, as PFNC does; OpenCV's older names are those of the second row
+    "RG": cv2.COLOR_BayerRGGB2BGR,
+    "GR": cv2.COLOR_BayerGRBG2BGR,
+    "GB": cv2.COLOR_BayerGBRG2BGR,
+    "BG": cv2.COLOR_BayerBGGR2BGR,
+}
+_COLOUR = {"RGB": cv2.COLOR_RGB2BGR, "RGBa": cv2.COLOR_RGBA2BGR, "BGRa": cv2.COLOR_BGRA2BGR}
+
+
+@dataclass(frozen=True)
+class _Format:
+    layout: str
+    tile: str | None
+    bits: int
+    packing: str
+
+    @property
+    def channels(self) -> int:
+        return _CHANNELS.get(self.layout, 1)
+
+    @property
+    def bits_stored(self) -> int:
+        """Bits of one value in the buffer; GigE Vision's two 10-bit values in three bytes take 12 each."""
+        if self.packing == "Packed":
+            return 12
+        return self.bits if self.packing == "p" or self.bits == 8 else 16
+
+
+def decode_buffer(data: NDArray[np.uint8], name: str, width: int, height: int, padding: int = 0) -> Frame:
+    """Turn a camera's buffer into a frame of its own: HxW (mono) or HxWx3 (BGR), uint8 or uint16.
+
+    data: the buffer, uint8 [n]. name: its PFNC format, such as ``Mono8``, ``BayerRG12p`` or ``RGBa8``; an alpha channel
+    is dropped. padding: bytes after each row. Raises ImageError for other formats and where the buffer is too short.
+    """
+    pixel_format = _parse(name)
+    if width < 1 or height < 1:
+        raise ImageError(f"the camera announces a picture of {width} x {height} pixels")
+    rows = _read_values(data, pixel_format, width * pixel_format.channels, height, padding)
+    if pixel_format.tile is not None:
+        return np.asarray(cv2.cvtColor(rows, _BAYER[pixel_format.tile]))
+    if pixel_format.channels == 1:
+        return rows
+    picture = rows.reshape(height, width, pixel_format.channels)
+    if pixel_format.layout == "BGR":
+        return picture
+    return np.asarray(cv2.cvtColor(picture, _COLOUR[pixel_format.layout]))
+
+
+def _parse(name: str) -> _Format:
+    match = _NAME.fullmatch(name.replace("8Packed", "8"))  # GigE Vision's older name of the same layout
+    if match is None or (match["packing"] and match["bits"] in ("8", "16")):
+        raise ImageError(f"the camera's pixel format {name!r} cannot be read; set pixel_format=Mono8, BayerRG8 or BGR8")
+    return _Format(match["layout"], match["tile"], int(match["bits"]), match["packing"] or "")
+
+
+def _read_values(data: NDArray[np.uint8], pixel_format: _Format, count: int, height: int, padding: int) -> NDArray[Any]:
+    """Return the values as a [height, count] array that does not share the buffer's memory."""
+    stored = pixel_format.bits_stored
+    if padding:
+        row_bytes = math.ceil(count * stored / 8)
+        needed = height * (row_bytes + padding)
+    else:  # packed values run on over the ends of rows
+        needed = math.ceil(count * height * stored / 8)
+    if len(data) < needed:
+        raise ImageError(f"the buffer holds {len(data)} bytes where the picture takes {needed}; it came incomplete")
+    data = data[:needed]
+    if padding:
+        data = np.ascontiguousarray(data.reshape(height, row_bytes + padding)[:, :row_bytes]).ravel()
+    if stored == 8:
+        return data.reshape(height, count).copy()
+    if stored == 16:
+        return data.view("<u2").astype(np.uint16).reshape(height, count)
+    if padding:
+        rows = data.reshape(height, row_bytes)
+        return np.stack([_unpack(row, pixel_format, count) for row in rows])
+    return _unpack(data, pixel_format, count * height).reshape(height, count)
+
+
+def _unpack(data: NDArray[np.uint8], pixel_format: _Format, count: int) -> NDArray[np.uint16]:
+    return (
+        _unpack_pairs(data, pixel_format.bits, count)
+        if pixel_format.packing == "Packed"
+        else _unpack_stream(data, pixel_format.bits, count)
+    )
+
+
+def _unpack_stream(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint16]:
+    """Read values that follow each other bit by bit, least significant first (PFNC's suffix p)."""
+    wide = np.concatenate([data, np.zeros(2, np.uint8)]).astype(np.uint32)
+    first = np.arange(count, dtype=np.int64) * bits
+    place = first >> 3
+    window = wide[place] | (wide[place + 1] << 8) | (wide[place + 2] << 16)
+    return np.asarray((window >> (first & 7).astype(np.uint32)) & ((1 << bits) - 1), np.uint16)
+
+
+def _unpack_pairs(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint16]:
+    """Read GigE Vision's pairs of values in three bytes: the middle byte has the low bits of both."""
+    pairs = np.concatenate([data, np.zeros(-len(data) % 3, np.uint8)]).reshape(-1, 3).astype(np.uint16)
+    low = bits - 8
+    mask = (1 << low) - 1
+    first = (pairs[:, 0] << low) | (pairs[:, 1] & mask)
+    second = (pairs[:, 2] << low) | ((pairs[:, 1] >> 4) & mask)
+    return np.stack([first, second], axis=1).ravel()[:count]

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import onspect.runtime
+from onspect.runtime import errors
+
+from ..teaching.conftest import base_file, parts
+
+__all__ = ["base_file", "parts"]
+
+HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabric", "safetensors", "scipy", "jinja2"]
+HEAVY += ["ray", "pyarrow", "fsspec", "openvino"]
+
+
+def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_runtime_imports_nothing_heavy() -> None:
+    """Every module of the runtime, and the whole command line, load without torch, scikit-learn, onnx and the like."""
+    script = (
+        "import importlib, pkgutil, sys, onspect.runtime as runtime\n"
+        "found = [m.name for m in pkgutil.walk_packages(runtime.__path__, 'onspect.runtime.')]\n"
+        "names = [name for name in found if not name.endswith('__main__')]\n"
+        "[importlib.import_module(name) for name in names]\n"
+        "assert 'onspect.runtime.sources.video' in names and 'onspect.runtime.inspection.inspector' in names\n"
+        "print(*sorted(set(sys.argv[1:]) & set(sys.modules)))"
+    )
+    done = run(script, *HEAVY)
+    assert (done.stderr, done.stdout.strip()) == ("", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the threads and files of Linux")
+@pytest.mark.parametrize(
+    "module",
+    [
+        "onspect.runtime.model.session",
+        pytest.param("onspect.export.onnx_writer", marks=pytest.mark.slow),
+        "onspect.runtime",
+    ],
+)
+def test_onnxruntime_reports_to_nobody(module: str, tmp_path: Path) -> None:
+    """Whatever part is imported first, onnxruntime starts no sender and keeps no database of what it did."""
+    pytest.importorskip("torch" if "export" in module else "onnxruntime")
+    script = f"import {module}, onnxruntime, os; print(os.listdir(os.environ['HOME']))"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "MPLCONFIGDIR": str(tmp_path.parent)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
+
+
+def test_help_loads_no_engine() -> None:
+    """`onspect --help` loads neither OpenCV nor onnxruntime nor numpy, so that it starts at once."""
+    script = (
+        "import sys\nfrom onspect.runtime.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        "print(sorted({'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules)))"
+    )
+    assert run(script).stdout.endswith("[]\n")
+
+
+def test_public_names_are_sorted() -> None:
+    """The names of the public face are sorted and appear once."""
+    assert onspect.runtime.__all__ == sorted(set(onspect.runtime.__all__))
+
+
+@pytest.mark.parametrize("name", onspect.runtime.__all__)
+def test_every_public_name_loads(name: str) -> None:
+    """Each public name can be had from the package, under its own name."""
+    assert getattr(onspect.runtime, name).__name__ == name
+
+
+def test_every_error_is_public() -> None:
+    """Every error that onspect raises on purpose is a name of the package, so that callers can catch it."""
+    kinds = {name for name, value in vars(errors).items() if isinstance(value, type)}
+    assert kinds <= set(onspect.runtime.__all__)
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    """A name that the package does not have raises AttributeError."""
+    with pytest.raises(AttributeError, match="Inspektor"):
+        _ = onspect.runtime.Inspektor  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "extra"),
+    [
+        ("torch", ["train", "x", "-o", "y"], "train"),
+        ("onnxruntime", ["score", "x", "y"], "cpu"),
+        ("openvino", ["score", "part.onnx", "y", "--provider", "openvino"], "openvino"),
+        ("ray", ["score", "x", "s3://y", "-o", "z", "--engine", "ray"], "ray"),
+    ],
+)
+def test_missing_package_names_the_extra(calibrated: Path, package: str, arguments: list[str], extra: str) -> None:
+    """Where a package is missing, the command that needs it fails with the line that installs it."""
+    script = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == sys.argv[1]:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.cli import main\n"
+        "main(sys.argv[2:], prog_name='onspect')"
+    )
+    done = run(script, package, *(str(calibrated) if name == calibrated.name else name for name in arguments))
+    assert done.returncode == 1
+    assert done.stderr == f"Error: 'onspect {arguments[0]}' needs {package}: pip install 'onspect[{extra}]'\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "sink", "extra"),
+    [
+        ("paho", "mqtt://host/line", "mqtt"),
+        ("pymodbus", "modbus://host", "modbus"),
+        ("asyncua", "opcua://127.0.0.1", "opcua"),
+        ("prometheus_client", "prometheus://127.0.0.1", "prometheus"),
+    ],
+)
+def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str) -> None:
+    """Where a sink's package is missing, opening the sink names it, and the command line knows the extra it is in."""
+    script = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == sys.argv[1]:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.cli.base import _EXTRAS\n"
+        "from onspect.runtime.sinks import open_sink\n"
+        "try:\n"
+        "    open_sink(sys.argv[2], append=True)\n"
+        "except ImportError as error:\n"
+        "    print(_EXTRAS[error.name.partition('.')[0]])"
+    )
+    done = run(script, package, sink)
+    assert (done.stderr, done.stdout.strip()) == ("", extra)
+
+
+def test_teaching_needs_no_torch(tmp_path: Path, base_file: Path, parts: Path) -> None:
+    """With a base file, `teach`, `--add-to`, `--undo` and `score` run where torch, onnx and the like are missing."""
+    script = (
+        "import sys\n"
+        "heavy = set(sys.argv[4].split(','))\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in heavy:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.cli import main\n"
+        "base, parts, model = sys.argv[1:4]\n"
+        "run = lambda *words: main(list(words), standalone_mode=False)\n"
+        "run('teach', parts, '--base', base, '-o', model, '--copies', 'none')\n"
+        "run('teach', parts + '/test/good', '--add-to', model)\n"
+        "run('teach', '--undo', model)\n"
+        "run('score', model, parts + '/test/good')\n"
+        "assert not heavy & set(sys.modules)"
+    )
+    done = run(script, str(base_file), str(parts), str(tmp_path / "part.onnx"), ",".join(HEAVY))
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 12
+
+
+def test_teaching_without_a_base_file_names_the_extra(tmp_path: Path, parts: Path) -> None:
+    """Without torch and without --base, the command says what to install."""
+    script = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from onspect.runtime.cli import main\n"
+        "main(sys.argv[1:], prog_name='onspect')"
+    )
+    done = run(script, "teach", str(parts), "-o", str(tmp_path / "part.onnx"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: 'onspect teach' needs torch: pip install 'onspect[train]'"

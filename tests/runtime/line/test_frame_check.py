@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.quality import measure, span
+from onspect.runtime.line.frame_check import Gate, Health, limits_for
+from onspect.runtime.model.schema import Appearance
+
+NOISE = np.random.default_rng(0).integers(60, 200, (32, 32, 1)).astype(np.uint8)
+SEEN = span([NOISE])
+
+
+def refusal(picture: np.ndarray, health: Health | None = None, appearance: Appearance | None = SEEN) -> str:
+    """Return why a gate refuses a picture, "" where it does not."""
+    health = health or Health()
+    try:
+        Gate(health).check(picture, limits_for(health, appearance), picture)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def test_a_picture_like_training_passes() -> None:
+    """A picture as bright and sharp as training images is not refused, nor one somewhat darker."""
+    assert refusal(NOISE) == ""
+    assert refusal((NOISE * 0.7).astype(np.uint8)) == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda picture: np.zeros_like(picture), "black"),
+        (lambda picture: np.full_like(picture, 255), "saturated"),
+        (lambda picture: picture // 4, "brightness is"),
+        (lambda picture: cv2.GaussianBlur(picture, (0, 0), 3)[:, :, None], "blurred"),
+    ],
+)
+def test_a_picture_that_training_never_saw_is_refused(spoil: Callable[..., np.ndarray], reason: str) -> None:
+    """Black, white, dark and blurred pictures are refused with their reason."""
+    assert reason in refusal(spoil(NOISE))
+
+
+def test_without_training_images_only_black_and_white_are_refused() -> None:
+    """A model file of an older release has no limits of brightness and sharpness, unless the configuration has."""
+    dark = NOISE // 4
+    assert refusal(dark, appearance=None) == ""
+    assert "black" in refusal(np.zeros_like(NOISE), appearance=None)
+    assert "brightness is" in refusal(dark, Health(brightness=(50, 200)), appearance=None)
+    assert "blurred" in refusal(np.full_like(NOISE, 100), Health(sharpness=1.0), appearance=None)
+
+
+def test_configured_limits_win_over_the_trained_ones() -> None:
+    """Limits in the configuration replace those of the training images."""
+    dark = NOISE // 4
+    assert "brightness is" in refusal(dark)
+    assert refusal(dark, Health(brightness=(0, 255), sharpness=0)) == ""
+
+
+def test_black_parts_pass_where_training_saw_black_ones() -> None:
+    """Where training images are black, a black picture is none of the gate's business; nor white ones likewise."""
+    for value in (0, 255):
+        picture = np.full_like(NOISE, value)
+        assert refusal(picture, appearance=span([picture, NOISE])) == ""
+
+
+def test_a_picture_that_stands_still_is_refused_from_the_configured_repetition_on() -> None:
+    """Equal pictures in a row are counted, and a new one ends the count."""
+    gate, health = Gate(Health(identical=2)), Health()
+    limits = limits_for(health, None)
+    gate.check(NOISE, limits, NOISE)
+    gate.check(NOISE.copy(), limits, NOISE)
+    with pytest.raises(ImageError, match="2 frames in a row"):
+        gate.check(NOISE.copy(), limits, NOISE)
+    assert gate.frozen_for > 0
+    other = NOISE + 1
+    gate.check(other, limits, other)
+    assert gate.frozen_for == 0
+
+
+def test_a_picture_may_stand_still_where_the_configuration_says_so() -> None:
+    """identical = 0 lets equal pictures pass."""
+    gate = Gate(Health(identical=0))
+    for _ in range(3):
+        gate.check(NOISE, limits_for(Health(), None), NOISE)
+
+
+def test_a_wrong_size_is_refused() -> None:
+    """A frame of another size than the configured one is refused with both."""
+    assert "32x32 pixels, and the configuration says 640x32" in refusal(NOISE, Health(width=640))
+    assert refusal(NOISE, Health(width=32, height=32)) == ""
+
+
+def test_sharpness_falls_with_blur_and_brightness_is_the_mean() -> None:
+    """Measured brightness is the mean over all channels, and blur lowers sharpness steadily."""
+    picture = np.repeat(NOISE, 3, axis=2)
+    brightness, sharpness = measure(picture)
+    assert brightness == pytest.approx(picture.mean())
+    blurs = [measure(cv2.GaussianBlur(picture, (0, 0), sigma))[1] for sigma in (0.5, 1, 2, 4)]
+    assert sorted([sharpness, *blurs], reverse=True) == [sharpness, *blurs]

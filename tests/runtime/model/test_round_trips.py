@@ -1,0 +1,120 @@
+"""Records come back from JSON as they went in, whatever is in them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from itertools import accumulate
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onspect.runtime.inspection.regions import Region
+from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
+from onspect.runtime.model.schema import ModelInfo, Threshold, Tiling
+from onspect.runtime.records import parse_dataclass
+from onspect.runtime.status import LineStatus
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NAMES = st.text(st.characters() | st.integers(0xDC80, 0xDCFF).map(chr))
+"""Names of files, also those whose bytes are no UTF-8: Python keeps these as lone surrogates."""
+
+
+def make_threshold(score: float, map_cut: float, below: float | None, area: int) -> Threshold:
+    """Return a threshold whose review band is below its cut, as it must be."""
+    review = None if below is None or not score - below < score else score - below
+    return Threshold(score, map_cut, review, area)
+
+
+def make_tiling(width: int, height: int, across: list[int], down: list[int]) -> Tiling:
+    """Return a tiling without gaps."""
+    lefts, tops = (
+        tuple(accumulate((min(step, side) for step in steps), initial=0))
+        for steps, side in ((across, width), (down, height))
+    )
+    return Tiling(width, height, lefts, tops)
+
+
+STEPS = st.lists(st.integers(1, 500), max_size=4)
+CHECKED = {
+    Threshold: st.builds(make_threshold, NUMBERS, NUMBERS, st.none() | st.floats(0.001, 1000.0), st.integers(0, 10**6)),
+    Tiling: st.builds(make_tiling, st.integers(1, 500), st.integers(1, 500), STEPS, STEPS),
+}
+"""Records that check their fields when they are made."""
+
+
+def values(kind: Any) -> st.SearchStrategy[Any]:
+    """Return a strategy for the values of a field, by its type."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind in CHECKED:
+        return CHECKED[kind]
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        fields = {one.name: values(hints[one.name]) for one in dataclasses.fields(kind)}
+        return st.fixed_dictionaries(fields).map(lambda facts: kind(**facts))
+    if origin is types.UnionType:
+        return st.one_of(*map(values, arguments))
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
+    if origin is tuple:
+        return st.tuples(*map(values, arguments))
+    if origin is dict:
+        return st.dictionaries(st.text(max_size=5), values(arguments[1]), max_size=3)
+    simple: dict[Any, st.SearchStrategy[Any]] = {
+        float: NUMBERS,
+        int: st.integers(-(2**53), 2**53),
+        str: st.text(max_size=10),
+        bool: st.booleans(),
+        type(None): st.none(),
+    }
+    return simple[kind]
+
+
+REGIONS = st.builds(Region, *[st.integers(0, 10**6)] * 4, NUMBERS, st.integers(0, 10**9))
+VERDICTS = st.builds(
+    Verdict,
+    source=NAMES,
+    index=st.integers(0, 10**12),
+    time=st.text(max_size=30),
+    verdict=st.sampled_from(typing.get_args(Judgement)),
+    score=st.none() | NUMBERS,
+    threshold=NUMBERS,
+    regions=st.lists(REGIONS, max_size=3).map(tuple),
+    latency_ms=NUMBERS,
+    model=st.text(max_size=30),
+    reason=st.none() | NAMES,
+    part=st.none() | NAMES,
+    review_threshold=st.none() | NUMBERS,
+)
+
+
+@given(VERDICTS)
+def test_a_verdict_s_line_is_read_as_it_was_written(verdict: Verdict) -> None:
+    """A verdict is one line of JSON that gives the verdict back, also as the bytes that a spool keeps of it."""
+    line = verdict.to_json()
+    assert "\n" not in line
+    assert parse_verdict(line) == verdict
+    assert parse_verdict(line.encode(errors="backslashreplace")) == verdict
+    assert json.loads(line) == json.loads(json.dumps(verdict.to_dict()))
+
+
+@given(VERDICTS, st.dictionaries(st.text(min_size=1).map("later_{}".format), st.integers()))
+def test_a_later_release_s_verdict_is_read(verdict: Verdict, later: dict[str, int]) -> None:
+    """Keys that this release does not know are left out."""
+    assert parse_verdict(json.dumps(json.loads(verdict.to_json()) | later)) == verdict
+
+
+@pytest.mark.parametrize("kind", [ModelInfo, LineStatus])
+@settings(max_examples=25)  # the records are large
+@given(data=st.data())
+def test_a_record_is_read_as_it_was_written(kind: type[Any], data: st.DataObject) -> None:
+    """What a model file and a line say of themselves comes back the same, with keys of a later release or without."""
+    record = data.draw(values(kind))
+    content = record.to_dict() if hasattr(record, "to_dict") else dataclasses.asdict(record)
+    written = json.loads(json.dumps(content, allow_nan=False))
+    assert parse_dataclass(kind, written) == record
+    assert parse_dataclass(kind, written | {"of a later release": [1, {}]}) == record

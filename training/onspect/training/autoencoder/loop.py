@@ -1,0 +1,244 @@
+"""The training loop: learning rate, forward and backward, step, log, evaluate and save; read it top to bottom."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from onspect.runtime.atomic import write_atomically
+from onspect.runtime.errors import TrainingError
+from onspect.training.augment import augment
+from onspect.training.autoencoder.networks import Decoder, Encoder
+from onspect.training.autoencoder.trainer import State, Trainer
+from onspect.training.checkpoint import CHECKPOINT, LOG, RunRecord
+from onspect.training.config import TrainConfig
+from onspect.training.tiles import Batch, Images
+
+_ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the trainer's
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Progress of training: steps done and in all, the epoch (from 1), and the latest losses.
+
+    loss: of the latest batch; held_out: of the held-out images after the latest epoch, None before that or without
+    any. Both are mean squared errors (Eq. 2).
+    """
+
+    step: int
+    steps: int
+    loss: float
+    epoch: int
+    epochs: int
+    held_out: float | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended: ``finished``, ``stopped early`` or ``interrupted``.
+
+    best_loss: the mean squared error of the held_out images, or of the training images where there are none. held_out:
+    how many there are, images or tiles.
+    """
+
+    reason: str
+    epoch: int
+    best_epoch: int
+    best_loss: float
+    held_out: int
+    seconds: float
+
+
+def fit(
+    record: RunRecord,
+    images: Images,
+    held_out: Images,
+    run: Path,
+    fabric: Fabric,
+    *,
+    resume: bool = False,
+    watch: Callable[[Moment], None] | None = None,
+    after_epoch: Callable[[int, Encoder, Decoder], None] | None = None,
+) -> Outcome:
+    """Train as the record says and leave weights.safetensors (the best on held_out), a checkpoint and log.jsonl in run.
+
+    images, held_out: uint8 [n, height, width, channels], or places of images, float16 [n, 1, 1, channels]. With resume,
+    goes on from the checkpoint to the very weights that an uninterrupted run gets on the same machine. The first Ctrl-C
+    (or SIGTERM) saves and returns ``interrupted``. watch sees every step, after_epoch every epoch, both on the first
+    device only.
+
+    Raises TrainingError where the loss is not finite (the last epoch's checkpoint stays) or the checkpoint does not
+    fit, OutputError where the run cannot be written.
+    """
+    trainer = Trainer(record, fabric)
+    state = trainer.load(run) if resume else State()
+    config = record.config
+    if not resume:
+        _write_log(fabric, run, [])
+    log = _read_log(run, state.epoch)
+    steps = math.ceil(len(images) / config.batch_size)
+    total = steps * config.epochs
+    watched = held_out if len(held_out) else images[: config.batch_size]
+    started = time.perf_counter() - state.seconds
+    with interruption(fabric) as interrupted:
+        while state.epoch < config.epochs and not _patience_is_spent(state, config):
+            order = np.random.default_rng([config.seed, _ORDER, state.epoch]).permutation(len(images))
+            for step in range(state.step, steps):
+                rate = learning_rate(config, state.epoch * steps + step, total)
+                chosen = order[step * config.batch_size : (step + 1) * config.batch_size]
+                batch = _prepare(images, chosen, config, state.epoch)
+                losses = trainer.step(batch, state.epoch, step, rate)
+                _check_finite(losses, state.epoch, step + 1, rate, run)
+                for name, value in losses.items():
+                    state.sums[name] = state.sums.get(name, 0.0) + value * len(chosen)
+                state.step = step + 1
+                if watch is not None and fabric.is_global_zero:
+                    watch(_moment(state, config, steps, total, losses, images, log))
+                if interrupted():
+                    state.seconds = time.perf_counter() - started
+                    trainer.save(run, state)
+                    return _outcome("interrupted", state, held_out)
+            state.seconds = time.perf_counter() - started
+            rate = learning_rate(config, (state.epoch + 1) * steps - 1, total)
+            error = trainer.evaluate(watched)
+            _check_finite({"held-out" if len(held_out) else "training": error}, state.epoch, state.step, rate, run)
+            log.append(_close_epoch(state, images, error if len(held_out) else None, rate))
+            loss = log[-1]["held_out"] if len(held_out) else log[-1]["loss"]
+            if loss < state.best_loss or not len(held_out):  # without held-out images, the last weights are taken
+                state.best_epoch, state.best_loss = state.epoch, loss
+                trainer.save_weights(run)
+            _write_log(fabric, run, log)
+            trainer.save(run, state)
+            if after_epoch is not None and fabric.is_global_zero:
+                after_epoch(state.epoch, trainer.plain_encoder, trainer.plain_decoder)
+    return _outcome("finished" if state.epoch == config.epochs else "stopped early", state, held_out)
+
+
+def learning_rate(config: TrainConfig, step: int, total: int) -> float:
+    """Return the learning rate of a step (from 0): constant, or half a cosine from the full rate to 1% of it."""
+    if config.schedule == "constant":
+        return config.learning_rate
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / total)))
+
+
+def _prepare(images: Images, chosen: NDArray[np.int64], config: TrainConfig, epoch: int) -> Batch:
+    if not config.augment:
+        return images[chosen]
+    changed = [
+        augment(images[index], config.augment, np.random.default_rng([config.seed, _AUGMENT, epoch, index]))
+        for index in chosen
+    ]
+    return np.stack(changed)
+
+
+def _check_finite(losses: dict[str, float], epoch: int, batch: int, rate: float, run: Path) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            kept = (
+                f"the last epoch's checkpoint stays in {str(run)!r}"
+                if (run / CHECKPOINT).exists()
+                else "no epoch was completed"
+            )
+            raise TrainingError(
+                f"training diverged: the {name} loss is {value} in epoch {epoch + 1}, batch {batch}, at learning "
+                f"rate {rate:g}; train again with a lower --learning-rate ({kept})"
+            )
+
+
+def _close_epoch(state: State, images: Images, held_out: float | None, rate: float) -> dict[str, Any]:
+    """Turn the epoch's sums into a line of the log and begin the next."""
+    means = {name: total / len(images) for name, total in state.sums.items()}
+    state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
+    return {
+        "epoch": state.epoch,
+        "loss": means["reconstruction"] / images[0].size,
+        "held_out": held_out,
+        "learning_rate": rate,
+        **{name: value for name, value in means.items() if name != "reconstruction"},
+        "seconds": round(state.seconds, 3),
+    }
+
+
+def _patience_is_spent(state: State, config: TrainConfig) -> bool:
+    return bool(config.patience) and state.epoch - state.best_epoch >= config.patience
+
+
+def _moment(
+    state: State,
+    config: TrainConfig,
+    steps: int,
+    total: int,
+    losses: dict[str, float],
+    images: Images,
+    log: list[dict[str, Any]],
+) -> Moment:
+    return Moment(
+        step=state.epoch * steps + state.step,
+        steps=total,
+        epoch=state.epoch + 1,
+        epochs=config.epochs,
+        loss=losses["reconstruction"] / images[0].size,
+        held_out=log[-1]["held_out"] if log else None,
+    )
+
+
+def _outcome(reason: str, state: State, held_out: Images) -> Outcome:
+    return Outcome(reason, state.epoch, state.best_epoch, state.best_loss, len(held_out), state.seconds)
+
+
+def _read_log(run: Path, epochs: int) -> list[dict[str, Any]]:
+    """Return the log's lines of the epochs that the checkpoint knows of."""
+    if not (run / LOG).exists():
+        return []
+    try:
+        lines = [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line["epoch"] <= epochs]
+    except (ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"{str(run / LOG)!r} is damaged ({error}); repair its lines, or remove it") from error
+
+
+def _write_log(fabric: Fabric, run: Path, lines: list[dict[str, Any]]) -> None:
+    if fabric.is_global_zero:
+        write_atomically(run / LOG, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+@contextmanager
+def interruption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether to stop; all devices stop at the same step. A second Ctrl-C stops at once."""
+    asked = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt(number)
+        asked.set()
+
+    def interrupted() -> bool:
+        if fabric.world_size == 1:
+            return asked.is_set()
+        flag = torch.tensor(float(asked.is_set()), device=fabric.device)
+        stops = fabric.all_reduce(flag, reduce_op="sum")
+        assert isinstance(stops, torch.Tensor)
+        return bool(stops > 0)
+
+    previous = {}
+    with suppress(ValueError):  # signals belong to the main thread; elsewhere the caller's thread is its own master
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, ask)
+    try:
+        yield interrupted
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,112 @@
+"""What a training run will do, in words: which size, tiles, objective and score were chosen, and why."""
+
+from __future__ import annotations
+
+import torch
+
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.images.working_size import largest_stretch, working_size
+from onspect.runtime.teaching.teacher import BUDGET, choose_working_size
+from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
+from onspect.training.checkpoint import RunRecord
+from onspect.training.config import PIXEL_BUDGET, design_tiling
+
+_NOTED = 2.0  # times that images are shrunk, from which on a user is told
+_NOTED_STRETCH = 1.005
+_OBJECTIVES = {
+    "cae": "the paper's mean squared error (Eq. 2)",
+    "vae": "the paper's squared error and divergence from the prior (Eq. 3)",
+    "aae": "the paper's mean squared error (Eq. 2) and its critic of latent vectors (section 2.3)",
+}
+
+
+def describe(record: RunRecord) -> str:
+    """Return in words what a run will do and what was decided for it."""
+    if record.config.backbone:
+        return _describe_on_features(record)
+    config, network, recipe = record.config, record.config.network, record.data.recipe
+    layers = " ".join(f"{f}/{s}" for f, s in zip(network.filters, network.strides, strict=True))
+    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
+    colour = "mono" if recipe.channels == 1 else "colour"
+    looks = f"each image is cut into {config.tiling.describe()}\n" if config.tiling else _tell_of_closer_look(record)
+    return (
+        f"{network.variant.upper()} on {len(record.data.images)} good images ({len(record.data.held_out)} held out for "
+        f"early stopping), preset {config.preset}\n"
+        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
+        f"{looks}"
+        f"objective {_OBJECTIVES[network.variant]}; encoder filters/stride {layers}, r {network.hidden}, n_z "
+        f"{network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch {config.batch_size}, "
+        f"{config.optimizer} at {config.learning_rate:g} ({config.schedule}), augmentation "
+        f"{', '.join(config.augment) or 'none'}, seed {config.seed}\n{_tell_of_score(record)}"
+    )
+
+
+def _describe_on_features(record: RunRecord) -> str:
+    config, network, recipe = record.config, record.config.network, record.data.recipe
+    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
+    colour = "mono" if recipe.channels == 1 else "colour"
+    return (
+        f"{network.variant.upper()} of the features of {config.backbone} on {len(record.data.images)} good images "
+        f"({len(record.data.held_out)} held out for early stopping)\n"
+        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
+        f"objective {_OBJECTIVES[network.variant]}, of {network.channels} components of the features at each place; r "
+        f"{network.hidden}, n_z {network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch "
+        f"{config.batch_size} places, {config.optimizer} at {config.learning_rate:g} ({config.schedule}), seed "
+        f"{config.seed}\nscore: the reconstruction error of the features, its highest places, relative to that of good "
+        "parts"
+    )
+
+
+def _tell_why_size(record: RunRecord) -> str:
+    """Return in words how the working size was chosen."""
+    recipe, preset = record.data.recipe, record.config.preset
+    source, size = recipe.source, (recipe.height, recipe.width)
+    if source.width is None or source.height is None:
+        return "all images are resized to it"
+    if source.width[0] != source.width[1] or source.height[0] != source.height[1]:
+        return "images of different sizes are resized to it"
+    own = source.height[0], source.width[0]
+    if own == size:
+        return "the images' own"
+    stretch = largest_stretch([own], size)
+    words = f"from {own[1]}x{own[0]}" + (f", stretched {stretch:.2f} times" if stretch >= _NOTED_STRETCH else "")
+    if record.config.backbone and size == choose_working_size([own]):
+        return f"{words}; an autoencoder of features takes at most {BUDGET:,} pixels"
+    budget = PIXEL_BUDGET.get(preset)
+    if budget is not None and size == working_size([own], budget):
+        return f"{words}; preset {preset} takes at most {budget:,} pixels"
+    return f"{words}; given by --size"
+
+
+def _tell_of_score(record: RunRecord) -> str:
+    """Return in words how an image will be scored."""
+    paper = record.config.preset == "paper"
+    error = "its mean (Eq. 2)" if paper else "its highest place, relative to the error of good parts there"
+    return f"score: the reconstruction error, {error}"
+
+
+def _tell_of_closer_look(record: RunRecord) -> str:
+    """Return in words what is lost where images are shrunk, and, where it is half or more, which tiles would see it."""
+    recipe, source = record.data.recipe, record.data.recipe.source
+    if source.width is None or source.height is None:
+        return ""
+    sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # as found, not allowed
+    shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
+    if shrunk < _NOTED:
+        lost = (
+            f"images are shrunk only {shrunk:.1f} times in each direction" if shrunk > 1.0 else "images are not shrunk"
+        )
+        return f"no tiles: {lost}\n"
+    among = "" if source.width[0] == source.width[1] and source.height[0] == source.height[1] else "up to "
+    words = (
+        f"images of {among}{sides[0]}x{sides[1]} are shrunk {shrunk:.1f} times in each direction; defects smaller than "
+        f"about {shrunk:.0f} pixels are lost"
+    )
+    width, height = sides
+    tile = recipe.width, recipe.height
+    try:
+        count = design_tiling(record.config.preset, height, width, tile).count
+    except ChoiceError:
+        return f"{words}\n"
+    closer = f"--size {width}x{height} --tile {tile[0]}x{tile[1]}"
+    return f"{words}; {closer} looks closer, at {count} times the cost of an image\n"

@@ -91,7 +91,8 @@ class Taught:
     """What `teach` made.
 
     info: what the file says. pictures: how many were taught now. rate: share of new good parts that the threshold
-    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first.
+    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first. trimmed: those
+    that were left out for it.
     """
 
     path: Path
@@ -99,6 +100,7 @@ class Taught:
     pictures: int
     rate: float
     lone: tuple[Lone, ...] = field(default=())
+    trimmed: tuple[Lone, ...] = field(default=())
 
     @property
     def promises(self) -> bool:
@@ -136,6 +138,7 @@ def teach(
     copies: str = "auto",
     rate: float | None = None,
     strict: bool = False,
+    trim: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Taught:
@@ -165,6 +168,8 @@ def teach(
         promise.
     strict
         Refuse pictures whose score stands alone.
+    trim
+        Leave out pictures whose score stands alone, once; with strict, those that stand alone then are refused.
     seed
         Of all that is drawn at random; the same seed gives the same file.
     progress
@@ -186,21 +191,27 @@ def teach(
     base = base if isinstance(base, BaseFile) else read_base_file(base)
     found = _load(pictures, size, channels, white_level, any_size, progress)
     _check_pictures(found)
-    promised = _choose_rate(rate, len(found.images))
     whole = _is_object(found) if by_whole is None else by_whole
-    recipe = found.recipe
-    inspected = None if mask is None else read_mask(Path(mask), recipe)
-    filled = fill_graph(
-        base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
-    )
-    lone = _find_lone(found, filled.fitted, promised)
+    inspected = None if mask is None else read_mask(Path(mask), found.recipe)
+    trimmed: tuple[Lone, ...] = ()
+    while True:
+        promised = _choose_rate(rate, len(found.images))
+        filled = fill_graph(
+            base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
+        )
+        lone = _find_lone(found, filled.fitted, promised)
+        if not trim or trimmed or not lone:
+            break
+        trimmed, found = lone, _leave_out(found, lone)
+        _check_pictures(found)
     _refuse_lone(lone, strict=strict)
     info = _describe(output.stem, base.info, found, filled, inspected, promised, _name(pictures), seed)
+    info = _note_trimmed(info, trimmed)
     looks = learn_looks(found.images, list(found.fingerprints))
     make_folder(output.parent)
     write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)
-    return Taught(output, read_model_file(output).info, len(found.images), promised, lone)
+    return Taught(output, read_model_file(output).info, len(found.images), promised, lone, trimmed)
 
 
 def add(
@@ -209,6 +220,7 @@ def add(
     *,
     rate: float | None = None,
     strict: bool = False,
+    trim: bool = False,
     progress: Progress | None = None,
 ) -> Taught:
     """Teach a model file more good pictures; the file is replaced whole or not at all.
@@ -227,31 +239,35 @@ def add(
         raise DatasetError(
             f"all {len(found.images)} pictures of {_name(pictures)!r} were taught already; nothing was changed"
         )
-    found = dataclasses.replace(
-        found,
-        paths=tuple(found.paths[place] for place in fresh),
-        images=found.images[fresh],
-        fingerprints=tuple(found.fingerprints[place] for place in fresh),
-    )
+    found = _take(found, fresh)
     graph, _ = split_metadata(file.path, file.data)
     extractor = Extractor.open(graph)
-    features = extractor.extract(found.images, progress=progress)
     copied = COPIES[memory.copies]
-    taught = features
-    if copied:
-        taught = Features.join([features, extractor.extract(change_images(found.images, copied), progress=progress)])
-    owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
-    grown, scores = Stored.read(graph).grow(graph, taught, owners, by_whole=memory.by_whole, path=file.path)
-    content = edit_graph(graph, grown.arrays())
-    info = _lengthen(file, memory, found, grown, scores, rate, _name(pictures))
-    lone = _lone_of(found.paths, scores, 0.0 if info.threshold is None else info.threshold.score)
+    trimmed: tuple[Lone, ...] = ()
+    while True:
+        taught = extractor.extract(found.images, progress=progress)
+        if copied:
+            changed = change_images(found.images, copied)
+            taught = Features.join([taught, extractor.extract(changed, progress=progress)])
+        owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
+        grown, scores = Stored.read(graph).grow(graph, taught, owners, by_whole=memory.by_whole, path=file.path)
+        lone = _find_lone_additions(file, found, scores, rate)
+        if not trim or trimmed or not lone:
+            break
+        trimmed, found = lone, _leave_out(found, lone)
+        if not len(found.images):
+            raise DatasetError(
+                f"the scores of all {len(lone)} new pictures stand alone; look at them, or teach without --trim"
+            )
     _refuse_lone(lone, strict=strict)
+    content = edit_graph(graph, grown.arrays())
+    info = _note_trimmed(_lengthen(file, memory, found, grown, scores, rate, _name(pictures)), trimmed)
     training = {*file.training_images, *found.fingerprints}
     write_atomically(file.path, stamp(content, info, training))
     sweep_abandoned(file.path)
     written = read_model_file(file.path).info
     total = 1 if written.calibration is None else len(written.calibration.good_scores)
-    return Taught(file.path, written, len(found.images), _choose_rate(rate, total), lone)
+    return Taught(file.path, written, len(found.images), _choose_rate(rate, total), lone, trimmed)
 
 
 def take_back(model: Path | str) -> Taught:
@@ -555,8 +571,50 @@ def _choose_rate(rate: float | None, count: int) -> float:
     return rate
 
 
-def _lone_of(paths: Sequence[Path], scores: NDArray[np.float32], threshold: float) -> tuple[Lone, ...]:
-    return tuple(Lone(paths[place], float(scores[place]), threshold) for place in find_lone_scores(scores.tolist()))
+def _take(found: GoodImages, places: Sequence[int]) -> GoodImages:
+    """Return some of the images."""
+    return dataclasses.replace(
+        found,
+        paths=tuple(found.paths[place] for place in places),
+        images=found.images[list(places)],
+        fingerprints=tuple(found.fingerprints[place] for place in places),
+        shapes=[found.shapes[place] for place in places],
+    )
+
+
+def _leave_out(found: GoodImages, lone: Sequence[Lone]) -> GoodImages:
+    left_out = {item.path for item in lone}
+    return _take(found, [place for place, path in enumerate(found.paths) if path not in left_out])
+
+
+def _note_trimmed(info: ModelInfo, trimmed: Sequence[Lone]) -> ModelInfo:
+    """Let the policy say how many pictures were left out."""
+    if not trimmed or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
+        return info
+    words = f" ({len(trimmed)} good image{'s' * (len(trimmed) != 1)} left out by --trim)"
+    policy = info.calibration.policy + words
+    return dataclasses.replace(info, calibration=dataclasses.replace(info.calibration, policy=policy))
+
+
+def _find_lone_additions(
+    file: ModelFile, found: GoodImages, scores: NDArray[np.float32], rate: float | None
+) -> tuple[Lone, ...]:
+    """Return the new pictures whose score stands alone among all, with the threshold without them."""
+    old, threshold = file.info.calibration, file.info.threshold
+    earlier = np.array(() if old is None else old.good_scores, np.float64)
+    before = np.delete(earlier, find_lone_scores(earlier))  # taught nevertheless, and no measure for others
+    every = np.concatenate([before, scores.astype(np.float64)])
+    among_all = {place - len(before) for place in find_lone_scores(every) if place >= len(before)}
+    lone = sorted(among_all.union(find_lone_scores(scores.tolist())), key=lambda place: -float(scores[place]))
+    if not lone:
+        return ()
+    others = np.concatenate([earlier, np.delete(scores.astype(np.float64), lone)])
+    if old is None or threshold is None or CROSS_CONFORMAL not in old.policy:
+        without = 0.0 if threshold is None else threshold.score  # an earlier calibration's stays
+    else:
+        least = 1.0 / (len(others) + 1)
+        without = conformal(others, max(RATE if rate is None else rate, least))
+    return tuple(Lone(found.paths[place], float(scores[place]), without) for place in lone)
 
 
 def _find_lone(found: GoodImages, fitted: FittedMemory, rate: float) -> tuple[Lone, ...]:
@@ -574,7 +632,7 @@ def _refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
         names = ", ".join(repr(str(item.path)) for item in lone)
         raise DatasetError(
             f"the score of {names} stands alone among the good pictures, as that of a defective part does; remove it, "
-            "or teach without --strict; nothing was written"
+            "leave it out with --trim, or teach without --strict; nothing was written"
         )
 
 

@@ -159,7 +159,7 @@ def test_masks_beside_images_are_masks(tmp_path: Path) -> None:
     assert _kinds(images) == {"good": 1, "dent": 2}
     assert _masked(images) == 1
     _fill(tmp_path, "test/dent/7_mask.png")
-    with pytest.raises(DatasetError, match="named as masks are, such as '7_mask"):
+    with pytest.raises(DatasetError, match="named as a mask is, such as '7_mask"):
         labelled_images(tmp_path, "test")
 
 
@@ -356,6 +356,14 @@ def test_masks_within_a_kind_are_no_images(tmp_path: Path, mask: str) -> None:
     images = labelled_images(tmp_path, "test")
     assert _kinds(images) == {"good": 1, "bad": 2}
     assert _masked(images) == 1
+
+
+@pytest.mark.parametrize("place", ["", "train", "good", "train/good"])
+def test_a_mask_without_its_image_is_not_trained_on(tmp_path: Path, place: str) -> None:
+    """A file among good parts that is named as a mask is refused."""
+    _fill(tmp_path / place, "0.png", "1_mask.png")
+    with pytest.raises(DatasetError, match=r"1 of 2 files .* is named as a mask is, such as '1_mask"):
+        training_images(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["masks", "ground_truth", "Label"])

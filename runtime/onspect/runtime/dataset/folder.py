@@ -17,6 +17,7 @@ from onspect.runtime.dataset.label_names import (
     SPLITS,
     is_bad,
     is_good,
+    is_named_as_mask,
     is_split,
     is_truth,
     may_be_truth,
@@ -145,13 +146,10 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
         if not images:
             empty.append(place.name)
         if kind == GOOD:  # a mask of a good image says nothing
+            _refuse_orphans(folder, place, images, [path for path in images if is_named_as_mask(path.stem)])
             labelled += [LabelledImage(path, GOOD) for path in images]
             continue
-        if orphans := name_orphans(images):
-            raise DatasetError(
-                f"{len(orphans)} of {len(images)} files in {str(place)!r} are named as masks are, such as "
-                f"{orphans[0].name!r}, and have no image beside them; move masks into {str(folder / 'ground_truth')!r}"
-            )
+        _refuse_orphans(folder, place, images, name_orphans(images))
         masks = [TruthFolder(path) for path in _truth_places(truths, split, place.relative_to(root))]
         masks += [TruthFolder(path) for path in inner]
         for path in images:
@@ -169,6 +167,16 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
         )
     _hold_against_table(folder, root, labelled)
     return labelled
+
+
+def _refuse_orphans(folder: Path, place: Path, images: Sequence[Path], orphans: Sequence[Path]) -> None:
+    """Raise DatasetError where files are named as masks are, and have no image."""
+    if orphans:
+        verb, has = ("is named as a mask is", "has") if len(orphans) == 1 else ("are named as masks are", "have")
+        raise DatasetError(
+            f"{len(orphans)} of {len(images)} files in {str(place)!r} {verb}, such as {orphans[0].name!r}, and {has} no "
+            f"image beside {'it' if len(orphans) == 1 else 'them'}; move masks into {str(folder / 'ground_truth')!r}"
+        )
 
 
 def _hold_against_table(folder: Path, root: Path, labelled: Sequence[LabelledImage]) -> None:
@@ -238,6 +246,7 @@ def _read_flat(folder: Path, root: Path, own: Sequence[Path], split: str) -> lis
         images, masks = part_masks(everything)
         if not masks or len(images) > 2 * len(masks) or any(is_split(path.name) for path in _subfolders(root)):
             return None
+    _refuse_orphans(folder, root, images, [path for path in images if is_named_as_mask(path.stem)])
     truths = [path for path in _subfolders(root) if may_be_truth(path.name)] if own else []
     further = _find_masks(folder, root, images, split, truths)
     masks = {path: found[0] for path, found in further.items()} | masks

@@ -106,3 +106,8 @@ def strip_mask_addition(stem: str) -> str | None:
     """Return a name without ``mask`` or its like before or behind it, as ``mask_7`` and ``7Mask``; None without one."""
     base = _MASK_ADDITION.sub("", stem, count=1)
     return base if base and base != stem else None
+
+
+def is_named_as_mask(stem: str) -> bool:
+    """Tell whether a file's name ends with ``_mask`` or ``_gt``, which hardly an image of a part does."""
+    return bool(re.search(r"[_ .-](?:masks?|gt)$", stem, re.IGNORECASE))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import cv2
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv, read_orientation, turn
+from onspect.runtime.images.formats import (
+    SEVERAL,
+    Accepts,
+    Frame,
+    decode_by_opencv,
+    read_orientation,
+    refuse_following,
+    turn,
+)
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
@@ -14,7 +22,8 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         raise ImageError(f"the file is RIFF, but no WebP image ({len(data)} bytes)")
     chunks = _read_chunks(data)
     if b"ANIM" in chunks or b"ANMF" in chunks:
-        raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
+        raise ImageError(SEVERAL)
+    refuse_following(data, 8 + int.from_bytes(data[4:8], "little"))
     accepts(*_read_size(chunks))
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # not all releases turn it
     frame = decode_by_opencv(data, flags)

@@ -341,6 +341,15 @@ def test_webp_layouts_and_damage() -> None:
         _refused(lossless[: round(len(lossless) * share)], "WebP|RIFF")
 
 
+def test_lossless_webp_with_a_hole_is_refused() -> None:
+    """Zeros within a lossless picture are a fault; flat pictures have none."""
+    for picture in (BGR, np.zeros((600, 600, 3), np.uint8), np.full((600, 600, 3), 255, np.uint8)):
+        data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+        np.testing.assert_array_equal(decode_image(data), picture)
+    data = cv2.imencode(".webp", BGR, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    _refused(data[:600] + bytes(40) + data[640:], "all zeros")
+
+
 EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 
 

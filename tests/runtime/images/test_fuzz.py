@@ -103,8 +103,8 @@ def test_damaged_pictures_are_decoded_whole_or_refused() -> None:
         long_hole = kind == "hole" and bytes(64) in changed and bytes(64) not in whole
         assert is_same or not (long_hole and name.startswith(PACKED) and changed[:700] == whole[:700]), (name, kind)
     sys.stdout.write(
-        f"\\npictures, seed {SEED}: {counts.total()} files of {len(FILES)} kinds; {dict(sorted(counts.items()))}; "
-        f"other pictures: {dict(others)}\\n"
+        f"\npictures, seed {SEED}: {counts.total()} files of {len(FILES)} kinds; {dict(sorted(counts.items()))}; "
+        f"other pictures: {dict(others)}\n"
     )
 
 

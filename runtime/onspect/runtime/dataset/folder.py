@@ -172,10 +172,11 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
 def _refuse_orphans(folder: Path, place: Path, images: Sequence[Path], orphans: Sequence[Path]) -> None:
     """Raise DatasetError where files are named as masks are, and have no image."""
     if orphans:
-        verb, has = ("is named as a mask is", "has") if len(orphans) == 1 else ("are named as masks are", "have")
+        is_one = len(orphans) == 1
+        verb, has = ("is named as a mask is", "has") if is_one else ("are named as masks are", "have")
         raise DatasetError(
-            f"{len(orphans)} of {len(images)} files in {str(place)!r} {verb}, such as {orphans[0].name!r}, and {has} no "
-            f"image beside {'it' if len(orphans) == 1 else 'them'}; move masks into {str(folder / 'ground_truth')!r}"
+            f"{len(orphans)} of {len(images)} files in {str(place)!r} {verb}, such as {orphans[0].name!r}, and {has} "
+            f"no image beside {'it' if is_one else 'them'}; move masks into {str(folder / 'ground_truth')!r}"
         )
 
 

@@ -192,7 +192,8 @@ def _is_grey(frame: Frame) -> bool:
 
 
 def _unreadable(bad: Sequence[tuple[Path, object]], total: int) -> DatasetError:
-    examples = "; ".join(f"{str(path)!r}: {reason}" for path, reason in bad[:3])
+    reasons = {str(reason): path for path, reason in reversed(bad)}  # one example of each
+    examples = "; ".join(f"{str(path)!r}: {reason}" for reason, path in list(reversed(reasons.items()))[:3])
     return DatasetError(f"{len(bad)} of {total} images cannot be used ({examples}); remove or replace them")
 
 

@@ -15,6 +15,8 @@ from onspect.runtime.images.formats import (
     turn,
 )
 
+_HOLE = 16  # zero bytes in a row, which a lossless picture never has; a lossy one has them where it is flat
+
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
     """Decode a WebP file; raises ImageError where it is truncated or moves."""
@@ -26,6 +28,8 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     refuse_following(data, 8 + int.from_bytes(data[4:8], "little"))
     accepts(*_read_size(chunks))
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # not all releases turn it
+    if bytes(_HOLE) in chunks.get(b"VP8L", b""):
+        raise ImageError("the WebP image is damaged: a part of it is all zeros; copy or capture it again")
     frame = decode_by_opencv(data, flags)
     if frame is None:
         raise ImageError("OpenCV cannot decode the WebP image, or it is truncated; copy or capture it again")

@@ -55,17 +55,14 @@ def test_one_picture(refuse: Callable[..., str], tmp_path: Path) -> None:
 
 
 def test_one_picture_many_times(refuse: Callable[..., str], tmp_path: Path) -> None:
-    """Copies of a file count once; the same pixels in files that differ are refused as all alike."""
+    """Copies of a file count once, and so do the same pixels in files that differ."""
     folder = write_pictures(tmp_path / "good", range(1))
     for number in range(1, 4):
         (folder / f"{number}.png").write_bytes((folder / "0000.png").read_bytes())
     assert refuse(folder).startswith("there is only 1 picture, ")
     for number in range(1, 4):
         cv2.imwrite(str(folder / f"{number}.png"), draw(0), [cv2.IMWRITE_PNG_COMPRESSION, number])
-    assert refuse(folder) == (
-        f"all 4 pictures show the very same pixels, such as {str(folder / '0000.png')!r}; give pictures of different "
-        "good parts"
-    )
+    assert refuse(folder).startswith("there is only 1 picture, ")
 
 
 def test_a_file_that_is_no_picture(refuse: Callable[..., str], tmp_path: Path) -> None:

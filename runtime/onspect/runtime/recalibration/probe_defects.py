@@ -41,7 +41,7 @@ def draw_marks(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
 
 def score_probe_defects(inspector: Inspector, image: NDArray[np.uint8], number: int) -> tuple[float, ...]:
     """Return the scores of an image with each of the marks; arguments as for `draw_marks`."""
-    return tuple(float(score) for score in inspector.run(draw_marks(image, number)).score)
+    return tuple(float(score) for score in inspector.infer(draw_marks(image, number)).score)
 
 
 def _draw_spot(height: int, width: int, x: float, y: float) -> NDArray[np.float64]:

@@ -180,7 +180,7 @@ def _score(inspector: Inspector, capture: Capture) -> tuple[NDArray[np.uint8], f
     if isinstance(capture.frame, ImageError):
         raise capture.frame
     image = inspector.prepare(capture.frame)
-    scored = inspector.run(image[None])
+    scored = inspector.infer(image[None])
     (fault,) = scored.faults()
     if fault is not None:
         raise ImageError(fault)

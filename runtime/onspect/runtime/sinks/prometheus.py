@@ -47,7 +47,8 @@ class PrometheusSink:
         self._thread: threading.Thread | None = None
         registry = CollectorRegistry()
         registry.register(self._line)
-        self._parts = Counter("onspect_parts", "Parts by their verdict.", ["verdict"], registry=registry)
+        meanings = ", ".join(f"{name}: {facts.meaning}" for name, facts in JUDGEMENTS.items())
+        self._parts = Counter("onspect_parts", f"Parts by their verdict ({meanings}).", ["verdict"], registry=registry)
         self._latency = Histogram(
             "onspect_latency_seconds", "From a frame's capture to its verdict.", buckets=_LATENCY_S, registry=registry
         )

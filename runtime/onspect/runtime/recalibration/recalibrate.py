@@ -297,7 +297,8 @@ def describe_recalibration(found: Recalibration) -> str:
     moved = f"they moved{spread}" if found.transform.moved else f"no move that {count} frames could show"
     seen = (
         f"{probe_auroc.now:.1%} of parts with a drawn mark told from good ones, {probe_auroc.before:.1%} at "
-        f"calibration; lost are at most {100 * max(0.0, probe_auroc.worst):.1f} points, with {CONFIDENCE:.0%} confidence"
+        f"calibration; lost are at most {100 * max(0.0, probe_auroc.worst):.1f} points, with {CONFIDENCE:.0%} "
+        "confidence"
     )
     facts = [
         ("frames", f"{count} good ones used; {frames.faults} could not be judged, {frames.repeated} repeated another"),

@@ -23,7 +23,7 @@ from ..services import free_port, write_certificates
 from ..verdicts import inspection, wait_until
 
 QUICK = Timing(first_pause=0.005, longest_pause=0.01)
-"""Lets couriers try again at once."""
+"""Lets queued sinks try again at once."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,10 @@ def test_server_that_fails_then_recovers_gets_everything(server: Server, tmp_pat
         return left.pop(0) if left else 200
 
     server.answer = answer
-    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as queued:
         for index in range(8):
-            courier.write(inspection(index=index))
-        wait_until(lambda: courier.state().delivered == 8)
+            queued.write(inspection(index=index))
+        wait_until(lambda: queued.state().delivered == 8)
     assert list(dict.fromkeys(request.index for request in server.requests)) == list(range(8))
     assert len(server.requests) == 8 + 8
     for index in range(8):
@@ -152,16 +152,16 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
     """Verdicts of a run during which there was no server are posted by the next run."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/hook"
-    with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as queued:
         for index in range(3):
-            courier.write(inspection(index=index))
-        wait_until(lambda: "refused" in courier.state().message)
-    assert courier.state().spooled == 3
+            queued.write(inspection(index=index))
+        wait_until(lambda: "refused" in queued.state().message)
+    assert queued.state().spooled == 3
     with Server(port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
-            courier.write(inspection(index=3))
+        with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as queued:
+            queued.write(inspection(index=3))
         server.shutdown()
         thread.join()
     assert [request.index for request in server.requests] == [0, 1, 2, 3]
@@ -171,10 +171,10 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_refused_verdict_is_counted_and_left(server: Server, tmp_path: Path, status: int) -> None:
     """A verdict that the server will never take is counted as failed, and the next ones are posted."""
     server.answer = lambda request: status if request.index == 1 else 200
-    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as queued:
         for index in range(3):
-            courier.write(inspection(index=index))
-    assert (courier.state().delivered, courier.state().failed) == (2, 1)
+            queued.write(inspection(index=index))
+    assert (queued.state().delivered, queued.state().failed) == (2, 1)
     assert [request.index for request in server.requests] == [0, 1, 2]
 
 

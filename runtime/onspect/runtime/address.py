@@ -48,6 +48,9 @@ class Options:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
+    def _wrong(self, name: str, hint: str) -> ChoiceError:
+        return ChoiceError(f"{self}: the option {name} is {self._values[name]!r}; give {hint}")
+
     def text(self, name: str) -> str | None:
         """Return an option as it is, or None if it is not given, as all of these do."""
         return self._values.get(name)
@@ -60,7 +63,7 @@ class Options:
         """Return an option that is one of several words."""
         value = self.text(name)
         if value is not None and value not in allowed:
-            raise ChoiceError(f"{name} is {value!r}; give one of {', '.join(allowed)}")
+            raise self._wrong(name, f"one of {', '.join(allowed)}")
         return value
 
     def secret(self, name: str) -> str | None:
@@ -86,7 +89,7 @@ class Options:
             number, unit, binary = found.groups()
             size = round(float(number) * (1024 if binary else 1000) ** _POWERS[unit.lower()])
         if size < smallest:
-            raise ChoiceError(f"{name} is {text!r}; give a size such as 100MB or 5GB, at least {smallest} bytes")
+            raise self._wrong(name, f"a size such as 100MB or 5GB, at least {smallest} bytes")
         return size
 
     def count(self, name: str, *, smallest: int, largest: int) -> int | None:
@@ -95,7 +98,7 @@ class Options:
         if text is None:
             return None
         if not text.isascii() or not text.isdigit() or not smallest <= int(text) <= largest:
-            raise ChoiceError(f"{name} is {text!r}; give a whole number from {smallest} to {largest}")
+            raise self._wrong(name, f"a whole number from {smallest} to {largest}")
         return int(text)
 
     def number(self, name: str, *, above_zero: bool = True) -> float | None:
@@ -108,7 +111,7 @@ class Options:
         except ValueError:
             value = math.nan
         if not math.isfinite(value) or (above_zero and value <= 0):
-            raise ChoiceError(f"{name} is {text!r}; give a number{' above 0' if above_zero else ''}")
+            raise self._wrong(name, f"a number{' above 0' if above_zero else ''}")
         return value
 
 
@@ -174,13 +177,19 @@ def split_url(text: str, shown: str, what: str = "sink") -> SplitResult:
 
 
 def parse_place(
-    text: str, allowed: Mapping[str, str], what: str = "sink", *, others: str | None = None
+    text: str, allowed: Mapping[str, str], what: str = "source", *, others: str | None = None
 ) -> tuple[str, Options]:
-    """Return the place and the options of ``KIND:PLACE?name=value&...``; a ``?`` without options is the place's."""
-    target = text.partition(":")[2]
-    found = _OPTIONS.search(target)
-    place, query = (target, "") if found is None else (target[: found.start()], found.group(1))
+    """Return the place and the options of ``KIND:PLACE?name=value&...``."""
+    place, _, query = text.partition(":")[2].partition("?")
     return place, Options(query, allowed, show_address(text), what, others=others)
+
+
+def parse_file(text: str, allowed: Mapping[str, str]) -> tuple[str, Options]:
+    """Return the path and the options of ``KIND:FILE?name=value&...``; a ``?`` without options is the file's own."""
+    place = text.partition(":")[2]
+    found = _OPTIONS.search(place)
+    query = "" if found is None else found.group(1)
+    return place if found is None else place[: found.start()], Options(query, allowed, show_address(text))
 
 
 @dataclass(frozen=True)

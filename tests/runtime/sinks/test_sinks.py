@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from onspect.runtime.address import Options, parse_place
+from onspect.runtime.address import Options, parse_file
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.sinks.history import read_recent
 from onspect.runtime.sinks.lines import CsvSink, JsonlSink, Rotation
@@ -302,9 +302,9 @@ def test_sizes(text: str, size: int) -> None:
 
 def test_question_mark_in_a_file_name(tmp_path: Path) -> None:
     """A question mark that no options follow belongs to the file's name."""
-    place, options = parse_place("jsonl:what?.jsonl", {})
+    place, options = parse_file("jsonl:what?.jsonl", {})
     assert (place, options.pairs) == ("what?.jsonl", [])
-    place, options = parse_place("jsonl:a?b.jsonl?keep=2", {"keep": ""})
+    place, options = parse_file("jsonl:a?b.jsonl?keep=2", {"keep": ""})
     assert (place, options.pairs) == ("a?b.jsonl", [("keep", "2")])
 
 

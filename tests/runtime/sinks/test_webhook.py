@@ -6,10 +6,8 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,74 +17,11 @@ from onspect.runtime.sinks.delivery.queued_sink import QueuedSink, Timing
 from onspect.runtime.sinks.registry import open_sink
 from onspect.runtime.sinks.webhook import WebhookSink, open_webhook
 
-from ..services import free_port, write_certificates
+from ..services import Handler, Request, Server, free_port, write_certificates
 from ..verdicts import inspection, wait_until
 
 QUICK = Timing(first_pause=0.005, longest_pause=0.01)
 """Lets queued sinks try again at once."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a server was sent."""
-
-    target: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def index(self) -> int:
-        """Return the index of the verdict in it."""
-        return int(json.loads(self.body)["index"])
-
-
-class Server(ThreadingHTTPServer):
-    """A web server that keeps what it is sent, and answers as `answer` says: a status, or None to hang up."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.requests: list[Request] = []
-        self.connections = 0
-        self.answer: Callable[[Request], int | None] = lambda request: 204
-        self.idle_limit = 10.0
-
-    @property
-    def url(self) -> str:
-        """Return the address to post to."""
-        return f"http://127.0.0.1:{self.server_address[1]}/hook?line=1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers POST requests and keeps connections open."""
-
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def setup(self) -> None:
-        """Count connections."""
-        self.server.connections += 1
-        self.timeout = self.server.idle_limit
-        super().setup()
-
-    def do_POST(self) -> None:
-        """Keep the request and answer it."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        request = Request(self.path, dict(self.headers), body)
-        self.server.requests.append(request)
-        status = self.server.answer(request)
-        if status is None:
-            self.close_connection = True
-            return
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
@@ -247,7 +182,7 @@ def test_large_answer_is_not_read(server: Server) -> None:
     """Of a large answer no more than a little is read, and the next verdict is posted all the same."""
 
     class Talker(Handler):
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802 - as the standard library calls it
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.send_header("Content-Length", str(10**9))

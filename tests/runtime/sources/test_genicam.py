@@ -267,9 +267,9 @@ def test_free_running_camera_has_its_trigger_off() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x?Sharpness=3", "has no feature 'Sharpness'"),
-        ("x?Width=impossible", "refuses Width=impossible: Value must be possible$"),
-        ("x?trigger=hardware", "TriggerSource=Line1"),
+        ("genicam:x?Sharpness=3", "has no feature 'Sharpness'"),
+        ("genicam:x?Width=impossible", "refuses Width=impossible: Value must be possible$"),
+        ("genicam:x?trigger=hardware", "TriggerSource=Line1"),
     ],
 )
 def test_what_the_camera_cannot_do_is_said(text: str, message: str) -> None:
@@ -332,7 +332,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(
             "onspect.runtime.sources.cameras.genicam.close_camera", lambda camera: camera.acquirer.destroy()
         )
-        return GenicamDevice("genicam:x", parse_settings(f"x?{query}"), [], patience=patience), acquirer
+        return GenicamDevice("genicam:x", parse_settings(f"genicam:x?{query}"), [], patience=patience), acquirer
 
     return open_played
 

@@ -11,7 +11,7 @@ from typing import Self, get_args
 
 import cv2
 
-from onspect.runtime.address import parse_place
+from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically, writing
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
@@ -146,7 +146,7 @@ class EvidenceSink(Sink):
 
 def open_evidence(text: str) -> EvidenceSink:
     """Open ``evidence:FOLDER?quota=SIZE``."""
-    target, options = parse_place(text, {"quota": "SIZE"})
+    target, options = parse_file(text, {"quota": "SIZE"})
     return EvidenceSink(Path(target), quota=options.size("quota", smallest=SMALLEST_QUOTA) or QUOTA_BYTES)
 
 

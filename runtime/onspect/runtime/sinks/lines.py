@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from onspect.runtime.address import parse_place
+from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import describe_os_error, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
@@ -212,7 +212,7 @@ class CsvSink(JsonlSink):
 
 def open_lines(text: str, *, append: bool) -> JsonlSink:
     """Open ``jsonl:FILE?rotate=SIZE&keep=COUNT``, ``csv:FILE`` or, with - as FILE, standard output."""
-    target, options = parse_place(text, {"rotate": "SIZE", "keep": "COUNT"})
+    target, options = parse_file(text, {"rotate": "SIZE", "keep": "COUNT"})
     kind = JsonlSink if text.startswith("jsonl:") else CsvSink
     size = options.size("rotate", smallest=SMALLEST_ROTATION)
     keep = options.count("keep", smallest=1, largest=100_000)

@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from onspect.runtime.address import parse_place
+from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import make_folder
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
@@ -187,7 +187,7 @@ def _limit_step(seconds: float) -> float:
 
 def open_sqlite(text: str, *, evidence: bool) -> SqliteSink:
     """Open ``sqlite:FILE?days=COUNT``."""
-    target, options = parse_place(text, {"days": "COUNT"})
+    target, options = parse_file(text, {"days": "COUNT"})
     return SqliteSink(Path(target), evidence=evidence, days=options.count("days", smallest=1, largest=100_000))
 
 

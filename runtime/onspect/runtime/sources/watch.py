@@ -32,7 +32,7 @@ _Signature = tuple[int, int, int]
 
 def open_watch(text: str) -> WatchSource:
     """Open ``watch:DIR?done=DIR&poll=SECONDS``; raises ChoiceError for other options or if DIR is not a folder."""
-    folder, options = parse_place(text, {"done": "DIR", "poll": "SECONDS"}, "source")
+    folder, options = parse_place(text, {"done": "DIR", "poll": "SECONDS"})
     if not Path(folder).is_dir():
         raise ChoiceError(f"{folder!r} in {text!r} is not a folder; create it, or name the one that images come into")
     return WatchSource(Path(folder), done=options.path("done"), poll=options.number("poll") or _POLL)

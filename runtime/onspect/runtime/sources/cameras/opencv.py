@@ -50,10 +50,10 @@ def open_camera(text: str) -> LiveSource:
     Options: ``fourcc`` (such as MJPG, set first), ``width``, ``height`` and ``rate`` to ask of it. Raises ChoiceError
     for others; a camera that cannot do what is asked counts as lost, for its frames would not be those that were meant.
     """
-    place, options = parse_place(f"camera:{text}", _OPTIONS, "source")
+    place, options = parse_place(f"camera:{text}", _OPTIONS)
     fourcc = options.text("fourcc")
     if fourcc is not None and (len(fourcc) != 4 or not fourcc.isascii()):
-        raise ChoiceError(f"fourcc is {fourcc!r}; give four letters such as MJPG")
+        raise ChoiceError(f"{options}: the option fourcc is {fourcc!r}; give four letters such as MJPG")
     wanted = {name: value for name in _PROPERTIES if (value := options.number(name)) is not None}
     name = f"camera {place}"
     return LiveSource(

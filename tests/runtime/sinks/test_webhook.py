@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
+from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink, Timing
+from onspect.runtime.sinks.delivery.spool import Spool
 from onspect.runtime.sinks.registry import open_sink
 from onspect.runtime.sinks.webhook import WebhookSink, open_webhook
 
@@ -81,6 +83,16 @@ def test_server_that_fails_then_recovers_gets_everything(server: Server, tmp_pat
     for index in range(8):
         assert len({r.headers["Idempotency-Key"] for r in server.requests if r.index == index}) == 1
     assert len({request.headers["Idempotency-Key"] for request in server.requests}) == 8
+
+
+def test_bytes_of_the_spool_are_what_is_posted(server: Server, tmp_path: Path) -> None:
+    """A line that waits in the spool is posted as it is, also one of a newer version with fields unknown to this."""
+    line = encode_verdict(inspection().verdict)[:-1] + b',  "station": 7}'
+    with Spool(tmp_path) as spool:
+        spool.append([line])
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK):
+        wait_until(lambda: server.requests)
+    assert [request.body for request in server.requests] == [line]
 
 
 def test_server_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -6,14 +6,12 @@ A secret that is read once is remembered by the process. `redact` replaces it wh
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, unquote
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
@@ -39,6 +37,9 @@ _lock = threading.Lock()
 
 def remember_secret(secret: str, shown: str = "***") -> None:
     """Let `redact` replace a text, also escaped, by what is to be shown; texts of less than 4 characters are not."""
+    import json  # here, for a command that needs no secret
+    from urllib.parse import quote, unquote
+
     global _ordered
     forms = {secret, unquote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}
     forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4]}  # a text that has one quote is escaped unlike one of both

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Verdict, parse_verdict
 from onspect.runtime.status import SinkState
 
 if TYPE_CHECKING:
+    from onspect.runtime.inspection.inspector import Inspection
+    from onspect.runtime.inspection.verdict import Verdict
     from onspect.runtime.status import Commands, LineStatus
 
 
@@ -71,6 +71,9 @@ class Sink(ABC):
 
     def write_lines(self, lines: Sequence[bytes]) -> None:
         """Take verdicts as the bytes that a spool holds (`encode_verdict`, without the line's end), as `write_many`."""
+        from onspect.runtime.inspection.inspector import Inspection  # here, for it loads the model's runtime
+        from onspect.runtime.inspection.verdict import parse_verdict
+
         self.write_many([Inspection.without_picture(parse_verdict(line)) for line in lines])
 
     def flush(self) -> None:

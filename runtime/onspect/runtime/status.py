@@ -50,6 +50,19 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class ThresholdMove:
+    """A threshold that somebody set on a running line.
+
+    score: the threshold that holds. before: the model file's own. model: the model on which it was set; with another
+    model file the move is dropped.
+    """
+
+    score: float
+    before: float
+    model: str
+
+
+@dataclass(frozen=True)
 class LineStatus:
     """A line at one moment.
 
@@ -61,6 +74,7 @@ class LineStatus:
     recipes. review: the score from which a part goes to a person, None where the model has no such band.
     alarm: in words why the alarm is raised, None where it is not. message: the last event worth a person's eye, such
     as a model that could not be loaded. drift: in words, None where none is seen. started, time: ISO 8601, UTC.
+    moved: the threshold that was set in place of the model file's, None if the file's own holds.
     """
 
     started: str
@@ -86,6 +100,7 @@ class LineStatus:
     alarm: str | None = None
     drift: str | None = None
     message: str = ""
+    moved: ThresholdMove | None = None
 
     @property
     def reconnects(self) -> int:
@@ -112,7 +127,11 @@ class Commands(Protocol):
         ...
 
     def set_threshold(self, score: float) -> None:
-        """Move the running threshold; the model file stays as it is."""
+        """Move the running threshold; the model file stays as it is. Another model file drops the move."""
+        ...
+
+    def undo_threshold(self) -> None:
+        """Take the last move of the running threshold back."""
         ...
 
     def stop(self) -> None:
@@ -123,13 +142,15 @@ class Commands(Protocol):
 def obey(commands: Commands, message: Mapping[str, Any]) -> None:
     """Carry out a command as it comes over a wire, such as {"command": "swap", "model": "b.onnx"}.
 
-    The others are {"command": "recipe", "name": "left"}, {"command": "threshold", "score": 3.2} and
-    {"command": "stop"}. Raises ChoiceError where the message is none of these, and as the commands do.
+    The others are {"command": "recipe", "name": "left"}, {"command": "threshold", "score": 3.2}, {"command": "undo"}
+    (of the last move of the threshold) and {"command": "stop"}. Raises ChoiceError where the message is none of these,
+    and as the commands do.
     """
     kinds: dict[str, tuple[str | None, type | tuple[type, ...], Any]] = {
         "swap": ("model", str, commands.swap),
         "recipe": ("name", str, commands.recipe),
         "threshold": ("score", (int, float), commands.set_threshold),
+        "undo": (None, object, lambda _: commands.undo_threshold()),
         "stop": (None, object, lambda _: commands.stop()),
     }
     kind = message.get("command")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gc
 import http.client
 import itertools
@@ -19,7 +20,7 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, ImageError, OutputError
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.status import LineStatus
+from onspect.runtime.status import LineStatus, ThresholdMove
 
 pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 
@@ -37,11 +38,15 @@ class Line:
 
     def __init__(self) -> None:
         self.told: list[float] = []
+        self.undone = 0
 
     def set_threshold(self, score: float) -> None:
         if score <= 0:
             raise ChoiceError(f"the threshold cannot be {score}")
         self.told.append(score)
+
+    def undo_threshold(self) -> None:
+        self.undone += 1
 
     def swap(self, path: Path | str) -> None: ...
 
@@ -276,7 +281,24 @@ def test_threshold_is_moved_with_the_token_and_recorded(
     record = next(entry.getMessage() for entry in caplog.records if "moved" in entry.getMessage())
     assert "from 0.0062 to 0.01 by 'Anna' at 20" in record
     assert record.endswith("from 127.0.0.1")
+    assert client.next_event()["moved"] is None, "the line has not said yet that it holds"
+    status = LineStatus("", "", True, "tiny@1", None, 0.01, None, moved=ThresholdMove(0.01, 0.0062, "tiny@1"))
+    dashboard.report(status)
     assert client.next_event()["moved"]["who"] == "Anna"
+    dashboard.report(dataclasses.replace(status, moved=None))
+    assert client.next_event()["moved"] is None, "the move was dropped"
+
+
+def test_a_move_is_taken_back_with_the_token(shown: tuple[Dashboard, Client]) -> None:
+    """The undo needs token and name as the move does."""
+    dashboard, client = shown
+    line = Line()
+    dashboard.attach(line)
+    assert client.post("/threshold/undo", {"who": "Anna"}).status == 401
+    client.log_in()
+    assert client.post("/threshold/undo", {}).status == 422
+    assert client.post("/threshold/undo", {"who": "Anna"}).json()["who"] == "Anna"
+    assert line.undone == 1
 
 
 def test_token_itself_is_enough_for_a_program(shown: tuple[Dashboard, Client]) -> None:

@@ -93,6 +93,10 @@ class FakeLine:
         """Take a threshold."""
         self.taken.append(("threshold", score))
 
+    def undo_threshold(self) -> None:
+        """Take an undo."""
+        self.taken.append(("undo", None))
+
     def stop(self) -> None:
         """Take the end."""
         self.taken.append(("stop", None))

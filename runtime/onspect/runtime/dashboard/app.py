@@ -99,6 +99,7 @@ def build_application(room: AppState) -> SecurityMiddleware:
                 route("/login", _log_in, "POST"),
                 route("/logout", _log_out, "POST"),
                 route("/threshold", _move_threshold, "POST"),
+                route("/threshold/undo", _undo_threshold, "POST"),
             ]
         )
     )
@@ -129,7 +130,7 @@ async def _stream_events(room: AppState, _: Request) -> Response:
                 content = room.board.describe(after)
                 quiet += room.tick
                 if content["number"] != after or quiet >= _HEARTBEAT:
-                    content |= {"moved": room.moved[-1] if room.moved else None}
+                    content |= {"moved": _find_move(room, content["status"])}
                     yield f"data: {json.dumps(content, allow_nan=False)}\n\n".encode()
                     after, quiet = content["number"], 0.0
                 await asyncio.sleep(room.tick)
@@ -225,19 +226,12 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
     _require_session(room, request)
     body = await _read_body(request)
-    score, who = body.get("score"), body.get("who")
+    score = body.get("score")
     if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
         raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
-    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
-        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
-    if room.commands is None:
-        raise Refusal(409, "no line is running")
-    status = room.board.describe(0)["status"]
-    try:
-        await run_in_threadpool(room.commands.set_threshold, float(score))
-    except OnspectError as error:
-        raise Refusal(422, str(error)) from error
-    record = {"score": float(score), "before": status and status["threshold"], "who": who.strip(), "time": now()}
+    who = _read_name(body)
+    before = await _command(room, lambda commands: commands.set_threshold(float(score)))
+    record = {"score": float(score), "before": before, "who": who, "time": now()}
     room.moved = [*room.moved[-99:], record]
     _LOG.warning(
         "threshold moved from %s to %g by %r at %s, from %s",
@@ -248,6 +242,45 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
         _address(request),
     )
     return JSONResponse(record)
+
+
+async def _undo_threshold(room: AppState, request: Request) -> Response:
+    """Take the last move of the threshold back, with a record of who did so and when."""
+    _require_session(room, request)
+    who = _read_name(await _read_body(request))
+    before = await _command(room, lambda commands: commands.undo_threshold())
+    record = {"before": before, "who": who, "time": now()}
+    words = "threshold move taken back, from %s, by %r at %s, from %s"
+    _LOG.warning(words, before, who, record["time"], _address(request))
+    return JSONResponse(record)
+
+
+def _read_name(body: dict[str, Any]) -> str:
+    who = body.get("who")
+    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
+        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
+    return who.strip()
+
+
+async def _command(room: AppState, command: Callable[[Commands], None]) -> float | None:
+    """Give the line a command; return the threshold that it had last, None before its first status."""
+    if room.commands is None:
+        raise Refusal(409, "no line is running")
+    status = room.board.describe(0)["status"]
+    try:
+        await run_in_threadpool(command, room.commands)
+    except OnspectError as error:
+        raise Refusal(422, str(error)) from error
+    return None if status is None else status["threshold"]
+
+
+def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return who has set the threshold that holds, None if nobody has, or if the move was dropped."""
+    move = None if status is None else status["moved"]
+    if move is None:
+        return None
+    found = (record for record in reversed(room.moved) if record["score"] == move["score"])
+    return next(found, None)
 
 
 def _require_session(room: AppState, request: Request) -> None:

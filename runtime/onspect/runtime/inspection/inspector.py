@@ -114,6 +114,7 @@ class Inspector:
         self.path = model.path
         self.info: ModelInfo = model.info
         self.sha256 = model.sha256
+        self._file_info = model.info
         self.label = f"{model.info.name}@{model.sha256[:12]}"
         """The model's name and the first digits of its checksum, as verdicts carry them."""
         self.provider = loaded.provider
@@ -129,6 +130,12 @@ class Inspector:
                 f"run 'onspect calibrate {self.path} DATA' first"
             )
         return self.info.threshold
+
+    @property
+    def file_threshold(self) -> Threshold:
+        """The threshold in the model file, also if this inspector judges with another (`with_threshold`)."""
+        assert self._file_info.threshold is not None  # else `threshold` has raised
+        return self._file_info.threshold
 
     def with_threshold(self, threshold: Threshold) -> Inspector:
         """Return an inspector of the same loaded model that judges with another threshold; the file stays as it is."""

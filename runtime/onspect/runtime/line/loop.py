@@ -162,6 +162,10 @@ class Line:
         """Move the running threshold from the next part on; raises ChoiceError where it cannot lie there."""
         self._models.set_threshold(score)
 
+    def undo_threshold(self) -> None:
+        """Take the last move of the threshold back; raises ChoiceError if there is none."""
+        self._models.undo_threshold()
+
     def reload(self) -> None:
         """Read every model file again, in a thread of its own; a bad one leaves the old one running."""
         self._reload.set()
@@ -198,6 +202,7 @@ class Line:
             alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
             drift=self._drift.message,
             message=self._models.message,
+            moved=self._models.moved,
         )
 
     def _judge_all(self) -> None:

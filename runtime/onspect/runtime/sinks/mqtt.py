@@ -232,7 +232,7 @@ def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
 
 def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
     """Tell whether more has changed than counts do all the time."""
-    facts = ("started", "running", "model", "threshold", "alarm", "drift")
+    facts = ("started", "running", "model", "threshold", "alarm", "drift", "moved")
     return before is None or any(getattr(before, name) != getattr(after, name) for name in facts)
 
 

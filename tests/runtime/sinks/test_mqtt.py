@@ -135,6 +135,17 @@ def test_verdicts_and_status_arrive(broker: Broker) -> None:
     assert last == {"format": 1, "online": True} | facts
 
 
+def test_a_probe_tells_nobody_anything(broker: Broker) -> None:
+    """A look at the broker before a run leaves the retained status of a running line as it is."""
+    with Listener(broker) as listener:
+        assert "let us in" in open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201").probe()
+        with open_queued(broker) as queued:
+            queued.write(inspection(index=0))
+            wait_until(lambda: listener.of("verdict"))
+        wait_until(lambda: listener.of("status") and not listener.of("status")[-1]["online"])
+    assert [status["online"] for status in listener.of("status")] == [True, False], "those of the run alone"
+
+
 def test_broker_restarted_midway(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Where the broker goes away and comes back, every verdict arrives, the first time each in order."""
     with (

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import click
 
 from onspect.runtime.cli.base import Command, progress, say, usage_errors
-from onspect.runtime.cli.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
+from onspect.runtime.cli.options import conclude, overlay_sinks, overlays_option, provider_option
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.sinks.targets import refuse_target
 
 if TYPE_CHECKING:
     from onspect.runtime.inspection.inspector import Inspector

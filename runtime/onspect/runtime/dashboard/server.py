@@ -58,7 +58,7 @@ class Dashboard(Sink):
         tick: float = TICK,
         look: float = _LOOK,
     ) -> None:
-        self._host, self._port = parse_address(address)
+        self._host, self._port = self.listens = parse_address(address)
         local = is_loopback(self._host)
         if not local and token is None:
             raise ChoiceError(

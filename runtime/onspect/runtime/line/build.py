@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import DashboardConfig, LineConfig
 from onspect.runtime.line.frame_check import Health
-from onspect.runtime.line.frame_queue import default_policy
+from onspect.runtime.line.frame_queue import Policy, default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
+from onspect.runtime.line.voting import Voting
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
@@ -56,6 +57,11 @@ def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -
     ]
 
 
+def list_inputs(config: LineConfig) -> list[Path]:
+    """Return the files that a line reads, which none of its sinks may write."""
+    return [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
+
+
 def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> list[Dashboard]:
     """Return the dashboard that is asked for, with the history and the evidence that the line's own sinks keep.
 
@@ -70,17 +76,27 @@ def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> lis
     return [Dashboard(config.listen, token=config.token, history=history, evidence=evidence)]
 
 
+def choose_voting(config: LineConfig, sources: Sequence[Source]) -> Voting:
+    """Return how frames become parts: as configured, and a live part does not wait for ever."""
+    if config.voting.timeout is None and any(source.live for source in sources):
+        return dataclasses.replace(config.voting, timeout=_PART_TIMEOUT)
+    return config.voting
+
+
+def choose_policies(config: LineConfig, sources: Sequence[Source]) -> list[Policy]:
+    """Return each source's policy: as configured, else the one that fits it."""
+    given = zip(config.sources, sources, strict=True)
+    return [one.policy or default_policy(source) for one, source in given]
+
+
 def build_line(config: LineConfig, models: Models, sources: Sequence[Source], sinks: Sequence[Sink]) -> Line:
     """Put a line together; raises ChoiceError where policies and voting do not go together."""
-    voting = config.voting
-    if voting.timeout is None and any(source.live for source in sources):
-        voting = dataclasses.replace(voting, timeout=_PART_TIMEOUT)
-    given = zip(config.sources, sources, strict=True)
+    voting = choose_voting(config, sources)
     return Line(
         models,
         sources,
         sinks,
-        policies=[one.policy or default_policy(source) for one, source in given],
+        policies=choose_policies(config, sources),
         recipes=[one.recipe for one in config.sources],
         voting=voting,
         alarm=config.alarm,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from onspect.runtime.drift.watch import DriftWatch
-from onspect.runtime.errors import ChoiceError, GapError, ImageError
+from onspect.runtime.errors import GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspection, Prepared
 from onspect.runtime.inspection.verdict import FrameContext, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
@@ -25,7 +25,7 @@ from onspect.runtime.line.frame_queue import FrameQueue, Policy, QueuedFrame, de
 from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
-from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.status import Latency, LineStatus
@@ -76,8 +76,7 @@ class Line:
     ) -> None:
         chosen = list(policies or map(default_policy, sources))
         self._voting = voting or Voting()
-        if (self._voting.frames or 1) > 1 and "latest" in chosen:
-            raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
+        refuse_policies(self._voting, chosen)
         self.live = any(source.live for source in sources)
         """Whether a source is a camera, so that the line has no end of its own."""
         self._timing = timing

@@ -8,8 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
+from onspect.runtime.line.frame_queue import Policy
 
 Rule = Literal["worst", "majority"]
 
@@ -29,6 +31,12 @@ class Voting:
     frames: int | None = None
     rule: Rule = "worst"
     timeout: float | None = None
+
+
+def refuse_policies(voting: Voting, policies: Collection[Policy]) -> None:
+    """Raise ChoiceError if parts of several frames meet a policy that drops some of them."""
+    if (voting.frames or 1) > 1 and "latest" in policies:
+        raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Self
 import cv2
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically, writing
+from onspect.runtime.atomic import check_place, describe_os_error, make_folder, write_atomically, writing
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
@@ -88,6 +88,10 @@ class EvidenceSink(Sink):
 
     def __exit__(self, *exception: object) -> None:
         self._kept = {verdict: _Kept() for verdict in GOES_FIRST}
+
+    def probe(self) -> str:
+        """Look whether the folder can be written; raises OutputError."""
+        return check_place(self._folder, folder=True)
 
     @property
     def used(self) -> int:

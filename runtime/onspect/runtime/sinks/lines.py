@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import describe_os_error, make_folder, writing
+from onspect.runtime.atomic import check_place, describe_os_error, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict, parse_verdict
@@ -124,6 +124,10 @@ class JsonlSink(Sink):
             with suppress(OSError):  # there may be none
                 lines += _last_lines(path, count)
         return [verdict for line in lines[-count:] if (verdict := _parse(line)) is not None]
+
+    def probe(self) -> str:
+        """Look whether the file can be written; raises OutputError."""
+        return "standard output" if self._path is None else check_place(self._path)
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's line with its end."""

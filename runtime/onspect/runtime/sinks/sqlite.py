@@ -13,13 +13,13 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import make_folder
+from onspect.runtime.atomic import check_place, make_folder
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
@@ -96,6 +96,17 @@ class SqliteSink(Sink):
         from onspect.runtime.sinks.history import read_recent
 
         return [record.verdict for record in reversed(read_recent(self._path, limit=count))]
+
+    def probe(self) -> str:
+        """Look whether the database is ours, or can be made; raises OutputError."""
+        found = check_place(self._path)
+        if self._path.exists() and self._path.stat().st_size:
+            with (
+                self._errors(),
+                closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as database,
+            ):
+                _check_owner(database, self._path)
+        return found
 
     def flush(self) -> None:
         """Bring what was committed to the disk itself, and remove rows older than `days`; raises OutputError.
@@ -220,6 +231,12 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Create the tables where there are none; raises OutputError for a database that is not ours, or newer."""
+    _check_owner(connection, path)
+    _make_tables(connection, path)
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise OutputError for a database that is not ours, or newer."""
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -230,6 +247,9 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{str(path)!r} was written by a newer onspect (schema {version}, this one knows {SCHEMA_VERSION}); "
             "update onspect, or give a new file"
         )
+
+
+def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise OutputError(f"{str(path)!r} lies where SQLite cannot use WAL; choose a disk of this machine")

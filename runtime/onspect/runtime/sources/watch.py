@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from onspect.runtime.address import parse_place
-from onspect.runtime.atomic import describe_os_error, make_folder
-from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, SourceError
+from onspect.runtime.atomic import check_place, describe_os_error, make_folder
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError, SourceError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out, list_images
 from onspect.runtime.outliers import name_some
@@ -50,7 +51,8 @@ class WatchSource(LiveSource):
 
     With done, a folder, each image is moved there once its verdict was handed to the sinks, and images that lie in the
     watched folder at the start are judged; without it they are left alone, and so are all below it in folders of their
-    own. retry: the pauses before a lost folder is looked at again. Raises OutputError where done cannot be made.
+    own. retry: the pauses before a lost folder is looked at again. Entering raises OutputError where done cannot be
+    made.
     """
 
     can_wait = True
@@ -64,7 +66,7 @@ class WatchSource(LiveSource):
         grace: float = _GRACE,
         retry: Retry = Retry(),
     ) -> None:
-        self._done = None if done is None else make_folder(done)
+        self._done = done
         self._poll = poll
         self._grace = grace
         self._known: dict[str, _Signature] | None = {} if done is not None else None
@@ -79,15 +81,26 @@ class WatchSource(LiveSource):
             self._device = None
             yield from device.finish()
 
+    def __enter__(self) -> Self:
+        """Look whether images can be moved; raises OutputError."""
+        if self._done is not None:
+            check_place(self._done, folder=True)
+        return self
+
     def task_done(self, capture: Capture) -> None:
         """Move a judged image away, where that is asked for."""
         path = Path(capture.source)
         if self._done is None or self._known is None or _sign(path) != self._known.get(path.name):
             return  # another image has come under the same name: it is still to be judged
         try:
-            shutil.move(path, _free_name(self._done / path.name))
-        except OSError as error:
-            _LOG.warning("cannot move %r to %r: %s", str(path), str(self._done), describe_os_error(error))
+            shutil.move(path, _free_name(make_folder(self._done) / path.name))
+        except (OSError, OutputError) as error:
+            _LOG.warning(
+                "cannot move %r to %r: %s",
+                str(path),
+                str(self._done),
+                describe_os_error(error) if isinstance(error, OSError) else error,
+            )
 
     def _open(self) -> _Folder:
         if self._known is None:
@@ -102,7 +115,11 @@ class WatchSource(LiveSource):
         found = []
         with suppress(OSError, DatasetError):
             for path in sorted(self._folder.iterdir()):
-                if not path.is_dir() or is_left_out(path.name) or (self._done and path.samefile(self._done)):
+                if (
+                    not path.is_dir()
+                    or is_left_out(path.name)
+                    or (self._done and self._done.exists() and path.samefile(self._done))
+                ):
                     continue
                 if list_images(path)[0]:
                     found.append(path.name)

@@ -172,6 +172,12 @@ class QueuedSink(Sink):
             self._opened.close()
         self._take_stock()
 
+    def probe(self) -> str:
+        """Look whether the spool is free and the sink can work, as `Sink.probe`."""
+        if self._spool is not None:
+            self._spool.probe()
+        return self._sink.probe()
+
     def write(self, inspection: Inspection) -> None:
         """Queue one inspection; returns within `patience`, whatever the sink does.
 

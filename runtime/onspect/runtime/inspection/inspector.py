@@ -187,10 +187,13 @@ class Inspector:
         findings = _find(items, scored, threshold)
         time_now, ended, share = now(), time.perf_counter(), 1000.0 / max(1, len(items))
         inspections = []
-        for item, context, (verdict, reason, score, regions, error_map) in zip(items, contexts, findings, strict=True):
+        for item, context, (verdict, reason, code, score, regions, error_map) in zip(
+            items, contexts, findings, strict=True
+        ):
             latency = round((ended - context.captured) * share, 3)
             if late_ms is not None and verdict != "fault" and latency > late_ms:
-                verdict, reason = "fault", f"the verdict took {latency:.0f} ms, and late_ms is {late_ms:g}"
+                verdict, code = "fault", "late"
+                reason = f"the verdict took {latency:.0f} ms, and late_ms is {late_ms:g}"
                 score, regions, error_map = None, (), None
             made = Verdict(
                 source=context.source,
@@ -205,6 +208,7 @@ class Inspector:
                 reason=reason,
                 part=context.part,
                 review_threshold=threshold.review,
+                code=code,
             )
             inspections.append(Inspection(made, item.frame, error_map, threshold.map, self.info.preprocess.white_level))
         return inspections
@@ -317,8 +321,8 @@ def _describe_frame(frame: Frame | ImageError) -> Prepared:
     return Prepared(frame.shape[1], frame.shape[0], frame=frame)
 
 
-_Finding = tuple[Judgement, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
-"""Of one frame: verdict, reason, score, regions, error map."""
+_Finding = tuple[Judgement, str | None, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
+"""Of one frame: verdict, reason and code of a fault, score, regions, error map."""
 
 
 def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold) -> Iterator[_Finding]:
@@ -327,9 +331,11 @@ def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold
     reasons = [] if scored is None else scored.faults()
     if len(reasons) != len(rows):
         raise ValueError(f"{len(rows)} frames can be judged, and there are {len(reasons)} scores; give one for each")
-    reasons = [fault if item.error is None else str(item.error) for item, fault in zip(rows, reasons, strict=True)]
-    sound = [row for row, reason in enumerate(reasons) if reason is None]
-    findings: list[_Finding] = [("fault", reason, None, (), None) for reason in reasons]
+    sound = [row for row, item in enumerate(rows) if item.error is None and reasons[row] is None]
+    findings: list[_Finding] = [
+        ("fault", reason, "model", None, (), None) if item.error is None else _describe_error(item.error)
+        for item, reason in zip(rows, reasons, strict=True)
+    ]
     if scored is not None and sound:
         scores, peaks = scored.score.tolist(), scored.peaks
         verdicts = [decide(scores[row], threshold) for row in sound]
@@ -337,9 +343,13 @@ def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold
         maps = scored.error_map if len(sound) == len(rows) else scored.error_map[sound]
         regions = find_regions_of_batch(maps, [peaks[row] for row in sound], threshold, sizes, verdicts)
         for row, verdict, found in zip(sound, verdicts, regions, strict=True):
-            findings[row] = (verdict, None, scores[row], found, scored.error_map[row])
+            findings[row] = (verdict, None, None, scores[row], found, scored.error_map[row])
     inferred = iter(findings)
-    return (next(inferred) if item.is_inferred else ("fault", str(item.error), None, (), None) for item in items)
+    return (next(inferred) if item.error is None or item.is_inferred else _describe_error(item.error) for item in items)
+
+
+def _describe_error(error: ImageError) -> _Finding:
+    return "fault", str(error), error.code, None, (), None
 
 
 def _find_fault(score: float, lowest: float, highest: float) -> str | None:

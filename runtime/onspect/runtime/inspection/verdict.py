@@ -69,6 +69,7 @@ class Verdict:
     model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
     part: the part's id, where the source knows it.
     review_threshold: where the review band below `threshold` begins, None without one.
+    code: for a fault, its kind: one of `errors.FAULT_CODES`.
     """
 
     source: str
@@ -83,6 +84,7 @@ class Verdict:
     reason: str | None = None
     part: str | None = None
     review_threshold: float | None = None
+    code: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""

@@ -102,7 +102,8 @@ class FrameCheck:
         wanted = (self._health.width or width, self._health.height or height)
         if (width, height) != wanted:
             raise ImageError(
-                f"the frame is {width}x{height} pixels, and the configuration says {wanted[0]}x{wanted[1]}"
+                f"the frame is {width}x{height} pixels, and the configuration says {wanted[0]}x{wanted[1]}",
+                code="size",
             )
 
     def _check_frozen(self, frame: Frame) -> None:
@@ -112,9 +113,8 @@ class FrameCheck:
         if not same:
             self._changed = time.monotonic()
         if self._health.identical and self._equal >= self._health.identical:
-            raise ImageError(
-                f"the picture stands still: {self._equal} frame{'s' * (self._equal != 1)} in a row equal the one before"
-            )
+            frames = f"{self._equal} frame{'s' * (self._equal != 1)}"
+            raise ImageError(f"the picture stands still: {frames} in a row equal the one before", code="frozen")
 
 
 def _is_equal(first: Frame, second: Frame) -> bool:
@@ -125,17 +125,19 @@ def _is_equal(first: Frame, second: Frame) -> bool:
 def _check_picture(prepared: NDArray[np.uint8], limits: Limits) -> None:
     brightness, sharpness = measure(prepared)
     if limits.black and brightness <= BLACK and prepared.max() <= BLACK:
-        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255")
+        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255", code="black")
     if limits.white and brightness >= WHITE and prepared.min() >= WHITE:
-        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255")
+        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255", code="saturated")
     if limits.brightness is not None and not limits.brightness[0] <= brightness <= limits.brightness[1]:
         low, high = limits.brightness
         raise ImageError(
             f"the picture's mean brightness is {brightness:.1f}, and {low:.1f} to {high:.1f} is accepted: "
-            "check light and exposure"
+            "check light and exposure",
+            code="brightness",
         )
     if limits.sharpness is not None and sharpness < limits.sharpness:
         raise ImageError(
             f"the picture is blurred: its sharpness is {sharpness:.2f}, and {limits.sharpness:.2f} or more is "
-            "accepted: check focus, dirt and motion"
+            "accepted: check focus, dirt and motion",
+            code="blurred",
         )

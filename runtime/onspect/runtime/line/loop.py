@@ -252,9 +252,9 @@ class Line:
         context = FrameContext(capture.source, self._voter.next_index, capture.part, captured)
         frame, inspector = capture.frame, model.inspector
         if self._part_models[source_index] is None:
-            frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration")
+            frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration", code="recipe")
         elif self._is_late(captured):
-            frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)")
+            frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)", code="late")
         try:
             prepared = inspector.prepare_frame(frame)
             check = self._start_check(
@@ -266,7 +266,7 @@ class Line:
             (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must go on
             _LOG.exception("the model failed")
-            (inspection,) = inspector.judge([ImageError(f"the model failed: {error}")], None, [context])
+            (inspection,) = inspector.judge([ImageError(f"the model failed: {error}", code="model")], None, [context])
         return inspection
 
     def _start_check(self, model: Model, source_index: int, prepared: Prepared) -> Future[ImageError | None] | None:

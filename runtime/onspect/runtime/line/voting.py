@@ -145,6 +145,13 @@ def _judge_part(part: _Part, judgement: Judgement, reason: str | None, index: in
         return dataclasses.replace(example, verdict=verdict)
     shown = next(part.examples[name] for name in WORST_FIRST if name in part.examples)  # frames are missing
     verdict = dataclasses.replace(
-        shown.verdict, index=index, part=part.name, verdict="fault", score=None, regions=(), reason=reason
+        shown.verdict,
+        index=index,
+        part=part.name,
+        verdict="fault",
+        score=None,
+        regions=(),
+        reason=reason,
+        code="incomplete",
     )
     return dataclasses.replace(shown, verdict=verdict, error_map=None)

@@ -75,7 +75,7 @@ class VideoSource(Source):
             _LOG.warning("%d of %d frames of %s %s damaged", faults, count, self._path, verb)
         if not self._stopped.is_set() and (missing := self._describe_missing(count, announced, rate)):
             _LOG.warning("%s: %s", self._path, missing)
-            yield Capture(str(self._path), ImageError(missing))
+            yield Capture(str(self._path), ImageError(missing, code="lost"))
 
     def _describe_missing(self, count: int, announced: int, rate: float) -> str:
         """Return in words that the end is missing; empty where it is not.
@@ -144,7 +144,7 @@ class VideoSource(Source):
                 for packet in container.demux(stream):
                     if places is not None and places.skips(packet):
                         damage.note(packet, damaged=not packet.is_keyframe)
-                        yield ImageError(f"frames of the video are lost before byte {packet.pos}; {_CURE}")
+                        yield ImageError(f"frames of the video are lost before byte {packet.pos}; {_CURE}", code="lost")
                     self._note_time(None if packet.pts is None else float(packet.pts * packet.time_base))
                     yield from _decode_packet(packet, damage)
         except (av.error.FFmpegError, IndexError, OSError) as error:
@@ -160,7 +160,9 @@ class VideoSource(Source):
 def _check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
     """Raise ImageError where a picture is smaller than the video's, as one of two fields is."""
     if found != size:
-        raise ImageError(f"the video's picture is {found[1]}x{found[0]} pixels, the video {size[1]}x{size[0]}")
+        raise ImageError(
+            f"the video's picture is {found[1]}x{found[0]} pixels, the video {size[1]}x{size[0]}", code="resolution"
+        )
 
 
 class _Damage:

@@ -31,6 +31,7 @@ FAULT_CODES: dict[str, str] = {
     "late": "the frame waited, or the verdict took, longer than late_ms",
     "overrun": "frames come faster than they are judged, and no more may wait",
     "lost": "the source was lost, hung, or ended early",
+    "vanished": "the file was gone before it was judged",
     "incomplete": "frames of the part are missing",
     "recipe": "the part asks for a recipe that the configuration does not have",
     "model": "the model failed, or its output is invalid",

@@ -102,3 +102,13 @@ def test_sharpness_falls_with_blur_and_brightness_is_the_mean() -> None:
     assert brightness == pytest.approx(picture.mean())
     blurs = [measure(cv2.GaussianBlur(picture, (0, 0), sigma))[1] for sigma in (0.5, 1, 2, 4)]
     assert sorted([sharpness, *blurs], reverse=True) == [sharpness, *blurs]
+
+
+def test_a_camera_that_changes_its_size_is_a_fault() -> None:
+    """Frames of another size than a camera's first are faults; files of a folder may have any."""
+    first, other = np.full((16, 16), 128, np.uint8), np.full((16, 32), 128, np.uint8)
+    limits = limits_for(Health(), None)
+    camera, files = FrameCheck(Health(identical=0), keeps_size=True), FrameCheck(Health(identical=0))
+    for check, code in ((camera, "resolution"), (files, None)):
+        faults = [check.find_fault(frame, limits, first[..., None]) for frame in (first, other, first)]
+        assert [fault and fault.code for fault in faults] == [None, code, None]

@@ -228,7 +228,7 @@ def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken
         (b"{" * 9000, "is no JSON"),
         (b"[" * 9999, "is no JSON"),
         (b" " * 20_000, "20000 bytes"),
-        ({"command": "boil"}, "swap, recipe, threshold, stop"),
+        ({"command": "boil"}, "swap, recipe, threshold, undo, stop"),
         ({"command": "swap", "model": "bad.onnx"}, "is no model"),
         ({"command": "threshold", "score": "3"}, "needs 'score'"),
     ],

@@ -12,6 +12,7 @@ from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.images.quality import measure
 from onspect.runtime.model.schema import Appearance
+from onspect.runtime.sources.base import FirstSize
 
 BLACK = 12
 """A model input without a pixel brighter than this shows nothing, unless training images were as dark."""
@@ -66,10 +67,14 @@ def limits_for(health: Health, appearance: Appearance | None) -> Limits:
 
 
 class FrameCheck:
-    """Checks the frames of one source, in order; remembers the last one, to know a picture that stands still."""
+    """Checks the frames of one source, in order; remembers the last one, to know a picture that stands still.
 
-    def __init__(self, health: Health) -> None:
+    keeps_size: whether all frames must have the size of the first one, as those of a camera.
+    """
+
+    def __init__(self, health: Health, *, keeps_size: bool = False) -> None:
         self._health = health
+        self._size = FirstSize() if keeps_size else None
         self._previous: Frame | None = None
         self._equal = 0
         self._changed = time.monotonic()
@@ -99,6 +104,8 @@ class FrameCheck:
 
     def _check_size(self, frame: Frame) -> None:
         height, width = frame.shape[:2]
+        if self._size is not None and (change := self._size.find_change(width, height)) is not None:
+            raise change
         wanted = (self._health.width or width, self._health.height or height)
         if (width, height) != wanted:
             raise ImageError(

@@ -344,9 +344,9 @@ class Line:
 
 
 def _make_frame_check(source: Source, health: Health) -> FrameCheck:
-    return FrameCheck(
-        dataclasses.replace(health, identical=0) if source.can_wait else health
-    )  # two files may well be equal
+    if source.can_wait:  # two files may well be equal, and of different sizes
+        return FrameCheck(dataclasses.replace(health, identical=0))
+    return FrameCheck(health, keeps_size=True)
 
 
 def _summarize(latencies: list[float]) -> Latency:

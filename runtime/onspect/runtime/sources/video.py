@@ -2,8 +2,8 @@
 
 FFmpeg fills what is damaged with the frame before, and through OpenCV it tells nobody. Videos of JPEG or PNG pictures
 are therefore taken apart, and each picture is decoded as a file is. Others are decoded by PyAV, which passes on what
-FFmpeg complains of: from a damaged frame to the next key frame each frame is a fault. Codecs without checksums, such as
-MPEG-4, may decode changed bytes without complaint.
+FFmpeg complains of, and each frame's size: from a damaged frame to the next key frame each frame is a fault. Codecs
+without checksums, such as MPEG-4, may decode changed bytes without complaint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.images.decode import Frame, decode_image
-from onspect.runtime.sources.base import Capture, Source
+from onspect.runtime.sources.base import Capture, FirstSize, Source
 
 _LOG = logging.getLogger("onspect")
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
@@ -141,12 +141,13 @@ class VideoSource(Source):
                 stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+careful"}
                 damage = _Damage()
                 places = _Places(self._path) if _has_places(container) else None
+                size = FirstSize()
                 for packet in container.demux(stream):
                     if places is not None and places.skips(packet):
                         damage.note(packet, damaged=not packet.is_keyframe)
                         yield ImageError(f"frames of the video are lost before byte {packet.pos}; {_CURE}", code="lost")
                     self._note_time(None if packet.pts is None else float(packet.pts * packet.time_base))
-                    yield from _decode_packet(packet, damage)
+                    yield from _decode_packet(packet, damage, size)
         except (av.error.FFmpegError, IndexError, OSError) as error:
             raise SourceError(f"cannot read {str(self._path)!r} as a video: {error}; {_CURE}") from error
 
@@ -218,7 +219,7 @@ class _Places:
             return not file.read(4).startswith(_NO_FRAMES)
 
 
-def _decode_packet(packet: Any, damage: _Damage) -> Iterator[Frame | ImageError]:
+def _decode_packet(packet: Any, damage: _Damage, size: FirstSize) -> Iterator[Frame | ImageError]:
     import av
     import av.logging
 
@@ -239,6 +240,8 @@ def _decode_packet(packet: Any, damage: _Damage) -> Iterator[Frame | ImageError]
             yield ImageError(
                 f"the video's frame is damaged, or rests on one that is{': ' * bool(reason)}{reason}; {_CURE}"
             )
+        elif (change := size.find_change(frame.width, frame.height)) is not None:
+            yield change
         else:
             picture = frame.to_ndarray(format="bgr24")
             yield np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))

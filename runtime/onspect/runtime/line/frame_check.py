@@ -91,6 +91,11 @@ class FrameCheck:
     def check(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> None:
         """Raise ImageError where a frame, or the model input made of it, is not to be judged."""
         self._check_size(frame)
+        try:
+            _check_empty(prepared, limits)
+        except ImageError:  # pictures without anything on them are equal without standing still
+            self._previous, self._equal = None, 0
+            raise
         self._check_frozen(frame)
         _check_picture(prepared, limits)
 
@@ -129,12 +134,16 @@ def _is_equal(first: Frame, second: Frame) -> bool:
     return np.array_equal(first[::32], second[::32]) and np.array_equal(first, second)
 
 
+def _check_empty(prepared: NDArray[np.uint8], limits: Limits) -> None:
+    """Raise ImageError for a picture that is all black or all white; most are settled by their first row."""
+    if limits.black and prepared[0].max() <= BLACK and prepared.max() <= BLACK:
+        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255", code="black")
+    if limits.white and prepared[0].min() >= WHITE and prepared.min() >= WHITE:
+        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255", code="saturated")
+
+
 def _check_picture(prepared: NDArray[np.uint8], limits: Limits) -> None:
     brightness, sharpness = measure(prepared)
-    if limits.black and brightness <= BLACK and prepared.max() <= BLACK:
-        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255", code="black")
-    if limits.white and brightness >= WHITE and prepared.min() >= WHITE:
-        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255", code="saturated")
     if limits.brightness is not None and not limits.brightness[0] <= brightness <= limits.brightness[1]:
         low, high = limits.brightness
         raise ImageError(

@@ -182,6 +182,21 @@ def test_reload_reads_a_file_again(models: Models, keeper: Any, noisy: Draw, run
         loads = models.loads
         line.reload()
         wait_for(lambda: models.loads == loads + 1)
+        wait_for(lambda: "read again as asked: 1 of 1 model files, 0 with other content" in line.status().message)
+
+
+def test_a_model_with_other_channels_is_not_taken_up(
+    calibrated: Path, write_tiny_model: Callable[..., Path], models: Models
+) -> None:
+    """A model of colour images in the place of one of grey ones is refused, and the old one goes on."""
+    before = models.current.inspector.label
+    write_tiny_model(calibrated, channels=3, threshold=Threshold(0.0062, 0.0062))
+    models.watch()
+    with pytest.raises(ModelFileError, match="colour images, and the line runs with grey"):
+        models.swap(calibrated)
+    models.apply()
+    assert models.current.inspector.label == before
+    assert f"going on with {before}" in models.message
 
 
 def test_recipes_are_chosen_by_command_and_by_part(

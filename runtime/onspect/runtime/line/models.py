@@ -95,7 +95,7 @@ class Models:
         path = Path(path)
         signature = _sign(path)
         try:
-            model = self._load(path)
+            model = self._load(path, self._models[self._next])
         except ModelFileError as error:
             self._report(f"{error}; going on with {self.current.inspector.label}")
             raise
@@ -138,18 +138,24 @@ class Models:
 
     def watch(self, *, always: bool = False) -> None:
         """Load the model files that have changed since they were read, or all; a bad one is reported and left out."""
+        read = changed = 0
         for name, path in list(self._paths.items()):
             signature = _sign(path)
             if signature is None or (signature == self._signatures[name] and not always):
                 continue
             self._signatures[name] = signature
             try:
-                model = self._load(path)
+                model = self._load(path, self._models[name])
             except ModelFileError as error:
                 self._report(f"{error}; going on with {self._models[name].inspector.label}")
                 continue
+            read += 1
+            changed += model.inspector.sha256 != self._models[name].inspector.sha256
             with self._lock:
                 self._stage(name, model)
+
+        if always:
+            self._report(f"read again as asked: {read} of {len(self._paths)} model files, {changed} with other content")
 
     def apply(self) -> None:
         """Take up what is pending; called between two parts."""
@@ -188,7 +194,8 @@ class Models:
                 f"{model.inspector.label} judges with its own, {model.inspector.threshold.score:.6g}"
             )
 
-    def _load(self, path: Path) -> Model:
+    def _load(self, path: Path, before: Model | None = None) -> Model:
+        """Load and try a model file; raises ModelFileError if it cannot take the place of the one before."""
         self.loads += 1
         with lay_apart():
             inspector = self._open_inspector(path)
@@ -198,6 +205,13 @@ class Models:
                 inspector.infer(np.full((1, recipe.height, recipe.width, recipe.channels), 128, np.uint8))
             except Exception as error:  # onnxruntime's errors share no base class
                 raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
+            channels = recipe.channels if before is None else before.inspector.info.preprocess.channels
+            if channels != recipe.channels:
+                words = {1: "grey images", 3: "colour images"}
+                raise ModelFileError(
+                    f"{str(path)!r} judges {words[recipe.channels]}, and the line runs with {words[channels]}; "
+                    "start the line anew if that is meant"
+                )
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)
         return Model(inspector, limits)
 

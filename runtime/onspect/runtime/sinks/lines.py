@@ -210,8 +210,13 @@ class CsvSink(JsonlSink):
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's row with its end."""
         text = io.StringIO()
-        csv.writer(text).writerow(to_row(verdict).values())
+        csv.writer(text).writerow(map(_defuse, to_row(verdict).values()))
         return text.getvalue().encode()
+
+
+def _defuse(value: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula: text that begins as one gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def open_lines(text: str, *, append: bool) -> JsonlSink:

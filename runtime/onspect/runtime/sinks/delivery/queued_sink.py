@@ -30,6 +30,9 @@ from onspect.runtime.status import Commands, LineStatus, SinkState
 _LOG = logging.getLogger("onspect")
 
 _BATCH = 100
+_CAPACITY = 1000
+_RECORD_CAPACITY = 100_000  # an hour of a full disk at nearly 30 parts a second
+_VERDICT_BYTES, _REGION_BYTES = 1000, 300  # of memory, roughly
 _EARLIER = 2000
 """So many verdicts of the run before are looked at; more cannot be between record and spool when it is killed."""
 
@@ -86,12 +89,13 @@ class QueuedSink(Sink):
     left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
     memory.
 
-    capacity is how many verdicts may wait in memory (fewer, where their frames and error maps take more than
-    picture_bytes). Where they are more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf`
-    where the source can be held up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted
-    as failed and told in the log. Queued sinks with the same barrier tell nothing to the outside before the ``record``
-    sinks among them have it. Closing delivers what waits, for at most deadline seconds; with endless
-    patience, for as long as no more than deadline seconds pass without a delivery.
+    capacity is how many verdicts may wait in memory: by default 1000, and 100,000 before a ``record`` sink. They are
+    fewer where they, with their frames and error maps, take more than picture_bytes. Where they are more, `write` waits
+    for room, for at most patience seconds (0: not at all; `math.inf` where the source can be held up), and then the
+    oldest ``ok`` among them (or the oldest of all) is given up: counted as failed and told in the log. Queued sinks
+    with the same barrier tell nothing to the outside before the ``record`` sinks among them have it. Closing delivers
+    what waits, for at most deadline seconds; with endless patience, for as long as no more than deadline seconds pass
+    without a delivery.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class QueuedSink(Sink):
         sink: Sink,
         name: str,
         spool: Path | None = None,
-        capacity: int = 1000,
+        capacity: int | None = None,
         *,
         patience: float = 0.0,
         deadline: float = 10.0,
@@ -113,7 +117,7 @@ class QueuedSink(Sink):
         self.stale_after = sink.stale_after
         self._spool = Spool(spool) if spool is not None and self.delivery == "event" else None
         self.pictures = self._spool is None and sink.pictures
-        self._capacity = capacity
+        self._capacity = capacity or (_RECORD_CAPACITY if self.delivery == "record" else _CAPACITY)
         self._patience = patience
         self._deadline = deadline
         self._picture_bytes = picture_bytes
@@ -188,6 +192,7 @@ class QueuedSink(Sink):
         if not self.pictures:
             inspection = replace(inspection, frame=None, error_map=None)
         size = sum(part.nbytes for part in (inspection.frame, inspection.error_map) if part is not None)
+        size += _VERDICT_BYTES + _REGION_BYTES * len(inspection.verdict.regions)
         with self._changed:
             if self._is_full(size):
                 patience = None if math.isinf(self._patience) else self._patience

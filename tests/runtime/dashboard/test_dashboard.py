@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,15 @@ def test_rejects_are_listed_newest_first_with_their_pictures(
     assert client.ask("/rejects/77").status == 404
 
 
+def test_a_burst_of_faults_leaves_the_last_rejects(open_dashboard: Any, inspector: Inspector) -> None:
+    """Where hundreds of frames are faults, the rejects from before are still listed, with a few of the faults."""
+    dashboard, client = open_dashboard()
+    for index in range(303):
+        dashboard.write(inspector.examine(BAD if index < 3 else ImageError("black"), index=index))
+    verdicts = [reject["verdict"] for reject in client.ask("/rejects").json()["rejects"]]
+    assert verdicts == ["fault"] * 8 + ["ng"] * 3
+
+
 def test_hours_count_each_verdict(shown: tuple[Dashboard, Client]) -> None:
     """Without a database the hours are those of this run."""
     hours = shown[1].ask("/hours").json()["hours"]
@@ -362,12 +372,35 @@ def test_who_has_not_logged_in_changes_nothing(shown: tuple[Dashboard, Client]) 
 
 
 def test_wrong_token_is_refused_and_guessing_is_slowed(shown: tuple[Dashboard, Client]) -> None:
-    """After five wrong tokens in a minute even the right one must wait."""
+    """After five wrong tokens in a minute each further guess costs a pause that grows, and the pauses add up."""
     client = shown[1]
     assert [client.log_in(f"wrong-token-{number}").status for number in range(5)] == [401] * 5
-    answer = client.log_in()
+    started = time.monotonic()
+    assert [client.log_in(f"wrong-token-{number}").status for number in range(2)] == [401] * 2
+    assert time.monotonic() - started >= 2.5
+    answer = client.log_in("wrong-token-7")
     assert answer.status == 429
-    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert 0 < int(answer.headers["retry-after"]) <= 30
+
+
+def test_wrong_tokens_do_not_lock_the_right_one_out(shown: tuple[Dashboard, Client]) -> None:
+    """Who mistypes the token five times gets in with the right one, after a second."""
+    client = shown[1]
+    assert [client.log_in(f"wrong-token-{number}").status for number in range(5)] == [401] * 5
+    started = time.monotonic()
+    assert client.log_in().status == 200
+    assert 0.5 <= time.monotonic() - started < 5.0
+    assert client.log_in().status == 200
+
+
+def test_guesses_side_by_side_wait_one_by_one(shown: tuple[Dashboard, Client]) -> None:
+    """Many guesses at a moment do not all wait the same second: one does, and the others are refused."""
+    client = shown[1]
+    for number in range(5):
+        client.log_in(f"wrong-token-{number}")
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda number: Client(shown[0]).log_in(f"guess-number-{number}").status, range(8)))
+    assert sorted(statuses) == [401, *[429] * 7]
 
 
 def test_guesses_from_many_addresses_are_slowed_too() -> None:
@@ -375,7 +408,7 @@ def test_guesses_from_many_addresses_are_slowed_too() -> None:
     access = Auth(TOKEN)
     for number in range(2000):
         access.check("wrong", f"10.0.{number >> 8}.{number & 255}")
-    assert access.wait_seconds("10.9.9.9") > 0
+    assert 0 < access.wait_seconds("10.9.9.9") <= 1.0
     assert len(access._wrong) <= 1024
 
 

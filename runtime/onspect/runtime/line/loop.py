@@ -26,6 +26,7 @@ from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting, refuse_policies
+from onspect.runtime.log_limit import limit_repeats
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.status import Latency, LineStatus
@@ -112,6 +113,7 @@ class Line:
         keeper = threading.Thread(target=self._keep, name="onspect-keeper", daemon=True)
         try:
             with ExitStack() as stack:
+                stack.enter_context(limit_repeats())
                 for grabber in self._grabbers:
                     stack.enter_context(grabber.source)
                 for sink in self._sinks:

@@ -86,6 +86,9 @@ class Sink(ABC):
         """
         return
 
+    def note_lost(self, inspections: Sequence[Inspection]) -> None:  # noqa: B027 - for those that want to know
+        """Take note that some inspections were given up for good before, or by, `write`; called from any thread."""
+
     def read_recent(self, count: int) -> list[Verdict] | None:  # noqa: ARG002 - for those that keep a record
         """Return the last verdicts of earlier runs, oldest first, or None if it keeps none; raises OutputError."""
         return None

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +34,8 @@ SCHEMA_VERSION = 1
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", tuple: "TEXT"}
 _COLUMNS = {name: _TYPES[kind] for name, kind in COLUMNS.items()} | {"evidence": "TEXT"}
 _FORGET_AT_ONCE = 2000
+_LOST_AT_ONCE = 500
+_LOST_AT_MOST = 10_000  # pictures that were not written, whose rows are not found yet
 _DAY = 86_400.0  # seconds
 _MARK_EVERY = 3600.0  # seconds
 
@@ -57,6 +59,7 @@ class SqliteSink(Sink):
         self._connection: sqlite3.Connection | None = None
         self._keeper: sqlite3.Connection | None = None
         self._age: RowAges | None = None
+        self._lost_evidence: deque[str] = deque(maxlen=_LOST_AT_MOST)
 
     def __enter__(self) -> Self:
         make_folder(self._path.parent)
@@ -72,6 +75,9 @@ class SqliteSink(Sink):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._mark_lost(self._connection)
         for connection in (self._keeper, self._connection):
             if connection is not None:
                 with suppress(sqlite3.Error):
@@ -89,6 +95,7 @@ class SqliteSink(Sink):
         hours = Counter((item.verdict.time[:13], item.verdict.verdict) for item in inspections)
         with self._errors(), _transaction(self._connection) as connection:
             connection.executemany(_INSERT, rows)
+            self._mark_lost(connection)
             connection.executemany(_COUNT, [(hour, verdict, count) for (hour, verdict), count in hours.items()])
 
     def read_recent(self, count: int) -> list[Verdict]:
@@ -118,7 +125,26 @@ class SqliteSink(Sink):
             if self._days is not None:
                 self._age = self._age or RowAges(self._keeper)
                 self._age.forget(self._days)
+            self._mark_lost(self._keeper)
             self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def forget_evidence(self, names: Sequence[str]) -> None:
+        """Say that pictures were not written: their rows name none from now on. Called from any thread."""
+        self._lost_evidence.extend(names)
+
+    def _mark_lost(self, connection: sqlite3.Connection) -> None:
+        """Take the pictures that were not written out of their rows; a row that is not there yet comes later."""
+        names = [self._lost_evidence.popleft() for _ in range(len(self._lost_evidence))]
+        for start in range(0, len(names), _LOST_AT_ONCE):
+            some = names[start : start + _LOST_AT_ONCE]
+            try:
+                found = {name for (name,) in connection.execute(_FIND_LOST.format(marks(some)), some)}
+                if found:
+                    connection.execute(_MARK_LOST.format(marks(found)), list(found))
+            except sqlite3.Error:
+                self._lost_evidence.extend(names[start:])
+                raise
+            self._lost_evidence.extend(name for name in some if name not in found)
 
     def _row(self, verdict: Verdict) -> list[Any]:
         return [*to_row(verdict).values(), evidence_name(verdict) if self._evidence else None]
@@ -208,7 +234,15 @@ _COUNT = (
     "INSERT INTO hours (hour, verdict, count) VALUES (?, ?, ?) "
     "ON CONFLICT (hour, verdict) DO UPDATE SET count = count + excluded.count"
 )
+_RECENT = "id > (SELECT max(id) FROM verdicts) - 20000 AND evidence IN ({})"
+_FIND_LOST = f"SELECT evidence FROM verdicts WHERE {_RECENT}"  # noqa: S608 - as above
+_MARK_LOST = f"UPDATE verdicts SET evidence = NULL WHERE {_RECENT}"  # noqa: S608 - as above
 _FORGET = "DELETE FROM verdicts WHERE id IN (SELECT id FROM verdicts WHERE id <= ? ORDER BY id LIMIT ?)"
+
+
+def marks(values: Collection[object]) -> str:
+    """Return a question mark for each value."""
+    return ", ".join("?" * len(values))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -197,16 +197,16 @@ class QueuedSink(Sink):
             if self._is_full(size):
                 patience = None if math.isinf(self._patience) else self._patience
                 self._changed.wait_for(lambda: not self._is_full(size), patience)
-            lost = 0
+            lost = []
             while self._is_full(size):
-                self._give_one_up()
-                lost += 1
+                lost.append(self._give_one_up())
             self._number += 1
             self._queue.append(_Item(self._number, inspection, time.monotonic(), size))
             self._bytes += size
             self._changed.notify_all()
         if lost:
-            self._lose(lost, "they come faster than they are taken")
+            self._lose(len(lost), "they come faster than they are taken")
+            self._sink.note_lost(lost)
 
     def _read_earlier(self) -> list[bytes] | None:
         try:
@@ -335,6 +335,7 @@ class QueuedSink(Sink):
         fresh = tuple(item.inspection for item in items if time.monotonic() - item.queued_at <= self.stale_after)
         if len(fresh) < len(items):
             self._lose(len(items) - len(fresh), f"they waited for more than {self.stale_after:g} s")
+            self._sink.note_lost([item.inspection for item in items if item.inspection not in fresh])
         return _Batch(fresh, items[-1].number)
 
     def _put_down(self) -> None:
@@ -378,6 +379,7 @@ class QueuedSink(Sink):
         count = len(batch)
         if refused is not None:
             self._lose(count, refused)
+            self._sink.note_lost(batch.inspections)
         else:
             self._note_success()
         if batch.piece is not None and self._spool is not None:
@@ -465,10 +467,12 @@ class QueuedSink(Sink):
         if recovered:
             _LOG.warning("%s: works again", self.name)
 
-    def _give_one_up(self) -> None:
+    def _give_one_up(self) -> Inspection:
         index = next((i for i, item in enumerate(self._queue) if item.inspection.verdict.verdict == "ok"), 0)
-        self._bytes -= self._queue[index].size
+        item = self._queue[index]
+        self._bytes -= item.size
         del self._queue[index]
+        return item.inspection
 
     def _lose(self, count: int, reason: str) -> None:
         with self._changed:

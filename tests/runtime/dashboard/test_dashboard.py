@@ -24,7 +24,7 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, ImageError, OutputError
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.status import LineStatus, ThresholdMove
+from onspect.runtime.status import LineStatus, SourceState, ThresholdMove
 
 pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 
@@ -185,6 +185,22 @@ def test_event_tells_status_verdicts_and_scores(shown: tuple[Dashboard, Client])
     assert (event["status"]["model"], event["status"]["threshold"]) == ("tiny", 0.0062)
     assert [event[view]["verdict"] for view in ("latest", "rejected")] == ["ng", "ng"]
     assert [score[:2] for score in event["scores"]] == [[1, "ok"], [2, "ng"]]
+
+
+def test_first_word_is_about_now(
+    shown: tuple[Dashboard, Client], inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event says verdict, camera and number of one part; age makes it waiting, a lost camera lost."""
+    dashboard, client = shown
+    now = client.next_event()["now"]
+    assert (now["state"], now["source"], now["number"]) == ("ng", "camera", 2)
+    monkeypatch.setattr("onspect.runtime.status.FADE_S", -1.0)
+    assert client.next_event()["now"]["state"] == "waiting"
+    sources = (SourceState("left", connected=True), SourceState("right", connected=False))
+    dashboard.report(status(sources=sources))
+    dashboard.write(inspector.examine(GOOD, source="left", index=2))
+    now = client.next_event()["now"]
+    assert (now["state"], now["source"], now["number"]) == ("lost", "right", None)
 
 
 def test_latest_and_last_reject_are_two_views(shown: tuple[Dashboard, Client], inspector: Inspector) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspection, Prepared
-from onspect.runtime.inspection.verdict import FrameContext, now
+from onspect.runtime.inspection.verdict import FrameContext, Verdict, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.frame_check import FrameCheck, Health
 from onspect.runtime.line.frame_queue import FrameQueue, Policy, QueuedFrame, default_policy
@@ -29,7 +29,7 @@ from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus
+from onspect.runtime.status import Latency, LineStatus, Moment, describe_moment
 
 _LOG = logging.getLogger("onspect")
 
@@ -96,6 +96,7 @@ class Line:
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._last: tuple[Verdict, float] | None = None
         self._latencies: deque[float] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
         self._stop_asked = 0.0
@@ -178,6 +179,7 @@ class Line:
         counts, inspector = self._queue.counts, self._models.current.inspector
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
+        moment = self._describe_moment([source.name for source in away])
         alarm = self._alarm.reason if self._alarm is not None else None
         return LineStatus(
             started=self._started,
@@ -204,7 +206,19 @@ class Line:
             drift=self._drift.message,
             message=self._models.message,
             moved=self._models.moved,
+            now=moment.now,
+            now_source=moment.source,
+            now_age=moment.age,
         )
+
+    def _describe_moment(self, lost: Sequence[str]) -> Moment:
+        with self._lock:
+            last = self._last
+        if last is None:
+            return describe_moment(lost, None, None)
+        verdict, came = last
+        moment = describe_moment(lost, (verdict.verdict, verdict.source), time.monotonic() - came)
+        return dataclasses.replace(moment, now="waiting") if self._ended.is_set() else moment
 
     def _judge_all(self) -> None:
         while not self._queue.done:
@@ -285,6 +299,7 @@ class Line:
         name = part.verdict.verdict
         with self._lock:
             self._verdicts[name] += 1
+            self._last = part.verdict, time.monotonic()
             reason = part.verdict.reason
             if reason and (reason in self._reasons or len(self._reasons) < _MOST_REASONS):
                 self._reasons[reason] += name == "fault"

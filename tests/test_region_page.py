@@ -174,7 +174,7 @@ def test_page_offers_the_pictures(page: RegionPage) -> None:
     assert (status, state["names"], state["live"], state["newest"]) == (200, ["0.png", "1.png"], False, 1)
     status, jpeg = ask(page, "/picture?number=1")
     assert status == 200
-    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_UNCHANGED).shape == (240, 320)
+    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE).shape == (240, 320)
     assert ask(page, "/picture?number=9") == (404, {"error": "there is no picture 9"})
 
 

@@ -13,7 +13,6 @@ from onspect.runtime.images.region import (
     Pose,
     Reference,
     RegionFile,
-    describe_region,
     draw_region,
     format_region,
     mask_of_region,
@@ -200,8 +199,8 @@ def test_part_that_the_edge_cuts_is_a_fault() -> None:
 
 def test_region_is_described() -> None:
     """The card's words have the box, the frame and the shapes."""
-    words = describe_region(DRAWN.place(80, 60))
-    assert words == "41x33 at 10,8 of frames of 80x60 pixels, 1 rectangle, 1 polygon, 2 ignored areas"
+    words = DRAWN.place(80, 60).describe()
+    assert words == "41x33 at 10,8 of 80x60 pixels, 1 rectangle, 1 polygon, 2 ignored areas"
 
 
 def test_upright_placement_is_exact() -> None:

@@ -164,21 +164,6 @@ def format_region(region: RegionFile, folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def describe_region(region: RegionOfInterest) -> str:
-    """Return a region in words, such as ``320x320 at 160,80 of 640x480, 1 polygon, 1 ignored area``."""
-    x, y, width, height = region.box
-    words = [f"{width}x{height} at {x},{y} of frames of {region.frame[0]}x{region.frame[1]} pixels"]
-    ignored = len(region.ignored_rectangles) + len(region.ignored_polygons)
-    for count, noun in (
-        (len(region.rectangles), "rectangle"),
-        (len(region.polygons), "polygon"),
-        (ignored, "ignored area"),
-    ):
-        if count:
-            words.append(f"{count} {noun}{'s' * (count != 1)}")
-    return ", ".join(words)
-
-
 @lru_cache(maxsize=16)
 def draw_region(region: RegionOfInterest) -> NDArray[np.uint8]:
     """Return the inspected places of a region's box, uint8 [height, width]: 255 is inspected, 0 is not.

@@ -148,7 +148,7 @@ def _blend_heat(picture: Picture, error_map: NDArray[Any], inspection: Inspectio
     height, width = picture.shape[:2]
     relative = _relative(error_map, inspection.map_threshold)
     if inspection.placement is None:
-        relative = cv2.resize(relative, (width, height), interpolation=cv2.INTER_LINEAR)
+        relative = np.asarray(cv2.resize(relative, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
     else:
         relative = inspection.placement.map_in_frame(relative, (width, height))
     colours = cv2.applyColorMap(relative, cv2.COLORMAP_INFERNO)

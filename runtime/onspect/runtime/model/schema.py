@@ -7,6 +7,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
+from onspect.runtime.text import count_of
+
 FORMAT_VERSION = 4
 """The newest format version that this release reads. It writes the oldest that judges alike: see `_needed_version`."""
 
@@ -55,6 +57,14 @@ class RegionOfInterest:
         if any(len(polygon) < 3 for polygon in (*self.polygons, *self.ignored_polygons)):
             raise ValueError("a polygon has fewer than three corners")
 
+    def describe(self) -> str:
+        """Return the region in words, such as ``320x320 at 160,80 of 640x480 pixels, 1 ignored area``."""
+        x, y, width, height = self.box
+        ignored = len(self.ignored_rectangles) + len(self.ignored_polygons)
+        shapes = ((len(self.rectangles), "rectangle"), (len(self.polygons), "polygon"), (ignored, "ignored area"))
+        words = f"{width}x{height} at {x},{y} of {self.frame[0]}x{self.frame[1]} pixels"
+        return words + "".join(f", {count_of(count, noun)}" for count, noun in shapes if count)
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -76,6 +86,16 @@ class Alignment:
     def __post_init__(self) -> None:
         if not (0.0 <= self.turn <= 180.0 and 0.0 <= self.scale <= 0.2 and 0.0 < self.confidence < 1.0):
             raise ValueError(f"turn {self.turn}, scale {self.scale} or confidence {self.confidence} is out of range")
+
+    def describe(self) -> str:
+        """Return in words by what the part is found."""
+        x, y, width, height = self.patch
+        turn = f"turned by up to {self.turn:g} degrees" if self.turn else "not turned"
+        scale = f", {self.scale:.0%} larger or smaller" if self.scale else ""
+        return (
+            f"by a patch of {width}x{height} at {x},{y}, {turn}{scale}; found from correlation {self.confidence:.3g} "
+            f"on, by {count_of(self.pictures, 'good picture')}"
+        )
 
 
 @dataclass(frozen=True)

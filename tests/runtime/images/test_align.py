@@ -13,7 +13,7 @@ from onspect.runtime.images.align import find_part, fit_alignment
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits
 
-from .moving_parts import draw_bracket, draw_scene
+from ...moving_parts import draw_bracket, draw_scene
 
 PATCH = (100, 60, 120, 120)
 POSES = [(160.0, 120.0, 0.0), (150.0, 131.0, 20.0), (181.0, 118.0, -100.0), (140.5, 110.0, 170.0), (170.0, 125.0, 75.0)]

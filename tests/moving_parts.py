@@ -16,7 +16,8 @@ def draw_bracket(side: int = 120, *, defect: bool = False) -> NDArray[np.uint8]:
     for x, y, radius, grey in ((40, 40, 10, 40), (80, 50, 7, 60), (85, 85, 6, 220)):
         cv2.circle(part, (round(x * scale), round(y * scale)), round(radius * scale), (grey,), -1)
     if defect:
-        cv2.line(part, (round(45 * scale), round(65 * scale)), (round(75 * scale), round(72 * scale)), (235,), 3)
+        cv2.circle(part, (round(60 * scale), round(68 * scale)), round(13 * scale), (2,), -1)
+        cv2.circle(part, (round(60 * scale), round(68 * scale)), round(6 * scale), (250,), -1)
     return part
 
 
@@ -28,9 +29,13 @@ def draw_scene(
     size: tuple[int, int] = (320, 240),
     scale: float = 1.0,
     seed: int = 0,
+    light: float = 0.1,
     part: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw a frame, uint8 [height, width], with the part's middle at x, y, turned counter-clockwise by degrees."""
+    """Draw a frame, uint8 [height, width], with the part's middle at x, y, turned counter-clockwise by degrees.
+
+    light: by which share brightness differs at most from frame to frame, by the seed.
+    """
     rng = np.random.default_rng(seed)
     frame = 50.0 + rng.normal(0.0, 2.0, size[::-1])
     if part is None:
@@ -40,5 +45,5 @@ def draw_scene(
     matrix[:, 2] += (x - 0.5 - middle, y - 0.5 - middle)
     shown = cv2.warpAffine(part, matrix, size, flags=cv2.INTER_LINEAR).astype(np.float64)
     covered = cv2.warpAffine((part > 0).astype(np.float64), matrix, size, flags=cv2.INTER_LINEAR)
-    light = 1.0 + 0.1 * rng.uniform(-1.0, 1.0)
-    return ((frame * (1.0 - covered) + shown * covered) * light).clip(0, 255).astype(np.uint8)
+    brightness = 1.0 + light * rng.uniform(-1.0, 1.0)
+    return ((frame * (1.0 - covered) + shown * covered) * brightness).clip(0, 255).astype(np.uint8)

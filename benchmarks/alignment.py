@@ -1,8 +1,9 @@
 """What does alignment bring where parts are shifted by up to 20% of the frame and turned by up to 180 degrees?
 
 Draws frames of 640 x 480 pixels with one part each: the demo's synthetic flanges, and (with --tiles) photographed
-magnetic tiles, scaled to 216 x 144 pixels, in a drawn holder with a notch. For each kind of part it teaches three files from
-40 good frames and measures the image AUROC on good and defective frames that they have not seen:
+magnetic tiles, scaled to 216 x 144 pixels and one brightness, in a drawn holder with a notch. For each kind of part it
+teaches three files from 40 good frames and measures the image AUROC on good and defective frames that they have not
+seen:
 
   still            all parts in one place, inside a region of interest
   moved, --align   all parts shifted and turned, in teaching too; each is found and turned back before the crop

@@ -25,7 +25,7 @@ from onspect.runtime.teaching.extract import COPIES
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
 from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import check_pictures, load, name_folder, show_objects
-from onspect.runtime.teaching.taught import Taught, find_lone, refuse_lone
+from onspect.runtime.teaching.taught import Lone, Taught, find_lone, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, fit_threshold
 
 
@@ -44,6 +44,7 @@ def teach(
     copies: str = "auto",
     rate: float | None = None,
     strict: bool = False,
+    trim: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Taught:
@@ -75,6 +76,8 @@ def teach(
         promise.
     strict
         Refuse pictures whose score stands alone.
+    trim
+        Leave out pictures whose score stands alone, once; with strict, those that stand alone then are refused.
     seed
         Of all that is drawn at random; the same seed gives the same file.
     progress
@@ -96,22 +99,28 @@ def teach(
     base = base if isinstance(base, BaseFile) else read_base_file(base)
     found = load(pictures, size, channels, white_level, any_size, region, progress)
     check_pictures(found)
-    promised = choose_rate(rate, len(found.images))
     whole = show_objects(found) if by_whole is None else by_whole
-    recipe = found.recipe
     painted = mask if mask is not None or region is None else region.mask
-    inspected = read_inspected(None if painted is None else Path(painted), recipe)
-    filled = fill_graph(
-        base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
-    )
-    lone = find_lone(found, filled.fitted, promised)
+    inspected = read_inspected(None if painted is None else Path(painted), found.recipe)
+    trimmed: tuple[Lone, ...] = ()
+    while True:
+        promised = choose_rate(rate, len(found.images))
+        filled = fill_graph(
+            base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
+        )
+        lone = find_lone(found, filled.fitted, promised)
+        if not trim or trimmed or not lone:
+            break
+        trimmed, found = lone, leave_out(found, lone)
+        check_pictures(found)
     refuse_lone(lone, strict=strict)
     info = _describe(output.stem, base.info, found, filled, inspected, promised, name_folder(pictures), seed)
+    info = note_trimmed(info, trimmed)
     looks = learn_near_duplicates(found.images, list(found.fingerprints))
     make_folder(output.parent)
     write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)
-    return Taught(output, read_model_file(output).info, len(found.images), promised, lone)
+    return Taught(output, read_model_file(output).info, len(found.images), promised, lone, trimmed)
 
 
 def _check_options(output: Path, copies: str, rate: float | None, size: tuple[int, int] | None) -> None:

@@ -41,7 +41,7 @@ from onspect.training.features import make_base
 
 WIDTH, HEIGHT = 640, 480
 SHIFT, TURN = 0.2, 180.0
-TAUGHT, GOOD, DEFECTIVE = 40, 60, 60
+TAUGHT, GOOD, DEFECTIVE = 40, 100, 100
 FLANGE, RADIUS = 240, 106
 TILE, RIM, GAP = (216, 144), 16, 6
 TILE_GREY = 90.0  # median of a tile, as a line's own exposure would give it
@@ -67,8 +67,9 @@ def draw_scene(kind: Kind, part: Part, pose: tuple[float, float, float], rng: np
     height, width = part.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2.0, (height - 1) / 2.0), angle, 1.0)
     matrix[:, 2] += (x - 0.5 - (width - 1) / 2.0, y - 0.5 - (height - 1) / 2.0)
-    shown = cv2.warpAffine(part.astype(np.float32), matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
-    cover = cv2.warpAffine(kind.mask, matrix, (WIDTH, HEIGHT))
+    size, grey = (WIDTH, HEIGHT), part.astype(np.float32)
+    shown = cv2.warpAffine(grey, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    cover = cv2.warpAffine(kind.mask, matrix, size)
     frame = kind.ground * (1.0 - cover) + shown * cover + rng.normal(0.0, 1.0, (HEIGHT, WIDTH))
     return np.asarray(np.clip(np.rint(frame), 0, 255), np.uint8)
 

@@ -30,6 +30,7 @@ KEEP = 10
 SMALLEST_ROTATION = 100_000
 """Bytes below which files would be set aside, and soon removed, every few seconds."""
 
+_COLUMNS = tuple(field.name for field in fields(Verdict))
 _LONGEST_LINE = 1_000_000
 _BEGINNING = b'{"source": '
 
@@ -196,17 +197,37 @@ class JsonlSink:
 
 
 class CsvSink(JsonlSink):
-    """One row a verdict, with a header; regions are a JSON list in their column."""
+    """One row a verdict, with a header; regions are a JSON list in their column.
 
-    header = ",".join(field.name for field in fields(Verdict)).encode() + b"\r\n"
+    A file of an older release keeps its own columns where rows are added.
+    """
+
+    header = ",".join(_COLUMNS).encode() + b"\r\n"
+    _columns = _COLUMNS
+
+    def __enter__(self) -> Self:
+        if self._append and self._path is not None:
+            self._columns = _read_columns(self._path)
+        return super().__enter__()
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's row with its end."""
         row = verdict.to_dict()
         row["regions"] = json.dumps(row["regions"])
         text = io.StringIO()
-        csv.writer(text).writerow(row.values())
+        csv.writer(text).writerow([row[name] for name in self._columns])
         return _encode(text.getvalue())
+
+
+def _read_columns(path: Path) -> tuple[str, ...]:
+    """Return the columns of a table that is there, those of a new one if it has none or others."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_LINE)
+    except OSError:  # there is none yet, or opening it says why it cannot be written
+        return _COLUMNS
+    columns = tuple(first.decode(errors="replace").strip().split(","))
+    return columns if set(columns) <= set(_COLUMNS) else _COLUMNS
 
 
 def open_lines(text: str, *, append: bool) -> JsonlSink:

@@ -25,7 +25,7 @@ def test_aupr_is_average_precision_with_defective_as_positive() -> None:
 def test_areas_of_one_kind_are_undefined_with_a_reason(good: list[float], defective: list[float], missing: str) -> None:
     """With one kind of image only there is no area, and the reason names the missing kind."""
     areas = measure_areas(np.array(good), np.array(defective))
-    assert areas == Areas(None, None, f"there are no {missing} images to compare with")
+    assert areas == Areas({"auroc": None, "aupr": None}, f"there are no {missing} images to compare with")
 
 
 def test_a_score_on_the_threshold_is_ng() -> None:

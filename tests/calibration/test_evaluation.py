@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.calibration import evaluate
 from onspect.calibration.report.gallery import MOST, choose_examples
 from onspect.calibration.scores import ScoredImage
 from onspect.runtime.dataset.folder import LabelledImage
@@ -281,3 +282,22 @@ def test_colour_and_16_bit_images_are_drawn(
     result = onspect("evaluate", calibrated, root, "-o", tmp_path / "report")
     assert result.exit_code == 0, result.output
     assert read_metrics(tmp_path / "report")["image"]["auroc"] == 1.0
+
+
+def test_python_call_gives_the_table_and_writes_nothing(
+    onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
+) -> None:
+    """In Python `evaluate` takes texts, prints as the command, hands its work to progress, and writes no report."""
+    data = make_dataset({"test/good": GOOD, "test/bright": BRIGHT})
+    printed = onspect("evaluate", calibrated, data, "-o", tmp_path / "report").stdout
+    labels: list[str] = []
+
+    def progress(items: Iterable[object], length: int, label: str) -> Iterator[object]:
+        labels.append(f"{label} {length}")
+        yield from items
+
+    before = sorted(tmp_path.rglob("*"))
+    evaluation = evaluate(str(calibrated), str(data), progress=progress)  # type: ignore[arg-type]
+    assert f"{evaluation}\n" == printed
+    assert labels == ["scoring 7"]
+    assert sorted(tmp_path.rglob("*")) == before

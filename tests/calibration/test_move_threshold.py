@@ -12,7 +12,7 @@ from click.testing import Result
 
 from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.thresholds import Conformal, Cost, MaxFpr, MinRecall, Policy, Quantile, Youden
-from onspect.runtime.errors import ModelFileError, UncalibratedError
+from onspect.runtime.errors import ChoiceError, ModelFileError, UncalibratedError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.model.file import read_model_file, undo_restamp
 
@@ -188,3 +188,17 @@ def test_strict_passes_what_claims_nothing(onspect: Run, model: Path, data: Path
     calibrate(model, data)
     result = onspect("threshold", model, *options, "--strict")
     assert result.exit_code == 0, result.output
+
+
+def test_python_calls_name_options_like_the_command(model: Path, data: Path) -> None:
+    """Paths are texts or paths, options are keyword arguments, and results print as the command's table."""
+    result = calibrate(str(model), str(data), max_fpr=0.1, review_share=0.2)
+    assert result.calibration.policy.startswith("false rejects at most 10%; review of at most 20%")
+    assert f"threshold     {result.threshold.score:.6g} (ng from this score on)" in str(result)
+    assert move_threshold(str(model), min_recall=1.0).calibration.policy == "defects caught at least 100%"
+    with pytest.raises(ChoiceError, match="'max_fpt' is not an option"):
+        move_threshold(model, max_fpt=0.1)
+    with pytest.raises(ChoiceError, match="regions are chosen on images"):
+        move_threshold(model, max_fpr=0.1, pixel_fpr=0.1)
+    with pytest.raises(ChoiceError, match="exclude each other"):
+        calibrate(model, data, MaxFpr(0.1), max_f1=True)

@@ -23,20 +23,8 @@ if TYPE_CHECKING:
     from onspect.calibration.regions import RegionDemand as RegionDemand
     from onspect.calibration.review import BANDS as BANDS
     from onspect.calibration.review import Band as Band
-    from onspect.calibration.review import ReviewInterval as ReviewInterval
-    from onspect.calibration.review import ReviewRecall as ReviewRecall
-    from onspect.calibration.review import ReviewShare as ReviewShare
     from onspect.calibration.thresholds import POLICIES as POLICIES
-    from onspect.calibration.thresholds import Conformal as Conformal
-    from onspect.calibration.thresholds import Cost as Cost
-    from onspect.calibration.thresholds import Manual as Manual
-    from onspect.calibration.thresholds import MaxF1 as MaxF1
-    from onspect.calibration.thresholds import MaxFpr as MaxFpr
-    from onspect.calibration.thresholds import MinRecall as MinRecall
     from onspect.calibration.thresholds import Policy as Policy
-    from onspect.calibration.thresholds import Quantile as Quantile
-    from onspect.calibration.thresholds import Youden as Youden
-    from onspect.calibration.thresholds import default_policy as default_policy
 
 _HOMES = {
     "calibration": "CalibrationResult calibrate move_threshold",
@@ -44,8 +32,8 @@ _HOMES = {
     "metrics.image": "IMAGE_METRICS ImageMetric",
     "metrics.pixel": "PIXEL_METRICS PixelMetric",
     "regions": "RegionDemand",
-    "review": "BANDS Band ReviewInterval ReviewRecall ReviewShare",
-    "thresholds": "POLICIES Conformal Cost Manual MaxF1 MaxFpr MinRecall Policy Quantile Youden default_policy",
+    "review": "BANDS Band",
+    "thresholds": "POLICIES Policy",
 }
 """The modules and their public names; a test compares them with the imports above, which are for type checkers."""
 

@@ -245,16 +245,26 @@ def _read_options(
 
 
 def move_threshold(
-    model: str | Path, policy: Policy, *, band: Band | None = None, strict: bool = False, trim: bool = False
+    model: str | Path,
+    policy: Policy | None = None,
+    *,
+    band: Band | None = None,
+    strict: bool = False,
+    trim: bool = False,
+    **options: Any,
 ) -> CalibrationResult:
     """Set a model file's threshold anew from the scores that its calibration left in it; no image is read.
 
-    trim leaves out good scores that stand alone.
+    The arguments are those of `calibrate`, without the options for regions; trim leaves out good scores that stand
+    alone.
 
     Raises ModelFileError where the file cannot be used, UncalibratedError where it holds no scores, DatasetError where
     they do not do for the policy or (with strict) are too few to support it. Nothing is stamped where this raises.
     """
     model = Path(model)
+    policy, band, regions = _read_options(options, policy, band, None)
+    if regions != RegionDemand():
+        raise ChoiceError("regions are chosen on images: give their options to calibrate")
     file = read_model_file(model)
     old = file.info.calibration
     if old is None or file.info.threshold is None or not old.good_scores:
@@ -279,6 +289,7 @@ def move_threshold(
         held_back=old.held_back,
         trimmed=len(trimmed),
     )
+    policy = policy or default_policy(len(evidence.defective))
     threshold, area = file.info.threshold, file.info.threshold.area
 
     def choose_regions(cut: float) -> RegionCuts:

@@ -10,11 +10,6 @@ from onspect.runtime.text import format_facts
 BUSY = "THIS MACHINE WAS BUSY: times are worse than it can do, processor times and ratios still say something"
 
 
-def count(number: int, what: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def describe_bench(bench: Bench) -> str:
     """Return a run's figures as text."""
     machine = bench.machine

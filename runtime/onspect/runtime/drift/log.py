@@ -18,6 +18,7 @@ from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.drift.detector import RUN_LENGTH, START_CHANCE, Alarm, make_drift
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.model.file import ModelFile
+from onspect.runtime.text import format_facts
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def describe_comparison(comparison: Comparison, calibration: str) -> str:
             *facts,
             ("danger", alarm.danger),
         ]
-    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+    return "\n".join(format_facts(facts, 13))
 
 
 def _read_parts(path: Path) -> Iterator[LoggedPart | None]:

@@ -7,9 +7,11 @@ import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 PARTS = ["onspect.runtime", "onspect.calibration"]
 
 
@@ -48,3 +50,10 @@ def test_unknown_name_is_an_attribute_error(part: str) -> None:
     """A name that a part does not have raises AttributeError."""
     with pytest.raises(AttributeError, match="Inspektor"):
         _ = importlib.import_module(part).Inspektor
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_public_name_is_on_the_page(part: str) -> None:
+    """docs/python.md names everything public."""
+    text = PAGE.read_text(encoding="utf-8")
+    assert [name for name in importlib.import_module(part).__all__ if f"`{name}`" not in text] == []

@@ -10,7 +10,7 @@ from onspect.runtime.bench.results import STAGES, Bench, ModelBench
 from onspect.runtime.bench.tables import describe_load
 from onspect.runtime.text import count_of
 
-_WIDTH = 860
+_WIDTH = 960
 _LEFT = 170  # of the bars
 _BARS = 420  # their greatest length
 _ROW = 22

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from onspect.calibration.evaluation import Evaluation as Evaluation
     from onspect.calibration.evaluation import evaluate as evaluate
     from onspect.calibration.metrics.image import IMAGE_METRICS as IMAGE_METRICS
-    from onspect.calibration.metrics.image import ImageMetric as ImageMetric
+    from onspect.calibration.metrics.image import Metric as Metric
     from onspect.calibration.metrics.pixel import PIXEL_METRICS as PIXEL_METRICS
-    from onspect.calibration.metrics.pixel import PixelMetric as PixelMetric
     from onspect.calibration.regions import RegionDemand as RegionDemand
     from onspect.calibration.review import BANDS as BANDS
     from onspect.calibration.review import Band as Band
@@ -29,8 +28,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "calibration": "CalibrationResult calibrate move_threshold",
     "evaluation": "Evaluation evaluate",
-    "metrics.image": "IMAGE_METRICS ImageMetric",
-    "metrics.pixel": "PIXEL_METRICS PixelMetric",
+    "metrics.image": "IMAGE_METRICS Metric",
+    "metrics.pixel": "PIXEL_METRICS",
     "regions": "RegionDemand",
     "review": "BANDS Band",
     "thresholds": "POLICIES Policy",

@@ -20,8 +20,8 @@ from onspect.runtime.model.schema import Threshold
 
 
 @dataclass(frozen=True)
-class ImageMetric:
-    """A figure of scores of good and of defective images, without a threshold."""
+class Metric:
+    """A figure without a threshold: of scores of good and of defective images, or of error maps and masks."""
 
     name: str
     """In JSON."""
@@ -32,10 +32,10 @@ class ImageMetric:
     words: str
     """What it is, in a few words."""
 
-    measure: Callable[[Scores, Scores], float]
-    """From scores of good and of defective images; neither is empty."""
+    measure: Callable[..., float]
+    """From scores of good and of defective images, neither of them empty, or from `PixelCurves`."""
 
-    interval: Callable[[Scores, Scores], Interval] | None = None
+    interval: Callable[..., Interval] | None = None
     """Its 95% interval, from the same; None without one."""
 
     format: str = ".4f"
@@ -47,10 +47,10 @@ class ImageMetric:
 
 @dataclass(frozen=True)
 class Areas:
-    """The image metrics of a set of scores."""
+    """The metrics of a set of images."""
 
     values: dict[str, float | None]
-    """By name; all None where good or defective images are missing."""
+    """By name; all None where good or defective images, or pixels, are missing."""
 
     reason: str | None = None
     """Why there are none."""
@@ -148,8 +148,8 @@ def _measure_aupr(good: Scores, defective: Scores) -> float:
 
 
 IMAGE_METRICS = (
-    ImageMetric("auroc", "AUROC", "area under the ROC curve", _measure_auroc, area_interval),
-    ImageMetric("aupr", "AUPR", "average precision, defective is positive", _measure_aupr, aupr_interval),
+    Metric("auroc", "AUROC", "area under the ROC curve", _measure_auroc, area_interval),
+    Metric("aupr", "AUPR", "average precision, defective is positive", _measure_aupr, aupr_interval),
 )
 """Every image metric, in the order in which they are shown."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.metrics.image import Areas, Metric
 from onspect.calibration.report.histogram import ErrorHistogram, find_bins, find_edge
 
 FPR_LIMIT = 0.3
@@ -34,53 +34,20 @@ class PixelCurves:
 
 
 @dataclass(frozen=True)
-class PixelMetric:
-    """A figure of error maps against masks, without a cut."""
-
-    name: str
-    """In JSON."""
-
-    title: str
-    """In tables and in the report."""
-
-    words: str
-    """What it is, in a few words."""
-
-    measure: Callable[[PixelCurves], float]
-
-    format: str = ".4f"
-
-    def show(self, value: float | None, missing: str = "-") -> str:
-        """Return a value as text."""
-        return missing if value is None else f"{value:{self.format}}"
-
-
-@dataclass(frozen=True)
-class PixelAreas:
+class PixelAreas(Areas):
     """The pixel metrics of a set of error maps."""
 
-    values: dict[str, float | None]
-    """By name; all None where defective or normal pixels are missing."""
-
-    regions: int
+    regions: int = 0
     """8-connected pieces of the masks."""
-
-    reason: str | None = None
-    """Why there are no values."""
-
-    @property
-    def auroc(self) -> float | None:
-        """The area under the ROC curve over pixels, 0 to 1."""
-        return self.values["auroc"]
 
     @property
     def aupro(self) -> float | None:
         """The mean per-region overlap up to `FPR_LIMIT`, divided by it, 0 to 1."""
         return self.values["aupro"]
 
-    def to_dict(self) -> dict[str, float | str | int | None]:
+    def to_dict(self) -> dict[str, float | str | None]:
         """Return the values by name, the number of regions, and the reason."""
-        return {**self.values, "regions": self.regions, "reason": self.reason}
+        return super().to_dict() | {"regions": self.regions}
 
 
 @dataclass(frozen=True)
@@ -135,13 +102,13 @@ class PixelEvidence:
         if not self.regions or not self._normal.total:
             missing = "defective pixels in any mask" if not self.regions else "normal pixels"
             names = (metric.name for metric in PIXEL_METRICS)
-            return PixelAreas(dict.fromkeys(names), self.regions, f"there are no {missing}")
+            return PixelAreas(dict.fromkeys(names), f"there are no {missing}", self.regions)
         curves = PixelCurves(
             _accumulate(self._normal, self._normal.total),
             _accumulate(self._defective, self._defective.total),
             _accumulate(self._overlap, self.regions),
         )
-        return PixelAreas({metric.name: metric.measure(curves) for metric in PIXEL_METRICS}, self.regions)
+        return PixelAreas({metric.name: metric.measure(curves) for metric in PIXEL_METRICS}, regions=self.regions)
 
     def measure_at(self, threshold: float) -> PixelPoint | None:
         """Return what a cut of the error map marks; None where defective or normal pixels are missing."""
@@ -203,8 +170,8 @@ def _measure_aupro(curves: PixelCurves) -> float:
 
 
 PIXEL_METRICS = (
-    PixelMetric("auroc", "pixel AUROC", "area under the ROC curve over pixels", _measure_auroc),
-    PixelMetric("aupro", "AUPRO", f"overlap with defects, up to {FPR_LIMIT:.0%} falsely marked pixels", _measure_aupro),
+    Metric("auroc", "pixel AUROC", "area under the ROC curve over pixels", _measure_auroc),
+    Metric("aupro", "AUPRO", f"overlap with defects, up to {FPR_LIMIT:.0%} falsely marked pixels", _measure_aupro),
 )
 """Every pixel metric, in the order in which they are shown."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import functools
 import logging
 import math
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, progress, say, usage_errors
+from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
 
 if TYPE_CHECKING:
     from onspect.calibration.calibration import CalibrationResult
@@ -21,28 +20,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("onspect")
 
 _SPLITS = click.Choice(["val", "test"])
-
-
-def _parse_rate(
-    context: click.Context, option: click.Parameter, text: str | None, no_limit: tuple[float, ...] = (0,)
-) -> float | None:
-    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error if it is not one, or a rate without a limit."""
-    if text is None:
-        return None
-    try:
-        number = decimal.Decimal(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except decimal.InvalidOperation:
-        raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
-    if not text.strip().endswith("%") and number.is_finite() and 1 < number <= 100:
-        meant = f"is {text.strip()}% meant? Write {text.strip()}%"
-        raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
-    if not number.is_finite() or not 0 <= number <= 1:
-        raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
-    if number in no_limit and text.strip() == "1":
-        raise click.BadParameter("'1' is 100%, which sets no limit at all: is 1% meant? Write 1%", context, option)
-    if number in no_limit:
-        raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
-    return float(number)
 
 
 def _parse_costs(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float] | None:
@@ -82,7 +59,7 @@ class _PolicyCommand(Command):
 def _make_option(spec: OptionSpec) -> click.Option:
     if not spec.metavar:
         return click.Option([spec.flag], is_flag=True, help=spec.help)
-    parsers = {"FP:FN": _parse_costs, "RATE": functools.partial(_parse_rate, no_limit=spec.no_limit)}
+    parsers = {"FP:FN": _parse_costs, "RATE": functools.partial(parse_rate, no_limit=spec.no_limit)}
     return click.Option([spec.flag], metavar=spec.metavar, callback=parsers[spec.metavar], help=spec.help)
 
 
@@ -103,14 +80,14 @@ _SHARED = (
 @click.option(
     "--pixel-fpr",
     metavar="RATE",
-    callback=functools.partial(_parse_rate, no_limit=(0, 1)),
+    callback=functools.partial(parse_rate, no_limit=(0, 1)),
     help="Regions: mark at most this share of the pixels of good parts.",
 )
 @click.option("--pixel-f1", is_flag=True, help="Regions: mark pixels with the highest F1 against the masks.")
 @click.option(
     "--region-fpr",
     metavar="RATE",
-    callback=functools.partial(_parse_rate, no_limit=(1,)),
+    callback=functools.partial(parse_rate, no_limit=(1,)),
     help="Leave out regions so small that at most this share of good parts shows one.",
 )
 @click.option(

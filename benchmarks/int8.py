@@ -32,7 +32,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onspect.calibration.metrics.image import measure_areas
-from onspect.calibration.thresholds import Policy, choose_threshold
+from onspect.calibration.thresholds import MaxF1, MaxFpr, Policy, Youden
 from onspect.export.agreement import Reference, find_reference
 from onspect.export.precision.int8 import Quantizer
 from onspect.export.precision.search import read_samples, reduce_file
@@ -53,7 +53,7 @@ from onspect.runtime.model.schema import Threshold
 Scores = NDArray[np.float64]
 BATCH = 4
 TURN = 8
-POLICIES = (Policy("max_f1"), Policy("youden"), Policy("max_fpr", 0.05), Policy("max_fpr", 0.1))
+POLICIES = (MaxF1(), Youden(), MaxFpr(0.05), MaxFpr(0.1))
 LEAST_SPEED, MOST_SHIFT, MOST_FLIPS = 1.4, 0.005, 0.002
 
 
@@ -102,7 +102,7 @@ def judge_by(policy: Policy, reference: Reference, scores: Scores) -> NDArray[np
     """Return whether each image is ng by a policy's threshold; the calibration's images come first."""
     bad = np.array([image.defective for image in reference.images])
     own = scores[: len(bad)]
-    cut = choose_threshold(policy, own[~bad], own[bad])
+    cut = policy.choose(own[~bad], own[bad])
     return np.array([decide(float(score), Threshold(cut, cut)) == "ng" for score in scores])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics.image import measure_areas
+from onspect.calibration.metrics.image import IMAGE_METRICS
 from onspect.compare.datasets import Dataset
 from onspect.compare.experiments import Experiment, Settings, Trained, read_scores, read_trained
 from onspect.runtime.errors import DatasetError
@@ -25,10 +25,19 @@ ALL = "all together"
 
 @dataclass(frozen=True)
 class Area:
-    """The two areas for one anomalous class against the normal images, 0 to 1; anomalous is positive."""
+    """The image metrics for one anomalous class against the normal images, by name; anomalous is positive."""
 
-    auroc: float
-    aupr: float
+    values: dict[str, float]
+
+    @property
+    def auroc(self) -> float:
+        """The area under the ROC curve, 0 to 1."""
+        return self.values["auroc"]
+
+    @property
+    def aupr(self) -> float:
+        """The average precision, 0 to 1."""
+        return self.values["aupr"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,8 @@ class Result:
     def mean(self) -> Area:
         """The mean over the anomalous classes, each counting alike."""
         single = [area for name, area in self.areas.items() if name != ALL]
-        return Area(statistics.fmean(area.auroc for area in single), statistics.fmean(area.aupr for area in single))
+        names = [metric.name for metric in IMAGE_METRICS]
+        return Area({name: statistics.fmean(area.values[name] for area in single) for name in names})
 
 
 @dataclass(frozen=True)
@@ -143,10 +153,7 @@ def part(
 
 
 def _area(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> Area:
-    areas = measure_areas(normal, anomalous)
-    assert areas.auroc is not None
-    assert areas.aupr is not None
-    return Area(areas.auroc, areas.aupr)
+    return Area({metric.name: metric.measure(normal, anomalous) for metric in IMAGE_METRICS})
 
 
 def _measure_costs(

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from onspect.calibration.metrics.image import IMAGE_METRICS
 from onspect.compare.experiments import Trained
 from onspect.compare.published import VARIANTS as PAPER_VARIANTS
 from onspect.compare.published import PrintedTable, find_printed
-from onspect.compare.results import ALL, Area, Comparison, Result
+from onspect.compare.results import ALL, Comparison, Result
 from onspect.export.onnx_writer import MEMORY
 
 MEAN = "mean of the classes"
@@ -27,10 +28,8 @@ RULES = (
 )
 """What must be known to compare these figures with others."""
 
-_AREAS: tuple[tuple[str, Callable[[Area], float]], ...] = (
-    ("AUROC", lambda area: area.auroc),
-    ("AUPR", lambda area: area.aupr),
-)
+_IN_PAPER = ("auroc", "aupr")
+"""The image metrics that the paper prints, in its order."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,12 @@ def to_csv(comparison: Comparison) -> str:
     """Return one line for each normal class, variant, seed, score and anomalous class."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["normal", "variant", "seed", "score", "anomalous", "auroc", "aupr"])
+    writer.writerow(["normal", "variant", "seed", "score", "anomalous", *(metric.name for metric in IMAGE_METRICS)])
     for result in comparison.results:
         cell = result.cell
         for name, area in result.areas.items():
             known = ["+".join(cell.normal), cell.variant, cell.seed, result.score, name]
-            writer.writerow([*known, f"{area.auroc:.6f}", f"{area.aupr:.6f}"])
+            writer.writerow([*known, *(f"{area.values[metric.name]:.6f}" for metric in IMAGE_METRICS)])
     return buffer.getvalue()
 
 
@@ -96,8 +95,8 @@ def to_json(comparison: Comparison, machine: dict[str, Any]) -> str:
         ],
         "results": [
             asdict(result.cell)
-            | {"score": result.score, "mean": asdict(result.mean)}
-            | {"classes": {name: asdict(area) for name, area in result.areas.items()}}
+            | {"score": result.score, "mean": result.mean.values}
+            | {"classes": {name: area.values for name, area in result.areas.items()}}
             for result in comparison.results
         ],
     }
@@ -151,24 +150,25 @@ def _list_normals(comparison: Comparison, score: str) -> Table:
 
 
 def _list_classes(comparison: Comparison, normal: tuple[str, ...], score: str) -> Table:
-    """Return a table as the paper's 5 and 6: a row for each anomalous class, AUROC and AUPR of each variant."""
+    """Return a table as the paper's 5 and 6: a row for each anomalous class, the image metrics of each variant."""
     printed = find_printed(comparison.collection.name, normal)
     variants = comparison.having(score)
     results = {variant: comparison.select(normal, variant, score) for variant in variants}
     names = list(next(iter(results.values()))[0].areas)
     header = ["anomalous"]
     for variant in variants:
-        for label, _ in _AREAS:
-            header += [f"{variant.upper()} {label}", *(["paper"] if printed else [])]
+        for metric in IMAGE_METRICS:
+            in_paper = printed is not None and metric.name in _IN_PAPER
+            header += [f"{variant.upper()} {metric.title}", *(["paper"] if in_paper else [])]
     rows = []
     for name in [*names[:-1], MEAN, ALL]:
         cells = [name]
         for variant in variants:
-            for index, (_, take) in enumerate(_AREAS):
-                values = [take(result.mean if name == MEAN else result.areas[name]) for result in results[variant]]
-                cells.append(_spread(values))
-                if printed:
-                    cells.append(_find_printed_cell(printed, name, variant, index))
+            for metric in IMAGE_METRICS:
+                areas = [result.mean if name == MEAN else result.areas[name] for result in results[variant]]
+                cells.append(_spread([area.values[metric.name] for area in areas]))
+                if printed and metric.name in _IN_PAPER:
+                    cells.append(_find_printed_cell(printed, name, variant, _IN_PAPER.index(metric.name)))
         rows.append(tuple(cells))
     notes = list(_notes(comparison))
     if printed:
@@ -189,9 +189,9 @@ def _count_reached(printed: PrintedTable, results: dict[str, list[Result]]) -> s
     """Say how many of the paper's cells are reached by the same variant, to the four decimals that it prints."""
     same = total = best = rows = 0
     for name in dict.fromkeys(name for name, _ in printed.areas):
-        for index, (_, take) in enumerate(_AREAS):
+        for index, metric in enumerate(_IN_PAPER):
             found = {
-                variant: round(statistics.fmean(take(result.areas[name]) for result in of_variant), 4)
+                variant: round(statistics.fmean(result.areas[name].values[metric] for result in of_variant), 4)
                 for variant, of_variant in results.items()
                 if name in of_variant[0].areas
             }

@@ -13,8 +13,8 @@ from onnx import numpy_helper
 
 from onspect.calibration.calibration import calibrate
 from onspect.calibration.regions import RegionDemand
-from onspect.calibration.review import Band
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.review import ReviewShare
+from onspect.calibration.thresholds import MaxFpr, Policy, Youden
 from onspect.export import agreement
 from onspect.export.precision.search import reduce_file, reduce_model
 from onspect.runtime.errors import DatasetError, ExportError, OutputError
@@ -61,7 +61,7 @@ def write_source(path: Path, data: Path, *, sensitive: bool = False, policy: Pol
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A calibrated float32 model file."""
-    return write_source(tmp_path_factory.mktemp("model") / "part.onnx", data, policy=Policy("youden"))
+    return write_source(tmp_path_factory.mktemp("model") / "part.onnx", data, policy=Youden())
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
@@ -245,7 +245,7 @@ def test_review_band_and_regions_are_chosen_anew(data: Path, tmp_path: Path) -> 
     """A source with a review band and a least area of regions makes a file with both, by the same rules."""
     source = write_source(tmp_path / "part.onnx", data)
     regions = RegionDemand(area=Rule("region_area", value=3.0))
-    calibrate(source, data, policy=Policy("max_fpr", 0.1), band=Band("review_share", 0.2), regions=regions)
+    calibrate(source, data, policy=MaxFpr(0.1), band=ReviewShare(0.2), regions=regions)
     reduced = reduce_file(source, tmp_path / "small.onnx", "fp16", data)
     old, new = read_model_file(source).info, reduced.info
     assert old.threshold is not None

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from onspect.calibration.calibration import calibrate
 from onspect.calibration.regions import RegionDemand
+from onspect.calibration.thresholds import default_policy
 from onspect.export.agreement import (
     Reference,
     allowed_flips,
     compare,
     compare_thresholds,
-    default_policy,
     describe_flips,
     find_reference,
     refuse_flips,
@@ -178,7 +178,14 @@ def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
     assert file.info.threshold is not None
     images = labelled_images(data, "val")
     label = f"{file.info.name}@{file.sha256[:12]}"
-    empty = Reference(label, tuple(images), np.zeros(0), default_policy(images), None, file.info.threshold)
+    empty = Reference(
+        label,
+        tuple(images),
+        np.zeros(0),
+        default_policy(sum(image.defective for image in images)),
+        None,
+        file.info.threshold,
+    )
     scores = score_like(empty, file, file.data)
     if not np.isfinite(scores).all():
         path = images[int(np.argmin(np.isfinite(scores)))].path

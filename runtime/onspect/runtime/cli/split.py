@@ -72,7 +72,7 @@ def split(
     """Make train, val and test from the pictures of FOLDER.
 
     Without --labels, --good and --defect, FOLDER itself says which parts are good: by names such as good_1.png and
-    bad_1.png, by a labels.csv, by masks, or by folders such as good/ and scratch/. Defective pictures never go to train.
+    bad_1.png, by a labels.csv, by masks, or by folders such as good/ and scratch/. Train gets good parts only.
     Equal files stay on one side; give --group if a part has several pictures. Nothing is overwritten.
 
     \b

@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _HOMES = {
     "demo": "demo.commands",
+    "capture": "runtime.cli.capture",
     "split": "runtime.cli.split",
     "teach": "runtime.cli.teach",
     "backbone": "training.backbone_command",

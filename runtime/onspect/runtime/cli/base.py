@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -94,15 +95,46 @@ def say(message: str) -> None:
 
 
 def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
-    """Yield the items under a progress bar with the time left, on stderr; no bar where that is not a terminal."""
+    """Yield the items under a progress bar with the time left, on stderr.
+
+    Where stderr is no terminal, a line every 30 s says how far the work is, so that a log shows that it goes on.
+    """
     if not shows_progress():
-        yield from items
+        yield from _tell_progress(items, length, label, ProgressLines())
         return
     steps = max(1, length // 500)  # drawing the bar for each item would take longer than some items do
     with click.progressbar(
         items, length=length, label=label, file=sys.stderr, show_pos=True, width=0, update_min_steps=steps
     ) as bar:
         yield from bar
+
+
+def _tell_progress(items: Iterable[T], length: int, label: str, lines: ProgressLines) -> Iterator[T]:
+    started = time.monotonic()
+    for number, item in enumerate(items):
+        if number and lines.are_due():
+            left = (time.monotonic() - started) / number * (length - number)
+            say(f"{label}: {number} of {length}, about {_describe_time(left)} left")
+        yield item
+
+
+def _describe_time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+class ProgressLines:
+    """When to say how far long work is where stderr is no terminal: every `every` seconds, and not at once."""
+
+    def __init__(self, every: float = 30.0) -> None:
+        self._every = every
+        self._due = time.monotonic() + every
+
+    def are_due(self) -> bool:
+        """Tell whether a line is due, after which the next one is due `every` seconds later; never on a terminal."""
+        if sys.stderr.isatty() or time.monotonic() < self._due:
+            return False
+        self._due = time.monotonic() + self._every
+        return True
 
 
 def shows_progress() -> bool:

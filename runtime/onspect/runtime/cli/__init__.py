@@ -30,6 +30,7 @@ _HOMES = {
     "cameras": "runtime.cli.cameras",
     "bench": "runtime.cli.bench",
     "info": "runtime.cli.info",
+    "doctor": "runtime.cli.doctor",
 }
 """The module below ``onspect`` that holds each command, in the order in which a user meets them.
 

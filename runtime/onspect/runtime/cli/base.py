@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -55,6 +56,14 @@ class Command(click.Command):
             click.Option(["-q", "--quiet"], is_flag=True, help="Errors only."),
             click.Option(["-v", "--verbose"], is_flag=True, help="More about what is done."),
             click.Option(["--debug"], is_flag=True, help="A traceback where something fails."),
+            click.Option(
+                ["--no-color"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_choose_color,
+                help="No colours, as with the variable NO_COLOR.",
+            ),
         ]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -85,6 +94,12 @@ class Command(click.Command):
             if debug or package not in _EXTRAS:
                 raise
             raise click.ClickException(_describe_missing(ctx.command_path, package, error)) from error
+
+
+def _choose_color(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
+    """Switch colours off where the user does not want them; click leaves them out where there is no terminal."""
+    if value or os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 def say(message: str) -> None:
@@ -166,8 +181,9 @@ class _StderrHandler(logging.Handler):
     """Writes records through click, so that they go where stderr is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}: "
-        click.echo(f"{label}{record.getMessage()}", err=True)
+        label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}:"
+        colour = "red" if record.levelno >= logging.ERROR else "yellow"
+        click.echo(f"{click.style(label, fg=colour)} {record.getMessage()}" if label else record.getMessage(), err=True)
 
 
 def _configure_logging(level: int) -> None:

@@ -76,6 +76,7 @@ class Command(click.Command):
         quiet, verbose, debug = (ctx.params.pop(name) for name in ("quiet", "verbose", "debug"))
         ctx.meta["onspect.quiet"] = quiet
         ctx.meta["onspect.flags"] = ["-q"] * quiet + ["-v"] * verbose + ["--debug"] * debug
+        ctx.meta["onspect.flags"] += ["--no-color"] * ctx.meta["onspect.no_color"]
         _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
         try:
             return super().invoke(ctx)
@@ -98,6 +99,7 @@ class Command(click.Command):
 
 def _choose_color(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
     """Switch colours off where the user does not want them; click leaves them out where there is no terminal."""
+    ctx.meta["onspect.no_color"] = value
     if value or os.environ.get("NO_COLOR"):
         ctx.color = False
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from onspect.runtime.model.protobuf import encode_bytes
-from onspect.runtime.teaching.base_file import BASE_KEY, split_metadata
+from onspect.runtime.teaching.base_file import BASE_KEY, edit_graph, read_initializers, split_metadata
 
 from .conftest import draw, write_pictures
 
@@ -121,9 +122,8 @@ def test_truncated_base_file(
     assert refuse(parts, base=path).startswith(f"{str(path)!r} is truncated or not an ONNX file (")
 
 
-def write_base(path: Path, base_file: Path, **changes: object) -> Path:
+def write_base(path: Path, graph: bytes, metadata: dict[str, str], **changes: object) -> Path:
     """Write a base file that says something else about itself."""
-    graph, metadata = split_metadata(base_file, base_file.read_bytes())
     content = json.dumps(json.loads(metadata[BASE_KEY]) | changes)
     path.write_bytes(graph + encode_bytes(14, encode_bytes(1, BASE_KEY.encode()) + encode_bytes(2, content.encode())))
     return path
@@ -131,7 +131,7 @@ def write_base(path: Path, base_file: Path, **changes: object) -> Path:
 
 def test_newer_base_format(refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path) -> None:
     """A base file of a newer release says what to upgrade."""
-    path = write_base(tmp_path / "newer.onnx", base_file, format_version=2)
+    path = write_base(tmp_path / "newer.onnx", *split_metadata(base_file, base_file.read_bytes()), format_version=2)
     assert refuse(parts, base=path) == (
         f"{str(path)!r} has base format 2, and this onspect reads up to 1: upgrade onspect on this machine"
     )
@@ -142,8 +142,22 @@ def test_damaged_base_metadata(
     refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     """Metadata that do not fit are reported as damage."""
-    path = write_base(tmp_path / "damaged.onnx", base_file, **changes)
+    path = write_base(tmp_path / "damaged.onnx", *split_metadata(base_file, base_file.read_bytes()), **changes)
     assert refuse(parts, base=path).startswith(f"{str(path)!r} has damaged metadata (")
+
+
+def test_a_base_file_whose_graph_was_altered(
+    refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path
+) -> None:
+    """A weight that changed its value, as a failing disk or another program does, is noticed."""
+    graph, metadata = split_metadata(base_file, base_file.read_bytes())
+    weights = read_initializers(graph, ["stem.weight"])["stem.weight"].copy()
+    weights[0, 0, 0, 0] += 1e-3
+    path = write_base(tmp_path / "altered.onnx", edit_graph(graph, {"stem.weight": weights}), metadata)
+    assert refuse(parts, base=path) == (
+        f"the graph of the base file {str(path)!r} does not match its checksum: it was damaged or changed; copy it "
+        "again, or make it again with 'onspect backbone'"
+    )
 
 
 def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_path: Path, onspect: Run) -> None:
@@ -162,7 +176,10 @@ def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_pat
         (["good", "-o", "a.onnx", "--add-to", "b.onnx"], "give either -o, the file to make, or --add-to"),
         (["good", "--add-to", "b.onnx", "--base", "c.onnx"], "--base is for a new file"),
         (["good", "--undo", "b.onnx"], "--undo goes with nothing else; give it the model file alone"),
-        (["good", "-o", "a.onnx", "--max-fpr", "5"], "is not a share between 0 and 100%, such as 1%; is 5% meant?"),
+        (["good", "-o", "a.onnx", "--max-fpr", "5"], "'5' is more than 100%: is 5% meant? Write 5%"),
+        (["good", "-o", "a.onnx", "--max-fpr", "0%"], "'0%' sets no limit at all; write 0.5% or 0.005"),
+        (["good", "-o", "a.onnx", "--max-fpr", "1"], "'1' is 100%, which sets no limit at all: is 1% meant? Write 1%"),
+        (["good", "-o", "a.onnx", "--max-fpr", "few"], "'few' is not a rate; write 0.5% or 0.005"),
         (
             ["good", "-o", "a.onnx", "--base", "b.onnx", "--size", "100x96"],
             "size is 100x96; give multiples of 32 pixels, such as 256x256",
@@ -181,14 +198,10 @@ def test_a_backbone_that_gives_no_numbers(
     refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path
 ) -> None:
     """Where the network's features are not finite, no file is written."""
-    from onspect.runtime.teaching.base_file import edit_graph, read_initializers
-
     graph, metadata = split_metadata(base_file, base_file.read_bytes())
     weights = read_initializers(graph, ["stem.weight"])["stem.weight"]
     graph = edit_graph(graph, {"stem.weight": np.full_like(weights, np.nan)})
-    content = metadata[BASE_KEY].encode()
-    path = tmp_path / "nan.onnx"
-    path.write_bytes(graph + encode_bytes(14, encode_bytes(1, BASE_KEY.encode()) + encode_bytes(2, content)))
+    path = write_base(tmp_path / "nan.onnx", graph, metadata, graph_sha256=hashlib.sha256(graph).hexdigest())
     assert refuse(parts, base=path) == (
         "the network gives features that are not finite numbers for these pictures; make the base file again"
     )

@@ -16,7 +16,7 @@ from onspect.runtime.dataset.good_pictures import warn_of_few
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.images.working_size import median_size, working_size
 from onspect.runtime.model.schema import Preprocess
-from onspect.runtime.teaching.teacher import choose_working_size
+from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.training.config import FEATURES, PIXEL_BUDGET, PRESETS, paper_applies
 
 __all__ = ["Progress", "TrainingSet", "load_training_set"]

@@ -20,6 +20,9 @@ from onspect.runtime.model.schema import Looks
 BITS = 64
 """Length of a hash."""
 
+MOST = 10_000
+"""Training images whose hashes are kept."""
+
 LIMIT = 4
 """Images whose hashes differ in so many bits or fewer look almost the same."""
 
@@ -49,7 +52,7 @@ def dct_features(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     return np.asarray(cv2.dct(small)[_ROWS, _COLUMNS], np.float32)
 
 
-def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str], most: int = 10_000) -> Looks | None:
+def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str], most: int = MOST) -> Looks | None:
     """Return the looks of training images, by which others are held against them; None where there are too few.
 
     images are prepared, uint8 [n, h, w, c]. Of more than `most` those with the smallest fingerprints are kept, as the
@@ -65,6 +68,17 @@ def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str]
         medians=tuple(float(value) for value in medians),
         hashes=tuple(_pack(look, medians) for look in found),
     )
+
+
+def extend_near_duplicates(looks: Looks | None, images: NDArray[np.uint8], fingerprints: Sequence[str]) -> Looks | None:
+    """Return looks with those of further training images, by the same medians; learned anew where there are none.
+
+    images, fingerprints: as in `learn_near_duplicates`. The first `MOST` hashes stay.
+    """
+    if looks is None:
+        return learn_near_duplicates(images, fingerprints)
+    added = [hash_look(dct_features(image), looks) for image in images]
+    return Looks(looks.medians, (*looks.hashes, *filter(None, added))[:MOST])
 
 
 def hash_look(look: NDArray[np.float32] | None, looks: Looks | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -270,4 +271,4 @@ def _summarize(output: Path, saved: list[Path], counts: CaptureCounts, display: 
     if number < _FEW:
         say(f"next: take more pictures, {_FEW} or more of different good parts")
     else:
-        say(f"next: onspect teach {output} -o part.onnx")
+        say(f"next: onspect teach {shlex.quote(str(output))} -o part.onnx")

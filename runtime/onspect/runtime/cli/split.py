@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 
 import click
@@ -98,4 +99,4 @@ def split(
         _LOG.warning("nothing says that one of the %d pictures shows a defect: all are taken for good parts", len(plan))
     write_split(plan, output, link=link, progress=progress)
     say(f"{output}: {describe_split(plan)}")
-    say(f"next: onspect teach {output / 'train' / 'good'} -o part.onnx")
+    say(f"next: onspect teach {shlex.quote(str(output / 'train' / 'good'))} -o part.onnx")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +139,20 @@ def teach(
     if add_to is not None:
         say(f"'onspect teach --undo {add_to}' takes it back")
     else:
-        say(f"next: onspect score {output} IMAGES, or onspect run {output} SOURCE")
+        assert output is not None
+        assert good is not None
+        say(f"next: {_suggest(output, good)}")
+
+
+def _suggest(output: Path, good: Path) -> str:
+    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it."""
+    from onspect.runtime.dataset.folder import has_split
+
+    model = shlex.quote(str(output))
+    folder = good.absolute().parent.parent
+    if good.absolute().parent.name == "train" and has_split(folder, "test"):
+        return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))} -o report"
+    return f"onspect score {model} IMAGES, or onspect run {model} SOURCE"
 
 
 def _check_usage(

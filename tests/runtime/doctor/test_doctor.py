@@ -81,6 +81,15 @@ def test_provider_that_does_not_start_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert check_provider("tensorrt", "TensorrtExecutionProvider").status == "warning"
 
 
+def test_unused_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU beside an onnxruntime without CUDA is pointed out, and is no failure."""
+    monkeypatch.setattr(packages, "has_nvidia_gpu", lambda: True)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    found = {finding.name: finding for finding in check_onnxruntime()}
+    assert found["provider cuda"].status == "absent"
+    assert "onspect[gpu]" in found["provider cuda"].remedy
+
+
 def test_missing_cuda_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library in onnxruntime's message is named with where it comes from."""
     log = (

@@ -85,6 +85,13 @@ def check_onnxruntime() -> Iterator[Finding]:
         yield describe_import_failure("onnxruntime", error)
         return
     yield Finding("onnxruntime", "ok", f"{onnxruntime.__version__} ({', '.join(builds) or 'own build'})")
+    if has_nvidia_gpu() and _PROVIDERS["cuda"] not in offered:
+        yield Finding(
+            "provider cuda",
+            "absent",
+            "there is an NVIDIA GPU, and this onnxruntime is built for the processor only",
+            "to use the GPU: pip install 'onspect[gpu]' into an environment without the extra cpu",
+        )
     for name, provider in _PROVIDERS.items():
         if provider in offered:
             yield check_provider(name, provider)

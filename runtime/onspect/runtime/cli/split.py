@@ -99,4 +99,5 @@ def split(
         _LOG.warning("nothing says that one of the %d pictures shows a defect: all are taken for good parts", len(plan))
     write_split(plan, output, link=link, progress=progress)
     say(f"{output}: {describe_split(plan)}")
-    say(f"next: onspect teach {shlex.quote(str(output / 'train' / 'good'))} -o part.onnx")
+    grouped = "" if group is None else f" --group {shlex.quote(group)}"
+    say(f"next: onspect teach {shlex.quote(str(output / 'train' / 'good'))}{grouped} -o part.onnx")

@@ -60,6 +60,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     show_default=True,
     help="Changed copies of the pictures to teach as well; auto tries whether parts come turned.",
 )
+@click.option("--group", metavar="REGEX", help="Pictures of one part, by their names, such as '^(part\\d+)_'.")
 @click.option(
     "--max-fpr",
     "rate",
@@ -82,6 +83,7 @@ def teach(
     mask: Path | None,
     by_whole: bool | None,
     copies: str,
+    group: str | None,
     rate: float | None,
     strict: bool,
     seed: int,
@@ -101,6 +103,8 @@ def teach(
       onspect teach --undo part.onnx
     """
     _check_usage(good, output, base, add_to, undo)
+    if group is not None and output is None:
+        raise click.UsageError("--group is for a new file")
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -128,6 +132,7 @@ def teach(
                 mask=mask,
                 by_whole=by_whole,
                 copies=copies,
+                group=group,
                 rate=rate,
                 strict=strict,
                 seed=seed,

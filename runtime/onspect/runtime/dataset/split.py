@@ -18,6 +18,7 @@ import numpy as np
 
 from onspect.runtime.atomic import describe_os_error, make_folder, writing
 from onspect.runtime.dataset.folder import GOOD, LabelledImage, has_split, labelled_images
+from onspect.runtime.dataset.groups import compile_group, find_group
 from onspect.runtime.dataset.label_file import read_label_file
 from onspect.runtime.dataset.label_names import SPLITS
 from onspect.runtime.dataset.mask_files import part_masks
@@ -212,10 +213,7 @@ def _refuse_equal_names(folder: Path, images: Sequence[Path], labels: Path) -> N
 
 def _group_images(folder: Path, images: Sequence[LabelledImage], pattern: str | None) -> list[list[tuple[int, str]]]:
     """Return the groups that stay together, each a list of places and kinds, in the order of their first image."""
-    try:
-        expression = None if pattern is None else re.compile(pattern)
-    except re.error as error:
-        raise ChoiceError(f"{pattern!r} is no regular expression ({error}); give one such as '^(part\\d+)_'") from error
+    expression = None if pattern is None else compile_group(pattern)
     owner = list(range(len(images)))
 
     def find(place: int) -> int:
@@ -228,7 +226,7 @@ def _group_images(folder: Path, images: Sequence[LabelledImage], pattern: str | 
     for place, image in enumerate(images):
         keys: list[object] = [("content", _read_fingerprint(image.path))]
         if expression is not None:
-            keys.append(("name", _find_group(expression, image.path.relative_to(folder))))
+            keys.append(("name", find_group(expression, image.path.relative_to(folder))))
         for key in keys:
             other = first.setdefault(key, place)
             if key == keys[0] and images[other].defective != image.defective:
@@ -241,16 +239,6 @@ def _group_images(folder: Path, images: Sequence[LabelledImage], pattern: str | 
     for place, image in enumerate(images):
         groups[find(place)].append((place, image.kind))
     return list(groups.values())
-
-
-def _find_group(expression: re.Pattern[str], relative: Path) -> tuple[str | None, ...]:
-    found = expression.search(relative.as_posix())
-    if found is None:
-        raise DatasetError(
-            f"{expression.pattern!r} does not match {relative.as_posix()!r}, so its part is not known; give an "
-            "expression that matches every image"
-        )
-    return found.groups() or (found.group(),)
 
 
 def _read_fingerprint(path: Path) -> str:

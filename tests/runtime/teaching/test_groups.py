@@ -29,7 +29,7 @@ def shots(tmp_path: Path) -> Path:
     folder.mkdir()
     for part in range(10):
         for shot in range(3):
-            noise = np.random.default_rng([part, shot]).normal(0, 1, (96, 96))
+            noise = np.random.default_rng([part, shot]).normal(0, 0.4, (96, 96))
             picture = np.clip(draw(part) + noise, 0, 255).astype(np.uint8)
             (folder / f"part{part}_{shot}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     return folder

@@ -324,6 +324,18 @@ def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path)
     assert f"next: onspect calibrate {tmp_path / 'part.onnx'} DATA" in result.stderr
 
 
+def test_command_names_the_labelled_folder(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the run's folder has a val split too, the next command names it, from where the user is."""
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["folder"] = str(tmp_path / "my parts")
+    (run / "config.json").write_text(json.dumps(config))
+    (tmp_path / "my parts" / "val" / "good").mkdir(parents=True)
+    result = CliRunner().invoke(main, ["export", "run", "-o", "part.onnx"])
+    assert "next: onspect calibrate part.onnx 'my parts'" in result.stderr
+
+
 @pytest.mark.slow
 def test_file_knows_what_its_training_images_look_like(tmp_path: Path) -> None:
     """From some images on, training keeps their perceptual hashes, and the exported file carries them."""

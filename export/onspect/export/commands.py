@@ -101,7 +101,7 @@ def export(
     say(f"scores agree with the trained model to {parity.difference:.1e} on {parity.images} images")
     if agreement is not None:
         say(f"{agreement.flips} of {agreement.images} verdicts differ ({agreement.policy})")
-    _say_next(output)
+    _say_next(output, source)
 
 
 def _check_usage(
@@ -151,8 +151,21 @@ def _export_reduced(
         )
     say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
     if reduced.info.threshold is None:
-        _say_next(output)
+        _say_next(output, source)
 
 
-def _say_next(output: Path) -> None:
-    say(f"next: onspect calibrate {shlex.quote(str(output))} DATA")
+def _say_next(output: Path, source: Path) -> None:
+    say(f"next: onspect calibrate {shlex.quote(str(output))} {shlex.quote(_find_labelled(source))}")
+
+
+def _find_labelled(source: Path) -> str:
+    """Return the folder that a run was trained on if it has labelled images too, else the word DATA."""
+    from onspect.runtime.dataset.folder import has_split
+    from onspect.training.checkpoint import read_record
+
+    if not source.is_dir():
+        return "DATA"
+    folder = Path(read_record(source).data.folder)
+    if not has_split(folder, "val"):
+        return "DATA"
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -21,6 +21,10 @@ def public_names(
     modules = {name: module for module, names in homes.items() for name in names.split()}
 
     def load(name: str) -> object:
+        if name == "__version__":
+            from importlib import metadata  # here, for it takes long to load
+
+            return metadata.version("onspect")
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)

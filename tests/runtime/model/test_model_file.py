@@ -215,10 +215,10 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
-    """A path without a file, and a folder, raise ModelFileError in the operating system's words."""
+    """A path without a file, and a folder, raise ModelFileError that says which it is."""
     with pytest.raises(ModelFileError, match="No such file"):
         read_model_file(tmp_path / "none.onnx")
-    with pytest.raises(ModelFileError, match="Is a directory"):
+    with pytest.raises(ModelFileError, match="is a folder, not a model file"):
         read_model_file(tmp_path)
 
 

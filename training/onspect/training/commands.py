@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, progress, say, shows_progress, usage_errors
+from onspect.runtime.cli.base import Command, ProgressLines, progress, say, shows_progress, usage_errors
 
 if TYPE_CHECKING:
     from onspect.training.autoencoder.loop import Outcome, TrainingProgress
@@ -164,7 +164,7 @@ _LOG = logging.getLogger("onspect")
 def _refuse_choices() -> None:
     """Refuse, with --resume, anything that would make it another run."""
     context = click.get_current_context()
-    allowed = {"run", "resume", "device", "devices", "precision", "quiet", "verbose", "debug"}
+    allowed = {"run", "resume", "device", "devices", "precision", "quiet", "verbose", "debug", "no_color"}
     given = [
         "DATA" if isinstance(parameter, click.Argument) else max(parameter.opts, key=len)
         for parameter in context.command.params
@@ -184,6 +184,7 @@ class _Watch:
         self._bar: Any = None
         self._words = ""
         self._epoch = 0
+        self._lines = ProgressLines()
         self.is_first = False  # of several processes, the one that is told what was planned
 
     def __enter__(self) -> _Watch:
@@ -201,6 +202,8 @@ class _Watch:
     def step(self, moment: TrainingProgress) -> None:
         if not shows_progress():
             self._log(moment)
+            if self._lines.are_due():
+                say(f"training: epoch {moment.epoch} of {moment.epochs}, loss {moment.loss:.5f}")
             return
         self._words = f"epoch {moment.epoch}/{moment.epochs}, loss {moment.loss:.5f}"
         if moment.held_out is not None:

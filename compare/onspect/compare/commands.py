@@ -9,11 +9,11 @@ import click
 
 from onspect.export.commands import SCORES
 from onspect.runtime.cli.base import Command, say, usage_errors
+from onspect.training.config import VARIANTS
+from onspect.training.presets import DEFAULT, NAMES, describe_defaults
 
 if TYPE_CHECKING:
     from onspect.compare.experiments import Experiment
-
-VARIANTS = ("cae", "vae", "aae")
 
 
 def _parse_variants(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
@@ -51,11 +51,11 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
     metavar="COUNT",
     help="Trainings of each variant; tables then say mean and standard deviation.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: 20 with preset paper, else 100]")
+@click.option("--epochs", type=click.IntRange(min=1), help=f"[default: {describe_defaults('epochs')}]")
 @click.option(
     "--preset",
-    type=click.Choice(["paper", "fast", "balanced", "accurate"]),
-    help="[default: the paper's networks for 28x28 mono and 32x32 colour, else balanced]",
+    type=click.Choice(NAMES),
+    help=f"[default: one with networks for the images' size, else {DEFAULT}]",
 )
 @click.option(
     "--score",

@@ -17,8 +17,8 @@ from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Preprocess, SourceLimits
-from onspect.training.config import paper_applies
 from onspect.training.datasets import TrainingSet, load_training_set
+from onspect.training.presets import choose_preset
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -137,7 +137,7 @@ def _make(
     if test.images.shape[1:] != train.images.shape[1:]:
         raise DatasetError(f"the training and test images of {str(folder)!r} differ in size")
     recipe = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
-    preset = preset or ("paper" if paper_applies(height, width, channels) else "balanced")
+    preset = preset or choose_preset([(height, width)], channels)
     return Dataset(name, folder, classes, train, test, recipe, preset, usual)
 
 

@@ -17,6 +17,8 @@ from onspect.runtime.atomic import describe_os_error, make_folder, write_atomica
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.records import parse_dataclass
+from onspect.training.config import VARIANTS
+from onspect.training.presets import PRESETS
 
 _SETTINGS = "settings.json"
 
@@ -33,7 +35,7 @@ class Plan:
 
     data: Path
     folder: Path
-    variants: tuple[str, ...] = ("cae", "vae", "aae")
+    variants: tuple[str, ...] = VARIANTS
     normal: tuple[str, ...] = ()
     every_class: bool = False
     seeds: int = 1
@@ -52,7 +54,7 @@ def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
     """
     collection = load_collection(plan.data, preset=plan.preset, limit=plan.limit)
     settings = Settings(collection.name, collection.fingerprint(), collection.preset, plan.epochs, plan.limit)
-    scores = tuple(dict.fromkeys(plan.scores)) or (("mse",) if collection.preset == "paper" else ("relative",))
+    scores = tuple(dict.fromkeys(plan.scores)) or (PRESETS[collection.preset].score,)
     scores = tuple(score for score in scores if OF_VARIANT.get(score, score) in (score, *plan.variants))
     if not scores:
         raise ChoiceError(f"none of {', '.join(plan.variants)} has the score {', '.join(plan.scores)}; add its variant")

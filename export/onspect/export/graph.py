@@ -14,6 +14,7 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model.schema import Score, Tiling
 from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.config import NetworkConfig, TrainConfig
+from onspect.training.presets import PRESETS
 from onspect.training.tiles import Cut, Stitching
 
 SCORES = ("mse", "peak", "relative", "expected", *MEASURES)
@@ -26,11 +27,8 @@ _LEAST_RATIO = 0.1  # of error to expected error: what is far better than expect
 
 
 def default_score(config: TrainConfig) -> str:
-    """Return the name of the score that a run gets if the user chooses none.
-
-    It is ``mse`` for preset ``paper`` and ``relative`` for the others.
-    """
-    return "mse" if config.preset == "paper" else "relative"
+    """Return the name of the autoencoder's own score, which depends on the preset."""
+    return PRESETS[config.preset].score
 
 
 def design_score(name: str, network: NetworkConfig) -> Score:

@@ -43,11 +43,10 @@ from onspect.training.checkpoint import (
 )
 from onspect.training.config import (
     AUGMENTATIONS,
-    FEATURES,
     OPTIMIZERS,
     SCHEDULES,
-    SUBJECTS,
     VARIANTS,
+    NetworkConfig,
     TrainConfig,
     design_feature_network,
     design_network,
@@ -57,13 +56,13 @@ from onspect.training.datasets import Progress, TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.launcher import is_member
+from onspect.training.presets import FEATURES, PRESETS, SUBJECTS, Preset, check_preset
 from onspect.training.tiles import Cut, Images, Stitching, Tiles
 
 _LOG = logging.getLogger("onspect")
 
 _SAMPLES = 256
 _FEWEST_EPOCHS = 5
-_STEPS, _PLACES = 500, 1024  # of training on features, and places of images in a batch
 _FEWEST_SAMPLES = 64  # where each of them has many tiles, so that export takes minutes and not an hour
 _PREVIEWED = 6
 _PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
@@ -367,6 +366,8 @@ def _check_options(options: TrainOptions) -> None:
         _check_feature_options(options)
     elif options.preset == FEATURES:
         raise ChoiceError("preset is 'features', which is none to choose; train on features instead")
+    elif options.preset is not None:
+        check_preset(options.preset)
 
 
 def _check_feature_options(options: TrainOptions) -> None:
@@ -422,23 +423,37 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         channels=recipe.channels,
         latent=options.latent,
     )
-    paper = data.preset == "paper"
-    usual = 20 if paper else 100
+    return _configure(PRESETS[data.preset], options, network, images, tiling=tiling)
+
+
+def _configure(
+    row: Preset,
+    options: TrainOptions,
+    network: NetworkConfig,
+    examples: int,
+    *,
+    tiling: Tiling | None = None,
+    backbone: str = "",
+) -> TrainConfig:
+    """Return every choice of a run on so many images, tiles or places: the user's, or else the preset's."""
+    batch = min(examples, options.batch_size or row.batch_size)
+    epochs = row.epochs or max(1, round(row.steps / math.ceil(examples / batch)))
     if tiling is not None:  # an epoch shows every tile: as many steps as without them, and each image a few times
-        usual = max(_FEWEST_EPOCHS, round(usual / tiling.count))
+        epochs = max(_FEWEST_EPOCHS, round(epochs / tiling.count))
     return TrainConfig(
         network=network,
-        preset=data.preset,
-        epochs=options.epochs or usual,
-        batch_size=min(images, options.batch_size or (64 if paper else 16)),
+        preset=row.name,
+        epochs=options.epochs or epochs,
+        batch_size=batch,
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
-        schedule=options.schedule or ("constant" if paper else "cosine"),
-        augment=(() if paper else ("brightness", "shift")) if options.augment is None else options.augment,
+        schedule=options.schedule or row.schedule,
+        augment=row.augment if options.augment is None else options.augment,
         holdout=options.holdout,
         patience=options.patience,
         seed=options.seed,
         tiling=tiling,
+        backbone=backbone,
     )
 
 
@@ -450,22 +465,8 @@ def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
 
 def _decide_on_features(images: NDArray[np.uint8], options: TrainOptions, extractor: bytes) -> TrainConfig:
     _, channels, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
-    places = len(images) * rows * columns
-    batch = min(places, options.batch_size or _PLACES)
-    return TrainConfig(
-        network=design_feature_network(options.variant, channels, options.latent),
-        preset=FEATURES,
-        epochs=options.epochs or max(1, round(_STEPS / math.ceil(places / batch))),
-        batch_size=batch,
-        optimizer=options.optimizer,
-        learning_rate=options.learning_rate,
-        schedule=options.schedule or "cosine",
-        augment=(),
-        holdout=options.holdout,
-        patience=options.patience,
-        seed=options.seed,
-        backbone=DEFAULT_BACKBONE,
-    )
+    network = design_feature_network(options.variant, channels, options.latent)
+    return _configure(PRESETS[FEATURES], options, network, len(images) * rows * columns, backbone=DEFAULT_BACKBONE)
 
 
 def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8], config: TrainConfig) -> NDArray[np.uint8]:

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from onspect.export import onnx_writer
 from onspect.export import parity as parity_module
-from onspect.export.graph import default_score
 from onspect.export.layers.gaussian import GaussianSmoothing
+from onspect.export.scores import own_score
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.near_duplicates import dct_features, hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
@@ -76,7 +76,7 @@ def test_peak_is_the_smoothed_map_s_maximum(make_file: MakeRun) -> None:
 def test_default_of_the_autoencoder_alone(make_run: MakeRun) -> None:
     """An autoencoder's own score is the mean squared error for the paper's networks, the relative peak for others."""
     for size, score in (((28, 28), "mse"), ((48, 40), "relative")):
-        assert default_score(load_trained(make_run("cae", *size)).record.config) == score
+        assert own_score(load_trained(make_run("cae", *size)).record.config).name == score
 
 
 @pytest.mark.slow
@@ -166,7 +166,7 @@ def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None
 
 def test_head_is_no_score(make_run: MakeRun, tmp_path: Path) -> None:
     """The score of 0.1.0 is refused like any unknown one, and nothing is left."""
-    with pytest.raises(ChoiceError, match=r"score is 'head'; choose one of mse, peak, relative, expected"):
+    with pytest.raises(ChoiceError, match=r"score is 'head'; choose one of memory, mse, peak, relative, expected"):
         onnx_writer.export(make_run(), tmp_path / "part.onnx", score="head")
     assert not list(tmp_path.iterdir())
 

@@ -8,14 +8,8 @@ from pathlib import Path
 
 import click
 
+from onspect.export.scores import SCORES, describe_scores
 from onspect.runtime.cli.base import Command, progress, say
-
-SCORES = (
-    *("memory", "mse", "peak", "relative", "expected"),
-    "features",
-    *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
-)
-"""The names that ``--score`` takes; here without importing what builds them."""
 
 _LOG = logging.getLogger("onspect")
 
@@ -38,14 +32,9 @@ _LOG = logging.getLogger("onspect")
 )
 @click.option(
     "--score",
-    type=click.Choice(SCORES),
+    type=click.Choice(list(SCORES)),
     metavar="SCORE",
-    help="memory: distance to a memory of the good images, in features of a pretrained network. Of the autoencoder: "
-    "mse, mean squared error; peak, maximum of the smoothed error map; relative, the same, each place divided by "
-    "what good parts show there; expected, as relative, of the error over what the decoder expects of this image. "
-    "Fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
-    "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
-    "[default: memory; features for a run on features, which has no other].",
+    help=describe_scores(),
 )
 @click.option(
     "--mask",

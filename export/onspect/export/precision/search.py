@@ -41,6 +41,7 @@ from onspect.export.precision.memory import (
     store_half,
 )
 from onspect.export.precision.weighted_layers import Layer, find_layers
+from onspect.export.scores import SCORES
 from onspect.runtime.atomic import make_folder, write_atomically
 from onspect.runtime.cli.base import progress
 from onspect.runtime.dataset.folder import labelled_images, training_images
@@ -239,10 +240,11 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
         raise ExportError(
             f"{str(file.path)!r} is in {file.info.provenance.precision} already; give the float32 file it was made from"
         )
-    if file.info.network is not None and file.info.network.head:
+    spec = SCORES.get(file.info.score.name)
+    if spec is None or not spec.quantizes:
         raise ExportError(
-            f"{str(file.path)!r} has the head of onspect 0.1.0, whose layers this release does not convert; convert it "
-            "with 0.1.0, or train again"
+            f"{str(file.path)!r} has the score {file.info.score.name!r}, whose layers this release does not convert; "
+            "convert it with the release that made it, or train again"
         )
     if output.suffix.lower() != ".onnx":
         raise OutputError(f"the model file {str(output)!r} must end in .onnx")

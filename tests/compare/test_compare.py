@@ -206,7 +206,7 @@ def test_interrupted_comparison_goes_on(
             signal.raise_signal(signal.SIGINT)
 
     def train_on(*arguments: Any, **settings: Any) -> Any:
-        return session.train_on(*arguments, **settings, watchers=session.Callbacks(step=interrupt))
+        return session.train_on(*arguments, **settings, callbacks=session.Callbacks(step=interrupt))
 
     command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", "--score", "mse", *QUICK)
     with monkeypatch.context() as patched:

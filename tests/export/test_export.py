@@ -277,7 +277,7 @@ def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: Ma
     """What is expected lies over orders of magnitude, and its scores in float16 are the same to a hundredth."""
     data = draw_labelled(tmp_path / "parts", 40, 56)
     run, whole = make_run("cae", 40, 56), make_file("cae", 40, 56, score="expected")
-    reduced = onnx_writer.export_reduced(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
+    reduced = onnx_writer.export_quantized(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
     assert reduced.info.score.name == "expected"
     images = np.random.default_rng(9).integers(0, 255, (3, 40, 56, 1), np.uint8)
     scores = [Inspector(path).run(images).score for path in (whole, tmp_path / "half.onnx")]
@@ -288,7 +288,7 @@ def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: Ma
 def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path) -> None:
     """A run becomes an int8 file without a threshold, its ranges taken from the run's own images."""
     data = draw_labelled(tmp_path / "parts")
-    reduced = onnx_writer.export_reduced(make_run(), tmp_path / "part.onnx", "int8", data, max_flips=8)
+    reduced = onnx_writer.export_quantized(make_run(), tmp_path / "part.onnx", "int8", data, max_flips=8)
     assert reduced.info.provenance.precision == "int8"
     assert reduced.info.threshold is None
     assert reduced.agreement.images == 8

@@ -12,7 +12,7 @@ from torch import nn
 
 from onspect.export import onnx_writer
 from onspect.export.graph import InspectionGraph, fit_normal_error
-from onspect.export.precision.search import reduce_file
+from onspect.export.precision.search import quantize
 from onspect.export.scores import SCORES
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError
@@ -234,7 +234,7 @@ PARTS = ("", ".encoder", ".decoder")
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_tiled_file_in_lower_precision(exported: Path, plates: Path, tmp_path: Path, precision: str) -> None:
     """Networks that see tiles go into 8 or 16 bits as others do, and nothing of the stitching does."""
-    reduced = reduce_file(exported, tmp_path / "a.onnx", precision, plates, max_flips=12)
+    reduced = quantize(exported, tmp_path / "a.onnx", precision, plates, max_flips=12)
     assert reduced.info.network.tiling == TILING
     assert not any("stitch" in each.layer.name for each in reduced.layers)
     assert Inspector(tmp_path / "a.onnx").run(draw_images(2)).error_map.shape == (2, HEIGHT, WIDTH)

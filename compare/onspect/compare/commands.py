@@ -101,7 +101,8 @@ def compare(
       onspect compare cifar-10-batches-bin/ -o cifar-all/ --every-class --variants cae
     """
     from onspect.compare.experiments import InterruptedExperimentError
-    from onspect.compare.run import Plan, run_comparison
+    from onspect.compare.run import Plan
+    from onspect.compare.run import compare as run_comparison
 
     if every_class and normal:
         raise click.UsageError("--every-class makes each class normal in turn; leave out --normal")

@@ -70,12 +70,13 @@ class Dataset:
         return fingerprint_bytes(b"".join(fingerprint_bytes(part).encode() for part in parts))
 
 
-def load_dataset(folder: Path, *, preset: str | None = None, limit: int | None = None) -> Dataset:
+def load_dataset(folder: str | Path, *, preset: str | None = None, limit: int | None = None) -> Dataset:
     """Read a folder of IDX files (MNIST), of CIFAR-10's files, or of parts as every other command takes it.
 
     limit: at most so many images of each class for training, and as many for testing. Raises DatasetError where the
     folder is none of these or its files are damaged, ChoiceError for a preset that has no network for the images.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DatasetError(f"{str(folder)!r} {what}; give a folder of IDX files, of CIFAR-10's files, or of parts")

@@ -33,8 +33,8 @@ class Plan:
     limit: images of each class at most. jobs: experiments trained at a time.
     """
 
-    data: Path
-    folder: Path
+    data: str | Path
+    folder: str | Path
     variants: tuple[str, ...] = VARIANTS
     normal: tuple[str, ...] = ()
     every_class: bool = False
@@ -46,18 +46,19 @@ class Plan:
     jobs: int | None = None
 
 
-def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
+def compare(plan: Plan, tell: Tell | None = None) -> list[Path]:
     """Complete what is missing of a comparison and write its tables; return their paths, Markdown first.
 
     Raises ChoiceError for a class or preset that is none and where the folder holds another comparison, DatasetError
     for data that cannot be used, InterruptedExperimentError where it was interrupted, TrainingError where an experiment
     failed.
     """
-    dataset = load_dataset(plan.data, preset=plan.preset, limit=plan.limit)
+    data, folder = Path(plan.data), Path(plan.folder)
+    dataset = load_dataset(data, preset=plan.preset, limit=plan.limit)
     settings = Settings(dataset.name, dataset.fingerprint(), dataset.preset, plan.epochs, plan.limit)
     experiments = _plan_experiments(plan, dataset)
-    _claim(make_folder(plan.folder), settings)
-    waiting = [experiment for experiment in experiments if not is_complete(experiment, plan.folder)]
+    _claim(make_folder(folder), settings)
+    waiting = [experiment for experiment in experiments if not is_complete(experiment, folder)]
     jobs = min(plan.jobs or available_cores(), max(1, len(waiting)))
     finished = len(experiments) - len(waiting)
 
@@ -65,11 +66,11 @@ def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
         nonlocal finished
         finished += 1
         if tell is not None:
-            trained = read_trained(experiment, plan.folder)
+            trained = read_trained(experiment, folder)
             tell(experiment, finished, len(experiments), f"{trained.epochs} epochs in {trained.seconds:.0f} s, scored")
 
-    complete_experiments(waiting, Work(settings, plan.data, plan.preset, plan.folder, jobs), dataset, done)
-    return write_comparison(plan.folder, gather(experiments, settings, dataset, plan.folder))
+    complete_experiments(waiting, Work(settings, data, plan.preset, folder, jobs), dataset, done)
+    return write_comparison(folder, gather(experiments, settings, dataset, folder))
 
 
 def _choose_scores(plan: Plan, preset: str) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from onspect.export.layers.planes import to_planes
 from onspect.export.layers.roi_mask import FillIgnored
 from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
-from onspect.export.precision.search import Reduced, reduce_model
+from onspect.export.precision.search import Quantized, quantize_model
 from onspect.export.scores import MEMORY, SCORES, ScoreSpec, choose_score, find_score, own_score
 from onspect.runtime.atomic import make_folder, write_atomically
 from onspect.runtime.dataset.folder import LabelledImage
@@ -54,14 +54,14 @@ class Exported:
 
 
 def export(
-    run: Path,
-    output: Path,
+    run: str | Path,
+    output: str | Path,
     *,
     score: str | None = None,
     parts: bool = False,
-    data: Path | None = None,
+    data: str | Path | None = None,
     max_flips: int | None = None,
-    mask: Path | None = None,
+    mask: str | Path | None = None,
     progress: Progress[Any] | None = None,
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
@@ -79,15 +79,23 @@ def export(
     OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score
     and for a mask that cannot be used, by this score or at all.
     """
+    run, output = Path(run), Path(output)
     check_output(output)
     model = load_trained(run)
     if parts and model.extractor is not None:
         raise ChoiceError("the parts are those of an autoencoder of pixels; leave out --parts for one of features")
     spec = choose_score(score, model.record.config)
-    inspected = _read_mask(mask, model, spec)
+    inspected = _read_mask(None if mask is None else Path(mask), model, spec)
     images = _read_images(model, run, spec, progress)
     built = _build_whole(
-        model, output.stem, spec, images, mask=inspected, data=data, max_flips=max_flips, progress=progress
+        model,
+        output.stem,
+        spec,
+        images,
+        mask=inspected,
+        data=None if data is None else Path(data),
+        max_flips=max_flips,
+        progress=progress,
     )
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
@@ -98,29 +106,35 @@ def export(
     return Exported(tuple(files), built.info, built.parity)
 
 
-def export_reduced(
-    run: Path,
-    output: Path,
+def export_quantized(
+    run: str | Path,
+    output: str | Path,
     precision: str,
-    data: Path,
+    data: str | Path,
     *,
     score: str | None = None,
     max_flips: int | None = None,
-    mask: Path | None = None,
-) -> Reduced:
-    """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `reduce_file` does.
+    mask: str | Path | None = None,
+    progress: Progress[Any] | None = None,
+) -> Quantized:
+    """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `quantize` does.
 
     Without a score it is the autoencoder's own, and the file has no memory.
 
     The float32 file that it is held against is made in memory, and must agree with the trained model as in `export`.
     """
+    run, output = Path(run), Path(output)
     check_output(output)
     model = load_trained(run)
     spec = own_score(model.record.config) if score is None else choose_score(score, model.record.config)
-    inspected = _read_mask(mask, model, spec)
-    built = _build_whole(model, output.stem, spec, _read_images(model, run, spec, None), mask=inspected)
+    inspected = _read_mask(None if mask is None else Path(mask), model, spec)
+    built = _build_whole(
+        model, output.stem, spec, _read_images(model, run, spec, progress), mask=inspected, progress=progress
+    )
     file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
-    return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
+    return quantize_model(
+        file, output, precision, Path(data), model.samples.numpy(), max_flips=max_flips, progress=progress
+    )
 
 
 def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -> None:

@@ -144,8 +144,9 @@ def unpack_optimizer(name: str, tensors: Mapping[str, Tensor], fresh: Mapping[st
     return {"state": state, "param_groups": fresh["param_groups"]}
 
 
-def load_trained(run: Path) -> TrainedModel:
+def load_trained(run: str | Path) -> TrainedModel:
     """Load a run's best weights; raises TrainingError where it is not a finished or saved run."""
+    run = Path(run)
     record = read_record(run)
     encoder, decoder = load_autoencoder(run, record)
     samples, _ = read_tensors(run / SAMPLES)

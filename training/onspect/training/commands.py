@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onspect.runtime.cli.base import Command, progress, say, shows_progress, usage_errors
+from onspect.runtime.errors import TrainingError
 from onspect.training.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, VARIANTS
 from onspect.training.presets import DEFAULT, FEATURES, NAMES, PIXELS, PRESETS, SUBJECTS, describe_defaults
 
@@ -149,13 +150,13 @@ def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: 
 
     channels = choices.pop("channels")
     devices = session.Devices(*places)
-    with _Watch() as watch, usage_errors():
-        watchers = session.Callbacks(reading=progress, planned=watch.planned, step=watch.step)
+    with _Watch() as watch:
+        callbacks = session.Callbacks(reading=progress, planned=watch.planned, step=watch.step)
         if data is None:
-            outcome = session.resume(run, devices=devices, watchers=watchers)
+            outcome = session.resume(run, devices=devices, callbacks=callbacks)
         else:
             options = session.TrainOptions(channels=None if channels is None else int(channels), **choices)
-            outcome = session.train(data, run, options, devices=devices, watchers=watchers)
+            outcome = session.train(data, run, options, devices=devices, callbacks=callbacks)
     if watch.is_first:
         _report(outcome, run)
 
@@ -229,9 +230,7 @@ class _Watch:
 
 def _report(outcome: Outcome, run: Path) -> None:
     if outcome.reason == "interrupted":
-        raise click.ClickException(
-            f"interrupted and saved; go on with: onspect train --resume -o {shlex.quote(str(run))}"
-        )
+        raise TrainingError(f"interrupted and saved; go on with: onspect train --resume -o {shlex.quote(str(run))}")
     error = "best held-out error" if outcome.held_out else "training error"
     model = f"{run.absolute().name or 'part'}.onnx"
     say(

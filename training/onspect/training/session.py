@@ -118,25 +118,26 @@ class Callbacks:
 
 
 def train(
-    folder: Path,
-    run: Path,
+    folder: str | Path,
+    run: str | Path,
     options: TrainOptions | None = None,
     *,
     devices: Devices | None = None,
-    watchers: Callbacks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Outcome:
     """Train on the good images of a dataset folder and write a run: weights, config, checkpoint, log and previews.
 
     Raises DatasetError where the images are not usable, ChoiceError for a choice that is none, TrainingError where the
     run exists already or the loss is not finite, OutputError where run cannot be written.
     """
-    options, watchers = options or TrainOptions(), watchers or Callbacks()
+    folder, run = Path(folder), Path(run)
+    options, callbacks = options or TrainOptions(), callbacks or Callbacks()
     _check_new(run, options)
     if options.tile is not None and options.size is not None:  # before minutes of reading images
         design_tiling(options.preset, options.size[1], options.size[0], options.tile)
     fabric = _start_fabric(devices or Devices())
-    data = _load(folder, options, watchers if fabric.is_global_zero else Callbacks())
-    return _begin(data, run, options, fabric, watchers)
+    data = _load(folder, options, callbacks if fabric.is_global_zero else Callbacks())
+    return _begin(data, run, options, fabric, callbacks)
 
 
 def train_on(
@@ -145,12 +146,12 @@ def train_on(
     options: TrainOptions | None = None,
     *,
     devices: Devices | None = None,
-    watchers: Callbacks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Outcome:
     """Train as `train` does, on images in memory; their size and preset hold, whatever the options say of those."""
     options = options or TrainOptions()
     _check_new(run, options)
-    return _begin(data, run, options, _start_fabric(devices or Devices()), watchers or Callbacks())
+    return _begin(data, run, options, _start_fabric(devices or Devices()), callbacks or Callbacks())
 
 
 def _check_new(run: Path, options: TrainOptions) -> None:
@@ -162,7 +163,7 @@ def _check_new(run: Path, options: TrainOptions) -> None:
     _check_options(options)
 
 
-def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, watchers: Callbacks) -> Outcome:
+def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, callbacks: Callbacks) -> Outcome:
     kept, held_out = _split(data, options)
     images = data.images[kept]
     extractor = _make_extractor(images, options) if options.on == FEATURES else None
@@ -190,27 +191,28 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
             write_atomically(run / EXTRACTOR, extractor)
         write_record(run, record)
     fabric.barrier()
-    return _fit(record, images, data.images[held_out], run, fabric, watchers, resume=False)
+    return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
 
 
-def resume(run: Path, *, devices: Devices | None = None, watchers: Callbacks | None = None) -> Outcome:
+def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:
     """Go on with an interrupted run, to the weights that it would have had without the interruption.
 
     Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
     """
+    run = Path(run)
     record = read_record(run)
-    watchers = watchers or Callbacks()
+    callbacks = callbacks or Callbacks()
     fabric = _start_fabric(devices or Devices())
-    data = read_training_set(run, record, watchers.reading if fabric.is_global_zero else None)
-    return _go_on(data, run, record, fabric, watchers)
+    data = read_training_set(run, record, callbacks.reading if fabric.is_global_zero else None)
+    return _go_on(data, run, record, fabric, callbacks)
 
 
 def resume_on(
-    data: TrainingSet, run: Path, *, devices: Devices | None = None, watchers: Callbacks | None = None
+    data: TrainingSet, run: Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None
 ) -> Outcome:
     """Go on as `resume` does with a run that `train_on` began on these images."""
     record = read_record(run)
-    return _go_on(data, run, record, _start_fabric(devices or Devices()), watchers or Callbacks())
+    return _go_on(data, run, record, _start_fabric(devices or Devices()), callbacks or Callbacks())
 
 
 def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | None = None) -> TrainingSet:
@@ -251,10 +253,10 @@ def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[
     return images, data.images[[where[name] for name in record.data.held_out]]
 
 
-def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watchers: Callbacks) -> Outcome:
+def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, callbacks: Callbacks) -> Outcome:
     images, held_out = split_as_recorded(data, run, record)
     _check_shares(record, fabric)
-    return _fit(record, images, held_out, run, fabric, watchers, resume=True)
+    return _fit(record, images, held_out, run, fabric, callbacks, resume=True)
 
 
 def _fit(
@@ -263,12 +265,12 @@ def _fit(
     held_out: NDArray[np.uint8],
     run: Path,
     fabric: Fabric,
-    watchers: Callbacks,
+    callbacks: Callbacks,
     *,
     resume: bool,
 ) -> Outcome:
-    if watchers.planned is not None and fabric.is_global_zero:
-        watchers.planned(record)
+    if callbacks.planned is not None and fabric.is_global_zero:
+        callbacks.planned(record)
     tiling = record.config.tiling
     shown = (held_out if len(held_out) else images)[:_PREVIEWED]
     every = max(1, record.config.epochs // _PREVIEWS)
@@ -289,9 +291,9 @@ def _fit(
     if tiling is not None:
         seen = Tiles(images, tiling), Tiles(held_out, tiling)
     elif extractor is not None:
-        reading = watchers.reading if fabric.is_global_zero else None
+        reading = callbacks.reading if fabric.is_global_zero else None
         seen = _find_places(extractor, images, reading), _find_places(extractor, held_out, None)
-    return fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+    return fit(record, *seen, run, fabric, resume=resume, watch=callbacks.step, after_epoch=preview)
 
 
 def _find_places(
@@ -387,7 +389,7 @@ def _check_feature_size(width: int, height: int) -> None:
         )
 
 
-def _load(folder: Path, options: TrainOptions, watchers: Callbacks) -> TrainingSet:
+def _load(folder: Path, options: TrainOptions, callbacks: Callbacks) -> TrainingSet:
     return load_training_set(
         folder,
         preset=FEATURES if options.on == FEATURES else options.preset,
@@ -395,7 +397,7 @@ def _load(folder: Path, options: TrainOptions, watchers: Callbacks) -> TrainingS
         channels=options.channels,
         white_level=options.white_level,
         any_size=options.any_size,
-        progress=watchers.reading,
+        progress=callbacks.reading,
     )
 
 

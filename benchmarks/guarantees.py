@@ -40,7 +40,7 @@ from onspect.runtime.teaching.base_file import edit_graph, parse_base_file
 from onspect.runtime.teaching.extract import Extractor
 from onspect.runtime.teaching.fit import fit_memory
 from onspect.runtime.teaching.memory import Features, nearest_distances, score_distances
-from onspect.runtime.teaching.teacher import RATE
+from onspect.runtime.teaching.threshold import RATE
 from onspect.training.features import make_base
 
 Scores = NDArray[np.float64]

@@ -119,8 +119,9 @@ def measure_seed(pictures: Sequence[Path], data: Path, model: Path, base: BaseFi
 
 def show(rows: Sequence[dict[str, Any]], curve: Sequence[dict[str, Any]]) -> None:
     """Print both tables, with mean and standard deviation over seeds and mean and range over draws."""
-    print(f"{'':14}" + "".join(f"{name:>17}" for name in COLUMNS))
-    for split in SPLITS:
+    if rows:
+        print(f"{'':14}" + "".join(f"{name:>17}" for name in COLUMNS))
+    for split in SPLITS if rows else ():
         cells = []
         for name in COLUMNS:
             values = np.array([row["splits"][split][name] for row in rows], float)
@@ -146,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--seeds", default="0,1,2", help="of teaching all pictures; empty for the curve alone")
     parser.add_argument("--pictures", default="5,10,20,50,200", help="good pictures of the curve; empty for no curve")
     parser.add_argument("--draws", type=int, default=5, help="times that they are drawn")
     parser.add_argument("--limit", type=int, default=0, help="teach at most so many pictures; 0 for all")
@@ -169,7 +170,7 @@ def main() -> None:
         write_atomically(result, json.dumps(content, indent=1).encode())
         print(json.dumps({name: value for name, value in row.items() if name != "splits"}), file=sys.stderr, flush=True)
 
-    for seed in map(int, chosen.seeds.split(",")):
+    for seed in map(int, filter(None, chosen.seeds.split(","))):
         if seed in [row["seed"] for row in content["rows"]]:
             continue
         model = chosen.output / f"memory-{seed}.onnx"

@@ -53,7 +53,7 @@ def test_float16_scores_and_threshold_stay(taught: Path, parts: Path, tmp_path: 
     images = load(taught, parts / "test/good")
     assert score(tmp_path / "small.onnx", images) == pytest.approx(score(taught, images), rel=0.15)
     kinds = {tensor.name: tensor.data_type for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer}
-    assert kinds["backbone.network.half.weight.half"] == TensorProto.FLOAT16
+    assert kinds["backbone.half.weight.half"] == TensorProto.FLOAT16
     assert kinds["memory.project"] == TensorProto.FLOAT
 
 

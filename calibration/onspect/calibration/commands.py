@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, say
+from onspect.runtime.cli.base import Command, parse_rate, say
 
 if TYPE_CHECKING:
     from onspect.calibration.calibration import Outcome
@@ -22,33 +21,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("onspect")
 
 _SPLITS = click.Choice(["val", "test"])
-
-
-def _parse_rate(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error where it is not one."""
-    if text is None:
-        return None
-    try:
-        number = decimal.Decimal(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except decimal.InvalidOperation:
-        raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
-    if not text.strip().endswith("%") and number.is_finite() and 1 < number <= 100:
-        meant = f"is {text.strip()}% meant? Write {text.strip()}%"
-        raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
-    if not number.is_finite() or not 0 <= number <= 1:
-        raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
-    senseless = {
-        "max_fpr": (1,),
-        "pixel_fpr": (0, 1),
-        "region_fpr": (1,),
-        "conformal": (0, 1),
-        "prevalence": (0, 1),
-    }.get(str(option.name), (0,))
-    if number in senseless and text.strip() == "1":
-        raise click.BadParameter("'1' is 100%, which sets no limit at all: is 1% meant? Write 1%", context, option)
-    if number in senseless:
-        raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
-    return float(number)
 
 
 def _parse_costs(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float] | None:
@@ -79,25 +51,23 @@ def _policy_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--prevalence",
             metavar="RATE",
-            callback=_parse_rate,
+            callback=parse_rate,
             help="With --cost: the line's share of defective parts. [default: the share among the images]",
         ),
+        click.option("--max-fpr", metavar="RATE", callback=parse_rate, help="Reject at most this share of good parts."),
         click.option(
-            "--max-fpr", metavar="RATE", callback=_parse_rate, help="Reject at most this share of good parts."
-        ),
-        click.option(
-            "--min-recall", metavar="RATE", callback=_parse_rate, help="Catch at least this share of defective parts."
+            "--min-recall", metavar="RATE", callback=parse_rate, help="Catch at least this share of defective parts."
         ),
         click.option(
             "--quantile",
             metavar="RATE",
-            callback=_parse_rate,
+            callback=parse_rate,
             help="Pass this share of good parts; needs no defects.",
         ),
         click.option(
             "--conformal",
             metavar="RATE",
-            callback=_parse_rate,
+            callback=parse_rate,
             help="Promise at most this rate of false rejects of new good parts, from good images alone.",
         ),
         click.option(
@@ -106,13 +76,13 @@ def _policy_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--review-recall",
             metavar="RATE",
-            callback=_parse_rate,
+            callback=parse_rate,
             help="Send to a person what scores below the threshold, down to where this share of defects is seen.",
         ),
         click.option(
             "--review-share",
             metavar="RATE",
-            callback=_parse_rate,
+            callback=parse_rate,
             help="Send at most this share of good parts to a person: those that score next to the threshold.",
         ),
         click.option(
@@ -135,14 +105,14 @@ def _policy_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--pixel-fpr",
     metavar="RATE",
-    callback=_parse_rate,
+    callback=parse_rate,
     help="Regions: mark at most this share of the pixels of good parts.",
 )
 @click.option("--pixel-f1", is_flag=True, help="Regions: mark pixels with the highest F1 against the masks.")
 @click.option(
     "--region-fpr",
     metavar="RATE",
-    callback=_parse_rate,
+    callback=parse_rate,
     help="Leave out regions so small that at most this share of good parts shows one.",
 )
 @click.option(

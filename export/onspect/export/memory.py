@@ -15,8 +15,9 @@ from onspect.export.scores import MEMORY, SCORES
 from onspect.runtime.errors import ExportError
 from onspect.runtime.model.schema import Memory, ModelInfo
 from onspect.runtime.teaching.base_file import parse_base_file
+from onspect.runtime.teaching.fill import FilledGraph, fill_graph
 from onspect.runtime.teaching.fit import Progress
-from onspect.runtime.teaching.teacher import FilledGraph, choose_working_size, fill_graph
+from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.training.features import make_base
 
 _NOWHERE = Path("base.onnx")  # a name for messages; the file is in memory alone

@@ -35,7 +35,7 @@ from onspect.runtime.images.roi_mask import read_mask
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import parse_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Provenance, Score, Tiling
-from onspect.runtime.teaching.teacher import OBJECT_SIDE
+from onspect.runtime.teaching.pictures import OBJECT_SIDE
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.datasets import Progress, TrainingSet

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.runtime.dataset.near_duplicates import dct_features, hash_look
 from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.inspection.inspector import Inspector
@@ -62,6 +63,25 @@ def test_undo_restores_everything(taught: Path, parts: Path, more: Path) -> None
     assert score(taught, images).tolist() == before.tolist()
 
 
+@pytest.mark.parametrize("count", [4, 20])
+def test_looks_of_added_pictures_are_known(teach_tiny: TeachTiny, tmp_path: Path, count: int) -> None:
+    """Almost the same pictures as the added ones are known again; --undo takes their hashes back.
+
+    Of 4 pictures the file has no hashes, and learns them from the added ones.
+    """
+    first = teach_tiny(write_pictures(tmp_path / "good", range(count)))
+    old = read_model_file(first.path).looks
+    folder = write_pictures(tmp_path / "more", range(500, 516))
+    add(first.path, folder)
+    looks = read_model_file(first.path).looks
+    assert looks is not None
+    hashes = {hash_look(dct_features(image), looks) for image in load(first.path, folder)}
+    assert hashes <= set(looks.hashes)
+    assert old is None if count == 4 else old is not None and looks.hashes[:20] == old.hashes
+    take_back(first.path)
+    assert read_model_file(first.path).looks == old
+
+
 def test_two_additions_are_undone_one_by_one(taught: Path, more: Path, tmp_path: Path) -> None:
     """The last addition goes first; the first lesson stays."""
     states = [graph_of(taught)]
@@ -111,6 +131,16 @@ def test_undo_after_a_calibration_goes_back_behind_it(taught: Path, parts: Path,
     take_back(taught)
     after = read_model_file(taught).info
     assert (after.threshold, after.history) == (before.threshold, before.history)
+
+
+def test_recalibrate_asks_for_a_calibration(taught: Path, parts: Path, onspect: Run) -> None:
+    """A threshold that teaching chose has no test marks to carry it over; the one sentence says what to run."""
+    before = taught.read_bytes()
+    done = onspect("recalibrate", taught, parts / "test/good", "--count", "12")
+    assert done.exit_code == 1
+    (line,) = done.output.splitlines()
+    assert f"run 'onspect calibrate {taught} DATA' on the workstation first" in line
+    assert taught.read_bytes() == before
 
 
 def test_other_sizes_are_refused(taught: Path, tmp_path: Path) -> None:

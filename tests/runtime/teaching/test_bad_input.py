@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.runtime.model.file import read_model_file, restamp
 from onspect.runtime.model.protobuf import encode_bytes
-from onspect.runtime.teaching.base_file import BASE_KEY, split_metadata
+from onspect.runtime.teaching.base_file import BASE_KEY, edit_graph, read_initializers, split_metadata
 
 from .conftest import draw, write_pictures
 
@@ -53,17 +56,14 @@ def test_one_picture(refuse: Callable[..., str], tmp_path: Path) -> None:
 
 
 def test_one_picture_many_times(refuse: Callable[..., str], tmp_path: Path) -> None:
-    """Copies of a file count once; the same pixels in files that differ are refused as all alike."""
+    """Copies of a file count once, and so do the same pixels in files that differ."""
     folder = write_pictures(tmp_path / "good", range(1))
     for number in range(1, 4):
         (folder / f"{number}.png").write_bytes((folder / "0000.png").read_bytes())
     assert refuse(folder).startswith("there is only 1 picture, ")
     for number in range(1, 4):
         cv2.imwrite(str(folder / f"{number}.png"), draw(0), [cv2.IMWRITE_PNG_COMPRESSION, number])
-    assert refuse(folder) == (
-        f"all 4 pictures show the very same pixels, such as {str(folder / '0000.png')!r}; give pictures of different "
-        "good parts"
-    )
+    assert refuse(folder).startswith("there is only 1 picture, ")
 
 
 def test_a_file_that_is_no_picture(refuse: Callable[..., str], tmp_path: Path) -> None:
@@ -80,12 +80,71 @@ def test_a_bad_part_is_named(onspect: Run, refuse: Callable[..., str], base_file
     sentence = refuse(folder, "--copies", "none", "--strict")
     assert sentence == (
         f"the score of {str(folder / '0900.png')!r} stands alone among the good pictures, as that of a defective part "
-        "does; remove it, or teach without --strict; nothing was written"
+        "does; remove it, leave it out with --trim, or teach without --strict; nothing was written"
     )
     done = onspect("teach", folder, "--base", base_file, "-o", tmp_path / "new.onnx", "--copies", "none")
     assert done.exit_code == 0
     assert f"the score of {str(folder / '0900.png')!r}, " in done.output
     assert "stands alone among the good pictures: without it the threshold is " in done.output
+
+
+def test_a_bad_part_is_left_out_by_trim(onspect: Run, base_file: Path, tmp_path: Path) -> None:
+    """With --trim the lone picture is left out, and said, and the file is that of the other pictures."""
+    folder = write_pictures(tmp_path / "good", range(14))
+    options = ("--base", base_file, "--copies", "none")
+    assert onspect("teach", folder, *options, "-o", tmp_path / "a.onnx").exit_code == 0
+    write_pictures(folder, range(900, 901), spot=True)
+    done = onspect("teach", folder, *options, "-o", tmp_path / "b.onnx", "--trim", "--strict")
+    assert done.exit_code == 0, done.output
+    assert f"{str(folder / '0900.png')!r} is left out: its score, " in done.output
+    assert "taught 14 good pictures" in done.output
+    alone, trimmed = (read_model_file(tmp_path / name).info for name in ("a.onnx", "b.onnx"))
+    assert trimmed.threshold == alone.threshold
+    assert trimmed.calibration is not None
+    assert trimmed.calibration.policy.endswith("(1 good image left out by --trim)")
+
+
+def test_a_bad_addition_is_named(onspect: Run, taught: Path, tmp_path: Path) -> None:
+    """One bad picture that is added is held against those taught before: named, refused, or left out."""
+    file = read_model_file(taught)
+    assert file.info.calibration is not None
+    assert file.info.threshold is not None
+    alike = dataclasses.replace(file.info.calibration, good_scores=tuple(np.linspace(0.2, 0.4, 12).tolist()))
+    restamp(file, file.info.threshold, alike)
+    one = write_pictures(tmp_path / "one", range(900, 901), spot=True)
+    before = taught.read_bytes()
+    assert "stands alone among the good pictures" in only_line(onspect("teach", one, "--add-to", taught, "--strict"))
+    assert "the scores of all 1 new pictures stand alone" in only_line(
+        onspect("teach", one, "--add-to", taught, "--trim")
+    )
+    assert taught.read_bytes() == before
+    write_pictures(one, range(50, 54))
+    done = onspect("teach", one, "--add-to", taught, "--trim")
+    assert done.exit_code == 0, done.output
+    assert f"{str(one / '0900.png')!r} is left out" in done.output
+    assert "taught 4 more good pictures" in done.output
+    two = write_pictures(tmp_path / "two", range(901, 902), spot=True)
+    done = onspect("teach", two, "--add-to", taught)
+    assert f"the score of {str(two / '0901.png')!r}, " in done.output
+    named = float(done.output.partition("without it the threshold is ")[2].partition(". Look")[0])
+    info = read_model_file(taught).info
+    assert info.threshold is not None
+    assert named < info.threshold.score
+
+
+def test_what_teach_leaves_out_is_counted(onspect: Run, base_file: Path, tmp_path: Path) -> None:
+    """Other endings, system folders, copies and bad names are left out by teach as by every command."""
+    folder = write_pictures(tmp_path / "good", range(8))
+    write_pictures(folder / "@eaDir" / "x", range(2))
+    (folder / "a.heic").write_bytes(b"x")
+    (folder / "copy.png").write_bytes((folder / "0001.png").read_bytes())
+    (folder / "0002_NG.png").write_bytes((folder / "0002.png").read_bytes() + b"more")
+    done = onspect("teach", folder, "--base", base_file, "-o", tmp_path / "a.onnx", "--copies", "none")
+    assert done.exit_code == 0, done.output
+    assert f"left out in {str(folder)!r}: 3 files (in '@eaDir': 2, .heic: 1)" in done.output
+    assert "1 of 10 images is not trained on" in done.output
+    assert "1 of 9 images repeats another file" in done.output
+    assert "taught 8 good pictures" in done.output
 
 
 def test_good_parts_are_not_named(onspect: Run, parts: Path, base_file: Path, tmp_path: Path) -> None:
@@ -121,9 +180,8 @@ def test_truncated_base_file(
     assert refuse(parts, base=path).startswith(f"{str(path)!r} is truncated or not an ONNX file (")
 
 
-def write_base(path: Path, base_file: Path, **changes: object) -> Path:
+def write_base(path: Path, graph: bytes, metadata: dict[str, str], **changes: object) -> Path:
     """Write a base file that says something else about itself."""
-    graph, metadata = split_metadata(base_file, base_file.read_bytes())
     content = json.dumps(json.loads(metadata[BASE_KEY]) | changes)
     path.write_bytes(graph + encode_bytes(14, encode_bytes(1, BASE_KEY.encode()) + encode_bytes(2, content.encode())))
     return path
@@ -131,7 +189,7 @@ def write_base(path: Path, base_file: Path, **changes: object) -> Path:
 
 def test_newer_base_format(refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path) -> None:
     """A base file of a newer release says what to upgrade."""
-    path = write_base(tmp_path / "newer.onnx", base_file, format_version=2)
+    path = write_base(tmp_path / "newer.onnx", *split_metadata(base_file, base_file.read_bytes()), format_version=2)
     assert refuse(parts, base=path) == (
         f"{str(path)!r} has base format 2, and this onspect reads up to 1: upgrade onspect on this machine"
     )
@@ -142,8 +200,22 @@ def test_damaged_base_metadata(
     refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path, changes: dict[str, object]
 ) -> None:
     """Metadata that do not fit are reported as damage."""
-    path = write_base(tmp_path / "damaged.onnx", base_file, **changes)
+    path = write_base(tmp_path / "damaged.onnx", *split_metadata(base_file, base_file.read_bytes()), **changes)
     assert refuse(parts, base=path).startswith(f"{str(path)!r} has damaged metadata (")
+
+
+def test_a_base_file_whose_graph_was_altered(
+    refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path
+) -> None:
+    """A weight that changed its value, as a failing disk or another program does, is noticed."""
+    graph, metadata = split_metadata(base_file, base_file.read_bytes())
+    weights = read_initializers(graph, ["stem.weight"])["stem.weight"].copy()
+    weights[0, 0, 0, 0] += 1e-3
+    path = write_base(tmp_path / "altered.onnx", edit_graph(graph, {"stem.weight": weights}), metadata)
+    assert refuse(parts, base=path) == (
+        f"the graph of the base file {str(path)!r} does not match its checksum: it was damaged or changed; copy it "
+        "again, or make it again with 'onspect backbone'"
+    )
 
 
 def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_path: Path, onspect: Run) -> None:
@@ -162,7 +234,10 @@ def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_pat
         (["good", "-o", "a.onnx", "--add-to", "b.onnx"], "give either -o, the file to make, or --add-to"),
         (["good", "--add-to", "b.onnx", "--base", "c.onnx"], "--base is for a new file"),
         (["good", "--undo", "b.onnx"], "--undo goes with nothing else; give it the model file alone"),
-        (["good", "-o", "a.onnx", "--max-fpr", "5"], "is not a share between 0 and 100%, such as 1%; is 5% meant?"),
+        (["good", "-o", "a.onnx", "--max-fpr", "5"], "'5' is more than 100%: is 5% meant? Write 5%"),
+        (["good", "-o", "a.onnx", "--max-fpr", "0%"], "'0%' sets no limit at all; write 0.5% or 0.005"),
+        (["good", "-o", "a.onnx", "--max-fpr", "1"], "'1' is 100%, which sets no limit at all: is 1% meant? Write 1%"),
+        (["good", "-o", "a.onnx", "--max-fpr", "few"], "'few' is not a rate; write 0.5% or 0.005"),
         (
             ["good", "-o", "a.onnx", "--base", "b.onnx", "--size", "100x96"],
             "size is 100x96; give multiples of 32 pixels, such as 256x256",
@@ -181,14 +256,10 @@ def test_a_backbone_that_gives_no_numbers(
     refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path
 ) -> None:
     """Where the network's features are not finite, no file is written."""
-    from onspect.runtime.teaching.base_file import edit_graph, read_initializers
-
     graph, metadata = split_metadata(base_file, base_file.read_bytes())
     weights = read_initializers(graph, ["stem.weight"])["stem.weight"]
     graph = edit_graph(graph, {"stem.weight": np.full_like(weights, np.nan)})
-    content = metadata[BASE_KEY].encode()
-    path = tmp_path / "nan.onnx"
-    path.write_bytes(graph + encode_bytes(14, encode_bytes(1, BASE_KEY.encode()) + encode_bytes(2, content)))
+    path = write_base(tmp_path / "nan.onnx", graph, metadata, graph_sha256=hashlib.sha256(graph).hexdigest())
     assert refuse(parts, base=path) == (
         "the network gives features that are not finite numbers for these pictures; make the base file again"
     )

@@ -15,7 +15,7 @@ from onspect.runtime.dataset.good_images import Progress, load_good_images
 from onspect.runtime.dataset.good_pictures import warn_of_few
 from onspect.runtime.images.working_size import median_size, working_size
 from onspect.runtime.model.schema import Preprocess
-from onspect.runtime.teaching.teacher import choose_working_size
+from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.training.presets import FEATURES, PRESETS, Preset, check_preset, choose_preset
 
 __all__ = ["Progress", "TrainingSet", "load_training_set"]

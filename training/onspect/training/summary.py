@@ -6,7 +6,7 @@ import torch
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.images.working_size import largest_stretch, working_size
-from onspect.runtime.teaching.teacher import BUDGET, choose_working_size
+from onspect.runtime.teaching.pictures import BUDGET, choose_working_size
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import RunRecord
 from onspect.training.config import design_tiling

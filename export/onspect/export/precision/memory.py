@@ -32,7 +32,7 @@ from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
 from onspect.runtime.teaching.fit import FittedMemory, fit_memory
 from onspect.runtime.teaching.graph_values import fill, inspected_places
 from onspect.runtime.teaching.memory import Features
-from onspect.runtime.teaching.teacher import fit_threshold
+from onspect.runtime.teaching.threshold import fit_threshold
 
 STAGES = ("stride8", "stride16", "stride32")
 """Values of the graph that the backbone gives."""

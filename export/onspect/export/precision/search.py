@@ -54,7 +54,7 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo
-from onspect.runtime.teaching.teacher import CROSS_CONFORMAL
+from onspect.runtime.teaching.threshold import CROSS_CONFORMAL
 
 T = TypeVar("T")
 

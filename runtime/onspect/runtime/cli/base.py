@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -143,3 +144,31 @@ def _configure_logging(level: int) -> None:
     logger.setLevel(level)
     logger.handlers[:] = [_StderrHandler()]
     logger.propagate = False
+
+
+def parse_rate(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error where it is not one. A callback of options."""
+    if text is None:
+        return None
+    try:
+        number = decimal.Decimal(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except decimal.InvalidOperation:
+        raise click.BadParameter(f"{text!r} is not a rate; write 0.5% or 0.005", context, option) from None
+    if not text.strip().endswith("%") and number.is_finite() and 1 < number <= 100:
+        meant = f"is {text.strip()}% meant? Write {text.strip()}%"
+        raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
+    if not number.is_finite() or not 0 <= number <= 1:
+        raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
+    senseless = {
+        "max_fpr": (1,),
+        "rate": (0, 1),
+        "pixel_fpr": (0, 1),
+        "region_fpr": (1,),
+        "conformal": (0, 1),
+        "prevalence": (0, 1),
+    }.get(str(option.name), (0,))
+    if number in senseless and text.strip() == "1":
+        raise click.BadParameter("'1' is 100%, which sets no limit at all: is 1% meant? Write 1%", context, option)
+    if number in senseless:
+        raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
+    return float(number)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, progress, say, usage_errors
+from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
 
 if TYPE_CHECKING:
     from onspect.runtime.teaching import Taught
@@ -30,25 +30,6 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
         if not (width.isdecimal() and height.isdecimal()):
             self.fail(f"{value!r} is not a size such as 256x192", param, ctx)
         return int(width), int(height)
-
-
-class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """A share of good parts, such as 1% or 0.01."""
-
-    name = "RATE"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        text = str(value)
-        try:
-            rate = float(text.removesuffix("%")) / (100.0 if text.endswith("%") else 1.0)
-        except ValueError:
-            rate = 0.0
-        if not 0.0 < rate < 1.0:
-            hint = f"; is {text}% meant?" if text.replace(".", "", 1).isdigit() else ""
-            self.fail(f"{value!r} is not a share between 0 and 100%, such as 1%{hint}", param, ctx)
-        return rate
 
 
 @click.command(cls=Command)
@@ -78,8 +59,15 @@ class _Rate(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     show_default=True,
     help="Changed copies of the pictures to teach as well; auto tries whether parts come turned.",
 )
-@click.option("--max-fpr", "rate", type=_Rate(), help="Share of good parts that may be rejected [default: 1%].")
+@click.option(
+    "--max-fpr",
+    "rate",
+    metavar="RATE",
+    callback=parse_rate,
+    help="Share of good parts that may be rejected [default: 1%].",
+)
 @click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")
+@click.option("--trim", is_flag=True, help="Leave out pictures whose score stands alone.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def teach(
     good: Path | None,
@@ -96,6 +84,7 @@ def teach(
     copies: str,
     rate: float | None,
     strict: bool,
+    trim: bool,
     seed: int,
 ) -> None:
     """Make a finished model file from GOOD, a folder with pictures of good parts.
@@ -125,7 +114,7 @@ def teach(
             return
         assert good is not None
         if add_to is not None:
-            taught = add(add_to, good, rate=rate, strict=strict, progress=progress)
+            taught = add(add_to, good, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
         else:
             assert output is not None
@@ -142,6 +131,7 @@ def teach(
                 copies=copies,
                 rate=rate,
                 strict=strict,
+                trim=trim,
                 seed=seed,
                 progress=progress,
             )
@@ -190,10 +180,14 @@ def _describe_new(taught: Taught) -> None:
 
 
 def _warn_of_lone(taught: Taught) -> None:
+    for item in taught.trimmed:
+        _LOG.warning(
+            "%r is left out: its score, %.4g, stands alone among the good pictures", str(item.path), item.score
+        )
     for item in taught.lone:
         _LOG.warning(
             "the score of %r, %.4g, stands alone among the good pictures: without it the threshold is %.4g. Look at "
-            "it, remove it if the part is defective, and teach again",
+            "it, remove it if the part is defective, and teach again; --trim leaves it out",
             str(item.path),
             item.score,
             item.threshold,

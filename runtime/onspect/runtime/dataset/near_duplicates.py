@@ -20,6 +20,9 @@ from onspect.runtime.model.schema import Looks
 BITS = 64
 """Length of a hash."""
 
+MOST = 10_000
+"""Training images whose hashes are kept."""
+
 LIMIT = 4
 """Images whose hashes differ in so many bits or fewer look almost the same."""
 
@@ -28,6 +31,7 @@ _FEWEST = 16
 """Training images with structure that it takes for medians that mean anything."""
 
 _MOST_ALIKE = 0.2  # of the training images; from then on, that two look almost the same says nothing
+_MARGIN = 4  # bits below the closest of them
 _CLOSEST = 0.01  # of the training images without a twin: the share that may be as close as the closest
 
 _LEAST_SPREAD = 1.0
@@ -49,7 +53,7 @@ def dct_features(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     return np.asarray(cv2.dct(small)[_ROWS, _COLUMNS], np.float32)
 
 
-def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str], most: int = 10_000) -> Looks | None:
+def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str], most: int = MOST) -> Looks | None:
     """Return the looks of training images, by which others are held against them; None where there are too few.
 
     images are prepared, uint8 [n, h, w, c]. Of more than `most` those with the smallest fingerprints are kept, as the
@@ -65,6 +69,17 @@ def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str]
         medians=tuple(float(value) for value in medians),
         hashes=tuple(_pack(look, medians) for look in found),
     )
+
+
+def extend_near_duplicates(looks: Looks | None, images: NDArray[np.uint8], fingerprints: Sequence[str]) -> Looks | None:
+    """Return looks with those of further training images, by the same medians; learned anew where there are none.
+
+    images, fingerprints: as in `learn_near_duplicates`. The first `MOST` hashes stay.
+    """
+    if looks is None:
+        return learn_near_duplicates(images, fingerprints)
+    added = [hash_look(dct_features(image), looks) for image in images]
+    return Looks(looks.medians, (*looks.hashes, *filter(None, added))[:MOST])
 
 
 def hash_look(look: NDArray[np.float32] | None, looks: Looks | None) -> str:
@@ -91,7 +106,7 @@ def find_near_duplicates(hashes: Sequence[str], known: Iterable[str], limit: int
 def choose_limit(known: Sequence[str]) -> int:
     """Return in how many bits two images may differ to look almost the same, from training images' hashes.
 
-    Pictures of different parts that simply look alike must not count: the limit is three bits below what the most alike
+    Pictures of different parts that simply look alike must not count: the limit is four bits below what the most alike
     of the training images that have no twin differ in, `LIMIT` at most. It is below 0, so that nothing counts, where
     more than a fifth of the training images have a twin among each other.
     """
@@ -103,7 +118,7 @@ def choose_limit(known: Sequence[str]) -> int:
     if alike.mean() > _MOST_ALIKE:
         return -1
     closest = np.sort(nearest[~alike])[int(_CLOSEST * (~alike).sum())]
-    return min(LIMIT, int(closest) - 3)
+    return min(LIMIT, int(closest) - _MARGIN)
 
 
 def _measure_nearest(hashes: Sequence[str], others: Sequence[str], *, apart: bool = False) -> NDArray[np.float32]:

@@ -17,8 +17,10 @@ IMAGE_SUFFIXES = frozenset(
 """Files with these endings (any case) are taken for images when a folder is read."""
 _SYSTEM_FOLDERS = frozenset(
     {"@eadir", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "__macosx", "$recycle.bin", "lost+found"}
-    | {"system volume information", "recycler"}
+    | {"@__thumb", "@__qini", "@tmp", "@sharebin", "~snapshot", "network trash folder", "temporary items"}
+    | {"system volume information", "recycler", "found.000", "thumb", "thumbs", "_thumbs", "thumbnail", "thumbnails"}
 )
+_MOST_KINDS = 8  # of files left out, that are named
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 
 
@@ -62,8 +64,8 @@ def describe_left_out(others: Iterable[Path | str], folder: Path | str) -> str:
         kinds[f"in {system!r}" if system else "hidden" if is_left_out(name) else Path(path).suffix or name] += 1
     if not kinds:
         return ""
-    named = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(5))
-    return f"{kinds.total()} file{'s' * (kinds.total() != 1)} ({named}{', ...' if len(kinds) > 5 else ''})"
+    named = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(_MOST_KINDS))
+    return f"{kinds.total()} file{'s' * (kinds.total() != 1)} ({named}{', ...' if len(kinds) > _MOST_KINDS else ''})"
 
 
 def _walk(parent: str, seen: set[str], *, hidden: bool = False) -> Iterator[tuple[str, bool]]:

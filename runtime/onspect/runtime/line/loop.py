@@ -35,6 +35,8 @@ from onspect.runtime.status import Latency, LineStatus, SinkState
 _LOG = logging.getLogger("onspect")
 
 _RECENT = 1000  # frames over which latency is told
+_ALL_FAULTS = 30  # parts at the start that are all faults, of which a line warns
+_MOST_REASONS = 100  # of faults that are counted apart
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ class Line:
         self._alarm = Alarm(alarm) if alarm is not None else None
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
         self._stop_asked = 0.0
@@ -137,6 +140,12 @@ class Line:
     def stopped(self) -> bool:
         """Whether `stop` was called, so that a source may not have come to its end."""
         return self._stop_asked > 0.0
+
+    @property
+    def fault_reasons(self) -> dict[str, int]:
+        """How many parts were faults for each reason; of very many reasons only the first are counted."""
+        with self._lock:
+            return dict(self._reasons)
 
     def stop(self) -> None:
         """Judge what was captured, flush the sinks and end."""
@@ -287,6 +296,12 @@ class Line:
         part = dataclasses.replace(part, verdict=verdict)
         with self._lock:
             self._verdicts[verdict.verdict] += 1
+            if verdict.reason and (verdict.reason in self._reasons or len(self._reasons) < _MOST_REASONS):
+                self._reasons[verdict.reason] += verdict.verdict == "fault"
+            total, faults = self._verdicts.total(), self._verdicts["fault"]
+        if total == faults == _ALL_FAULTS:
+            reason, count = max(self.fault_reasons.items(), key=lambda item: item[1])
+            _LOG.warning("none of the first %d parts could be judged; %d of them: %r", total, count, reason)
         if self._alarm is not None:
             self._alarm.add(verdict.verdict)
         for sink in self._sinks:

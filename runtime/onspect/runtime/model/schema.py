@@ -151,7 +151,8 @@ class Lesson:
 
     time: ISO 8601, UTC. data: the folder's name. pictures: how many. fingerprints: of each file, as
     `pack_fingerprints` packs them. vectors, map_vectors: rows of the two memories after it. whole_vectors: the same of
-    the memory of whole images. stamps: thresholds in the file's history before it.
+    the memory of whole images. stamps: thresholds in the file's history before it. looks: hashes of pictures in the
+    file before it.
     """
 
     time: str
@@ -162,6 +163,7 @@ class Lesson:
     map_vectors: int
     whole_vectors: int
     stamps: int
+    looks: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from onspect.runtime.atomic import describe_os_error, make_folder, write_atomica
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Judgement, Verdict
+from onspect.runtime.inspection.verdict import Judgement, Verdict, now
 from onspect.runtime.inspection.visualization import draw_overlay
 from onspect.runtime.sinks.address import read_file_target, read_size
 from onspect.runtime.sinks.base import Delivery
@@ -117,9 +117,13 @@ class EvidenceSink:
         self._kept[verdict].add(name, size)
 
     def _find(self, verdict: Judgement) -> _Kept:
-        """Find the pictures of earlier runs, and remove what a killed one left half written."""
-        kept = _Kept()
-        for path in sorted((self._folder / verdict).glob("*/*")):
+        """Find the pictures of earlier runs, and remove what a killed one left half written.
+
+        Their names give their order. What is dated later than today is of a clock that was wrong, and counts as older.
+        """
+        kept, today = _Kept(), now()[:10]
+        paths = sorted((self._folder / verdict).glob("*/*"), key=lambda path: (path.parent.name <= today, path))
+        for path in paths:
             if path.name.startswith(".onspect-") and path.suffix == ".tmp":
                 path.unlink()
             elif path.suffix == ".jpg":

@@ -7,6 +7,7 @@ leaves every other byte as it was.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,13 +44,15 @@ class BaseInfo:
     """What a base file says about itself.
 
     backbone: the network's name. weights_sha256: of the file of its weights; empty if it was not checked.
-    licence: of the weights. widths: channels of the three stages, at strides of 8, 16 and 32 pixels.
+    licence: of the weights. widths: channels of the three stages, at strides of 8, 16 and 32 pixels. graph_sha256: of
+    the file's bytes without metadata.
     """
 
     backbone: str
     weights_sha256: str
     licence: str
     widths: tuple[int, ...]
+    graph_sha256: str = ""
     format_version: int = BASE_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,9 +96,15 @@ def parse_base_file(path: Path, data: bytes) -> BaseFile:
                 f"{str(path)!r} has base format {version}, and this onspect reads up to {BASE_VERSION}: upgrade "
                 "onspect on this machine"
             )
-        return BaseFile(path, graph, parse_dataclass(BaseInfo, content))
+        info = parse_dataclass(BaseInfo, content)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(f"{str(path)!r} has damaged metadata ({error}); make the base file again") from error
+    if info.graph_sha256 != hashlib.sha256(graph).hexdigest():
+        raise ModelFileError(
+            f"the graph of the base file {str(path)!r} does not match its checksum: it was damaged or changed; copy it "
+            "again, or make it again with 'onspect backbone'"
+        )
+    return BaseFile(path, graph, info)
 
 
 def split_metadata(path: Path, data: bytes) -> tuple[bytes, dict[str, str]]:

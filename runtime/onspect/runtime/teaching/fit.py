@@ -34,8 +34,10 @@ FOLDS = 10
 _ALONE = 20
 _MOST_WHOLE = 6000  # pictures in the memory of whole images
 _FEW_PLACES = 5000  # of all pictures, below which each is judged by a metric without it as well
+_MOST_APART = 1.5  # times the usual ratio, by which a metric without a picture may raise its score
 _SMALLEST = 1000  # vectors below which a smaller memory saves nothing
 _GAIN = 0.01  # by which a memory of twice the size must lower held-out good pictures' scores to be worth it
+_LEAST = 1e-12
 _MAP_SHARE = 0.999  # of good parts' places that are below the error map's cut
 
 
@@ -101,10 +103,14 @@ def fit_memory(
     whole = whole_vectors(features).astype(np.float16)
     few = len(own) * int(kept.sum()) < _FEW_PLACES  # then one picture has a say in the metric by which it is judged
 
-    def judge(fold: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    def judge(fold: NDArray[np.intp]) -> tuple[Floats, ...]:
         held = own[fold]
-        if few:
-            return _judge_apart(features, owners, fold, held, kept, weights, by_whole=by_whole, seed=seed)
+        if not few:
+            return judge_together(fold, held)
+        apart = _judge_apart(features, owners, fold, held, kept, weights, by_whole=by_whole, seed=seed)
+        return *judge_together(fold, held), *apart
+
+    def judge_together(fold: NDArray[np.intp], held: NDArray[np.intp]) -> tuple[Floats, Floats]:
         memory = flat_marks[mark_coreset.choose(MAP_VECTORS, without=fold, after=chosen_marks).indices]
         maps = nearest_distances(marks[held], _rounded(memory))[:, kept]
         if by_whole:
@@ -112,13 +118,15 @@ def fit_memory(
         memory = flat[coreset.choose(count, without=fold, after=chosen).indices]
         return score_distances(nearest_distances(patches[held], _rounded(memory)), shape, weights), maps
 
-    work: Iterable[tuple[Floats, Floats]] = in_order(judge, folds)
+    work: Iterable[tuple[Floats, ...]] = in_order(judge, folds)
     if progress is not None:
         work = progress(work, len(folds), "judging each picture by the others")
-    judged = list(work)
+    found, maps, *apart = (np.concatenate(parts) for parts in zip(*work, strict=True))
+    if apart:
+        found, maps = limit_apart(apart[0], found), limit_apart(apart[1], maps)
     scores = np.empty(len(own), np.float32)
-    scores[np.concatenate(folds)] = np.concatenate([found for found, _ in judged])
-    cut = float(np.quantile(np.concatenate([maps.ravel() for _, maps in judged]), _MAP_SHARE))
+    scores[np.concatenate(folds)] = found
+    cut = float(np.quantile(maps, _MAP_SHARE))
     return FittedMemory(
         metric,
         flat[chosen.indices].astype(np.float16),
@@ -129,6 +137,23 @@ def fit_memory(
         cut,
         (shape[0], shape[1]),
     )
+
+
+def limit_apart(apart: Floats, together: Floats) -> Floats:
+    """Return values by metrics without the picture, none far above that by the metric of all pictures.
+
+    A metric of few other pictures can stretch a direction in which only the left-out one varies. Then its value says
+    nothing of parts that the metric of all pictures judges, and a threshold above it would let every defect pass.
+
+    Parameters
+    ----------
+    apart, together
+        Scores or map values of the same pictures, float32 of one shape, by a metric without the picture and by the
+        metric of all. An apart value is at most 1.5 times the ratio of their medians times the other.
+    """
+    usual = float(np.median(apart)) / max(float(np.median(together)), _LEAST)
+    limited: Floats = np.minimum(apart, np.float32(_MOST_APART * usual) * together)
+    return limited
 
 
 def _judge_apart(

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.compose
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
@@ -279,20 +277,7 @@ def _read_onnx(path: Path, backbone: Backbone) -> onnx.ModelProto:
             f"the backbone {str(path)!r} has {len(model.graph.input)} inputs and the outputs {', '.join(outputs)}; it "
             f"needs one input and the outputs {', '.join(map(str, backbone.stages))}"
         )
-    model = _rename(model, [str(stage) for stage in backbone.stages])
     _normalise(model.graph, backbone)
-    return model
-
-
-def _rename(model: onnx.ModelProto, outputs: Sequence[str]) -> onnx.ModelProto:
-    """Return a network none of whose names, but those of some outputs, is one of the base file's own."""
-    model = onnx.compose.add_prefix(model, "network.")
-    back = {f"network.{name}": name for name in outputs}
-    for node in model.graph.node:
-        node.input[:] = [back.get(name, name) for name in node.input]
-        node.output[:] = [back.get(name, name) for name in node.output]
-    for value in model.graph.output:
-        value.name = back.get(value.name, value.name)
     return model
 
 
@@ -302,10 +287,16 @@ def _normalise(graph: onnx.GraphProto, backbone: Backbone) -> None:
     weight = np.fliplr(np.diag(1.0 / np.array(backbone.scale))).astype(np.float32)[:, :, None, None]
     bias = ((127.5 - np.array(backbone.mean)) / np.array(backbone.scale)).astype(np.float32)
     graph.initializer.extend(
-        [numpy_helper.from_array(weight, "normalise.weight"), numpy_helper.from_array(bias, "normalise.bias")]
+        [
+            numpy_helper.from_array(weight, "onspect.normalise.weight"),
+            numpy_helper.from_array(bias, "onspect.normalise.bias"),
+        ]
     )
     node = helper.make_node(
-        "Conv", ["normalise.planes", "normalise.weight", "normalise.bias"], [entry], name="normalise"
+        "Conv",
+        ["onspect.normalise.planes", "onspect.normalise.weight", "onspect.normalise.bias"],
+        [entry],
+        name="onspect.normalise",
     )
     graph.node.insert(0, node)
-    graph.input[0].name = "normalise.planes"
+    graph.input[0].name = "onspect.normalise.planes"

@@ -7,6 +7,7 @@ replacing initializers (`onspect.runtime.teaching`). docs/model-file.md lists th
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -60,15 +61,18 @@ def make_base(
     _add_score(graph, *widths[1:])
     _add_map(graph, sum(widths), image_size if resize else None)
     model = graph.finish()
+    onnx.checker.check_model(model, full_check=True)
+    content = bytes(model.SerializeToString())
     info = BaseInfo(
         backbone=chosen.name if chosen.package else chosen.name.rpartition("/")[2],
         weights_sha256=chosen.sha256,
         licence=chosen.licence,
         widths=widths,
+        graph_sha256=hashlib.sha256(content).hexdigest(),
     )
-    helper.set_model_props(model, {BASE_KEY: json.dumps(info.to_dict())})
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString())
+    metadata = onnx.ModelProto()
+    helper.set_model_props(metadata, {BASE_KEY: json.dumps(info.to_dict())})
+    return content + bytes(metadata.SerializeToString())  # messages that are joined are one message
 
 
 def _measure_widths(trunk: onnx.ModelProto) -> tuple[int, int, int]:

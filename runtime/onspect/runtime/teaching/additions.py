@@ -1,0 +1,181 @@
+"""Teaching a model file more good pictures, and taking the last addition back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.atomic import sweep_abandoned, write_atomically
+from onspect.runtime.conformal import conformal
+from onspect.runtime.dataset.good_images import GoodImages
+from onspect.runtime.dataset.near_duplicates import extend_near_duplicates
+from onspect.runtime.errors import DatasetError, ModelFileError
+from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.file import ModelFile, read_model_file, stamp
+from onspect.runtime.model.schema import Lesson, Looks, Memory, ModelInfo, Stamp
+from onspect.runtime.teaching.base_file import edit_graph, split_metadata
+from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
+from onspect.runtime.teaching.fit import Progress
+from onspect.runtime.teaching.graph_values import Stored
+from onspect.runtime.teaching.memory import Features
+from onspect.runtime.teaching.pictures import load_like, name_folder, take
+from onspect.runtime.teaching.taught import (
+    Lone,
+    Taught,
+    find_lone_additions,
+    leave_out,
+    note_trimmed,
+    refuse_lone,
+)
+from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, choose_rate, make_calibration
+
+
+def add(
+    model: Path | str,
+    pictures: Path | str | Sequence[Path | str],
+    *,
+    rate: float | None = None,
+    strict: bool = False,
+    trim: bool = False,
+    progress: Progress | None = None,
+) -> Taught:
+    """Teach a model file more good pictures; the file is replaced whole or not at all.
+
+    Vectors are added to the memory and none is taken away, so no score rises. Pictures that were taught before are left
+    out. The threshold is chosen again where `teach` chose it; one from ``onspect calibrate`` stays.
+
+    Raises ModelFileError if the file has no memory or its memory is full, DatasetError as `teach` does.
+    """
+    file = read_model_file(model)
+    memory = _require_memory(file)
+    found = load_like(pictures, file.info.preprocess, progress)
+    known = {name for lesson in memory.lessons for name in unpack_fingerprints(lesson.fingerprints)}
+    fresh = [place for place, name in enumerate(found.fingerprints) if name not in known]
+    if not fresh:
+        raise DatasetError(
+            f"all {len(found.images)} pictures of {name_folder(pictures)!r} were taught already; nothing was changed"
+        )
+    found = take(found, fresh)
+    graph, _ = split_metadata(file.path, file.data)
+    extractor = Extractor.open(graph)
+    copied = COPIES[memory.copies]
+    trimmed: tuple[Lone, ...] = ()
+    while True:
+        taught = extractor.extract(found.images, progress=progress)
+        if copied:
+            changed = change_images(found.images, copied)
+            taught = Features.join([taught, extractor.extract(changed, progress=progress)])
+        owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
+        grown, scores = Stored.read(graph).grow(graph, taught, owners, by_whole=memory.by_whole, path=file.path)
+        lone = find_lone_additions(file, found, scores, rate)
+        if not trim or trimmed or not lone:
+            break
+        trimmed, found = lone, leave_out(found, lone)
+        if not len(found.images):
+            raise DatasetError(
+                f"the scores of all {len(lone)} new pictures stand alone; look at them, or teach without --trim"
+            )
+    refuse_lone(lone, strict=strict)
+    content = edit_graph(graph, grown.arrays())
+    info = note_trimmed(_lengthen(file, memory, found, grown, scores, rate, name_folder(pictures)), trimmed)
+    training = {*file.training_images, *found.fingerprints}
+    looks = extend_near_duplicates(file.looks, found.images, found.fingerprints)
+    write_atomically(file.path, stamp(content, info, training, looks))
+    sweep_abandoned(file.path)
+    written = read_model_file(file.path).info
+    total = 1 if written.calibration is None else len(written.calibration.good_scores)
+    return Taught(file.path, written, len(found.images), choose_rate(rate, total), lone, trimmed)
+
+
+def take_back(model: Path | str) -> Taught:
+    """Take the last addition to a model file back; raises ModelFileError if there is none."""
+    file = read_model_file(model)
+    memory = _require_memory(file)
+    if len(memory.lessons) < 2:
+        raise ModelFileError(f"{str(file.path)!r} was taught only once; there is no addition to take back")
+    last, before = memory.lessons[-1], memory.lessons[-2]
+    graph, _ = split_metadata(file.path, file.data)
+    stored = Stored.read(graph)
+    shorter = Stored(
+        stored.vectors[: before.vectors], stored.map_vectors[: before.map_vectors], stored.whole[: before.whole_vectors]
+    )
+    info = dataclasses.replace(file.info, memory=dataclasses.replace(memory, lessons=memory.lessons[:-1]))
+    if len(info.history) > last.stamps:
+        earlier = info.history[last.stamps]
+        info = dataclasses.replace(
+            info,
+            threshold=earlier.threshold,
+            calibration=earlier.calibration,
+            history=info.history[: last.stamps],
+        )
+    taken = set(unpack_fingerprints(last.fingerprints))
+    info = _recount(info, file.training_images - taken)
+    looks = None
+    if file.looks is not None and last.looks:
+        looks = Looks(file.looks.medians, file.looks.hashes[: last.looks])
+    content = edit_graph(graph, shorter.arrays())
+    write_atomically(file.path, stamp(content, info, file.training_images - taken, looks))
+    sweep_abandoned(file.path)
+    written = read_model_file(file.path).info
+    total = 1 if written.calibration is None else len(written.calibration.good_scores)
+    return Taught(file.path, written, last.pictures, choose_rate(None, total))
+
+
+def _require_memory(file: ModelFile) -> Memory:
+    if file.info.memory is None:
+        raise ModelFileError(
+            f"{str(file.path)!r} has no memory of good parts; make a file with 'onspect teach GOOD --base base.onnx'"
+        )
+    return file.info.memory
+
+
+def _lengthen(
+    file: ModelFile,
+    memory: Memory,
+    found: GoodImages,
+    grown: Stored,
+    scores: NDArray[np.float32],
+    rate: float | None,
+    data: str,
+) -> ModelInfo:
+    """Return what a file says after an addition."""
+    info = file.info
+    lesson = Lesson(
+        time=now(),
+        data=data,
+        pictures=len(found.images),
+        fingerprints=pack_fingerprints(found.fingerprints),
+        vectors=len(grown.vectors),
+        map_vectors=len(grown.map_vectors),
+        whole_vectors=len(grown.whole),
+        stamps=len(info.history),
+        looks=0 if file.looks is None else len(file.looks.hashes),
+    )
+    info = dataclasses.replace(info, memory=dataclasses.replace(memory, lessons=(*memory.lessons, lesson)))
+    info = _recount(info, file.training_images | set(found.fingerprints))
+    old, threshold = info.calibration, info.threshold
+    if threshold is None or old is None or CROSS_CONFORMAL not in old.policy:
+        return info
+    every = np.concatenate([np.array(old.good_scores), scores.astype(np.float64)])
+    promised = choose_rate(rate, len(every))
+    fingerprints = [*unpack_fingerprints(old.fingerprints), *found.fingerprints]
+    moved = dataclasses.replace(threshold, score=conformal(every, promised))
+    calibration = make_calibration(every, moved, promised, fingerprints, old.data)
+    history = (*info.history, Stamp(threshold, old))
+    return dataclasses.replace(info, threshold=moved, calibration=calibration, history=history)
+
+
+def _recount(info: ModelInfo, fingerprints: frozenset[str] | set[str]) -> ModelInfo:
+    """Return what a file says of the pictures it was made from, after their number has changed."""
+    assert info.memory is not None
+    source = dataclasses.replace(
+        info.provenance,
+        training_images=info.memory.pictures,
+        training_fingerprint=fingerprint_set(fingerprints),
+    )
+    return dataclasses.replace(info, provenance=source)

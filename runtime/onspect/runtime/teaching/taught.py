@@ -1,0 +1,128 @@
+"""What teaching gives back, and which good pictures stand alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.binomial import rate_bound
+from onspect.runtime.conformal import conformal, format_rate
+from onspect.runtime.dataset.good_images import GoodImages
+from onspect.runtime.errors import DatasetError
+from onspect.runtime.model.file import ModelFile
+from onspect.runtime.model.schema import ModelInfo
+from onspect.runtime.outliers import find_lone_scores
+from onspect.runtime.teaching.fit import FittedMemory
+from onspect.runtime.teaching.pictures import take
+from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE
+from onspect.runtime.text import count_of
+
+
+@dataclass(frozen=True)
+class Lone:
+    """A good picture whose score stands alone, its score, and the threshold without it."""
+
+    path: Path
+    score: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What `teach` made.
+
+    info: what the file says. pictures: how many were taught now. rate: share of new good parts that the threshold
+    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first. trimmed: those
+    that were left out for it.
+    """
+
+    path: Path
+    info: ModelInfo
+    pictures: int
+    rate: float
+    lone: tuple[Lone, ...] = field(default=())
+    trimmed: tuple[Lone, ...] = field(default=())
+
+    @property
+    def promises(self) -> bool:
+        """Whether the threshold is the one that teaching chose, and not one from a calibration on other images."""
+        return self.info.calibration is not None and CROSS_CONFORMAL in self.info.calibration.policy
+
+    def describe_support(self) -> str:
+        """Return a sentence on what so many pictures can support."""
+        calibration = self.info.calibration
+        if calibration is None or not self.promises:
+            return "The threshold is that of an earlier calibration; run 'onspect calibrate' again to choose a new one."
+        count = len(calibration.good_scores)
+        most = math.ceil(round(1e4 * self.rate, 6)) / 1e4  # rounded up: "at most" has to be true
+        sentence = (
+            f"With {count} good pictures the threshold rejects at most {format_rate(most)} of new good parts, "
+            "on average."
+        )
+        if self.rate > RATE:
+            needed = math.ceil(round(1.0 / RATE, 9)) - 1
+            sentence += f" {needed} pictures are needed to promise {format_rate(RATE)}."
+        bound = rate_bound(0, count)
+        return f'{sentence} The pictures alone prove only "below {format_rate(round(bound, 3))}" with 95% confidence.'
+
+
+def find_lone_additions(
+    file: ModelFile, found: GoodImages, scores: NDArray[np.float32], rate: float | None
+) -> tuple[Lone, ...]:
+    """Return the new pictures whose score stands alone among all, with the threshold without them."""
+    old, threshold = file.info.calibration, file.info.threshold
+    earlier = np.array(() if old is None else old.good_scores, np.float64)
+    before = np.delete(earlier, find_lone_scores(earlier))  # taught nevertheless, and no measure for others
+    every = np.concatenate([before, scores.astype(np.float64)])
+    among_all = {place - len(before) for place in find_lone_scores(every) if place >= len(before)}
+    lone = sorted(among_all.union(find_lone_scores(scores.tolist())), key=lambda place: -float(scores[place]))
+    if not lone:
+        return ()
+    others = np.concatenate([earlier, np.delete(scores.astype(np.float64), lone)])
+    if old is None or threshold is None or CROSS_CONFORMAL not in old.policy:
+        without = 0.0 if threshold is None else threshold.score  # an earlier calibration's stays
+    else:
+        least = 1.0 / (len(others) + 1)
+        without = conformal(others, max(RATE if rate is None else rate, least))
+    return tuple(Lone(found.paths[place], float(scores[place]), without) for place in lone)
+
+
+def find_lone(found: GoodImages, fitted: FittedMemory, rate: float) -> tuple[Lone, ...]:
+    """Return the pictures whose score stands alone, with the threshold without them."""
+    places = find_lone_scores(fitted.scores.tolist())
+    if not places:
+        return ()
+    others = np.delete(fitted.scores, places).astype(np.float64)
+    without = conformal(others, max(rate, 1.0 / (len(others) + 1)))
+    return tuple(Lone(found.paths[place], float(fitted.scores[place]), without) for place in places)
+
+
+def refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
+    """Raise DatasetError with strict where a picture stands alone."""
+    if strict and lone:
+        names = ", ".join(repr(str(item.path)) for item in lone)
+        raise DatasetError(
+            f"the score of {names} stands alone among the good pictures, as that of a defective part does; remove it, "
+            "leave it out with --trim, or teach without --strict; nothing was written"
+        )
+
+
+def leave_out(found: GoodImages, lone: Sequence[Lone]) -> GoodImages:
+    """Return the images without those that stand alone."""
+    left_out = {item.path for item in lone}
+    return take(found, [place for place, path in enumerate(found.paths) if path not in left_out])
+
+
+def note_trimmed(info: ModelInfo, trimmed: Sequence[Lone]) -> ModelInfo:
+    """Let the policy say how many pictures were left out."""
+    if not trimmed or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
+        return info
+    words = f" ({count_of(len(trimmed), 'good image')} left out by --trim)"
+    policy = info.calibration.policy + words
+    return dataclasses.replace(info, calibration=dataclasses.replace(info.calibration, policy=policy))

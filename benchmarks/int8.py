@@ -35,7 +35,7 @@ from onspect.calibration.metrics.image import measure_areas
 from onspect.calibration.thresholds import MaxF1, MaxFpr, Policy, Youden
 from onspect.export.agreement import Reference, find_reference
 from onspect.export.precision.int8 import Quantizer
-from onspect.export.precision.search import read_samples, reduce_file
+from onspect.export.precision.search import quantize, read_samples
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.results import Load, Spread
 from onspect.runtime.bench.tables import describe_load
@@ -113,7 +113,7 @@ def write_files(source: Path, data: Path, folder: Path) -> dict[str, Path]:
     for name, precision in (("fp16", "fp16"), ("int8 as chosen", "int8")):
         path = folder / f"{name.replace(' ', '-')}.onnx"
         try:
-            reduced = reduce_file(source, path, precision, data)
+            reduced = quantize(source, path, precision, data)
             kept = sum(choice.reduced for choice in reduced.layers)
             found[f"{name} ({kept}/{len(reduced.layers)} layers)" if precision == "int8" else name] = path
         except ExportError as error:
@@ -164,7 +164,7 @@ def compare_taught(source: Path, data: Path, small: list[Path], turns: int, fold
     if not small:
         small = [folder / "fp16.onnx", folder / "int8.onnx"]
         for path in small:
-            reduce_file(source, path, path.stem, data, max_flips=10**6)
+            quantize(source, path, path.stem, data, max_flips=10**6)
     contestants = find_contestants({path.stem: path for path in [source, *small]})
     images = [*labelled_images(data, "val"), *labelled_images(data, "test")]
     bad = np.array([image.defective for image in images])

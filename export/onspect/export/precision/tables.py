@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onspect.export.precision.search import LayerChoice, Reduced
+from onspect.export.precision.search import LayerChoice, Quantized
 from onspect.runtime.model.card import describe_agreement
 from onspect.runtime.text import format_facts, format_table
 
 
-def describe_reduced(reduced: Reduced) -> str:
+def describe_quantized(reduced: Quantized) -> str:
     """Return each layer's fate and what the whole file gains, as a small table."""
     precision = reduced.info.provenance.precision
     lines = _describe_layers(reduced.layers, precision) if precision == "int8" else []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from onspect.calibration.evaluation import evaluate
+from onspect.calibration.evaluation import evaluate_images
 from onspect.calibration.scores import find_images
 from onspect.export import onnx_writer
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.images.region import RegionFile
+from onspect.runtime.images.region import Reference, RegionFile, parse_region
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.model.schema import Threshold
@@ -83,14 +84,37 @@ def test_masks_of_defects_are_held_against_the_frame(run: Path, tmp_path: Path) 
     inspector = Inspector(path).with_threshold(Threshold(0.01, 0.02))
     file = read_model_file(path)
     file = dataclasses.replace(file, info=inspector.info)
-    evaluation = evaluate(inspector, file, find_images(run.parent / "data", "val"), source="val")
+    evaluation = evaluate_images(inspector, file, find_images(run.parent / "data", "val"), source="val")
     assert evaluation.areas.auroc == 1.0
     assert evaluation.pixels.areas.auroc is not None
     assert evaluation.pixels.areas.auroc > 0.95
 
 
+def test_region_masks_a_run_on_whole_frames(make_run: Callable[..., Path], tmp_path: Path) -> None:
+    """At export, shapes leave places out of a model that was trained on whole frames; its frames stay whole."""
+    path = tmp_path / "part.onnx"
+    exported = onnx_writer.export(make_run(), path, score="mse", region=parse_region(["0,0,14,28"]))
+    assert exported.info.score.inspected == pytest.approx(0.5)
+    assert exported.info.preprocess.region is None
+    inspector = Inspector(path).with_threshold(Threshold(1e9, 1e9))
+    frame = np.random.default_rng(5).integers(0, 255, (28, 28), np.uint8)
+    changed = frame.copy()
+    changed[:, 14:] = 255
+    assert inspector.inspect(frame).score == pytest.approx(inspector.inspect(changed).score, rel=1e-5)
+
+
+def test_region_of_a_region_is_refused(run: Path, tmp_path: Path) -> None:
+    """A run on a region has it already, and an alignment is learnt in training."""
+    for region, words in (
+        (REGION, "trained on a region already"),
+        (dataclasses.replace(REGION, reference=Reference()), "trained on a region already"),
+    ):
+        with pytest.raises(ChoiceError, match=words):
+            onnx_writer.export(run, tmp_path / "part.onnx", score="mse", region=region)
+
+
 def test_score_of_the_whole_image_refuses_shapes(run: Path, tmp_path: Path) -> None:
     """A score that cannot leave places out is refused where the region has other shapes than one rectangle."""
-    with pytest.raises(ChoiceError, match="or a region of other shapes"):
+    with pytest.raises(ChoiceError, match="region of other shapes"):
         onnx_writer.export(run, tmp_path / "part.onnx", score="latent")
     assert not (tmp_path / "part.onnx").exists()

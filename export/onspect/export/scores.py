@@ -116,8 +116,8 @@ class ScoreSpec:
             )
         if self.is_fitted and masked:
             raise ChoiceError(
-                f"score is {self.name!r}, which judges the image as a whole and cannot leave places out; with a mask, or "
-                f"a region of other shapes than one rectangle, choose {_list_by_place()}"
+                f"score is {self.name!r}, which judges the image as a whole and cannot leave places out; with a mask, "
+                f"or a region of other shapes than one rectangle, choose {_list_by_place()}"
             )
         if self.is_fitted and config.tiling is not None:
             raise ChoiceError(

@@ -351,15 +351,12 @@ class _Search:
         return (turned / max(1e-6, float(np.linalg.norm(turned)))).astype(np.float32), mask
 
     def _share_masks(self) -> tuple[list[int], list[int]]:
-        """Return the mask of each pose and the pose of each mask.
-
-        Half a turn leaves a rectangle as it is, and neighbouring angles share a mask: it only weighs local contrast.
-        """
-        seen: dict[tuple[int, float], int] = {}
+        """Return the mask of each pose and the pose of each mask: half a turn leaves a rectangle as it is."""
+        seen: dict[tuple[float, float], int] = {}
         unique: list[int] = []
         owner = []
         for number, (angle, scale) in enumerate(self._poses):
-            key = (int(angle % 180.0 // (2.0 * _STEP)), scale)
+            key = (round(angle % 180.0, 3), scale)
             if key not in seen:
                 seen[key] = len(unique)
                 unique.append(number)

@@ -22,6 +22,7 @@ from onspect.runtime.line import Line, Models
 from onspect.runtime.model.card import describe
 from onspect.runtime.model.file import read_model_file, stamp
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits, Threshold
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.lines import CsvSink
 from onspect.runtime.sources.fake import FakeSource
 
@@ -40,10 +41,11 @@ def write_model(path: Path, region: RegionOfInterest | None, align: Alignment | 
     return path
 
 
-class Keeper:
+class Keeper(Sink):
     """A sink that keeps what it gets."""
 
-    delivery, pictures = "live", True
+    delivery = "live"
+    pictures = True
 
     def __init__(self) -> None:
         self.inspections: list[Inspection] = []

@@ -85,12 +85,12 @@ def test_same_images_and_twins_are_told_apart(model: Path, data: Path, onspect: 
         in result.stderr
     )
     assert (
-        f"1 of 14 images look almost like images that the model was trained on, such as '{data}/test/good/5.png'"
+        f"1 of 14 images looks almost like images that the model was trained on, such as '{data}/test/good/5.png'"
         in result.stderr
     )
     assert (
-        f"1 of 14 images look almost like images that the threshold was chosen on, such as '{data}/test/scratch/41.png'"
-        in result.stderr
+        "1 of 14 images looks almost like images that the threshold was chosen on, such as "
+        f"'{data}/test/scratch/41.png'" in result.stderr
     )
     overlap = json.loads((tmp_path / "report/metrics.json").read_text())["overlap"]
     names = {
@@ -142,15 +142,15 @@ def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, 
     """calibrate names the test images that training or calibration has too, and those like calibration's."""
     result = onspect("calibrate", model, data)
     assert (
-        f"1 of 14 test images were trained on, such as '{data}/test/good/6.png': figures on these are better"
+        f"1 of 14 test images was trained on, such as '{data}/test/good/6.png': figures on these are better"
         in result.stderr
     )
     assert (
-        f"1 of 14 test images are among those that this threshold is chosen on, such as '{data}/test/scratch/42.png'"
+        f"1 of 14 test images is among those that this threshold is chosen on, such as '{data}/test/scratch/42.png'"
         in result.stderr
     )
     assert (
-        "1 of 14 test images look almost like images that this threshold is chosen on, such as "
+        "1 of 14 test images looks almost like images that this threshold is chosen on, such as "
         f"'{data}/test/scratch/41.png'" in result.stderr
     )
 

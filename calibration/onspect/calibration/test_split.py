@@ -78,13 +78,16 @@ def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownIm
     """
     of_calibration = compare_with_images(found, calibrated_on, model)
     pairs = (
-        (compare_with_training(found, model).same, "were trained on"),
-        (of_calibration.same, "are among those that this threshold is chosen on"),
-        (of_calibration.twins, "look almost like images that this threshold is chosen on"),
+        (compare_with_training(found, model).same, ("was trained on", "were trained on")),
+        (of_calibration.same, tuple(f"{verb} among those that this threshold is chosen on" for verb in ("is", "are"))),
+        (
+            of_calibration.twins,
+            tuple(f"{verb} almost like images that this threshold is chosen on" for verb in ("looks", "look")),
+        ),
     )
     effect = "figures on these are better than those of new parts will be; keep all pictures of a part in one folder"
     return [
-        f"{len(some)} of {len(found)} test images {what}, such as {name_some(some)}: {effect}"
+        f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_some(some)}: {effect}"
         for some, what in pairs
         if some
     ]

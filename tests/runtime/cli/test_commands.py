@@ -66,11 +66,11 @@ def test_faults_are_warned_of(onspect: Run, calibrated: Path, parts: Path) -> No
     """Where some images are faults the command says how many and ends well; where all are, it fails."""
     result = onspect("score", calibrated, parts)
     assert result.exit_code == 0
-    assert "Warning: 1 of 3 images could not be judged (fault); each line's reason says why" in result.stderr
+    assert "Warning: 1 of 3 images could not be judged (fault); the reason: 'the file is empty" in result.stderr
     assert "could not be judged" not in onspect("score", calibrated, parts / "a.png").stderr
     refused = onspect("score", calibrated, parts / "b.png")
     assert refused.exit_code == 1
-    assert "no image could be judged; the image:" in refused.stderr
+    assert "no image could be judged; the reason: " in refused.stderr
 
 
 def test_files_globs_and_lists_are_scored(onspect: Run, calibrated: Path, parts: Path) -> None:

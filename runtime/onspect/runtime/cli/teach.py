@@ -69,6 +69,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     help="Share of good parts that may be rejected [default: 1%].",
 )
 @click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")
+@click.option("--trim", is_flag=True, help="Leave out pictures whose score stands alone.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def teach(
     good: Path | None,
@@ -86,6 +87,7 @@ def teach(
     group: str | None,
     rate: float | None,
     strict: bool,
+    trim: bool,
     seed: int,
 ) -> None:
     """Make a finished model file from GOOD, a folder with pictures of good parts.
@@ -117,7 +119,7 @@ def teach(
             return
         assert good is not None
         if add_to is not None:
-            taught = add(add_to, good, rate=rate, strict=strict, progress=progress)
+            taught = add(add_to, good, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
         else:
             assert output is not None
@@ -135,6 +137,7 @@ def teach(
                 group=group,
                 rate=rate,
                 strict=strict,
+                trim=trim,
                 seed=seed,
                 progress=progress,
             )
@@ -196,10 +199,14 @@ def _describe_new(taught: Taught) -> None:
 
 
 def _warn_of_lone(taught: Taught) -> None:
+    for item in taught.trimmed:
+        _LOG.warning(
+            "%r is left out: its score, %.4g, stands alone among the good pictures", str(item.path), item.score
+        )
     for item in taught.lone:
         _LOG.warning(
             "the score of %r, %.4g, stands alone among the good pictures: without it the threshold is %.4g. Look at "
-            "it, remove it if the part is defective, and teach again",
+            "it, remove it if the part is defective, and teach again; --trim leaves it out",
             str(item.path),
             item.score,
             item.threshold,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,13 @@ from onspect.runtime.conformal import conformal, format_rate
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
+from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo
 from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.teaching.fit import FittedMemory
+from onspect.runtime.teaching.pictures import take
 from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE, counts_parts
+from onspect.runtime.text import count_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Taught:
     """What `teach` made.
 
     info: what the file says. pictures: how many were taught now. rate: share of new good parts that the threshold
-    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first.
+    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first. trimmed: those
+    that were left out for it.
     """
 
     path: Path
@@ -43,6 +48,7 @@ class Taught:
     pictures: int
     rate: float
     lone: tuple[Lone, ...] = field(default=())
+    trimmed: tuple[Lone, ...] = field(default=())
 
     @property
     def promises(self) -> bool:
@@ -70,9 +76,25 @@ class Taught:
         return f'{sentence} The {noun} alone prove only "below {format_rate(round(bound, 3))}" with 95% confidence.'
 
 
-def lone_of(paths: Sequence[Path], scores: NDArray[np.float32], threshold: float) -> tuple[Lone, ...]:
-    """Return the pictures whose score stands alone; threshold: of the file."""
-    return tuple(Lone(paths[place], float(scores[place]), threshold) for place in find_lone_scores(scores.tolist()))
+def find_lone_additions(
+    file: ModelFile, found: GoodImages, scores: NDArray[np.float32], rate: float | None
+) -> tuple[Lone, ...]:
+    """Return the new pictures whose score stands alone among all, with the threshold without them."""
+    old, threshold = file.info.calibration, file.info.threshold
+    earlier = np.array(() if old is None else old.good_scores, np.float64)
+    before = np.delete(earlier, find_lone_scores(earlier))  # taught nevertheless, and no measure for others
+    every = np.concatenate([before, scores.astype(np.float64)])
+    among_all = {place - len(before) for place in find_lone_scores(every) if place >= len(before)}
+    lone = sorted(among_all.union(find_lone_scores(scores.tolist())), key=lambda place: -float(scores[place]))
+    if not lone:
+        return ()
+    others = np.concatenate([earlier, np.delete(scores.astype(np.float64), lone)])
+    if old is None or threshold is None or CROSS_CONFORMAL not in old.policy:
+        without = 0.0 if threshold is None else threshold.score  # an earlier calibration's stays
+    else:
+        least = 1.0 / (len(others) + 1)
+        without = conformal(others, max(RATE if rate is None else rate, least))
+    return tuple(Lone(found.paths[place], float(scores[place]), without) for place in lone)
 
 
 def find_lone(found: GoodImages, fitted: FittedMemory, rate: float, groups: NDArray[np.intp]) -> tuple[Lone, ...]:
@@ -92,5 +114,20 @@ def refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
         names = ", ".join(repr(str(item.path)) for item in lone)
         raise DatasetError(
             f"the score of {names} stands alone among the good pictures, as that of a defective part does; remove it, "
-            "or teach without --strict; nothing was written"
+            "leave it out with --trim, or teach without --strict; nothing was written"
         )
+
+
+def leave_out(found: GoodImages, lone: Sequence[Lone]) -> GoodImages:
+    """Return the images without those that stand alone."""
+    left_out = {item.path for item in lone}
+    return take(found, [place for place, path in enumerate(found.paths) if path not in left_out])
+
+
+def note_trimmed(info: ModelInfo, trimmed: Sequence[Lone]) -> ModelInfo:
+    """Let the policy say how many pictures were left out."""
+    if not trimmed or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
+        return info
+    words = f" ({count_of(len(trimmed), 'good image')} left out by --trim)"
+    policy = info.calibration.policy + words
+    return dataclasses.replace(info, calibration=dataclasses.replace(info.calibration, policy=policy))

@@ -26,7 +26,7 @@ from onspect.runtime.teaching.extract import COPIES
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
 from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import FEWEST, check_pictures, load, name_folder, show_objects
-from onspect.runtime.teaching.taught import Taught, find_lone, refuse_lone
+from onspect.runtime.teaching.taught import Lone, Taught, find_lone, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, fit_threshold
 
 _LOG = logging.getLogger("onspect")
@@ -50,6 +50,7 @@ def teach(
     group: str | None = None,
     rate: float | None = None,
     strict: bool = False,
+    trim: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Taught:
@@ -82,6 +83,8 @@ def teach(
         promise.
     strict
         Refuse pictures whose score stands alone.
+    trim
+        Leave out pictures whose score stands alone, once; with strict, those that stand alone then are refused.
     seed
         Of all that is drawn at random; the same seed gives the same file.
     progress
@@ -103,34 +106,45 @@ def teach(
     base = base if isinstance(base, BaseFile) else read_base_file(base)
     found = load(pictures, size, channels, white_level, any_size, progress)
     check_pictures(found)
-    groups = group_names(found.paths, group)
-    parts = int(groups.max()) + 1
-    if parts < FEWEST:
-        raise DatasetError(f"all {len(groups)} pictures show one part by {group!r}; give pictures of 2 or more parts")
-    promised = choose_rate(rate, parts)
     whole = show_objects(found) if by_whole is None else by_whole
-    recipe = found.recipe
-    inspected = None if mask is None else read_mask(Path(mask), recipe)
-    filled = fill_graph(
-        base.graph,
-        found.images,
-        mask=inspected,
-        by_whole=whole,
-        copies=copies,
-        groups=groups,
-        seed=seed,
-        progress=progress,
-    )
-    lone = find_lone(found, filled.fitted, promised, groups)
+    inspected = None if mask is None else read_mask(Path(mask), found.recipe)
+    trimmed: tuple[Lone, ...] = ()
+    while True:
+        groups = _group(found, group)
+        promised = choose_rate(rate, int(groups.max()) + 1)
+        filled = fill_graph(
+            base.graph,
+            found.images,
+            mask=inspected,
+            by_whole=whole,
+            copies=copies,
+            groups=groups,
+            seed=seed,
+            progress=progress,
+        )
+        lone = find_lone(found, filled.fitted, promised, groups)
+        if not trim or trimmed or not lone:
+            break
+        trimmed, found = lone, leave_out(found, lone)
+        check_pictures(found)
     refuse_lone(lone, strict=strict)
     info = _describe(output.stem, base.info, found, filled, inspected, promised, name_folder(pictures), groups, seed)
+    info = note_trimmed(info, trimmed)
     looks = learn_near_duplicates(found.images, list(found.fingerprints))
     if group is None and looks is not None:
         _warn_of_twins(looks)
     make_folder(output.parent)
     write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)
-    return Taught(output, read_model_file(output).info, len(found.images), promised, lone)
+    return Taught(output, read_model_file(output).info, len(found.images), promised, lone, trimmed)
+
+
+def _group(found: GoodImages, pattern: str | None) -> NDArray[np.intp]:
+    """Return which part each picture shows; raises DatasetError if all show one."""
+    groups = group_names(found.paths, pattern)
+    if int(groups.max()) + 1 < FEWEST:
+        raise DatasetError(f"all {len(groups)} pictures show one part by {pattern!r}; give pictures of 2 or more parts")
+    return groups
 
 
 def _warn_of_twins(looks: Looks) -> None:

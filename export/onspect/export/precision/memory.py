@@ -66,7 +66,7 @@ def find_backbone(graph: onnx.GraphProto) -> list[Layer]:
     ]
 
 
-def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def store_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose backbone's weights are stored in float16, and become float32 when it is opened.
 
     Those of the last layer, an eighth of all, are stored in 8-bit integers with a scale for each channel: nothing comes

@@ -84,7 +84,9 @@ class Command(click.Command):
         except OnspectError as error:
             if debug:
                 raise
-            raise click.ClickException(str(error)) from error
+            from onspect.runtime.credentials import redact
+
+            raise click.ClickException(redact(str(error))) from error
         except BrokenPipeError:
             raise  # click ends quietly where the reader of stdout has gone
         except OSError as error:
@@ -196,8 +198,13 @@ def _configure_logging(level: int) -> None:
     logger.propagate = False
 
 
-def parse_rate(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error where it is not one. A callback of options."""
+def parse_rate(
+    context: click.Context, option: click.Parameter, text: str | None, no_limit: tuple[float, ...] = (0,)
+) -> float | None:
+    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error if it is not one, or one of no_limit.
+
+    A callback of options. no_limit: shares that set no limit to what the option is about.
+    """
     if text is None:
         return None
     try:
@@ -209,16 +216,8 @@ def parse_rate(context: click.Context, option: click.Parameter, text: str | None
         raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
     if not number.is_finite() or not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
-    senseless = {
-        "max_fpr": (1,),
-        "rate": (0, 1),
-        "pixel_fpr": (0, 1),
-        "region_fpr": (1,),
-        "conformal": (0, 1),
-        "prevalence": (0, 1),
-    }.get(str(option.name), (0,))
-    if number in senseless and text.strip() == "1":
+    if number in no_limit and text.strip() == "1":
         raise click.BadParameter("'1' is 100%, which sets no limit at all: is 1% meant? Write 1%", context, option)
-    if number in senseless:
+    if number in no_limit:
         raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
     return float(number)

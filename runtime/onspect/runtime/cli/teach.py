@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import shlex
@@ -65,7 +66,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     "--max-fpr",
     "rate",
     metavar="RATE",
-    callback=parse_rate,
+    callback=functools.partial(parse_rate, no_limit=(0, 1)),
     help="Share of good parts that may be rejected [default: 1%].",
 )
 @click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")

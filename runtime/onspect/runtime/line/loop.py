@@ -17,7 +17,7 @@ import numpy as np
 
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
-from onspect.runtime.inspection.inspector import Inspection, Prepared
+from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
 from onspect.runtime.inspection.verdict import FrameContext, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.frame_check import FrameCheck, Health
@@ -28,7 +28,7 @@ from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus, SinkState
+from onspect.runtime.status import Latency, LineStatus
 
 _LOG = logging.getLogger("onspect")
 
@@ -57,14 +57,15 @@ class Line:
     `run` works in the thread that calls it, until every source has ended or `stop` is called; a line runs once. All
     other methods may be called from any thread, and are those of `status.Commands`.
 
-    policies: one for each source, by default the one that fits it (`default_policy`). voting: how frames become parts.
-    recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. timing: how
-    often the line looks after its parts. Raises ChoiceError where policies and voting do not go together.
+    models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
+    fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
+    alarm: None raises one only where a source is away. timing: how often the line looks after its parts. Raises
+    ChoiceError where policies and voting do not go together.
     """
 
     def __init__(
         self,
-        models: Models,
+        models: Models | str | Path,
         sources: Sequence[Source],
         sinks: Sequence[Sink],
         *,
@@ -74,6 +75,8 @@ class Line:
         recipes: Sequence[str | None] | None = None,
         timing: Timing = Timing(),
     ) -> None:
+        if not isinstance(models, Models):
+            models = Models({None: Path(models)}, None, Inspector)
         chosen = list(policies or map(default_policy, sources))
         self._voting = voting or Voting()
         if (self._voting.frames or 1) > 1 and "latest" in chosen:
@@ -117,8 +120,7 @@ class Line:
                     stack.enter_context(grabber.source)
                 for sink in self._sinks:
                     stack.enter_context(sink)
-                    if hasattr(sink, "attach"):
-                        sink.attach(self)
+                    sink.attach(self)
                 for grabber in self._grabbers:
                     grabber.start()
                 keeper.start()
@@ -194,7 +196,7 @@ class Line:
             fault=verdicts["fault"],
             swaps=self._models.swaps,
             sources=sources,
-            sinks=tuple(_sink_state(sink) for sink in self._sinks),
+            sinks=tuple(sink.state() for sink in self._sinks),
             latency=_summarize(latencies),
             alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
             drift=self._drift.message,
@@ -241,9 +243,8 @@ class Line:
 
     def _tell_source(self, queued: QueuedFrame) -> None:
         """Tell a source that wants to know it that a capture of its own has been judged."""
-        task_done = getattr(self._grabbers[queued.source_index].source, "task_done", None)
-        if task_done is not None and not isinstance(queued.capture.frame, GapError):
-            task_done(queued.capture)
+        if not isinstance(queued.capture.frame, GapError):
+            self._grabbers[queued.source_index].source.task_done(queued.capture)
 
     def _examine(self, model: Model, source_index: int, capture: Capture) -> Inspection:
         captured = time.perf_counter() if capture.captured is None else capture.captured
@@ -325,12 +326,10 @@ class Line:
     def _report(self) -> None:
         status = self.status()
         for sink in self._sinks:
-            report = getattr(sink, "report", None)
-            if report is not None:
-                try:
-                    report(status)
-                except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
-                    _LOG.warning("a sink cannot take the line's status", exc_info=True)
+            try:
+                sink.report(status)
+            except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
+                _LOG.warning("a sink cannot take the line's status", exc_info=True)
 
     def _end(self, keeper: threading.Thread) -> None:
         self._queue.close()
@@ -347,15 +346,6 @@ def _make_frame_check(source: Source, health: Health) -> FrameCheck:
     return FrameCheck(
         dataclasses.replace(health, identical=0) if source.can_wait else health
     )  # two files may well be equal
-
-
-def _sink_state(sink: Sink) -> SinkState:
-    state = getattr(sink, "state", None)
-    if state is None:
-        return SinkState(type(sink).__name__)
-    answer = state()
-    assert isinstance(answer, SinkState)
-    return answer
 
 
 def _summarize(latencies: list[float]) -> Latency:

@@ -14,11 +14,12 @@ from onspect.runtime.model.schema import (
     Provenance,
     Threshold,
 )
+from onspect.runtime.text import format_facts
 
 
 def describe(file: ModelFile) -> str:
     """Return the model's card: one fact a line, readable without colour."""
-    return "\n".join(f"{name:<12} {fact}" for name, fact in list_facts(file))
+    return "\n".join(format_facts(list_facts(file), 13))
 
 
 def list_facts(file: ModelFile) -> list[tuple[str, str]]:

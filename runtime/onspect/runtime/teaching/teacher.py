@@ -110,7 +110,7 @@ def teach(
     inspected = None if mask is None else read_mask(Path(mask), found.recipe)
     trimmed: tuple[Lone, ...] = ()
     while True:
-        groups = _group(found, group)
+        groups = _find_groups(found, group)
         promised = choose_rate(rate, int(groups.max()) + 1)
         filled = fill_graph(
             base.graph,
@@ -139,11 +139,11 @@ def teach(
     return Taught(output, read_model_file(output).info, len(found.images), promised, lone, trimmed)
 
 
-def _group(found: GoodImages, pattern: str | None) -> NDArray[np.intp]:
-    """Return which part each picture shows; raises DatasetError if all show one."""
-    groups = group_names(found.paths, pattern)
-    if int(groups.max()) + 1 < FEWEST:
-        raise DatasetError(f"all {len(groups)} pictures show one part by {pattern!r}; give pictures of 2 or more parts")
+def _find_groups(found: GoodImages, group: str | None) -> NDArray[np.intp]:
+    """Return the number of the part that each picture shows; raises DatasetError for fewer than two parts."""
+    groups = group_names(found.paths, group)
+    if groups.max() + 1 < FEWEST:
+        raise DatasetError(f"all {len(groups)} pictures show one part by {group!r}; give pictures of 2 or more parts")
     return groups
 
 

@@ -30,6 +30,7 @@ FAULT_CODES: dict[str, str] = {
     "frozen": "the picture stands still",
     "late": "the frame waited, or the verdict took, longer than late_ms",
     "overrun": "frames come faster than they are judged, and no more may wait",
+    "position": "the part was not found, or the edge of the frame cuts it",
     "lost": "the source was lost, hung, or ended early",
     "vanished": "the file was gone before it was judged",
     "incomplete": "frames of the part are missing",

@@ -30,7 +30,7 @@ pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 
 from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.dashboard.auth import Auth
-from onspect.runtime.dashboard.server import parse_address
+from onspect.runtime.dashboard.http_server import parse_address
 from onspect.runtime.dashboard.state import DashboardState
 
 TOKEN = "a-long-enough-token"
@@ -723,7 +723,7 @@ def test_connections_are_bounded(open_dashboard: Any) -> None:
     with ExitStack() as stack:
         for _ in range(200):
             stack.enter_context(client.connect())
-            if len(dashboard._server.server_state.connections) > 66:
+            if len(dashboard._server._server.server_state.connections) > 66:
                 raise AssertionError("too many are open")
         assert client.ask("/").status == 200
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.region_options import read_region_options, region_options
 
 if TYPE_CHECKING:
     from onspect.runtime.teaching import Taught
@@ -49,6 +52,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
 )
 @click.option("--any-size", is_flag=True, help="The model accepts frames of any size.")
 @click.option("--mask", type=click.Path(path_type=Path), help="A black-and-white picture; black areas are ignored.")
+@region_options
 @click.option(
     "--whole/--places", "by_whole", default=None, help="Judge whole images, or their places [default: places]."
 )
@@ -59,11 +63,12 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     show_default=True,
     help="Changed copies of the pictures to teach as well; auto tries whether parts come turned.",
 )
+@click.option("--group", metavar="REGEX", help="Pictures of one part, by their names, such as '^(part\\d+)_'.")
 @click.option(
     "--max-fpr",
     "rate",
     metavar="RATE",
-    callback=parse_rate,
+    callback=functools.partial(parse_rate, no_limit=(0, 1)),
     help="Share of good parts that may be rejected [default: 1%].",
 )
 @click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")
@@ -80,8 +85,13 @@ def teach(
     white_level: int,
     any_size: bool,
     mask: Path | None,
+    roi: tuple[str, ...],
+    align: bool,
+    max_turn: float | None,
+    max_scale: float | None,
     by_whole: bool | None,
     copies: str,
+    group: str | None,
     rate: float | None,
     strict: bool,
     trim: bool,
@@ -98,10 +108,13 @@ def teach(
     Example:
       onspect teach parts/train/good -o part.onnx
       onspect teach good/ --base base.onnx -o part.onnx
+      onspect teach good/ --roi 160,80,320,320 --align -o part.onnx
       onspect teach more_good/ --add-to part.onnx
       onspect teach --undo part.onnx
     """
     _check_usage(good, output, base, add_to, undo)
+    if group is not None and output is None:
+        raise click.UsageError("--group is for a new file")
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -127,8 +140,10 @@ def teach(
                 white_level=white_level,
                 any_size=any_size,
                 mask=mask,
+                region=read_region_options(roi, align, max_turn, max_scale),
                 by_whole=by_whole,
                 copies=copies,
+                group=group,
                 rate=rate,
                 strict=strict,
                 trim=trim,
@@ -141,7 +156,20 @@ def teach(
     if add_to is not None:
         say(f"'onspect teach --undo {add_to}' takes it back")
     else:
-        say(f"next: onspect score {output} IMAGES, or onspect run {output} SOURCE")
+        assert output is not None
+        assert good is not None
+        say(f"next: {_suggest(output, good)}")
+
+
+def _suggest(output: Path, good: Path) -> str:
+    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it."""
+    from onspect.runtime.dataset.folder import has_split
+
+    model = shlex.quote(str(output))
+    folder = good.absolute().parent.parent
+    if good.absolute().parent.name == "train" and has_split(folder, "test"):
+        return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))} -o report"
+    return f"onspect score {model} IMAGES, or onspect run {model} SOURCE"
 
 
 def _check_usage(
@@ -176,6 +204,10 @@ def _describe_new(taught: Taught) -> None:
         f"taught {taught.pictures} good pictures at {recipe.width}x{recipe.height} pixels"
         + (f", with {memory.copies} of each" if memory.copies != "none" else "")
     )
+    if recipe.region is not None:
+        say(f"region {recipe.region.describe()}")
+    if recipe.align is not None:
+        say(f"aligned {recipe.align.describe()}")
     say(f"wrote {taught.path} ({taught.path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import GapError, ImageError
-from onspect.runtime.inspection.inspector import Inspection, Prepared
+from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
 from onspect.runtime.inspection.verdict import FrameContext, Verdict, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.frame_check import FrameCheck, Health
@@ -58,14 +58,15 @@ class Line:
     `run` works in the thread that calls it, until every source has ended or `stop` is called; a line runs once. All
     other methods may be called from any thread, and are those of `status.Commands`.
 
-    policies: one for each source, by default the one that fits it (`default_policy`). voting: how frames become parts.
-    recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. timing: how
-    often the line looks after its parts. Raises ChoiceError where policies and voting do not go together.
+    models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
+    fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
+    alarm: None raises one only where a source is away. timing: how often the line looks after its parts. Raises
+    ChoiceError where policies and voting do not go together.
     """
 
     def __init__(
         self,
-        models: Models,
+        models: Models | str | Path,
         sources: Sequence[Source],
         sinks: Sequence[Sink],
         *,
@@ -75,6 +76,8 @@ class Line:
         recipes: Sequence[str | None] | None = None,
         timing: Timing = Timing(),
     ) -> None:
+        if not isinstance(models, Models):
+            models = Models({None: Path(models)}, None, Inspector)
         chosen = list(policies or map(default_policy, sources))
         self._voting = voting or Voting()
         refuse_policies(self._voting, chosen)

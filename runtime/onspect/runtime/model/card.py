@@ -14,11 +14,12 @@ from onspect.runtime.model.schema import (
     Provenance,
     Threshold,
 )
+from onspect.runtime.text import format_facts
 
 
 def describe(file: ModelFile) -> str:
     """Return the model's card: one fact a line, readable without colour."""
-    return "\n".join(f"{name:<12} {fact}" for name, fact in list_facts(file))
+    return "\n".join(format_facts(list_facts(file), 13))
 
 
 def list_facts(file: ModelFile) -> list[tuple[str, str]]:
@@ -37,6 +38,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         *_describe_network(network),
         ("input", _describe_input(info.preprocess)),
         ("frames", _describe_limits(info.preprocess)),
+        *_describe_crop(info.preprocess),
         *_describe_appearance(info.appearance),
         ("score", f"{info.score.name}{smoothing}{masked}" + (f" ({info.score.why})" if info.score.why else "")),
     ]
@@ -49,7 +51,10 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     if info.history:
         earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
         facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
-    facts.append(("trained", _describe_training(source)))
+    if source.parity_images:
+        facts.append(("trained", _describe_training(source)))
+    else:
+        facts.append(("seed", str(source.seed)))
     facts += _describe_export(source)
     facts += [
         *_describe_images(info),
@@ -127,6 +132,8 @@ def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
 
 
 def _describe_export(source: Provenance) -> list[tuple[str, str]]:
+    if not source.parity_images:  # a taught file: nothing was trained, and nothing was exported
+        return []
     parity = f"{source.parity_images} scores within {source.parity:.1e} of the trained model's"
     facts = [("exported", f"{source.exported}, {parity}" + (" in float32" if source.precision != "fp32" else ""))]
     if source.precision != "fp32":
@@ -140,6 +147,13 @@ def _describe_export(source: Provenance) -> list[tuple[str, str]]:
 def _describe_input(recipe: Preprocess) -> str:
     colour = "mono" if recipe.channels == 1 else "colour (BGR)"
     return f"{recipe.width} x {recipe.height} pixels, {colour}, 16-bit white at {recipe.white_level}"
+
+
+def _describe_crop(recipe: Preprocess) -> list[tuple[str, str]]:
+    region, align = recipe.region, recipe.align
+    if region is None:
+        return []
+    return [("region", region.describe())] + ([] if align is None else [("aligned", align.describe())])
 
 
 def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]:

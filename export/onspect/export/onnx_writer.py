@@ -31,7 +31,7 @@ from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, Output
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
-from onspect.runtime.images.roi_mask import read_mask
+from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import parse_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Provenance, Score, Tiling
@@ -189,14 +189,15 @@ def _attach(
 
 def _read_mask(path: Path | None, model: TrainedModel, score: str | None) -> Tensor | None:
     """Return where a mask has parts inspected, as `InspectionGraph` takes it; None without one."""
-    if path is None:
+    inspected = read_inspected(path, model.record.data.recipe)
+    if inspected is None:
         return None
     if score in MEASURES:
         raise ChoiceError(
             f"score is {score!r}, which judges the image as a whole and cannot leave places out; "
-            "with a mask choose mse, peak, relative or expected"
+            "with a mask, or a region of other shapes than one rectangle, choose mse, peak, relative or expected"
         )
-    return torch.from_numpy(read_mask(path, model.record.data.recipe))
+    return torch.from_numpy(inspected)
 
 
 def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Module | None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from onspect.runtime.images.decode import read_image
     from onspect.runtime.inspection.inspector import Inspection, Inspector
     from onspect.runtime.inspection.regions import Region
-    from onspect.runtime.inspection.verdict import Verdict
+    from onspect.runtime.inspection.verdict import FrameContext, Verdict
     from onspect.runtime.model.file import read_model_info
     from onspect.runtime.model.schema import ModelInfo
     from onspect.runtime.teaching import teach
@@ -46,6 +46,7 @@ __all__ = [
     "EngineError",
     "ExportError",
     "FleetError",
+    "FrameContext",
     "GapError",
     "ImageError",
     "Inspection",
@@ -67,6 +68,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FrameContext": "inspection.verdict",
     "Inspection": "inspection.inspector",
     "Inspector": "inspection.inspector",
     "ModelInfo": "model.schema",

@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _HOMES = {
     "demo": "demo.commands",
+    "roi": "runtime.cli.roi",
     "teach": "runtime.cli.teach",
     "backbone": "training.backbone_command",
     "train": "training.commands",

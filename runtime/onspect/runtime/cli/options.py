@@ -60,8 +60,10 @@ def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None
     Faults do not fail the command as long as one image could be judged: each has its line and its reason, and did not
     pass. reasons: how many faults have each reason, where that is known. Raises SourceError where none could be judged.
     """
+    from onspect.runtime.inspection.verdict import JUDGEMENTS
+
     total = sum(counts.values())
-    parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
+    parts = ", ".join(f"{counts[name]} {name}" for name in JUDGEMENTS if counts[name])
     say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
     if total and counts["fault"] == total:
         raise SourceError(f"no image could be judged; {describe_reasons(reasons or {}, total)}")

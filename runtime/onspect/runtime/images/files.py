@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections import Counter
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import DatasetError
+
+_LOG = logging.getLogger("onspect")
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -43,6 +46,25 @@ def walk_files(folder: Path) -> Iterator[tuple[str, bool]]:
     """
     start = str(folder)
     return _walk("" if start == "." else start, set())
+
+
+def list_folder(folder: Path | str) -> list[str]:
+    """Return the images below a folder, sorted, as `walk_files` finds them; a warning names the files left out.
+
+    Raises DatasetError as that does, and if there is no image.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    for path, is_image in walk_files(Path(folder)):
+        (images if is_image else others).append(path)
+    words = describe_left_out(others, folder)
+    if not images:
+        raise DatasetError(
+            f"there are no images in {str(folder)!r} (left out: {words or '0 other files'}); check the path"
+        )
+    if words:
+        _LOG.warning("left out in %r: %s", str(folder), words)
+    return images
 
 
 def is_left_out(name: str) -> bool:

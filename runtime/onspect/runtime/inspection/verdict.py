@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+import time
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,8 +13,51 @@ from onspect.runtime.inspection.regions import Region
 from onspect.runtime.model.schema import Threshold
 
 Judgement = Literal["ok", "ng", "review", "fault"]
-"""``ok`` passes, ``ng`` is rejected, ``review`` goes to a person, ``fault`` could not be judged."""
+
+
+@dataclass(frozen=True)
+class JudgementFacts:
+    """What one verdict means for the part."""
+
+    meaning: str
+    """In words, for people."""
+
+    severity: int
+    """Of two frames of one part, the one with the higher severity decides."""
+
+    rejected: bool
+    """Whether the part must leave the line."""
+
+
+JUDGEMENTS: dict[Judgement, JudgementFacts] = {
+    "ok": JudgementFacts("the part passes", severity=0, rejected=False),
+    "ng": JudgementFacts("the part is rejected", severity=3, rejected=True),
+    "review": JudgementFacts("a person decides", severity=1, rejected=False),
+    "fault": JudgementFacts("the part could not be judged", severity=2, rejected=True),
+}
+"""Every verdict, in the order in which they are listed and counted."""
+
+WORST_FIRST: tuple[Judgement, ...] = tuple(sorted(JUDGEMENTS, key=lambda name: -JUDGEMENTS[name].severity))
+"""Every verdict, the one with the highest severity first."""
+
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class FrameContext:
+    """Where a frame comes from. It goes in with the frame, and its verdict repeats it."""
+
+    source: str = "frame"
+    """Path of the image file, or name of the camera."""
+
+    index: int = 0
+    """Position in the run, from 0."""
+
+    part: str | None = None
+    """The part's id, None if the source does not know it."""
+
+    captured: float = field(default_factory=time.perf_counter)
+    """Seconds on `time.perf_counter` when the frame was captured, or its file opened. The latency counts from here."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +69,8 @@ class Verdict:
     model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
     part: the part's id, where the source knows it.
     review_threshold: where the review band below `threshold` begins, None without one.
+    pose_x, pose_y, pose_angle: with an alignment, where the middle of the reference was found in the frame, in pixels,
+    and by how many degrees it is turned, counter-clockwise; None without one and for a part that was not found.
     """
 
     source: str
@@ -39,6 +85,9 @@ class Verdict:
     reason: str | None = None
     part: str | None = None
     review_threshold: float | None = None
+    pose_x: float | None = None
+    pose_y: float | None = None
+    pose_angle: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""

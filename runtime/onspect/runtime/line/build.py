@@ -46,17 +46,17 @@ def choose_health(config: LineConfig, sources: Sequence[Source]) -> Health | Non
 
 
 def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -> list[Sink]:
-    """Put a courier before each sink, so that none holds up the line.
+    """Put a queue before each sink, so that none holds up the line.
 
     Before the end of files, the records are kept by the line itself: where one cannot be written, the run ends there,
     with everything judged until then on record. They stand first, so that nothing is told that is not on record.
     """
-    ledger = CommitBarrier()
+    barrier = CommitBarrier()
     named = sorted(named, key=lambda one: getattr(one[1], "delivery", "event") != "record")
     return [
         sink
         if not live and getattr(sink, "delivery", "event") == "record"
-        else QueuedSink(sink, name, spool / _folder_for(name), patience=0.0 if live else math.inf, ledger=ledger)
+        else QueuedSink(sink, name, spool / _folder_for(name), patience=0.0 if live else math.inf, ledger=barrier)
         for name, sink in named
     ]
 

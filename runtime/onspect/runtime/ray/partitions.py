@@ -272,6 +272,9 @@ def _schema() -> Any:
             "reason": pa.string(),
             "part": pa.string(),
             "review_threshold": pa.float64(),
+            "pose_x": pa.float64(),
+            "pose_y": pa.float64(),
+            "pose_angle": pa.float64(),
         }
     )
 

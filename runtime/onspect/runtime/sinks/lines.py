@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
@@ -198,7 +198,7 @@ class JsonlSink:
 class CsvSink(JsonlSink):
     """One row a verdict, with a header; regions are a JSON list in their column."""
 
-    header = b"source,index,time,verdict,score,threshold,regions,latency_ms,model,reason,part,review_threshold\r\n"
+    header = ",".join(field.name for field in fields(Verdict)).encode() + b"\r\n"
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's row with its end."""

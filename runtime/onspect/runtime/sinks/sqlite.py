@@ -32,7 +32,8 @@ APPLICATION_ID = 0x4F4E5350  # "ONSP": by this the database is known as ours
 SCHEMA_VERSION = 1
 """Stands in ``PRAGMA user_version``; columns may be added within a version, nothing else changes."""
 
-_TYPES = {"index": "INTEGER", "score": "REAL", "threshold": "REAL", "review_threshold": "REAL", "latency_ms": "REAL"}
+_NUMBERS = ("score", "threshold", "review_threshold", "latency_ms", "pose_x", "pose_y", "pose_angle")
+_TYPES = {"index": "INTEGER"} | dict.fromkeys(_NUMBERS, "REAL")
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _COLUMNS = (*VERDICT_COLUMNS, "evidence")
 _FORGET_AT_ONCE = 2000

@@ -34,7 +34,7 @@ class Belt:
 
     def places(self, frame: int) -> NDArray[np.float64]:
         """Return x of the middle of each part in a frame, float64 [parts]."""
-        return self.travel[frame] - self.starts
+        return np.asarray(self.travel[frame] - self.starts)
 
     def draw(self, number: int) -> NDArray[np.uint8]:
         """Draw a frame, uint8 [height, width, 3]."""
@@ -47,11 +47,11 @@ class Belt:
             drawn = _draw_part(self.side, bool(self.upside_down[part]))
             middle = (self.side - 1) / 2.0
             matrix = cv2.getRotationMatrix2D((middle, middle), self.turns[part], 1.0)
-            matrix[:, 2] += (x - 0.5 - middle, y - 0.5 - middle)
+            matrix[:, 2] += np.array([x - 0.5 - middle, y - 0.5 - middle])
             cv2.warpAffine(drawn, matrix, self.size, picture, cv2.INTER_LINEAR, cv2.BORDER_TRANSPARENT)
-        noise = rng.integers(-4, 5, (height // 4, width // 4, 3)).astype(np.float32)
-        noise = cv2.resize(noise, self.size, interpolation=cv2.INTER_NEAREST)
-        return np.clip(picture * np.float32(self.lights[number]) + noise, 0, 255).astype(np.uint8)
+        coarse = rng.integers(-4, 5, (height // 4, width // 4, 3)).astype(np.float32)
+        noise = cv2.resize(coarse, self.size, interpolation=cv2.INTER_NEAREST)
+        return np.asarray(np.clip(picture * np.float32(self.lights[number]) + noise, 0, 255), np.uint8)
 
 
 def make_belt(

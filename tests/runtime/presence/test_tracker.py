@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from onspect.runtime.presence.blobs import Blob
+from onspect.runtime.presence.blobs import Blob, Side
 from onspect.runtime.presence.tracker import Decision, Tracker
 
 WIDTH, SIDE = 300.0, 60.0
@@ -17,9 +17,8 @@ def blob(x: float, side: float = SIDE) -> Blob | None:
     left, right = max(0.0, x - side / 2), min(WIDTH, x + side / 2)
     if right - left < 2.0:
         return None
-    cut = frozenset(
-        side_name for side_name, touches in (("left", x - side / 2 <= 0), ("right", x + side / 2 >= WIDTH)) if touches
-    )
+    sides: dict[Side, bool] = {"left": x - side / 2 <= 0, "right": x + side / 2 >= WIDTH}
+    cut = frozenset(one for one, touches in sides.items() if touches)
     return Blob((left + right) / 2, 50.0, left, 20.0, right, 20.0 + SIDE, (right - left) * SIDE, cut)
 
 

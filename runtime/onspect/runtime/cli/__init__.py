@@ -13,6 +13,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 _HOMES = {
     "demo": "demo.commands",
     "roi": "runtime.cli.roi",
+    "parts": "runtime.cli.parts",
     "teach": "runtime.cli.teach",
     "backbone": "training.backbone_command",
     "train": "training.commands",

@@ -16,6 +16,7 @@ from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
+from onspect.runtime.presence.gate import check_presence
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
@@ -80,15 +81,20 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
     voting = config.voting
     if voting.timeout is None and any(source.live for source in sources):
         voting = dataclasses.replace(voting, timeout=_PART_TIMEOUT)
+    presence = config.presence
+    if presence is not None:
+        check_presence(presence)
+    followed = presence is not None and presence.parts is None
     given = zip(config.sources, sources, strict=True)
     return Line(
         models,
         sources,
         sinks,
-        policies=[one.policy or default_policy(source) for one, source in given],
+        policies=[one.policy or default_policy(source, presence=followed) for one, source in given],
         recipes=[one.recipe for one in config.sources],
         voting=voting,
         alarm=config.alarm,
+        presence=presence,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import reduce
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -23,6 +24,9 @@ _LEAST_CONTRAST, _MOST_CONTRAST = 12.0, 40.0  # grey levels
 _NOISES = 6.0  # times the noise from which a pixel differs
 _SHARE = 0.3  # of frames that must show the background at each pixel
 _STATIC = 5  # equal frames in a row that are taken into the background
+_MOST_LEARNT = 64  # frames from which the background is made
+_ROUNDS = 3
+_AROUND, _CLEAR = 0.25, 0.4  # side of the places around, and the share of them that may differ
 _GAINS = (0.4, 2.5)  # of brightness within which the background is known again
 _FADE = 0.02  # share of a new frame that goes into the background
 _SMALLEST = 0.002  # share of the region below which nothing is a part, while no part's area is known
@@ -128,8 +132,7 @@ class BlobFinder:
                 f"presence: the frame is {self.gain:.2f} times as bright as the learnt background, and "
                 f"{_GAINS[0]:g} to {_GAINS[1]:g} is accepted; check light and exposure, or learn the background again"
             )
-        difference = cv2.absdiff(small, self.background * np.float32(self.gain))
-        strongest = difference.max(axis=2) if difference.ndim == 3 else difference
+        strongest = _strongest(cv2.absdiff(small, self.background * np.float32(self.gain)))
         threshold = self.contrast * max(0.5, min(1.0, self.gain))
         mask = (strongest > threshold).astype(np.uint8)
         mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)), np.uint8)
@@ -138,7 +141,7 @@ class BlobFinder:
 
     def _fit_gain(self, small: NDArray[np.float32]) -> float:
         """Return by how many times a frame is brighter than the background, from the places without a part."""
-        seen, known = small[::2, ::2].sum(axis=2), self.background[::2, ::2].sum(axis=2)
+        seen, known = _add_channels(small[::2, ::2]), _add_channels(self.background[::2, ::2])
         usable = known > 8.0 * small.shape[2]
         if self._empty is not None and (both := usable & self._empty[::2, ::2]).mean() > 0.1:
             usable = both
@@ -211,33 +214,59 @@ def shrink(frame: Frame, region: Rectangle | None, white_level: int = 65535) -> 
 def learn_background(frames: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], float]:
     """Return the background of shrunk frames and the contrast from which a pixel differs from it.
 
-    The background of a pixel is where its values are densest over the frames, so parts may cover it most of the time
-    if they differ from each other. Of frames that show a belt at a stop only five in a row are used. The contrast is
-    six times the noise, 12 to 40 grey levels.
+    The background of a pixel is first where its values are densest over the frames, and then the median of the frames
+    in which the places around it show the background: that clears what a part left there. Of frames that show a belt
+    at a stop only five in a row are used. The contrast is six times the noise, 12 to 40 grey levels.
     """
     kept = [frames[0]]
     static = 0
     for frame in frames[1:]:
-        moved = float((np.abs(frame - kept[-1]).max(axis=2) > _MOST_CONTRAST).mean())
+        moved = float((_strongest(cv2.absdiff(frame, kept[-1])) > _MOST_CONTRAST).mean())
         static = 0 if moved > 0.002 else static + 1
         if static <= _STATIC:
             kept.append(frame)
-    stack = np.stack(kept)
+    stack = np.stack(kept[:: -(-len(kept) // _MOST_LEARNT)])
     reference = np.median(stack, axis=0) + 1.0
     lights = np.array(
-        [_densest(np.sort(((one + 1.0) / reference).reshape(-1, 1), axis=0), 0.4)[0] for one in stack], np.float32
+        [_densest(np.sort(((one + 1.0) / reference)[::3, ::3].reshape(-1, 1), axis=0), 0.4)[0] for one in stack],
+        np.float32,
     )
     stack /= lights[:, None, None, None]
     background = _densest(np.sort(stack, axis=0), _SHARE)
+    for _ in range(_ROUNDS):
+        background = _clear_ghosts(stack, background)
     deviations = np.sort(np.abs(stack - background), axis=0)[: max(1, int(_SHARE * len(stack)))]
     noise = float(np.median(deviations[-1])) / 0.4  # the deviation that 30% are below is 0.39 sigma of a normal one
     return background, float(np.clip(_NOISES * noise, _LEAST_CONTRAST, _MOST_CONTRAST))
+
+
+def _clear_ghosts(stack: NDArray[np.float32], background: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the median over the frames [n, h, w, channels] in which the places around a pixel show the background."""
+    side = max(3, int(_AROUND * max(background.shape[:2])) | 1)
+    masks = [(_strongest(cv2.absdiff(one, background)) > _MOST_CONTRAST / 2).astype(np.float32) for one in stack]
+    clear = np.stack([cv2.blur(mask, (side, side)) < _CLEAR for mask in masks])
+    count = clear.sum(axis=0)
+    ordered = np.sort(np.where(clear[..., None], stack, np.float32(np.inf)), axis=0)
+    middle = np.broadcast_to((np.maximum(count, 1) - 1)[None, ..., None] // 2, (1, *background.shape))
+    median = np.take_along_axis(ordered, middle, 0)[0]
+    return np.asarray(np.where((count >= 3)[..., None], median, background), np.float32)
 
 
 def background_of_border(small: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a background of one colour, the median of a frame's border."""
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     return np.broadcast_to(np.median(border, axis=0), small.shape).astype(np.float32)
+
+
+def _strongest(difference: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the largest value of each pixel's channels, float32 [h, w]."""
+    if difference.ndim == 2 or difference.shape[2] == 1:
+        return np.asarray(difference, np.float32).reshape(difference.shape[:2])
+    return np.asarray(reduce(cv2.max, cv2.split(difference)), np.float32)
+
+
+def _add_channels(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    return reduce(np.add, (picture[:, :, channel] for channel in range(picture.shape[2])))
 
 
 def _densest(ordered: NDArray[np.float32], share: float) -> NDArray[np.float32]:

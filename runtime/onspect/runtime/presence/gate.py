@@ -7,8 +7,11 @@ import itertools
 import logging
 import math
 import statistics
+import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -28,6 +31,7 @@ _LOG = logging.getLogger("onspect")
 _MOST_BYTES = 512 * 2**20  # of frames that are kept while the line is learnt
 _CONTRAST = 20.0  # grey levels, where it is neither given nor learnt
 _MARGIN = 1.15  # of a learnt window around its part
+_AT_ONCE = 4  # frames of a backlog that go through with each new one
 _LOOK = 256  # pixels a side of the place on which sharpness is measured
 
 Outcome = Literal["judged", "faulted", "empty"]
@@ -85,20 +89,29 @@ class PresenceGate:
 
     Every frame that goes in is released once, by the step that nobody needs it any more after, or by `flush`. While
     the line is learnt, frames are held, and then they go through as if they came just now: no part is missed.
+
+    Parameters
+    ----------
+    settings
+        What is given; the rest is learnt.
+    live
+        Whether frames go on to come while the line is learnt, so that `feed` must not wait for it.
     """
 
-    def __init__(self, settings: PresenceSettings) -> None:
+    def __init__(self, settings: PresenceSettings, *, live: bool = False) -> None:
         self.settings = settings
         """What is given and, after the learning, what was learnt."""
+        self.background: NDArray[np.uint8] | None = None
+        """The learnt background at the frames' size, None before; for a file."""
+        self._live = live
         self._held: list[HeldFrame] = []
-        self._learning: list[HeldFrame] = []
+        self._backlog: deque[HeldFrame] = deque()
         self._bytes = 0
+        self._learner: threading.Thread | None = None
         self._finder: BlobFinder | None = None
         self._tracker: Tracker[HeldFrame] | None = None
         self._frames = 0
         self._window: tuple[int, int] | None = None  # as learnt
-        self.background: NDArray[np.uint8] | None = None
-        """The learnt background at the frames' size, None before; for a file."""
 
     @property
     def parts(self) -> int:
@@ -108,7 +121,7 @@ class PresenceGate:
     @property
     def learning(self) -> bool:
         """Whether the line is being learnt, so that nothing was decided yet."""
-        return bool(self._learning)
+        return self._tracker is None and self.settings.parts is None
 
     def feed(self, held: HeldFrame, recipe: Preprocess | None = None) -> Step:
         """Take the next frame. recipe: the model's, for the window's size and the white level of 16-bit frames."""
@@ -121,52 +134,70 @@ class PresenceGate:
             if self.settings.parts is not None:
                 return self._release(self._take_apart(held, frame, recipe))
             held.small = shrink(frame, self.settings.region, _white_level(recipe))
-            if self._finder is None and not self._open(held, frame, recipe):
-                return Step()
-            if self._learning:
-                return self._replay(recipe)
-            return self._release(self._follow(held, frame, recipe))
+            if self._tracker is None and self._learner is None:
+                self._open(held, frame, recipe)
         except ImageError as error:
-            if held in self._learning:
-                self._learning.remove(held)
             return self._release([PartView(held, None, None, str(error))])
+        self._backlog.append(held)
+        if self._learner is not None and not (self._live and self._learner.is_alive()):
+            self._learner.join()
+        return self._catch_up(recipe, _AT_ONCE if self._live else None)
 
     def flush(self, recipe: Preprocess | None = None) -> Step:
         """Decide everything that is undecided, for no frame comes any more, and release every frame."""
-        step = Step()
-        if self._learning:
-            self._learn()
-            step = self._replay(recipe)
-        if self._tracker is not None:
-            views = [self._view(decision, recipe) for decision in self._tracker.flush()]
-            rest = self._release(views)
-            step = Step([*step.views, *rest.views], [*step.released, *rest.released])
-        return step
+        if self._tracker is None and self._learner is None and self._backlog:
+            self._learn(list(self._backlog))
+        if self._learner is not None:
+            self._learner.join()
+        step = self._catch_up(recipe, None)
+        if self._tracker is None:
+            return step
+        rest = self._release([self._view(decision, recipe) for decision in self._tracker.flush()])
+        return Step([*step.views, *rest.views], [*step.released, *rest.released])
 
-    def _open(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> bool:
-        """Make the finder from the given background, or learn it; return whether there is one now."""
-        height, width = frame.shape[:2]
-        region = self.settings.region or (0, 0, width, height)
+    def _catch_up(self, recipe: Preprocess | None, most: int | None) -> Step:
+        """Let frames of the backlog go through, `most` at most; none while the line is learnt."""
+        views: list[PartView] = []
+        count = 0
+        while self._tracker is not None and self._backlog and (most is None or count < most):
+            held = self._backlog.popleft()
+            count += 1
+            try:
+                views += self._follow(held, recipe)
+            except ImageError as error:
+                views.append(PartView(held, None, None, str(error)))
+        return self._release(views)
+
+    def _open(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> None:
+        """Begin with the given background, or to learn it once there are frames enough."""
         if self.settings.background is not None:
-            picture = read_image(self.settings.background)
-            if picture.shape[:2] != (height, width):
-                raise ImageError(
-                    f"presence: the background {str(self.settings.background)!r} is {picture.shape[1]}x"
-                    f"{picture.shape[0]} pixels, the frame {width}x{height}; learn it with this camera mode"
-                )
-            if picture.ndim == 2 and frame.ndim == 3:
-                picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-            elif picture.ndim == 3 and frame.ndim == 2:
-                picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-            background = shrink(picture, self.settings.region, _white_level(recipe))
-            self._start(BlobFinder(background, self.settings.contrast or _CONTRAST, region))
-            return True
-        self._learning.append(held)
+            finder = self._read_background(self.settings.background, frame, recipe)
+            self._start(finder)
+            return
         self._bytes += frame.nbytes
-        if held.time - self._learning[0].time < self.settings.learn and self._bytes < _MOST_BYTES:
-            return False
-        self._learn()
-        return True
+        start = self._backlog[0].time if self._backlog else held.time
+        if held.time - start >= self.settings.learn or self._bytes >= _MOST_BYTES:
+            frames = [*self._backlog, held]
+            self._learner = threading.Thread(target=self._learn, args=(frames,), name="onspect-presence", daemon=True)
+            self._learner.start()
+
+    def _read_background(self, path: Path, frame: Frame, recipe: Preprocess | None) -> BlobFinder:
+        height, width = frame.shape[:2]
+        picture = read_image(path)
+        if picture.shape[:2] != (height, width):
+            raise ImageError(
+                f"presence: the background {str(path)!r} is {picture.shape[1]}x{picture.shape[0]} pixels, "
+                f"the frame {width}x{height}; learn it with this camera mode"
+            )
+        if picture.ndim == 2 and frame.ndim == 3:
+            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+        elif picture.ndim == 3 and frame.ndim == 2:
+            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        background = shrink(picture, self.settings.region, _white_level(recipe))
+        return BlobFinder(background, self.settings.contrast or _CONTRAST, self._region(frame))
+
+    def _region(self, frame: Frame) -> Rectangle:
+        return self.settings.region or (0, 0, frame.shape[1], frame.shape[0])
 
     def _start(self, finder: BlobFinder) -> None:
         one = self.settings
@@ -175,43 +206,27 @@ class PresenceGate:
             velocity=one.velocity, area=one.area, sharpness=one.sharpness, gap=one.gap or 0.0, remember=one.remember
         )
 
-    def _learn(self) -> None:
-        """Learn background, motion and size from the frames that are held."""
-        smalls = [held.small for held in self._learning if held.small is not None]
-        background, contrast = learn_background(smalls)
-        frame = self._learning[0].capture.frame
+    def _learn(self, frames: list[HeldFrame]) -> None:
+        """Learn background, motion and size from frames."""
+        background, contrast = learn_background([held.small for held in frames if held.small is not None])
+        frame = frames[0].capture.frame
         assert not isinstance(frame, ImageError)
         height, width = frame.shape[:2]
-        region = self.settings.region or (0, 0, width, height)
-        contrast = self.settings.contrast or contrast
-        finder = BlobFinder(background, contrast, region)
-        learnt, window = learn_motion(self.settings, self._learning, finder)
+        region, contrast = self._region(frame), self.settings.contrast or contrast
+        learnt, window = learn_motion(self.settings, frames, BlobFinder(background, contrast, region))
         self.settings = dataclasses.replace(learnt, contrast=contrast)
         if window is not None:
             self._window = min(window[0], width), min(window[1], height)
         self.background = _enlarge(background, region, frame)
-        self._start(BlobFinder(background, contrast, region))
         _LOG.info("presence: learnt %s", describe(self.settings))
+        self._start(BlobFinder(background, contrast, region))
 
-    def _replay(self, recipe: Preprocess | None) -> Step:
-        """Let the frames that were held while the line was learnt go through."""
-        learning, self._learning = self._learning, []
-        step = Step()
-        for held in learning:
-            frame = held.capture.frame
-            assert not isinstance(frame, ImageError)
-            try:
-                views = self._follow(held, frame, recipe)
-            except ImageError as error:
-                views = [PartView(held, None, None, str(error))]
-            step.views.extend(views)
-        return Step(step.views, self._release(step.views).released)
-
-    def _follow(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> list[PartView]:
+    def _follow(self, held: HeldFrame, recipe: Preprocess | None) -> list[PartView]:
+        frame, small, held.small = held.capture.frame, held.small, None
         assert self._finder is not None
         assert self._tracker is not None
-        assert held.small is not None
-        small, held.small = held.small, None
+        assert small is not None
+        assert not isinstance(frame, ImageError)
         blobs = self._finder.find(small, self._tracker.area)
         size = self.window_size(frame, recipe)
 
@@ -229,13 +244,11 @@ class PresenceGate:
         expected = self.settings.parts
         assert expected is not None
         small = shrink(frame, self.settings.region, _white_level(recipe))
-        if self._finder is None and (self.settings.background is None or not self._open(held, frame, recipe)):
-            height, width = frame.shape[:2]
-            region = self.settings.region or (0, 0, width, height)
-            finder = BlobFinder(background_of_border(small), self.settings.contrast or _CONTRAST, region)
-        else:
-            assert self._finder is not None
-            finder = self._finder
+        path = self.settings.background
+        if path is not None and self._finder is None:
+            self._finder = self._read_background(path, frame, recipe)
+        contrast = self.settings.contrast or _CONTRAST
+        finder = self._finder or BlobFinder(background_of_border(small), contrast, self._region(frame))
         blobs = finder.find(small, self.settings.area)
         if not blobs:
             return []
@@ -279,7 +292,7 @@ class PresenceGate:
 
     def _release(self, views: Sequence[PartView]) -> Step:
         needed = set() if self._tracker is None else {id(held) for held in self._tracker.held()}
-        needed |= {id(held) for held in self._learning}
+        needed |= {id(held) for held in self._backlog}
         released = [held for held in self._held if id(held) not in needed]
         self._held = [held for held in self._held if id(held) in needed]
         return Step(list(views), released)

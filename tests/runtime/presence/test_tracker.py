@@ -272,3 +272,15 @@ def test_frames_are_held_no_longer_than_a_part_needs_them() -> None:
         held[len(set(run.tracker.held()))] += 1
     assert max(held) <= 2
     assert not run.tracker.held()
+
+
+def test_frames_that_come_in_bursts_are_followed() -> None:
+    """Frames that come late and then close together do not make two parts of one."""
+    run = Run(sharpness=1.0)
+    for step in range(200):
+        late = (0.0, 0.03, 0.02, 0.01)[step % 4]
+        places = [-40.0 + 8.0 * step - 140.0 * part for part in range(8)]
+        made = run.tracker.update(merge(places), step / 30.0 + late, step, lambda _: (True, 1.0))
+        run.decisions += [(step, one) for one in made]
+    run.end()
+    assert run.parts == list(range(1, 9))

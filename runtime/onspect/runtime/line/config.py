@@ -191,7 +191,7 @@ class _Table:
 
 
 def _build(content: dict[str, Any]) -> LineConfig:
-    sections = ("model", "recipes", "source", "sink", "line", "health", "voting", "alarm", "dashboard")
+    sections = ("model", "recipes", "source", "sink", "line", "health", "voting", "alarm", "dashboard", "presence")
     for name in content:
         if name not in sections:
             raise _Wrong(name, 0, "", f"is not known; there are {', '.join(sections)}")

@@ -24,6 +24,7 @@ _HISTORY = 31  # parts from which the usual area, speed and sharpness come
 _ENOUGH = 3  # parts after which an area or a sharpness counts as usual
 _TOUCHING = 1.6  # times the usual area from which a blob is more than one part
 _PATIENCE = 1.0  # seconds for which a whole part is waited on to become sharper
+_PAUSE = 5.0  # times the usual interval from which frames are missing, and do not come late
 _MISSED = 2  # frames without its blob after which a part is gone
 _FLICKER = 0.5  # seconds in which a part at the edge may vanish and be seen again
 _REACH = 0.5  # of a part's length, that it may move unseen and is still known
@@ -122,7 +123,8 @@ class Tracker(Generic[Token]):
         self._lengths: deque[float] = deque(maxlen=_HISTORY)
         self._gone: deque[_Gone[Token]] = deque(maxlen=64)
         self._time: float | None = None
-        self._interval: float | None = None
+        self._steps: deque[float] = deque(maxlen=_HISTORY)
+        self._clock = 0.0
 
     @property
     def area(self) -> float | None:
@@ -166,12 +168,11 @@ class Tracker(Generic[Token]):
             is in the window.
         """
         decisions: list[Decision[Token]] = []
-        step = 0.0 if self._time is None else time - self._time
+        step = self._take_step(time)
         if step > self._longest_step():
             decisions += self._close_all("the camera was blind for too long to follow the part")
-        elif step > 0.0:
-            self._interval = step if self._interval is None else 0.9 * self._interval + 0.1 * step
-        self._time = time
+        self._clock += step
+        time = self._clock
         matched = self._match(blobs, time, frame)
         for track in self.tracks:
             if id(track) in matched:
@@ -191,11 +192,27 @@ class Tracker(Generic[Token]):
         decisions = self._close_all("the line ended before the part was whole in view")
         return decisions + self._forget(math.inf)
 
+    def _take_step(self, time: float) -> float:
+        """Return the seconds since the last frame, as a multiple of the usual interval.
+
+        Drivers and networks deliver frames late and then in bursts; the belt moves on evenly.
+        """
+        step = 0.0 if self._time is None else time - self._time
+        self._time = time
+        if len(self._steps) < _ENOUGH:
+            self._steps.extend([step] * (step > 0.0))
+            return step
+        usual = statistics.fmean(self._steps)
+        if step < _PAUSE * usual:
+            self._steps.append(step)
+        return usual * max(1, round(step / usual))
+
     def _longest_step(self) -> float:
         """Return the seconds between two frames after which nobody knows which part is which."""
         length = statistics.median(self._lengths) if self._lengths else None
         known = 1.0 if length is None or self._fastest <= 0.0 else _REACH * (length + self._gap) / self._fastest
-        return max(known, 2.5 * (self._interval or 0.0), 0.05)
+        usual = statistics.fmean(self._steps) if self._steps else 0.0
+        return max(known, 2.5 * usual, 0.05)
 
     def _match(self, blobs: Sequence[Blob], time: float, frame: Token) -> set[int]:
         """Give each blob to the tracks that it shows, or to a new one; return the ids of the tracks seen."""

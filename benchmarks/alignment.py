@@ -1,8 +1,9 @@
 """What does alignment bring where parts are shifted by up to 20% of the frame and turned by up to 180 degrees?
 
 Draws frames of 640 x 480 pixels with one part each: the demo's synthetic flanges, and (with --tiles) photographed
-magnetic tiles, scaled to 240 x 160 pixels, on a drawn ground. For each kind of part it teaches three files from 40
-good frames and measures the image AUROC on good and defective frames that they have not seen:
+magnetic tiles, scaled to 216 x 144 pixels and one brightness, in a drawn holder with a notch. For each kind of part it
+teaches three files from 40 good frames and measures the image AUROC on good and defective frames that they have not
+seen:
 
   still            all parts in one place, inside a region of interest
   moved, --align   all parts shifted and turned, in teaching too; each is found and turned back before the crop
@@ -40,9 +41,10 @@ from onspect.training.features import make_base
 
 WIDTH, HEIGHT = 640, 480
 SHIFT, TURN = 0.2, 180.0
-TAUGHT, GOOD, DEFECTIVE = 40, 60, 60
+TAUGHT, GOOD, DEFECTIVE = 40, 100, 100
 FLANGE, RADIUS = 240, 106
-TILE = (240, 160)
+TILE, RIM, GAP = (216, 144), 16, 6
+TILE_GREY = 90.0  # median of a tile, as a line's own exposure would give it
 TIMED = 60
 
 Part = NDArray[np.uint8]
@@ -65,8 +67,9 @@ def draw_scene(kind: Kind, part: Part, pose: tuple[float, float, float], rng: np
     height, width = part.shape
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2.0, (height - 1) / 2.0), angle, 1.0)
     matrix[:, 2] += (x - 0.5 - (width - 1) / 2.0, y - 0.5 - (height - 1) / 2.0)
-    shown = cv2.warpAffine(part.astype(np.float32), matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
-    cover = cv2.warpAffine(kind.mask, matrix, (WIDTH, HEIGHT))
+    size, grey = (WIDTH, HEIGHT), part.astype(np.float32)
+    shown = cv2.warpAffine(grey, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    cover = cv2.warpAffine(kind.mask, matrix, size)
     frame = kind.ground * (1.0 - cover) + shown * cover + rng.normal(0.0, 1.0, (HEIGHT, WIDTH))
     return np.asarray(np.clip(np.rint(frame), 0, 255), np.uint8)
 
@@ -115,12 +118,16 @@ def tiles(data: Path) -> Kind:
         grey = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
         if grey.shape[0] > grey.shape[1]:
             grey = cv2.rotate(grey, cv2.ROTATE_90_CLOCKWISE)
-        return np.asarray(cv2.resize(grey, TILE, interpolation=cv2.INTER_AREA), np.uint8)
+        holder = np.full((TILE[1] + 2 * RIM, TILE[0] + 2 * RIM), 25, np.uint8)
+        cv2.rectangle(holder, (0, 0), (holder.shape[1] - 1, holder.shape[0] - 1), (220,), 2 * (RIM - GAP))
+        cv2.rectangle(holder, (40, 0), (70, RIM), (25,), -1)  # the notch
+        exposed = cv2.convertScaleAbs(grey, alpha=TILE_GREY / max(1.0, float(np.median(grey))))
+        holder[RIM:-RIM, RIM:-RIM] = cv2.resize(exposed, TILE, interpolation=cv2.INTER_AREA)
+        return holder
 
-    left, top = (WIDTH - TILE[0]) // 2, (HEIGHT - TILE[1]) // 2
-    box = (left, top, *TILE)
-    patch = (left - 20, top - 20, TILE[0] + 40, TILE[1] + 40)  # with its edges: the surface itself shows little
-    mask = np.ones(TILE[::-1], np.float32)
+    box = ((WIDTH - TILE[0]) // 2, (HEIGHT - TILE[1]) // 2, *TILE)
+    patch = (box[0] - RIM, box[1] - RIM, TILE[0] + 2 * RIM, TILE[1] + 2 * RIM)
+    mask = np.ones((TILE[1] + 2 * RIM, TILE[0] + 2 * RIM), np.float32)
     return Kind("magnetic tiles", draw, mask, 25.0, RegionFile(rectangles=(box,), reference=Reference(patch=patch)))
 
 
@@ -163,17 +170,14 @@ def measure_search(kind: Kind, model: Path) -> dict[str, float]:
         rng = np.random.default_rng([8, index])
         pose = choose_pose(rng, moves=True)
         frame = draw_scene(kind, kind.draw("good", index % GOOD), pose, rng)
-        started = time.perf_counter()
+        started = time.thread_time()  # of the processor, whatever else runs on the machine
         found = find_part(frame, align, 65535)
-        taken.append((time.perf_counter() - started) * 1000.0)
+        taken.append((time.thread_time() - started) * 1000.0)
         shifts.append(np.hypot(found.x - pose[0], found.y - pose[1]))
         turns.append(abs((found.angle - pose[2] + 180.0) % 360.0 - 180.0))
-    half_turned = np.array(turns) > 90.0  # a tile looks the same from both ends
-    turns = np.where(half_turned, 180.0 - np.array(turns), turns)
     return {
         "pixels": float(np.median(shifts)),
         "degrees": float(np.median(turns)),
-        "half_turned": float(half_turned.mean()),
         "milliseconds": float(np.median(taken[1:])),
         "fastest": float(np.min(taken)),
     }

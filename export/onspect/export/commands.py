@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, progress, say
+from onspect.export.scores import SCORES, describe_scores
+from onspect.runtime.cli.base import Command, progress, say, usage_errors
 
-SCORES = (
-    *("memory", "mse", "peak", "relative", "expected"),
-    "features",
-    *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
-)
-"""The names that ``--score`` takes; here without importing what builds them."""
+if TYPE_CHECKING:
+    from onspect.runtime.images.region import RegionFile
 
 _LOG = logging.getLogger("onspect")
 
@@ -38,19 +36,20 @@ _LOG = logging.getLogger("onspect")
 )
 @click.option(
     "--score",
-    type=click.Choice(SCORES),
+    type=click.Choice(list(SCORES)),
     metavar="SCORE",
-    help="memory: distance to a memory of the good images, in features of a pretrained network. Of the autoencoder: "
-    "mse, mean squared error; peak, maximum of the smoothed error map; relative, the same, each place divided by "
-    "what good parts show there; expected, as relative, of the error over what the decoder expects of this image. "
-    "Fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
-    "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
-    "[default: memory; features for a run on features, which has no other].",
+    help=describe_scores(),
 )
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
     help="A black-and-white image of the part: white is inspected; what shows where it is black has no say.",
+)
+@click.option(
+    "--roi",
+    multiple=True,
+    metavar="X,Y,W,H|FILE",
+    help="For a run on whole frames: what is outside this region has no say. To crop to a region, train with --roi.",
 )
 @click.option("--parts", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
 def export(
@@ -62,6 +61,7 @@ def export(
     max_flips: int | None,
     score: str | None,
     mask: Path | None,
+    roi: tuple[str, ...],
     parts: bool,
 ) -> None:
     """Write SOURCE, a trained run, as one ONNX model file; or a calibrated model file anew with --int8 or --fp16.
@@ -79,18 +79,28 @@ def export(
       onspect calibrate part.onnx parts/ --max-fpr 0.5%
       onspect export part.onnx -o part-int8.onnx --int8 --data parts/
     """
+    if roi and source.is_file():
+        raise click.UsageError("--roi is for a trained run: a model file has its region already")
     precision = _check_usage(
         source, int8=int8, fp16=fp16, data=data, max_flips=max_flips, of_run=bool(score or parts or mask)
     )
     if precision != "fp32" and data is not None:
         if parts:
             raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
-        _export_reduced(source, output, precision, data, max_flips, score, mask)
+        _export_quantized(source, output, precision, data, max_flips, score, mask, _read_roi(roi))
         return
     from onspect.export.onnx_writer import export as write_model
 
     exported = write_model(
-        source, output, score=score, parts=parts, data=data, max_flips=max_flips, mask=mask, progress=progress
+        source,
+        output,
+        score=score,
+        parts=parts,
+        data=data,
+        max_flips=max_flips,
+        mask=mask,
+        region=_read_roi(roi),
+        progress=progress,
     )
     for path in exported.paths:
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
@@ -101,7 +111,14 @@ def export(
     say(f"scores agree with the trained model to {parity.difference:.1e} on {parity.images} images")
     if agreement is not None:
         say(f"{agreement.flips} of {agreement.images} verdicts differ ({agreement.policy})")
-    _say_next(output)
+    _say_next(output, source)
+
+
+def _read_roi(roi: tuple[str, ...]) -> RegionFile | None:
+    from onspect.runtime.images.region import parse_region
+
+    with usage_errors():
+        return parse_region(roi) if roi else None
 
 
 def _check_usage(
@@ -121,7 +138,7 @@ def _check_usage(
     return precision
 
 
-def _export_reduced(
+def _export_quantized(
     source: Path,
     output: Path,
     precision: str,
@@ -129,20 +146,31 @@ def _export_reduced(
     max_flips: int | None,
     score: str | None,
     mask: Path | None,
+    region: RegionFile | None,
 ) -> None:
-    from onspect.export.precision.tables import describe_reduced
+    from onspect.export.precision.tables import describe_quantized
     from onspect.runtime.images.decode import quieten_opencv
 
     quieten_opencv()
     if source.is_file():
-        from onspect.export.precision.search import reduce_file
+        from onspect.export.precision.search import quantize
 
-        reduced = reduce_file(source, output, precision, data, max_flips=max_flips)
+        reduced = quantize(source, output, precision, data, max_flips=max_flips, progress=progress)
     else:
-        from onspect.export.onnx_writer import export_reduced
+        from onspect.export.onnx_writer import export_quantized
 
-        reduced = export_reduced(source, output, precision, data, score=score, max_flips=max_flips, mask=mask)
-    click.echo(describe_reduced(reduced))
+        reduced = export_quantized(
+            source,
+            output,
+            precision,
+            data,
+            score=score,
+            max_flips=max_flips,
+            mask=mask,
+            region=region,
+            progress=progress,
+        )
+    click.echo(describe_quantized(reduced))
     if reduced.share < 0.5:
         _LOG.warning(
             "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: "
@@ -151,8 +179,21 @@ def _export_reduced(
         )
     say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
     if reduced.info.threshold is None:
-        _say_next(output)
+        _say_next(output, source)
 
 
-def _say_next(output: Path) -> None:
-    say(f"next: onspect calibrate {shlex.quote(str(output))} DATA")
+def _say_next(output: Path, source: Path) -> None:
+    say(f"next: onspect calibrate {shlex.quote(str(output))} {shlex.quote(_find_labelled(source))}")
+
+
+def _find_labelled(source: Path) -> str:
+    """Return the folder that a run was trained on if it has labelled images too, else the word DATA."""
+    from onspect.runtime.dataset.folder import has_split
+    from onspect.training.checkpoint import read_record
+
+    if not source.is_dir():
+        return "DATA"
+    folder = Path(read_record(source).data.folder)
+    if not has_split(folder, "val"):
+        return "DATA"
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from onspect.runtime.errors import ModelFileError
+from onspect.runtime.bench.images import draw_images
+from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.images.align import fit_alignment
 from onspect.runtime.images.region import parse_region
 from onspect.runtime.inspection.inspector import Inspection, Inspector
@@ -21,6 +22,7 @@ from onspect.runtime.line import Line, Models
 from onspect.runtime.model.card import describe
 from onspect.runtime.model.file import read_model_file, stamp
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits, Threshold
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.lines import CsvSink
 from onspect.runtime.sources.fake import FakeSource
 
@@ -39,10 +41,11 @@ def write_model(path: Path, region: RegionOfInterest | None, align: Alignment | 
     return path
 
 
-class Keeper:
+class Keeper(Sink):
     """A sink that keeps what it gets."""
 
-    delivery, pictures = "live", True
+    delivery = "live"
+    pictures = True
 
     def __init__(self) -> None:
         self.inspections: list[Inspection] = []
@@ -210,6 +213,23 @@ def test_csv_has_the_pose(aligned: Inspector, tmp_path: Path) -> None:
     header, row = path.read_text().splitlines()
     assert header.endswith("review_threshold,pose_x,pose_y,pose_angle")
     assert float(row.split(",")[-3]) == pytest.approx(190.0, abs=0.5)
+
+
+def test_older_table_keeps_its_columns(cropped: Inspector, tmp_path: Path) -> None:
+    """Rows that are added to a table of an older release have its columns, not three more."""
+    path = tmp_path / "verdicts.csv"
+    path.write_bytes(b"source,index,time,verdict,score\r\na.png,0,now,ok,0.1\r\n")
+    with CsvSink(path, append=True) as sink:
+        sink.write(cropped.examine(frame_with_spot(70, 50)))
+    assert [len(line.split(",")) for line in path.read_text().splitlines()] == [5, 5, 5]
+
+
+def test_bench_asks_for_pictures_of_parts(aligned: Inspector, cropped: Inspector, tmp_path: Path) -> None:
+    """Drawn images do for a region; for an alignment they do not."""
+    paths = draw_images(tmp_path, cropped.info.preprocess)
+    assert cropped.inspect(paths[0]).verdict != "fault"
+    with pytest.raises(DatasetError, match="give pictures of parts"):
+        draw_images(tmp_path, aligned.info.preprocess)
 
 
 def test_region_of_the_option_is_that_of_the_file(tmp_path: Path) -> None:

@@ -19,9 +19,8 @@ from onspect.runtime.line import Health, Line, Models, Voting
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model.schema import SourceLimits, Threshold
 from onspect.runtime.presence import PresenceSettings
-from onspect.runtime.sources.base import Capture
+from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.fake import FakeSource
-from onspect.runtime.sources.finite import FiniteSource
 from onspect.runtime.sources.folder import FolderSource
 from onspect.runtime.status import LineStatus
 
@@ -31,7 +30,7 @@ from ...tiny_model import write_model
 SETTINGS = PresenceSettings(learn=2.0)
 
 
-class BeltSource(FiniteSource):
+class BeltSource(Source):
     """The frames of a belt, as those of a file; an error stands in the place of some."""
 
     def __init__(self, belt: Belt, errors: dict[int, ImageError] | None = None) -> None:

@@ -128,6 +128,9 @@ VERDICTS = st.builds(
     reason=st.none() | NAMES,
     part=st.none() | NAMES,
     review_threshold=st.none() | NUMBERS,
+    pose_x=st.none() | NUMBERS,
+    pose_y=st.none() | NUMBERS,
+    pose_angle=st.none() | NUMBERS,
 )
 
 

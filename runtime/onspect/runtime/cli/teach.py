@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,11 +63,12 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     show_default=True,
     help="Changed copies of the pictures to teach as well; auto tries whether parts come turned.",
 )
+@click.option("--group", metavar="REGEX", help="Pictures of one part, by their names, such as '^(part\\d+)_'.")
 @click.option(
     "--max-fpr",
     "rate",
     metavar="RATE",
-    callback=parse_rate,
+    callback=functools.partial(parse_rate, no_limit=(0, 1)),
     help="Share of good parts that may be rejected [default: 1%].",
 )
 @click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")
@@ -88,6 +91,7 @@ def teach(
     max_scale: float | None,
     by_whole: bool | None,
     copies: str,
+    group: str | None,
     rate: float | None,
     strict: bool,
     trim: bool,
@@ -109,6 +113,8 @@ def teach(
       onspect teach --undo part.onnx
     """
     _check_usage(good, output, base, add_to, undo)
+    if group is not None and output is None:
+        raise click.UsageError("--group is for a new file")
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -137,6 +143,7 @@ def teach(
                 region=read_region_options(roi, align, max_turn, max_scale),
                 by_whole=by_whole,
                 copies=copies,
+                group=group,
                 rate=rate,
                 strict=strict,
                 trim=trim,
@@ -149,7 +156,20 @@ def teach(
     if add_to is not None:
         say(f"'onspect teach --undo {add_to}' takes it back")
     else:
-        say(f"next: onspect score {output} IMAGES, or onspect run {output} SOURCE")
+        assert output is not None
+        assert good is not None
+        say(f"next: {_suggest(output, good)}")
+
+
+def _suggest(output: Path, good: Path) -> str:
+    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it."""
+    from onspect.runtime.dataset.folder import has_split
+
+    model = shlex.quote(str(output))
+    folder = good.absolute().parent.parent
+    if good.absolute().parent.name == "train" and has_split(folder, "test"):
+        return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))} -o report"
+    return f"onspect score {model} IMAGES, or onspect run {model} SOURCE"
 
 
 def _check_usage(

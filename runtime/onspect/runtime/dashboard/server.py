@@ -13,10 +13,11 @@ from onspect.runtime.dashboard.renderer import RenderWorker
 from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import Commands, LineStatus, SinkState
 
 
-class Dashboard:
+class Dashboard(Sink):
     """A sink that shows the line in a browser, at http://HOST:PORT/.
 
     address: HOST:PORT; port 0 takes any that is free. token: what a browser must know to change anything, and to see
@@ -29,8 +30,7 @@ class Dashboard:
     be guessed; entering raises OutputError where the address cannot be had.
     """
 
-    delivery = "live"
-    pictures = True
+    delivery: Delivery = "live"
 
     def __init__(
         self,

@@ -121,6 +121,12 @@ def choose_limit(known: Sequence[str]) -> int:
     return min(LIMIT, int(closest) - _MARGIN)
 
 
+def count_twins(hashes: Sequence[str]) -> int:
+    """Return how many of the hashes differ from another one of them in at most `LIMIT` bits; empty ones do not."""
+    known = [text for text in hashes if text]
+    return int((_measure_nearest(known, known, apart=True) <= LIMIT).sum()) if len(known) > 1 else 0
+
+
 def _measure_nearest(hashes: Sequence[str], others: Sequence[str], *, apart: bool = False) -> NDArray[np.float32]:
     """Return in how many bits each hash differs from the nearest other; with apart, not from the one at its place."""
     bits, nearest = _unpack(others), []

@@ -29,18 +29,22 @@ SMALLEST_PATCH = 16
 """Least side of a reference patch, in pixels of the frame."""
 
 _LONGEST = 160  # side of the stored reference, in pixels
-_COARSE_FRAME, _COARSE_PATCH = 64, 14  # sides of the coarse search, of which both are kept at least
+_COARSE_FRAME, _COARSE_PATCH = 80, 14  # sides of the coarse search, of which both are kept at least
 _STEP = 10.0  # degrees between the turned references of the coarse search
 _SCALE_STEP = 0.06
 _CANDIDATES = 4
+_REFINED = 3  # poses of the coarse search that are refined
 _WORSE = 0.15  # of correlation by which a candidate may be worse than the best one
-_STEPS = {2: 7, 1: 4}  # Gauss-Newton steps at each level; the number is how many times smaller it is
+_STEPS = {2: 6, 1: 4}  # Gauss-Newton steps at each level; the number is how many times smaller it is
+_LEAST_LEVEL = 12  # pixels of the shorter side of a level
+_AROUND = 4  # pixels of the smallest level by which a coarse pose may be off
 _SETTLED = 0.02  # pixels
-_FLAT = 0.05  # of the reference's contrast, below which a place counts as flat
+_FLAT = 0.1  # of the frame's highest contrast, below which a place counts as flat
 _SLACK = 2.0  # degrees and percent that a pose may exceed its limits by
 _PICTURES = 32  # on which reference and confidence are chosen
 _LEAST_GAIN = 0.1  # between the correlation of good parts and of places without one
-_PLAUSIBLE = 0.25
+_PLAUSIBLE = 0.25  # correlation from which on a picture's part joins the median
+_ROUNDS = 2  # in which the median is made; the second finds the parts by the first one's median
 
 
 def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
@@ -105,20 +109,23 @@ def fit_alignment(
     """
     _check_patch(patch, picture)
     chosen = frames[:: -(-len(frames) // _PICTURES)]
-    contrasts = [local_contrast(read(), patch, white_level) for read in chosen]
-    first = Finder(patch, _cut_patch(local_contrast(picture, patch, white_level), patch), turn=turn, scale=scale)
-    seen = [first.find(contrast) for contrast in contrasts]
-    patches = np.stack([first.cut(contrast, pose) for contrast, pose in zip(contrasts, seen, strict=True)])
-    alike = np.array([pose.confidence >= _PLAUSIBLE for pose in seen])
-    reference = _median(patches[alike]) if alike.any() else first.reference
+    planes = [_shrink_to_grey(read(), patch, white_level) for read in chosen]
+    contrasts = [_remove_smooth(plane, patch) for plane in planes]
+    first = reference = _cut_patch(local_contrast(picture, patch, white_level), patch)
+    for _ in range(_ROUNDS):
+        finder = Finder(patch, reference, turn=turn, scale=scale)
+        seen = [finder.find(contrast) for contrast in contrasts]
+        patches = np.stack([finder.cut(contrast, pose) for contrast, pose in zip(contrasts, seen, strict=True)])
+        alike = np.array([pose.confidence >= _PLAUSIBLE for pose in seen])
+        reference = _median(patches[alike]) if alike.any() else first
     found, absent = [], []
-    for number, contrast in enumerate(contrasts):
+    for number, (plane, contrast) in enumerate(zip(planes, contrasts, strict=True)):
         others = alike & (np.arange(len(alike)) != number)
-        own = _median(patches[others]) if others.any() else first.reference
+        own = _median(patches[others]) if others.any() else first
         finder = Finder(patch, own, turn=turn, scale=scale)
         pose = finder.find(contrast)
         found.append(pose.confidence)
-        absent.append(finder.find(finder.paint_over(contrast, pose)).confidence)
+        absent.append(finder.find(_remove_smooth(finder.paint_over(plane, pose), patch)).confidence)
     low, high = float(np.quantile(found, 0.05)), float(np.quantile(absent, 0.95))
     if low - high < _LEAST_GAIN:
         raise DatasetError(
@@ -132,6 +139,11 @@ def fit_alignment(
 
 def local_contrast(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
     """Return a frame's local contrast at the scale of the stored reference, float32 [h, w] in grey levels."""
+    return _remove_smooth(_shrink_to_grey(frame, patch, white_level), patch)
+
+
+def _shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
+    """Return a frame in grey levels of 0 to 255 at the scale of the stored reference, float32 [h, w]."""
     factor = shrink_factor(patch)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
     if min(height, width) < 1:
@@ -143,8 +155,12 @@ def local_contrast(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
         frame = frame[:, :, 0] if frame.shape[2] == 1 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
     if frame.dtype == np.uint16:
         frame = cv2.convertScaleAbs(frame, alpha=255.0 / white_level)
-    grey = np.asarray(frame, np.float32)
-    side = max(patch[2:]) // factor // 6 * 2 + 1  # twice a box is nearly round
+    return np.asarray(frame, np.float32)
+
+
+def _remove_smooth(grey: Plane, patch: Rectangle) -> Plane:
+    """Return grey levels less their own smoothed copy, over a sixth of the patch's longer side."""
+    side = max(3, max(patch[2:]) // shrink_factor(patch) // 12 * 2 + 1)  # twice a box is nearly round
     smooth = cv2.blur(cv2.blur(grey, (side, side)), (side, side))
     return np.asarray(cv2.subtract(grey, smooth), np.float32)
 
@@ -182,7 +198,9 @@ class Finder:
         self._turn, self._scale = turn, scale
         sides = reference.shape[1], reference.shape[0]
         self._levels = [
-            _make_level(reference, factor, scale > 0.0) for factor in _STEPS if factor == 1 or min(sides) >= 24
+            _make_level(reference, factor, scale > 0.0)
+            for factor in _STEPS
+            if factor == 1 or min(sides) // factor >= _LEAST_LEVEL
         ]
         self._angles = _spread_angles(turn)
         self._scales = _spread_scales(scale)
@@ -195,7 +213,9 @@ class Finder:
         levels = [(level, _shrink(contrast, level.factor)) for level in self._levels]
         found = search.find(contrast)
         (level, plane), *finer = levels
-        refined = [self._refine(level, plane, pose) for pose in found]
+        near = [self._search_around(level, plane, pose) for pose in found]
+        near.sort(key=lambda pose: -pose.confidence)
+        refined = [self._refine(level, plane, pose) for pose in near[:_REFINED]]
         best = max(refined, key=lambda pose: pose.confidence)
         for level, plane in finer:
             best = self._refine(level, plane, best)
@@ -208,30 +228,48 @@ class Finder:
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink)
         return _sample(contrast, own, self.reference.shape, 1)
 
-    def paint_over(self, contrast: Plane, pose: Pose) -> Plane:
-        """Return the contrast without the part at a pose: 0 there, with a margin of a tenth."""
+    def paint_over(self, grey: Plane, pose: Pose) -> Plane:
+        """Return grey levels without the part at a pose: there, with a margin of a tenth, is the median of the rest."""
         height, width = self.reference.shape
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink, scale=pose.scale * 1.1)
         matrix = _matrix(own, self.reference.shape, 1)
         corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64) @ matrix[:, :2].T
-        painted = contrast.copy()
-        cv2.fillConvexPoly(painted, np.rint(corners + matrix[:, 2]).astype(np.int32), (0.0,))
-        return painted
+        part = np.zeros(grey.shape, np.uint8)
+        cv2.fillConvexPoly(part, np.rint(corners + matrix[:, 2]).astype(np.int32), (1,))
+        rest = grey[part == 0]
+        return np.where(part, np.median(rest) if rest.size else grey.mean(), grey).astype(np.float32)
+
+    def _search_around(self, level: _Level, plane: Plane, pose: Pose) -> Pose:
+        """Return the best of the poses a third of an angle's step and a few pixels around one."""
+        height, width = level.values.shape
+        shape = height + 2 * _AROUND, width + 2 * _AROUND
+        best = dataclasses.replace(pose, confidence=-1.0)
+        for turn in (-_STEP / 3.0, 0.0, _STEP / 3.0):
+            turned = dataclasses.replace(pose, angle=pose.angle + turn)
+            wide = _sample(plane, turned, shape, level.factor)
+            likeness = cv2.matchTemplate(wide, level.values, cv2.TM_CCOEFF_NORMED)
+            _, highest, _, (column, row) = cv2.minMaxLoc(likeness)
+            if np.isfinite(highest) and highest > best.confidence:
+                moved = _move(turned, column - _AROUND, row - _AROUND, level.factor)
+                best = dataclasses.replace(moved, confidence=float(highest))
+        return best
 
     def _refine(self, level: _Level, plane: Plane, pose: Pose) -> Pose:
-        """Take Gauss-Newton steps from a pose; its confidence becomes the correlation at the end."""
-        shape = level.values.shape
-        for _ in range(_STEPS[level.factor]):
-            sample = _normalise(_sample(plane, pose, shape, level.factor))
-            gain = float(np.vdot(sample, level.values))
-            if gain <= 0.0:
+        """Take Gauss-Newton steps from a pose; return the best one, with its correlation as the confidence."""
+        best = dataclasses.replace(pose, confidence=-1.0)
+        for number in range(_STEPS[level.factor] + 1):
+            sample = _normalise(_sample(plane, pose, level.values.shape, level.factor))
+            likeness = float(np.vdot(sample, level.values))
+            if likeness <= best.confidence:
+                break  # it was better before
+            best = dataclasses.replace(pose, confidence=likeness)
+            if likeness <= 0.0 or number == _STEPS[level.factor]:
                 break
-            step = level.steps @ (sample / np.float32(gain) - level.values).ravel()
+            step = level.steps @ (sample / np.float32(likeness) - level.values).ravel()
             pose = _step_back(pose, step, level.factor)
             if abs(step[0]) + abs(step[1]) + abs(step[2]) * level.radius < _SETTLED:
                 break
-        sample = _normalise(_sample(plane, pose, shape, level.factor))
-        return dataclasses.replace(pose, confidence=float(np.vdot(sample, level.values)))
+        return best
 
     def _open_search(self, width: int, height: int) -> _Search:
         return _Search(self.reference, (width, height), self._angles, self._scales)
@@ -259,8 +297,6 @@ class _Search:
         self._owner, unique = self._share_masks()
         self._masks = np.conj(_spectra(np.stack([masks[place] for place in unique]), self._shape))
         self._mask_counts = self._counts[unique]
-        contrast = float(np.median([np.square(template).sum() for template in templates]))
-        self._floor = np.float32(_FLAT * contrast)
         self._allowed = self._find_allowed(margin)
 
     def find(self, contrast: Plane) -> list[Pose]:
@@ -269,7 +305,8 @@ class _Search:
         spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
         sums = np.fft.irfft2(spectra[:, None] * self._masks, self._shape)
         energy = sums[1] - sums[0] * sums[0] / self._mask_counts
-        length = 1.0 / np.sqrt(np.maximum(energy, self._floor))
+        floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
+        length = 1.0 / np.sqrt(np.maximum(energy, floor))
         length *= self._allowed
         likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape)
         flat = likeness.reshape(len(likeness), -1)
@@ -467,8 +504,13 @@ def _step_back(pose: Pose, step: NDArray[np.float32], factor: int) -> Pose:
     """Return a pose after the inverse of a small step (x, y, rotation in radians, scale) of the reference."""
     turned = pose.angle - float(np.rad2deg(step[2]))
     scale = pose.scale / (1.0 + float(step[3])) if len(step) > 3 else pose.scale
-    angle = np.deg2rad(turned)
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    x = pose.x - factor * float(cos * step[0] + sin * step[1])
-    y = pose.y - factor * float(-sin * step[0] + cos * step[1])
-    return Pose(x, y, 180.0 - (180.0 - turned) % 360.0, scale)
+    moved = _move(dataclasses.replace(pose, angle=turned, scale=scale), -float(step[0]), -float(step[1]), factor)
+    return dataclasses.replace(moved, angle=180.0 - (180.0 - turned) % 360.0)
+
+
+def _move(pose: Pose, across: float, down: float, factor: int) -> Pose:
+    """Return a pose moved along the part's own axes, by pixels of a level."""
+    angle = np.deg2rad(pose.angle)
+    cos, sin = pose.scale * factor * np.cos(angle), pose.scale * factor * np.sin(angle)
+    x, y = pose.x + float(cos * across + sin * down), pose.y + float(cos * down - sin * across)
+    return dataclasses.replace(pose, x=x, y=y)

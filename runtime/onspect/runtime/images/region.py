@@ -250,7 +250,7 @@ class Placement:
         if self.is_upright:
             left, top = int(self.matrix[2]), int(self.matrix[5])
             return frame[top : top + self.height, left : left + self.width]
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # bilinear would blur fine defects
         size = (self.width, self.height)
         return cv2.warpAffine(frame, self._centres(), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 

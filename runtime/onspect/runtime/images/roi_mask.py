@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, ImageError
 from onspect.runtime.images.decode import Frame, read_image
-from onspect.runtime.images.region import mask_of_region
-from onspect.runtime.model.schema import Preprocess
+from onspect.runtime.images.region import RegionFile, mask_of_region
+from onspect.runtime.model.schema import Preprocess, RegionOfInterest
 
 Mask = NDArray[np.bool_]
 """bool [height, width] at the working size, true where a part is inspected."""
@@ -56,12 +57,16 @@ def read_mask(path: Path, recipe: Preprocess) -> Mask:
     return mask
 
 
-def read_inspected(path: Path | None, recipe: Preprocess) -> Mask | None:
-    """Return the places that are inspected by a painted mask and by the shapes of the recipe's region.
+def read_inspected(path: Path | None, recipe: Preprocess, region: RegionFile | None = None) -> Mask | None:
+    """Return the places that are inspected by a painted mask and by the shapes of a region.
 
-    Bool [height, width] at the working size; None if that is all of it. Raises ChoiceError as `read_mask` does, and if
-    both together leave nothing to inspect.
+    The region is the recipe's; with `region` these shapes mask a model that was trained on whole frames. Bool [height,
+    width] at the working size; None if that is all of it. Raises ChoiceError as `read_mask` does, if mask and shapes
+    together leave nothing to inspect, and for a region where the recipe has one already.
     """
+    if region is not None:
+        recipe = dataclasses.replace(recipe, region=_mask_by(region, recipe))
+        path = path or region.mask
     shapes = mask_of_region(recipe)
     if path is None:
         return shapes
@@ -72,6 +77,18 @@ def read_inspected(path: Path | None, recipe: Preprocess) -> Mask | None:
             f"the mask {str(path)!r} is black wherever the region is: together they leave nothing to inspect"
         )
     return None if joined.all() else joined
+
+
+def _mask_by(region: RegionFile, recipe: Preprocess) -> RegionOfInterest:
+    """Return the whole frame as a region, with the shapes of a region inside it."""
+    if recipe.region is not None:
+        raise ChoiceError("the run was trained on a region already; leave out --roi, or train again with another one")
+    if region.reference is not None:
+        raise ChoiceError("an alignment is learnt in training; give --roi with its reference to 'onspect train'")
+    width, height = _common_sides(Path("--roi"), recipe)
+    placed = region.place(width, height)
+    shapes = placed.rectangles or (() if placed.polygons else (placed.box,))
+    return dataclasses.replace(placed, box=(0, 0, width, height), rectangles=shapes)
 
 
 def _common_sides(path: Path, recipe: Preprocess) -> tuple[int, int]:

@@ -34,7 +34,7 @@ from onspect.runtime.presence.gate import HeldFrame, PartView, PresenceGate, Ste
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus, SinkState
+from onspect.runtime.status import Latency, LineStatus
 
 _LOG = logging.getLogger("onspect")
 
@@ -65,15 +65,16 @@ class Line:
     `run` works in the thread that calls it, until every source has ended or `stop` is called; a line runs once. All
     other methods may be called from any thread, and are those of `status.Commands`.
 
-    policies: one for each source, by default the one that fits it (`default_policy`). voting: how frames become parts.
-    recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. presence:
-    how parts are found in the frames of cameras that run freely; None takes each frame as one that shows a part.
-    timing: how often the line looks after its parts. Raises ChoiceError where policies and voting do not go together.
+    models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
+    fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
+    alarm: None raises one only where a source is away. presence: how parts are found in the frames of cameras that run
+    freely; None takes each frame as one that shows a part. timing: how often the line looks after its parts. Raises
+    ChoiceError where policies and voting do not go together.
     """
 
     def __init__(
         self,
-        models: Models,
+        models: Models | str | Path,
         sources: Sequence[Source],
         sinks: Sequence[Sink],
         *,
@@ -84,6 +85,8 @@ class Line:
         presence: PresenceSettings | None = None,
         timing: Timing = Timing(),
     ) -> None:
+        if not isinstance(models, Models):
+            models = Models({None: Path(models)}, None, Inspector)
         followed = presence is not None and presence.parts is None
         chosen = list(policies or [default_policy(source, presence=followed) for source in sources])
         self._voting = voting or Voting()
@@ -136,8 +139,7 @@ class Line:
                     stack.enter_context(grabber.source)
                 for sink in self._sinks:
                     stack.enter_context(sink)
-                    if hasattr(sink, "attach"):
-                        sink.attach(self)
+                    sink.attach(self)
                 for grabber in self._grabbers:
                     grabber.start()
                 keeper.start()
@@ -214,7 +216,7 @@ class Line:
             fault=verdicts["fault"],
             swaps=self._models.swaps,
             sources=sources,
-            sinks=tuple(_sink_state(sink) for sink in self._sinks),
+            sinks=tuple(sink.state() for sink in self._sinks),
             latency=_summarize(latencies),
             alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
             drift=self._drift.message,
@@ -316,9 +318,8 @@ class Line:
 
     def _tell_source(self, source_index: int, capture: Capture) -> None:
         """Tell a source that wants to know it that a capture of its own has been judged."""
-        task_done = getattr(self._grabbers[source_index].source, "task_done", None)
-        if task_done is not None and not isinstance(capture.frame, GapError):
-            task_done(capture)
+        if not isinstance(capture.frame, GapError):
+            self._grabbers[source_index].source.task_done(capture)
 
     def _examine(self, model: Model, source_index: int, capture: Capture, view: PartView | None = None) -> Inspection:
         captured = time.perf_counter() if capture.captured is None else capture.captured
@@ -359,15 +360,16 @@ class Line:
         return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
 
     def _deliver(self, part: Inspection) -> None:
-        name, reason = part.verdict.verdict, part.verdict.reason
+        name = part.verdict.verdict
         with self._lock:
             self._verdicts[name] += 1
+            reason = part.verdict.reason
             if reason and (reason in self._reasons or len(self._reasons) < _MOST_REASONS):
                 self._reasons[reason] += name == "fault"
             total, faults = self._verdicts.total(), self._verdicts["fault"]
         if total == faults == _ALL_FAULTS:
-            worst, count = max(self.fault_reasons.items(), key=lambda item: item[1])
-            _LOG.warning("none of the first %d parts could be judged; %d of them: %r", total, count, worst)
+            reason, count = max(self.fault_reasons.items(), key=lambda item: item[1])
+            _LOG.warning("none of the first %d parts could be judged; %d of them: %r", total, count, reason)
         if self._alarm is not None:
             self._alarm.add(name)
         for sink in self._sinks:
@@ -405,12 +407,10 @@ class Line:
     def _report(self) -> None:
         status = self.status()
         for sink in self._sinks:
-            report = getattr(sink, "report", None)
-            if report is not None:
-                try:
-                    report(status)
-                except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
-                    _LOG.warning("a sink cannot take the line's status", exc_info=True)
+            try:
+                sink.report(status)
+            except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
+                _LOG.warning("a sink cannot take the line's status", exc_info=True)
 
     def _end(self, keeper: threading.Thread) -> None:
         self._queue.close()
@@ -448,15 +448,6 @@ def _make_frame_check(source: Source, health: Health) -> FrameCheck:
     return FrameCheck(
         dataclasses.replace(health, identical=0) if source.can_wait else health
     )  # two files may well be equal
-
-
-def _sink_state(sink: Sink) -> SinkState:
-    state = getattr(sink, "state", None)
-    if state is None:
-        return SinkState(type(sink).__name__)
-    answer = state()
-    assert isinstance(answer, SinkState)
-    return answer
 
 
 def _summarize(latencies: list[float]) -> Latency:

@@ -27,6 +27,7 @@ from onspect.runtime.recalibration.score_shift import (
     fit_transform,
 )
 from onspect.runtime.sources.base import Capture
+from onspect.runtime.text import format_facts
 
 MIN_FRAMES = 10
 """Fewer good frames say nothing that a threshold could stand on."""
@@ -313,7 +314,7 @@ def describe_recalibration(found: Recalibration) -> str:
     facts.append(("threshold", threshold))
     facts += [("rejects", _describe_rejects(found, base)), *_describe_defects(found, base)]
     facts.append(("rests on", "defects' scores having moved as those of good and marked parts; no defect was seen"))
-    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+    return "\n".join(format_facts(facts, 13))
 
 
 def _describe_rejects(found: Recalibration, base: Calibration) -> str:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from onspect.runtime.binomial import rate_bound
 from onspect.runtime.conformal import conformal, format_rate
 from onspect.runtime.dataset.good_images import GoodImages
+from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo
 from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.teaching.fit import FittedMemory
 from onspect.runtime.teaching.pictures import take
-from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE
+from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE, counts_parts
 from onspect.runtime.text import count_of
 
 
@@ -61,15 +62,18 @@ class Taught:
             return "The threshold is that of an earlier calibration; run 'onspect calibrate' again to choose a new one."
         count = len(calibration.good_scores)
         most = math.ceil(round(1e4 * self.rate, 6)) / 1e4  # rounded up: "at most" has to be true
+        noun, shown = "pictures", ""
+        if self.info.memory is not None and counts_parts(self.info):
+            noun, shown = "parts", f" in {self.info.memory.pictures} pictures"
         sentence = (
-            f"With {count} good pictures the threshold rejects at most {format_rate(most)} of new good parts, "
+            f"With {count} good {noun}{shown} the threshold rejects at most {format_rate(most)} of new good parts, "
             "on average."
         )
         if self.rate > RATE:
             needed = math.ceil(round(1.0 / RATE, 9)) - 1
-            sentence += f" {needed} pictures are needed to promise {format_rate(RATE)}."
+            sentence += f" {needed} {noun} are needed to promise {format_rate(RATE)}."
         bound = rate_bound(0, count)
-        return f'{sentence} The pictures alone prove only "below {format_rate(round(bound, 3))}" with 95% confidence.'
+        return f'{sentence} The {noun} alone prove only "below {format_rate(round(bound, 3))}" with 95% confidence.'
 
 
 def find_lone_additions(
@@ -93,12 +97,13 @@ def find_lone_additions(
     return tuple(Lone(found.paths[place], float(scores[place]), without) for place in lone)
 
 
-def find_lone(found: GoodImages, fitted: FittedMemory, rate: float) -> tuple[Lone, ...]:
+def find_lone(found: GoodImages, fitted: FittedMemory, rate: float, groups: NDArray[np.intp]) -> tuple[Lone, ...]:
     """Return the pictures whose score stands alone, with the threshold without them."""
     places = find_lone_scores(fitted.scores.tolist())
     if not places:
         return ()
-    others = np.delete(fitted.scores, places).astype(np.float64)
+    parts = np.unique(np.delete(groups, places), return_inverse=True)[1]
+    others = worst_of_groups(np.delete(fitted.scores, places), parts)
     without = conformal(others, max(rate, 1.0 / (len(others) + 1)))
     return tuple(Lone(found.paths[place], float(fitted.scores[place]), without) for place in places)
 

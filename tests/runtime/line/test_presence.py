@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.demo.belt import Belt, make_belt
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line import Health, Line, Models, Voting
@@ -24,7 +25,6 @@ from onspect.runtime.sources.fake import FakeSource
 from onspect.runtime.sources.folder import FolderSource
 from onspect.runtime.status import LineStatus
 
-from ...belt import Belt, make_belt
 from ...tiny_model import write_model
 
 SETTINGS = PresenceSettings(learn=2.0)

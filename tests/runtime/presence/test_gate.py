@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from onspect.demo.belt import Belt, make_belt
 from onspect.runtime.errors import ChoiceError, ImageError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.presence import HeldFrame, PartView, PresenceGate, PresenceSettings
@@ -17,8 +18,6 @@ from onspect.runtime.presence.cut import cut_parts
 from onspect.runtime.presence.settings import format_presence, parse_presence, read_presence
 from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.folder import FolderSource
-
-from ...belt import Belt, make_belt
 
 WINDOW = (112, 112)
 

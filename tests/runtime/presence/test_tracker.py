@@ -284,3 +284,15 @@ def test_frames_that_come_in_bursts_are_followed() -> None:
         run.decisions += [(step, one) for one in made]
     run.end()
     assert run.parts == list(range(1, 9))
+
+
+def test_a_part_that_stands_half_in_view_waits() -> None:
+    """While the belt stands with a part cut by the edge there is no verdict; it comes when the belt goes on."""
+    run = Run(sharpness=1.0)
+    run.move([-40.0], [8.0] * 6)
+    run.move([8.0], [0.0] * 200)
+    assert run.parts == []
+    run.move([8.0], [8.0] * 40)
+    run.end()
+    assert run.parts == [1]
+    assert not run.reasons

@@ -230,3 +230,27 @@ def test_mono_and_16_bit_cameras(belt: Belt, draw: Callable[[np.ndarray], np.nda
         views += gate.feed(HeldFrame(Capture("belt", frame), number / 30.0)).views
     assert owners(belt, views) == list(range(len(views)))
     assert len(views) >= 4
+
+
+def test_frames_of_several_sizes_are_faults_and_the_line_is_learnt_anew(belt: Belt) -> None:
+    """If the camera changes its size while the line is learnt, those frames are faults; the next ones are learnt."""
+    gate = PresenceGate(PresenceSettings(learn=2.0, window=WINDOW))
+    views, released = [], []
+    for number in range(200):
+        frame = belt.draw(number)
+        step = gate.feed(HeldFrame(Capture("belt", frame[:, :200] if number == 30 else frame), number / 30.0))
+        views += step.views
+        released += step.released
+    faults = [view for view in views if view.reason is not None]
+    assert len(faults) >= 60
+    assert all("could not be learnt" in str(view.reason) and view.part is None for view in faults)
+    assert not gate.learning
+    assert views[-1].window is not None
+    assert len({id(held) for held in released}) == len(released)
+
+
+def test_a_source_that_ends_before_the_line_is_learnt_is_judged(belt: Belt) -> None:
+    """A short video is learnt from what there is."""
+    views, released = feed(PresenceGate(PresenceSettings(learn=60.0, window=WINDOW)), belt, range(120))
+    assert len(released) == 120
+    assert owners(belt, [view for view in views if view.window is not None])[:3] == [0, 1, 2]

@@ -141,6 +141,8 @@ class PresenceGate:
         self._backlog.append(held)
         if self._learner is not None and not (self._live and self._learner.is_alive()):
             self._learner.join()
+            if self._tracker is None:
+                return self._give_up()
         return self._catch_up(recipe, _AT_ONCE if self._live else None)
 
     def flush(self, recipe: Preprocess | None = None) -> Step:
@@ -149,6 +151,8 @@ class PresenceGate:
             self._learn(list(self._backlog))
         if self._learner is not None:
             self._learner.join()
+        if self._tracker is None and self._backlog:
+            return self._give_up()
         step = self._catch_up(recipe, None)
         if self._tracker is None:
             return step
@@ -207,7 +211,21 @@ class PresenceGate:
         )
 
     def _learn(self, frames: list[HeldFrame]) -> None:
-        """Learn background, motion and size from frames."""
+        """Learn background, motion and size from frames; without a result, `_give_up` follows."""
+        try:
+            self._learn_line(frames)
+        except (ValueError, cv2.error, ImageError):
+            _LOG.warning("presence: the line could not be learnt", exc_info=True)
+
+    def _give_up(self) -> Step:
+        """Make faults of the frames from which nothing could be learnt, and begin anew."""
+        reason = "presence: the line could not be learnt from these frames; do they all have one size?"
+        views = [PartView(held, None, None, reason) for held in self._backlog]
+        self._backlog.clear()
+        self._bytes, self._learner = 0, None
+        return self._release(views)
+
+    def _learn_line(self, frames: list[HeldFrame]) -> None:
         background, contrast = learn_background([held.small for held in frames if held.small is not None])
         frame = frames[0].capture.frame
         assert not isinstance(frame, ImageError)

@@ -79,9 +79,9 @@ def run_line(model: Path, folder: Path, run: int, broker: int, plc: int, frames:
     source = FakeSource(
         lambda _: noise.integers(0, 256, shape, np.uint8), count=frames, rate=RATE, name=f"run {run}", patience=None
     )
-    couriers = queue_sinks(list(zip(texts, open_sinks(texts, append=True), strict=True)), folder / "spool", live=True)
+    queued = queue_sinks(list(zip(texts, open_sinks(texts, append=True), strict=True)), folder / "spool", live=True)
     models = Models({None: model}, None, lambda path: Inspector(path, provider="cpu"))
-    Line(models, [source], couriers).run()
+    Line(models, [source], queued).run()
 
 
 def read_jsonl(path: Path, tally: Tally) -> set[Key]:

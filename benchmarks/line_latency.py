@@ -36,7 +36,7 @@ RATE = 30
 SIZE = (640, 480)
 
 
-class Latencies:
+class Latencies(Sink):
     """A sink that keeps each verdict's latency, in milliseconds."""
 
     pictures = False

@@ -45,6 +45,7 @@ from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.line.memory import keep_memory_together
 from onspect.runtime.model.file import read_model_file, stamp
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.registry import open_sinks
 from onspect.runtime.sources.fake import FakeFault, FakeSource
 from onspect.runtime.status import LineStatus
@@ -108,7 +109,7 @@ class Listener:
         self._client.loop_stop()
 
 
-class Witness:
+class Witness(Sink):
     """A sink that looks at each frame itself: whether one was passed that shows nothing, or nothing new."""
 
     def __init__(self) -> None:
@@ -135,7 +136,7 @@ class Witness:
             self._previous = frame
 
 
-class Dawdler:
+class Dawdler(Sink):
     """A sink that sometimes takes its time."""
 
     delivery = "live"

@@ -75,7 +75,7 @@ def generate(model: Path, size: str, output: Path) -> None:
         faults = {120: FakeFault("corrupt"), PARTS: FakeFault("gap")}
         source = FakeSource(draw, rate=12, faults=faults, name="genicam:DA0123456", patience=None)
         dashboard = Dashboard("127.0.0.1:0", token=secrets.token_urlsafe(), history=history, evidence=evidence)
-        couriers = [
+        queued = [
             QueuedSink(sink, name, Path(folder, "spool", name.partition(":")[0]))
             for name, sink in (
                 ("sqlite:history.db", SqliteSink(history, evidence=True)),
@@ -83,7 +83,7 @@ def generate(model: Path, size: str, output: Path) -> None:
             )
         ]
         line = Line(
-            Models({None: model}, None, open_inspector, None), [source], [*couriers, dashboard], policies=["every"]
+            Models({None: model}, None, open_inspector, None), [source], [*queued, dashboard], policies=["every"]
         )
         thread = threading.Thread(target=line.run)
         thread.start()

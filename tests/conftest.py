@@ -17,6 +17,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from onspect.runtime.cli import main
+from onspect.runtime.credentials import forget_secrets
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
 from .tiny_model import SIDE, build_graph, make_info, write_model
@@ -79,6 +80,12 @@ def plain_logging() -> None:
     logger.propagate = True
     logger.handlers.clear()
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def no_known_secrets() -> None:
+    """Forget the secrets of earlier tests, whose words may be in the messages of this one."""
+    forget_secrets()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
-"""The machines beside a line, started by the tests: an MQTT broker, a PLC, and certificates."""
+"""The machines beside a line, started by the tests: an MQTT broker, a PLC, a web server, and certificates."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import socket
@@ -10,7 +11,10 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
@@ -166,3 +170,66 @@ class Plc:
 
     def _count(self, connected: bool) -> None:
         self.connections += connected
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a server was sent."""
+
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def index(self) -> int:
+        """Return the index of the verdict in it."""
+        return int(json.loads(self.body)["index"])
+
+
+class Server(ThreadingHTTPServer):
+    """A web server that keeps what it is sent, and answers as `answer` says: a status, or None to hang up."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Handler)
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.answer: Callable[[Request], int | None] = lambda request: 204
+        self.idle_limit = 10.0
+
+    @property
+    def url(self) -> str:
+        """Return the address to post to."""
+        return f"http://127.0.0.1:{self.server_address[1]}/hook?line=1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers POST requests and keeps connections open."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        """Count connections."""
+        self.server.connections += 1
+        self.timeout = self.server.idle_limit
+        super().setup()
+
+    def do_POST(self) -> None:
+        """Keep the request and answer it."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        request = Request(self.path, dict(self.headers), body)
+        self.server.requests.append(request)
+        status = self.server.answer(request)
+        if status is None:
+            self.close_connection = True
+            return
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""

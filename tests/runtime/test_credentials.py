@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from onspect.runtime.credentials import redact, resolve_secret
-from onspect.runtime.errors import ChoiceError
-from onspect.runtime.sinks.address import read_address
+from onspect.runtime.address import parse_url
+from onspect.runtime.credentials import forget_secrets, redact, resolve_secret, show_address
+from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
+from onspect.runtime.sinks.registry import open_sink, show_sink
+from onspect.runtime.sources import open_source
 
 
 @pytest.mark.parametrize(
@@ -20,6 +24,16 @@ from onspect.runtime.sinks.address import read_address
         ("http://a/hook?id=4&api_key=abc&x=1", "http://a/hook?id=4&api_key=***&x=1"),
         ("mqtt://a/t?password=env:BROKER", "mqtt://a/t?password=env:BROKER"),
         ("http://10.0.0.4:8080/video", "http://10.0.0.4:8080/video"),
+        (
+            "rtsp://10.0.0.4:554/user=admin_password=tlJwpbo6_channel=1_stream=0.sdp?real_stream",
+            "rtsp://10.0.0.4:554/user=***_password=***_channel=1_stream=0.sdp?real_stream",
+        ),
+        (
+            "http://10.0.0.4/snap.cgi?loginuse=a&loginpas=b&x=1",
+            "http://10.0.0.4/snap.cgi?loginuse=***&loginpas=***&x=1",
+        ),
+        ("rtsp://10.0.0.4/live?usr=a&psw=geheim", "rtsp://10.0.0.4/live?usr=***&psw=***"),
+        ("parts/user=5/a.png", "parts/user=5/a.png"),
     ],
 )
 def test_no_secret_is_shown(text: str, shown: str) -> None:
@@ -78,6 +92,84 @@ def test_no_generated_parameter_is_shown(secret: str, frame: str, name: str) -> 
 def test_no_refusal_shows_a_generated_password(secret: str, scheme: str) -> None:
     """An address with a password in it is refused without showing it."""
     with pytest.raises(ChoiceError) as refusal:
-        read_address(f"{scheme}://admin:{secret}@host/topic", {})
+        parse_url(f"{scheme}://admin:{secret}@host/topic", {})
     assert "x9Q" not in str(refusal.value)
     assert secret not in str(refusal.value)
+
+
+ANY = st.text(min_size=4, max_size=20).map("x9Q{}".format)
+"""Passwords of all signs, spaces and quotes among them."""
+
+ADDRESSES = {
+    "before the host": "rtsp://admin:{}@10.0.0.4:8554/stream",
+    "of a recorder": "rtsp://10.0.0.4:554/user=admin_password={}_channel=1_stream=0.sdp",
+    "short name": "rtsp://10.0.0.4/live?psw={}",
+    "of a web camera": "http://10.0.0.4/videostream.cgi?loginuse=admin&loginpas={}",
+}
+MESSAGES = ["cannot open {}: refused", "the source {!r} is lost", "{} {}", '{{"source": {!r}}}']
+
+
+@pytest.mark.parametrize("form", ADDRESSES.values(), ids=ADDRESSES)
+@given(secret=ANY, message=st.sampled_from(MESSAGES))
+@example(secret="x9Qmy pass'wo\"rd\\", message="the source {!r} is lost")
+def test_no_password_of_a_source_is_shown(form: str, secret: str, message: str) -> None:
+    """The name of an opened source has no part of its password, nor has any message about it; its host is shown."""
+    forget_secrets()
+    if "?" in form:
+        secret = secret.replace("&", "").replace(";", "")
+    address = form.format(secret)
+    source = open_source(address)
+    for text in (source.name, source.state().name, repr(source.state())):
+        assert "x9Q" not in text
+    for told in (address, secret):
+        text = redact(message.format(told, told))
+        assert "x9Q" not in text
+        assert secret not in text
+    if "@" not in secret:
+        assert "10.0.0.4" in source.name
+
+
+@given(secret=ANY, message=st.sampled_from(MESSAGES))
+@example(secret="x9Q/B0/\" '", message="{}")
+def test_what_comes_from_the_environment_is_not_shown(secret: str, message: str) -> None:
+    """An address, a password or a token that was read from env: is its place in every message, log line and name."""
+    forget_secrets()
+    for value in (secret, f"rtsp://u:{secret}@10.0.0.4/a", f"https://hooks.example.com/{secret}"):
+        if "\0" in value:
+            continue
+        with pytest.MonkeyPatch.context() as patch:
+            try:
+                patch.setenv("ONSPECT_TEST_SECRET", value)
+            except UnicodeEncodeError:  # half of a surrogate pair
+                continue
+            assert resolve_secret("env:ONSPECT_TEST_SECRET") == value
+        shown = redact(message.format(value, value))
+        assert "x9Q" not in shown
+        assert "env:ONSPECT_TEST_SECRET" in shown
+        assert show_address(value) == "env:ONSPECT_TEST_SECRET"
+
+
+PATHS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=4, max_size=40).map("x9Q{}".format)
+
+
+@given(secret=PATHS, message=st.sampled_from(MESSAGES))
+def test_no_path_of_a_webhook_is_shown(secret: str, message: str) -> None:
+    """The path of a webhook is its secret: neither the sink's name nor a message about it has it; the host is shown."""
+    forget_secrets()
+    url = f"https://hooks.example.com/services/{secret}?id={secret}"
+    queued = QueuedSink(open_sink(url, append=True), url)
+    assert queued.name == "https://hooks.example.com/***"
+    assert show_sink(url) == "https://hooks.example.com/***"
+    shown = redact(message.format(url, url))
+    assert "x9Q" not in shown
+    assert "hooks.example.com" in shown
+
+
+def test_no_secret_is_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log line, and its traceback, have the place of a secret and not the secret, whoever writes them."""
+    monkeypatch.setenv("ONSPECT_TEST_SECRET", "geheim und lang")
+    secret = resolve_secret("env:ONSPECT_TEST_SECRET")
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("onspect").warning("it refuses %s", secret, exc_info=OutputError(f"refused: {secret}"))
+    assert "geheim" not in caplog.text
+    assert caplog.text.count("env:ONSPECT_TEST_SECRET") >= 2

@@ -1,26 +1,103 @@
-"""Passwords and tokens: taken from the environment or from files, and kept out of every message."""
+"""Passwords and tokens: taken from the environment or from files, and kept out of every message.
+
+A secret that is read once is remembered by the process. `redact` replaces it wherever it appears, and the logger
+``onspect`` redacts every line. Text that holds a secret nobody has read yet is redacted by its form.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
 
-_USER = re.compile(r"(?<=://)[^\s'\"]*@")  # up to the last @: a password may hold one unescaped
-_PARAMETER = re.compile(
-    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|hmac|auth)[\w.-]*=)(?!env:|file:)[^&;\s'\"]+", re.IGNORECASE
-)
+_SHORTEST = 4  # characters: a shorter secret is part of too many words
+_TOKEN = 16  # characters of a piece of a path from which on it counts as a secret of its own
+
+_NAME = r"(?P<name>[\w.-]*?(?:pas|pwd|psw|user|usr|login|token|secret|key|hmac|auth|sig)[\w.-]*?)"
+_USER_NAME = re.compile(r"user|username|usr|login", re.IGNORECASE)
+_NEXT = r"_(?:pass\w*|pwd|psw|channel|stream|subtype)="  # separates the options in the path of a recorder's address
+_URL = {False: re.compile(r"://[^\s'\"]+"), True: re.compile(r"://.+", re.DOTALL)}
+_USER = re.compile(r"://(?P<name>)(?P<secret>.*)@", re.DOTALL)  # up to the last @: a password may hold one unescaped
+_IN_PATH = re.compile(rf"[/_]{_NAME}=(?P<secret>.+?)(?={_NEXT}|$)", re.IGNORECASE | re.DOTALL)
+_OPTION = {
+    False: re.compile(rf"[?&;#]{_NAME}=(?!env:|file:)(?P<secret>[^&;\s'\"]+)", re.IGNORECASE),
+    True: re.compile(rf"[?&;#]{_NAME}=(?!env:|file:)(?P<secret>[^&;]+)", re.IGNORECASE),
+}
+
+_known: dict[str, str] = {}
+_ordered: tuple[tuple[str, str], ...] = ()
+_lock = threading.Lock()
+
+
+def remember_secret(secret: str, shown: str = "***") -> None:
+    """Let `redact` replace a text, also escaped, by what is to be shown; texts of less than 4 characters are not."""
+    import json  # here, for a command that needs no secret
+    from urllib.parse import quote, unquote
+
+    global _ordered
+    forms = {secret, unquote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}
+    forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4]}  # a text that has one quote is escaped unlike one of both
+    with _lock:
+        for form in forms:
+            if len(form) >= _SHORTEST and form != shown:
+                _known.setdefault(form, shown)
+        _ordered = tuple(sorted(_known.items(), key=lambda one: -len(one[0])))
+
+
+def forget_secrets() -> None:
+    """Forget every secret that was remembered; for tests."""
+    global _ordered
+    with _lock:
+        _known.clear()
+        _ordered = ()
 
 
 def redact(text: str) -> str:
-    """Return text with user names, passwords and tokens in its URLs replaced by ``***``; in doubt too much is.
+    """Return a message with the secrets that are known, and those in its URLs, replaced by ``***``.
 
-    Where a secret is said to come from the environment or a file (``?password=env:NAME``), that stays readable.
+    In doubt too much is replaced. The place of a secret (``?password=env:NAME``) stays readable.
     """
-    return _PARAMETER.sub(r"\1***", _USER.sub("***@", text))
+    for secret, shown in _ordered:
+        if secret in text:
+            text = text.replace(secret, shown)
+    return _hide(text, whole=False)
+
+
+def show_address(text: str) -> str:
+    """Return an address without its secrets, and remember them; an address from ``env:`` or ``file:`` is its place.
+
+    text is the address and nothing else, so passwords with spaces and quotes are found too.
+    """
+    if text not in _known:
+        _remember_parts(text)
+        shown = _hide(text, whole=True)
+        if shown == text:
+            return text
+        remember_secret(text, shown)
+    return _known.get(text, "***")
+
+
+def show_webhook(text: str) -> str:
+    """Return a web server's address as `show_address`, without path and options: the path is often the secret."""
+    shown = show_address(text)
+    if shown.startswith(("env:", "file:")):
+        return shown
+    scheme, _, place = shown.partition("://")
+    host = re.split(r"[/?#]", place)[0]
+    rest = text.partition("#")[0].partition("://")[2].partition("/")[2]
+    if not rest:
+        return f"{scheme}://{host}"
+    remember_secret(f"{host}/{rest}", f"{host}/***")
+    for piece in re.split(r"[/?&=]", rest):
+        if len(piece) >= _TOKEN:
+            remember_secret(piece)
+    return f"{scheme}://{host}/***"
 
 
 def resolve_secret(value: str) -> str:
@@ -32,11 +109,67 @@ def resolve_secret(value: str) -> str:
     if kind == "env":
         if place not in os.environ:
             raise ChoiceError(f"the environment variable {place!r} is not set, and {value!r} stands for its value")
-        return os.environ[place]
-    if kind == "file":
+        secret = os.environ[place]
+    elif kind == "file":
         try:
-            return Path(place).read_text(encoding="utf-8").rstrip("\r\n")
+            secret = Path(place).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, ValueError) as error:
             why = describe_os_error(error) if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ChoiceError(f"cannot read the secret {value!r}: {why}") from error
-    return value
+    else:
+        return value
+    _remember_parts(secret)
+    remember_secret(secret, value)
+    return secret
+
+
+def _hide(text: str, *, whole: bool) -> str:
+    """Replace the secrets of a text by ``***``."""
+    end, pieces = 0, []
+    for start, stop in _merge(sorted(found.span("secret") for found in _find(text, whole=whole))):
+        pieces += [text[end:start], "***"]
+        end = stop
+    return "".join([*pieces, text[end:]])
+
+
+def _remember_parts(address: str) -> None:
+    for found in _find(address, whole=True):
+        if not _USER_NAME.fullmatch(found["name"]):  # "admin" alone is a word like any other
+            remember_secret(found["secret"])
+            remember_secret(found["secret"].partition(":")[2])
+
+
+def _find(text: str, *, whole: bool) -> Iterator[re.Match[str]]:
+    """Yield the secrets of a text: those before the host, in the path and behind the name of an option."""
+    for url in _URL[whole].finditer(text):
+        yield from _USER.finditer(text, url.start(), url.end())
+        query = text.find("?", *url.span())
+        for found in _IN_PATH.finditer(text, url.start(), url.end()):
+            if query < 0 or found.start() < query:
+                yield found
+    yield from _OPTION[whole].finditer(text)
+
+
+def _merge(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    start, end = -1, -1
+    for one in spans:
+        if one[0] > end:
+            if end >= 0:
+                yield start, end
+            start, end = one
+        end = max(end, one[1])
+    if end >= 0:
+        yield start, end
+
+
+class _Redact(logging.Filter):
+    """Takes secrets out of log lines, also out of their tracebacks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+logging.getLogger("onspect").addFilter(_Redact())

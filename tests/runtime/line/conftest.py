@@ -14,10 +14,11 @@ import pytest
 from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line import Health, Line, Models
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.status import LineStatus
 
 
-class Keeper:
+class Keeper(Sink):
     """A sink that keeps what it is given."""
 
     def __init__(self) -> None:

@@ -17,9 +17,10 @@ from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, Outp
 from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import AlarmRule, Health, Line, Models, Timing, Voting
 from onspect.runtime.model.schema import Threshold
-from onspect.runtime.sources.base import Capture
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sources.base import Capture, Retry
 from onspect.runtime.sources.fake import FakeFault, FakeSource
-from onspect.runtime.sources.reopen import Device, LiveSource, Retry
+from onspect.runtime.sources.reopen import Device, LiveSource
 from onspect.runtime.status import LineStatus
 
 Draw = Callable[[int], np.ndarray]
@@ -330,9 +331,9 @@ def test_status_is_reported_to_sinks(models: Models, keeper: Any, noisy: Draw) -
 
 
 def test_a_sink_that_fails_ends_a_run_over_files(models: Models, noisy: Draw) -> None:
-    """A sink without a courier that cannot take a verdict ends the line with its error, and leaves no thread."""
+    """A sink without a queue that cannot take a verdict ends the line with its error, and leaves no thread."""
 
-    class Full:
+    class Full(Sink):
         def __enter__(self):
             return self
 
@@ -367,7 +368,7 @@ def test_a_line_that_is_stopped_leaves_a_hung_read_behind(
 def test_a_sink_that_fails_frees_a_source_that_waits(unchecked: Models, noisy: Draw) -> None:
     """Where the line ends with an error, a source that waited for room ends too, and its frames are counted."""
 
-    class FullAfterAWhile:
+    class FullAfterAWhile(Sink):
         def __enter__(self):
             return self
 

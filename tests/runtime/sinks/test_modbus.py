@@ -65,14 +65,14 @@ def test_large_counts_take_two_registers(plc: Plc) -> None:
 
 def test_heartbeat_changes_with_each_status(plc: Plc) -> None:
     """While the line reports its status the heartbeat changes, and a verdict leaves it as it is."""
-    with QueuedSink(open_modbus(plc), "plc") as courier:
+    with QueuedSink(open_modbus(plc), "plc") as queued:
         for expected in (1, 0, 1):
             count = len(plc.writes)
-            courier.report(line_status())
+            queued.report(line_status())
             wait_until(lambda count=count: len(plc.writes) > count)  # type: ignore[misc]
             assert plc.writes[-1] == (11, [expected, 0])
-        courier.write(inspection())
-        wait_until(lambda: courier.state().delivered == 1)
+        queued.write(inspection())
+        wait_until(lambda: queued.state().delivered == 1)
     assert [address for address, _ in plc.writes] == [11, 11, 11, 8, 20]
 
 
@@ -93,18 +93,18 @@ def test_heartbeat_of_a_line_that_hangs_stands_still(plc: Plc) -> None:
 
 def test_restarted_plc_gets_new_parts_only(plc: Plc) -> None:
     """While the PLC is away parts are counted as failed, the line goes on, and afterwards it gets the new ones."""
-    with QueuedSink(open_modbus(plc), "plc") as courier:
-        courier.write(inspection(index=0))
-        wait_until(lambda: courier.state().delivered == 1)
+    with QueuedSink(open_modbus(plc), "plc") as queued:
+        queued.write(inspection(index=0))
+        wait_until(lambda: queued.state().delivered == 1)
         plc.stop()
         for index in range(1, 4):
-            courier.write(inspection(index=index))
-        wait_until(lambda: courier.state().failed == 3)
-        assert "no connection" in courier.state().message
+            queued.write(inspection(index=index))
+        wait_until(lambda: queued.state().failed == 3)
+        assert "no connection" in queued.state().message
         plc.start()
-        courier.write(inspection(index=4))
-        wait_until(lambda: courier.state().delivered == 2)
-        assert courier.state().message == ""
+        queued.write(inspection(index=4))
+        wait_until(lambda: queued.state().delivered == 2)
+        assert queued.state().message == ""
     assert plc.registers()[0] == 5, "parts that were lost are seen as a gap in the count"
 
 

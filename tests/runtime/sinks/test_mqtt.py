@@ -99,7 +99,7 @@ class FakeLine:
 
 
 def open_queued(broker: Broker, spool: Path | None = None, options: str = "", acknowledge: float = 1.0) -> QueuedSink:
-    """Return a courier to the broker."""
+    """Return a queued sink of the broker."""
     sink = open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201{options}", acknowledge)
     return QueuedSink(sink, "mqtt", spool, deadline=15.0, timing=queued_sink.Timing(longest_pause=0.1))
 
@@ -112,10 +112,10 @@ def open_quick(url: str, acknowledge: float = 1.0) -> MqttSink:
 def test_verdicts_and_status_arrive(broker: Broker) -> None:
     """Each verdict arrives once, in order, as its JSON; the status is retained, and at the end says offline."""
     with Listener(broker) as listener:
-        with open_queued(broker) as courier:
+        with open_queued(broker) as queued:
             for index in range(250):
-                courier.write(inspection(index=index, source="Prüfling"))
-            courier.report(line_status(ng=3))
+                queued.write(inspection(index=index, source="Prüfling"))
+            queued.report(line_status(ng=3))
             wait_until(lambda: any(status.get("ng") == 3 for status in listener.of("status")))
         wait_until(lambda: len(listener.of("verdict")) >= 250)
         verdicts = listener.of("verdict")
@@ -136,34 +136,34 @@ def test_broker_restarted_midway(broker: Broker, tmp_path: Path, caplog: pytest.
     with (
         caplog.at_level(logging.WARNING),
         Listener(broker) as listener,
-        open_queued(broker, tmp_path / "s") as courier,
+        open_queued(broker, tmp_path / "s") as queued,
     ):
         for index in range(600):
             if index == 200:
-                wait_until(lambda: courier.state().delivered > 20)
+                wait_until(lambda: queued.state().delivered > 20)
                 broker.stop()
             if index == 400:
-                wait_until(lambda: courier.state().message)
+                wait_until(lambda: queued.state().message)
                 broker.start()
-            courier.write(inspection(index=index))
-        wait_until(lambda: courier.state().delivered == 600, 20)
+            queued.write(inspection(index=index))
+        wait_until(lambda: queued.state().delivered == 600, 20)
         wait_until(lambda: 599 in [verdict["index"] for verdict in listener.of("verdict")], 20)
     assert list(dict.fromkeys(verdict["index"] for verdict in listener.of("verdict"))) == list(range(600))
-    assert courier.state().spooled == courier.state().failed == 0
+    assert queued.state().spooled == queued.state().failed == 0
     assert "works again" in caplog.text
 
 
 def test_broker_that_is_not_there_stops_nobody(broker: Broker, tmp_path: Path) -> None:
     """A line starts without its broker, and what happened in the meantime arrives once it is there."""
     broker.stop()
-    with open_queued(broker, tmp_path / "s") as courier:
-        courier.write(inspection(index=0))
-        wait_until(lambda: "refused" in courier.state().message)
-        courier.write(inspection(index=1))
+    with open_queued(broker, tmp_path / "s") as queued:
+        queued.write(inspection(index=0))
+        wait_until(lambda: "refused" in queued.state().message)
+        queued.write(inspection(index=1))
         broker.start()
         with Listener(broker) as listener:
-            wait_until(lambda: courier.state().delivered == 2)
-            courier.write(inspection(index=2))
+            wait_until(lambda: queued.state().delivered == 2)
+            queued.write(inspection(index=2))
             wait_until(lambda: [verdict["index"] for verdict in listener.of("verdict")][-1:] == [2])
 
 
@@ -196,8 +196,8 @@ def test_last_will_tells_a_killed_line(broker: Broker) -> None:
 def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken: tuple[str, Any]) -> None:
     """Where commands are allowed, each is carried out, and its result is published."""
     line = FakeLine()
-    with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as courier:
-        courier.attach(line)
+    with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as queued:
+        queued.attach(line)
         wait_until(lambda: listener.of("status"))
         listener.send(message)
         wait_until(lambda: listener.of("result"))
@@ -221,8 +221,8 @@ def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken
 def test_bad_command_changes_nothing(broker: Broker, message: object, error: str) -> None:
     """What is no command, or cannot be carried out, is answered with the reason, and the next one is carried out."""
     line = FakeLine()
-    with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as courier:
-        courier.attach(line)
+    with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as queued:
+        queued.attach(line)
         wait_until(lambda: listener.of("status"))
         listener.send(message)
         listener.send({"command": "stop"})
@@ -238,13 +238,13 @@ def test_commands_are_taken_only_where_allowed(broker: Broker) -> None:
     with Listener(broker) as listener:
         listener.send({"command": "stop"}, retain=True)
         for options in ("", "?commands=yes"):
-            with open_queued(broker, options=options) as courier:
-                courier.attach(line)
+            with open_queued(broker, options=options) as queued:
+                queued.attach(line)
                 wait_until(lambda: listener.of("status") and listener.of("status")[-1] == ONLINE)
                 if not options:
                     listener.send({"command": "stop"})
-                courier.write(inspection())
-                wait_until(lambda: courier.state().delivered == 1)
+                queued.write(inspection())
+                wait_until(lambda: queued.state().delivered == 1)
             wait_until(lambda: not listener.of("status")[-1]["online"])
     assert line.taken == []
     assert listener.of("result") == []
@@ -324,13 +324,13 @@ def test_unreachable_broker_is_an_output_error() -> None:
 
 def test_silent_broker_is_not_waited_for_for_ever(broker: Broker, tmp_path: Path) -> None:
     """A broker that accepts and then says nothing makes delivery fail within seconds, and nothing is lost."""
-    with Listener(broker) as listener, open_queued(broker, tmp_path / "s", acknowledge=0.2) as courier:
+    with Listener(broker) as listener, open_queued(broker, tmp_path / "s", acknowledge=0.2) as queued:
         wait_until(lambda: listener.of("status"))
         assert broker._process is not None
         os.kill(broker._process.pid, signal.SIGSTOP)
-        courier.write(inspection(index=0))
-        wait_until(lambda: "not acknowledged" in courier.state().message)
+        queued.write(inspection(index=0))
+        wait_until(lambda: "not acknowledged" in queued.state().message)
         os.kill(broker._process.pid, signal.SIGCONT)
-        wait_until(lambda: courier.state().delivered == 1)
+        wait_until(lambda: queued.state().delivered == 1)
         wait_until(lambda: listener.of("verdict"))
     assert [verdict["index"] for verdict in listener.of("verdict")] == [0]

@@ -10,6 +10,8 @@ from asyncua.sync import Client
 from asyncua.ua import UaStatusCodeError
 
 from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.opcua import LAST_PART, LINE, OpcUaSink
 from onspect.runtime.sinks.registry import open_sink
@@ -125,22 +127,19 @@ def test_nothing_can_be_changed(sink: OpcUaSink, port: int, user: str | None) ->
         assert node.read_value() == "ng"
 
 
-def test_courier_delivers(sink: OpcUaSink, client: Any) -> None:
-    """Behind a courier parts arrive as they do without."""
+def test_queued_sink_delivers(sink: OpcUaSink, client: Any) -> None:
+    """Behind a queue parts arrive as they do without."""
 
-    class Open:
-        delivery, pictures, write, report = sink.delivery, False, sink.write, sink.report
+    class Open(Sink):
+        delivery = sink.delivery
 
-        def __enter__(self) -> Any:
-            return self
+        def write(self, inspection: Inspection) -> None:
+            sink.write(inspection)
 
-        def __exit__(self, *exception: object) -> None:
-            pass
-
-    with QueuedSink(Open(), "opcua") as courier:
+    with QueuedSink(Open(), "opcua") as queued:
         for index in range(50):
-            courier.write(inspection(index=index))
-    assert courier.state().delivered == 50
+            queued.write(inspection(index=index))
+    assert queued.state().delivered == 50
     assert read(client, "LastPart.Count") == 50
 
 

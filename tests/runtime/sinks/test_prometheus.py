@@ -82,9 +82,9 @@ def test_port_is_free_after_the_run() -> None:
         url = f"prometheus://127.0.0.1:{ports[0] if ports else 0}"
         sink = open_sink(url, append=True)
         assert isinstance(sink, PrometheusSink)
-        with QueuedSink(sink, url) as courier:
-            courier.write(inspection())
-            wait_until(lambda: courier.state().delivered == 1)
+        with QueuedSink(sink, url) as queued:
+            queued.write(inspection())
+            wait_until(lambda: queued.state().delivered == 1)
             ports.append(sink.port)
         assert not listens(ports[-1])
     assert ports[0] == ports[1]

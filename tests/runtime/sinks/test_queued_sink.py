@@ -28,11 +28,11 @@ QUICK = Timing(first_pause=0.001, longest_pause=0.002, longest_record_pause=0.00
 
 
 def open_queued(sink: Sink, name: str, spool: Path | None = None, **settings: Any) -> QueuedSink:
-    """Return a courier that tries again at once."""
+    """Return a queued sink that tries again at once."""
     return QueuedSink(sink, name, spool, timing=QUICK, **settings)
 
 
-class FakeSink:
+class FakeSink(Sink):
     """A sink that keeps what it is given, fails while `error` is set, and waits while `gate` is closed."""
 
     pictures = False
@@ -69,6 +69,8 @@ class FakeSink:
 class BatchFake(FakeSink):
     """A fake that takes many at once."""
 
+    batch = 100
+
     def write_many(self, inspections: Sequence[Inspection]) -> None:
         """Take all, or fail."""
         self.gate.wait()
@@ -79,6 +81,8 @@ class BatchFake(FakeSink):
 
 class TalkingFake(FakeSink):
     """A fake that takes statuses, commands and flushes too."""
+
+    wants_status = True
 
     def __init__(self, delivery: Delivery = "live") -> None:
         super().__init__(delivery)
@@ -99,10 +103,10 @@ class TalkingFake(FakeSink):
         self.flushes += 1
 
 
-def write(courier: QueuedSink, indices: range, **facts: Any) -> None:
+def write(queued: QueuedSink, indices: range, **facts: Any) -> None:
     """Write numbered inspections."""
     for index in indices:
-        courier.write(inspection(index=index, **facts))
+        queued.write(inspection(index=index, **facts))
 
 
 @pytest.mark.parametrize("kind", [FakeSink, BatchFake])
@@ -113,11 +117,11 @@ def test_everything_is_delivered_in_order(
 ) -> None:
     """What is written arrives in order, and closing waits until it has; then the sink is closed."""
     sink = kind(delivery)
-    with open_queued(sink, "fake", tmp_path if spooled else None) as courier:
-        write(courier, range(250))
+    with open_queued(sink, "fake", tmp_path if spooled else None) as queued:
+        write(queued, range(250))
     assert sink.indices == list(range(250))
     assert sink.closed
-    state = courier.state()
+    state = queued.state()
     assert (state.delivered, state.queued, state.spooled, state.failed, state.message) == (250, 0, 0, 0, "")
 
 
@@ -125,15 +129,15 @@ def test_slow_sink_holds_nobody_up() -> None:
     """While a sink hangs, writing goes on at once; what finds no room is counted and told, oldest ok first."""
     sink = FakeSink("live")
     sink.gate.clear()
-    with open_queued(sink, "fake", capacity=10) as courier:
-        courier.write(inspection(index=0))
-        wait_until(lambda: len(courier._queue) == 0)
-        write(courier, range(1, 6), verdict="ng")
-        write(courier, range(6, 11), verdict="ok")
+    with open_queued(sink, "fake", capacity=10) as queued:
+        queued.write(inspection(index=0))
+        wait_until(lambda: len(queued._queue) == 0)
+        write(queued, range(1, 6), verdict="ng")
+        write(queued, range(6, 11), verdict="ok")
         started = time.perf_counter()
-        write(courier, range(11, 18), verdict="ng")
+        write(queued, range(11, 18), verdict="ng")
         assert time.perf_counter() - started < 2
-        assert (courier.state().failed, courier.state().queued) == (7, 11)
+        assert (queued.state().failed, queued.state().queued) == (7, 11)
         sink.gate.set()
     assert sink.indices == [0, 3, 4, 5, *range(11, 18)]
 
@@ -142,21 +146,21 @@ def test_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """The log has one warning when the first verdict is lost, and one at the end with how many were."""
     sink = FakeSink("live")
     sink.gate.clear()
-    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", capacity=2) as courier:
-        write(courier, range(20))
+    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", capacity=2) as queued:
+        write(queued, range(20))
         sink.gate.set()
     assert [record.getMessage() for record in caplog.records] == [
         "fake: 1 verdict lost so far (they come faster than they are taken)",
-        f"fake: {courier.state().failed} verdicts lost in all",
+        f"fake: {queued.state().failed} verdicts lost in all",
     ]
-    assert courier.state().failed >= 17
+    assert queued.state().failed >= 17
 
 
 def test_patient_writer_loses_nothing() -> None:
     """With endless patience a writer waits for room, and every verdict arrives."""
     sink = FakeSink("record")
-    with open_queued(sink, "fake", capacity=2, patience=math.inf) as courier:
-        write(courier, range(300))
+    with open_queued(sink, "fake", capacity=2, patience=math.inf) as queued:
+        write(queued, range(300))
     assert sink.indices == list(range(300))
 
 
@@ -168,10 +172,10 @@ def test_failed_delivery_is_tried_again(
     """A sink that fails for a while gets everything in order afterwards; trouble and recovery are told once each."""
     sink = FakeSink(delivery)
     sink.error = OutputError("the broker is gone")
-    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", tmp_path if spooled else None) as courier:
-        write(courier, range(30))
+    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", tmp_path if spooled else None) as queued:
+        write(queued, range(30))
         wait_until(lambda: sink.tries > 3)
-        state = courier.state()
+        state = queued.state()
         assert (state.message, state.delivered, state.queued + state.spooled) == ("the broker is gone", 0, 30)
         sink.error = None
     assert sink.indices == list(range(30))
@@ -182,11 +186,11 @@ def test_live_sink_never_gets_the_past() -> None:
     """What a live sink could not take is lost and counted; after recovery it gets new verdicts only."""
     sink = FakeSink("live")
     sink.error = OutputError("no connection")
-    with open_queued(sink, "fake") as courier:
-        write(courier, range(5))
-        wait_until(lambda: courier.state().failed == 5)
+    with open_queued(sink, "fake") as queued:
+        write(queued, range(5))
+        wait_until(lambda: queued.state().failed == 5)
         sink.error = None
-        write(courier, range(5, 8))
+        write(queued, range(5, 8))
     assert sink.indices == [5, 6, 7]
 
 
@@ -200,20 +204,20 @@ def test_refused_verdict_does_not_block_the_others(tmp_path: Path) -> None:
             super().write(inspection)
 
     sink = Picky()
-    with open_queued(sink, "fake", tmp_path) as courier:
-        write(courier, range(4))
+    with open_queued(sink, "fake", tmp_path) as queued:
+        write(queued, range(4))
     assert sink.indices == [0, 2, 3]
-    assert (courier.state().delivered, courier.state().failed) == (3, 1)
+    assert (queued.state().delivered, queued.state().failed) == (3, 1)
 
 
 def test_error_of_any_kind_is_survived() -> None:
     """An error that no sink should raise is told with its kind, and the verdict is tried again."""
     sink = FakeSink("record")
     sink.error = ZeroDivisionError("division by zero")
-    with open_queued(sink, "fake") as courier:
-        write(courier, range(2))
-        wait_until(lambda: courier.state().message)
-        assert courier.state().message == "ZeroDivisionError: division by zero"
+    with open_queued(sink, "fake") as queued:
+        write(queued, range(2))
+        wait_until(lambda: queued.state().message)
+        assert queued.state().message == "ZeroDivisionError: division by zero"
         sink.error = None
     assert sink.indices == [0, 1]
 
@@ -224,14 +228,14 @@ def test_next_run_sends_what_this_one_could_not(tmp_path: Path, caplog: pytest.L
     down, up = FakeSink(), FakeSink()
     down.error = OutputError("the broker is gone")
     started = time.monotonic()
-    with caplog.at_level(logging.WARNING), open_queued(down, "fake", tmp_path) as courier:
-        write(courier, range(20), source="Pr\udce4fling.png")
+    with caplog.at_level(logging.WARNING), open_queued(down, "fake", tmp_path) as queued:
+        write(queued, range(20), source="Pr\udce4fling.png")
     assert time.monotonic() - started < 3
-    assert courier.state().spooled == 20
-    assert courier.state().failed == 0
+    assert queued.state().spooled == 20
+    assert queued.state().failed == 0
     assert "20 verdicts kept in its spool for the next run" in caplog.text
-    with open_queued(up, "fake", tmp_path) as courier:
-        write(courier, range(20, 25))
+    with open_queued(up, "fake", tmp_path) as queued:
+        write(queued, range(20, 25))
     assert up.indices == list(range(25))
     assert up.taken[3].verdict == inspection(index=3, source="Pr\udce4fling.png").verdict
 
@@ -240,22 +244,22 @@ def test_without_a_spool_the_rest_is_counted_as_lost() -> None:
     """Where a sink fails until the deadline of closing, what is left is counted as failed."""
     sink = FakeSink("record")
     sink.error = OutputError("no space left")
-    with open_queued(sink, "fake", deadline=0.1) as courier:
-        write(courier, range(7))
-    assert (courier.state().failed, courier.state().queued) == (7, 0)
+    with open_queued(sink, "fake", deadline=0.1) as queued:
+        write(queued, range(7))
+    assert (queued.state().failed, queued.state().queued) == (7, 0)
 
 
 def test_hung_sink_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """A sink that never returns is left as it is after the deadline, which is told."""
     sink = FakeSink("live")
     sink.gate.clear()
-    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", deadline=0.05) as courier:
-        write(courier, range(3))
+    with caplog.at_level(logging.WARNING), open_queued(sink, "fake", deadline=0.05) as queued:
+        write(queued, range(3))
     assert not sink.closed
     assert "does not answer" in caplog.text
-    assert courier.state().failed == 3
+    assert queued.state().failed == 3
     sink.gate.set()
-    wait_until(lambda: not any(thread.is_alive() for thread in courier._threads))
+    wait_until(lambda: not any(thread.is_alive() for thread in queued._threads))
 
 
 @pytest.mark.parametrize(("patience", "lost"), [(math.inf, False), (0.0, True)])
@@ -268,10 +272,10 @@ def test_slow_sink_at_the_end_of_files_gets_everything(patience: float, lost: bo
             super().write(inspection)
 
     sink = Slow("live")
-    with open_queued(sink, "fake", patience=patience, deadline=0.3) as courier:
-        write(courier, range(20))
-    assert (courier.state().failed > 0) == lost
-    assert len(sink.indices) == 20 - courier.state().failed
+    with open_queued(sink, "fake", patience=patience, deadline=0.3) as queued:
+        write(queued, range(20))
+    assert (queued.state().failed > 0) == lost
+    assert len(sink.indices) == 20 - queued.state().failed
 
 
 def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
@@ -281,27 +285,27 @@ def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
     )
     sink = BatchFake()
     sink.error = OutputError("not now")
-    with open_queued(sink, "fake", tmp_path) as courier:
-        wait_until(lambda: courier.state().message)
+    with open_queued(sink, "fake", tmp_path) as queued:
+        wait_until(lambda: queued.state().message)
         time.sleep(0.02)
         sink.error = None
-        write(courier, range(1, 3))
+        write(queued, range(1, 3))
     assert sink.indices == [0, 1, 2]
-    assert courier.state().failed == 3
+    assert queued.state().failed == 3
 
 
 def test_nothing_is_told_before_it_is_on_record(tmp_path: Path) -> None:
-    """With a ledger, a verdict reaches events and live sinks only after every record sink has it."""
-    ledger = CommitBarrier()
+    """With a barrier, a verdict reaches events and live sinks only after every record sink has it."""
+    barrier = CommitBarrier()
     record, event, live = FakeSink("record"), FakeSink("event"), FakeSink("live")
     record.gate.clear()
     with (
-        open_queued(event, "event", tmp_path, ledger=ledger) as first,
-        open_queued(live, "live", ledger=ledger) as second,
-        open_queued(record, "record", ledger=ledger) as third,
+        open_queued(event, "event", tmp_path, barrier=barrier) as first,
+        open_queued(live, "live", barrier=barrier) as second,
+        open_queued(record, "record", barrier=barrier) as third,
     ):
-        for courier in (first, second, third):
-            courier.write(inspection(index=0))
+        for queued in (first, second, third):
+            queued.write(inspection(index=0))
         time.sleep(0.05)
         assert (event.taken, live.taken) == ([], [])
         assert len(list(tmp_path.glob("*.jsonl"))) == 0, "not even in the spool: it would be sent after a crash"
@@ -311,19 +315,19 @@ def test_nothing_is_told_before_it_is_on_record(tmp_path: Path) -> None:
 
 def run_with_records(folder: Path, indices: range, *, stop_sending_at: int | None = None) -> list[int]:
     """Write to JSONL, SQLite and a spooled sink, which is killed before some verdict; return what it was sent."""
-    ledger, sink = CommitBarrier(), FakeSink()
-    couriers = [
-        open_queued(sink, "event", folder / "spool", ledger=ledger),
-        open_queued(SqliteSink(folder / "h.db"), "sqlite", ledger=ledger),
-        open_queued(JsonlSink(folder / "v.jsonl", append=True), "jsonl", ledger=ledger),
+    barrier, sink = CommitBarrier(), FakeSink()
+    sinks = [
+        open_queued(sink, "event", folder / "spool", barrier=barrier),
+        open_queued(SqliteSink(folder / "h.db"), "sqlite", barrier=barrier),
+        open_queued(JsonlSink(folder / "v.jsonl", append=True), "jsonl", barrier=barrier),
     ]
     with ExitStack() as stack:
-        for courier in couriers:
-            stack.enter_context(courier)
+        for queued in sinks:
+            stack.enter_context(queued)
         for index in indices:
-            for number, courier in enumerate(couriers):
+            for number, queued in enumerate(sinks):
                 if number or stop_sending_at is None or index < stop_sending_at:
-                    courier.write(inspection(index=index))
+                    queued.write(inspection(index=index))
     return sink.indices
 
 
@@ -360,18 +364,18 @@ def test_spool_that_begins_with_the_record_sends_all_of_it(tmp_path: Path) -> No
 
 def test_parts_are_rejected_where_they_cannot_be_recorded() -> None:
     """While a record sink fails, live sinks do not wait for it; once it has caught up they do again."""
-    ledger = CommitBarrier()
+    barrier = CommitBarrier()
     record, live = FakeSink("record"), FakeSink("live")
     record.error = OutputError("no space left")
-    with open_queued(record, "record", ledger=ledger) as first, open_queued(live, "live", ledger=ledger) as second:
-        for courier in (first, second):
-            write(courier, range(5))
+    with open_queued(record, "record", barrier=barrier) as first, open_queued(live, "live", barrier=barrier) as second:
+        for queued in (first, second):
+            write(queued, range(5))
         wait_until(lambda: len(live.taken) == 5)
         record.error = None
         wait_until(lambda: len(record.taken) == 5)
         record.gate.clear()
-        for courier in (first, second):
-            courier.write(inspection(index=5))
+        for queued in (first, second):
+            queued.write(inspection(index=5))
         time.sleep(0.05)
         assert len(live.taken) == 5
         record.gate.set()
@@ -379,16 +383,16 @@ def test_parts_are_rejected_where_they_cannot_be_recorded() -> None:
 
 def test_hung_record_delays_live_sinks_once() -> None:
     """A record sink that hangs is waited for once, for the patience, and not again until it has caught up."""
-    ledger = CommitBarrier()
-    ledger.join("record")
-    assert not ledger.wait(1, 0.05)
+    barrier = CommitBarrier()
+    barrier.join("record")
+    assert not barrier.wait(1, 0.05)
     started = time.monotonic()
-    assert [ledger.wait(number, 60.0) for number in (2, 3)] == [False] * 2
+    assert [barrier.wait(number, 60.0) for number in (2, 3)] == [False] * 2
     assert time.monotonic() - started < 30
-    ledger.recorded("record", 2)
-    assert not ledger.wait(4, 0.0)
-    ledger.recorded("record", 4)
-    assert ledger.wait(4, 0.0)
+    barrier.recorded("record", 2)
+    assert not barrier.wait(4, 0.0)
+    barrier.recorded("record", 4)
+    assert barrier.wait(4, 0.0)
 
 
 def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> None:
@@ -397,8 +401,8 @@ def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> N
     plain, painter = FakeSink(), FakeSink()
     painter.pictures = True
     for sink in (plain, painter):
-        with open_queued(sink, "fake") as courier:
-            courier.write(inspection(frame=frame))
+        with open_queued(sink, "fake") as queued:
+            queued.write(inspection(frame=frame))
     assert (plain.taken[0].frame, plain.taken[0].error_map) == (None, None)
     assert painter.taken[0].frame is frame
 
@@ -409,15 +413,15 @@ def test_waiting_pictures_take_no_more_memory_than_they_may() -> None:
     sink.pictures = True
     sink.gate.clear()
     frame = np.zeros((100, 100), np.uint8)
-    with open_queued(sink, "fake", picture_bytes=3 * 10_100) as courier:
-        courier.write(inspection(index=0, frame=frame))
-        wait_until(lambda: courier.state().queued == 1 and not courier._queue)
-        write(courier, range(1, 3), frame=frame, verdict="ok")
-        write(courier, range(3, 6), frame=frame)
-        assert courier.state().failed == 2
+    with open_queued(sink, "fake", picture_bytes=3 * 10_100) as queued:
+        queued.write(inspection(index=0, frame=frame))
+        wait_until(lambda: queued.state().queued == 1 and not queued._queue)
+        write(queued, range(1, 3), frame=frame, verdict="ok")
+        write(queued, range(3, 6), frame=frame)
+        assert queued.state().failed == 2
         sink.gate.set()
     assert sink.indices == [0, 3, 4, 5]
-    assert courier._bytes == 0
+    assert queued._bytes == 0
 
 
 def test_stale_verdict_is_not_delivered() -> None:
@@ -425,33 +429,33 @@ def test_stale_verdict_is_not_delivered() -> None:
     sink = FakeSink("live")
     sink.stale_after = 0.05  # type: ignore[attr-defined]
     sink.gate.clear()
-    with open_queued(sink, "fake") as courier:
-        write(courier, range(4))
+    with open_queued(sink, "fake") as queued:
+        write(queued, range(4))
         time.sleep(0.1)
         sink.gate.set()
-        wait_until(lambda: courier.state().failed == 3)
-        write(courier, range(4, 6))
+        wait_until(lambda: queued.state().failed == 3)
+        write(queued, range(4, 6))
     assert sink.indices == [0, 4, 5]
-    assert (courier.state().delivered, courier.state().queued) == (3, 0)
+    assert (queued.state().delivered, queued.state().queued) == (3, 0)
 
 
 def test_last_status_reaches_the_sink() -> None:
     """The status that is reported just before the end, as a line's last one is, reaches the sink."""
     for _ in range(20):
         sink = TalkingFake()
-        with open_queued(sink, "fake") as courier:
-            courier.report(line_status(running=False))
+        with open_queued(sink, "fake") as queued:
+            queued.report(line_status(running=False))
         assert [status.running for status in sink.statuses] == [False]
 
 
 def test_status_commands_and_flush_reach_the_sink() -> None:
     """The line's status and commands are handed to a sink that takes them, and what was written is flushed."""
-    sink, commands = TalkingFake(), object()
-    with open_queued(sink, "fake") as courier:
-        courier.attach(commands)  # type: ignore[arg-type]
-        courier.report(line_status(ok=7))
+    sink, commands = TalkingFake("record"), object()
+    with open_queued(sink, "fake") as queued:
+        queued.attach(commands)  # type: ignore[arg-type]
+        queued.report(line_status(ok=7))
         wait_until(lambda: sink.statuses)
-        courier.write(inspection())
+        queued.write(inspection())
     assert sink.statuses[0].ok == 7
     assert sink.commands is commands
     assert sink.flushes >= 1
@@ -466,11 +470,11 @@ def test_disk_that_takes_its_time_holds_up_no_verdict() -> None:
             release.wait(60)
             raise OutputError("the disk is slow")
 
-    record, live, ledger = SlowDisk("record"), FakeSink("live"), CommitBarrier()
-    with open_queued(record, "record", ledger=ledger) as first, open_queued(live, "live", ledger=ledger) as second:
+    record, live, barrier = SlowDisk("record"), FakeSink("live"), CommitBarrier()
+    with open_queued(record, "record", barrier=barrier) as first, open_queued(live, "live", barrier=barrier) as second:
         for index in range(20):
-            for courier in (first, second):
-                courier.write(inspection(index=index))
+            for queued in (first, second):
+                queued.write(inspection(index=index))
             wait_until(lambda index=index: len(live.taken) == index + 1)  # type: ignore[misc]
         release.set()
         wait_until(lambda: first.state().message == "the disk is slow")
@@ -481,10 +485,10 @@ def test_secrets_stay_out_of_names_messages_and_the_log(caplog: pytest.LogCaptur
     """Passwords in a sink's URL are in neither its name, nor its message, nor the log."""
     sink = FakeSink("record")
     sink.error = OutputError("cannot reach mqtt://me:geheim@host/line?password=geheim")
-    with caplog.at_level(logging.DEBUG), open_queued(sink, "mqtt://me:geheim@host", deadline=0.0) as courier:
-        courier.write(inspection())
-        wait_until(lambda: courier.state().message)
-        assert "geheim" not in str(courier.state())
+    with caplog.at_level(logging.DEBUG), open_queued(sink, "mqtt://me:geheim@host", deadline=0.0) as queued:
+        queued.write(inspection())
+        wait_until(lambda: queued.state().message)
+        assert "geheim" not in str(queued.state())
     assert "geheim" not in caplog.text
     assert "cannot reach" in caplog.text
 
@@ -493,8 +497,8 @@ def test_pipe_without_a_reader_ends_the_writer() -> None:
     """Where the record is a pipe whose reader has gone, writing raises BrokenPipeError, as the shell's tools expect."""
     sink = FakeSink("record")
     sink.error = BrokenPipeError()
-    with open_queued(sink, "jsonl:-") as courier:
-        courier.write(inspection())
-        wait_until(lambda: courier.state().failed)
+    with open_queued(sink, "jsonl:-") as queued:
+        queued.write(inspection())
+        wait_until(lambda: queued.state().failed)
         with pytest.raises(BrokenPipeError):
-            courier.write(inspection())
+            queued.write(inspection())

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from onspect.runtime.address import Options, parse_file
 from onspect.runtime.errors import ChoiceError, OutputError
-from onspect.runtime.sinks.address import read_file_target, read_size
 from onspect.runtime.sinks.history import read_recent
 from onspect.runtime.sinks.lines import CsvSink, JsonlSink, Rotation
 from onspect.runtime.sinks.overlays import OverlaySink
@@ -297,13 +297,15 @@ def test_wrong_option_is_refused(text: str, message: str) -> None:
 @pytest.mark.parametrize(("text", "size"), [("100MB", 10**8), ("1.5 kB", 1500), ("2GiB", 2 * 1024**3), ("77", 77)])
 def test_sizes(text: str, size: int) -> None:
     """Sizes are decimal with MB and GB, binary with MiB and GiB, and bytes without a unit."""
-    assert read_size(text, "rotate", smallest=1) == size
+    assert Options(f"rotate={text}", {"rotate": "SIZE"}, "jsonl:a").size("rotate", smallest=1) == size
 
 
 def test_question_mark_in_a_file_name(tmp_path: Path) -> None:
     """A question mark that no options follow belongs to the file's name."""
-    assert read_file_target("jsonl:what?.jsonl", {}) == ("what?.jsonl", {})
-    assert read_file_target("jsonl:a?b.jsonl?keep=2", {"keep": ""}) == ("a?b.jsonl", {"keep": "2"})
+    place, options = parse_file("jsonl:what?.jsonl", {})
+    assert (place, options.pairs) == ("what?.jsonl", [])
+    place, options = parse_file("jsonl:a?b.jsonl?keep=2", {"keep": ""})
+    assert (place, options.pairs) == ("a?b.jsonl", [("keep", "2")])
 
 
 def test_evidence_is_named_in_the_database_beside_it(tmp_path: Path) -> None:

@@ -119,6 +119,17 @@ def test_full_disk_keeps_lines_in_memory(tmp_path: Path, monkeypatch: pytest.Mon
         assert drain(spool) == [*lines(6, 8), *lines(20, 22)]
 
 
+def test_beginning_of_a_new_spool_survives_a_kill(tmp_path: Path) -> None:
+    """Where a new spool begins is known after a kill before the first line: what was recorded since is sent then."""
+    spool = Spool(tmp_path)
+    spool.__enter__()
+    spool.begin_after("0" * 16)
+    for file in (spool._cursor_file, spool._guard):
+        file.close()  # type: ignore[union-attr]
+    with Spool(tmp_path) as after:
+        assert after.newest == "0" * 16
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     """A folder that another spool has open is refused, and free again when that is closed."""
     with Spool(tmp_path), pytest.raises(OutputError, match="in use by another run"), Spool(tmp_path):

@@ -6,87 +6,24 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
+from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink, Timing
+from onspect.runtime.sinks.delivery.spool import Spool
 from onspect.runtime.sinks.registry import open_sink
 from onspect.runtime.sinks.webhook import WebhookSink, open_webhook
 
-from ..services import free_port, write_certificates
+from ..services import Handler, Request, Server, free_port, write_certificates
 from ..verdicts import inspection, wait_until
 
 QUICK = Timing(first_pause=0.005, longest_pause=0.01)
-"""Lets couriers try again at once."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a server was sent."""
-
-    target: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def index(self) -> int:
-        """Return the index of the verdict in it."""
-        return int(json.loads(self.body)["index"])
-
-
-class Server(ThreadingHTTPServer):
-    """A web server that keeps what it is sent, and answers as `answer` says: a status, or None to hang up."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.requests: list[Request] = []
-        self.connections = 0
-        self.answer: Callable[[Request], int | None] = lambda request: 204
-        self.idle_limit = 10.0
-
-    @property
-    def url(self) -> str:
-        """Return the address to post to."""
-        return f"http://127.0.0.1:{self.server_address[1]}/hook?line=1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers POST requests and keeps connections open."""
-
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def setup(self) -> None:
-        """Count connections."""
-        self.server.connections += 1
-        self.timeout = self.server.idle_limit
-        super().setup()
-
-    def do_POST(self) -> None:
-        """Keep the request and answer it."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        request = Request(self.path, dict(self.headers), body)
-        self.server.requests.append(request)
-        status = self.server.answer(request)
-        if status is None:
-            self.close_connection = True
-            return
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+"""Lets queued sinks try again at once."""
 
 
 @pytest.fixture
@@ -137,10 +74,10 @@ def test_server_that_fails_then_recovers_gets_everything(server: Server, tmp_pat
         return left.pop(0) if left else 200
 
     server.answer = answer
-    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as queued:
         for index in range(8):
-            courier.write(inspection(index=index))
-        wait_until(lambda: courier.state().delivered == 8)
+            queued.write(inspection(index=index))
+        wait_until(lambda: queued.state().delivered == 8)
     assert list(dict.fromkeys(request.index for request in server.requests)) == list(range(8))
     assert len(server.requests) == 8 + 8
     for index in range(8):
@@ -148,20 +85,30 @@ def test_server_that_fails_then_recovers_gets_everything(server: Server, tmp_pat
     assert len({request.headers["Idempotency-Key"] for request in server.requests}) == 8
 
 
+def test_bytes_of_the_spool_are_what_is_posted(server: Server, tmp_path: Path) -> None:
+    """A line that waits in the spool is posted as it is, also one of a newer version with fields unknown to this."""
+    line = encode_verdict(inspection().verdict)[:-1] + b',  "station": 7}'
+    with Spool(tmp_path) as spool:
+        spool.append([line])
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK):
+        wait_until(lambda: server.requests)
+    assert [request.body for request in server.requests] == [line]
+
+
 def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
     """Verdicts of a run during which there was no server are posted by the next run."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/hook"
-    with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as queued:
         for index in range(3):
-            courier.write(inspection(index=index))
-        wait_until(lambda: "refused" in courier.state().message)
-    assert courier.state().spooled == 3
+            queued.write(inspection(index=index))
+        wait_until(lambda: "refused" in queued.state().message)
+    assert queued.state().spooled == 3
     with Server(port) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as courier:
-            courier.write(inspection(index=3))
+        with QueuedSink(open_sink(url, append=True), url, tmp_path, timing=QUICK) as queued:
+            queued.write(inspection(index=3))
         server.shutdown()
         thread.join()
     assert [request.index for request in server.requests] == [0, 1, 2, 3]
@@ -171,10 +118,10 @@ def test_server_that_is_not_there_yet(tmp_path: Path) -> None:
 def test_refused_verdict_is_counted_and_left(server: Server, tmp_path: Path, status: int) -> None:
     """A verdict that the server will never take is counted as failed, and the next ones are posted."""
     server.answer = lambda request: status if request.index == 1 else 200
-    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as courier:
+    with QueuedSink(open_sink(server.url, append=True), server.url, tmp_path, timing=QUICK) as queued:
         for index in range(3):
-            courier.write(inspection(index=index))
-    assert (courier.state().delivered, courier.state().failed) == (2, 1)
+            queued.write(inspection(index=index))
+    assert (queued.state().delivered, queued.state().failed) == (2, 1)
     assert [request.index for request in server.requests] == [0, 1, 2]
 
 
@@ -247,7 +194,7 @@ def test_large_answer_is_not_read(server: Server) -> None:
     """Of a large answer no more than a little is read, and the next verdict is posted all the same."""
 
     class Talker(Handler):
-        def do_POST(self) -> None:
+        def do_POST(self) -> None:  # noqa: N802 - as the standard library calls it
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.send_header("Content-Length", str(10**9))

@@ -31,7 +31,7 @@ VIKY = Path(genicam.__file__).with_name("viky.cti")  # EMVA's producer with thre
 def test_settings_are_read_from_the_source_s_text() -> None:
     """Options in lower case are ours, capitalised names are the camera's own features in their order."""
     settings = parse_settings(
-        "DA123?trigger=hardware&TriggerSource=Line1&exposure_us=5000&gain=-1.5&Width=640&pixel_format=Mono12"
+        "genicam:DA123?trigger=hardware&TriggerSource=Line1&exposure_us=5000&gain=-1.5&Width=640&pixel_format=Mono12"
         "&frame_rate=30&cti=/opt/maker/gev.cti"
     )
     assert settings == CameraSettings(
@@ -52,7 +52,7 @@ def test_settings_are_read_from_the_source_s_text() -> None:
 def test_wrong_option_is_named(text: str) -> None:
     """An option that is not known, or cannot be so, is said before any camera is opened."""
     with pytest.raises(ChoiceError, match=text[2:].replace("=", ".*")):
-        parse_settings(text)
+        parse_settings(f"genicam:{text}")
 
 
 def test_missing_producer_names_the_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -236,7 +236,10 @@ TRIGGER = ("TriggerSelector", "TriggerMode", "TriggerSource", "TriggerSoftware")
 def test_hardware_trigger_is_set_before_the_camera_s_own_features() -> None:
     """The selector comes first, since the source of the trigger belongs to it; automatic exposure and gain go off."""
     nodes = NodeMap(*TRIGGER, "ExposureAuto", "ExposureTime", "GainAuto", "Gain", "PixelFormat")
-    configure(nodes, parse_settings("x?trigger=hardware&TriggerSource=Line2&exposure_us=250&gain=3&pixel_format=Mono8"))
+    configure(
+        nodes,
+        parse_settings("genicam:x?trigger=hardware&TriggerSource=Line2&exposure_us=250&gain=3&pixel_format=Mono8"),
+    )
     assert nodes.noted == [
         "TriggerSelector=FrameStart",
         "TriggerMode=On",
@@ -252,7 +255,7 @@ def test_hardware_trigger_is_set_before_the_camera_s_own_features() -> None:
 def test_free_running_camera_has_its_trigger_off() -> None:
     """A trigger that another program left on would leave the line without frames; old names of features are known."""
     nodes = NodeMap("TriggerMode", "ExposureTimeAbs", "AcquisitionFrameRateEnable", "AcquisitionFrameRateAbs")
-    configure(nodes, parse_settings("x?exposure_us=100&frame_rate=20"))
+    configure(nodes, parse_settings("genicam:x?exposure_us=100&frame_rate=20"))
     assert nodes.noted == [
         "TriggerMode=Off",
         "ExposureTimeAbs=100",
@@ -264,9 +267,9 @@ def test_free_running_camera_has_its_trigger_off() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("x?Sharpness=3", "has no feature 'Sharpness'"),
-        ("x?Width=impossible", "refuses Width=impossible: Value must be possible$"),
-        ("x?trigger=hardware", "TriggerSource=Line1"),
+        ("genicam:x?Sharpness=3", "has no feature 'Sharpness'"),
+        ("genicam:x?Width=impossible", "refuses Width=impossible: Value must be possible$"),
+        ("genicam:x?trigger=hardware", "TriggerSource=Line1"),
     ],
 )
 def test_what_the_camera_cannot_do_is_said(text: str, message: str) -> None:
@@ -329,7 +332,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(
             "onspect.runtime.sources.cameras.genicam.close_camera", lambda camera: camera.acquirer.destroy()
         )
-        return GenicamDevice("genicam:x", parse_settings(f"x?{query}"), [], patience=patience), acquirer
+        return GenicamDevice("genicam:x", parse_settings(f"genicam:x?{query}"), [], patience=patience), acquirer
 
     return open_played
 

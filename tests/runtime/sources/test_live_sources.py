@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from onspect.runtime.errors import GapError, ImageError, SourceError
-from onspect.runtime.sources.base import Capture
+from onspect.runtime.sources.base import Capture, Retry
 from onspect.runtime.sources.fake import FakeFault, FakeSource
-from onspect.runtime.sources.reopen import Device, LiveSource, Retry
+from onspect.runtime.sources.reopen import Device, LiveSource
 
 GREY = np.full((16, 16), 128, np.uint8)
 

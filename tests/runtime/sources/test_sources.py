@@ -13,6 +13,7 @@ from onspect.runtime.errors import DatasetError, ImageError, SourceError
 from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line import Line, Models
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.registry import open_source
 
 FRAMES = 20
@@ -38,7 +39,7 @@ def judge(model: Path, source: Path) -> list[Verdict]:
     return sink.verdicts
 
 
-class Keeper:
+class Keeper(Sink):
     """A sink that keeps the verdicts."""
 
     def __init__(self) -> None:

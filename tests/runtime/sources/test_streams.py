@@ -15,11 +15,11 @@ from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line import Health, Line, Models
-from onspect.runtime.sources.base import Capture
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sources.base import Capture, Retry
 from onspect.runtime.sources.cameras import opencv
 from onspect.runtime.sources.cameras.opencv import StreamSource
 from onspect.runtime.sources.registry import open_source as open_address
-from onspect.runtime.sources.reopen import Retry
 
 pytest.importorskip("av", reason="PyAV makes the stream of the test's camera")
 
@@ -126,7 +126,7 @@ def test_an_address_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch
         captures.close()  # type: ignore[attr-defined]
 
 
-class Keeper:
+class Keeper(Sink):
     """A sink that keeps the verdicts."""
 
     def __init__(self) -> None:

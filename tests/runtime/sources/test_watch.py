@@ -14,9 +14,9 @@ import pytest
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import Line, Models
-from onspect.runtime.sources.base import Capture
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sources.base import Capture, Retry
 from onspect.runtime.sources.registry import open_source
-from onspect.runtime.sources.reopen import Retry
 from onspect.runtime.sources.watch import WatchSource
 
 from ...image_makers import make_tiff
@@ -133,7 +133,7 @@ def test_judged_images_are_moved_and_those_from_before_are_judged(
     write_image(done / "a.png")  # of yesterday
     there: list[bool] = []
 
-    class Look:
+    class Look(Sink):
         def __enter__(self):
             return self
 
@@ -161,7 +161,7 @@ def test_an_image_that_came_under_the_same_name_meanwhile_is_not_moved(tmp_path:
         captures = iter(source)
         first = next(captures)
         (tmp_path / "a.png").write_bytes(PICTURE + b"\0")
-        source.settle(first)
+        source.task_done(first)
         assert (tmp_path / "a.png").exists()
         assert names(captures, 1) == ["a.png"]
 

@@ -73,7 +73,9 @@ class Command(click.Command):
         except OnspectError as error:
             if debug:
                 raise
-            raise click.ClickException(str(error)) from error
+            from onspect.runtime.credentials import redact
+
+            raise click.ClickException(redact(str(error))) from error
         except BrokenPipeError:
             raise  # click ends quietly where the reader of stdout has gone
         except OSError as error:

@@ -39,7 +39,7 @@ def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None
         assert info.threshold is not None
         say(f"{model} is back at the threshold {info.threshold.score:.6g}")
         return
-    from onspect.runtime.credentials import redact
+    from onspect.runtime.credentials import show_address
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.inspection.inspector import Inspector
     from onspect.runtime.recalibration.recalibrate import describe_recalibration, find_base
@@ -48,7 +48,7 @@ def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None
 
     quieten_opencv()
     find_base(file)  # refused before a camera is opened
-    name = Path(source).resolve().name if Path(source).exists() else redact(source)
+    name = Path(source).resolve().name if Path(source).exists() else show_address(source)
     with open_source(source) as captures:
         found = carry_over(file, Inspector(file), captures, count=count, source=name)
     click.echo(describe_recalibration(found))

@@ -188,9 +188,9 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
     for text in targets:
         refuse_target(text.partition(":")[2].partition("?")[0], inputs)
     live = any(source.live for source in sources)
-    couriers = queue_sinks(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
+    queued = queue_sinks(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
     dashboard = open_dashboard(config.dashboard, opened)
-    line = build_line(config, models, sources, [*couriers, *drawn, *dashboard])
+    line = build_line(config, models, sources, [*queued, *drawn, *dashboard])
     for one in dashboard:
         say(f"the dashboard is at {one.url}")
     with obeying_signals(line):

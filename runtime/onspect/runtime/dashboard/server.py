@@ -21,6 +21,7 @@ from onspect.runtime.dashboard.renderer import RenderWorker
 from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import Commands, LineStatus, SinkState
 
 _LOG = logging.getLogger("onspect")
@@ -31,7 +32,7 @@ _LOOK = 5.0  # seconds
 _FAREWELL = 3.0  # seconds for which a closing server waits for its clients
 
 
-class Dashboard:
+class Dashboard(Sink):
     """A sink that shows the line in a browser, at http://HOST:PORT/.
 
     address: HOST:PORT; port 0 takes any that is free. token: what a browser must know to change anything, and to see
@@ -44,8 +45,7 @@ class Dashboard:
     be guessed; entering raises OutputError where the address cannot be had.
     """
 
-    delivery = "live"
-    pictures = True
+    delivery: Delivery = "live"
 
     def __init__(
         self,

@@ -7,11 +7,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from onspect.runtime.address import parse_url
 from onspect.runtime.atomic import describe_os_error
-from onspect.runtime.credentials import redact, resolve_secret
+from onspect.runtime.credentials import resolve_secret, show_address
 from onspect.runtime.errors import ChoiceError, FleetError
 from onspect.runtime.fleet.state import FleetBoard
-from onspect.runtime.sinks.address import read_address
 from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
 
 if TYPE_CHECKING:
@@ -124,8 +124,10 @@ def open_fleet(text: str) -> FleetListener:
     """
     text = resolve_secret(text)
     if text.partition(":")[0] not in ("mqtt", "mqtts"):
-        raise ChoiceError(f"the broker {redact(text)!r} is not known; give mqtt://HOST[:PORT][/PREFIX] or mqtts://..")
-    address = read_address(text, OPTIONS, _WHAT)
+        raise ChoiceError(
+            f"the broker {show_address(text)!r} is not known; give mqtt://HOST[:PORT][/PREFIX] or mqtts://.."
+        )
+    address = parse_url(text, OPTIONS, _WHAT)
     prefix = address.path.strip("/")
     if any(sign in prefix for sign in "#+\0"):
         raise ChoiceError(f"the broker {address.shown!r} needs a prefix without + and #: mqtt://HOST/factory")

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onspect.runtime.credentials import redact
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import DashboardConfig, LineConfig
 from onspect.runtime.line.frame_check import Health
@@ -19,11 +18,8 @@ from onspect.runtime.line.models import Models
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
-from onspect.runtime.sinks.evidence import EvidenceSink
-from onspect.runtime.sinks.sqlite import SqliteSink
+from onspect.runtime.sinks.registry import show_sink
 from onspect.runtime.sources.base import Source
-from onspect.runtime.sources.folder import FolderSource
-from onspect.runtime.sources.video import VideoSource
 
 if TYPE_CHECKING:
     from onspect.runtime.dashboard import Dashboard
@@ -41,22 +37,21 @@ def open_models(config: LineConfig, health: Health | None) -> Models:
 
 def choose_health(config: LineConfig, sources: Sequence[Source]) -> Health | None:
     """Return the checks of frames: as configured, else none for files that somebody chose, and all for cameras."""
-    files = all(isinstance(source, FolderSource | VideoSource) for source in sources)
-    return config.health or (None if files else Health())
+    return config.health or (Health() if any(source.live for source in sources) else None)
 
 
 def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -> list[Sink]:
-    """Put a courier before each sink, so that none holds up the line.
+    """Put a queue before each sink, so that none holds up the line.
 
     Before the end of files, the records are kept by the line itself: where one cannot be written, the run ends there,
     with everything judged until then on record. They stand first, so that nothing is told that is not on record.
     """
-    ledger = CommitBarrier()
-    named = sorted(named, key=lambda one: getattr(one[1], "delivery", "event") != "record")
+    barrier = CommitBarrier()
+    named = sorted(named, key=lambda one: one[1].delivery != "record")
     return [
         sink
-        if not live and getattr(sink, "delivery", "event") == "record"
-        else QueuedSink(sink, name, spool / _folder_for(name), patience=0.0 if live else math.inf, ledger=ledger)
+        if not live and sink.delivery == "record"
+        else QueuedSink(sink, name, _folder_for(name, spool), patience=0.0 if live else math.inf, barrier=barrier)
         for name, sink in named
     ]
 
@@ -70,8 +65,8 @@ def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> lis
         return []
     from onspect.runtime.dashboard import Dashboard
 
-    history = next((sink.path for sink in sinks if isinstance(sink, SqliteSink)), None)
-    evidence = next((sink.folder for sink in sinks if isinstance(sink, EvidenceSink)), None)
+    history = next((sink.history for sink in sinks if sink.history), None)
+    evidence = next((sink.evidence for sink in sinks if sink.evidence), None)
     return [Dashboard(config.listen, token=config.token, history=history, evidence=evidence)]
 
 
@@ -92,7 +87,8 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
     )
 
 
-def _folder_for(name: str) -> str:
-    """Return a folder's name for a sink, the same at every start and different for every sink."""
-    readable = "".join(letter if letter.isalnum() else "-" for letter in redact(name))[:40]
-    return f"{readable}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+def _folder_for(name: str, spool: Path) -> Path:
+    """Return a sink's folder, the same at every start and different for every sink; an earlier version's is kept."""
+    readable = "".join(letter if letter.isalnum() else "-" for letter in show_sink(name))[:40]
+    digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
+    return next(spool.glob(f"*-{digest}"), spool / f"{readable}-{digest}")

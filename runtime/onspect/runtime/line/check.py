@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from onspect.runtime.credentials import redact, resolve_secret
+from onspect.runtime.credentials import redact
 from onspect.runtime.errors import ImageError, OnspectError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.verdict import Verdict
@@ -15,7 +15,7 @@ from onspect.runtime.line.build import choose_health, open_dashboard, open_model
 from onspect.runtime.line.config import DashboardConfig, LineConfig, SourceConfig
 from onspect.runtime.line.frame_check import FrameCheck, Limits
 from onspect.runtime.line.models import Model, Models
-from onspect.runtime.sinks.registry import open_sinks
+from onspect.runtime.sinks.registry import open_sinks, show_sink
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.registry import open_source
 
@@ -159,11 +159,10 @@ def _describe_verdict(verdict: Verdict) -> str:
 
 
 def _check_sink(name: str, text: str) -> Finding:
-    shown = redact(text)
+    shown = show_sink(text)
     try:
-        (sink,) = open_sinks([resolve_secret(text)], append=True)
+        (sink,) = open_sinks([text], append=True)
         with sink:
-            check = getattr(sink, "check", None)
-            return Finding(name, True, f"{shown}: {'can be opened' if check is None else check()}")
+            return Finding(name, True, f"{shown}: {sink.check()}")
     except OnspectError as error:
         return Finding(name, False, f"{shown}: {redact(str(error))}")

@@ -10,7 +10,6 @@ import time
 from onspect.runtime.errors import GapError, OnspectError
 from onspect.runtime.line.frame_queue import FrameQueue
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.sources.reopen import LiveSource, Retry
 
 _LOG = logging.getLogger("onspect")
 
@@ -22,7 +21,7 @@ class Grabber:
         self.source = source
         self.error: OnspectError | None = None
         """Why a source that is not live ended early."""
-        self._retry = source.retry if isinstance(source, LiveSource) else Retry()
+        self._retry = source.retry
         self._lane = lane
         self._handover = handover
         self._threads: list[threading.Thread] = []
@@ -47,8 +46,7 @@ class Grabber:
             return
         heard = self._beat
         if not self.source.state().connected:
-            if isinstance(self.source, LiveSource):
-                heard = max(heard, self.source.tried)
+            heard = max(heard, self.source.tried)
             patience += 2 * self._retry.longest  # the next try comes after a wait; only opening itself may hang
         silent = time.monotonic() - heard
         if silent > patience:

@@ -30,7 +30,7 @@ from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus, SinkState
+from onspect.runtime.status import Latency, LineStatus
 
 _LOG = logging.getLogger("onspect")
 
@@ -116,8 +116,7 @@ class Line:
                     stack.enter_context(grabber.source)
                 for sink in self._sinks:
                     stack.enter_context(sink)
-                    if hasattr(sink, "attach"):
-                        sink.attach(self)
+                    sink.attach(self)
                 for grabber in self._grabbers:
                     grabber.start()
                 keeper.start()
@@ -187,7 +186,7 @@ class Line:
             fault=verdicts["fault"],
             swaps=self._models.swaps,
             sources=sources,
-            sinks=tuple(_sink_state(sink) for sink in self._sinks),
+            sinks=tuple(sink.state() for sink in self._sinks),
             latency=_summarize(latencies),
             alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
             drift=self._drift.message,
@@ -232,9 +231,8 @@ class Line:
 
     def _settle(self, taken: QueuedFrame) -> None:
         """Tell a source that wants to know it that a capture of its own has been judged."""
-        task_done = getattr(self._grabbers[taken.lane].source, "task_done", None)
-        if task_done is not None and not isinstance(taken.capture.frame, GapError):
-            task_done(taken.capture)
+        if not isinstance(taken.capture.frame, GapError):
+            self._grabbers[taken.lane].source.task_done(taken.capture)
 
     def _examine(self, lane: int, capture: Capture) -> Inspection:
         model = self._part_models[lane]
@@ -324,12 +322,10 @@ class Line:
     def _report(self) -> None:
         status = self.status()
         for sink in self._sinks:
-            report = getattr(sink, "report", None)
-            if report is not None:
-                try:
-                    report(status)
-                except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
-                    _LOG.warning("a sink cannot take the line's status", exc_info=True)
+            try:
+                sink.report(status)
+            except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
+                _LOG.warning("a sink cannot take the line's status", exc_info=True)
 
     def _end(self, keeper: threading.Thread) -> None:
         self._handover.close()
@@ -346,15 +342,6 @@ def _make_gate(source: Source, health: Health) -> FrameCheck:
     return FrameCheck(
         dataclasses.replace(health, identical=0) if source.can_wait else health
     )  # two files may well be equal
-
-
-def _sink_state(sink: Sink) -> SinkState:
-    state = getattr(sink, "state", None)
-    if state is None:
-        return SinkState(type(sink).__name__)
-    answer = state()
-    assert isinstance(answer, SinkState)
-    return answer
 
 
 def _summarize(latencies: list[float]) -> Latency:

@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_type_hints
 
 from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically
 from onspect.runtime.errors import OutputError
+from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.ray.urls import is_url, open_store, reach
+from onspect.runtime.sinks.columns import COLUMNS, encode_verdict, to_row
 
 _LOG = logging.getLogger("onspect")
 
@@ -220,10 +222,7 @@ def read_written(folder: Folder, job: Job) -> dict[int, Counter[str]]:
 def encode(kind: Kind, verdicts: Sequence[Verdict]) -> bytes:
     """Return the content of a partition's file."""
     if kind == "jsonl":
-        from onspect.runtime.sinks.lines import JsonlSink
-
-        lines = JsonlSink(None)
-        return b"".join(lines.format(verdict) for verdict in verdicts)
+        return b"".join(encode_verdict(verdict) + b"\n" for verdict in verdicts)
     import pyarrow
     from pyarrow import parquet
 
@@ -245,35 +244,16 @@ def count_verdicts(kind: Kind, content: bytes) -> Counter[str]:
 
 
 def _to_row(verdict: Verdict) -> dict[str, Any]:
-    row = verdict.to_dict()
-    row["time"] = datetime.fromisoformat(verdict.time)
-    for name in ("source", "reason"):
-        if row[name] is not None:  # a file name's bytes that are no UTF-8, as JSONL writes them
-            row[name] = row[name].encode(errors="backslashreplace").decode()
-    return row
+    return to_row(verdict) | {"time": datetime.fromisoformat(verdict.time), "regions": verdict.to_dict()["regions"]}
 
 
 def _schema() -> Any:
     import pyarrow as pa
 
-    places = {name: pa.int64() for name in ("x", "y", "width", "height")}
-    region = pa.struct(places | {"peak": pa.float64(), "area": pa.int64()})
-    return pa.schema(
-        {
-            "source": pa.string(),
-            "index": pa.int64(),
-            "time": pa.timestamp("ms", tz="UTC"),
-            "verdict": pa.string(),
-            "score": pa.float64(),
-            "threshold": pa.float64(),
-            "regions": pa.list_(region),
-            "latency_ms": pa.float64(),
-            "model": pa.string(),
-            "reason": pa.string(),
-            "part": pa.string(),
-            "review_threshold": pa.float64(),
-        }
-    )
+    kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    region = pa.struct({name: kinds[kind] for name, kind in get_type_hints(Region).items()})
+    names = kinds | {tuple: pa.list_(region)}
+    return pa.schema({name: names[kind] for name, kind in COLUMNS.items()} | {"time": pa.timestamp("ms", tz="UTC")})
 
 
 def _unreadable(place: str, error: OSError) -> OutputError:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onspect.runtime.address import Address
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
-from onspect.runtime.sinks.address import Address
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -47,7 +47,7 @@ def read_broker(address: Address, what: str = "sink") -> Broker:
     what: how messages call the address.
     """
     secure = address.scheme == "mqtts"
-    files = {name: Path(address.options[name]) for name in ("ca", "cert", "key") if name in address.options}
+    files = {name: path for name in ("ca", "cert", "key") if (path := address.options.path(name)) is not None}
     if files and not secure:
         raise ChoiceError(f"the {what} {address.shown!r} names certificates; they need mqtts://")
     if ("cert" in files) != ("key" in files):

@@ -11,14 +11,14 @@ from typing import Self, get_args
 
 import cv2
 
+from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically, writing
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Judgement, Verdict
 from onspect.runtime.inspection.visualization import draw_overlay
-from onspect.runtime.sinks.address import read_file_target, read_size
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
 
 GOES_FIRST: tuple[Judgement, ...] = ("ok", "review", "fault", "ng")
 """The order in which pictures give way to others when the quota is used up."""
@@ -64,7 +64,7 @@ class _Kept:
         return name, size
 
 
-class EvidenceSink:
+class EvidenceSink(Sink):
     """Writes a JPEG with heat map, boxes and verdict for each part that has a picture; never more than quota bytes.
 
     What is in the folder at the start counts, and each picture counts as whole blocks of the disk. Where a picture
@@ -72,17 +72,11 @@ class EvidenceSink:
     """
 
     delivery: Delivery = "live"
-    pictures = True
 
     def __init__(self, folder: Path, *, quota: int = QUOTA_BYTES) -> None:
-        self._folder = folder
+        self._folder = self.evidence = folder
         self._quota = quota
         self._kept: dict[Judgement, _Kept] = {verdict: _Kept() for verdict in GOES_FIRST}
-
-    @property
-    def folder(self) -> Path:
-        """Where the pictures are."""
-        return self._folder
 
     def __enter__(self) -> Self:
         make_folder(self._folder)
@@ -152,11 +146,8 @@ class EvidenceSink:
 
 def open_evidence(text: str) -> EvidenceSink:
     """Open ``evidence:FOLDER?quota=SIZE``."""
-    target, options = read_file_target(text, {"quota": "SIZE"})
-    return EvidenceSink(
-        Path(target),
-        quota=read_size(options["quota"], "quota", smallest=SMALLEST_QUOTA) if "quota" in options else QUOTA_BYTES,
-    )
+    target, options = parse_file(text, {"quota": "SIZE"})
+    return EvidenceSink(Path(target), quota=options.size("quota", smallest=SMALLEST_QUOTA) or QUOTA_BYTES)
 
 
 def _on_disk(size: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
-from onspect.runtime.sinks.sqlite import VERDICT_COLUMNS
+from onspect.runtime.sinks.columns import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Hour:
 
 def read_recent(path: Path, verdict: Judgement | None = None, limit: int = 50) -> list[Record]:
     """Return the newest records (of one verdict), newest first; raises OutputError where there is no history."""
-    names = ", ".join(f'"{name}"' for name in VERDICT_COLUMNS)
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
     question = f"SELECT id, evidence, {names} FROM verdicts"  # noqa: S608 - names of our own fields
     if verdict is not None:
         question += " WHERE verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else "")  # as the index has it
@@ -80,7 +80,7 @@ def yield_per_hour(path: Path, hours: int = 24, *, now: datetime | None = None) 
 
 
 def _to_verdict(row: tuple[object, ...]) -> Verdict:
-    facts = dict(zip(VERDICT_COLUMNS, row, strict=True))
+    facts = dict(zip(COLUMNS, row, strict=True))
     facts["regions"] = json.loads(str(facts["regions"]))
     return parse_verdict(json.dumps(facts))
 

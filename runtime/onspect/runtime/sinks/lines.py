@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
+from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import describe_os_error, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict, parse_verdict
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
+from onspect.runtime.sinks.columns import COLUMNS, encode_verdict, to_row
 
 _LOG = logging.getLogger("onspect")
 
@@ -42,7 +44,7 @@ class Rotation:
     keep: int
 
 
-class JsonlSink:
+class JsonlSink(Sink):
     """One JSON object a line, UTF-8, to a file or (path None) standard output.
 
     append keeps what the file holds. With a rotation, a full file is renamed to FILE.1, the one before to FILE.2 and so
@@ -52,6 +54,7 @@ class JsonlSink:
     header = b""
     delivery: Delivery = "record"
     pictures = False
+    batch = 100
 
     def __init__(self, path: Path | None, *, append: bool = False, rotation: Rotation | None = None) -> None:
         self._path = path
@@ -124,7 +127,7 @@ class JsonlSink:
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's line with its end."""
-        return _encode(verdict.to_json()) + b"\n"
+        return encode_verdict(verdict) + b"\n"
 
     def _open(self, path: Path, mode: Literal["ab", "wb"]) -> None:
         with writing(path):
@@ -198,32 +201,27 @@ class JsonlSink:
 class CsvSink(JsonlSink):
     """One row a verdict, with a header; regions are a JSON list in their column."""
 
-    header = b"source,index,time,verdict,score,threshold,regions,latency_ms,model,reason,part,review_threshold\r\n"
+    header = ",".join(COLUMNS).encode() + b"\r\n"
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's row with its end."""
-        row = verdict.to_dict()
-        row["regions"] = json.dumps(row["regions"])
         text = io.StringIO()
-        csv.writer(text).writerow(row.values())
-        return _encode(text.getvalue())
+        csv.writer(text).writerow(to_row(verdict).values())
+        return text.getvalue().encode()
 
 
 def open_lines(text: str, *, append: bool) -> JsonlSink:
     """Open ``jsonl:FILE?rotate=SIZE&keep=COUNT``, ``csv:FILE`` or, with - as FILE, standard output."""
-    from onspect.runtime.sinks.address import read_count, read_file_target, read_size
-
-    target, options = read_file_target(text, {"rotate": "SIZE", "keep": "COUNT"})
+    target, options = parse_file(text, {"rotate": "SIZE", "keep": "COUNT"})
     kind = JsonlSink if text.startswith("jsonl:") else CsvSink
-    rotation = None
-    if "rotate" in options:
-        keep = read_count(options.get("keep", str(KEEP)), "keep", smallest=1, largest=100_000)
-        rotation = Rotation(read_size(options["rotate"], "rotate", smallest=SMALLEST_ROTATION), keep)
-    elif "keep" in options:
-        raise ChoiceError(f"the sink {text!r} has keep= without rotate=; say when: rotate=100MB")
+    size = options.size("rotate", smallest=SMALLEST_ROTATION)
+    keep = options.count("keep", smallest=1, largest=100_000)
+    if keep is not None and size is None:
+        raise ChoiceError(f"{options} has keep= without rotate=; say when: rotate=100MB")
+    rotation = None if size is None else Rotation(size, keep or KEEP)
     if target == "-":
         if rotation is not None:
-            raise ChoiceError(f"the sink {text!r} cannot rotate standard output; give a file")
+            raise ChoiceError(f"{options} cannot rotate standard output; give a file")
         return kind(None, append=append)
     return kind(Path(target), append=append, rotation=rotation)
 
@@ -234,11 +232,6 @@ def _set_aside(path: Path, keep: int) -> None:
     last = next((number for number, other in enumerate(numbered) if number and not other.exists()), keep)
     for number in range(last, 0, -1):  # from behind: a process killed in between leaves a gap and loses nothing
         numbered[number - 1].replace(numbered[number])
-
-
-def _encode(text: str) -> bytes:
-    """Return text as UTF-8; a file name's bytes that are none become JSON escapes, from which the name can be had."""
-    return text.encode(errors="backslashreplace")
 
 
 def _sync(file: int) -> None:

@@ -19,14 +19,14 @@ import logging
 import struct
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
+from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Judgement, Verdict
-from onspect.runtime.sinks.address import Address, read_address, read_count
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus
 
 REGISTERS = 16
@@ -39,15 +39,16 @@ _TIMEOUT_S = 0.5
 _HEARTBEAT = 3
 
 
-class ModbusSink:
+class ModbusSink(Sink):
     """Writes each verdict to a PLC, which is the Modbus server; connects when there is something to write.
 
     `write` returns when the PLC has acknowledged coils and registers. A verdict that is older than `stale_after`
-    seconds is not written by a courier: its part has passed.
+    seconds is not written by a `QueuedSink`: its part has passed.
     """
 
     delivery: Delivery = "live"
     pictures = False
+    wants_status = True
     stale_after = 1.0
 
     def __init__(self, address: Address, *, port: int, unit: int, coil: int, register: int) -> None:
@@ -62,9 +63,6 @@ class ModbusSink:
         self._counts: Counter[str] = Counter()
         self._heartbeat = False
         self._judged = -1
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._client.close()
@@ -135,14 +133,15 @@ def pack(verdict: Verdict, counts: Counter[str]) -> list[int]:
 
 def open_modbus(text: str) -> ModbusSink:
     """Open ``modbus://HOST[:PORT]?unit=1&coil=0&register=0``; raises ChoiceError for a URL that makes no sense."""
-    address = read_address(text, _OPTIONS)
+    address = parse_url(text, _OPTIONS)
     if address.path:
         raise ChoiceError(f"the sink {address.shown!r} has a path; Modbus has none: modbus://HOST?register=100")
     options = address.options
+    unit = options.count("unit", smallest=0, largest=255)
     return ModbusSink(
         address,
         port=address.port or 502,
-        unit=read_count(options.get("unit", "1"), "unit", smallest=0, largest=255),
-        coil=read_count(options.get("coil", "0"), "coil", smallest=0, largest=65536 - COILS),
-        register=read_count(options.get("register", "0"), "register", smallest=0, largest=65536 - REGISTERS),
+        unit=1 if unit is None else unit,
+        coil=options.count("coil", smallest=0, largest=65536 - COILS) or 0,
+        register=options.count("register", smallest=0, largest=65536 - REGISTERS) or 0,
     )

@@ -17,12 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from onspect.runtime.address import parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.sinks.address import read_address
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
+from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.status import Commands, LineStatus, obey
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Timing:
     """Between two tries at most."""
 
 
-class MqttSink:
+class MqttSink(Sink):
     """Publishes verdicts with QoS 1; `write` returns when the broker has acknowledged them.
 
     Connects by itself, again and again; what was on its way when the connection broke is sent again by the next
@@ -64,6 +65,8 @@ class MqttSink:
 
     delivery: Delivery = "event"
     pictures = False
+    batch = 100
+    wants_status = True
 
     def __init__(self, broker: Broker, *, topic: str, commands: bool, timing: Timing = Timing()) -> None:
         self._timing = timing
@@ -113,7 +116,11 @@ class MqttSink:
 
     def write_many(self, inspections: Sequence[Inspection]) -> None:
         """Publish verdicts one after the other, and wait until all are acknowledged; raises OutputError as `write`."""
-        payloads = [_encode(inspection.verdict.to_json()) for inspection in inspections]
+        self.write_lines([encode_verdict(inspection.verdict) for inspection in inspections])
+
+    def write_lines(self, lines: Sequence[bytes]) -> None:
+        """Publish verdicts as they are, as `write_many`."""
+        payloads = list(lines)
         known = [payload for payload, _ in self._on_their_way]
         if known != payloads[: len(known)]:  # another batch: what was on its way may arrive twice, never not at all
             self._on_their_way = []
@@ -199,7 +206,7 @@ class MqttSink:
             words = payload[:_LARGEST_SHOWN].decode(errors="replace")
             _LOG.warning("%s: the command %s %s", self._address.shown, words, error or "is carried out")
             result = {"command": words, "done": error is None, "error": error}
-            self._client.publish(f"{self._topic}/result", _encode(json.dumps(result)), qos=1)
+            self._client.publish(f"{self._topic}/result", json.dumps(result).encode(), qos=1)
 
     def _obey(self, payload: bytes) -> str | None:
         """Carry out one command; in words why not, None where it is done."""
@@ -215,14 +222,12 @@ class MqttSink:
 
 def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
     """Open ``mqtt://HOST[:PORT]/TOPIC`` or ``mqtts://...``; raises ChoiceError for a URL that makes no sense."""
-    address = read_address(text, _OPTIONS)
+    address = parse_url(text, _OPTIONS)
     topic = address.path.rstrip("/")
     if not topic or any(sign in topic for sign in "#+\0"):
         raise ChoiceError(f"the sink {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
-    commands = address.options.get("commands", "yes")
-    if commands != "yes":
-        raise ChoiceError(f"commands is {commands!r}; give commands=yes, or leave it out to take none")
-    return MqttSink(read_broker(address), topic=topic, commands="commands" in address.options, timing=timing)
+    commands = address.options.choice("commands", ["yes"]) is not None
+    return MqttSink(read_broker(address), topic=topic, commands=commands, timing=timing)
 
 
 def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
@@ -254,8 +259,4 @@ def _await(messages: Sequence[MQTTMessageInfo], seconds: float) -> int:
 
 
 def _encode_status(facts: dict[str, Any]) -> bytes:
-    return _encode(json.dumps({"format": FORMAT} | facts))
-
-
-def _encode(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")
+    return json.dumps({"format": FORMAT} | facts).encode()

@@ -15,12 +15,12 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
-from onspect.runtime.sinks.address import Address, read_address
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus
 
 NAMESPACE = "urn:onspect:line"
@@ -75,11 +75,12 @@ _ZEROS: dict[str, Any] = {
 }
 
 
-class OpcUaSink:
+class OpcUaSink(Sink):
     """Serves the last part and the line's status; anybody who reaches the port may read them."""
 
     delivery: Delivery = "live"
     pictures = False
+    wants_status = True
 
     def __init__(self, address: Address, *, port: int) -> None:
         from asyncua import ua
@@ -195,7 +196,7 @@ class OpcUaSink:
 
 def open_opcua(text: str) -> OpcUaSink:
     """Open ``opcua://HOST[:PORT]/PATH``: the address to listen on; raises ChoiceError where that makes no sense."""
-    address = read_address(text, {})
+    address = parse_url(text, {})
     if any(sign.isspace() for sign in address.path):
         raise ChoiceError(f"the sink {address.shown!r} has a path with spaces; give one such as /line-1")
     return OpcUaSink(address, port=address.port or PORT)

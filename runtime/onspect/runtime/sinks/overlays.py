@@ -9,9 +9,10 @@ from typing import Self
 from onspect.runtime.atomic import make_folder
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.visualization import draw_overlay, write_png
+from onspect.runtime.sinks.base import Sink
 
 
-class OverlaySink:
+class OverlaySink(Sink):
     """Writes a PNG for each image into a folder, in subfolders as the sources lie below `root`."""
 
     def __init__(self, folder: Path, *, root: Path) -> None:

@@ -11,11 +11,11 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.sinks.address import Address, read_address
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ PORT = 9464
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class PrometheusSink:
+class PrometheusSink(Sink):
     """Serves counts, latencies and states, in Prometheus' text format, from a thread of its own.
 
     Parts and their latencies are counted as they come; what concerns the line as a whole is as of its last report.
@@ -35,6 +35,7 @@ class PrometheusSink:
 
     delivery: Delivery = "live"
     pictures = False
+    wants_status = True
 
     def __init__(self, address: Address, *, port: int) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram, make_wsgi_app
@@ -166,7 +167,7 @@ class _Handler(WSGIRequestHandler):
 
 def open_prometheus(text: str) -> PrometheusSink:
     """Open ``prometheus://HOST[:PORT]``; raises ChoiceError for a URL that makes no sense."""
-    address = read_address(text, {})
+    address = parse_url(text, {})
     if address.path not in ("", "metrics"):
         raise ChoiceError(f"the sink {address.shown!r} has a path; the figures are always at /metrics")
     return PrometheusSink(address, port=PORT if address.port is None else address.port)

@@ -1,17 +1,27 @@
-"""Sinks by their address."""
+"""Sinks by their address: one row for each kind."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from onspect.runtime.credentials import redact, resolve_secret
+from onspect.runtime.address import Kind, find_kind
+from onspect.runtime.credentials import resolve_secret, show_address, show_webhook
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.sinks.base import Sink
 
-_FILES = ("jsonl:FILE", "csv:FILE", "sqlite:FILE", "evidence:FOLDER")
+_row = partial(Kind, "onspect.runtime.sinks")
 
-
-_URLS = ("mqtt[s]://HOST/TOPIC", "http[s]://HOST/PATH", "modbus://HOST", "opcua://HOST", "prometheus://HOST")
+SINKS = (
+    _row(("jsonl:", "csv:"), "lines", "open_lines", ("jsonl:FILE", "csv:FILE"), takes=("append",)),
+    _row(("sqlite:",), "sqlite", "open_sqlite", ("sqlite:FILE",), takes=("evidence",)),
+    _row(("evidence:",), "evidence", "open_evidence", ("evidence:FOLDER",)),
+    _row(("mqtt:", "mqtts:"), "mqtt", "open_mqtt", ("mqtt[s]://HOST/TOPIC",)),
+    _row(("http:", "https:"), "webhook", "open_webhook", ("http[s]://HOST/PATH",), show=show_webhook),
+    _row(("modbus:",), "modbus", "open_modbus", ("modbus://HOST",)),
+    _row(("opcua:",), "opcua", "open_opcua", ("opcua://HOST",)),
+    _row(("prometheus:",), "prometheus", "open_prometheus", ("prometheus://HOST",)),
+)
 
 
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
@@ -22,48 +32,25 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
 
     Raises ChoiceError where no sink has such a name, or not such options, and ImportError where its package is missing.
     """
-    kind, _, target = text.partition(":")
-    if target:
-        match kind:
-            case "jsonl" | "csv":
-                from onspect.runtime.sinks.lines import open_lines
-
-                return open_lines(text, append=append)
-            case "sqlite":
-                from onspect.runtime.sinks.sqlite import open_sqlite
-
-                return open_sqlite(text, evidence=evidence)
-            case "evidence":
-                from onspect.runtime.sinks.evidence import open_evidence
-
-                return open_evidence(text)
-            case "mqtt" | "mqtts":
-                from onspect.runtime.sinks.mqtt import open_mqtt
-
-                return open_mqtt(text)
-            case "http" | "https":
-                from onspect.runtime.sinks.webhook import open_webhook
-
-                return open_webhook(text)
-            case "modbus":
-                from onspect.runtime.sinks.modbus import open_modbus
-
-                return open_modbus(text)
-            case "prometheus":
-                from onspect.runtime.sinks.prometheus import open_prometheus
-
-                return open_prometheus(text)
-            case "opcua":
-                from onspect.runtime.sinks.opcua import open_opcua
-
-                return open_opcua(text)
-            case "env" | "file":
-                return open_sink(resolve_secret(text), append=append, evidence=evidence)
-    forms = ", ".join((*_FILES, *_URLS))
-    raise ChoiceError(f"the sink {redact(text)!r} is not known; give one of {forms} (for lines, FILE may be -: stdout)")
+    address = resolve_secret(text)
+    kind = find_kind(SINKS, address)
+    if kind is None or not address.partition(":")[2]:
+        forms = ", ".join(form for one in SINKS for form in one.forms)
+        raise ChoiceError(
+            f"the sink {show_sink(text)!r} is not known; give one of {forms} (for lines, FILE may be -: stdout)"
+        )
+    sink = kind.open(address, append=append, evidence=evidence)
+    assert isinstance(sink, Sink)
+    return sink
 
 
 def open_sinks(texts: Sequence[str], *, append: bool) -> list[Sink]:
     """Return the sinks that run side by side for one line, as `open_sink` does."""
-    evidence = any(text.startswith("evidence:") for text in texts)
+    evidence = any(resolve_secret(text).startswith("evidence:") for text in texts)
     return [open_sink(text, append=append, evidence=evidence) for text in texts]
+
+
+def show_sink(text: str) -> str:
+    """Return a sink's address as messages show it: without secrets."""
+    kind = find_kind(SINKS, text)
+    return show_address(text) if kind is None else kind.show(text)

@@ -8,39 +8,37 @@ the database.
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
+from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import make_folder
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
-from onspect.runtime.sinks.address import read_count, read_file_target
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
+from onspect.runtime.sinks.columns import COLUMNS, to_row
 from onspect.runtime.sinks.evidence import evidence_name
 
 APPLICATION_ID = 0x4F4E5350  # "ONSP": by this the database is known as ours
 SCHEMA_VERSION = 1
 """Stands in ``PRAGMA user_version``; columns may be added within a version, nothing else changes."""
 
-_TYPES = {"index": "INTEGER", "score": "REAL", "threshold": "REAL", "review_threshold": "REAL", "latency_ms": "REAL"}
-VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
-_COLUMNS = (*VERDICT_COLUMNS, "evidence")
+_TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", tuple: "TEXT"}
+_COLUMNS = {name: _TYPES[kind] for name, kind in COLUMNS.items()} | {"evidence": "TEXT"}
 _FORGET_AT_ONCE = 2000
 _DAY = 86_400.0  # seconds
 _MARK_EVERY = 3600.0  # seconds
 
 
-class SqliteSink:
+class SqliteSink(Sink):
     """Adds verdicts to a database, one row each in the table ``verdicts``, and counts them by hour in ``hours``.
 
     evidence says whether an `EvidenceSink` runs beside it: then each row has its picture's place. days is how long
@@ -50,19 +48,15 @@ class SqliteSink:
 
     delivery: Delivery = "record"
     pictures = False
+    batch = 100
 
     def __init__(self, path: Path, *, evidence: bool = False, days: int | None = None) -> None:
-        self._path = path
+        self._path = self.history = path
         self._evidence = evidence
         self._days = days
         self._connection: sqlite3.Connection | None = None
         self._keeper: sqlite3.Connection | None = None
         self._age: RowAges | None = None
-
-    @property
-    def path(self) -> Path:
-        """The database's file."""
-        return self._path
 
     def __enter__(self) -> Self:
         make_folder(self._path.parent)
@@ -116,10 +110,7 @@ class SqliteSink:
             self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _row(self, verdict: Verdict) -> list[Any]:
-        row = verdict.to_dict()
-        row["regions"] = json.dumps(row["regions"])
-        row["evidence"] = evidence_name(verdict) if self._evidence else None
-        return [_encodable(row[name]) for name in _COLUMNS]
+        return [*to_row(verdict).values(), evidence_name(verdict) if self._evidence else None]
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -196,9 +187,8 @@ def _limit_step(seconds: float) -> float:
 
 def open_sqlite(text: str, *, evidence: bool) -> SqliteSink:
     """Open ``sqlite:FILE?days=COUNT``."""
-    target, options = read_file_target(text, {"days": "COUNT"})
-    days = read_count(options["days"], "days", smallest=1, largest=100_000) if "days" in options else None
-    return SqliteSink(Path(target), evidence=evidence, days=days)
+    target, options = parse_file(text, {"days": "COUNT"})
+    return SqliteSink(Path(target), evidence=evidence, days=options.count("days", smallest=1, largest=100_000))
 
 
 _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
@@ -246,13 +236,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     with _transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS verdicts (id INTEGER PRIMARY KEY, "
-            + ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in _COLUMNS)
+            + ", ".join(f'"{name}" {kind}' for name, kind in _COLUMNS.items())
             + ")"
         )
         there = {row[1] for row in connection.execute("PRAGMA table_info(verdicts)")}
-        for name in _COLUMNS:
+        for name, kind in _COLUMNS.items():
             if name not in there:
-                connection.execute(f'ALTER TABLE verdicts ADD COLUMN "{name}" {_TYPES.get(name, "TEXT")}')
+                connection.execute(f'ALTER TABLE verdicts ADD COLUMN "{name}" {kind}')
         connection.execute(
             "CREATE INDEX IF NOT EXISTS verdicts_of_interest ON verdicts (verdict, id) WHERE verdict <> 'ok'"
         )
@@ -262,8 +252,3 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _encodable(value: Any) -> Any:
-    """Return text that UTF-8 can hold; a file name's bytes that are none become JSON escapes, as in JSONL."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

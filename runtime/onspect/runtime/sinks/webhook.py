@@ -7,16 +7,17 @@ import hmac
 import http.client
 import ssl
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 from urllib.parse import urlsplit
 
+from onspect.runtime.address import Options, split_url
 from onspect.runtime.atomic import describe_os_error
-from onspect.runtime.credentials import redact
+from onspect.runtime.credentials import show_webhook
 from onspect.runtime.errors import ChoiceError, OutputError, RefusedError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.sinks.address import read_options, read_secret, split_url
-from onspect.runtime.sinks.base import Delivery
+from onspect.runtime.sinks.base import Delivery, Sink
+from onspect.runtime.sinks.columns import encode_verdict
 
 _OPTIONS = {"secret": "env:NAME or file:PATH", "ca": "FILE"}
 _TIMEOUT = 5.0  # seconds
@@ -25,7 +26,7 @@ _REFUSALS = frozenset({400, 413, 415, 422})
 """Answers that mean that this verdict will never be taken; any other failure may pass, also a wrong password."""
 
 
-class WebhookSink:
+class WebhookSink(Sink):
     """Posts each verdict as JSON; delivered is what was answered with 2xx.
 
     Each request has an ``Idempotency-Key``, the same whenever the same verdict is sent again, and with a secret
@@ -40,7 +41,7 @@ class WebhookSink:
         self, url: str, *, secret: str | None = None, ca: Path | None = None, timeout: float = _TIMEOUT
     ) -> None:
         parts = urlsplit(url)
-        self.shown = redact(f"{parts.scheme}://{parts.netloc}{parts.path}")
+        self.shown = show_webhook(url)
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._secret = None if secret is None else secret.encode()
         host, port = str(parts.hostname), parts.port
@@ -51,15 +52,19 @@ class WebhookSink:
         else:
             self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self._connection.close()
 
     def write(self, inspection: Inspection) -> None:
-        """Post one verdict; raises RefusedError where the server will never take it, OutputError where it failed."""
-        body = inspection.verdict.to_json().encode(errors="backslashreplace")
+        """Post one verdict; raises RefusedError if the server will never take it, OutputError if it failed."""
+        self.write_lines([encode_verdict(inspection.verdict)])
+
+    def write_lines(self, lines: Sequence[bytes]) -> None:
+        """Post verdicts as they are, one request each, as `write`."""
+        for line in lines:
+            self._deliver(line)
+
+    def _deliver(self, body: bytes) -> None:
         try:
             try:
                 status = self._post(body)
@@ -122,10 +127,8 @@ def sign(secret: bytes, stamp: str, body: bytes) -> str:
 def open_webhook(text: str, *, timeout: float = _TIMEOUT) -> WebhookSink:
     """Open ``http[s]://HOST/PATH?QUERY#secret=env:NAME&ca=FILE``; what stands behind # is not sent to the server."""
     url, _, fragment = text.partition("#")
-    shown = redact(url)
-    parts = split_url(url)
-    if not parts.hostname:
-        raise ChoiceError(f"the sink {shown!r} names no host; give {parts.scheme}://HOST/PATH")
+    shown = show_webhook(text)
+    parts = split_url(url, shown)
     if "@" in parts.netloc:
         raise ChoiceError(
             f"the sink {shown!r} has a user or password before its host, where other users of this machine can read "
@@ -133,13 +136,13 @@ def open_webhook(text: str, *, timeout: float = _TIMEOUT) -> WebhookSink:
         )
     if not url.isascii() or any(letter.isspace() for letter in url):
         raise ChoiceError(f"the sink {shown!r} holds letters that a URL cannot; write them as %XX")
-    options = read_options(shown, fragment, _OPTIONS)
+    options = Options(fragment, _OPTIONS, shown)
     if "ca" in options and parts.scheme != "https":
         raise ChoiceError(f"the sink {shown!r} names an authority with ca=; that needs https://")
     return WebhookSink(
         url,
-        secret=read_secret(shown, options, "secret"),
-        ca=Path(options["ca"]) if "ca" in options else None,
+        secret=options.secret("secret"),
+        ca=options.path("ca"),
         timeout=timeout,
     )
 

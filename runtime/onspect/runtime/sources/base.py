@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
@@ -29,43 +32,74 @@ class Capture:
     recipe: str | None = None
 
 
-class Source(Protocol):
-    """An iterable of captures that is opened by iterating and closed by leaving its context."""
+@dataclass(frozen=True)
+class Retry:
+    """The pauses before a lost source is opened again: each is twice as long as the one before, half of it by chance.
 
-    @property
-    def live(self) -> bool:
-        """Whether it has no end of its own, as a camera has none."""
-        ...
+    By chance, so that a hundred cameras behind one switch do not come back at one moment.
+    """
 
-    @property
-    def can_wait(self) -> bool:
-        """Whether it can be held up without a loss, as files can; the frames of a camera go by."""
-        ...
+    first: float = 0.5
+    """Seconds before the first try, at most."""
 
-    @property
-    def patience(self) -> float | None:
-        """Seconds without a capture after which a read counts as hung; None for a source that may be silent."""
-        ...
+    longest: float = 30.0
+    """Seconds between two tries at most, however long a source is away."""
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the seconds to wait before each try."""
+        pause = self.first
+        while True:
+            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it
+            pause = min(2 * pause, self.longest)
+
+
+class Source(ABC):
+    """An iterable of captures that is opened by iterating and closed by leaving its context.
+
+    A subclass yields captures until `_stopped` is set. The defaults fit files: they are there from start to end.
+    """
+
+    live: bool = False
+    """Whether it has no end of its own, as a camera."""
+
+    can_wait: bool = True
+    """Whether it can be held up without a loss, as files can; the frames of a camera go by."""
+
+    patience: float | None = None
+    """Seconds without a capture after which a read counts as hung; None for a source that may be silent."""
+
+    retry: Retry = Retry()
+    """The pauses before it is opened again after a loss."""
+
+    tried: float = 0.0
+    """When it was last tried to open it, on `time.monotonic`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         """Return itself; nothing is opened yet."""
-        ...
+        return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop, and close what is open."""
-        ...
+        self.stop()
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Capture]:
         """Open the source and yield its captures; what is lost on the way is a capture with an ImageError.
 
         A live source opens itself again where it is lost, for ever, and ends only when stopped.
         """
-        ...
 
     def state(self) -> SourceState:
         """Return how the source is; may be called from any thread."""
-        ...
+        return SourceState(self.name, connected=not self._stopped.is_set())
 
     def stop(self) -> None:
         """Let every iterator of this source end as soon as it can; may be called from any thread."""
-        ...
+        self._stopped.set()
+
+    def task_done(self, capture: Capture) -> None:  # noqa: B027 - for those that want to know
+        """Take note that one of its captures was judged and its verdict handed to the sinks."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.sources.base import Capture
-from onspect.runtime.sources.reopen import LiveSource, Retry
+from onspect.runtime.sources.base import Capture, Retry
+from onspect.runtime.sources.reopen import LiveSource
 
 FakeFaultKind = Literal["black", "white", "blurred", "frozen", "small", "corrupt", "gap", "lost", "hang"]
 

@@ -9,13 +9,12 @@ from pathlib import Path
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.files import describe_left_out, list_images
-from onspect.runtime.sources.base import Capture
-from onspect.runtime.sources.finite import FiniteSource
+from onspect.runtime.sources.base import Capture, Source
 
 _LOG = logging.getLogger("onspect")
 
 
-class FolderSource(FiniteSource):
+class FolderSource(Source):
     """Every image below a folder; raises DatasetError where there is none."""
 
     def __init__(self, folder: Path) -> None:

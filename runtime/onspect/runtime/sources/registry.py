@@ -1,16 +1,26 @@
-"""Sources by their address."""
+"""Sources by their address: one row for each kind; what has no prefix is a camera, a folder or a video file."""
 
 from __future__ import annotations
 
 import stat
+from functools import partial
 from pathlib import Path
 
+from onspect.runtime.address import Kind, find_kind
 from onspect.runtime.atomic import describe_os_error
-from onspect.runtime.credentials import redact, resolve_secret
+from onspect.runtime.credentials import resolve_secret, show_address
 from onspect.runtime.errors import SourceError
 from onspect.runtime.sources.base import Source
 
+_row = partial(Kind, "onspect.runtime.sources")
 _STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "tcp://", "srt://")
+
+SOURCES = (
+    _row(("genicam:",), "cameras.genicam", "open_genicam", ("genicam:SERIAL",)),
+    _row(("watch:",), "watch", "open_watch", ("watch:DIR",)),
+    _row(_STREAMS, "cameras.opencv", "StreamSource", ("rtsp://HOST/PATH", "http://HOST/PATH")),
+)
+CAMERA = _row((), "cameras.opencv", "open_camera", ("NUMBER", "/dev/videoN"))
 
 
 def open_source(text: str) -> Source:
@@ -25,25 +35,13 @@ def open_source(text: str) -> Source:
     option. A camera that is away is no error: it is tried again until it is there.
     """
     address = resolve_secret(text)
-    kind, _, rest = address.partition(":")
-    if kind == "genicam":
-        from onspect.runtime.sources.cameras.genicam import open_genicam
-
-        return open_genicam(address)
-    if kind == "watch":
-        from onspect.runtime.sources.watch import open_watch
-
-        return open_watch(rest)
-    if address.lower().startswith(_STREAMS):
-        from onspect.runtime.sources.cameras.opencv import StreamSource
-
-        return StreamSource(address)
-    place, _, options = address.partition("?")
-    if place.isdecimal() or _is_device(Path(place)):
-        from onspect.runtime.sources.cameras.opencv import open_camera
-
-        return open_camera(place, options)
-    return _open_files(Path(address))
+    kind = find_kind(SOURCES, address)
+    place = address.partition("?")[0]
+    if kind is None and (place.isdecimal() or _is_device(Path(place))):
+        kind = CAMERA
+    source = _open_files(Path(address)) if kind is None else kind.open(address)
+    assert isinstance(source, Source)
+    return source
 
 
 def _open_files(path: Path) -> Source:
@@ -54,8 +52,8 @@ def _open_files(path: Path) -> Source:
         mode = path.stat().st_mode
     except OSError as error:
         raise SourceError(
-            f"cannot open the source {redact(str(path))!r}: {describe_os_error(error)}; give a video file or a folder "
-            "of images, a camera's number, or a URL"
+            f"cannot open the source {show_address(str(path))!r}: {describe_os_error(error)}; give a video file or a "
+            "folder of images, a camera's number, or a URL"
         ) from error
     return FolderSource(path) if stat.S_ISDIR(mode) else VideoSource(path)
 

@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
 
-from onspect.runtime.credentials import redact
+from onspect.runtime.credentials import redact, show_address
 from onspect.runtime.errors import GapError, SourceError
-from onspect.runtime.sources.base import Capture
+from onspect.runtime.sources.base import Capture, Retry, Source
 from onspect.runtime.status import SourceState
 
 _LOG = logging.getLogger("onspect")
-
-
-@dataclass(frozen=True)
-class Retry:
-    """The pauses before a lost source is opened again: each is twice as long as the one before, half of it by chance.
-
-    By chance, so that a hundred cameras behind one switch do not come back at one moment.
-    """
-
-    first: float = 0.5
-    """Seconds before the first try, at most."""
-
-    longest: float = 30.0
-    """Seconds between two tries at most, however long a source is away."""
-
-    def pauses(self) -> Iterator[float]:
-        """Yield the seconds to wait before each try."""
-        pause = self.first
-        while True:
-            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it
-            pause = min(2 * pause, self.longest)
 
 
 class Device(Protocol):
@@ -57,7 +33,7 @@ class Device(Protocol):
         ...
 
 
-class LiveSource:
+class LiveSource(Source):
     """A camera that is opened again, for ever, where it is lost; its loss is one capture with a GapError.
 
     name: as captures, states and messages call it; passwords in it are hidden. open_device: opens it, raising
@@ -71,31 +47,18 @@ class LiveSource:
     def __init__(
         self, name: str, open_device: Callable[[], Device], *, patience: float | None, retry: Retry = Retry()
     ) -> None:
-        self.name = redact(name)
+        super().__init__(show_address(name))
         self.patience = patience
         self.retry = retry
         self._open_device = open_device
-        self._stopped = threading.Event()
         self._turns = itertools.count(1)
         self._turn = 0
         self._state = SourceState(self.name, connected=False, message="not opened yet")
         self._opened_before = False
-        self.tried = 0.0
-        """When it was last tried to open it, on `time.monotonic`."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
 
     def state(self) -> SourceState:
         """Return whether the camera is there, how often it was opened again, and what went wrong last."""
         return self._state
-
-    def stop(self) -> None:
-        """End after the read, or the wait before the next try, that is under way."""
-        self._stopped.set()
 
     def __iter__(self) -> Iterator[Capture]:
         self._turn = mine = next(self._turns)  # an older iterator, stuck in a read, ends when it comes back

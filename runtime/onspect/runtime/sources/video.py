@@ -20,8 +20,7 @@ import numpy as np
 
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.images.decode import Frame, decode_image
-from onspect.runtime.sources.base import Capture
-from onspect.runtime.sources.finite import FiniteSource
+from onspect.runtime.sources.base import Capture, Source
 
 _LOG = logging.getLogger("onspect")
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
@@ -31,7 +30,7 @@ _CHECKED = frozenset({"ffv1", "h264", "mpeg1video", "mpeg2video", "mpeg4", "pror
 _CURE = "record or copy it again"
 
 
-class VideoSource(FiniteSource):
+class VideoSource(Source):
     """Every frame of a video file (BGR uint8); one that is damaged is a capture with an ImageError.
 
     Raises SourceError where the file cannot be opened, ModuleNotFoundError where it takes PyAV (the extra ``video``),

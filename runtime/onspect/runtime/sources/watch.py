@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from onspect.runtime.address import parse_place
 from onspect.runtime.atomic import describe_os_error, make_folder
 from onspect.runtime.errors import ChoiceError, ImageError, SourceError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out
 from onspect.runtime.outliers import name_some
-from onspect.runtime.sources.base import Capture
-from onspect.runtime.sources.options import parse_number, parse_options
-from onspect.runtime.sources.reopen import LiveSource, Retry
+from onspect.runtime.sources.base import Capture, Retry
+from onspect.runtime.sources.reopen import LiveSource
 from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
@@ -31,16 +31,11 @@ _Signature = tuple[int, int, int]
 
 
 def open_watch(text: str) -> WatchSource:
-    """Open ``DIR?done=DIR&poll=SECONDS``; raises ChoiceError for other options or where DIR is not a folder."""
-    folder, _, query = text.partition("?")
-    address = f"watch:{text}"
-    options = parse_options(query, ("done", "poll"), address)
+    """Open ``watch:DIR?done=DIR&poll=SECONDS``; raises ChoiceError for other options or if DIR is not a folder."""
+    folder, options = parse_place(text, {"done": "DIR", "poll": "SECONDS"})
     if not Path(folder).is_dir():
-        raise ChoiceError(
-            f"{folder!r} in {address!r} is not a folder; create it, or name the one that images come into"
-        )
-    done = Path(options["done"]) if "done" in options else None
-    return WatchSource(Path(folder), done=done, poll=parse_number(options, "poll", address) or _POLL)
+        raise ChoiceError(f"{folder!r} in {text!r} is not a folder; create it, or name the one that images come into")
+    return WatchSource(Path(folder), done=options.path("done"), poll=options.number("poll") or _POLL)
 
 
 class WatchSource(LiveSource):
@@ -83,7 +78,7 @@ class WatchSource(LiveSource):
             self._device = None
             yield from device.finish()
 
-    def settle(self, capture: Capture) -> None:
+    def task_done(self, capture: Capture) -> None:
         """Move a judged image away, where that is asked for."""
         path = Path(capture.source)
         if self._done is None or self._known is None or _sign(path) != self._known.get(path.name):

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 class _Recorder:
     through: int = 0
     failing: bool = False
-    earlier: tuple[str, ...] | None = None
+    earlier: tuple[bytes, ...] | None = None
 
 
 class CommitBarrier:
-    """Shared by the couriers of one line: the record sinks say how far they are, the others wait for them.
+    """Shared by the queued sinks of one line: the record sinks say how far they are, the others wait for them.
 
-    A verdict's number is its position among those handed to the couriers, from 1; so every courier of a ledger must
-    be given every verdict. A record sink that fails (the disk is full) or takes longer than the patience of one who
+    A verdict's number is its position among those handed to the sinks, from 1; so every sink of a barrier must be
+    given every verdict. A record sink that fails (the disk is full) or takes longer than the patience of one who
     waits is not waited for until it has caught up: parts must be rejected also where they cannot be recorded.
     """
 
@@ -28,7 +28,7 @@ class CommitBarrier:
         self._asked = 0
         self._changed = threading.Condition()
 
-    def join(self, recorder: Hashable, earlier: Sequence[str] | None = None) -> None:
+    def join(self, recorder: Hashable, earlier: Sequence[bytes] | None = None) -> None:
         """Say that a sink records, before the first verdict.
 
         earlier: the lines of the last verdicts that it holds from earlier runs, oldest first; None where it cannot say.
@@ -36,7 +36,7 @@ class CommitBarrier:
         with self._changed:
             self._recorders[recorder] = _Recorder(earlier=None if earlier is None else tuple(earlier))
 
-    def earlier(self) -> list[str]:
+    def earlier(self) -> list[bytes]:
         """Return the lines of earlier runs that every sink holds that can say so, oldest first."""
         with self._changed:
             told = [one.earlier for one in self._recorders.values() if one.earlier is not None]

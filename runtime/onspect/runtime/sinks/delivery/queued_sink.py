@@ -9,10 +9,9 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -21,9 +20,11 @@ from onspect.runtime.errors import OnspectError, OutputError, RefusedError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import parse_verdict
-from onspect.runtime.sinks.base import BatchSink, CommandSink, Delivery, FlushSink, RecentSink, Sink, StatusSink
+from onspect.runtime.sinks.base import Sink
+from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.spool import Piece, Spool
+from onspect.runtime.sinks.registry import show_sink
 from onspect.runtime.status import Commands, LineStatus, SinkState
 
 _LOG = logging.getLogger("onspect")
@@ -49,16 +50,20 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is handed to the sink next, from the queue (number is the last one's) or from the spool."""
+    """What is handed to the sink next: inspections from the queue (number is the last one's), or lines of the spool."""
 
     inspections: tuple[Inspection, ...] = ()
     number: int = 0
     piece: Piece | None = None
+    lines: tuple[bytes, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.inspections) + len(self.lines)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a courier waits before it tries again, and how often it flushes; all in seconds."""
+    """How long a `QueuedSink` waits before it tries again, and how often it flushes; all in seconds."""
 
     first_pause: float = 0.1
     """After the first failure; each further pause is twice as long, half of it by chance."""
@@ -73,18 +78,18 @@ class Timing:
     """Between two flushes of a sink that can flush."""
 
 
-class QueuedSink:
+class QueuedSink(Sink):
     """A sink in front of another: `write` only queues, and a thread delivers in order, again and again if need be.
 
     name is what states and messages call the sink, usually its URL, of which the options are left out. spool is a
-    folder of this courier alone, used where the sink's delivery is ``event``: verdicts wait there on disk, and what is
+    folder of this sink alone, used where the sink's delivery is ``event``: verdicts wait there on disk, and what is
     left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
     memory.
 
     capacity is how many verdicts may wait in memory (fewer, where their frames and error maps take more than
     picture_bytes). Where they are more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf`
     where the source can be held up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted
-    as failed and told in the log. Queued sinks with the same ledger tell nothing to the outside before the ``record``
+    as failed and told in the log. Queued sinks with the same barrier tell nothing to the outside before the ``record``
     sinks among them have it. Closing delivers what waits, for at most deadline seconds; with endless
     patience, for as long as no more than deadline seconds pass without a delivery.
     """
@@ -98,22 +103,22 @@ class QueuedSink:
         *,
         patience: float = 0.0,
         deadline: float = 10.0,
-        ledger: CommitBarrier | None = None,
+        barrier: CommitBarrier | None = None,
         picture_bytes: int = 256_000_000,
         timing: Timing = Timing(),
     ) -> None:
-        self.name = re.split(r"[?#]" if "://" in name else r"[?]", redact(name))[0]
+        self.name = re.split(r"[?#]" if "://" in name else r"[?]", show_sink(name))[0]
         self._sink = sink
-        self._delivery: Delivery = getattr(sink, "delivery", "event")
-        self._spool = Spool(spool) if spool is not None and self._delivery == "event" else None
-        self._pictures = self._spool is None and getattr(sink, "pictures", True)
-        self._stale_after: float = getattr(sink, "stale_after", math.inf)
+        self.delivery = sink.delivery
+        self.stale_after = sink.stale_after
+        self._spool = Spool(spool) if spool is not None and self.delivery == "event" else None
+        self.pictures = self._spool is None and sink.pictures
         self._capacity = capacity
         self._patience = patience
         self._deadline = deadline
         self._picture_bytes = picture_bytes
         self._timing = timing
-        self._ledger = ledger or CommitBarrier()
+        self._barrier = barrier or CommitBarrier()
         self._changed = threading.Condition()
         self._queue: deque[_Item] = deque()
         self._bytes = 0
@@ -141,15 +146,15 @@ class QueuedSink:
                 stack.enter_context(self._spool)
             stack.enter_context(self._sink)
             self._opened = stack.pop_all()
-        if self._delivery == "record":
-            self._ledger.join(self, self._read_earlier())
+        if self.delivery == "record":
+            self._barrier.join(self, self._read_earlier())
         if self._spool is not None:
             if len(self._spool):
                 _LOG.info("%s: %s of an earlier run are sent first", self.name, _count(len(self._spool)))
             self._start("spool", self._keep_all)
         self._start("sink", self._deliver_all)
-        if isinstance(self._sink, FlushSink):
-            self._start("flush", partial(self._flush_all, self._sink))
+        if self.delivery == "record":
+            self._start("flush", self._flush_all)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -160,7 +165,7 @@ class QueuedSink:
         for thread in self._threads:
             while thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0:  # the end may move
                 thread.join(left)
-        self._ledger.leave(self)
+        self._barrier.leave(self)
         if any(thread.is_alive() for thread in self._threads):
             _LOG.warning("%s does not answer: it is left as it is, not closed", self.name)
         else:
@@ -174,7 +179,7 @@ class QueuedSink:
         """
         if self._gone is not None:
             raise self._gone
-        if not self._pictures:
+        if not self.pictures:
             inspection = replace(inspection, frame=None, error_map=None)
         size = sum(part.nbytes for part in (inspection.frame, inspection.error_map) if part is not None)
         with self._changed:
@@ -192,14 +197,13 @@ class QueuedSink:
         if lost:
             self._lose(lost, "they come faster than they are taken")
 
-    def _read_earlier(self) -> list[str] | None:
-        if not isinstance(self._sink, RecentSink):
-            return None
+    def _read_earlier(self) -> list[bytes] | None:
         try:
-            return [verdict.to_json() for verdict in self._sink.read_recent(_EARLIER)]
+            earlier = self._sink.read_recent(_EARLIER)
         except OutputError as error:
             _LOG.warning("%s: %s", self.name, error)
             return None
+        return None if earlier is None else [encode_verdict(verdict) for verdict in earlier]
 
     def _is_full(self, size: int) -> bool:
         """Tell whether a verdict with a picture of so many bytes finds no room; a single one always does."""
@@ -207,15 +211,14 @@ class QueuedSink:
 
     def report(self, status: LineStatus) -> None:
         """Hand the line's status to a sink that tells it; one that was not delivered yet is replaced."""
-        if isinstance(self._sink, StatusSink):
+        if self._sink.wants_status:
             with self._changed:
                 self._status = status
                 self._changed.notify_all()
 
     def attach(self, commands: Commands) -> None:
         """Let the sink command the line, where it can."""
-        if isinstance(self._sink, CommandSink):
-            self._sink.attach(commands)
+        self._sink.attach(commands)
 
     def state(self) -> SinkState:
         """Return how the sink is; a verdict in delivery counts as waiting."""
@@ -246,12 +249,12 @@ class QueuedSink:
                 self._catch_up(self._spool)
                 caught_up = True
             self._await_record(items[-1].number)
-            self._spool.append(_to_lines(items))
+            self._spool.append([encode_verdict(item.inspection.verdict) for item in items])
             self._put_down()
 
     def _catch_up(self, spool: Spool) -> None:
         """Spool what the run before has recorded and, killed in that instant, not spooled any more."""
-        lines = [_to_line(text) for text in self._ledger.earlier()]
+        lines = self._barrier.earlier()
         prints = [fingerprint_bytes(line) for line in lines]
         if not spool.newest:  # a new spool begins here
             spool.begin_after(prints[-1] if prints else _NOTHING)
@@ -262,7 +265,7 @@ class QueuedSink:
                 _LOG.warning("%s: sends %s that an earlier run recorded last", self.name, _count(len(missing)))
 
     def _take(self, count: int) -> list[_Item]:
-        """Wait for verdicts in the queue and take up to so many; none where the courier closes."""
+        """Wait for verdicts in the queue and take up to so many; none when the sink closes."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
             return self._take_now(count)
@@ -286,7 +289,7 @@ class QueuedSink:
                     self._note_trouble(error)
                     self._rest(self._timing.longest_record_pause)
                     continue
-                if batch.inspections or batch.piece is not None:
+                if len(batch) or batch.piece is not None:
                     self._deliver(batch)
                 elif batch.number:
                     self._put_down()
@@ -308,18 +311,19 @@ class QueuedSink:
 
     def _next_batch(self) -> _Batch:
         """Return what to deliver next, which may be nothing."""
-        count = _BATCH if isinstance(self._sink, BatchSink) else 1
+        count = self._sink.batch
         if self._spool is not None:
             piece = self._spool.read(count)
-            return _Batch(_parse(piece), piece=piece) if piece.lines else _Batch()
+            whole = tuple(line for line in piece.lines if _is_whole(line))
+            return _Batch(piece=piece, lines=whole) if piece.lines else _Batch()
         with self._changed:
             items = self._take_now(count)
         if not items:
             return _Batch()
         self._await_record(items[-1].number)
-        fresh = tuple(item.inspection for item in items if time.monotonic() - item.queued_at <= self._stale_after)
+        fresh = tuple(item.inspection for item in items if time.monotonic() - item.queued_at <= self.stale_after)
         if len(fresh) < len(items):
-            self._lose(len(items) - len(fresh), f"they waited for more than {self._stale_after:g} s")
+            self._lose(len(items) - len(fresh), f"they waited for more than {self.stale_after:g} s")
         return _Batch(fresh, items[-1].number)
 
     def _put_down(self) -> None:
@@ -328,25 +332,28 @@ class QueuedSink:
             self._changed.notify_all()
 
     def _await_record(self, number: int) -> None:
-        patience = _RECORD_PATIENCE_S[self._delivery]
+        patience = _RECORD_PATIENCE_S[self.delivery]
         if patience:
-            self._ledger.wait(number, patience)
+            self._barrier.wait(number, patience)
 
     def _deliver(self, batch: _Batch) -> None:
         """Hand a batch over, trying again until it is delivered or given up; from a spool it comes again by itself."""
         while True:
             try:
-                self._hand_over(batch.inspections)
+                if batch.lines:
+                    self._sink.write_lines(batch.lines)
+                elif batch.inspections:
+                    self._sink.write_many(batch.inspections)
             except RefusedError as error:
                 self._settle(batch, refused=str(error))
                 return
             except Exception as error:  # noqa: BLE001 - whatever one sink does, the line and its other sinks go on
                 self._note_trouble(error)
-                if isinstance(error, BrokenPipeError) and self._delivery == "record":
+                if isinstance(error, BrokenPipeError) and self.delivery == "record":
                     self._gone = error
                     self._settle(batch, refused="nobody reads it")
                     return
-                if self._delivery == "live":
+                if self.delivery == "live":
                     self._settle(batch, refused=self._trouble)
                     return
                 if not self._rest_before_retry() or batch.piece is not None:
@@ -355,16 +362,9 @@ class QueuedSink:
                 self._settle(batch)
                 return
 
-    def _hand_over(self, inspections: Sequence[Inspection]) -> None:
-        if isinstance(self._sink, BatchSink) and inspections:
-            self._sink.write_many(inspections)
-            return
-        for inspection in inspections:
-            self._sink.write(inspection)
-
     def _settle(self, batch: _Batch, refused: str | None = None) -> None:
         """Count a batch as delivered or lost, and take it from where it waited."""
-        count = len(batch.inspections)
+        count = len(batch)
         if refused is not None:
             self._lose(count, refused)
         else:
@@ -380,13 +380,13 @@ class QueuedSink:
             if self._closing and math.isinf(self._patience):
                 self._end = time.monotonic() + self._deadline
             self._changed.notify_all()
-        if self._delivery == "record":
-            self._ledger.recorded(self, batch.number)
+        if self.delivery == "record":
+            self._barrier.recorded(self, batch.number)
 
     def _rest_before_retry(self) -> bool:
-        """Wait with back-off and jitter; False where the courier closes and should not try again."""
+        """Wait with back-off and jitter; False when the sink closes and should not try again."""
         timing = self._timing
-        longest = timing.longest_record_pause if self._delivery == "record" else timing.longest_pause
+        longest = timing.longest_record_pause if self.delivery == "record" else timing.longest_pause
         self._pause = min(max(2 * self._pause, timing.first_pause), longest)
         return self._rest(self._pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
 
@@ -405,31 +405,31 @@ class QueuedSink:
     def _report(self) -> None:
         with self._changed:
             status, self._status = self._status, None
-        if status is None or not isinstance(self._sink, StatusSink):
+        if status is None:
             return
         try:
             self._sink.report(status)
         except Exception as error:  # noqa: BLE001 - as for verdicts
             self._note_trouble(error)
         else:
-            if self._delivery == "live":  # for others the verdicts decide
+            if self.delivery == "live":  # for others the verdicts decide
                 self._note_success()
 
     # What the thread "flush" does: a disk may take seconds, and no verdict must wait for it.
 
-    def _flush_all(self, sink: FlushSink) -> None:
+    def _flush_all(self) -> None:
         ended = False
         while not ended:
             ended = self._ended.wait(self._timing.flush)
             with self._changed:
                 due, self._unflushed = self._unflushed, False
             if due:
-                self._flush(sink)
+                self._flush()
 
-    def _flush(self, sink: FlushSink) -> None:
+    def _flush(self) -> None:
         trouble = ""
         try:
-            sink.flush()
+            self._sink.flush()
         except Exception as error:  # noqa: BLE001 - as for verdicts
             trouble = redact(str(error) or type(error).__name__)
         if trouble and not self._flush_trouble:
@@ -442,8 +442,8 @@ class QueuedSink:
         words = str(error) if isinstance(error, OnspectError) else f"{type(error).__name__}: {error}"
         with self._changed:
             news, self._trouble = not self._trouble, redact(words)
-        if self._delivery == "record":
-            self._ledger.failing(self)
+        if self.delivery == "record":
+            self._barrier.failing(self)
         if news:
             _LOG.warning("%s: %s", self.name, self._trouble)
 
@@ -483,23 +483,14 @@ class QueuedSink:
             _LOG.warning("%s: %s kept in its spool for the next run", self.name, _count(state.spooled))
 
 
-def _parse(piece: Piece) -> tuple[Inspection, ...]:
-    """Return the verdicts of a spool's lines, without those that are none: a disk has spoilt them."""
-    inspections = []
-    for line in piece.lines:
-        with suppress(ValueError):
-            inspections.append(Inspection.without_picture(parse_verdict(line)))
-    return tuple(inspections)
-
-
-def _to_lines(items: Sequence[_Item]) -> list[bytes]:
-    """Return verdicts as UTF-8; a file name's bytes that are none become JSON escapes."""
-    return [_to_line(item.inspection.verdict.to_json()) for item in items]
+def _is_whole(line: bytes) -> bool:
+    """Return whether a spool's line is a verdict; a disk may have spoilt it."""
+    try:
+        parse_verdict(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _count(number: int) -> str:
     return "1 verdict" if number == 1 else f"{number} verdicts"
-
-
-def _to_line(text: str) -> bytes:
-    return text.encode(errors="backslashreplace")

@@ -5,6 +5,9 @@ they were delivered, and which line was the last. Each line is in the operating 
 so a killed process loses none; about once a second they are forced to the disk, so a power cut loses the last second at
 most. The cursor may be behind what was delivered and never ahead of it: after a crash lines come again, and none is
 left out.
+
+SQLite in its place is shorter, but on a full disk it can neither take away what was delivered nor be opened again, and
+it writes 9.4 kB for a line of 335 bytes (these files 0.4 kB), which wears out industrial flash cards.
 """
 
 from __future__ import annotations
@@ -145,7 +148,7 @@ class Spool:
             self._sync_sometimes()
 
     def begin_after(self, newest: str) -> None:
-        """Take a line for the newest that is not in the spool: what came before is no business of it."""
+        """Begin a new spool behind this line, which is not in it; kept on disk, so that a kill does not move it."""
         with self._lock:
             self.newest = newest
             self._write_cursor()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 
-from onspect.runtime.errors import ChoiceError, GapError, ImageError, SourceError
+from onspect.runtime.address import parse_place
+from onspect.runtime.errors import GapError, ImageError, SourceError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.sources.base import Capture
@@ -30,7 +29,15 @@ from onspect.runtime.sources.reopen import LiveSource
 TRIGGERS = ("free", "software", "hardware")
 """How a camera is set off: by its own clock, by the line for each frame, or by a signal on one of its inputs."""
 
-_EXAMPLE = "genicam:SERIAL?trigger=hardware&TriggerSource=Line1&exposure_us=5000&gain=3&pixel_format=Mono8"
+_OPTIONS = {
+    "trigger": "|".join(TRIGGERS),
+    "exposure_us": "5000",
+    "gain": "3",
+    "pixel_format": "Mono8",
+    "frame_rate": "30",
+    "cti": "FILE",
+    "Feature": "VALUE",
+}
 _SLICE = 0.25  # seconds for which a wait cannot be stopped
 _PATIENCE = 5.0  # seconds after which a missing frame is a fault; also how often a silent camera is asked for life
 _PAYLOAD_IMAGE, _PAYLOAD_IMAGE_WITH_CHUNKS = 1, 4  # GenTL's PAYLOADTYPE_INFO_IDS
@@ -65,7 +72,7 @@ def open_genicam(text: str) -> LiveSource:
     import genicam  # noqa: F401 - said now where it is missing, not in the capture thread
     import harvesters  # noqa: F401
 
-    settings = parse_settings(text.removeprefix("genicam:"))
+    settings = parse_settings(text)
     producers = find_producers(settings.producers)
     name = f"genicam:{settings.serial}"
     source = LiveSource(name, lambda: GenicamDevice(name, settings, producers), patience=_choose_patience(settings))
@@ -74,48 +81,21 @@ def open_genicam(text: str) -> LiveSource:
 
 
 def parse_settings(text: str) -> CameraSettings:
-    """Read ``SERIAL?name=value&...``: our own options in lower case, the camera's features by their capitalised names.
+    """Read ``genicam:SERIAL?name=value&...``: our options in lower case, the camera's features by capitalised names.
 
     Raises ChoiceError for an option that is not known and for a value that it cannot have.
     """
-    serial, _, query = text.partition("?")
-    options: dict[str, str] = {}
-    features: list[tuple[str, str]] = []
-    producers: list[Path] = []
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        if name[:1].isupper():
-            features.append((name, value))
-        elif name == "cti":
-            producers.append(Path(value))
-        elif name in ("trigger", "exposure_us", "gain", "pixel_format", "frame_rate"):
-            options[name] = value
-        else:
-            raise ChoiceError(f"the camera option {name!r} is not known; give the source as in {_EXAMPLE}")
-    trigger = options.get("trigger", "free")
-    if trigger not in TRIGGERS:
-        raise ChoiceError(f"trigger is {trigger!r}; choose one of {', '.join(TRIGGERS)}")
+    serial, options = parse_place(text, _OPTIONS, "camera", others="[A-Z]")
     return CameraSettings(
         serial=serial,
-        producers=tuple(producers),
-        trigger=trigger,
-        exposure_us=_number(options, "exposure_us"),
-        gain=_number(options, "gain"),
-        pixel_format=options.get("pixel_format"),
-        frame_rate=_number(options, "frame_rate"),
-        features=tuple(features),
+        producers=tuple(Path(value) for name, value in options.pairs if name == "cti"),
+        trigger=options.choice("trigger", TRIGGERS) or "free",
+        exposure_us=options.number("exposure_us"),
+        gain=options.number("gain", above_zero=False),
+        pixel_format=options.text("pixel_format"),
+        frame_rate=options.number("frame_rate"),
+        features=tuple((name, value) for name, value in options.pairs if name[0].isupper()),
     )
-
-
-def _number(options: dict[str, str], name: str) -> float | None:
-    if name not in options:
-        return None
-    try:
-        number = float(options[name])
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or (number <= 0 and name != "gain"):
-        raise ChoiceError(f"{name} is {options[name]!r}; give a number{' above 0' if name != 'gain' else ''}")
-    return number
 
 
 def _choose_patience(settings: CameraSettings, least: float = _PATIENCE) -> float | None:

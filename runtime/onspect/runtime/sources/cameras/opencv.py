@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 
-from onspect.runtime.credentials import redact
+from onspect.runtime.address import parse_place
+from onspect.runtime.credentials import show_address
 from onspect.runtime.errors import ChoiceError, SourceError
-from onspect.runtime.sources.base import Capture
-from onspect.runtime.sources.options import parse_number, parse_options
-from onspect.runtime.sources.reopen import LiveSource, Retry
+from onspect.runtime.sources.base import Capture, Retry
+from onspect.runtime.sources.reopen import LiveSource
 
 _OPEN_TIMEOUT = 5.0  # seconds
 _READ_TIMEOUT = 5.0  # seconds
@@ -24,6 +24,7 @@ _PROPERTIES = {
     "height": cv2.CAP_PROP_FRAME_HEIGHT,
     "rate": cv2.CAP_PROP_FPS,
 }
+_OPTIONS = {"fourcc": "FOURCC", "width": "PIXELS", "height": "PIXELS", "rate": "FRAMES/S"}
 
 
 class StreamSource(LiveSource):
@@ -35,7 +36,7 @@ class StreamSource(LiveSource):
     """
 
     def __init__(self, url: str, *, read_timeout: float = _READ_TIMEOUT, retry: Retry = Retry()) -> None:
-        name = redact(url)
+        name = show_address(url)
 
         def open_device() -> _Device:
             return _Device(name, lambda: _open_stream(url, read_timeout), read_timeout)
@@ -43,18 +44,17 @@ class StreamSource(LiveSource):
         super().__init__(name, open_device, patience=3 * read_timeout, retry=retry)
 
 
-def open_camera(place: str, options: str = "") -> LiveSource:
-    """Return a camera of this machine, by its number or device path.
+def open_camera(text: str) -> LiveSource:
+    """Return a camera of this machine, by its number or device path, as in ``0?width=1280&height=720``.
 
-    options: ``fourcc`` (such as MJPG, set first), ``width``, ``height`` and ``rate`` to ask of it. Raises ChoiceError
+    Options: ``fourcc`` (such as MJPG, set first), ``width``, ``height`` and ``rate`` to ask of it. Raises ChoiceError
     for others; a camera that cannot do what is asked counts as lost, for its frames would not be those that were meant.
     """
-    address = f"{place}?{options}" if options else place
-    given = parse_options(options, ("fourcc", *_PROPERTIES), address)
-    fourcc = given.pop("fourcc", None)
+    place, options = parse_place(f"camera:{text}", _OPTIONS)
+    fourcc = options.text("fourcc")
     if fourcc is not None and (len(fourcc) != 4 or not fourcc.isascii()):
-        raise ChoiceError(f"the option fourcc={fourcc!r} of {address!r} has not four letters; give one such as MJPG")
-    wanted = {name: value for name in given if (value := parse_number(given, name, address)) is not None}
+        raise ChoiceError(f"{options}: the option fourcc is {fourcc!r}; give four letters such as MJPG")
+    wanted = {name: value for name in _PROPERTIES if (value := options.number(name)) is not None}
     name = f"camera {place}"
     return LiveSource(
         name, lambda: _Device(name, lambda: _open_local(place, wanted, fourcc)), patience=_CAMERA_PATIENCE

@@ -1,0 +1,172 @@
+"""What every source does, wherever its frames come from; a new kind of source is one row of `CASES`."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.images.decode import quieten_opencv
+from onspect.runtime.sources import Source, open_source
+from onspect.runtime.sources.fake import FakeSource
+from onspect.runtime.sources.registry import SOURCES
+
+PICTURE = cv2.imencode(".png", np.full((32, 32), 128, np.uint8))[1].tobytes()
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """A kind of source.
+
+    start: starts what its frames come from in an empty folder, and opens the source. again: whether iterating again
+    gives frames again. extra: the module that it needs.
+    """
+
+    prefix: str
+    start: Callable[[Path], Any]
+    again: bool = True
+    extra: str | None = None
+
+
+def _open_folder(folder: Path) -> Source:
+    for number in range(5):
+        (folder / f"{number}.png").write_bytes(PICTURE)
+    return open_source(str(folder))
+
+
+def _open_video(folder: Path) -> Source:
+    path = folder / "x.avi"
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(5):
+        writer.write(np.full((48, 64, 3), 20 * number, np.uint8))
+    writer.release()
+    return open_source(str(path))
+
+
+def _open_watch(folder: Path) -> Source:
+    (folder / "in").mkdir()
+    for number in range(5):
+        (folder / "in" / f"{number}.png").write_bytes(PICTURE)
+    return open_source(f"watch:{folder / 'in'}?done={folder / 'done'}&poll=0.02")
+
+
+@contextmanager
+def _open_stream(folder: Path) -> Iterator[Source]:
+    from ..runtime.sources.rtsp_server import RtspServer
+
+    camera = RtspServer()
+    camera.start()
+    try:
+        yield open_source(camera.url)
+    finally:
+        camera.kill()
+
+
+def _open_genicam(folder: Path) -> Source:
+    import genicam
+
+    return open_source(f"genicam:0?cti={Path(genicam.__file__).with_name('viky.cti')}")
+
+
+def _open_fake(folder: Path) -> Source:
+    return FakeSource(lambda number: np.full((32, 32), number, np.uint8), rate=200.0)
+
+
+CASES = (
+    SourceCase("folder", _open_folder),
+    SourceCase("video", _open_video),
+    SourceCase("fake", _open_fake),
+    SourceCase("watch:", _open_watch, again=False),
+    SourceCase("rtsp://", _open_stream, extra="av"),
+    SourceCase("genicam:", _open_genicam, extra="genicam"),
+)
+
+
+@pytest.fixture(params=CASES, ids=[case.prefix for case in CASES])
+def case(request: pytest.FixtureRequest) -> SourceCase:
+    """Return each kind of source; one whose package is not installed is skipped."""
+    quieten_opencv()
+    found: SourceCase = request.param
+    if found.extra is not None:
+        pytest.importorskip(found.extra)
+    return found
+
+
+@pytest.fixture
+def source(case: SourceCase, tmp_path: Path) -> Iterator[Source]:
+    """Return a source of the kind, whose frames are there."""
+    opened = case.start(tmp_path)
+    with opened if not isinstance(opened, Source) else nullcontext(opened) as source:
+        yield source
+
+
+def test_every_source_of_the_registry_is_here() -> None:
+    """Each row of the registry has a contract."""
+    tested = {case.prefix for case in CASES}
+    assert [row.forms for row in SOURCES if not tested.intersection(row.prefixes)] == []
+
+
+def test_captures_are_whole(source: Source) -> None:
+    """Each capture has a frame of its own and a source without a password, and can be reported as judged."""
+    assert isinstance(source, Source)
+    assert not source.live or source.patience is None or source.patience > 0
+    assert source.live or source.can_wait
+    with source:
+        captures = list(itertools.islice(source, 3))
+        frames = [capture.frame for capture in captures]
+        for capture in captures:
+            assert not isinstance(capture.frame, ImageError), capture.frame
+            assert capture.frame.ndim in (2, 3)
+            assert capture.frame.dtype in (np.uint8, np.uint16)
+            assert capture.source
+            assert "hunter2" not in capture.source
+            source.task_done(capture)
+        assert not any(np.shares_memory(one, other) for one, other in itertools.combinations(frames, 2))  # type: ignore[arg-type]
+        assert source.state().connected
+    assert source.state().name
+    assert "hunter2" not in str(source.state())
+
+
+def test_stop_ends_it(source: Source) -> None:
+    """Stopped from another thread, a source ends after the capture that is under way, and so does leaving it."""
+    ended = threading.Event()
+
+    def read() -> None:
+        for _ in source:
+            pass
+        ended.set()
+
+    with source:
+        thread = threading.Thread(target=read, daemon=True)
+        thread.start()
+        threading.Timer(0.2, source.stop).start()
+        assert ended.wait(10)
+    thread.join(10)
+    assert list(source) == [] or not source.live
+
+
+def test_iterating_again_opens_it_anew(case: SourceCase, source: Source) -> None:
+    """A line that gives up a read that hangs iterates again, and gets frames."""
+    if not case.again:
+        pytest.skip("each image of a watched folder is taken once")
+    with source:
+        for _ in range(2):
+            assert not isinstance(next(iter(source)).frame, ImageError)
+
+
+@pytest.mark.parametrize("text", ["watch:{}?nonsense=1", "genicam:0?nonsense=1", "0?nonsense=1", "0?width=-1"])
+def test_wrong_option_is_named(text: str, tmp_path: Path) -> None:
+    """An option that a source does not know, or a value that it cannot have, is refused before anything is opened."""
+    if text.startswith("genicam"):
+        pytest.importorskip("genicam")
+    with pytest.raises(ChoiceError, match=text.partition("?")[2].partition("=")[0]):
+        open_source(text.format(tmp_path))

@@ -31,7 +31,8 @@ class Inspection:
 
     frame: the source image as it came, None where it could not be read. error_map: float32 [h, w] at the model's
     working size, None for a fault. map_threshold, white_level: of the model that judged; they scale heat map and 16-bit
-    frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`).
+    frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`). ticket: the number of the PLC's
+    trigger that the part belongs to, None without one.
     """
 
     verdict: Verdict
@@ -39,6 +40,7 @@ class Inspection:
     error_map: NDArray[np.float32] | None = field(repr=False, compare=False)
     map_threshold: float
     white_level: int
+    ticket: int | None = None
 
     @classmethod
     def without_picture(cls, verdict: Verdict) -> Inspection:

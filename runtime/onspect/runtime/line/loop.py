@@ -28,9 +28,10 @@ from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus
+from onspect.runtime.status import Latency, LineStatus, SignalState, SourceState
 
 _LOG = logging.getLogger("onspect")
 
@@ -59,7 +60,8 @@ class Line:
 
     policies: one for each source, by default the one that fits it (`default_policy`). voting: how frames become parts.
     recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. timing: how
-    often the line looks after its parts. Raises ChoiceError where policies and voting do not go together.
+    often the line looks after its parts. signals: the PLC that triggers the sources, which are then of
+    `TriggeredSource`. Raises ChoiceError where policies and voting do not go together.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Line:
         alarm: AlarmRule | None = None,
         recipes: Sequence[str | None] | None = None,
         timing: Timing = Timing(),
+        signals: SignalController | None = None,
     ) -> None:
         chosen = list(policies or map(default_policy, sources))
         self._voting = voting or Voting()
@@ -92,7 +95,11 @@ class Line:
         self._handover = FrameQueue(chosen)
         self._grabbers = [Grabber(source, lane, self._handover) for lane, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
+        self._alarm_rule = alarm
         self._alarm = Alarm(alarm) if alarm is not None else None
+        self._signals = signals
+        if signals is not None:
+            signals.attach(can_judge=self._cameras_are_there, on_reset=self._clear_alarm)
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_RECENT)
@@ -117,6 +124,8 @@ class Line:
                 for sink in self._sinks:
                     stack.enter_context(sink)
                     sink.attach(self)
+                if self._signals is not None:
+                    stack.enter_context(self._signals)
                 for grabber in self._grabbers:
                     grabber.start()
                 keeper.start()
@@ -167,6 +176,10 @@ class Line:
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
         alarm = self._alarm.reason if self._alarm is not None else None
+        signals = None if self._signals is None else self._signals.state()
+        lost: list[SourceState | SignalState] = [*away]
+        if signals is not None and not signals.connected and not self._ended.is_set():
+            lost.append(signals)
         return LineStatus(
             started=self._started,
             time=now(),
@@ -187,8 +200,9 @@ class Line:
             swaps=self._models.swaps,
             sources=sources,
             sinks=tuple(sink.state() for sink in self._sinks),
+            signals=signals,
             latency=_summarize(latencies),
-            alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
+            alarm="; ".join([*([alarm] if alarm else []), *(f"{one.name} is away" for one in lost)]) or None,
             drift=self._drift.message,
             message=self._models.message,
         )
@@ -223,6 +237,8 @@ class Line:
             self._part_models[lane] = self._models.find(capture.recipe or self._recipes[lane])
         model = self._part_models[lane] or self._models.current
         inspection = self._finish(self._examine(lane, capture), capture.part)
+        if capture.ticket is not None:
+            inspection = dataclasses.replace(inspection, ticket=capture.ticket)
         self._drift.update(model.inspector, inspection.verdict.score)
         self._handover.task_done(judged=inspection.verdict.verdict != "fault")
         with self._lock:
@@ -280,7 +296,17 @@ class Line:
             return inspection
         return dataclasses.replace(inspection, verdict=dataclasses.replace(inspection.verdict, part=part))
 
+    def _cameras_are_there(self) -> bool:
+        return all(grabber.source.state().connected for grabber in self._grabbers)
+
+    def _clear_alarm(self) -> None:
+        """Begin to count bad parts anew; called from the thread of the signals."""
+        if self._alarm_rule is not None:
+            self._alarm = Alarm(self._alarm_rule)
+
     def _deliver(self, part: Inspection) -> None:
+        if self._signals is not None:
+            part = self._signals.settle(part)
         verdict = dataclasses.replace(part.verdict, index=self._verdicts.total())
         part = dataclasses.replace(part, verdict=verdict)
         with self._lock:

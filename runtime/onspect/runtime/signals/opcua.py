@@ -75,13 +75,7 @@ class OpcUaSignal(SignalSource):
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        with suppress(Exception):  # a connection that is broken cannot be closed in order
-            if client is not None:
-                loop.run_until_complete(asyncio.wait_for(client.disconnect(), _TIMEOUT_S))
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        loop.run_until_complete(_say_goodbye(client))
         loop.close()
 
     def _do(self, work: Any) -> Any:
@@ -120,6 +114,17 @@ class OpcUaSignal(SignalSource):
         nodes = [self._outputs[name][0] for name in names]
         content = [ua.DataValue(ua.Variant(values[name], self._outputs[name][1])) for name in names]
         await self._client.write_values(nodes, content)
+
+
+async def _say_goodbye(client: Any) -> None:
+    """Close the session, and end the tasks that it leaves behind."""
+    if client is not None:
+        with suppress(Exception, asyncio.CancelledError):  # a connection that is broken cannot be closed in order
+            await asyncio.wait_for(client.disconnect(), _TIMEOUT_S)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def open_opcua(text: str) -> OpcUaSignal:

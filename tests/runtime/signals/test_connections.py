@@ -197,6 +197,13 @@ def site(plant: Site) -> Site:
     return plant
 
 
+@pytest.fixture(params=SITES)
+def own_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """Return a PLC of each kind that nobody else uses."""
+    with SITES[request.param](tmp_path) as found:
+        yield found
+
+
 @contextmanager
 def judging(address: str, times: HandshakeTimes = HandshakeTimes(10.0, 10.0)) -> Iterator[SignalController]:
     """Run a controller whose parts are ok, but for those that are called bad, and those that are called slow."""
@@ -268,8 +275,9 @@ def test_without_an_ack_valid_is_cleared(site: Site) -> None:
         assert signals.state().unacknowledged == 1
 
 
-def test_a_plc_that_was_away_is_served_again(site: Site) -> None:
+def test_a_plc_that_was_away_is_served_again(own_site: Site) -> None:
     """The loss is told, the line does not hang, and parts are judged once the PLC is back."""
+    site = own_site
     with judging(site.address) as signals:
         assert site.program.run_part("a").verdict == 1
         site.program.set(trigger=False, part=None)

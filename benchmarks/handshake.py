@@ -5,9 +5,10 @@ fast as the line takes them, acknowledges each result and notes it with the reje
 the camera. The line shows the pictures of a folder in turns; every 50th frame is damaged, and every 71st is missing.
 At the end the PLC's notes, the JSONL record and what the model alone says of each picture must agree: no part lost,
 none twice, every coil at its part. From the trigger to the valid result, as the PLC sees it, 99.9% of the parts must
-take no longer than --limit. Prints a table and exits with 1 where one of these does not hold. Needs onspect[cpu,modbus,opcua].
+take no longer than --limit. Prints a table and exits with 1 where one of these
+does not hold. Needs onspect[cpu,modbus,opcua].
 
-    python benchmarks/handshake.py part.onnx parts/ [--kind modbus] [--parts 10000] [--limit 250] [--json result.json]
+    python benchmarks/handshake.py part.onnx parts/ [--kind modbus] [--parts 10000] [--limit 500] [--json result.json]
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.line.memory import keep_memory_together
 from onspect.runtime.line.triggered import TriggeredSource
 from onspect.runtime.signals import EjectorRule, HandshakeTimes, SignalController, open_signal
-from onspect.runtime.signals.controller import CODES
 from onspect.runtime.signals.opcua import INPUTS, OUTPUTS
+from onspect.runtime.sinks.modbus import CODES
 from onspect.runtime.sinks.registry import open_sinks
 from onspect.runtime.sources.base import Capture, Source
 
@@ -214,7 +215,7 @@ def main() -> None:
     options.add_argument("pictures", type=Path)
     options.add_argument("--kind", choices=SERVERS, default="modbus")
     options.add_argument("--parts", type=int, default=10_000)
-    options.add_argument("--limit", type=float, default=250.0, help="ms from trigger to result, at p99.9")
+    options.add_argument("--limit", type=float, default=500.0, help="ms from trigger to result, at p99.9")
     options.add_argument("--json", type=Path)
     given = options.parse_args()
     quieten_opencv()
@@ -275,7 +276,8 @@ def main() -> None:
         f"the coil is that of the part {BEHIND} before": [n.reject for n in notes]
         == [False] * BEHIND + rejected[:-BEHIND],
         "each result was acknowledged": (state.acknowledged, state.unacknowledged) == (given.parts, 0),
-        f"p99.9 within {given.limit:g} ms": p999 <= given.limit,
+        f"99.9% of the parts have a verdict within {given.limit:g} ms": len(late) * 1000 <= given.parts,
+        f"99.9% of the results are valid within {given.limit:g} ms": p999 <= given.limit,
     }
     print(f"{given.kind}: {given.parts} parts in {seconds:.0f} s, {given.parts / seconds:.1f} a second")
     print(f"verdicts {dict(Counter(v.verdict for v in record))}, of these {len(late)} without a verdict in time")

@@ -54,7 +54,7 @@ class LineConfig:
 
     recipes: model files by name, and recipe the one to begin with; without recipes, model is the file. sinks: as
     `open_sink` takes them. health None: what fits the sources. spool: the folder in which verdicts wait for receivers
-    that are away.
+    that are away. signal: the PLC that triggers each part, None where the sources decide. ejector: only with a signal.
     """
 
     model: Path

@@ -12,16 +12,13 @@ from typing import Self
 
 from onspect.runtime.errors import OnspectError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Judgement
 from onspect.runtime.signals.base import Inputs, Outputs, SignalSource
 from onspect.runtime.signals.ejector import Ejector, EjectorRule
 from onspect.runtime.signals.handshake import ERRORS, NO_RESULT, Handshake, HandshakeTimes, Ticket
+from onspect.runtime.sinks.modbus import CODES
 from onspect.runtime.status import SignalState
 
 _LOG = logging.getLogger("onspect")
-
-CODES: dict[Judgement, int] = {"ok": 1, "ng": 2, "review": 3, "fault": 4}
-"""The values of the output ``verdict``."""
 
 _ALIVE_S = 0.5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0

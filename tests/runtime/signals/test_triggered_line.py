@@ -343,6 +343,28 @@ def test_the_last_result_is_delivered_when_the_source_ends(unchecked: Models, ke
     assert (cell.plc.outputs.ready, cell.plc.outputs.valid, cell.plc.outputs.busy) == (False, False, False)
 
 
+def test_cameras_end_together(unchecked: Models, keeper: Any, noisy: Draw) -> None:
+    """Where one of two folders has no more images, the part is a fault, and the line ends."""
+    cell = make_cell(unchecked, [Pictures(noisy), Pictures(noisy, count=1)], keeper)
+    thread = threading.Thread(target=cell.line.run)
+    thread.start()
+    assert cell.program.run_part().verdict in (1, 2)
+    assert cell.program.run_part().verdict == 4
+    thread.join(10.0)
+    assert not thread.is_alive()
+
+
+def test_bad_parts_before_the_gate_are_told_at_the_end(
+    unchecked: Models, keeper: Any, running: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By parts nobody moves the belt any more, so the log says how many bad parts are on it."""
+    cell = make_cell(unchecked, [Pictures(lambda _: flat(BAD))], keeper, ejector=EjectorRule(parts=5))
+    with running(cell.line):
+        for _ in range(3):
+            cell.program.run_part()
+    assert "3 parts before the gate would be rejected; remove them" in caplog.text
+
+
 @pytest.mark.parametrize("recipe", [None, "x"])
 def test_a_trigger_while_the_line_stops_gets_no_ok(
     unchecked: Models, keeper: Any, noisy: Draw, recipe: str | None

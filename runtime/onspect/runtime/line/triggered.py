@@ -69,11 +69,11 @@ class TriggeredSource(Source):
         self._source.task_done(capture)
 
     def _tickets(self) -> Iterator[Ticket | None]:
-        """Yield each trigger, and None now and then while none comes; after `stop` those that were accepted before."""
+        """Yield each trigger, and None now and then while none comes; after the last one, end."""
         while True:
             stopped = self._stopped.is_set()
             ticket = self._signals.next_ticket(self._lane, 0.0 if stopped else _LOOK_S)
-            if ticket is None and stopped:
+            if ticket is None and (stopped or self._signals.retired):
                 return
             yield ticket
 
@@ -150,10 +150,11 @@ class TriggeredSource(Source):
                     return
                 grabber.check()
                 capture = self._next(frames)
-                if capture is not None and (capture.captured or 0.0) >= since:
-                    break
-                if capture is not None and isinstance(capture.frame, GapError):
-                    break  # the camera was lost just before: this part's fault says so
+                if capture is None:
+                    continue
+                if (capture.captured or 0.0) >= since or isinstance(capture.frame, GapError):
+                    break  # a loss just before the trigger is this part's fault
+                yield from self._leave_out(capture)
             yield self._name(capture, ticket)
 
     def _next(self, frames: FrameQueue) -> Capture | None:

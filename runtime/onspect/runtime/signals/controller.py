@@ -78,6 +78,11 @@ class SignalController:
         """Ask can_judge for ``ready``, and call on_reset at each reset; both are called in this object's thread."""
         self._can_judge, self._on_reset = can_judge, on_reset
 
+    @property
+    def retired(self) -> bool:
+        """Whether `retire` was called."""
+        return self._retired
+
     def retire(self) -> None:
         """Accept no more triggers; the part under way gets its result."""
         self._retired = True
@@ -151,21 +156,12 @@ class SignalController:
         self._say_goodbye(connected=written is not None)
 
     def _may_end(self) -> bool:
+        """Tell whether the PLC has the last result, or its time has passed, and no part is on its way by time."""
         if not self._ended.is_set():
             return False
         with self._lock:
-            if not self._connected:
-                return True
-            if self._handshake.phase in ("busy", "valid"):
-                return False  # the PLC gets the last result, or its time to acknowledge ends
-            if self._ejector is None:
-                return True
-            if self._ejector.deadline is not None:
-                return False  # parts are on their way to the gate, by time
-            left = self._ejector.waiting
-        if left:
-            _LOG.warning("%s: %d parts before the gate would be rejected; remove them", self._source.name, left)
-        return True
+            on_its_way = self._ejector is not None and self._ejector.deadline is not None
+            return not self._connected or (self._handshake.phase not in ("busy", "valid") and not on_its_way)
 
     def _wait(self) -> float:
         with self._lock:
@@ -270,6 +266,9 @@ class SignalController:
 
     def _say_goodbye(self, *, connected: bool) -> None:
         """Clear ready, busy, valid and reject, so that nobody takes the last result for a new one."""
+        left = 0 if self._ejector is None else self._ejector.waiting
+        if left:
+            _LOG.warning("%s: %d parts before the gate would be rejected; remove them", self._source.name, left)
         if connected:
             try:
                 self._source.write(Outputs(sequence=self._handshake.parts, verdict=4))

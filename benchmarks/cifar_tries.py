@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from onspect.compare.datasets import Dataset, load_collection
+from onspect.compare.datasets import Dataset, load_dataset
 from onspect.training.autoencoder import networks
 from onspect.training.checkpoint import TrainedModel, load_trained
 from onspect.training.session import Devices, TrainOptions, train_on
@@ -89,9 +89,9 @@ def errors(model: TrainedModel, images: Images) -> NDArray[np.float64]:
     return torch.cat(found).double().numpy()
 
 
-def measure(collection: Dataset, variant: str, attempt: Try, normal: str, seed: int) -> float:
+def measure(dataset: Dataset, variant: str, attempt: Try, normal: str, seed: int) -> float:
     """Train, and return the mean over the other classes of the AUROC."""
-    data = collection.training_set((normal,))
+    data = dataset.training_set((normal,))
     data = type(data)(data.folder, attempt.images(data.images), data.fingerprints, data.recipe, data.preset)
     options = TrainOptions(
         variant=variant,
@@ -103,11 +103,11 @@ def measure(collection: Dataset, variant: str, attempt: Try, normal: str, seed: 
     )
     with tempfile.TemporaryDirectory() as folder, changed(attempt):
         train_on(data, Path(folder) / "run", options, devices=Devices(accelerator="cpu"))
-        scores = errors(load_trained(Path(folder) / "run"), attempt.images(collection.test.images))
-    labels = collection.test.labels
-    known = collection.classes.index(normal)
+        scores = errors(load_trained(Path(folder) / "run"), attempt.images(dataset.test.images))
+    labels = dataset.test.labels
+    known = dataset.classes.index(normal)
     areas = []
-    for other in range(len(collection.classes)):
+    for other in range(len(dataset.classes)):
         if other != known:
             chosen = (labels == known) | (labels == other)
             areas.append(roc_auc_score(labels[chosen] == other, scores[chosen]))
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    collection = load_collection(chosen.data)
+    dataset = load_dataset(chosen.data)
     variants = chosen.variants.split(",")
     found: dict[str, dict[str, float]] = {}
     print(f"{'':42}" + "".join(f"{variant.upper():>8}" for variant in variants))
@@ -132,7 +132,7 @@ def main() -> None:
         found[name] = {}
         print(f"{TRIES[name].about:42}", end="", flush=True)
         for variant in variants:
-            found[name][variant] = measure(collection, variant, TRIES[name], chosen.normal, chosen.seed)
+            found[name][variant] = measure(dataset, variant, TRIES[name], chosen.normal, chosen.seed)
             print(f"{found[name][variant]:8.3f}", end="", flush=True)
         print()
         if chosen.json:

@@ -30,10 +30,11 @@ from numpy.typing import NDArray
 from scipy.integrate import trapezoid
 from scipy.stats import beta, gamma, lognorm, norm
 
+from onspect.calibration.metrics.image import measure_area_intervals
 from onspect.calibration.statistics.intervals import CONFIDENCE, rate_interval
-from onspect.calibration.statistics.support import measure_area_intervals, measure_threshold_interval
-from onspect.calibration.thresholds import Policy, conformal
+from onspect.calibration.thresholds import Conformal, MaxF1, MaxFpr, MinRecall, Policy, Youden
 from onspect.demo.parts import draw_part
+from onspect.runtime.conformal import conformal
 from onspect.runtime.dataset.good_images import load_good_images
 from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.teaching.base_file import edit_graph, parse_base_file
@@ -51,13 +52,13 @@ SIZES = ((20, 10), (60, 40), (240, 160))
 """Good and defective images."""
 
 POLICIES = (
-    Policy("max_fpr", 0.1),
-    Policy("max_fpr", 0.02),
-    Policy("conformal", 0.05),
-    Policy("min_recall", 0.9),
-    Policy("min_recall", 0.99),
-    Policy("max_f1"),
-    Policy("youden"),
+    MaxFpr(0.1),
+    MaxFpr(0.02),
+    Conformal(0.05),
+    MinRecall(0.9),
+    MinRecall(0.99),
+    MaxF1(),
+    Youden(),
 )
 
 
@@ -132,7 +133,7 @@ def check_intervals(random: np.random.Generator, draws: int, parts: Parts, good:
         areas = measure_area_intervals(*scores)
         found = {"AUROC": areas["auroc"], "AUPR": areas["aupr"]}
         for policy in POLICIES:
-            found[policy.describe()] = measure_threshold_interval(policy, *scores).get("threshold", ANYWHERE)
+            found[policy.describe()] = policy.interval(*scores) or ANYWHERE
         for name, (low, high) in found.items():
             held[name].append(low <= truths[name] <= high)
     return {name: float(np.mean(seen)) for name, seen in held.items()}
@@ -149,12 +150,12 @@ def find_truths(parts: Parts, share: float) -> dict[str, float]:
 def find_threshold(policy: Policy, parts: Parts, share: float) -> float:
     """Return the threshold that a policy would choose if it knew the distributions."""
     cuts, fpr, recall = parts.trace()
-    if policy.name == "min_recall":
-        return float(np.interp(-(policy.rate or 0.0), -recall, cuts))
-    if policy.rate is not None:
+    if isinstance(policy, MinRecall):
+        return float(np.interp(-policy.rate, -recall, cuts))
+    if isinstance(policy, MaxFpr | Conformal):
         return float(parts.good.isf(policy.rate))
     value = recall - fpr
-    if policy.name == "max_f1":
+    if isinstance(policy, MaxF1):
         value = 2 * share * recall / (share * recall + (1.0 - share) * fpr + share)
     return float(cuts[np.argmax(value)])
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from onspect.calibration.evaluation import Evaluation, evaluate
+from onspect.calibration.evaluation import Evaluation, evaluate_images
 from onspect.calibration.scores import find_images, part_scores
 from onspect.runtime.atomic import write_atomically
 from onspect.runtime.dataset.folder import GOOD, training_images
@@ -55,7 +55,7 @@ def measure(model: Path, data: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for name, splits in SPLITS.items():
         images = [image for split in splits for image in find_images(data, split)]
-        evaluation = evaluate(inspector, file, images, source=name)
+        evaluation = evaluate_images(inspector, file, images, source=name)
         found[name] = {
             "auroc": evaluation.areas.auroc,
             "fpr_at_95": false_rejects(evaluation, recall=0.95),

@@ -32,10 +32,10 @@ import onnx
 from numpy.typing import NDArray
 
 from onspect.calibration.metrics.image import measure_areas
-from onspect.calibration.thresholds import Policy, choose_threshold
+from onspect.calibration.thresholds import MaxF1, MaxFpr, Policy, Youden
 from onspect.export.agreement import Reference, find_reference
 from onspect.export.precision.int8 import Quantizer
-from onspect.export.precision.search import read_samples, reduce_file
+from onspect.export.precision.search import quantize, read_samples
 from onspect.runtime.bench.machine import LoadMeter
 from onspect.runtime.bench.results import Load, Spread
 from onspect.runtime.bench.tables import describe_load
@@ -53,7 +53,7 @@ from onspect.runtime.model.schema import Threshold
 Scores = NDArray[np.float64]
 BATCH = 4
 TURN = 8
-POLICIES = (Policy("max_f1"), Policy("youden"), Policy("max_fpr", 0.05), Policy("max_fpr", 0.1))
+POLICIES = (MaxF1(), Youden(), MaxFpr(0.05), MaxFpr(0.1))
 LEAST_SPEED, MOST_SHIFT, MOST_FLIPS = 1.4, 0.005, 0.002
 
 
@@ -102,7 +102,7 @@ def judge_by(policy: Policy, reference: Reference, scores: Scores) -> NDArray[np
     """Return whether each image is ng by a policy's threshold; the calibration's images come first."""
     bad = np.array([image.defective for image in reference.images])
     own = scores[: len(bad)]
-    cut = choose_threshold(policy, own[~bad], own[bad])
+    cut = policy.choose(own[~bad], own[bad])
     return np.array([decide(float(score), Threshold(cut, cut)) == "ng" for score in scores])
 
 
@@ -113,7 +113,7 @@ def write_files(source: Path, data: Path, folder: Path) -> dict[str, Path]:
     for name, precision in (("fp16", "fp16"), ("int8 as chosen", "int8")):
         path = folder / f"{name.replace(' ', '-')}.onnx"
         try:
-            reduced = reduce_file(source, path, precision, data)
+            reduced = quantize(source, path, precision, data)
             kept = sum(choice.reduced for choice in reduced.layers)
             found[f"{name} ({kept}/{len(reduced.layers)} layers)" if precision == "int8" else name] = path
         except ExportError as error:
@@ -164,7 +164,7 @@ def compare_taught(source: Path, data: Path, small: list[Path], turns: int, fold
     if not small:
         small = [folder / "fp16.onnx", folder / "int8.onnx"]
         for path in small:
-            reduce_file(source, path, path.stem, data, max_flips=10**6)
+            quantize(source, path, path.stem, data, max_flips=10**6)
     contestants = find_contestants({path.stem: path for path in [source, *small]})
     images = [*labelled_images(data, "val"), *labelled_images(data, "test")]
     bad = np.array([image.defective for image in images])

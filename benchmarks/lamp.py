@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from onspect.calibration.calibration import calibrate
 from onspect.calibration.metrics.image import measure_areas
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.thresholds import MaxFpr
 from onspect.runtime import Inspector, SeparationError, Verdict, read_image
 from onspect.runtime.dataset.folder import labelled_images
 from onspect.runtime.drift.log import compare_log
@@ -181,7 +181,7 @@ def main() -> None:
     findings = []
     with tempfile.TemporaryDirectory() as folder:
         model = Path(shutil.copy(arguments.model, Path(folder) / "part.onnx"))
-        outcome = calibrate(model, arguments.data, policy=Policy("max_fpr", 0.05))
+        outcome = calibrate(model, arguments.data, policy=MaxFpr(0.05))
         inspector = Inspector(model)
         as_they_were = [score(inspector, frames[kind]) for kind in (False, True)]
         old = mix(*as_they_were, np.random.default_rng(1))

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onspect.calibration.calibration import calibrate
-from onspect.calibration.evaluation import Evaluation, evaluate
+from onspect.calibration.evaluation import Evaluation, evaluate_images
 from onspect.calibration.scores import find_images
 from onspect.export import onnx_writer
 from onspect.export.graph import InspectionGraph
@@ -222,7 +222,7 @@ def judge(run: Path, model: Path, score: str, data: Path) -> Evaluation:
     """Export and calibrate a run with a score and return what it finds in val/."""
     onnx_writer.export(run, model, score=score)
     calibrate(model, data)
-    return evaluate(Inspector(model), read_model_file(model), find_images(data, "val"), source="val")
+    return evaluate_images(Inspector(model), read_model_file(model), find_images(data, "val"), source="val")
 
 
 def main() -> None:

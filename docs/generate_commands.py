@@ -26,7 +26,7 @@ All commands keep these rules:
   shows the traceback instead.
 - An `ng` part is a verdict, not a failure: `score` and `run` then exit with 0. They exit with 1 where no image at all
   could be judged.
-- A progress bar is shown only where stderr is a terminal, and never with `--quiet`.
+- A progress bar is shown where stderr is a terminal; elsewhere a line every 30 s. With `--quiet` there is neither.
 - A command whose packages are not installed is listed all the same, and says what to install.
 """
 

@@ -60,7 +60,7 @@ def dashboard() -> Iterator[Dashboard]:
 
 def examine(inspector: Inspector, verdict: str, index: int = 0) -> Inspection:
     if verdict == "fault":
-        return inspector.examine_batch([ImageError("the picture is black")], sources=["camera"], first_index=index)[0]
+        return inspector.examine(ImageError("the picture is black"), source="camera", index=index)
     brightness = {"ok": 130, "review": 190, "ng": 250}[verdict]
     return inspector.examine(np.full((64, 64), brightness, np.uint8), source="camera", index=index)
 

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ from onspect.runtime.sinks.sqlite import SqliteSink
 from onspect.training.features import make_base
 
 from .runtime.services import write_certificates
+from .runtime.teaching.conftest import base_file, parts
 from .runtime.verdicts import inspection
+
+__all__ = ["base_file", "parts"]
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -101,6 +105,8 @@ def test_python_examples_run(
     write_image: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    base_file: Path,
+    parts: Path,
 ) -> None:
     """Every example of docs/python.md runs and prints what stands below it."""
     assert calibrated == tmp_path / "part.onnx"
@@ -110,6 +116,8 @@ def test_python_examples_run(
     png = cv2.imencode(".png", spot)[1].tobytes()
     (tmp_path / "parts" / "b.png").write_bytes(png)
     (tmp_path / "parts" / "c.png").touch()
+    shutil.copy(base_file, tmp_path / "base.onnx")
+    shutil.copytree(parts, tmp_path / "disks")
     monkeypatch.chdir(tmp_path)
     assert run_examples("python.md", capsys) > 5
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 
 from onspect.calibration.calibration import calibrate, move_threshold
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.thresholds import MaxFpr
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_set
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.inspection.inspector import Inspector
@@ -313,7 +313,7 @@ def test_test_marks_are_stored(model: Path, make_dataset: Make) -> None:
     assert evidence is not None
     assert [len(row) for row in evidence.mark_scores] == [4] * 5
     assert min(min(row) for row in evidence.mark_scores) > max(evidence.good_scores)
-    move_threshold(model, Policy("max_fpr", 0.5))
+    move_threshold(model, MaxFpr(0.5))
     moved = read_model_file(model).info.calibration
     assert moved is not None
     assert moved.mark_scores == evidence.mark_scores

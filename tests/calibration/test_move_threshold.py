@@ -11,8 +11,8 @@ import pytest
 from click.testing import Result
 
 from onspect.calibration.calibration import calibrate, move_threshold
-from onspect.calibration.thresholds import Policy
-from onspect.runtime.errors import ModelFileError, UncalibratedError
+from onspect.calibration.thresholds import Conformal, Cost, MaxFpr, MinRecall, Policy, Quantile, Youden
+from onspect.runtime.errors import ChoiceError, ModelFileError, UncalibratedError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.model.file import read_model_file, undo_restamp
 
@@ -29,12 +29,12 @@ def data(make_dataset: Make) -> Path:
 @pytest.mark.parametrize(
     "policy",
     [
-        Policy("max_fpr", 0.1),
-        Policy("min_recall", 1.0),
-        Policy("youden"),
-        Policy("cost", costs=(1, 50)),
-        Policy("conformal", 0.1),
-        Policy("quantile", 0.75),
+        MaxFpr(0.1),
+        MinRecall(1.0),
+        Youden(),
+        Cost((1, 50)),
+        Conformal(0.1),
+        Quantile(0.75),
     ],
 )
 def test_moved_threshold_is_the_calibrated_one(tmp_path: Path, model: Path, data: Path, policy: Policy) -> None:
@@ -69,9 +69,9 @@ def test_undo_goes_back_step_by_step(model: Path, data: Path, onspect: Run) -> N
     """Each --undo restores the threshold and evidence before; when there is none left it says so."""
     calibrate(model, data)
     first = read_model_file(model).info
-    move_threshold(model, Policy("max_fpr", 0.5))
+    move_threshold(model, MaxFpr(0.5))
     second = read_model_file(model).info
-    move_threshold(model, Policy("min_recall", 1.0))
+    move_threshold(model, MinRecall(1.0))
     assert "before" in onspect("info", model).stdout
     for expected in (second, first):
         assert onspect("threshold", model, "--undo").exit_code == 0
@@ -87,7 +87,7 @@ def test_undo_goes_back_step_by_step(model: Path, data: Path, onspect: Run) -> N
 def test_uncalibrated_model_has_nothing_to_move(model: Path) -> None:
     """Without stored scores the command to run is named."""
     with pytest.raises(UncalibratedError, match="onspect calibrate"):
-        move_threshold(model, Policy("youden"))
+        move_threshold(model, Youden())
 
 
 def test_training_images_are_not_forgotten(tmp_path: Path, data: Path, write_tiny_model: Callable[..., Path]) -> None:
@@ -95,7 +95,7 @@ def test_training_images_are_not_forgotten(tmp_path: Path, data: Path, write_tin
     known = [fingerprint_bytes((data / "val" / "good" / f"{number:03}.png").read_bytes()) for number in range(3)]
     model = write_tiny_model(tmp_path / "seen.onnx", training_images=known)
     calibrate(model, data, training="allow")
-    moved = move_threshold(model, Policy("youden"))
+    moved = move_threshold(model, Youden())
     assert moved.calibration.policy.endswith("(3 training images among them)")
     assert any("3 of the images were trained on" in note for note in moved.notes)
 
@@ -136,7 +136,7 @@ def test_areas_do_not_move_with_the_threshold(model: Path, data: Path) -> None:
     """The intervals of AUROC and AUPR are those of the calibration: no threshold changes them."""
     calibrate(model, data)
     first = read_model_file(model).info.calibration
-    move_threshold(model, Policy("max_fpr", 0.5))
+    move_threshold(model, MaxFpr(0.5))
     moved = read_model_file(model).info.calibration
     assert first is not None
     assert moved is not None
@@ -188,3 +188,17 @@ def test_strict_passes_what_claims_nothing(onspect: Run, model: Path, data: Path
     calibrate(model, data)
     result = onspect("threshold", model, *options, "--strict")
     assert result.exit_code == 0, result.output
+
+
+def test_python_calls_name_options_like_the_command(model: Path, data: Path) -> None:
+    """Paths are texts or paths, options are keyword arguments, and results print as the command's table."""
+    result = calibrate(str(model), str(data), max_fpr=0.1, review_share=0.2)
+    assert result.calibration.policy.startswith("false rejects at most 10%; review of at most 20%")
+    assert f"threshold     {result.threshold.score:.6g} (ng from this score on)" in str(result)
+    assert move_threshold(str(model), min_recall=1.0).calibration.policy == "defects caught at least 100%"
+    with pytest.raises(ChoiceError, match="'max_fpt' is not an option"):
+        move_threshold(model, max_fpt=0.1)
+    with pytest.raises(ChoiceError, match="regions are chosen on images"):
+        move_threshold(model, max_fpr=0.1, pixel_fpr=0.1)
+    with pytest.raises(ChoiceError, match="exclude each other"):
+        calibrate(model, data, MaxFpr(0.1), max_f1=True)

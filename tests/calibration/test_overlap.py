@@ -13,7 +13,7 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 from onspect.calibration.calibration import calibrate, move_threshold
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.thresholds import Quantile
 from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_set, unpack_fingerprints
 from onspect.runtime.model.file import read_model_file, stamp
@@ -85,12 +85,12 @@ def test_same_images_and_twins_are_told_apart(model: Path, data: Path, onspect: 
         in result.stderr
     )
     assert (
-        f"1 of 14 images look almost like images that the model was trained on, such as '{data}/test/good/5.png'"
+        f"1 of 14 images looks almost like images that the model was trained on, such as '{data}/test/good/5.png'"
         in result.stderr
     )
     assert (
-        f"1 of 14 images look almost like images that the threshold was chosen on, such as '{data}/test/scratch/41.png'"
-        in result.stderr
+        "1 of 14 images looks almost like images that the threshold was chosen on, such as "
+        f"'{data}/test/scratch/41.png'" in result.stderr
     )
     overlap = json.loads((tmp_path / "report/metrics.json").read_text())["overlap"]
     names = {
@@ -107,7 +107,7 @@ def test_moved_threshold_remembers_its_images(model: Path, data: Path, onspect: 
     """Moving the threshold by stored scores keeps the fingerprints and looks of the images behind it."""
     calibrate(model, data)
     before = read_model_file(model).info.calibration
-    after = move_threshold(model, Policy("quantile", 0.5)).calibration
+    after = move_threshold(model, Quantile(0.5)).calibration
     assert before is not None
     assert before.fingerprints
     assert (after.fingerprints, after.looks) == (before.fingerprints, before.looks)
@@ -132,7 +132,7 @@ def test_test_images_are_remembered(model: Path, data: Path, onspect: Run) -> No
     assert held_back is not None
     assert (held_back.images, held_back.fingerprint) == (14, fingerprint_set(known))
     assert sorted(unpack_fingerprints(held_back.fingerprints)) == sorted(known)
-    assert move_threshold(model, Policy("quantile", 0.5)).calibration.held_back == held_back
+    assert move_threshold(model, Quantile(0.5)).calibration.held_back == held_back
     card = onspect("info", model).stdout
     assert re.search(r"^fingerprints +[0-9a-f]{32} of 12 calibration images\n", card, re.MULTILINE)
     assert re.search(rf"^ +{held_back.fingerprint} of 14 test images$", card, re.MULTILINE)
@@ -142,15 +142,15 @@ def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, 
     """calibrate names the test images that training or calibration has too, and those like calibration's."""
     result = onspect("calibrate", model, data)
     assert (
-        f"1 of 14 test images were trained on, such as '{data}/test/good/6.png': figures on these are better"
+        f"1 of 14 test images was trained on, such as '{data}/test/good/6.png': figures on these are better"
         in result.stderr
     )
     assert (
-        f"1 of 14 test images are among those that this threshold is chosen on, such as '{data}/test/scratch/42.png'"
+        f"1 of 14 test images is among those that this threshold is chosen on, such as '{data}/test/scratch/42.png'"
         in result.stderr
     )
     assert (
-        "1 of 14 test images look almost like images that this threshold is chosen on, such as "
+        "1 of 14 test images looks almost like images that this threshold is chosen on, such as "
         f"'{data}/test/scratch/41.png'" in result.stderr
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.metrics.pixel import PixelEvidence
 from onspect.calibration.regions import RegionDemand, find_largest, find_least_area
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.thresholds import Manual, MaxF1, MaxFpr, Youden
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
@@ -34,7 +34,7 @@ def part(*spots: tuple[int, int, int]) -> NDArray[np.uint8]:
 def judge(model: Path, data: Path) -> dict[str, tuple[str, int]]:
     """Return each image's verdict and count of regions, calibrating first where there is no threshold."""
     if read_model_file(model).info.threshold is None:
-        calibrate(model, data, policy=Policy("max_fpr", 0.1))
+        calibrate(model, data, policy=MaxFpr(0.1))
     paths = sorted((data / "val").rglob("*.png"))
     return {verdict.source: (verdict.verdict, len(verdict.regions)) for verdict in Inspector(model).inspect_many(paths)}
 
@@ -149,19 +149,19 @@ def test_least_area_can_be_given(model: Path, data: Path, onspect: Run) -> None:
     """A least area in pixels is stamped as it is, shown on the card, and kept when the threshold moves."""
     assert onspect("calibrate", model, data, "--region-area", "7").exit_code == 0
     assert "7 working pixels or more" in onspect("info", model).stdout
-    assert move_threshold(model, Policy("youden")).threshold.area == 7
+    assert move_threshold(model, Youden()).threshold.area == 7
 
 
 def test_a_moved_cut_keeps_every_bad_part_in_view(tmp_path: Path, data: Path, write_model: Callable[..., Path]) -> None:
     """With a peak score the pixels' cut is never above the score's, and comes back when the score's is raised again."""
     model = write_model(tmp_path / "peak.onnx", score="peak")
-    first = calibrate(model, data, policy=Policy("max_f1"), regions=RegionDemand(Rule("pixel_fpr", rate=0.001)))
+    first = calibrate(model, data, policy=MaxF1(), regions=RegionDemand(Rule("pixel_fpr", rate=0.001)))
     assert first.threshold.map == first.threshold.score
     assert "so that every part that is not ok shows where" in "".join(first.notes)
     assert first.calibration.map_rule is not None
     pixels_cut = first.calibration.map_rule.value
     assert pixels_cut is not None
-    raised = move_threshold(model, Policy("manual", value=2 * pixels_cut))
+    raised = move_threshold(model, Manual(value=2 * pixels_cut))
     assert raised.threshold.map == pixels_cut
 
 

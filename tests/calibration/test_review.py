@@ -7,9 +7,8 @@ from click.testing import Result
 
 from onspect.calibration.calibration import calibrate, move_threshold
 from onspect.calibration.metrics.image import Confusion
-from onspect.calibration.review import Band, choose_review, tabulate_review, trace_review
-from onspect.calibration.statistics.support import find_unsupported_band
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.review import Band, ReviewInterval, ReviewRecall, ReviewShare, tabulate_review, trace_review
+from onspect.calibration.thresholds import MaxFpr
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.model.schema import Threshold
@@ -29,15 +28,15 @@ def data(make_dataset: Make) -> Path:
 
 def test_band_begins_where_the_share_of_defects_is_seen() -> None:
     """A demand on recall puts the band's lower end at the highest cut that rejects or reviews so many defects."""
-    assert choose_review(Band("review_recall", 0.75), GOOD, DEFECTIVE, 10.5, None) == 6.25
-    assert choose_review(Band("review_recall", 0.25), GOOD, DEFECTIVE, 10.5, None) is None
+    assert ReviewRecall(0.75).choose(GOOD, DEFECTIVE, 10.5, None) == 6.25
+    assert ReviewRecall(0.25).choose(GOOD, DEFECTIVE, 10.5, None) is None
 
 
 @pytest.mark.parametrize(("share", "reviewed"), [(0.1, 1), (0.25, 2), (0.3, 3), (1.0, 10)])
 def test_band_is_as_long_as_the_share_of_good_parts_allows(share: float, reviewed: int) -> None:
     """A limit on good parts for review is reached where it can be, and never passed; rejected ones do not count."""
     for threshold, rejected in ((10.5, 0), (9.25, 1)):
-        review = choose_review(Band("review_share", share), GOOD, DEFECTIVE, threshold, None)
+        review = ReviewShare(share).choose(GOOD, DEFECTIVE, threshold, None)
         assert review is not None
         assert np.count_nonzero((review <= GOOD) & (threshold > GOOD)) == min(reviewed, 10 - rejected)
 
@@ -45,16 +44,16 @@ def test_band_is_as_long_as_the_share_of_good_parts_allows(share: float, reviewe
 def test_tied_good_images_are_reviewed_together_or_not_at_all() -> None:
     """Where all of the tied images next to the threshold would be too many for a person, there is no band."""
     good = np.array([1.0, 2.0, 5.0, 5.0, 5.0])
-    assert choose_review(Band("review_share", 0.5), good, DEFECTIVE[:0], 5.5, None) is None
-    assert choose_review(Band("review_share", 0.6), good, DEFECTIVE[:0], 5.5, None) == 3.5
+    assert ReviewShare(0.5).choose(good, DEFECTIVE[:0], 5.5, None) is None
+    assert ReviewShare(0.6).choose(good, DEFECTIVE[:0], 5.5, None) == 3.5
 
 
 def test_band_of_the_interval_begins_at_its_lower_end() -> None:
     """The band taken from the threshold's interval begins where that does; an interval of no width leaves no band."""
-    assert choose_review(Band("review_interval"), GOOD, DEFECTIVE, 9.0, (7.5, 10.0)) == 7.5
-    assert choose_review(Band("review_interval"), GOOD, DEFECTIVE, 9.0, (9.0, 9.0)) is None
+    assert ReviewInterval().choose(GOOD, DEFECTIVE, 9.0, (7.5, 10.0)) == 7.5
+    assert ReviewInterval().choose(GOOD, DEFECTIVE, 9.0, (9.0, 9.0)) is None
     with pytest.raises(DatasetError, match="--review takes the band from the threshold's interval"):
-        choose_review(Band("review_interval"), GOOD, DEFECTIVE, 9.0, None)
+        ReviewInterval().choose(GOOD, DEFECTIVE, 9.0, None)
 
 
 def test_curve_trades_review_for_escapes() -> None:
@@ -78,20 +77,20 @@ def test_table_has_no_band_the_usual_shares_and_the_threshold_own() -> None:
 def test_recall_that_so_few_defects_cannot_support() -> None:
     """Twenty defects, all caught or reviewed, do not support 99%; what they support passes."""
     confusion = Confusion(15, 0, 60, 0, review_good=3, review_defective=5)
-    claim = find_unsupported_band(Band("review_recall", 0.99), confusion)
+    claim = ReviewRecall(0.99).support(confusion)
     assert claim is not None
     assert "catch or review at least 99% of defects; 20 defective images, 20 of them caught or reviewed" in claim
     assert "support at best 86.09%" in claim
-    assert find_unsupported_band(Band("review_recall", 0.86), confusion) is None
+    assert ReviewRecall(0.86).support(confusion) is None
 
 
 def test_share_that_so_few_good_images_cannot_support() -> None:
     """Three of 63 good images in the band do not support a limit of 5%; what they support passes."""
     confusion = Confusion(15, 0, 60, 0, review_good=3)
-    claim = find_unsupported_band(Band("review_share", 0.05), confusion)
+    claim = ReviewShare(0.05).support(confusion)
     assert claim is not None
     assert "review at most 5% of good parts; 63 good images, 3 of them reviewed, support at best 11.85%" in claim
-    assert find_unsupported_band(Band("review_share", 0.12), confusion) is None
+    assert ReviewShare(0.12).support(confusion) is None
 
 
 def test_band_is_stamped_with_its_evidence(model: Path, data: Path, onspect: Run) -> None:
@@ -117,24 +116,24 @@ def test_regions_begin_at_the_lower_cut_where_the_score_is_the_maximum(
 ) -> None:
     """With a score that is the map's maximum a part for review shows where: the map's cut is the band's lower end."""
     model = write_model(tmp_path / "peak.onnx", score="peak")
-    threshold = calibrate(model, data, policy=Policy("max_fpr", 0.05), band=Band("review_share", 0.2)).threshold
+    threshold = calibrate(model, data, policy=MaxFpr(0.05), band=ReviewShare(0.2)).threshold
     assert threshold.map == threshold.review
 
 
-@pytest.mark.parametrize("band", [Band("review_interval"), Band("review_recall", 1.0), Band("review_share", 0.3)])
+@pytest.mark.parametrize("band", [ReviewInterval(), ReviewRecall(1.0), ReviewShare(0.3)])
 def test_moved_band_is_the_calibrated_one(tmp_path: Path, model: Path, data: Path, band: Band) -> None:
     """Moving threshold and band by the stored scores gives what calibrating on the images gives."""
     other = tmp_path / "other.onnx"
     other.write_bytes(model.read_bytes())
     calibrate(model, data)
-    moved = move_threshold(model, Policy("max_fpr", 0.05), band=band)
+    moved = move_threshold(model, MaxFpr(0.05), band=band)
     assert moved.threshold.review is not None
-    assert moved.threshold == calibrate(other, data, policy=Policy("max_fpr", 0.05), band=band).threshold
+    assert moved.threshold == calibrate(other, data, policy=MaxFpr(0.05), band=band).threshold
 
 
 def test_band_that_goes_is_pointed_out(model: Path, data: Path, onspect: Run) -> None:
     """Moving the threshold of a file with a band without asking for one says that there is none any more."""
-    calibrate(model, data, policy=Policy("max_fpr", 0.05), band=Band("review_share", 0.2))
+    calibrate(model, data, policy=MaxFpr(0.05), band=ReviewShare(0.2))
     result = onspect("threshold", model, "--max-fpr", "10%")
     assert "is gone, and its parts pass now" in result.stderr
     onspect("threshold", model, "--undo")
@@ -154,7 +153,7 @@ def test_band_that_has_nothing_to_hold_is_pointed_out(model: Path, data: Path, o
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--review-recall", "99%"], "--review-recall needs defective images, and there are good ones only"),
+        (["--review-recall", "99%"], "--review-recall needs defective images, and there are 20 good ones only"),
         (["--review-share", "1%", "--strict"], "you asked to review at most 1% of good parts"),
     ],
 )

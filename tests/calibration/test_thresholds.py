@@ -4,17 +4,22 @@ import numpy as np
 import pytest
 
 from onspect.calibration.metrics.image import count_confusion
+from onspect.calibration.rules import list_options
 from onspect.calibration.thresholds import (
+    POLICIES,
+    Conformal,
+    Cost,
+    Manual,
+    MaxF1,
+    MaxFpr,
+    MinRecall,
     Policy,
-    choose_threshold,
-    format_rate,
-    max_f1,
-    max_fpr,
-    min_recall,
-    quantile,
+    Quantile,
+    Youden,
 )
-from onspect.runtime.errors import DatasetError
-from onspect.runtime.model.schema import Threshold
+from onspect.runtime.conformal import format_rate, quantile
+from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError
+from onspect.runtime.model.schema import Rule, Threshold
 
 RATES = (0.005, 0.07, 0.5, 0.99)
 
@@ -36,7 +41,7 @@ def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_max_fpr_holds_its_rate_and_no_lower_cut_would(seed: int, rate: float) -> None:
     """Max-fpr rejects at most the rate, and the next lower observed score as a cut would reject more."""
     good, defective = draw(seed)
-    threshold = max_fpr(good, defective, rate)
+    threshold = MaxFpr(rate).choose(good, defective)
     assert np.mean(good >= threshold) <= rate
     below = np.concatenate([good, defective])
     below = below[below < threshold]
@@ -49,7 +54,7 @@ def test_max_fpr_holds_its_rate_and_no_lower_cut_would(seed: int, rate: float) -
 def test_min_recall_holds_its_rate_and_no_higher_cut_would(seed: int, rate: float) -> None:
     """Min-recall catches at least the rate, and a cut above the next observed score would catch less."""
     good, defective = draw(seed)
-    threshold = min_recall(good, defective, rate)
+    threshold = MinRecall(rate).choose(good, defective)
     assert np.mean(defective >= threshold) >= rate
     above = np.concatenate([good, defective])
     above = above[above >= threshold]
@@ -72,7 +77,7 @@ def test_max_f1_is_the_best_of_every_cut(seed: int) -> None:
     good, defective = draw(seed)
     cuts = np.append(np.concatenate([good, defective]), np.inf)
     best = max(count_confusion(good, defective, Threshold(cut, cut)).f1 or 0.0 for cut in cuts)
-    cut = max_f1(good, defective)
+    cut = MaxF1().choose(good, defective)
     assert count_confusion(good, defective, Threshold(cut, cut)).f1 == best
 
 
@@ -81,49 +86,49 @@ def test_a_threshold_lies_between_scores(seed: int) -> None:
     """No policy puts the threshold on an observed score that has a lower neighbour."""
     good, defective = draw(seed)
     every = np.concatenate([good, defective])
-    for threshold in (max_f1(good, defective), max_fpr(good, defective, 0.1), min_recall(good, defective, 0.9)):
-        assert threshold not in every[every > every.min()]
+    for policy in (MaxF1(), MaxFpr(0.1), MinRecall(0.9)):
+        assert policy.choose(good, defective) not in every[every > every.min()]
 
 
 def test_separated_scores_are_cut_in_the_middle() -> None:
     """Where good and defective scores do not overlap, max-F1 cuts midway between them."""
-    assert max_f1(np.array([1.0, 2.0]), np.array([4.0, 5.0])) == 3.0
+    assert MaxF1().choose(np.array([1.0, 2.0]), np.array([4.0, 5.0])) == 3.0
 
 
 def test_equal_f1_takes_the_lower_threshold() -> None:
     """Of two thresholds with the same F1 the lower one, which catches more, is chosen."""
     good, defective = np.array([2.0]), np.array([1.0, 3.0])
     # All ng: 2 caught, 1 false, F1 0.8; between 2 and 3: 1 caught, 1 missed, F1 2/3.
-    assert max_f1(good, defective) == 1.0
+    assert MaxF1().choose(good, defective) == 1.0
     good, defective = np.array([1.0, 3.0, 3.0]), np.array([2.0, 4.0])
     # From 1.5: 2 caught, 2 false, F1 2/3; from 3.5: 1 caught, 1 missed, F1 2/3.
-    assert max_f1(good, defective) == 1.5
+    assert MaxF1().choose(good, defective) == 1.5
 
 
 def test_a_rate_that_is_reached_exactly_is_allowed() -> None:
     """29 of 100 rejected is at most 29%, although 0.29 * 100 is below 29 in floating point."""
     good = np.arange(100.0)
-    assert np.sum(good >= max_fpr(good, np.array([]), 0.29)) == 29
+    assert np.sum(good >= MaxFpr(0.29).choose(good, np.array([]))) == 29
     assert np.sum(good < quantile(good, 0.29)) == 29
-    assert np.sum(good >= min_recall(np.array([-1.0]), good, 0.29)) == 29
+    assert np.sum(good >= MinRecall(0.29).choose(np.array([-1.0]), good)) == 29
 
 
 def test_tied_good_scores_fall_together() -> None:
     """Where rejecting all of a tie would be too many, max-fpr rejects none of it."""
-    threshold = max_fpr(np.array([1.0, 5.0, 5.0, 5.0]), np.array([9.0]), 0.5)
+    threshold = MaxFpr(0.5).choose(np.array([1.0, 5.0, 5.0, 5.0]), np.array([9.0]))
     assert threshold == 7.0
 
 
 def test_zero_false_rejects_lies_just_above_the_highest_good_score() -> None:
     """Without a higher defective score, max-fpr of 0 is the next float above the highest good score."""
     good = np.array([1.0, 2.0])
-    assert max_fpr(good, np.array([0.5]), 0.0) == np.nextafter(2.0, 3.0)
+    assert MaxFpr(0.0).choose(good, np.array([0.5])) == np.nextafter(2.0, 3.0)
     assert quantile(good, 1.0) == np.nextafter(2.0, 3.0)
 
 
 def test_full_recall_with_the_lowest_defect_below_everything_is_that_score() -> None:
     """Where the lowest score of all must be caught, it is the threshold itself."""
-    assert min_recall(np.array([2.0]), np.array([1.0, 3.0]), 1.0) == 1.0
+    assert MinRecall(1.0).choose(np.array([2.0]), np.array([1.0, 3.0])) == 1.0
 
 
 def test_quantile_counts_up() -> None:
@@ -139,41 +144,41 @@ def test_quantile_passes_all_scores_tied_with_the_last_that_must() -> None:
 def test_neighbouring_floats_are_still_parted() -> None:
     """Between neighbouring float64 scores there is no midpoint, so the higher one is the cut."""
     low, high = 1.0, np.nextafter(1.0, 2.0)
-    threshold = max_f1(np.array([low]), np.array([high]))
+    threshold = MaxF1().choose(np.array([low]), np.array([high]))
     assert low < threshold <= high
 
 
 def test_one_good_image_is_enough_for_a_quantile() -> None:
     """A single good score gives a threshold just above it."""
-    assert choose_threshold(Policy("quantile", 0.99), np.array([3.0]), np.array([])) == np.nextafter(3.0, 4.0)
+    assert Quantile(0.99).choose(np.array([3.0]), np.array([])) == np.nextafter(3.0, 4.0)
 
 
 def test_equal_scores_are_refused() -> None:
     """When all images have one score, the error says so and names it."""
     with pytest.raises(DatasetError, match=r"all 3 images have the same score, 0\.5: the model cannot tell"):
-        choose_threshold(Policy("max_f1"), np.array([0.5, 0.5]), np.array([0.5]))
+        MaxF1().choose(np.array([0.5, 0.5]), np.array([0.5]))
 
 
-@pytest.mark.parametrize("policy", [Policy("max_f1"), Policy("min_recall", 0.9)])
+@pytest.mark.parametrize("policy", [MaxF1(), MinRecall(0.9)])
 def test_policies_that_need_defects_name_the_one_that_does_not(policy: Policy) -> None:
     """Without defective images max-f1 and min-recall point to --quantile."""
     with pytest.raises(DatasetError, match=r"needs defective images.*--quantile 99%"):
-        choose_threshold(policy, np.array([1.0, 2.0]), np.array([]))
+        policy.choose(np.array([1.0, 2.0]), np.array([]))
 
 
 def test_good_images_are_needed() -> None:
     """With defective images only, no policy gives a threshold."""
     with pytest.raises(DatasetError, match="2 defective images and no good ones"):
-        choose_threshold(Policy("max_fpr", 0.01), np.array([]), np.array([1.0, 2.0]))
+        MaxFpr(0.01).choose(np.array([]), np.array([1.0, 2.0]))
 
 
 @pytest.mark.parametrize(
     ("policy", "words"),
     [
-        (Policy("max_f1"), "highest F1"),
-        (Policy("max_fpr", 0.005), "false rejects at most 0.5%"),
-        (Policy("min_recall", 0.99), "defects caught at least 99%"),
-        (Policy("quantile", 0.999), "99.9% of good images pass"),
+        (MaxF1(), "highest F1"),
+        (MaxFpr(0.005), "false rejects at most 0.5%"),
+        (MinRecall(0.99), "defects caught at least 99%"),
+        (Quantile(0.999), "99.9% of good images pass"),
     ],
 )
 def test_a_policy_describes_itself_with_its_number(policy: Policy, words: str) -> None:
@@ -184,3 +189,71 @@ def test_a_policy_describes_itself_with_its_number(policy: Policy, words: str) -
 def test_rates_print_without_floating_point_dust() -> None:
     """0.07 prints as 7%, not as 7.000000000000001%."""
     assert format_rate(0.07) == "7%"
+
+
+EXAMPLES = [
+    MaxF1(),
+    Youden(),
+    Cost((1.0, 50.0), 0.02),
+    MaxFpr(0.005),
+    MinRecall(0.99),
+    Quantile(0.99),
+    Conformal(0.1),
+    Manual(1.5),
+]
+
+
+@pytest.mark.parametrize("policy", EXAMPLES, ids=lambda policy: policy.name)
+def test_a_policy_survives_the_model_file(policy: Policy) -> None:
+    """The rule in the model file gives the same policy again."""
+    assert Policy.from_rule(policy.rule) == policy
+
+
+def test_every_policy_has_an_example() -> None:
+    """The tests of this page know every policy of the table."""
+    assert {type(policy) for policy in EXAMPLES} == set(POLICIES)
+
+
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ({"max_fpr": 0.005, "youden": False, "quantile": None}, MaxFpr(0.005)),
+        ({"max_f1": True}, MaxF1()),
+        ({"cost": (1.0, 50.0), "prevalence": 0.02}, Cost((1.0, 50.0), 0.02)),
+        ({}, None),
+    ],
+)
+def test_options_name_a_policy(options: dict[str, object], policy: Policy | None) -> None:
+    """The options of the command, by keyword, give the policy with its numbers."""
+    assert Policy.from_options(options) == policy
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_fpr": 0.1, "min_recall": 0.9}, "--max-fpr and --min-recall exclude each other"),
+        ({"prevalence": 0.1}, "--prevalence goes with --cost FP:FN"),
+        ({"prevalence": 0.1, "max_fpr": 0.1}, "--prevalence goes with --cost FP:FN"),
+        ({"max_frp": 0.1}, "'max_frp' is not an option; give one of .*max_fpr"),
+        ({"max_fpr": 5}, "max_fpr is 5; a rate is a share of 1"),
+        ({"cost": (1, 0)}, "give two numbers above 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, object], words: str) -> None:
+    """Options that are unknown, clash or are out of range raise a ChoiceError that says which."""
+    with pytest.raises(ChoiceError, match=words):
+        Policy.from_options(options)
+
+
+@pytest.mark.parametrize("rule", [Rule("newest"), Rule("max_fpr"), Rule("cost")])
+def test_rules_of_a_file_that_cannot_be_read_are_refused(rule: Rule) -> None:
+    """A rule that this release does not know, or that lacks its number, is an error of the model file."""
+    with pytest.raises(ModelFileError, match=repr(rule.name)):
+        Policy.from_rule(rule)
+
+
+def test_every_option_says_what_it_does() -> None:
+    """Each policy but the manual one has an option with a help text."""
+    options = list_options(POLICIES)
+    assert [name for name in options if name != "prevalence"] == [kind.name for kind in POLICIES if kind.option]
+    assert all(option.help.endswith((".", "]")) for option in options.values())

@@ -15,9 +15,11 @@ from matplotlib.axes import Axes
 
 from onspect.calibration.metrics.image import measure_areas
 from onspect.compare import experiments
-from onspect.compare.datasets import load_collection
+from onspect.compare.datasets import load_dataset
 from onspect.compare.figures import choose_examples, draw_figures
 from onspect.compare.results import gather
+from onspect.compare.run import Plan, _choose_scores
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training import session
 
@@ -51,11 +53,11 @@ def read_json(folder: Path) -> Any:
 @pytest.mark.slow
 def test_figures_are_those_of_the_exported_file(compared: Path, drawn_idx: Path) -> None:
     """Each area is that of the scores which the exported file gives the test images, anomalous against normal ones."""
-    collection = load_collection(drawn_idx, limit=24)
-    labels = collection.test.labels
+    dataset = load_dataset(drawn_idx, limit=24)
+    labels = dataset.test.labels
     for variant in ("cae", "vae", "aae"):
-        scores = Inspector(compared / "runs" / "0" / f"{variant}-0" / "mse.onnx").run(collection.test.images).score
-        (found,) = [result for result in read_json(compared)["results"] if result["variant"] == variant]
+        scores = Inspector(compared / "runs" / "0" / f"{variant}-0" / "mse.onnx").run(dataset.test.images).score
+        (found,) = [r for r in read_json(compared)["results"] if (r["variant"], r["score"]) == (variant, "mse")]
         for name, chosen in (("1", labels == 1), ("2", labels == 2), ("all together", labels > 0)):
             expected = measure_areas(scores[labels == 0], scores[chosen])
             assert found["classes"][name] == pytest.approx({"auroc": expected.auroc, "aupr": expected.aupr}, abs=1e-6)
@@ -76,10 +78,11 @@ def test_every_format_says_the_same(compared: Path) -> None:
     results = read_json(compared)["results"]
     lines = list(csv.DictReader((compared / "compare.csv").read_text(encoding="utf-8").splitlines()))
     page = (compared / "compare.md").read_text(encoding="utf-8")
-    assert len(lines) == 9
+    assert len(lines) == 12
     for result in results:
         for name, area in result["classes"].items():
-            (line,) = [row for row in lines if (row["variant"], row["anomalous"]) == (result["variant"], name)]
+            known = (result["variant"], result["score"], name)
+            (line,) = [row for row in lines if (row["variant"], row["score"], row["anomalous"]) == known]
             assert float(line["auroc"]) == pytest.approx(area["auroc"], abs=1e-6)
             assert f"{area['auroc']:.4f}" in page
 
@@ -89,11 +92,43 @@ def test_costs_are_those_of_the_files(compared: Path) -> None:
     """Parameters, size and latency of each variant's file, and the time of its training, are in the tables."""
     content = read_json(compared)
     for cost in content["costs"]:
-        file = compared / "runs" / "0" / f"{cost['variant']}-0" / "mse.onnx"
+        file = compared / "runs" / "0" / f"{cost['variant']}-0" / f"{cost['score']}.onnx"
         assert cost["file_bytes"] == file.stat().st_size
         assert cost["parameters"] == Inspector(file).info.network.parameters
         assert cost["latency_ms"] > 0
     assert all(trained["seconds"] > 0 and trained["cpu_seconds"] > 0 for trained in content["trained"])
+
+
+@pytest.mark.slow
+def test_the_memory_stands_beside_the_variants(compared: Path) -> None:
+    """Without --score the memory is measured once for all variants, and marked as pretrained."""
+    found = [result for result in read_json(compared)["results"] if result["score"] == "memory"]
+    assert [result["variant"] for result in found] == ["cae"]
+    page = (compared / "compare.md").read_text(encoding="utf-8")
+    assert "| memory (pretrained) | " in page
+    assert "| anomalous | memory AUROC | memory AUPR |" in page
+
+
+@pytest.mark.parametrize(
+    ("variants", "scores", "chosen"),
+    [
+        (("cae", "vae"), (), {"cae": ("mse", "memory"), "vae": ("mse",)}),
+        (("vae", "aae"), ("memory", "kl"), {"vae": ("memory", "kl"), "aae": ()}),
+        (("aae",), ("critic", "critic", "mse"), {"aae": ("critic", "mse")}),
+    ],
+)
+def test_each_variant_has_its_scores(
+    tmp_path: Path, variants: tuple[str, ...], scores: tuple[str, ...], chosen: dict[str, tuple[str, ...]]
+) -> None:
+    """A score is measured of the variants that have it; the memory, which has none, of the first."""
+    assert _choose_scores(Plan(tmp_path, tmp_path, variants, scores=scores), "paper") == chosen
+
+
+@pytest.mark.parametrize(("score", "words"), [("kl", "none of cae has the score kl"), ("expected", "not every auto")])
+def test_scores_that_a_comparison_cannot_have(tmp_path: Path, score: str, words: str) -> None:
+    """A score that none of the variants has, or not every run, is refused."""
+    with pytest.raises(ChoiceError, match=words):
+        _choose_scores(Plan(tmp_path, tmp_path, ("cae",), scores=(score,)), "balanced")
 
 
 @pytest.mark.slow
@@ -111,15 +146,15 @@ def test_page_holds_tables_and_figures(compared: Path) -> None:
 @pytest.mark.slow
 def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
     """Of each class the figure shows the test image of median score by the first variant."""
-    collection = load_collection(drawn_idx, limit=24)
-    cell = experiments.Experiment(("0",), "cae", 0)
+    dataset = load_dataset(drawn_idx, limit=24)
+    cell = experiments.Experiment(("0",), "cae", 0, ("mse",))
     settings = experiments.Settings(**json.loads((compared / "settings.json").read_bytes()))
-    comparison = gather([cell], ["mse"], settings, collection, compared)
+    comparison = gather([cell], settings, dataset, compared)
     scores = np.load(compared / cell.folder / "mse.npy")
     shown = choose_examples(comparison, cell, "mse", compared)
     assert [name for name, _ in shown] == ["0", "1", "2"]
     for name, index in shown:
-        of_class = np.sort(scores[collection.test.labels == int(name)])
+        of_class = np.sort(scores[dataset.test.labels == int(name)])
         assert scores[index] == of_class[len(of_class) // 2]
 
 
@@ -134,15 +169,15 @@ def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monke
         title = axes.figure.axes[place.colspan.start].get_title()  # of the first row
         titled.setdefault(title, []).append(picture)
 
-    collection = load_collection(drawn_idx, limit=24)
+    dataset = load_dataset(drawn_idx, limit=24)
     settings = experiments.Settings(**json.loads((copied / "settings.json").read_bytes()))
-    planned = [experiments.Experiment(("0",), variant, 0) for variant in ("cae", "vae", "aae")]
-    comparison = gather(planned, ["mse"], settings, collection, copied)
+    planned = [experiments.Experiment(("0",), variant, 0, ("mse",)) for variant in ("cae", "vae", "aae")]
+    comparison = gather(planned, settings, dataset, copied)
     monkeypatch.setattr(Axes, "imshow", imshow)
     draw_figures(comparison, copied)
     shown = [index for _, index in choose_examples(comparison, planned[0], "mse", copied)]
     for cell in planned:
-        made = Inspector(copied / cell.folder / "mse.onnx").reconstruct(collection.test.images[shown])
+        made = Inspector(copied / cell.folder / "mse.onnx").reconstruct(dataset.test.images[shown])
         for picture, expected in zip(titled[cell.variant.upper()], made, strict=True):
             np.testing.assert_array_equal(picture[:, :, 0], expected[:, :, 0])
 
@@ -171,9 +206,9 @@ def test_interrupted_comparison_goes_on(
             signal.raise_signal(signal.SIGINT)
 
     def train_on(*arguments: Any, **settings: Any) -> Any:
-        return session.train_on(*arguments, **settings, watchers=session.Callbacks(step=interrupt))
+        return session.train_on(*arguments, **settings, callbacks=session.Callbacks(step=interrupt))
 
-    command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", *QUICK)
+    command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", "--score", "mse", *QUICK)
     with monkeypatch.context() as patched:
         patched.setattr(experiments, "train_on", train_on)
         stopped = onspect(*command)
@@ -204,6 +239,8 @@ def test_every_class_in_processes(drawn_idx: Path, onspect: Onspect, tmp_path: P
         "--every-class",
         "--variants",
         "cae",
+        "--score",
+        "mse",
         "--limit",
         12,
         "--epochs",

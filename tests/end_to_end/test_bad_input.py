@@ -90,7 +90,7 @@ def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, conten
     """A file that is no image is refused by name where every image counts, and is a fault where parts are judged."""
     for name in ("train/good", "val/good"):
         draw(tmp_path / name, 3, 91)
-        (tmp_path / name / "broken.png").write_bytes(content)
+        (tmp_path / name / "unreadable.png").write_bytes(content)
     (tmp_path / "part.onnx").write_bytes((job / "part.onnx").read_bytes())
     for step in (
         ["train", tmp_path, "-o", tmp_path / "run", "--device", "cpu"],
@@ -99,7 +99,7 @@ def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, conten
     ):
         result = onspect(*step)
         assert result.exit_code == 1, result.output
-        assert "broken.png" in result.stderr
+        assert "unreadable.png" in result.stderr
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "new.onnx").exists()
     assert (tmp_path / "part.onnx").read_bytes() == (job / "part.onnx").read_bytes()

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onspect.calibration.review import Band
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.review import ReviewShare
+from onspect.calibration.thresholds import MaxF1
 from onspect.export.agreement import Reference, allowed_flips, compare, make_reference, refuse_flips
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ExportError
@@ -18,7 +18,7 @@ BAD = [LabelledImage(Path(f"{index}.png"), "scratch") for index in range(3, 6)]
 @pytest.fixture
 def reference() -> Reference:
     """Three good images with scores 1 to 3 and three defective ones with 4 to 6; the threshold lies at 3.5."""
-    return make_reference("part@0", [*GOOD, *BAD], np.arange(1.0, 7.0), Policy("max_f1"))
+    return make_reference("part@0", [*GOOD, *BAD], np.arange(1.0, 7.0), MaxF1())
 
 
 def test_a_uniform_change_of_scale_flips_nothing(reference: Reference) -> None:
@@ -56,7 +56,7 @@ def test_flips_beyond_the_allowed_are_refused(reference: Reference) -> None:
 def test_a_threshold_that_jumped_is_told_from_scores_that_moved() -> None:
     """Where the old threshold flips nothing and the new one does, the refusal says so."""
     before, after = np.array([4.0, 3, 1, 2, 5, 6]), np.array([4.0, 2, 1, 3, 5, 6])  # two scores far below the cut swap
-    agreement = compare(make_reference("part@0", [*GOOD, *BAD], before, Policy("max_f1")), after)
+    agreement = compare(make_reference("part@0", [*GOOD, *BAD], before, MaxF1()), after)
     assert agreement.carried == 0
     with pytest.raises(ExportError, match="0 would, so it is the new threshold that passed them"):
         refuse_flips(agreement, 0)
@@ -71,7 +71,7 @@ def test_the_default_is_none_in_float32_and_one_in_500_else() -> None:
 
 def test_parts_that_leave_the_review_band_count(reference: Reference) -> None:
     """With a review band, a verdict that changes between ok and review is a flip too."""
-    band = Band("review_share", 0.4)
+    band = ReviewShare(0.4)
     banded = make_reference("part@0", reference.images, reference.scores, reference.policy, band)
     assert banded.threshold.review == 2.5
     assert compare(banded, banded.scores).flips == 0

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from onspect.export import onnx_writer
 from onspect.export import parity as parity_module
-from onspect.export.graph import default_score
 from onspect.export.layers.gaussian import GaussianSmoothing
+from onspect.export.scores import own_score
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.near_duplicates import dct_features, hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError, TrainingError
@@ -76,7 +76,7 @@ def test_peak_is_the_smoothed_map_s_maximum(make_file: MakeRun) -> None:
 def test_default_of_the_autoencoder_alone(make_run: MakeRun) -> None:
     """An autoencoder's own score is the mean squared error for the paper's networks, the relative peak for others."""
     for size, score in (((28, 28), "mse"), ((48, 40), "relative")):
-        assert default_score(load_trained(make_run("cae", *size)).record.config) == score
+        assert own_score(load_trained(make_run("cae", *size)).record.config).name == score
 
 
 @pytest.mark.slow
@@ -166,7 +166,7 @@ def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None
 
 def test_head_is_no_score(make_run: MakeRun, tmp_path: Path) -> None:
     """The score of 0.1.0 is refused like any unknown one, and nothing is left."""
-    with pytest.raises(ChoiceError, match=r"score is 'head'; choose one of mse, peak, relative, expected"):
+    with pytest.raises(ChoiceError, match=r"score is 'head'; choose one of memory, mse, peak, relative, expected"):
         onnx_writer.export(make_run(), tmp_path / "part.onnx", score="head")
     assert not list(tmp_path.iterdir())
 
@@ -277,7 +277,7 @@ def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: Ma
     """What is expected lies over orders of magnitude, and its scores in float16 are the same to a hundredth."""
     data = draw_labelled(tmp_path / "parts", 40, 56)
     run, whole = make_run("cae", 40, 56), make_file("cae", 40, 56, score="expected")
-    reduced = onnx_writer.export_reduced(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
+    reduced = onnx_writer.export_quantized(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
     assert reduced.info.score.name == "expected"
     images = np.random.default_rng(9).integers(0, 255, (3, 40, 56, 1), np.uint8)
     scores = [Inspector(path).run(images).score for path in (whole, tmp_path / "half.onnx")]
@@ -288,7 +288,7 @@ def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: Ma
 def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path) -> None:
     """A run becomes an int8 file without a threshold, its ranges taken from the run's own images."""
     data = draw_labelled(tmp_path / "parts")
-    reduced = onnx_writer.export_reduced(make_run(), tmp_path / "part.onnx", "int8", data, max_flips=8)
+    reduced = onnx_writer.export_quantized(make_run(), tmp_path / "part.onnx", "int8", data, max_flips=8)
     assert reduced.info.provenance.precision == "int8"
     assert reduced.info.threshold is None
     assert reduced.agreement.images == 8
@@ -322,6 +322,18 @@ def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "scores agree with the trained model" in result.stderr
     assert f"next: onspect calibrate {tmp_path / 'part.onnx'} DATA" in result.stderr
+
+
+def test_command_names_the_labelled_folder(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the run's folder has a val split too, the next command names it, from where the user is."""
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(make_run(), tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["folder"] = str(tmp_path / "my parts")
+    (run / "config.json").write_text(json.dumps(config))
+    (tmp_path / "my parts" / "val" / "good").mkdir(parents=True)
+    result = CliRunner().invoke(main, ["export", "run", "-o", "part.onnx"])
+    assert "next: onspect calibrate part.onnx 'my parts'" in result.stderr
 
 
 @pytest.mark.slow

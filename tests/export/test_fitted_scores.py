@@ -11,16 +11,14 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 from onspect.export.fitted_scores import (
-    COMPONENTS,
-    MEASURES,
-    OF_VARIANT,
     ModelOutputs,
     Networks,
     PpcaDistance,
     fit_measures,
 )
-from onspect.export.graph import InspectionGraph, design_score
+from onspect.export.graph import InspectionGraph
 from onspect.export.onnx_writer import export
+from onspect.export.scores import SCORES
 from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training.checkpoint import TrainedModel, load_trained, read_tensors
@@ -51,7 +49,7 @@ def score(model: TrainedModel, name: str, fitted: Images, held_out: Images, imag
     networks = Networks(model.encoder, model.decoder, model.critic)
     measure = fit_measures(networks, [name], fitted, held_out)[name]
     network = model.record.config.network
-    graph = InspectionGraph(model.encoder, model.decoder, network, design_score(name, network), measure=measure).eval()
+    graph = InspectionGraph(model.encoder, model.decoder, network, SCORES[name].define(28), measure=measure).eval()
     with torch.no_grad():
         return np.asarray(graph(torch.from_numpy(images))[0].numpy())
 
@@ -121,7 +119,7 @@ def test_probability_averages_over_draws(models: dict[str, TrainedModel]) -> Non
     twice = [score(model, "probability", images, images[:0], images) for _ in range(2)]
     network = model.record.config.network
     with torch.no_grad():
-        graph = InspectionGraph(model.encoder, model.decoder, network, design_score("mse", network)).eval()
+        graph = InspectionGraph(model.encoder, model.decoder, network, SCORES["mse"].define(28)).eval()
         mse = graph(torch.from_numpy(images))[0].numpy()
     np.testing.assert_array_equal(twice[0], twice[1])
     assert (twice[0] > mse).all()
@@ -143,8 +141,9 @@ def test_critic_orders_as_the_network_does(models: dict[str, TrainedModel]) -> N
 @pytest.mark.parametrize(("name", "variant"), [("kl", "cae"), ("probability", "aae"), ("critic", "vae")])
 def test_a_variant_without_the_measure(models: dict[str, TrainedModel], name: str, variant: str) -> None:
     """A measure that belongs to another variant is refused, and its own is named."""
-    with pytest.raises(ChoiceError, match=rf"'{name}', which only the {OF_VARIANT[name].upper()} has"):
-        score(models[variant], name, draw(4, 0), draw(4, 0), draw(4, 0))
+    owner = " and ".join(map(str.upper, SCORES[name].variants))
+    with pytest.raises(ChoiceError, match=rf"'{name}', which only the {owner} has; this is a {variant.upper()}"):
+        SCORES[name].check(models[variant].record.config)
 
 
 @pytest.mark.slow
@@ -191,14 +190,3 @@ def test_critic_is_kept_with_the_weights(make_run: MakeRun) -> None:
     """The weights of the best epoch hold the AAE's critic, so that its score belongs to the same epoch."""
     tensors, _ = read_tensors(make_run("aae") / "weights.safetensors")
     assert {name.partition(".")[0] for name in tensors} == {"encoder", "decoder", "critic"}
-
-
-def test_every_name_is_known() -> None:
-    """The names that the commands list are those that export can build, each once."""
-    from onspect.export.commands import SCORES as LISTED
-    from onspect.export.graph import FEATURES, SCORES
-    from onspect.export.onnx_writer import MEMORY
-
-    assert sorted(LISTED) == sorted([*SCORES, FEATURES, MEMORY])
-    assert len(set(MEASURES)) == len(MEASURES)
-    assert set(COMPONENTS) < set(MEASURES)

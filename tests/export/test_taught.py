@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from onnx import TensorProto
 
-from onspect.export.precision.search import reduce_file
+from onspect.export.precision.search import quantize
 from onspect.runtime.errors import DatasetError, ExportError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
@@ -29,7 +29,7 @@ Run = Callable[..., Result]
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_small_form_is_a_complete_file(taught: Path, parts: Path, tmp_path: Path, precision: str) -> None:
     """The small file is smaller, says its precision, judges by a threshold of its own, and keeps what was taught."""
-    reduced = reduce_file(taught, tmp_path / "small.onnx", precision, parts, max_flips=3)
+    reduced = quantize(taught, tmp_path / "small.onnx", precision, parts, max_flips=3)
     old, new = read_model_file(taught), read_model_file(tmp_path / "small.onnx")
     assert new.info.provenance.precision == precision
     assert len(new.info.provenance.reduced_layers) + len(new.info.provenance.float_layers) == 6
@@ -47,7 +47,7 @@ def test_small_form_is_a_complete_file(taught: Path, parts: Path, tmp_path: Path
 
 def test_float16_scores_and_threshold_stay(taught: Path, parts: Path, tmp_path: Path) -> None:
     """Weights in float16 move scores little; the bytes of the weights are halved, the threshold stays."""
-    reduce_file(taught, tmp_path / "small.onnx", "fp16", parts)
+    quantize(taught, tmp_path / "small.onnx", "fp16", parts)
     old, new = read_model_file(taught).info, read_model_file(tmp_path / "small.onnx").info
     assert (new.threshold, new.calibration) == (old.threshold, old.calibration)
     images = load(taught, parts / "test/good")
@@ -60,7 +60,7 @@ def test_float16_scores_and_threshold_stay(taught: Path, parts: Path, tmp_path: 
 def test_int8_memory_is_of_its_own_features(taught: Path, parts: Path, tmp_path: Path) -> None:
     """The quantised backbone's features, as teaching reads them, are those that the graph's memory is searched with."""
     small = tmp_path / "small.onnx"
-    reduce_file(taught, small, "int8", parts, max_flips=3)
+    quantize(taught, small, "int8", parts, max_flips=3)
     model = onnx.load(small)
     assert TensorProto.INT8 in {tensor.data_type for tensor in model.graph.initializer}
     assert {node.domain for node in model.graph.node} == {""}
@@ -78,7 +78,7 @@ def test_int8_memory_is_of_its_own_features(taught: Path, parts: Path, tmp_path:
 def test_small_form_can_be_taught_more(taught: Path, parts: Path, tmp_path: Path, precision: str) -> None:
     """--add-to and --undo work on a small file as on the large one."""
     small = tmp_path / "small.onnx"
-    reduce_file(taught, small, precision, parts, max_flips=3)
+    quantize(taught, small, precision, parts, max_flips=3)
     graph, folder = graph_of(small), write_pictures(tmp_path / "more", range(500, 506))
     before = score(small, load(small, folder))
     assert add(small, folder).pictures == 6
@@ -107,7 +107,7 @@ def test_int8_keeps_mask_and_copies(base_file: Path, parts: Path, tmp_path: Path
     mask[:, :32] = 0
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     teach(parts, tmp_path / "part.onnx", base=base_file, copies="flips", mask=tmp_path / "mask.png")
-    small = reduce_file(tmp_path / "part.onnx", tmp_path / "small.onnx", "int8", parts, max_flips=18)
+    small = quantize(tmp_path / "part.onnx", tmp_path / "small.onnx", "int8", parts, max_flips=18)
     assert small.info.memory is not None
     assert small.info.memory.copies == "flips"
     images = load(small.path, parts / "test/good")
@@ -121,7 +121,7 @@ def test_int8_needs_all_taught_pictures(taught: Path, parts: Path, tmp_path: Pat
     folder = write_pictures(tmp_path / "other/train/good", range(3, 8))
     write_pictures(tmp_path / "other/val/good", range(100, 103))
     with pytest.raises(DatasetError, match=r"has 5 of the 12 good pictures that .* was taught, and int8 teaches them"):
-        reduce_file(taught, tmp_path / "small.onnx", "int8", folder.parents[1])
+        quantize(taught, tmp_path / "small.onnx", "int8", folder.parents[1])
     assert not (tmp_path / "small.onnx").exists()
 
 
@@ -129,12 +129,12 @@ def test_too_many_flips_write_nothing(
     taught: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where verdicts flip in every mix of layers, nothing is written."""
-    original = reduce_file.__globals__["score_like"]
+    original = quantize.__globals__["score_like"]
     monkeypatch.setitem(
-        reduce_file.__globals__,
+        quantize.__globals__,
         "score_like",
         lambda reference, file, graph: original(reference, file, graph) * (1.0 if len(reference.scores) == 0 else 9.0),
     )
     with pytest.raises(ExportError, match=r"of 18 verdicts differ from those of part@.* nothing was written"):
-        reduce_file(taught, tmp_path / "small.onnx", "int8", parts)
+        quantize(taught, tmp_path / "small.onnx", "int8", parts)
     assert not (tmp_path / "small.onnx").exists()

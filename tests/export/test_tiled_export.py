@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from onspect.export import onnx_writer
-from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
-from onspect.export.precision.search import reduce_file
+from onspect.export.graph import InspectionGraph, fit_normal_error
+from onspect.export.precision.search import quantize
+from onspect.export.scores import SCORES
 from onspect.runtime.cli import main
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
@@ -26,7 +27,7 @@ from onspect.training.tiles import place_of
 HEIGHT, WIDTH = 56, 72
 TILING = design_tiling("fast", HEIGHT, WIDTH, (40, 32))
 NETWORK = NetworkConfig("cae", 32, 40, 1, (4, 8), (2, 1), 12, 6, expects=True)
-SCORES = ("mse", "peak", "relative", "expected")
+NAMES = ("mse", "peak", "relative", "expected")
 Outputs = tuple[NDArray[np.float32], ...]
 
 
@@ -42,11 +43,11 @@ def build_graph(name: str, *, tiled: bool = True, mask: NDArray[np.bool_] | None
         Encoder(NETWORK),
         Decoder(NETWORK, torch.full((1,), 0.5)),
         NETWORK,
-        design_score(name, NETWORK),
+        SCORES[name].define(max(NETWORK.height, NETWORK.width)),
         mask=None if mask is None else torch.from_numpy(mask),
         tiling=TILING if tiled else None,
     ).eval()
-    if name in NORMALISED:
+    if SCORES[name].is_relative:
         fit_normal_error(graph, torch.from_numpy(draw_images()))
     return graph
 
@@ -117,7 +118,7 @@ def test_a_spot_is_found_once_and_where_it_is(name: str, place: tuple[int, int])
     graph = build_graph(name)
     for values in graph.decoder.parameters():
         nn.init.zeros_(values)  # it says grey everywhere, and expects the same error everywhere
-    if name in NORMALISED:
+    if SCORES[name].is_relative:
         fit_normal_error(graph, torch.from_numpy(draw_images()))
     score, error_map, _, _ = run_graph(graph, image)
     found, _, boxes, _ = cv2.connectedComponentsWithStats((error_map[0] >= score[0] / 2).astype(np.uint8))
@@ -127,7 +128,7 @@ def test_a_spot_is_found_once_and_where_it_is(name: str, place: tuple[int, int])
     assert abs(y + height / 2 - top - 1.5) <= 1
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_a_mask_ignores_changes_nothing_in_tiles(name: str) -> None:
     """Whatever shows in ignored places in several tiles, score and map are the same to the bit, and 0 there."""
     mask = np.ones((HEIGHT, WIDTH), np.bool_)
@@ -233,7 +234,7 @@ PARTS = ("", ".encoder", ".decoder")
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_a_tiled_file_in_lower_precision(exported: Path, plates: Path, tmp_path: Path, precision: str) -> None:
     """Networks that see tiles go into 8 or 16 bits as others do, and nothing of the stitching does."""
-    reduced = reduce_file(exported, tmp_path / "a.onnx", precision, plates, max_flips=12)
+    reduced = quantize(exported, tmp_path / "a.onnx", precision, plates, max_flips=12)
     assert reduced.info.network.tiling == TILING
     assert not any("stitch" in each.layer.name for each in reduced.layers)
     assert Inspector(tmp_path / "a.onnx").run(draw_images(2)).error_map.shape == (2, HEIGHT, WIDTH)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -173,3 +174,11 @@ def test_no_secret_is_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: 
         logging.getLogger("onspect").warning("it refuses %s", secret, exc_info=OutputError(f"refused: {secret}"))
     assert "geheim" not in caplog.text
     assert caplog.text.count("env:ONSPECT_TEST_SECRET") >= 2
+
+
+@pytest.mark.parametrize("text", ["a", "_pas", "?pas", "/user=a", "a@", "://a_pas="])
+def test_time_grows_with_the_text_only(text: str) -> None:
+    """No text of a hundred kilobytes keeps the log waiting: a pattern that tries again at each sign takes minutes."""
+    begun = time.process_time()
+    redact(f"x://{text * (100_000 // len(text))}")
+    assert time.process_time() - begun < 5.0

@@ -184,9 +184,9 @@ def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: 
         if moment.epoch > done + 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    assert session.resume(run, devices=CPU, watchers=session.Callbacks(step=stop)).reason == "interrupted"
+    assert session.resume(run, devices=CPU, callbacks=session.Callbacks(step=stop)).reason == "interrupted"
     whole = dataclasses.replace(CHOICES, epochs=400, patience=0)
-    session.train(plates, tmp_path / "whole", whole, devices=CPU, watchers=session.Callbacks(step=stop))
+    session.train(plates, tmp_path / "whole", whole, devices=CPU, callbacks=session.Callbacks(step=stop))
     curves = [read_losses(tmp_path / name, "log.jsonl")[: done + 3] for name in ("cut", "whole")]
     assert np.allclose(*curves, rtol=0.01, atol=0)
 
@@ -200,7 +200,7 @@ def test_two_processes_go_on_where_one_stopped(plates: Path, tmp_path: Path) -> 
         if moment.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    session.train(plates, tmp_path / "cut", CHOICES, devices=CPU, watchers=session.Callbacks(step=stop))
+    session.train(plates, tmp_path / "cut", CHOICES, devices=CPU, callbacks=session.Callbacks(step=stop))
     result = train_on_two("--resume", "-o", tmp_path / "cut")
     assert result.returncode == 0, result.stderr
     assert_same_curves(tmp_path / "whole", tmp_path / "cut")

@@ -86,7 +86,7 @@ def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, vari
         if moment.step == 7:
             signal.raise_signal(signal.SIGINT)
 
-    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, watchers=session.Callbacks(step=stop))
+    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, callbacks=session.Callbacks(step=stop))
     assert outcome.reason == "interrupted"
     assert session.resume(tmp_path / "cut", devices=CPU).reason == "finished"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))

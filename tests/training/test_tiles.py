@@ -154,7 +154,7 @@ def test_a_resumed_run_has_the_same_weights(plates: Path, run: Path, tmp_path: P
             signal.raise_signal(signal.SIGINT)
 
     again = tmp_path / "again"
-    outcome = session.train(plates, again, CHOICES, devices=CPU, watchers=session.Callbacks(step=interrupt))
+    outcome = session.train(plates, again, CHOICES, devices=CPU, callbacks=session.Callbacks(step=interrupt))
     assert outcome.reason == "interrupted"
     assert session.resume(again, devices=CPU).reason == "finished"
     resumed, whole = (read_tensors(folder / "weights.safetensors")[0] for folder in (again, run))

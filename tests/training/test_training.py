@@ -82,7 +82,7 @@ def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, vari
         if moment.step == stop_at:
             signal.raise_signal(signal.SIGINT)
 
-    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, watchers=session.Callbacks(step=stop))
+    outcome = session.train(parts, tmp_path / "cut", chosen, devices=CPU, callbacks=session.Callbacks(step=stop))
     assert outcome.reason == "interrupted"
     assert session.resume(tmp_path / "cut", devices=CPU).reason == "finished"
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
@@ -132,7 +132,7 @@ def test_resume_finds_images_that_were_added_to(parts: Path, tmp_path: Path) -> 
         tmp_path / "cut",
         options(),
         devices=CPU,
-        watchers=session.Callbacks(step=lambda moment: moment.step == 2 and signal.raise_signal(signal.SIGINT)),
+        callbacks=session.Callbacks(step=lambda moment: moment.step == 2 and signal.raise_signal(signal.SIGINT)),
     )
     data = (parts / "train" / "good" / "000.png").read_bytes()
     (parts / "train" / "good" / "000000.png").write_bytes(data)

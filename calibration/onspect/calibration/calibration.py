@@ -7,13 +7,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.blindness import find_blindness
-from onspect.calibration.metrics.image import Confusion, count_confusion, measure_areas
+from onspect.calibration.metrics.image import (
+    Confusion,
+    count_confusion,
+    measure_area_intervals,
+    measure_areas,
+    measure_rates,
+)
 from onspect.calibration.overlap import compare_with_training, describe_twins
 from onspect.calibration.regions import (
     PixelScores,
@@ -26,7 +32,8 @@ from onspect.calibration.regions import (
     move_map,
 )
 from onspect.calibration.repeats import describe_repeats, drop_repeats
-from onspect.calibration.review import Band, check_band, choose_review
+from onspect.calibration.review import BANDS, Band
+from onspect.calibration.rules import NamedRule, list_options
 from onspect.calibration.scores import (
     Fault,
     Observation,
@@ -39,26 +46,20 @@ from onspect.calibration.scores import (
     score_images,
 )
 from onspect.calibration.statistics.intervals import Interval
-from onspect.calibration.statistics.support import (
-    find_unsupported_claims,
-    measure_area_intervals,
-    measure_rates,
-    measure_threshold_interval,
-)
-from onspect.calibration.test_split import describe_overlap, find_held_back, hold_back
-from onspect.calibration.thresholds import Policy, check_policy, choose_threshold
-from onspect.runtime.cli.base import progress
+from onspect.calibration.test_split import describe_overlap, describe_test_split, find_test_split
+from onspect.calibration.thresholds import Manual, Policy, default_policy
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
 from onspect.runtime.dataset.near_duplicates import hash_look
-from onspect.runtime.errors import DatasetError, ModelFileError, UncalibratedError
+from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, UncalibratedError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.inspection.batch import in_order
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, restamp
-from onspect.runtime.model.schema import Calibration, HeldBack, Rule, Threshold
+from onspect.runtime.model.schema import Calibration, HeldBack, Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
+from onspect.runtime.progress import Progress, no_progress
 from onspect.runtime.recalibration.probe_defects import MAX_MARKED, score_probe_defects
 
 TrainingImages = Literal["refuse", "skip", "allow"]
@@ -66,7 +67,7 @@ TrainingImages = Literal["refuse", "skip", "allow"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CalibrationResult:
     """What was stamped.
 
     source: where the images came from, in words. left_out: images not used because the model was trained on them.
@@ -85,40 +86,80 @@ class Outcome:
     notes: tuple[str, ...]
     blindness: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        from onspect.calibration.report.tables import describe_outcome  # it imports this module
+
+        return describe_outcome(self)
+
 
 def calibrate(
-    model: Path,
-    data: Path,
-    *,
-    split: str = "val",
+    model: str | Path,
+    data: str | Path,
     policy: Policy | None = None,
+    *,
     band: Band | None = None,
     regions: RegionDemand | None = None,
+    split: str = "val",
     training: TrainingImages = "refuse",
     strict: bool = False,
     trim: bool = False,
-) -> Outcome:
-    """Set a model file's threshold from the labelled images of a dataset's split; the graph's bytes stay as they are.
+    progress: Progress = no_progress,
+    **options: Any,
+) -> CalibrationResult:
+    """Set a model file's threshold from labelled images, and write it with its evidence into the file.
 
-    policy defaults to the highest F1 where there are defective images, else to 99% of the good ones passing. band adds
-    a review band below the threshold. Where nothing is asked of regions and the score is the error map's maximum, the
-    map's cut is the lower of the score's, so that a part has a region exactly where it is not ``ok``. Equal files count
-    once. Good images whose score stands alone are named; trim leaves them out. Nothing is stamped where this raises:
-    ModelFileError for a file that cannot be used or whose scores are no numbers; DatasetError where images are
-    missing, cannot be read, were trained on (unless skipped or allowed), do not do for the policy, or (with strict)
-    are too few to support what was asked for, have a good one whose score stands alone, or show that the model does not
-    tell good from defective parts.
+    Equal files count once. The graph's bytes stay as they are. Nothing is written if this raises.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    data
+        A dataset folder: val/good/ and val/DEFECT/, or good/ and DEFECT/, or only good images.
+    policy
+        How the threshold is chosen; None for the policy that the options name, such as ``max_fpr=0.005``. Without
+        either, the highest F1 if there are defective images, else the threshold that 99% of the good images pass.
+    band
+        How the review band below the threshold is chosen; None for the band that the options name, or no band.
+    regions
+        What is asked of regions; None for what the options name. If nothing is asked and the score is the error map's
+        maximum, the map's cut is the lower of the score's: a part then has a region exactly if it is not ``ok``.
+    split
+        ``val`` or ``test``: the folder of the dataset.
+    training
+        Images that the model was trained on: ``refuse``, ``skip`` or ``allow``.
+    strict
+        Raise DatasetError if the images are too few for what is asked for, if a good image's score stands alone, or if
+        the model does not tell good from defective images.
+    trim
+        Leave out good images whose score stands alone.
+    progress
+        Wraps long work, for a progress bar.
+    options
+        The options of ``onspect calibrate`` with underscores, rates as shares of 1: ``max_fpr=0.005``,
+        ``cost=(1, 50), prevalence=0.02``, ``review_share=0.05``, ``pixel_fpr=0.001``.
+
+    Raises
+    ------
+    ChoiceError
+        For options that are unknown or exclude each other.
+    ModelFileError
+        For a file that cannot be used, or whose scores are not numbers.
+    DatasetError
+        For images that are missing, cannot be read, were trained on, or are not enough for the policy.
     """
+    model, data = Path(model), Path(data)
+    policy, band, regions = _read_options(options, policy, band, regions)
     file = read_model_file(model)
     inspector = Inspector(file)
     found = find_images(data, split)
-    selected, trained_on = select_images(found, file, training)
+    selected, trained_on = select_images(found, file, training, progress)
     images, repeats = drop_repeats(selected)
     defects = sum(image.defective for image in images)
-    policy = policy or (Policy("max_f1") if defects else Policy("quantile", 0.99))
-    check_policy(policy, len(images) - defects, defects)
-    check_band(band, defects)
-    regions = regions or RegionDemand()
+    policy = policy or default_policy(defects)
+    policy.check(len(images) - defects, defects)
+    if band is not None:
+        band.check(len(images) - defects, defects)
     check_regions(regions, images)
     pixels = PixelScores(regions, file.info.score.inspected)
     results = _collect(progress(score_images(inspector, images), len(images), "scoring"), len(images), pixels)
@@ -133,7 +174,7 @@ def calibrate(
             results = _collect(anew, len(images), pixels)
     good, defective = part_scores(results)
     areas = measure_areas(good, defective)
-    test, unknown = find_held_back(inspector, data, split)
+    test, unknown = find_test_split(inspector, data, split, progress)
     evidence = _Evidence(
         data=data.resolve().name,
         counts=count_kinds(images),
@@ -141,13 +182,13 @@ def calibrate(
         good=good,
         defective=defective,
         trained_on=trained_on,
-        marks=_score_marks(inspector, images),
+        marks=_score_marks(inspector, images, progress),
         fingerprints=pack_fingerprints(result.fingerprint for result in results),
         looks=pack_fingerprints(hash_look(result.look, file.looks) for result in results),
         auroc=areas.auroc,
         aupr=areas.aupr,
         areas=measure_area_intervals(good, defective),
-        held_back=hold_back(test),
+        held_back=describe_test_split(test),
         names=tuple(str(result.image.path) for result in results if not result.image.defective),
         trimmed=len(trimmed),
     )
@@ -187,16 +228,43 @@ def _name_lone(lone: Sequence[ScoredImage]) -> str:
     )
 
 
+def _read_options(
+    options: Mapping[str, Any], policy: Policy | None, band: Band | None, regions: RegionDemand | None
+) -> tuple[Policy | None, Band | None, RegionDemand]:
+    """Return the rules that options name, with those that were given as objects; raises ChoiceError if both are."""
+    bands, of_regions = list_options(BANDS), RegionDemand.OPTIONS
+    named = (
+        Policy.from_options({name: options[name] for name in options if name not in {*bands, *of_regions}}),
+        Band.from_options({name: options[name] for name in options if name in bands}),
+        RegionDemand.from_options(**{name: options[name] for name in options if name in of_regions}),
+    )
+    for given, by_option in zip((policy, band, regions), named, strict=True):
+        if given is not None and by_option not in (None, RegionDemand()):
+            raise ChoiceError(f"{given!r} and the options for {by_option!r} exclude each other; give one of them")
+    return policy or named[0], band or named[1], regions or named[2]
+
+
 def move_threshold(
-    model: Path, policy: Policy, *, band: Band | None = None, strict: bool = False, trim: bool = False
-) -> Outcome:
+    model: str | Path,
+    policy: Policy | None = None,
+    *,
+    band: Band | None = None,
+    strict: bool = False,
+    trim: bool = False,
+    **options: Any,
+) -> CalibrationResult:
     """Set a model file's threshold anew from the scores that its calibration left in it; no image is read.
 
-    trim leaves out good scores that stand alone.
+    The arguments are those of `calibrate`, without the options for regions; trim leaves out good scores that stand
+    alone.
 
     Raises ModelFileError where the file cannot be used, UncalibratedError where it holds no scores, DatasetError where
     they do not do for the policy or (with strict) are too few to support it. Nothing is stamped where this raises.
     """
+    model = Path(model)
+    policy, band, regions = _read_options(options, policy, band, None)
+    if regions != RegionDemand():
+        raise ChoiceError("regions are chosen on images: give their options to calibrate")
     file = read_model_file(model)
     old = file.info.calibration
     if old is None or file.info.threshold is None or not old.good_scores:
@@ -221,6 +289,7 @@ def move_threshold(
         held_back=old.held_back,
         trimmed=len(trimmed),
     )
+    policy = policy or default_policy(len(evidence.defective))
     threshold, area = file.info.threshold, file.info.threshold.area
 
     def choose_regions(cut: float) -> RegionCuts:
@@ -237,13 +306,14 @@ def _stamp(
     demand: _CalibrationRequest,
     choose_regions: Callable[[float], RegionCuts],
     source: str,
-) -> Outcome:
+) -> CalibrationResult:
     """Choose a threshold, measure it and write both into the file; choose_regions takes the lower of the cuts."""
     score, review, interval = _choose_cuts(evidence, demand)
     regions = choose_regions(score if review is None else review)
     threshold = Threshold(score, regions.map, review, regions.area)
     confusion = count_confusion(evidence.good, evidence.defective, threshold)
-    unsupported = [*find_unsupported_claims(demand.policy, demand.band, confusion), *regions.unsupported]
+    rules: list[NamedRule] = [demand.policy] if demand.band is None else [demand.policy, demand.band]
+    unsupported = [*filter(None, (rule.support(confusion) for rule in rules)), *regions.unsupported]
     lone = _note_lone(evidence, demand.policy, score)
     calibration = _describe_evidence(evidence, demand, threshold, confusion, interval, regions)
     blindness = find_blindness(evidence.auroc, calibration.intervals, confusion)
@@ -253,17 +323,19 @@ def _stamp(
     notes = [*lone, *unsupported, *_note_doubts(evidence), *regions.notes]
     notes += _note_band(file.info.threshold, threshold, demand)
     words = "; ".join(filter(None, [describe_regions(regions.map_rule, regions.area_rule), regions.shown]))
-    return Outcome(threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes), tuple(blindness))
+    return CalibrationResult(
+        threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes), tuple(blindness)
+    )
 
 
 def _note_lone(evidence: _Evidence, policy: Policy, threshold: float) -> list[str]:
     """Name the good images whose score stands alone, with the threshold that the others give."""
-    lone = [] if policy.value is not None else find_lone_scores(evidence.good)
+    lone = [] if isinstance(policy, Manual) else find_lone_scores(evidence.good)
     if not lone:
         return []
     rest = np.delete(evidence.good, lone)
     try:
-        without = f"the threshold is {threshold:.6g} with and {choose_threshold(policy, rest, evidence.defective):.6g} "
+        without = f"the threshold is {threshold:.6g} with and {policy.choose(rest, evidence.defective):.6g} "
     except DatasetError:
         without = "the others are too few for a threshold "
     scores = ", ".join(f"{evidence.good[place]:.6g}" for place in lone[:3])
@@ -307,16 +379,14 @@ class _CalibrationRequest:
     strict: bool
 
 
-def _choose_cuts(evidence: _Evidence, demand: _CalibrationRequest) -> tuple[float, float | None, dict[str, Interval]]:
+def _choose_cuts(evidence: _Evidence, demand: _CalibrationRequest) -> tuple[float, float | None, Interval | None]:
     """Return the cut for ``ng``, where the review band begins below it, and the cut's own interval."""
     good, defective = evidence.good, evidence.defective
-    check_policy(demand.policy, len(good), len(defective))
-    check_band(demand.band, len(defective))
-    score = choose_threshold(demand.policy, good, defective)
-    interval = measure_threshold_interval(demand.policy, good, defective)
+    score = demand.policy.choose(good, defective)
+    interval = demand.policy.interval(good, defective)
     if demand.band is None:
         return score, None, interval
-    return score, choose_review(demand.band, good, defective, score, interval.get("threshold")), interval
+    return score, demand.band.choose(good, defective, score, interval), interval
 
 
 def _describe_evidence(
@@ -324,7 +394,7 @@ def _describe_evidence(
     demand: _CalibrationRequest,
     threshold: Threshold,
     confusion: Confusion,
-    interval: dict[str, Interval],
+    interval: Interval | None,
     regions: RegionCuts,
 ) -> Calibration:
     """Return what stands in the file beside a threshold."""
@@ -344,16 +414,16 @@ def _describe_evidence(
         intervals={
             **measure_rates(confusion, banded=threshold.review is not None),
             **{name: tuple(ends) for name, ends in evidence.areas.items()},
-            **{name: tuple(end if math.isfinite(end) else None for end in ends) for name, ends in interval.items()},
+            **({"threshold": tuple(end if math.isfinite(end) else None for end in interval)} if interval else {}),
         },
         training_images=trained_on,
         good_scores=tuple(np.sort(good).tolist()),
         defective_scores=tuple(np.sort(defective).tolist()),
-        rule=Rule(**dataclasses.asdict(demand.policy)),
+        rule=demand.policy.rule,
         review_good=confusion.review_good,
         review_defective=confusion.review_defective,
         mark_scores=evidence.marks,
-        review_rule=None if demand.band is None else Rule(**dataclasses.asdict(demand.band)),
+        review_rule=None if demand.band is None else demand.band.rule,
         map_rule=regions.map_rule,
         area_rule=regions.area_rule,
         fingerprints=evidence.fingerprints,
@@ -393,7 +463,7 @@ def _note_band(old: Threshold | None, threshold: Threshold, demand: _Calibration
 
 
 def select_images(
-    images: Sequence[LabelledImage], file: ModelFile, training: TrainingImages
+    images: Sequence[LabelledImage], file: ModelFile, training: TrainingImages, progress: Progress = no_progress
 ) -> tuple[list[LabelledImage], int]:
     """Return the images to calibrate on, and how many of them the model was trained on (0 unless allowed).
 
@@ -432,7 +502,9 @@ def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[Labe
     )
 
 
-def _score_marks(inspector: Inspector, images: Sequence[LabelledImage]) -> tuple[tuple[float, ...], ...]:
+def _score_marks(
+    inspector: Inspector, images: Sequence[LabelledImage], progress: Progress
+) -> tuple[tuple[float, ...], ...]:
     """Return the scores of good images with test marks drawn on, of at most `MAX_MARKED` evenly chosen ones."""
     good = [image.path for image in images if not image.defective]
     chosen = [good[position] for position in np.unique(np.linspace(0, len(good) - 1, MAX_MARKED).astype(int))]

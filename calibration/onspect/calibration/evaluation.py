@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from onspect.calibration.blindness import find_blindness
 from onspect.calibration.masks import MaskReader, PixelMetrics
-from onspect.calibration.metrics.image import Areas, Confusion, count_confusion, measure_areas
+from onspect.calibration.metrics.image import (
+    RATES,
+    Areas,
+    Confusion,
+    count_confusion,
+    measure_area_intervals,
+    measure_areas,
+    measure_rates,
+)
 from onspect.calibration.metrics.pixel import FPR_LIMIT
 from onspect.calibration.overlap import Overlap, compare_with_calibration, compare_with_training, describe_twins
 from onspect.calibration.repeats import Repeats, describe_repeats
@@ -22,23 +30,25 @@ from onspect.calibration.scores import (
     Observation,
     ScoredImage,
     count_kinds,
+    find_images,
     fingerprint_images,
+    name_source,
     part_scores,
     score_images,
 )
 from onspect.calibration.statistics.intervals import Interval
-from onspect.calibration.statistics.support import measure_area_intervals, measure_rates
-from onspect.calibration.test_split import HeldBackShare, compare_with_held_back
-from onspect.runtime.cli.base import progress
+from onspect.calibration.test_split import SplitShare, compare_with_test_split
+from onspect.runtime.atomic import make_folder
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.regions import find_regions
 from onspect.runtime.inspection.verdict import decide, now
-from onspect.runtime.model.file import ModelFile
+from onspect.runtime.model.file import ModelFile, read_model_file
 from onspect.runtime.model.schema import Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
+from onspect.runtime.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Evaluation:
     source: where the images came from, in words. results: the scored images; faults: the others.
     shown: how many images of each kind have a region. trained_on: images (of results) that the model was trained on.
     calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration: what
-    they share with those others. held_back: how all images, faults too, compare with the test images that stood beside
+    they share with those others. test_split: how all images, faults too, compare with the test images that stood beside
     the calibration's; None where the file does not say. intervals: 95% intervals of ``auroc``, ``aupr``, ``fpr`` and
     ``recall``, with a review band of ``review`` and ``escapes`` too, those of them that could be had. repeats: files
     that equal an earlier one; they count once.
@@ -92,9 +102,14 @@ class Evaluation:
     calibrated_on: bool
     of_training: Overlap
     of_calibration: Overlap
-    held_back: HeldBackShare | None
+    test_split: SplitShare | None
     intervals: dict[str, Interval]
     repeats: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        from onspect.calibration.report.tables import describe_evaluation  # it imports this module
+
+        return describe_evaluation(self)
 
     @property
     def blindness(self) -> list[str]:
@@ -120,10 +135,10 @@ class Evaluation:
                 f"{len(shared)} of {len(self.results)} images are among those that the threshold was chosen on, "
                 f"such as {str(shared[0])!r}; evaluate on other images"
             )
-        held_back = self.held_back
-        if held_back is not None and 0 < held_back.here < held_back.held_back:
+        known = self.test_split
+        if known is not None and 0 < known.here < known.held_back:
             warnings.append(
-                f"{held_back.held_back - held_back.here} of the {held_back.held_back} test images that were held back "
+                f"{known.held_back - known.here} of the {known.held_back} test images that were held back "
                 "at calibration are not among these: a choice among test images can make figures better than they are"
             )
         for overlap, whose in (
@@ -174,23 +189,23 @@ class Evaluation:
                 for name, overlap in (("training", self.of_training), ("calibration", self.of_calibration))
             },
             "held_back": None
-            if self.held_back is None
-            else asdict(self.held_back) | {"same": self.held_back.same, "words": self.held_back.describe()},
+            if self.test_split is None
+            else asdict(self.test_split) | {"same": self.test_split.same, "words": self.test_split.describe()},
             "threshold": asdict(self.threshold)
             | {
                 "policy": info.calibration.policy if info.calibration else None,
                 "interval": info.calibration.intervals.get("threshold") if info.calibration else None,
             },
-            "image": asdict(self.areas),
+            "image": self.areas.to_dict(),
             "intervals": self.intervals,
             "confusion": _describe_confusion(self.confusion),
             "kinds": {
                 kind: {"images": metrics.images, "caught": metrics.caught, "missed": metrics.missed}
                 | {"reviewed": metrics.reviewed, "recall": metrics.recall}
-                | asdict(metrics.areas)
+                | metrics.areas.to_dict()
                 for kind, metrics in self.kinds.items()
             },
-            "pixel": asdict(self.pixels.areas)
+            "pixel": self.pixels.areas.to_dict()
             | {"fpr_limit": FPR_LIMIT, "images_with_mask": self.pixels.with_mask}
             | {"images_without_mask": self.pixels.without_mask, "images_with_empty_mask": self.pixels.empty_masks}
             | {"unreadable_masks": list(self.pixels.unreadable_masks), "good_images": self.pixels.good_images}
@@ -199,8 +214,65 @@ class Evaluation:
         }
 
 
-def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledImage], *, source: str) -> Evaluation:
-    """Score labelled images and measure the model on them, at its stamped threshold.
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    report: str | Path | None = None,
+    title: str | None = None,
+    split: str = "test",
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Measure a calibrated model file on labelled images that it has not seen, at its threshold.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    data
+        A dataset folder: test/good/ and test/DEFECT/, with masks in ground_truth/ where there are some.
+    report
+        A folder for report.html and metrics.json, which are replaced; None to write nothing.
+    title
+        The report's heading; None for the names of model and data.
+    split
+        ``val`` or ``test``: the folder of the dataset.
+    progress
+        Wraps long work, for a progress bar.
+
+    Raises
+    ------
+    ModelFileError
+        For a file that cannot be used; UncalibratedError if it has no threshold.
+    DatasetError
+        If there are no images, or none can be judged.
+    OutputError
+        If the report cannot be written.
+    """
+    data = Path(data)
+    file = read_model_file(Path(model))
+    inspector = Inspector(file)
+    _ = inspector.threshold  # an uncalibrated model is refused before any work
+    images = find_images(data, split)
+    if report is not None:
+        make_folder(Path(report))
+    evaluation = evaluate_images(inspector, file, images, source=name_source(data, split), progress=progress)
+    if report is not None:
+        from onspect.calibration.report.page import write_report  # it imports this module, and a plotting library
+
+        write_report(Path(report), evaluation, inspector, title or f"{file.info.name} on {data.resolve().name}")
+    return evaluation
+
+
+def evaluate_images(
+    inspector: Inspector,
+    model: ModelFile,
+    images: Sequence[LabelledImage],
+    *,
+    source: str,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Score labelled images and measure the model on them, at its stamped threshold; source says where they are from.
 
     Raises UncalibratedError where the model has no threshold, DatasetError where not one image can be judged.
     """
@@ -241,7 +313,7 @@ def evaluate(inspector: Inspector, model: ModelFile, images: Sequence[LabelledIm
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
         of_training=compare_with_training(results, model),
         of_calibration=compare_with_calibration(results, model),
-        held_back=compare_with_held_back([*fingerprints, *_fingerprint_faults(faults)], model),
+        test_split=compare_with_test_split([*fingerprints, *_fingerprint_faults(faults)], model),
         intervals=measure_area_intervals(good, defective)
         | measure_rates(confusion, banded=threshold.review is not None),
         repeats=tuple(repeats.paths),
@@ -271,13 +343,6 @@ def _measure_kinds(
 
 
 def _describe_confusion(confusion: Confusion) -> dict[str, Any]:
-    causes = {
-        "recall": "there are no defective images",
-        "escapes": "there are no defective images",
-        "fpr": "there are no good images",
-        "precision": "no image was rejected",
-        "f1": "no image is defective or was rejected",
-    }
-    shares = {name: getattr(confusion, name) for name in causes}
-    reasons = [f"{name}: {cause}" for name, cause in causes.items() if shares[name] is None]
+    shares = {rate.name: getattr(confusion, rate.name) for rate in RATES}
+    reasons = [f"{rate.name}: {rate.cause}" for rate in RATES if shares[rate.name] is None]
     return asdict(confusion) | shares | {"reason": "; ".join(reasons) or None}

@@ -84,7 +84,8 @@ def describe_twins(twins: Sequence[Path] | None, total: int, whose: str, effect:
     """Return a sentence about images that look almost like others, none where there are none."""
     if not twins:
         return []
-    return [f"{len(twins)} of {total} images look almost like {whose}, such as {name_some(twins)}: {effect}"]
+    verb = "looks" if len(twins) == 1 else "look"
+    return [f"{len(twins)} of {total} images {verb} almost like {whose}, such as {name_some(twins)}: {effect}"]
 
 
 def name_some(paths: Sequence[Path]) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,9 @@ from onspect.calibration.masks import MaskReader
 from onspect.calibration.report.histogram import ErrorHistogram, find_bins
 from onspect.calibration.scores import Observation
 from onspect.calibration.statistics.support import find_unsupported_limit
-from onspect.calibration.thresholds import format_rate
+from onspect.runtime.conformal import format_rate
 from onspect.runtime.dataset.folder import LabelledImage
-from onspect.runtime.errors import DatasetError
+from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.inspection.regions import find_regions
 from onspect.runtime.model.schema import Rule, Threshold
 
@@ -39,8 +40,30 @@ class RegionDemand:
     map) or ``region_fpr`` (at most the share `rate` of the good images has a region as large); None for all regions.
     """
 
+    OPTIONS: ClassVar = ("pixel_fpr", "pixel_f1", "region_fpr", "region_area")
+    """The options of `from_options`."""
+
     map: Rule | None = None
     area: Rule | None = None
+
+    @classmethod
+    def from_options(
+        cls,
+        *,
+        pixel_fpr: float | None = None,
+        pixel_f1: bool = False,
+        region_fpr: float | None = None,
+        region_area: int | None = None,
+    ) -> RegionDemand:
+        """Return what the options of ``onspect calibrate`` ask of regions; raises ChoiceError where they clash."""
+        if pixel_f1 and pixel_fpr is not None:
+            raise ChoiceError("--pixel-fpr and --pixel-f1 exclude each other; give one of them")
+        if region_fpr is not None and region_area is not None:
+            raise ChoiceError("--region-fpr and --region-area exclude each other; give one of them")
+        pixels = Rule("pixel_f1") if pixel_f1 else None if pixel_fpr is None else Rule("pixel_fpr", rate=pixel_fpr)
+        if region_fpr is not None:
+            return cls(pixels, Rule("region_fpr", rate=region_fpr))
+        return cls(pixels, None if region_area is None else Rule("region_area", value=region_area))
 
 
 @dataclass(frozen=True)

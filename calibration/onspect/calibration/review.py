@@ -3,52 +3,158 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.metrics.image import Confusion
+from onspect.calibration.rules import NamedRule, OptionSpec, make_rule, read_rule
 from onspect.calibration.statistics.intervals import Interval
-from onspect.calibration.thresholds import Scores, candidates, count_reaching, format_rate, min_recall
-from onspect.runtime.errors import DatasetError, ModelFileError
+from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit
+from onspect.calibration.thresholds import MinRecall
+from onspect.runtime.conformal import Scores, candidates, count_reaching, format_rate
+from onspect.runtime.errors import DatasetError
 from onspect.runtime.model.schema import Rule, Threshold
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """The shares of good parts sent to a person for which a table says what is saved."""
 
-BandName = Literal["review_interval", "review_recall", "review_share"]
+
+@dataclass(frozen=True)
+class Band(NamedRule):
+    """A way to choose where the review band below a threshold begins."""
+
+    substitute = "--review-share 5%"
+
+    @staticmethod
+    def from_rule(rule: Rule) -> Band:
+        """Return the band that a model file names; raises ModelFileError if this release does not know it."""
+        return read_rule(BANDS, rule)
+
+    @staticmethod
+    def from_options(options: Mapping[str, Any]) -> Band | None:
+        """Return the band that options name, such as ``{"review_share": 0.05}``; raises ChoiceError as `make_rule`."""
+        return make_rule(BANDS, options)
+
+    def choose(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float | None:
+        """Return where the review band below a threshold begins; None where the rule leaves no band.
+
+        good and defective are scores; interval is the threshold's own, None where it has none. Raises DatasetError as
+        `check` does, and if the rule needs an interval that is not there.
+        """
+        self.check(len(good), len(defective))
+        review = self.pick(good, defective, threshold, interval)
+        return review if review < threshold else None
+
+    @abstractmethod
+    def pick(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float:
+        """Return where the band begins; the threshold or above for none."""
 
 
 @dataclass(frozen=True)
-class Band:
-    """Where the band below the threshold begins.
+class ReviewInterval(Band):
+    """The band begins at the lower end of the threshold's 95% interval."""
 
-    name: ``review_interval`` (at the lower end of the threshold's 95% interval), ``review_recall`` (where the share
-    `rate` of the defective images is rejected or reviewed) or ``review_share`` (as low as it may with at most the share
-    `rate` of the good images reviewed). rate: 0 to 1, None for the first.
-    """
-
-    name: BandName
-    rate: float | None = None
-
-    @classmethod
-    def from_rule(cls, rule: Rule) -> Band:
-        """Return the band that a model file names; raises ModelFileError where this release has no such band."""
-        if rule.name not in get_args(BandName):
-            raise ModelFileError(
-                f"the file's review band was chosen by {rule.name!r}, which this onspect does not know"
-            )
-        return cls(cast("BandName", rule.name), rule.rate)
+    name = "review_interval"
+    option = OptionSpec("review", "Send to a person what scores from the threshold's 95% interval on.", metavar="")
 
     def describe(self) -> str:
-        """Return the rule in words with its number."""
-        share = "" if self.rate is None else format_rate(self.rate)
-        return {
-            "review_interval": "review down to the threshold's 95% interval",
-            "review_recall": f"review down to where at least {share} of defects are caught or reviewed",
-            "review_share": f"review of at most {share} of good parts",
-        }[self.name]
+        return "review down to the threshold's 95% interval"
+
+    def pick(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float:
+        if interval is None:
+            raise DatasetError(
+                "--review takes the band from the threshold's interval, and these images give none "
+                "(a threshold set by hand has none either); use --review-recall 99% or --review-share 5%"
+            )
+        if interval[0] == -math.inf:
+            raise DatasetError(
+                f"--review takes the band from the lower end of the threshold's interval, which {len(defective)} "
+                "defective images cannot bound; use --review-recall 99% or --review-share 5%"
+            )
+        return interval[0]
+
+
+@dataclass(frozen=True)
+class ReviewRecall(Band):
+    """The band begins where the share `rate` of the defective images is rejected or reviewed.
+
+    >>> ReviewRecall(1.0).choose(np.array([1.0, 2.0]), np.array([3.0, 5.0]), 4.0, None)
+    2.5
+    """
+
+    name = "review_recall"
+    option = OptionSpec(
+        "review_recall",
+        "Send to a person what scores below the threshold, down to where this share of defects is seen.",
+    )
+    needs_defects = True
+
+    rate: float
+    """A share of 1."""
+
+    def describe(self) -> str:
+        return f"review down to where at least {format_rate(self.rate)} of defects are caught or reviewed"
+
+    def pick(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float:
+        return MinRecall(self.rate).pick(good, defective)
+
+    def support(self, confusion: Confusion) -> str | None:
+        seen = confusion.true_ng + confusion.review_defective
+        words = ("catch or review", "caught or reviewed")
+        return find_unsupported_demand(self.rate, *words, seen, confusion.defective)
+
+    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
+        if "escapes" not in intervals or confusion.escapes is None:
+            return None
+        asked = f"at least {format_rate(self.rate)} of defective parts rejected or seen by a person"
+        low, high = intervals["escapes"]
+        return Target.at_least(asked, self.rate, 1.0 - confusion.escapes, (1.0 - high, 1.0 - low))
+
+
+@dataclass(frozen=True)
+class ReviewShare(Band):
+    """The band is as long as it may be with at most the share `rate` of the good images reviewed.
+
+    >>> ReviewShare(0.5).choose(np.array([1.0, 2.0]), np.array([3.0, 5.0]), 4.0, None)
+    1.5
+    """
+
+    name = "review_share"
+    option = OptionSpec(
+        "review_share",
+        "Send at most this share of good parts to a person: those that score next to the threshold.",
+    )
+
+    rate: float
+    """A share of 1."""
+
+    def describe(self) -> str:
+        return f"review of at most {format_rate(self.rate)} of good parts"
+
+    def pick(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float:
+        curve = trace_review(good, defective, threshold)
+        longest = curve.find(self.rate)
+        holds_any = curve.good[longest] + curve.defective[longest] > 0
+        return float(curve.review[longest]) if holds_any else threshold
+
+    def support(self, confusion: Confusion) -> str | None:
+        lead = "you asked to review at most {limit} of good parts"
+        return find_unsupported_limit(self.rate, lead, "reviewed", confusion.review_good, confusion.good)
+
+    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
+        if "review" not in intervals or confusion.review is None:
+            return None
+        asked = f"at most {format_rate(self.rate)} of good parts to a person"
+        return Target.at_most(asked, self.rate, confusion.review, intervals["review"])
+
+
+BANDS: tuple[type[Band], ...] = (ReviewInterval, ReviewRecall, ReviewShare)
+"""Every rule for a review band, in the order of the help."""
 
 
 @dataclass(frozen=True)
@@ -67,51 +173,6 @@ class ReviewCurve:
     def find(self, share: float) -> int:
         """Return the index of the longest band that sends at most this share of the good images to a person."""
         return int(np.flatnonzero(self.good <= share)[-1])
-
-
-def check_band(band: Band | None, defective: int) -> None:
-    """Raise DatasetError where a band cannot be chosen with so many defective images."""
-    if band is not None and band.name == "review_recall" and not defective:
-        raise DatasetError(
-            "--review-recall needs defective images, and there are good ones only; "
-            "use --review-share 5%, which needs good images only"
-        )
-
-
-def choose_review(
-    band: Band, good: Scores, defective: Scores, threshold: float, interval: Interval | None
-) -> float | None:
-    """Return where the review band below a threshold begins; None where the rule leaves no band.
-
-    good and defective are scores; interval is the threshold's own, None where it has none. Raises DatasetError as
-    `check_band` does, and for an interval that is asked for and not there.
-
-    >>> choose_review(Band("review_recall", 1.0), np.array([1.0, 2.0]), np.array([3.0, 5.0]), 4.0, None)
-    2.5
-    >>> choose_review(Band("review_share", 0.5), np.array([1.0, 2.0]), np.array([3.0, 5.0]), 4.0, None)
-    1.5
-    """
-    check_band(band, len(defective))
-    if band.name == "review_interval":
-        if interval is None:
-            raise DatasetError(
-                "--review takes the band from the threshold's interval, and these images give none "
-                "(a threshold set by hand has none either); use --review-recall 99% or --review-share 5%"
-            )
-        review = interval[0]
-        if review == -math.inf:
-            raise DatasetError(
-                f"--review takes the band from the lower end of the threshold's interval, which {len(defective)} "
-                "defective images cannot bound; use --review-recall 99% or --review-share 5%"
-            )
-    elif band.name == "review_recall":
-        review = min_recall(good, defective, band.rate or 0.0)
-    else:
-        curve = trace_review(good, defective, threshold)
-        longest = curve.find(band.rate or 0.0)
-        holds_any = curve.good[longest] + curve.defective[longest] > 0
-        review = float(curve.review[longest]) if holds_any else threshold
-    return review if review < threshold else None
 
 
 def trace_review(good: Scores, defective: Scores, threshold: float) -> ReviewCurve:

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.dataset.folder import GOOD, LabelledImage, has_split, labelled_images
 from onspect.runtime.dataset.near_duplicates import dct_features
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes
-from onspect.runtime.images.decode import decode_image
+from onspect.runtime.images.decode import decode_image, read_file
 from onspect.runtime.inspection.batch import BATCH, batched, in_order
-from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspector, Prepared
 
 _SPLITS = ("val", "test")
 
@@ -104,7 +103,7 @@ def see_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterato
 
     def see(image: LabelledImage) -> SeenImage | None:
         try:
-            data = _read_bytes(image.path)
+            data = read_file(image.path)
         except ImageError:
             return None
         fingerprint = fingerprint_bytes(data)
@@ -125,54 +124,45 @@ def score_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Itera
     return itertools.chain.from_iterable(in_order(score, batched(images, BATCH)))
 
 
-@dataclass(frozen=True)
-class _Opened:
-    fingerprint: str
-    input: NDArray[np.uint8]
-    height: int
-    width: int
-
-
 def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[Observation | Fault]:
     opened = [_open_image(inspector, image) for image in batch]
-    inputs = [item.input for item in opened if isinstance(item, _Opened)]
-    if not inputs:
-        return [item for item in opened if isinstance(item, Fault)]
-    answers = inspector.run(np.stack(inputs))
-    outputs = zip(answers.score.tolist(), answers.error_map, answers.faults(), strict=True)
+    scored = inspector.infer_frames([item for item, _ in opened])
+    rows = iter(()) if scored is None else zip(scored.score.tolist(), scored.error_map, scored.faults(), strict=True)
     return [
-        item if isinstance(item, Fault) else _observe(image, item, *next(outputs))
-        for image, item in zip(batch, opened, strict=True)
+        Fault(image, str(item.error))
+        if item.image is None
+        else _observe(image, item, item.image, fingerprint, *next(rows))
+        for image, (item, fingerprint) in zip(batch, opened, strict=True)
     ]
 
 
-def _open_image(inspector: Inspector, image: LabelledImage) -> _Opened | Fault:
+def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, str]:
+    """Return an image's model input, or why there is none, and the fingerprint of its file."""
     try:
-        data = _read_bytes(image.path)
+        data = read_file(image.path)
         frame = decode_image(data, inspector.accepts)
-        return _Opened(fingerprint_bytes(data), inspector.prepare(frame), *frame.shape[:2])
     except ImageError as error:
-        return Fault(image, str(error))
+        return inspector.prepare_frame(error), ""
+    return inspector.prepare_frame(frame, keep=False), fingerprint_bytes(data)
 
 
 def _observe(
-    image: LabelledImage, opened: _Opened, score: float, error_map: NDArray[np.float32], fault: str | None
+    image: LabelledImage,
+    item: Prepared,
+    model_input: NDArray[np.uint8],
+    fingerprint: str,
+    score: float,
+    error_map: NDArray[np.float32],
+    fault: str | None,
 ) -> Observation | Fault:
     if fault is not None:
         return Fault(image, fault, by_model=True)
-    scored = ScoredImage(image, opened.fingerprint, score, dct_features(opened.input))
-    return Observation(scored, error_map, opened.height, opened.width)
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
+    scored = ScoredImage(image, fingerprint, score, dct_features(model_input))
+    return Observation(scored, error_map, item.height, item.width)
 
 
 def _fingerprint_or_none(path: Path) -> str | None:
     try:
-        return fingerprint_bytes(_read_bytes(path))
+        return fingerprint_bytes(read_file(path))
     except ImageError:
         return None  # scoring finds it unreadable too, and says why

@@ -9,17 +9,17 @@ from pathlib import Path
 
 from onspect.calibration.overlap import KnownImage, compare_with_images, compare_with_training, name_some
 from onspect.calibration.scores import SeenImage, see_images
-from onspect.runtime.cli.base import progress
 from onspect.runtime.dataset.folder import has_split, labelled_images
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import HeldBack
+from onspect.runtime.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
-class HeldBackShare:
+class SplitShare:
     """How a set of images compares with the test images that were held back at calibration.
 
     held_back: how many those were. here: how many of them are in the set. others: images of the set beside them.
@@ -44,7 +44,9 @@ class HeldBackShare:
         return f"{self.here} of the {self.held_back} test images that were held back at calibration{others}"
 
 
-def find_held_back(inspector: Inspector, data: Path, split: str) -> tuple[list[SeenImage], list[str]]:
+def find_test_split(
+    inspector: Inspector, data: Path, split: str, progress: Progress = no_progress
+) -> tuple[list[SeenImage], list[str]]:
     """Look at the images of DATA/test that a calibration on another split holds back.
 
     Returns them, none where there is no such folder, and in words why they could not be had.
@@ -63,7 +65,7 @@ def find_held_back(inspector: Inspector, data: Path, split: str) -> tuple[list[S
     return list(first.values()), []
 
 
-def hold_back(found: Sequence[SeenImage]) -> HeldBack | None:
+def describe_test_split(found: Sequence[SeenImage]) -> HeldBack | None:
     """Return what a model file says of the test images, None where there are none."""
     if not found:
         return None
@@ -78,23 +80,26 @@ def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownIm
     """
     of_calibration = compare_with_images(found, calibrated_on, model)
     pairs = (
-        (compare_with_training(found, model).same, "were trained on"),
-        (of_calibration.same, "are among those that this threshold is chosen on"),
-        (of_calibration.twins, "look almost like images that this threshold is chosen on"),
+        (compare_with_training(found, model).same, ("was trained on", "were trained on")),
+        (of_calibration.same, tuple(f"{verb} among those that this threshold is chosen on" for verb in ("is", "are"))),
+        (
+            of_calibration.twins,
+            tuple(f"{verb} almost like images that this threshold is chosen on" for verb in ("looks", "look")),
+        ),
     )
     effect = "figures on these are better than those of new parts will be; keep all pictures of a part in one folder"
     return [
-        f"{len(some)} of {len(found)} test images {what}, such as {name_some(some)}: {effect}"
+        f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_some(some)}: {effect}"
         for some, what in pairs
         if some
     ]
 
 
-def compare_with_held_back(fingerprints: Iterable[str], model: ModelFile) -> HeldBackShare | None:
+def compare_with_test_split(fingerprints: Iterable[str], model: ModelFile) -> SplitShare | None:
     """Return how images compare with those that were held back at calibration, None where the file does not say."""
     calibration = model.info.calibration
     if calibration is None or calibration.held_back is None:
         return None
     known, given = Counter(unpack_fingerprints(calibration.held_back.fingerprints)), Counter(set(fingerprints))
     here = (known & given).total()
-    return HeldBackShare(known.total(), here, given.total() - here)
+    return SplitShare(known.total(), here, given.total() - here)

@@ -4,210 +4,377 @@ Every policy picks from the same candidates: the lowest score itself (all are ``
 neighbouring distinct scores, and the next float64 above the highest score (all are ``ok``). A threshold thus never
 sits on an observed score that has a lower neighbour: on the calibration images the verdicts are those of the cut at
 the score, and a score that differs in its last digits on another machine is still judged alike.
+
+A policy is a class; `POLICIES` lists them, and the commands, `calibrate` and the model file read that table.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Literal, get_args
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.metrics.image import Confusion
+from onspect.calibration.rules import NamedRule, OptionSpec, make_rule, read_rule
+from onspect.calibration.statistics.bootstrap import RESAMPLES, Draws, count_reaching_drawn, draw_images, place_cuts
+from onspect.calibration.statistics.intervals import Interval, percentile_interval, quantile_interval, widen_interval
+from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit
 from onspect.runtime.conformal import (
     Scores,
     candidates,
     check_conformal,
     conformal,
-    conformal_share,
     count_reaching,
     format_rate,
     quantile,
 )
-from onspect.runtime.errors import DatasetError, ModelFileError
+from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.model.schema import Rule
-
-PolicyName = Literal["max_f1", "youden", "cost", "max_fpr", "min_recall", "quantile", "conformal", "manual"]
-
-
-__all__ = [
-    "Policy",
-    "PolicyName",
-    "Scores",
-    "candidates",
-    "check_policy",
-    "choose_threshold",
-    "conformal",
-    "conformal_share",
-    "cost",
-    "count_reaching",
-    "format_rate",
-    "max_f1",
-    "max_fpr",
-    "min_recall",
-    "quantile",
-    "weigh_costs",
-    "youden",
-]
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How a threshold is chosen: name is one of the functions below, with what that function needs beside scores.
+class Policy(NamedRule):
+    """A way to choose a threshold from the scores of good and of defective images."""
 
-    rate: the share of max_fpr, min_recall, quantile and conformal, 0 to 1. costs: of one false reject and one escape,
-    for cost. prevalence: the line's share of defective parts, for cost, 0 to 1; None takes the calibration images'.
-    value: the threshold itself, for manual.
+    substitute = "--quantile 99%"
+
+    bounded_by: ClassVar[Literal["good", "defective"] | None] = None
+    """The images whose number gives the threshold's exact interval; None where the bootstrap gives it."""
+
+    @staticmethod
+    def from_rule(rule: Rule) -> Policy:
+        """Return the policy that a model file names; raises ModelFileError if this release does not know it."""
+        return read_rule(POLICIES, rule)
+
+    @staticmethod
+    def from_options(options: Mapping[str, Any]) -> Policy | None:
+        """Return the policy that options name, such as ``{"max_fpr": 0.005}``; raises ChoiceError as `make_rule`."""
+        return make_rule(POLICIES, options)
+
+    def check(self, good: int, defective: int) -> None:
+        """Raise DatasetError if so many good and defective images are not enough for the policy."""
+        if not good:
+            raise DatasetError(
+                f"there are {defective} defective images and no good ones; a threshold needs good images: add some"
+            )
+        super().check(good, defective)
+
+    def choose(self, good: Scores, defective: Scores) -> float:
+        """Return the threshold for scores of good and of defective images.
+
+        Raises DatasetError as `check` does, and if two or more images all have the same score, so that no threshold
+        tells any of them apart.
+        """
+        self.check(len(good), len(defective))
+        every = np.concatenate([good, defective])
+        if len(every) > 1 and every.min() == every.max():
+            raise DatasetError(
+                f"all {len(every)} images have the same score, {float(every[0]):.6g}: the model cannot tell them "
+                "apart; check that the images differ, and train again if they do"
+            )
+        return self.pick(good, defective)
+
+    @abstractmethod
+    def pick(self, good: Scores, defective: Scores) -> float:
+        """Return the threshold as `choose` does, without its checks."""
+
+    def interval(self, good: Scores, defective: Scores) -> Interval | None:
+        """Return the 95% interval of the threshold: its place if it were chosen on all such parts.
+
+        None where neither end is available. An end that so few images cannot bound is infinite.
+        """
+
+
+class _BestCut(Policy):
+    """A policy that takes the best cut by a measure; of several, the lowest: it catches most.
+
+    The threshold's interval is the bootstrap's, two scores wider at each end. There is none where images drawn anew
+    can all have one score, or always give the same threshold.
     """
 
-    name: PolicyName
-    rate: float | None = None
-    costs: tuple[float, float] | None = None
-    prevalence: float | None = None
-    value: float | None = None
+    needs_defects = True
 
-    @classmethod
-    def from_rule(cls, rule: Rule) -> Policy:
-        """Return the policy that a model file names; raises ModelFileError where this release has no such policy."""
-        if rule.name not in get_args(PolicyName):
-            raise ModelFileError(f"the file's threshold was chosen by {rule.name!r}, which this onspect does not know")
-        return cls(**dataclasses.asdict(rule))
+    @abstractmethod
+    def rate_cuts(self, caught: Any, rejected: Any, defective: Any, good: Any) -> NDArray[np.float64]:
+        """Return how good each cut is, from the numbers of images that reach it and of all images."""
+
+    def pick(self, good: Scores, defective: Scores) -> float:
+        thresholds = candidates(np.concatenate([good, defective]))
+        caught, rejected = count_reaching(defective, thresholds), count_reaching(good, thresholds)
+        return float(thresholds[np.argmax(self.rate_cuts(caught, rejected, len(defective), len(good)))])
+
+    def choose_drawn(self, draws: Draws) -> NDArray[np.float64] | None:
+        """Return the threshold of each draw, [draws], as `choose` does; None if a draw has one score only."""
+        caught, rejected = count_reaching_drawn(draws.defective), count_reaching_drawn(draws.good)
+        values = self.rate_cuts(caught, rejected, caught[:, :1], rejected[:, :1])
+        return place_cuts(draws, np.argmax(values, axis=1))
+
+    def interval(self, good: Scores, defective: Scores) -> Interval | None:
+        if not len(good) or not len(defective):
+            return None
+        found = [self.choose_drawn(draws) for draws in draw_images(good, defective, RESAMPLES)]
+        thresholds = [values for values in found if values is not None]
+        if len(thresholds) < len(found):
+            return None
+        low, high = percentile_interval(np.concatenate(thresholds))
+        return widen_interval((low, high), np.concatenate([good, defective])) if low < high else None
+
+
+@dataclass(frozen=True)
+class MaxF1(_BestCut):
+    """The highest F1; defective is positive.
+
+    >>> MaxF1().choose(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
+    3.0
+    """
+
+    name = "max_f1"
+    option = OptionSpec("max_f1", "Highest F1.", metavar="")
 
     def describe(self) -> str:
-        """Return the policy in words with its number."""
-        share = "" if self.rate is None else format_rate(self.rate)
-        return {
-            "max_f1": "highest F1",
-            "youden": "highest recall minus false-reject rate (Youden's J)",
-            "cost": self._describe_costs(),
-            "max_fpr": f"false rejects at most {share}",
-            "min_recall": f"defects caught at least {share}",
-            "quantile": f"{share} of good images pass",
-            "manual": "set by hand" if self.value is None else f"set by hand to {self.value:g}",
-            "conformal": f"false rejects of new good parts at most {share} (split conformal)",
-        }[self.name]
+        return "highest F1"
 
-    def _describe_costs(self) -> str:
-        if self.costs is None:
-            return ""
-        share = "as among these images" if self.prevalence is None else format_rate(self.prevalence)
-        return (
-            f"lowest cost, {self.costs[0]:g} for a false reject and {self.costs[1]:g} for an escape, "
-            f"defective parts {share}"
-        )
+    def rate_cuts(self, caught: Any, rejected: Any, defective: Any, good: Any) -> NDArray[np.float64]:
+        return np.asarray(2 * caught / (caught + rejected + defective))
 
 
-def check_policy(policy: Policy, good: int, defective: int) -> None:
-    """Raise DatasetError where a policy cannot work with so many good and defective images."""
-    if not good:
-        raise DatasetError(
-            f"there are {defective} defective images and no good ones; a threshold needs good images: add some"
-        )
-    if policy.name == "conformal" and policy.rate is not None:
-        check_conformal(good, policy.rate)
-    if policy.name in ("max_f1", "youden", "cost", "min_recall") and not defective:
-        raise DatasetError(
-            f"--{policy.name.replace('_', '-')} needs defective images, and there are {good} good ones only; "
-            "use --quantile 99%, which needs good images only"
-        )
+@dataclass(frozen=True)
+class Cost(_BestCut):
+    """The lowest expected cost a part.
 
-
-def choose_threshold(policy: Policy, good: Scores, defective: Scores) -> float:
-    """Return the threshold that a policy asks for, from the scores of good and of defective images.
-
-    Raises DatasetError as `check_policy` does, and where two or more images all have the same score, so that no
-    threshold tells any of them apart.
-    """
-    check_policy(policy, len(good), len(defective))
-    if policy.value is not None:
-        return policy.value
-    every = np.concatenate([good, defective])
-    if len(every) > 1 and every.min() == every.max():
-        raise DatasetError(
-            f"all {len(every)} images have the same score, {float(every[0]):.6g}: the model cannot tell them apart; "
-            "check that the images differ, and train again if they do"
-        )
-    if policy.name == "youden":
-        return youden(good, defective)
-    if policy.costs is not None:
-        return cost(good, defective, policy.costs, policy.prevalence)
-    if policy.rate is None:
-        return max_f1(good, defective)
-    if policy.name in ("quantile", "conformal"):
-        return (quantile if policy.name == "quantile" else conformal)(good, policy.rate)
-    return (max_fpr if policy.name == "max_fpr" else min_recall)(good, defective, policy.rate)
-
-
-def max_f1(good: Scores, defective: Scores) -> float:
-    """Return the threshold with the highest F1 (defective is positive); of several, the lowest: it catches most.
-
-    >>> max_f1(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
+    >>> Cost((1.0, 100.0), 0.01).choose(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]))
     3.0
-    """
-    thresholds = candidates(np.concatenate([good, defective]))
-    caught, rejected = count_reaching(defective, thresholds), count_reaching(good, thresholds)
-    return float(thresholds[np.argmax(2 * caught / (caught + rejected + len(defective)))])
-
-
-def youden(good: Scores, defective: Scores) -> float:
-    """Return the threshold with the highest recall minus false-reject rate; of several, the lowest.
-
-    >>> youden(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
-    3.0
-    """
-    return cost(good, defective, (1.0, 1.0), 0.5)
-
-
-def cost(good: Scores, defective: Scores, costs: tuple[float, float], prevalence: float | None) -> float:
-    """Return the threshold with the lowest expected cost a part; of several, the lowest: it catches most.
-
-    costs are those of one false reject and of one escape, above 0; prevalence is the share of defective parts that
-    the line will see, 0 to 1, or None for the share among these scores.
-
-    >>> cost(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]), (1.0, 100.0), 0.01)
-    3.0
-    >>> cost(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]), (100.0, 1.0), 0.01)
+    >>> Cost((100.0, 1.0), 0.01).choose(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]))
     6.5
     """
-    thresholds = candidates(np.concatenate([good, defective]))
-    share = len(defective) / (len(good) + len(defective)) if prevalence is None else prevalence
-    rejected = count_reaching(good, thresholds) / len(good)
-    escaped = 1.0 - count_reaching(defective, thresholds) / len(defective)
-    expected = weigh_costs(rejected, escaped, costs, share)
-    return float(thresholds[np.argmin(np.round(expected, 12))])  # so that sums in another order tie as they should
+
+    name = "cost"
+    option = OptionSpec("cost", "Lowest cost, of a false reject and of an escape, as 1:50.", metavar="FP:FN")
+
+    costs: tuple[float, float]
+    """Of one false reject and of one escape, above 0."""
+
+    prevalence: float | None = field(
+        default=None,
+        metadata={
+            "option": OptionSpec(
+                "prevalence",
+                "With --cost: the line's share of defective parts. [default: the share among the images]",
+                no_limit=(0, 1),
+            )
+        },
+    )
+    """The share of defective parts on the line, 0 to 1; None for the share among the images."""
+
+    def __post_init__(self) -> None:
+        if not all(0.0 < cost < math.inf for cost in self.costs):
+            raise ChoiceError(f"the costs are {self.costs}; give two numbers above 0, such as (1, 50)")
+
+    def describe(self) -> str:
+        share = "as among these images" if self.prevalence is None else format_rate(self.prevalence)
+        reject, escape = self.costs
+        return f"lowest cost, {reject:g} for a false reject and {escape:g} for an escape, defective parts {share}"
+
+    def rate_cuts(self, caught: Any, rejected: Any, defective: Any, good: Any) -> NDArray[np.float64]:
+        share = defective / (good + defective) if self.prevalence is None else self.prevalence
+        false_rejects, escapes = rejected / good, 1.0 - caught / defective
+        expected = self.costs[0] * (1.0 - share) * false_rejects + self.costs[1] * share * escapes
+        return np.asarray(-np.round(expected, 12))  # so that sums in another order tie as they should
 
 
-def weigh_costs(
-    rejected: NDArray[np.float64],
-    escaped: NDArray[np.float64],
-    costs: tuple[float, float],
-    prevalence: float | NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the expected cost a part, from the shares of good parts rejected and of defective parts passed."""
-    return costs[0] * (1.0 - prevalence) * rejected + costs[1] * prevalence * escaped
+@dataclass(frozen=True)
+class Youden(_BestCut):
+    """The highest recall minus false-reject rate (Youden, "Index for rating diagnostic tests", Cancer 3, 1950).
+
+    >>> Youden().choose(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
+    3.0
+    """
+
+    name = "youden"
+    option = OptionSpec("youden", "Highest recall minus false-reject rate.", metavar="")
+
+    def describe(self) -> str:
+        return "highest recall minus false-reject rate (Youden's J)"
+
+    def rate_cuts(self, caught: Any, rejected: Any, defective: Any, good: Any) -> NDArray[np.float64]:
+        return Cost((1.0, 1.0), 0.5).rate_cuts(caught, rejected, defective, good)
 
 
-def max_fpr(good: Scores, defective: Scores, rate: float) -> float:
-    """Return the lowest threshold that rejects at most the share `rate` of the good images: the best recall there.
+@dataclass(frozen=True)
+class _Rate(Policy):
+    """A policy with a rate. The threshold's interval is exact, and infinite at an end that the images cannot bound."""
 
-    rate is 0 to 1 and may be reached exactly. defective may be empty; its scores only place the threshold between
+    rate: float
+    """A share of 1."""
+
+    bounded_by: ClassVar[Literal["good", "defective"]] = "good"
+
+    @property
+    def passing(self) -> float:
+        """The share of the images named by `bounded_by` that is to pass."""
+        return 1.0 - self.rate
+
+    def interval(self, good: Scores, defective: Scores) -> Interval | None:
+        low, high = quantile_interval(good if self.bounded_by == "good" else defective, self.passing)
+        chosen = self.choose(good, defective)
+        return None if low == -math.inf and high == math.inf else (min(low, chosen), max(high, chosen))
+
+
+@dataclass(frozen=True)
+class _FalseRejectLimit(_Rate):
+    """A policy that limits the share of good parts that are rejected."""
+
+    @property
+    def limit(self) -> float:
+        """The highest share of good parts that may be rejected."""
+        return self.rate
+
+    _lead: ClassVar[str] = "you asked for"
+
+    def support(self, confusion: Confusion) -> str | None:
+        lead = f"{self._lead.format(rate=format_rate(self.rate))} at most {{limit}} false rejects"
+        return find_unsupported_limit(self.limit, lead, "rejected", confusion.false_ng, confusion.good)
+
+    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
+        if confusion.fpr is None:
+            return None
+        asked = f"at most {format_rate(round(self.limit, 12))} of good parts rejected"
+        return Target.at_most(asked, self.limit, confusion.fpr, intervals["fpr"])
+
+
+@dataclass(frozen=True)
+class MaxFpr(_FalseRejectLimit):
+    """The lowest threshold that rejects at most the share `rate` of the good images: the best recall there.
+
+    The rate may be reached exactly. There may be no defective images; their scores only place the threshold between
     neighbours. Tied good scores fall together: where rejecting all of them would be too many, none is rejected.
 
-    >>> max_fpr(np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.5]), 0.25)
+    >>> MaxFpr(0.25).choose(np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.5]))
     3.25
     """
-    thresholds = candidates(np.concatenate([good, defective]))
-    return float(thresholds[np.argmax(count_reaching(good, thresholds) / len(good) <= rate)])
+
+    name = "max_fpr"
+    option = OptionSpec("max_fpr", "Reject at most this share of good parts.", no_limit=(1,))
+
+    def describe(self) -> str:
+        return f"false rejects at most {format_rate(self.rate)}"
+
+    def pick(self, good: Scores, defective: Scores) -> float:
+        thresholds = candidates(np.concatenate([good, defective]))
+        return float(thresholds[np.argmax(count_reaching(good, thresholds) / len(good) <= self.rate)])
 
 
-def min_recall(good: Scores, defective: Scores, rate: float) -> float:
-    """Return the highest threshold that catches at least the share `rate` of the defective images.
+@dataclass(frozen=True)
+class MinRecall(_Rate):
+    """The highest threshold that catches at least the share `rate` of the defective images.
 
-    rate is 0 to 1 and may be reached exactly. Tied defective scores are caught together.
+    The rate may be reached exactly. Tied defective scores are caught together.
 
-    >>> min_recall(np.array([1.0, 2.0]), np.array([3.0, 4.0]), 1.0)
+    >>> MinRecall(1.0).choose(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     2.5
     """
-    thresholds = candidates(np.concatenate([good, defective]))
-    return float(thresholds[np.flatnonzero(count_reaching(defective, thresholds) / len(defective) >= rate)[-1]])
+
+    name = "min_recall"
+    option = OptionSpec("min_recall", "Catch at least this share of defective parts.")
+    needs_defects = True
+    bounded_by = "defective"
+
+    def describe(self) -> str:
+        return f"defects caught at least {format_rate(self.rate)}"
+
+    def pick(self, good: Scores, defective: Scores) -> float:
+        thresholds = candidates(np.concatenate([good, defective]))
+        return float(
+            thresholds[np.flatnonzero(count_reaching(defective, thresholds) / len(defective) >= self.rate)[-1]]
+        )
+
+    def support(self, confusion: Confusion) -> str | None:
+        return find_unsupported_demand(self.rate, "catch", "caught", confusion.true_ng, confusion.defective)
+
+    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
+        if confusion.recall is None:
+            return None
+        asked = f"at least {format_rate(self.rate)} of defective parts rejected"
+        return Target.at_least(asked, self.rate, confusion.recall, intervals["recall"])
+
+
+@dataclass(frozen=True)
+class Quantile(_FalseRejectLimit):
+    """The lowest threshold that lets at least the share `rate` of the good images pass (`conformal.quantile`)."""
+
+    name = "quantile"
+    option = OptionSpec("quantile", "Pass this share of good parts; needs no defects.")
+    _lead = "{rate} of good images passing means"
+
+    @property
+    def passing(self) -> float:
+        return self.rate
+
+    @property
+    def limit(self) -> float:
+        return 1.0 - self.rate
+
+    def describe(self) -> str:
+        return f"{format_rate(self.rate)} of good images pass"
+
+    def pick(self, good: Scores, defective: Scores) -> float:
+        return quantile(good, self.rate)
+
+
+@dataclass(frozen=True)
+class Conformal(_FalseRejectLimit):
+    """The split-conformal threshold: it rejects a new good part with a probability of at most `rate`."""
+
+    name = "conformal"
+    option = OptionSpec(
+        "conformal",
+        "Promise at most this rate of false rejects of new good parts, from good images alone.",
+        no_limit=(0, 1),
+    )
+
+    def describe(self) -> str:
+        return f"false rejects of new good parts at most {format_rate(self.rate)} (split conformal)"
+
+    def check(self, good: int, defective: int) -> None:
+        super().check(good, defective)
+        check_conformal(good, self.rate)
+
+    def pick(self, good: Scores, defective: Scores) -> float:
+        return conformal(good, self.rate)
+
+    def support(self, confusion: Confusion) -> str | None:
+        return None  # the promise is about the mean over sets of images, and `check` has proved it
+
+
+@dataclass(frozen=True)
+class Manual(Policy):
+    """A threshold set by hand."""
+
+    name = "manual"
+    option = None
+
+    value: float
+
+    def describe(self) -> str:
+        return f"set by hand to {self.value:g}"
+
+    def choose(self, good: Scores, defective: Scores) -> float:
+        self.check(len(good), len(defective))
+        return self.value
+
+    def pick(self, good: Scores, defective: Scores) -> float:
+        return self.value
+
+
+POLICIES: tuple[type[Policy], ...] = (MaxF1, Youden, Cost, MaxFpr, MinRecall, Quantile, Conformal, Manual)
+"""Every policy, in the order of the help."""
+
+
+def default_policy(defective: int) -> Policy:
+    """Return the policy where none is asked for: the highest F1, or 99% of good images pass without defective ones."""
+    return MaxF1() if defective else Quantile(0.99)

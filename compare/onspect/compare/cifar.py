@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.compare.plain_pickle import read_plain_pickle
+from onspect.compare.plain_pickle import PickledArray, read_plain_pickle
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import DatasetError
 
@@ -72,15 +72,16 @@ def _read_binary(path: Path) -> Labelled:
 def _read_pickle(path: Path) -> Labelled:
     content = read_plain_pickle(path)
     data, labels = _entry(path, content, "data"), _entry(path, content, "labels")
-    if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != _PIXELS or not len(data):
+    rows = data.values if isinstance(data, PickledArray) else np.empty(0, np.uint8)
+    if rows.ndim != 2 or rows.shape[1] != _PIXELS or not len(rows):
         raise DatasetError(f"the 'data' of {str(path)!r} is no array of images of {_PIXELS} bytes; fetch it again")
     if (
         not isinstance(labels, list)
-        or len(labels) != len(data)
+        or len(labels) != len(rows)
         or not all(isinstance(label, int) and 0 <= label < 256 for label in labels)
     ):
         raise DatasetError(f"the 'labels' of {str(path)!r} are no list of one number for each image; fetch it again")
-    return _to_bgr(data), np.array(labels, np.uint8)
+    return _to_bgr(rows), np.array(labels, np.uint8)
 
 
 def _entry(path: Path, content: Any, name: str) -> Any:

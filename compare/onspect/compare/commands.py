@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onspect.export.commands import SCORES
+from onspect.export.scores import MEMORY, SCORES
 from onspect.runtime.cli.base import Command, say, usage_errors
+from onspect.training.config import VARIANTS
+from onspect.training.presets import DEFAULT, NAMES, describe_defaults
 
 if TYPE_CHECKING:
     from onspect.compare.experiments import Experiment
 
-VARIANTS = ("cae", "vae", "aae")
+_COMPARED = tuple(name for name, spec in SCORES.items() if spec.is_compared)
 
 
 def _parse_variants(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
@@ -51,20 +53,20 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
     metavar="COUNT",
     help="Trainings of each variant; tables then say mean and standard deviation.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="[default: 20 with preset paper, else 100]")
+@click.option("--epochs", type=click.IntRange(min=1), help=f"[default: {describe_defaults('epochs')}]")
 @click.option(
     "--preset",
-    type=click.Choice(["paper", "fast", "balanced", "accurate"]),
-    help="[default: the paper's networks for 28x28 mono and 32x32 colour, else balanced]",
+    type=click.Choice(NAMES),
+    help=f"[default: one with networks for the images' size, else {DEFAULT}]",
 )
 @click.option(
     "--score",
     "scores",
     multiple=True,
-    type=click.Choice(["all", *(score for score in SCORES if score != "expected")]),
+    type=click.Choice(["all", *_COMPARED]),
     metavar="SCORE",
     help="A score to measure, as 'onspect export' has them; several times for several, all of the same trained "
-    "networks, and all for every one [default: mse with preset paper, else relative].",
+    f"networks, and all for every one [default: {describe_defaults('score')}; and {MEMORY}].",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many images of each class: a quick look.")
 @click.option(
@@ -98,22 +100,23 @@ def compare(
       onspect compare mnist/ -o mnist-1/ --normal 1 --seeds 3
       onspect compare cifar-10-batches-bin/ -o cifar-all/ --every-class --variants cae
     """
-    from onspect.compare.experiments import InterruptedCellError
-    from onspect.compare.run import Plan, run_comparison
+    from onspect.compare.experiments import InterruptedExperimentError
+    from onspect.compare.run import Plan
+    from onspect.compare.run import compare as run_comparison
 
     if every_class and normal:
         raise click.UsageError("--every-class makes each class normal in turn; leave out --normal")
     if "all" in scores:
-        scores = tuple(score for score in SCORES if score != "expected")
+        scores = _COMPARED
     plan = Plan(data, folder, variants, normal, every_class, seeds, epochs, preset, scores, limit, jobs)
     try:
         with usage_errors():
             paths = run_comparison(plan, _tell)
-    except InterruptedCellError as error:
+    except InterruptedExperimentError as error:
         raise click.ClickException("interrupted and saved; the same command goes on") from error
     click.echo(paths[0].read_text(encoding="utf-8"), nl=False)
     say("wrote " + ", ".join(str(path) for path in paths))
 
 
-def _tell(cell: Experiment, place: int, count: int, words: str) -> None:
-    say(f"[{place}/{count}] {cell}: {words}")
+def _tell(experiment: Experiment, place: int, count: int, words: str) -> None:
+    say(f"[{place}/{count}] {experiment}: {words}")

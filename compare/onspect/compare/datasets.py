@@ -1,4 +1,4 @@
-"""Labelled image collections, read whole into memory: MNIST-like IDX files, CIFAR-10, and folders of parts."""
+"""Labelled image datasets, read whole into memory: MNIST-like IDX files, CIFAR-10, and folders of parts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Preprocess, SourceLimits
-from onspect.training.config import paper_applies
 from onspect.training.datasets import TrainingSet, load_training_set
+from onspect.training.presets import choose_preset
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -65,27 +65,28 @@ class Dataset:
         return [self.classes.index(name) for name in names]
 
     def fingerprint(self) -> str:
-        """Return what tells this collection from another one, or from a part of it."""
+        """Return what tells this dataset from another one, or from a part of it."""
         parts = [array.tobytes() for split in (self.train, self.test) for array in (split.images, split.labels)]
         return fingerprint_bytes(b"".join(fingerprint_bytes(part).encode() for part in parts))
 
 
-def load_collection(folder: Path, *, preset: str | None = None, limit: int | None = None) -> Dataset:
+def load_dataset(folder: str | Path, *, preset: str | None = None, limit: int | None = None) -> Dataset:
     """Read a folder of IDX files (MNIST), of CIFAR-10's files, or of parts as every other command takes it.
 
     limit: at most so many images of each class for training, and as many for testing. Raises DatasetError where the
     folder is none of these or its files are damaged, ChoiceError for a preset that has no network for the images.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DatasetError(f"{str(folder)!r} {what}; give a folder of IDX files, of CIFAR-10's files, or of parts")
     if (place := find_cifar(folder)) is not None:
-        collection = _read_cifar(place, preset)
+        dataset = _read_cifar(place, preset)
     elif (found := _read_idx_files(folder, preset)) is not None:
-        collection = found
+        dataset = found
     else:
-        collection = _read_parts(folder, preset)
-    return collection if limit is None else _shorten(collection, limit)
+        dataset = _read_parts(folder, preset)
+    return dataset if limit is None else _shorten(dataset, limit)
 
 
 def _read_idx_files(folder: Path, preset: str | None) -> Dataset | None:
@@ -98,7 +99,7 @@ def _read_idx_files(folder: Path, preset: str | None) -> Dataset | None:
         return None
     if missing := ["-".join(key) for key, path in found.items() if path is None]:
         raise DatasetError(
-            f"{str(folder)!r} holds no {missing[0]}-idx…-ubyte beside its other IDX files; a collection is four files, "
+            f"{str(folder)!r} holds no {missing[0]}-idx…-ubyte beside its other IDX files; a dataset is four files, "
             "train- and t10k-, images and labels"
         )
     arrays = {key: read_idx(path) for key, path in found.items() if path is not None}
@@ -132,12 +133,12 @@ def _make(
     preset: str | None,
     usual: tuple[str, ...],
 ) -> Dataset:
-    """Return a collection of images that are as the model takes them already."""
+    """Return a dataset of images that are as the model takes them already."""
     height, width, channels = train.images.shape[1:]
     if test.images.shape[1:] != train.images.shape[1:]:
         raise DatasetError(f"the training and test images of {str(folder)!r} differ in size")
     recipe = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
-    preset = preset or ("paper" if paper_applies(height, width, channels) else "balanced")
+    preset = preset or choose_preset([(height, width)], channels)
     return Dataset(name, folder, classes, train, test, recipe, preset, usual)
 
 
@@ -163,11 +164,11 @@ def _read_parts(folder: Path, preset: str | None) -> Dataset:
     )
 
 
-def _shorten(collection: Dataset, limit: int) -> Dataset:
+def _shorten(dataset: Dataset, limit: int) -> Dataset:
     def first(split: Split) -> Split:
-        kept = [np.flatnonzero(split.labels == index)[:limit] for index in range(len(collection.classes))]
+        kept = [np.flatnonzero(split.labels == index)[:limit] for index in range(len(dataset.classes))]
         order = np.sort(np.concatenate(kept))
         return Split(split.images[order], split.labels[order])
 
-    values = {**vars(collection), "train": first(collection.train), "test": first(collection.test)}
+    values = {**vars(dataset), "train": first(dataset.train), "test": first(dataset.test)}
     return Dataset(**values)

@@ -1,4 +1,4 @@
-"""One cell of a comparison: a variant trained on the normal classes with one seed, exported, and the test set scored.
+"""One experiment of a comparison: a variant trained on the normal classes with one seed, exported, and measured.
 
 Each has a folder of its own, and every file in it is written whole: what is there is done, and what is missing is made
 when the comparison goes on.
@@ -14,14 +14,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from onspect.compare.datasets import Dataset
-from onspect.export.fitted_scores import OF_VARIANT
-from onspect.export.onnx_writer import MEMORY, export_scores
+from onspect.export.onnx_writer import export_scores
 from onspect.runtime.atomic import describe_os_error, write_atomically
 from onspect.runtime.errors import DatasetError, OnspectError
 from onspect.runtime.inspection.inspector import Inspector
@@ -38,21 +38,21 @@ _HOLDOUT = 0.1  # of the normal images: they choose the epoch whose weights are 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What tells one training run of a comparison from another. normal: the classes trained on."""
+    """A training run of a comparison. normal: the classes trained on. scores: those that are measured of it."""
 
     normal: tuple[str, ...]
     variant: str
     seed: int
+    scores: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
-        """Return where it lies within the comparison's folder."""
+        """The run's folder within the comparison's."""
         return Path("runs", describe_normal(self.normal), f"{self.variant}-{self.seed}")
 
-    def choose(self, scores: Sequence[str]) -> list[str]:
-        """Return the scores that the variant has; the memory, which is the same for all, is listed as the CAE's."""
-        owners = {**OF_VARIANT, MEMORY: "cae"}
-        return [score for score in scores if owners.get(score, self.variant) == self.variant]
+    def identify(self) -> dict[str, Any]:
+        """Return what tells it from the others, as the files of a comparison have it."""
+        return {"normal": self.normal, "variant": self.variant, "seed": self.seed}
 
     def __str__(self) -> str:
         return f"{self.variant}, normal {' and '.join(self.normal)}, seed {self.seed}"
@@ -60,9 +60,9 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all cells of a comparison share, so that it is one: a comparison with others needs another folder.
+    """What all experiments of a comparison share, so that it is one: a comparison with others needs another folder.
 
-    data: fingerprint of the collection. epochs: None for as many as the preset trains.
+    data: fingerprint of the dataset. epochs: None for as many as the preset trains.
     """
 
     name: str
@@ -74,10 +74,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a cell's training went.
+    """How an experiment's training went.
 
     seconds: on the clock, all sittings together. cpu_seconds: of processor time, None where it was interrupted.
-    threads: of the training. jobs: how many cells trained at the same time, at most.
+    threads: of the training. jobs: how many experiments trained at the same time, at most.
     """
 
     epochs: int
@@ -90,8 +90,8 @@ class Trained:
     jobs: int
 
 
-class InterruptedCellError(OnspectError):
-    """A cell was interrupted and its training saved."""
+class InterruptedExperimentError(OnspectError):
+    """A experiment was interrupted and its training saved."""
 
 
 def describe_normal(normal: Sequence[str]) -> str:
@@ -99,32 +99,32 @@ def describe_normal(normal: Sequence[str]) -> str:
     return "+".join(re.sub(r"[^\w-]", "_", name) for name in normal)
 
 
-def complete_cell(
-    cell: Experiment, settings: Settings, scores: Sequence[str], collection: Dataset, folder: Path, *, jobs: int = 1
+def complete_experiment(
+    experiment: Experiment, settings: Settings, dataset: Dataset, folder: Path, *, jobs: int = 1
 ) -> None:
-    """Train, export and score what of a cell is not there yet; folder is the comparison's.
+    """Train, export and score what of an experiment is not there yet; folder is the comparison's.
 
-    Raises InterruptedCellError where training was interrupted, and what training and export raise.
+    Raises InterruptedExperimentError where training was interrupted, and what training and export raise.
     """
-    place = folder / cell.folder
-    data = collection.training_set(cell.normal)
+    place = folder / experiment.folder
+    data = dataset.training_set(experiment.normal)
     if not (place / _TRAINED).exists():
-        _train(cell, settings, data, place, jobs)
-    missing = [score for score in cell.choose(scores) if not (place / f"{score}.npy").exists()]
+        _train(experiment, settings, data, place, jobs)
+    missing = [score for score in experiment.scores if not (place / f"{score}.npy").exists()]
     export_scores(place, {score: place / f"{score}.onnx" for score in missing}, data)
     for score in missing:
-        write_atomically(place / f"{score}.npy", _pack(_score(place / f"{score}.onnx", collection)))
+        write_atomically(place / f"{score}.npy", _pack(_score(place / f"{score}.onnx", dataset)))
 
 
-def is_complete(cell: Experiment, scores: Sequence[str], folder: Path) -> bool:
-    """Tell whether nothing of a cell is missing."""
-    names = (_TRAINED, *(f"{score}.npy" for score in cell.choose(scores)))
-    return all((folder / cell.folder / name).exists() for name in names)
+def is_complete(experiment: Experiment, folder: Path) -> bool:
+    """Tell whether nothing of an experiment is missing."""
+    names = (_TRAINED, *(f"{score}.npy" for score in experiment.scores))
+    return all((folder / experiment.folder / name).exists() for name in names)
 
 
-def read_trained(cell: Experiment, folder: Path) -> Trained:
-    """Read how a cell's training went; raises DatasetError where the file is damaged."""
-    path = folder / cell.folder / _TRAINED
+def read_trained(experiment: Experiment, folder: Path) -> Trained:
+    """Read how an experiment's training went; raises DatasetError where the file is damaged."""
+    path = folder / experiment.folder / _TRAINED
     try:
         return parse_dataclass(Trained, json.loads(path.read_bytes()))
     except OSError as error:
@@ -133,12 +133,12 @@ def read_trained(cell: Experiment, folder: Path) -> Trained:
         raise DatasetError(f"{str(path)!r} is damaged ({error}); remove {str(path.parent)!r}") from error
 
 
-def read_scores(cell: Experiment, score: str, collection: Dataset, folder: Path) -> NDArray[np.float32]:
+def read_scores(experiment: Experiment, score: str, dataset: Dataset, folder: Path) -> NDArray[np.float32]:
     """Read the test images' scores, float32 [n]; raises DatasetError where the file is damaged."""
-    path = folder / cell.folder / f"{score}.npy"
+    path = folder / experiment.folder / f"{score}.npy"
     try:
         scores = np.load(path, allow_pickle=False)
-        if scores.shape != collection.test.labels.shape or scores.dtype != np.float32:
+        if scores.shape != dataset.test.labels.shape or scores.dtype != np.float32:
             raise ValueError(f"it holds {scores.dtype} {list(scores.shape)}")  # noqa: TRY301 - one error for a bad file
     except OSError as error:
         raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
@@ -147,8 +147,10 @@ def read_scores(cell: Experiment, score: str, collection: Dataset, folder: Path)
     return np.asarray(scores, np.float32)
 
 
-def _train(cell: Experiment, settings: Settings, data: TrainingSet, place: Path, jobs: int) -> None:
-    options = TrainOptions(variant=cell.variant, epochs=settings.epochs, holdout=_HOLDOUT, patience=0, seed=cell.seed)
+def _train(experiment: Experiment, settings: Settings, data: TrainingSet, place: Path, jobs: int) -> None:
+    options = TrainOptions(
+        variant=experiment.variant, epochs=settings.epochs, holdout=_HOLDOUT, patience=0, seed=experiment.seed
+    )
     devices = Devices(accelerator="cpu")
     started = time.process_time()
     resumes = (place / CHECKPOINT).exists()
@@ -158,10 +160,10 @@ def _train(cell: Experiment, settings: Settings, data: TrainingSet, place: Path,
         (place / WEIGHTS).unlink(missing_ok=True)  # a first epoch that was cut off before its checkpoint
         outcome = train_on(data, place, options, devices=devices)
     if outcome.reason == "interrupted":
-        raise InterruptedCellError(f"{cell} was interrupted in epoch {outcome.epoch + 1} and saved")
+        raise InterruptedExperimentError(f"{experiment} was interrupted in epoch {outcome.epoch + 1} and saved")
     trained = _describe(outcome, len(data.images), None if resumes else time.process_time() - started, jobs)
     write_atomically(place / _TRAINED, (json.dumps(asdict(trained), indent=1) + "\n").encode())
-    logging.getLogger("onspect").info("%s: trained in %.0f s", cell, outcome.seconds)
+    logging.getLogger("onspect").info("%s: trained in %.0f s", experiment, outcome.seconds)
 
 
 def _describe(outcome: Outcome, images: int, cpu_seconds: float | None, jobs: int) -> Trained:
@@ -177,10 +179,10 @@ def _describe(outcome: Outcome, images: int, cpu_seconds: float | None, jobs: in
     )
 
 
-def _score(model: Path, collection: Dataset) -> NDArray[np.float32]:
+def _score(model: Path, dataset: Dataset) -> NDArray[np.float32]:
     """Score the test images with the file itself, as a line would."""
     inspector = Inspector(model, provider="cpu")
-    images = collection.test.images
+    images = dataset.test.images
     parts = [inspector.run(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
     return np.concatenate(parts).astype(np.float32)
 

@@ -17,6 +17,7 @@ from onspect.calibration.metrics.image import trace_curves
 from onspect.compare.experiments import Experiment, read_scores
 from onspect.compare.published import find_shown
 from onspect.compare.results import ALL, Comparison, part
+from onspect.compare.tables import describe_column
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.visualization import to_bgr
 
@@ -37,23 +38,23 @@ def draw_figures(comparison: Comparison, folder: Path) -> dict[str, bytes]:
     """
     if len(comparison.normals) > 1:
         return {}
-    cells = {cell.variant: cell for cell in reversed(comparison.cells)}
+    experiments = {experiment.variant: experiment for experiment in reversed(comparison.experiments)}
     with mpl.rc_context(_STYLE):
-        figures = {"examples.svg": _draw_examples(comparison, cells, folder)}
+        figures = {"examples.svg": _draw_examples(comparison, experiments, folder)}
         for score in comparison.scores:
-            figures[f"curves-{score}.svg"] = _draw_curves(comparison, cells, score, folder)
+            figures[f"curves-{score}.svg"] = _draw_curves(comparison, experiments, score, folder)
     return figures
 
 
-def _draw_examples(comparison: Comparison, cells: dict[str, Experiment], folder: Path) -> bytes:
+def _draw_examples(comparison: Comparison, experiments: dict[str, Experiment], folder: Path) -> bytes:
     """Draw inputs beside their reconstructions, as the paper's Figures 3 and 4, with the AUROC below each."""
-    collection, normal = comparison.collection, comparison.normals[0]
+    dataset, normal = comparison.dataset, comparison.normals[0]
     score = next(score for score in comparison.scores if comparison.having(score))
-    shown = choose_examples(comparison, cells[comparison.having(score)[0]], score, folder)
-    images = collection.test.images[[index for _, index in shown]]
+    shown = choose_examples(comparison, experiments[comparison.having(score)[0]], score, folder)
+    images = dataset.test.images[[index for _, index in shown]]
     columns = {"input": images}
     for variant in comparison.having(score):
-        inspector = Inspector(folder / cells[variant].folder / f"{score}.onnx", provider="cpu")
+        inspector = Inspector(folder / experiments[variant].folder / f"{score}.onnx", provider="cpu")
         if inspector.reconstructs:
             columns[variant] = inspector.reconstruct(images)
     figure = Figure(figsize=(1.5 * len(columns) + 0.6, 1.75 * len(shown) + 0.3), layout="constrained")
@@ -73,19 +74,19 @@ def _draw_examples(comparison: Comparison, cells: dict[str, Experiment], folder:
     return _save(figure)
 
 
-def choose_examples(comparison: Comparison, cell: Experiment, score: str, folder: Path) -> list[tuple[str, int]]:
+def choose_examples(comparison: Comparison, experiment: Experiment, score: str, folder: Path) -> list[tuple[str, int]]:
     """Return class and index of the test images to show: of each class that of median score, so none is picked.
 
     The classes are the normal ones and those that the paper shows, or else the first three anomalous ones.
     """
-    collection, normal = comparison.collection, comparison.normals[0]
-    scores = read_scores(cell, score, collection, folder)
+    dataset, normal = comparison.dataset, comparison.normals[0]
+    scores = read_scores(experiment, score, dataset, folder)
     anomalous = [name for name in comparison.results[0].areas if name != ALL]
-    known = find_shown(collection.name, normal)
+    known = find_shown(dataset.name, normal)
     chosen = [name for name in known if name in anomalous] or anomalous[:3]
     return [
-        (name, _find_median(scores, collection.test.labels, label))
-        for name, label in zip((*normal, *chosen), collection.indices((*normal, *chosen)), strict=True)
+        (name, _find_median(scores, dataset.test.labels, label))
+        for name, label in zip((*normal, *chosen), dataset.indices((*normal, *chosen)), strict=True)
     ]
 
 
@@ -94,21 +95,22 @@ def _find_median(scores: NDArray[np.float32], labels: NDArray[np.int64], label: 
     return int(places[np.argsort(scores[places], kind="stable")[len(places) // 2]])
 
 
-def _draw_curves(comparison: Comparison, cells: dict[str, Experiment], score: str, folder: Path) -> bytes:
+def _draw_curves(comparison: Comparison, experiments: dict[str, Experiment], score: str, folder: Path) -> bytes:
     """Draw ROC and PR curves of all anomalous classes together against the normal ones."""
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     roc, precision = figure.subplots(1, 2)
     normal = comparison.normals[0]
     share = 0.0
     for variant in comparison.having(score):
-        parts = part(read_scores(cells[variant], score, comparison.collection, folder), normal, comparison.collection)
+        parts = part(read_scores(experiments[variant], score, comparison.dataset, folder), normal, comparison.dataset)
         curves = trace_curves(parts[None], parts[ALL])
         area = comparison.select(normal, variant, score)[0].areas[ALL]
         colour, line = _LINES[variant]
         style: Any = {"color": colour, "linestyle": line, "linewidth": 1.8}
-        label = f"{variant.upper()}, AUROC {area.auroc:.4f}"
+        name = describe_column(score, variant)
+        label = f"{name}, AUROC {area.auroc:.4f}"
         roc.plot(curves.false_positive_rate, curves.true_positive_rate, label=label, **style)
-        label = f"{variant.upper()}, AUPR {area.aupr:.4f}"
+        label = f"{name}, AUPR {area.aupr:.4f}"
         precision.plot(curves.recall, curves.precision, drawstyle="steps-post", label=label, **style)
         share = len(parts[ALL]) / (len(parts[ALL]) + len(parts[None]))
     roc.plot([0, 1], [0, 1], ":", color="#777777", label="guessing")

@@ -61,9 +61,9 @@ _TABLES: dict[tuple[str, tuple[str, ...]], PrintedTable] = {
 }
 
 
-def find_printed(collection: str, normal: tuple[str, ...]) -> PrintedTable | None:
-    """Return the paper's table for a collection by name and its normal classes, None where it has none."""
-    return _TABLES.get((collection, normal))
+def find_printed(dataset: str, normal: tuple[str, ...]) -> PrintedTable | None:
+    """Return the paper's table for a dataset by name and its normal classes, None where it has none."""
+    return _TABLES.get((dataset, normal))
 
 
 _SHOWN: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
@@ -72,6 +72,6 @@ _SHOWN: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
 }
 
 
-def find_shown(collection: str, normal: tuple[str, ...]) -> tuple[str, ...]:
+def find_shown(dataset: str, normal: tuple[str, ...]) -> tuple[str, ...]:
     """Return the anomalous classes that the paper's Figures 3 and 4 show, none where it has no figure."""
-    return _SHOWN.get((collection, normal), ())
+    return _SHOWN.get((dataset, normal), ())

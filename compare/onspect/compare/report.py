@@ -64,7 +64,7 @@ def _caption(name: str) -> str:
 
 
 def _title(comparison: Comparison) -> str:
-    return f"{comparison.collection.name}: {', '.join(variant.upper() for variant in comparison.variants)}"
+    return f"{comparison.dataset.name}: {', '.join(variant.upper() for variant in comparison.variants)}"
 
 
 def render_markdown(comparison: Comparison) -> str:

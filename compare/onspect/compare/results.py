@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.metrics.image import measure_areas
+from onspect.calibration.metrics.image import IMAGE_METRICS
 from onspect.compare.datasets import Dataset
 from onspect.compare.experiments import Experiment, Settings, Trained, read_scores, read_trained
 from onspect.runtime.errors import DatasetError
@@ -25,17 +25,26 @@ ALL = "all together"
 
 @dataclass(frozen=True)
 class Area:
-    """The two areas for one anomalous class against the normal images, 0 to 1; anomalous is positive."""
+    """The image metrics for one anomalous class against the normal images, by name; anomalous is positive."""
 
-    auroc: float
-    aupr: float
+    values: dict[str, float]
+
+    @property
+    def auroc(self) -> float:
+        """The area under the ROC curve, 0 to 1."""
+        return self.values["auroc"]
+
+    @property
+    def aupr(self) -> float:
+        """The average precision, 0 to 1."""
+        return self.values["aupr"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one score of a cell reached: areas by anomalous class, in the collection's order, then `ALL`."""
+    """What one score of an experiment reached: areas by anomalous class, in the dataset's order, then `ALL`."""
 
-    cell: Experiment
+    experiment: Experiment
     score: str
     areas: dict[str, Area]
 
@@ -43,7 +52,8 @@ class Result:
     def mean(self) -> Area:
         """The mean over the anomalous classes, each counting alike."""
         single = [area for name, area in self.areas.items() if name != ALL]
-        return Area(statistics.fmean(area.auroc for area in single), statistics.fmean(area.aupr for area in single))
+        names = [metric.name for metric in IMAGE_METRICS]
+        return Area({name: statistics.fmean(area.values[name] for area in single) for name in names})
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was found. costs: by variant and score. trained: in the order of the cells."""
+    """All that was found. costs: by variant and score. trained: in the order of the experiments."""
 
     settings: Settings
-    collection: Dataset = field(repr=False)
-    cells: tuple[Experiment, ...]
+    dataset: Dataset = field(repr=False)
+    experiments: tuple[Experiment, ...]
     scores: tuple[str, ...]
     results: tuple[Result, ...]
     trained: tuple[Trained, ...]
@@ -70,97 +80,94 @@ class Comparison:
     @property
     def variants(self) -> tuple[str, ...]:
         """The variants, in the order in which they were asked for."""
-        return tuple(dict.fromkeys(cell.variant for cell in self.cells))
+        return tuple(dict.fromkeys(experiment.variant for experiment in self.experiments))
 
     @property
     def normals(self) -> tuple[tuple[str, ...], ...]:
         """The sets of normal classes, each of which is a comparison of its own."""
-        return tuple(dict.fromkeys(cell.normal for cell in self.cells))
+        return tuple(dict.fromkeys(experiment.normal for experiment in self.experiments))
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds, ascending."""
-        return tuple(sorted({cell.seed for cell in self.cells}))
+        return tuple(sorted({experiment.seed for experiment in self.experiments}))
 
     def having(self, score: str) -> tuple[str, ...]:
         """Return the variants that have a score."""
-        return tuple(dict.fromkeys(cell.variant for cell in self.cells if cell.choose([score])))
+        return tuple(dict.fromkeys(experiment.variant for experiment in self.experiments if score in experiment.scores))
 
     def select(self, normal: tuple[str, ...], variant: str, score: str) -> list[Result]:
         """Return the results of all seeds."""
         return [
             result
             for result in self.results
-            if (result.cell.normal, result.cell.variant, result.score) == (normal, variant, score)
+            if (result.experiment.normal, result.experiment.variant, result.score) == (normal, variant, score)
         ]
 
 
-def gather(
-    cells: Sequence[Experiment], scores: Sequence[str], settings: Settings, collection: Dataset, folder: Path
-) -> Comparison:
-    """Measure what complete cells have left in the comparison's folder.
+def gather(experiments: Sequence[Experiment], settings: Settings, dataset: Dataset, folder: Path) -> Comparison:
+    """Measure what complete experiments have left in the comparison's folder.
 
     Raises DatasetError where a file is damaged or the test images of a class are missing.
     """
-    results = [_measure(cell, score, collection, folder) for cell in cells for score in cell.choose(scores)]
+    results = [
+        _measure(experiment, score, dataset, folder) for experiment in experiments for score in experiment.scores
+    ]
     return Comparison(
         settings=settings,
-        collection=collection,
-        cells=tuple(cells),
-        scores=tuple(scores),
+        dataset=dataset,
+        experiments=tuple(experiments),
+        scores=tuple(dict.fromkeys(score for experiment in experiments for score in experiment.scores)),
         results=tuple(results),
-        trained=tuple(read_trained(cell, folder) for cell in cells),
-        costs=_measure_costs(cells, scores, collection, folder),
+        trained=tuple(read_trained(experiment, folder) for experiment in experiments),
+        costs=_measure_costs(experiments, dataset, folder),
     )
 
 
-def _measure(cell: Experiment, score: str, collection: Dataset, folder: Path) -> Result:
-    scores = read_scores(cell, score, collection, folder)
+def _measure(experiment: Experiment, score: str, dataset: Dataset, folder: Path) -> Result:
+    scores = read_scores(experiment, score, dataset, folder)
     if not np.isfinite(scores).all():
         raise DatasetError(
-            f"{cell}, score {score}: {int((~np.isfinite(scores)).sum())} test images have no finite score"
+            f"{experiment}, score {score}: {int((~np.isfinite(scores)).sum())} test images have no finite score"
         )
-    parted = part(scores, cell.normal, collection)
+    parted = part(scores, experiment.normal, dataset)
     normal = parted.pop(None)
-    return Result(cell, score, {name: _area(normal, values) for name, values in parted.items() if name is not None})
+    return Result(
+        experiment, score, {name: _area(normal, values) for name, values in parted.items() if name is not None}
+    )
 
 
 def part(
-    scores: NDArray[np.float32], normal: tuple[str, ...], collection: Dataset
+    scores: NDArray[np.float32], normal: tuple[str, ...], dataset: Dataset
 ) -> dict[str | None, NDArray[np.float32]]:
     """Return the scores of the normal test images (None), of each anomalous class, and of `ALL` of those."""
-    labels = collection.test.labels
-    anomalous = [name for name in collection.classes if name not in normal]
-    parts: dict[str | None, NDArray[np.float32]] = {None: scores[np.isin(labels, collection.indices(normal))]}
+    labels = dataset.test.labels
+    anomalous = [name for name in dataset.classes if name not in normal]
+    parts: dict[str | None, NDArray[np.float32]] = {None: scores[np.isin(labels, dataset.indices(normal))]}
     for name in anomalous:
-        parts[name] = scores[labels == collection.classes.index(name)]
+        parts[name] = scores[labels == dataset.classes.index(name)]
     parts = {name: values for name, values in parts.items() if name is None or len(values)}
     if not len(parts[None]) or len(parts) == 1:
         what = "normal" if not len(parts[None]) else "anomalous"
-        raise DatasetError(f"{collection.name} has no {what} images to test on (normal: {', '.join(normal)})")
+        raise DatasetError(f"{dataset.name} has no {what} images to test on (normal: {', '.join(normal)})")
     parts[ALL] = np.concatenate([values for name, values in parts.items() if name is not None])
     return parts
 
 
 def _area(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> Area:
-    areas = measure_areas(normal, anomalous)
-    assert areas.auroc is not None
-    assert areas.aupr is not None
-    return Area(areas.auroc, areas.aupr)
+    return Area({metric.name: metric.measure(normal, anomalous) for metric in IMAGE_METRICS})
 
 
-def _measure_costs(
-    cells: Sequence[Experiment], scores: Sequence[str], collection: Dataset, folder: Path
-) -> dict[tuple[str, str], Cost]:
-    """Time the first cell of each variant in turns, so that whatever else the machine does burdens all alike."""
-    first = {cell.variant: cell for cell in reversed(cells)}
+def _measure_costs(experiments: Sequence[Experiment], dataset: Dataset, folder: Path) -> dict[tuple[str, str], Cost]:
+    """Time the first experiment of each variant in turns, so that whatever else the machine does burdens all alike."""
+    first = {experiment.variant: experiment for experiment in reversed(experiments)}
     paths = {
-        (variant, score): folder / cell.folder / f"{score}.onnx"
-        for variant, cell in first.items()
-        for score in cell.choose(scores)
+        (variant, score): folder / experiment.folder / f"{score}.onnx"
+        for variant, experiment in first.items()
+        for score in experiment.scores
     }
     inspectors = {key: Inspector(path, provider="cpu") for key, path in paths.items()}
-    image = collection.test.images[:1]
+    image = dataset.test.images[:1]
     times: dict[tuple[str, str], list[float]] = {key: [] for key in paths}
     for _ in range(_TIMED_RUNS):
         for key, inspector in inspectors.items():

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from onspect.compare.datasets import Dataset, load_collection
+from onspect.compare.datasets import Dataset, load_dataset
 from onspect.compare.experiments import Experiment, Settings, describe_normal, is_complete, read_trained
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
-from onspect.compare.workers import Work, complete_cells
-from onspect.export.fitted_scores import OF_VARIANT
+from onspect.compare.workers import Work, complete_experiments
+from onspect.export.scores import MEMORY, SCORES, find_score
 from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.records import parse_dataclass
+from onspect.training.config import VARIANTS
+from onspect.training.presets import PRESETS
 
 _SETTINGS = "settings.json"
 
@@ -28,12 +30,12 @@ class Plan:
     """What is to be compared; None and () leave the choice to the data.
 
     normal: the classes that are normal together. every_class: each class in turn instead. seeds: how many, from 0.
-    limit: images of each class at most. jobs: cells trained at a time.
+    limit: images of each class at most. jobs: experiments trained at a time.
     """
 
-    data: Path
-    folder: Path
-    variants: tuple[str, ...] = ("cae", "vae", "aae")
+    data: str | Path
+    folder: str | Path
+    variants: tuple[str, ...] = VARIANTS
     normal: tuple[str, ...] = ()
     every_class: bool = False
     seeds: int = 1
@@ -44,53 +46,67 @@ class Plan:
     jobs: int | None = None
 
 
-def run_comparison(plan: Plan, tell: Tell | None = None) -> list[Path]:
+def compare(plan: Plan, tell: Tell | None = None) -> list[Path]:
     """Complete what is missing of a comparison and write its tables; return their paths, Markdown first.
 
     Raises ChoiceError for a class or preset that is none and where the folder holds another comparison, DatasetError
-    for data that cannot be used, InterruptedCellError where it was interrupted, TrainingError where a cell failed.
+    for data that cannot be used, InterruptedExperimentError where it was interrupted, TrainingError where an experiment
+    failed.
     """
-    collection = load_collection(plan.data, preset=plan.preset, limit=plan.limit)
-    settings = Settings(collection.name, collection.fingerprint(), collection.preset, plan.epochs, plan.limit)
-    scores = tuple(dict.fromkeys(plan.scores)) or (("mse",) if collection.preset == "paper" else ("relative",))
-    scores = tuple(score for score in scores if OF_VARIANT.get(score, score) in (score, *plan.variants))
-    if not scores:
-        raise ChoiceError(f"none of {', '.join(plan.variants)} has the score {', '.join(plan.scores)}; add its variant")
-    cells = _plan_cells(plan, collection)
-    _claim(make_folder(plan.folder), settings)
-    waiting = [cell for cell in cells if not is_complete(cell, scores, plan.folder)]
+    data, folder = Path(plan.data), Path(plan.folder)
+    dataset = load_dataset(data, preset=plan.preset, limit=plan.limit)
+    settings = Settings(dataset.name, dataset.fingerprint(), dataset.preset, plan.epochs, plan.limit)
+    experiments = _plan_experiments(plan, dataset)
+    _claim(make_folder(folder), settings)
+    waiting = [experiment for experiment in experiments if not is_complete(experiment, folder)]
     jobs = min(plan.jobs or available_cores(), max(1, len(waiting)))
-    finished = len(cells) - len(waiting)
+    finished = len(experiments) - len(waiting)
 
-    def done(cell: Experiment) -> None:
+    def done(experiment: Experiment) -> None:
         nonlocal finished
         finished += 1
         if tell is not None:
-            trained = read_trained(cell, plan.folder)
-            tell(cell, finished, len(cells), f"{trained.epochs} epochs in {trained.seconds:.0f} s, scored")
+            trained = read_trained(experiment, folder)
+            tell(experiment, finished, len(experiments), f"{trained.epochs} epochs in {trained.seconds:.0f} s, scored")
 
-    complete_cells(waiting, Work(settings, scores, plan.data, plan.preset, plan.folder, jobs), collection, done)
-    return write_comparison(plan.folder, gather(cells, scores, settings, collection, plan.folder))
+    complete_experiments(waiting, Work(settings, data, plan.preset, folder, jobs), dataset, done)
+    return write_comparison(folder, gather(experiments, settings, dataset, folder))
 
 
-def _plan_cells(plan: Plan, collection: Dataset) -> list[Experiment]:
-    """Return all cells, seed by seed, so that a comparison that is cut short has whole seeds."""
+def _choose_scores(plan: Plan, preset: str) -> dict[str, tuple[str, ...]]:
+    """Return the scores of each variant; the memory, which has no variant, is listed as the first one's."""
+    names = tuple(dict.fromkeys(plan.scores)) or (PRESETS[preset].score, MEMORY)
+    for name in names:
+        if not find_score(name).is_compared:
+            raise ChoiceError(f"score is {name!r}, which not every autoencoder of pixels has; leave it out")
+    chosen = {
+        variant: tuple(name for name in names if variant in SCORES[name].variants and (name != MEMORY or not place))
+        for place, variant in enumerate(plan.variants)
+    }
+    if not any(chosen.values()):
+        raise ChoiceError(f"none of {', '.join(plan.variants)} has the score {', '.join(names)}; add its variant")
+    return chosen
+
+
+def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
+    """Return all experiments, seed by seed, so that a comparison that is cut short has whole seeds."""
     if plan.every_class:
-        trained = {collection.classes[index] for index in set(collection.train.labels.tolist())}
-        normals: list[tuple[str, ...]] = [(name,) for name in collection.classes if name in trained]
+        trained = {dataset.classes[index] for index in set(dataset.train.labels.tolist())}
+        normals: list[tuple[str, ...]] = [(name,) for name in dataset.classes if name in trained]
     else:
-        normal = tuple(dict.fromkeys(plan.normal)) or collection.usual
+        normal = tuple(dict.fromkeys(plan.normal)) or dataset.usual
         if not normal:
             raise ChoiceError(
-                f"say which class is normal with --normal, or --every-class; {collection.name} has "
-                f"{', '.join(collection.classes)}"
+                f"say which class is normal with --normal, or --every-class; {dataset.name} has "
+                f"{', '.join(dataset.classes)}"
             )
-        collection.indices(normal)
+        dataset.indices(normal)
         normals = [normal]
     if len({describe_normal(normal) for normal in normals}) < len(normals):
-        raise DatasetError(f"classes of {collection.name} have names that cannot be told apart as folders; rename them")
+        raise DatasetError(f"classes of {dataset.name} have names that cannot be told apart as folders; rename them")
+    scores = _choose_scores(plan, dataset.preset)
     return [
-        Experiment(normal, variant, seed)
+        Experiment(normal, variant, seed, scores[variant])
         for seed in range(plan.seeds)
         for normal in normals
         for variant in plan.variants
@@ -113,6 +129,6 @@ def _claim(folder: Path, settings: Settings) -> None:
         old, new = getattr(there, field.name), getattr(settings, field.name)
         if old != new:
             raise ChoiceError(
-                f"{str(folder)!r} holds a comparison with {field.name} {old}, not {new}: cells trained differently do "
-                "not compare; give another folder with -o, or the same choices"
+                f"{str(folder)!r} holds a comparison with {field.name} {old}, not {new}: runs trained differently "
+                "do not compare; give another folder with -o, or the same choices"
             )

@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from onspect.calibration.metrics.image import IMAGE_METRICS
 from onspect.compare.experiments import Trained
 from onspect.compare.published import VARIANTS as PAPER_VARIANTS
 from onspect.compare.published import PrintedTable, find_printed
-from onspect.compare.results import ALL, Area, Comparison, Result
-from onspect.export.onnx_writer import MEMORY
+from onspect.compare.results import ALL, Comparison, Result
+from onspect.export.scores import MEMORY
 
 MEAN = "mean of the classes"
 """The row of a table with the mean over the anomalous classes."""
@@ -27,10 +28,8 @@ RULES = (
 )
 """What must be known to compare these figures with others."""
 
-_AREAS: tuple[tuple[str, Callable[[Area], float]], ...] = (
-    ("AUROC", lambda area: area.auroc),
-    ("AUPR", lambda area: area.aupr),
-)
+_IN_PAPER = ("auroc", "aupr")
+"""The image metrics that the paper prints, in its order."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,12 @@ def to_csv(comparison: Comparison) -> str:
     """Return one line for each normal class, variant, seed, score and anomalous class."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["normal", "variant", "seed", "score", "anomalous", "auroc", "aupr"])
+    writer.writerow(["normal", "variant", "seed", "score", "anomalous", *(metric.name for metric in IMAGE_METRICS)])
     for result in comparison.results:
-        cell = result.cell
+        run = result.experiment
         for name, area in result.areas.items():
-            known = ["+".join(cell.normal), cell.variant, cell.seed, result.score, name]
-            writer.writerow([*known, f"{area.auroc:.6f}", f"{area.aupr:.6f}"])
+            known = ["+".join(run.normal), run.variant, run.seed, result.score, name]
+            writer.writerow([*known, *(f"{area.values[metric.name]:.6f}" for metric in IMAGE_METRICS)])
     return buffer.getvalue()
 
 
@@ -84,20 +83,21 @@ def to_json(comparison: Comparison, machine: dict[str, Any]) -> str:
     """Return every figure as JSON, and what they were measured on."""
     content = {
         "settings": asdict(comparison.settings),
-        "collection": comparison.collection.name,
-        "classes": comparison.collection.classes,
+        "collection": comparison.dataset.name,
+        "classes": comparison.dataset.classes,
         "rules": RULES,
         "machine": machine,
         "trained": [
-            asdict(cell) | asdict(trained) for cell, trained in zip(comparison.cells, comparison.trained, strict=True)
+            experiment.identify() | asdict(trained)
+            for experiment, trained in zip(comparison.experiments, comparison.trained, strict=True)
         ],
         "costs": [
             {"variant": variant, "score": score} | asdict(cost) for (variant, score), cost in comparison.costs.items()
         ],
         "results": [
-            asdict(result.cell)
-            | {"score": result.score, "mean": asdict(result.mean)}
-            | {"classes": {name: asdict(area) for name, area in result.areas.items()}}
+            result.experiment.identify()
+            | {"score": result.score, "mean": result.mean.values}
+            | {"classes": {name: area.values for name, area in result.areas.items()}}
             for result in comparison.results
         ],
     }
@@ -117,15 +117,25 @@ def _summarise(comparison: Comparison) -> Table:
                 statistics.fmean(
                     result.mean.auroc
                     for result in comparison.results
-                    if (result.cell.variant, result.cell.seed, result.score) == (variant, seed, score)
+                    if (result.experiment.variant, result.experiment.seed, result.score) == (variant, seed, score)
                 )
                 for seed in comparison.seeds
             ]
             cells.append(_spread(by_seed))
-        rows.append((f"{score} (pretrained)" if score == MEMORY else score, *cells))
+        rows.append((describe_score(score), *cells))
     return Table(
         "Mean AUROC of each score", ("score", *map(str.upper, comparison.variants)), tuple(rows), _notes(comparison)
     )
+
+
+def describe_score(score: str) -> str:
+    """Return a score's name, marked if it rests on a pretrained network."""
+    return f"{score} (pretrained)" if score == MEMORY else score
+
+
+def describe_column(score: str, variant: str) -> str:
+    """Return what gave the figures of a score: the variant, or the memory, which does not depend on it."""
+    return score if score == MEMORY else variant.upper()
 
 
 def _list_normals(comparison: Comparison, score: str) -> Table:
@@ -146,34 +156,37 @@ def _list_normals(comparison: Comparison, score: str) -> Table:
     rows.append(("mean", *(f"{statistics.fmean(column):.4f}" for column in columns)))
     header = ["normal"]
     for variant in variants:
-        header += [f"{variant.upper()} AUROC, {MEAN}", f"{variant.upper()} AUROC, {ALL}"]
-    return Table(f"One against the rest, score {score}", tuple(header), tuple(rows), _notes(comparison))
+        name = describe_column(score, variant)
+        header += [f"{name} AUROC, {MEAN}", f"{name} AUROC, {ALL}"]
+    return Table(f"One against the rest, score {describe_score(score)}", tuple(header), tuple(rows), _notes(comparison))
 
 
 def _list_classes(comparison: Comparison, normal: tuple[str, ...], score: str) -> Table:
-    """Return a table as the paper's 5 and 6: a row for each anomalous class, AUROC and AUPR of each variant."""
-    printed = find_printed(comparison.collection.name, normal)
+    """Return a table as the paper's 5 and 6: a row for each anomalous class, the image metrics of each variant."""
+    printed = find_printed(comparison.dataset.name, normal)
+    columns = None if score == MEMORY else printed  # the paper has variants, and no memory
     variants = comparison.having(score)
     results = {variant: comparison.select(normal, variant, score) for variant in variants}
     names = list(next(iter(results.values()))[0].areas)
     header = ["anomalous"]
     for variant in variants:
-        for label, _ in _AREAS:
-            header += [f"{variant.upper()} {label}", *(["paper"] if printed else [])]
+        for metric in IMAGE_METRICS:
+            in_paper = columns is not None and metric.name in _IN_PAPER
+            header += [f"{describe_column(score, variant)} {metric.title}", *(["paper"] if in_paper else [])]
     rows = []
     for name in [*names[:-1], MEAN, ALL]:
         cells = [name]
         for variant in variants:
-            for index, (_, take) in enumerate(_AREAS):
-                values = [take(result.mean if name == MEAN else result.areas[name]) for result in results[variant]]
-                cells.append(_spread(values))
-                if printed:
-                    cells.append(_find_printed_cell(printed, name, variant, index))
+            for metric in IMAGE_METRICS:
+                areas = [result.mean if name == MEAN else result.areas[name] for result in results[variant]]
+                cells.append(_spread([area.values[metric.name] for area in areas]))
+                if columns and metric.name in _IN_PAPER:
+                    cells.append(_find_printed_cell(columns, name, variant, _IN_PAPER.index(metric.name)))
         rows.append(tuple(cells))
     notes = list(_notes(comparison))
     if printed:
-        notes.append(_count_reached(printed, results))
-    title = f"Normal: {' and '.join(normal)}, score {score}"
+        notes.append(_count_reached(printed, results, score))
+    title = f"Normal: {' and '.join(normal)}, score {describe_score(score)}"
     return Table(title, tuple(header), tuple(rows), tuple(notes))
 
 
@@ -185,13 +198,13 @@ def _find_printed_cell(printed: PrintedTable, name: str, variant: str, index: in
     return "" if areas is None else f"{areas[index]:.4f}"
 
 
-def _count_reached(printed: PrintedTable, results: dict[str, list[Result]]) -> str:
+def _count_reached(printed: PrintedTable, results: dict[str, list[Result]], score: str) -> str:
     """Say how many of the paper's cells are reached by the same variant, to the four decimals that it prints."""
     same = total = best = rows = 0
     for name in dict.fromkeys(name for name, _ in printed.areas):
-        for index, (_, take) in enumerate(_AREAS):
+        for index, metric in enumerate(_IN_PAPER):
             found = {
-                variant: round(statistics.fmean(take(result.areas[name]) for result in of_variant), 4)
+                variant: round(statistics.fmean(result.areas[name].values[metric] for result in of_variant), 4)
                 for variant, of_variant in results.items()
                 if name in of_variant[0].areas
             }
@@ -200,6 +213,8 @@ def _count_reached(printed: PrintedTable, results: dict[str, list[Result]]) -> s
             total += len(found)
             best += bool(found) and max(found.values()) >= max(cells.values())
             rows += bool(found)
+    if score == MEMORY:
+        return f"In {best} of {rows} rows (AUROC and AUPR counted apart) it reaches the best of {printed.title}."
     return (
         f'Columns headed "paper" are its {printed.title}. {same} of {total} cells are reached or beaten by the same '
         f"variant. In {best} of {rows} rows (AUROC and AUPR counted apart) the best variant reaches the best one there."
@@ -208,7 +223,7 @@ def _count_reached(printed: PrintedTable, results: dict[str, list[Result]]) -> s
 
 def _list_trainings(comparison: Comparison) -> Table:
     """Return what each variant's training costs, times also as ratios to the first variant."""
-    printed = find_printed(comparison.collection.name, comparison.normals[0]) if len(comparison.normals) == 1 else None
+    printed = find_printed(comparison.dataset.name, comparison.normals[0]) if len(comparison.normals) == 1 else None
     columns: dict[str, Mapping[str, float | None]] = {
         "training, s": _mean_by_variant(comparison, lambda trained: trained.seconds),
         "processor time, s": _mean_by_variant(comparison, lambda trained: trained.cpu_seconds),
@@ -234,7 +249,7 @@ def _list_files(comparison: Comparison) -> Table:
     """Return what each file costs on the line."""
     rows = []
     for score in comparison.scores:
-        cells = [score]
+        cells = [describe_score(score)]
         for variant in comparison.variants:
             cost = comparison.costs.get((variant, score))
             cells += ["", ""] if cost is None else [f"{cost.file_bytes / 1e3:.0f}", f"{cost.latency_ms:.2f}"]
@@ -259,10 +274,10 @@ def _describe_timing(comparison: Comparison) -> str:
 def _mean_by_variant(comparison: Comparison, take: Callable[[Trained], float | None]) -> dict[str, float | None]:
     """Return the mean over a variant's trainings that have the figure, None where none has."""
     found: dict[str, list[float]] = {variant: [] for variant in comparison.variants}
-    for cell, trained in zip(comparison.cells, comparison.trained, strict=True):
+    for experiment, trained in zip(comparison.experiments, comparison.trained, strict=True):
         value = take(trained)
         if value is not None:
-            found[cell.variant].append(value)
+            found[experiment.variant].append(value)
     return {variant: statistics.fmean(values) if values else None for variant, values in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""Cells in processes of their own, as many at a time as asked for; one at a time, in this process."""
+"""Experiments in processes of their own, as many at a time as asked for; one at a time, in this process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from onspect.compare.datasets import Dataset, load_collection
-from onspect.compare.experiments import Experiment, InterruptedCellError, Settings, complete_cell
+from onspect.compare.datasets import Dataset, load_dataset
+from onspect.compare.experiments import Experiment, InterruptedExperimentError, Settings, complete_experiment
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import OnspectError, TrainingError
 
@@ -28,30 +28,29 @@ class Work:
     """What a process must know to do its part. folder: the comparison's; the data are read anew."""
 
     settings: Settings
-    scores: tuple[str, ...]
     data: Path
     preset: str | None
     folder: Path
     jobs: int
 
 
-def complete_cells(
-    cells: Sequence[Experiment], work: Work, collection: Dataset, done: Callable[[Experiment], None]
+def complete_experiments(
+    experiments: Sequence[Experiment], work: Work, dataset: Dataset, done: Callable[[Experiment], None]
 ) -> None:
-    """Complete cells, `work.jobs` at a time, and tell of each that is done.
+    """Complete experiments, `work.jobs` at a time, and tell of each that is done.
 
-    The cores are divided among the jobs. Raises InterruptedCellError where Ctrl-C (or SIGTERM) stopped them, all of
-    them saved, and TrainingError with a cell's own words where one failed; the others that had begun are finished
-    first.
+    The cores are divided among the jobs. Raises InterruptedExperimentError where Ctrl-C (or SIGTERM) stopped them, all
+    of them saved, and TrainingError with an experiment's own words where one failed; the others that had begun are
+    finished first.
     """
     if work.jobs == 1:
         _use_cores(1)
-        for cell in cells:
-            complete_cell(cell, work.settings, work.scores, collection, work.folder)
-            done(cell)
+        for experiment in experiments:
+            complete_experiment(experiment, work.settings, dataset, work.folder)
+            done(experiment)
         return
     with _sigterm_as_interrupt():
-        _run_processes(list(cells), work, done)
+        _run_processes(list(experiments), work, done)
 
 
 def _run_processes(waiting: list[Experiment], work: Work, done: Callable[[Experiment], None]) -> None:
@@ -62,25 +61,25 @@ def _run_processes(waiting: list[Experiment], work: Work, done: Callable[[Experi
     while running or (waiting and not failures and not interrupted):
         try:
             while waiting and len(running) < work.jobs and not failures and not interrupted:
-                cell = waiting.pop(0)
+                experiment = waiting.pop(0)
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(cell, work, sender))
+                process = context.Process(target=_work, args=(experiment, work, sender))
                 process.start()
                 sender.close()
-                running[process.sentinel] = (cell, process, receiver)
+                running[process.sentinel] = (experiment, process, receiver)
             for sentinel in multiprocessing.connection.wait(list(running)):
-                cell, process, receiver = running.pop(sentinel)  # type: ignore[arg-type]  # sentinels went in
+                experiment, process, receiver = running.pop(sentinel)  # type: ignore[arg-type]  # sentinels went in
                 process.join()
                 reason = _read_reason(receiver)
                 if process.exitcode == 0 and reason is None:
-                    done(cell)
+                    done(experiment)
                 elif not interrupted:
-                    failures.append(f"{cell}: {reason or f'its process ended with {process.exitcode}'}")
+                    failures.append(f"{experiment}: {reason or f'its process ended with {process.exitcode}'}")
         except KeyboardInterrupt:
             interrupted = True
             _stop([process for _, process, _ in running.values()])
     if interrupted:
-        raise InterruptedCellError("interrupted and saved; the same command goes on")
+        raise InterruptedExperimentError("interrupted and saved; the same command goes on")
     if failures:
         raise TrainingError("; ".join(failures))
 
@@ -101,12 +100,12 @@ def _stop(processes: Sequence[SpawnProcess]) -> None:
         process.terminate()
 
 
-def _work(cell: Experiment, work: Work, sender: multiprocessing.connection.Connection) -> None:
+def _work(experiment: Experiment, work: Work, sender: multiprocessing.connection.Connection) -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
     _use_cores(work.jobs)
     try:
-        collection = load_collection(work.data, preset=work.preset, limit=work.settings.limit)
-        complete_cell(cell, work.settings, work.scores, collection, work.folder, jobs=work.jobs)
+        dataset = load_dataset(work.data, preset=work.preset, limit=work.settings.limit)
+        complete_experiment(experiment, work.settings, dataset, work.folder, jobs=work.jobs)
     except OnspectError as error:
         sender.send(str(error))
     except KeyboardInterrupt:
@@ -114,7 +113,7 @@ def _work(cell: Experiment, work: Work, sender: multiprocessing.connection.Conne
 
 
 def _follow_parent() -> None:
-    """Stop as on Ctrl-C where the parent is gone: otherwise two processes could come to train one cell."""
+    """Stop as on Ctrl-C where the parent is gone: otherwise two processes could come to train one experiment."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.calibration import select_images
-from onspect.calibration.review import Band, choose_review
+from onspect.calibration.review import Band
 from onspect.calibration.scores import Fault, find_images, score_images
-from onspect.calibration.statistics.support import measure_threshold_interval
-from onspect.calibration.thresholds import Policy, choose_threshold
+from onspect.calibration.thresholds import Policy, default_policy
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import DatasetError, ExportError, UncalibratedError
 from onspect.runtime.fingerprints import fingerprint_set
@@ -54,11 +53,6 @@ def allowed_flips(images: int, precision: str, wanted: int | None) -> int:
     return 0 if precision == "fp32" else images // 500
 
 
-def default_policy(images: Sequence[LabelledImage]) -> Policy:
-    """Return the policy that ``onspect calibrate`` takes where none is asked for."""
-    return Policy("max_f1") if any(image.defective for image in images) else Policy("quantile", 0.99)
-
-
 def make_reference(
     label: str, images: Sequence[LabelledImage], scores: Scores, policy: Policy | None, band: Band | None = None
 ) -> Reference:
@@ -66,7 +60,7 @@ def make_reference(
 
     Raises DatasetError where the images do not do for the policy.
     """
-    policy = policy or default_policy(images)
+    policy = policy or default_policy(sum(image.defective for image in images))
     return Reference(label, tuple(images), scores, policy, band, _choose(policy, band, images, scores))
 
 
@@ -163,11 +157,10 @@ def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
 def _choose(policy: Policy, band: Band | None, images: Sequence[LabelledImage], scores: Scores) -> Threshold:
     is_defective = np.array([image.defective for image in images], bool)
     good, defective = scores[~is_defective], scores[is_defective]
-    cut = choose_threshold(policy, good, defective)
+    cut = policy.choose(good, defective)
     if band is None:
         return Threshold(cut, cut)
-    interval = measure_threshold_interval(policy, good, defective).get("threshold")
-    return Threshold(cut, cut, choose_review(band, good, defective, cut, interval))
+    return Threshold(cut, cut, band.choose(good, defective, cut, policy.interval(good, defective)))
 
 
 def _judge(scores: Scores, threshold: Threshold) -> list[str]:

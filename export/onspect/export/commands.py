@@ -8,14 +8,8 @@ from pathlib import Path
 
 import click
 
+from onspect.export.scores import SCORES, describe_scores
 from onspect.runtime.cli.base import Command, progress, say
-
-SCORES = (
-    *("memory", "mse", "peak", "relative", "expected"),
-    "features",
-    *("whitened", "normalised", "latent", "contrast", "statistics", "probability", "kl", "critic", "combined"),
-)
-"""The names that ``--score`` takes; here without importing what builds them."""
 
 _LOG = logging.getLogger("onspect")
 
@@ -38,14 +32,9 @@ _LOG = logging.getLogger("onspect")
 )
 @click.option(
     "--score",
-    type=click.Choice(SCORES),
+    type=click.Choice(list(SCORES)),
     metavar="SCORE",
-    help="memory: distance to a memory of the good images, in features of a pretrained network. Of the autoencoder: "
-    "mse, mean squared error; peak, maximum of the smoothed error map; relative, the same, each place divided by "
-    "what good parts show there; expected, as relative, of the error over what the decoder expects of this image. "
-    "Fitted to the training images: whitened, normalised, latent, contrast, statistics, and combined of the last four; "
-    "probability and kl of a VAE, critic of an AAE: see docs/networks.md "
-    "[default: memory; features for a run on features, which has no other].",
+    help=describe_scores(),
 )
 @click.option(
     "--mask",
@@ -85,7 +74,7 @@ def export(
     if precision != "fp32" and data is not None:
         if parts:
             raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
-        _export_reduced(source, output, precision, data, max_flips, score, mask)
+        _export_quantized(source, output, precision, data, max_flips, score, mask)
         return
     from onspect.export.onnx_writer import export as write_model
 
@@ -101,7 +90,7 @@ def export(
     say(f"scores agree with the trained model to {parity.difference:.1e} on {parity.images} images")
     if agreement is not None:
         say(f"{agreement.flips} of {agreement.images} verdicts differ ({agreement.policy})")
-    _say_next(output)
+    _say_next(output, source)
 
 
 def _check_usage(
@@ -121,7 +110,7 @@ def _check_usage(
     return precision
 
 
-def _export_reduced(
+def _export_quantized(
     source: Path,
     output: Path,
     precision: str,
@@ -130,19 +119,21 @@ def _export_reduced(
     score: str | None,
     mask: Path | None,
 ) -> None:
-    from onspect.export.precision.tables import describe_reduced
+    from onspect.export.precision.tables import describe_quantized
     from onspect.runtime.images.decode import quieten_opencv
 
     quieten_opencv()
     if source.is_file():
-        from onspect.export.precision.search import reduce_file
+        from onspect.export.precision.search import quantize
 
-        reduced = reduce_file(source, output, precision, data, max_flips=max_flips)
+        reduced = quantize(source, output, precision, data, max_flips=max_flips, progress=progress)
     else:
-        from onspect.export.onnx_writer import export_reduced
+        from onspect.export.onnx_writer import export_quantized
 
-        reduced = export_reduced(source, output, precision, data, score=score, max_flips=max_flips, mask=mask)
-    click.echo(describe_reduced(reduced))
+        reduced = export_quantized(
+            source, output, precision, data, score=score, max_flips=max_flips, mask=mask, progress=progress
+        )
+    click.echo(describe_quantized(reduced))
     if reduced.share < 0.5:
         _LOG.warning(
             "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: "
@@ -151,8 +142,21 @@ def _export_reduced(
         )
     say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")
     if reduced.info.threshold is None:
-        _say_next(output)
+        _say_next(output, source)
 
 
-def _say_next(output: Path) -> None:
-    say(f"next: onspect calibrate {shlex.quote(str(output))} DATA")
+def _say_next(output: Path, source: Path) -> None:
+    say(f"next: onspect calibrate {shlex.quote(str(output))} {shlex.quote(_find_labelled(source))}")
+
+
+def _find_labelled(source: Path) -> str:
+    """Return the folder that a run was trained on if it has labelled images too, else the word DATA."""
+    from onspect.runtime.dataset.folder import has_split
+    from onspect.training.checkpoint import read_record
+
+    if not source.is_dir():
+        return "DATA"
+    folder = Path(read_record(source).data.folder)
+    if not has_split(folder, "val"):
+        return "DATA"
+    return str(folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder)

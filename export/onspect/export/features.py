@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onspect.runtime.errors import ChoiceError, ExportError
+from onspect.export.scores import SCORES
+from onspect.runtime.errors import ExportError
 from onspect.runtime.model.schema import Score
 from onspect.runtime.teaching.graph_values import STRIDE
 from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import TrainedModel
 from onspect.training.features.places import PLACES, PlaceExtractor
+from onspect.training.presets import FEATURES
 from onspect.training.to_onnx import convert
-
-SCORE = "features"
-"""The only score of an autoencoder of features."""
 
 HIGHEST = 8
 """Places whose mean error is the score; fewer in small images."""
@@ -79,21 +78,14 @@ class FeatureModel(nn.Module):
         return found
 
 
-def design_features(model: TrainedModel, score: str | None, mask: Tensor | None) -> tuple[FeatureModel, Score]:
-    """Return a run's model and its score, relative to the error of good parts on the run's sample images.
-
-    Raises ChoiceError for another score and for a mask.
-    """
+def design_features(model: TrainedModel) -> tuple[FeatureModel, Score]:
+    """Return a run's model and its score, relative to the error of good parts on the run's sample images."""
     assert model.extractor is not None
-    if score not in (None, SCORE):
-        raise ChoiceError(f"score is {score!r}, and an autoencoder of features has the score {SCORE} alone")
-    if mask is not None:
-        raise ChoiceError("a mask is for autoencoders of pixels; leave it out where features are reconstructed")
     extractor = PlaceExtractor.open(model.extractor)
     features = torch.from_numpy(extractor.extract(model.samples.numpy()))
     graph = FeatureGraph(model.encoder, model.decoder, *features.shape[2:]).eval()
     fit_normal_error(graph, features)
-    return FeatureModel(extractor, graph), Score(SCORE, smoothing=0.0)
+    return FeatureModel(extractor, graph), SCORES[FEATURES].define(max(features.shape[2:]))
 
 
 def fit_normal_error(graph: FeatureGraph, features: Tensor) -> None:

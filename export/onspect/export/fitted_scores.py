@@ -17,17 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onspect.export.layers.planes import to_planes
-from onspect.runtime.errors import ChoiceError
 from onspect.training.autoencoder.losses import kl_divergence
 from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
 
 COMPONENTS = ("normalised", "latent", "contrast", "statistics")
 """What ``combined`` is made of."""
-
-OF_VARIANT = {"probability": "vae", "kl": "vae", "critic": "aae"}
-"""Measures that only one variant has."""
-
-MEASURES = ("whitened", *COMPONENTS, *OF_VARIANT, "combined")
 
 _POOLED_SIDE = 16  # of residuals that are whitened: finer ones are mostly noise, and the matrix stays small
 _DIRECTIONS = 128
@@ -65,24 +59,14 @@ class Networks:
         return ModelOutputs(planes, self.decoder(latent), latent, log_sigma)
 
 
-def check_measure(name: str, variant: str) -> None:
-    """Raise ChoiceError where a variant does not have a measure."""
-    if OF_VARIANT.get(name, variant) != variant:
-        raise ChoiceError(
-            f"score is {name!r}, which only the {OF_VARIANT[name].upper()} has; this is a {variant.upper()}"
-        )
-
-
 def fit_measures(
     networks: Networks, names: Sequence[str], images: NDArray[np.uint8], held_out: NDArray[np.uint8]
 ) -> dict[str, nn.Module]:
     """Fit measures to the good images that a run was trained on, uint8 [n, h, w, c], and return them by name.
 
     ``combined`` compares its components on the images held out, whose gradients the networks have not seen; with fewer
-    than 32 of those, on the training images too. Raises ChoiceError where the variant does not have a measure.
+    than 32 of those, on the training images too. The variant must have the measures (`ScoreSpec.check`).
     """
-    for name in names:
-        check_measure(name, "vae" if networks.encoder.log_sigma is not None else "aae" if networks.critic else "cae")
     wanted = dict.fromkeys((*names, *(COMPONENTS if "combined" in names else ())))
     described: dict[str, list[Tensor]] = {name: [] for name in wanted if name in _DESCRIPTIONS}
     complexities = []

@@ -5,47 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from onspect.export.features import SCORE as FEATURES
-from onspect.export.fitted_scores import MEASURES, ModelOutputs
+from onspect.export.fitted_scores import ModelOutputs
 from onspect.export.layers.gaussian import GaussianSmoothing
 from onspect.export.layers.planes import to_planes
 from onspect.export.layers.roi_mask import FillIgnored, MaskedMap
-from onspect.runtime.errors import ChoiceError
+from onspect.export.scores import SCORES, Reduction
 from onspect.runtime.model.schema import Score, Tiling
 from onspect.training.autoencoder.networks import Decoder, Encoder
-from onspect.training.config import NetworkConfig, TrainConfig
+from onspect.training.config import NetworkConfig
 from onspect.training.tiles import Cut, Stitching
-
-SCORES = ("mse", "peak", "relative", "expected", *MEASURES)
-
-NORMALISED = ("relative", "expected")
-"""Scores whose map is a multiple of what good parts show at each place, which `fit_normal_error` measures."""
-
-_ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bits
-_LEAST_RATIO = 0.1  # of error to expected error: what is far better than expected everywhere is nothing to go by
-
-
-def default_score(config: TrainConfig) -> str:
-    """Return the name of the score that a run gets if the user chooses none.
-
-    It is ``mse`` for preset ``paper`` and ``relative`` for the others.
-    """
-    return "mse" if config.preset == "paper" else "relative"
-
-
-def design_score(name: str, network: NetworkConfig) -> Score:
-    """Return a score's settings: ``peak``, ``relative`` and ``expected`` smooth the map by 1/64 of the longer side.
-
-    The others do not. With tiles it is the tile's side: they are for defects that are small in the image.
-
-    Raises ChoiceError for a name that is none.
-    """
-    if name == FEATURES:
-        raise ChoiceError(f"score is {name!r}, which only a run of 'onspect train --on features' has")
-    if name not in SCORES:
-        raise ChoiceError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
-    smooth = name in ("peak", "relative", "expected")
-    return Score(name, smoothing=max(network.height, network.width) / 64.0 if smooth else 0.0)
 
 
 class InspectionGraph(nn.Module):
@@ -79,7 +47,7 @@ class InspectionGraph(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.score = score
+        self.score, self.spec = score, SCORES[score.name]
         self.measure = measure
         width, height = (network.width, network.height) if tiling is None else tiling.image_size
         self.smooth = GaussianSmoothing(score.smoothing, height, width) if score.smoothing else nn.Identity()
@@ -94,14 +62,14 @@ class InspectionGraph(nn.Module):
         """Return score, error_map, reconstruction and latent."""
         planes = self.surroundings(to_planes(image))
         codes, log_sigma = self.encoder(self.cut(planes))
-        expects = self.score.name == "expected"
+        expects = self.spec.expects
         reconstructions, log_expected = self.decoder.expect(codes) if expects else (self.decoder(codes), None)
         latent = codes if self.tiles == 1 else codes.reshape(-1, self.tiles * codes.shape[1])
         reconstruction = self.stitch(reconstructions)
         error_map = self._map_error(planes, reconstruction, log_expected).squeeze(1)
         if self.measure is not None:
             score = self.measure(ModelOutputs(planes, reconstruction, latent, log_sigma))
-        elif self.score.name == "mse":
+        elif self.spec.reduction is Reduction.MEAN:
             score = error_map.mean(dim=(1, 2)) if self.inspected is None else self.inspected.mean(error_map)
         else:
             score = error_map.amax(dim=(1, 2))
@@ -113,7 +81,7 @@ class InspectionGraph(nn.Module):
         if log_expected is not None:
             error = error * torch.exp(-self.stitch(log_expected))
         smoothed: Tensor = self.smooth(error) if self.inspected is None else self.inspected(error, self.smooth)
-        return smoothed / self.normal_error if self.score.name in NORMALISED else smoothed
+        return smoothed / self.normal_error if self.spec.is_relative else smoothed
 
 
 def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:
@@ -127,5 +95,4 @@ def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:
         maps = torch.cat([graph(images[start : start + 16])[1] for start in range(0, len(images), 16)])
     mean = maps.mean(dim=0)
     overall = mean.mean() if graph.inspected is None else graph.inspected.mean(mean[None])
-    least = _LEAST_RATIO if graph.score.name == "expected" else _ROUNDING
-    graph.normal_error.copy_((mean + 0.1 * overall).clamp_min(least))
+    graph.normal_error.copy_((mean + 0.1 * overall).clamp_min(graph.spec.normal_floor or 0.0))

@@ -11,8 +11,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import compose, helper
 
+from onspect.export.scores import MEMORY, SCORES
 from onspect.runtime.errors import ExportError
-from onspect.runtime.model.schema import Memory, ModelInfo, Score
+from onspect.runtime.model.schema import Memory, ModelInfo
 from onspect.runtime.teaching.base_file import parse_base_file
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
 from onspect.runtime.teaching.fit import Progress
@@ -69,7 +70,7 @@ def add_memory(
         parsed.graph, images, mask=mask, by_whole=by_whole, seed=info.provenance.seed, progress=progress
     )
     memory: Memory = filled.describe(parsed.info, fingerprints, info.provenance.data)
-    score = Score("memory", 0.0, inspected=1.0 if mask is None else float(mask.mean()))
+    score = SCORES[MEMORY].define(max(size), 1.0 if mask is None else float(mask.mean()))
     return WithMemory(_join(graph, filled.graph), replace(info, score=score, memory=memory), filled)
 
 

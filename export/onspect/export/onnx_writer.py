@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from onspect.calibration.scores import find_images
 from onspect.export.agreement import allowed_flips, compare, make_reference, refuse_flips
-from onspect.export.features import SCORE as FEATURES
 from onspect.export.features import convert_features, design_features
-from onspect.export.fitted_scores import MEASURES, Networks, check_measure, fit_measures
-from onspect.export.graph import NORMALISED, InspectionGraph, default_score, design_score, fit_normal_error
+from onspect.export.fitted_scores import Networks, fit_measures
+from onspect.export.graph import InspectionGraph, fit_normal_error
 from onspect.export.layers.planes import to_planes
 from onspect.export.layers.roi_mask import FillIgnored
 from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
-from onspect.export.precision.search import Reduced, reduce_model
+from onspect.export.precision.search import Quantized, quantize_model
+from onspect.export.scores import MEMORY, SCORES, ScoreSpec, choose_score, find_score, own_score
 from onspect.runtime.atomic import make_folder, write_atomically
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
@@ -43,9 +43,6 @@ from onspect.training.session import read_training_set, split_as_recorded
 from onspect.training.tiles import Cut, Stitching
 from onspect.training.to_onnx import convert
 
-MEMORY = "memory"
-"""The score of a memory of good parts, and the default."""
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -57,41 +54,49 @@ class Exported:
 
 
 def export(
-    run: Path,
-    output: Path,
+    run: str | Path,
+    output: str | Path,
     *,
     score: str | None = None,
     parts: bool = False,
-    data: Path | None = None,
+    data: str | Path | None = None,
     max_flips: int | None = None,
-    mask: Path | None = None,
+    mask: str | Path | None = None,
     progress: Progress[Any] | None = None,
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
 
-    score is ``memory`` or one of `SCORES`; None takes ``memory``: score and error map are those of a memory of the good
-    images, in features of a pretrained network (`add_memory`), and the autoencoder gives reconstruction and latent
-    vector. The memory and the scores of `MEASURES` are fitted to the images that the run was trained on, which are read
-    again from where they were. parts also writes the encoder (image to
-    latent) and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the
-    trained model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts
-    on those are compared too, at most max_flips (0 by default) of which may differ. mask is a black-and-white image of
-    the places that are inspected (`read_mask`); it goes into the graph.
+    score is one of `SCORES`; None takes ``memory``, or ``features`` for a run on features. With ``memory``, score and
+    error map are those of a memory of the good images, in features of a pretrained network (`add_memory`), and the
+    autoencoder gives reconstruction and latent vector. The memory and the fitted scores are fitted to the images that
+    the run was trained on, which are read again from where they were. parts also writes the encoder (image to latent)
+    and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the trained
+    model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts on those
+    are compared too, at most max_flips (0 by default) of which may differ. mask is a black-and-white image of the
+    places that are inspected (`read_mask`); it goes into the graph.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
     OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score
     and for a mask that cannot be used, by this score or at all.
     """
+    run, output = Path(run), Path(output)
     check_output(output)
     model = load_trained(run)
     if parts and model.extractor is not None:
         raise ChoiceError("the parts are those of an autoencoder of pixels; leave out --parts for one of features")
-    inspected = _read_mask(mask, model, score)
-    measure = _fit_to_folder(model, run, score)
-    has_memory = _has_memory(model, score)
-    built = build(model, output.stem, None if has_memory else score, data, max_flips, measure, inspected)
-    if has_memory:
-        built = _with_memory(built, model, run, inspected, progress)
+    spec = choose_score(score, model.record.config)
+    inspected = _read_mask(None if mask is None else Path(mask), model, spec)
+    images = _read_images(model, run, spec, progress)
+    built = _build_whole(
+        model,
+        output.stem,
+        spec,
+        images,
+        mask=inspected,
+        data=None if data is None else Path(data),
+        max_flips=max_flips,
+        progress=progress,
+    )
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
         files |= _convert_parts(model, output, inspected)
@@ -101,32 +106,35 @@ def export(
     return Exported(tuple(files), built.info, built.parity)
 
 
-def export_reduced(
-    run: Path,
-    output: Path,
+def export_quantized(
+    run: str | Path,
+    output: str | Path,
     precision: str,
-    data: Path,
+    data: str | Path,
     *,
     score: str | None = None,
     max_flips: int | None = None,
-    mask: Path | None = None,
-) -> Reduced:
-    """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `reduce_file` does.
+    mask: str | Path | None = None,
+    progress: Progress[Any] | None = None,
+) -> Quantized:
+    """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `quantize` does.
 
     Without a score it is the autoencoder's own, and the file has no memory.
 
     The float32 file that it is held against is made in memory, and must agree with the trained model as in `export`.
     """
+    run, output = Path(run), Path(output)
     check_output(output)
     model = load_trained(run)
-    inspected = _read_mask(mask, model, score)
-    has_memory = score is not None and _has_memory(model, score)
-    measure = _fit_to_folder(model, run, score)
-    built = build(model, output.stem, None if has_memory else score, measure=measure, mask=inspected)
-    if has_memory:
-        built = _with_memory(built, model, run, inspected, None)
+    spec = own_score(model.record.config) if score is None else choose_score(score, model.record.config)
+    inspected = _read_mask(None if mask is None else Path(mask), model, spec)
+    built = _build_whole(
+        model, output.stem, spec, _read_images(model, run, spec, progress), mask=inspected, progress=progress
+    )
     file = parse_model_file(output, stamp(built.graph, built.info, model.record.data.images, model.record.data.looks))
-    return reduce_model(file, output, precision, data, model.samples.numpy(), max_flips=max_flips)
+    return quantize_model(
+        file, output, precision, Path(data), model.samples.numpy(), max_flips=max_flips, progress=progress
+    )
 
 
 def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -> None:
@@ -135,35 +143,50 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
     outputs: the file's path by score. images: those that the run was trained on, and those held out.
     """
     model = load_trained(run)
-    names = [score for score in outputs if score in MEASURES]
-    for name in names:
-        _check_whole(model, name)
-    measures = fit_measures(_networks(model), names, *split_as_recorded(images, run, model.record)) if names else {}
+    for score in outputs:
+        find_score(score).check(model.record.config)
+    split = split_as_recorded(images, run, model.record)
+    fitted = [score for score in outputs if SCORES[score].is_fitted]
+    measures = fit_measures(_networks(model), fitted, *split) if fitted else {}
     for score, output in outputs.items():
         check_output(output)
-        built = build(model, output.stem, None if score == MEMORY else score, measure=measures.get(score))
-        if score == MEMORY:
-            kept, _ = split_as_recorded(images, run, model.record)
-            built = _attach(built, model, kept, None, None)
+        built = _build_whole(model, output.stem, SCORES[score], split, measure=measures.get(score))
         content = stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)
         write_atomically(output, content)
 
 
-def _has_memory(model: TrainedModel, score: str | None) -> bool:
-    """Tell whether the file gets a memory; raises ChoiceError where an autoencoder of features cannot have one."""
-    if score == MEMORY and model.extractor is not None:
-        raise ChoiceError(
-            f"score is {MEMORY!r}, and an autoencoder of features has the score {FEATURES} alone; make a memory with "
-            "'onspect teach'"
-        )
-    return score == MEMORY or (score is None and model.extractor is None)
+Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""What a run was trained on, and what it held out: uint8 [n, height, width, channels]."""
 
 
-def _with_memory(
-    built: Built, model: TrainedModel, run: Path, mask: Tensor | None, progress: Progress[Any] | None
+def _read_images(model: TrainedModel, run: Path, spec: ScoreSpec, progress: Progress[Any] | None) -> Images | None:
+    """Read the images that a run was trained on, if the score needs them."""
+    if not spec.needs_images:
+        return None
+    return split_as_recorded(read_training_set(run, model.record, progress), run, model.record)
+
+
+def _build_whole(
+    model: TrainedModel,
+    name: str,
+    spec: ScoreSpec,
+    images: Images | None,
+    *,
+    measure: nn.Module | None = None,
+    mask: Tensor | None = None,
+    data: Path | None = None,
+    max_flips: int | None = None,
+    progress: Progress[Any] | None = None,
 ) -> Built:
-    images, _ = split_as_recorded(read_training_set(run, model.record, progress), run, model.record)
-    return _attach(built, model, images, mask, progress)
+    """Return a model's graph with a score that may need the training images; measure is fitted here if it is None."""
+    if spec.is_fitted and measure is None:
+        assert images is not None
+        measure = fit_measures(_networks(model), [spec.name], *images)[spec.name]
+    if spec.name != MEMORY:
+        return build(model, name, spec, data, max_flips, measure, mask)
+    assert images is not None
+    built = build(model, name, own_score(model.record.config), data, max_flips, mask=mask)
+    return _attach(built, model, images[0], mask, progress)
 
 
 def _attach(
@@ -187,36 +210,13 @@ def _attach(
     return Built(found.graph, found.info, built.parity)
 
 
-def _read_mask(path: Path | None, model: TrainedModel, score: str | None) -> Tensor | None:
-    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None without one."""
-    if path is None:
-        return None
-    if score in MEASURES:
-        raise ChoiceError(
-            f"score is {score!r}, which judges the image as a whole and cannot leave places out; "
-            "with a mask choose mse, peak, relative or expected"
-        )
-    return torch.from_numpy(read_mask(path, model.record.data.recipe))
+def _read_mask(path: Path | None, model: TrainedModel, spec: ScoreSpec) -> Tensor | None:
+    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None without one.
 
-
-def _fit_to_folder(model: TrainedModel, run: Path, score: str | None) -> nn.Module | None:
-    """Return the measure for a score, fitted to the images that the run was trained on; None for the other scores."""
-    if score not in MEASURES:
-        return None
-    _check_whole(model, score)
-    if model.extractor is not None:
-        raise ChoiceError(f"score is {score!r}, and an autoencoder of features has the score {FEATURES} alone")
-    check_measure(score, model.record.config.network.variant)
-    images = split_as_recorded(read_training_set(run, model.record), run, model.record)
-    return fit_measures(_networks(model), [score], *images)[score]
-
-
-def _check_whole(model: TrainedModel, measure: str) -> None:
-    if model.record.config.tiling is not None:
-        raise ChoiceError(
-            f"score is {measure!r}, which judges the image as a whole, and this run's networks see tiles of it; "
-            "choose mse, peak, relative or expected, or train without --tile"
-        )
+    Raises ChoiceError if the run does not have the score, or not with a mask.
+    """
+    spec.check(model.record.config, masked=path is not None)
+    return None if path is None else torch.from_numpy(read_mask(path, model.record.data.recipe))
 
 
 def _networks(model: TrainedModel) -> Networks:
@@ -241,7 +241,7 @@ class Built:
 def build(
     model: TrainedModel,
     name: str,
-    score: str | None,
+    spec: ScoreSpec,
     data: Path | None = None,
     max_flips: int | None = None,
     measure: nn.Module | None = None,
@@ -249,9 +249,9 @@ def build(
 ) -> Built:
     """Make a trained model's graph and compare it with the model, as `export` does, without writing anything.
 
-    measure: what gives the score where that is one of `MEASURES`, fitted. mask is as in `InspectionGraph`.
+    measure: what gives a fitted score. mask is as in `InspectionGraph`.
     """
-    graph, definition, content = _convert(model, score, measure, mask)
+    graph, definition, content = _convert(model, spec, measure, mask)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
     checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
@@ -266,22 +266,17 @@ def build(
 
 
 def _convert(
-    model: TrainedModel, score: str | None, measure: nn.Module | None, mask: Tensor | None
+    model: TrainedModel, spec: ScoreSpec, measure: nn.Module | None, mask: Tensor | None
 ) -> tuple[nn.Module, Score, bytes]:
     """Return the module from image to score and error map, its score, and its graph as the bytes of an ONNX file."""
     example = model.samples[:2].numpy()
     if model.extractor is not None:
-        features, definition = design_features(model, score, mask)
+        features, definition = design_features(model)
         return features, definition, convert_features(features, example)
     config, network = model.record.config, model.record.config.network
-    definition = design_score(score or default_score(config), network)
-    if definition.name == "expected" and not network.expects:
-        raise ChoiceError(
-            "score is 'expected', and this run's decoder does not say what error to expect (preset paper, or an older "
-            "release); choose relative, or train anew with another preset"
-        )
+    definition = spec.define(max(network.height, network.width))
     graph = InspectionGraph(model.encoder, model.decoder, network, definition, measure, mask, config.tiling).eval()
-    if definition.name in NORMALISED:
+    if spec.is_relative:
         fit_normal_error(graph, model.samples)
     if graph.inspected is not None:
         definition = replace(definition, inspected=graph.inspected.share)

@@ -57,6 +57,38 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
             raise
 
 
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a file whole under a name that is free; return False, and change nothing, if the name is taken.
+
+    Raises OutputError if the disk is full or the folder cannot be written.
+    """
+    import secrets
+
+    temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(8)}.tmp")
+    with writing(path):
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            return _move_to_free_name(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def _move_to_free_name(temporary: Path, path: Path) -> bool:
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links, such as that of a USB stick
+        if os.path.lexists(path):
+            return False
+        temporary.rename(path)
+    return True
+
+
 def sweep_abandoned(path: Path) -> None:
     """Remove what killed `write_atomically` of this very file left beside it, an hour ago or more.
 

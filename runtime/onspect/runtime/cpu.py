@@ -1,10 +1,70 @@
 """How much of this machine the process may use."""
 
+from __future__ import annotations
+
+import math
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return how many cores this process may use: 1 or more.
+
+    Counts the cores that it may run on and the CPU quota of its container (control groups, version 1 or 2), rounded up:
+    more threads than the quota has would be halted again and again.
+    """
+    quota = _own_quota()
+    cores = schedulable_cores()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def schedulable_cores() -> int:
+    """Return on how many cores the system may schedule this process, whatever its quota."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def read_cpu_quota(root: Path = Path("/")) -> float | None:
+    """Return the CPU quota of this process in cores, None if it has none or the system has no control groups.
+
+    root: where ``proc`` and ``sys`` are. The smallest quota of its own group and those above it counts.
+    """
+    quotas: list[float] = []
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                quotas += _read_groups(root / "sys/fs/cgroup", path, _read_version_2)
+            elif "cpu" in controllers.split(","):
+                quotas += _read_groups(root / "sys/fs/cgroup" / controllers, path, _read_version_1)
+    return min(quotas, default=None)
+
+
+@cache
+def _own_quota() -> float | None:
+    return read_cpu_quota()
+
+
+def _read_groups(mount: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
+    """Return the quotas of a group and those above it. In a container the path may be the host's: then its root's."""
+    group = mount / path.lstrip("/")
+    places = [place for place in (group, *group.parents) if place.is_relative_to(mount)]
+    quotas = []
+    for place in places:
+        with suppress(OSError, ValueError, ZeroDivisionError, IndexError):
+            quotas.append(read(place))
+    return [quota for quota in quotas if quota is not None and quota > 0]
+
+
+def _read_version_2(group: Path) -> float | None:
+    quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _read_version_1(group: Path) -> float | None:
+    quota, period = (int((group / f"cpu.cfs_{what}_us").read_text(encoding="ascii")) for what in ("quota", "period"))
+    return None if quota < 0 else quota / period

@@ -19,16 +19,13 @@ from onspect.runtime.errors import ChoiceError
 _SHORTEST = 4  # characters: a shorter secret is part of too many words
 _TOKEN = 16  # characters of a piece of a path from which on it counts as a secret of its own
 
-_NAME = r"(?P<name>[\w.-]*?(?:pas|pwd|psw|user|usr|login|token|secret|key|hmac|auth|sig)[\w.-]*?)"
+_SECRET_NAME = re.compile(r"pas|pwd|psw|user|usr|login|token|secret|key|hmac|auth|sig", re.IGNORECASE)
 _USER_NAME = re.compile(r"user|username|usr|login", re.IGNORECASE)
-_NEXT = r"_(?:pass\w*|pwd|psw|channel|stream|subtype)="  # separates the options in the path of a recorder's address
 _URL = {False: re.compile(r"://[^\s'\"]+"), True: re.compile(r"://.+", re.DOTALL)}
-_USER = re.compile(r"://(?P<name>)(?P<secret>.*)@", re.DOTALL)  # up to the last @: a password may hold one unescaped
-_IN_PATH = re.compile(rf"[/_]{_NAME}=(?P<secret>.+?)(?={_NEXT}|$)", re.IGNORECASE | re.DOTALL)
-_OPTION = {
-    False: re.compile(rf"[?&;#]{_NAME}=(?!env:|file:)(?P<secret>[^&;\s'\"]+)", re.IGNORECASE),
-    True: re.compile(rf"[?&;#]{_NAME}=(?!env:|file:)(?P<secret>[^&;]+)", re.IGNORECASE),
-}
+_IN_PATH = re.compile(r"[/_]([\w.-]{1,40})=")
+_OPTION = re.compile(r"[?&;#]([\w.-]{1,40})=(?!env:|file:)")
+_END = re.compile(r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE)  # as recorders part options
+_OPTION_END = {False: re.compile(r"[&;\s'\"]"), True: re.compile(r"[&;]")}
 
 _known: dict[str, str] = {}
 _ordered: tuple[tuple[str, str], ...] = ()
@@ -126,28 +123,41 @@ def resolve_secret(value: str) -> str:
 def _hide(text: str, *, whole: bool) -> str:
     """Replace the secrets of a text by ``***``."""
     end, pieces = 0, []
-    for start, stop in _merge(sorted(found.span("secret") for found in _find(text, whole=whole))):
+    for start, stop in _merge(sorted((start, end) for _, start, end in _find(text, whole=whole) if start < end)):
         pieces += [text[end:start], "***"]
         end = stop
     return "".join([*pieces, text[end:]])
 
 
 def _remember_parts(address: str) -> None:
-    for found in _find(address, whole=True):
-        if not _USER_NAME.fullmatch(found["name"]):  # "admin" alone is a word like any other
-            remember_secret(found["secret"])
-            remember_secret(found["secret"].partition(":")[2])
+    for name, start, end in _find(address, whole=True):
+        if not _USER_NAME.fullmatch(name):  # "admin" alone is a word like any other
+            remember_secret(address[start:end])
+            remember_secret(address[start:end].partition(":")[2])
 
 
-def _find(text: str, *, whole: bool) -> Iterator[re.Match[str]]:
-    """Yield the secrets of a text: those before the host, in the path and behind the name of an option."""
+def _find(text: str, *, whole: bool) -> Iterator[tuple[str, int, int]]:
+    """Yield each secret's name, start and end: before the host, in the path and behind the name of an option.
+
+    Takes time in proportion to the text, whatever it is, since every line of the log comes here.
+    """
     for url in _URL[whole].finditer(text):
-        yield from _USER.finditer(text, url.start(), url.end())
-        query = text.find("?", *url.span())
-        for found in _IN_PATH.finditer(text, url.start(), url.end()):
-            if query < 0 or found.start() < query:
-                yield found
-    yield from _OPTION[whole].finditer(text)
+        start, end = url.start() + 3, url.end()
+        if (host := text.rfind("@", start, end)) >= 0:  # the last @: a password may hold one unescaped
+            yield "", start, host
+        query = text.find("?", start, end)
+        hidden = 0
+        for found in _IN_PATH.finditer(text, start - 1, end if query < 0 else query):
+            if found.end() >= hidden and _SECRET_NAME.search(found[1]):
+                stop = _END.search(text, found.end(), end)
+                hidden = end if stop is None else stop.start()
+                yield found[1], found.end(), hidden
+    hidden = 0
+    for found in _OPTION.finditer(text):
+        if found.end() >= hidden and _SECRET_NAME.search(found[1]):
+            stop = _OPTION_END[whole].search(text, found.end())
+            hidden = len(text) if stop is None else stop.start()
+            yield found[1], found.end(), hidden
 
 
 def _merge(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -13,16 +13,16 @@ import pytest
 from click.testing import Result
 
 from onspect.calibration.calibration import calibrate, move_threshold
-from onspect.calibration.metrics.image import Confusion, count_confusion, trace_cost, trace_curves
-from onspect.calibration.report.acceptance import hold_promise
+from onspect.calibration.metrics.image import Confusion, count_confusion, measure_rates, trace_cost, trace_curves
 from onspect.calibration.report.page import _dump
-from onspect.calibration.review import Band
-from onspect.calibration.statistics.support import measure_rates
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.review import BANDS, ReviewShare
+from onspect.calibration.rules import read_rule
+from onspect.calibration.thresholds import POLICIES, Conformal, Cost, MaxFpr
 from onspect.runtime.model.schema import Rule, Threshold
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
 Run = Callable[..., Result]
+RULES = (*POLICIES, *BANDS)
 AcceptanceSheet = tuple[dict[str, Any], str, str]
 
 
@@ -54,7 +54,7 @@ def write_sheet(onspect: Run, model: Path, data: Path, tmp_path: Path) -> Callab
 
 def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]) -> None:
     """The sheet says from which score what happens, and how many of 1,000 parts are rejected, reviewed and passed."""
-    calibrate(model, data, policy=Policy("max_fpr", 0.1), band=Band("review_share", 0.2))
+    calibrate(model, data, policy=MaxFpr(0.1), band=ReviewShare(0.2))
     metrics, page, _ = write_sheet()
     words = " ".join(metrics["operating_point"])
     assert re.search(r"score is \d.* or more is rejected \(ng\); from \d.* on it goes to a person", words)
@@ -80,7 +80,7 @@ def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: 
 )
 def test_promise_is_held_against_other_images(rule: Rule, confusion: Confusion, rate: float, answer: str) -> None:
     """A rate asked for is kept, missed or broken, by where the 95% interval of these images' rate lies."""
-    promise = hold_promise(rule, confusion, measure_rates(confusion, banded=confusion.review_good > 0))
+    promise = read_rule(RULES, rule).target(confusion, measure_rates(confusion, banded=confusion.review_good > 0))
     assert promise is not None
     assert promise.rate == pytest.approx(rate)
     assert promise.answer.startswith(answer)
@@ -91,14 +91,14 @@ def test_promise_is_held_against_other_images(rule: Rule, confusion: Confusion, 
 def test_what_promises_no_rate_is_not_held(rule: Rule) -> None:
     """Policies without a rate, and a band that is not there, promise nothing."""
     confusion = Confusion(1, 1, 1, 1)
-    assert hold_promise(rule, confusion, measure_rates(confusion, banded=False)) is None
+    assert read_rule(RULES, rule).target(confusion, measure_rates(confusion, banded=False)) is None
 
 
 def test_broken_promise_is_warned_of(
     model: Path, data: Path, make_dataset: Make, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
     """Where these images contradict what the file was calibrated for, the command says so."""
-    calibrate(model, data, policy=Policy("max_fpr", 0.001))
+    calibrate(model, data, policy=MaxFpr(0.001))
     make_dataset({"test/good": [*range(10, 20), *range(240, 250)]})
     metrics, page, stderr = write_sheet()
     assert "the file was calibrated for at most 0.1% of good parts rejected, and here it is 100.0%" in stderr
@@ -111,7 +111,7 @@ def test_history_and_fingerprints_are_on_the_sheet(
 ) -> None:
     """Each threshold that the file has had is listed, newest first, and files and image sets by their digits."""
     calibrate(model, data)
-    move_threshold(model, Policy("max_fpr", 0.2))
+    move_threshold(model, MaxFpr(0.2))
     metrics, page, _ = write_sheet()
     policies = [stamp["policy"].split(";")[0] for stamp in metrics["stamps"]]
     assert policies == ["false rejects at most 20%", "highest F1"]
@@ -127,7 +127,7 @@ def test_every_number_of_the_plots_is_in_the_json(
     model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
     """Scores, the points of each curve and the review table stand in metrics.json."""
-    calibrate(model, data, policy=Policy("cost", costs=(1, 50), prevalence=0.02), band=Band("review_share", 0.2))
+    calibrate(model, data, policy=Cost((1, 50), prevalence=0.02), band=ReviewShare(0.2))
     metrics, page, _ = write_sheet()
     assert (len(metrics["scores"]["good"]), len(metrics["scores"]["defective"])) == (20, 4)
     assert set(metrics["curves"]) == {"image", "cost", "review"}
@@ -150,7 +150,7 @@ def test_sheet_of_good_images_only(
     onspect: Run, model: Path, data: Path, tmp_path: Path, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
     """Without defects there are no curves and no recall, and what is known is told."""
-    calibrate(model, data, policy=Policy("conformal", 0.2))
+    calibrate(model, data, policy=Conformal(0.2))
     shutil.rmtree(data / "test/bright")
     metrics, page, _ = write_sheet()
     assert metrics["curves"] == {"image": None, "cost": None, "review": None}

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from onspect.calibration.metrics.image import measure_area_intervals
 from onspect.calibration.statistics import bootstrap
-from onspect.calibration.statistics.bootstrap import choose_drawn_thresholds, draw_images, measure_drawn_areas
-from onspect.calibration.statistics.support import measure_area_intervals, measure_threshold_interval
-from onspect.calibration.thresholds import Policy, choose_threshold
+from onspect.calibration.statistics.bootstrap import draw_images, measure_drawn_areas
+from onspect.calibration.thresholds import Cost, Manual, MaxF1, Youden
 
 POLICIES = [
-    Policy("max_f1"),
-    Policy("youden"),
-    Policy("cost", costs=(1.0, 50.0)),
-    Policy("cost", costs=(3.0, 1.0), prevalence=0.1),
+    MaxF1(),
+    Youden(),
+    Cost((1.0, 50.0)),
+    Cost((3.0, 1.0), prevalence=0.1),
 ]
 
 
@@ -40,12 +40,12 @@ def test_draws_are_as_large_as_what_they_are_drawn_from() -> None:
 
 @pytest.mark.parametrize("digits", [0, 1, 9])
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
-def test_threshold_of_a_draw_is_the_policy_s_own(policy: Policy, digits: int) -> None:
+def test_threshold_of_a_draw_is_the_policy_s_own(policy: MaxF1 | Youden | Cost, digits: int) -> None:
     """For every policy, tied scores or not, each draw's threshold is what the policy chooses on those images."""
     (draws,) = draw_images(*scores(digits), 60)
-    found = choose_drawn_thresholds(policy, draws)
+    found = policy.choose_drawn(draws)
     assert found is not None
-    assert found.tolist() == [choose_threshold(policy, *unfold(draws, row)) for row in range(60)]
+    assert found.tolist() == [policy.choose(*unfold(draws, row)) for row in range(60)]
 
 
 @pytest.mark.parametrize("digits", [0, 9])
@@ -76,9 +76,9 @@ def test_order_of_the_scores_does_not_matter() -> None:
 @pytest.mark.parametrize(("good", "defective"), [([1.0], [2.0]), ([1.0, 1.0], [1.0]), ([1.0, 2.0], [1.0])])
 def test_images_that_can_all_be_one_score_give_no_interval(good: list[float], defective: list[float]) -> None:
     """With one image, ties only, or so few that a draw can hold one of them alone, the threshold has no interval."""
-    assert measure_threshold_interval(Policy("max_f1"), np.array(good), np.array(defective)) == {}
+    assert MaxF1().interval(np.array(good), np.array(defective)) is None
 
 
 def test_threshold_set_by_hand_has_no_interval() -> None:
     """Other images would not have moved a threshold that was set by hand."""
-    assert measure_threshold_interval(Policy("manual", value=1.0), *scores(9)) == {}
+    assert Manual(value=1.0).interval(*scores(9)) is None

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy.special import ndtr
 from scipy.stats import binom, binomtest
 
+from onspect.calibration.metrics.image import measure_area_intervals
 from onspect.calibration.statistics.intervals import (
     area_interval,
     lower_bound,
@@ -15,8 +17,7 @@ from onspect.calibration.statistics.intervals import (
     upper_bound,
     widen_interval,
 )
-from onspect.calibration.statistics.support import measure_area_intervals, measure_threshold_interval
-from onspect.calibration.thresholds import Policy, choose_threshold
+from onspect.calibration.thresholds import Conformal, MaxFpr, MinRecall, Policy, Quantile
 from onspect.runtime.binomial import chances
 
 
@@ -48,28 +49,28 @@ def test_quantile_lies_between_the_scores_as_often_as_promised(count: int, share
 def test_so_few_good_images_give_no_upper_end() -> None:
     """Sixty good images bound a cut for 2% false rejects below only, one for 20% on both sides."""
     good, defective = np.arange(60.0), np.arange(30.0, 70.0)
-    low, high = measure_threshold_interval(Policy("max_fpr", 0.02), good, defective)["threshold"]
+    low, high = MaxFpr(0.02).interval(good, defective) or ()
     assert (low, high) == (55.0, math.inf)
-    low, high = measure_threshold_interval(Policy("max_fpr", 0.2), good, defective)["threshold"]
+    low, high = MaxFpr(0.2).interval(good, defective) or ()
     assert low < 48.0 < high < 60.0
 
 
 def test_so_few_defects_give_no_lower_end() -> None:
     """Forty defective images bound a cut for a recall of 99% above only."""
-    policy = Policy("min_recall", 0.99)
-    low, high = measure_threshold_interval(policy, np.arange(60.0), np.arange(30.0, 70.0))["threshold"]
+    policy = MinRecall(0.99)
+    low, high = policy.interval(np.arange(60.0), np.arange(30.0, 70.0)) or ()
     assert (low, high) == (-math.inf, 32.0)
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.5, 0.9])
-@pytest.mark.parametrize("name", ["max_fpr", "min_recall", "quantile", "conformal"])
-def test_interval_holds_the_threshold(name: str, rate: float) -> None:
+@pytest.mark.parametrize("kind", [MaxFpr, MinRecall, Quantile, Conformal])
+def test_interval_holds_the_threshold(kind: Callable[[float], Policy], rate: float) -> None:
     """The threshold itself lies within its interval, with tied scores too."""
     random = np.random.default_rng(4)
     good, defective = np.round(random.normal(0, 1, 50), 1), np.round(random.normal(1, 1, 30), 1)
-    policy = Policy(name, rate)  # type: ignore[arg-type]  # one of the four names above
-    low, high = measure_threshold_interval(policy, good, defective)["threshold"]
-    assert low <= choose_threshold(policy, good, defective) <= high
+    policy = kind(rate)
+    low, high = policy.interval(good, defective) or (math.nan, math.nan)
+    assert low <= policy.choose(good, defective) <= high
 
 
 def test_perfect_separation_is_not_certainty() -> None:

@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from onspect.calibration.metrics.image import Confusion
-from onspect.calibration.statistics.support import (
-    find_unsupported_claim,
-    measure_area_intervals,
-    measure_threshold_interval,
-)
-from onspect.calibration.thresholds import Policy, choose_threshold, conformal, cost, youden
+from onspect.calibration.metrics.image import Confusion, measure_area_intervals
+from onspect.calibration.thresholds import Conformal, Cost, MaxF1, MaxFpr, MinRecall, Policy, Quantile, Youden
+from onspect.runtime.conformal import conformal
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.model.file import read_model_file
 
@@ -21,7 +17,7 @@ Run = Callable[..., Result]
 
 def test_sixty_images_support_4_9_percent() -> None:
     """Sixty good images without a reject support at most 4.9% false rejects, and the message says how many would do."""
-    claim = find_unsupported_claim(Policy("max_fpr", 0.001), Confusion(5, 0, 60, 0))
+    claim = MaxFpr(0.001).support(Confusion(5, 0, 60, 0))
     assert claim is not None
     assert "at most 0.1% false rejects; 60 good images, 0 of them rejected, support at best 4.87%" in claim
     assert "2995 good images with none rejected" in claim
@@ -30,21 +26,21 @@ def test_sixty_images_support_4_9_percent() -> None:
 @pytest.mark.parametrize(
     ("policy", "confusion"),
     [
-        (Policy("max_fpr", 0.05), Confusion(5, 0, 60, 0)),
-        (Policy("quantile", 0.95), Confusion(5, 0, 60, 0)),
-        (Policy("min_recall", 0.95), Confusion(60, 3, 60, 0)),
-        (Policy("max_f1"), Confusion(1, 0, 1, 0)),
-        (Policy("conformal", 0.001), Confusion(0, 0, 999, 0)),
+        (MaxFpr(0.05), Confusion(5, 0, 60, 0)),
+        (Quantile(0.95), Confusion(5, 0, 60, 0)),
+        (MinRecall(0.95), Confusion(60, 3, 60, 0)),
+        (MaxF1(), Confusion(1, 0, 1, 0)),
+        (Conformal(0.001), Confusion(0, 0, 999, 0)),
     ],
 )
 def test_supported_claims_pass(policy: Policy, confusion: Confusion) -> None:
     """What the images support, or what claims nothing, gives no warning."""
-    assert find_unsupported_claim(policy, confusion) is None
+    assert policy.support(confusion) is None
 
 
 def test_recall_is_bounded_by_the_defects_that_were_seen() -> None:
     """Twenty defects, all caught, do not support a recall of 99%."""
-    claim = find_unsupported_claim(Policy("min_recall", 0.99), Confusion(20, 0, 60, 0))
+    claim = MinRecall(0.99).support(Confusion(20, 0, 60, 0))
     assert claim is not None
     assert "20 defective images, 20 of them caught, support at best 86.09%" in claim
 
@@ -73,16 +69,16 @@ def test_costs_move_the_threshold() -> None:
     """Dear escapes lower the threshold, dear rejects raise it, and rare defects make rejects weigh more."""
     random = np.random.default_rng(0)
     good, defective = random.normal(0, 1, 400), random.normal(2, 1, 400)
-    dear_escapes, dear_rejects = cost(good, defective, (1, 50), 0.1), cost(good, defective, (50, 1), 0.1)
-    assert dear_escapes < youden(good, defective) < dear_rejects
-    assert cost(good, defective, (1, 50), 0.001) > dear_escapes
+    dear_escapes, dear_rejects = (Cost(costs, 0.1).choose(good, defective) for costs in ((1, 50), (50, 1)))
+    assert dear_escapes < Youden().choose(good, defective) < dear_rejects
+    assert Cost((1, 50), 0.001).choose(good, defective) > dear_escapes
 
 
 def test_youden_is_the_best_difference() -> None:
     """No other threshold has a higher recall minus false-reject rate."""
     random = np.random.default_rng(1)
     good, defective = random.normal(0, 1, 50), random.normal(1, 1, 30)
-    best = youden(good, defective)
+    best = Youden().choose(good, defective)
     values = [np.mean(defective >= t) - np.mean(good >= t) for t in [*good, *defective]]
     assert np.mean(defective >= best) - np.mean(good >= best) >= max(values) - 1e-12
 
@@ -93,10 +89,11 @@ def test_intervals_hold_the_figure() -> None:
     good, defective = random.normal(0, 1, 60), random.normal(1.5, 1, 40)
     low, high = measure_area_intervals(good, defective)["auroc"]
     assert 0.65 < low < 0.82 < high < 0.95
-    policy = Policy("max_fpr", 0.1)
-    first = measure_threshold_interval(policy, good, defective)["threshold"]
-    assert first[0] <= choose_threshold(policy, good, defective) <= first[1]
-    assert first == measure_threshold_interval(policy, good, defective)["threshold"]
+    policy = MaxFpr(0.1)
+    first = policy.interval(good, defective)
+    assert first is not None
+    assert first[0] <= policy.choose(good, defective) <= first[1]
+    assert first == policy.interval(good, defective)
 
 
 def test_strict_stamps_nothing(onspect: Run, model: Path, make_dataset: Make) -> None:

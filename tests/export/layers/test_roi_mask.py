@@ -13,8 +13,9 @@ from torch import nn
 from onspect.calibration.regions import PixelScores, RegionDemand
 from onspect.calibration.scores import Observation, ScoredImage
 from onspect.export import onnx_writer
-from onspect.export.graph import NORMALISED, InspectionGraph, design_score, fit_normal_error
+from onspect.export.graph import InspectionGraph, fit_normal_error
 from onspect.export.layers.roi_mask import FillIgnored
+from onspect.export.scores import SCORES
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ChoiceError
@@ -31,7 +32,7 @@ MakeRun = Callable[..., Path]
 HEIGHT, WIDTH = 36, 52
 MASK = np.ones((HEIGHT, WIDTH), np.bool_)
 MASK[8:20, 30:] = False
-SCORES = ("mse", "peak", "relative", "expected")
+NAMES = ("mse", "peak", "relative", "expected")
 
 
 def draw_images(count: int = 3) -> NDArray[np.uint8]:
@@ -45,8 +46,10 @@ def build_graph(name: str, mask: NDArray[np.bool_] | None = MASK) -> InspectionG
     network = NetworkConfig("cae", HEIGHT, WIDTH, 3, (4, 8), (2, 1), 12, 6, name == "expected")
     decoder = Decoder(network, torch.full((3,), 0.5))
     places = None if mask is None else torch.from_numpy(mask)
-    graph = InspectionGraph(Encoder(network), decoder, network, design_score(name, network), mask=places).eval()
-    if name in NORMALISED:
+    graph = InspectionGraph(
+        Encoder(network), decoder, network, SCORES[name].define(max(network.height, network.width)), mask=places
+    ).eval()
+    if SCORES[name].is_relative:
         fit_normal_error(graph, torch.from_numpy(draw_images()))
     return graph
 
@@ -71,7 +74,7 @@ def half(height: int, width: int) -> NDArray[np.uint8]:
     return picture
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_ignored_places_show_changes_nothing(name: str) -> None:
     """Whatever an image shows in ignored places, score and error map are the same to the bit, and 0 there."""
     graph, images = build_graph(name), draw_images()

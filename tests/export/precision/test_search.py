@@ -13,10 +13,10 @@ from onnx import numpy_helper
 
 from onspect.calibration.calibration import calibrate
 from onspect.calibration.regions import RegionDemand
-from onspect.calibration.review import Band
-from onspect.calibration.thresholds import Policy
+from onspect.calibration.review import ReviewShare
+from onspect.calibration.thresholds import MaxFpr, Policy, Youden
 from onspect.export import agreement
-from onspect.export.precision.search import reduce_file, reduce_model
+from onspect.export.precision.search import quantize, quantize_model
 from onspect.runtime.errors import DatasetError, ExportError, OutputError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.inspection.inspector import Inspector
@@ -61,13 +61,13 @@ def write_source(path: Path, data: Path, *, sensitive: bool = False, policy: Pol
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A calibrated float32 model file."""
-    return write_source(tmp_path_factory.mktemp("model") / "part.onnx", data, policy=Policy("youden"))
+    return write_source(tmp_path_factory.mktemp("model") / "part.onnx", data, policy=Youden())
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16"])
 def test_reduced_file_judges_by_its_own_scores(source: Path, data: Path, tmp_path: Path, precision: str) -> None:
     """The new file has the source's policy, recipe and training images, and a threshold from its own scores."""
-    reduced = reduce_file(source, tmp_path / "small.onnx", precision, data)
+    reduced = quantize(source, tmp_path / "small.onnx", precision, data)
     old, new = read_model_file(source), read_model_file(tmp_path / "small.onnx")
     assert new.info.name == "small"
     assert new.training_images == old.training_images
@@ -92,7 +92,7 @@ def test_reduced_file_judges_by_its_own_scores(source: Path, data: Path, tmp_pat
 
 def test_int8_graph_is_plain_onnx_in_8_bits(source: Path, data: Path, tmp_path: Path) -> None:
     """Weights are int8 for each channel, activations int8 or uint8 from 0, and the score's own layers in float."""
-    reduce_file(source, tmp_path / "small.onnx", "int8", data)
+    quantize(source, tmp_path / "small.onnx", "int8", data)
     model = onnx.load(tmp_path / "small.onnx")
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     assert tensors["encoder.weight_quantized"].data_type == onnx.TensorProto.INT8
@@ -112,7 +112,7 @@ def test_int8_graph_is_plain_onnx_in_8_bits(source: Path, data: Path, tmp_path: 
 def test_layers_that_decisions_cannot_bear_stay_in_float(data: Path, tmp_path: Path) -> None:
     """Layers that ruin the verdicts in 8 bits are left in float32, the file says which, and the others are reduced."""
     source = write_source(tmp_path / "part.onnx", data, sensitive=True)
-    reduced = reduce_file(source, tmp_path / "small.onnx", "int8", data)
+    reduced = quantize(source, tmp_path / "small.onnx", "int8", data)
     assert reduced.agreement.flips == 0
     assert reduced.info.provenance.float_layers == ("encoder", "decoder")
     assert reduced.info.provenance.reduced_layers == ("front.0", "front.1")
@@ -128,9 +128,9 @@ def test_a_file_with_a_head_is_refused(data: Path, tmp_path: Path, precision: st
     (tmp_path / "part.onnx").write_bytes(stamp(build_graph().SerializeToString(), info, []))
     file = read_model_file(tmp_path / "part.onnx")
     with pytest.raises(
-        ExportError, match=r"has the head of onspect 0\.1\.0, .* convert it with 0\.1\.0, or train again"
+        ExportError, match=r"has the score 'head', .* convert it with the release that made it, or train again"
     ):
-        reduce_model(file, tmp_path / "small.onnx", precision, data, np.zeros((1, 16, 16, 1), np.uint8))
+        quantize_model(file, tmp_path / "small.onnx", precision, data, np.zeros((1, 16, 16, 1), np.uint8))
     assert not (tmp_path / "small.onnx").exists()
 
 
@@ -143,7 +143,7 @@ def test_too_many_flips_write_nothing(
     original = agreement.score_like
     monkeypatch.setattr("onspect.export.precision.search.score_like", lambda *arguments: -original(*arguments))
     with pytest.raises(ExportError, match=r"of 40 verdicts differ from those of part@.* nothing was written"):
-        reduce_file(source, tmp_path / "small.onnx", precision, data)
+        quantize(source, tmp_path / "small.onnx", precision, data)
     assert (tmp_path / "small.onnx").read_bytes() == b"older"
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
@@ -153,14 +153,14 @@ def test_flips_can_be_allowed(source: Path, data: Path, tmp_path: Path, monkeypa
     found = Agreement("part@0", "highest F1", images=40, flips=3, carried=4, shift=0.1)
     monkeypatch.setattr("onspect.export.precision.search.compare", lambda *_: found)
     with pytest.raises(ExportError, match="and 2 may"):
-        reduce_file(source, tmp_path / "small.onnx", "fp16", data, max_flips=2)
-    assert reduce_file(source, tmp_path / "small.onnx", "fp16", data, max_flips=3).info.provenance.agreement == found
+        quantize(source, tmp_path / "small.onnx", "fp16", data, max_flips=2)
+    assert quantize(source, tmp_path / "small.onnx", "fp16", data, max_flips=3).info.provenance.agreement == found
 
 
 def test_an_uncalibrated_file_stays_so(source: Path, data: Path, tmp_path: Path) -> None:
     """A source without a threshold is compared by the default policy, and the new file has no threshold either."""
     bare = write_layered(tmp_path / "bare.onnx", read_model_file(source).training_images)
-    reduced = reduce_file(bare, tmp_path / "small.onnx", "fp16", data)
+    reduced = quantize(bare, tmp_path / "small.onnx", "fp16", data)
     assert reduced.agreement.policy == "highest F1"
     assert reduced.info.threshold is None
 
@@ -172,7 +172,7 @@ def test_other_images_than_the_calibration_s_are_refused(source: Path, data: Pat
         draw(tmp_path / f"other/val/good/{index}.png", generator, 0)
         draw(tmp_path / f"other/val/spot/{index}.png", generator, 80)
     with pytest.raises(DatasetError, match=r"the 8 images of .*other.* are not the 40 of 'parts'.*onspect calibrate"):
-        reduce_file(source, tmp_path / "small.onnx", "fp16", tmp_path / "other")
+        quantize(source, tmp_path / "small.onnx", "fp16", tmp_path / "other")
 
 
 def test_int8_needs_training_images(source: Path, data: Path, tmp_path: Path) -> None:
@@ -181,18 +181,18 @@ def test_int8_needs_training_images(source: Path, data: Path, tmp_path: Path) ->
     (tmp_path / "parts/val").symlink_to(data / "val")
     draw(tmp_path / "parts/train/good/0.png", np.random.default_rng(2), 0)
     with pytest.raises(DatasetError, match=r"holds none of the images that .*part.onnx' was trained on"):
-        reduce_file(source, tmp_path / "small.onnx", "int8", tmp_path / "parts")
+        quantize(source, tmp_path / "small.onnx", "int8", tmp_path / "parts")
 
 
 def test_bad_sources_and_targets(source: Path, data: Path, tmp_path: Path) -> None:
     """The source itself, a name that is no .onnx, and a file that is reduced already are refused."""
     with pytest.raises(OutputError, match="is the file to be converted"):
-        reduce_file(source, source, "fp16", data)
+        quantize(source, source, "fp16", data)
     with pytest.raises(OutputError, match=r"must end in \.onnx"):
-        reduce_file(source, tmp_path / "small.bin", "fp16", data)
-    reduce_file(source, tmp_path / "small.onnx", "fp16", data)
+        quantize(source, tmp_path / "small.bin", "fp16", data)
+    quantize(source, tmp_path / "small.onnx", "fp16", data)
     with pytest.raises(ExportError, match="is in fp16 already"):
-        reduce_file(tmp_path / "small.onnx", tmp_path / "smaller.onnx", "int8", data)
+        quantize(tmp_path / "small.onnx", tmp_path / "smaller.onnx", "int8", data)
 
 
 def test_a_graph_without_layers_is_refused(
@@ -202,7 +202,7 @@ def test_a_graph_without_layers_is_refused(
     write_image(tmp_path / "parts/val/good/0.png", 120)
     write_image(tmp_path / "parts/val/good/1.png", 130)
     with pytest.raises(ExportError, match="no layer whose precision could be lowered"):
-        reduce_file(uncalibrated, tmp_path / "small.onnx", "fp16", tmp_path / "parts")
+        quantize(uncalibrated, tmp_path / "small.onnx", "fp16", tmp_path / "parts")
 
 
 def test_command_reports_layers_and_verdicts(onspect: Run, source: Path, data: Path, tmp_path: Path) -> None:
@@ -245,8 +245,8 @@ def test_review_band_and_regions_are_chosen_anew(data: Path, tmp_path: Path) -> 
     """A source with a review band and a least area of regions makes a file with both, by the same rules."""
     source = write_source(tmp_path / "part.onnx", data)
     regions = RegionDemand(area=Rule("region_area", value=3.0))
-    calibrate(source, data, policy=Policy("max_fpr", 0.1), band=Band("review_share", 0.2), regions=regions)
-    reduced = reduce_file(source, tmp_path / "small.onnx", "fp16", data)
+    calibrate(source, data, policy=MaxFpr(0.1), band=ReviewShare(0.2), regions=regions)
+    reduced = quantize(source, tmp_path / "small.onnx", "fp16", data)
     old, new = read_model_file(source).info, reduced.info
     assert old.threshold is not None
     assert new.threshold is not None

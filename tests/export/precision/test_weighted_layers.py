@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onspect.export.precision.float16 import convert_to_half
+from onspect.export.precision.float16 import convert_to_float16
 from onspect.export.precision.weighted_layers import find_layers, find_span
 
 from .layered_model import build_graph
@@ -52,7 +52,7 @@ def test_span_is_what_lies_between_layers() -> None:
 
 def test_half_computes_the_score_in_float32() -> None:
     """Only the layers' weights are float16; the casts stand at the span's borders, and outputs keep their types."""
-    half = convert_to_half(build_graph())
+    half = convert_to_float16(build_graph())
     onnx.checker.check_model(half, full_check=True)
     halves = {tensor.name for tensor in half.graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     assert halves == {"encoder.weight.half", "decoder.weight.half"}

@@ -182,3 +182,34 @@ def test_check_judges_a_frame_of_each_source_and_names_what_fails(
 def test_config_and_check_exclude_each_other(onspect: Run, watched: Path) -> None:
     """Running and checking at once is wrong usage."""
     assert onspect("run", "--config", watched, "--check", watched).exit_code == 2
+
+
+def test_a_line_that_judges_nothing_says_why_and_fails(onspect: Run, tmp_path: Path, calibrated: Path) -> None:
+    """Where every image of a folder is a fault, one sentence has the reason, and the exit code is 1."""
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        (tmp_path / "in" / f"{number:02}.png").write_bytes(b"")
+    result = onspect("run", calibrated, tmp_path / "in", "--sink", f"jsonl:{tmp_path / 'out.jsonl'}")
+    assert result.exit_code == 1
+    assert result.stderr.count("none of the first 30 parts could be judged; 30 of them: 'the file is empty") == 1
+    assert "no image could be judged; all 40: 'the file is empty" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process could catch")
+def test_a_live_line_that_judged_nothing_fails(watched: Path, tmp_path: Path) -> None:
+    """A stopped line none of whose parts could be judged says why and ends with exit code 1."""
+    command = [sys.executable, "-m", "onspect.runtime", "run", "--config", str(watched)]
+    child = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        if (tmp_path / "verdicts.jsonl").exists():
+            break
+        time.sleep(0.05)
+    (tmp_path / "in" / "0.png").write_bytes(cv2.imencode(".png", np.full((16, 16), 3, np.uint8))[1].tobytes())
+    for _ in range(1200):
+        if (tmp_path / "verdicts.jsonl").exists() and (tmp_path / "verdicts.jsonl").read_text():
+            break
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    _, told = child.communicate(timeout=60)
+    assert child.returncode == 1
+    assert "no part could be judged; the reason: 'the picture is black" in told

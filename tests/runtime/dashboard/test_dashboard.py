@@ -216,7 +216,7 @@ def test_part_without_a_frame_has_no_picture_but_a_reason(open_dashboard: Any, i
     """A fault without a frame is told with its reason, and its picture is empty, not an older one."""
     dashboard, client = open_dashboard()
     dashboard.write(inspector.examine(GOOD))
-    dashboard.write(inspector.examine_batch([ImageError("no frame came")], sources=["camera"], first_index=1)[0])
+    dashboard.write(inspector.examine(ImageError("no frame came"), source="camera", index=1))
     answer = client.ask("/picture")
     assert (answer.status, answer.body) == (204, b"")
     assert json.loads(answer.headers["x-onspect-part"])["verdict"] == "fault"

@@ -40,7 +40,9 @@ def _masked(images: list[LabelledImage]) -> int:
     return sum(image.mask is not None for image in images)
 
 
-@pytest.mark.parametrize("name", ["good", "Good", "GOOD", "ok", "OK", "normal", "Normal", "pass", "io", "defect-free"])
+@pytest.mark.parametrize(
+    "name", ["good", "Good", "GOOD", "ok", "OK", "normal", "Normal", "pass", "io", "defect-free", "i.O.", "Gut"]
+)
 def test_names_of_the_good_folder(tmp_path: Path, caplog: Log, name: str) -> None:
     """Any usual name of good parts is read as good, with a word where it is another."""
     _fill(tmp_path, f"test/{name}/0.png", f"test/{name}/1.png", "test/scratch/0.png", f"train/{name}/0.png")
@@ -157,7 +159,7 @@ def test_masks_beside_images_are_masks(tmp_path: Path) -> None:
     assert _kinds(images) == {"good": 1, "dent": 2}
     assert _masked(images) == 1
     _fill(tmp_path, "test/dent/7_mask.png")
-    with pytest.raises(DatasetError, match="named as masks are, such as '7_mask"):
+    with pytest.raises(DatasetError, match="named as a mask is, such as '7_mask"):
         labelled_images(tmp_path, "test")
 
 
@@ -253,6 +255,154 @@ def test_a_table_that_is_not_understood_is_refused(tmp_path: Path, table: bytes,
     for read in (training_images, lambda folder: labelled_images(folder, "test")):
         with pytest.raises(DatasetError, match=words):
             read(tmp_path)
+
+
+BAD_IN_A_FLAT_FOLDER = {
+    "ng behind": ["img1_OK.png", "img2_OK.png", "img3_NG.png"],
+    "ng behind, others without": ["img1.png", "img2.png", "img3-NG.png"],
+    "bad before a number": ["1_good.png", "2_good.png", "3_bad.png"],
+    "defect within": ["part_1.png", "part_2.png", "part_defect_3.png"],
+    "name of a defect": ["part_1.png", "part_2.png", "scratch_3.png"],
+    "not ok": ["ok_1.png", "ok_2.png", "not_ok_3.png"],
+    "n.i.O.": ["i.O._1.png", "i.O._2.png", "n.i.O._3.png"],
+}
+
+
+@pytest.mark.parametrize("names", BAD_IN_A_FLAT_FOLDER.values(), ids=BAD_IN_A_FLAT_FOLDER)
+def test_nothing_that_a_file_calls_bad_is_trained_on(tmp_path: Path, names: list[str]) -> None:
+    """A word for defective counts wherever a name has it."""
+    _fill(tmp_path, *names)
+    assert [path.name for path in training_images(tmp_path)] == names[:2]
+    images = labelled_images(tmp_path, "test")
+    assert {image.path.name: image.defective for image in images} == dict(zip(names, [False, False, True], strict=True))
+
+
+@pytest.mark.parametrize("name", ["reporting_1.png", "pass.png", "badge_1.png", "koenig.png", "bang.png", "scratchpad"])
+def test_words_within_words_say_nothing(tmp_path: Path, name: str) -> None:
+    """Only whole words of a name are read."""
+    _fill(tmp_path, Path(name).with_suffix(".png").name, "part_2.png")
+    assert len(training_images(tmp_path)) == 2
+
+
+TABLES = {
+    "semicolons, German": (b"Dateiname;Ergebnis\na.png;IO\nb.png;NIO\nc.png;IO\n", "labels.csv"),
+    "bars": (b"image|label\na.png|OK\nb.png|NG\nc.png|OK\n", "labels.csv"),
+    "tabs": (b"image\tlabel\na.png\tOK\nb.png\tNG\nc.png\tOK\n", "labels.tsv"),
+    "no header": (b"a.png,OK\nb.png,scratch\nc.png,OK\n", "labels.csv"),
+    "text": (b"a.png 0\nb.png 1\nc.png 0\n", "labels.txt"),
+    "without endings": (b"file,label\na,OK\nb,NG\nc,OK\n", "labels.csv"),
+    "other case": (b"file,label\nA.PNG,OK\nB.PNG,NG\nC.PNG,OK\n", "labels.csv"),
+    "paths of elsewhere": (b"file,label\nD:\\x\\a.png,0\nD:\\x\\b.png,1\nD:\\x\\c.png,0\n", "labels.csv"),
+    "utf-16": ("file,label\na.png,OK\nb.png,NG\nc.png,OK\n".encode("utf-16"), "labels.csv"),
+    "column of good ones": (b"file,is_good\na.png,1\nb.png,0\nc.png,1\n", "labels.csv"),
+    "column of truth": (b"file,ok\na.png,true\nb.png,false\nc.png,true\n", "labels.csv"),
+}
+
+
+@pytest.mark.parametrize("place", ["", "train"])
+@pytest.mark.parametrize(("table", "name"), TABLES.values(), ids=TABLES)
+def test_tables_of_many_kinds_are_read(tmp_path: Path, table: bytes, name: str, place: str) -> None:
+    """Other separators, headings, encodings and paths say the same, in the folder or beside train/."""
+    _fill(tmp_path / place, "a.png", "b.png", "c.png")
+    (tmp_path / name).write_bytes(table)
+    assert [path.name for path in training_images(tmp_path)] == ["a.png", "c.png"]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (b"file,label\na.png,OK\na.png,NG\nb.png,OK\n", "'defective' and 'good'"),
+        (b"file,label\na.png,-1\nb.png,1\n", "below 0"),
+        ("file,label\na.png,OK\nb.png,gr\u00f6\u00dfer\n".encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_tables_that_contradict_are_refused(tmp_path: Path, table: bytes, words: str) -> None:
+    """Two labels of one image, and labels that mean either, are refused."""
+    _fill(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_bytes(table)
+    with pytest.raises(DatasetError, match=words):
+        training_images(tmp_path)
+
+
+def test_a_table_is_held_against_folders(tmp_path: Path, caplog: Log) -> None:
+    """A table that calls a picture of the folder good defective is refused; folders with equal names are kept apart."""
+    _fill(tmp_path, "good/0.png", "good/1.png", "bad/0.png")
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\ngood/0.png,OK\ngood/1.png,OK\nbad/0.png,NG\n")
+    assert len(training_images(tmp_path)) == 2
+    table.write_text("file,label\ngood/0.png,OK\ngood/1.png,NG\nbad/0.png,NG\n")
+    with pytest.raises(DatasetError, match="calls 1 of 2 images among the good ones"):
+        training_images(tmp_path)
+    table.write_text("what\n")
+    assert _kinds(labelled_images(tmp_path, "test")) == {"good": 2, "bad": 1}
+    assert "labels.csv' is not read" in caplog.text
+
+
+def test_labels_in_another_format_are_named(tmp_path: Path, caplog: Log) -> None:
+    """A file labels.json may say what is good, and is not read."""
+    _fill(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.json").write_text("{}")
+    assert len(training_images(tmp_path)) == 2
+    assert "labels.json' may say which images are good" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "mask", ["mask_0.png", "0Mask.png", "masks/0.png", "ground_truth/0_mask.png", "label/0.png", "seg/0_label.png"]
+)
+def test_masks_within_a_kind_are_no_images(tmp_path: Path, mask: str) -> None:
+    """Masks beside the images of a kind, under other names or in a folder, are masks."""
+    _fill(tmp_path, "test/good/0.png", "test/bad/0.png", "test/bad/1.png")
+    _fill(tmp_path / "test" / "bad", mask, value=255)
+    images = labelled_images(tmp_path, "test")
+    assert _kinds(images) == {"good": 1, "bad": 2}
+    assert _masked(images) == 1
+
+
+@pytest.mark.parametrize("place", ["", "train", "good", "train/good"])
+def test_a_mask_without_its_image_is_not_trained_on(tmp_path: Path, place: str) -> None:
+    """A file among good parts that is named as a mask is refused."""
+    _fill(tmp_path / place, "0.png", "1_mask.png")
+    with pytest.raises(DatasetError, match=r"1 of 2 files .* is named as a mask is, such as '1_mask"):
+        training_images(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["masks", "ground_truth", "Label"])
+@pytest.mark.parametrize("root", ["", "Train"])
+def test_masks_say_what_is_bad_in_a_flat_folder(tmp_path: Path, folder: str, root: str) -> None:
+    """An image of a flat folder whose mask marks something is no good one; DAGM is such."""
+    _fill(tmp_path / root, "0.png", "1.png", "2.png")
+    _draw(tmp_path / root / folder / "1_label.png", 255)
+    _draw(tmp_path / root / folder / "2_label.png", 0)
+    assert [path.name for path in training_images(tmp_path)] == ["0.png", "2.png"]
+
+
+def test_a_kind_called_label_is_a_kind(tmp_path: Path) -> None:
+    """A defect of a bottle's label is no folder of masks."""
+    _fill(tmp_path, "test/good/0.png", "test/label/0.png", "test/label/1.png")
+    assert _kinds(labelled_images(tmp_path, "test")) == {"good": 1, "label": 2}
+
+
+def test_test_images_are_not_trained_on_for_their_masks(tmp_path: Path) -> None:
+    """Masks beside the images of test/ do not make the whole dataset a flat folder."""
+    _fill(tmp_path, "test/good/0.png", "test/bad/1.png")
+    _draw(tmp_path / "test" / "bad" / "1_mask.png", 255)
+    for read in (training_images, lambda folder: labelled_images(folder, "val")):
+        with pytest.raises(DatasetError, match="has no folder"):
+            read(tmp_path)
+
+
+SYSTEM_FOLDERS = [
+    "@eaDir", "#recycle", "#snapshot", "@Recycle", "@__thumb", ".@__thumb", "~snapshot", "lost+found", "$RECYCLE.BIN",
+    "FOUND.000", "Thumbnails", "__MACOSX", ".AppleDouble", "Network Trash Folder", "System Volume Information",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", SYSTEM_FOLDERS)
+def test_system_folders_are_left_out_and_counted(tmp_path: Path, caplog: Log, folder: str) -> None:
+    """Pictures of file servers and operating systems are no parts."""
+    _fill(tmp_path, "good/0.png", f"good/{folder}/0.png", f"good/{folder}/deeper/1.jpg")
+    assert len(training_images(tmp_path)) == 1
+    assert f"left out in {str(tmp_path)!r}: 2 files (in {folder!r}: 2)" in caplog.text
 
 
 def test_left_out_files_are_counted_by_every_reader(tmp_path: Path, caplog: Log) -> None:

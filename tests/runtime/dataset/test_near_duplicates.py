@@ -151,3 +151,13 @@ def test_images_that_only_look_alike_are_no_twins() -> None:
     assert nearest < LIMIT
     assert choose_limit([*apart, *(flip(text, 1) for text in apart[:60])]) == -1
     assert choose_limit(apart[:3]) == LIMIT
+
+
+def test_no_drawn_part_is_taken_for_another() -> None:
+    """Parts of the demo, each drawn by itself, are no near-duplicates of each other."""
+    parts = pytest.importorskip("onspect.demo.parts")
+    drawn = [parts.draw_part(np.random.default_rng(seed), size=128)[0][:, :, None] for seed in range(240)]
+    looks = learn_near_duplicates(np.stack(drawn[:100]), fingerprints(100))
+    assert looks is not None
+    others = [hash_look(dct_features(part), looks) for part in drawn[100:]]
+    assert sum(find_near_duplicates(others, looks.hashes, choose_limit(looks.hashes))) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -217,6 +219,14 @@ def test_jpeg_with_lost_restart_intervals_is_refused() -> None:
     _refused(data[:second] + b"\xff\xd3" + data[second + 2 :], "restart markers")
 
 
+@pytest.mark.parametrize("marker", [b"\xff\xdb", b"\xff\xc4"])
+def test_jpeg_with_a_hole_in_its_tables_is_refused(marker: bytes) -> None:
+    """Zeros in a quantization or Huffman table are a fault; libjpeg would decode with them."""
+    data = make_jpeg(BGR)
+    place = data.find(marker) + 30
+    _refused(data[:place] + bytes(8) + data[place + 8 :], "tables are damaged")
+
+
 def test_jpeg_of_other_kinds_is_refused() -> None:
     """Four components, 12 bits, arithmetic coding and lossless JPEG are named."""
     data = bytearray(make_jpeg(BGR))
@@ -331,6 +341,15 @@ def test_webp_layouts_and_damage() -> None:
         _refused(lossless[: round(len(lossless) * share)], "WebP|RIFF")
 
 
+def test_lossless_webp_with_a_hole_is_refused() -> None:
+    """Zeros within a lossless picture are a fault; flat pictures have none."""
+    for picture in (BGR, np.zeros((600, 600, 3), np.uint8), np.full((600, 600, 3), 255, np.uint8)):
+        data = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+        np.testing.assert_array_equal(decode_image(data), picture)
+    data = cv2.imencode(".webp", BGR, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+    _refused(data[:600] + bytes(40) + data[640:], "all zeros")
+
+
 EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 
 
@@ -373,8 +392,6 @@ def test_huge_picture_is_refused_by_its_header() -> None:
     """A small file that stands for a huge picture is refused before it takes memory, and so is a size not accepted."""
     huge = make_png(np.zeros((1, 1), np.uint8), 0)
     header = struct.pack(">II", 18_000, 18_000) + huge[24:29]
-    import zlib
-
     data = huge[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + huge[33:]
     _refused(data, f"more than the {MOST_PIXELS:,}")
 
@@ -384,6 +401,87 @@ def test_huge_picture_is_refused_by_its_header() -> None:
     for whole in (make_png(RGB, 2), make_tiff(RGB), make_jpeg(BGR), cv2.imencode(".bmp", BGR)[1].tobytes()):
         with pytest.raises(ImageError, match="64 by 48 is too large"):
             decode_image(whole, accepts)
+
+
+@pytest.mark.parametrize(
+    ("picture", "options"),
+    [
+        (RGB, {"photometric": 1}),
+        (np.dstack([GREY, GREY]), {"photometric": 1, "extra": {338: ("H", [0])}}),
+        (np.dstack([RGB, GREY]), {"extra": {338: ("H", [0])}}),
+        (np.dstack([RGB, GREY, GREY]), {"extra": {338: ("H", [2, 0])}}),
+    ],
+    ids=["RGB called grey", "two greys", "RGB and infrared", "RGB, alpha and another"],
+)
+def test_tiff_with_more_channels_than_are_judged_is_refused(picture: Picture, options: dict[str, Any]) -> None:
+    """Channels that are neither colour nor alpha would not be judged."""
+    _refused(make_tiff(picture, **options), "channels, of which")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "bmp", "webp", "pgm"])
+def test_several_pictures_behind_each_other_are_refused(kind: str) -> None:
+    """Of pictures that were written into one file one behind the other only the first would be judged."""
+    make = {"png": lambda: make_png(RGB, 2), "jpeg": lambda: make_jpeg(BGR)} | UNCHECKED
+    data = make[kind]()
+    _refused(data + data, "several pages")
+    if kind != "pgm":
+        _refused(data + bytes(16) + data, "several pages")
+    np.testing.assert_array_equal(decode_image(data + b"camera notes" * 9), decode_image(data))
+
+
+def test_a_smaller_jpeg_behind_another_is_a_preview() -> None:
+    """Phones put a smaller picture or a gain map behind the first; that is not refused."""
+    data = make_jpeg(BGR)
+    np.testing.assert_array_equal(decode_image(data + make_jpeg(BGR[::2, ::2])), decode_image(data))
+    assert decode_image(data + data[:40]).shape == BGR.shape
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"GIF89a" + bytes(20), "a GIF file"),
+        (b"\0\0\0\x18ftypheic" + bytes(20), "a HEIC file"),
+        (b"\0\0\0\x1cftypavif" + bytes(20), "an AVIF file"),
+        (b"\xff\x4f\xff\x51" + bytes(20), "a JPEG 2000 file"),
+        (b"P7\nWIDTH 2\n", "a PAM file"),
+        (b"\n <html><title>404</title>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    ],
+)
+def test_other_formats_are_named(data: bytes, name: str) -> None:
+    """What a file is that is not read is said where its beginning tells."""
+    _refused(data, f"the file is {name}, not a JPEG")
+
+
+def _interlaced(picture: Picture, *, missing: int = 0) -> bytes:
+    passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+    rows = b"".join(b"\0" + row.tobytes() for y, x, down, right in passes for row in picture[y::down, x::right])
+    header = struct.pack(">IIBBBBB", picture.shape[1], picture.shape[0], 8, 0, 0, 0, 1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows[: len(rows) - missing])), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _interlaced(GREY),
+        make_png(GREY, 0, chunks=[(b"gAMA", struct.pack(">I", 22727))]),
+        make_png(GREY, 0, chunks=[(b"tRNS", struct.pack(">H", int(GREY[0, 0])))]),
+        make_png(GREY, 0, chunks=[(b"bKGD", struct.pack(">H", 9)), (b"sBIT", b"\x06")]),
+        make_png(GREY, 0) + b"appended",
+    ],
+    ids=["interlaced", "gamma", "transparent grey", "background", "appended"],
+)
+def test_png_values_are_those_of_the_file(data: bytes) -> None:
+    """Interlacing, gamma, a transparent value and a background change no pixel."""
+    np.testing.assert_array_equal(decode_image(data), GREY)
+
+
+def test_interlaced_png_that_is_short_is_refused() -> None:
+    """Missing data of the last pass is a fault."""
+    _refused(_interlaced(GREY, missing=300), "its data is short")
 
 
 def _mutate(data: bytes, random: np.random.Generator) -> bytes:

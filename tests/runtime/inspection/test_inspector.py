@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import logging
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +15,11 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from onspect.runtime.errors import ImageError, ModelFileError, OutputError, UncalibratedError
+from onspect.runtime.errors import DatasetError, ImageError, ModelFileError, OutputError, UncalibratedError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.inspection.batch import choose_batch, draw_files, in_order, judge_files
 from onspect.runtime.inspection.inspector import Inspection, Inspector, Scored
+from onspect.runtime.inspection.verdict import FrameContext
 from onspect.runtime.model.schema import ModelInfo, SourceLimits, Threshold
 
 CUT = Threshold(0.0062, 0.0062)
@@ -106,14 +110,11 @@ def test_map_below_zero_is_a_fault(tmp_path: Path, write_tiny_model: Callable[..
 def test_map_that_is_not_finite_is_a_fault_of_its_image_alone(inspector: Inspector) -> None:
     """Among images of one run, that whose map holds a NaN is a fault and the others keep verdict, regions and place."""
     frames: list[NDArray[np.uint8] | ImageError] = [frame(255), ImageError("torn"), frame(255), frame(128), frame(250)]
-    items = [inspector.prepare_or_error(one) for one in frames]
-    scored = inspector.score_prepared(items)
+    scored = inspector.infer_frames([inspector.prepare_frame(one) for one in frames])
     assert scored is not None
     maps = scored.error_map.copy()
     maps[1, 3, 3] = np.nan
-    judged = inspector.judge_scored(
-        items, Scored(scored.score, maps), sources=list("abcde"), first_index=0, started=0.0
-    )
+    judged = [inspection.verdict for inspection in inspector.judge(frames, Scored(scored.score, maps))]
     assert [verdict.verdict for verdict in judged] == ["ng", "fault", "fault", "ok", "ng"]
     assert [len(verdict.regions) for verdict in judged] == [1, 0, 0, 0, 1]
     assert judged[4].regions[0].peak < judged[0].regions[0].peak
@@ -132,7 +133,7 @@ def test_scores_do_not_depend_on_the_batch(inspector: Inspector) -> None:
     frames = noise(9)
     alone = [inspector.inspect(each).score for each in frames]
     for size in (2, 4, 9):
-        batch = inspector.examine_batch(frames[:size], sources=["x"] * size, first_index=0)
+        batch = inspector.examine_batch(frames[:size])
         assert [inspection.verdict.score for inspection in batch] == alone[:size]
 
 
@@ -318,3 +319,86 @@ def test_graph_that_cannot_run_is_a_model_file_error(
     (tmp_path / "part.onnx").write_bytes(stamp(model.SerializeToString(), tiny_info(), []))  # type: ignore[arg-type]
     with pytest.raises(ModelFileError, match="onnxruntime cannot load"):
         Inspector(tmp_path / "part.onnx")
+
+
+def test_the_steps_give_the_verdict_of_inspect(inspector: Inspector) -> None:
+    """Prepare, infer and judge, one after the other, give what `inspect` gives; an error in a place is a fault."""
+    good, bad = frame(128), frame(250)
+    scored = inspector.infer(np.stack([inspector.prepare(good), inspector.prepare(bad)]))
+    inspections = inspector.judge([good, ImageError("torn"), bad], scored)
+    for inspection, one in ((inspections[0], good), (inspections[2], bad)):
+        alone = inspector.examine(one, index=inspection.verdict.index)
+        told = dataclasses.replace(
+            alone.verdict, time=inspection.verdict.time, latency_ms=inspection.verdict.latency_ms
+        )
+        assert inspection.verdict == told
+        assert inspection.frame is one
+    assert (inspections[1].verdict.verdict, inspections[1].verdict.reason) == ("fault", "torn")
+
+
+def test_a_verdict_repeats_its_frames_context(inspector: Inspector) -> None:
+    """Source, index and part are those of the context, and the latency counts from its moment of capture."""
+    context = FrameContext("camera 1", index=7, part="A-12", captured=time.perf_counter() - 5.0)
+    (inspection,) = inspector.examine_batch([frame(128)], [context])
+    verdict = inspection.verdict
+    assert (verdict.source, verdict.index, verdict.part) == ("camera 1", 7, "A-12")
+    assert 5000.0 <= verdict.latency_ms < 65000.0
+
+
+def test_a_late_verdict_is_a_fault(inspector: Inspector) -> None:
+    """A verdict that took longer than late_ms is a fault with both times, and shows no score, region or map."""
+    part = frame(250)
+    scored = inspector.infer(inspector.prepare(part)[None])
+    contexts = [FrameContext(captured=time.perf_counter() - 5.0)]
+    (late,) = inspector.judge([part], scored, contexts, late_ms=100.0)
+    (timely,) = inspector.judge([part], scored, contexts, late_ms=1e6)
+    assert (late.verdict.verdict, late.verdict.score, late.verdict.regions, late.error_map) == ("fault", None, (), None)
+    assert re.fullmatch(r"the verdict took 5\d\d\d ms, and late_ms is 100", str(late.verdict.reason))
+    assert (timely.verdict.verdict, timely.verdict.reason) == ("ng", None)
+
+
+def test_scores_of_other_frames_are_refused(inspector: Inspector) -> None:
+    """Scores, contexts and frames that differ in number raise ValueError; none is judged by another's score."""
+    scored = inspector.infer(inspector.prepare(frame(128))[None])
+    with pytest.raises(ValueError, match="2 frames can be judged, and there are 1 scores"):
+        inspector.judge([frame(128), frame(250)], scored)
+    with pytest.raises(ValueError, match="1 frames can be judged, and there are 0 scores"):
+        inspector.judge([frame(128)], None)
+    with pytest.raises(ValueError, match="zip"):
+        inspector.judge([frame(128)], scored, [FrameContext(), FrameContext()])
+
+
+def test_a_path_is_read(inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    """`inspect` and `examine` take a file's path, as text too; a file that is not there is a fault under its name."""
+    path = write_image(tmp_path / "a.png", 250)
+    for given in (path, str(path)):
+        inspection = inspector.examine(given)
+        assert (inspection.verdict.verdict, inspection.verdict.source) == ("ng", str(path))
+        assert inspection.verdict == dataclasses.replace(
+            inspector.inspect(read_image(path), source=str(path)),
+            time=inspection.verdict.time,
+            latency_ms=inspection.verdict.latency_ms,
+        )
+    missing = inspector.inspect(tmp_path / "b.png", source="part 2")
+    assert (missing.verdict, missing.source) == ("fault", "part 2")
+    assert "cannot read the file" in str(missing.reason)
+
+
+def test_a_folder_is_listed(inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    """`inspect_many` and `examine_many` take a folder with its subfolders, or one file."""
+    (tmp_path / "more").mkdir()
+    paths = [
+        write_image(tmp_path / name, value) for name, value in (("a.png", 128), ("b.png", 250), ("more/c.png", 128))
+    ]
+    wanted = [(str(path), verdict) for path, verdict in zip(paths, ("ok", "ng", "ok"), strict=True)]
+    for folder in (tmp_path, str(tmp_path)):
+        assert [(v.source, v.verdict) for v in inspector.inspect_many(folder)] == wanted
+        assert [(i.verdict.source, i.verdict.verdict) for i in inspector.examine_many(folder)] == wanted
+    assert [(v.source, v.verdict) for v in inspector.inspect_many(str(paths[1]))] == wanted[1:2]
+
+
+def test_a_folder_without_images_is_refused(inspector: Inspector, tmp_path: Path) -> None:
+    """A folder without an image raises DatasetError with what it has instead, since nothing would be judged."""
+    (tmp_path / "notes.txt").write_text("none")
+    with pytest.raises(DatasetError, match=r"there are no images in .*\.txt: 1"):
+        inspector.inspect_many(tmp_path)

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.inspection.regions import Region, find_regions, find_regions_of_batch
-from onspect.runtime.inspection.verdict import Judgement, Verdict, decide
+from onspect.runtime.inspection.verdict import JUDGEMENTS, WORST_FIRST, Judgement, Verdict, decide
 from onspect.runtime.model.schema import Threshold
 
 VERDICT = Verdict(
@@ -23,6 +23,13 @@ def test_score_at_the_threshold_is_ng() -> None:
     """A score equal to the threshold is ng, and the next number below it is ok."""
     assert decide(0.25, CUT) == "ng"
     assert decide(math.nextafter(0.25, 0), CUT) == "ok"
+
+
+def test_the_table_has_every_verdict() -> None:
+    """The table has each verdict once, and ranks ng above fault, fault above review, review above ok."""
+    assert tuple(JUDGEMENTS) == get_args(Judgement)
+    assert WORST_FIRST == ("ng", "fault", "review", "ok")
+    assert [name for name, facts in JUDGEMENTS.items() if facts.rejected] == ["ng", "fault"]
 
 
 def test_score_in_the_band_is_for_review() -> None:

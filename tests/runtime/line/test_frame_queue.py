@@ -24,7 +24,7 @@ class FrameQueues(RuleBasedStateMachine):
 
     @initialize(policies=st.lists(st.sampled_from(POLICIES), min_size=1, max_size=3), capacity=st.integers(1, 3))
     def begin(self, policies: list[Policy], capacity: int) -> None:
-        self.handover = FrameQueue(policies, capacity=capacity)
+        self.frame_queue = FrameQueue(policies, capacity=capacity)
         self.policies, self.capacity = policies, capacity
         self.numbers = itertools.count()
         self.queues: list[list[tuple[str, bool]]] = [[] for _ in policies]  # name, and whether it is an error
@@ -36,13 +36,13 @@ class FrameQueues(RuleBasedStateMachine):
     @rule(data=st.data(), error=st.booleans())
     def put(self, data: st.DataObject, error: bool) -> None:
         """Capture a frame, unless it would have to wait."""
-        lane = data.draw(st.integers(0, len(self.policies) - 1))
-        queue, policy = self.queues[lane], self.policies[lane]
+        source_index = data.draw(st.integers(0, len(self.policies) - 1))
+        queue, policy = self.queues[source_index], self.policies[source_index]
         full = len(queue) >= self.capacity
         if policy == "wait" and full and not self.closed:
             return
         name = str(next(self.numbers))
-        self.handover.put(lane, Capture(name, ImageError("torn") if error else GREY))
+        self.frame_queue.put(source_index, Capture(name, ImageError("torn") if error else GREY))
         if self.closed:
             return
         self.captured += 1
@@ -56,10 +56,10 @@ class FrameQueues(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         """Take a frame: it is the oldest of its source, and there is one wherever one waits."""
-        taken = self.handover.take(0.0)
+        taken = self.frame_queue.take(0.0)
         assert (taken is None) == (not any(self.queues))
         if taken is not None:
-            name, error = self.queues[taken.lane].pop(0)
+            name, error = self.queues[taken.source_index].pop(0)
             assert taken.capture.source == name
             assert isinstance(taken.capture.frame, ImageError) == error
             self.in_hand = name
@@ -68,7 +68,7 @@ class FrameQueues(RuleBasedStateMachine):
     @rule(judged=st.booleans())
     def task_done(self, judged: bool) -> None:
         """Count what was taken."""
-        self.handover.task_done(judged=judged)
+        self.frame_queue.task_done(judged=judged)
         self.judged += judged
         self.faulted += not judged
         self.in_hand = None
@@ -76,14 +76,14 @@ class FrameQueues(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         """End a source."""
-        lane = data.draw(st.integers(0, len(self.policies) - 1))
-        self.handover.finish(lane)
-        self.finished.add(lane)
+        source_index = data.draw(st.integers(0, len(self.policies) - 1))
+        self.frame_queue.finish(source_index)
+        self.finished.add(source_index)
 
     @rule()
     def close(self) -> None:
         """End the line: what waits is dropped."""
-        self.handover.close()
+        self.frame_queue.close()
         self.dropped += sum(map(len, self.queues))
         self.queues = [[] for _ in self.policies]
         self.closed = True
@@ -92,18 +92,20 @@ class FrameQueues(RuleBasedStateMachine):
     def every_frame_is_counted(self) -> None:
         """The counts add up and are those of the lists; what waits and what is done too."""
         waiting = sum(map(len, self.queues)) + (self.in_hand is not None)
-        counts = self.handover.counts
+        counts = self.frame_queue.counts
         assert counts == FrameCounts(self.captured, self.judged, self.dropped, self.faulted, waiting)
         assert counts.captured == counts.judged + counts.dropped + counts.faulted + counts.waiting
-        assert self.handover.waiting_lanes() == {lane for lane, queue in enumerate(self.queues) if queue}
-        assert self.handover.done == (len(self.finished) == len(self.policies) and not any(self.queues))
+        assert self.frame_queue.waiting_sources() == {
+            source_index for source_index, queue in enumerate(self.queues) if queue
+        }
+        assert self.frame_queue.done == (len(self.finished) == len(self.policies) and not any(self.queues))
 
     def teardown(self) -> None:
         """At the end nothing waits: captured == judged + dropped + faults."""
-        self.handover.close()
+        self.frame_queue.close()
         if self.in_hand is not None:
-            self.handover.task_done(judged=True)
-        counts = self.handover.counts
+            self.frame_queue.task_done(judged=True)
+        counts = self.frame_queue.counts
         assert counts.waiting == 0
         assert counts.captured == counts.judged + counts.dropped + counts.faulted
 
@@ -117,23 +119,23 @@ def test_a_source_s_thread_loses_no_frame_uncounted(
     policy: Policy, count: int, capacity: int, stop_after: int | None
 ) -> None:
     """With a thread that captures, and a line that may stop early, frames come in order and each is accounted for."""
-    handover = FrameQueue([policy], capacity=capacity)
+    frame_queue = FrameQueue([policy], capacity=capacity)
 
     def capture() -> None:
         for number in range(count):
-            handover.put(0, Capture(str(number), GREY))
-        handover.finish(0)
+            frame_queue.put(0, Capture(str(number), GREY))
+        frame_queue.finish(0)
 
     thread = threading.Thread(target=capture)
     thread.start()
     seen: list[int] = []
-    while not handover.done and len(seen) != stop_after:
-        if (taken := handover.take(10.0)) is not None:
+    while not frame_queue.done and len(seen) != stop_after:
+        if (taken := frame_queue.take(10.0)) is not None:
             seen.append(int(taken.capture.source))
-            handover.task_done(judged=not isinstance(taken.capture.frame, ImageError))
-    handover.close()
+            frame_queue.task_done(judged=not isinstance(taken.capture.frame, ImageError))
+    frame_queue.close()
     thread.join()
-    counts = handover.counts
+    counts = frame_queue.counts
     assert seen == sorted(set(seen))
     assert counts.captured == counts.judged + counts.dropped + counts.faulted
     assert (counts.judged + counts.faulted, counts.waiting) == (len(seen), 0)

@@ -15,6 +15,7 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, ImageError, ModelFileError, OutputError, SourceError
 from onspect.runtime.inspection.inspector import Inspection, Inspector
+from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line import AlarmRule, Health, Line, Models, Timing, Voting
 from onspect.runtime.model.schema import Threshold
 from onspect.runtime.sinks.base import Sink
@@ -238,17 +239,35 @@ def test_a_late_frame_is_a_fault(calibrated: Path, keeper: Any, noisy: Draw) -> 
 def test_a_model_that_fails_gives_faults(models: Models, keeper: Any, noisy: Draw, monkeypatch: Any) -> None:
     """Where the model itself fails on a frame, that is a fault and the line goes on."""
     runs = iter(range(100))
-    run = Inspector.run
+    infer = Inspector.infer
 
     def fail_once(self: Inspector, batch: np.ndarray) -> Any:
         if next(runs) == 1:
             raise RuntimeError("out of memory")
-        return run(self, batch)
+        return infer(self, batch)
 
-    monkeypatch.setattr(Inspector, "run", fail_once)
+    monkeypatch.setattr(Inspector, "infer", fail_once)
     Line(models, [FakeSource(noisy, count=3, rate=0)], [keeper], policies=["wait"]).run()
     assert keeper.seen == ["ok", "fault", "ok"]
     assert "out of memory" in keeper.reasons[0]
+
+
+def test_a_verdict_is_made_once(models: Models, keeper: Any, noisy: Draw, monkeypatch: Any) -> None:
+    """A frame that is a part has one verdict, made with all that it says, also where it is a fault."""
+    made: list[Verdict] = []
+    init = Verdict.__init__
+
+    def note(self: Verdict, *arguments: Any, **facts: Any) -> None:
+        init(self, *arguments, **facts)
+        made.append(self)
+
+    monkeypatch.setattr(Verdict, "__init__", note)
+    sources = [FakeSource(noisy, count=6, rate=0, faults={2: FakeFault("black")}, name=name) for name in ("a", "b")]
+    Line(models, sources, [keeper], policies=["wait", "wait"]).run()
+    assert len(made) == 12
+    assert all(one is kept for one, kept in zip(made, keeper.verdicts, strict=True))
+    assert [verdict.index for verdict in keeper.verdicts] == list(range(12))
+    assert keeper.seen.count("fault") == 2
 
 
 def test_a_failing_camera_driver_does_not_end_the_line(models: Models, keeper: Any, noisy: Draw) -> None:
@@ -423,7 +442,7 @@ def test_no_thread_is_made_for_a_frame(models: Models, keeper: Any, noisy: Draw)
         Line(models, [FakeSource(noisy, count=300, rate=0)], [keeper], policies=["wait"]).run()
     finally:
         threading.Thread.start = start  # type: ignore[method-assign]
-    assert sorted(started) == ["onspect-gate_0", "onspect-keeper", "onspect-source-0"]
+    assert sorted(started) == ["onspect-frame-check_0", "onspect-keeper", "onspect-source-0"]
 
 
 def test_frames_that_are_faults_are_let_go(models: Models, keeper: Any, noisy: Draw) -> None:

@@ -113,7 +113,7 @@ def test_a_gap_ends_a_part_that_is_then_never_ok() -> None:
             voter.add(0, frame("ok"), gap=False, now=0.0)
         (part,) = voter.add(0, frame("fault"), gap=True, now=0.0)
         assert part.verdict.verdict == "fault"
-        assert voter.begins_part(0, None, gap=False)
+        assert voter.is_between_parts(0)
 
 
 def test_sources_have_parts_of_their_own() -> None:
@@ -131,6 +131,14 @@ def test_a_part_expires_unless_its_next_frame_waits() -> None:
     assert voter.expire(10.9, ()) == []
     assert voter.expire(12.0, {0}) == []
     assert [part.verdict.verdict for part in voter.expire(12.0, ())] == ["fault"]
+
+
+def test_parts_are_numbered_as_they_end() -> None:
+    """A part's index is the number of parts that ended before it, whichever source they came from."""
+    voter = Voter(Voting(frames=2), 2)
+    ended = [voter.add(source, frame("ok"), gap=False, now=0.0) for source in (0, 1, 1, 1, 0, 1)]
+    assert [part.verdict.index for parts in ended for part in parts] == [0, 1, 2]
+    assert voter.next_index == 3
 
 
 FRAMES = st.lists(

@@ -56,6 +56,7 @@ def test_a_file_of_0_1_0_with_a_head_judges_as_before(tmp_path: Path, tiny_info:
     content = info.to_dict()
     content["network"] |= {"reduction": 2, "head": [16, 32, 64, 96, 128]}
     content["score"] |= {"why": "AUROC on synthetic defects drawn on held-out images: head 0.972, relative 0.813"}
+    del content["score"]["maximum"]
     old = parse_dataclass(ModelInfo, json.loads(json.dumps(content)))
     path = tmp_path / "part.onnx"
     path.write_bytes(stamp(build_graph(), old, []))
@@ -66,6 +67,24 @@ def test_a_file_of_0_1_0_with_a_head_judges_as_before(tmp_path: Path, tiny_info:
     assert "relative 0.813" in describe(file)
     assert Inspector(path).inspect(np.full((SIDE, SIDE), 128, np.uint8)).verdict == "ok"
     assert Inspector(path).inspect(np.full((SIDE, SIDE), 255, np.uint8)).verdict == "ng"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_peak"),
+    [("mse", False), ("peak", True), ("relative", True), ("expected", True), ("memory", False), ("combined", False)],
+)
+def test_files_that_do_not_say_whether_the_score_is_the_maximum(
+    tiny_info: Callable[..., ModelInfo], name: str, is_peak: bool
+) -> None:
+    """In a file without `maximum` the score's name says it, as in 0.1.0; with it, the name means nothing."""
+    content = json.loads(json.dumps(tiny_info(score=name).to_dict()))
+    for value in (None, "missing"):
+        content["score"]["maximum"] = value
+        if value == "missing":
+            del content["score"]["maximum"]
+        assert parse_dataclass(ModelInfo, content).score.is_peak is is_peak
+    content["score"]["maximum"] = not is_peak
+    assert parse_dataclass(ModelInfo, content).score.is_peak is not is_peak
 
 
 def test_unknown_keys_are_left_out(tiny_info: Callable[..., ModelInfo]) -> None:
@@ -215,10 +234,10 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
-    """A path without a file, and a folder, raise ModelFileError in the operating system's words."""
+    """A path without a file, and a folder, raise ModelFileError that says which it is."""
     with pytest.raises(ModelFileError, match="No such file"):
         read_model_file(tmp_path / "none.onnx")
-    with pytest.raises(ModelFileError, match="Is a directory"):
+    with pytest.raises(ModelFileError, match="is a folder, not a model file"):
         read_model_file(tmp_path)
 
 

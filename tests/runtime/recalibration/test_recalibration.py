@@ -13,7 +13,7 @@ from onspect.runtime.errors import UncalibratedError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file, restamp
 from onspect.runtime.model.schema import ModelInfo, Threshold
-from onspect.runtime.recalibration.probe_defects import draw_marks
+from onspect.runtime.recalibration.probe_defects import draw_probe_defects
 from onspect.runtime.recalibration.recalibrate import find_base, score_frames
 from onspect.runtime.sources.folder import FolderSource
 
@@ -52,7 +52,7 @@ def model(tmp_path: Path, write_tiny_model: Callable[..., Path], draw: Draw) -> 
         file.info.calibration,
         good_scores=tuple(scores.tolist()),
         defective_scores=(scores[-1] * 0.9, scores[-1] * 1.5, scores[-1] * 4),
-        mark_scores=tuple(tuple(row) for row in frames.marks.tolist()),
+        mark_scores=tuple(tuple(row) for row in frames.probe_scores.tolist()),
     )
     restamp(file, Threshold(float(scores[-2:].mean()), 0.1), evidence)
     return path
@@ -239,9 +239,9 @@ def test_model_without_marks_is_refused(onspect: Run, calibrated: Path, uncalibr
 def test_marks_scale_with_the_light() -> None:
     """The marks of a darker picture are as much darker, and each picture has places of its own."""
     picture = np.full((60, 80, 3), 160, np.uint8)
-    marked = draw_marks(picture, 3)
+    marked = draw_probe_defects(picture, 3)
     assert marked.shape == (4, 60, 80, 3)
     assert [int(image.min()) for image in marked[:3]] == [112, 80, 48]
     assert int(marked[3].max()) == 240
-    assert np.abs(draw_marks(picture // 2, 3) - marked / 2).max() <= 1
-    assert (draw_marks(picture, 4) != marked).any()
+    assert np.abs(draw_probe_defects(picture // 2, 3) - marked / 2).max() <= 1
+    assert (draw_probe_defects(picture, 4) != marked).any()

@@ -19,9 +19,9 @@ IDLE, TRIGGER, BOTH = Inputs(), Inputs(trigger=True, part="P-1"), Inputs(trigger
 TIMES = HandshakeTimes(result=0.5, ack=1.0)
 
 
-def begin(lanes: int = 1) -> tuple[Handshake, Ticket]:
+def begin(cameras: int = 1) -> tuple[Handshake, Ticket]:
     """Return a handshake in which a part was triggered at 1.0."""
-    handshake = Handshake(TIMES, lanes=lanes)
+    handshake = Handshake(TIMES, cameras=cameras)
     assert handshake.step(IDLE, 0.0) is None
     assert handshake.phase == "idle"
     ticket = handshake.step(TRIGGER, 1.0)
@@ -147,7 +147,7 @@ def test_a_lost_connection_makes_a_fault_that_is_shown_afterwards() -> None:
 )
 def test_the_worst_of_several_cameras_is_the_result(verdicts: tuple[str, str], worst: str) -> None:
     """The result waits for every camera."""
-    handshake, ticket = begin(lanes=2)
+    handshake, ticket = begin(cameras=2)
     handshake.settle(ticket.number, verdicts[0], 0.1)  # type: ignore[arg-type]
     handshake.step(TRIGGER, 1.1)
     assert handshake.phase == "busy"
@@ -159,7 +159,7 @@ def test_the_worst_of_several_cameras_is_the_result(verdicts: tuple[str, str], w
 
 def test_a_camera_that_is_missing_makes_a_fault() -> None:
     """One ok of two cameras is no ok."""
-    handshake, ticket = begin(lanes=2)
+    handshake, ticket = begin(cameras=2)
     handshake.settle(ticket.number, "ok", 0.1)
     handshake.step(TRIGGER, 1.5)
     assert handshake.result is not None

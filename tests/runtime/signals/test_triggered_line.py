@@ -87,9 +87,13 @@ def make_cell(
     """Return a line whose sources a PLC in memory triggers, as `build_line` puts it together."""
     plc = MemoryPlc()
     signals = SignalController(
-        plc, lanes=len(sources), times=HandshakeTimes(result, 1.0), ejector=ejector, recipes=settings.pop("recipes", ())
+        plc,
+        cameras=len(sources),
+        times=HandshakeTimes(result, 1.0),
+        ejector=ejector,
+        recipes=settings.pop("recipes", ()),
     )
-    triggered = [TriggeredSource(one, signals, lane, frames=frames) for lane, one in enumerate(sources)]
+    triggered = [TriggeredSource(one, signals, camera, frames=frames) for camera, one in enumerate(sources)]
     line = Line(models, triggered, [sink], voting=Voting(frames=frames), signals=signals, **settings)
     return Cell(line, plc, program_of(plc))
 

@@ -94,6 +94,17 @@ def test_earlier_runs_count(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_pictures_of_a_clock_that_was_ahead_go_first(tmp_path: Path) -> None:
+    """What is dated later than today is older than what comes now, whatever its name."""
+    size = measure(tmp_path)
+    (tmp_path / "ok" / "2026-01-01").rename(tmp_path / "ok" / "2999-01-01")
+    with EvidenceSink(tmp_path, quota=2 * size) as sink:
+        sink.write(part("ok", 1))
+    with EvidenceSink(tmp_path, quota=2 * size) as sink:
+        sink.write(part("ok", 2))
+    assert sorted(path.name[:4] for path in tmp_path.rglob("*.jpg")) == ["0001", "0002"]
+
+
 def test_emptied_day_goes(tmp_path: Path) -> None:
     """The folder of a day goes with its last picture."""
     size = measure(tmp_path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -155,3 +157,52 @@ def test_missing_package_is_named(
     assert result.exit_code == 1
     assert "pip install 'onspect[video]'" in result.stderr
     assert onspect("run", calibrated, _film(tmp_path / "y.avi", "MJPG", frames=3)).exit_code == 0
+
+
+@pytest.mark.parametrize("codec", ["ffv1", "mjpeg"])
+def test_frames_at_irregular_times_are_all_there(tmp_path: Path, codec: str) -> None:
+    """A length in time announces no number of frames where pauses differ; a missing end is still a fault."""
+    av = pytest.importorskip("av")
+    path = tmp_path / "x.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, {"ffv1": "bgr0", "mjpeg": "yuvj420p"}[codec]
+        stream.codec_context.time_base = Fraction(1, 1000)
+        time = 0
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(draw_scene(64, 96, seed=number), format="bgr24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            time += (33, 200, 5, 600)[number % 4]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert [type(frame) for frame in _read(path)] == [np.ndarray] * 20
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames = _read(path)
+    assert "seconds" in str(frames[-1])
+    assert "the video ends after" in str(frames[-1])
+
+
+@pytest.mark.parametrize("codec", ["FFV1", "XVID", "MJPG"])
+def test_a_video_that_was_cut_ends_in_a_fault(tmp_path: Path, codec: str) -> None:
+    """Of a file that was copied in part, what is there is judged, and the missing end is a fault."""
+    path = _film(tmp_path / "x.avi", codec)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    frames = _read(path)
+    assert 5 < len(frames) < FRAMES
+    assert f"of {FRAMES} frames" in str(frames[-1])
+
+
+@pytest.mark.parametrize("codec", ["FFV1", "XVID"])
+def test_frames_after_a_lost_one_are_faults(tmp_path: Path, codec: str) -> None:
+    """Where the file lost a whole frame, those that rest on it are faults up to the next key frame."""
+    path = _film(tmp_path / "x.avi", codec)
+    whole = _read(path)
+    data = path.read_bytes()
+    chunks = [match.start() for match in re.finditer(b"00dc", data[: data.rfind(b"idx1")])]
+    place = chunks[5] + 20
+    path.write_bytes(data[:place] + data[place + 11 :])
+    frames = _read(path)
+    judged = [frame for frame in frames if not isinstance(frame, ImageError)]
+    assert any("frames of the video are lost" in str(frame) for frame in frames if isinstance(frame, ImageError))
+    assert 10 < len(judged) < FRAMES - 1
+    assert all(any(np.array_equal(frame, np.asarray(one)) for one in whole) for frame in judged)

@@ -98,6 +98,8 @@ def test_what_came_last_is_judged_or_a_fault(tmp_path: Path, caplog: pytest.LogC
         (tmp_path / "gone.png").unlink()
         time.sleep(0.1)
         (tmp_path / "whole.png").write_bytes(PICTURE)
+        (tmp_path / "today").mkdir()
+        (tmp_path / "today" / "whole.png").write_bytes(PICTURE)
         source.stop()
 
     with watch(tmp_path, grace=60.0) as source:
@@ -109,7 +111,7 @@ def test_what_came_last_is_judged_or_a_fault(tmp_path: Path, caplog: pytest.LogC
     assert "truncated" in str(found["cut.png"])
     assert "several pages" in str(found["pages.tif"])
     assert "1 image vanished before being judged: 'gone.png'" in caplog.text
-    assert "1 file (.heic: 1)" in caplog.text
+    assert "1 file (.heic: 1); folder not looked into: 'today'" in caplog.text
 
 
 def test_a_file_that_is_written_anew_is_a_new_image(tmp_path: Path) -> None:

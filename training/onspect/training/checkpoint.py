@@ -24,6 +24,7 @@ from onspect.runtime.model.schema import Appearance, Looks, Preprocess
 from onspect.runtime.records import parse_dataclass
 from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
 from onspect.training.config import TrainConfig
+from onspect.training.presets import PRESETS
 
 CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG, EXTRACTOR = (
     "config.json",
@@ -90,6 +91,8 @@ def read_record(run: Path) -> RunRecord:
     try:
         content = json.loads((run / CONFIG).read_bytes())
         record = parse_dataclass(RunRecord, content)
+        if record.config.preset not in PRESETS:
+            raise ValueError(f"preset is {record.config.preset!r}")  # noqa: TRY301 - one error for a bad file
     except OSError as error:
         raise TrainingError(
             f"{str(run)!r} is not a training run ({CONFIG}: {describe_os_error(error)}); give the folder that "
@@ -141,8 +144,9 @@ def unpack_optimizer(name: str, tensors: Mapping[str, Tensor], fresh: Mapping[st
     return {"state": state, "param_groups": fresh["param_groups"]}
 
 
-def load_trained(run: Path) -> TrainedModel:
+def load_trained(run: str | Path) -> TrainedModel:
     """Load a run's best weights; raises TrainingError where it is not a finished or saved run."""
+    run = Path(run)
     record = read_record(run)
     encoder, decoder = load_autoencoder(run, record)
     samples, _ = read_tensors(run / SAMPLES)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, progress, say, shows_progress, usage_errors
+from onspect.runtime.cli.base import Command, ProgressLines, progress, say, shows_progress, usage_errors
+from onspect.runtime.errors import TrainingError
+from onspect.training.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, VARIANTS
+from onspect.training.presets import DEFAULT, FEATURES, NAMES, PIXELS, PRESETS, SUBJECTS, describe_defaults
 
 if TYPE_CHECKING:
     from onspect.training.autoencoder.loop import Outcome, TrainingProgress
@@ -36,18 +39,19 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 @click.command(cls=Command)
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--output", "run", required=True, type=click.Path(path_type=Path), help="The run's folder.")
-@click.option("-m", "--model", "variant", type=click.Choice(["cae", "vae", "aae"]), default="cae", show_default=True)
+@click.option("-m", "--model", "variant", type=click.Choice(VARIANTS), default=VARIANTS[0], show_default=True)
 @click.option(
     "--on",
-    type=click.Choice(["pixels", "features"]),
-    default="pixels",
+    type=click.Choice(SUBJECTS),
+    default=PIXELS,
     show_default=True,
     help="What the autoencoder reconstructs: the image, or a pretrained network's features of it at each place.",
 )
 @click.option(
     "--preset",
-    type=click.Choice(["paper", "fast", "balanced", "accurate"]),
-    help="Working size and width of the network [default: the paper's for 28x28 mono and 32x32 colour, else balanced].",
+    type=click.Choice(NAMES),
+    help=f"Working size and width of the network: {'; '.join(PRESETS[name].describe() for name in NAMES)} [default: "
+    f"one with networks for the images' size, else {DEFAULT}].",
 )
 @click.option(
     "--size",
@@ -75,24 +79,23 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help="[default: 100, divided by the number of tiles; 20 with preset paper; 500 steps on features]",
+    help=f"With tiles, the default is divided by their number [default: {describe_defaults('epochs')}; "
+    f"{PRESETS[FEATURES].steps} steps on features].",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="[default: 16; 64 with preset paper; 1024 places of images on features]",
+    help=f"[default: {describe_defaults('batch_size')}; {PRESETS[FEATURES].batch_size} places of images on features]",
 )
-@click.option("--optimizer", type=click.Choice(["adam", "adamw"]), default="adam", show_default=True)
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=OPTIMIZERS[0], show_default=True)
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
-@click.option(
-    "--schedule", type=click.Choice(["cosine", "constant"]), help="[default: cosine; constant with preset paper]"
-)
+@click.option("--schedule", type=click.Choice(SCHEDULES), help=f"[default: {describe_defaults('schedule')}]")
 @click.option(
     "--augment",
     callback=_parse_list,
     metavar="LIST",
-    help="Comma-separated: brightness, shift, rotate, flip-horizontal, flip-vertical, or none "
-    "[default: brightness,shift; none with preset paper]. Flips teach that a part put in wrongly is good.",
+    help=f"Comma-separated: {', '.join(AUGMENTATIONS)}, or none [default: {describe_defaults('augment')}]. Flips teach "
+    "that a part put in wrongly is good.",
 )
 @click.option(
     "--holdout",
@@ -147,13 +150,13 @@ def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: 
 
     channels = choices.pop("channels")
     devices = session.Devices(*places)
-    with _Watch() as watch, usage_errors():
-        watchers = session.Callbacks(reading=progress, planned=watch.planned, step=watch.step)
+    with _Watch() as watch:
+        callbacks = session.Callbacks(reading=progress, planned=watch.planned, step=watch.step)
         if data is None:
-            outcome = session.resume(run, devices=devices, watchers=watchers)
+            outcome = session.resume(run, devices=devices, callbacks=callbacks)
         else:
             options = session.TrainOptions(channels=None if channels is None else int(channels), **choices)
-            outcome = session.train(data, run, options, devices=devices, watchers=watchers)
+            outcome = session.train(data, run, options, devices=devices, callbacks=callbacks)
     if watch.is_first:
         _report(outcome, run)
 
@@ -164,7 +167,7 @@ _LOG = logging.getLogger("onspect")
 def _refuse_choices() -> None:
     """Refuse, with --resume, anything that would make it another run."""
     context = click.get_current_context()
-    allowed = {"run", "resume", "device", "devices", "precision", "quiet", "verbose", "debug"}
+    allowed = {"run", "resume", "device", "devices", "precision", "quiet", "verbose", "debug", "no_color"}
     given = [
         "DATA" if isinstance(parameter, click.Argument) else max(parameter.opts, key=len)
         for parameter in context.command.params
@@ -184,6 +187,7 @@ class _Watch:
         self._bar: Any = None
         self._words = ""
         self._epoch = 0
+        self._lines = ProgressLines()
         self.is_first = False  # of several processes, the one that is told what was planned
 
     def __enter__(self) -> _Watch:
@@ -201,6 +205,8 @@ class _Watch:
     def step(self, moment: TrainingProgress) -> None:
         if not shows_progress():
             self._log(moment)
+            if self._lines.are_due():
+                say(f"training: epoch {moment.epoch} of {moment.epochs}, loss {moment.loss:.5f}")
             return
         self._words = f"epoch {moment.epoch}/{moment.epochs}, loss {moment.loss:.5f}"
         if moment.held_out is not None:
@@ -227,9 +233,7 @@ class _Watch:
 
 def _report(outcome: Outcome, run: Path) -> None:
     if outcome.reason == "interrupted":
-        raise click.ClickException(
-            f"interrupted and saved; go on with: onspect train --resume -o {shlex.quote(str(run))}"
-        )
+        raise TrainingError(f"interrupted and saved; go on with: onspect train --resume -o {shlex.quote(str(run))}")
     error = "best held-out error" if outcome.held_out else "training error"
     model = f"{run.absolute().name or 'part'}.onnx"
     say(

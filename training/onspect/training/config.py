@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.model.schema import Tiling
+from onspect.training.presets import FEATURES, PRESETS, Layers, Preset, list_adaptable
 
 VARIANTS = ("cae", "vae", "aae")
 OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
-PRESETS = ("paper", "fast", "balanced", "accurate")
 
-SUBJECTS = ("pixels", "features")
-"""What an autoencoder reconstructs."""
-
-FEATURES = "features"
-"""The preset of an autoencoder of features."""
-
-PIXEL_BUDGET = {"fast": 128 * 128, "balanced": 256 * 256, "accurate": 384 * 384}
-"""Most pixels of a preset's working size. Preset ``paper`` works at the images' own size."""
-_FIRST_FILTERS = {"fast": 8, "balanced": 16, "accurate": 16}
-_LATENT = {"fast": 32, "balanced": 64, "accurate": 64, FEATURES: 16}
-_PLACE_HIDDEN = 64
 _SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
 _SMALLEST_TILE = 32
 _LEAST_OVERLAP = 8  # a tile's side over the least that it shares with its neighbour
@@ -78,19 +68,12 @@ class TrainConfig:
     backbone: str = ""
 
 
-def paper_applies(height: int, width: int, channels: int) -> bool:
-    """Tell whether the paper has a network for this input: 28x28 mono (Table 1) or 32x32 colour (Table 2)."""
-    return (height, width, channels) in ((28, 28, 1), (32, 32, 3))
-
-
 def design_feature_network(variant: str, channels: int, latent: int | None = None) -> NetworkConfig:
     """Return the layers of an autoencoder of features: lin1 to lin4 of the paper's Table 3, for one place.
 
     channels: features of a place. latent overrides n_z. Applied to all places they are convolutions of 1 x 1.
     """
-    return NetworkConfig(
-        variant, 1, 1, channels, filters=(), strides=(), hidden=_PLACE_HIDDEN, latent=latent or _LATENT[FEATURES]
-    )
+    return _connect(PRESETS[FEATURES], Layers((), ()), latent, variant=variant, height=1, width=1, channels=channels)
 
 
 def design_tiling(preset: str | None, height: int, width: int, tile: tuple[int, int]) -> Tiling:
@@ -98,13 +81,12 @@ def design_tiling(preset: str | None, height: int, width: int, tile: tuple[int, 
 
     They are spread evenly, the first and last flush with the image's edges. A tile as wide as the image makes one
     column, one as high one row. Raises ChoiceError where the tile is larger than the image, as large, or too small for
-    the networks, and for preset ``paper``.
+    the networks, and for a preset with networks for fixed sizes.
     """
     words = f"--tile {tile[0]}x{tile[1]}"
-    if preset == "paper":
+    if preset is not None and PRESETS[preset].is_fixed:
         raise ChoiceError(
-            f"{words} is not for preset paper, whose networks see whole images; "
-            "choose --preset fast, balanced or accurate"
+            f"{words} is not for preset {preset}, whose networks see whole images; choose --preset {list_adaptable()}"
         )
     if tile[0] > width or tile[1] > height:
         raise ChoiceError(
@@ -140,39 +122,46 @@ def design_network(
     channels: int,
     latent: int | None = None,
 ) -> NetworkConfig:
-    """Return the layers for an input size: the paper's own for preset ``paper``, or a stack as deep as the size asks.
+    """Return the layers for an input size: the preset's own for it, or a stack as deep as the size asks.
 
     The general stack halves the size until the shorter side is at most 8, doubles its filters up to four times the
     first, and ends with the paper's 16; r is five times n_z as in the paper. Its decoder says what error to expect.
     latent overrides n_z.
 
-    Raises ChoiceError where the preset is ``paper`` and the paper has no network for the size, or the size is below 8.
+    Raises ChoiceError if the preset has networks for other sizes only, or the size is below 8.
     """
-    if preset == "paper":
-        if not paper_applies(height, width, channels):
-            raise ChoiceError(
-                f"the paper has networks for 28x28 mono and 32x32 colour images, not for {width}x{height} with "
-                f"{channels} channel(s); choose --preset fast, balanced or accurate"
-            )
-        filters, strides = ((16, 32, 64, 64, 16), (1, 2, 2, 2, 1)) if channels == 1 else ((8, 16, 32, 16), (1, 2, 2, 1))
-        return NetworkConfig(variant, height, width, channels, filters, strides, hidden=100, latent=latent or 20)
+    row = PRESETS[preset]
+    if row.is_fixed and (height, width, channels) not in row.networks:
+        raise ChoiceError(
+            f"preset {preset} has networks for {row.describe_sizes()} images, not for {width}x{height} with "
+            f"{channels} channel(s); choose --preset {list_adaptable()}"
+        )
+    layers = row.networks.get((height, width, channels)) or _stack(row.first_filters, height, width)
+    return _connect(row, layers, latent, variant=variant, height=height, width=width, channels=channels)
+
+
+def _stack(first: int, height: int, width: int) -> Layers:
+    """Return the convolutions of the general stack."""
     if min(height, width) < _SMALLEST_MAP:
         raise ChoiceError(f"the working size {width}x{height} is too small; choose one of at least 8x8 with --size")
-    stages = 0
-    while min(height, width) / 2**stages > _SMALLEST_MAP:
-        stages += 1
-    stages = max(1, stages)
-    first = _FIRST_FILTERS[preset]
-    latent = latent or _LATENT[preset]
+    stages = max(1, math.ceil(math.log2(min(height, width) / _SMALLEST_MAP)))
     filters = (*(first * 2 ** min(stage, 2) for stage in range(stages)), 16)
+    return Layers(filters, strides=(*([2] * stages), 1))
+
+
+def _connect(
+    row: Preset, layers: Layers, latent: int | None, *, variant: str, height: int, width: int, channels: int
+) -> NetworkConfig:
+    """Return a network with the linear layers of a preset between the convolutions."""
+    latent = latent or row.latent
     return NetworkConfig(
         variant,
         height,
         width,
         channels,
-        filters,
-        strides=(*([2] * stages), 1),
-        hidden=5 * latent,
+        layers.filters,
+        layers.strides,
+        hidden=row.hidden or 5 * latent,
         latent=latent,
-        expects=True,
+        expects=row.expects,
     )

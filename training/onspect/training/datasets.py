@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from onspect.runtime.dataset.folder import training_images
 from onspect.runtime.dataset.good_images import Progress, load_good_images
 from onspect.runtime.dataset.good_pictures import warn_of_few
-from onspect.runtime.errors import ChoiceError
 from onspect.runtime.images.working_size import median_size, working_size
 from onspect.runtime.model.schema import Preprocess
 from onspect.runtime.teaching.pictures import choose_working_size
-from onspect.training.config import FEATURES, PIXEL_BUDGET, PRESETS, paper_applies
+from onspect.training.presets import FEATURES, PRESETS, Preset, check_preset, choose_preset
 
 __all__ = ["Progress", "TrainingSet", "load_training_set"]
 
@@ -49,33 +48,30 @@ def load_training_set(
     """Read every good image of a dataset folder (`layout.training_images`).
 
     size is (width, height) to work at. Without it, `working_size` chooses it from the sizes of the images and the
-    preset's pixel budget, for preset ``features`` `choose_working_size`, as ``onspect teach`` does; without a preset
-    the paper's networks are taken where their size fits, else ``balanced``.
+    preset's pixel budget, for preset ``features`` `choose_working_size`, as ``onspect teach`` does. Without a preset
+    `choose_preset` chooses it.
     channels is 1 or 3; without it, 1 where every image is grey.
     any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
     to twice what they span.
 
     Raises DatasetError where there are no images or some cannot be read, ChoiceError for a preset or size that is none.
     """
-    if preset is not None and preset not in (*PRESETS, FEATURES):
-        raise ChoiceError(f"preset is {preset!r}; choose one of {', '.join(PRESETS)}")
+    if preset is not None and preset != FEATURES:
+        check_preset(preset)
 
-    def find_preset(shapes: Sequence[tuple[int, int]], depth: int) -> str:
-        if preset is not None:
-            return preset
-        wanted = shapes if size is None else [size[::-1]]
-        return "paper" if all(paper_applies(*shape, depth) for shape in set(wanted)) else "balanced"
+    def find_preset(shapes: Sequence[tuple[int, int]], depth: int) -> Preset:
+        return PRESETS[preset or choose_preset(shapes if size is None else [size[::-1]], depth)]
 
     def choose_size(shapes: Sequence[tuple[int, int]], depth: int) -> tuple[int, int]:
         if size is not None:
             return size[1], size[0]
         chosen = find_preset(shapes, depth)
-        if chosen == FEATURES:
+        if chosen.name == FEATURES:
             return choose_working_size(shapes)
-        if chosen == "paper":
+        if chosen.pixel_budget is None:
             height, width = median_size(shapes)
             return round(height), round(width)
-        return working_size(shapes, PIXEL_BUDGET[chosen])
+        return working_size(shapes, chosen.pixel_budget)
 
     found = load_good_images(
         training_images(folder),
@@ -86,5 +82,5 @@ def load_training_set(
         progress=progress,
     )
     warn_of_few(len(found.images))
-    chosen = find_preset(found.shapes, found.recipe.channels)
+    chosen = find_preset(found.shapes, found.recipe.channels).name
     return TrainingSet(folder, found.images, found.fingerprints, found.recipe, chosen)

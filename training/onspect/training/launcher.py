@@ -25,8 +25,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import click
-
 from onspect.runtime.errors import ChoiceError, OnspectError, TrainingError
 from onspect.runtime.records import parse_dataclass
 
@@ -130,10 +128,8 @@ def _leave(error: BaseException) -> NoReturn:
 
 def _describe(error: BaseException) -> tuple[str, str]:
     match error:
-        case click.UsageError():
-            return "usage", error.format_message()
-        case click.ClickException():
-            return "error", error.format_message()
+        case ChoiceError():
+            return "usage", str(error)
         case OnspectError():
             return "error", str(error)
         case KeyboardInterrupt():

@@ -43,11 +43,10 @@ from onspect.training.checkpoint import (
 )
 from onspect.training.config import (
     AUGMENTATIONS,
-    FEATURES,
     OPTIMIZERS,
     SCHEDULES,
-    SUBJECTS,
     VARIANTS,
+    NetworkConfig,
     TrainConfig,
     design_feature_network,
     design_network,
@@ -57,13 +56,13 @@ from onspect.training.datasets import Progress, TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.launcher import is_member
+from onspect.training.presets import FEATURES, PRESETS, SUBJECTS, Preset, check_preset
 from onspect.training.tiles import Cut, Images, Stitching, Tiles
 
 _LOG = logging.getLogger("onspect")
 
 _SAMPLES = 256
 _FEWEST_EPOCHS = 5
-_STEPS, _PLACES = 500, 1024  # of training on features, and places of images in a batch
 _FEWEST_SAMPLES = 64  # where each of them has many tiles, so that export takes minutes and not an hour
 _PREVIEWED = 6
 _PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
@@ -119,25 +118,26 @@ class Callbacks:
 
 
 def train(
-    folder: Path,
-    run: Path,
+    folder: str | Path,
+    run: str | Path,
     options: TrainOptions | None = None,
     *,
     devices: Devices | None = None,
-    watchers: Callbacks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Outcome:
     """Train on the good images of a dataset folder and write a run: weights, config, checkpoint, log and previews.
 
     Raises DatasetError where the images are not usable, ChoiceError for a choice that is none, TrainingError where the
     run exists already or the loss is not finite, OutputError where run cannot be written.
     """
-    options, watchers = options or TrainOptions(), watchers or Callbacks()
+    folder, run = Path(folder), Path(run)
+    options, callbacks = options or TrainOptions(), callbacks or Callbacks()
     _check_new(run, options)
     if options.tile is not None and options.size is not None:  # before minutes of reading images
         design_tiling(options.preset, options.size[1], options.size[0], options.tile)
     fabric = _start_fabric(devices or Devices())
-    data = _load(folder, options, watchers if fabric.is_global_zero else Callbacks())
-    return _begin(data, run, options, fabric, watchers)
+    data = _load(folder, options, callbacks if fabric.is_global_zero else Callbacks())
+    return _begin(data, run, options, fabric, callbacks)
 
 
 def train_on(
@@ -146,12 +146,12 @@ def train_on(
     options: TrainOptions | None = None,
     *,
     devices: Devices | None = None,
-    watchers: Callbacks | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Outcome:
     """Train as `train` does, on images in memory; their size and preset hold, whatever the options say of those."""
     options = options or TrainOptions()
     _check_new(run, options)
-    return _begin(data, run, options, _start_fabric(devices or Devices()), watchers or Callbacks())
+    return _begin(data, run, options, _start_fabric(devices or Devices()), callbacks or Callbacks())
 
 
 def _check_new(run: Path, options: TrainOptions) -> None:
@@ -163,7 +163,7 @@ def _check_new(run: Path, options: TrainOptions) -> None:
     _check_options(options)
 
 
-def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, watchers: Callbacks) -> Outcome:
+def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, callbacks: Callbacks) -> Outcome:
     kept, held_out = _split(data, options)
     images = data.images[kept]
     extractor = _make_extractor(images, options) if options.on == FEATURES else None
@@ -191,27 +191,28 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
             write_atomically(run / EXTRACTOR, extractor)
         write_record(run, record)
     fabric.barrier()
-    return _fit(record, images, data.images[held_out], run, fabric, watchers, resume=False)
+    return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
 
 
-def resume(run: Path, *, devices: Devices | None = None, watchers: Callbacks | None = None) -> Outcome:
+def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:
     """Go on with an interrupted run, to the weights that it would have had without the interruption.
 
     Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
     """
+    run = Path(run)
     record = read_record(run)
-    watchers = watchers or Callbacks()
+    callbacks = callbacks or Callbacks()
     fabric = _start_fabric(devices or Devices())
-    data = read_training_set(run, record, watchers.reading if fabric.is_global_zero else None)
-    return _go_on(data, run, record, fabric, watchers)
+    data = read_training_set(run, record, callbacks.reading if fabric.is_global_zero else None)
+    return _go_on(data, run, record, fabric, callbacks)
 
 
 def resume_on(
-    data: TrainingSet, run: Path, *, devices: Devices | None = None, watchers: Callbacks | None = None
+    data: TrainingSet, run: Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None
 ) -> Outcome:
     """Go on as `resume` does with a run that `train_on` began on these images."""
     record = read_record(run)
-    return _go_on(data, run, record, _start_fabric(devices or Devices()), watchers or Callbacks())
+    return _go_on(data, run, record, _start_fabric(devices or Devices()), callbacks or Callbacks())
 
 
 def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | None = None) -> TrainingSet:
@@ -252,10 +253,10 @@ def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[
     return images, data.images[[where[name] for name in record.data.held_out]]
 
 
-def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, watchers: Callbacks) -> Outcome:
+def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, callbacks: Callbacks) -> Outcome:
     images, held_out = split_as_recorded(data, run, record)
     _check_shares(record, fabric)
-    return _fit(record, images, held_out, run, fabric, watchers, resume=True)
+    return _fit(record, images, held_out, run, fabric, callbacks, resume=True)
 
 
 def _fit(
@@ -264,12 +265,12 @@ def _fit(
     held_out: NDArray[np.uint8],
     run: Path,
     fabric: Fabric,
-    watchers: Callbacks,
+    callbacks: Callbacks,
     *,
     resume: bool,
 ) -> Outcome:
-    if watchers.planned is not None and fabric.is_global_zero:
-        watchers.planned(record)
+    if callbacks.planned is not None and fabric.is_global_zero:
+        callbacks.planned(record)
     tiling = record.config.tiling
     shown = (held_out if len(held_out) else images)[:_PREVIEWED]
     every = max(1, record.config.epochs // _PREVIEWS)
@@ -290,9 +291,9 @@ def _fit(
     if tiling is not None:
         seen = Tiles(images, tiling), Tiles(held_out, tiling)
     elif extractor is not None:
-        reading = watchers.reading if fabric.is_global_zero else None
+        reading = callbacks.reading if fabric.is_global_zero else None
         seen = _find_places(extractor, images, reading), _find_places(extractor, held_out, None)
-    return fit(record, *seen, run, fabric, resume=resume, watch=watchers.step, after_epoch=preview)
+    return fit(record, *seen, run, fabric, resume=resume, watch=callbacks.step, after_epoch=preview)
 
 
 def _find_places(
@@ -367,6 +368,8 @@ def _check_options(options: TrainOptions) -> None:
         _check_feature_options(options)
     elif options.preset == FEATURES:
         raise ChoiceError("preset is 'features', which is none to choose; train on features instead")
+    elif options.preset is not None:
+        check_preset(options.preset)
 
 
 def _check_feature_options(options: TrainOptions) -> None:
@@ -386,7 +389,7 @@ def _check_feature_size(width: int, height: int) -> None:
         )
 
 
-def _load(folder: Path, options: TrainOptions, watchers: Callbacks) -> TrainingSet:
+def _load(folder: Path, options: TrainOptions, callbacks: Callbacks) -> TrainingSet:
     return load_training_set(
         folder,
         preset=FEATURES if options.on == FEATURES else options.preset,
@@ -394,7 +397,7 @@ def _load(folder: Path, options: TrainOptions, watchers: Callbacks) -> TrainingS
         channels=options.channels,
         white_level=options.white_level,
         any_size=options.any_size,
-        progress=watchers.reading,
+        progress=callbacks.reading,
     )
 
 
@@ -422,23 +425,37 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         channels=recipe.channels,
         latent=options.latent,
     )
-    paper = data.preset == "paper"
-    usual = 20 if paper else 100
+    return _configure(PRESETS[data.preset], options, network, images, tiling=tiling)
+
+
+def _configure(
+    row: Preset,
+    options: TrainOptions,
+    network: NetworkConfig,
+    examples: int,
+    *,
+    tiling: Tiling | None = None,
+    backbone: str = "",
+) -> TrainConfig:
+    """Return every choice of a run on so many images, tiles or places: the user's, or else the preset's."""
+    batch = min(examples, options.batch_size or row.batch_size)
+    epochs = row.epochs or max(1, round(row.steps / math.ceil(examples / batch)))
     if tiling is not None:  # an epoch shows every tile: as many steps as without them, and each image a few times
-        usual = max(_FEWEST_EPOCHS, round(usual / tiling.count))
+        epochs = max(_FEWEST_EPOCHS, round(epochs / tiling.count))
     return TrainConfig(
         network=network,
-        preset=data.preset,
-        epochs=options.epochs or usual,
-        batch_size=min(images, options.batch_size or (64 if paper else 16)),
+        preset=row.name,
+        epochs=options.epochs or epochs,
+        batch_size=batch,
         optimizer=options.optimizer,
         learning_rate=options.learning_rate,
-        schedule=options.schedule or ("constant" if paper else "cosine"),
-        augment=(() if paper else ("brightness", "shift")) if options.augment is None else options.augment,
+        schedule=options.schedule or row.schedule,
+        augment=row.augment if options.augment is None else options.augment,
         holdout=options.holdout,
         patience=options.patience,
         seed=options.seed,
         tiling=tiling,
+        backbone=backbone,
     )
 
 
@@ -450,22 +467,8 @@ def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
 
 def _decide_on_features(images: NDArray[np.uint8], options: TrainOptions, extractor: bytes) -> TrainConfig:
     _, channels, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
-    places = len(images) * rows * columns
-    batch = min(places, options.batch_size or _PLACES)
-    return TrainConfig(
-        network=design_feature_network(options.variant, channels, options.latent),
-        preset=FEATURES,
-        epochs=options.epochs or max(1, round(_STEPS / math.ceil(places / batch))),
-        batch_size=batch,
-        optimizer=options.optimizer,
-        learning_rate=options.learning_rate,
-        schedule=options.schedule or "cosine",
-        augment=(),
-        holdout=options.holdout,
-        patience=options.patience,
-        seed=options.seed,
-        backbone=DEFAULT_BACKBONE,
-    )
+    network = design_feature_network(options.variant, channels, options.latent)
+    return _configure(PRESETS[FEATURES], options, network, len(images) * rows * columns, backbone=DEFAULT_BACKBONE)
 
 
 def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8], config: TrainConfig) -> NDArray[np.uint8]:

@@ -9,7 +9,8 @@ from onspect.runtime.images.working_size import largest_stretch, working_size
 from onspect.runtime.teaching.pictures import BUDGET, choose_working_size
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import RunRecord
-from onspect.training.config import PIXEL_BUDGET, design_tiling
+from onspect.training.config import design_tiling
+from onspect.training.presets import FEATURES, PRESETS
 
 _NOTED = 2.0  # times that images are shrunk, from which on a user is told
 _NOTED_STRETCH = 1.005
@@ -17,6 +18,11 @@ _OBJECTIVES = {
     "cae": "the paper's mean squared error (Eq. 2)",
     "vae": "the paper's squared error and divergence from the prior (Eq. 3)",
     "aae": "the paper's mean squared error (Eq. 2) and its critic of latent vectors (section 2.3)",
+}
+_SCORES = {
+    "mse": "its mean (Eq. 2)",
+    "relative": "its highest place, relative to the error of good parts there",
+    FEATURES: "of the features, its highest places, relative to that of good parts",
 }
 
 
@@ -52,8 +58,7 @@ def _describe_on_features(record: RunRecord) -> str:
         f"objective {_OBJECTIVES[network.variant]}, of {network.channels} components of the features at each place; r "
         f"{network.hidden}, n_z {network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch "
         f"{config.batch_size} places, {config.optimizer} at {config.learning_rate:g} ({config.schedule}), seed "
-        f"{config.seed}\nscore: the reconstruction error of the features, its highest places, relative to that of good "
-        "parts"
+        f"{config.seed}\n{_tell_of_score(record)}"
     )
 
 
@@ -72,7 +77,7 @@ def _tell_why_size(record: RunRecord) -> str:
     words = f"from {own[1]}x{own[0]}" + (f", stretched {stretch:.2f} times" if stretch >= _NOTED_STRETCH else "")
     if record.config.backbone and size == choose_working_size([own]):
         return f"{words}; an autoencoder of features takes at most {BUDGET:,} pixels"
-    budget = PIXEL_BUDGET.get(preset)
+    budget = PRESETS[preset].pixel_budget
     if budget is not None and size == working_size([own], budget):
         return f"{words}; preset {preset} takes at most {budget:,} pixels"
     return f"{words}; given by --size"
@@ -80,9 +85,7 @@ def _tell_why_size(record: RunRecord) -> str:
 
 def _tell_of_score(record: RunRecord) -> str:
     """Return in words how an image will be scored."""
-    paper = record.config.preset == "paper"
-    error = "its mean (Eq. 2)" if paper else "its highest place, relative to the error of good parts there"
-    return f"score: the reconstruction error, {error}"
+    return f"score: the reconstruction error, {_SCORES[PRESETS[record.config.preset].score]}"
 
 
 def _tell_of_closer_look(record: RunRecord) -> str:

@@ -1,31 +1,73 @@
-"""What a model is worth, from the scores of labelled images: areas under curves and the confusion at a threshold."""
+"""What a model is worth, from the scores of labelled images: figures of the ranking, and rates at a threshold.
+
+`IMAGE_METRICS` and `RATES` list them; tables, JSON and report are made from these lists.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.statistics.bootstrap import aupr_interval
+from onspect.calibration.statistics.intervals import Interval, area_interval, rate_interval
+from onspect.runtime.conformal import Scores
 from onspect.runtime.inspection.verdict import decide
 from onspect.runtime.model.schema import Threshold
 
-Scores = NDArray[Any]
-"""Scores of images, float [n], finite, higher is worse."""
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure without a threshold: of scores of good and of defective images, or of error maps and masks."""
+
+    name: str
+    """In JSON."""
+
+    title: str
+    """In tables and in the report."""
+
+    words: str
+    """What it is, in a few words."""
+
+    measure: Callable[..., float]
+    """From scores of good and of defective images, neither of them empty, or from `PixelCurves`."""
+
+    interval: Callable[..., Interval] | None = None
+    """Its 95% interval, from the same; None without one."""
+
+    format: str = ".4f"
+
+    def show(self, value: float | None, missing: str = "-") -> str:
+        """Return a value as text."""
+        return missing if value is None else f"{value:{self.format}}"
 
 
 @dataclass(frozen=True)
 class Areas:
-    """auroc: area under the ROC curve. aupr: average precision, defective is positive. Both 0 to 1.
+    """The metrics of a set of images."""
 
-    Both are None where good or defective images are missing, and reason says which.
-    """
+    values: dict[str, float | None]
+    """By name; all None where good or defective images, or pixels, are missing."""
 
-    auroc: float | None
-    aupr: float | None
     reason: str | None = None
+    """Why there are none."""
+
+    @property
+    def auroc(self) -> float | None:
+        """The area under the ROC curve, 0 to 1."""
+        return self.values["auroc"]
+
+    @property
+    def aupr(self) -> float | None:
+        """The average precision, 0 to 1; defective is positive."""
+        return self.values["aupr"]
+
+    def to_dict(self) -> dict[str, float | str | None]:
+        """Return the values by name, and the reason."""
+        return {**self.values, "reason": self.reason}
 
 
 @dataclass(frozen=True)
@@ -73,6 +115,11 @@ class Confusion:
         return _divide(self.false_ng, self.good)
 
     @property
+    def review(self) -> float | None:
+        """The share of good images that go to a person, None where there are none."""
+        return _divide(self.review_good, self.good)
+
+    @property
     def escapes(self) -> float | None:
         """The share of defective images that passed, None where there are none: 1 - recall, less what is reviewed."""
         return _divide(self.false_ok, self.defective)
@@ -88,19 +135,43 @@ class Confusion:
         return _divide(2 * self.true_ng, self.true_ng + self.false_ng + self.defective)
 
 
+def _measure_auroc(good: Scores, defective: Scores) -> float:
+    from sklearn.metrics import roc_auc_score  # a second to load, which not every command has
+
+    return float(roc_auc_score(*_label(good, defective)))
+
+
+def _measure_aupr(good: Scores, defective: Scores) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return min(1.0, float(average_precision_score(*_label(good, defective))))
+
+
+IMAGE_METRICS = (
+    Metric("auroc", "AUROC", "area under the ROC curve", _measure_auroc, area_interval),
+    Metric("aupr", "AUPR", "average precision, defective is positive", _measure_aupr, aupr_interval),
+)
+"""Every image metric, in the order in which they are shown."""
+
+
 def measure_areas(good: Scores, defective: Scores) -> Areas:
-    """Return AUROC and AUPR of defective against good images.
+    """Return the image metrics of defective against good images.
 
     >>> measure_areas(np.array([0.1, 0.4]), np.array([0.35, 0.8])).auroc
     0.75
     """
     if not len(good) or not len(defective):
         missing = "good" if not len(good) else "defective"
-        return Areas(None, None, f"there are no {missing} images to compare with")
-    from sklearn.metrics import average_precision_score, roc_auc_score  # a second to load, which not every command has
+        names = (metric.name for metric in IMAGE_METRICS)
+        return Areas(dict.fromkeys(names), f"there are no {missing} images to compare with")
+    return Areas({metric.name: metric.measure(good, defective) for metric in IMAGE_METRICS})
 
-    truth, scores = _label(good, defective)
-    return Areas(float(roc_auc_score(truth, scores)), min(1.0, float(average_precision_score(truth, scores))))
+
+def measure_area_intervals(good: Scores, defective: Scores) -> dict[str, Interval]:
+    """Return the 95% intervals of the image metrics by name; none where good or defective images are missing."""
+    if not len(good) or not len(defective):
+        return {}
+    return {metric.name: metric.interval(good, defective) for metric in IMAGE_METRICS if metric.interval}
 
 
 def trace_curves(good: Scores, defective: Scores) -> Curves:
@@ -156,6 +227,46 @@ def count_confusion(good: Scores, defective: Scores, threshold: Threshold) -> Co
         review_good=of_good["review"],
         review_defective=of_defective["review"],
     )
+
+
+@dataclass(frozen=True)
+class RateMetric:
+    """A share of images at a threshold."""
+
+    name: str
+    """In JSON, and a property of `Confusion`."""
+
+    cause: str
+    """Why it is undefined, where it is."""
+
+    count: Callable[[Confusion], tuple[int, int]] | None = None
+    """How many images of how many; None for a figure that is no rate of these, and has no exact interval."""
+
+    banded: bool = False
+    """Whether its interval only matters with a review band."""
+
+
+_NO_GOOD = "there are no good images"
+_NO_DEFECTS = "there are no defective images"
+
+RATES = (
+    RateMetric("fpr", _NO_GOOD, lambda found: (found.false_ng, found.good)),
+    RateMetric("recall", _NO_DEFECTS, lambda found: (found.true_ng, found.defective)),
+    RateMetric("review", _NO_GOOD, lambda found: (found.review_good, found.good), banded=True),
+    RateMetric("escapes", _NO_DEFECTS, lambda found: (found.false_ok, found.defective), banded=True),
+    RateMetric("precision", "no image was rejected"),
+    RateMetric("f1", "no image is defective or was rejected"),
+)
+"""Every rate at a threshold; ``review`` is the share of good parts that a person sees."""
+
+
+def measure_rates(confusion: Confusion, *, banded: bool) -> dict[str, Interval]:
+    """Return the exact 95% intervals of the rates by name, each where there are images for it.
+
+    banded: with a review band; only then those of ``review`` and ``escapes``.
+    """
+    counts = {rate.name: rate.count(confusion) for rate in RATES if rate.count and (banded or not rate.banded)}
+    return {name: rate_interval(count, total) for name, (count, total) in counts.items() if total}
 
 
 def _label(good: Scores, defective: Scores) -> tuple[NDArray[np.int8], NDArray[np.float64]]:

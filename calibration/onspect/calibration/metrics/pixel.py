@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.metrics.image import Areas, Metric
 from onspect.calibration.report.histogram import ErrorHistogram, find_bins, find_edge
 
 FPR_LIMIT = 0.3
@@ -19,17 +20,34 @@ _MOST_LABELS = 32  # values of a mask that are taken for labels
 
 
 @dataclass(frozen=True)
-class PixelAreas:
-    """auroc: over pixels. aupro: mean per-region overlap up to `FPR_LIMIT`, divided by it. Both 0 to 1.
+class PixelCurves:
+    """What every cut of the error map marks, from the highest cut down, float64 [cuts] each; shares of 1."""
 
-    Both are None where defective or normal pixels are missing, and reason says which. regions: 8-connected pieces of
-    the masks.
-    """
+    false_positive_rate: NDArray[np.float64]
+    """The share of the normal pixels that are marked."""
 
-    auroc: float | None
-    aupro: float | None
-    regions: int
-    reason: str | None = None
+    true_positive_rate: NDArray[np.float64]
+    """The share of the defective pixels that are marked."""
+
+    overlap: NDArray[np.float64]
+    """The mean over the annotated regions of the share of their pixels that are marked."""
+
+
+@dataclass(frozen=True)
+class PixelAreas(Areas):
+    """The pixel metrics of a set of error maps."""
+
+    regions: int = 0
+    """8-connected pieces of the masks."""
+
+    @property
+    def aupro(self) -> float | None:
+        """The mean per-region overlap up to `FPR_LIMIT`, divided by it, 0 to 1."""
+        return self.values["aupro"]
+
+    def to_dict(self) -> dict[str, float | str | None]:
+        """Return the values by name, the number of regions, and the reason."""
+        return super().to_dict() | {"regions": self.regions}
 
 
 @dataclass(frozen=True)
@@ -83,14 +101,14 @@ class PixelEvidence:
         """Return the areas under the curves of all that was added."""
         if not self.regions or not self._normal.total:
             missing = "defective pixels in any mask" if not self.regions else "normal pixels"
-            return PixelAreas(None, None, self.regions, f"there are no {missing}")
-        from sklearn.metrics import auc  # a second to load, which a threshold that is only moved need not wait for
-
-        false_positive_rate = _accumulate(self._normal, self._normal.total)
-        true_positive_rate = _accumulate(self._defective, self._defective.total)
-        overlap = _accumulate(self._overlap, self.regions)
-        aupro = _integrate_up_to(FPR_LIMIT, false_positive_rate, overlap) / FPR_LIMIT
-        return PixelAreas(float(auc(false_positive_rate, true_positive_rate)), min(1.0, aupro), self.regions)
+            names = (metric.name for metric in PIXEL_METRICS)
+            return PixelAreas(dict.fromkeys(names), f"there are no {missing}", self.regions)
+        curves = PixelCurves(
+            _accumulate(self._normal, self._normal.total),
+            _accumulate(self._defective, self._defective.total),
+            _accumulate(self._overlap, self.regions),
+        )
+        return PixelAreas({metric.name: metric.measure(curves) for metric in PIXEL_METRICS}, regions=self.regions)
 
     def measure_at(self, threshold: float) -> PixelPoint | None:
         """Return what a cut of the error map marks; None where defective or normal pixels are missing."""
@@ -139,6 +157,23 @@ def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_
 def _accumulate(histogram: ErrorHistogram, whole: float) -> NDArray[np.float64]:
     """Return the share of a histogram that reaches each threshold, from the highest down, starting at 0."""
     return np.concatenate([[0.0], np.cumsum(histogram.sums[::-1]) / whole])
+
+
+def _measure_auroc(curves: PixelCurves) -> float:
+    from sklearn.metrics import auc  # a second to load, which a threshold that is only moved need not wait for
+
+    return float(auc(curves.false_positive_rate, curves.true_positive_rate))
+
+
+def _measure_aupro(curves: PixelCurves) -> float:
+    return min(1.0, _integrate_up_to(FPR_LIMIT, curves.false_positive_rate, curves.overlap) / FPR_LIMIT)
+
+
+PIXEL_METRICS = (
+    Metric("auroc", "pixel AUROC", "area under the ROC curve over pixels", _measure_auroc),
+    Metric("aupro", "AUPRO", f"overlap with defects, up to {FPR_LIMIT:.0%} falsely marked pixels", _measure_aupro),
+)
+"""Every pixel metric, in the order in which they are shown."""
 
 
 def _integrate_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:

@@ -1,20 +1,22 @@
-"""What an acceptance sheet says beside figures: the operating point in words, its promises, stamps and fingerprints."""
+"""What the report says beside figures: the operating point in words, its targets, thresholds and fingerprints."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from onspect.calibration.evaluation import Evaluation
-from onspect.calibration.metrics.image import Confusion
 from onspect.calibration.regions import describe_regions
+from onspect.calibration.review import Band
 from onspect.calibration.scores import count_kinds
 from onspect.calibration.statistics.intervals import Interval
-from onspect.calibration.thresholds import format_rate
+from onspect.calibration.statistics.support import Target
+from onspect.calibration.thresholds import POLICIES, Policy
 from onspect.runtime.dataset.folder import GOOD
+from onspect.runtime.errors import ModelFileError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.model.file import ModelFile
-from onspect.runtime.model.schema import Calibration, Rule, Threshold
+from onspect.runtime.model.schema import Calibration, Threshold
 from onspect.runtime.text import count_of
 
 _OUT_OF = 1000
@@ -22,21 +24,6 @@ _OUT_OF = 1000
 
 _FEW = 4
 """Images on the wrong side of a threshold below which it is told that so few decide where it lies."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What was asked for at calibration, and what these images say of it.
-
-    asked: in words. rate, interval: of these images, the interval with 95% confidence. answer: in words. broken:
-    whether the whole interval lies on the wrong side.
-    """
-
-    asked: str
-    rate: float
-    interval: Interval
-    answer: str
-    broken: bool
 
 
 @dataclass(frozen=True)
@@ -94,16 +81,14 @@ def describe_operating_point(evaluation: Evaluation) -> list[str]:
 def describe_cut_interval(calibration: Calibration) -> str | None:
     """Return in words how surely the images place the threshold, None where nothing is known of that."""
     low, high = calibration.intervals.get("threshold", (None, None))
-    rule = calibration.rule
-    if rule is None or (low is None and high is None):
+    if calibration.rule is None or (low is None and high is None):
         return None
-    if rule.rate is None:
+    images = next((kind.bounded_by for kind in POLICIES if kind.name == calibration.rule.name), None)
+    if images is None:
         mistakes = calibration.false_ng + calibration.false_ok
         few = f"; decided by {mistakes} on the wrong side" if mistakes < _FEW else ""
         return f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{few})"
-    images, count = "good", len(calibration.good_scores)
-    if rule.name == "min_recall":
-        images, count = "defective", len(calibration.defective_scores)
+    count = len(calibration.good_scores if images == "good" else calibration.defective_scores)
     if high is None:
         return f"{low:.6g} or more with 95% confidence: {count_of(count, f'{images} image')} cannot give an upper bound"
     if low is None:
@@ -122,69 +107,39 @@ def _for_review(rate: float, interval: Interval | None) -> str:
     return f" and {_many(rate, interval)} go to a person"
 
 
-def hold_promises(evaluation: Evaluation) -> list[Target]:
-    """Return each rate that the threshold or its review band was chosen for, against these images."""
+def list_targets(evaluation: Evaluation) -> list[Target]:
+    """Return each rate that the threshold or its review band was chosen for, beside that of these images."""
     calibration = evaluation.model.info.calibration
     if calibration is None:
         return []
-    rules = [rule for rule in (calibration.rule, calibration.review_rule) if rule is not None]
-    promises = (hold_promise(rule, evaluation.confusion, evaluation.intervals) for rule in rules)
-    return [promise for promise in promises if promise is not None]
+    rules: list[Policy | Band] = []
+    with suppress(ModelFileError):  # a newer release may know more rules
+        rules += [] if calibration.rule is None else [Policy.from_rule(calibration.rule)]
+        rules += [] if calibration.review_rule is None else [Band.from_rule(calibration.review_rule)]
+    targets = (rule.target(evaluation.confusion, evaluation.intervals) for rule in rules)
+    return [target for target in targets if target is not None]
 
 
-def list_broken_promises(evaluation: Evaluation) -> list[str]:
+def list_broken_targets(evaluation: Evaluation) -> list[str]:
     """Return a sentence for each rate asked for at calibration that these images contradict."""
     return [
-        f"the file was calibrated for {promise.asked}, and here it is {promise.rate:.1%} "
-        f"({promise.interval[0]:.1%} to {promise.interval[1]:.1%})"
-        for promise in hold_promises(evaluation)
-        if promise.broken
+        f"the file was calibrated for {target.asked}, and here it is {target.rate:.1%} "
+        f"({target.interval[0]:.1%} to {target.interval[1]:.1%})"
+        for target in list_targets(evaluation)
+        if target.broken
     ]
 
 
-def hold_promise(rule: Rule, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
-    """Return what a confusion and the 95% intervals of its rates say of a rule's rate; None where it has none."""
-    rate = rule.rate
-    if rate is None:
-        return None
-    if rule.name in ("max_fpr", "conformal", "quantile") and confusion.fpr is not None:
-        limit = 1.0 - rate if rule.name == "quantile" else rate
-        asked = f"at most {format_rate(round(limit, 12))} of good parts rejected"
-        return _judge(asked, limit, confusion.fpr, intervals["fpr"], most=True)
-    if rule.name == "min_recall" and confusion.recall is not None:
-        asked = f"at least {format_rate(rate)} of defective parts rejected"
-        return _judge(asked, rate, confusion.recall, intervals["recall"], most=False)
-    if rule.name == "review_share" and "review" in intervals:
-        asked = f"at most {format_rate(rate)} of good parts to a person"
-        return _judge(asked, rate, confusion.review_good / confusion.good, intervals["review"], most=True)
-    if rule.name == "review_recall" and "escapes" in intervals and confusion.escapes is not None:
-        asked = f"at least {format_rate(rate)} of defective parts rejected or seen by a person"
-        low, high = intervals["escapes"]
-        return _judge(asked, rate, 1.0 - confusion.escapes, (1.0 - high, 1.0 - low), most=False)
-    return None
-
-
-def _judge(asked: str, limit: float, rate: float, interval: Interval, *, most: bool) -> Target:
-    low, high = interval
-    kept = rate <= limit if most else rate >= limit
-    if low > limit if most else high < limit:
-        return Target(asked, rate, interval, "broken: the whole interval lies beyond it", broken=True)
-    if high <= limit if most else low >= limit:
-        return Target(asked, rate, interval, "kept: the whole interval lies within it", broken=False)
-    answer = "kept here; so few images cannot prove it" if kept else "missed here, by what chance can explain"
-    return Target(asked, rate, interval, answer, broken=False)
-
-
-def list_stamps(model: ModelFile) -> list[ThresholdRecord]:
+def list_threshold_records(model: ModelFile) -> list[ThresholdRecord]:
     """Return the file's thresholds, the present one first, then those before it, newest first."""
     info = model.info
     stamps = [(stamp.threshold, stamp.calibration) for stamp in info.history]
     if info.threshold is not None:
         stamps.append((info.threshold, info.calibration))
-    return [_describe_stamp(threshold, calibration) for threshold, calibration in reversed(stamps)]
+    return [_describe_record(threshold, calibration) for threshold, calibration in reversed(stamps)]
 
 
-def _describe_stamp(threshold: Threshold, calibration: Calibration | None) -> ThresholdRecord:
+def _describe_record(threshold: Threshold, calibration: Calibration | None) -> ThresholdRecord:
     if calibration is None:
         return ThresholdRecord(None, threshold, None, None, 0, 0, 0, 0)
     return ThresholdRecord(
@@ -211,7 +166,7 @@ class Fingerprint:
 
 
 def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
-    """Return the fingerprints of model file, graph, and the images of training, calibration, test and this sheet."""
+    """Return the fingerprints of model file, graph, and the images of training, calibration, test and this report."""
     info = evaluation.model.info
     source = info.provenance
     found = [
@@ -227,8 +182,8 @@ def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
             found.append(Fingerprint("test images", what, held_back.fingerprint))
     fingerprints = [result.fingerprint for result in evaluation.results]
     what = f"{describe_counts(count_kinds([result.image for result in evaluation.results]))}, {evaluation.source}"
-    if evaluation.held_back is not None:
-        what += f": {evaluation.held_back.describe()}"
+    if evaluation.test_split is not None:
+        what += f": {evaluation.test_split.describe()}"
     found.append(Fingerprint("images of this sheet", what, fingerprint_set(fingerprints)))
     return found
 

@@ -15,13 +15,13 @@ import jinja2
 import numpy as np
 
 from onspect.calibration.evaluation import Evaluation
-from onspect.calibration.metrics.image import CostCurve, Curves, trace_cost, trace_curves
-from onspect.calibration.metrics.pixel import FPR_LIMIT
+from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
+from onspect.calibration.metrics.pixel import PIXEL_METRICS
 from onspect.calibration.report.acceptance import (
     describe_operating_point,
-    hold_promises,
     list_fingerprints,
-    list_stamps,
+    list_targets,
+    list_threshold_records,
 )
 from onspect.calibration.report.gallery import draw_gallery
 from onspect.calibration.report.plots import plot_cost, plot_precision_recall, plot_review, plot_roc, plot_scores
@@ -67,15 +67,16 @@ def render_page(evaluation: Evaluation, inspector: Inspector, title: str) -> str
         evaluation=evaluation,
         counts=count_kinds([result.image for result in evaluation.results]),
         operating_point=describe_operating_point(evaluation),
-        promises=hold_promises(evaluation),
-        stamps=list_stamps(evaluation.model),
+        targets=list_targets(evaluation),
+        records=list_threshold_records(evaluation.model),
+        image_metrics=IMAGE_METRICS,
+        pixel_metrics=PIXEL_METRICS,
         fingerprints=list_fingerprints(evaluation),
         review=_zip_review(_trace(evaluation).table),
         plots=_draw_plots(evaluation),
         gallery=draw_gallery(evaluation, inspector),
         facts=list_facts(dataclasses.replace(evaluation.model, path=Path(evaluation.model.path.name))),
         faults=evaluation.faults[:_MOST_FAULTS],
-        fpr_limit=FPR_LIMIT,
     )
 
 
@@ -85,8 +86,8 @@ def list_metrics(evaluation: Evaluation) -> dict[str, Any]:
     traces = _trace(evaluation)
     return evaluation.to_dict() | {
         "operating_point": describe_operating_point(evaluation),
-        "promises": [dataclasses.asdict(promise) for promise in hold_promises(evaluation)],
-        "stamps": [dataclasses.asdict(stamp) for stamp in list_stamps(evaluation.model)],
+        "promises": [dataclasses.asdict(target) for target in list_targets(evaluation)],
+        "stamps": [dataclasses.asdict(record) for record in list_threshold_records(evaluation.model)],
         "fingerprints": [dataclasses.asdict(fingerprint) for fingerprint in list_fingerprints(evaluation)],
         "review": _zip_review(traces.table),
         "curves": {

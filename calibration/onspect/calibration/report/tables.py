@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onspect.calibration.calibration import Outcome
+from onspect.calibration.calibration import CalibrationResult
 from onspect.calibration.evaluation import Evaluation
-from onspect.calibration.metrics.image import Confusion
+from onspect.calibration.metrics.image import IMAGE_METRICS, Confusion
+from onspect.calibration.metrics.pixel import PIXEL_METRICS
 from onspect.calibration.report.acceptance import describe_counts, describe_cut_interval
 from onspect.calibration.review import tabulate_review
 from onspect.calibration.scores import count_kinds
 from onspect.runtime.model.schema import Calibration, Threshold
-from onspect.runtime.text import count_of
+from onspect.runtime.text import count_of, format_facts, format_table
 
 
-def describe_outcome(outcome: Outcome) -> str:
+def describe_outcome(outcome: CalibrationResult) -> str:
     """Return a calibration's outcome as a small table."""
     calibration = outcome.calibration
     images = f"{describe_counts(calibration.counts)}, from {outcome.source}"
@@ -25,7 +26,7 @@ def describe_outcome(outcome: Outcome) -> str:
     facts = [
         ("images", images),
         ("policy", calibration.policy),
-        *_describe_areas(calibration.auroc, calibration.aupr, calibration.intervals),
+        *_describe_metrics(vars(calibration), calibration.intervals),
         ("threshold", f"{outcome.threshold.score:.6g} (ng from this score on)"),
         ("map threshold", f"{outcome.threshold.map:.6g} (regions from this error on)"),
     ]
@@ -38,7 +39,7 @@ def describe_outcome(outcome: Outcome) -> str:
         facts.insert(-1, ("", surely))
     if outcome.threshold.review is not None:
         facts.insert(-1, ("review", f"{outcome.threshold.review:.6g} (for a person from this score on)"))
-    lines = [*_align(facts + regions), "", *describe_confusion(outcome.confusion, intervals)]
+    lines = [*format_facts(facts + regions, 14), "", *describe_confusion(outcome.confusion, intervals)]
     if outcome.band is not None and calibration.defective_scores:
         lines += ["", *describe_review(outcome.threshold, calibration)]
     return "\n".join(lines)
@@ -48,36 +49,30 @@ def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]
     """Return what review bands of several lengths would do on the calibration's images, as lines of a table."""
     table = tabulate_review(np.array(calibration.good_scores), np.array(calibration.defective_scores), threshold)
     stamped = threshold.score if threshold.review is None else threshold.review
-    return [
-        f"{'review from':<14}{'of good':>9}{'of defects':>12}{'escapes':>9}",
-        *(
-            f"{review:<14.6g}{good:>9.1%}{defective:>12.1%}{escapes:>9.1%}"
-            + ("  (stamped)" if review == stamped else "")
-            for review, good, defective, escapes in zip(
-                table.review, table.good, table.defective, table.escapes, strict=True
-            )
-        ),
-    ]
+    rows: list[tuple[str, ...]] = [("review from", "of good", "of defects", "escapes", "")]
+    for review, *shares in zip(table.review, table.good, table.defective, table.escapes, strict=True):
+        rows.append((f"{review:.6g}", *(f"{share:.1%}" for share in shares), "(stamped)" if review == stamped else ""))
+    return format_table(rows, "<>>><")
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
     """Return an evaluation's main figures as a small table."""
     counts = count_kinds([result.image for result in evaluation.results])
     facts = [("images", f"{describe_counts(counts)}, from {evaluation.source}")]
-    if evaluation.held_back is not None:
-        facts.append(("", evaluation.held_back.describe()))
+    if evaluation.test_split is not None:
+        facts.append(("", evaluation.test_split.describe()))
     if evaluation.faults:
         facts.append(("faults", f"{count_of(len(evaluation.faults), 'image')} could not be judged"))
-    facts += _describe_areas(evaluation.areas.auroc, evaluation.areas.aupr, evaluation.intervals)
+    facts += _describe_metrics(evaluation.areas.values, evaluation.intervals)
     areas = evaluation.pixels.areas
-    if areas.auroc is not None and areas.aupro is not None:
-        facts += [("pixel AUROC", f"{areas.auroc:.4f}"), ("AUPRO", f"{areas.aupro:.4f}")]
+    if areas.reason is None:
+        facts += [(metric.title, metric.show(areas.values[metric.name])) for metric in PIXEL_METRICS]
     if (point := evaluation.pixels.point) is not None:
         facts.append(
             ("pixel F1", f"{point.f1:.4f}, IoU {point.iou:.4f} ({point.recall:.1%} of defective pixels marked)")
         )
     facts.append(("threshold", f"{evaluation.threshold.score:.6g} (ng from this score on)"))
-    lines = [*_align(facts), "", *describe_confusion(evaluation.confusion, evaluation.intervals)]
+    lines = [*format_facts(facts, 14), "", *describe_confusion(evaluation.confusion, evaluation.intervals)]
     return "\n".join([*lines, "", *_describe_kinds(evaluation)] if evaluation.kinds else lines)
 
 
@@ -114,24 +109,20 @@ def _span(intervals: Mapping[str, Sequence[float | None]], name: str, style: str
 
 
 def _describe_kinds(evaluation: Evaluation) -> list[str]:
-    width = max(12, *(len(kind) + 1 for kind in evaluation.kinds))
-    lines = [f"{'kind':<{width}}{'caught':>7} of {'images':<7}{'AUROC':>8}{'AUPR':>8}"]
-    for kind, metrics in evaluation.kinds.items():
-        auroc, aupr = ("-" if area is None else f"{area:.4f}" for area in (metrics.areas.auroc, metrics.areas.aupr))
-        lines.append(f"{kind:<{width}}{metrics.caught:>7} of {metrics.images:<7}{auroc:>8}{aupr:>8}")
-    return lines
+    rows = [("kind", "caught of images", *(metric.title for metric in IMAGE_METRICS))]
+    for kind, found in evaluation.kinds.items():
+        values = (metric.show(found.areas.values[metric.name]) for metric in IMAGE_METRICS)
+        rows.append((kind, f"{found.caught} of {found.images}", *values))
+    return format_table(rows, "<>" + ">" * len(IMAGE_METRICS))
 
 
-def _describe_areas(
-    auroc: float | None, aupr: float | None, intervals: Mapping[str, Sequence[float | None]]
+def _describe_metrics(
+    values: Mapping[str, float | None], intervals: Mapping[str, Sequence[float | None]]
 ) -> list[tuple[str, str]]:
-    if auroc is None or aupr is None:
-        return [("AUROC", "undefined: it needs good and defective images")]
+    found = [metric for metric in IMAGE_METRICS if values.get(metric.name) is not None]
+    if not found:
+        return [(IMAGE_METRICS[0].title, "undefined: it needs good and defective images")]
     return [
-        ("AUROC", f"{auroc:.4f}{_span(intervals, 'auroc', '.4f')}"),
-        ("AUPR", f"{aupr:.4f}{_span(intervals, 'aupr', '.4f')}"),
+        (metric.title, f"{metric.show(values[metric.name])}{_span(intervals, metric.name, metric.format)}")
+        for metric in found
     ]
-
-
-def _align(facts: list[tuple[str, str]]) -> list[str]:
-    return [f"{name:<14}{fact}" for name, fact in facts]

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.thresholds import Policy, Scores, weigh_costs
+from onspect.calibration.statistics.intervals import Interval, area_interval, log_odds_interval, normal_aupr
+from onspect.runtime.conformal import Scores
+
+RESAMPLES = 500
+"""Draws of an interval."""
 
 _CELLS = 2_000_000
 """Draws are handled so many at a time that their counts take about this many numbers."""
@@ -59,9 +63,26 @@ def measure_drawn_areas(draws: Draws) -> NDArray[np.float64]:
     images, defects = good.sum(axis=1), defective.sum(axis=1)
     below = np.cumsum(good, axis=1) - good
     auroc = (defective * (below + 0.5 * good)).sum(axis=1) / (images * defects)
-    caught, rejected = _reach(defective)[:, :-1], _reach(good)[:, :-1]
+    caught, rejected = count_reaching_drawn(defective)[:, :-1], count_reaching_drawn(good)[:, :-1]
     precision = caught / np.maximum(1, caught + rejected)
     return np.stack([auroc, (defective * precision).sum(axis=1) / defects], axis=1)
+
+
+def aupr_interval(good: Scores, defective: Scores) -> Interval:
+    """Return the 95% interval of the AUPR, by the bootstrap on the scale of log-odds; both kinds must be there.
+
+    Where no set of images drawn anew shows another AUROC, it follows from the interval of the AUROC, as for normal
+    scores.
+    """
+    ((_, aupr),) = measure_drawn_areas(count_images(good, defective)).tolist()
+    draws = draw_images(good, defective, RESAMPLES)
+    of_auroc, of_aupr = np.concatenate([measure_drawn_areas(batch) for batch in draws]).T
+    if np.ptp(of_auroc) == 0.0:
+        share = len(defective) / (len(good) + len(defective))
+        ends = [normal_aupr(end, share) for end in area_interval(good, defective)]
+        return min(aupr, *ends), max(aupr, *ends)
+    step = 1.0 / (len(defective) * (len(defective) + 1))  # one good image above the lowest defective one
+    return log_odds_interval(min(1.0, aupr), of_aupr, step)
 
 
 def count_images(good: Scores, defective: Scores) -> Draws:
@@ -73,33 +94,20 @@ def count_images(good: Scores, defective: Scores) -> Draws:
     return Draws(scores, of_good, of_defective)
 
 
-def choose_drawn_thresholds(policy: Policy, draws: Draws) -> NDArray[np.float64] | None:
-    """Return the threshold that max_f1, youden or cost chooses on each draw, [draws], as `choose_threshold` does.
-
-    None where a draw holds one score only, so that no threshold can be chosen on it. Both kinds must be there.
-    """
-    present = draws.good + draws.defective > 0
-    if (present.sum(axis=1) < 2).any():
-        return None
-    return _place(draws.scores, present, _choose_cuts(policy, draws))
-
-
-def _choose_cuts(policy: Policy, draws: Draws) -> NDArray[np.intp]:
-    """Return from which score on parts are rejected, by its place; the number of scores where none is."""
-    caught, rejected = _reach(draws.defective), _reach(draws.good)
-    defects, images = caught[:, :1], rejected[:, :1]
-    if policy.name == "max_f1":
-        return np.asarray(np.argmax(2 * caught / (caught + rejected + defects), axis=1))
-    costs, prevalence = (policy.costs, policy.prevalence) if policy.costs else ((1.0, 1.0), 0.5)
-    share = defects / (images + defects) if prevalence is None else prevalence
-    expected = weigh_costs(rejected / images, 1.0 - caught / defects, costs, share)
-    return np.asarray(np.argmin(np.round(expected, 12), axis=1))
-
-
-def _reach(counts: Counts) -> Counts:
-    """Return how many reach each score, and that none reaches more than the highest: [draws, k + 1]."""
+def count_reaching_drawn(counts: Counts) -> Counts:
+    """Return how many images reach each score, and that none reaches more than the highest: [draws, k + 1]."""
     reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
     return np.concatenate([reached, np.zeros((len(counts), 1), np.int64)], axis=1)
+
+
+def place_cuts(draws: Draws, cuts: NDArray[np.intp]) -> NDArray[np.float64] | None:
+    """Return each draw's threshold, midway between the scores that were drawn below and above its cut, [draws].
+
+    cuts: the place of the lowest rejected score, the number of scores where none is rejected. None if a draw has one
+    score only, so that no threshold can be chosen on it.
+    """
+    present = draws.good + draws.defective > 0
+    return None if (present.sum(axis=1) < 2).any() else _place(draws.scores, present, cuts)
 
 
 def _place(scores: NDArray[np.float64], present: NDArray[np.bool_], cuts: NDArray[np.intp]) -> NDArray[np.float64]:

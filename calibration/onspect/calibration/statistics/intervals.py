@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,6 @@ CONFIDENCE = binomial.CONFIDENCE
 
 TAIL = (1.0 - CONFIDENCE) / 2.0
 """What lies beyond each end of a two-sided interval."""
-
-RESAMPLES = 500
-"""Draws of the bootstrap."""
 
 _WIDER = 2  # scores by which a bootstrap interval of a threshold goes on at each end
 _Z = 1.959963984540054  # of the normal distribution, at 1 - TAIL
@@ -165,8 +163,8 @@ def normal_aupr(auroc: float, share: float) -> float:
     >>> normal_aupr(0.5, 0.4)
     0.4
     """
-    from scipy.special import ndtr, ndtri  # not at the top: a quarter of a second that a set threshold has no use for
-
+    normal = NormalDist()
+    shift = math.sqrt(2.0) * normal.inv_cdf(min(max(auroc, 1e-300), 1.0 - 2**-53))  # infinite at the ends
     recall = (np.arange(2_000) + 0.5) / 2_000
-    rejected = ndtr(ndtri(recall) - math.sqrt(2.0) * ndtri(auroc))
+    rejected = np.array([normal.cdf(normal.inv_cdf(place) - shift) for place in recall.tolist()])
     return round(float(np.mean(share * recall / (share * recall + (1.0 - share) * rejected))), 12)

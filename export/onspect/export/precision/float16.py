@@ -14,7 +14,7 @@ _STAYS_FLOAT = {"Resize": (1, 2)}
 """Inputs that ONNX defines as float32 only, by their position."""
 
 
-def convert_to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def convert_to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with the layers, and what lies between them, in float16.
 
     Inputs and outputs keep their types. Scaling, error map and score are computed in float32, for a squared difference

@@ -32,7 +32,7 @@ from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
 from onspect.runtime.teaching.fit import FittedMemory, fit_memory
 from onspect.runtime.teaching.graph_values import fill, inspected_places
 from onspect.runtime.teaching.memory import Features
-from onspect.runtime.teaching.threshold import fit_threshold
+from onspect.runtime.teaching.threshold import counts_parts, fit_threshold
 
 STAGES = ("stride8", "stride16", "stride32")
 """Values of the graph that the backbone gives."""
@@ -66,7 +66,7 @@ def find_backbone(graph: onnx.GraphProto) -> list[Layer]:
     ]
 
 
-def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def store_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose backbone's weights are stored in float16, and become float32 when it is opened.
 
     Those of the last layer, an eighth of all, are stored in 8-bit integers with a scale for each channel: nothing comes
@@ -121,6 +121,11 @@ def choices(layers: list[Layer]) -> Iterable[list[Layer]]:
 def read_pictures(file: ModelFile, data: Path) -> Pictures:
     """Read the good pictures that a file was taught; raises DatasetError if the dataset does not have them all."""
     assert file.info.memory is not None
+    if counts_parts(file.info):
+        raise DatasetError(
+            f"{str(file.path)!r} was taught with --group, and int8 teaches again without it: its threshold would "
+            "promise too much; stay in float32"
+        )
     wanted = {name for lesson in file.info.memory.lessons for name in unpack_fingerprints(lesson.fingerprints)}
     images: dict[str, NDArray[np.uint8]] = {}
     for path in training_images(data):

@@ -6,9 +6,10 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -17,18 +18,18 @@ from numpy.typing import NDArray
 
 from onspect.calibration.calibration import calibrate
 from onspect.calibration.regions import RegionDemand
+from onspect.calibration.thresholds import default_policy
 from onspect.export.agreement import (
     Reference,
     allowed_flips,
     compare,
     compare_thresholds,
-    default_policy,
     describe_flips,
     find_reference,
     refuse_flips,
     score_like,
 )
-from onspect.export.precision.float16 import convert_to_half
+from onspect.export.precision.float16 import convert_to_float16
 from onspect.export.precision.int8 import Quantizer
 from onspect.export.precision.memory import (
     Pictures,
@@ -38,12 +39,13 @@ from onspect.export.precision.memory import (
     fit_again,
     quantize_backbone,
     read_pictures,
-    store_half,
+    store_float16,
 )
 from onspect.export.precision.weighted_layers import Layer, find_layers
+from onspect.export.scores import SCORES
 from onspect.runtime.atomic import make_folder, write_atomically
-from onspect.runtime.cli.base import progress
 from onspect.runtime.dataset.folder import labelled_images, training_images
+from onspect.runtime.dataset.good_images import Progress
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.decode import read_image
@@ -53,6 +55,8 @@ from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo
 from onspect.runtime.teaching.threshold import CROSS_CONFORMAL
+
+T = TypeVar("T")
 
 PRECISIONS = ("int8", "fp16")
 
@@ -75,7 +79,7 @@ class LayerChoice:
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Quantized:
     """What was written. speed: how many times as fast as float32 its runs were, one image, one thread, on this CPU."""
 
     path: Path
@@ -91,7 +95,15 @@ class Reduced:
         return reduced / sum(choice.layer.weights for choice in self.layers)
 
 
-def reduce_file(source: Path, output: Path, precision: str, data: Path, *, max_flips: int | None = None) -> Reduced:
+def quantize(
+    source: str | Path,
+    output: str | Path,
+    precision: str,
+    data: str | Path,
+    *,
+    max_flips: int | None = None,
+    progress: Progress[Any] | None = None,
+) -> Quantized:
     """Write a float32 model file anew in ``int8`` or ``fp16``; nothing is left where the verdicts do not agree.
 
     data is the dataset on whose val/ the source was calibrated; for int8 its train/good gives the ranges of values. The
@@ -102,17 +114,24 @@ def reduce_file(source: Path, output: Path, precision: str, data: Path, *, max_f
     Raises ExportError where more differ, DatasetError where the images are not usable or not the source's,
     ModelFileError where the source cannot be used, OutputError where output cannot be written.
     """
-    file = read_model_file(source)
+    output, data = Path(output), Path(data)
+    file = read_model_file(Path(source))
     if file.info.memory is not None:  # the memory is fitted again, and no layer is looked at alone
-        return _reduce_taught(file, output, precision, data, max_flips)
+        return _quantize_taught(file, output, precision, data, max_flips, progress or _in_silence)
     samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
-    return reduce_model(file, output, precision, data, samples, max_flips=max_flips)
+    return quantize_model(file, output, precision, data, samples, max_flips=max_flips, progress=progress)
 
 
 Smaller = tuple[bytes, list[Layer], ModelInfo]
 
 
-def _reduce_taught(file: ModelFile, output: Path, precision: str, data: Path, max_flips: int | None) -> Reduced:
+def _in_silence(items: Iterable[T], _length: int, _label: str) -> Iterator[T]:
+    yield from items
+
+
+def _quantize_taught(
+    file: ModelFile, output: Path, precision: str, data: Path, max_flips: int | None, progress: Progress[Any]
+) -> Quantized:
     """Write a taught file with a smaller backbone."""
     _check(file, output, precision)
     old = file.info.calibration
@@ -124,9 +143,9 @@ def _reduce_taught(file: ModelFile, output: Path, precision: str, data: Path, ma
     layers = find_backbone(model.graph)
     tries: Iterator[Smaller]
     if precision == "fp16":
-        tries = iter([(_serialize(store_half(model)), layers, file.info)])
+        tries = iter([(_serialize(store_float16(model)), layers, file.info)])
     else:
-        tries = _quantize_taught(model, layers, file, read_pictures(file, data))
+        tries = _try_layers(model, layers, file, read_pictures(file, data), progress)
     (graph, kept, info), agreement = _choose_smaller(tries, file, reference, allowed, by_teaching=by_teaching)
     outcome = tuple(LayerChoice(layer, np.nan, reduced=layer in kept) for layer in layers)
     described = _describe(info, output.stem, precision, outcome, agreement)
@@ -140,7 +159,7 @@ def _reduce_taught(file: ModelFile, output: Path, precision: str, data: Path, ma
     make_folder(output.parent)
     write_atomically(output, content)
     written = read_model_file(output)
-    return Reduced(output, written.info, outcome, agreement, _measure_speed(file, written))
+    return Quantized(output, written.info, outcome, agreement, _measure_speed(file, written))
 
 
 def _choose_smaller(
@@ -162,8 +181,8 @@ def _choose_smaller(
     raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
 
 
-def _quantize_taught(
-    model: onnx.ModelProto, layers: list[Layer], file: ModelFile, pictures: Pictures
+def _try_layers(
+    model: onnx.ModelProto, layers: list[Layer], file: ModelFile, pictures: Pictures, progress: Progress[Any]
 ) -> Iterator[Smaller]:
     """Yield graphs with fewer and fewer layers in int8, each with a memory of its own features."""
     quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
@@ -178,7 +197,14 @@ def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
     assert file.info.threshold is not None
     images = labelled_images(data, "val")
     label = f"{file.info.name}@{file.sha256[:12]}"
-    empty = Reference(label, tuple(images), np.zeros(0), default_policy(images), None, file.info.threshold)
+    empty = Reference(
+        label,
+        tuple(images),
+        np.zeros(0),
+        default_policy(sum(image.defective for image in images)),
+        None,
+        file.info.threshold,
+    )
     scores = score_like(empty, file, file.data)
     if not np.isfinite(scores).all():
         path = images[int(np.argmin(np.isfinite(scores)))].path
@@ -198,7 +224,7 @@ def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
     return np.stack([prepare(read_image(path), file.info.preprocess) for path in chosen])
 
 
-def reduce_model(
+def quantize_model(
     file: ModelFile,
     output: Path,
     precision: str,
@@ -206,8 +232,9 @@ def reduce_model(
     samples: NDArray[np.uint8],
     *,
     max_flips: int | None = None,
-) -> Reduced:
-    """Do the work of `reduce_file` for a model file in memory.
+    progress: Progress[Any] | None = None,
+) -> Quantized:
+    """Do the work of `quantize` for a model file in memory.
 
     samples are images that it was trained on, uint8 [n, height, width, channels]; only int8 needs them.
     """
@@ -219,9 +246,11 @@ def reduce_model(
     if not find_layers(model.graph):
         raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered")
     if precision == "int8":
-        graph, agreement, layers = _quantize(Quantizer(model, samples), file, reference, allowed)
+        graph, agreement, layers = _quantize(
+            Quantizer(model, samples), file, reference, allowed, progress or _in_silence
+        )
     else:
-        graph, agreement, layers = _halve(model, file, reference, allowed)
+        graph, agreement, layers = _convert(model, file, reference, allowed)
     info = _describe(file.info, output.stem, precision, layers, agreement)
     content = stamp(graph, info, file.training_images, file.looks)
     if file.info.threshold is not None:
@@ -229,7 +258,7 @@ def reduce_model(
     make_folder(output.parent)
     write_atomically(output, content)
     written = read_model_file(output)
-    return Reduced(output, written.info, layers, agreement, _measure_speed(file, written))
+    return Quantized(output, written.info, layers, agreement, _measure_speed(file, written))
 
 
 def _check(file: ModelFile, output: Path, precision: str) -> None:
@@ -239,10 +268,11 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
         raise ExportError(
             f"{str(file.path)!r} is in {file.info.provenance.precision} already; give the float32 file it was made from"
         )
-    if file.info.network is not None and file.info.network.head:
+    spec = SCORES.get(file.info.score.name)
+    if spec is None or not spec.quantizes:
         raise ExportError(
-            f"{str(file.path)!r} has the head of onspect 0.1.0, whose layers this release does not convert; convert it "
-            "with 0.1.0, or train again"
+            f"{str(file.path)!r} has the score {file.info.score.name!r}, whose layers this release does not convert; "
+            "convert it with the release that made it, or train again"
         )
     if output.suffix.lower() != ".onnx":
         raise OutputError(f"the model file {str(output)!r} must end in .onnx")
@@ -253,16 +283,18 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
 Outcome = tuple[bytes, Agreement, tuple[LayerChoice, ...]]
 
 
-def _halve(model: onnx.ModelProto, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
-    graph = _serialize(convert_to_half(model))
+def _convert(model: onnx.ModelProto, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
+    graph = _serialize(convert_to_float16(model))
     agreement = compare(reference, score_like(reference, file, graph))
     refuse_flips(agreement, allowed)
     return graph, agreement, tuple(LayerChoice(layer, np.nan, reduced=True) for layer in find_layers(model.graph))
 
 
-def _quantize(quantizer: Quantizer, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
+def _quantize(
+    quantizer: Quantizer, file: ModelFile, reference: Reference, allowed: int, progress: Progress[Any]
+) -> Outcome:
     """Quantise as many layers as the decisions bear: all, then all but the most harmful, but the two, and so on."""
-    harms = _measure_harms(quantizer, file, reference)
+    harms = _measure_harms(quantizer, file, reference, progress)
     ranked = sorted(quantizer.layers, key=lambda layer: harms[layer])
     tried = []
     for count in progress(range(len(ranked), 0, -1), len(ranked), "searching the layers"):
@@ -276,7 +308,9 @@ def _quantize(quantizer: Quantizer, file: ModelFile, reference: Reference, allow
     raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
 
 
-def _measure_harms(quantizer: Quantizer, file: ModelFile, reference: Reference) -> dict[Layer, float]:
+def _measure_harms(
+    quantizer: Quantizer, file: ModelFile, reference: Reference, progress: Progress[Any]
+) -> dict[Layer, float]:
     """Return for each layer how far quantising it alone moves the scores of the images nearest the threshold."""
     nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])
     probes = dataclasses.replace(

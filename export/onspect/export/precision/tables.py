@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from onspect.export.precision.search import LayerChoice, Reduced
+from onspect.export.precision.search import LayerChoice, Quantized
 from onspect.runtime.model.card import describe_agreement
+from onspect.runtime.text import format_facts, format_table
 
 
-def describe_reduced(reduced: Reduced) -> str:
+def describe_quantized(reduced: Quantized) -> str:
     """Return each layer's fate and what the whole file gains, as a small table."""
     precision = reduced.info.provenance.precision
     lines = _describe_layers(reduced.layers, precision) if precision == "int8" else []
@@ -19,15 +20,13 @@ def describe_reduced(reduced: Reduced) -> str:
         ("verdicts", describe_agreement(reduced.agreement)),
         ("speed", f"{reduced.speed:.2f} times that of float32 here (onnxruntime, CPU, one image, one thread)"),
     ]
-    return "\n".join([*lines, *(f"{name:<10}{fact}" for name, fact in facts)])
+    return "\n".join([*lines, *format_facts(facts, 10)])
 
 
 def _describe_layers(layers: Sequence[LayerChoice], precision: str) -> list[str]:
-    width = max(len("layer"), *(len(choice.layer.name) for choice in layers)) + 2
-    lines = [f"{'layer':<{width}}{'kind':<15}{'weights':>9}{'harm':>9}  precision"]
+    rows = [("layer", "kind", "weights", "harm", "precision")]
     for choice in layers:
         harm = "ruin" if math.isinf(choice.harm) else "-" if math.isnan(choice.harm) else f"{choice.harm:.2%}"
-        name, kind, weights = choice.layer.name, choice.layer.kind, choice.layer.weights
         kept = precision if choice.reduced else "float32"
-        lines.append(f"{name:<{width}}{kind:<15}{weights:>9,}{harm:>9}  {kept}")
-    return [*lines, ""]
+        rows.append((choice.layer.name, choice.layer.kind, f"{choice.layer.weights:,}", harm, kept))
+    return [*format_table(rows, "<<>><"), ""]

@@ -47,8 +47,8 @@ def measure_stages(
 ) -> list[list[NDArray[np.float64]]]:
     """Return the seconds of each stage from file to verdict, one array [stage, clock] an image, on one thread.
 
-    The clocks are the wall's and this thread's on a processor. What a verdict takes beyond resizing and inference, each
-    timed on its own too, is ``post``.
+    The clocks are the wall's and this thread's on a processor. The stages are `STAGES`: reading, `prepare`, `infer` and
+    `judge`.
     """
 
     def prepare_work(inspector: Inspector) -> Callable[[], NDArray[np.float64]]:
@@ -58,15 +58,14 @@ def measure_stages(
             marks = [_read_clocks()]
             frame = read_image(next(images))
             marks.append(_read_clocks())
-            inspector.inspect(frame)
+            items = [inspector.prepare_frame(frame)]
             marks.append(_read_clocks())
-            batch = inspector.prepare(frame)[np.newaxis]
+            scored = inspector.infer_frames(items)
             marks.append(_read_clocks())
-            inspector.run(batch)
+            inspector.judge(items, scored)
             marks.append(_read_clocks())
-            decode, judge, resize, infer = np.diff(marks, axis=0)
             meter.count(marks[-1][0] - marks[0][0], marks[-1][1] - marks[0][1])
-            return np.array([decode, resize, infer, judge - resize - infer])
+            return np.diff(marks, axis=0)
 
         return work
 
@@ -113,12 +112,11 @@ def measure_latency(
 ) -> list[list[float]]:
     """Return the milliseconds from a batch of frames to their verdicts, one figure a batch, each model in turn."""
     source = list(itertools.islice(itertools.cycle(frames), batch))
-    names = ["frame"] * batch
 
     def prepare_work(inspector: Inspector) -> Callable[[], float]:
         def work() -> float:
             started = time.perf_counter()
-            inspector.examine_batch(source, sources=names, first_index=0)
+            inspector.examine_batch(source)
             return 1000.0 * (time.perf_counter() - started)
 
         return work

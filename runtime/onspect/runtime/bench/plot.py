@@ -1,113 +1,74 @@
-"""A bench run as an SVG picture, drawn without a plotting library: the runtime has none, and four bars need none."""
+"""A bench run as an SVG picture of bars, drawn without a plotting library: the runtime has none."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from html import escape
 
 from onspect.runtime.bench.results import STAGES, Bench, ModelBench
-from onspect.runtime.bench.tables import count, describe_load
+from onspect.runtime.bench.tables import describe_load
+from onspect.runtime.text import count_of
 
-_WIDTH = 760
+_WIDTH = 960
 _LEFT = 170  # of the bars
-_BARS = 470  # their greatest length
+_BARS = 420  # their greatest length
 _ROW = 22
-_COLOURS = {"decode": "#4e79a7", "resize": "#76b7b2", "infer": "#f28e2b", "post": "#b07aa1"}
-_RANGE = "#4e79a7"
+_COLOURS = ("#4e79a7", "#76b7b2", "#f28e2b", "#b07aa1", "#222222")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A line of the picture: a label, bars from left to right and words behind them; without bars, a heading.
+
+    bars: begin, end (0 to 1) and the index of the colour.
+    """
+
+    label: str
+    bars: tuple[tuple[float, float, int], ...] = ()
+    words: str = ""
+
+    def draw(self, top: int) -> Iterator[str]:
+        """Yield the row's elements."""
+        begin, anchor = (_LEFT - 8, "end") if self.bars else (16, "start")
+        yield f'<text x="{begin}" y="{top + 15}" text-anchor="{anchor}">{escape(self.label)}</text>'
+        for low, high, colour in self.bars:
+            box = f'x="{_LEFT + _BARS * low:.1f}" width="{max(1.5, _BARS * (high - low)):.1f}"'
+            yield f'<rect {box} y="{top + 3}" height="{_ROW - 6}" fill="{_COLOURS[colour]}"/>'
+        end = _LEFT + _BARS * max((high for _, high, _ in self.bars), default=0.0)
+        yield f'<text x="{end + 6:.1f}" y="{top + 15}">{escape(self.words)}</text>'
 
 
 def draw_bench(bench: Bench) -> str:
     """Return the stages, the throughput and the latency of each model as an SVG document."""
-    picture = _Picture()
-    picture.write(16, f"{bench.machine.processor}, {bench.machine.cores} cores", bold=True)
-    for line in describe_load(bench.load, bench.machine.cores).split("; "):
-        picture.write(16, line)
-    picture.write(16, bench.images)
+    rows = [_Row(f"{bench.machine.processor}, {bench.machine.cores} cores")]
+    rows += [_Row(line) for line in (*describe_load(bench.load, bench.machine.cores).split("; "), bench.images)]
     for model in bench.models:
-        picture.skip()
-        picture.write(16, model.label, bold=True)
-        _draw_stages(picture, model, max(sum(_cost(other).values()) for other in bench.models))
-        _draw_throughput(picture, model, bench)
-        _draw_latency(picture, model, max(run.p99 for other in bench.models for run in other.latency))
-    return picture.finish()
+        rows += [_Row(""), _Row(model.label), *_list_rows(model, bench)]
+    size = f'width="{_WIDTH}" height="{20 + _ROW * len(rows)}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+    parts = (part for number, row in enumerate(rows) for part in row.draw(10 + _ROW * number))
+    return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
 
 
-class _Picture:
-    """Rows from the top downwards."""
-
-    def __init__(self) -> None:
-        self._top = 10
-        self._parts: list[str] = []
-
-    def skip(self) -> None:
-        self._top += _ROW
-
-    def write(self, left: float, text: str, *, bold: bool = False) -> None:
-        """Write a line of its own."""
-        self.label(left, text, bold=bold)
-        self.skip()
-
-    def label(self, left: float, text: str, *, bold: bool = False, end: bool = False) -> None:
-        """Write into the row, from left or up to it."""
-        style = ' font-weight="bold"' * bold + ' text-anchor="end"' * end
-        self._parts.append(f'<text x="{left:.1f}" y="{self._top + 15}"{style}>{escape(text)}</text>')
-
-    def bar(self, left: float, length: float, colour: str) -> None:
-        """Draw a bar into the row."""
-        self._parts.append(
-            f'<rect x="{left:.1f}" y="{self._top + 3}" width="{max(1.0, length):.1f}" height="{_ROW - 6}"'
-            f' fill="{colour}"/>'
-        )
-
-    def mark(self, left: float) -> None:
-        """Draw an upright line through the row."""
-        self._parts.append(f'<rect x="{left:.1f}" y="{self._top}" width="1.5" height="{_ROW}" fill="#222"/>')
-
-    def finish(self) -> str:
-        """Return the document."""
-        size = f'width="{_WIDTH}" height="{self._top + 10}"'
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
-        return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *self._parts, "</svg>\n"])
-
-
-def _draw_stages(picture: _Picture, model: ModelBench, longest: float) -> None:
-    times = _cost(model)
-    picture.label(_LEFT - 8, "one image, one thread", end=True)
-    left = float(_LEFT)
-    for name in STAGES:
-        length = _BARS * times[name] / longest
-        picture.bar(left, length, _COLOURS[name])
-        left += length
-    picture.label(left + 6, f"{sum(times.values()):.2f} ms")
-    picture.skip()
-    left = _LEFT
-    for name in STAGES:
-        picture.bar(left, 10, _COLOURS[name])
-        picture.label(left + 14, f"{name} {times[name]:.2f}")
-        left += 105
-    picture.skip()
-
-
-def _draw_throughput(picture: _Picture, model: ModelBench, bench: Bench) -> None:
+def _list_rows(model: ModelBench, bench: Bench) -> Iterator[_Row]:
+    costs = [other.stages.by_provider(other.provider) for other in bench.models]
+    times, longest, left = model.stages.by_provider(model.provider), max(sum(cost.values()) for cost in costs), 0.0
+    bars = []
+    for colour, name in enumerate(STAGES):
+        bars.append((left, left + times[name] / longest, colour))
+        left = bars[-1][1]
+    words = f"{sum(times.values()):.2f} ms: " + ", ".join(f"{name} {times[name]:.2f}" for name in STAGES)
+    yield _Row("one image, one thread", tuple(bars), words)
+    yield _Row(f"images/s from files to verdicts; the line: what the stages allow ({model.bound:.0f})")
     highest = max(max(other.bound, other.best.images.high) for other in bench.models)
-    picture.write(_LEFT, f"images/s from files to verdicts; the line: what the stages allow ({model.bound:.0f})")
     for cell in model.throughput:
-        picture.label(_LEFT - 8, f"{count(cell.workers, 'worker')}, batch {cell.batch}", end=True)
-        length = _BARS * cell.images.median / highest
-        picture.bar(_LEFT, length, _COLOURS["resize"])
-        picture.mark(_LEFT + _BARS * model.bound * cell.workers / bench.machine.cores / highest)
-        picture.label(_LEFT + max(length, 0) + 6, f"{cell.images.median:.0f}")
-        picture.skip()
-
-
-def _draw_latency(picture: _Picture, model: ModelBench, longest: float) -> None:
-    picture.write(_LEFT, "ms from frames to verdicts: p50 to p99")
+        bound = model.bound * cell.workers / bench.machine.cores / highest
+        label = f"{count_of(cell.workers, 'worker')}, batch {cell.batch}"
+        yield _Row(label, ((0.0, cell.images.median / highest, 1), (bound, bound, 4)), f"{cell.images.median:.0f}")
+    yield _Row("ms from frames to verdicts: p50 to p99")
+    slowest = max(run.p99 for other in bench.models for run in other.latency)
     for run in model.latency:
         provider = "" if run.provider == "cpu" else f"{run.provider}, "
-        picture.label(_LEFT - 8, f"{provider}{count(run.threads, 'thread')}, batch {run.batch}", end=True)
-        picture.bar(_LEFT + _BARS * run.p50 / longest, _BARS * (run.p99 - run.p50) / longest, _RANGE)
-        picture.label(_LEFT + _BARS * run.p99 / longest + 6, f"{run.p50:.2f} to {run.p99:.2f}")
-        picture.skip()
-
-
-def _cost(model: ModelBench) -> dict[str, float]:
-    return model.stages.by_provider(model.provider)
+        label = f"{provider}{count_of(run.threads, 'thread')}, batch {run.batch}"
+        yield _Row(label, ((run.p50 / slowest, run.p99 / slowest, 0),), f"{run.p50:.2f} to {run.p99:.2f}")

@@ -26,7 +26,6 @@ from onspect.runtime.bench.measure import (
     summarize_throughput,
 )
 from onspect.runtime.bench.results import Bench, Latency, ModelBench, Paced, Ratio, Spread, Stages, Start, Throughput
-from onspect.runtime.bench.tables import count
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.images.decode import Frame, read_image
@@ -36,6 +35,7 @@ from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file
 from onspect.runtime.model.providers import ONNXRUNTIME, runs_on_processor
 from onspect.runtime.model.session import load_model
+from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
 
@@ -147,7 +147,7 @@ class _Run:
             found = measure_throughput(self.inspectors, self.paths, workers, batch, self.seconds, pace)
             for cells, passes in zip(self.throughput, found, strict=True):
                 cells.append(summarize_throughput(workers, batch, passes))
-            self._compare(f"images/s, {count(workers, 'worker')}, batch {batch}", found)
+            self._compare(f"images/s, {count_of(workers, 'worker')}, batch {batch}", found)
 
         return step
 
@@ -157,7 +157,7 @@ class _Run:
             found = measure_latency(inspectors, self.frames, batch, self.seconds)
             for cells, times in zip(self.latency, found, strict=True):
                 cells.append(summarize_latency(provider, threads, batch, times))
-            self._compare(f"latency, {provider}, {count(threads, 'thread')}, batch {batch}", found)
+            self._compare(f"latency, {provider}, {count_of(threads, 'thread')}, batch {batch}", found)
 
         return step
 

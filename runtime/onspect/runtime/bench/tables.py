@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onspect.runtime.bench.results import STAGES, Bench, Load, ModelBench
+from onspect.runtime.text import format_facts
 
 BUSY = "THIS MACHINE WAS BUSY: times are worse than it can do, processor times and ratios still say something"
-
-
-def count(number: int, what: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def describe_bench(bench: Bench) -> str:
@@ -23,7 +19,7 @@ def describe_bench(bench: Bench) -> str:
         ("load", describe_load(bench.load, machine.cores)),
         ("images", bench.images),
     ]
-    lines = [f"{name:<10}{fact}" for name, fact in facts]
+    lines = format_facts(facts, 10)
     for model in bench.models:
         lines += ["", *_describe_model(model, machine.cores)]
     if bench.ratios:

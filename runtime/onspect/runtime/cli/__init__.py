@@ -10,30 +10,43 @@ import click
 # Work is spread over threads of our own; numpy's threads inside them would only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-_HOMES = {
-    "demo": "demo.commands",
-    "teach": "runtime.cli.teach",
-    "backbone": "training.backbone_command",
-    "train": "training.commands",
-    "export": "export.commands",
-    "calibrate": "calibration.commands",
-    "threshold": "calibration.commands",
-    "evaluate": "calibration.commands",
-    "compare": "compare.commands",
-    "score": "runtime.cli.score",
-    "run": "runtime.cli.run",
-    "fleet": "runtime.cli.fleet",
-    "recalibrate": "runtime.cli.recalibrate",
-    "drift": "runtime.cli.drift",
-    "cameras": "runtime.cli.cameras",
-    "bench": "runtime.cli.bench",
-    "info": "runtime.cli.info",
+_GROUPS = {
+    "Workstation": {
+        "demo": "demo.commands",
+        "capture": "runtime.cli.capture",
+        "split": "runtime.cli.split",
+        "teach": "runtime.cli.teach",
+        "backbone": "training.backbone_command",
+        "train": "training.commands",
+        "export": "export.commands",
+        "calibrate": "calibration.commands",
+        "threshold": "calibration.commands",
+        "evaluate": "calibration.commands",
+        "compare": "compare.commands",
+    },
+    "Line": {
+        "score": "runtime.cli.score",
+        "run": "runtime.cli.run",
+        "cameras": "runtime.cli.cameras",
+        "info": "runtime.cli.info",
+        "bench": "runtime.cli.bench",
+        "doctor": "runtime.cli.doctor",
+    },
+    "Upkeep": {
+        "drift": "runtime.cli.drift",
+        "recalibrate": "runtime.cli.recalibrate",
+        "fleet": "runtime.cli.fleet",
+    },
 }
-"""The module below ``onspect`` that holds each command, in the order in which a user meets them.
+"""The commands by where they are used, in the order in which a user meets them, each with its module below ``onspect``.
 
 Only the one that is called is loaded: a process that gives one verdict would else spend a tenth of its time on the
 options of commands that it does not run.
 """
+
+_HOMES = {name: module for group in _GROUPS.values() for name, module in group.items()}
+
+_WHOLE = 1000  # characters: the first sentence of a command's help is wrapped, not cut
 
 
 class _Group(click.Group):
@@ -48,9 +61,42 @@ class _Group(click.Group):
         command: click.Command = getattr(importlib.import_module(f"onspect.{_HOMES[cmd_name]}"), cmd_name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their groups."""
+        for title, names in _GROUPS.items():
+            commands = [(name, command) for name in names if (command := self.get_command(ctx, name)) is not None]
+            with formatter.section(title):
+                formatter.write_dl([(name, command.get_short_help_str(_WHOLE)) for name, command in commands])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; one that is not known is answered with what may be meant."""
+        name = args[0]
+        if name not in _HOMES and not name.startswith("-") and not ctx.resilient_parsing:
+            from onspect.runtime.cli.mistakes import describe_unknown
+
+            raise click.UsageError(describe_unknown(name, list(_HOMES)), ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
+    if value and not ctx.resilient_parsing:
+        from onspect.runtime.cli.versions import describe_versions
+
+        click.echo(describe_versions())
+        ctx.exit()
+
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="onspect", prog_name="onspect")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_versions,
+    help="Show the versions of Onspect and of what it uses.",
+)
 def main() -> None:
     """Screen parts for defects with a model that knows good ones.
 

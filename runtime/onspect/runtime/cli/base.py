@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import decimal
 import logging
+import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -55,6 +57,14 @@ class Command(click.Command):
             click.Option(["-q", "--quiet"], is_flag=True, help="Errors only."),
             click.Option(["-v", "--verbose"], is_flag=True, help="More about what is done."),
             click.Option(["--debug"], is_flag=True, help="A traceback where something fails."),
+            click.Option(
+                ["--no-color"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_choose_color,
+                help="No colours, as with the variable NO_COLOR.",
+            ),
         ]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -67,6 +77,7 @@ class Command(click.Command):
         quiet, verbose, debug = (ctx.params.pop(name) for name in ("quiet", "verbose", "debug"))
         ctx.meta["onspect.quiet"] = quiet
         ctx.meta["onspect.flags"] = ["-q"] * quiet + ["-v"] * verbose + ["--debug"] * debug
+        ctx.meta["onspect.flags"] += ["--no-color"] * ctx.meta["onspect.no_color"]
         _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
         try:
             return super().invoke(ctx)
@@ -89,6 +100,13 @@ class Command(click.Command):
             raise click.ClickException(_describe_missing(ctx.command_path, package, error)) from error
 
 
+def _choose_color(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
+    """Switch colours off where the user does not want them; click leaves them out where there is no terminal."""
+    ctx.meta["onspect.no_color"] = value
+    if value or os.environ.get("NO_COLOR"):
+        ctx.color = False
+
+
 def say(message: str) -> None:
     """Print a line for the person at the terminal, on stderr, unless the command was told to be quiet."""
     context = click.get_current_context(silent=True)
@@ -97,15 +115,46 @@ def say(message: str) -> None:
 
 
 def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
-    """Yield the items under a progress bar with the time left, on stderr; no bar where that is not a terminal."""
+    """Yield the items under a progress bar with the time left, on stderr.
+
+    Where stderr is no terminal, a line every 30 s says how far the work is, so that a log shows that it goes on.
+    """
     if not shows_progress():
-        yield from items
+        yield from _tell_progress(items, length, label, ProgressLines())
         return
     steps = max(1, length // 500)  # drawing the bar for each item would take longer than some items do
     with click.progressbar(
         items, length=length, label=label, file=sys.stderr, show_pos=True, width=0, update_min_steps=steps
     ) as bar:
         yield from bar
+
+
+def _tell_progress(items: Iterable[T], length: int, label: str, lines: ProgressLines) -> Iterator[T]:
+    started = time.monotonic()
+    for number, item in enumerate(items):
+        if number and lines.are_due():
+            left = (time.monotonic() - started) / number * (length - number)
+            say(f"{label}: {number} of {length}, about {_describe_time(left)} left")
+        yield item
+
+
+def _describe_time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+class ProgressLines:
+    """When to say how far long work is where stderr is no terminal: every `every` seconds, and not at once."""
+
+    def __init__(self, every: float = 30.0) -> None:
+        self._every = every
+        self._due = time.monotonic() + every
+
+    def are_due(self) -> bool:
+        """Tell whether a line is due, after which the next one is due `every` seconds later; never on a terminal."""
+        if sys.stderr.isatty() or time.monotonic() < self._due:
+            return False
+        self._due = time.monotonic() + self._every
+        return True
 
 
 def shows_progress() -> bool:
@@ -137,8 +186,9 @@ class _StderrHandler(logging.Handler):
     """Writes records through click, so that they go where stderr is at that moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}: "
-        click.echo(f"{label}{record.getMessage()}", err=True)
+        label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}:"
+        colour = "red" if record.levelno >= logging.ERROR else "yellow"
+        click.echo(f"{click.style(label, fg=colour)} {record.getMessage()}" if label else record.getMessage(), err=True)
 
 
 def _configure_logging(level: int) -> None:
@@ -148,8 +198,13 @@ def _configure_logging(level: int) -> None:
     logger.propagate = False
 
 
-def parse_rate(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error where it is not one. A callback of options."""
+def parse_rate(
+    context: click.Context, option: click.Parameter, text: str | None, no_limit: tuple[float, ...] = (0,)
+) -> float | None:
+    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error if it is not one, or one of no_limit.
+
+    A callback of options. no_limit: shares that set no limit to what the option is about.
+    """
     if text is None:
         return None
     try:
@@ -161,16 +216,8 @@ def parse_rate(context: click.Context, option: click.Parameter, text: str | None
         raise click.BadParameter(f"{text!r} is more than 100%: {meant}", context, option)
     if not number.is_finite() or not 0 <= number <= 1:
         raise click.BadParameter(f"{text!r} is not between 0% and 100%; write 0.5% or 0.005", context, option)
-    senseless = {
-        "max_fpr": (1,),
-        "rate": (0, 1),
-        "pixel_fpr": (0, 1),
-        "region_fpr": (1,),
-        "conformal": (0, 1),
-        "prevalence": (0, 1),
-    }.get(str(option.name), (0,))
-    if number in senseless and text.strip() == "1":
+    if number in no_limit and text.strip() == "1":
         raise click.BadParameter("'1' is 100%, which sets no limit at all: is 1% meant? Write 1%", context, option)
-    if number in senseless:
+    if number in no_limit:
         raise click.BadParameter(f"{text!r} sets no limit at all; write 0.5% or 0.005", context, option)
     return float(number)

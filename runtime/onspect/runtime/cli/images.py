@@ -11,7 +11,7 @@ from pathlib import Path
 
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import ChoiceError, DatasetError
-from onspect.runtime.images.files import describe_left_out, walk_files
+from onspect.runtime.images.files import list_folder
 from onspect.runtime.ray.urls import expand_url, is_url
 
 _LOG = logging.getLogger("onspect")
@@ -68,7 +68,7 @@ def _read_list() -> list[str]:
 def _expand(argument: str) -> list[str]:
     path = Path(argument)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
-        return _list_folder(path, argument)
+        return list_folder(argument)
     if os.path.lexists(path) or not glob.has_magic(argument):
         return [str(path)]
     matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -86,20 +86,6 @@ def _expand(argument: str) -> list[str]:
             "it" if count == 1 else "them",
         )
     return files
-
-
-def _list_folder(folder: Path, argument: str) -> list[str]:
-    images: list[str] = []
-    others: list[str] = []
-    for path, is_image in walk_files(folder):
-        (images if is_image else others).append(path)
-    words = describe_left_out(others, folder)
-    if not images:
-        left_out = words or "0 other files"
-        raise DatasetError(f"there are no images in {argument!r} (left out: {left_out}); check the path")
-    if words:
-        _LOG.warning("left out in %r: %s", argument, words)
-    return images
 
 
 def _common_root(paths: list[str]) -> Path:

@@ -60,21 +60,26 @@ def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None
     Faults do not fail the command as long as one image could be judged: each has its line and its reason, and did not
     pass. reasons: how many faults have each reason, where that is known. Raises SourceError where none could be judged.
     """
+    from onspect.runtime.inspection.verdict import JUDGEMENTS
+
     total = sum(counts.values())
-    parts = ", ".join(f"{counts[name]} {name}" for name in ("ok", "ng", "review", "fault") if counts[name])
+    parts = ", ".join(f"{counts[name]} {name}" for name in JUDGEMENTS if counts[name])
     say(f"{total} image{'s' * (total != 1)}: {parts}" if total else "no frame was judged: the source is empty")
     if total and counts["fault"] == total:
-        raise SourceError(f"no image could be judged; {_describe_reasons(reasons or {}, total)}")
+        raise SourceError(f"no image could be judged; {describe_reasons(reasons or {}, total)}")
     if counts["fault"]:
-        _LOG.warning("%d of %d images could not be judged (fault); each line's reason says why", counts["fault"], total)
+        why = describe_reasons(reasons or {}, counts["fault"])
+        _LOG.warning("%d of %d images could not be judged (fault); %s", counts["fault"], total, why)
 
 
-def _describe_reasons(reasons: Mapping[str, int], total: int) -> str:
+def describe_reasons(reasons: Mapping[str, int], total: int) -> str:
+    """Return the usual reason of `total` faults in words; reasons: how many faults have each, where that is known."""
     if not reasons:
         return "each line's reason says why"
     reason, count = max(reasons.items(), key=lambda item: item[1])
-    images = f"the image: {reason!r}" if total == 1 else f"{'all' if count == total else count} of {total}: {reason!r}"
-    return images.replace(f"all of {total}", f"all {total}")
+    if total == 1:
+        return f"the reason: {reason!r}"
+    return f"{f'all {total}' if count == total else f'{count} of {total}'}: {reason!r}"
 
 
 def _is_same_file(first: Path, second: Path | str) -> bool:

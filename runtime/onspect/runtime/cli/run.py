@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onspect.runtime.cli.base import Command, say, usage_errors
-from onspect.runtime.cli.options import conclude, overlay_sinks, overlays_option, refuse_target
+from onspect.runtime.cli.options import conclude, describe_reasons, overlay_sinks, overlays_option, refuse_target
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.files import list_images
 from onspect.runtime.model.providers import CHOICES
@@ -205,13 +205,16 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
         say(f"the dashboard is at {one.url}")
     with obeying_signals(line):
         status = line.run()
+    judged = status.ok + status.ng + status.review
     if live:
         _say_farewell(status)
+        if status.fault and not judged:
+            raise SourceError(f"no part could be judged; {describe_reasons(line.fault_reasons, status.fault)}")
     elif line.stopped:
-        say(f"stopped after {status.ok + status.ng + status.review + status.fault} images")
+        say(f"stopped after {judged + status.fault} images")
         raise click.exceptions.Exit(1)
     else:
-        conclude({"ok": status.ok, "ng": status.ng, "review": status.review, "fault": status.fault})
+        conclude({"ok": status.ok, "ng": status.ng, "review": status.review, "fault": status.fault}, line.fault_reasons)
 
 
 def _draw_overlays(folder: Path | None, config: LineConfig) -> list[Sink]:

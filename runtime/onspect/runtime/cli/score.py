@@ -113,7 +113,7 @@ def score(
         cure = "; the same command with --resume goes on" if kind is JsonlSink and output != "-" else ""
         say(f"stopped after {counts.total()} of {len(paths)} images, whose lines are whole{cure}")
         raise
-    conclude(counts, reasons if reasons.total() == counts["fault"] else None)
+    conclude(counts, reasons)
 
 
 def _open_inspector(model: Path, provider: str) -> Inspector:

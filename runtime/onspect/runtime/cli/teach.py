@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,14 +61,16 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     show_default=True,
     help="Changed copies of the pictures to teach as well; auto tries whether parts come turned.",
 )
+@click.option("--group", metavar="REGEX", help="Pictures of one part, by their names, such as '^(part\\d+)_'.")
 @click.option(
     "--max-fpr",
     "rate",
     metavar="RATE",
-    callback=parse_rate,
+    callback=functools.partial(parse_rate, no_limit=(0, 1)),
     help="Share of good parts that may be rejected [default: 1%].",
 )
 @click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")
+@click.option("--trim", is_flag=True, help="Leave out pictures whose score stands alone.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def teach(
     good: Path | None,
@@ -81,8 +85,10 @@ def teach(
     mask: Path | None,
     by_whole: bool | None,
     copies: str,
+    group: str | None,
     rate: float | None,
     strict: bool,
+    trim: bool,
     seed: int,
 ) -> None:
     """Make a finished model file from GOOD, a folder with pictures of good parts.
@@ -100,6 +106,8 @@ def teach(
       onspect teach --undo part.onnx
     """
     _check_usage(good, output, base, add_to, undo)
+    if group is not None and output is None:
+        raise click.UsageError("--group is for a new file")
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -112,7 +120,7 @@ def teach(
             return
         assert good is not None
         if add_to is not None:
-            taught = add(add_to, good, rate=rate, strict=strict, progress=progress)
+            taught = add(add_to, good, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
         else:
             assert output is not None
@@ -127,8 +135,10 @@ def teach(
                 mask=mask,
                 by_whole=by_whole,
                 copies=copies,
+                group=group,
                 rate=rate,
                 strict=strict,
+                trim=trim,
                 seed=seed,
                 progress=progress,
             )
@@ -138,7 +148,20 @@ def teach(
     if add_to is not None:
         say(f"'onspect teach --undo {add_to}' takes it back")
     else:
-        say(f"next: onspect score {output} IMAGES, or onspect run {output} SOURCE")
+        assert output is not None
+        assert good is not None
+        say(f"next: {_suggest(output, good)}")
+
+
+def _suggest(output: Path, good: Path) -> str:
+    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it."""
+    from onspect.runtime.dataset.folder import has_split
+
+    model = shlex.quote(str(output))
+    folder = good.absolute().parent.parent
+    if good.absolute().parent.name == "train" and has_split(folder, "test"):
+        return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))} -o report"
+    return f"onspect score {model} IMAGES, or onspect run {model} SOURCE"
 
 
 def _check_usage(
@@ -177,10 +200,14 @@ def _describe_new(taught: Taught) -> None:
 
 
 def _warn_of_lone(taught: Taught) -> None:
+    for item in taught.trimmed:
+        _LOG.warning(
+            "%r is left out: its score, %.4g, stands alone among the good pictures", str(item.path), item.score
+        )
     for item in taught.lone:
         _LOG.warning(
             "the score of %r, %.4g, stands alone among the good pictures: without it the threshold is %.4g. Look at "
-            "it, remove it if the part is defective, and teach again",
+            "it, remove it if the part is defective, and teach again; --trim leaves it out",
             str(item.path),
             item.score,
             item.threshold,

@@ -7,13 +7,13 @@ import re
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
 
 from onspect.runtime.errors import OutputError
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.inspection.verdict import JUDGEMENTS
 
 _LOG = logging.getLogger("onspect")
 
@@ -44,7 +44,7 @@ class Archive:
 
         try:
             return [
-                {"hour": hour.start, **{name: getattr(hour, name) for name in get_args(Judgement)}}
+                {"hour": hour.start, **{name: getattr(hour, name) for name in JUDGEMENTS}}
                 for hour in yield_per_hour(self._history, _HOURS)
             ]
         except OutputError as error:
@@ -57,9 +57,13 @@ class Archive:
             return None
         from onspect.runtime.sinks.history import read_recent
 
-        verdicts: tuple[Judgement, ...] = ("ng", "review", "fault")
         try:
-            found = [record for verdict in verdicts for record in read_recent(self._history, verdict, REJECTS)]
+            found = [
+                record
+                for verdict in JUDGEMENTS
+                if verdict != "ok"
+                for record in read_recent(self._history, verdict, REJECTS)
+            ]
         except OutputError as error:
             _LOG.info("%s", error)
             return None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
 from onspect.runtime.status import LineStatus
 
 View = Literal["latest", "rejected"]
@@ -119,7 +119,7 @@ class DashboardState:
 
 
 def _verdicts(counts: Counter[str]) -> dict[str, int]:
-    return {name: counts[name] for name in ("ok", "ng", "review", "fault")}
+    return {name: counts[name] for name in JUDGEMENTS}
 
 
 def describe_part(shown: DisplayedInspection) -> dict[str, Any]:

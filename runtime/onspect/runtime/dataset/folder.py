@@ -11,14 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onspect.runtime.dataset.label_file import find_label_file, read_label_file
+from onspect.runtime.dataset.label_file import find_label_file, find_other_labels, look_up_labels, read_label_file
 from onspect.runtime.dataset.label_names import (
     GOOD,
     SPLITS,
     is_bad,
     is_good,
+    is_named_as_mask,
     is_split,
     is_truth,
+    may_be_truth,
     plain,
     read_label,
     seems_good,
@@ -63,8 +65,9 @@ def training_images(folder: Path) -> list[Path]:
     bad = [image.path for image in found if image.defective or _is_called_bad(image.path.relative_to(folder))]
     images = [path for path in (image.path for image in found) if path not in set(bad)]
     if bad:
-        words = "%d of %d images are not trained on, as they are not called good, such as %r"
-        _LOG.warning(words, len(bad), len(found), str(bad[0]))
+        verb, pronoun = ("is", "it is") if len(bad) == 1 else ("are", "they are")
+        words = "%d of %d images %s not trained on, as %s not called good, such as %r"
+        _LOG.warning(words, len(bad), len(found), verb, pronoun, str(bad[0]))
     if images:
         return images
     if good is not None or (split is not None and not _own_images(folder)):
@@ -114,7 +117,7 @@ def _read_root(folder: Path, root: Path, split: str) -> list[LabelledImage]:
     good = _good_of(root)
     own = _own_images(root)
     if good is None and (own or root == folder):
-        labelled = _read_flat(root, own)
+        labelled = _read_flat(folder, root, own, split)
         if labelled is not None:
             return labelled
     if own:
@@ -137,19 +140,18 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
     found_masks, files, example = 0, 0, Path()
     for kind, place in _list_kinds(folder, root):
         paths, others = list_images(place)
-        images, beside = part_masks(paths)
+        inner = [path for path in _subfolders(place) if may_be_truth(path.name)] if _own_images(place) else []
+        images, beside = part_masks([path for path in paths if not any(path.is_relative_to(one) for one in inner)])
         left_out += others
         if not images:
             empty.append(place.name)
         if kind == GOOD:  # a mask of a good image says nothing
+            _refuse_orphans(folder, place, images, [path for path in images if is_named_as_mask(path.stem)])
             labelled += [LabelledImage(path, GOOD) for path in images]
             continue
-        if orphans := name_orphans(images):
-            raise DatasetError(
-                f"{len(orphans)} of {len(images)} files in {str(place)!r} are named as masks are, such as "
-                f"{orphans[0].name!r}, and have no image beside them; move masks into {str(folder / 'ground_truth')!r}"
-            )
+        _refuse_orphans(folder, place, images, name_orphans(images))
         masks = [TruthFolder(path) for path in _truth_places(truths, split, place.relative_to(root))]
+        masks += [TruthFolder(path) for path in inner]
         for path in images:
             found = (beside[path],) if path in beside else next(filter(None, (m.find(path, place) for m in masks)), ())
             labelled.append(LabelledImage(path, kind, found[0] if found else None, tuple(found[1:])))
@@ -163,7 +165,38 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
             "1 file matches" if files == 1 else f"{files} files match",
             str(example),
         )
+    _hold_against_table(folder, root, labelled)
     return labelled
+
+
+def _refuse_orphans(folder: Path, place: Path, images: Sequence[Path], orphans: Sequence[Path]) -> None:
+    """Raise DatasetError where files are named as masks are, and have no image."""
+    if orphans:
+        is_one = len(orphans) == 1
+        verb, has = ("is named as a mask is", "has") if is_one else ("are named as masks are", "have")
+        raise DatasetError(
+            f"{len(orphans)} of {len(images)} files in {str(place)!r} {verb}, such as {orphans[0].name!r}, and {has} "
+            f"no image beside {'it' if is_one else 'them'}; move masks into {str(folder / 'ground_truth')!r}"
+        )
+
+
+def _hold_against_table(folder: Path, root: Path, labelled: Sequence[LabelledImage]) -> None:
+    """Raise DatasetError where a table calls an image defective that is in the folder of good ones."""
+    table = find_label_file(root) or find_label_file(folder)
+    if table is None:
+        return
+    good = [image.path for image in labelled if not image.defective]
+    try:
+        kinds = look_up_labels(table, good)
+    except DatasetError:
+        _LOG.warning("%r is not read: folders say which images are good", str(table))
+        return
+    wrong = [path for path in good if kinds.get(path, GOOD) != GOOD]
+    if wrong:
+        raise DatasetError(
+            f"{str(table)!r} calls {len(wrong)} of {len(good)} images among the good ones {kinds[wrong[0]]!r}, such as "
+            f"{str(wrong[0])!r}; move them, or correct the table"
+        )
 
 
 def _list_kinds(folder: Path, root: Path) -> list[tuple[str, Path]]:
@@ -203,7 +236,7 @@ def _truth_places(truths: Sequence[Path], split: str, kind: Path) -> list[Path]:
     return found
 
 
-def _read_flat(root: Path, own: Sequence[Path]) -> list[LabelledImage] | None:
+def _read_flat(folder: Path, root: Path, own: Sequence[Path], split: str) -> list[LabelledImage] | None:
     """Return the images of a flat folder by its table, masks or names, else all as good; None for no flat folder.
 
     Kolektor's first collection has folders of images with their masks beside them, which is read as flat too.
@@ -212,18 +245,34 @@ def _read_flat(root: Path, own: Sequence[Path]) -> list[LabelledImage] | None:
     if not own:
         everything, _ = list_images(root)
         images, masks = part_masks(everything)
-        if not masks or len(images) > 2 * len(masks):
+        if not masks or len(images) > 2 * len(masks) or any(is_split(path.name) for path in _subfolders(root)):
             return None
+    _refuse_orphans(folder, root, images, [path for path in images if is_named_as_mask(path.stem)])
+    truths = [path for path in _subfolders(root) if may_be_truth(path.name)] if own else []
+    further = _find_masks(folder, root, images, split, truths)
+    masks = {path: found[0] for path, found in further.items()} | masks
     table = find_label_file(root)
-    _warn_of_left_out(
-        root, [path for path in list_images(root)[1] if path != table], [], _describe_folders(root, images)
-    )
+    if table is None and root != folder:
+        table = find_label_file(folder)
+        table = table if table is not None and look_up_labels(table, images) else None
+    others = [path for path in list_images(root)[1] if path != table]
+    _warn_of_left_out(root, others, [], _describe_folders(root, images, truths))
     if table is not None:
         kinds = read_label_file(table, images)
         return [LabelledImage(path, kinds[path], masks.get(path) if kinds[path] != GOOD else None) for path in images]
+    if unread := find_other_labels(others):
+        _LOG.warning("%r may say which images are good, and is not read: save it as labels.csv", str(unread[0]))
     if masks:
         marked = {path: mask for path, mask in masks.items() if _marks(mask)}
-        return [LabelledImage(path, "defective" if path in marked else GOOD, marked.get(path)) for path in images]
+        return [
+            LabelledImage(
+                path,
+                "defective" if path in marked or read_label(path.stem) is False else GOOD,
+                marked.get(path),
+                tuple(further.get(path, ())[1:]) if path in marked else (),
+            )
+            for path in images
+        ]
     labels = {path: read_label(path.stem) for path in images}
     if not any(label is False for label in labels.values()):
         return [LabelledImage(path, GOOD) for path in images]
@@ -236,6 +285,18 @@ def _read_flat(root: Path, own: Sequence[Path]) -> list[LabelledImage] | None:
     bad = sum(label is False for label in labels.values())
     _LOG.info("%d of %d images in %r are called bad by their names", bad, len(images), str(root))
     return [LabelledImage(path, "bad" if label is False else GOOD) for path, label in labels.items()]
+
+
+def _find_masks(
+    folder: Path, root: Path, images: Sequence[Path], split: str, truths: Sequence[Path]
+) -> dict[Path, tuple[Path, ...]]:
+    """Return the masks of a flat folder's images, from folders of masks in it or beside it."""
+    beside = [path for path in _subfolders(folder) if is_truth(path.name)] if root != folder else []
+    folders = [TruthFolder(path) for path in (*truths, *_truth_places(beside, split, Path()))]
+    found = {path: next(filter(None, (one.find(path, root) for one in folders)), ()) for path in images}
+    if folders and any(one.files for one in folders) and not any(found.values()) and split != "train":
+        _LOG.warning("the masks in %r match no image: name them NAME_mask.png", str(folders[0].example.parent))
+    return {path: masks for path, masks in found.items() if masks}
 
 
 def _marks(mask: Path) -> bool:
@@ -252,11 +313,12 @@ def _is_called_bad(path: Path) -> bool:
     return read_label(path.stem) is False or any(is_bad(name) for name in path.parts[:-1])
 
 
-def _describe_folders(root: Path, images: Sequence[Path]) -> list[str]:
+def _describe_folders(root: Path, images: Sequence[Path], truths: Sequence[Path]) -> list[str]:
     """Return the names of folders whose images a flat folder's reading leaves out."""
     if any(path.parent != root for path in images):
         return []
-    return [path.name for path in _subfolders(root) if not is_split(path.name) and list_images(path)[0]]
+    folders = [path for path in _subfolders(root) if path not in truths and not is_split(path.name)]
+    return [path.name for path in folders if list_images(path)[0]]
 
 
 def _warn_of_left_out(root: Path, others: Sequence[Path], empty: Sequence[str], folders: Sequence[str] = ()) -> None:

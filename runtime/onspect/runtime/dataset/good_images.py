@@ -56,7 +56,7 @@ class GoodImages:
 @dataclass(frozen=True)
 class _Seen:
     """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit, and the
-    share of its values above the white level."""
+    share of its values above the white level; fingerprints of its bytes and its pixels."""
 
     height: int
     width: int
@@ -65,6 +65,7 @@ class _Seen:
     brightest: int
     clipped: float
     fingerprint: str
+    pixels: str
     prepared: NDArray[np.uint8] | None
 
 
@@ -103,7 +104,7 @@ def load_good_images(
     choices = _Choices(choose_size, channels, white_level, any_size)
     guess = choices.decide([_look_at_first(paths)])
     seen = _read_all(paths, guess, progress)
-    distinct = find_distinct(paths, [item.fingerprint for item in seen])
+    distinct = find_distinct(paths, [item.pixels for item in seen])
     paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
     recipe = choices.decide(seen)
     if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
@@ -181,6 +182,7 @@ def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
         brightest=int(frame.max()) if frame.dtype == np.uint16 else 0,
         clipped=clipped,
         fingerprint=fingerprint_bytes(data),
+        pixels=fingerprint_bytes(repr((frame.shape, frame.dtype.str)).encode() + frame.tobytes()),
         prepared=prepared,
     )
 
@@ -192,7 +194,8 @@ def _is_grey(frame: Frame) -> bool:
 
 
 def _unreadable(bad: Sequence[tuple[Path, object]], total: int) -> DatasetError:
-    examples = "; ".join(f"{str(path)!r}: {reason}" for path, reason in bad[:3])
+    reasons = {str(reason): path for path, reason in reversed(bad)}  # one example of each
+    examples = "; ".join(f"{str(path)!r}: {reason}" for reason, path in list(reversed(reasons.items()))[:3])
     return DatasetError(f"{len(bad)} of {total} images cannot be used ({examples}); remove or replace them")
 
 

@@ -13,7 +13,10 @@ FEW = 20
 
 
 def find_distinct(paths: Sequence[Path], fingerprints: Sequence[str]) -> list[int]:
-    """Return the places of files that equal no earlier one, in order, and warn of the others."""
+    """Return the places of files that show no earlier one's pixels, in order, and warn of the others.
+
+    fingerprints: of the pixels, as a file that is saved anew has other bytes.
+    """
     first: dict[str, int] = {}
     for place, fingerprint in enumerate(fingerprints):
         first.setdefault(fingerprint, place)

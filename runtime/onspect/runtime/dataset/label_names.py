@@ -9,12 +9,19 @@ GOOD = "good"
 """The name of the folder, and the kind, of defect-free images."""
 
 GOOD_WORDS = frozenset(
-    {"good", "ok", "normal", "pass", "passed", "io", "nominal", "defect free", "no defect", "not defective", "gut"}
+    {"good", "ok", "okay", "normal", "pass", "passed", "io", "nominal", "accept", "accepted", "intact", "flawless"}
+    | {"defect free", "no defect", "no defects", "not defective", "non defective", "without defect", "undamaged"}
+    | {"gut", "in ordnung", "fehlerfrei", "bon", "buono", "bueno", "conforme"}
 )
 BAD_WORDS = frozenset(
     {"bad", "ng", "nok", "ko", "defect", "defects", "defective", "anomaly", "anomalous", "anomalies", "abnormal"}
-    | {"fail", "failed", "reject", "rejected", "rejects", "scrap", "nio", "faulty", "schlecht"}
+    | {"fail", "failed", "reject", "rejected", "rejects", "scrap", "nio", "faulty", "not good", "no good", "not ok"}
+    | {"damaged", "schlecht", "ausschuss", "fehlerhaft", "nicht in ordnung", "mauvais", "malo", "scarto"}
 )
+_DEFECT_WORDS = frozenset(
+    {"scratch", "scratched", "scratches", "crack", "cracked", "cracks", "dent", "dents", "broken"}
+)
+_LONG = 5  # letters of a word that means good or defective wherever it is in a name
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "validation", "valid"),
@@ -23,14 +30,17 @@ SPLITS = {
 """Names of the folders of each split, the usual one first."""
 
 TRUTH_WORDS = frozenset({"ground truth", "groundtruth", "gt", "mask", "masks"})
+_LABEL_FOLDERS = frozenset({"label", "labels", "annotation", "annotations", "seg", "segmentation", "segmentations"})
 _OTHER_SPLITS = frozenset({"test private", "test private mixed"})
-_MASK_ENDING = re.compile(r"(?:[_ .-](?:mask|masks|gt|label|seg|annotation))$", re.IGNORECASE)
+_MASK_WORD = "(?:mask|masks|gt|label|seg|annotation)"
+_MASK_ENDING = re.compile(rf"[_ .-]{_MASK_WORD}$", re.IGNORECASE)
+_MASK_ADDITION = re.compile(rf"^{_MASK_WORD}[_ .-]+|[_ .-]?{_MASK_WORD}$", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def plain(name: str) -> str:
-    """Return a name in small letters, composed Unicode, with spaces for ``_`` and ``-``."""
-    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold()).strip()
+    """Return a name in small letters, composed Unicode, with spaces for ``_`` and ``-``, without dots."""
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold().replace(".", "")).strip()
 
 
 def is_good(name: str) -> bool:
@@ -54,6 +64,11 @@ def is_truth(name: str) -> bool:
     return plain(name) in TRUTH_WORDS
 
 
+def may_be_truth(name: str) -> bool:
+    """Tell whether a folder's name is one of masks, where it is beside images; else it may be a kind of defect."""
+    return is_truth(name) or plain(name) in _LABEL_FOLDERS
+
+
 def is_split(name: str) -> bool:
     """Tell whether a folder's name is one of a split of the data."""
     return any(plain(name) == plain(known) for names in SPLITS.values() for known in names) or (
@@ -62,18 +77,37 @@ def is_split(name: str) -> bool:
 
 
 def read_label(stem: str) -> bool | None:
-    """Return whether a file's name, without its ending, begins with a word for good (True) or defective (False).
+    """Return whether a file's name, without its ending, says that the part is good (True) or defective (False).
 
-    >>> read_label("good_001"), read_label("NG-17"), read_label("part_003")
+    Short words count as the first or the last word of the name only, and what says both says nothing.
+
+    >>> read_label("good_001"), read_label("img17_NG"), read_label("part_003")
     (True, False, None)
     """
     words = _WORD.findall(plain(stem))
-    if not words:
-        return None
-    return True if words[0] in GOOD_WORDS else False if words[0] in BAD_WORDS else None
+    text = " ".join(words)
+    if not words or text in GOOD_WORDS:
+        return True if words else None
+    if words[0] in {"no", "not", "nicht"} and len(words) > 1 and words[1] in GOOD_WORDS:
+        return False
+    told = [word for place, word in enumerate(words) if place in (0, len(words) - 1) or len(word) >= _LONG]
+    good = any(word in GOOD_WORDS for word in told)
+    bad = any(word in BAD_WORDS or word in _DEFECT_WORDS for word in told)
+    return None if good == bad else good
 
 
 def strip_mask_ending(stem: str) -> str | None:
     """Return the name of the image that a mask's name is made of, None where the name is none of a mask."""
     found = _MASK_ENDING.search(stem)
     return stem[: found.start()] if found and found.start() else None
+
+
+def strip_mask_addition(stem: str) -> str | None:
+    """Return a name without ``mask`` or its like before or behind it, as ``mask_7`` and ``7Mask``; None without one."""
+    base = _MASK_ADDITION.sub("", stem, count=1)
+    return base if base and base != stem else None
+
+
+def is_named_as_mask(stem: str) -> bool:
+    """Tell whether a file's name ends with ``_mask`` or ``_gt``, which hardly an image of a part does."""
+    return bool(re.search(r"[_ .-](?:masks?|gt)$", stem, re.IGNORECASE))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from onspect.runtime.dataset.label_names import strip_mask_ending
+from onspect.runtime.dataset.label_names import strip_mask_addition, strip_mask_ending
 from onspect.runtime.images.files import list_images
 
 _NEVER_MASKS = frozenset({".jpg", ".jpeg", ".jfif", ".jpe"})
@@ -23,7 +23,7 @@ class TruthFolder:
         self.example = images[0] if images else folder
         for path in images:
             relative = path.relative_to(folder)
-            self._masks[_key(relative.parent / (strip_mask_ending(path.stem) or path.stem))].append(path)
+            self._masks[_key(relative.parent / (strip_mask_addition(path.stem) or path.stem))].append(path)
             if relative.parent != Path():
                 self._masks[_key(relative.parent)].append(path)
 
@@ -37,15 +37,15 @@ class TruthFolder:
 def part_masks(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, Path]]:
     """Return the images among files of one folder tree, and the masks that lie beside images, by their image.
 
-    A mask has its image's name with ``_mask``, ``_GT`` or ``_label``, or the same name with another ending where the
-    image is a JPEG file (Real-IAD).
+    A mask has its image's name with ``_mask``, ``_GT`` or ``_label`` behind it or before it, or the same name with
+    another ending where the image is a JPEG file (Real-IAD).
     """
     by_name = {_key(path.with_suffix("")): path for path in paths}
     jpegs = {_key(path.with_suffix("")): path for path in paths if path.suffix.lower() in _NEVER_MASKS}
     masks: dict[Path, Path] = {}
     images = []
     for path in paths:
-        base = strip_mask_ending(path.stem)
+        base = strip_mask_addition(path.stem)
         owner = None if base is None else by_name.get(_key(path.with_name(base)))
         if owner is None and path.suffix.lower() not in _NEVER_MASKS:
             owner = jpegs.get(_key(path.with_suffix("")))

@@ -31,6 +31,7 @@ _FEWEST = 16
 """Training images with structure that it takes for medians that mean anything."""
 
 _MOST_ALIKE = 0.2  # of the training images; from then on, that two look almost the same says nothing
+_MARGIN = 4  # bits below the closest of them
 _CLOSEST = 0.01  # of the training images without a twin: the share that may be as close as the closest
 
 _LEAST_SPREAD = 1.0
@@ -105,7 +106,7 @@ def find_near_duplicates(hashes: Sequence[str], known: Iterable[str], limit: int
 def choose_limit(known: Sequence[str]) -> int:
     """Return in how many bits two images may differ to look almost the same, from training images' hashes.
 
-    Pictures of different parts that simply look alike must not count: the limit is three bits below what the most alike
+    Pictures of different parts that simply look alike must not count: the limit is four bits below what the most alike
     of the training images that have no twin differ in, `LIMIT` at most. It is below 0, so that nothing counts, where
     more than a fifth of the training images have a twin among each other.
     """
@@ -117,7 +118,13 @@ def choose_limit(known: Sequence[str]) -> int:
     if alike.mean() > _MOST_ALIKE:
         return -1
     closest = np.sort(nearest[~alike])[int(_CLOSEST * (~alike).sum())]
-    return min(LIMIT, int(closest) - 3)
+    return min(LIMIT, int(closest) - _MARGIN)
+
+
+def count_twins(hashes: Sequence[str]) -> int:
+    """Return how many of the hashes differ from another one of them in at most `LIMIT` bits; empty ones do not."""
+    known = [text for text in hashes if text]
+    return int((_measure_nearest(known, known, apart=True) <= LIMIT).sum()) if len(known) > 1 else 0
 
 
 def _measure_nearest(hashes: Sequence[str], others: Sequence[str], *, apart: bool = False) -> NDArray[np.float32]:

@@ -17,7 +17,8 @@ import numpy as np
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.drift.detector import RUN_LENGTH, START_CHANCE, Alarm, make_drift
 from onspect.runtime.errors import DatasetError
-from onspect.runtime.model.file import ModelFile
+from onspect.runtime.model.file import ModelFile, read_model_file
+from onspect.runtime.text import format_facts
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,13 @@ class Comparison:
         return asdict(self)
 
 
-def compare_log(path: Path, model: ModelFile) -> Comparison:
-    """Look for drift in a JSONL file of verdicts, in the order of its lines.
+def compare_log(path: Path | str, model: ModelFile | Path | str) -> Comparison:
+    """Look for drift in a JSONL file of verdicts, in the order of its lines; model is the file that gave them.
 
     Raises DatasetError where the file cannot be read, holds no verdict, or holds one by a model of another name;
     UncalibratedError where the model file holds no good scores.
     """
+    path, model = Path(path), model if isinstance(model, ModelFile) else read_model_file(model)
     drift = make_drift(model.info)
     label = f"{model.info.name}@{model.sha256[:12]}"
     scores, rejected, models = array("d"), bytearray(), Counter[str]()
@@ -138,7 +140,7 @@ def describe_comparison(comparison: Comparison, calibration: str) -> str:
             *facts,
             ("danger", alarm.danger),
         ]
-    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+    return "\n".join(format_facts(facts, 13))
 
 
 def _read_parts(path: Path) -> Iterator[LoggedPart | None]:

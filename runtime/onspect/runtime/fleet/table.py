@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from onspect.runtime.fleet.state import LineReport
+from onspect.runtime.text import format_table
 
 _NUMBERS = ("THRESHOLD", "PARTS", "YIELD", "NG", "REVIEW", "FAULT")
 _HEADINGS = ("", "LINE", "STATE", "SINCE (UTC)", "MODEL", *_NUMBERS, "DRIFT")
@@ -21,10 +22,11 @@ def draw_table(reports: Sequence[LineReport]) -> list[str]:
     """
     ordered = sorted(reports, key=lambda report: (report.is_well, report.topic))
     rows = [_HEADINGS, *(_row(report) for report in ordered)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    lines = [summarize(reports), _join(_HEADINGS, widths)]
-    for row, report in zip(rows[1:], ordered, strict=True):
-        lines.append(_join(row, widths))
+    align = "".join(">" if heading in _NUMBERS else "<" for heading in _HEADINGS)
+    headings, *table = format_table(rows, align)
+    lines = [summarize(reports), headings]
+    for line, report in zip(table, ordered, strict=True):
+        lines.append(line)
         words = [("alarm", report.alarm), ("drift", report.drift), ("trouble", report.trouble)]
         lines += [f"     {name}: {what}" for name, what in words if what]
     return lines
@@ -64,11 +66,3 @@ def _row(report: LineReport) -> tuple[str, ...]:
         *(str(count) if known else "-" for count in (report.ng, report.review, report.fault)),
         "yes" if report.drift else "no" if known else "-",
     )
-
-
-def _join(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [
-        cell.rjust(width) if heading in _NUMBERS else cell.ljust(width)
-        for cell, width, heading in zip(row, widths, _HEADINGS, strict=True)
-    ]
-    return "  ".join(cells).rstrip()

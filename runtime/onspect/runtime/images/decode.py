@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.formats import Accepts, Frame, decode
 
-__all__ = ["MOST_PIXELS", "Accepts", "Frame", "decode_image", "quieten_opencv", "read_image"]
+__all__ = [
+    "MOST_PIXELS",
+    "Accepts",
+    "Frame",
+    "decode_image",
+    "quieten_opencv",
+    "read_file",
+    "read_image",
+    "read_or_error",
+]
 
 MOST_PIXELS = 1 << 28
 """Pixels of an image that is read; a larger one is refused by its header, before it takes memory."""
@@ -27,13 +37,25 @@ def read_image(path: Path | str, accepts: Accepts | None = None) -> Frame:
     ImageError. Raises ImageError where the file cannot be read, is empty, truncated, damaged, too large, no image, or
     has several pages or frames.
     """
+    return decode_image(read_file(path), accepts)  # not cv2.imread: on Windows it cannot open every path
+
+
+def read_file(path: Path | str) -> bytes:
+    """Return a file's bytes; raises ImageError where it cannot be read."""
     try:
-        data = _read_bytes(path)  # not cv2.imread: on Windows it cannot open every path
+        return _read_bytes(path)
     except OSError as error:
         raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
     except ValueError as error:  # a path that no file can have, such as one with a zero byte
         raise ImageError(f"cannot read the file: {error}") from error
-    return decode_image(data, accepts)
+
+
+def read_or_error(path: Path | str, read: Callable[[Path | str], Frame]) -> Frame | ImageError:
+    """Return the frame that `read` makes of a file; the ImageError that it raises is returned."""
+    try:
+        return read(path)
+    except ImageError as error:
+        return error.with_traceback(None)  # its frames would live as long as it
 
 
 def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:

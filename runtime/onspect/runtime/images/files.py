@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections import Counter
@@ -11,14 +12,18 @@ from pathlib import Path
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import DatasetError
 
+_LOG = logging.getLogger("onspect")
+
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 """Files with these endings (any case) are taken for images when a folder is read."""
 _SYSTEM_FOLDERS = frozenset(
     {"@eadir", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "__macosx", "$recycle.bin", "lost+found"}
-    | {"system volume information", "recycler"}
+    | {"@__thumb", "@__qini", "@tmp", "@sharebin", "~snapshot", "network trash folder", "temporary items"}
+    | {"system volume information", "recycler", "found.000", "thumb", "thumbs", "_thumbs", "thumbnail", "thumbnails"}
 )
+_MOST_KINDS = 8  # of files left out, that are named
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 
 
@@ -43,6 +48,25 @@ def walk_files(folder: Path) -> Iterator[tuple[str, bool]]:
     return _walk("" if start == "." else start, set())
 
 
+def list_folder(folder: Path | str) -> list[str]:
+    """Return the images below a folder, sorted, as `walk_files` finds them; a warning names the files left out.
+
+    Raises DatasetError as that does, and if there is no image.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    for path, is_image in walk_files(Path(folder)):
+        (images if is_image else others).append(path)
+    words = describe_left_out(others, folder)
+    if not images:
+        raise DatasetError(
+            f"there are no images in {str(folder)!r} (left out: {words or '0 other files'}); check the path"
+        )
+    if words:
+        _LOG.warning("left out in %r: %s", str(folder), words)
+    return images
+
+
 def is_left_out(name: str) -> bool:
     """Tell whether a file or folder is hidden or belongs to the system or a file server, by its name."""
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
@@ -62,8 +86,8 @@ def describe_left_out(others: Iterable[Path | str], folder: Path | str) -> str:
         kinds[f"in {system!r}" if system else "hidden" if is_left_out(name) else Path(path).suffix or name] += 1
     if not kinds:
         return ""
-    named = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(5))
-    return f"{kinds.total()} file{'s' * (kinds.total() != 1)} ({named}{', ...' if len(kinds) > 5 else ''})"
+    named = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common(_MOST_KINDS))
+    return f"{kinds.total()} file{'s' * (kinds.total() != 1)} ({named}{', ...' if len(kinds) > _MOST_KINDS else ''})"
 
 
 def _walk(parent: str, seen: set[str], *, hidden: bool = False) -> Iterator[tuple[str, bool]]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from onspect.runtime.cpu import available_cores
-from onspect.runtime.errors import ChoiceError, ImageError
-from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.images.decode import Frame, read_image, read_or_error
+from onspect.runtime.inspection.verdict import FrameContext
 from onspect.runtime.model.providers import runs_on_processor
 
 if TYPE_CHECKING:
@@ -70,14 +71,14 @@ def judge_files(
     taken = -(-_TAKEN // size) * size
     turn = _Turns() if recipe.width * recipe.height <= _TINY else contextlib.nullcontext
 
-    def judge(index: int, some: tuple[Path | str, ...]) -> list[Verdict]:
+    def judge(first: int, some: tuple[Path | str, ...]) -> list[Verdict]:
         started = time.perf_counter()
         with turn():
-            items = [inspector.prepare_or_error(_read_or_error(path, read)) for path in some]
-            sources = [str(path) for path in some]
-        scored = inspector.score_prepared(items)
+            items = [inspector.prepare_frame(read_or_error(path, read), keep=False) for path in some]
+            contexts = [FrameContext(str(path), index, captured=started) for index, path in enumerate(some, first)]
+        scored = inspector.infer_frames(items)
         with turn():
-            return inspector.judge_scored(items, scored, sources=sources, first_index=index, started=started)
+            return [inspection.verdict for inspection in inspector.judge(items, scored, contexts)]
 
     def work(numbered: tuple[int, tuple[Path | str, ...]]) -> list[Verdict]:
         number, some = numbered
@@ -94,7 +95,7 @@ def examine_files(
     """Judge image files as `judge_files` does, one in a run, and keep each frame and error map."""
     _ = inspector.threshold
     numbered = enumerate(paths, first_index)
-    return in_order(lambda item: _examine(inspector, *item), numbered, workers=workers)
+    return in_order(lambda item: inspector.examine(item[1], index=item[0]), numbered, workers=workers)
 
 
 def draw_files(
@@ -115,7 +116,7 @@ def draw_files(
 
     def work(item: tuple[int, Path | str, Place]) -> Verdict:
         index, path, target = item
-        inspection = _examine(inspector, index, path)
+        inspection = inspector.examine(path, index=index)
         draw(inspection, target)
         return inspection.verdict
 
@@ -177,16 +178,3 @@ def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
     source = iter(items)
     while batch := tuple(itertools.islice(source, size)):
         yield batch
-
-
-def _examine(inspector: Inspector, index: int, path: Path | str) -> Inspection:
-    started = time.perf_counter()
-    frame = _read_or_error(path, partial(read_image, accepts=inspector.accepts))
-    return inspector.examine_batch([frame], sources=[str(path)], first_index=index, started=started)[0]
-
-
-def _read_or_error(path: Path | str, read: Callable[[Path | str], Frame]) -> Frame | ImageError:
-    try:
-        return read(path)
-    except ImageError as error:
-        return error.with_traceback(None)  # its frames would live as long as it

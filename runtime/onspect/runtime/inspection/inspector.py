@@ -5,21 +5,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
-from onspect.runtime.images.decode import Frame
+from onspect.runtime.images.decode import Frame, read_image, read_or_error
 from onspect.runtime.images.preprocess import check_size, prepare
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch
-from onspect.runtime.inspection.verdict import Judgement, Verdict, decide, now
+from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo, Threshold
 from onspect.runtime.model.session import LoadedModel, load_model
@@ -76,11 +76,27 @@ class Scored:
 
 @dataclass(frozen=True)
 class Prepared:
-    """One model input, uint8 [height, width, channels], and the size in pixels of the frame that it was made of."""
+    """A frame on its way to a verdict."""
 
-    image: NDArray[np.uint8]
     width: int
+    """Of the frame, in pixels; 0 if there is none."""
+
     height: int
+    """Of the frame, in pixels; 0 if there is none."""
+
+    image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    """The model input, uint8 [height, width, channels]; None if none could be made."""
+
+    frame: Frame | None = field(default=None, repr=False, compare=False)
+    """The frame itself, for pictures; None if it is not kept."""
+
+    error: ImageError | None = None
+    """Why the frame must not be judged, None if it may be."""
+
+    @property
+    def is_inferred(self) -> bool:
+        """Whether the model's output has a row for this frame."""
+        return self.image is not None or self.error is None
 
 
 class Inspector:
@@ -130,10 +146,94 @@ class Inspector:
         """Raise ImageError where images of a size are not accepted; `read_image` asks before it decodes."""
         check_size(width, height, self.info.preprocess)
 
-    def run(self, batch: NDArray[np.uint8]) -> Scored:
-        """Score prepared inputs, uint8 [n, height, width, channels]."""
+    def infer(self, batch: NDArray[np.uint8]) -> Scored:
+        """Run the model on prepared inputs, uint8 [n, height, width, channels]; needs no threshold."""
         score, error_map = self._session.run(["score", "error_map"], {"image": batch})
         return Scored(score, error_map)
+
+    def run(self, batch: NDArray[np.uint8]) -> Scored:
+        """Return what `infer` returns; the older name."""
+        return self.infer(batch)
+
+    def judge(
+        self,
+        frames: Sequence[Frame | ImageError | Prepared],
+        scored: Scored | None,
+        contexts: Sequence[FrameContext] | None = None,
+        *,
+        late_ms: float | None = None,
+    ) -> list[Inspection]:
+        """Compare scores with the threshold, find the regions, and make each frame's verdict.
+
+        Parameters
+        ----------
+        frames: the frames in their order; an ImageError in a frame's place becomes its ``fault``.
+        scored: what `infer` returned for the frames without those errors, None if there are none.
+        contexts: where each frame comes from; by default all are "frame", numbered from 0.
+        late_ms: the longest latency in milliseconds; a verdict that took longer becomes a ``fault``. None for any.
+
+        Raises UncalibratedError if the model has no threshold, ValueError if the numbers of frames, contexts and
+        scores do not match.
+        """
+        threshold = self.threshold
+        items = [frame if isinstance(frame, Prepared) else _describe_frame(frame) for frame in frames]
+        if contexts is None:
+            contexts = [FrameContext(index=index) for index in range(len(items))]
+        findings = _find(items, scored, threshold)
+        time_now, ended, share = now(), time.perf_counter(), 1000.0 / max(1, len(items))
+        inspections = []
+        for item, context, (verdict, reason, score, regions, error_map) in zip(items, contexts, findings, strict=True):
+            latency = round((ended - context.captured) * share, 3)
+            if late_ms is not None and verdict != "fault" and latency > late_ms:
+                verdict, reason = "fault", f"the verdict took {latency:.0f} ms, and late_ms is {late_ms:g}"
+                score, regions, error_map = None, (), None
+            made = Verdict(
+                source=context.source,
+                index=context.index,
+                time=time_now,
+                verdict=verdict,
+                score=score,
+                threshold=threshold.score,
+                regions=regions,
+                latency_ms=latency,
+                model=self.label,
+                reason=reason,
+                part=context.part,
+                review_threshold=threshold.review,
+            )
+            inspections.append(Inspection(made, item.frame, error_map, threshold.map, self.info.preprocess.white_level))
+        return inspections
+
+    def prepare_frame(self, frame: Frame | ImageError, *, keep: bool = True) -> Prepared:
+        """Prepare a frame for `infer_frames` and `judge`; an ImageError is noted, not raised.
+
+        keep: whether the inspection shall hold the frame.
+        """
+        if isinstance(frame, ImageError):
+            return _describe_frame(frame)
+        kept = frame if keep else None
+        try:
+            image = self.prepare(frame)
+            return Prepared(frame.shape[1], frame.shape[0], image, kept)
+        except ImageError as error:
+            return Prepared(0, 0, frame=kept, error=error.with_traceback(None))  # its frames would live as long as it
+
+    def infer_frames(self, items: Sequence[Prepared]) -> Scored | None:
+        """Run the model once on those of the prepared frames that have an input; None if none has."""
+        images = [item.image for item in items if item.image is not None]
+        if not images:
+            return None
+        # a view of one image: on a line, what has not run for a while takes ten times as long
+        return self.infer(images[0][None] if len(images) == 1 else np.stack(images))
+
+    def examine_batch(
+        self, frames: Sequence[Frame | ImageError], contexts: Sequence[FrameContext] | None = None
+    ) -> list[Inspection]:
+        """Prepare, infer and judge frames in one run; arguments and errors as `judge`."""
+        if contexts is None:
+            contexts = [FrameContext(index=index) for index in range(len(frames))]
+        items = [self.prepare_frame(frame) for frame in frames]
+        return self.judge(items, self.infer_frames(items), contexts)
 
     @property
     def reconstructs(self) -> bool:
@@ -156,156 +256,85 @@ class Inspector:
         (latent,) = self._session.run(["latent"], {"image": batch})
         return np.asarray(latent, np.float32)
 
-    def inspect(self, frame: Frame, *, source: str = "frame", index: int = 0) -> Verdict:
-        """Judge one frame: HxW or HxWx3 (BGR), uint8 or uint16. What cannot be judged is a ``fault``, never ``ok``.
+    def inspect(self, frame: Frame | ImageError | Path | str, *, source: str | None = None, index: int = 0) -> Verdict:
+        """Judge one frame: HxW or HxWx3 (BGR), uint8 or uint16, or an image file. A ``fault`` if it cannot be judged.
 
-        Raises UncalibratedError where the model has no threshold.
+        source: the name in the verdict; by default the file's path, or "frame". Raises UncalibratedError where the
+        model has no threshold.
         """
         return self.examine(frame, source=source, index=index).verdict
 
-    def examine(self, frame: Frame, *, source: str = "frame", index: int = 0) -> Inspection:
-        """Judge one frame as `inspect` does, and keep the frame and its error map."""
-        return self.examine_batch([frame], sources=[source], first_index=index)[0]
+    def examine(
+        self, frame: Frame | ImageError | Path | str, *, source: str | None = None, index: int = 0
+    ) -> Inspection:
+        """Judge one frame or image file as `inspect` does, and keep the frame and its error map."""
+        is_file = isinstance(frame, Path | str)
+        context = FrameContext(source or (str(frame) if is_file else "frame"), index)
+        return self.examine_batch([self.read(frame) if isinstance(frame, Path | str) else frame], [context])[0]
 
-    def inspect_many(self, paths: Iterable[Path | str], *, workers: int | None = None) -> Iterator[Verdict]:
-        """Judge image files, in order, on all cores (or `workers` threads); unreadable files are ``fault``."""
+    def read(self, path: Path | str) -> Frame | ImageError:
+        """Read an image file as `read_image` does; the reason why it cannot be judged is returned, not raised."""
+        return read_or_error(path, partial(read_image, accepts=self.accepts))
+
+    def inspect_many(
+        self, paths: Iterable[Path | str] | Path | str, *, workers: int | None = None
+    ) -> Iterator[Verdict]:
+        """Judge image files in order, on all cores (or `workers` threads). An unreadable file is a ``fault``.
+
+        paths: image files; or one file; or one folder, whose images are judged with those of its subfolders. Raises
+        DatasetError if the folder cannot be read or has no image, UncalibratedError if the model has no threshold.
+        """
         from onspect.runtime.inspection.batch import judge_files
 
-        return judge_files(self, paths, workers=workers)
+        return judge_files(self, _list_paths(paths), workers=workers)
 
-    def examine_many(self, paths: Iterable[Path | str], *, workers: int | None = None) -> Iterator[Inspection]:
+    def examine_many(
+        self, paths: Iterable[Path | str] | Path | str, *, workers: int | None = None
+    ) -> Iterator[Inspection]:
         """Judge image files as `inspect_many` does, and keep each frame and error map."""
         from onspect.runtime.inspection.batch import examine_files
 
-        return examine_files(self, paths, workers=workers)
-
-    def examine_batch(
-        self,
-        frames: Sequence[Frame | ImageError],
-        *,
-        sources: Sequence[str],
-        first_index: int,
-        started: float | None = None,
-        gate: Callable[[Frame, NDArray[np.uint8]], Future[None]] | None = None,
-    ) -> list[Inspection]:
-        """Judge frames in one run; an ImageError in a frame's place becomes its fault.
-
-        started is the `time.perf_counter()` at which work on them began (now, by default); each verdict's latency is
-        its share of the time since. gate is called with each frame and the input made of it, and looks at them while
-        the model runs; an ImageError in what it returns is the frame's fault.
-        """
-        started = time.perf_counter() if started is None else started
-        items = [self.prepare_or_error(frame) for frame in frames]
-        batch = _stack(items)
-        checks = _start_checks(gate, frames, items)  # as late as can be: from here on the interpreter is free
-        scored = None if batch is None else self.run(batch)
-        judged = self._judge_batch(items, scored, checks, sources, first_index, started)
-        return [
-            Inspection(
-                verdict=verdict,
-                frame=None if isinstance(frame, ImageError) else frame,
-                error_map=error_map,
-                map_threshold=self.threshold.map,
-                white_level=self.info.preprocess.white_level,
-            )
-            for frame, (verdict, error_map) in zip(frames, judged, strict=True)
-        ]
-
-    def prepare_or_error(self, frame: Frame | ImageError) -> Prepared | ImageError:
-        """Turn a frame into what `judge_prepared` takes; the ImageError that it brings is returned, not raised."""
-        if isinstance(frame, ImageError):
-            return frame
-        try:
-            return Prepared(self.prepare(frame), frame.shape[1], frame.shape[0])
-        except ImageError as error:
-            return error.with_traceback(None)  # its frames would live as long as it
-
-    def score_prepared(self, items: Sequence[Prepared | ImageError]) -> Scored | None:
-        """Score those of the prepared frames that can be judged in one run; None where there are none."""
-        batch = _stack(items)
-        return None if batch is None else self.run(batch)
-
-    def judge_scored(
-        self,
-        items: Sequence[Prepared | ImageError],
-        scored: Scored | None,
-        *,
-        sources: Sequence[str],
-        first_index: int,
-        started: float,
-    ) -> list[Verdict]:
-        """Judge prepared frames by what `score_prepared` made of them, as `examine_batch` does."""
-        judged = self._judge_batch(items, scored, {}, sources, first_index, started)
-        return [verdict for verdict, _ in judged]
-
-    def _judge_batch(
-        self,
-        items: Sequence[Prepared | ImageError],
-        scored: Scored | None,
-        checks: dict[int, Future[None]],
-        sources: Sequence[str],
-        first_index: int,
-        started: float,
-    ) -> list[tuple[Verdict, NDArray[np.float32] | None]]:
-        """Return each item's verdict and error map, None for a fault; scored is of those that can be judged."""
-        threshold = self.threshold
-        judged = iter(()) if scored is None else iter(_judge(items, scored, threshold, checks))
-        outcomes = [_Outcome("fault", str(item)) if isinstance(item, ImageError) else next(judged) for item in items]
-        time_now = now()
-        latency = round((time.perf_counter() - started) * 1000.0 / max(1, len(items)), 3)
-        return [
-            (
-                Verdict(
-                    source=sources[offset],
-                    index=first_index + offset,
-                    time=time_now,
-                    verdict=outcome.verdict,
-                    score=outcome.score,
-                    threshold=threshold.score,
-                    regions=outcome.regions,
-                    latency_ms=latency,
-                    model=self.label,
-                    reason=outcome.reason,
-                    review_threshold=threshold.review,
-                ),
-                outcome.error_map,
-            )
-            for offset, outcome in enumerate(outcomes)
-        ]
+        return examine_files(self, _list_paths(paths), workers=workers)
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What a verdict says of one image, and the error map behind it."""
+def _list_paths(paths: Iterable[Path | str] | Path | str) -> Iterable[Path | str]:
+    if not isinstance(paths, Path | str):
+        return paths
+    from onspect.runtime.images.files import list_folder
 
-    verdict: Judgement
-    reason: str | None = None
-    score: float | None = None
-    regions: tuple[Region, ...] = ()
-    error_map: NDArray[np.float32] | None = None
+    return list_folder(paths) if os.path.isdir(paths) else [paths]  # noqa: PTH112 - Path.is_dir raises for some names
 
 
-def _judge(
-    items: Sequence[Prepared | ImageError], scored: Scored, threshold: Threshold, checks: Mapping[int, Future[None]]
-) -> list[_Outcome]:
-    """Return what the graph's answer says of each item that could be judged, in their order."""
-    prepared = [(place, item) for place, item in enumerate(items) if isinstance(item, Prepared)]
-    scores = scored.score.tolist()
-    verdicts = [decide(score, threshold) for score in scores]
-    faults = [
-        _read_check(checks.get(place)) or fault for (place, _), fault in zip(prepared, scored.faults(), strict=True)
-    ]
-    sound = [number for number, fault in enumerate(faults) if fault is None]
-    sizes = [(prepared[number][1].width, prepared[number][1].height) for number in sound]
-    maps = scored.error_map if len(sound) == len(prepared) else scored.error_map[sound]
-    judged, peaks = [verdicts[number] for number in sound], [scored.peaks[number] for number in sound]
-    regions = dict(zip(sound, find_regions_of_batch(maps, peaks, threshold, sizes, judged), strict=True))
-    return [
-        _Outcome("fault", fault)
-        if fault is not None
-        else _Outcome(verdicts[number], None, scores[number], regions[number], scored.error_map[number])
-        for number, fault in enumerate(faults)
-    ]
+def _describe_frame(frame: Frame | ImageError) -> Prepared:
+    """Return a frame, whose input is not at hand, as `Inspector.judge` takes it."""
+    if isinstance(frame, ImageError):
+        return Prepared(0, 0, error=frame)
+    return Prepared(frame.shape[1], frame.shape[0], frame=frame)
+
+
+_Finding = tuple[Judgement, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
+"""Of one frame: verdict, reason, score, regions, error map."""
+
+
+def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold) -> Iterator[_Finding]:
+    """Yield what the model's output says of each frame."""
+    rows = [item for item in items if item.is_inferred]
+    reasons = [] if scored is None else scored.faults()
+    if len(reasons) != len(rows):
+        raise ValueError(f"{len(rows)} frames can be judged, and there are {len(reasons)} scores; give one for each")
+    reasons = [fault if item.error is None else str(item.error) for item, fault in zip(rows, reasons, strict=True)]
+    sound = [row for row, reason in enumerate(reasons) if reason is None]
+    findings: list[_Finding] = [("fault", reason, None, (), None) for reason in reasons]
+    if scored is not None and sound:
+        scores, peaks = scored.score.tolist(), scored.peaks
+        verdicts = [decide(scores[row], threshold) for row in sound]
+        sizes = [(rows[row].width, rows[row].height) for row in sound]
+        maps = scored.error_map if len(sound) == len(rows) else scored.error_map[sound]
+        regions = find_regions_of_batch(maps, [peaks[row] for row in sound], threshold, sizes, verdicts)
+        for row, verdict, found in zip(sound, verdicts, regions, strict=True):
+            findings[row] = (verdict, None, scores[row], found, scored.error_map[row])
+    inferred = iter(findings)
+    return (next(inferred) if item.is_inferred else ("fault", str(item.error), None, (), None) for item in items)
 
 
 def _find_fault(score: float, lowest: float, highest: float) -> str | None:
@@ -315,36 +344,3 @@ def _find_fault(score: float, lowest: float, highest: float) -> str | None:
     if not (math.isfinite(highest) and lowest >= 0.0):
         return "the model's error map holds values that are not finite or below 0"
     return None
-
-
-def _stack(items: Sequence[Prepared | ImageError]) -> NDArray[np.uint8] | None:
-    """Return the inputs that can be judged as one batch, None where there are none."""
-    good = [item.image for item in items if isinstance(item, Prepared)]
-    if len(good) == 1:
-        return good[0][None]  # on a line, where what has not run for a while takes ten times as long
-    return np.stack(good) if good else None
-
-
-def _start_checks(
-    gate: Callable[[Frame, NDArray[np.uint8]], Future[None]] | None,
-    frames: Sequence[Frame | ImageError],
-    items: Sequence[Prepared | ImageError],
-) -> dict[int, Future[None]]:
-    """Hand what can be judged to the gate; return its answers to come, by place."""
-    if gate is None:
-        return {}
-    return {
-        place: gate(frame, item.image)
-        for place, (frame, item) in enumerate(zip(frames, items, strict=True))
-        if not isinstance(frame, ImageError) and isinstance(item, Prepared)
-    }
-
-
-def _read_check(check: Future[None] | None) -> str | None:
-    """Return what the gate has against a frame; raises what is no ImageError."""
-    if check is None:
-        return None
-    reason = check.exception()  # raised here it would hold on to the frame, in a circle, until Python looks for such
-    if reason is not None and not isinstance(reason, ImageError):
-        raise reason
-    return None if reason is None else str(reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields
+import time
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -12,8 +13,51 @@ from onspect.runtime.inspection.regions import Region
 from onspect.runtime.model.schema import Threshold
 
 Judgement = Literal["ok", "ng", "review", "fault"]
-"""``ok`` passes, ``ng`` is rejected, ``review`` goes to a person, ``fault`` could not be judged."""
+
+
+@dataclass(frozen=True)
+class JudgementFacts:
+    """What one verdict means for the part."""
+
+    meaning: str
+    """In words, for people."""
+
+    severity: int
+    """Of two frames of one part, the one with the higher severity decides."""
+
+    rejected: bool
+    """Whether the part must leave the line."""
+
+
+JUDGEMENTS: dict[Judgement, JudgementFacts] = {
+    "ok": JudgementFacts("the part passes", severity=0, rejected=False),
+    "ng": JudgementFacts("the part is rejected", severity=3, rejected=True),
+    "review": JudgementFacts("a person decides", severity=1, rejected=False),
+    "fault": JudgementFacts("the part could not be judged", severity=2, rejected=True),
+}
+"""Every verdict, in the order in which they are listed and counted."""
+
+WORST_FIRST: tuple[Judgement, ...] = tuple(sorted(JUDGEMENTS, key=lambda name: -JUDGEMENTS[name].severity))
+"""Every verdict, the one with the highest severity first."""
+
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+@dataclass(frozen=True)
+class FrameContext:
+    """Where a frame comes from. It goes in with the frame, and its verdict repeats it."""
+
+    source: str = "frame"
+    """Path of the image file, or name of the camera."""
+
+    index: int = 0
+    """Position in the run, from 0."""
+
+    part: str | None = None
+    """The part's id, None if the source does not know it."""
+
+    captured: float = field(default_factory=time.perf_counter)
+    """Seconds on `time.perf_counter` when the frame was captured, or its file opened. The latency counts from here."""
 
 
 @dataclass(frozen=True)

@@ -104,8 +104,9 @@ def encode_png(picture: Picture) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
-def write_png(path: Path, picture: Picture) -> None:
+def write_png(path: Path | str, picture: Picture) -> None:
     """Write a picture as PNG, whole or not at all; raises OutputError where that fails."""
+    path = Path(path)
     if path.suffix.lower() != ".png":
         raise OutputError(f"a picture is written as .png, not as {path.name!r}")
     write_atomically(path, encode_png(picture))

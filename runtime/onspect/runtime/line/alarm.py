@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Alarm:
 
     def add(self, judgement: Judgement) -> None:
         """Take one part's verdict."""
-        self._bad.append(judgement in ("ng", "fault"))
+        self._bad.append(JUDGEMENTS[judgement].rejected)
         bad = sum(self._bad)
         if bad >= self._rule.count or (self.reason is not None and bad >= self._rule.clear):
             self.reason = f"{bad} of the last {len(self._bad)} parts are ng or fault"

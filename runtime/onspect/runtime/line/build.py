@@ -83,13 +83,13 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
         voting = dataclasses.replace(voting, frames=voting.frames or 1, timeout=None)  # each trigger gives all frames
         signals = SignalController(
             open_signal(config.signal.address),
-            lanes=len(sources),
+            cameras=len(sources),
             times=config.signal.times,
             ejector=config.ejector,
             recipes=list(config.recipes),
         )
         frames = voting.frames or 1
-        sources = [TriggeredSource(one, signals, lane, frames=frames) for lane, one in enumerate(sources)]
+        sources = [TriggeredSource(one, signals, camera, frames=frames) for camera, one in enumerate(sources)]
     given = zip(config.sources, sources, strict=True)
     return Line(
         models,

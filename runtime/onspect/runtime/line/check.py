@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -9,8 +10,7 @@ from dataclasses import dataclass
 
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import ImageError, OnspectError
-from onspect.runtime.images.decode import Frame
-from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.inspection.verdict import FrameContext, Verdict
 from onspect.runtime.line.build import choose_health, open_dashboard, open_models
 from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig, SourceConfig
 from onspect.runtime.line.frame_check import FrameCheck, Limits
@@ -156,15 +156,13 @@ def _judge(name: str, source: str, capture: Capture, models: Models | None, reci
     model = None if models is None else models.find(recipe)
     if models is None or model is None:
         return Finding(name, True, f"{seen}, not judged")
-    limits, health = model.limits, models.health
-
-    frame: Frame | ImageError = capture.frame
-    try:
-        if limits is not None and health is not None:
-            FrameCheck(health).check(capture.frame, limits, model.inspector.prepare(capture.frame))
-    except ImageError as error:
-        frame = error
-    verdict = model.inspector.examine_batch([frame], sources=[source], first_index=0)[0].verdict
+    inspector, limits, health = model.inspector, model.limits, models.health
+    context = FrameContext(source)
+    prepared = inspector.prepare_frame(capture.frame)
+    if limits is not None and health is not None and prepared.image is not None:
+        fault = FrameCheck(health).find_fault(capture.frame, limits, prepared.image)
+        prepared = dataclasses.replace(prepared, error=fault)
+    verdict = inspector.judge([prepared], inspector.infer_frames([prepared]), [context])[0].verdict
     return Finding(name, verdict.verdict != "fault", f"{seen}, {_describe_verdict(verdict)}")
 
 

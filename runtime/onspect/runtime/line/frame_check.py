@@ -1,4 +1,4 @@
-"""The gate before the model: a frame that shows no part as training saw it is a fault, never ``ok``."""
+"""The check before the model: a frame that shows no part as training saw it is a fault, never ``ok``."""
 
 from __future__ import annotations
 
@@ -88,6 +88,14 @@ class FrameCheck:
         self._check_size(frame)
         self._check_frozen(frame)
         _check_picture(prepared, limits)
+
+    def find_fault(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
+        """Return the error that `check` raises, None where there is none."""
+        try:
+            self.check(frame, limits, prepared)
+        except ImageError as error:
+            return error.with_traceback(None)  # its frames would live as long as it
+        return None
 
     def _check_size(self, frame: Frame) -> None:
         height, width = frame.shape[:2]

@@ -1,4 +1,4 @@
-"""The bounded hand-over from the threads that capture to the one that judges; it counts every frame."""
+"""The bounded queue between the threads that capture and the one that judges; it counts every frame."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class FrameCounts:
 class QueuedFrame:
     """A capture with the number of the source that it came from."""
 
-    lane: int
+    source_index: int
     capture: Capture
 
 
 class FrameQueue:
     """One queue a source, each with its policy; used by many capture threads and one that judges.
 
-    Whatever `take` returns is settled once with `task_done`, before the next is taken.
+    The caller calls `task_done` once for each frame that `take` returned, before it takes the next.
     """
 
     def __init__(self, policies: list[Policy], *, capacity: int = CAPACITY) -> None:
@@ -65,14 +65,14 @@ class FrameQueue:
         self._last = -1
         self._closed = False
 
-    def put(self, lane: int, capture: Capture) -> None:
-        """Hand over one capture; with the policy ``wait`` this waits until there is room."""
+    def put(self, source_index: int, capture: Capture) -> None:
+        """Put one capture into its source's queue; the policy ``wait`` waits until there is room."""
         with self._changed:
             if self._closed:
                 return
             self._captured += 1
             self._waiting += 1
-            queue, policy = self._queues[lane], self._policies[lane]
+            queue, policy = self._queues[source_index], self._policies[source_index]
             if policy == "latest":
                 self._drop_frames(queue)
             elif len(queue) >= self._capacity:
@@ -91,13 +91,13 @@ class FrameQueue:
         """Return the next capture, each source in its turn, or None where none came within so many seconds."""
         with self._changed:
             deadline = time.monotonic() + timeout
-            while (lane := self._next_lane()) is None:
+            while (source_index := self._next_source()) is None:
                 if not self._open or not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     return None
-            self._last = lane
-            capture = self._queues[lane].popleft()
+            self._last = source_index
+            capture = self._queues[source_index].popleft()
             self._changed.notify_all()
-            return QueuedFrame(lane, capture)
+            return QueuedFrame(source_index, capture)
 
     def task_done(self, *, judged: bool) -> None:
         """Count what became of the capture that was taken last: judged, or a fault."""
@@ -106,14 +106,14 @@ class FrameQueue:
             self._faulted += not judged
             self._waiting -= 1
 
-    def finish(self, lane: int) -> None:
+    def finish(self, source_index: int) -> None:
         """Say that nothing more comes from a source."""
         with self._changed:
-            self._open.discard(lane)
+            self._open.discard(source_index)
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Take no more, for nobody judges any more: what still waits is dropped, and what comes later never was."""
+        """Stop accepting frames. Queued frames count as dropped; later frames are ignored."""
         with self._changed:
             self._closed = True
             for queue in self._queues:
@@ -133,15 +133,15 @@ class FrameQueue:
         with self._changed:
             return FrameCounts(self._captured, self._judged, self._dropped, self._faulted, self._waiting)
 
-    def waiting_lanes(self) -> set[int]:
-        """Return the sources of which a capture waits."""
+    def waiting_sources(self) -> set[int]:
+        """Return the indices of the sources of which a capture waits."""
         with self._changed:
-            return {lane for lane, queue in enumerate(self._queues) if queue}
+            return {source_index for source_index, queue in enumerate(self._queues) if queue}
 
-    def _next_lane(self) -> int | None:
-        lanes = len(self._queues)
-        turns = ((self._last + step) % lanes for step in range(1, lanes + 1))
-        return next((lane for lane in turns if self._queues[lane]), None)
+    def _next_source(self) -> int | None:
+        sources = len(self._queues)
+        turns = ((self._last + step) % sources for step in range(1, sources + 1))
+        return next((source_index for source_index in turns if self._queues[source_index]), None)
 
     def _drop_frames(self, queue: deque[Capture]) -> None:
         """Drop the frames that wait, but no error: that something was lost must be told whatever comes after."""

@@ -15,15 +15,15 @@ _LOG = logging.getLogger("onspect")
 
 
 class Grabber:
-    """Reads one source into the hand-over, in a thread, until it ends or is stopped."""
+    """Reads one source into the frame queue, in a thread, until it ends or is stopped."""
 
-    def __init__(self, source: Source, lane: int, handover: FrameQueue) -> None:
+    def __init__(self, source: Source, source_index: int, queue: FrameQueue) -> None:
         self.source = source
         self.error: OnspectError | None = None
         """Why a source that is not live ended early."""
         self._retry = source.retry
-        self._lane = lane
-        self._handover = handover
+        self._source_index = source_index
+        self._queue = queue
         self._threads: list[threading.Thread] = []
         self._turn = 0
         self._beat = 0.0
@@ -33,7 +33,7 @@ class Grabber:
         """Begin to read, or begin anew and leave the thread before to itself: it ends when its read returns."""
         self._turn += 1
         self._beat = time.monotonic()
-        name = f"onspect-source-{self._lane}"
+        name = f"onspect-source-{self._source_index}"
         thread = threading.Thread(target=self._grab, args=(self._turn,), name=name, daemon=True)
         self._threads = [earlier for earlier in self._threads if earlier.is_alive()]
         self._threads.append(thread)
@@ -56,7 +56,7 @@ class Grabber:
         """Open the source again; the reason stands as a gap among its captures."""
         if not self._stopped.is_set():
             _LOG.warning("%s", reason)
-            self._handover.put(self._lane, _stamp(Capture(self.source.state().name, GapError(reason))))
+            self._queue.put(self._source_index, _stamp(Capture(self.source.state().name, GapError(reason))))
             self.start()
 
     def stop(self) -> None:
@@ -69,7 +69,7 @@ class Grabber:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._handover.finish(self._lane)
+        self._queue.finish(self._source_index)
         return not any(thread.is_alive() for thread in self._threads)
 
     def _grab(self, turn: int) -> None:
@@ -79,10 +79,10 @@ class Grabber:
                 return
             if error is None or not self.source.live or self._stopped.is_set():
                 self.error = error
-                self._handover.finish(self._lane)
+                self._queue.finish(self._source_index)
                 return
             _LOG.warning("%s", error)
-            self._handover.put(self._lane, _stamp(Capture(self.source.state().name, GapError(str(error)))))
+            self._queue.put(self._source_index, _stamp(Capture(self.source.state().name, GapError(str(error)))))
             self._stopped.wait(10 * self._retry.first)
 
     def _read(self, turn: int) -> OnspectError | None:
@@ -91,7 +91,7 @@ class Grabber:
                 if turn != self._turn:
                     return None
                 self._beat = time.monotonic()
-                self._handover.put(self._lane, _stamp(capture))
+                self._queue.put(self._source_index, _stamp(capture))
         except OnspectError as error:
             return error
         except Exception as error:  # noqa: BLE001 - a camera's driver may raise anything, and the line must go on

@@ -1,4 +1,4 @@
-"""The line itself: sources, hand-over, gate, model, voting, sinks."""
+"""The line itself: sources, frame queue, frame check, model, voting, sinks."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
-from onspect.runtime.images.decode import Frame
-from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import now
+from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
+from onspect.runtime.inspection.verdict import FrameContext, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.frame_check import FrameCheck, Health
 from onspect.runtime.line.frame_queue import FrameQueue, Policy, QueuedFrame, default_policy
@@ -36,6 +34,8 @@ from onspect.runtime.status import Latency, LineStatus, SignalState, SourceState
 _LOG = logging.getLogger("onspect")
 
 _RECENT = 1000  # frames over which latency is told
+_ALL_FAULTS = 30  # parts at the start that are all faults, of which a line warns
+_MOST_REASONS = 100  # of faults that are counted apart
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,16 @@ class Line:
     `run` works in the thread that calls it, until every source has ended or `stop` is called; a line runs once. All
     other methods may be called from any thread, and are those of `status.Commands`.
 
-    policies: one for each source, by default the one that fits it (`default_policy`). voting: how frames become parts.
-    recipes: each source's own, None for the active one. alarm: None raises one only where a source is away. timing: how
-    often the line looks after its parts. signals: the PLC that triggers the sources, which are then of
-    `TriggeredSource`. Raises ChoiceError where policies and voting do not go together.
+    models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
+    fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
+    alarm: None raises one only where a source is away. timing: how often the line looks after its parts. signals: the
+    PLC that triggers the sources, each of which is a `TriggeredSource`. Raises ChoiceError where policies and voting do
+    not go together.
     """
 
     def __init__(
         self,
-        models: Models,
+        models: Models | str | Path,
         sources: Sequence[Source],
         sinks: Sequence[Sink],
         *,
@@ -77,6 +78,8 @@ class Line:
         timing: Timing = Timing(),
         signals: SignalController | None = None,
     ) -> None:
+        if not isinstance(models, Models):
+            models = Models({None: Path(models)}, None, Inspector)
         chosen = list(policies or map(default_policy, sources))
         self._voting = voting or Voting()
         if (self._voting.frames or 1) > 1 and "latest" in chosen:
@@ -90,10 +93,10 @@ class Line:
         health = models.health or Health()
         self._late_ms = health.late_ms
         self._part_models: list[Model | None] = [None] * len(sources)
-        self._gates = [_make_gate(source, health) for source in sources]
-        self._beside = ThreadPoolExecutor(1, "onspect-gate")  # the gate looks at a frame while the model runs
-        self._handover = FrameQueue(chosen)
-        self._grabbers = [Grabber(source, lane, self._handover) for lane, source in enumerate(sources)]
+        self._frame_checks = [_make_frame_check(source, health) for source in sources]
+        self._check_thread = ThreadPoolExecutor(1, "onspect-frame-check")
+        self._queue = FrameQueue(chosen)
+        self._grabbers = [Grabber(source, number, self._queue) for number, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
         self._alarm_rule = alarm
         self._alarm = Alarm(alarm) if alarm is not None else None
@@ -102,6 +105,7 @@ class Line:
             signals.attach(can_judge=self._cameras_are_there, on_reset=self._clear_alarm)
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
         self._latencies: deque[float] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
         self._stop_asked = 0.0
@@ -135,7 +139,7 @@ class Line:
                     self._end(keeper)
         finally:
             self._ended.set()
-            self._beside.shutdown()
+            self._check_thread.shutdown()
         for grabber in self._grabbers:
             if grabber.error is not None:
                 raise grabber.error
@@ -145,6 +149,12 @@ class Line:
     def stopped(self) -> bool:
         """Whether `stop` was called, so that a source may not have come to its end."""
         return self._stop_asked > 0.0
+
+    @property
+    def fault_reasons(self) -> dict[str, int]:
+        """How many parts were faults for each reason; of very many reasons only the first are counted."""
+        with self._lock:
+            return dict(self._reasons)
 
     def stop(self) -> None:
         """Judge what was captured, flush the sinks and end."""
@@ -172,7 +182,7 @@ class Line:
         """Return how the line is at this moment."""
         with self._lock:
             verdicts, latencies = self._verdicts.copy(), list(self._latencies)
-        counts, inspector = self._handover.counts, self._models.current.inspector
+        counts, inspector = self._queue.counts, self._models.current.inspector
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
         alarm = self._alarm.reason if self._alarm is not None else None
@@ -208,16 +218,16 @@ class Line:
         )
 
     def _judge_all(self) -> None:
-        while not self._handover.done:
+        while not self._queue.done:
             self._leave_behind_what_hangs()
-            taken = self._handover.take(self._timing.tick)
-            if taken is None:
+            queued = self._queue.take(self._timing.tick)
+            if queued is None:
                 self._models.apply()
             else:
-                for part in self._judge(taken):
+                for part in self._judge(queued):
                     self._deliver(part)
-                self._settle(taken)
-            for part in self._voter.expire(time.monotonic(), self._handover.waiting_lanes()):
+                self._tell_source(queued)
+            for part in self._voter.expire(time.monotonic(), self._queue.waiting_sources()):
                 self._deliver(part)
         for part in self._voter.flush():
             self._deliver(part)
@@ -226,75 +236,63 @@ class Line:
         """After a while, end without sources that were asked to stop and hang in a read."""
         if self._stop_asked and time.monotonic() - self._stop_asked > self._timing.farewell:
             self._left_behind = True
-            for lane in range(len(self._grabbers)):
-                self._handover.finish(lane)
+            for source_index in range(len(self._grabbers)):
+                self._queue.finish(source_index)
 
-    def _judge(self, taken: QueuedFrame) -> list[Inspection]:
-        capture, lane = taken.capture, taken.lane
+    def _judge(self, queued: QueuedFrame) -> Iterator[Inspection]:
+        """Judge a frame; yield the part that ended before it, and the part that ends with it."""
+        capture, source_index = queued.capture, queued.source_index
         gap = isinstance(capture.frame, GapError)
-        if self._voter.begins_part(lane, capture.part, gap=gap):
+        yield from self._voter.begin(source_index, capture.part, gap=gap)
+        if self._voter.is_between_parts(source_index):
             self._models.apply()
-            self._part_models[lane] = self._models.find(capture.recipe or self._recipes[lane])
-        model = self._part_models[lane] or self._models.current
-        inspection = self._finish(self._examine(lane, capture), capture.part)
+            self._part_models[source_index] = self._models.find(capture.recipe or self._recipes[source_index])
+        model = self._part_models[source_index] or self._models.current
+        inspection = self._examine(model, source_index, capture)
         if capture.ticket is not None:
             inspection = dataclasses.replace(inspection, ticket=capture.ticket)
         self._drift.update(model.inspector, inspection.verdict.score)
-        self._handover.task_done(judged=inspection.verdict.verdict != "fault")
+        self._queue.task_done(judged=inspection.verdict.verdict != "fault")
         with self._lock:
             self._latencies.append(inspection.verdict.latency_ms)
-        return self._voter.add(lane, inspection, gap=gap, now=time.monotonic())
+        yield from self._voter.add(source_index, inspection, gap=gap, now=time.monotonic())
 
-    def _settle(self, taken: QueuedFrame) -> None:
+    def _tell_source(self, queued: QueuedFrame) -> None:
         """Tell a source that wants to know it that a capture of its own has been judged."""
-        if not isinstance(taken.capture.frame, GapError):
-            self._grabbers[taken.lane].source.task_done(taken.capture)
+        if not isinstance(queued.capture.frame, GapError):
+            self._grabbers[queued.source_index].source.task_done(queued.capture)
 
-    def _examine(self, lane: int, capture: Capture) -> Inspection:
-        model = self._part_models[lane]
-        known = self._models.current if model is None else model
-        frame = capture.frame
-        if model is None:
+    def _examine(self, model: Model, source_index: int, capture: Capture) -> Inspection:
+        captured = time.perf_counter() if capture.captured is None else capture.captured
+        context = FrameContext(capture.source, self._voter.next_index, capture.part, captured)
+        frame, inspector = capture.frame, model.inspector
+        if self._part_models[source_index] is None:
             frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration")
-        elif self._is_late(capture.captured):
+        elif self._is_late(captured):
             frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)")
-
-        limits, gate = known.limits, self._gates[lane]
-
-        def check(image: Frame, prepared: NDArray[np.uint8]) -> Future[None]:
-            assert limits is not None
-            return self._beside.submit(gate.check, image, limits, prepared)
-
-        def examine(what: Frame | ImageError) -> Inspection:
-            return known.inspector.examine_batch(
-                [what],
-                sources=[capture.source],
-                first_index=0,
-                started=capture.captured,
-                gate=None if limits is None else check,
-            )[0]
-
         try:
-            return examine(frame)
+            prepared = inspector.prepare_frame(frame)
+            check = self._start_check(
+                model, source_index, prepared
+            )  # as late as possible: inference frees the interpreter
+            scored = inspector.infer_frames([prepared])
+            if check is not None:
+                prepared = dataclasses.replace(prepared, error=check.result())
+            (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must go on
             _LOG.exception("the model failed")
-            return examine(ImageError(f"the model failed: {error}"))
+            (inspection,) = inspector.judge([ImageError(f"the model failed: {error}")], None, [context])
+        return inspection
 
-    def _is_late(self, captured: float | None) -> bool:
-        if captured is None or self._late_ms is None:
-            return False
-        return (time.perf_counter() - captured) * 1000.0 > self._late_ms
+    def _start_check(self, model: Model, source_index: int, prepared: Prepared) -> Future[ImageError | None] | None:
+        """Check a frame in a second thread, while the model runs; None if there is nothing to check."""
+        if model.limits is None or prepared.image is None or prepared.frame is None:
+            return None
+        find_fault = self._frame_checks[source_index].find_fault
+        return self._check_thread.submit(find_fault, prepared.frame, model.limits, prepared.image)
 
-    def _finish(self, inspection: Inspection, part: str | None) -> Inspection:
-        """Name the part, and make a fault of a verdict that comes too late to be acted on."""
-        verdict = inspection.verdict
-        if self._late_ms is not None and verdict.verdict != "fault" and verdict.latency_ms > self._late_ms:
-            reason = f"the verdict took {verdict.latency_ms:.0f} ms, and late_ms is {self._late_ms:g}"
-            verdict = dataclasses.replace(verdict, verdict="fault", score=None, regions=(), reason=reason)
-            inspection = dataclasses.replace(inspection, verdict=verdict, error_map=None)
-        if part is None:
-            return inspection
-        return dataclasses.replace(inspection, verdict=dataclasses.replace(inspection.verdict, part=part))
+    def _is_late(self, captured: float) -> bool:
+        return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
 
     def _cameras_are_there(self) -> bool:
         return all(grabber.source.state().connected for grabber in self._grabbers)
@@ -307,12 +305,18 @@ class Line:
     def _deliver(self, part: Inspection) -> None:
         if self._signals is not None:
             part = self._signals.settle(part)
-        verdict = dataclasses.replace(part.verdict, index=self._verdicts.total())
-        part = dataclasses.replace(part, verdict=verdict)
+        name = part.verdict.verdict
         with self._lock:
-            self._verdicts[verdict.verdict] += 1
+            self._verdicts[name] += 1
+            reason = part.verdict.reason
+            if reason and (reason in self._reasons or len(self._reasons) < _MOST_REASONS):
+                self._reasons[reason] += name == "fault"
+            total, faults = self._verdicts.total(), self._verdicts["fault"]
+        if total == faults == _ALL_FAULTS:
+            reason, count = max(self.fault_reasons.items(), key=lambda item: item[1])
+            _LOG.warning("none of the first %d parts could be judged; %d of them: %r", total, count, reason)
         if self._alarm is not None:
-            self._alarm.add(verdict.verdict)
+            self._alarm.add(name)
         for sink in self._sinks:
             sink.write(part)
 
@@ -336,11 +340,11 @@ class Line:
                 _LOG.exception("the line's keeper failed, and goes on")
 
     def _watch_sources(self) -> None:
-        for grabber, gate in zip(self._grabbers, self._gates, strict=True):
+        for grabber, frame_check in zip(self._grabbers, self._frame_checks, strict=True):
             grabber.check()
             patience = grabber.source.patience
-            if patience is not None and gate.frozen_for > patience:
-                gate.wait_anew()
+            if patience is not None and frame_check.frozen_for > patience:
+                frame_check.wait_anew()
                 grabber.restart(
                     f"{grabber.source.state().name}: its picture stood still for {patience:g} s, so it is opened again"
                 )
@@ -354,7 +358,7 @@ class Line:
                 _LOG.warning("a sink cannot take the line's status", exc_info=True)
 
     def _end(self, keeper: threading.Thread) -> None:
-        self._handover.close()
+        self._queue.close()
         for grabber in self._grabbers:
             grabber.stop()
             if not grabber.join(0.1 if self._left_behind else self._timing.farewell):
@@ -364,7 +368,7 @@ class Line:
         self._report()
 
 
-def _make_gate(source: Source, health: Health) -> FrameCheck:
+def _make_frame_check(source: Source, health: Health) -> FrameCheck:
     return FrameCheck(
         dataclasses.replace(health, identical=0) if source.can_wait else health
     )  # two files may well be equal

@@ -147,7 +147,7 @@ class Models:
             _ = inspector.threshold
             recipe = inspector.info.preprocess
             try:
-                inspector.run(np.full((1, recipe.height, recipe.width, recipe.channels), 128, np.uint8))
+                inspector.infer(np.full((1, recipe.height, recipe.width, recipe.channels), 128, np.uint8))
             except Exception as error:  # onnxruntime's errors share no base class
                 raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)

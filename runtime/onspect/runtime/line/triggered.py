@@ -29,14 +29,14 @@ class TriggeredSource(Source):
     """
 
     def __init__(
-        self, source: Source, signals: SignalController, lane: int, *, frames: int = 1, early: float = 0.2
+        self, source: Source, signals: SignalController, camera: int, *, frames: int = 1, early: float = 0.2
     ) -> None:
         super().__init__(source.name)
         self.live = source.live
         self.can_wait = source.can_wait
         self._source = source
         self._signals = signals
-        self._lane = lane
+        self._camera = camera
         self._frames = frames
         self._held: deque[Capture] = deque()
         self._early = early if source.patience is None else 0.0
@@ -72,7 +72,7 @@ class TriggeredSource(Source):
         """Yield each trigger, and None now and then while none comes; after the last one, end."""
         while True:
             stopped = self._stopped.is_set()
-            ticket = self._signals.next_ticket(self._lane, 0.0 if stopped else _LOOK_S)
+            ticket = self._signals.next_ticket(self._camera, 0.0 if stopped else _LOOK_S)
             if ticket is None and (stopped or self._signals.retired):
                 return
             yield ticket

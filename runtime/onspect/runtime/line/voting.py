@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
 
 Rule = Literal["worst", "majority"]
-
-_WORST_FIRST: tuple[Judgement, ...] = ("ng", "fault", "review", "ok")
 
 
 @dataclass(frozen=True)
@@ -54,64 +52,73 @@ class _Part:
 
 
 class Voter:
-    """Gathers the frames of each source's parts, and gives each part the inspection of its worst frame."""
+    """Gathers the frames of each source's parts. A part of several frames gets a verdict of its own when it ends."""
 
-    def __init__(self, voting: Voting, lanes: int) -> None:
+    def __init__(self, voting: Voting, sources: int) -> None:
         self._voting = voting
-        self._open: list[_Part | None] = [None] * lanes
+        self._open: list[_Part | None] = [None] * sources
+        self.next_index = 0
+        """The index of the next part that ends: the number of parts given out."""
 
-    def begins_part(self, lane: int, name: str | None, *, gap: bool) -> bool:
-        """Tell whether the next frame of a source is the first of a part."""
-        part = self._open[lane]
-        return part is None or (part.name != name and not gap)
+    def is_between_parts(self, source_index: int) -> bool:
+        """Return whether no part of a source is under way."""
+        return self._open[source_index] is None
 
-    def add(self, lane: int, inspection: Inspection, *, gap: bool, now: float) -> list[Inspection]:
+    def begin(self, source_index: int, name: str | None, *, gap: bool) -> list[Inspection]:
+        """Return the part under way if the source's next frame does not belong to it; arguments as `add`."""
+        part = self._open[source_index]
+        return [] if part is None or part.name == name or gap else [self._close(source_index)]
+
+    def add(self, source_index: int, inspection: Inspection, *, gap: bool, now: float) -> list[Inspection]:
         """Take one frame's inspection and return the parts that it completes.
 
-        gap says that frames are missing in its place, nobody knows how many: the part under way ends there as a fault.
+        gap says that an unknown number of frames is missing in its place: the part under way ends there as a fault.
         now: seconds, on any clock that does not go back.
         """
         name = inspection.verdict.part
-        done = []
-        if self._open[lane] is not None and self.begins_part(lane, name, gap=gap):
-            done.append(self._close(lane))
-        part = self._open[lane]
+        done = self.begin(source_index, name, gap=gap)
+        part = self._open[source_index]
         if part is None and name is None and self._voting.frames in (None, 1):
+            self.next_index += 1
             return [*done, inspection]
         part = part or _Part(name, now)
         part.add(inspection, gap=gap, now=now)
-        self._open[lane] = part
+        self._open[source_index] = part
         if gap or part.counts.total() == self._voting.frames:
-            done.append(self._close(lane))
+            done.append(self._close(source_index))
         return done
 
     def expire(self, now: float, waiting: Collection[int]) -> list[Inspection]:
-        """Return the parts whose next frame has not come for too long, and is not among those of the waiting lanes."""
+        """Return the parts whose next frame is overdue and does not wait in the queue.
+
+        waiting: the indices of the sources of which a frame waits.
+        """
         timeout = self._voting.timeout
         if timeout is None:
             return []
         late = [
-            lane
-            for lane, part in enumerate(self._open)
-            if part is not None and now - part.last_seen > timeout and lane not in waiting
+            source_index
+            for source_index, part in enumerate(self._open)
+            if part is not None and now - part.last_seen > timeout and source_index not in waiting
         ]
-        return [self._close(lane) for lane in late]
+        return [self._close(source_index) for source_index in late]
 
     def flush(self) -> list[Inspection]:
         """Return the parts under way, for no frame comes any more."""
-        return [self._close(lane) for lane, part in enumerate(self._open) if part is not None]
+        return [self._close(source_index) for source_index, part in enumerate(self._open) if part is not None]
 
-    def _close(self, lane: int) -> Inspection:
-        part = self._open[lane]
+    def _close(self, source_index: int) -> Inspection:
+        part = self._open[source_index]
         assert part is not None
-        self._open[lane] = None
+        self._open[source_index] = None
         seen = part.counts.total()
         missing = max(0, (self._voting.frames or 0) - seen)
         judgement = _decide(part.counts + Counter[Judgement]({"fault": missing}), self._voting.rule)
         if part.broken and judgement == "ok":
             judgement = "fault"
         reason = f"only {seen} of the part's {self._voting.frames} frames came" if missing else None
-        return _as_part(part, judgement, reason)
+        index, self.next_index = self.next_index, self.next_index + 1
+        return _judge_part(part, judgement, reason, index)
 
 
 def _decide(counts: Counter[Judgement], rule: Rule) -> Judgement:
@@ -119,13 +126,17 @@ def _decide(counts: Counter[Judgement], rule: Rule) -> Judgement:
         judgement, votes = counts.most_common(1)[0]
         if 2 * votes > counts.total():
             return judgement
-    return next(judgement for judgement in _WORST_FIRST if counts[judgement])
+    return next(judgement for judgement in WORST_FIRST if counts[judgement])
 
 
-def _as_part(part: _Part, judgement: Judgement, reason: str | None) -> Inspection:
+def _judge_part(part: _Part, judgement: Judgement, reason: str | None, index: int) -> Inspection:
+    """Return the part's inspection: that of the frame that decided, under the part's name and index."""
     example = part.examples.get(judgement)
-    if example is None:  # a fault for frames that never came
-        shown = next(part.examples[name] for name in _WORST_FIRST if name in part.examples)
-        verdict = dataclasses.replace(shown.verdict, verdict="fault", score=None, regions=(), reason=reason)
-        return dataclasses.replace(shown, verdict=verdict, error_map=None)
-    return dataclasses.replace(example, verdict=dataclasses.replace(example.verdict, part=part.name))
+    if example is not None:
+        verdict = dataclasses.replace(example.verdict, index=index, part=part.name)
+        return dataclasses.replace(example, verdict=verdict)
+    shown = next(part.examples[name] for name in WORST_FIRST if name in part.examples)  # frames are missing
+    verdict = dataclasses.replace(
+        shown.verdict, index=index, part=part.name, verdict="fault", score=None, regions=(), reason=reason
+    )
+    return dataclasses.replace(shown, verdict=verdict, error_map=None)

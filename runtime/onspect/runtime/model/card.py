@@ -14,11 +14,12 @@ from onspect.runtime.model.schema import (
     Provenance,
     Threshold,
 )
+from onspect.runtime.text import format_facts
 
 
 def describe(file: ModelFile) -> str:
     """Return the model's card: one fact a line, readable without colour."""
-    return "\n".join(f"{name:<12} {fact}" for name, fact in list_facts(file))
+    return "\n".join(format_facts(list_facts(file), 13))
 
 
 def list_facts(file: ModelFile) -> list[tuple[str, str]]:
@@ -49,7 +50,10 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     if info.history:
         earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
         facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
-    facts.append(("trained", _describe_training(source)))
+    if source.parity_images:
+        facts.append(("trained", _describe_training(source)))
+    else:
+        facts.append(("seed", str(source.seed)))
     facts += _describe_export(source)
     facts += [
         *_describe_images(info),
@@ -127,6 +131,8 @@ def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
 
 
 def _describe_export(source: Provenance) -> list[tuple[str, str]]:
+    if not source.parity_images:  # a taught file: nothing was trained, and nothing was exported
+        return []
     parity = f"{source.parity_images} scores within {source.parity:.1e} of the trained model's"
     facts = [("exported", f"{source.exported}, {parity}" + (" in float32" if source.precision != "fp32" else ""))]
     if source.precision != "fp32":

@@ -13,6 +13,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import shlex
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from onspect.runtime.fingerprints import pack_fingerprints, unpack_fingerprints
 from onspect.runtime.model.protobuf import encode_bytes, walk
 from onspect.runtime.model.schema import FORMAT_VERSION, Calibration, Looks, ModelInfo, Stamp, Threshold
 from onspect.runtime.records import parse_dataclass
+
+BASE_KEY = "onspect.base"
+"""Key of the metadata of a base file (`teaching.base_file`), which is no model file yet."""
 
 _METADATA_KEY = "onspect"
 _TRAINING_IMAGES_KEY = "onspect.training_images"
@@ -51,20 +55,42 @@ def read_model_file(path: Path | str) -> ModelFile:
     Raises ModelFileError where it is missing, truncated, damaged, another program's, or of a newer format version.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ModelFileError(
+            describe_folder(path) or f"{str(path)!r} is a folder, not a model file; give a file such as part.onnx first"
+        )
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"cannot read the model file {str(path)!r}: {describe_os_error(error)}") from error
+        raise ModelFileError(
+            f"cannot read the model file {str(path)!r}: {describe_os_error(error)}; give a file that "
+            "'onspect teach' or 'onspect export' wrote"
+        ) from error
     return parse_model_file(path, data)
+
+
+def describe_folder(path: Path) -> str:
+    """Return what to do with a training run that was given in the place of a model file; empty for other folders."""
+    if not all((path / name).is_file() for name in ("config.json", "weights.safetensors")):
+        return ""
+    return (
+        f"{str(path)!r} is a training run, not a model file; export it first: "
+        f"onspect export {shlex.quote(str(path))} -o part.onnx"
+    )
 
 
 def parse_model_file(path: Path, data: bytes) -> ModelFile:
     """Check a model file's bytes; path is what messages call it. Raises ModelFileError as `read_model_file` does."""
     rest, metadata = _split(path, data)
+    if BASE_KEY in metadata and _METADATA_KEY not in metadata:
+        raise ModelFileError(
+            f"{str(path)!r} is a base file, not a model file; make one with it: "
+            f"onspect teach GOOD --base {shlex.quote(str(path))} -o part.onnx"
+        )
     if _METADATA_KEY not in metadata:
         raise ModelFileError(
             f"{str(path)!r} is not a model file that onspect made (it has no 'onspect' metadata); "
-            "make one with 'onspect export'"
+            "make one with 'onspect teach' or 'onspect export'"
         )
     info = _parse_info(path, metadata[_METADATA_KEY])
     graph_sha256, file_sha256 = _hash_both(rest, data)

@@ -111,6 +111,10 @@ class Network:
     backbone: str = ""
 
 
+_MAXIMA = ("peak", "relative", "expected", "head")
+"""The scores of 0.1.0 that are the error map's maximum."""
+
+
 @dataclass(frozen=True)
 class Score:
     """How a part gets its score: name is ``mse`` (mean, Eq. 2), ``peak`` (maximum of the smoothed error map),
@@ -121,18 +125,24 @@ class Score:
 
     smoothing: standard deviation of the Gaussian that smooths the map, in working pixels; 0 for none. why: the reason
     of the choice, in files of 0.1.0. inspected: the share of the places that a part is judged by, above 0;
-    below 1 the graph holds a mask, and what an image shows elsewhere has no say in anything.
+    below 1 the graph holds a mask, and what an image shows elsewhere has no say in anything. maximum: whether the score
+    is the maximum of the error map; files of 0.1.0 do not say so, and None takes what the name meant there.
     """
 
     name: str
     smoothing: float
     why: str = ""
     inspected: float = 1.0
+    maximum: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.maximum is None:
+            object.__setattr__(self, "maximum", self.name in _MAXIMA)
 
     @property
     def is_peak(self) -> bool:
         """Whether the score is the error map's maximum, so that one threshold serves both."""
-        return self.name in ("peak", "relative", "expected", "head")
+        return bool(self.maximum)
 
 
 @dataclass(frozen=True)

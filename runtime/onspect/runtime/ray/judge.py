@@ -103,18 +103,18 @@ class Retries:
 class Scorer:
     """A worker: judges one partition at a time and returns the content of its file.
 
-    model: Ray's reference to the model file's bytes, so that no other machine needs the file. attempts: the handle of
+    model: Ray's reference to the model file's bytes, so that no other machine needs the file. retries: the handle of
     the job's `Retries`.
     """
 
-    def __init__(self, model: Any, attempts: Any, name: str, workplace: WorkerConfig) -> None:
+    def __init__(self, model: Any, retries: Any, name: str, config: WorkerConfig) -> None:
         import ray
 
         quieten_opencv()
         data = ray.get(model)
-        self._inspector = Inspector(parse_model_file(Path(name), data), provider=workplace.provider)
-        self._attempts = attempts
-        self._workplace = workplace
+        self._inspector = Inspector(parse_model_file(Path(name), data), provider=config.provider)
+        self._retries = retries
+        self._config = config
         self._checked = False
         context = ray.get_runtime_context()
         self._node = f"{ray.util.get_node_ip_address()} ({context.get_node_id()[:8]})"
@@ -143,7 +143,7 @@ class Scorer:
                 verdicts = self.judge(sources, row["first"])
             else:
                 verdicts = self.judge_isolated(sources, row["first"], row["number"], deadly)
-            answer["content"] = encode(self._workplace.kind, verdicts)
+            answer["content"] = encode(self._config.kind, verdicts)
             answer["counts"] = json.dumps(Counter(verdict.verdict for verdict in verdicts))
         except OnspectError as error:
             answer["error"] = str(error)
@@ -152,7 +152,7 @@ class Scorer:
     def judge(self, sources: list[str], first: int) -> list[Verdict]:
         """Return the verdicts on images, in order; the first has the index `first`."""
         waits = any(is_url(source) for source in sources)
-        workers = max(self._workplace.threads, _READERS if waits else 1)
+        workers = max(self._config.threads, _READERS if waits else 1)
         return list(judge_files(self._inspector, sources, workers=workers, first_index=first, read=self._read))
 
     def judge_isolated(self, sources: list[str], first: int, number: int, deadly: list[int]) -> list[Verdict]:
@@ -161,16 +161,16 @@ class Scorer:
 
         verdicts: list[Verdict] = []
         for index, source in enumerate(sources, first):
-            ray.get(self._attempts.judging.remote(number, index))
+            ray.get(self._retries.judging.remote(number, index))
             read = _refuse if index in deadly else self._read
             verdicts += judge_files(self._inspector, [source], workers=1, first_index=index, read=read)
-        ray.get(self._attempts.end.remote(number))
+        ray.get(self._retries.end.remote(number))
         return verdicts
 
     def _begin(self, number: int, sources: list[str]) -> tuple[int, list[int]]:
         import ray
 
-        attempt, deadly = ray.get(self._attempts.begin.remote(number))
+        attempt, deadly = ray.get(self._retries.begin.remote(number))
         if attempt > ATTEMPTS + DEATHS * len(deadly):
             raise EngineError(
                 f"{attempt - 1} workers died on the images from {sources[0]!r} to {sources[-1]!r}, and on none of them "
@@ -180,18 +180,18 @@ class Scorer:
 
     def _read(self, source: Path | str) -> Frame:
         text = str(source)
-        return decode_image(read_url(text)) if is_url(text) else read_image(Path(self._workplace.folder, text))
+        return decode_image(read_url(text)) if is_url(text) else read_image(Path(self._config.folder, text))
 
     def _check(self) -> None:
         if self._checked:
             return
         version = importlib.metadata.version("onspect")
-        if version != self._workplace.version:
+        if version != self._config.version:
             raise EngineError(
-                f"the machine {self._node} has onspect {version}, and this one {self._workplace.version}; "
+                f"the machine {self._node} has onspect {version}, and this one {self._config.version}; "
                 "install the same on all"
             )
-        sample = self._workplace.sample
+        sample = self._config.sample
         if sample is not None and not os.path.isfile(sample):  # noqa: PTH113 - Path.is_file raises for some names
             raise SourceError(
                 f"the machine {self._node} does not see {sample!r}; put the images where all machines see them at the "
@@ -302,12 +302,12 @@ def _run(
         yield from counts.elements()
     if len(written) < job.partitions:
         with _joined(cluster) as ray:
-            crew = _choose_pool(cluster, ray.cluster_resources())
+            pool = _choose_pool(cluster, ray.cluster_resources())
             if not written:  # the workers are counted now
-                job = dataclasses.replace(job, partition=choose_partition(job.images, crew.size))
+                job = dataclasses.replace(job, partition=choose_partition(job.images, pool.size))
             write_job(folder, job)
             missing = [number for number in range(job.partitions) if number not in written]
-            for number, content, counts in _judge(model, sources, job, missing, crew, ray):
+            for number, content, counts in _judge(model, sources, job, missing, pool, ray):
                 folder.write(job.name(number), content)
                 written[number] = counts
                 yield from counts.elements()
@@ -315,15 +315,15 @@ def _run(
 
 
 def _judge(
-    model: ModelFile, sources: Sequence[str], job: Job, missing: list[int], crew: _WorkerPool, ray: Any
+    model: ModelFile, sources: Sequence[str], job: Job, missing: list[int], pool: _WorkerPool, ray: Any
 ) -> Iterator[tuple[int, bytes, Counter[str]]]:
     """Yield the partitions as they come, each once: number, content of its file, and count of each verdict."""
     ray.data.DataContext.get_current().enable_progress_bars = False
-    workplace = WorkerConfig(
+    config = WorkerConfig(
         folder=os.getcwd(),  # noqa: PTH109 - a text
         sample=_find_sample(sources),
-        provider=crew.provider,
-        threads=crew.threads,
+        provider=pool.provider,
+        threads=pool.threads,
         kind=job.kind,
         version=importlib.metadata.version("onspect"),
     )
@@ -335,14 +335,14 @@ def _judge(
         }
         for number in missing
     ]
-    attempts = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Retries).remote()
+    retries = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Retries).remote()
     partitions = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
         Scorer,
         batch_size=1,
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=crew.size, max_tasks_in_flight_per_actor=_AHEAD),
-        fn_constructor_args=(ray.put(model.data), attempts, model.path.name, workplace),
-        **crew.resources,
+        compute=ray.data.ActorPoolStrategy(size=pool.size, max_tasks_in_flight_per_actor=_AHEAD),
+        fn_constructor_args=(ray.put(model.data), retries, model.path.name, config),
+        **pool.resources,
     )
     judged_on: Counter[str] = Counter()
     try:

@@ -24,7 +24,7 @@ _GAINS = (0.7, 0.5, 0.3, 1.5)  # a mark's brightness over that of its place
 _RADIUS = 0.05  # of the image's shorter side
 
 
-def draw_marks(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
+def draw_probe_defects(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     """Draw each mark on a copy of an image, uint8 [h, w, c], and return the copies, uint8 [4, h, w, c].
 
     The marks' places follow from number, the image's position among its like: well spread, inside the middle three
@@ -40,8 +40,8 @@ def draw_marks(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
 
 
 def score_probe_defects(inspector: Inspector, image: NDArray[np.uint8], number: int) -> tuple[float, ...]:
-    """Return the scores of an image with each of the marks; arguments as for `draw_marks`."""
-    return tuple(float(score) for score in inspector.run(draw_marks(image, number)).score)
+    """Return the scores of an image with each of the marks; arguments as for `draw_probe_defects`."""
+    return tuple(float(score) for score in inspector.infer(draw_probe_defects(image, number)).score)
 
 
 def _draw_spot(height: int, width: int, x: float, y: float) -> NDArray[np.float64]:

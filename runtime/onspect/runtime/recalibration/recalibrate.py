@@ -23,10 +23,11 @@ from onspect.runtime.recalibration.score_shift import (
     Scores,
     ScoreTransform,
     chance_of_rejects,
-    compare_sight,
-    find_shift,
+    compare_probe_auroc,
+    fit_transform,
 )
 from onspect.runtime.sources.base import Capture
+from onspect.runtime.text import format_facts
 
 MIN_FRAMES = 10
 """Fewer good frames say nothing that a threshold could stand on."""
@@ -46,12 +47,12 @@ class Base:
 class GoodFrames:
     """Good frames of the line, scored.
 
-    scores: float64 [n]. marks: their scores with each mark, [n, 4]. images: fingerprint of their set. faults: frames
-    that could not be judged. repeated: frames equal to an earlier one. names: where each comes from.
+    scores: float64 [n]. probe_scores: their scores with each test mark, [n, 4]. images: fingerprint of their set.
+    faults: frames that could not be judged. repeated: frames equal to an earlier one. names: where each comes from.
     """
 
     scores: Scores
-    marks: Scores
+    probe_scores: Scores
     images: str
     faults: int
     repeated: int
@@ -70,9 +71,9 @@ class Recalibration:
     base: Base
     before: Threshold
     threshold: Threshold
-    shift: ScoreTransform
+    transform: ScoreTransform
     interval: tuple[float, float]
-    sight: ProbeAuroc
+    probe_auroc: ProbeAuroc
     rejected: int
     changed: bool
 
@@ -94,25 +95,25 @@ def recalibrate(
     frames = score_frames(inspector, captures, count)
     _check_lone(frames)
     good = np.array(evidence.good_scores)
-    shift = find_shift(good, frames.scores, odds=_is_bounded(base, frames))
-    carried = _carry(base, shift, frames, peak=model.info.score.is_peak)
-    _check_rejected(int((frames.scores >= carried.score).sum()), len(frames.scores), base, shift)
-    sight = compare_sight(good, np.array(evidence.mark_scores), frames.scores, frames.marks)
-    _check_sight(sight, len(frames.scores))
-    threshold = carried if shift.moved else base.threshold
+    transform = fit_transform(good, frames.scores, odds=_is_bounded(base, frames))
+    carried = _transfer_threshold(base, transform, frames, peak=model.info.score.is_peak)
+    _check_rejected(int((frames.scores >= carried.score).sum()), len(frames.scores), base, transform)
+    probe_auroc = compare_probe_auroc(good, np.array(evidence.mark_scores), frames.scores, frames.probe_scores)
+    _check_probe_auroc(probe_auroc, len(frames.scores))
+    threshold = carried if transform.moved else base.threshold
     found = Recalibration(
         frames=frames,
         base=base,
         before=before,
         threshold=threshold,
-        shift=shift,
-        interval=shift.carry_interval(base.threshold.score),
-        sight=sight,
+        transform=transform,
+        interval=transform.apply_interval(base.threshold.score),
+        probe_auroc=probe_auroc,
         rejected=int((frames.scores >= threshold.score).sum()),
         changed=threshold != before,
     )
     if found.changed:
-        restamp(model, threshold, _make_evidence(found, source) if shift.moved else evidence)
+        restamp(model, threshold, _make_evidence(found, source) if transform.moved else evidence)
     return found
 
 
@@ -142,7 +143,7 @@ def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) 
     Raises DatasetError where the source ends before, SourceError where more frames are of no use than are asked for.
     """
     scores: list[float] = []
-    marks: list[tuple[float, ...]] = []
+    probe_scores: list[tuple[float, ...]] = []
     names: list[str] = []
     seen: set[str] = set()
     faults = repeated = 0
@@ -159,12 +160,12 @@ def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) 
                 repeated += 1
             else:
                 seen.add(fingerprint)
-                marks.append(score_probe_defects(inspector, image, len(scores)))
+                probe_scores.append(score_probe_defects(inspector, image, len(scores)))
                 scores.append(score)
                 names.append(capture.source)
         if len(scores) == count:
-            marked = np.array(marks)
-            return GoodFrames(np.array(scores), marked, fingerprint_set(seen), faults, repeated, tuple(names))
+            probes = np.array(probe_scores)
+            return GoodFrames(np.array(scores), probes, fingerprint_set(seen), faults, repeated, tuple(names))
         if faults + repeated > count:
             raise SourceError(
                 f"{faults} frames cannot be judged and {repeated} repeat an earlier one, and only {len(scores)} are of "
@@ -180,7 +181,7 @@ def _score(inspector: Inspector, capture: Capture) -> tuple[NDArray[np.uint8], f
     if isinstance(capture.frame, ImageError):
         raise capture.frame
     image = inspector.prepare(capture.frame)
-    scored = inspector.run(image[None])
+    scored = inspector.infer(image[None])
     (fault,) = scored.faults()
     if fault is not None:
         raise ImageError(fault)
@@ -201,36 +202,36 @@ def _check_lone(frames: GoodFrames) -> None:
         )
 
 
-def _check_sight(sight: ProbeAuroc, frames: int) -> None:
+def _check_probe_auroc(probe_auroc: ProbeAuroc, frames: int) -> None:
     """Raise SeparationError where it is not shown that the model still sees what it saw at calibration."""
-    if sight.kept:
+    if probe_auroc.kept:
         return
-    if not sight.usable:
+    if not probe_auroc.usable:
         raise SeparationError(
             f"a new threshold cannot be checked without defective parts: even at calibration this model told only "
-            f"{sight.before:.0%} of marked from good parts (chance is 50%); calibrate on the workstation, with images "
-            "of good and defective parts from this line. The threshold stays as it was"
+            f"{probe_auroc.before:.0%} of marked from good parts (chance is 50%); calibrate on the workstation, with "
+            "images of good and defective parts from this line. The threshold stays as it was"
         )
     seen = (
-        f"of parts with a drawn mark the model told {sight.before:.1%} from good ones at calibration, and tells "
-        f"{sight.now:.1%} in these {frames} frames (chance is 50%)"
+        f"of parts with a drawn mark the model told {probe_auroc.before:.1%} from good ones at calibration, and tells "
+        f"{probe_auroc.now:.1%} in these {frames} frames (chance is 50%)"
     )
-    if sight.lost:
+    if probe_auroc.lost:
         raise SeparationError(
             f"{seen}: it has lost sight of defects, which no threshold cures (or the frames are not all good: look "
             "at them). Undo what has changed, or train on images as they are now. The threshold stays as it was"
         )
     raise SeparationError(
-        f"{seen}: {frames} good frames can support at best that at most {100 * sight.worst:.1f} points are lost, "
-        f"{100 * sight.allowed:.1f} are allowed; give more frames, such as --count {3 * frames}. The threshold stays "
-        "as it was"
+        f"{seen}: {frames} good frames can support at best that at most {100 * probe_auroc.worst:.1f} points are lost, "
+        f"{100 * probe_auroc.allowed:.1f} are allowed; give more frames, such as --count {3 * frames}. The "
+        "threshold stays as it was"
     )
 
 
-def _check_rejected(rejected: int, frames: int, base: Base, shift: ScoreTransform) -> None:
+def _check_rejected(rejected: int, frames: int, base: Base, transform: ScoreTransform) -> None:
     """Raise DatasetError where more frames are rejected at the carried threshold than there should be."""
     good = np.array(base.evidence.good_scores)
-    if chance_of_rejects(good, base.threshold.score, shift, frames, rejected) < _ODD_CHANCE:
+    if chance_of_rejects(good, base.threshold.score, transform, frames, rejected) < _ODD_CHANCE:
         raise DatasetError(
             f"{rejected} of the {frames} frames would be rejected at the threshold carried over, where "
             f"{float((good >= base.threshold.score).mean()):.1%} of good parts were at calibration: the frames are not "
@@ -242,17 +243,17 @@ def _is_bounded(base: Base, frames: GoodFrames) -> bool:
     """Tell whether no score was ever above 1, so that they are taken for probabilities."""
     evidence = base.evidence
     stored = [*evidence.good_scores, *evidence.defective_scores, *np.ravel(evidence.mark_scores), base.threshold.score]
-    return bool(max(*stored, frames.scores.max(), frames.marks.max()) <= 1.0)
+    return bool(max(*stored, frames.scores.max(), frames.probe_scores.max()) <= 1.0)
 
 
-def _carry(base: Base, shift: ScoreTransform, frames: GoodFrames, *, peak: bool) -> Threshold:
+def _transfer_threshold(base: Base, transform: ScoreTransform, frames: GoodFrames, *, peak: bool) -> Threshold:
     """Return all of a threshold's cuts carried over; peak tells whether the score is the map's maximum."""
     threshold = base.threshold
-    score = shift.carry(threshold.score)
-    review = None if threshold.review is None else shift.carry(threshold.review)
+    score = transform.apply(threshold.score)
+    review = None if threshold.review is None else transform.apply(threshold.review)
     if peak:
         lowest = score if review is None else review
-        cut = lowest if base.evidence.map_rule is None else min(lowest, shift.carry(threshold.map))
+        cut = lowest if base.evidence.map_rule is None else min(lowest, transform.apply(threshold.map))
     else:  # the map is on a scale of its own, which moved about as the scores did
         middle = float(np.median(base.evidence.good_scores))
         cut = threshold.map * (float(np.median(frames.scores)) / middle if middle > 0 else 1.0)
@@ -282,7 +283,7 @@ def _make_evidence(found: Recalibration, source: str) -> Calibration:
         review_rule=base.review_rule,
         map_rule=base.map_rule and dataclasses.replace(base.map_rule, value=found.threshold.map),
         area_rule=base.area_rule,
-        mark_scores=tuple(tuple(row) for row in frames.marks.tolist()),
+        mark_scores=tuple(tuple(row) for row in frames.probe_scores.tolist()),
         recalibrated=count,
         held_back=base.held_back,
     )
@@ -290,14 +291,15 @@ def _make_evidence(found: Recalibration, source: str) -> Calibration:
 
 def describe_recalibration(found: Recalibration) -> str:
     """Return a recalibration as text, one fact a line, with what it rests on."""
-    frames, base, sight = found.frames, found.base.evidence, found.sight
+    frames, base, probe_auroc = found.frames, found.base.evidence, found.probe_auroc
     count = len(frames.scores)
     low, high = found.interval
-    spread = "" if found.shift.spread == 1.0 else f", their spread by {found.shift.spread:.3g}"
-    moved = f"they moved{spread}" if found.shift.moved else f"no move that {count} frames could show"
+    spread = "" if found.transform.spread == 1.0 else f", their spread by {found.transform.spread:.3g}"
+    moved = f"they moved{spread}" if found.transform.moved else f"no move that {count} frames could show"
     seen = (
-        f"{sight.now:.1%} of parts with a drawn mark told from good ones, {sight.before:.1%} at calibration; lost are "
-        f"at most {100 * max(0.0, sight.worst):.1f} points, with {CONFIDENCE:.0%} confidence"
+        f"{probe_auroc.now:.1%} of parts with a drawn mark told from good ones, {probe_auroc.before:.1%} at "
+        f"calibration; lost are at most {100 * max(0.0, probe_auroc.worst):.1f} points, with {CONFIDENCE:.0%} "
+        "confidence"
     )
     facts = [
         ("frames", f"{count} good ones used; {frames.faults} could not be judged, {frames.repeated} repeated another"),
@@ -307,12 +309,12 @@ def describe_recalibration(found: Recalibration) -> str:
     threshold = f"{found.before.score:.6g}, as it was"
     if found.changed:
         threshold = f"{found.before.score:.6g} before, {found.threshold.score:.6g} now"
-    if found.shift.moved:
+    if found.transform.moved:
         threshold += f" ({low:.6g} to {high:.6g} with {CONFIDENCE:.0%} confidence)"
     facts.append(("threshold", threshold))
     facts += [("rejects", _describe_rejects(found, base)), *_describe_defects(found, base)]
     facts.append(("rests on", "defects' scores having moved as those of good and marked parts; no defect was seen"))
-    return "\n".join(f"{name:<12} {fact}" for name, fact in facts)
+    return "\n".join(format_facts(facts, 13))
 
 
 def _describe_rejects(found: Recalibration, base: Calibration) -> str:

@@ -22,7 +22,7 @@ Scores = NDArray[Any]
 
 _LEVELS = np.linspace(0.1, 0.9, 17)  # the quantiles compared: a frame in ten may be an odd one
 _RESAMPLES = 500
-_LEAST_SIGHT = 0.75
+_LEAST_AUROC = 0.75
 _MOST_LOST = 0.25
 
 
@@ -49,12 +49,12 @@ class ScoreTransform:
         low, high = _span(self.resamples[1] - self.resamples[0])
         return self.spread != 1.0 or not low <= 0.0 <= high
 
-    def carry(self, score: float) -> float:
+    def apply(self, score: float) -> float:
         """Return what a score of before is now."""
         return float(self._unlink(self.new_centre + self.spread * (self._link(score) - self.old_centre)))
 
-    def carry_interval(self, score: float) -> tuple[float, float]:
-        """Return the 95% bootstrap interval of `carry`; the spread is free in it."""
+    def apply_interval(self, score: float) -> tuple[float, float]:
+        """Return the 95% bootstrap interval of `apply`; the spread is free in it."""
         old, new, spread = self.resamples
         low, high = _span(new + spread * (self._link(score) - old))
         return float(self._unlink(low)), float(self._unlink(high))
@@ -66,7 +66,7 @@ class ScoreTransform:
         return math.exp(value - math.log1p(math.exp(value)) if self.odds else value)
 
 
-def find_shift(old: Scores, new: Scores, *, odds: bool) -> ScoreTransform:
+def fit_transform(old: Scores, new: Scores, *, odds: bool) -> ScoreTransform:
     """Compare the good scores of before with those of now, by a line through their quantiles from 10% to 90%.
 
     odds tells whether scores are 0 to 1, as probabilities are.
@@ -83,17 +83,17 @@ def find_shift(old: Scores, new: Scores, *, odds: bool) -> ScoreTransform:
     return ScoreTransform(odds, floor, old_centre, new_centre, 1.0 if low <= 1.0 <= high else spread, resamples)
 
 
-def chance_of_rejects(old: Scores, threshold: float, shift: ScoreTransform, frames: int, rejected: int) -> float:
+def chance_of_rejects(old: Scores, threshold: float, transform: ScoreTransform, frames: int, rejected: int) -> float:
     """Return how probable so many rejects or more are among new good frames, at the threshold carried over to them.
 
     Scores drawn from the old ones stand in for frames whose scores moved as the model has it. Their own threshold is
     carried over to them in the same way, so that its uncertainty counts.
     """
-    old = _link(old, shift.odds, shift.floor)
-    cut = float(_link(np.array([threshold]), shift.odds, shift.floor)[0])
+    old = _link(old, transform.odds, transform.floor)
+    cut = float(_link(np.array([threshold]), transform.odds, transform.floor)[0])
     drawn = old[np.random.default_rng(1).integers(0, len(old), (_RESAMPLES, frames))]
     old_centre, new_centre, spread = _fit(np.broadcast_to(old, (_RESAMPLES, len(old))), drawn)
-    carried = new_centre + (1.0 if shift.spread == 1.0 else spread) * (cut - old_centre)
+    carried = new_centre + (1.0 if transform.spread == 1.0 else spread) * (cut - old_centre)
     return float(((drawn >= carried[:, None]).sum(axis=1) >= rejected).mean())
 
 
@@ -127,7 +127,7 @@ class ProbeAuroc:
     @property
     def usable(self) -> bool:
         """Whether the model saw the marks well enough at calibration for them to show anything."""
-        return self.before >= _LEAST_SIGHT
+        return self.before >= _LEAST_AUROC
 
     @property
     def kept(self) -> bool:
@@ -145,25 +145,25 @@ class ProbeAuroc:
         return self.before - self.now >= self.allowed
 
 
-def compare_sight(old_good: Scores, old_marks: Scores, new_good: Scores, new_marks: Scores) -> ProbeAuroc:
-    """Compare how well marks are seen; marks are [images, 4] each, and images are drawn anew as wholes."""
+def compare_probe_auroc(old_good: Scores, old_probes: Scores, new_good: Scores, new_probes: Scores) -> ProbeAuroc:
+    """Compare how well test marks are seen. Scores of marks are [images, 4]; the bootstrap resamples whole images."""
     random = np.random.default_rng(0)
 
-    def draw(scores: Scores) -> Scores:
+    def resample(scores: Scores) -> Scores:
         return scores[random.integers(0, len(scores), len(scores))]
 
-    before, now = _measure_sight(old_good, old_marks), _measure_sight(new_good, new_marks)
+    before, now = _measure_auroc(old_good, old_probes), _measure_auroc(new_good, new_probes)
     losses = []
     for _ in range(_RESAMPLES):
         frames = random.integers(0, len(new_good), len(new_good))
-        old = _measure_sight(draw(old_good), draw(old_marks))
-        losses.append(old - _measure_sight(new_good[frames], new_marks[frames]))
+        old = _measure_auroc(resample(old_good), resample(old_probes))
+        losses.append(old - _measure_auroc(new_good[frames], new_probes[frames]))
     return ProbeAuroc(before, now, float(np.quantile(losses, CONFIDENCE)))
 
 
-def _measure_sight(good: Scores, marks: Scores) -> float:
-    ordered, marks = np.sort(good), np.ravel(marks)
-    below = np.searchsorted(ordered, marks, side="left") + np.searchsorted(ordered, marks, side="right")
+def _measure_auroc(good: Scores, probes: Scores) -> float:
+    ordered, probes = np.sort(good), np.ravel(probes)
+    below = np.searchsorted(ordered, probes, side="left") + np.searchsorted(ordered, probes, side="right")
     return float(below.mean()) / (2 * len(good))
 
 

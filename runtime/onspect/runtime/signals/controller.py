@@ -27,7 +27,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 class SignalController:
     """Gives a line its triggers, and the PLC its results; used as a context manager by the line.
 
-    Parameters: source: the connection. lanes: cameras that judge each part. times: limits of the handshake. ejector:
+    Parameters: source: the connection. cameras: cameras that judge each part. times: limits of the handshake. ejector:
     the reject coil, None without one. recipes: names in the order of their numbers, from 1.
     """
 
@@ -35,16 +35,16 @@ class SignalController:
         self,
         source: SignalSource,
         *,
-        lanes: int = 1,
+        cameras: int = 1,
         times: HandshakeTimes = HandshakeTimes(),
         ejector: EjectorRule | None = None,
         recipes: Sequence[str] = (),
     ) -> None:
         self._source = source
-        self._handshake = Handshake(times, lanes=lanes)
+        self._handshake = Handshake(times, cameras=cameras)
         self._ejector = None if ejector is None else Ejector(ejector)
         self._recipes = list(recipes)
-        self._tickets: list[SimpleQueue[Ticket]] = [SimpleQueue() for _ in range(lanes)]
+        self._tickets: list[SimpleQueue[Ticket]] = [SimpleQueue() for _ in range(cameras)]
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._retired = False
@@ -87,10 +87,10 @@ class SignalController:
         """Accept no more triggers; the part under way gets its result."""
         self._retired = True
 
-    def next_ticket(self, lane: int, timeout: float) -> Ticket | None:
+    def next_ticket(self, camera: int, timeout: float) -> Ticket | None:
         """Return the next trigger for one camera, None where none came within so many seconds."""
         try:
-            return self._tickets[lane].get(timeout=timeout)
+            return self._tickets[camera].get(timeout=timeout)
         except Empty:
             return None
 
@@ -204,8 +204,8 @@ class SignalController:
                 ticket.recipe = self._recipes[place - 1]
         if self._ejector is not None:
             self._ejector.enter(ticket.number, now)
-        for lane in self._tickets:
-            lane.put(ticket)
+        for tickets in self._tickets:
+            tickets.put(ticket)
 
     def _step_ejector(self, now: float, *, connected: bool = True) -> bool:
         if self._ejector is None:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from onspect.runtime.inspection.verdict import Judgement
+from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
 from onspect.runtime.signals.base import Inputs
 
 Phase = Literal["release", "idle", "busy", "valid"]
@@ -23,7 +23,6 @@ ERRORS = {
 }
 """Each value of the output ``error``, in words."""
 
-_WORST_FIRST: tuple[Judgement, ...] = ("ng", "fault", "review", "ok")
 _REMEMBERED = 256  # tickets that were closed without a verdict, of which a late verdict may still come
 
 
@@ -62,10 +61,10 @@ class Result:
 class Handshake:
     """The state machine; the caller gives the time in seconds, on a clock that does not go back, and holds the lock.
 
-    lanes: cameras that judge each part. Each ticket ends in exactly one result.
+    cameras: cameras that judge each part. Each ticket ends in exactly one result.
     """
 
-    def __init__(self, times: HandshakeTimes = HandshakeTimes(), *, lanes: int = 1) -> None:
+    def __init__(self, times: HandshakeTimes = HandshakeTimes(), *, cameras: int = 1) -> None:
         self.phase: Phase = "release"
         self.error = 0
         self.result: Result | None = None
@@ -73,7 +72,7 @@ class Handshake:
         """The part under way, None where its result is decided."""
         self.parts = self.acknowledged = self.unacknowledged = self.failed = 0
         self._times = times
-        self._lanes = lanes
+        self._cameras = cameras
         self._deadline: float | None = None
         self._reset_before = False
         self._failures: dict[int, str] = {}
@@ -119,8 +118,8 @@ class Handshake:
         if self.ticket is None or self.ticket.number != number:
             return self._failures.get(number, "the result of this part was already decided")
         self.ticket.verdicts.append((verdict, score))
-        if len(self.ticket.verdicts) >= self._lanes:
-            worst = min(self.ticket.verdicts, key=lambda one: _WORST_FIRST.index(one[0]))
+        if len(self.ticket.verdicts) >= self._cameras:
+            worst = min(self.ticket.verdicts, key=lambda one: WORST_FIRST.index(one[0]))
             self._decide(*worst)
         return None
 

@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, get_args
+from typing import Self
 
 import cv2
 
@@ -16,11 +16,11 @@ from onspect.runtime.atomic import describe_os_error, make_folder, write_atomica
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Judgement, Verdict
+from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement, Verdict, now
 from onspect.runtime.inspection.visualization import draw_overlay
 from onspect.runtime.sinks.base import Delivery, Sink
 
-GOES_FIRST: tuple[Judgement, ...] = ("ok", "review", "fault", "ng")
+GOES_FIRST = WORST_FIRST[::-1]
 """The order in which pictures give way to others when the quota is used up."""
 
 QUOTA_BYTES = 5_000_000_000
@@ -32,7 +32,6 @@ SMALLEST_QUOTA = 1_000_000
 _JPEG_QUALITY = 90
 _BLOCK = 4096  # what a file takes of the disk is a multiple of this
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
-assert set(GOES_FIRST) == set(get_args(Judgement))
 
 
 def evidence_name(verdict: Verdict) -> str:
@@ -111,9 +110,13 @@ class EvidenceSink(Sink):
         self._kept[verdict].add(name, size)
 
     def _find(self, verdict: Judgement) -> _Kept:
-        """Find the pictures of earlier runs, and remove what a killed one left half written."""
-        kept = _Kept()
-        for path in sorted((self._folder / verdict).glob("*/*")):
+        """Find the pictures of earlier runs, and remove what a killed one left half written.
+
+        Their names give their order. What is dated later than today is of a clock that was wrong, and counts as older.
+        """
+        kept, today = _Kept(), now()[:10]
+        paths = sorted((self._folder / verdict).glob("*/*"), key=lambda path: (path.parent.name <= today, path))
+        for path in paths:
             if path.name.startswith(".onspect-") and path.suffix == ".tmp":
                 path.unlink()
             elif path.suffix == ".jpg":

@@ -25,7 +25,7 @@ from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Judgement, Verdict
+from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement, Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus
 
@@ -101,7 +101,7 @@ class ModbusSink(Sink):
         """Write one verdict; raises OutputError where the PLC cannot be reached, or has no such addresses."""
         verdict = inspection.verdict
         self._counts[verdict.verdict] += 1
-        reject = verdict.verdict in ("ng", "fault")
+        reject = JUDGEMENTS[verdict.verdict].rejected
         coils = [reject, verdict.verdict == "review", verdict.verdict == "fault"]
         registers = pack(verdict, self._counts)
         try:

@@ -19,7 +19,7 @@ from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus
 
@@ -35,7 +35,7 @@ LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
     "Part": ("String", lambda verdict: verdict.part or ""),
     "Time": ("DateTime", lambda verdict: _to_time(verdict.time)),
     "Verdict": ("String", lambda verdict: verdict.verdict),
-    "Reject": ("Boolean", lambda verdict: verdict.verdict in ("ng", "fault")),
+    "Reject": ("Boolean", lambda verdict: JUDGEMENTS[verdict.verdict].rejected),
     "Score": ("Double", lambda verdict: float("nan") if verdict.score is None else verdict.score),
     "Threshold": ("Double", lambda verdict: verdict.threshold),
     "Regions": ("UInt32", lambda verdict: len(verdict.regions)),

@@ -15,6 +15,7 @@ from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.verdict import JUDGEMENTS
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import LineStatus
 
@@ -47,12 +48,13 @@ class PrometheusSink(Sink):
         self._thread: threading.Thread | None = None
         registry = CollectorRegistry()
         registry.register(self._line)
-        self._parts = Counter("onspect_parts", "Parts by their verdict.", ["verdict"], registry=registry)
+        meanings = ", ".join(f"{name}: {facts.meaning}" for name, facts in JUDGEMENTS.items())
+        self._parts = Counter("onspect_parts", f"Parts by their verdict ({meanings}).", ["verdict"], registry=registry)
         self._latency = Histogram(
             "onspect_latency_seconds", "From a frame's capture to its verdict.", buckets=_LATENCY_S, registry=registry
         )
         self._application = make_wsgi_app(registry)
-        for verdict in ("ok", "ng", "review", "fault"):
+        for verdict in JUDGEMENTS:
             self._parts.labels(verdict)
 
     def __enter__(self) -> Self:

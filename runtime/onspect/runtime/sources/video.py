@@ -28,6 +28,11 @@ _CHECKED = frozenset({"ffv1", "h264", "mpeg1video", "mpeg2video", "mpeg4", "pror
 """Codecs in which FFmpeg notices damage, in all but FFV1 most of it."""
 
 _CURE = "record or copy it again"
+_BETWEEN = 64  # bytes that may be between two packets: headers of chunks and clusters
+_NO_FRAMES = (b"ix", b"idx1", b"RIFF", b"LIST", b"JUNK", b"\xec", b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67")
+"""How chunks and elements begin that come between packets, and are no frames: indices, paddings, tags."""
+
+_STEADY = 1.5  # times the usual pause between frames, up to which a video counts as steady
 
 
 class VideoSource(Source):
@@ -44,6 +49,8 @@ class VideoSource(Source):
         super().__init__(str(path))
         self._path = path
         self._open().release()
+        self._start: float | None = None  # of the first frame, in seconds
+        self._time, self._pause = 0.0, 0.0  # of the last frame, and the longest between two
         self._holds_pictures = next(self._read_packets(), b"").startswith(_PICTURES)
         if not self._holds_pictures:
             import av  # noqa: F401 - that it is missing is said before anything runs
@@ -51,6 +58,7 @@ class VideoSource(Source):
     def __iter__(self) -> Iterator[Capture]:
         capture = self._open()
         announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        rate = capture.get(cv2.CAP_PROP_FPS)
         size = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         capture.release()
         if announced <= 0:
@@ -63,10 +71,37 @@ class VideoSource(Source):
             count += 1
             faults += isinstance(frame, ImageError)
         if faults:
-            _LOG.warning("%d of %d frames of %s are damaged", faults, count, self._path)
-        if count < announced and not self._stopped.is_set():
-            _LOG.warning("%s announces %d frames, and only %d can be read", self._path, announced, count)
-            yield Capture(str(self._path), ImageError(f"the video ends after {count} of {announced} frames"))
+            verb = "is" if faults == 1 else "are"
+            _LOG.warning("%d of %d frames of %s %s damaged", faults, count, self._path, verb)
+        if not self._stopped.is_set() and (missing := self._describe_missing(count, announced, rate)):
+            _LOG.warning("%s: %s", self._path, missing)
+            yield Capture(str(self._path), ImageError(missing))
+
+    def _describe_missing(self, count: int, announced: int, rate: float) -> str:
+        """Return in words that the end is missing; empty where it is not.
+
+        Containers that do not count frames announce a length in time. Where the pauses between frames differ, the
+        number that follows from it is none, and the time of the last frame tells.
+        """
+        if count >= announced:
+            return ""
+        with self._path.open("rb") as file:
+            head = file.read(12)
+        is_counted = head.startswith(b"RIFF") or head[4:8] in (b"ftyp", b"moov")
+        if is_counted or rate <= 0 or self._start is None or self._pause * rate < _STEADY:
+            return f"the video ends after {count} of {announced} frames"
+        length, seen = announced / rate, self._time - self._start
+        if length - seen <= self._pause + 1 / rate:
+            return ""
+        return f"the video ends after {seen:.1f} of {length:.1f} seconds"
+
+    def _note_time(self, seconds: float | None) -> None:
+        if seconds is None:
+            return
+        if self._start is None:
+            self._start = self._time = seconds
+        self._pause = max(self._pause, seconds - self._time)
+        self._time = max(self._time, seconds)
 
     def _decode_pictures(self, size: tuple[int, int]) -> Iterator[Frame | ImageError]:
         for packet in self._read_packets():
@@ -84,6 +119,7 @@ class VideoSource(Source):
                 read, packet = capture.read()
                 if not read:
                     return
+                self._note_time(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
                 yield packet.tobytes()
         finally:
             capture.release()
@@ -93,7 +129,7 @@ class VideoSource(Source):
 
         _quieten_ffmpeg()
         try:
-            with av.open(str(self._path)) as container:
+            with av.open(str(self._path), metadata_errors="replace") as container:
                 stream = container.streams.video[0]
                 if stream.codec_context.name not in _CHECKED:
                     words = (
@@ -104,7 +140,12 @@ class VideoSource(Source):
                 stream.codec_context.thread_count = 1
                 stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+careful"}
                 damage = _Damage()
+                places = _Places(self._path) if _has_places(container) else None
                 for packet in container.demux(stream):
+                    if places is not None and places.skips(packet):
+                        damage.note(packet, damaged=not packet.is_keyframe)
+                        yield ImageError(f"frames of the video are lost before byte {packet.pos}; {_CURE}")
+                    self._note_time(None if packet.pts is None else float(packet.pts * packet.time_base))
                     yield from _decode_packet(packet, damage)
         except (av.error.FFmpegError, IndexError, OSError) as error:
             raise SourceError(f"cannot read {str(self._path)!r} as a video: {error}; {_CURE}") from error
@@ -145,6 +186,34 @@ class _Damage:
             return self._start is not None
         is_open = self._start is not None and time >= self._start
         return is_open or any(start <= time < end for start, end in self._spans)
+
+
+def _has_places(container: Any) -> bool:
+    """Tell whether a file's packets come one behind the other, but for a few bytes."""
+    return len(container.streams) == 1 and container.format.name.startswith(("avi", "matroska"))
+
+
+class _Places:
+    """Where packets are in a file: between two there is hardly a byte, unless a damaged one was skipped.
+
+    A decoder is not told of a packet that is lost, and shows wrong pictures up to the next key frame.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end: int | None = None
+
+    def skips(self, packet: Any) -> bool:
+        """Tell whether the file has something before a packet that is neither a packet nor an index."""
+        end, place = self._end, packet.pos
+        if place is None or not packet.size:
+            return False
+        self._end = place + packet.size
+        if end is None or place - end <= _BETWEEN:
+            return False
+        with self._path.open("rb") as file:
+            file.seek(end + end % 2)
+            return not file.read(4).startswith(_NO_FRAMES)
 
 
 def _decode_packet(packet: Any, damage: _Damage) -> Iterator[Frame | ImageError]:

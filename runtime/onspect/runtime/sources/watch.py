@@ -9,14 +9,15 @@ import stat
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from onspect.runtime.address import parse_place
 from onspect.runtime.atomic import describe_os_error, make_folder
-from onspect.runtime.errors import ChoiceError, ImageError, SourceError
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, SourceError
 from onspect.runtime.images.decode import read_image
-from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out
+from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out, list_images
 from onspect.runtime.outliers import name_some
 from onspect.runtime.sources.base import Capture, Retry
 from onspect.runtime.sources.reopen import LiveSource
@@ -96,6 +97,17 @@ class WatchSource(LiveSource):
         self._device = _Folder(self._folder, self._known, self, self._grace)
         return self._device
 
+    def list_folders(self) -> list[str]:
+        """Return the names of folders in the watched one that have images, other than `done`."""
+        found = []
+        with suppress(OSError, DatasetError):
+            for path in sorted(self._folder.iterdir()):
+                if not path.is_dir() or is_left_out(path.name) or (self._done and path.samefile(self._done)):
+                    continue
+                if list_images(path)[0]:
+                    found.append(path.name)
+        return found
+
     def wait_for_next_look(self) -> None:
         """Wait, but no longer than until the source is stopped."""
         self._stopped.wait(min(self._poll, 1.0))
@@ -150,8 +162,11 @@ class _Folder:
             names = name_some(sorted(self._vanished))
             count = f"{len(self._vanished)} image{'s' * (len(self._vanished) != 1)}"
             _LOG.warning("%s: %s vanished before being judged: %s", self._name, count, names)
-        if words := describe_left_out(self._others, self._folder):
-            _LOG.warning("left out in %r: %s", str(self._folder), words)
+        facts = [words] if (words := describe_left_out(self._others, self._folder)) else []
+        if folders := self._source.list_folders():
+            facts.append(f"folder{'s' * (len(folders) != 1)} not looked into: {name_some(folders)}")
+        if facts:
+            _LOG.warning("left out in %r: %s", str(self._folder), "; ".join(facts))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -23,8 +23,15 @@ from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
 from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.graph_values import Stored
 from onspect.runtime.teaching.memory import Features
-from onspect.runtime.teaching.pictures import load_like, name_folder
-from onspect.runtime.teaching.taught import Taught, lone_of, refuse_lone
+from onspect.runtime.teaching.pictures import load_like, name_folder, take
+from onspect.runtime.teaching.taught import (
+    Lone,
+    Taught,
+    find_lone_additions,
+    leave_out,
+    note_trimmed,
+    refuse_lone,
+)
 from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, choose_rate, make_calibration
 
 
@@ -34,6 +41,7 @@ def add(
     *,
     rate: float | None = None,
     strict: bool = False,
+    trim: bool = False,
     progress: Progress | None = None,
 ) -> Taught:
     """Teach a model file more good pictures; the file is replaced whole or not at all.
@@ -52,32 +60,36 @@ def add(
         raise DatasetError(
             f"all {len(found.images)} pictures of {name_folder(pictures)!r} were taught already; nothing was changed"
         )
-    found = dataclasses.replace(
-        found,
-        paths=tuple(found.paths[place] for place in fresh),
-        images=found.images[fresh],
-        fingerprints=tuple(found.fingerprints[place] for place in fresh),
-    )
+    found = take(found, fresh)
     graph, _ = split_metadata(file.path, file.data)
     extractor = Extractor.open(graph)
-    features = extractor.extract(found.images, progress=progress)
     copied = COPIES[memory.copies]
-    taught = features
-    if copied:
-        taught = Features.join([features, extractor.extract(change_images(found.images, copied), progress=progress)])
-    owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
-    grown, scores = Stored.read(graph).grow(graph, taught, owners, by_whole=memory.by_whole, path=file.path)
-    content = edit_graph(graph, grown.arrays())
-    info = _lengthen(file, memory, found, grown, scores, rate, name_folder(pictures))
-    lone = lone_of(found.paths, scores, 0.0 if info.threshold is None else info.threshold.score)
+    trimmed: tuple[Lone, ...] = ()
+    while True:
+        taught = extractor.extract(found.images, progress=progress)
+        if copied:
+            changed = change_images(found.images, copied)
+            taught = Features.join([taught, extractor.extract(changed, progress=progress)])
+        owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
+        grown, scores = Stored.read(graph).grow(graph, taught, owners, by_whole=memory.by_whole, path=file.path)
+        lone = find_lone_additions(file, found, scores, rate)
+        if not trim or trimmed or not lone:
+            break
+        trimmed, found = lone, leave_out(found, lone)
+        if not len(found.images):
+            raise DatasetError(
+                f"the scores of all {len(lone)} new pictures stand alone; look at them, or teach without --trim"
+            )
     refuse_lone(lone, strict=strict)
+    content = edit_graph(graph, grown.arrays())
+    info = note_trimmed(_lengthen(file, memory, found, grown, scores, rate, name_folder(pictures)), trimmed)
     training = {*file.training_images, *found.fingerprints}
     looks = extend_near_duplicates(file.looks, found.images, found.fingerprints)
     write_atomically(file.path, stamp(content, info, training, looks))
     sweep_abandoned(file.path)
     written = read_model_file(file.path).info
     total = 1 if written.calibration is None else len(written.calibration.good_scores)
-    return Taught(file.path, written, len(found.images), choose_rate(rate, total), lone)
+    return Taught(file.path, written, len(found.images), choose_rate(rate, total), lone, trimmed)
 
 
 def take_back(model: Path | str) -> Taught:

@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ModelFileError
+from onspect.runtime.model.file import BASE_KEY as BASE_KEY  # where it was
 from onspect.runtime.model.protobuf import encode_bytes, encode_varint, read_varint, walk
 from onspect.runtime.records import parse_dataclass
-
-BASE_KEY = "onspect.base"
-"""Key of the metadata of a base file: JSON, `BaseInfo`."""
 
 BASE_VERSION = 1
 

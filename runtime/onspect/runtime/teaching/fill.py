@@ -65,6 +65,7 @@ def fill_graph(
     mask: NDArray[np.bool_] | None = None,
     by_whole: bool = False,
     copies: str = "auto",
+    groups: NDArray[np.intp] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> FilledGraph:
@@ -78,6 +79,8 @@ def fill_graph(
         Uint8 [n, height, width, channels].
     mask
         Bool [height, width], True where parts are inspected; None for everywhere.
+    groups
+        Which part each picture shows, [n]; None: each its own.
     by_whole, copies, seed, progress
         As in `teach`.
 
@@ -95,7 +98,7 @@ def fill_graph(
     height, width, channels = images.shape[1:]
     prepared = edit_graph(graph, values, input_shape=(height, width, channels))
     extractor = Extractor.open(prepared)
-    copies, fitted = _fit(extractor, images, copies, by_whole, mask, seed, progress)
+    copies, fitted = _fit(extractor, images, copies, by_whole, mask, groups, seed, progress)
     content = edit_graph(prepared, fill(fitted, mask))
     del extractor, prepared  # before another session opens: the device has little memory
     _check_graph(content, images)
@@ -112,14 +115,16 @@ def _fit(
     copies: str,
     whole: bool,
     mask: NDArray[np.bool_] | None,
+    groups: NDArray[np.intp] | None,
     seed: int,
     progress: Progress | None,
 ) -> tuple[str, FittedMemory]:
     """Return which changed copies are taught as well, and the memory."""
     features = extractor.extract(images, progress=progress)
+    parts = np.arange(len(images)) if groups is None else groups
     if copies == "auto":
         turns = len(images) <= _MOST_TURNED and mask is None and not whole
-        copies = _choose_copies(extractor, images, features, seed) if turns else "none"
+        copies = _choose_copies(extractor, images, features, parts, seed) if turns else "none"
     changes = COPIES[copies]
     if changes:
         changed = change_images(images, changes)
@@ -127,16 +132,19 @@ def _fit(
         features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
     owners = np.tile(np.arange(len(images)), 1 + len(changes))
     places = inspected_places(mask, features.middle.shape[2:])
-    return copies, fit_memory(features, owners, by_whole=whole, inspected=places, seed=seed, progress=progress)
+    fitted = fit_memory(features, owners, by_whole=whole, inspected=places, groups=parts, seed=seed, progress=progress)
+    return copies, fitted
 
 
-def _choose_copies(extractor: Extractor, images: NDArray[np.uint8], features: Features, seed: int) -> str:
+def _choose_copies(
+    extractor: Extractor, images: NDArray[np.uint8], features: Features, groups: NDArray[np.intp], seed: int
+) -> str:
     """Return which changed copies make the pictures look more familiar to each other: then parts come turned.
 
     Where parts always lie alike, a copy of another picture is no nearer than the picture itself, and a part that is
     turned stays a defect.
     """
-    some = np.arange(min(len(images), _TRIED))
+    some = np.sort(np.unique(groups, return_index=True)[1])[:_TRIED]  # one picture of each part
     metric = learn_metric(features, len(images), seed=seed)
     own = metric.patches(features.take(some))
     shape = features.middle.shape[2:]
@@ -145,7 +153,7 @@ def _choose_copies(extractor: Extractor, images: NDArray[np.uint8], features: Fe
         """Return the median score of each picture by the others; memory is [copies, pictures, places, dimensions]."""
         scores = [
             score_distances(nearest_distances(own[[place]], _flat(np.delete(memory, place, axis=1))), shape)
-            for place in some
+            for place in range(len(some))
         ]
         return float(np.median(np.concatenate(scores)))
 

@@ -67,6 +67,7 @@ def fit_memory(
     *,
     by_whole: bool = False,
     inspected: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.intp] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> FittedMemory:
@@ -82,6 +83,9 @@ def fit_memory(
         Score whole images by their mean features instead of places.
     inspected
         Places that count, bool [h, w] at a sixteenth of the working size; None for all.
+    groups
+        Which part each picture shows, [pictures]: the pictures of one part are left out together. None: each shows its
+        own.
     seed
         Of all that is drawn at random.
     progress
@@ -97,7 +101,7 @@ def fit_memory(
     flat, flat_marks = (_flatten(vectors, kept) for vectors in (patches, marks))
     coreset = Coreset(flat, places, PATCH_POOL, seed=seed)
     mark_coreset = Coreset(flat_marks, places, MAP_POOL, seed=seed)
-    folds = _split(len(own), seed)
+    folds = _split(np.arange(len(own)) if groups is None else groups, seed)
     count = _SMALLEST if by_whole else _choose_count(coreset, flat, patches[own], folds[0], (shape, weights))
     chosen, chosen_marks = coreset.choose(count), mark_coreset.choose(MAP_VECTORS)
     whole = whole_vectors(features).astype(np.float16)
@@ -195,10 +199,12 @@ def _rounded(memory: Floats) -> Floats:
     return memory.astype(np.float16).astype(np.float32)
 
 
-def _split(pictures: int, seed: int) -> list[NDArray[np.intp]]:
-    """Return groups of pictures that are left out together."""
-    order = np.random.default_rng(seed).permutation(pictures)
-    return [np.sort(group) for group in np.array_split(order, pictures if pictures <= _ALONE else FOLDS)]
+def _split(groups: NDArray[np.intp], seed: int) -> list[NDArray[np.intp]]:
+    """Return the folds: places of pictures that are left out together, those of a part in one fold."""
+    parts = int(groups.max()) + 1
+    order = np.random.default_rng(seed).permutation(parts)
+    folds = np.array_split(order, parts if parts <= _ALONE else FOLDS)
+    return [np.flatnonzero(np.isin(groups, fold)) for fold in folds]
 
 
 def _choose_count(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,6 +101,17 @@ def check_pictures(found: GoodImages) -> None:
             f"all {count} pictures show the very same pixels, such as {str(found.paths[0])!r}; give pictures of "
             "different good parts"
         )
+
+
+def take(found: GoodImages, places: Sequence[int]) -> GoodImages:
+    """Return some of the images."""
+    return dataclasses.replace(
+        found,
+        paths=tuple(found.paths[place] for place in places),
+        images=found.images[list(places)],
+        fingerprints=tuple(found.fingerprints[place] for place in places),
+        shapes=[found.shapes[place] for place in places],
+    )
 
 
 def show_objects(found: GoodImages) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,15 @@ from numpy.typing import NDArray
 from onspect.runtime.binomial import rate_bound
 from onspect.runtime.conformal import conformal, format_rate
 from onspect.runtime.dataset.good_images import GoodImages
+from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
+from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo
 from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.teaching.fit import FittedMemory
-from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE
+from onspect.runtime.teaching.pictures import take
+from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE, counts_parts
+from onspect.runtime.text import count_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Taught:
     """What `teach` made.
 
     info: what the file says. pictures: how many were taught now. rate: share of new good parts that the threshold
-    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first.
+    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first. trimmed: those
+    that were left out for it.
     """
 
     path: Path
@@ -42,6 +48,7 @@ class Taught:
     pictures: int
     rate: float
     lone: tuple[Lone, ...] = field(default=())
+    trimmed: tuple[Lone, ...] = field(default=())
 
     @property
     def promises(self) -> bool:
@@ -55,28 +62,48 @@ class Taught:
             return "The threshold is that of an earlier calibration; run 'onspect calibrate' again to choose a new one."
         count = len(calibration.good_scores)
         most = math.ceil(round(1e4 * self.rate, 6)) / 1e4  # rounded up: "at most" has to be true
+        noun, shown = "pictures", ""
+        if self.info.memory is not None and counts_parts(self.info):
+            noun, shown = "parts", f" in {self.info.memory.pictures} pictures"
         sentence = (
-            f"With {count} good pictures the threshold rejects at most {format_rate(most)} of new good parts, "
+            f"With {count} good {noun}{shown} the threshold rejects at most {format_rate(most)} of new good parts, "
             "on average."
         )
         if self.rate > RATE:
             needed = math.ceil(round(1.0 / RATE, 9)) - 1
-            sentence += f" {needed} pictures are needed to promise {format_rate(RATE)}."
+            sentence += f" {needed} {noun} are needed to promise {format_rate(RATE)}."
         bound = rate_bound(0, count)
-        return f'{sentence} The pictures alone prove only "below {format_rate(round(bound, 3))}" with 95% confidence.'
+        return f'{sentence} The {noun} alone prove only "below {format_rate(round(bound, 3))}" with 95% confidence.'
 
 
-def lone_of(paths: Sequence[Path], scores: NDArray[np.float32], threshold: float) -> tuple[Lone, ...]:
-    """Return the pictures whose score stands alone; threshold: of the file."""
-    return tuple(Lone(paths[place], float(scores[place]), threshold) for place in find_lone_scores(scores.tolist()))
+def find_lone_additions(
+    file: ModelFile, found: GoodImages, scores: NDArray[np.float32], rate: float | None
+) -> tuple[Lone, ...]:
+    """Return the new pictures whose score stands alone among all, with the threshold without them."""
+    old, threshold = file.info.calibration, file.info.threshold
+    earlier = np.array(() if old is None else old.good_scores, np.float64)
+    before = np.delete(earlier, find_lone_scores(earlier))  # taught nevertheless, and no measure for others
+    every = np.concatenate([before, scores.astype(np.float64)])
+    among_all = {place - len(before) for place in find_lone_scores(every) if place >= len(before)}
+    lone = sorted(among_all.union(find_lone_scores(scores.tolist())), key=lambda place: -float(scores[place]))
+    if not lone:
+        return ()
+    others = np.concatenate([earlier, np.delete(scores.astype(np.float64), lone)])
+    if old is None or threshold is None or CROSS_CONFORMAL not in old.policy:
+        without = 0.0 if threshold is None else threshold.score  # an earlier calibration's stays
+    else:
+        least = 1.0 / (len(others) + 1)
+        without = conformal(others, max(RATE if rate is None else rate, least))
+    return tuple(Lone(found.paths[place], float(scores[place]), without) for place in lone)
 
 
-def find_lone(found: GoodImages, fitted: FittedMemory, rate: float) -> tuple[Lone, ...]:
+def find_lone(found: GoodImages, fitted: FittedMemory, rate: float, groups: NDArray[np.intp]) -> tuple[Lone, ...]:
     """Return the pictures whose score stands alone, with the threshold without them."""
     places = find_lone_scores(fitted.scores.tolist())
     if not places:
         return ()
-    others = np.delete(fitted.scores, places).astype(np.float64)
+    parts = np.unique(np.delete(groups, places), return_inverse=True)[1]
+    others = worst_of_groups(np.delete(fitted.scores, places), parts)
     without = conformal(others, max(rate, 1.0 / (len(others) + 1)))
     return tuple(Lone(found.paths[place], float(fitted.scores[place]), without) for place in places)
 
@@ -87,5 +114,20 @@ def refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
         names = ", ".join(repr(str(item.path)) for item in lone)
         raise DatasetError(
             f"the score of {names} stands alone among the good pictures, as that of a defective part does; remove it, "
-            "or teach without --strict; nothing was written"
+            "leave it out with --trim, or teach without --strict; nothing was written"
         )
+
+
+def leave_out(found: GoodImages, lone: Sequence[Lone]) -> GoodImages:
+    """Return the images without those that stand alone."""
+    left_out = {item.path for item in lone}
+    return take(found, [place for place, path in enumerate(found.paths) if path not in left_out])
+
+
+def note_trimmed(info: ModelInfo, trimmed: Sequence[Lone]) -> ModelInfo:
+    """Let the policy say how many pictures were left out."""
+    if not trimmed or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
+        return info
+    words = f" ({count_of(len(trimmed), 'good image')} left out by --trim)"
+    policy = info.calibration.policy + words
+    return dataclasses.replace(info, calibration=dataclasses.replace(info.calibration, policy=policy))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,21 +12,27 @@ from numpy.typing import NDArray
 
 from onspect.runtime.atomic import make_folder, sweep_abandoned, write_atomically
 from onspect.runtime.dataset.good_images import GoodImages
-from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
-from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.dataset.groups import group_names
+from onspect.runtime.dataset.near_duplicates import count_twins, learn_near_duplicates
+from onspect.runtime.errors import ChoiceError, DatasetError, OutputError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.quality import span
 from onspect.runtime.images.roi_mask import read_mask
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import read_model_file, stamp
-from onspect.runtime.model.schema import ModelInfo, Provenance, Score
+from onspect.runtime.model.schema import Looks, ModelInfo, Provenance, Score
 from onspect.runtime.teaching.base_file import BaseFile, BaseInfo, read_base_file
 from onspect.runtime.teaching.extract import COPIES
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
 from onspect.runtime.teaching.fit import Progress
-from onspect.runtime.teaching.pictures import check_pictures, load, name_folder, show_objects
-from onspect.runtime.teaching.taught import Taught, find_lone, refuse_lone
+from onspect.runtime.teaching.pictures import FEWEST, check_pictures, load, name_folder, show_objects
+from onspect.runtime.teaching.taught import Lone, Taught, find_lone, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, fit_threshold
+
+_LOG = logging.getLogger("onspect")
+
+_MOST_TWINS = 0.2
+"""Share of pictures that look almost like another one, from which on a user is asked for ``--group``."""
 
 
 def teach(
@@ -40,8 +47,10 @@ def teach(
     mask: Path | str | None = None,
     by_whole: bool | None = None,
     copies: str = "auto",
+    group: str | None = None,
     rate: float | None = None,
     strict: bool = False,
+    trim: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Taught:
@@ -66,11 +75,16 @@ def teach(
     copies
         Changed copies of the pictures to teach as well: ``none``, ``flips``, ``turns``, or ``auto``, which tries on the
         pictures whether parts come turned.
+    group
+        A regular expression for file names. Pictures with the same match, or the same captured groups, show one part:
+        they are left out together when each is judged by the others, and count once. None: each shows its own part.
     rate
         Share of new good parts that may be rejected, between 0 and 1. None: 1%, or as little as so many pictures can
         promise.
     strict
         Refuse pictures whose score stands alone.
+    trim
+        Leave out pictures whose score stands alone, once; with strict, those that stand alone then are refused.
     seed
         Of all that is drawn at random; the same seed gives the same file.
     progress
@@ -92,21 +106,57 @@ def teach(
     base = base if isinstance(base, BaseFile) else read_base_file(base)
     found = load(pictures, size, channels, white_level, any_size, progress)
     check_pictures(found)
-    promised = choose_rate(rate, len(found.images))
     whole = show_objects(found) if by_whole is None else by_whole
-    recipe = found.recipe
-    inspected = None if mask is None else read_mask(Path(mask), recipe)
-    filled = fill_graph(
-        base.graph, found.images, mask=inspected, by_whole=whole, copies=copies, seed=seed, progress=progress
-    )
-    lone = find_lone(found, filled.fitted, promised)
+    inspected = None if mask is None else read_mask(Path(mask), found.recipe)
+    trimmed: tuple[Lone, ...] = ()
+    while True:
+        groups = _find_groups(found, group)
+        promised = choose_rate(rate, int(groups.max()) + 1)
+        filled = fill_graph(
+            base.graph,
+            found.images,
+            mask=inspected,
+            by_whole=whole,
+            copies=copies,
+            groups=groups,
+            seed=seed,
+            progress=progress,
+        )
+        lone = find_lone(found, filled.fitted, promised, groups)
+        if not trim or trimmed or not lone:
+            break
+        trimmed, found = lone, leave_out(found, lone)
+        check_pictures(found)
     refuse_lone(lone, strict=strict)
-    info = _describe(output.stem, base.info, found, filled, inspected, promised, name_folder(pictures), seed)
+    info = _describe(output.stem, base.info, found, filled, inspected, promised, name_folder(pictures), groups, seed)
+    info = note_trimmed(info, trimmed)
     looks = learn_near_duplicates(found.images, list(found.fingerprints))
+    if group is None and looks is not None:
+        _warn_of_twins(looks)
     make_folder(output.parent)
     write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
     sweep_abandoned(output)
-    return Taught(output, read_model_file(output).info, len(found.images), promised, lone)
+    return Taught(output, read_model_file(output).info, len(found.images), promised, lone, trimmed)
+
+
+def _find_groups(found: GoodImages, group: str | None) -> NDArray[np.intp]:
+    """Return the number of the part that each picture shows; raises DatasetError for fewer than two parts."""
+    groups = group_names(found.paths, group)
+    if groups.max() + 1 < FEWEST:
+        raise DatasetError(f"all {len(groups)} pictures show one part by {group!r}; give pictures of 2 or more parts")
+    return groups
+
+
+def _warn_of_twins(looks: Looks) -> None:
+    """Warn where so many pictures look almost like another one that several may show one part."""
+    count = count_twins(looks.hashes)
+    if count > _MOST_TWINS * len(looks.hashes):
+        _LOG.warning(
+            "%d of %d pictures look almost like another one. If several pictures show one part, give --group: else the "
+            "threshold rejects more good parts than it promises",
+            count,
+            len(looks.hashes),
+        )
 
 
 def _check_options(output: Path, copies: str, rate: float | None, size: tuple[int, int] | None) -> None:
@@ -128,9 +178,10 @@ def _describe(
     mask: NDArray[np.bool_] | None,
     rate: float,
     data: str,
+    groups: NDArray[np.intp],
     seed: int,
 ) -> ModelInfo:
-    threshold, calibration = fit_threshold(filled.fitted, rate, found.fingerprints, data)
+    threshold, calibration = fit_threshold(filled.fitted, rate, found.fingerprints, data, groups)
     time = now()
     return ModelInfo(
         name=name,

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from onspect.runtime.conformal import conformal, conformal_rank, format_rate
 from onspect.runtime.dataset.folder import GOOD
+from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.model.schema import Calibration, Rule, Threshold
+from onspect.runtime.model.schema import Calibration, ModelInfo, Rule, Threshold
 from onspect.runtime.teaching.fit import FittedMemory
 
 RATE = 0.01
@@ -41,28 +42,42 @@ def choose_rate(rate: float | None, count: int) -> float:
 
 
 def fit_threshold(
-    fitted: FittedMemory, rate: float, fingerprints: Sequence[str], data: str
+    fitted: FittedMemory,
+    rate: float,
+    fingerprints: Sequence[str],
+    data: str,
+    groups: NDArray[np.intp] | None = None,
 ) -> tuple[Threshold, Calibration]:
     """Return the threshold that the pictures' own scores support, and its evidence.
 
     rate: share of new good parts that may be rejected. fingerprints: of the pictures. data: their folder's name.
+    groups: which part each picture shows; a part counts once, with its highest score. None: each shows its own.
     """
-    scores = fitted.scores.astype(np.float64)
+    scores = worst_of_groups(fitted.scores, np.arange(len(fitted.scores)) if groups is None else groups)
     threshold = Threshold(score=conformal(scores, rate), map=fitted.map_cut)
     return threshold, make_calibration(scores, threshold, rate, fingerprints, data)
+
+
+def counts_parts(info: ModelInfo) -> bool:
+    """Tell whether teaching chose the threshold by parts of which several pictures were taught."""
+    memory, calibration = info.memory, info.calibration
+    if memory is None or calibration is None or CROSS_CONFORMAL not in calibration.policy:
+        return False
+    return len(calibration.good_scores) < memory.pictures
 
 
 def make_calibration(
     scores: NDArray[np.float64], threshold: Threshold, rate: float, fingerprints: Sequence[str], data: str
 ) -> Calibration:
-    """Return the evidence of a threshold: float64 scores [n] of the pictures, each by a memory without it.
+    """Return the evidence of a threshold: float64 scores [n] of the parts, each by a memory without it.
 
     rate, fingerprints, data: as in `fit_threshold`.
     """
+    of_parts = f", {len(scores)} parts in {len(fingerprints)} pictures" if len(scores) < len(fingerprints) else ""
     rejected = int((scores >= threshold.score).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(
-        policy=f"false rejects of new good parts at most {format_rate(round(rate, 4))} ({CROSS_CONFORMAL})",
+        policy=f"false rejects of new good parts at most {format_rate(round(rate, 4))} ({CROSS_CONFORMAL}{of_parts})",
         data=data,
         counts={GOOD: len(scores)},
         auroc=None,

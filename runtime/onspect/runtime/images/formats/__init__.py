@@ -26,6 +26,24 @@ Accepts = Callable[[int, int], None]
 
 NAMES = "JPEG, PNG, TIFF, BMP, PNM or WebP"
 
+SEVERAL = "the file holds several pages or frames, of which only one would be judged; split it"
+
+_OTHERS = (
+    (b"gif8", "a GIF file"),
+    (b"\x00\x00\x00\x0cjp", "a JPEG 2000 file"),
+    (b"\xff\x6f\xff\x71", "a JPEG 2000 file"),
+    (b"\xff\x0a", "a JPEG XL file"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR file"),
+    (b"p7", "a PAM file"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"pk\x03\x04", "a ZIP file"),
+    (b"%pdf", "a PDF file"),
+    (b"<!doctype", "a web page"),
+    (b"<html", "a web page"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+)
+"""Beginnings, in small letters, of files that are not read."""
+
 _SIGNATURES = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -46,7 +64,23 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
             module: Any = import_module(f"onspect.runtime.images.formats.{name}")
             frame: Frame = module.decode(data, accepts)
             return frame
-    raise ImageError(f"the file is not a {NAMES} image ({len(data)} bytes); save it as one of these")
+    kind = _name_other(data)
+    raise ImageError(f"the file is {kind}not a {NAMES} image ({len(data)} bytes); save it as one of these")
+
+
+def _name_other(data: bytes) -> str:
+    """Return what a file is that is not read, where its beginning says so; else nothing."""
+    start = data[:512].lstrip().lower()
+    if data[4:8] == b"ftyp":
+        return {b"heic": "a HEIC file, ", b"mif1": "a HEIF file, ", b"avif": "an AVIF file, "}.get(data[8:12], "")
+    return next((f"{name}, " for signature, name in _OTHERS if start.startswith(signature)), "")
+
+
+def refuse_following(data: bytes, end: int) -> None:
+    """Raise ImageError where another picture of the same format comes behind a file's end."""
+    signature = next(signature for signature, _ in _SIGNATURES if data.startswith(signature))
+    if data[end : end + 4096].lstrip(b"\0").startswith(signature):
+        raise ImageError(SEVERAL)
 
 
 def decode_by_opencv(data: bytes, flags: int = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) -> Frame | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv
+from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv, refuse_following
 
 _MASKS = {16: {(0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)}, 32: {(0xFF0000, 0xFF00, 0xFF)}}
 
@@ -30,6 +30,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     stride = (width * bits + 31) // 32 * 4
     if start < 14 + size or start + stride * abs(height) > len(data) + 2:  # some leave out the last padding
         raise _truncated(data)
+    refuse_following(data, start + stride * abs(height))
     frame = decode_by_opencv(data)
     if frame is None or frame.shape[:2] != (abs(height), width):
         raise ImageError("OpenCV cannot decode the BMP; save it as PNG")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import cv2
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv
+from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, decode_by_opencv
 
 _AHEAD = 8  # bytes that libjpeg reads ahead
 _HOLE = 16  # zero bytes in a row: where zeros are coefficients, no picture has 42 equal ones one after the other
@@ -89,6 +89,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     """Decode a JPEG file; raises ImageError where it is not whole, or of a kind that cannot be checked."""
     picture, scans = split(data)
     accepts(picture.width, picture.height)
+    _refuse_another(data, picture, scans[-1].end)
     if picture.kind == 0xC2:
         from onspect.runtime.images.formats.progressive import check_progressive
 
@@ -134,6 +135,7 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
         segment = data[position:end]
         position = end
         if marker in (0xDB, 0xC4):
+            _check_tables(marker, segment[4:])
             tables += segment
         elif marker == 0xDD and length == 4:
             restart = int.from_bytes(segment[4:6], "big")
@@ -154,6 +156,36 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
     if picture is None or not scans:
         raise ImageError(f"the JPEG has no picture in it ({len(data)} bytes); copy or capture it again")
     return picture, scans
+
+
+def _check_tables(marker: int, content: bytes) -> None:
+    """Raise where a quantization table has a zero, or a Huffman table a symbol twice: no encoder writes either."""
+    place, whole = 0, True
+    while place < len(content):
+        if marker == 0xDB:
+            size, step = (128, 2) if content[place] >> 4 else (64, 1)
+            table = content[place + 1 : place + 1 + size]
+            whole &= len(table) == size and not any(table[at : at + step] == bytes(step) for at in range(0, size, step))
+            place += 1 + size
+        else:
+            count = sum(content[place + 1 : place + 17])
+            symbols = content[place + 17 : place + 17 + count]
+            whole &= 0 < len(symbols) == count == len(set(symbols))
+            place += 17 + count
+    if not whole:
+        raise ImageError("the JPEG's tables are damaged; copy or capture it again")
+
+
+def _refuse_another(data: bytes, picture: Picture, end: int) -> None:
+    """Raise where a picture of the same size comes behind the first; smaller ones are previews and gain maps."""
+    rest = data[data.find(b"\xff\xd9", end) + 2 :].lstrip(b"\0")
+    if rest.startswith(b"\xff\xd8\xff"):
+        try:
+            other, _ = split(rest)
+        except ImageError:
+            return
+        if {other.width, other.height} == {picture.width, picture.height}:
+            raise ImageError(SEVERAL)
 
 
 def _read_frame_header(kind: int, segment: bytes) -> Picture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv
+from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, decode_by_opencv, refuse_following
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
@@ -17,7 +17,8 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
     accepts(width, height)
     if any(name == b"acTL" for name, _ in chunks):
-        raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
+        raise ImageError(SEVERAL)
+    refuse_following(data, 8 + sum(12 + len(content) for _, content in chunks))
     frame = decode_by_opencv(data)
     if frame is None or frame.shape[0] * frame.shape[1] != width * height:
         raise ImageError("OpenCV cannot decode the PNG, or its data is short; copy or capture it again")

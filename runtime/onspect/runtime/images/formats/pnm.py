@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import Accepts, Frame
+from onspect.runtime.images.formats import SEVERAL, Accepts, Frame
 
 _BLANK = rb"(?:\s|#[^\r\n]*[\r\n])"
 _NUMBERS = {
@@ -80,5 +80,5 @@ def _shape(values: Frame, shape: tuple[int, ...]) -> Frame:
     if len(values) < wanted:
         raise ImageError(f"the PNM is truncated: it has {len(values)} of {wanted} values")
     if len(values) >= 2 * wanted:
-        raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
+        raise ImageError(SEVERAL)
     return values[:wanted].reshape(shape)

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv, turn
+from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, decode_by_opencv, turn
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL = 256, 257, 258, 259, 262, 266
 _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_COUNTS, _FORMAT, _SUBFILE = 320, 322, 323, 324, 325, 339, 254
+_EXTRA = 338
 _COMPRESSIONS = {
     2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
     50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
@@ -30,7 +31,7 @@ _CURE = "save it as an uncompressed TIFF or as PNG"
 _AGAIN = "copy or capture it again"
 _MOST_ENTRIES = 4096
 _MOST_SAMPLES = 8
-_HOLE = 16
+_HOLE = 16  # zero bytes in a row, which no packed data has
 _LONG = 2048  # bytes from which on calling OpenCV is worth it
 
 
@@ -82,7 +83,7 @@ def _read_only_page(data: bytes) -> tuple[dict[int, tuple[int, ...]], Literal["<
         pages.append(tags)
     full = [tags for tags in pages if not tags.get(_SUBFILE, (0,))[0] & 0b101]
     if len(full) > 1:
-        raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
+        raise ImageError(SEVERAL)
     if not full:
         raise ImageError(f"the TIFF has no page of full resolution; {_CURE}")
     return full[0], order
@@ -127,6 +128,11 @@ def _read_layout(tags: dict[int, tuple[int, ...]], order: Literal["<", ">"]) -> 
     if photometric not in (0, 1, 2, 3) or samples < (3 if photometric == 2 else 1):
         raise ImageError(
             f"the TIFF has colours of kind {photometric}, which are not read (grey, RGB, palette are); {_CURE}"
+        )
+    colours, extra = 3 if photometric == 2 else 1, tags.get(_EXTRA, ())
+    if samples > colours + 1 or 0 in extra[:1]:
+        raise ImageError(
+            f"the TIFF has {samples} channels, of which {colours} would be judged; save one picture, grey or RGB"
         )
     if compression not in (1, 5, 8, 32773, 32946):
         name = _COMPRESSIONS.get(compression, f"number {compression}")
@@ -242,6 +248,8 @@ def _unpack(packed: bytes, compression: int, wanted: int) -> bytes | None:
         except zlib.error:
             return None
         return raw if unpacking.eof and len(raw) == wanted else None
+    if bytes(_HOLE) in packed:  # PackBits writes equal bytes as a run, LZW as one longer code
+        return None
     if compression == 5 and len(packed) > _LONG and wanted % 2 == 0 and wanted // 2 < 1 << 20:
         return _unpack_lzw_by_opencv(packed, wanted)
     raw_or_none = unpack_bits(packed, wanted) if compression == 32773 else unpack_lzw(packed, wanted)
@@ -249,12 +257,7 @@ def _unpack(packed: bytes, compression: int, wanted: int) -> bytes | None:
 
 
 def unpack_bits(packed: bytes, wanted: int) -> bytes | None:
-    """Return what PackBits data stands for; None where it ends within a run, or goes on behind `wanted` bytes.
-
-    Zeros in a row are a hole in the file: PackBits writes equal bytes as a run.
-    """
-    if bytes(_HOLE) in packed:
-        return None
+    """Return what PackBits data stands for; None where it ends within a run, or goes on behind `wanted` bytes."""
     parts, position, total = [], 0, 0
     while position < len(packed) and total < wanted:
         head = packed[position]

@@ -5,7 +5,17 @@ from __future__ import annotations
 import cv2
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import Accepts, Frame, decode_by_opencv, read_orientation, turn
+from onspect.runtime.images.formats import (
+    SEVERAL,
+    Accepts,
+    Frame,
+    decode_by_opencv,
+    read_orientation,
+    refuse_following,
+    turn,
+)
+
+_HOLE = 16  # zero bytes in a row, which a lossless picture never has; a lossy one has them where it is flat
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
@@ -14,9 +24,12 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         raise ImageError(f"the file is RIFF, but no WebP image ({len(data)} bytes)")
     chunks = _read_chunks(data)
     if b"ANIM" in chunks or b"ANMF" in chunks:
-        raise ImageError("the file holds several pages or frames, of which only one would be judged; split it")
+        raise ImageError(SEVERAL)
+    refuse_following(data, 8 + int.from_bytes(data[4:8], "little"))
     accepts(*_read_size(chunks))
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # not all releases turn it
+    if bytes(_HOLE) in chunks.get(b"VP8L", b""):
+        raise ImageError("the WebP image is damaged: a part of it is all zeros; copy or capture it again")
     frame = decode_by_opencv(data, flags)
     if frame is None:
         raise ImageError("OpenCV cannot decode the WebP image, or it is truncated; copy or capture it again")

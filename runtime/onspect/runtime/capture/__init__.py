@@ -1,0 +1,1 @@
+"""Frames of a source become picture files to teach and calibrate with."""

@@ -1,0 +1,120 @@
+"""Write frames as numbered pictures, whole or not at all, after those that a folder has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from onspect.runtime.atomic import make_folder, write_new
+from onspect.runtime.capture.frames import KnownFrames
+from onspect.runtime.errors import ImageError, OutputError
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.sources.base import Capture
+
+_FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]  # a camera does not wait
+
+
+@dataclass
+class CaptureCounts:
+    """What became of the frames of a source."""
+
+    seen: int = 0
+    """Frames that came, those that could not be read included."""
+
+    saved: int = 0
+    """Pictures that were written."""
+
+    similar: int = 0
+    """Frames that were wanted and left out because they repeat a picture."""
+
+    damaged: int = 0
+    """Frames that could not be read, and interruptions of the source."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One frame that came, and what became of it."""
+
+    counts: CaptureCounts
+    """The counts so far; the same object for every frame."""
+
+    frame: Frame | None
+    """The frame; None for one that could not be read."""
+
+    path: Path | None = None
+    """The picture that was written, None if none was."""
+
+    similar: bool = False
+    """Whether the frame was wanted and left out because it repeats a picture."""
+
+
+class PictureFolder:
+    """Writes pictures as 0001.png, 0002.png and so on, from the first number above those in the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = make_folder(folder)
+        numbers = [int(path.stem) for path in folder.iterdir() if path.stem.isascii() and path.stem.isdecimal()]
+        self._next = max(numbers, default=0) + 1
+
+    def write(self, frame: Frame) -> Path:
+        """Write a frame, uint8 or uint16, as a PNG file and return its path; raises OutputError if that fails."""
+        try:
+            data = cv2.imencode(".png", frame, _FAST)[1].tobytes()
+        except cv2.error as error:
+            raise OutputError(f"a frame {frame.shape} of {frame.dtype} cannot be a PNG file: {error}") from error
+        while True:
+            path = self._folder / f"{self._next:04d}.png"
+            self._next += 1
+            if write_new(path, data):
+                return path
+
+
+def record(
+    captures: Iterable[Capture],
+    folder: PictureFolder,
+    wants: Callable[[Capture], bool],
+    *,
+    counts: CaptureCounts | None = None,
+    count: int | None = None,
+    keep_similar: bool = False,
+) -> Iterator[Recorded]:
+    """Write the frames that are wanted, and yield what became of each frame.
+
+    Parameters
+    ----------
+    captures
+        Frames of a source, to its end.
+    folder
+        Where the pictures go.
+    wants
+        Called with each frame that could be read; tells whether it shall be written.
+    counts
+        Where to count; right too after an interruption.
+    count
+        Pictures after which it ends; None for no limit.
+    keep_similar
+        Whether frames that repeat a picture of this call are written too.
+    """
+    counts, known = counts or CaptureCounts(), KnownFrames()
+    for capture in captures:
+        counts.seen += 1
+        frame = capture.frame
+        if isinstance(frame, ImageError):
+            counts.damaged += 1
+            yield Recorded(counts, None)
+            continue
+        path, similar = None, False
+        if wants(capture):
+            similar = not keep_similar and known.repeats(frame)
+            if similar:
+                counts.similar += 1
+            else:
+                path = folder.write(frame)
+                known.add(frame)
+                counts.saved += 1
+        yield Recorded(counts, frame, path, similar)
+        if counts.saved == count:
+            return

@@ -1,0 +1,101 @@
+"""Which extras are installed: their packages by the installed metadata of onspect, and what each is for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from onspect.runtime.doctor.findings import Finding
+
+PURPOSES = {
+    "cpu": "judge, run and teach on the processor",
+    "gpu": "judge on an NVIDIA GPU",
+    "train": "train, export, calibrate, evaluate, compare, demo; teach without a base file",
+    "genicam": "industrial cameras (genicam:SERIAL)",
+    "openvino": "--provider openvino",
+    "video": "video files of every codec",
+    "web": "--dashboard",
+    "mqtt": "sink mqtt, and fleet",
+    "modbus": "sink modbus",
+    "opcua": "sink opcua",
+    "prometheus": "sink prometheus",
+    "ray": "score --engine ray",
+}
+"""What each extra brings, in the order of the list."""
+
+_ALTERNATIVES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "opencv-python": ("opencv-python", "opencv-python-headless"),
+    "opencv-python-headless": ("opencv-python", "opencv-python-headless"),
+}
+"""Packages that another one can stand in for."""
+
+_REQUIREMENT = re.compile(
+    r"^(?P<package>[\w.-]+)(?:\[[^]]*\])?\s*(?:>=\s*(?P<oldest>[\d.]+))?[^;]*;\s*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]"
+)
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package of an extra: its name, the oldest version (empty for any), and the extra's name."""
+
+    package: str
+    oldest: str
+    extra: str
+
+
+def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
+    """Return the packages of extras among a distribution's requirements.
+
+    >>> parse_requirements(["click>=8.2", 'av>=14; extra == "video"'])
+    [Requirement(package='av', oldest='14', extra='video')]
+    """
+    found = (_REQUIREMENT.match(line) for line in lines)
+    return [Requirement(match["package"], match["oldest"] or "", match["extra"]) for match in found if match]
+
+
+def check_extras() -> Iterator[Finding]:
+    """Yield for each extra whether it is installed, with what it is for."""
+    requirements = parse_requirements(importlib.metadata.requires("onspect") or [])
+    for extra, purpose in PURPOSES.items():
+        packages = [requirement for requirement in requirements if requirement.extra == extra]
+        if not packages:  # the installed onspect is older than this source
+            continue
+        states = [_find_state(package) for package in packages]
+        cure = f"pip install 'onspect[{extra}]'"
+        if extra in ("cpu", "gpu"):
+            cure += " into an environment without the other build"
+        missing = [package.package for package, state in zip(packages, states, strict=True) if state == "missing"]
+        old = [package for package, state in zip(packages, states, strict=True) if state == "old"]
+        if old:
+            words = ", ".join(f"{package.package} is older than {package.oldest}" for package in old)
+            yield Finding(f"extra {extra}", "warning", f"{purpose}: {words}", f"pip install -U 'onspect[{extra}]'")
+        elif not missing:
+            yield Finding(f"extra {extra}", "ok", purpose)
+        elif len(missing) == len(packages):
+            yield Finding(f"extra {extra}", "absent", f"{purpose}: not installed", cure)
+        else:
+            yield Finding(f"extra {extra}", "absent", f"{purpose}: {', '.join(missing)} not installed", cure)
+
+
+def _find_state(requirement: Requirement) -> str:
+    versions = [_find_version(name) for name in _ALTERNATIVES.get(requirement.package, (requirement.package,))]
+    found = [version for version in versions if version is not None]
+    if not found:
+        return "missing"
+    return "old" if all(_numbers(version) < _numbers(requirement.oldest) for version in found) else "installed"
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version: (2, 13, 0) of 2.13.0+cpu."""
+    found = re.match(r"\d+(?:\.\d+)*", version)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()

@@ -1,0 +1,40 @@
+"""Long work says how far it is, also where nobody sees a terminal."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from onspect.runtime.cli.base import ProgressLines, progress
+
+
+def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where stderr is no terminal, work of less than 30 s prints nothing."""
+    assert list(progress(range(5), 5, "counting")) == [0, 1, 2, 3, 4]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_long_work_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 items that take a second each, the lines come after 30, 60 and 90, with the time left."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for _ in progress(range(100), 100, "counting"):
+        now[0] += 1.0
+    assert capsys.readouterr().err.splitlines() == [
+        "counting: 30 of 100, about 70 s left",
+        "counting: 60 of 100, about 40 s left",
+        "counting: 90 of 100, about 10 s left",
+    ]
+
+
+def test_lines_come_at_their_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line is due once in each interval."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    lines = ProgressLines(every=10.0)
+    due = []
+    for second in range(25):
+        now[0] = float(second)
+        due.append(lines.are_due())
+    assert [second for second, is_due in enumerate(due) if is_due] == [10, 20]

@@ -255,7 +255,7 @@ def test_parts_go_through_the_handshake(site: Site) -> None:
 
 def test_without_a_verdict_the_plc_reads_a_fault(site: Site) -> None:
     """No ok, and not nothing: a fault with its error code, and then the next part."""
-    with judging(site.address, HandshakeTimes(0.3, 10.0)):
+    with judging(site.address, HandshakeTimes(1.5, 10.0)):
         result = site.program.run_part("slow")
         assert (result.verdict, result.error, result.score, result.part) == (4, 1, -1.0, "slow")
         assert site.program.run_part("next").verdict == 1
@@ -263,7 +263,7 @@ def test_without_a_verdict_the_plc_reads_a_fault(site: Site) -> None:
 
 def test_without_an_ack_valid_is_cleared(site: Site) -> None:
     """A PLC that does not acknowledge finds no valid result, and a fault in its place; then the line goes on."""
-    with judging(site.address, HandshakeTimes(10.0, 0.3)) as signals:
+    with judging(site.address, HandshakeTimes(10.0, 1.5)) as signals:
         site.program.wait(lambda outputs: outputs.ready)
         site.program.set(trigger=True, part="a")
         site.program.wait(lambda outputs: outputs.valid)

@@ -149,16 +149,16 @@ def test_no_frame_in_time_is_a_fault_for_plc_and_record(
 ) -> None:
     """A camera that goes silent makes the part a fault in time, and the next part is judged again."""
     source = FakeSource(noisy, rate=200, patience=5.0)
-    cell = make_cell(unchecked, [source], keeper, result=0.2)
+    cell = make_cell(unchecked, [source], keeper, result=1.5)
     with running(cell.line):
         assert cell.program.run_part("a").verdict in (1, 2)
-        source.inject(FakeFault("gap", seconds=0.5))
-        time.sleep(0.05)
+        source.inject(FakeFault("gap", seconds=3.0))
+        time.sleep(0.1)
         started = time.monotonic()
         result = cell.program.run_part("b")
         assert (result.verdict, result.error, result.score) == (4, 1, -1.0)
-        assert time.monotonic() - started < 0.45
-        time.sleep(0.5)
+        assert time.monotonic() - started < 2.8, "the result did not wait for the frame"
+        time.sleep(1.5)
         assert cell.program.run_part("c").verdict in (1, 2)
     assert [v.part for v in keeper.verdicts] == ["a", "b", "c"]
     assert keeper.verdicts[1].verdict == "fault"
@@ -170,15 +170,20 @@ def test_a_verdict_that_comes_too_late_is_a_fault_in_the_record_too(
 ) -> None:
     """The PLC was told a fault, so the record must not say ok."""
 
+    told = threading.Event()
+
     def draw(number: int) -> np.ndarray:
-        time.sleep(0.3 if number == 1 else 0.0)
+        if number == 1:
+            told.wait(10.0)
         return flat(GOOD)
 
-    cell = make_cell(unchecked, [Pictures(draw)], keeper, result=0.15)
+    cell = make_cell(unchecked, [Pictures(draw)], keeper, result=1.5)
     with running(cell.line):
-        assert [cell.program.run_part(str(number)).verdict for number in range(3)] == [1, 4, 1]
+        verdicts = [cell.program.run_part(str(number)).verdict for number in range(2)]
+        told.set()
+        assert [*verdicts, cell.program.run_part("2").verdict] == [1, 4, 1]
     assert keeper.seen == ["ok", "fault", "ok"]
-    assert keeper.verdicts[1].reason == "no verdict came within 150 ms of the trigger (result_ms)"
+    assert keeper.verdicts[1].reason == "no verdict came within 1500 ms of the trigger (result_ms)"
     assert keeper.verdicts[1].score is None
 
 
@@ -310,8 +315,11 @@ def test_the_coil_by_time_is_served_after_the_last_part(unchecked: Models, keepe
 def test_a_broken_connection_is_a_fault_and_the_line_goes_on(unchecked: Models, keeper: Any, running: Any) -> None:
     """The part under way is a fault; afterwards the PLC finds it as one, and the next part is judged."""
 
+    broken = threading.Event()
+
     def draw(number: int) -> np.ndarray:
-        time.sleep(0.2 if number == 1 else 0.0)
+        if number == 1:
+            broken.wait(10.0)
         return flat(GOOD)
 
     cell = make_cell(unchecked, [Pictures(draw)], keeper)
@@ -322,6 +330,8 @@ def test_a_broken_connection_is_a_fault_and_the_line_goes_on(unchecked: Models, 
         cell.program.wait(lambda outputs: outputs.busy)
         cell.plc.broken = True
         wait_until(lambda: cell.line.status().alarm == "plc is away")
+        broken.set()
+        wait_until(lambda: len(keeper.verdicts) == 2)
         cell.plc.broken = False
         result = cell.program.wait(lambda outputs: outputs.valid)
         assert (result.verdict, result.error, result.part) == (4, 5, "b")

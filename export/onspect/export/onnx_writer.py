@@ -219,6 +219,7 @@ def _read_mask(path: Path | None, region: RegionFile | None, model: TrainedModel
 
     Raises ChoiceError if the run does not have the score, or not with a mask.
     """
+    spec.check(model.record.config, masked=path is not None)  # before a file is read
     inspected = read_inspected(path, model.record.data.recipe, region)
     spec.check(model.record.config, masked=inspected is not None)
     return None if inspected is None else torch.from_numpy(inspected)

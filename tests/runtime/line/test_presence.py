@@ -115,6 +115,10 @@ def test_run_takes_presence_from_the_command_line(
     verdicts = [json.loads(line) for line in told.stdout.splitlines() if line.startswith("{")]
     assert [verdict["part"] for verdict in verdicts] == [str(number) for number in range(1, len(verdicts) + 1)]
     assert len(verdicts) == np.count_nonzero(belt.places(149) > -45)
+    known = ("run", crops.current.inspector.path, tmp_path / "frames")
+    refused = onspect(*known, "--presence", "learn=2s", "--signal", "modbus://127.0.0.1:1502")
+    assert refused.exit_code == 2
+    assert "cameras that run freely" in refused.output
     refused = onspect("run", "m.onnx", "frames", "--presence", "always")
     assert refused.exit_code == 2
     assert "give learn=SECONDS" in refused.output

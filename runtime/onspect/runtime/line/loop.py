@@ -32,9 +32,10 @@ from onspect.runtime.presence.crop import prepare_fault, prepare_window
 from onspect.runtime.presence.cut import FILE_RATE
 from onspect.runtime.presence.gate import HeldFrame, PartView, PresenceGate, Step
 from onspect.runtime.presence.settings import PresenceSettings
+from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus
+from onspect.runtime.status import Latency, LineStatus, SignalState, SourceState
 
 _LOG = logging.getLogger("onspect")
 
@@ -68,8 +69,9 @@ class Line:
     models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
     fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
     alarm: None raises one only where a source is away. presence: how parts are found in the frames of cameras that run
-    freely; None takes each frame as one that shows a part. timing: how often the line looks after its parts. Raises
-    ChoiceError where policies and voting do not go together.
+    freely; None takes each frame as one that shows a part. timing: how often the line looks after its parts. signals:
+    the PLC that triggers the sources, each of which is a `TriggeredSource`. Raises ChoiceError where policies and
+    voting do not go together.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Line:
         recipes: Sequence[str | None] | None = None,
         presence: PresenceSettings | None = None,
         timing: Timing = Timing(),
+        signals: SignalController | None = None,
     ) -> None:
         if not isinstance(models, Models):
             models = Models({None: Path(models)}, None, Inspector)
@@ -114,7 +117,11 @@ class Line:
         names = [source.state().name for source in sources]
         within = _VIEWS_WITHIN if self._voting.timeout is None else self._voting.timeout
         self._joiner = None if self._voting.views is None else ViewJoiner(self._voting.views, names, within)
+        self._alarm_rule = alarm
         self._alarm = Alarm(alarm) if alarm is not None else None
+        self._signals = signals
+        if signals is not None:
+            signals.attach(can_judge=self._cameras_are_there, on_reset=self._clear_alarm)
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -140,6 +147,8 @@ class Line:
                 for sink in self._sinks:
                     stack.enter_context(sink)
                     sink.attach(self)
+                if self._signals is not None:
+                    stack.enter_context(self._signals)
                 for grabber in self._grabbers:
                     grabber.start()
                 keeper.start()
@@ -196,6 +205,10 @@ class Line:
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
         alarm = self._alarm.reason if self._alarm is not None else None
+        signals = None if self._signals is None else self._signals.state()
+        lost: list[SourceState | SignalState] = [*away]
+        if signals is not None and not signals.connected and not self._ended.is_set():
+            lost.append(signals)
         return LineStatus(
             started=self._started,
             time=now(),
@@ -217,8 +230,9 @@ class Line:
             swaps=self._models.swaps,
             sources=sources,
             sinks=tuple(sink.state() for sink in self._sinks),
+            signals=signals,
             latency=_summarize(latencies),
-            alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
+            alarm="; ".join([*([alarm] if alarm else []), *(f"{one.name} is away" for one in lost)]) or None,
             drift=self._drift.message,
             message=self._models.message,
         )
@@ -270,6 +284,8 @@ class Line:
             self._part_models[source_index] = self._models.find(capture.recipe or self._recipes[source_index])
         model = self._part_models[source_index] or self._models.current
         inspection = self._examine(model, source_index, capture)
+        if capture.ticket is not None:
+            inspection = dataclasses.replace(inspection, ticket=capture.ticket)
         self._drift.update(model.inspector, inspection.verdict.score)
         self._queue.task_done("faulted" if inspection.verdict.verdict == "fault" else "judged")
         with self._lock:
@@ -359,7 +375,17 @@ class Line:
     def _is_late(self, captured: float) -> bool:
         return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
 
+    def _cameras_are_there(self) -> bool:
+        return all(grabber.source.state().connected for grabber in self._grabbers)
+
+    def _clear_alarm(self) -> None:
+        """Begin to count bad parts anew; called from the thread of the signals."""
+        if self._alarm_rule is not None:
+            self._alarm = Alarm(self._alarm_rule)
+
     def _deliver(self, part: Inspection) -> None:
+        if self._signals is not None:
+            part = self._signals.settle(part)
         name = part.verdict.verdict
         with self._lock:
             self._verdicts[name] += 1

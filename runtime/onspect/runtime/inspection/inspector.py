@@ -33,7 +33,8 @@ class Inspection:
     frame: the source image as it came, None where it could not be read. error_map: float32 [h, w] at the model's
     working size, None for a fault. map_threshold, white_level: of the model that judged; they scale heat map and 16-bit
     frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`). placement: where the error map
-    lies in the frame, None if it is the whole frame.
+    lies in the frame, None if it is the whole frame. ticket: the number of the PLC's trigger that the part belongs to,
+    None without one.
     """
 
     verdict: Verdict
@@ -42,6 +43,7 @@ class Inspection:
     map_threshold: float
     white_level: int
     placement: Placement | None = field(default=None, compare=False)
+    ticket: int | None = None
 
     @classmethod
     def without_picture(cls, verdict: Verdict) -> Inspection:

@@ -9,13 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import DashboardConfig, LineConfig
 from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import Policy, default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
+from onspect.runtime.line.triggered import TriggeredSource
 from onspect.runtime.line.voting import Voting
+from onspect.runtime.presence.gate import check_presence
+from onspect.runtime.signals.controller import SignalController
+from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
@@ -85,13 +90,30 @@ def choose_voting(config: LineConfig, sources: Sequence[Source]) -> Voting:
 
 def choose_policies(config: LineConfig, sources: Sequence[Source]) -> list[Policy]:
     """Return each source's policy: as configured, else the one that fits it."""
+    followed = config.presence is not None and config.presence.parts is None
     given = zip(config.sources, sources, strict=True)
-    return [one.policy or default_policy(source) for one, source in given]
+    return [one.policy or default_policy(source, presence=followed) for one, source in given]
 
 
 def build_line(config: LineConfig, models: Models, sources: Sequence[Source], sinks: Sequence[Sink]) -> Line:
     """Put a line together; raises ChoiceError where policies and voting do not go together."""
     voting = choose_voting(config, sources)
+    presence = config.presence
+    if presence is not None:
+        check_presence(presence)
+    signals = None
+    if config.signal is not None:
+        refuse_triggered(config)
+        voting = dataclasses.replace(voting, frames=voting.frames or 1, timeout=None)  # each trigger gives all frames
+        signals = SignalController(
+            open_signal(config.signal.address),
+            cameras=len(sources),
+            times=config.signal.times,
+            ejector=config.ejector,
+            recipes=list(config.recipes),
+        )
+        frames = voting.frames or 1
+        sources = [TriggeredSource(one, signals, camera, frames=frames) for camera, one in enumerate(sources)]
     return Line(
         models,
         sources,
@@ -100,7 +122,17 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
         recipes=[one.recipe for one in config.sources],
         voting=voting,
         alarm=config.alarm,
+        presence=presence,
+        signals=signals,
     )
+
+
+def refuse_triggered(config: LineConfig) -> None:
+    """Raise ChoiceError if a line that a PLC triggers has presence or joined views."""
+    if config.presence is not None:
+        raise ChoiceError("[signal] triggers each part, and presence is for cameras that run freely; give one of them")
+    if config.voting.views is not None:
+        raise ChoiceError("[signal] joins the views of its cameras by itself; leave [voting] views out")
 
 
 def _folder_for(name: str, spool: Path) -> Path:

@@ -19,11 +19,13 @@ from onspect.runtime.line.build import (
     open_dashboard,
     open_models,
     queue_sinks,
+    refuse_triggered,
 )
-from onspect.runtime.line.config import DashboardConfig, LineConfig, SourceConfig
+from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig, SourceConfig
 from onspect.runtime.line.frame_check import FrameCheck, Limits
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import refuse_policies
+from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.registry import open_sinks, show_sink
 from onspect.runtime.sinks.targets import find_refusal, is_same_port
@@ -68,23 +70,41 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
         if isinstance(source, OnspectError):
             yield Finding(name, False, str(source))
         else:
-            yield _check_source(name, source, models, one.recipe, quiet)
+            yield _check_source(name, source, None if config.presence else models, one.recipe, quiet)
     sinks = [_open_sink(text) for text in config.sinks]
     usable = [None if isinstance(sink, OnspectError) else sink for sink in sinks]
     for place, sink in enumerate(sinks):
         yield _check_sink(config, place, sink, usable, live=any(source.live for source in opened))
     if len(opened) == len(sources) and (refusal := _find_policy_fault(config, opened)) is not None:
         yield Finding("policies", False, str(refusal))
+    if config.signal is not None:
+        yield _check_signal(config.signal)
     if config.dashboard is not None:
         yield _check_dashboard(config.dashboard, usable)
 
 
 def _find_policy_fault(config: LineConfig, sources: Sequence[Source]) -> OnspectError | None:
     try:
-        refuse_policies(choose_voting(config, sources), choose_policies(config, sources))
+        if config.signal is not None:
+            refuse_triggered(config)  # triggered sources lose no frame, whatever they are
+        else:
+            refuse_policies(choose_voting(config, sources), choose_policies(config, sources))
     except ChoiceError as error:
         return error
     return None
+
+
+def _check_signal(config: SignalConfig) -> Finding:
+    try:
+        signal = open_signal(config.address)
+        try:
+            inputs = signal.read()
+        finally:
+            signal.close()
+    except OnspectError as error:
+        return Finding("signal", False, redact(str(error)))
+    trigger = "set: the line waits until it is cleared" if inputs.trigger else "not set"
+    return Finding("signal", True, f"{signal.name}: answers; trigger is {trigger}")
 
 
 def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> Finding:

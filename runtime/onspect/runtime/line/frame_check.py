@@ -99,6 +99,15 @@ class FrameCheck:
         self._check_frozen(frame)
         _check_picture(prepared, limits)
 
+    def watch(self, frame: Frame) -> ImageError | None:
+        """Return why a frame that may show no part is not to be used; None if it may be. It has no model input."""
+        try:
+            self._check_size(frame)
+            self._check_frozen(frame)
+        except ImageError as error:
+            return error.with_traceback(None)
+        return None
+
     def find_fault(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
         """Return the error that `check` raises, None where there is none."""
         try:
@@ -127,6 +136,16 @@ class FrameCheck:
         if self._health.identical and self._equal >= self._health.identical:
             frames = f"{self._equal} frame{'s' * (self._equal != 1)}"
             raise ImageError(f"the picture stands still: {frames} in a row equal the one before", code="frozen")
+
+
+def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
+    """Return why a model input is not to be judged, None if it may be."""
+    try:
+        _check_empty(prepared, limits)
+        _check_picture(prepared, limits)
+    except ImageError as error:
+        return error.with_traceback(None)
+    return None
 
 
 def _is_equal(first: Frame, second: Frame) -> bool:

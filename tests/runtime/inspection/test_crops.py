@@ -211,7 +211,7 @@ def test_csv_has_the_pose(aligned: Inspector, tmp_path: Path) -> None:
     with CsvSink(path) as sink:
         sink.write(aligned.examine(draw_scene(190.0, 100.0, 30.0)))
     header, row = path.read_text().splitlines()
-    assert header.endswith("review_threshold,pose_x,pose_y,pose_angle")
+    assert header.endswith("review_threshold,pose_x,pose_y,pose_angle,code")
     assert float(row.split(",")[-3]) == pytest.approx(190.0, abs=0.5)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.region import Pose
+from onspect.runtime.images.region import Pose, centred
 from onspect.runtime.model.schema import Alignment, Rectangle
 
 Plane = NDArray[np.float32]
@@ -343,7 +343,7 @@ class _Search:
     def _turn(self, small: Plane, angle: float, scale: float) -> tuple[Plane, Plane]:
         """Return a turned reference (mean 0, length 1) and the places that it covers, float32 [canvas, canvas]."""
         pose = Pose(self._canvas / 2.0, self._canvas / 2.0, angle, scale)
-        matrix = _centred(_matrix(pose, small.shape, 1))
+        matrix = centred(_matrix(pose, small.shape, 1))
         size = (self._canvas, self._canvas)
         mask = (cv2.warpAffine(np.ones_like(small), matrix, size) > 0.5).astype(np.float32)
         turned = cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE)
@@ -485,16 +485,9 @@ def _matrix(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float
     return np.array([[cos, sin, shift[0]], [-sin, cos, shift[1]]])
 
 
-def _centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the same matrix between pixel numbers, which count from the middle of the first pixel."""
-    centred = matrix.copy()
-    centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    return centred
-
-
 def _sample(plane: Plane, pose: Pose, shape: tuple[int, ...], factor: int) -> Plane:
     """Return what a plane shows under the reference at a pose; plane and shape are shrunk by factor."""
-    matrix = _centred(_matrix(pose, shape, factor))
+    matrix = centred(_matrix(pose, shape, factor))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (shape[1], shape[0])
     return np.asarray(cv2.warpAffine(plane, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)

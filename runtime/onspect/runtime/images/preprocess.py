@@ -32,7 +32,8 @@ def place(frame: Frame, recipe: Preprocess) -> Placement | None:
 def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
     """Turn a frame into one model input: uint8 [height, width, channels] as the recipe says, contiguous.
 
-    With a region the frame is cropped first, where `place` says.
+    With a region the frame is cropped first, where `place` says. A crop at a pose is resampled once (bicubic), at whole
+    multiples of the model's sides.
     Colour becomes mono by OpenCV's weights (0.299 R, 0.587 G, 0.114 B), which leave grey in three channels as it is;
     mono becomes colour by repetition, where the model was trained on mono images too. Shrinking
     averages areas, by halves first; enlarging is bilinear. A uint16 value v becomes v * 255 / white_level, rounded, at
@@ -45,7 +46,7 @@ def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
 def prepare_at(frame: Frame, recipe: Preprocess, placement: Placement | None) -> NDArray[np.uint8]:
     """Turn a frame into a model input as `prepare` does, from the place that `place` returned for it."""
     if placement is not None:
-        frame = placement.cut(frame)
+        frame = placement.cut(frame, (recipe.width, recipe.height))
     if frame.ndim == 3 and frame.shape[2] == 1:
         frame = frame[:, :, 0]
     if frame.ndim == 3 and recipe.channels == 1:

@@ -87,7 +87,7 @@ def test_calibrate_ends_with_the_verdict(onspect: Run, model: Path, make_dataset
     data = make_dataset({"val/good": range(120, 136), "val/bright": [180, 190, 200]})
     last = onspect("calibrate", model, data, "--max-fpr", "5%").stdout.splitlines()[-1]
     assert last.startswith("so far, on the pictures that chose the threshold: not proven with so few pictures: false")
-    assert "43 more good pictures without one would prove at most 5% of good parts rejected" in last
+    assert "43 more good pictures without a false reject would prove at most 5% of good parts rejected" in last
 
 
 def test_evaluate_ends_with_the_verdict(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:

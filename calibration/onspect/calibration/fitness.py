@@ -17,6 +17,8 @@ from onspect.runtime.conformal import format_rate
 from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.model.schema import Calibration
 
+_ONE: dict[Side, str] = {"false rejects": "a false reject", "escapes": "an escape", "reviews": "a review"}
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -46,6 +48,8 @@ class Fitness:
     words: str
     """One sentence."""
 
+
+_WORST_FIRST: tuple[Outcome, ...] = ("FAIL", "NOT PROVEN", "PASS")
 
 _SIDES: tuple[tuple[Side, str, str], ...] = (
     ("false rejects", "good", "--max-fpr"),
@@ -124,9 +128,9 @@ def _describe_side(side: Side, images: str, option: str, targets: Sequence[Targe
         return f"{side} are not known, there are no {images} pictures"
     found = [target for target in targets if target.side == side]
     if not found:
-        bound = format_bound(upper_bound(wrong, total))
-        return f"{side} {wrong} of {total}, so at most {bound}, and no limit was asked for ({option} sets one)"
-    return _describe_target(min(found, key=lambda target: ("FAIL", "NOT PROVEN", "PASS").index(target.outcome)))
+        bound = f", so at most {format_bound(upper_bound(wrong, total))}" if wrong < total else ""
+        return f"{side} {wrong} of {total}{bound}, and no limit was asked for ({option} sets one)"
+    return _describe_target(min(found, key=lambda target: _WORST_FIRST.index(target.outcome)))
 
 
 def _describe_target(target: Target) -> str:
@@ -138,7 +142,7 @@ def _describe_target(target: Target) -> str:
         return f"{count} disprove {target.asked}"
     if target.more is None:
         return f"{count}, and no number of pictures would prove {target.asked}"
-    return f"{count}; {target.more} more {images} pictures without one would prove {target.asked}"
+    return f"{count}; {target.more} more {images} pictures without {_ONE[target.side]} would prove {target.asked}"
 
 
 def format_bound(rate: float) -> str:

@@ -90,10 +90,10 @@ def mark_regions(
     *,
     colour: tuple[int, int, int] = _BOXES["ng"],
 ) -> None:
-    """Draw into a picture, around each region, a thin box and the outline of what reaches the threshold.
+    """Draw into a picture, around each region, a thin box, and an outline around its core.
 
-    regions are in pixels of the picture. Both lie outside the region, which stays free; a box is at least 12 pixels
-    wide and high. Both have a dark edge, so that they are seen on every ground. Without an error map [h, w] there are
+    The core is what lies nearer to the region's peak than to the threshold. regions are in pixels of the picture. Both
+    lines lie outside of what they show, which stays free; a box is at least 12 pixels wide and high. Both have a dark edge, so that they are seen on every ground. Without an error map [h, w] there are
     only boxes.
     """
     height, width = picture.shape[:2]
@@ -111,12 +111,12 @@ def mark_regions(
 def _outline_regions(
     regions: Sequence[Region], error_map: NDArray[Any], threshold: float, width: int, height: int, apart: int
 ) -> list[Any]:
-    """Return contours around what reaches the threshold within the regions, `apart` pixels outside it."""
+    """Return contours around the core of each region, `apart` pixels outside it."""
     found: list[Any] = []
     full = cv2.resize(np.asarray(error_map, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     for region in regions:
         x, y = max(0, region.x), max(0, region.y)
-        high = full[y : region.y + region.height, x : region.x + region.width] >= threshold
+        high = full[y : region.y + region.height, x : region.x + region.width] >= (threshold + region.peak) / 2.0
         if not high.any():
             continue  # the map is finer than the picture, and its box is enough
         low = np.pad((~high).astype(np.uint8), apart + 1, constant_values=1)
@@ -256,7 +256,7 @@ def _legend(inspection: Inspection, heat: bool, height: int, width: int) -> Pict
     """Return a strip of words that says what the marks of an overlay mean, in as many lines as they need."""
     words = ["no marks: the part passes"]
     if inspection.verdict.verdict != "ok":
-        words = ["box: a region", f"outline: error of {inspection.map_threshold:.4g} or more"]
+        words = [f"box: error of {inspection.map_threshold:.4g} or more", "outline: where it is highest"]
     if heat:
         words.append(f"heat: orange at {inspection.map_threshold:.4g}, white at twice that")
     scale = max(1.0, min(width / 512.0, height / 256.0))

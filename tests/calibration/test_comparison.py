@@ -80,7 +80,8 @@ def test_two_models_judge_the_same_images(
     words = "defective images: 6 judged rightly by first.onnx alone, 0 by second.onnx alone, of 7 (McNemar p = 0.031"
     assert f"{words}3): a difference is shown" in result.stdout
     found = json.loads((tmp_path / "report/metrics.json").read_text())
-    assert found["comparison"]["defective"] == {"images": 7, "only_first": 6, "only_second": 0, "p": pytest.approx(1 / 32)}
+    counts = {"images": 7, "only_first": 6, "only_second": 0, "p": pytest.approx(1 / 32)}
+    assert found["comparison"]["defective"] == counts
     assert (found["comparison"]["good"]["only_first"], found["comparison"]["good"]["only_second"]) == (0, 1)
     assert found["model"]["sha256"] != found["comparison"]["model"]["sha256"]
     page = (tmp_path / "report/report.html").read_text()

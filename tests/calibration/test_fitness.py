@@ -11,6 +11,7 @@ from onspect.calibration.fitness import find_targets, judge_fitness
 from onspect.calibration.metrics.image import Confusion
 from onspect.calibration.statistics.intervals import upper_bound
 from onspect.calibration.statistics.support import count_missing
+from onspect.calibration.thresholds import MinRecall
 from onspect.runtime.errors import ChoiceError
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
@@ -53,6 +54,17 @@ def test_a_side_without_a_limit_leaves_it_undecided() -> None:
     assert outcome == "NOT PROVEN"
     assert words.startswith("not decided: false rejects 0 of 400 prove")
     assert "escapes 30 of 60, so at most 62%, and no limit was asked for (--min-recall sets one)" in words
+
+
+def test_parts_for_a_person_have_not_escaped() -> None:
+    """What is required of escapes counts what passes unseen; a file calibrated for rejects is held to those."""
+    confusion = Confusion(true_ng=60, false_ng=0, true_ok=400, false_ok=0, review_defective=40)
+    targets = find_targets(None, confusion, banded=True, requirement=BOTH)
+    assert judge_fitness(targets, confusion, []).outcome == "PASS"
+    recall = MinRecall(0.95).target(confusion, banded=True)
+    assert recall is not None
+    words = judge_fitness([recall], confusion, []).words
+    assert "defects not rejected 40 of 100 disprove at least 95% of defective parts rejected" in words
 
 
 def test_a_model_that_is_of_no_use_is_not_fit() -> None:

@@ -103,7 +103,7 @@ def judge_fitness(
         Why these images prove nothing, in a few words each.
     """
     sides = [_describe_side(side, images, option, targets, confusion) for side, images, option in _SIDES]
-    sides += [_describe_target(target) for target in targets if target.side == "reviews"]
+    sides += [_describe_target(target, "reviews") for target in targets if target.side == "reviews"]
     useless = [sentence for sentence in blindness if not sentence.startswith(NOT_SHOWN)]
     outcomes = {target.outcome for target in targets}
     asked = {target.side for target in targets}
@@ -130,12 +130,13 @@ def _describe_side(side: Side, images: str, option: str, targets: Sequence[Targe
     if not found:
         bound = f", so at most {format_bound(upper_bound(wrong, total))}" if wrong < total else ""
         return f"{side} {wrong} of {total}{bound}, and no limit was asked for ({option} sets one)"
-    return _describe_target(min(found, key=lambda target: _WORST_FIRST.index(target.outcome)))
+    worst = min(found, key=lambda target: _WORST_FIRST.index(target.outcome))
+    return _describe_target(worst, side if worst.wrong == wrong else "defects not rejected")
 
 
-def _describe_target(target: Target) -> str:
+def _describe_target(target: Target, name: str) -> str:
     images = "defective" if target.side == "escapes" else "good"
-    count = f"{target.side} {target.wrong} of {target.total}"
+    count = f"{name} {target.wrong} of {target.total}"
     if target.outcome == "PASS":
         return f"{count} prove {target.asked}"
     if target.outcome == "FAIL":

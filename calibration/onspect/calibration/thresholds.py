@@ -23,7 +23,7 @@ from onspect.calibration.metrics.image import Confusion
 from onspect.calibration.rules import NamedRule, OptionSpec, make_rule, read_rule
 from onspect.calibration.statistics.bootstrap import RESAMPLES, Draws, count_reaching_drawn, draw_images, place_cuts
 from onspect.calibration.statistics.intervals import Interval, percentile_interval, quantile_interval, widen_interval
-from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit
+from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit, format_share
 from onspect.runtime.conformal import (
     Scores,
     candidates,
@@ -243,7 +243,7 @@ class _FalseRejectLimit(_Rate):
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         if confusion.fpr is None:
             return None
-        asked = f"at most {format_rate(round(self.limit, 12))} of good parts rejected"
+        asked = f"at most {format_share(self.limit)} of good parts rejected"
         return Target.at_most(asked, self.limit, confusion.false_ng, confusion.good)
 
 

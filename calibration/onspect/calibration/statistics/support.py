@@ -123,8 +123,8 @@ def find_unsupported_limit(limit: float, lead: str, what: str, count: int, good:
         return None
     needed = _images_without_failure(limit)
     return (
-        f"{lead.format(limit=_percent(limit))}; {good} good image{'s' * (good != 1)}, {count} of them {what}, "
-        f"support at best {_percent(bound)} with {CONFIDENCE:.0%} confidence"
+        f"{lead.format(limit=format_share(limit))}; {good} good image{'s' * (good != 1)}, {count} of them {what}, "
+        f"support at best {format_share(bound)} with {CONFIDENCE:.0%} confidence"
         + (f"; {needed} good images with none {what} would support it" if needed else "")
     )
 
@@ -140,8 +140,8 @@ def find_unsupported_demand(demand: float, verb: str, what: str, count: int, def
     needed = _images_without_failure(1.0 - demand)
     images = f"{defective} defective image{'s' * (defective != 1)}"
     return (
-        f"you asked to {verb} at least {_percent(demand)} of defects; {images}, "
-        f"{count} of them {what}, support at best {_percent(bound)} with {CONFIDENCE:.0%} confidence"
+        f"you asked to {verb} at least {format_share(demand)} of defects; {images}, "
+        f"{count} of them {what}, support at best {format_share(bound)} with {CONFIDENCE:.0%} confidence"
         + (f"; {needed} defective images without a miss would support it" if needed else "")
     )
 
@@ -151,5 +151,10 @@ def _images_without_failure(rate: float) -> int | None:
     return math.ceil(math.log(1.0 - CONFIDENCE) / math.log1p(-rate)) if 0.0 < rate < 1.0 else None
 
 
-def _percent(rate: float) -> str:
+def format_share(rate: float) -> str:
+    """Return a share of 1 in percent, to a hundredth of it where it is not smaller.
+
+    >>> format_share(1 / 7), format_share(0.0005)
+    ('14.29%', '0.05%')
+    """
     return format_rate(round(rate, 4) if rate >= 1e-3 else float(f"{rate:.2g}"))

@@ -92,9 +92,9 @@ def mark_regions(
 ) -> None:
     """Draw into a picture, around each region, a thin box, and an outline around its core.
 
-    The core is what lies nearer to the region's peak than to the threshold. regions are in pixels of the picture. Both
-    lines lie outside of what they show, which stays free; a box is at least 12 pixels wide and high. Both have a dark edge, so that they are seen on every ground. Without an error map [h, w] there are
-    only boxes.
+    The core is what lies nearer to the region's peak than to the threshold. regions are in pixels of the picture.
+    Both lines lie outside of what they show, which stays free; a box is at least 12 pixels wide and high. Both have
+    a dark edge, so that they are seen on every ground. Without an error map [h, w] there are only boxes.
     """
     height, width = picture.shape[:2]
     thick = max(1, round(min(height, width) / 200))

@@ -70,7 +70,7 @@ def draw_overlay(
     sides = picture.shape[:2]
     scale = max(1, min(-(-_SMALLEST_SIDE // min(sides)), _LARGEST_SIDE // max(sides)))
     plain = enlarge(picture, scale)
-    marked = plain.copy()
+    marked = plain.copy() if beside else plain
     if heat and inspection.error_map is not None:
         marked = _blend_heat(marked, inspection.error_map, inspection.map_threshold)
     if verdict.verdict != "ok":

@@ -15,10 +15,10 @@ from onspect.calibration.masks import read_mask
 from onspect.calibration.scores import ScoredImage
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import place, prepare_at
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.inspection.regions import find_regions
 from onspect.runtime.inspection.verdict import decide
-from onspect.runtime.inspection.visualization import Picture, heat_map, mark_regions, to_bgr
+from onspect.runtime.inspection.visualization import Picture, heat_map, mark_regions, scale_region, to_bgr
 from onspect.runtime.model.schema import Threshold
 
 MOST = 6
@@ -91,18 +91,23 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
         frame = read_image(result.image.path)
     except ImageError as error:
         raise DatasetError(f"{str(result.image.path)!r} has changed since it was scored: {error}") from error
-    batch = inspector.prepare(frame)[np.newaxis]
+    recipe = inspector.info.preprocess
+    placement = place(frame, recipe)
+    batch = prepare_at(frame, recipe, placement)[np.newaxis]
     height, width = frame.shape[:2]
     scale = _LONGEST_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    white_level = inspector.info.preprocess.white_level
-    error_map, threshold = inspector.infer(batch).error_map[0], inspector.info.threshold
+    white_level = recipe.white_level
+    scored, threshold = inspector.infer(batch), inspector.info.threshold
+    error_map = scored.error_map[0]
+    if placement is not None:
+        error_map = placement.map_in_frame(error_map, size)
     heat = _resize(heat_map(error_map, float(error_map.max()) / 2.0 if threshold is None else threshold.map), size)
     plain = _resize(to_bgr(frame, white_level), size)
     marked = plain.copy()
     if threshold is not None:
-        regions = find_regions(error_map, threshold, *size, decide(result.score, threshold))
-        mark_regions(marked, regions, error_map, threshold.map)
+        found = inspector.judge([frame], scored)[0].verdict.regions
+        mark_regions(marked, [scale_region(region, scale) for region in found], error_map, threshold.map)
     mask = _read_mask(result, height, width)
     if mask is not None:
         _outline(heat, mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -24,6 +25,7 @@ _BOXES = {"ng": (60, 110, 255), "review": (80, 200, 250)}  # told apart by peopl
 _EDGE = (20, 20, 20)  # of lines, so that they are seen on bright and coloured parts
 _SMALLEST_BOX = 12  # pixels
 _JPEG_QUALITY = 92
+_OUTLINE = (255, 211, 143)  # of the region, and of the pose's cross
 _WEIGHTS = ((np.arange(256, dtype=np.float32) / 255.0 - 0.25) / 0.5).clip(
     0.0, 0.6
 )  # of the heat, by its relative height
@@ -50,7 +52,7 @@ def draw_overlay(
 ) -> Picture | None:
     """Draw the verdict on the source image, and an outline and a box around each region; None without an image.
 
-    A part that passed is drawn without marks.
+    A part that passed is drawn without marks. The outline of a crop and the pose are drawn for every part.
 
     Parameters
     ----------
@@ -72,14 +74,23 @@ def draw_overlay(
     plain = enlarge(picture, scale)
     marked = plain.copy() if beside else plain
     if heat and inspection.error_map is not None:
-        marked = _blend_heat(marked, inspection.error_map, inspection.map_threshold)
+        marked = _blend_heat(marked, inspection.error_map, inspection)
+    _draw_placement(marked, inspection, scale, max(1, round(min(marked.shape[:2]) / 256)))
     if verdict.verdict != "ok":
-        regions = [_enlarge_region(region, scale) for region in verdict.regions]
+        regions = [scale_region(region, scale) for region in verdict.regions]
         colour = _BOXES["review" if verdict.verdict == "review" else "ng"]
-        mark_regions(marked, regions, inspection.error_map, inspection.map_threshold, colour=colour)
+        mark_regions(marked, regions, _find_map(inspection, marked), inspection.map_threshold, colour=colour)
     drawn = side_by_side([[plain, marked]]) if beside else marked
     pieces = [_banner(verdict, *drawn.shape[:2]), drawn]
     return np.vstack([*pieces, _legend(inspection, heat, *drawn.shape[:2])] if legend else pieces)
+
+
+def _find_map(inspection: Inspection, picture: Picture) -> NDArray[np.float32] | None:
+    """Return the error map as one of the whole picture, at any size; None where there is none."""
+    if inspection.error_map is None or inspection.placement is None:
+        return inspection.error_map
+    height, width = picture.shape[:2]
+    return inspection.placement.map_in_frame(inspection.error_map, (width, height))
 
 
 def mark_regions(
@@ -135,9 +146,12 @@ def _place_side(start: int, length: int, whole: int, thick: int) -> tuple[int, i
     return max(0, first), min(whole - 1, last)
 
 
-def _enlarge_region(region: Region, scale: int) -> Region:
-    x, y, width, height = (scale * side for side in (region.x, region.y, region.width, region.height))
-    return Region(x, y, width, height, region.peak, region.area * scale * scale)
+def scale_region(region: Region, scale: float) -> Region:
+    """Return a region as it lies in a picture that is so many times as large."""
+    x, y = math.floor(region.x * scale), math.floor(region.y * scale)
+    right, bottom = math.ceil((region.x + region.width) * scale), math.ceil((region.y + region.height) * scale)
+    area = max(1, round(region.area * scale * scale))
+    return Region(x, y, right - x, bottom - y, region.peak, area)
 
 
 def draw_boxes(verdict: Verdict, frame: Frame, white_level: int = 65535) -> Picture:
@@ -167,9 +181,10 @@ def draw_view(inspection: Inspection, *, longest: int, heat: bool) -> Picture | 
     if not heat:
         return picture
     if inspection.error_map is not None:
-        picture = _blend_heat(picture, inspection.error_map, inspection.map_threshold)
+        picture = _blend_heat(picture, inspection.error_map, inspection)
     verdict = inspection.verdict
     thickness = max(1, round(longest / 240))
+    _draw_placement(picture, inspection, scale, max(1, thickness // 2))
     colour = _BOXES["review" if verdict.verdict == "review" else "ng"]
     for region in verdict.regions:
         corner = (round(region.x * scale), round(region.y * scale))
@@ -228,9 +243,31 @@ def _relative(error_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
     return np.asarray(np.rint(brightness * 255.0), np.uint8)
 
 
-def _blend_heat(picture: Picture, error_map: NDArray[Any], threshold: float) -> Picture:
+def _draw_placement(picture: Picture, inspection: Inspection, scale: float, thickness: int) -> None:
+    """Draw the crop's outline and, with a pose, a cross in the reference's middle with an arm along its x axis."""
+    placement = inspection.placement
+    if placement is None:
+        return
+    corners = np.rint(placement.outline() * scale).astype(np.int32)
+    cv2.polylines(picture, [corners], True, _OUTLINE, thickness, cv2.LINE_AA)
+    pose = placement.pose
+    if pose is None:
+        return
+    middle, angle = np.array([pose.x, pose.y]) * scale, np.deg2rad(pose.angle)
+    along = np.array([np.cos(angle), -np.sin(angle)]) * min(placement.width, placement.height) * scale / 8.0
+    across = np.array([along[1], -along[0]]) / 2.0
+    for start, end in ((middle, middle + along), (middle - across, middle + across)):
+        first, last = ((round(float(x)), round(float(y))) for x, y in (start, end))
+        cv2.line(picture, first, last, _OUTLINE, thickness, cv2.LINE_AA)
+
+
+def _blend_heat(picture: Picture, error_map: NDArray[Any], inspection: Inspection) -> Picture:
     height, width = picture.shape[:2]
-    relative = cv2.resize(_relative(error_map, threshold), (width, height), interpolation=cv2.INTER_LINEAR)
+    relative = _relative(error_map, inspection.map_threshold)
+    if inspection.placement is None:
+        relative = np.asarray(cv2.resize(relative, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    else:
+        relative = inspection.placement.map_in_frame(relative, (width, height))
     colours = cv2.applyColorMap(relative, cv2.COLORMAP_INFERNO)
     weight = cv2.LUT(relative, _WEIGHTS)
     return np.asarray(cv2.blendLinear(picture, colours, 1.0 - weight, weight), np.uint8)

@@ -28,11 +28,23 @@ provider_option = click.option(
 overlays_option = click.option(
     "--overlays",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write each image with heat map, boxes and verdict into this folder.",
+    help="Write each image with its verdict, and outline and box around each region, into this folder.",
+)
+overlay_style_option = click.option(
+    "--overlay-style",
+    type=click.Choice(["marks", "beside", "heat"]),
+    default="marks",
+    show_default=True,
+    help="Marks: outline and box; beside: the plain image to the left, a legend below; heat: error map as colours.",
+)
+overlay_format_option = click.option(
+    "--overlay-format", type=click.Choice(["png", "jpg"]), default="png", show_default=True, help="Of the overlays."
 )
 
 
-def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str]) -> list[OverlaySink]:
+def overlay_sinks(
+    folder: Path | None, root: Path, images: Iterable[Path | str], *, style: str = "marks", ending: str = "png"
+) -> list[OverlaySink]:
     """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
     if folder is None:
         return []
@@ -41,7 +53,7 @@ def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str])
         raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
     from onspect.runtime.sinks.overlays import OverlaySink
 
-    return [OverlaySink(folder, root=root)]
+    return [OverlaySink(folder, root=root, heat=style == "heat", beside=style == "beside", ending=ending)]
 
 
 def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None) -> None:

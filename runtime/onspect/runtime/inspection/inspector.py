@@ -45,6 +45,42 @@ class Inspection:
     placement: Placement | None = field(default=None, compare=False)
     ticket: int | None = None
 
+    def plot(self, *, heat: bool = False, beside: bool = False, legend: bool = True) -> NDArray[np.uint8]:
+        """Return the frame with verdict, outlines and boxes as a picture, uint8 [height, width, 3], BGR.
+
+        The arguments are those of `draw_overlay`. Raises ImageError where there is no frame to draw on.
+        """
+        from onspect.runtime.inspection.visualization import draw_overlay  # it imports this module
+
+        picture = draw_overlay(self, heat=heat, beside=beside, legend=legend)
+        if picture is None:
+            raise ImageError(f"there is no frame of {self.verdict.source!r} to draw on: {self.verdict.reason}")
+        return picture
+
+    def resize_error_map(self) -> NDArray[np.float32]:
+        """Return the error map at the frame's size, float32 [height, width], interpolated; 0 outside a crop.
+
+        Raises ImageError where there is no frame or no error map.
+        """
+        if self.frame is None or self.error_map is None:
+            raise ImageError(f"there is no error map of {self.verdict.source!r}: {self.verdict.reason}")
+        if self.placement is not None:
+            return np.asarray(self.placement.map_in_frame(self.error_map), np.float32)
+        import cv2
+
+        height, width = self.frame.shape[:2]
+        resized = cv2.resize(self.error_map, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the picture of `plot` for a notebook; None where there is no frame."""
+        from onspect.runtime.inspection.visualization import encode_png
+
+        try:
+            return encode_png(self.plot())
+        except ImageError:
+            return None  # the notebook shows the text instead
+
     @classmethod
     def without_picture(cls, verdict: Verdict) -> Inspection:
         """Return the inspection of a verdict that was read back: frame and error map are gone, no picture is drawn."""

@@ -65,7 +65,7 @@ class _Kept:
 
 
 class EvidenceSink(Sink):
-    """Writes a JPEG with heat map, boxes and verdict for each part that has a picture; never more than quota bytes.
+    """Writes a JPEG with verdict, outlines and boxes for each part that has a picture; never more than quota bytes.
 
     What is in the folder at the start counts, and each picture counts as whole blocks of the disk. Where a picture
     would need room that only pictures of a higher rank could give (an ok among nothing but ng), it is not written.

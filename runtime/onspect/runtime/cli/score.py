@@ -21,9 +21,9 @@ from onspect.runtime.cli.options import (
     overlay_style_option,
     overlays_option,
     provider_option,
-    refuse_target,
 )
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.sinks.targets import refuse_target
 
 if TYPE_CHECKING:
     from onspect.runtime.inspection.inspector import Inspector

@@ -77,6 +77,7 @@ class Verdict:
     review_threshold: where the review band below `threshold` begins, None without one.
     pose_x, pose_y, pose_angle: with an alignment, where the middle of the reference was found in the frame, in pixels,
     and by how many degrees it is turned, counter-clockwise; None without one and for a part that was not found.
+    code: for a fault, its kind: one of `errors.FAULT_CODES`.
     """
 
     source: str
@@ -94,6 +95,7 @@ class Verdict:
     pose_x: float | None = None
     pose_y: float | None = None
     pose_angle: float | None = None
+    code: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""

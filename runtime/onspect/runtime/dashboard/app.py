@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from onspect.runtime.dashboard.auth import Auth
 from onspect.runtime.dashboard.history import Archive
+from onspect.runtime.dashboard.label_desk import LabelDesk
 from onspect.runtime.dashboard.middleware import LARGEST_BODY, SecurityMiddleware
 from onspect.runtime.dashboard.renderer import RenderWorker
 from onspect.runtime.dashboard.state import DashboardState, View, describe_part
@@ -59,6 +60,8 @@ class AppState:
     most_watchers: int = WATCHERS
     tick: float = TICK
     commands: Commands | None = None
+    desk: LabelDesk | None = None
+    """Where parts are labelled and taught; None without a token or without a history."""
     watchers: int = 0
     closing: bool = False
     moved: list[dict[str, Any]] = field(default_factory=list)
@@ -73,8 +76,11 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
         self.answer = JSONResponse({"error": reason}, status, headers)
 
 
-def build_application(room: AppState) -> SecurityMiddleware:
-    """Return the ASGI application."""
+Handler = Callable[[AppState, Request], Awaitable[Response]]
+
+
+def build_application(room: AppState, more: Sequence[tuple[str, Handler, str]] = ()) -> SecurityMiddleware:
+    """Return the ASGI application; more: path, handler and method of further requests."""
     pages = resources.files("onspect.runtime.dashboard").joinpath("page")
     files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
 
@@ -82,7 +88,7 @@ def build_application(room: AppState) -> SecurityMiddleware:
         content, kind = files[request.url.path.removeprefix("/")]
         return Response(content, media_type=kind)
 
-    def route(path: str, endpoint: Callable[[AppState, Request], Awaitable[Response]], method: str = "GET") -> Route:
+    def route(path: str, endpoint: Handler, method: str = "GET") -> Route:
         return Route(path, _answer(room, endpoint), methods=[method])
 
     return SecurityMiddleware(
@@ -99,16 +105,17 @@ def build_application(room: AppState) -> SecurityMiddleware:
                 route("/login", _log_in, "POST"),
                 route("/logout", _log_out, "POST"),
                 route("/threshold", _move_threshold, "POST"),
+                *(route(*one) for one in more),
             ]
         )
     )
 
 
-def _answer(room: AppState, endpoint: Callable[[AppState, Request], Awaitable[Response]]) -> Endpoint:
+def _answer(room: AppState, endpoint: Handler) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             if request.url.path not in ("/session", "/login") and not room.open_to_see:
-                _require_session(room, request)
+                require_session(room, request)
             return await endpoint(room, request)
         except Refusal as refusal:
             return refusal.answer
@@ -171,10 +178,14 @@ async def _list_rejects(room: AppState, _: Request) -> Response:
     }
     recorded = await run_in_threadpool(room.archive.rejects)
     if recorded is None:
-        return JSONResponse({"rejects": list(reject_cache.values())})
+        recorded = list(reject_cache.values())
     for reject in recorded:
         if reject["picture"] is None:
             reject["picture"] = reject_cache.get((reject["time"], reject["index"]), reject)["picture"]
+    if room.desk is not None:
+        labels = await run_in_threadpool(room.desk.find_labels)
+        for reject in recorded:
+            reject["label"], reject["label_who"] = labels.get((reject["time"], reject["index"]), (None, None))
     return JSONResponse({"rejects": recorded})
 
 
@@ -206,7 +217,7 @@ async def _tell_session(room: AppState, request: Request) -> Response:
 
 
 async def _log_in(room: AppState, request: Request) -> Response:
-    token = (await _read_body(request)).get("token")
+    token = (await read_body(request)).get("token")
     _check_token(room, request, token if isinstance(token, str) else "")
     answer = JSONResponse({"may_change": True})
     session = room.access.open_session()
@@ -223,8 +234,8 @@ async def _log_out(room: AppState, request: Request) -> Response:
 
 async def _move_threshold(room: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
-    _require_session(room, request)
-    body = await _read_body(request)
+    require_session(room, request)
+    body = await read_body(request)
     score, who = body.get("score"), body.get("who")
     if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
         raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
@@ -245,12 +256,14 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
         score,
         record["who"],
         record["time"],
-        _address(request),
+        client_address(request),
     )
+    if room.desk is not None:
+        await run_in_threadpool(room.desk.note_threshold, record)
     return JSONResponse(record)
 
 
-def _require_session(room: AppState, request: Request) -> None:
+def require_session(room: AppState, request: Request) -> None:
     """Raise Refusal unless this browser has logged in, or the request carries the token itself."""
     if _has_session(room, request):
         return
@@ -268,7 +281,7 @@ def _has_session(room: AppState, request: Request) -> bool:
 
 
 def _check_token(room: AppState, request: Request, token: str) -> None:
-    address = _address(request)
+    address = client_address(request)
     if not room.access.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
     wait = room.access.wait_seconds(address)
@@ -279,11 +292,12 @@ def _check_token(room: AppState, request: Request, token: str) -> None:
         raise Refusal(401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
 
 
-def _address(request: Request) -> str:
+def client_address(request: Request) -> str:
+    """Return where a request comes from, for log and limits."""
     return request.client.host if request.client is not None else "unknown"
 
 
-async def _read_body(request: Request) -> dict[str, Any]:
+async def read_body(request: Request) -> dict[str, Any]:
     """Return the request's JSON object; raises Refusal where it is none, is too large, or does not come."""
     content = b""
     try:

@@ -73,6 +73,12 @@ class Models:
         """Return the model of a recipe, of the active one for None, or None where there is no such recipe."""
         return self.current if recipe is None else self._models.get(recipe)
 
+    @property
+    def path(self) -> Path:
+        """The model file of the recipe that the next part is judged with."""
+        with self._lock:
+            return self._paths[self._next]
+
     def swap(self, path: Path | str) -> None:
         """Load another model file for the active recipe; raises ModelFileError, and changes nothing, for a bad one."""
         path = Path(path)

@@ -23,6 +23,8 @@ RATE = 0.01
 CROSS_CONFORMAL = "cross-conformal"
 """The policy of a threshold that teaching chose: each picture judged by a memory without it."""
 
+_OF_PARTS = " parts in "
+
 
 def choose_rate(rate: float | None, count: int) -> float:
     """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can.
@@ -63,7 +65,7 @@ def counts_parts(info: ModelInfo) -> bool:
     memory, calibration = info.memory, info.calibration
     if memory is None or calibration is None or CROSS_CONFORMAL not in calibration.policy:
         return False
-    return len(calibration.good_scores) < memory.pictures
+    return _OF_PARTS in calibration.policy  # pictures that were added without a new threshold have no scores in it
 
 
 def make_calibration(
@@ -73,7 +75,9 @@ def make_calibration(
 
     rate, fingerprints, data: as in `fit_threshold`.
     """
-    of_parts = f", {len(scores)} parts in {len(fingerprints)} pictures" if len(scores) < len(fingerprints) else ""
+    of_parts = ""
+    if len(scores) < len(fingerprints):
+        of_parts = f", {len(scores)}{_OF_PARTS}{len(fingerprints)} pictures"
     rejected = int((scores >= threshold.score).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -22,7 +23,7 @@ from onspect.runtime.dashboard.history import Archive
 from onspect.runtime.dashboard.label_desk import LabelDesk
 from onspect.runtime.dashboard.middleware import LARGEST_BODY, SecurityMiddleware
 from onspect.runtime.dashboard.renderer import RenderWorker
-from onspect.runtime.dashboard.state import DashboardState, View, describe_part
+from onspect.runtime.dashboard.state import DashboardState, View, describe_shown
 from onspect.runtime.errors import OnspectError
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.status import Commands
@@ -42,6 +43,7 @@ _FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
     "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
     "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "labels.js": ("labels.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -155,7 +157,7 @@ async def _show_picture(room: AppState, request: Request) -> Response:
         if shown is not None and shown.number != after:
             heat = request.query_params.get("heat") != "0"
             jpeg = await asyncio.shield(asyncio.wrap_future(room.darkroom.make(shown, heat=heat)))
-            headers = {"X-Onspect-Part": json.dumps(describe_part(shown))}
+            headers = {"X-Onspect-Part": json.dumps(describe_shown(shown, time.monotonic()))}
             return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
         if room.closing:
             break
@@ -212,6 +214,7 @@ async def _tell_session(room: AppState, request: Request) -> Response:
             "may_see": room.open_to_see or authorized,
             "may_change": authorized,
             "has_token": room.access.has_token,
+            "has_labels": room.desk is not None,
         }
     )
 

@@ -28,10 +28,11 @@ function renderRejectLabel(reject) {
 }
 
 function toast(words) {
-  byId("toast").hidden = false;
+  byId("toast").hidePopover(); // and shown again, so that it is above a dialog
   write(byId("toast"), words);
+  byId("toast").showPopover();
   clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => (byId("toast").hidden = true), 6000);
+  toast.timer = setTimeout(() => byId("toast").hidePopover(), 6000);
 }
 
 /* Go on with somebody who has the token, and whose name is known. */

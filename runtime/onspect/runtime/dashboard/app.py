@@ -44,6 +44,7 @@ _FILES = {
     "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
     "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
     "labels.js": ("labels.js", "text/javascript; charset=utf-8"),
+    "teach.js": ("teach.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -59,6 +60,8 @@ class AppState:
     archive: Archive
     access: Auth
     open_to_see: bool
+    page: str = "line"
+    """``line``, or ``teach`` while there is no model."""
     most_watchers: int = WATCHERS
     tick: float = TICK
     commands: Commands | None = None
@@ -81,10 +84,16 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
 Handler = Callable[[AppState, Request], Awaitable[Response]]
 
 
-def build_application(room: AppState, more: Sequence[tuple[str, Handler, str]] = ()) -> SecurityMiddleware:
-    """Return the ASGI application; more: path, handler and method of further requests."""
+def build_application(
+    room: AppState, more: Sequence[tuple[str, Handler, str]] = (), *, index: str = "index.html"
+) -> SecurityMiddleware:
+    """Return the ASGI application.
+
+    more: path, handler and method of further requests. index: the file of the page itself.
+    """
     pages = resources.files("onspect.runtime.dashboard").joinpath("page")
-    files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+    names = _FILES | {"": (index, _FILES[""][1])}
+    files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in names.items()}
 
     async def page(request: Request) -> Response:
         content, kind = files[request.url.path.removeprefix("/")]
@@ -215,6 +224,7 @@ async def _tell_session(room: AppState, request: Request) -> Response:
             "may_change": authorized,
             "has_token": room.access.has_token,
             "has_labels": room.desk is not None,
+            "page": room.page,
         }
     )
 

@@ -17,10 +17,12 @@ pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 pytest.importorskip("fcntl", reason="the browser is driven over pipes as Linux and macOS have them")
 from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.sinks.evidence import EvidenceSink
+from onspect.runtime.sinks.sqlite import SqliteSink
 
 from .browser import CHROMIUM, Browser
 from .runtime.labels.test_lessons import Running
-from .test_dashboard_page import browser, dashboard, examine, inspector, started_browser, text
+from .test_dashboard_page import SIZES, browser, dashboard, examine, inspector, started_browser, text
 
 __all__ = ["base_file", "browser", "dashboard", "inspector", "parts", "started_browser", "taught", "taught_once"]
 
@@ -180,6 +182,30 @@ def test_page_without_a_history_has_no_label_buttons(
     assert browser.evaluate("document.getElementById('live-labels').hidden")
     browser.press("g")
     assert not browser.evaluate("document.querySelector('dialog[open]') !== null")
+
+
+def test_history_is_searched_on_the_page(browser: Browser, inspector: Inspector, tmp_path: Path) -> None:
+    """Rejects are listed with their pictures; a click on a place narrows them; the page fits every screen."""
+    items = [examine(inspector, verdict, index) for index, verdict in enumerate(("ng", "ok", "fault", "ng"))]
+    with SqliteSink(tmp_path / "history.db", evidence=True) as sink, EvidenceSink(tmp_path / "evidence") as evidence:
+        sink.write_many(items)
+        evidence.write_many(items)
+    with Dashboard("127.0.0.1:0", history=tmp_path / "history.db", evidence=tmp_path / "evidence") as dashboard:
+        browser.open(f"{dashboard.url}history")
+        browser.wait_for("document.querySelectorAll('#parts li').length === 3")
+        assert text(browser, "counts") == "3 parts: 2 NG, 1 FAULT, 0.0 % OK"
+        browser.wait_for("document.querySelector('#parts img').naturalWidth > 0")
+        browser.evaluate("document.querySelector('#places button').click()")
+        browser.wait_for("document.querySelectorAll('#parts li').length === 2")
+        browser.evaluate("document.getElementById('clear-place').click()")
+        browser.evaluate("document.getElementById('verdict').value = ''")
+        browser.evaluate("document.getElementById('verdict').onchange()")
+        browser.wait_for("document.querySelectorAll('#parts li').length === 4")
+        for width, height in SIZES:
+            browser.resize(width, height)
+            browser.wait_for(f"innerWidth === {width}")
+            assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.problems == []
 
 
 @pytest.fixture(autouse=True)

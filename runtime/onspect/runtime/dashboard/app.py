@@ -44,6 +44,8 @@ _FILES = {
     "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
     "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
     "labels.js": ("labels.js", "text/javascript; charset=utf-8"),
+    "history": ("history.html", "text/html; charset=utf-8"),
+    "history.js": ("history.js", "text/javascript; charset=utf-8"),
     "teach.js": ("teach.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }

@@ -8,6 +8,7 @@ from typing import Self
 from onspect.runtime.dashboard.app import TICK, WATCHERS, AppState, build_application
 from onspect.runtime.dashboard.auth import Auth, is_loopback
 from onspect.runtime.dashboard.history import Archive
+from onspect.runtime.dashboard.history_routes import HISTORY_ROUTES
 from onspect.runtime.dashboard.http_server import LOOK, BackgroundServer
 from onspect.runtime.dashboard.label_desk import LabelDesk
 from onspect.runtime.dashboard.label_routes import ROUTES
@@ -73,7 +74,7 @@ class Dashboard(Sink):
         return self._server.url
 
     def __enter__(self) -> Self:
-        self._server.start(build_application(self._room, ROUTES))
+        self._server.start(build_application(self._room, (*ROUTES, *HISTORY_ROUTES)))
         self._room.darkroom.open()
         if self._room.desk is not None:
             self._room.desk.open()

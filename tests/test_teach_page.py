@@ -122,7 +122,8 @@ def test_parts_become_a_model_in_service(box: Box) -> None:
     (change,) = box.store.changes()
     assert (change.kind, change.who, change.facts["pictures"]) == ("teach", "Anna", 10)
     box.session.close()
-    assert not box.model.with_name("new-candidate.onnx").exists()
+    assert Inspector(box.model).info.name == "new"
+    assert sorted(path.name for path in box.model.parent.glob("new*")) == ["new-good", "new.onnx"]
 
 
 def test_next_parts_are_taken_as_they_come(box: Box) -> None:

@@ -64,8 +64,10 @@ class LabelDesk:
             keys = ("model", "recipe", "threshold")
             facts = {"before": {key: getattr(before, key) for key in keys}}
             self._record_quietly("swap", facts | {"after": {key: getattr(status, key) for key in keys}})
-        elif before.threshold != status.threshold and self._moved != status.threshold:
-            self._record_quietly("threshold", {"before": before.threshold, "score": status.threshold})
+        elif before.threshold != status.threshold:
+            moved, self._moved = self._moved, None
+            if moved != status.threshold:  # else it is in the log already, with its name
+                self._record_quietly("threshold", {"before": before.threshold, "score": status.threshold})
 
     def note_threshold(self, record: Mapping[str, Any]) -> None:
         """Log a threshold that was moved on this page: score, before and who."""

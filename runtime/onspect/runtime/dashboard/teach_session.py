@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -44,9 +45,9 @@ class TeachSession:
     """One camera, the good parts that were taken from it, and the model file that they make.
 
     source: iterated in a thread of its own, until `close`. model: the file to make. base: of ``onspect backbone``.
-    store: where the new model is logged, None without one. copies: as in
-    `teach`. Good parts are kept beside the model, in the folder
-    ``NAME-good``, and found again after a restart. Used from several threads; methods raise OnspectError.
+    store: where the new model is logged, None without one. copies: as in `teach`. Good
+    parts are kept beside the model, in the folder ``NAME-good``, and found again after a restart. Used from several
+    threads; methods raise OnspectError.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class TeachSession:
         self._model = model
         self._base = base
         self._store = store
-        self._candidate = model.with_name(f"{model.stem}-candidate.onnx")
+        self._workshop = tempfile.TemporaryDirectory(prefix="onspect-teach-")
+        self._candidate = Path(self._workshop.name, model.name)  # teaching names the model after its file
         self._mask = model.with_name(f"{model.stem}-mask.png")
         self.folder = model.with_name(f"{model.stem}-good")
         self.in_service = threading.Event()
@@ -94,7 +96,7 @@ class TeachSession:
             self._thread.join(5.0)
         if self._teacher is not None:
             self._teacher.join()
-        self._candidate.unlink(missing_ok=True)
+        self._workshop.cleanup()
 
     def describe(self) -> dict[str, Any]:
         """Return what the page shows besides the picture."""

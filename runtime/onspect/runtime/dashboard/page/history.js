@@ -79,7 +79,7 @@ function renderSummary(summary) {
   byId("source").replaceChildren(make("option", "all"), ...summary.cameras.map((name) => make("option", name)));
   byId("source").firstChild.value = "";
   byId("source").value = summary.cameras.includes(chosen) ? chosen : "";
-  bars("places", summary.places.slice(0, 8).map((one) => [`x ${one.x} to ${one.x + one.width}, y ${one.y} to ${one.y + one.height}`, one.parts, () => choosePlace(one)]));
+  bars("places", summary.places.slice(0, 8).map((one) => [`x ${one.x}–${one.x + one.width}, y ${one.y}–${one.y + one.height}`, one.parts, () => choosePlace(one)]));
   bars("scores", summary.scores.filter((one) => one.parts).map((one) => [one.highest === null ? `${show(one.lowest)} and more` : `${show(one.lowest)} to ${show(one.highest)}`, one.parts]));
   bars("faults", Object.entries(summary.faults).slice(0, 8));
 }

@@ -27,7 +27,7 @@ def load(path: Path) -> ModuleType:
 
 
 ANSWERS = {
-    1: ["taught 8 good pictures", "8 good pictures the threshold rejects at most 11.11%", "6 images: 3 ok, 3 ng"],
+    1: ["taught 8 good pictures", "With 8 good pictures the threshold rejects at most 11.1", "6 images: 3 ok, 3 ng"],
     2: ["taught 10 good pictures", "the images have 3 sizes"],
     3: ["train 18 good; val 6 good, 3 bad; test 6 good, 3 bad", "next: onspect evaluate part.onnx parts -o report"],
     4: ["next: onspect teach parts/train/good --group '^(part[0-9]+)_' -o", "parts in ", "report: report/report.html"],

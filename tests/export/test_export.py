@@ -332,7 +332,7 @@ def test_command_names_the_labelled_folder(make_run: MakeRun, tmp_path: Path, mo
     config["data"]["folder"] = str(tmp_path / "my parts")
     (run / "config.json").write_text(json.dumps(config))
     (tmp_path / "my parts" / "val" / "good").mkdir(parents=True)
-    result = CliRunner().invoke(main, ["export", "run", "-o", "part.onnx"])
+    result = CliRunner().invoke(main, ["export", "run", "-o", "part.onnx", "--score", "mse"])
     assert "next: onspect calibrate part.onnx 'my parts'" in result.stderr
 
 

@@ -140,6 +140,13 @@ def test_opencv_without_libgl_is_broken(monkeypatch: pytest.MonkeyPatch) -> None
     assert "opencv-python-headless" in finding.remedy
 
 
+def test_remains_of_a_removed_build_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Removing one of two builds leaves a package without functions, which is said as such."""
+    monkeypatch.setattr(importlib, "import_module", lambda _: type("Rest", (), {}))
+    (finding,) = check_opencv()
+    assert (finding.status, finding.detail.startswith("its files are incomplete")) == ("broken", True)
+
+
 def test_missing_libraries_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without OpenCV or onnxruntime the extra to install is named."""
     monkeypatch.setattr(importlib, "import_module", refuse("cv2", ModuleNotFoundError("No module named 'cv2'")))

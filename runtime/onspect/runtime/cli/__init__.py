@@ -15,6 +15,7 @@ _GROUPS = {
         "demo": "demo.commands",
         "capture": "runtime.cli.capture",
         "split": "runtime.cli.split",
+        "roi": "runtime.cli.roi",
         "teach": "runtime.cli.teach",
         "backbone": "training.backbone_command",
         "train": "training.commands",

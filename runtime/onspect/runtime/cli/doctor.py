@@ -6,10 +6,14 @@ import json
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from onspect.runtime.cli.base import Command, say
+
+if TYPE_CHECKING:
+    from onspect.runtime.doctor.findings import Finding
 
 _LABELS = {"ok": "ok", "absent": "-", "warning": "WARN", "broken": "FAIL"}
 _COLOURS = {"ok": "green", "absent": None, "warning": "yellow", "broken": "red"}
@@ -41,7 +45,7 @@ def doctor(model: Path | None, as_json: bool) -> None:
             click.echo(f"{label} {finding.name:<20} {lines[0]}".rstrip())
             for line in lines[1:]:
                 click.echo(f"{'':<26}{line}")
-            if finding.remedy and finding.status != "ok":
+            if finding.remedy and finding.status != "ok" and not _names_its_extra(finding):
                 for line in textwrap.wrap(f"-> {finding.remedy}", _WIDTH - 26, subsequent_indent="   "):
                     click.echo(f"{'':<26}{line}")
     broken = [finding.name for finding in findings if finding.status == "broken"]
@@ -55,4 +59,9 @@ def doctor(model: Path | None, as_json: bool) -> None:
         )
     if broken:
         raise click.ClickException(f"broken, and needed: {', '.join(broken)}")
-    say("what is needed works")
+    say("what is needed works; pip install 'onspect[NAME]' adds an extra")
+
+
+def _names_its_extra(finding: Finding) -> bool:
+    """Tell whether an optional package's name says what to install, so that the table can be short."""
+    return finding.status == "absent" and finding.name.startswith(("extra ", "provider openvino"))

@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     "others. May be given several times.  [default: jsonl:-]",
 )
 @click.option(
+    "--signal",
+    metavar="ADDRESS",
+    help="The PLC that triggers each part and gets its result (docs/plc.md): modbus://HOST, opcua://HOST?node=NODE or "
+    "mqtt://HOST/TOPIC.",
+)
+@click.option(
     "--policy",
     type=click.Choice(["latest", "every", "wait"]),
     help="Frames that come faster than they are judged: drop all but the latest, let a few wait and make a fault of "
@@ -122,6 +128,7 @@ def _configure(
     source: str | None,
     *,
     sinks: tuple[str, ...],
+    signal: str | None,
     policy: Policy | None,
     frames_per_part: int | None,
     provider: str | None,
@@ -129,7 +136,7 @@ def _configure(
     dashboard_token: str | None,
 ) -> LineConfig:
     """Return the line of the file, or an empty one, with the flags in the place of what it says."""
-    from onspect.runtime.line.config import LineConfig, SourceConfig, read_config
+    from onspect.runtime.line.config import LineConfig, SignalConfig, SourceConfig, read_config
 
     config = LineConfig(Path(), ()) if file is None else read_config(file)
     if model is not None:
@@ -141,6 +148,9 @@ def _configure(
     if frames_per_part is not None:
         config = replace(config, voting=replace(config.voting, frames=frames_per_part))
     config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
+    if signal is not None:
+        base = config.signal or SignalConfig(signal)
+        config = replace(config, signal=replace(base, address=signal))
     config = replace(config, dashboard=_configure_dashboard(config.dashboard, dashboard, dashboard_token))
     if config.model == Path():
         raise click.UsageError("Missing argument 'MODEL', or a --config with [model] file.")

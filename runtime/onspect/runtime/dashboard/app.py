@@ -312,15 +312,15 @@ def client_address(request: Request) -> str:
     return request.client.host if request.client is not None else "unknown"
 
 
-async def read_body(request: Request) -> dict[str, Any]:
+async def read_body(request: Request, largest: int = LARGEST_BODY) -> dict[str, Any]:
     """Return the request's JSON object; raises Refusal where it is none, is too large, or does not come."""
     content = b""
     try:
         async with asyncio.timeout(_PATIENCE):
             async for piece in request.stream():
                 content += piece
-                if len(content) > LARGEST_BODY:
-                    raise Refusal(413, f"a request carries at most {LARGEST_BODY} bytes")
+                if len(content) > largest:
+                    raise Refusal(413, f"a request carries at most {largest} bytes")
     except (TimeoutError, ClientDisconnect) as error:
         raise Refusal(408, "the request did not arrive", {"Connection": "close"}) from error
     try:

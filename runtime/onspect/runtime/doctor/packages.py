@@ -148,6 +148,9 @@ def describe_import_failure(name: str, error: Exception) -> Finding:
     """Return what to say of a needed library that cannot be loaded."""
     if isinstance(error, ModuleNotFoundError):
         return Finding(name, "broken", "not installed", "pip install 'onspect[cpu]' (or gpu)")
+    if isinstance(error, AttributeError):
+        detail = f"its files are incomplete, as after another build of it was removed ({error})"
+        return Finding(name, "broken", detail, _FRESH)
     missing = find_missing_library(str(error))
     detail = f"cannot start: {missing} is missing" if missing else f"cannot start: {error}"
     return Finding(

@@ -15,6 +15,9 @@ from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
+from onspect.runtime.line.triggered import TriggeredSource
+from onspect.runtime.signals.controller import SignalController
+from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
@@ -75,6 +78,18 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
     voting = config.voting
     if voting.timeout is None and any(source.live for source in sources):
         voting = dataclasses.replace(voting, timeout=_PART_TIMEOUT)
+    signals = None
+    if config.signal is not None:
+        voting = dataclasses.replace(voting, frames=voting.frames or 1, timeout=None)  # each trigger gives all frames
+        signals = SignalController(
+            open_signal(config.signal.address),
+            cameras=len(sources),
+            times=config.signal.times,
+            ejector=config.ejector,
+            recipes=list(config.recipes),
+        )
+        frames = voting.frames or 1
+        sources = [TriggeredSource(one, signals, camera, frames=frames) for camera, one in enumerate(sources)]
     given = zip(config.sources, sources, strict=True)
     return Line(
         models,
@@ -84,6 +99,7 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
         recipes=[one.recipe for one in config.sources],
         voting=voting,
         alarm=config.alarm,
+        signals=signals,
     )
 
 

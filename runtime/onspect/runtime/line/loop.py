@@ -27,9 +27,10 @@ from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus
+from onspect.runtime.status import Latency, LineStatus, SignalState, SourceState
 
 _LOG = logging.getLogger("onspect")
 
@@ -60,8 +61,9 @@ class Line:
 
     models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
     fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
-    alarm: None raises one only where a source is away. timing: how often the line looks after its parts. Raises
-    ChoiceError where policies and voting do not go together.
+    alarm: None raises one only where a source is away. timing: how often the line looks after its parts. signals: the
+    PLC that triggers the sources, each of which is a `TriggeredSource`. Raises ChoiceError where policies and voting do
+    not go together.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Line:
         alarm: AlarmRule | None = None,
         recipes: Sequence[str | None] | None = None,
         timing: Timing = Timing(),
+        signals: SignalController | None = None,
     ) -> None:
         if not isinstance(models, Models):
             models = Models({None: Path(models)}, None, Inspector)
@@ -96,7 +99,11 @@ class Line:
         self._queue = FrameQueue(chosen)
         self._grabbers = [Grabber(source, number, self._queue) for number, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
+        self._alarm_rule = alarm
         self._alarm = Alarm(alarm) if alarm is not None else None
+        self._signals = signals
+        if signals is not None:
+            signals.attach(can_judge=self._cameras_are_there, on_reset=self._clear_alarm)
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -122,6 +129,8 @@ class Line:
                 for sink in self._sinks:
                     stack.enter_context(sink)
                     sink.attach(self)
+                if self._signals is not None:
+                    stack.enter_context(self._signals)
                 for grabber in self._grabbers:
                     grabber.start()
                 keeper.start()
@@ -190,6 +199,10 @@ class Line:
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
         alarm = self._alarm.reason if self._alarm is not None else None
+        signals = None if self._signals is None else self._signals.state()
+        lost: list[SourceState | SignalState] = [*away]
+        if signals is not None and not signals.connected and not self._ended.is_set():
+            lost.append(signals)
         return LineStatus(
             started=self._started,
             time=now(),
@@ -210,8 +223,9 @@ class Line:
             swaps=self._models.swaps,
             sources=sources,
             sinks=tuple(sink.state() for sink in self._sinks),
+            signals=signals,
             latency=_summarize(latencies),
-            alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
+            alarm="; ".join([*([alarm] if alarm else []), *(f"{one.name} is away" for one in lost)]) or None,
             drift=self._drift.message,
             message=self._models.message,
         )
@@ -248,6 +262,8 @@ class Line:
             self._part_models[source_index] = self._models.find(capture.recipe or self._recipes[source_index])
         model = self._part_models[source_index] or self._models.current
         inspection = self._examine(model, source_index, capture)
+        if capture.ticket is not None:
+            inspection = dataclasses.replace(inspection, ticket=capture.ticket)
         self._drift.update(model.inspector, inspection.verdict.score)
         self._queue.task_done(judged=inspection.verdict.verdict != "fault")
         with self._lock:
@@ -291,7 +307,17 @@ class Line:
     def _is_late(self, captured: float) -> bool:
         return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
 
+    def _cameras_are_there(self) -> bool:
+        return all(grabber.source.state().connected for grabber in self._grabbers)
+
+    def _clear_alarm(self) -> None:
+        """Begin to count bad parts anew; called from the thread of the signals."""
+        if self._alarm_rule is not None:
+            self._alarm = Alarm(self._alarm_rule)
+
     def _deliver(self, part: Inspection) -> None:
+        if self._signals is not None:
+            part = self._signals.settle(part)
         name = part.verdict.verdict
         with self._lock:
             self._verdicts[name] += 1

@@ -140,6 +140,17 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
         for sink in status.sinks:
             waiting.add_metric([sink.name], getattr(sink, name))
         yield waiting
+    if status.signals is not None:
+        yield gauge("signal_connected", "1 while the PLC is there.", status.signals.connected)
+        for name, words in (
+            ("parts", "Accepted triggers."),
+            ("acknowledged", "Results that the PLC acknowledged."),
+            ("unacknowledged", "Results that the PLC did not acknowledge in time."),
+            ("failed", "Parts without a verdict in time."),
+            ("ejected", "Parts for which the reject coil was set."),
+            ("missed", "Bad parts that passed the gate without the reject coil."),
+        ):
+            yield CounterMetricFamily(f"onspect_signal_{name}", words, value=getattr(status.signals, name))
 
 
 class _Server(ThreadingMixIn, WSGIServer):

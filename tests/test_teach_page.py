@@ -16,6 +16,7 @@ import pytest
 from click.testing import Result
 
 from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.labels.store import LabelStore
 from onspect.runtime.sources.base import Capture, Source
@@ -161,6 +162,8 @@ def test_region_is_what_is_inspected(box: Box) -> None:
     facts = box.session.picture()[2]
     assert facts is not None
     assert facts["verdict"] == "ok"
+    region = read_region(box.model.with_name("new-roi.toml"))
+    assert (region.rectangles, region.frame) == (((0, 0, 29, 96),), (96, 96))
 
 
 def test_exposure_and_focus_are_told(box: Box) -> None:
@@ -270,7 +273,7 @@ def test_empty_box_becomes_a_running_line(browser: Browser, tmp_path: Path, base
         drag(browser, (0.05, 0.05), (0.95, 0.95))
         browser.wait_for("!document.getElementById('region').hidden && state.region")
         browser.evaluate("document.getElementById('teach').click()")
-        browser.wait_for("!document.getElementById('service').disabled")
+        browser.wait_for("!document.getElementById('service').disabled", 300.0)
         assert "With 10 good pictures" in text(browser, "progress")
         show(300, spot=True)
         browser.wait_for("document.getElementById('verdict').textContent === 'NG'")

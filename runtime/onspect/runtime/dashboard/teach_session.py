@@ -19,6 +19,7 @@ from onspect.runtime.atomic import make_folder, write_atomically, write_new
 from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
 from onspect.runtime.images.decode import Frame, read_image
 from onspect.runtime.images.quality import measure
+from onspect.runtime.images.region import RegionFile, format_region
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.visualization import draw_view, to_bgr
 from onspect.runtime.labels.store import LabelStore, check_name, encode
@@ -60,7 +61,7 @@ class TeachSession:
         self._store = store
         self._workshop = tempfile.TemporaryDirectory(prefix="onspect-teach-")
         self._candidate = Path(self._workshop.name, model.name)  # teaching names the model after its file
-        self._mask = model.with_name(f"{model.stem}-mask.png")
+        self._roi = model.with_name(f"{model.stem}-roi.toml")
         self.folder = model.with_name(f"{model.stem}-good")
         self.in_service = threading.Event()
         """Set when the model file is in place."""
@@ -280,9 +281,14 @@ class TeachSession:
 
     def _teach(self, pictures: list[Path], region: tuple[float, float, float, float] | None) -> None:
         try:
-            mask = None if region is None else self._write_mask(region, pictures[0])
+            inspected = None if region is None else self._write_region(region, pictures[0])
             taught = teach(
-                pictures, self._candidate, base=self._base, mask=mask, copies=self._copies, progress=self._follow
+                pictures,
+                self._candidate,
+                base=self._base,
+                region=inspected,
+                copies=self._copies,
+                progress=self._follow,
             )
             inspector = Inspector(self._candidate)
             with self._lock:
@@ -296,13 +302,14 @@ class TeachSession:
             with self._lock:
                 self._progress = ""
 
-    def _write_mask(self, region: tuple[float, float, float, float], picture: Path) -> Path:
+    def _write_region(self, shares: tuple[float, float, float, float], picture: Path) -> RegionFile:
+        """Write the region as roi.toml has it, beside the model, and return it."""
         height, width = read_image(picture).shape[:2]
-        mask = np.zeros((height, width), np.uint8)
-        left, top = round(region[0] * width), round(region[1] * height)
-        mask[top : top + round(region[3] * height), left : left + round(region[2] * width)] = 255
-        write_atomically(self._mask, encode(mask))
-        return self._mask
+        left, top = round(shares[0] * width), round(shares[1] * height)
+        sides = (min(width - left, round(shares[2] * width)), min(height - top, round(shares[3] * height)))
+        region = RegionFile(rectangles=((left, top, *sides),), frame=(width, height))
+        write_atomically(self._roi, format_region(region, self._roi.parent).encode())
+        return region
 
     def _follow(self, items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
         shown = 0.0

@@ -18,7 +18,7 @@ from onspect.runtime.atomic import describe_os_error, write_atomically
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, OnspectError
 from onspect.runtime.images.decode import decode_image
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.inspection.verdict import Judgement, decide
+from onspect.runtime.inspection.verdict import Judgement
 from onspect.runtime.labels.audit import Change
 from onspect.runtime.labels.store import LabelStore, StoredPicture, check_name
 from onspect.runtime.model.schema import Threshold
@@ -275,21 +275,22 @@ class Lessons:
     def _compare(self, now: Inspector, then: Inspector, threshold: Threshold) -> tuple[int, list[ChangedVerdict]]:
         """Judge the stored parts of the last day with both model files."""
         changes, judged = [], 0
+        now = now.with_threshold(threshold)
         for stored in self._store.list_pictures(since=_ago(_DAY), limit=_JUDGED):
-            image = now.prepare_frame(decode_image(self._store.read(stored.id)), keep=False).image
-            if image is None:  # a part of another model, of another size
+            frame = decode_image(self._store.read(stored.id))
+            before, after = now.inspect(frame), then.inspect(frame)
+            if before.score is None or after.score is None:  # a part of another model, of another size
                 continue
-            before = decide(float(now.infer(image[None]).score[0]), threshold)
-            score = float(then.infer(image[None]).score[0])
-            after = decide(score, then.threshold)
             judged += 1
-            if before != after:
-                changes.append(ChangedVerdict(stored, before, after, score))
+            if before.verdict != after.verdict:
+                changes.append(ChangedVerdict(stored, before.verdict, after.verdict, after.score))
         return judged, changes
 
     def _score(self, inspector: Inspector, picture: StoredPicture) -> float:
-        image = inspector.prepare(decode_image(self._store.read(picture.id)))
-        return float(inspector.infer(image[None]).score[0])
+        verdict = inspector.inspect(decode_image(self._store.read(picture.id)))
+        if verdict.score is None:
+            raise ChoiceError(f"the part cannot be judged with this model: {verdict.reason}")
+        return verdict.score
 
 
 def _ago(span: timedelta) -> str:

@@ -64,9 +64,9 @@ def propose(store: LabelStore, inspector: Inspector) -> Proposal:
         png = store.read(picture.id)
         if picture.label == "good" and fingerprint_bytes(png) in taught:
             continue
-        image = inspector.prepare_frame(decode_image(png), keep=False).image
-        if image is not None:
-            scores[picture.label].append(float(inspector.infer(image[None]).score[0]))
+        score = inspector.inspect(decode_image(png)).score
+        if score is not None:
+            scores[picture.label].append(score)
     good, bad = np.array(scores["good"]), np.array(scores["bad"])
     if not len(good) or not len(bad):
         raise ChoiceError(

@@ -110,7 +110,8 @@ function currentPart(data) {
   return data.latest && { ...data.latest, age: data.latest.age + (performance.now() - state.heard) / 1000 };
 }
 
-const camera = (source) => (source.includes("://") ? source : source.split(/[/\\]/).pop());
+/* An address is shown whole, of a file only its name. */
+const camera = (source) => (/^\w{2,}:/.test(source) ? source : source.split(/[/\\]/).pop());
 
 function render() {
   const { data } = state;

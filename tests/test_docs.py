@@ -23,6 +23,7 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.model.schema import ModelInfo, SourceLimits, Threshold
+from onspect.runtime.presence.settings import KEYS
 from onspect.runtime.records import parse_dataclass
 from onspect.runtime.signals import Inputs, Outputs, open_signal
 from onspect.runtime.signals.handshake import ERRORS
@@ -151,6 +152,16 @@ def test_line_examples_print_what_the_page_says(
     (configuration,) = find_blocks("line.md", "toml")
     (tmp_path / "line.toml").write_text(configuration, encoding="utf-8")
     assert read_config(tmp_path / "line.toml").sources[0].address == "env:CAMERA"
+
+
+def test_presence_settings_are_read(tmp_path: Path) -> None:
+    """Each configuration of docs/presence.md is read, and its table has every key."""
+    for block in find_blocks("presence.md", "toml"):
+        (tmp_path / "line.toml").write_text(block, encoding="utf-8")
+        config = read_config(tmp_path / "line.toml")
+        assert config.presence is not None or config.voting.views is not None
+    rows = re.findall(r"^\| (`.*?) \| .* \| .* \|$", (DOCS / "presence.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(KEYS) == {key for row in rows for key in re.findall(r"`(\w+)`", row)}
 
 
 def test_sink_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,8 +76,9 @@ class Latency:
 class LineStatus:
     """A line at one moment.
 
-    Frames: captured == judged + dropped + faulted + waiting, always; a frame is faulted where it could not be judged,
-    dropped where a newer one took its place, waiting while it is between capture and verdict.
+    Frames: captured == judged + dropped + faulted + empty + waiting, always; a frame is faulted where it could not be
+    judged, dropped where a newer one took its place, empty where presence found no part in it that another frame does
+    not show better, waiting while it is between capture and verdict.
     Verdicts: ok, ng, review, fault count what was handed to the sinks, one a part; where a part is one frame,
     ok + ng + review == judged and fault == faulted.
     model: name and checksum, as verdicts carry them. recipe: the model's name in the configuration, None without
@@ -99,6 +100,7 @@ class LineStatus:
     dropped: int = 0
     faulted: int = 0
     waiting: int = 0
+    empty: int = 0
     ok: int = 0
     ng: int = 0
     review: int = 0

@@ -16,6 +16,7 @@ _GROUPS = {
         "capture": "runtime.cli.capture",
         "split": "runtime.cli.split",
         "roi": "runtime.cli.roi",
+        "parts": "runtime.cli.parts",
         "teach": "runtime.cli.teach",
         "backbone": "training.backbone_command",
         "train": "training.commands",

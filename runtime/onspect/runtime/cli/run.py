@@ -63,6 +63,17 @@ if TYPE_CHECKING:
     help="One verdict from so many frames: the worst of theirs.  [default: 1, or what the source says of its parts]",
 )
 @click.option(
+    "--presence",
+    metavar="learn=5s|FILE",
+    help="For a camera that runs freely: judge each part once, and nothing between parts. What parts look like is "
+    "learnt from the first seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
+)
+@click.option(
+    "--parts",
+    type=click.IntRange(min=1),
+    help="So many parts are in each frame, such as on a tray: one verdict for each, and a fault for each missing one.",
+)
+@click.option(
     "--dashboard",
     metavar="HOST:PORT",
     help="Show the line in a browser, such as 127.0.0.1:8080; an address that other computers reach needs a token.",
@@ -131,12 +142,15 @@ def _configure(
     signal: str | None,
     policy: Policy | None,
     frames_per_part: int | None,
+    presence: str | None,
+    parts: int | None,
     provider: str | None,
     dashboard: str | None,
     dashboard_token: str | None,
 ) -> LineConfig:
     """Return the line of the file, or an empty one, with the flags in the place of what it says."""
     from onspect.runtime.line.config import LineConfig, SignalConfig, SourceConfig, read_config
+    from onspect.runtime.presence.settings import PresenceSettings, parse_presence
 
     config = LineConfig(Path(), ()) if file is None else read_config(file)
     if model is not None:
@@ -147,6 +161,10 @@ def _configure(
         config = replace(config, sources=tuple(replace(one, policy=policy) for one in config.sources))
     if frames_per_part is not None:
         config = replace(config, voting=replace(config.voting, frames=frames_per_part))
+    if presence is not None:
+        config = replace(config, presence=parse_presence(presence))
+    if parts is not None:
+        config = replace(config, presence=replace(config.presence or PresenceSettings(), parts=parts))
     config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
     if signal is not None:
         base = config.signal or SignalConfig(signal)
@@ -262,7 +280,8 @@ def _draw_overlays(folder: Path | None, config: LineConfig) -> list[Sink]:
 
 
 def _say_farewell(status: LineStatus) -> None:
+    empty = f", {status.empty} empty" if status.empty else ""
     say(
-        f"{status.captured} frames: {status.judged} judged, {status.dropped} dropped, {status.faulted} faults; "
+        f"{status.captured} frames: {status.judged} judged, {status.dropped} dropped, {status.faulted} faults{empty}; "
         f"{status.ok} ok, {status.ng} ng, {status.review} review, {status.fault} fault"
     )

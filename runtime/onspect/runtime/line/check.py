@@ -58,7 +58,7 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
         if isinstance(source, OnspectError):
             yield Finding(name, False, str(source))
         else:
-            yield _check_source(name, source, models, one.recipe, quiet)
+            yield _check_source(name, source, None if config.presence else models, one.recipe, quiet)
     for place, text in enumerate(config.sinks, 1):
         yield _check_sink(f"sink {place}", text)
     if config.signal is not None:

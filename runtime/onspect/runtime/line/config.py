@@ -17,8 +17,10 @@ from onspect.runtime.inspection.verdict import Judgement
 from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import Policy
+from onspect.runtime.line.views import Join
 from onspect.runtime.line.voting import Rule, Voting
 from onspect.runtime.model.providers import CHOICES
+from onspect.runtime.presence.settings import PresenceSettings, build_presence, read_presence
 from onspect.runtime.signals.ejector import EjectorRule
 from onspect.runtime.signals.handshake import HandshakeTimes
 
@@ -67,6 +69,7 @@ class LineConfig:
     voting: Voting = field(default_factory=Voting)
     alarm: AlarmRule | None = None
     dashboard: DashboardConfig | None = None
+    presence: PresenceSettings | None = None
     signal: SignalConfig | None = None
     ejector: EjectorRule | None = None
     spool: Path = Path("onspect-spool")
@@ -213,6 +216,7 @@ def _build(content: dict[str, Any]) -> LineConfig:
         "dashboard",
         "signal",
         "ejector",
+        "presence",
     )
     for name in content:
         if name not in sections:
@@ -243,6 +247,7 @@ def _build(content: dict[str, Any]) -> LineConfig:
         voting=_read_voting(content.get("voting", {})),
         alarm=_read_alarm(content["alarm"]) if "alarm" in content else None,
         dashboard=_read_dashboard(content["dashboard"]) if "dashboard" in content else None,
+        presence=_read_presence(content["presence"]) if "presence" in content else None,
         signal=_read_signal(content["signal"]) if "signal" in content else None,
         ejector=_read_ejector(content["ejector"]) if "ejector" in content else None,
         spool=Path(spool or "onspect-spool"),
@@ -302,9 +307,23 @@ def _read_voting(content: object) -> Voting:
         frames=table.number_from("frames", int, 1),
         rule=table.choose("rule", typing.get_args(Rule)) or "worst",
         timeout=table.number_from("timeout", float, 0),
+        views=table.choose("views", typing.get_args(Join)),
     )
     table.end()
     return voting
+
+
+def _read_presence(content: object) -> PresenceSettings:
+    table = _Table("presence", content)
+    assert isinstance(content, dict)
+    try:
+        if "file" not in content:
+            return build_presence(content, Path())
+        file = table.need("file", str)
+        table.end()
+        return read_presence(Path(file))
+    except ChoiceError as error:
+        raise table.wrong("", str(error)) from error
 
 
 def _read_alarm(content: object) -> AlarmRule:

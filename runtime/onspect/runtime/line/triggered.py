@@ -128,7 +128,7 @@ class TriggeredSource(Source):
         A frame of a hardware trigger may be ahead of its signal, so it is kept for a while.
         """
         while (capture := frames.take(0.0)) is not None:
-            frames.task_done(judged=True)
+            frames.task_done("judged")
             self._held.append(capture.capture)
         oldest = time.perf_counter() - self._early
         while self._held and (self._held[0].captured or 0.0) < oldest:
@@ -163,7 +163,7 @@ class TriggeredSource(Source):
         taken = frames.take(_LOOK_S / 10)
         if taken is None:
             return None
-        frames.task_done(judged=True)
+        frames.task_done("judged")
         return taken.capture
 
     def _fill(self, ticket: Ticket, first: int, reason: str) -> Iterator[Capture]:

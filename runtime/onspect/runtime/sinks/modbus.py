@@ -117,7 +117,7 @@ class ModbusSink(Sink):
 
     def report(self, status: LineStatus) -> None:
         """Change the heartbeat, unless frames wait that nobody judges, and tell the alarm; raises as `write`."""
-        judged = status.judged + status.faulted
+        judged = status.judged + status.faulted + status.empty
         if status.running and (status.waiting == 0 or judged != self._judged):
             self._heartbeat = not self._heartbeat
         self._judged = judged

@@ -121,7 +121,7 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
         yield gauge("reported_timestamp_seconds", "When the line last said how it is.", told)
     yield CounterMetricFamily("onspect_swaps", "Models exchanged.", value=status.swaps)
     frames = CounterMetricFamily("onspect_frames", "Frames by what became of them.", labels=["state"])
-    for state in ("captured", "judged", "dropped", "faulted"):
+    for state in ("captured", "judged", "dropped", "faulted", "empty"):
         frames.add_metric([state], getattr(status, state))
     yield frames
     connected = GaugeMetricFamily("onspect_source_connected", "1 while the source is there.", labels=["source"])

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.images.decode import decode_image
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.labels import LabelStore, export_labels, labels_path
 from onspect.runtime.labels.keeper import PictureKeeper
 from onspect.runtime.labels.store import PartKey
+from onspect.runtime.presence.crop import prepare_window
 
 from ..verdicts import inspection, wait_until
 
@@ -212,6 +214,21 @@ def test_keeper_keeps_rejects_and_the_last_parts(store: LabelStore) -> None:
     keys = [PartKey.of(item.verdict) for item in items]
     assert [keeper.find(key) is not None for key in keys] == [False, False, True, True, False, True]
     assert keeper.missed == 0
+
+
+def test_kept_picture_of_a_belt_is_the_part_alone(store: LabelStore, calibrated: Path) -> None:
+    """Of a frame with several parts, the picture that is kept, labelled and taught is presence's window of one part."""
+    inspector, frame = Inspector(calibrated), np.full((60, 90), 250, np.uint8)
+    frame[20:36, 30:46] = draw(1)[:16, :16]
+    prepared = prepare_window(inspector, frame, (30, 20, 16, 16))
+    (inspected,) = inspector.judge([prepared], inspector.infer_frames([prepared]))
+    keeper = PictureKeeper(store, ok_every=0.0)
+    keeper.open()
+    keeper.add(inspected)
+    keeper.close()
+    (picture,) = store.list_pictures()
+    assert np.array_equal(decode_image(store.read(picture.id)), frame[20:36, 30:46])
+    assert inspector.inspect(decode_image(store.read(picture.id))).score == inspected.verdict.score
 
 
 def test_keeper_goes_on_where_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -214,6 +214,10 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
         raise click.UsageError("--base teaches on a page: give --dashboard HOST:PORT and --dashboard-token too")
     if config.model.suffix != ".onnx" or config.recipes:
         raise click.UsageError(f"--base makes one model file: give its name, ending in .onnx, not {config.model}")
+    if config.presence is not None or len(config.sources) > 1:
+        raise click.UsageError(
+            "--base teaches whole frames of one camera: with [presence] or several cameras, teach the file first"
+        )
     from onspect.runtime.dashboard.teach_page import TeachPage
     from onspect.runtime.labels.store import LabelStore, labels_path
     from onspect.runtime.sinks.registry import open_sinks

@@ -154,9 +154,10 @@ class LabelDesk:
         if found is not None:
             return found
         inspection = self._keeper.find(key)
-        if inspection is None or inspection.frame is None:
+        frame = None if inspection is None else inspection.part_frame
+        if inspection is None or frame is None:
             raise ChoiceError("the picture of this part is not kept any more; choose a newer part")
-        self.store.keep(inspection.verdict, inspection.frame)
+        self.store.keep(inspection.verdict, frame)
         found = self.store.find(key)
         assert found is not None
         return found

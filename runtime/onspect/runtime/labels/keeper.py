@@ -84,9 +84,10 @@ class PictureKeeper:
             closing = self._closing.wait(_LOOK)
             while self._waiting:
                 inspection = self._waiting.popleft()
-                assert inspection.frame is not None
+                frame = inspection.part_frame
+                assert frame is not None
                 try:
-                    self._store.keep(inspection.verdict, inspection.frame)
+                    self._store.keep(inspection.verdict, frame)
                 except OnspectError as error:
                     self._note_loss(str(error))
             if closing:

@@ -314,3 +314,14 @@ def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, read
     """Without a threshold the documented reader gives no verdict, as the page asks."""
     with pytest.raises(ValueError, match="not calibrated"):
         reader(uncalibrated).judge(np.zeros((16, 16), np.uint8))
+
+
+def test_page_of_faults_names_tests_that_exist() -> None:
+    """Each test that docs/line-faults.md names is a function in the file that it names."""
+    text = (DOCS / "line-faults.md").read_text(encoding="utf-8")
+    root, file, count = Path(__file__).parent / "runtime", "", 0
+    for name, test in re.findall(r"`([\w/]*(?:\.py)?)::(test_\w+)`", text):
+        file = name or file
+        assert f"def {test}(" in (root / file).read_text(encoding="utf-8"), test
+        count += 1
+    assert count >= 25

@@ -51,9 +51,9 @@ def enter_token(browser: Browser, name: str | None = "Anna") -> None:
 
 
 def test_old_verdict_fades_to_waiting(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
-    """An OK of six seconds ago is faded; one of a minute ago is WAITING, with the last verdict in small words."""
+    """An OK of three seconds ago is faded; one of a minute ago is WAITING, with the last verdict in small words."""
     dashboard.write(examine(inspector, "ok"))
-    grow_old(dashboard, 6.0)
+    grow_old(dashboard, 3.0)
     browser.open(dashboard.url)
     browser.wait_for(f"{WORD} === 'OK' && document.getElementById('verdict').classList.contains('fading')")
     grow_old(dashboard, 60.0)

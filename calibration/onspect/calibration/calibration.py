@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.blindness import find_blindness
+from onspect.calibration.fitness import Fitness, find_targets, judge_fitness
 from onspect.calibration.metrics.image import (
     Confusion,
     count_confusion,
@@ -85,6 +86,15 @@ class CalibrationResult:
     regions: str
     notes: tuple[str, ...]
     blindness: tuple[str, ...] = ()
+
+    @property
+    def fitness(self) -> Fitness:
+        """Whether the model is fit for use, by the pictures that the threshold was chosen on."""
+        banded = self.threshold.review is not None
+        trained_on = self.calibration.training_images
+        doubts = [f"{trained_on} of the pictures were trained on"] if trained_on else []
+        targets = find_targets(self.calibration, self.confusion, banded=banded)
+        return judge_fitness(targets, self.confusion, self.blindness, doubts)
 
     def __str__(self) -> str:
         from onspect.calibration.report.tables import describe_outcome  # it imports this module

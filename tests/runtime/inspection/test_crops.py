@@ -206,13 +206,13 @@ def test_overlay_shows_region_heat_and_pose(aligned: Inspector, cropped: Inspect
 
 
 def test_csv_has_the_pose(aligned: Inspector, tmp_path: Path) -> None:
-    """A table's header and rows have the same columns, the pose last."""
+    """A table's header and rows have the same columns, the pose among them."""
     path = tmp_path / "verdicts.csv"
     with CsvSink(path) as sink:
         sink.write(aligned.examine(draw_scene(190.0, 100.0, 30.0)))
     header, row = path.read_text().splitlines()
-    assert header.endswith("review_threshold,pose_x,pose_y,pose_angle")
-    assert float(row.split(",")[-3]) == pytest.approx(190.0, abs=0.5)
+    assert header.endswith("review_threshold,pose_x,pose_y,pose_angle,code")
+    assert float(row.split(",")[-4]) == pytest.approx(190.0, abs=0.5)
 
 
 def test_older_table_keeps_its_columns(cropped: Inspector, tmp_path: Path) -> None:

@@ -175,14 +175,28 @@ def test_a_changed_model_file_is_taken_up(
     assert "fault" not in keeper.seen
 
 
-def test_reload_reads_a_file_again(models: Models, keeper: Any, noisy: Draw, running: Any, calibrated: Path) -> None:
-    """A reload drops a threshold that was moved, although the file is as it was."""
-    line = Line(models, [FakeSource(noisy, rate=200)], [keeper])
+def test_reload_reads_a_file_again(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
+    """A reload reads the model file, although it is as it was."""
+    line = Line(models, [FakeSource(noisy, rate=200)], [keeper], timing=QUICK)
     with running(line):
-        line.set_threshold(1e-9)
-        wait_for(lambda: "ng" in keeper.seen)
+        loads = models.loads
         line.reload()
-        wait_for(lambda: line.status().threshold == pytest.approx(0.0062))
+        wait_for(lambda: models.loads == loads + 1)
+        wait_for(lambda: "read again as asked: 1 of 1 model files, 0 with other content" in line.status().message)
+
+
+def test_a_model_with_other_channels_is_not_taken_up(
+    calibrated: Path, write_tiny_model: Callable[..., Path], models: Models
+) -> None:
+    """A model of colour images in the place of one of grey ones is refused, and the old one goes on."""
+    before = models.current.inspector.label
+    write_tiny_model(calibrated, channels=3, threshold=Threshold(0.0062, 0.0062))
+    models.watch()
+    with pytest.raises(ModelFileError, match="colour images, and the line runs with grey"):
+        models.swap(calibrated)
+    models.apply()
+    assert models.current.inspector.label == before
+    assert f"going on with {before}" in models.message
 
 
 def test_recipes_are_chosen_by_command_and_by_part(

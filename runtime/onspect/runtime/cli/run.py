@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onspect.runtime.cli.base import Command, say, usage_errors
-from onspect.runtime.cli.options import conclude, describe_reasons, overlay_sinks, overlays_option, refuse_target
+from onspect.runtime.cli.options import conclude, describe_reasons, overlay_sinks, overlays_option
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.files import list_images
 from onspect.runtime.model.providers import CHOICES
@@ -241,10 +241,18 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
 def _run_line(config: LineConfig, overlays: Path | None) -> None:
     """Run a line to its end, and say how it was."""
     from onspect.runtime.credentials import resolve_secret
-    from onspect.runtime.line.build import build_line, choose_health, open_dashboard, open_models, queue_sinks
+    from onspect.runtime.line.build import (
+        build_line,
+        choose_health,
+        list_inputs,
+        open_dashboard,
+        open_models,
+        queue_sinks,
+    )
     from onspect.runtime.line.memory import keep_memory_together
     from onspect.runtime.line.signals import obeying_signals
     from onspect.runtime.sinks.registry import open_sinks
+    from onspect.runtime.sinks.targets import find_refusal
     from onspect.runtime.sources.registry import open_source
 
     keep_memory_together()
@@ -253,9 +261,9 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
     drawn = _draw_overlays(overlays, config)
     targets = [resolve_secret(text) for text in config.sinks]
     opened = open_sinks(targets, append=True)
-    inputs = [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
-    for text in targets:
-        refuse_target(text.partition(":")[2].partition("?")[0], inputs)
+    for place in range(len(targets)):
+        if (refusal := find_refusal(targets, opened, place, list_inputs(config))) is not None:
+            raise refusal
     live = any(source.live for source in sources)
     queued = queue_sinks(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
     dashboard = open_dashboard(config.dashboard, opened)

@@ -26,7 +26,7 @@ from onspect.runtime.dashboard.renderer import RenderWorker
 from onspect.runtime.dashboard.state import DashboardState, View, describe_shown
 from onspect.runtime.errors import OnspectError
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.status import Commands
+from onspect.runtime.status import FADE_S, Commands
 
 _LOG = logging.getLogger("onspect")
 
@@ -37,6 +37,7 @@ TICK = 0.1
 """Seconds between two looks at the board for a page."""
 
 _COOKIE = "onspect-session"
+_SHORT_WAIT = 2.5  # seconds for which a login waits here, after wrong tokens, before it is told to come again
 _HEARTBEAT = 1.0
 _PATIENCE = 10.0  # seconds for which a page waits for a picture, and a request may take to arrive
 _FILES = {
@@ -71,6 +72,8 @@ class AppState:
     """Where parts are labelled and taught; None without a token or without a history."""
     watchers: int = 0
     closing: bool = False
+    waiting: set[str] = field(default_factory=set)
+    """Addresses of which a login waits its pause."""
     moved: list[dict[str, Any]] = field(default_factory=list)
     """Thresholds moved through this page: score, before, who, time."""
 
@@ -118,6 +121,7 @@ def build_application(
                 route("/login", _log_in, "POST"),
                 route("/logout", _log_out, "POST"),
                 route("/threshold", _move_threshold, "POST"),
+                route("/threshold/undo", _undo_threshold, "POST"),
                 *(route(*one) for one in more),
             ]
         )
@@ -128,7 +132,7 @@ def _answer(room: AppState, endpoint: Handler) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             if request.url.path not in ("/session", "/login") and not room.open_to_see:
-                require_session(room, request)
+                await require_session(room, request)
             return await endpoint(room, request)
         except Refusal as refusal:
             return refusal.answer
@@ -149,7 +153,7 @@ async def _stream_events(room: AppState, _: Request) -> Response:
                 content = room.board.describe(after)
                 quiet += room.tick
                 if content["number"] != after or quiet >= _HEARTBEAT:
-                    content |= {"moved": room.moved[-1] if room.moved else None}
+                    content |= {"moved": _find_move(room, content["status"])}
                     yield f"data: {json.dumps(content, allow_nan=False)}\n\n".encode()
                     after, quiet = content["number"], 0.0
                 await asyncio.sleep(room.tick)
@@ -227,13 +231,14 @@ async def _tell_session(room: AppState, request: Request) -> Response:
             "has_token": room.access.has_token,
             "has_labels": room.desk is not None,
             "page": room.page,
+            "fade_s": FADE_S,
         }
     )
 
 
 async def _log_in(room: AppState, request: Request) -> Response:
     token = (await read_body(request)).get("token")
-    _check_token(room, request, token if isinstance(token, str) else "")
+    await _check_token(room, request, token if isinstance(token, str) else "")
     answer = JSONResponse({"may_change": True})
     session = room.access.open_session()
     answer.set_cookie(_COOKIE, session, httponly=True, samesite="strict", path="/")
@@ -249,21 +254,14 @@ async def _log_out(room: AppState, request: Request) -> Response:
 
 async def _move_threshold(room: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
-    require_session(room, request)
+    await require_session(room, request)
     body = await read_body(request)
-    score, who = body.get("score"), body.get("who")
+    score = body.get("score")
     if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
         raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
-    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
-        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
-    if room.commands is None:
-        raise Refusal(409, "no line is running")
-    status = room.board.describe(0)["status"]
-    try:
-        await run_in_threadpool(room.commands.set_threshold, float(score))
-    except OnspectError as error:
-        raise Refusal(422, str(error)) from error
-    record = {"score": float(score), "before": status and status["threshold"], "who": who.strip(), "time": now()}
+    who = _read_name(body)
+    before = await _command(room, lambda commands: commands.set_threshold(float(score)))
+    record = {"score": float(score), "before": before, "who": who, "time": now()}
     room.moved = [*room.moved[-99:], record]
     _LOG.warning(
         "threshold moved from %s to %g by %r at %s, from %s",
@@ -271,20 +269,61 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
         score,
         record["who"],
         record["time"],
-        client_address(request),
+        _address(request),
     )
     if room.desk is not None:
         await run_in_threadpool(room.desk.note_threshold, record)
     return JSONResponse(record)
 
 
-def require_session(room: AppState, request: Request) -> None:
+async def _undo_threshold(room: AppState, request: Request) -> Response:
+    """Take the last move of the threshold back, with a record of who did so and when."""
+    await require_session(room, request)
+    who = _read_name(await read_body(request))
+    before = await _command(room, lambda commands: commands.undo_threshold())
+    record = {"before": before, "who": who, "time": now()}
+    words = "threshold move taken back, from %s, by %r at %s, from %s"
+    _LOG.warning(words, before, who, record["time"], _address(request))
+    if room.desk is not None:
+        await run_in_threadpool(room.desk.note_undo, before, who)
+    return JSONResponse(record)
+
+
+def _read_name(body: dict[str, Any]) -> str:
+    who = body.get("who")
+    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
+        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
+    return who.strip()
+
+
+async def _command(room: AppState, command: Callable[[Commands], None]) -> float | None:
+    """Give the line a command; return the threshold that it had last, None before its first status."""
+    if room.commands is None:
+        raise Refusal(409, "no line is running")
+    status = room.board.describe(0)["status"]
+    try:
+        await run_in_threadpool(command, room.commands)
+    except OnspectError as error:
+        raise Refusal(422, str(error)) from error
+    return None if status is None else status["threshold"]
+
+
+def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return who has set the threshold that holds, None if nobody has, or if the move was dropped."""
+    move = None if status is None else status["moved"]
+    if move is None:
+        return None
+    found = (record for record in reversed(room.moved) if record["score"] == move["score"])
+    return next(found, None)
+
+
+async def require_session(room: AppState, request: Request) -> None:
     """Raise Refusal unless this browser has logged in, or the request carries the token itself."""
     if _has_session(room, request):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        _check_token(room, request, token.strip())
+        await _check_token(room, request, token.strip())
         return
     if not room.access.has_token:
         raise Refusal(403, "nothing can be changed here: this dashboard was started without a token")
@@ -295,11 +334,18 @@ def _has_session(room: AppState, request: Request) -> bool:
     return room.access.has_session(request.cookies.get(_COOKIE, ""))
 
 
-def _check_token(room: AppState, request: Request, token: str) -> None:
-    address = client_address(request)
+async def _check_token(room: AppState, request: Request, token: str) -> None:
+    address = _address(request)
     if not room.access.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
     wait = room.access.wait_seconds(address)
+    if 0 < wait <= _SHORT_WAIT and address not in room.waiting:  # one at a time, or guesses would run side by side
+        room.waiting.add(address)
+        try:
+            await asyncio.sleep(wait)
+        finally:
+            room.waiting.discard(address)
+        wait = 0.0
     if wait > 0:
         raise Refusal(429, f"too many wrong tokens; try again in {wait:.0f} s", {"Retry-After": str(math.ceil(wait))})
     if not room.access.check(token, address):
@@ -307,7 +353,7 @@ def _check_token(room: AppState, request: Request, token: str) -> None:
         raise Refusal(401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
 
 
-def client_address(request: Request) -> str:
+def _address(request: Request) -> str:
     """Return where a request comes from, for log and limits."""
     return request.client.host if request.client is not None else "unknown"
 

@@ -37,6 +37,7 @@ class LabelDesk:
         self._commands: Commands | None = None
         self._status: LineStatus | None = None
         self._moved: float | None = None
+        self._undone = False
 
     def open(self) -> None:
         """Begin to keep pictures."""
@@ -65,14 +66,20 @@ class LabelDesk:
             facts = {"before": {key: getattr(before, key) for key in keys}}
             self._record_quietly("swap", facts | {"after": {key: getattr(status, key) for key in keys}})
         elif before.threshold != status.threshold:
-            moved, self._moved = self._moved, None
-            if moved != status.threshold:  # else it is in the log already, with its name
+            known = self._undone or self._moved == status.threshold
+            self._undone, self._moved = False, None
+            if not known:  # else it is in the log already, with its name
                 self._record_quietly("threshold", {"before": before.threshold, "score": status.threshold})
 
     def note_threshold(self, record: Mapping[str, Any]) -> None:
         """Log a threshold that was moved on this page: score, before and who."""
         self._moved = record["score"]
         self._tell(self.store.record("threshold", record["who"], {key: record[key] for key in ("before", "score")}))
+
+    def note_undo(self, before: float | None, who: str) -> None:
+        """Log that the last move of the threshold was taken back on this page; before: the threshold until then."""
+        self._undone = True
+        self._tell(self.store.record("threshold", who, {"before": before, "undo": True}))
 
     def find_labels(self) -> dict[tuple[str, int], tuple[str | None, str | None]]:
         """Return label and who of each labelled part, by time and index."""

@@ -55,7 +55,7 @@ async def _audit(room: AppState, request: Request) -> Response:
 
 
 async def _show_picture(room: AppState, request: Request) -> Response:
-    require_session(room, request)
+    await require_session(room, request)
     desk, number = _find_desk(room), request.path_params["number"]
     try:
         jpeg = await run_in_threadpool(lambda: _to_jpeg(desk.store.read(number)))
@@ -78,12 +78,12 @@ ROUTES: tuple[tuple[str, Handler, str], ...] = (
 
 
 async def _ask(room: AppState, request: Request, work: Work) -> Response:
-    require_session(room, request)
+    await require_session(room, request)
     return await _do(_find_desk(room), work)
 
 
 async def _begin(room: AppState, request: Request) -> tuple[LabelDesk, dict[str, Any]]:
-    require_session(room, request)
+    await require_session(room, request)
     return _find_desk(room), await read_body(request)
 
 

@@ -46,7 +46,7 @@ class ShiftReport:
                 ("camera", *JUDGEMENTS),
                 [(source, *(found[name] for name in JUDGEMENTS)) for source, found in self.summary.sources.items()],
             ),
-            ("Faults", ("reason", "parts"), list(self.summary.faults.items())),
+            ("Faults", ("code", "parts"), list(self.summary.faults.items())),
             (
                 "Places of rejects",
                 ("x", "y", "width", "height", "parts"),
@@ -104,6 +104,8 @@ def _safe(cell: object) -> object:
 
 def _describe(change: Change) -> str:
     facts = change.facts
+    if change.kind == "threshold" and facts.get("undo"):
+        return f"{facts.get('before')} taken back"
     if change.kind == "threshold":
         return f"{facts.get('before')} to {facts.get('score')}"
     if change.kind == "label":

@@ -51,6 +51,7 @@ class Dashboard(Sink):
         look: float = LOOK,
     ) -> None:
         self._server = BackgroundServer(address, "dashboard", look=look)
+        self.listens = self._server.host, self._server.port
         local = is_loopback(self._server.host)
         if not local and token is None:
             raise ChoiceError(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
-from onspect.runtime.status import LineStatus
+from onspect.runtime.status import LineStatus, describe_moment
 
 View = Literal["latest", "rejected"]
 
@@ -100,6 +100,7 @@ class DashboardState:
                 "number": self._number,
                 "status": None if self._status is None else self._status[0].to_dict(),
                 "status_age": None if self._status is None else round(now - self._status[1], 1),
+                "now": self._describe_now(now),
                 "latest": describe_shown(self._shown.get("latest"), now),
                 "rejected": describe_shown(self._shown.get("rejected"), now),
                 "scores": [
@@ -108,6 +109,18 @@ class DashboardState:
                     if mark.number > after
                 ],
             }
+
+    def _describe_now(self, now: float) -> dict[str, Any]:
+        """Return what the page says first: of this moment, not of the status's, which is up to a second old."""
+        shown, status = self._shown.get("latest"), None if self._status is None else self._status[0]
+        lost = [] if status is None or not status.running else [one.name for one in status.sources if not one.connected]
+        if shown is None:
+            moment = describe_moment(lost, None, None)
+        else:
+            verdict = shown.inspection.verdict
+            moment = describe_moment(lost, (verdict.verdict, verdict.source[:_LETTERS]), now - shown.came)
+        number = None if shown is None or moment.now in ("lost", "waiting") else shown.number
+        return {"state": moment.now, "source": moment.source, "age": moment.age, "number": number}
 
     def _count_hour(self, verdict: Verdict) -> None:
         hour = datetime.now(UTC).strftime("%Y-%m-%dT%H:00:00Z")

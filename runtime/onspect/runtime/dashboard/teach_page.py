@@ -83,7 +83,7 @@ def _routes(session: TeachSession) -> tuple[tuple[str, Handler, str], ...]:
     """Return the requests of the page."""
 
     async def picture(room: AppState, request: Request) -> Response:
-        require_session(room, request)
+        await require_session(room, request)
         after = request.query_params.get("after", "")
         for _ in range(_PATIENCE):
             facts = session.describe()
@@ -95,12 +95,12 @@ def _routes(session: TeachSession) -> tuple[tuple[str, Handler, str], ...]:
         return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
 
     async def state(room: AppState, request: Request) -> Response:
-        require_session(room, request)
+        await require_session(room, request)
         return JSONResponse(session.describe())
 
     def does(work: Callable[[dict[str, Any]], None]) -> Handler:
         async def handle(room: AppState, request: Request) -> Response:
-            require_session(room, request)
+            await require_session(room, request)
             body = await read_body(request)
             try:
                 await run_in_threadpool(work, body)

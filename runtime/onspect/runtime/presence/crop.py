@@ -35,4 +35,6 @@ def prepare_window(inspector: Inspector, frame: Frame, window: Rectangle) -> Pre
 
 def prepare_fault(frame: Frame | ImageError, reason: str) -> Prepared:
     """Return a frame that must not be judged; it is kept for the evidence."""
-    return Prepared(0, 0, frame=None if isinstance(frame, ImageError) else frame, error=ImageError(reason))
+    return Prepared(
+        0, 0, frame=None if isinstance(frame, ImageError) else frame, error=ImageError(reason, code="position")
+    )

@@ -107,7 +107,7 @@ class Summary:
     """The same by camera."""
 
     faults: dict[str, int]
-    """Faults by their reason, with numbers left out, the most frequent first."""
+    """Faults by code, or by reason without its numbers where an older version wrote none; the most frequent first."""
 
     @property
     def total(self) -> int:
@@ -176,7 +176,7 @@ def summarize(path: Path, wanted: Filter) -> Summary:
             values,
         ).fetchall()
         reasons = connection.execute(
-            f"SELECT reason, count(*) FROM verdicts WHERE {condition} AND verdict = 'fault' GROUP BY reason",  # noqa: S608
+            f"SELECT code, reason, count(*) FROM verdicts WHERE {condition} AND verdict = 'fault' GROUP BY code, reason",  # noqa: S608
             values,
         ).fetchall()
     counts: dict[Judgement, int] = dict.fromkeys(JUDGEMENTS, 0)
@@ -185,8 +185,8 @@ def summarize(path: Path, wanted: Filter) -> Summary:
         counts[verdict] += count
         sources.setdefault(source, dict.fromkeys(JUDGEMENTS, 0))[verdict] += count
     faults: Counter[str] = Counter()
-    for reason, count in reasons:
-        faults[_DIGITS.sub("#", reason or "no reason")] += count
+    for code, reason, count in reasons:
+        faults[code or _DIGITS.sub("#", reason or "no reason")] += count
     return Summary(counts, sources, dict(faults.most_common()))
 
 

@@ -82,6 +82,7 @@ class MqttSink(Sink):
         self._last_due = 0.0
         self._on_their_way: list[tuple[bytes, MQTTMessageInfo]] = []
         self._tried = threading.Event()
+        self._probing = False
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._client = make_client(broker)
@@ -102,7 +103,7 @@ class MqttSink(Sink):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._client.is_connected():
+        if self._client.is_connected() and not self._probing:
             facts = {} if self._latest is None else self._latest.to_dict()
             farewell = _encode_status({"online": False, "lost": False} | facts)
             _await([self._client.publish(f"{self._topic}/status", farewell, qos=1, retain=True)], _LEAVE_S)
@@ -141,6 +142,12 @@ class MqttSink(Sink):
         """Wait for the broker's welcome; raises OutputError where it does not come."""
         self._require_connection()
         return "the broker has let us in"
+
+    def probe(self) -> str:
+        """Let the broker welcome us and go again; a running line's retained status stays as it is."""
+        self._probing = True
+        self._client.will_clear()
+        return super().probe()
 
     def report(self, status: LineStatus) -> None:
         """Publish the line's status, retained; raises OutputError where there is no connection."""
@@ -184,7 +191,8 @@ class MqttSink(Sink):
             self._tried.set()
             return
         self._trouble = "the connection broke"
-        client.publish(f"{self._topic}/status", self._status, qos=1, retain=True)
+        if not self._probing:
+            client.publish(f"{self._topic}/status", self._status, qos=1, retain=True)
         self._subscribe()
         self._tried.set()
 
@@ -237,7 +245,7 @@ def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
 
 def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
     """Tell whether more has changed than counts do all the time."""
-    facts = ("started", "running", "model", "threshold", "alarm", "drift")
+    facts = ("started", "running", "model", "threshold", "alarm", "drift", "moved")
     return before is None or any(getattr(before, name) != getattr(after, name) for name in facts)
 
 

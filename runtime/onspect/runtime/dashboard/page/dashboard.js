@@ -4,8 +4,6 @@ const WORDS = { ok: "OK", ng: "NG", review: "REVIEW", fault: "FAULT" };
 const SILENCE_MS = 3500; // the server sends something every second
 const PICTURE_PAUSE_MS = 80;
 const MARKS = 240;
-const FADES_S = 5; // a verdict fades from this age on,
-const STALE_S = 10; // and from this age on it is no longer the page's first word
 const PICTURE_LATE_MS = 2000; // after which the tile no longer waits for the picture of its part
 
 const byId = (id) => document.getElementById(id);
@@ -20,7 +18,7 @@ const state = {
   shownBorn: 0, // and when it was judged
   rejects: [],
   open: 0, // the reject in the dialog
-  session: { may_see: false, may_change: false, has_token: false, has_labels: false },
+  session: { may_see: false, may_change: false, has_token: false, has_labels: false, fade_s: 5 }, // fade_s: seconds after which a verdict is no longer about now
 };
 
 function write(element, text) {
@@ -126,7 +124,7 @@ function render() {
 }
 
 function renderVerdict(part, instead, status) {
-  const stale = part && part.age >= STALE_S;
+  const stale = part && part.age > state.session.fade_s;
   const kind = instead === "NO CAMERA" ? "lost" : instead || !part || stale ? "none" : part.verdict;
   const tile = byId("verdict");
   if (tile.dataset.verdict !== kind) {
@@ -135,7 +133,7 @@ function renderVerdict(part, instead, status) {
     if (kind === "ng" || kind === "fault") announce(`${WORDS[kind]}: ${part.reason || `score ${show(part.score)}`}`);
     if (kind === "lost") announce("No camera");
   }
-  tile.classList.toggle("fading", kind !== "none" && kind !== "lost" && part.age >= FADES_S);
+  tile.classList.toggle("fading", kind !== "none" && kind !== "lost" && part.age > state.session.fade_s / 2);
   const word = instead || (part && !stale ? WORDS[part.verdict] : "WAITING");
   if (byId("verdict-word").textContent !== word) {
     write(byId("verdict-word"), word);

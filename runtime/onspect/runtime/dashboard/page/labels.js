@@ -186,6 +186,7 @@ function describeChange({ kind, facts }) {
   if (kind === "label") return `${facts.label}: ${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, was ${WORDS[facts.verdict]}`;
   if (kind === "add") return `${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, into ${facts.model}`;
   if (kind === "undo") return `change ${facts.addition}, from ${facts.model}`;
+  if (kind === "threshold" && facts.undo) return `${show(facts.before)} taken back`;
   if (kind === "threshold") return `${show(facts.before)} → ${show(facts.score)}`;
   if (kind === "swap") return `${facts.before.model} → ${facts.after.model}`;
   return facts.model || "";

@@ -206,6 +206,14 @@ class Commands(Protocol):
         """Judge what was captured, flush the sinks and end."""
         ...
 
+    def model_path(self) -> Path:
+        """Return the model file that the next part is judged with."""
+        ...
+
+    def announce(self, change: Mapping[str, Any]) -> None:
+        """Tell every sink of a change that a person made, as a JSON object (`labels.audit.Change`)."""
+        ...
+
 
 def obey(commands: Commands, message: Mapping[str, Any]) -> None:
     """Carry out a command as it comes over a wire, such as {"command": "swap", "model": "b.onnx"}.

@@ -113,6 +113,14 @@ def open_quick(url: str, acknowledge: float = 1.0) -> MqttSink:
     return open_mqtt(url, timing=mqtt.Timing(acknowledge=acknowledge, first_pause=0.05, longest_pause=0.1))
 
 
+def test_changes_of_people_arrive(broker: Broker) -> None:
+    """A row of the audit log is published as it is, through the queue too."""
+    change = {"id": 1, "kind": "label", "who": "Jürgen", "facts": {"label": "good"}, "hash": "0" * 64}
+    with Listener(broker) as listener, open_queued(broker) as queued:
+        queued.note(change)
+        wait_until(lambda: listener.of("audit") == [change])
+
+
 def test_verdicts_and_status_arrive(broker: Broker) -> None:
     """Each verdict arrives once, in order, as its JSON; the status is retained, and at the end says offline."""
     with Listener(broker) as listener:

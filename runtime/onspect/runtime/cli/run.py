@@ -83,6 +83,13 @@ if TYPE_CHECKING:
     metavar="env:NAME|file:PATH",
     help="Where the token stands that a browser must know to move the threshold, and from other computers to look.",
 )
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    metavar="BASE",
+    help="Where MODEL does not exist yet: teach it on a page at the dashboard's address first, with this base file "
+    "(see 'onspect backbone'). Then the line runs.",
+)
 @overlays_option
 @click.option(
     "--provider",
@@ -95,6 +102,7 @@ def run(
     config_file: Path | None,
     check_file: Path | None,
     overlays: Path | None,
+    base: Path | None,
     **flags: Any,
 ) -> None:
     """Judge what SOURCE shows with MODEL, in order, until it ends or the line is stopped.
@@ -109,6 +117,7 @@ def run(
       onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
       onspect run part.onnx rtsp://10.0.0.5/stream --sink sqlite:history.db --dashboard 127.0.0.1:8080
       onspect run --config line.toml
+      onspect run new.onnx 0 --base base.onnx --dashboard 127.0.0.1:8080 --dashboard-token env:TOKEN
     """
     from onspect.runtime.images.decode import quieten_opencv
 
@@ -121,7 +130,7 @@ def run(
         if check_file is not None:
             _check(config)
         else:
-            _run_line(config, overlays)
+            _run_line(config if base is None else _teach_first(config, base), overlays)
 
 
 def _configure(
@@ -195,6 +204,38 @@ def _check(config: LineConfig) -> None:
         amiss += not finding.works
     if amiss:
         raise SourceError(f"{amiss} of the line's parts {'is' if amiss == 1 else 'are'} not as they must be")
+
+
+def _teach_first(config: LineConfig, base: Path) -> LineConfig:
+    """Let a person teach the model file on a page if there is none; return the line with the page's address."""
+    if config.model.exists():
+        return config
+    if config.dashboard is None or config.dashboard.token is None:
+        raise click.UsageError("--base teaches on a page: give --dashboard HOST:PORT and --dashboard-token too")
+    if config.model.suffix != ".onnx" or config.recipes:
+        raise click.UsageError(f"--base makes one model file: give its name, ending in .onnx, not {config.model}")
+    if config.presence is not None or len(config.sources) > 1:
+        raise click.UsageError(
+            "--base teaches whole frames of one camera: with [presence] or several cameras, teach the file first"
+        )
+    from onspect.runtime.dashboard.teach_page import TeachPage
+    from onspect.runtime.labels.store import LabelStore, labels_path
+    from onspect.runtime.sinks.registry import open_sinks
+    from onspect.runtime.sources.registry import open_source
+    from onspect.runtime.teaching.base_file import read_base_file
+
+    read_base_file(base)
+    history = next((sink.history for sink in open_sinks(config.sinks, append=True) if sink.history), None)
+    store = None if history is None else LabelStore(labels_path(history))
+    source = open_source(config.sources[0].address)
+    dashboard = config.dashboard
+    assert dashboard.token is not None
+    with TeachPage(dashboard.listen, dashboard.token, source, config.model, base, store) as page:
+        say(f"there is no {config.model} yet; teach it at {page.url}")
+        page.wait()
+    if store is not None:
+        store.close()
+    return replace(config, dashboard=replace(dashboard, listen=page.address))
 
 
 def _run_line(config: LineConfig, overlays: Path | None) -> None:

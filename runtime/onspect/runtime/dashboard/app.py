@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -19,12 +20,13 @@ from starlette.routing import Route
 
 from onspect.runtime.dashboard.auth import Auth
 from onspect.runtime.dashboard.history import Archive
+from onspect.runtime.dashboard.label_desk import LabelDesk
 from onspect.runtime.dashboard.middleware import LARGEST_BODY, SecurityMiddleware
 from onspect.runtime.dashboard.renderer import RenderWorker
-from onspect.runtime.dashboard.state import DashboardState, View, describe_part
+from onspect.runtime.dashboard.state import DashboardState, View, describe_shown
 from onspect.runtime.errors import OnspectError
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.status import Commands
+from onspect.runtime.status import FADE_S, Commands
 
 _LOG = logging.getLogger("onspect")
 
@@ -42,6 +44,10 @@ _FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
     "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
     "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "labels.js": ("labels.js", "text/javascript; charset=utf-8"),
+    "history": ("history.html", "text/html; charset=utf-8"),
+    "history.js": ("history.js", "text/javascript; charset=utf-8"),
+    "teach.js": ("teach.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -57,9 +63,13 @@ class AppState:
     archive: Archive
     access: Auth
     open_to_see: bool
+    page: str = "line"
+    """``line``, or ``teach`` while there is no model."""
     most_watchers: int = WATCHERS
     tick: float = TICK
     commands: Commands | None = None
+    desk: LabelDesk | None = None
+    """Where parts are labelled and taught; None without a token or without a history."""
     watchers: int = 0
     closing: bool = False
     waiting: set[str] = field(default_factory=set)
@@ -76,16 +86,25 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
         self.answer = JSONResponse({"error": reason}, status, headers)
 
 
-def build_application(room: AppState) -> SecurityMiddleware:
-    """Return the ASGI application."""
+Handler = Callable[[AppState, Request], Awaitable[Response]]
+
+
+def build_application(
+    room: AppState, more: Sequence[tuple[str, Handler, str]] = (), *, index: str = "index.html"
+) -> SecurityMiddleware:
+    """Return the ASGI application.
+
+    more: path, handler and method of further requests. index: the file of the page itself.
+    """
     pages = resources.files("onspect.runtime.dashboard").joinpath("page")
-    files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+    names = _FILES | {"": (index, _FILES[""][1])}
+    files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in names.items()}
 
     async def page(request: Request) -> Response:
         content, kind = files[request.url.path.removeprefix("/")]
         return Response(content, media_type=kind)
 
-    def route(path: str, endpoint: Callable[[AppState, Request], Awaitable[Response]], method: str = "GET") -> Route:
+    def route(path: str, endpoint: Handler, method: str = "GET") -> Route:
         return Route(path, _answer(room, endpoint), methods=[method])
 
     return SecurityMiddleware(
@@ -103,16 +122,17 @@ def build_application(room: AppState) -> SecurityMiddleware:
                 route("/logout", _log_out, "POST"),
                 route("/threshold", _move_threshold, "POST"),
                 route("/threshold/undo", _undo_threshold, "POST"),
+                *(route(*one) for one in more),
             ]
         )
     )
 
 
-def _answer(room: AppState, endpoint: Callable[[AppState, Request], Awaitable[Response]]) -> Endpoint:
+def _answer(room: AppState, endpoint: Handler) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             if request.url.path not in ("/session", "/login") and not room.open_to_see:
-                await _require_session(room, request)
+                await require_session(room, request)
             return await endpoint(room, request)
         except Refusal as refusal:
             return refusal.answer
@@ -152,7 +172,7 @@ async def _show_picture(room: AppState, request: Request) -> Response:
         if shown is not None and shown.number != after:
             heat = request.query_params.get("heat") != "0"
             jpeg = await asyncio.shield(asyncio.wrap_future(room.darkroom.make(shown, heat=heat)))
-            headers = {"X-Onspect-Part": json.dumps(describe_part(shown))}
+            headers = {"X-Onspect-Part": json.dumps(describe_shown(shown, time.monotonic()))}
             return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
         if room.closing:
             break
@@ -175,10 +195,14 @@ async def _list_rejects(room: AppState, _: Request) -> Response:
     }
     recorded = await run_in_threadpool(room.archive.rejects)
     if recorded is None:
-        return JSONResponse({"rejects": list(reject_cache.values())})
+        recorded = list(reject_cache.values())
     for reject in recorded:
         if reject["picture"] is None:
             reject["picture"] = reject_cache.get((reject["time"], reject["index"]), reject)["picture"]
+    if room.desk is not None:
+        labels = await run_in_threadpool(room.desk.find_labels)
+        for reject in recorded:
+            reject["label"], reject["label_who"] = labels.get((reject["time"], reject["index"]), (None, None))
     return JSONResponse({"rejects": recorded})
 
 
@@ -205,6 +229,9 @@ async def _tell_session(room: AppState, request: Request) -> Response:
             "may_see": room.open_to_see or authorized,
             "may_change": authorized,
             "has_token": room.access.has_token,
+            "has_labels": room.desk is not None,
+            "page": room.page,
+            "fade_s": FADE_S,
         }
     )
 
@@ -227,7 +254,7 @@ async def _log_out(room: AppState, request: Request) -> Response:
 
 async def _move_threshold(room: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
-    await _require_session(room, request)
+    await require_session(room, request)
     body = await read_body(request)
     score = body.get("score")
     if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
@@ -244,17 +271,21 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
         record["time"],
         _address(request),
     )
+    if room.desk is not None:
+        await run_in_threadpool(room.desk.note_threshold, record)
     return JSONResponse(record)
 
 
 async def _undo_threshold(room: AppState, request: Request) -> Response:
     """Take the last move of the threshold back, with a record of who did so and when."""
-    await _require_session(room, request)
+    await require_session(room, request)
     who = _read_name(await read_body(request))
     before = await _command(room, lambda commands: commands.undo_threshold())
     record = {"before": before, "who": who, "time": now()}
     words = "threshold move taken back, from %s, by %r at %s, from %s"
     _LOG.warning(words, before, who, record["time"], _address(request))
+    if room.desk is not None:
+        await run_in_threadpool(room.desk.note_undo, before, who)
     return JSONResponse(record)
 
 
@@ -286,7 +317,7 @@ def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] 
     return next(found, None)
 
 
-async def _require_session(room: AppState, request: Request) -> None:
+async def require_session(room: AppState, request: Request) -> None:
     """Raise Refusal unless this browser has logged in, or the request carries the token itself."""
     if _has_session(room, request):
         return
@@ -323,6 +354,7 @@ async def _check_token(room: AppState, request: Request, token: str) -> None:
 
 
 def _address(request: Request) -> str:
+    """Return where a request comes from, for log and limits."""
     return request.client.host if request.client is not None else "unknown"
 
 

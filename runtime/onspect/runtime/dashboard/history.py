@@ -42,6 +42,12 @@ class Archive:
         self._lock = Lock()
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
 
+    def require_history(self) -> Path:
+        """Return the database; raises OutputError without one."""
+        if self._history is None:
+            raise OutputError("this line keeps no history; start it with --sink sqlite:FILE")
+        return self._history
+
     def hours(self) -> list[dict[str, Any]] | None:
         """Return the verdicts of each of the last hours, oldest first; None without a history that can be read."""
         if self._history is None:
@@ -74,7 +80,7 @@ class Archive:
             _LOG.info("%s", error)
             return None
         return [
-            record.verdict.to_dict() | {"regions": [], "picture": self._address(record.evidence)}
+            record.verdict.to_dict() | {"regions": [], "picture": self.find_address(record.evidence)}
             for record in pick_rejects(found, lambda record: (record.id, record.verdict.verdict))
         ]
 
@@ -97,7 +103,8 @@ class Archive:
                     self._thumbnails.popitem(last=False)
         return thumbnail
 
-    def _address(self, name: str | None) -> str | None:
+    def find_address(self, name: str | None) -> str | None:
+        """Return the page's address of a picture of evidence, None if it is not there."""
         return f"/evidence/{name}" if name is not None and self._find(name) is not None else None
 
     def _find(self, name: str) -> Path | None:

@@ -101,8 +101,8 @@ class DashboardState:
                 "status": None if self._status is None else self._status[0].to_dict(),
                 "status_age": None if self._status is None else round(now - self._status[1], 1),
                 "now": self._describe_now(now),
-                "latest": _describe(self._shown.get("latest"), now),
-                "rejected": _describe(self._shown.get("rejected"), now),
+                "latest": describe_shown(self._shown.get("latest"), now),
+                "rejected": describe_shown(self._shown.get("rejected"), now),
                 "scores": [
                     [mark.number, mark.verdict, mark.score, mark.threshold, mark.review]
                     for mark in self._marks
@@ -145,5 +145,6 @@ def describe_part(shown: DisplayedInspection) -> dict[str, Any]:
     return content
 
 
-def _describe(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
+def describe_shown(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
+    """Return the same with the age in seconds; now is on `time.monotonic`."""
     return None if shown is None else describe_part(shown) | {"age": round(now - shown.came, 1)}

@@ -22,7 +22,7 @@ from onspect.runtime.images.region import Placement
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
 from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile
-from onspect.runtime.model.schema import ModelInfo, Threshold
+from onspect.runtime.model.schema import ModelInfo, Rectangle, Threshold
 from onspect.runtime.model.session import LoadedModel, load_model
 
 
@@ -34,7 +34,7 @@ class Inspection:
     working size, None for a fault. map_threshold, white_level: of the model that judged; they scale heat map and 16-bit
     frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`). placement: where the error map
     lies in the frame, None if it is the whole frame. ticket: the number of the PLC's trigger that the part belongs to,
-    None without one.
+    None without one. window: x, y, width, height of the part in the frame, None if the frame shows one part.
     """
 
     verdict: Verdict
@@ -44,6 +44,15 @@ class Inspection:
     white_level: int
     placement: Placement | None = field(default=None, compare=False)
     ticket: int | None = None
+    window: Rectangle | None = field(default=None, compare=False)
+
+    @property
+    def part_frame(self) -> Frame | None:
+        """The picture of the part alone, as it would be taught: the frame, or presence's window of it."""
+        if self.frame is None or self.window is None:
+            return self.frame
+        x, y, width, height = self.window
+        return self.frame[y : y + height, x : x + width]
 
     def plot(self, *, heat: bool = False, beside: bool = False, legend: bool = True) -> NDArray[np.uint8]:
         """Return the frame with verdict, outlines and boxes as a picture, uint8 [height, width, 3], BGR.
@@ -134,6 +143,9 @@ class Prepared:
 
     placement: Placement | None = field(default=None, compare=False)
     """Where the model input lies in the frame, None if it is the whole frame."""
+
+    window: Rectangle | None = None
+    """The place of the part in the frame, if presence found it; None if the frame shows one part."""
 
     @property
     def crop_size(self) -> tuple[int, int]:
@@ -263,7 +275,15 @@ class Inspector:
             )
             white_level = self.info.preprocess.white_level
             inspections.append(
-                Inspection(made, item.frame, error_map, threshold.map, white_level, placement=item.placement)
+                Inspection(
+                    made,
+                    item.frame,
+                    error_map,
+                    threshold.map,
+                    white_level,
+                    placement=item.placement,
+                    window=item.window,
+                )
             )
         return inspections
 

@@ -7,11 +7,12 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -194,6 +195,18 @@ class Line:
     def set_threshold(self, score: float) -> None:
         """Move the running threshold from the next part on; raises ChoiceError where it cannot lie there."""
         self._models.set_threshold(score)
+
+    def model_path(self) -> Path:
+        """Return the model file that the next part is judged with."""
+        return self._models.path
+
+    def announce(self, change: Mapping[str, Any]) -> None:
+        """Tell every sink of a change that a person made."""
+        for sink in self._sinks:
+            try:
+                sink.note(change)
+            except Exception:  # noqa: BLE001 - a sink's trouble is not the person's
+                _LOG.warning("a sink cannot take a change", exc_info=True)
 
     def undo_threshold(self) -> None:
         """Take the last move of the threshold back; raises ChoiceError if there is none."""

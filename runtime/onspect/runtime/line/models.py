@@ -82,6 +82,12 @@ class Models:
         return self.current if recipe is None else self._models.get(recipe)
 
     @property
+    def path(self) -> Path:
+        """The model file of the recipe that the next part is judged with."""
+        with self._lock:
+            return self._paths[self._next]
+
+    @property
     def moved(self) -> ThresholdMove | None:
         """The threshold that stands in place of the active model file's, None where the file's own holds."""
         moves = self._moves.get(self.active)

@@ -30,7 +30,7 @@ def prepare_window(inspector: Inspector, frame: Frame, window: Rectangle) -> Pre
         moved = Placement(placement.width, placement.height, (a, b, left + x, c, d, top + y), (across, down), pose)
     if prepared.error is not None:
         return dataclasses.replace(prepared, frame=frame)
-    return dataclasses.replace(prepared, width=across, height=down, frame=frame, placement=moved)
+    return dataclasses.replace(prepared, width=across, height=down, frame=frame, placement=moved, window=window)
 
 
 def prepare_fault(frame: Frame | ImageError, reason: str) -> Prepared:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from onspect.runtime.status import SinkState
 
@@ -95,6 +95,9 @@ class Sink(ABC):
 
     def report(self, status: LineStatus) -> None:  # noqa: B027 - for those that want it
         """Take the line's status, about once a second; raises OutputError if it cannot be delivered."""
+
+    def note(self, change: Mapping[str, Any]) -> None:  # noqa: B027 - for those that tell others
+        """Take a change that a person made, a JSON object (`labels.audit.Change`); returns at once."""
 
     def attach(self, commands: Commands) -> None:  # noqa: B027 - for those that take commands
         """Carry out commands that come in on this line from now on."""

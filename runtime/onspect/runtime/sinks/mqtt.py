@@ -2,7 +2,8 @@
 
 Topics below the URL's path: ``verdict`` (QoS 1, one message a part), ``status`` (QoS 1, retained, about once a second;
 ``{"online": false, "lost": true}`` is the last will), ``last`` (QoS 1, retained: a status that the last will leaves
-alone), and where commands are allowed ``command`` (in) and ``result`` (out).
+alone), ``audit`` (QoS 1: each change that a person made on the dashboard), and where commands are allowed ``command``
+(in) and ``result`` (out).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -157,6 +158,10 @@ class MqttSink(Sink):
         if time.monotonic() >= self._last_due or _has_turned(before, status):
             self._last_due = time.monotonic() + _LAST_EVERY_S
             self._client.publish(f"{self._topic}/last", self._status, qos=1, retain=True)
+
+    def note(self, change: Mapping[str, Any]) -> None:
+        """Publish a change that a person made on the topic ``audit`` with QoS 1; without a connection it waits."""
+        self._client.publish(f"{self._topic}/audit", json.dumps(dict(change), ensure_ascii=False).encode(), qos=1)
 
     def attach(self, commands: Commands) -> None:
         """Let what comes in on the topic ``command`` be carried out, where the URL allows it."""

@@ -20,6 +20,8 @@ from onspect.runtime.teaching.fit import FittedMemory
 RATE = 0.01
 """Share of new good parts that may be rejected, where there are enough pictures to promise it."""
 
+_OF_PARTS = " parts in "
+
 
 def choose_rate(rate: float | None, count: int) -> float:
     """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can.
@@ -60,7 +62,7 @@ def counts_parts(info: ModelInfo) -> bool:
     memory, calibration = info.memory, info.calibration
     if memory is None or calibration is None or CROSS_CONFORMAL not in calibration.policy:
         return False
-    return len(calibration.good_scores) < memory.pictures
+    return _OF_PARTS in calibration.policy  # pictures that were added without a new threshold have no scores in it
 
 
 def make_calibration(
@@ -70,7 +72,9 @@ def make_calibration(
 
     rate, fingerprints, data: as in `fit_threshold`.
     """
-    of_parts = f", {len(scores)} parts in {len(fingerprints)} pictures" if len(scores) < len(fingerprints) else ""
+    of_parts = ""
+    if len(scores) < len(fingerprints):
+        of_parts = f", {len(scores)}{_OF_PARTS}{len(fingerprints)} pictures"
     rejected = int((scores >= threshold.score).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(

@@ -9,11 +9,11 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OnspectError, OutputError, RefusedError
@@ -226,6 +226,10 @@ class QueuedSink(Sink):
             with self._changed:
                 self._status = status
                 self._changed.notify_all()
+
+    def note(self, change: Mapping[str, Any]) -> None:
+        """Hand a person's change to the sink at once."""
+        self._sink.note(change)
 
     def attach(self, commands: Commands) -> None:
         """Let the sink command the line, where it can."""

@@ -176,7 +176,7 @@ def summarize(path: Path, wanted: Filter) -> Summary:
             values,
         ).fetchall()
         reasons = connection.execute(
-            f"SELECT code, reason, count(*) FROM verdicts WHERE {condition} AND verdict = 'fault' GROUP BY code, reason",  # noqa: S608
+            f"SELECT code, reason, count(*) FROM verdicts WHERE {condition} AND verdict = 'fault' GROUP BY 1, 2",  # noqa: S608
             values,
         ).fetchall()
     counts: dict[Judgement, int] = dict.fromkeys(JUDGEMENTS, 0)

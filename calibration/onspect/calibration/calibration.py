@@ -49,6 +49,7 @@ from onspect.calibration.scores import (
 from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.test_split import describe_overlap, describe_test_split, find_test_split
 from onspect.calibration.thresholds import Manual, Policy, default_policy
+from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
 from onspect.runtime.dataset.near_duplicates import hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, UncalibratedError
@@ -58,7 +59,7 @@ from onspect.runtime.inspection.batch import in_order
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, restamp
-from onspect.runtime.model.schema import Calibration, HeldBack, Threshold
+from onspect.runtime.model.schema import Calibration, HeldBack, ModelInfo, Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
 from onspect.runtime.progress import Progress, no_progress
 from onspect.runtime.recalibration.probe_defects import MAX_MARKED, score_probe_defects
@@ -332,6 +333,7 @@ def _stamp(
     restamp(file, threshold, calibration)
     notes = [*lone, *unsupported, *_note_doubts(evidence), *regions.notes]
     notes += _note_band(file.info.threshold, threshold, demand)
+    notes += _note_promise(file.info, threshold)
     words = "; ".join(filter(None, [describe_regions(regions.map_rule, regions.area_rule), regions.shown]))
     return CalibrationResult(
         threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes), tuple(blindness)
@@ -458,6 +460,19 @@ def _describe_demand(demand: _CalibrationRequest, threshold: Threshold, trained_
         words += f"; {demand.band.describe()}"
     words += f" ({trained_on} training image{'s' * (trained_on != 1)} among them)" if trained_on else ""
     return words + (f" ({trimmed} good image{'s' * (trimmed != 1)} left out by --trim)" if trimmed else "")
+
+
+def _note_promise(info: ModelInfo, threshold: Threshold) -> list[str]:
+    """Say if a threshold that teaching promised something for is raised: defects below the new one pass."""
+    if info.threshold is None or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
+        return []
+    if threshold.score <= info.threshold.score:
+        return []
+    sentence = (
+        f"the threshold rises from {info.threshold.score:.4g}, which teaching chose, to {threshold.score:.4g}: defects "
+        "that score between the two pass now; --undo of 'onspect threshold' goes back"
+    )
+    return [sentence]
 
 
 def _note_band(old: Threshold | None, threshold: Threshold, demand: _CalibrationRequest) -> list[str]:

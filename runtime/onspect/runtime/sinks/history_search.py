@@ -176,7 +176,8 @@ def summarize(path: Path, wanted: Filter) -> Summary:
             values,
         ).fetchall()
         reasons = connection.execute(
-            f"SELECT code, reason, count(*) FROM verdicts WHERE {condition} AND verdict = 'fault' GROUP BY 1, 2",  # noqa: S608
+            f"SELECT code, reason, count(*) FROM verdicts WHERE {condition} AND verdict = 'fault' "  # noqa: S608
+            "GROUP BY code, reason",
             values,
         ).fetchall()
     counts: dict[Judgement, int] = dict.fromkeys(JUDGEMENTS, 0)

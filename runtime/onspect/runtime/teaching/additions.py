@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import sweep_abandoned, write_atomically
-from onspect.runtime.conformal import conformal
+from onspect.runtime.conformal import CROSS_CONFORMAL, conformal
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.near_duplicates import extend_near_duplicates
 from onspect.runtime.errors import DatasetError, ModelFileError
@@ -32,7 +32,7 @@ from onspect.runtime.teaching.taught import (
     note_trimmed,
     refuse_lone,
 )
-from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, choose_rate, make_calibration
+from onspect.runtime.teaching.threshold import choose_rate, make_calibration
 
 
 def add(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.conformal import conformal, conformal_rank, format_rate
+from onspect.runtime.conformal import CROSS_CONFORMAL, conformal, conformal_rank, format_rate
 from onspect.runtime.dataset.folder import GOOD
 from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
@@ -19,9 +19,6 @@ from onspect.runtime.teaching.fit import FittedMemory
 
 RATE = 0.01
 """Share of new good parts that may be rejected, where there are enough pictures to promise it."""
-
-CROSS_CONFORMAL = "cross-conformal"
-"""The policy of a threshold that teaching chose: each picture judged by a memory without it."""
 
 _OF_PARTS = " parts in "
 

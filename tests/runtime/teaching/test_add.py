@@ -35,7 +35,7 @@ def test_adding_lowers_scores(taught: Path, parts: Path, more: Path) -> None:
     """No score rises by an addition, those of the added pictures fall to nearly nothing, and the file says so."""
     images, added = load(taught, parts / "test/good"), load(taught, more)
     before, before_added = score(taught, images), score(taught, added)
-    answer = add(taught, more)
+    answer = add(taught, more, rate=1 / 19)
     after, after_added = score(taught, images), score(taught, added)
     assert (after <= before + 1e-5).all()
     assert (after < before - 1e-3).any()
@@ -87,7 +87,7 @@ def test_two_additions_are_undone_one_by_one(taught: Path, more: Path, tmp_path:
     """The last addition goes first; the first lesson stays."""
     states = [graph_of(taught)]
     for number, folder in enumerate((more, write_pictures(tmp_path / "others", range(600, 603)))):
-        add(taught, folder)
+        add(taught, folder, rate=0.1)
         assert len(read_model_file(taught).info.history) == number + 1
         states.append(graph_of(taught))
     take_back(taught)
@@ -122,6 +122,27 @@ def test_threshold_of_a_calibration_stays(taught: Path, parts: Path, more: Path,
     assert "The threshold is that of an earlier calibration" in done.output
     after = read_model_file(taught).info
     assert (after.threshold, after.calibration, after.history) == (before.threshold, before.calibration, before.history)
+
+
+def test_a_rejected_part_does_not_raise_the_threshold(taught: Path, tmp_path: Path, onspect: Run) -> None:
+    """A part far from all others is taught and passes then; defects between the two thresholds are still found."""
+    before = read_model_file(taught).info.threshold
+    assert before is not None
+    strange = write_pictures(tmp_path / "strange", range(900, 901), spot=True)
+    assert Inspector(taught).inspect(strange / "0900.png").verdict == "ng"
+    untouched = taught.read_bytes()
+    done = onspect("teach", strange, "--add-to", taught)
+    assert done.exit_code == 0, done.output
+    assert "the threshold stays: chosen from all pictures it would be " in done.stderr
+    assert read_model_file(taught).info.threshold == before
+    assert Inspector(taught).inspect(strange / "0900.png").verdict == "ok"
+    taught.write_bytes(untouched)
+    done = onspect("teach", strange, "--add-to", taught, "--max-fpr", "7.2%")
+    assert done.exit_code == 0, done.output
+    assert "the threshold stays" not in done.stderr
+    after = read_model_file(taught).info.threshold
+    assert after is not None
+    assert after.score > before.score
 
 
 def test_a_raised_threshold_is_said(taught: Path, parts: Path, tmp_path: Path, onspect: Run) -> None:

@@ -129,6 +129,11 @@ def teach(
         if add_to is not None:
             taught = add(add_to, good, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
+            if taught.refused_threshold is not None:
+                say(
+                    f"the threshold stays: chosen from all pictures it would be {taught.refused_threshold:.4g}, and "
+                    "might let defects pass; --max-fpr chooses it from all of them"
+                )
         else:
             assert output is not None
             taught = teach_new(

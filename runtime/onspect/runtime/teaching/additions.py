@@ -48,8 +48,9 @@ def add(
     """Teach a model file more good pictures; the file is replaced whole or not at all.
 
     Vectors are added to the memory and none is taken away, so no score rises. Pictures that were taught before are left
-    out. The threshold is chosen again where `teach` chose it; one from ``onspect calibrate`` stays, and with
-    keep_threshold so does any other: then no part is rejected that passed before.
+    out. The threshold is chosen again where `teach` chose it, but without rate it is never raised: a part that was
+    rejected has a high score, and a threshold above it would let defects pass. One from ``onspect calibrate`` stays,
+    and with keep_threshold so does any other: then no part is rejected that passed before.
 
     Raises ModelFileError if the file has no memory or its memory is full, DatasetError as `teach` does.
     """
@@ -85,14 +86,19 @@ def add(
     refuse_lone(lone, strict=strict)
     content = edit_graph(graph, grown.arrays())
     data = name_folder(pictures)
-    info = note_trimmed(_lengthen(file, memory, found, grown, None if keep_threshold else scores, rate, data), trimmed)
+    info = _lengthen(file, memory, found, grown, None if keep_threshold else scores, rate, data)
+    refused = None
+    if rate is None and _score_of(info) > _score_of(file.info):
+        refused = _score_of(info)
+        info = _lengthen(file, memory, found, grown, None, rate, data)
+    info = note_trimmed(info, trimmed)
     training = {*file.training_images, *found.fingerprints}
     looks = extend_near_duplicates(file.looks, found.images, found.fingerprints)
     write_atomically(file.path, stamp(content, info, training, looks))
     sweep_abandoned(file.path)
     written = read_model_file(file.path).info
     total = 1 if written.calibration is None else len(written.calibration.good_scores)
-    return Taught(file.path, written, len(found.images), choose_rate(rate, total), lone, trimmed)
+    return Taught(file.path, written, len(found.images), choose_rate(rate, total), lone, trimmed, refused)
 
 
 def take_back(model: Path | str) -> Taught:
@@ -171,6 +177,10 @@ def _lengthen(
     calibration = make_calibration(every, moved, promised, fingerprints, old.data)
     history = (*info.history, Stamp(threshold, old))
     return dataclasses.replace(info, threshold=moved, calibration=calibration, history=history)
+
+
+def _score_of(info: ModelInfo) -> float:
+    return 0.0 if info.threshold is None else info.threshold.score
 
 
 def _recount(info: ModelInfo, fingerprints: frozenset[str] | set[str]) -> ModelInfo:

@@ -49,6 +49,8 @@ class Taught:
     rate: float
     lone: tuple[Lone, ...] = field(default=())
     trimmed: tuple[Lone, ...] = field(default=())
+    refused_threshold: float | None = None
+    """The threshold to which an addition would have raised the file's; None if it would not have."""
 
     @property
     def promises(self) -> bool:

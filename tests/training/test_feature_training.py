@@ -152,7 +152,7 @@ def test_the_same_features_everywhere(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"on": "edges"}, "on is 'edges'; choose from pixels, features"),
-        ({"on": "pixels", "preset": "features"}, "preset is 'features'"),
+        ({"on": "pixels", "preset": "features"}, "preset 'features' cannot be chosen"),
         ({"preset": "fast"}, "preset is for autoencoders of pixels"),
         ({"tile": (32, 32)}, "tile is for autoencoders of pixels"),
         ({"augment": ("shift",)}, "augment is for autoencoders of pixels"),

@@ -234,8 +234,8 @@ def test_output_never_replaces_an_input(onspect: Run, calibrated: Path, parts: P
         refuses(onspect("score", calibrated, parts, "-o", output), "is an input")
         refuses(onspect("run", calibrated, parts / "a.png", "--sink", f"jsonl:{output}"), "is an input")
     for command in ("score", "run"):
-        refuses(onspect(command, calibrated, parts, "--overlays", parts), "images to be judged lie in")
-        refuses(onspect(command, calibrated, parts, "--overlays", parts / "sub"), "images to be judged lie in")
+        refuses(onspect(command, calibrated, parts, "--overlays", parts), "the images to judge are in")
+        refuses(onspect(command, calibrated, parts, "--overlays", parts / "sub"), "the images to judge are in")
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -260,7 +260,7 @@ def test_missing_provider_is_said_aloud(
     monkeypatch.setattr(logging.getLogger("onspect"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("onspect"), "level", logging.WARNING)
     assert Inspector(calibrated, provider="cuda").provider == "cpu"
-    assert "'cuda' cannot be had" in caplog.text
+    assert "'cuda' is not available" in caplog.text
     assert "running on 'cpu'" in caplog.text
 
 

@@ -285,9 +285,9 @@ def test_password_and_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("mqtt://host", "needs a topic"),
         ("mqtt:///topic", "names no host"),
-        ("mqtt://host:x/topic", "is no URL"),
+        ("mqtt://host:x/topic", "is not a URL"),
         ("mqtt://host/a/%23", "without + and #"),
-        ("mqtt://me:geheim@host/topic", "has a user or password before its host"),
+        ("mqtt://me:geheim@host/topic", "has a user or password in it"),
         ("mqtt://host/topic?password=geheim", "must be env:NAME or file:PATH"),
         ("mqtt://host/topic?password=env:ONSPECT_NOT_SET", "'ONSPECT_NOT_SET' is not set"),
         ("mqtt://host/topic?commands=no", "commands is 'no'"),

@@ -25,7 +25,7 @@ provider_option = click.option(
     type=click.Choice(CHOICES),
     default="auto",
     show_default=True,
-    help="What the model runs on; cuda and tensorrt fall back with a warning, openvino is never chosen by auto.",
+    help="The provider that runs the model; cuda and tensorrt fall back with a warning; auto never chooses openvino.",
 )
 overlays_option = click.option(
     "--overlays",
@@ -39,7 +39,7 @@ def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
     path = Path(target)
     is_input = os.path.exists(path) and any(_is_same_file(path, other) for other in inputs)  # noqa: PTH110 - as in expand
     if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or is_input:
-        raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
+        raise OutputError(f"{target!r} is an input; give a file for the verdicts, such as verdicts.jsonl")
 
 
 def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str]) -> list[OverlaySink]:
@@ -48,7 +48,7 @@ def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str])
         return []
     target = folder.resolve()
     if any(parent.resolve().is_relative_to(target) for parent in {Path(image).parent for image in images}):
-        raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
+        raise OutputError(f"the images to judge are in {str(folder)!r}; give another folder for the overlays")
     from onspect.runtime.sinks.overlays import OverlaySink
 
     return [OverlaySink(folder, root=root)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -24,7 +25,13 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.model.schema import ModelInfo, SourceLimits, Threshold
+from onspect.runtime.presence.settings import KEYS
 from onspect.runtime.records import parse_dataclass
+from onspect.runtime.signals import Inputs, Outputs, open_signal
+from onspect.runtime.signals.handshake import ERRORS
+from onspect.runtime.signals.modbus import IN_REGISTERS, OUT_REGISTERS
+from onspect.runtime.signals.mqtt import merge
+from onspect.runtime.signals.opcua import INPUTS, OUTPUTS
 from onspect.runtime.sinks.modbus import CODES, REGISTERS
 from onspect.runtime.sinks.opcua import LAST_PART, LINE
 from onspect.runtime.sinks.registry import open_sink
@@ -178,6 +185,16 @@ def test_line_examples_print_what_the_page_says(
     assert read_config(tmp_path / "line.toml").sources[0].address == "env:CAMERA"
 
 
+def test_presence_settings_are_read(tmp_path: Path) -> None:
+    """Each configuration of docs/presence.md is read, and its table has every key."""
+    for block in find_blocks("presence.md", "toml"):
+        (tmp_path / "line.toml").write_text(block, encoding="utf-8")
+        config = read_config(tmp_path / "line.toml")
+        assert config.presence is not None or config.voting.views is not None
+    rows = re.findall(r"^\| (`.*?) \| .* \| .* \|$", (DOCS / "presence.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(KEYS) == {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+
+
 def test_sink_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Every example of docs/sinks.md runs and prints what stands below it."""
     monkeypatch.chdir(tmp_path)
@@ -211,6 +228,27 @@ def test_documented_nodes_and_registers_are_there() -> None:
         assert re.findall(r"`(\w+)`", row) == list(variables)
     assert "verdict: " + ", ".join(f"{code} {name}" for name, code in CODES.items()) in page
     assert f"+8 to +{REGISTERS - 1}" in page
+
+
+def test_documented_signals_are_there(tmp_path: Path) -> None:
+    """The configuration of docs/plc.md is read, each address opens, and registers, nodes and errors are the code's."""
+    page = (DOCS / "plc.md").read_text(encoding="utf-8")
+    (configuration,) = find_blocks("plc.md", "toml")
+    (tmp_path / "line.toml").write_text(configuration, encoding="utf-8")
+    config = read_config(tmp_path / "line.toml")
+    assert config.signal is not None
+    assert config.ejector is not None
+    assert config.ejector.parts == 3
+    (message,) = find_blocks("plc.md", "json")
+    assert merge(Inputs(), message.encode()) == Inputs(trigger=True, part="P-1", shift="late")
+    for address in (config.signal.address, *re.findall(r"^`(\w+://HOST[^`]*)`", page, re.MULTILINE)):
+        open_signal(re.sub(r"\[:\d+\]", "", address))
+    assert f"| `outreg` +6 to +{OUT_REGISTERS - 1} |" in page
+    assert f"| `inreg` +2 to +{IN_REGISTERS - 1} |" in page
+    assert all(f"`{name}`" in page or f"`.{name}`" in page or f".{name}`" in page for name in (*INPUTS, *OUTPUTS))
+    handshake = page[page.index("| what goes wrong") : page.index("`error` is cleared")]
+    assert {int(code) for code in re.findall(r"\| (\d) \|$", handshake, re.MULTILINE)} == {0, *ERRORS}
+    assert all(f"| `{field.name}`" in page or f"`{field.name}`" in page for field in dataclasses.fields(Outputs))
 
 
 def test_documented_example_is_read_by_onspect(example: Path) -> None:
@@ -312,7 +350,7 @@ def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, read
 ROOT = DOCS.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 MOST_WORDS = 1500
-LONG = {"commands.md", "model-file.md", "research-log.md", "line.md", "python.md", "sinks.md"}
+LONG = {"commands.md", "model-file.md", "research-log.md", "line.md", "plc.md", "python.md", "sinks.md"}
 """Pages that may be longer: a generated one, a format, a diary, and pages that are still to be split."""
 
 
@@ -354,6 +392,6 @@ def test_contributing_names_what_is_there() -> None:
         for part in ("runtime", "training", "export", "calibration", "tests/contracts")
         for path in (ROOT / part).rglob("*.py")
     )
-    names = set(re.findall(r"`([A-Z_]{4,}|[A-Z][a-z]\w+)`", text))
+    names = set(re.findall(r"`([A-Z_]{4,}|[A-Z][a-z]\w+)`", text)) - {"None"}
     assert len(names) > 20
     assert [name for name in names if not re.search(rf"(^|class ){name}\b", source, re.MULTILINE)] == []

@@ -7,12 +7,13 @@ import importlib
 import inspect
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
-PARTS = ["onspect.runtime", "onspect.calibration"]
+PARTS = ["onspect.runtime", "onspect.calibration", "onspect.training", "onspect.export", "onspect.compare"]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -28,19 +29,20 @@ def test_type_checkers_see_the_same_names(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_public_name_loads_and_is_documented(part: str) -> None:
-    """Each public name is in dir(), and what it names has a docstring of its own; constants are tuples."""
+    """Each public name is in dir(), and what it names has a docstring of its own; constants are tuples and tables."""
     module = importlib.import_module(part)
     assert set(module.__all__) <= set(dir(module))
     assert module.__all__ == sorted(module.__all__)
     for name in module.__all__:
         value = getattr(module, name)
-        assert isinstance(value, tuple) or (value.__name__ == name and value.__doc__), name
+        assert isinstance(value, tuple | Mapping) or (value.__name__ == name and value.__doc__), name
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_importing_a_part_loads_no_engine(part: str) -> None:
     """Importing a part loads neither numpy nor OpenCV nor onnxruntime: a name does, when it is used."""
-    script = f"import {part}, sys; print(sorted({{'cv2', 'numpy', 'onnxruntime', 'sklearn'}} & set(sys.modules)))"
+    engines = {"click", "cv2", "numpy", "onnx", "onnxruntime", "sklearn", "torch"}
+    script = f"import {part}, sys; print(sorted({engines} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

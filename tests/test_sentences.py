@@ -29,7 +29,7 @@ TO_DO: frozenset[Path] = frozenset(
         Path("calibration/onspect/calibration/evaluation.py"),
         Path("calibration/onspect/calibration/regions.py"),
         Path("calibration/onspect/calibration/statistics/support.py"),
-        Path("runtime/onspect/runtime/dashboard/server.py"),
+        Path("runtime/onspect/runtime/dashboard/http_server.py"),
         Path("runtime/onspect/runtime/inspection/inspector.py"),
         Path("runtime/onspect/runtime/inspection/resume.py"),
         Path("runtime/onspect/runtime/inspection/verdict.py"),

@@ -117,6 +117,7 @@ class Plc:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
+        self._server: Any = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -145,6 +146,21 @@ class Plc:
         values = next(values for _, values in reversed(self.writes) if len(values) == 16)
         return struct.unpack(">IHHff4I", struct.pack(">16H", *values))
 
+    def set_inputs(self, values: list[bool], registers: list[int] | None = None) -> None:
+        """Set the coils from 0 that the line reads, and before them the registers from 0."""
+        if registers is not None:
+            self._do(lambda server: server.async_setValues(7, 16, 0, registers))
+        self._do(lambda server: server.async_setValues(7, 15, 0, values))
+
+    def read(self, *, coil: int, coils: int, register: int, registers: int) -> tuple[list[bool], list[int]]:
+        """Return coils and registers as they are now, the coils first."""
+        bits = self._do(lambda server: server.async_getValues(7, 1, coil, coils))
+        return bits, self._do(lambda server: server.async_getValues(7, 3, register, registers))
+
+    def _do(self, work: Callable[[Any], Any]) -> Any:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(work(self._server), self._loop).result(5)
+
     async def _serve(self, ready: threading.Event) -> None:
         from pymodbus.server import ModbusTcpServer
         from pymodbus.simulator import DataType, SimData, SimDevice
@@ -157,6 +173,7 @@ class Plc:
             trace_pdu=self._keep,
             trace_connect=self._count,
         )
+        self._server = server
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         await server.serve_forever(background=True)
         ready.set()

@@ -117,7 +117,7 @@ class MaskReader:
             self._good_images += 1
             if self._wanted:
                 nothing = np.zeros((observation.height, observation.width), np.bool_)
-                self._evidence.add(observation.error_map, nothing)
+                self._evidence.add(observation.map_in_image(), nothing)
         elif image.mask is None:
             self._without_mask += 1
         else:
@@ -134,7 +134,7 @@ class MaskReader:
             self._examples.append(str(image.mask))
             return
         self._with_mask += 1
-        self._evidence.add(observation.error_map, mask)
+        self._evidence.add(observation.map_in_image(), mask)
 
     def find_best_f1(self) -> float | None:
         """Return the cut of the error map that marks the masks best; None where no mask can be used."""

@@ -15,6 +15,7 @@ from onspect.runtime.dataset.near_duplicates import dct_features
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.decode import decode_image, read_file
+from onspect.runtime.images.region import Placement
 from onspect.runtime.inspection.batch import BATCH, batched, in_order
 from onspect.runtime.inspection.inspector import Inspector, Prepared
 
@@ -51,12 +52,20 @@ class Fault:
 
 @dataclass(frozen=True)
 class Observation:
-    """A scored image with its error map, float32 [h, w] at the model's working size, and the image's own size."""
+    """A scored image with its error map, float32 [h, w] at the model's working size, and the image's own size.
+
+    placement: where the error map lies in the image, None if it is the whole image.
+    """
 
     scored: ScoredImage
     error_map: NDArray[np.float32] = field(repr=False, compare=False)
     height: int
     width: int
+    placement: Placement | None = field(default=None, repr=False, compare=False)
+
+    def map_in_image(self) -> NDArray[np.float32]:
+        """Return the error map of the whole image, at any size: where a region leaves places out it is 0."""
+        return self.error_map if self.placement is None else self.placement.map_in_frame(self.error_map)
 
 
 def find_images(folder: Path, split: str) -> list[LabelledImage]:
@@ -158,7 +167,7 @@ def _observe(
     if fault is not None:
         return Fault(image, fault, by_model=True)
     scored = ScoredImage(image, fingerprint, score, dct_features(model_input))
-    return Observation(scored, error_map, item.height, item.width)
+    return Observation(scored, error_map, item.height, item.width, item.placement)
 
 
 def _fingerprint_or_none(path: Path) -> str | None:

@@ -5,31 +5,22 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from onspect.compare.datasets import Dataset, load_dataset
-    from onspect.compare.experiments import Experiment, InterruptedExperimentError
-    from onspect.compare.run import Plan, compare
+from onspect.runtime.lazy import public_names
 
-__all__ = ["Dataset", "Experiment", "InterruptedExperimentError", "Plan", "compare", "load_dataset"]
+if TYPE_CHECKING:
+    from onspect.compare.datasets import Dataset as Dataset
+    from onspect.compare.datasets import load_dataset as load_dataset
+    from onspect.compare.experiments import Experiment as Experiment
+    from onspect.compare.experiments import InterruptedExperimentError as InterruptedExperimentError
+    from onspect.compare.run import Plan as Plan
+    from onspect.compare.run import compare as compare
 
 _HOMES = {
-    "Dataset": "datasets",
-    "Experiment": "experiments",
-    "InterruptedExperimentError": "experiments",
-    "Plan": "run",
-    "compare": "run",
-    "load_dataset": "datasets",
+    "datasets": "Dataset load_dataset",
+    "experiments": "Experiment InterruptedExperimentError",
+    "run": "Plan compare",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = public_names(__name__, _HOMES)

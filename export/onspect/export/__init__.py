@@ -6,47 +6,26 @@ are loaded when they are first used: only then torch is.
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-import onspect.runtime  # noqa: F401 - before onnxruntime, whose reports over the network it turns off
+from onspect.runtime.lazy import public_names
 
 if TYPE_CHECKING:
-    from onspect.export.onnx_writer import Exported, export, export_quantized
-    from onspect.export.parity import Parity
-    from onspect.export.precision.search import LayerChoice, Quantized, quantize
-    from onspect.export.scores import SCORES, ScoreSpec
-
-__all__ = [
-    "SCORES",
-    "Exported",
-    "LayerChoice",
-    "Parity",
-    "Quantized",
-    "ScoreSpec",
-    "export",
-    "export_quantized",
-    "quantize",
-]
+    from onspect.export.onnx_writer import Exported as Exported
+    from onspect.export.onnx_writer import export as export
+    from onspect.export.onnx_writer import export_quantized as export_quantized
+    from onspect.export.parity import Parity as Parity
+    from onspect.export.precision.search import LayerChoice as LayerChoice
+    from onspect.export.precision.search import Quantized as Quantized
+    from onspect.export.precision.search import quantize as quantize
+    from onspect.export.scores import SCORES as SCORES
+    from onspect.export.scores import ScoreSpec as ScoreSpec
 
 _HOMES = {
-    "SCORES": "scores",
-    "Exported": "onnx_writer",
-    "LayerChoice": "precision.search",
-    "Parity": "parity",
-    "Quantized": "precision.search",
-    "ScoreSpec": "scores",
-    "export": "onnx_writer",
-    "export_quantized": "onnx_writer",
-    "quantize": "precision.search",
+    "onnx_writer": "Exported export export_quantized",
+    "parity": "Parity",
+    "precision.search": "LayerChoice Quantized quantize",
+    "scores": "SCORES ScoreSpec",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = public_names(__name__, _HOMES)

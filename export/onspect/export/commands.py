@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from onspect.export.scores import SCORES, describe_scores
-from onspect.runtime.cli.base import Command, progress, say
+from onspect.runtime.cli.base import Command, progress, say, usage_errors
+
+if TYPE_CHECKING:
+    from onspect.runtime.images.region import RegionFile
 
 _LOG = logging.getLogger("onspect")
 
@@ -41,6 +45,12 @@ _LOG = logging.getLogger("onspect")
     type=click.Path(path_type=Path),
     help="A black-and-white image of the part: white areas are inspected, black areas are ignored.",
 )
+@click.option(
+    "--roi",
+    multiple=True,
+    metavar="X,Y,W,H|FILE",
+    help="For a run on whole frames: places outside this region are ignored. To crop to a region, train with --roi.",
+)
 @click.option("--parts", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
 def export(
     source: Path,
@@ -51,6 +61,7 @@ def export(
     max_flips: int | None,
     score: str | None,
     mask: Path | None,
+    roi: tuple[str, ...],
     parts: bool,
 ) -> None:
     """Write SOURCE, a trained run, as one ONNX model file; or convert a calibrated model file with --int8 or --fp16.
@@ -67,18 +78,28 @@ def export(
       onspect calibrate part.onnx parts/ --max-fpr 0.5%
       onspect export part.onnx -o part-int8.onnx --int8 --data parts/
     """
+    if roi and source.is_file():
+        raise click.UsageError("--roi is for a trained run: a model file has its region already")
     precision = _check_usage(
         source, int8=int8, fp16=fp16, data=data, max_flips=max_flips, of_run=bool(score or parts or mask)
     )
     if precision != "fp32" and data is not None:
         if parts:
             raise click.UsageError(f"--parts and --{precision} exclude each other; export the parts in float32")
-        _export_quantized(source, output, precision, data, max_flips, score, mask)
+        _export_quantized(source, output, precision, data, max_flips, score, mask, _read_roi(roi))
         return
     from onspect.export.onnx_writer import export as write_model
 
     exported = write_model(
-        source, output, score=score, parts=parts, data=data, max_flips=max_flips, mask=mask, progress=progress
+        source,
+        output,
+        score=score,
+        parts=parts,
+        data=data,
+        max_flips=max_flips,
+        mask=mask,
+        region=_read_roi(roi),
+        progress=progress,
     )
     for path in exported.paths:
         say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
@@ -90,6 +111,13 @@ def export(
     if agreement is not None:
         say(f"{agreement.flips} of {agreement.images} verdicts differ ({agreement.policy})")
     _say_next(output, source)
+
+
+def _read_roi(roi: tuple[str, ...]) -> RegionFile | None:
+    from onspect.runtime.images.region import parse_region
+
+    with usage_errors():
+        return parse_region(roi) if roi else None
 
 
 def _check_usage(
@@ -117,6 +145,7 @@ def _export_quantized(
     max_flips: int | None,
     score: str | None,
     mask: Path | None,
+    region: RegionFile | None,
 ) -> None:
     from onspect.export.precision.tables import describe_quantized
     from onspect.runtime.images.decode import quieten_opencv
@@ -130,7 +159,15 @@ def _export_quantized(
         from onspect.export.onnx_writer import export_quantized
 
         reduced = export_quantized(
-            source, output, precision, data, score=score, max_flips=max_flips, mask=mask, progress=progress
+            source,
+            output,
+            precision,
+            data,
+            score=score,
+            max_flips=max_flips,
+            mask=mask,
+            region=region,
+            progress=progress,
         )
     click.echo(describe_quantized(reduced))
     if reduced.share < 0.5:

@@ -31,7 +31,8 @@ from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, Output
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
-from onspect.runtime.images.roi_mask import read_mask
+from onspect.runtime.images.region import RegionFile
+from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import parse_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Provenance, Score, Tiling
@@ -62,6 +63,7 @@ def export(
     data: str | Path | None = None,
     max_flips: int | None = None,
     mask: str | Path | None = None,
+    region: RegionFile | None = None,
     progress: Progress[Any] | None = None,
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
@@ -73,7 +75,8 @@ def export(
     and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the trained
     model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts on those
     are compared too, at most max_flips (0 by default) of which may differ. mask is a black-and-white image of the
-    places that are inspected (`read_mask`); it goes into the graph.
+    places that are inspected (`read_mask`); it goes into the graph. region does the same by shapes (`parse_region`),
+    for a run on whole frames; one that was trained on a region has it already.
 
     Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
     OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score
@@ -85,7 +88,7 @@ def export(
     if parts and model.extractor is not None:
         raise ChoiceError("--parts is for autoencoders of pixels; leave it out for an autoencoder of features")
     spec = choose_score(score, model.record.config)
-    inspected = _read_mask(None if mask is None else Path(mask), model, spec)
+    inspected = _read_mask(None if mask is None else Path(mask), region, model, spec)
     images = _read_images(model, run, spec, progress)
     built = _build_whole(
         model,
@@ -115,6 +118,7 @@ def export_quantized(
     score: str | None = None,
     max_flips: int | None = None,
     mask: str | Path | None = None,
+    region: RegionFile | None = None,
     progress: Progress[Any] | None = None,
 ) -> Quantized:
     """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `quantize` does.
@@ -127,7 +131,7 @@ def export_quantized(
     check_output(output)
     model = load_trained(run)
     spec = own_score(model.record.config) if score is None else choose_score(score, model.record.config)
-    inspected = _read_mask(None if mask is None else Path(mask), model, spec)
+    inspected = _read_mask(None if mask is None else Path(mask), region, model, spec)
     built = _build_whole(
         model, output.stem, spec, _read_images(model, run, spec, progress), mask=inspected, progress=progress
     )
@@ -210,13 +214,15 @@ def _attach(
     return Built(found.graph, found.info, built.parity)
 
 
-def _read_mask(path: Path | None, model: TrainedModel, spec: ScoreSpec) -> Tensor | None:
-    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None without one.
+def _read_mask(path: Path | None, region: RegionFile | None, model: TrainedModel, spec: ScoreSpec) -> Tensor | None:
+    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None for all.
 
     Raises ChoiceError if the run does not have the score, or not with a mask.
     """
-    spec.check(model.record.config, masked=path is not None)
-    return None if path is None else torch.from_numpy(read_mask(path, model.record.data.recipe))
+    spec.check(model.record.config, masked=path is not None)  # before a file is read
+    inspected = read_inspected(path, model.record.data.recipe, region)
+    spec.check(model.record.config, masked=inspected is not None)
+    return None if inspected is None else torch.from_numpy(inspected)
 
 
 def _networks(model: TrainedModel) -> Networks:

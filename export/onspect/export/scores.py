@@ -102,7 +102,10 @@ class ScoreSpec:
         if self.on == FEATURES and not config.backbone:
             raise ChoiceError(f"score is {self.name!r}, which only a run of 'onspect train --on features' has")
         if self.on == FEATURES and masked:
-            raise ChoiceError("a mask is for autoencoders of pixels; leave it out where features are reconstructed")
+            raise ChoiceError(
+                "a mask is for autoencoders of pixels; leave it out where features are reconstructed, and give one "
+                "rectangle as the region"
+            )
         if variant not in self.variants:
             owners = " and ".join(map(str.upper, self.variants))
             raise ChoiceError(f"score is {self.name!r}, which only the {owners} has; this is a {variant.upper()}")
@@ -113,8 +116,8 @@ class ScoreSpec:
             )
         if self.is_fitted and masked:
             raise ChoiceError(
-                f"score is {self.name!r}, which judges the image as a whole and cannot leave places out; with a mask "
-                f"choose {_list_by_place()}"
+                f"score is {self.name!r}, which judges the image as a whole and cannot leave places out; with a mask, "
+                f"or a region of other shapes than one rectangle, choose {_list_by_place()}"
             )
         if self.is_fitted and config.tiling is not None:
             raise ChoiceError(

@@ -39,6 +39,29 @@ class SinkState:
 
 
 @dataclass(frozen=True)
+class SignalState:
+    """How the connection to a PLC is, and what became of the parts that it triggered.
+
+    parts: accepted triggers. acknowledged, unacknowledged: results that the PLC has, or has not, acknowledged.
+    failed: parts that had no verdict in time, so that their result was a fault. ejected: parts for which the reject
+    coil was set. missed: parts that had to be rejected and passed the gate while the connection was broken. shift: as
+    the PLC named it. message is empty where nothing is wrong, and never holds a password.
+    """
+
+    name: str
+    connected: bool
+    reconnects: int = 0
+    parts: int = 0
+    acknowledged: int = 0
+    unacknowledged: int = 0
+    failed: int = 0
+    ejected: int = 0
+    missed: int = 0
+    shift: str | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
 class Latency:
     """Milliseconds from a frame's capture to its verdict, over the last `count` frames; zeros where there were none."""
 
@@ -53,14 +76,16 @@ class Latency:
 class LineStatus:
     """A line at one moment.
 
-    Frames: captured == judged + dropped + faulted + waiting, always; a frame is faulted where it could not be judged,
-    dropped where a newer one took its place, waiting while it is between capture and verdict.
+    Frames: captured == judged + dropped + faulted + empty + waiting, always; a frame is faulted where it could not be
+    judged, dropped where a newer one took its place, empty where presence found no part in it that another frame does
+    not show better, waiting while it is between capture and verdict.
     Verdicts: ok, ng, review, fault count what was handed to the sinks, one a part; where a part is one frame,
     ok + ng + review == judged and fault == faulted.
     model: name and checksum, as verdicts carry them. recipe: the model's name in the configuration, None without
     recipes. review: the score from which a part goes to a person, None where the model has no such band.
     alarm: in words why the alarm is raised, None where it is not. message: the last event worth a person's eye, such
     as a model that could not be loaded. drift: in words, None where none is seen. started, time: ISO 8601, UTC.
+    signals: None without a PLC that triggers the parts.
     """
 
     started: str
@@ -75,6 +100,7 @@ class LineStatus:
     dropped: int = 0
     faulted: int = 0
     waiting: int = 0
+    empty: int = 0
     ok: int = 0
     ng: int = 0
     review: int = 0
@@ -82,6 +108,7 @@ class LineStatus:
     swaps: int = 0
     sources: tuple[SourceState, ...] = ()
     sinks: tuple[SinkState, ...] = ()
+    signals: SignalState | None = None
     latency: Latency = Latency()
     alarm: str | None = None
     drift: str | None = None

@@ -25,7 +25,7 @@ pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 
 from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.dashboard.auth import Auth
-from onspect.runtime.dashboard.server import parse_address
+from onspect.runtime.dashboard.http_server import parse_address
 from onspect.runtime.dashboard.state import DashboardState
 
 TOKEN = "a-long-enough-token"

@@ -143,6 +143,9 @@ def test_json_has_the_keys_of_the_interface() -> None:
         "reason",
         "part",
         "review_threshold",
+        "pose_x",
+        "pose_y",
+        "pose_angle",
     ]
     assert content["regions"] == [{"x": 1, "y": 2, "width": 3, "height": 4, "peak": 0.75, "area": 12}]
     assert content["source"] == "Teil ü.png"

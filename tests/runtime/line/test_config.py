@@ -6,7 +6,8 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.line import AlarmRule, Health, Voting
-from onspect.runtime.line.config import DashboardConfig, LineConfig, SourceConfig, read_config
+from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig, SourceConfig, read_config
+from onspect.runtime.signals import EjectorRule, HandshakeTimes
 
 WHOLE = """\
 # a line with everything
@@ -54,6 +55,16 @@ of = 20
 [dashboard]
 listen = "127.0.0.1:8080"
 token = "env:ONSPECT_TEST_TOKEN"
+
+[signal]
+address = "modbus://10.0.0.7?unit=3"
+result_ms = 250
+ack_ms = 2000
+
+[ejector]
+delay_ms = 900
+pulse_ms = 50
+rejects = ["ng", "fault", "review"]
 """
 
 
@@ -80,6 +91,8 @@ def test_every_key_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         alarm=AlarmRule(2, 20, 1),
         dashboard=DashboardConfig("127.0.0.1:8080", "open sesame"),
         spool=Path("/var/lib/onspect/spool"),
+        signal=SignalConfig("modbus://10.0.0.7?unit=3", HandshakeTimes(0.25, 2.0)),
+        ejector=EjectorRule(seconds=0.9, pulse=0.05, rejects=("ng", "fault", "review")),
     )
     assert "sesame" not in repr(config)
 
@@ -115,6 +128,16 @@ def test_a_small_configuration_is_enough(tmp_path: Path) -> None:
         ('[recipes]\n"a b" = 1', 2, ["a b", "a text"]),
         ("health.identical = 'no'", 1, ["identical", "'no'"]),
         ("health = 3", 1, ["[health]", "3", "table"]),
+        ("[signal]\nresult_ms = 100", 1, ["[signal] address", "missing"]),
+        ('[signal]\naddress = "modbus://plc"\nresult_ms = 0', 3, ["result_ms", "0", "1 or more"]),
+        ("[ejector]\nparts = 3", 1, ["[ejector]", "needs a [signal]"]),
+        ('[signal]\naddress = "modbus://plc"\n[ejector]\npulse_ms = 5', 3, ["parts", "or delay_ms must be given"]),
+        ('[signal]\naddress = "modbus://plc"\n[ejector]\nparts = 1\ndelay_ms = 5', 4, ["not both"]),
+        (
+            '[signal]\naddress = "modbus://plc"\n[ejector]\nparts = 1\nrejects = ["ok"]',
+            5,
+            ["rejects", "['ok']", "ng, fault, review"],
+        ),
         ('[[sink]]\nto = ""', 2, ["to", "text"]),
     ],
 )

@@ -68,7 +68,7 @@ class FrameQueues(RuleBasedStateMachine):
     @rule(judged=st.booleans())
     def task_done(self, judged: bool) -> None:
         """Count what was taken."""
-        self.frame_queue.task_done(judged=judged)
+        self.frame_queue.task_done("judged" if judged else "faulted")
         self.judged += judged
         self.faulted += not judged
         self.in_hand = None
@@ -104,7 +104,7 @@ class FrameQueues(RuleBasedStateMachine):
         """At the end nothing waits: captured == judged + dropped + faults."""
         self.frame_queue.close()
         if self.in_hand is not None:
-            self.frame_queue.task_done(judged=True)
+            self.frame_queue.task_done("judged")
         counts = self.frame_queue.counts
         assert counts.waiting == 0
         assert counts.captured == counts.judged + counts.dropped + counts.faulted
@@ -132,7 +132,7 @@ def test_a_source_s_thread_loses_no_frame_uncounted(
     while not frame_queue.done and len(seen) != stop_after:
         if (taken := frame_queue.take(10.0)) is not None:
             seen.append(int(taken.capture.source))
-            frame_queue.task_done(judged=not isinstance(taken.capture.frame, ImageError))
+            frame_queue.task_done("faulted" if isinstance(taken.capture.frame, ImageError) else "judged")
     frame_queue.close()
     thread.join()
     counts = frame_queue.counts

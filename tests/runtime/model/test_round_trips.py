@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
-from onspect.runtime.model.schema import ModelInfo, Threshold, Tiling
+from onspect.runtime.model.schema import (
+    Alignment,
+    ModelInfo,
+    Preprocess,
+    RegionOfInterest,
+    SourceLimits,
+    Threshold,
+    Tiling,
+)
 from onspect.runtime.records import parse_dataclass
 from onspect.runtime.status import LineStatus
 
@@ -39,9 +47,40 @@ def make_tiling(width: int, height: int, across: list[int], down: list[int]) -> 
     return Tiling(width, height, lefts, tops)
 
 
+def make_preprocess(numbers: list[int], region: RegionOfInterest | None, align: Alignment | None) -> Preprocess:
+    """Return a recipe whose alignment has a region, as it must have."""
+    width, height, channels, white = numbers
+    limits = SourceLimits((1, 3), None, (1, height))
+    return Preprocess(width, height, channels, white, limits, region, None if region is None else align)
+
+
+PIXELS = st.integers(0, 10**4)
+POLYGONS = st.lists(st.lists(st.tuples(PIXELS, PIXELS), min_size=3, max_size=5).map(tuple), max_size=2).map(tuple)
+RECTANGLES = st.lists(st.tuples(PIXELS, PIXELS, PIXELS, PIXELS), max_size=2).map(tuple)
+REGIONS_OF_INTEREST = st.builds(
+    RegionOfInterest,
+    st.just((3, 4, 20, 10)),
+    st.tuples(st.integers(23, 10**4), st.integers(14, 10**4)),
+    *(RECTANGLES, POLYGONS, RECTANGLES, POLYGONS),
+)
+ALIGNMENTS = st.builds(
+    Alignment,
+    st.tuples(PIXELS, PIXELS, PIXELS, PIXELS),
+    st.text(max_size=10),
+    st.floats(0, 180),
+    st.floats(0, 0.2),
+    st.floats(0.01, 0.99),
+    PIXELS,
+)
 STEPS = st.lists(st.integers(1, 500), max_size=4)
 CHECKED = {
     Threshold: st.builds(make_threshold, NUMBERS, NUMBERS, st.none() | st.floats(0.001, 1000.0), st.integers(0, 10**6)),
+    Preprocess: st.builds(
+        make_preprocess,
+        st.lists(PIXELS, min_size=4, max_size=4),
+        st.none() | REGIONS_OF_INTEREST,
+        st.none() | ALIGNMENTS,
+    ),
     Tiling: st.builds(make_tiling, st.integers(1, 500), st.integers(1, 500), STEPS, STEPS),
 }
 """Records that check their fields when they are made."""
@@ -89,6 +128,9 @@ VERDICTS = st.builds(
     reason=st.none() | NAMES,
     part=st.none() | NAMES,
     review_threshold=st.none() | NUMBERS,
+    pose_x=st.none() | NUMBERS,
+    pose_y=st.none() | NUMBERS,
+    pose_angle=st.none() | NUMBERS,
 )
 
 

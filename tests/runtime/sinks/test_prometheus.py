@@ -12,7 +12,7 @@ from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.prometheus import PrometheusSink
 from onspect.runtime.sinks.registry import open_sink
-from onspect.runtime.status import SinkState, SourceState
+from onspect.runtime.status import SignalState, SinkState, SourceState
 
 from ..services import listens
 from ..verdicts import inspection, line_status, wait_until
@@ -53,7 +53,8 @@ def test_line_is_as_last_reported(sink: PrometheusSink) -> None:
     sources = (SourceState("left", connected=True, reconnects=2), SourceState("right", connected=False))
     sinks = (SinkState("mqtt://broker/line", delivered=5, spooled=7, failed=1),)
     counts = {"captured": 9, "judged": 6, "dropped": 2, "faulted": 1}
-    sink.report(line_status(alarm="right is away", sources=sources, sinks=sinks, **counts))
+    signals = SignalState("modbus://plc", connected=True, parts=8, acknowledged=6, missed=1)
+    sink.report(line_status(alarm="right is away", sources=sources, sinks=sinks, signals=signals, **counts))
     found = scrape(sink.port)
     assert {state: found["onspect_frames_total", state] for state in counts} == counts
     assert (found["onspect_source_connected", "left"], found["onspect_source_connected", "right"]) == (1, 0)
@@ -62,6 +63,8 @@ def test_line_is_as_last_reported(sink: PrometheusSink) -> None:
     assert found["onspect_sink_spooled", "mqtt://broker/line"] == 7
     assert found["onspect_sink_failed_total", "mqtt://broker/line"] == 1
     assert (found["onspect_running", ""], found["onspect_alarm", ""], found["onspect_drift", ""]) == (1, 1, 0)
+    assert (found["onspect_signal_connected", ""], found["onspect_signal_missed_total", ""]) == (1, 1)
+    assert (found["onspect_signal_parts_total", ""], found["onspect_signal_acknowledged_total", ""]) == (8, 6)
     assert found["onspect_threshold", ""] == 0.25
     assert found["onspect_reported_timestamp_seconds", ""] == 1767225601
     assert found["onspect_line_info", "tiny@0123456789ab"] == 1

@@ -6,56 +6,32 @@ every choice, `PRESETS` the defaults. Names are loaded when they are first used:
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from onspect.training.autoencoder.loop import Outcome, TrainingProgress
-    from onspect.training.checkpoint import RunRecord, TrainedModel, load_trained
-    from onspect.training.config import NetworkConfig, TrainConfig
-    from onspect.training.presets import PRESETS, Preset
-    from onspect.training.session import Callbacks, Devices, TrainOptions, resume, train
+from onspect.runtime.lazy import public_names
 
-__all__ = [
-    "PRESETS",
-    "Callbacks",
-    "Devices",
-    "NetworkConfig",
-    "Outcome",
-    "Preset",
-    "RunRecord",
-    "TrainConfig",
-    "TrainOptions",
-    "TrainedModel",
-    "TrainingProgress",
-    "load_trained",
-    "resume",
-    "train",
-]
+if TYPE_CHECKING:
+    from onspect.training.autoencoder.loop import Outcome as Outcome
+    from onspect.training.autoencoder.loop import TrainingProgress as TrainingProgress
+    from onspect.training.checkpoint import RunRecord as RunRecord
+    from onspect.training.checkpoint import TrainedModel as TrainedModel
+    from onspect.training.checkpoint import load_trained as load_trained
+    from onspect.training.config import NetworkConfig as NetworkConfig
+    from onspect.training.config import TrainConfig as TrainConfig
+    from onspect.training.presets import PRESETS as PRESETS
+    from onspect.training.presets import Preset as Preset
+    from onspect.training.session import Callbacks as Callbacks
+    from onspect.training.session import Devices as Devices
+    from onspect.training.session import TrainOptions as TrainOptions
+    from onspect.training.session import resume as resume
+    from onspect.training.session import train as train
 
 _HOMES = {
-    "PRESETS": "presets",
-    "Callbacks": "session",
-    "Devices": "session",
-    "NetworkConfig": "config",
-    "Outcome": "autoencoder.loop",
-    "Preset": "presets",
-    "RunRecord": "checkpoint",
-    "TrainConfig": "config",
-    "TrainOptions": "session",
-    "TrainedModel": "checkpoint",
-    "TrainingProgress": "autoencoder.loop",
-    "load_trained": "checkpoint",
-    "resume": "session",
-    "train": "session",
+    "autoencoder.loop": "Outcome TrainingProgress",
+    "checkpoint": "RunRecord TrainedModel load_trained",
+    "config": "NetworkConfig TrainConfig",
+    "presets": "PRESETS Preset",
+    "session": "Callbacks Devices TrainOptions resume train",
 }
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__, __getattr__, __dir__ = public_names(__name__, _HOMES)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onspect.runtime.cli.base import Command, ProgressLines, progress, say, shows_progress, usage_errors
-from onspect.runtime.errors import TrainingError
+from onspect.runtime.cli.region_options import read_region_options, region_options
+from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.training.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, VARIANTS
 from onspect.training.presets import DEFAULT, FEATURES, NAMES, PIXELS, PRESETS, SUBJECTS, describe_defaults
 
@@ -74,6 +75,7 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     show_default=True,
     help="The 16-bit value that is white: 4095 for a 12-bit camera.",
 )
+@region_options
 @click.option(
     "--any-size", is_flag=True, help="Let the model accept images of any size, not only of the sizes in DATA."
 )
@@ -153,13 +155,21 @@ def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: 
     from onspect.training import session
 
     channels = choices.pop("channels")
+    with usage_errors():
+        region = read_region_options(*(choices.pop(name) for name in ("roi", "align", "max_turn", "max_scale")))
+        if region is not None and region.mask is not None:
+            raise ChoiceError(
+                f"the region's file names the mask {str(region.mask)!r}, which goes in at export: remove it from the "
+                "file, and give it to 'onspect export' as --mask"
+            )
     devices = session.Devices(*places)
     with _Watch() as watch:
         callbacks = session.Callbacks(reading=progress, planned=watch.planned, step=watch.step)
         if data is None:
             outcome = session.resume(run, devices=devices, callbacks=callbacks)
         else:
-            options = session.TrainOptions(channels=None if channels is None else int(channels), **choices)
+            depth = None if channels is None else int(channels)
+            options = session.TrainOptions(channels=depth, region=region, **choices)
             outcome = session.train(data, run, options, devices=devices, callbacks=callbacks)
     if watch.is_first:
         _report(outcome, run)

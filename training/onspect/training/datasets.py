@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.dataset.crop import Crop, fit_crop
 from onspect.runtime.dataset.folder import training_images
 from onspect.runtime.dataset.good_images import Progress, load_good_images
 from onspect.runtime.dataset.good_pictures import warn_of_few
+from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import median_size, working_size
 from onspect.runtime.model.schema import Preprocess
 from onspect.runtime.teaching.pictures import choose_working_size
@@ -43,6 +45,8 @@ def load_training_set(
     channels: int | None = None,
     white_level: int = 65535,
     any_size: bool = False,
+    region: RegionFile | None = None,
+    crop: Crop | None = None,
     progress: Progress[Any] | None = None,
 ) -> TrainingSet:
     """Read every good image of a dataset folder (`layout.training_images`).
@@ -53,6 +57,7 @@ def load_training_set(
     channels is 1 or 3; without it, 1 where every image is grey.
     any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
     to twice what they span.
+    region is what images are cropped to, and by what the part is found before that; crop is the same of an earlier run.
 
     Raises DatasetError where there are no images or some cannot be read, ChoiceError for a preset or size that is none.
     """
@@ -73,14 +78,18 @@ def load_training_set(
             return round(height), round(width)
         return working_size(shapes, chosen.pixel_budget)
 
+    paths = training_images(folder)
+    if region is not None:
+        crop = fit_crop(region, paths, white_level=white_level)
     found = load_good_images(
-        training_images(folder),
+        paths,
         choose_size,
         channels=channels,
         white_level=white_level,
         any_size=any_size,
+        crop=crop,
         progress=progress,
     )
     warn_of_few(len(found.images))
-    chosen = find_preset(found.shapes, found.recipe.channels).name
+    chosen = find_preset(found.crops, found.recipe.channels).name
     return TrainingSet(folder, found.images, found.fingerprints, found.recipe, chosen)

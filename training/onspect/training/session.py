@@ -19,9 +19,11 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.dataset.crop import Crop
 from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
 from onspect.runtime.errors import ChoiceError, TrainingError
 from onspect.runtime.images.quality import span
+from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import MULTIPLE
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.inspection.visualization import Picture, heat_map, side_by_side, to_bgr, write_png
@@ -76,7 +78,8 @@ class TrainOptions:
     variant: cae, vae or aae. on: pixels or features, what is reconstructed. preset: paper, fast, balanced or accurate.
     size: (width, height) to work at. tile: (width, height) of what the networks see at a time, None for the whole
     image. channels: 1 or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later.
-    latent: n_z of Table 3. The others are as in `TrainConfig`.
+    latent: n_z of Table 3. region: what images are cropped to, and by what the part is found before that; its painted
+    mask goes in at export. The others are as in `TrainConfig`.
     """
 
     variant: str = "cae"
@@ -97,6 +100,7 @@ class TrainOptions:
     holdout: float = 0.1
     patience: int = 20
     seed: int = 0
+    region: RegionFile | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +237,7 @@ def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | No
         channels=recipe.channels,
         white_level=recipe.white_level,
         any_size=recipe.source.width is None,
+        crop=Crop.of(recipe),
         progress=progress,
     )
 
@@ -397,6 +402,7 @@ def _load(folder: Path, options: TrainOptions, callbacks: Callbacks) -> Training
         channels=options.channels,
         white_level=options.white_level,
         any_size=options.any_size,
+        region=options.region,
         progress=callbacks.reading,
     )
 

@@ -15,6 +15,7 @@ from onspect.calibration.masks import read_mask
 from onspect.calibration.scores import ScoredImage
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.decode import read_image
+from onspect.runtime.images.preprocess import place, prepare_at
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import decide
 from onspect.runtime.inspection.visualization import Picture, heat_map, to_bgr
@@ -79,12 +80,17 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
         frame = read_image(result.image.path)
     except ImageError as error:
         raise DatasetError(f"{str(result.image.path)!r} has changed since it was scored: {error}") from error
-    batch = inspector.prepare(frame)[np.newaxis]
+    recipe = inspector.info.preprocess
+    placement = place(frame, recipe)
+    batch = prepare_at(frame, recipe, placement)[np.newaxis]
     height, width = frame.shape[:2]
     scale = _LONGEST_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    white_level = inspector.info.preprocess.white_level
-    heat = _resize(heat_map(inspector.run(batch).error_map[0], inspector.threshold.map), size)
+    white_level = recipe.white_level
+    error_map = inspector.run(batch).error_map[0]
+    if placement is not None:
+        error_map = placement.map_in_frame(error_map, size)
+    heat = _resize(heat_map(error_map, inspector.threshold.map), size)
     mask = _read_mask(result, height, width)
     if mask is not None:
         _outline(heat, mask)

@@ -15,6 +15,8 @@ _GROUPS = {
         "demo": "demo.commands",
         "capture": "runtime.cli.capture",
         "split": "runtime.cli.split",
+        "roi": "runtime.cli.roi",
+        "parts": "runtime.cli.parts",
         "teach": "runtime.cli.teach",
         "backbone": "training.backbone_command",
         "train": "training.commands",

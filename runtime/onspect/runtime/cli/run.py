@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     "others. May be given several times.  [default: jsonl:-]",
 )
 @click.option(
+    "--signal",
+    metavar="ADDRESS",
+    help="The PLC that triggers each part and gets its result (docs/plc.md): modbus://HOST, opcua://HOST?node=NODE or "
+    "mqtt://HOST/TOPIC.",
+)
+@click.option(
     "--policy",
     type=click.Choice(["latest", "every", "wait"]),
     help="If frames come faster than they are judged: drop all but the latest, queue a few and report the rest as "
@@ -55,6 +61,17 @@ if TYPE_CHECKING:
     "--frames-per-part",
     type=click.IntRange(min=1),
     help="One verdict from this number of frames: the worst one.  [default: 1, or as the source says]",
+)
+@click.option(
+    "--presence",
+    metavar="learn=5s|FILE",
+    help="For a camera that runs freely: judge each part once, and nothing between parts. What parts look like is "
+    "learnt from the first seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
+)
+@click.option(
+    "--parts",
+    type=click.IntRange(min=1),
+    help="Number of parts in each frame, such as on a tray. Each part gets a verdict; a missing one is a fault.",
 )
 @click.option(
     "--dashboard",
@@ -115,14 +132,18 @@ def _configure(
     source: str | None,
     *,
     sinks: tuple[str, ...],
+    signal: str | None,
     policy: Policy | None,
     frames_per_part: int | None,
+    presence: str | None,
+    parts: int | None,
     provider: str | None,
     dashboard: str | None,
     dashboard_token: str | None,
 ) -> LineConfig:
     """Return the line of the file, or an empty one, with the flags in the place of what it says."""
-    from onspect.runtime.line.config import LineConfig, SourceConfig, read_config
+    from onspect.runtime.line.config import LineConfig, SignalConfig, SourceConfig, read_config
+    from onspect.runtime.presence.settings import PresenceSettings, parse_presence
 
     config = LineConfig(Path(), ()) if file is None else read_config(file)
     if model is not None:
@@ -133,7 +154,14 @@ def _configure(
         config = replace(config, sources=tuple(replace(one, policy=policy) for one in config.sources))
     if frames_per_part is not None:
         config = replace(config, voting=replace(config.voting, frames=frames_per_part))
+    if presence is not None:
+        config = replace(config, presence=parse_presence(presence))
+    if parts is not None:
+        config = replace(config, presence=replace(config.presence or PresenceSettings(), parts=parts))
     config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
+    if signal is not None:
+        base = config.signal or SignalConfig(signal)
+        config = replace(config, signal=replace(base, address=signal))
     config = replace(config, dashboard=_configure_dashboard(config.dashboard, dashboard, dashboard_token))
     if config.model == Path():
         raise click.UsageError("Missing argument 'MODEL', or a --config with [model] file.")
@@ -217,7 +245,8 @@ def _draw_overlays(folder: Path | None, config: LineConfig) -> list[Sink]:
 
 
 def _say_farewell(status: LineStatus) -> None:
+    empty = f", {status.empty} empty" if status.empty else ""
     say(
-        f"{status.captured} frames: {status.judged} judged, {status.dropped} dropped, {status.faulted} faults; "
+        f"{status.captured} frames: {status.judged} judged, {status.dropped} dropped, {status.faulted} faults{empty}; "
         f"{status.ok} ok, {status.ng} ng, {status.review} review, {status.fault} fault"
     )

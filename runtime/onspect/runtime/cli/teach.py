@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.region_options import read_region_options, region_options
 
 if TYPE_CHECKING:
     from onspect.runtime.teaching import Taught
@@ -51,6 +52,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
 )
 @click.option("--any-size", is_flag=True, help="The model accepts frames of any size.")
 @click.option("--mask", type=click.Path(path_type=Path), help="A black-and-white picture; black areas are ignored.")
+@region_options
 @click.option(
     "--whole/--places", "by_whole", default=None, help="Judge whole images, or their places [default: places]."
 )
@@ -83,6 +85,10 @@ def teach(
     white_level: int,
     any_size: bool,
     mask: Path | None,
+    roi: tuple[str, ...],
+    align: bool,
+    max_turn: float | None,
+    max_scale: float | None,
     by_whole: bool | None,
     copies: str,
     group: str | None,
@@ -102,6 +108,7 @@ def teach(
     Example:
       onspect teach parts/train/good -o part.onnx
       onspect teach good/ --base base.onnx -o part.onnx
+      onspect teach good/ --roi 160,80,320,320 --align -o part.onnx
       onspect teach more_good/ --add-to part.onnx
       onspect teach --undo part.onnx
     """
@@ -133,6 +140,7 @@ def teach(
                 white_level=white_level,
                 any_size=any_size,
                 mask=mask,
+                region=read_region_options(roi, align, max_turn, max_scale),
                 by_whole=by_whole,
                 copies=copies,
                 group=group,
@@ -196,6 +204,10 @@ def _describe_new(taught: Taught) -> None:
         f"taught {taught.pictures} good pictures at {recipe.width}x{recipe.height} pixels"
         + (f", with {memory.copies} of each" if memory.copies != "none" else "")
     )
+    if recipe.region is not None:
+        say(f"region {recipe.region.describe()}")
+    if recipe.align is not None:
+        say(f"aligned {recipe.align.describe()}")
     say(f"wrote {taught.path} ({taught.path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -206,7 +206,7 @@ async def _tell_session(room: AppState, request: Request) -> Response:
 
 
 async def _log_in(room: AppState, request: Request) -> Response:
-    token = (await _read_body(request)).get("token")
+    token = (await read_body(request)).get("token")
     _check_token(room, request, token if isinstance(token, str) else "")
     answer = JSONResponse({"may_change": True})
     session = room.access.open_session()
@@ -224,7 +224,7 @@ async def _log_out(room: AppState, request: Request) -> Response:
 async def _move_threshold(room: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
     _require_session(room, request)
-    body = await _read_body(request)
+    body = await read_body(request)
     score, who = body.get("score"), body.get("who")
     if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
         raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
@@ -283,15 +283,15 @@ def _address(request: Request) -> str:
     return request.client.host if request.client is not None else "unknown"
 
 
-async def _read_body(request: Request) -> dict[str, Any]:
+async def read_body(request: Request, largest: int = LARGEST_BODY) -> dict[str, Any]:
     """Return the request's JSON object; raises Refusal where it is none, is too large, or does not come."""
     content = b""
     try:
         async with asyncio.timeout(_PATIENCE):
             async for piece in request.stream():
                 content += piece
-                if len(content) > LARGEST_BODY:
-                    raise Refusal(413, f"a request carries at most {LARGEST_BODY} bytes")
+                if len(content) > largest:
+                    raise Refusal(413, f"a request carries at most {largest} bytes")
     except (TimeoutError, ClientDisconnect) as error:
         raise Refusal(408, "the request did not arrive", {"Connection": "close"}) from error
     try:

@@ -29,10 +29,14 @@ _HEADERS = {
 
 
 class SecurityMiddleware:
-    """Refuses requests that come through another site, under a strange name or with too much; adds safe headers."""
+    """Refuses requests that come through another site, under a strange name or with too much; adds safe headers.
 
-    def __init__(self, app: ASGIApp) -> None:
+    largest_body: bytes that a request may carry.
+    """
+
+    def __init__(self, app: ASGIApp, largest_body: int = LARGEST_BODY) -> None:
         self._app = app
+        self._largest_body = largest_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a refusal, or hand the request on."""
@@ -46,7 +50,7 @@ class SecurityMiddleware:
                     headers[name] = value
             await send(message)
 
-        refusal = _find_refusal(scope)
+        refusal = _find_refusal(scope, self._largest_body)
         if refusal is None:
             await self._app(scope, receive, send_safely)
             return
@@ -54,7 +58,7 @@ class SecurityMiddleware:
         await JSONResponse({"error": reason}, status, {"Connection": "close"})(scope, receive, send_safely)
 
 
-def _find_refusal(scope: Scope) -> tuple[int, str] | None:
+def _find_refusal(scope: Scope, largest: int) -> tuple[int, str] | None:
     headers = Headers(scope=scope)
     hosts = headers.getlist("host")
     if len(hosts) != 1 or not _is_own_name(hosts[0]):
@@ -64,8 +68,8 @@ def _find_refusal(scope: Scope) -> tuple[int, str] | None:
     if _comes_from_elsewhere(scope, headers, hosts[0]):
         return 403, "requests from other sites are refused"
     length = headers.get("content-length", "0")
-    if headers.get("transfer-encoding") is not None or not length.isdecimal() or int(length) > LARGEST_BODY:
-        return 413, f"a request carries at most {LARGEST_BODY} bytes, and says how many"
+    if headers.get("transfer-encoding") is not None or not length.isdecimal() or int(length) > largest:
+        return 413, f"a request carries at most {largest} bytes, and says how many"
     if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0] != "application/json":
         return 415, "send application/json"
     return None

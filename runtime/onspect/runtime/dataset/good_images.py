@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.dataset.crop import Crop
 from onspect.runtime.dataset.good_pictures import find_distinct
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes
@@ -52,6 +53,12 @@ class GoodImages:
     recipe: Preprocess
     shapes: Shapes = dataclasses.field(repr=False)
 
+    @property
+    def crops(self) -> Shapes:
+        """Heights and widths of what is judged: of the region, or of the images without one."""
+        crop = Crop.of(self.recipe)
+        return self.shapes if crop is None else [crop.shape] * len(self.shapes)
+
 
 @dataclass(frozen=True)
 class _Seen:
@@ -76,6 +83,7 @@ def load_good_images(
     channels: int | None = None,
     white_level: int = 65535,
     any_size: bool = False,
+    crop: Crop | None = None,
     progress: Progress[_Seen] | None = None,
 ) -> GoodImages:
     """Read good images and prepare them for a model.
@@ -85,7 +93,8 @@ def load_good_images(
     paths
         Image files, at least one.
     choose_size
-        Returns the height and width to work at, in pixels, from the shapes and the channels (1 or 3) of the images.
+        Returns the height and width to work at, in pixels, from the shapes and the channels (1 or 3) of the images, or
+        of their crops.
     channels
         1 or 3; without it, 1 if every image is grey.
     white_level
@@ -93,6 +102,8 @@ def load_good_images(
     any_size
         Lets the model accept frames of any size later; else those of the images' one size, or from half to twice
         their span.
+    crop
+        What the images are cropped to (`fit_crop`); None for whole images.
     progress
         Wraps the reading of the images, for a progress bar.
 
@@ -101,7 +112,7 @@ def load_good_images(
     DatasetError
         If images cannot be read.
     """
-    choices = _Choices(choose_size, channels, white_level, any_size)
+    choices = _Choices(choose_size, channels, white_level, any_size, crop)
     guess = choices.decide([_look_at_first(paths)])
     seen = _read_all(paths, guess, progress)
     distinct = find_distinct(paths, [item.pixels for item in seen])
@@ -121,16 +132,19 @@ class _Choices:
     channels: int | None
     white_level: int
     any_size: bool
+    crop: Crop | None
 
     def decide(self, seen: Sequence[_Seen]) -> Preprocess:
         channels = self.channels or (1 if all(item.grey for item in seen) else 3)
-        height, width = self.choose_size(_shapes(seen), channels)
+        shapes = _shapes(seen) if self.crop is None else [self.crop.shape] * len(seen)
+        height, width = self.choose_size(shapes, channels)
         limits = SourceLimits(
             channels=tuple(sorted({item.channels for item in seen})),
             width=None if self.any_size else _span([item.width for item in seen]),
             height=None if self.any_size else _span([item.height for item in seen]),
         )
-        return Preprocess(width, height, channels, self.white_level, limits)
+        region, align = (None, None) if self.crop is None else (self.crop.region, self.crop.align)
+        return Preprocess(width, height, channels, self.white_level, limits, region, align)
 
 
 def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:
@@ -212,7 +226,7 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
             *rarest,
             str(example),
         )
-    elif len(sizes) > 1:
+    elif len(sizes) > 1 and recipe.region is None:
         low, high = min(sizes), max(sizes)
         _LOG.warning(
             "the images have %d sizes, from %dx%d to %dx%d, and each is resized to %dx%d",
@@ -222,6 +236,12 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
             recipe.width,
             recipe.height,
         )
+    if recipe.region is None:
+        _warn_of_stretches(paths, seen, recipe)
+    _warn_of_colour(paths, seen, channels)
+
+
+def _warn_of_stretches(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Preprocess) -> None:
     size = (recipe.height, recipe.width)
     stretches = [largest_stretch([shape], size) for shape in _shapes(seen)]
     if max(stretches) > _NOTED_STRETCH * min(stretches):
@@ -236,6 +256,9 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
             seen[most].height,
             stretches[most],
         )
+
+
+def _warn_of_colour(paths: Sequence[Path], seen: Sequence[_Seen], channels: int | None) -> None:
     coloured = [path for path, item in zip(paths, seen, strict=True) if not item.grey]
     if channels is None and 0 < len(coloured) < len(seen):
         _LOG.warning(

@@ -7,20 +7,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError
+from onspect.runtime.images.align import find_part
 from onspect.runtime.images.decode import Frame
+from onspect.runtime.images.region import Placement, place_at_pose, place_region
 from onspect.runtime.model.schema import Preprocess
+
+
+def place(frame: Frame, recipe: Preprocess) -> Placement | None:
+    """Return where in a frame the model's input lies; None if it is the whole frame.
+
+    With an alignment the part is searched for, which takes milliseconds. Raises ImageError if the frame is not one that
+    the model was trained for, if the region does not fit into it, or if the part is not found or is cut by its edge.
+    """
+    check_frame(frame, recipe)
+    if recipe.region is None:
+        return None
+    height, width = frame.shape[:2]
+    if recipe.align is None:
+        return place_region(recipe.region, width, height)
+    pose = find_part(frame, recipe.align, recipe.white_level)
+    return place_at_pose(recipe.region, recipe.align.patch, pose, (width, height))
 
 
 def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
     """Turn a frame into one model input: uint8 [height, width, channels] as the recipe says, contiguous.
 
+    With a region the frame is cropped first, where `place` says.
     Colour becomes mono by OpenCV's weights (0.299 R, 0.587 G, 0.114 B), which leave grey in three channels as it is;
     mono becomes colour by repetition, where the model was trained on mono images too. Shrinking
     averages areas, by halves first; enlarging is bilinear. A uint16 value v becomes v * 255 / white_level, rounded, at
     most 255.
-    Raises ImageError where the frame is not one that the model was trained for.
+    Raises ImageError as `place` does.
     """
-    check_frame(frame, recipe)
+    return prepare_at(frame, recipe, place(frame, recipe))
+
+
+def prepare_at(frame: Frame, recipe: Preprocess, placement: Placement | None) -> NDArray[np.uint8]:
+    """Turn a frame into a model input as `prepare` does, from the place that `place` returned for it."""
+    if placement is not None:
+        frame = placement.cut(frame)
     if frame.ndim == 3 and frame.shape[2] == 1:
         frame = frame[:, :, 0]
     if frame.ndim == 3 and recipe.channels == 1:

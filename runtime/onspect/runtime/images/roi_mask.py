@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, ImageError
 from onspect.runtime.images.decode import Frame, read_image
-from onspect.runtime.model.schema import Preprocess
+from onspect.runtime.images.region import RegionFile, mask_of_region
+from onspect.runtime.model.schema import Preprocess, RegionOfInterest
 
 Mask = NDArray[np.bool_]
 """bool [height, width] at the working size, true where a part is inspected."""
@@ -24,10 +26,11 @@ def read_mask(path: Path, recipe: Preprocess) -> Mask:
     """Read a black-and-white picture of the parts as a mask: white is inspected, black is ignored.
 
     It has any size, and the shape of the images that the model was trained on; a place of the working size is inspected
-    where more than half of it is white. Raises ChoiceError where it cannot be read, is not black and white, has
-    another shape, leaves nothing to inspect or nothing out, or where the model takes images of any shape.
+    where more than half of it is white. With a region it is a picture of the frame on which the region was drawn, and
+    the places outside the region's box do not matter. Raises ChoiceError where it cannot be read, is not black and
+    white, has another shape, leaves nothing to inspect or nothing out, or where the model takes images of any shape.
     """
-    sides = _common_sides(path, recipe)
+    sides = _common_sides(path, recipe) if recipe.region is None else recipe.region.frame
     try:
         light = _to_light(read_image(path))
     except ImageError as error:
@@ -39,15 +42,53 @@ def read_mask(path: Path, recipe: Preprocess) -> Mask:
             "draw it on one of them, or scale it to their shape"
         )
     _check_colours(path, light)
+    if recipe.region is not None:
+        x, y, wide, high = recipe.region.box
+        whole = cv2.resize(light, recipe.region.frame, interpolation=cv2.INTER_AREA)
+        light = np.asarray(whole[y : y + high, x : x + wide], np.float32)
     share = cv2.resize(light, (recipe.width, recipe.height), interpolation=cv2.INTER_AREA)
     mask: Mask = share > 0.5
-    if mask.all() or not mask.any():
+    if (mask.all() and recipe.region is None) or not mask.any():
         what = "ignores nothing" if mask.all() else "leaves nothing to inspect"
         raise ChoiceError(
             f"the mask {str(path)!r} {what} at the working size of {recipe.width}x{recipe.height} (its pixels are "
             f"{light.min():.0%} to {light.max():.0%} white): paint the areas to inspect white, and the rest black"
         )
     return mask
+
+
+def read_inspected(path: Path | None, recipe: Preprocess, region: RegionFile | None = None) -> Mask | None:
+    """Return the places that are inspected by a painted mask and by the shapes of a region.
+
+    The region is the recipe's; with `region` these shapes mask a model that was trained on whole frames. Bool [height,
+    width] at the working size; None if that is all of it. Raises ChoiceError as `read_mask` does, if mask and shapes
+    together leave nothing to inspect, and for a region where the recipe has one already.
+    """
+    if region is not None:
+        recipe = dataclasses.replace(recipe, region=_mask_by(region, recipe))
+        path = path or region.mask
+    shapes = mask_of_region(recipe)
+    if path is None:
+        return shapes
+    mask = read_mask(path, recipe)
+    joined = mask if shapes is None else mask & shapes
+    if not joined.any():
+        raise ChoiceError(
+            f"the mask {str(path)!r} is black wherever the region is: together they leave nothing to inspect"
+        )
+    return None if joined.all() else joined
+
+
+def _mask_by(region: RegionFile, recipe: Preprocess) -> RegionOfInterest:
+    """Return the whole frame as a region, with the shapes of a region inside it."""
+    if recipe.region is not None:
+        raise ChoiceError("the run was trained on a region already; leave out --roi, or train again with another one")
+    if region.reference is not None:
+        raise ChoiceError("an alignment is learnt in training; give --roi with its reference to 'onspect train'")
+    width, height = _common_sides(Path("--roi"), recipe)
+    placed = region.place(width, height)
+    shapes = placed.rectangles or (() if placed.polygons else (placed.box,))
+    return dataclasses.replace(placed, box=(0, 0, width, height), rectangles=shapes)
 
 
 def _common_sides(path: Path, recipe: Preprocess) -> tuple[int, int]:

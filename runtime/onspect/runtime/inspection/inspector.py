@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.images.decode import Frame, read_image, read_or_error
-from onspect.runtime.images.preprocess import check_size, prepare
-from onspect.runtime.inspection.regions import Region, find_regions_of_batch
+from onspect.runtime.images.preprocess import check_size, place, prepare, prepare_at
+from onspect.runtime.images.region import Placement
+from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
 from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo, Threshold
@@ -31,7 +32,9 @@ class Inspection:
 
     frame: the source image as it came, None where it could not be read. error_map: float32 [h, w] at the model's
     working size, None for a fault. map_threshold, white_level: of the model that judged; they scale heat map and 16-bit
-    frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`).
+    frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`). placement: where the error map
+    lies in the frame, None if it is the whole frame. ticket: the number of the PLC's trigger that the part belongs to,
+    None without one.
     """
 
     verdict: Verdict
@@ -39,6 +42,8 @@ class Inspection:
     error_map: NDArray[np.float32] | None = field(repr=False, compare=False)
     map_threshold: float
     white_level: int
+    placement: Placement | None = field(default=None, compare=False)
+    ticket: int | None = None
 
     @classmethod
     def without_picture(cls, verdict: Verdict) -> Inspection:
@@ -90,6 +95,15 @@ class Prepared:
 
     error: ImageError | None = None
     """Why the frame must not be judged, None if it may be."""
+
+    placement: Placement | None = field(default=None, compare=False)
+    """Where the model input lies in the frame, None if it is the whole frame."""
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """Width and height of what the model input shows, in pixels of the frame."""
+        placement = self.placement
+        return (self.width, self.height) if placement is None else (placement.width, placement.height)
 
     @property
     def is_inferred(self) -> bool:
@@ -174,7 +188,7 @@ class Inspector:
         scores do not match.
         """
         threshold = self.threshold
-        items = [frame if isinstance(frame, Prepared) else _describe_frame(frame) for frame in frames]
+        items = [frame if isinstance(frame, Prepared) else self._describe_frame(frame) for frame in frames]
         if contexts is None:
             contexts = [FrameContext(index=index) for index in range(len(items))]
         findings = _find(items, scored, threshold)
@@ -198,8 +212,12 @@ class Inspector:
                 reason=reason,
                 part=context.part,
                 review_threshold=threshold.review,
+                **_describe_pose(item.placement),
             )
-            inspections.append(Inspection(made, item.frame, error_map, threshold.map, self.info.preprocess.white_level))
+            white_level = self.info.preprocess.white_level
+            inspections.append(
+                Inspection(made, item.frame, error_map, threshold.map, white_level, placement=item.placement)
+            )
         return inspections
 
     def prepare_frame(self, frame: Frame | ImageError, *, keep: bool = True) -> Prepared:
@@ -208,13 +226,24 @@ class Inspector:
         keep: whether the inspection shall hold the frame.
         """
         if isinstance(frame, ImageError):
-            return _describe_frame(frame)
+            return self._describe_frame(frame)
         kept = frame if keep else None
         try:
-            image = self.prepare(frame)
-            return Prepared(frame.shape[1], frame.shape[0], image, kept)
+            placement = place(frame, self.info.preprocess)
+            image = prepare_at(frame, self.info.preprocess, placement)
+            return Prepared(frame.shape[1], frame.shape[0], image, kept, placement=placement)
         except ImageError as error:
             return Prepared(0, 0, frame=kept, error=error.with_traceback(None))  # its frames would live as long as it
+
+    def _describe_frame(self, frame: Frame | ImageError) -> Prepared:
+        """Return a frame, whose input is not at hand, as `judge` takes it."""
+        if isinstance(frame, ImageError):
+            return Prepared(0, 0, error=frame)
+        height, width = frame.shape[:2]
+        try:
+            return Prepared(width, height, frame=frame, placement=place(frame, self.info.preprocess))
+        except ImageError as error:
+            return Prepared(width, height, frame=frame, error=error.with_traceback(None))
 
     def infer_frames(self, items: Sequence[Prepared]) -> Scored | None:
         """Run the model once on those of the prepared frames that have an input; None if none has."""
@@ -303,11 +332,12 @@ def _list_paths(paths: Iterable[Path | str] | Path | str) -> Iterable[Path | str
     return list_folder(paths) if os.path.isdir(paths) else [paths]  # noqa: PTH112 - Path.is_dir raises for some names
 
 
-def _describe_frame(frame: Frame | ImageError) -> Prepared:
-    """Return a frame, whose input is not at hand, as `Inspector.judge` takes it."""
-    if isinstance(frame, ImageError):
-        return Prepared(0, 0, error=frame)
-    return Prepared(frame.shape[1], frame.shape[0], frame=frame)
+def _describe_pose(placement: Placement | None) -> dict[str, float]:
+    """Return what a verdict says of the part's pose, rounded to a hundredth of a pixel and of a degree."""
+    pose = None if placement is None else placement.pose
+    if pose is None:
+        return {}
+    return {"pose_x": round(pose.x, 2), "pose_y": round(pose.y, 2), "pose_angle": round(pose.angle, 2)}
 
 
 _Finding = tuple[Judgement, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
@@ -326,11 +356,13 @@ def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold
     if scored is not None and sound:
         scores, peaks = scored.score.tolist(), scored.peaks
         verdicts = [decide(scores[row], threshold) for row in sound]
-        sizes = [(rows[row].width, rows[row].height) for row in sound]
+        sizes = [rows[row].crop_size for row in sound]
         maps = scored.error_map if len(sound) == len(rows) else scored.error_map[sound]
         regions = find_regions_of_batch(maps, [peaks[row] for row in sound], threshold, sizes, verdicts)
         for row, verdict, found in zip(sound, verdicts, regions, strict=True):
-            findings[row] = (verdict, None, scores[row], found, scored.error_map[row])
+            placement = rows[row].placement
+            regions_of_frame = found if placement is None or not found else move_to_frame(found, placement)
+            findings[row] = (verdict, None, scores[row], regions_of_frame, scored.error_map[row])
     inferred = iter(findings)
     return (next(inferred) if item.is_inferred else ("fault", str(item.error), None, (), None) for item in items)
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.images.region import Placement
 from onspect.runtime.model.schema import Threshold
 
 if TYPE_CHECKING:
@@ -80,6 +81,16 @@ def find_regions_of_batch(
             if pixels >= threshold.area or (not found[place] and verdicts[place] != "ok"):
                 found[place].append(_scale(box, pixels, peak, (columns, rows), sizes[place]))
     return [tuple(regions) for regions in found]
+
+
+def move_to_frame(regions: Sequence[Region], placement: Placement) -> tuple[Region, ...]:
+    """Return regions of a crop as regions of its frame; of a turned one the upright box around it."""
+    factor = placement.area_factor
+    moved = []
+    for region in regions:
+        box = placement.box_in_frame(region.x, region.y, region.width, region.height)
+        moved.append(Region(*box, region.peak, max(1, round(region.area * factor))))
+    return tuple(moved)
 
 
 def _scale(box: Sequence[int], pixels: int, peak: float, shape: tuple[int, int], size: tuple[int, int]) -> Region:

@@ -69,6 +69,8 @@ class Verdict:
     model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
     part: the part's id, where the source knows it.
     review_threshold: where the review band below `threshold` begins, None without one.
+    pose_x, pose_y, pose_angle: with an alignment, where the middle of the reference was found in the frame, in pixels,
+    and by how many degrees it is turned, counter-clockwise; None without one and for a part that was not found.
     """
 
     source: str
@@ -83,6 +85,9 @@ class Verdict:
     reason: str | None = None
     part: str | None = None
     review_threshold: float | None = None
+    pose_x: float | None = None
+    pose_y: float | None = None
+    pose_angle: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""

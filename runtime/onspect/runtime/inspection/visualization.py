@@ -20,6 +20,7 @@ Picture = NDArray[np.uint8]
 
 _COLOURS = {"ok": (80, 160, 40), "ng": (40, 40, 220), "review": (0, 165, 255), "fault": (200, 60, 160)}
 _BOXES = {"ng": (60, 110, 255), "review": (80, 200, 250)}  # told apart by people who see no red or no green
+_OUTLINE = (255, 211, 143)  # of the region, and of the pose's cross
 _WEIGHTS = ((np.arange(256, dtype=np.float32) / 255.0 - 0.25) / 0.5).clip(
     0.0, 0.6
 )  # of the heat, by its relative height
@@ -51,8 +52,9 @@ def draw_overlay(inspection: Inspection) -> Picture | None:
     scale = max(1, min(-(-_SMALLEST_SIDE // min(sides)), _LARGEST_SIDE // max(sides)))
     picture = enlarge(picture, scale)
     if inspection.error_map is not None:
-        picture = _blend_heat(picture, inspection.error_map, inspection.map_threshold)
+        picture = _blend_heat(picture, inspection.error_map, inspection)
     thickness = max(1, round(min(picture.shape[:2]) / 256))
+    _draw_placement(picture, inspection, scale, thickness)
     colour = _COLOURS["review" if verdict.verdict == "review" else "ng"]
     for region in verdict.regions:
         corner = (region.x * scale, region.y * scale)
@@ -77,9 +79,10 @@ def draw_view(inspection: Inspection, *, longest: int, heat: bool) -> Picture | 
     if not heat:
         return picture
     if inspection.error_map is not None:
-        picture = _blend_heat(picture, inspection.error_map, inspection.map_threshold)
+        picture = _blend_heat(picture, inspection.error_map, inspection)
     verdict = inspection.verdict
     thickness = max(1, round(longest / 240))
+    _draw_placement(picture, inspection, scale, max(1, thickness // 2))
     colour = _BOXES["review" if verdict.verdict == "review" else "ng"]
     for region in verdict.regions:
         corner = (round(region.x * scale), round(region.y * scale))
@@ -124,9 +127,31 @@ def _relative(error_map: NDArray[Any], threshold: float) -> NDArray[np.uint8]:
     return np.asarray(np.rint(brightness * 255.0), np.uint8)
 
 
-def _blend_heat(picture: Picture, error_map: NDArray[Any], threshold: float) -> Picture:
+def _draw_placement(picture: Picture, inspection: Inspection, scale: float, thickness: int) -> None:
+    """Draw the crop's outline and, with a pose, a cross in the reference's middle with an arm along its x axis."""
+    placement = inspection.placement
+    if placement is None:
+        return
+    corners = np.rint(placement.outline() * scale).astype(np.int32)
+    cv2.polylines(picture, [corners], True, _OUTLINE, thickness, cv2.LINE_AA)
+    pose = placement.pose
+    if pose is None:
+        return
+    middle, angle = np.array([pose.x, pose.y]) * scale, np.deg2rad(pose.angle)
+    along = np.array([np.cos(angle), -np.sin(angle)]) * min(placement.width, placement.height) * scale / 8.0
+    across = np.array([along[1], -along[0]]) / 2.0
+    for start, end in ((middle, middle + along), (middle - across, middle + across)):
+        first, last = ((round(float(x)), round(float(y))) for x, y in (start, end))
+        cv2.line(picture, first, last, _OUTLINE, thickness, cv2.LINE_AA)
+
+
+def _blend_heat(picture: Picture, error_map: NDArray[Any], inspection: Inspection) -> Picture:
     height, width = picture.shape[:2]
-    relative = cv2.resize(_relative(error_map, threshold), (width, height), interpolation=cv2.INTER_LINEAR)
+    relative = _relative(error_map, inspection.map_threshold)
+    if inspection.placement is None:
+        relative = np.asarray(cv2.resize(relative, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    else:
+        relative = inspection.placement.map_in_frame(relative, (width, height))
     colours = cv2.applyColorMap(relative, cv2.COLORMAP_INFERNO)
     weight = cv2.LUT(relative, _WEIGHTS)
     return np.asarray(cv2.blendLinear(picture, colours, 1.0 - weight, weight), np.uint8)

@@ -9,12 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import DashboardConfig, LineConfig
 from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
+from onspect.runtime.line.triggered import TriggeredSource
+from onspect.runtime.presence.gate import check_presence
+from onspect.runtime.signals.controller import SignalController
+from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.delivery.commit_barrier import CommitBarrier
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
@@ -75,16 +80,43 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
     voting = config.voting
     if voting.timeout is None and any(source.live for source in sources):
         voting = dataclasses.replace(voting, timeout=_PART_TIMEOUT)
+    presence = config.presence
+    if presence is not None:
+        check_presence(presence)
+    followed = presence is not None and presence.parts is None
+    signals = None
+    if config.signal is not None:
+        _check_triggered(config)
+        voting = dataclasses.replace(voting, frames=voting.frames or 1, timeout=None)  # each trigger gives all frames
+        signals = SignalController(
+            open_signal(config.signal.address),
+            cameras=len(sources),
+            times=config.signal.times,
+            ejector=config.ejector,
+            recipes=list(config.recipes),
+        )
+        frames = voting.frames or 1
+        sources = [TriggeredSource(one, signals, camera, frames=frames) for camera, one in enumerate(sources)]
     given = zip(config.sources, sources, strict=True)
     return Line(
         models,
         sources,
         sinks,
-        policies=[one.policy or default_policy(source) for one, source in given],
+        policies=[one.policy or default_policy(source, presence=followed) for one, source in given],
         recipes=[one.recipe for one in config.sources],
         voting=voting,
         alarm=config.alarm,
+        presence=presence,
+        signals=signals,
     )
+
+
+def _check_triggered(config: LineConfig) -> None:
+    """Raise ChoiceError if a line that a PLC triggers has presence or joined views."""
+    if config.presence is not None:
+        raise ChoiceError("[signal] triggers each part, and presence is for cameras that run freely; give one of them")
+    if config.voting.views is not None:
+        raise ChoiceError("[signal] joins the views of its cameras by itself; leave [voting] views out")
 
 
 def _folder_for(name: str, spool: Path) -> Path:

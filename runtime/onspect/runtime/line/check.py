@@ -12,9 +12,10 @@ from onspect.runtime.credentials import redact
 from onspect.runtime.errors import ImageError, OnspectError
 from onspect.runtime.inspection.verdict import FrameContext, Verdict
 from onspect.runtime.line.build import choose_health, open_dashboard, open_models
-from onspect.runtime.line.config import DashboardConfig, LineConfig, SourceConfig
+from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig, SourceConfig
 from onspect.runtime.line.frame_check import FrameCheck, Limits
 from onspect.runtime.line.models import Model, Models
+from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.registry import open_sinks, show_sink
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.registry import open_source
@@ -57,11 +58,26 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
         if isinstance(source, OnspectError):
             yield Finding(name, False, str(source))
         else:
-            yield _check_source(name, source, models, one.recipe, quiet)
+            yield _check_source(name, source, None if config.presence else models, one.recipe, quiet)
     for place, text in enumerate(config.sinks, 1):
         yield _check_sink(f"sink {place}", text)
+    if config.signal is not None:
+        yield _check_signal(config.signal)
     if config.dashboard is not None:
         yield _check_dashboard(config.dashboard)
+
+
+def _check_signal(config: SignalConfig) -> Finding:
+    try:
+        signal = open_signal(config.address)
+        try:
+            inputs = signal.read()
+        finally:
+            signal.close()
+    except OnspectError as error:
+        return Finding("signal", False, redact(str(error)))
+    trigger = "set: the line waits until it is cleared" if inputs.trigger else "not set"
+    return Finding("signal", True, f"{signal.name}: answers; trigger is {trigger}")
 
 
 def _check_dashboard(config: DashboardConfig) -> Finding:

@@ -13,11 +13,16 @@ from typing import Any
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, OnspectError
+from onspect.runtime.inspection.verdict import Judgement
 from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import Policy
+from onspect.runtime.line.views import Join
 from onspect.runtime.line.voting import Rule, Voting
 from onspect.runtime.model.providers import CHOICES
+from onspect.runtime.presence.settings import PresenceSettings, build_presence, read_presence
+from onspect.runtime.signals.ejector import EjectorRule
+from onspect.runtime.signals.handshake import HandshakeTimes
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,14 @@ class SourceConfig:
     address: str
     policy: Policy | None = None
     recipe: str | None = None
+
+
+@dataclass(frozen=True)
+class SignalConfig:
+    """The PLC that triggers the parts: its address as `open_signal` takes it, and the limits of the handshake."""
+
+    address: str
+    times: HandshakeTimes = field(default_factory=HandshakeTimes)
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class LineConfig:
 
     recipes: model files by name, and recipe the one to begin with; without recipes, model is the file. sinks: as
     `open_sink` takes them. health None: what fits the sources. spool: the folder in which verdicts wait for receivers
-    that are away.
+    that are away. signal: the PLC that triggers each part, None where the sources decide. ejector: only with a signal.
     """
 
     model: Path
@@ -56,6 +69,9 @@ class LineConfig:
     voting: Voting = field(default_factory=Voting)
     alarm: AlarmRule | None = None
     dashboard: DashboardConfig | None = None
+    presence: PresenceSettings | None = None
+    signal: SignalConfig | None = None
+    ejector: EjectorRule | None = None
     spool: Path = Path("onspect-spool")
 
 
@@ -188,7 +204,20 @@ class _Table:
 
 
 def _build(content: dict[str, Any]) -> LineConfig:
-    sections = ("model", "recipes", "source", "sink", "line", "health", "voting", "alarm", "dashboard")
+    sections = (
+        "model",
+        "recipes",
+        "source",
+        "sink",
+        "line",
+        "health",
+        "voting",
+        "alarm",
+        "dashboard",
+        "signal",
+        "ejector",
+        "presence",
+    )
     for name in content:
         if name not in sections:
             raise _Wrong(name, 0, "", f"is not known; there are {', '.join(sections)}")
@@ -202,6 +231,8 @@ def _build(content: dict[str, Any]) -> LineConfig:
         raise model.wrong("recipe", f"{message}; give the one to begin with, of {', '.join(recipes)}")
     if recipe is not None and not recipes:
         raise model.wrong("recipe", f"is {recipe!r}, and there are no [recipes]")
+    if "ejector" in content and "signal" not in content:
+        raise _Wrong("ejector", 0, "", "needs a [signal]: its triggers tell which parts are on the belt")
     line = _Table("line", content.get("line", {}))
     spool = line.take("spool", str)
     line.end()
@@ -216,6 +247,9 @@ def _build(content: dict[str, Any]) -> LineConfig:
         voting=_read_voting(content.get("voting", {})),
         alarm=_read_alarm(content["alarm"]) if "alarm" in content else None,
         dashboard=_read_dashboard(content["dashboard"]) if "dashboard" in content else None,
+        presence=_read_presence(content["presence"]) if "presence" in content else None,
+        signal=_read_signal(content["signal"]) if "signal" in content else None,
+        ejector=_read_ejector(content["ejector"]) if "ejector" in content else None,
         spool=Path(spool or "onspect-spool"),
     )
 
@@ -273,9 +307,23 @@ def _read_voting(content: object) -> Voting:
         frames=table.number_from("frames", int, 1),
         rule=table.choose("rule", typing.get_args(Rule)) or "worst",
         timeout=table.number_from("timeout", float, 0),
+        views=table.choose("views", typing.get_args(Join)),
     )
     table.end()
     return voting
+
+
+def _read_presence(content: object) -> PresenceSettings:
+    table = _Table("presence", content)
+    assert isinstance(content, dict)
+    try:
+        if "file" not in content:
+            return build_presence(content, Path())
+        file = table.need("file", str)
+        table.end()
+        return read_presence(Path(file))
+    except ChoiceError as error:
+        raise table.wrong("", str(error)) from error
 
 
 def _read_alarm(content: object) -> AlarmRule:
@@ -296,6 +344,36 @@ def _read_dashboard(content: object) -> DashboardConfig:
     dashboard = DashboardConfig(table.need("listen", str), table.secret("token"))
     table.end()
     return dashboard
+
+
+def _read_signal(content: object) -> SignalConfig:
+    table, defaults = _Table("signal", content), HandshakeTimes()
+    address = table.need("address", str)
+    result, ack = table.number_from("result_ms", float, 1), table.number_from("ack_ms", float, 1)
+    table.end()
+    times = HandshakeTimes(
+        result=defaults.result if result is None else result / 1000.0,
+        ack=defaults.ack if ack is None else ack / 1000.0,
+    )
+    return SignalConfig(address, times)
+
+
+def _read_ejector(content: object) -> EjectorRule:
+    table = _Table("ejector", content)
+    parts, delay = table.number_from("parts", int, 0), table.number_from("delay_ms", float, 0)
+    pulse, rejects = table.number_from("pulse_ms", float, 1), table.take("rejects", list)
+    table.end()
+    if (parts is None) == (delay is None):
+        raise table.wrong("parts", "or delay_ms must be given, and not both: parts or time between camera and gate")
+    allowed: tuple[Judgement, ...] = ("ng", "fault", "review")
+    if rejects is not None and (not rejects or any(one not in allowed for one in rejects)):
+        raise table.wrong("rejects", f"is {rejects!r}; give a list of {', '.join(allowed)}")
+    return EjectorRule(
+        parts=parts,
+        seconds=None if delay is None else delay / 1000.0,
+        pulse=None if pulse is None else pulse / 1000.0,
+        rejects=tuple(rejects) if rejects is not None else EjectorRule.rejects,
+    )
 
 
 def _show(value: object) -> str:

@@ -89,6 +89,15 @@ class FrameCheck:
         self._check_frozen(frame)
         _check_picture(prepared, limits)
 
+    def watch(self, frame: Frame) -> ImageError | None:
+        """Return why a frame that may show no part is not to be used; None if it may be. It has no model input."""
+        try:
+            self._check_size(frame)
+            self._check_frozen(frame)
+        except ImageError as error:
+            return error.with_traceback(None)
+        return None
+
     def find_fault(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
         """Return the error that `check` raises, None where there is none."""
         try:
@@ -115,6 +124,15 @@ class FrameCheck:
             raise ImageError(
                 f"the picture stands still: {self._equal} frame{'s' * (self._equal != 1)} in a row equal the one before"
             )
+
+
+def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
+    """Return why a model input is not to be judged, None if it may be."""
+    try:
+        _check_picture(prepared, limits)
+    except ImageError as error:
+        return error.with_traceback(None)
+    return None
 
 
 def _is_equal(first: Frame, second: Frame) -> bool:

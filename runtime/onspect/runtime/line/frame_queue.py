@@ -19,26 +19,33 @@ Policy = Literal["latest", "every", "wait"]
 part goes by without a verdict. ``wait``: the source waits; for files.
 """
 
+Outcome = Literal["judged", "faulted", "empty"]
+"""What becomes of a frame that is taken: a verdict, a fault, or no part of its own to judge."""
+
 CAPACITY = 16
 """Frames of one source that wait at most."""
 
 
-def default_policy(source: Source) -> Policy:
-    """Return the policy that fits a source: files wait, triggered cameras lose nothing, others show the latest."""
+def default_policy(source: Source, *, presence: bool = False) -> Policy:
+    """Return the policy that fits a source: files wait, triggered cameras lose nothing, others show the latest.
+
+    presence: whether parts are followed from frame to frame, so that no frame may be dropped.
+    """
     if source.can_wait:
         return "wait"
-    return "every" if source.patience is None else "latest"
+    return "every" if presence or source.patience is None else "latest"
 
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """What became of the frames: captured == judged + dropped + faulted + waiting, at every moment."""
+    """What became of the frames: captured == judged + dropped + faulted + empty + waiting, at every moment."""
 
     captured: int = 0
     judged: int = 0
     dropped: int = 0
     faulted: int = 0
     waiting: int = 0
+    empty: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class QueuedFrame:
 class FrameQueue:
     """One queue a source, each with its policy; used by many capture threads and one that judges.
 
-    The caller calls `task_done` once for each frame that `take` returned, before it takes the next.
+    The caller calls `task_done` once for each frame that `take` returned.
     """
 
     def __init__(self, policies: list[Policy], *, capacity: int = CAPACITY) -> None:
@@ -61,7 +68,7 @@ class FrameQueue:
         self._queues: list[deque[Capture]] = [deque() for _ in policies]
         self._open = set(range(len(policies)))
         self._changed = threading.Condition()
-        self._captured = self._judged = self._dropped = self._faulted = self._waiting = 0
+        self._captured = self._judged = self._dropped = self._faulted = self._waiting = self._empty = 0
         self._last = -1
         self._closed = False
 
@@ -99,11 +106,12 @@ class FrameQueue:
             self._changed.notify_all()
             return QueuedFrame(source_index, capture)
 
-    def task_done(self, *, judged: bool) -> None:
-        """Count what became of the capture that was taken last: judged, or a fault."""
+    def task_done(self, outcome: Outcome) -> None:
+        """Count what became of one capture that was taken."""
         with self._changed:
-            self._judged += judged
-            self._faulted += not judged
+            self._judged += outcome == "judged"
+            self._faulted += outcome == "faulted"
+            self._empty += outcome == "empty"
             self._waiting -= 1
 
     def finish(self, source_index: int) -> None:
@@ -131,7 +139,7 @@ class FrameQueue:
     def counts(self) -> FrameCounts:
         """What became of the frames until now."""
         with self._changed:
-            return FrameCounts(self._captured, self._judged, self._dropped, self._faulted, self._waiting)
+            return FrameCounts(self._captured, self._judged, self._dropped, self._faulted, self._waiting, self._empty)
 
     def waiting_sources(self) -> set[int]:
         """Return the indices of the sources of which a capture waits."""

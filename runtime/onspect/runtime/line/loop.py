@@ -17,23 +17,32 @@ import numpy as np
 
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
+from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
 from onspect.runtime.inspection.verdict import FrameContext, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
-from onspect.runtime.line.frame_check import FrameCheck, Health
+from onspect.runtime.line.frame_check import FrameCheck, Health, find_picture_fault
 from onspect.runtime.line.frame_queue import FrameQueue, Policy, QueuedFrame, default_policy
 from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
+from onspect.runtime.line.views import ViewJoiner
 from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.presence.crop import prepare_fault, prepare_window
+from onspect.runtime.presence.cut import FILE_RATE
+from onspect.runtime.presence.gate import HeldFrame, PartView, PresenceGate, Step
+from onspect.runtime.presence.settings import PresenceSettings
+from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus
+from onspect.runtime.status import Latency, LineStatus, SignalState, SourceState
 
 _LOG = logging.getLogger("onspect")
 
 _RECENT = 1000  # frames over which latency is told
 _ALL_FAULTS = 30  # parts at the start that are all faults, of which a line warns
+
+_VIEWS_WITHIN = 2.0  # seconds
 _MOST_REASONS = 100  # of faults that are counted apart
 
 
@@ -59,8 +68,10 @@ class Line:
 
     models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
     fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
-    alarm: None raises one only where a source is away. timing: how often the line looks after its parts. Raises
-    ChoiceError where policies and voting do not go together.
+    alarm: None raises one only where a source is away. presence: how parts are found in the frames of cameras that run
+    freely; None takes each frame as one that shows a part. timing: how often the line looks after its parts. signals:
+    the PLC that triggers the sources, each of which is a `TriggeredSource`. Raises ChoiceError where policies and
+    voting do not go together.
     """
 
     def __init__(
@@ -73,12 +84,18 @@ class Line:
         voting: Voting | None = None,
         alarm: AlarmRule | None = None,
         recipes: Sequence[str | None] | None = None,
+        presence: PresenceSettings | None = None,
         timing: Timing = Timing(),
+        signals: SignalController | None = None,
     ) -> None:
         if not isinstance(models, Models):
             models = Models({None: Path(models)}, None, Inspector)
-        chosen = list(policies or map(default_policy, sources))
+        followed = presence is not None and presence.parts is None
+        chosen = list(policies or [default_policy(source, presence=followed) for source in sources])
         self._voting = voting or Voting()
+        _check_parts(self._voting, followed=followed, presence=presence is not None, policies=chosen)
+        if presence is not None or self._voting.views is not None:
+            self._voting = dataclasses.replace(self._voting, frames=1)
         if (self._voting.frames or 1) > 1 and "latest" in chosen:
             raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
         self.live = any(source.live for source in sources)
@@ -95,7 +112,16 @@ class Line:
         self._queue = FrameQueue(chosen)
         self._grabbers = [Grabber(source, number, self._queue) for number, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
+        self._gates = [None if presence is None else PresenceGate(presence, live=source.live) for source in sources]
+        self._seen = [0] * len(sources)
+        names = [source.state().name for source in sources]
+        within = _VIEWS_WITHIN if self._voting.timeout is None else self._voting.timeout
+        self._joiner = None if self._voting.views is None else ViewJoiner(self._voting.views, names, within)
+        self._alarm_rule = alarm
         self._alarm = Alarm(alarm) if alarm is not None else None
+        self._signals = signals
+        if signals is not None:
+            signals.attach(can_judge=self._cameras_are_there, on_reset=self._clear_alarm)
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -121,6 +147,8 @@ class Line:
                 for sink in self._sinks:
                     stack.enter_context(sink)
                     sink.attach(self)
+                if self._signals is not None:
+                    stack.enter_context(self._signals)
                 for grabber in self._grabbers:
                     grabber.start()
                 keeper.start()
@@ -177,6 +205,10 @@ class Line:
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
         alarm = self._alarm.reason if self._alarm is not None else None
+        signals = None if self._signals is None else self._signals.state()
+        lost: list[SourceState | SignalState] = [*away]
+        if signals is not None and not signals.connected and not self._ended.is_set():
+            lost.append(signals)
         return LineStatus(
             started=self._started,
             time=now(),
@@ -189,6 +221,7 @@ class Line:
             judged=counts.judged,
             dropped=counts.dropped,
             faulted=counts.faulted,
+            empty=counts.empty,
             waiting=counts.waiting,
             ok=verdicts["ok"],
             ng=verdicts["ng"],
@@ -197,8 +230,9 @@ class Line:
             swaps=self._models.swaps,
             sources=sources,
             sinks=tuple(sink.state() for sink in self._sinks),
+            signals=signals,
             latency=_summarize(latencies),
-            alarm="; ".join([*([alarm] if alarm else []), *(f"{source.name} is away" for source in away)]) or None,
+            alarm="; ".join([*([alarm] if alarm else []), *(f"{one.name} is away" for one in lost)]) or None,
             drift=self._drift.message,
             message=self._models.message,
         )
@@ -212,11 +246,22 @@ class Line:
             else:
                 for part in self._judge(queued):
                     self._deliver(part)
-                self._tell_source(queued)
-            for part in self._voter.expire(time.monotonic(), self._queue.waiting_sources()):
+            now, waiting = time.monotonic(), self._queue.waiting_sources()
+            overdue = [] if self._joiner is None or not self.live else self._joiner.expire(now, waiting)
+            for part in (*self._voter.expire(now, waiting), *overdue):
                 self._deliver(part)
-        for part in self._voter.flush():
+        for part in self._end_parts():
             self._deliver(part)
+
+    def _end_parts(self) -> Iterator[Inspection]:
+        """Yield the parts that are undecided when no frame comes any more."""
+        for source_index, gate in enumerate(self._gates):
+            if gate is not None:
+                model = self._part_models[source_index] or self._models.current
+                yield from self._judge_step(source_index, model, gate.flush(model.inspector.info.preprocess))
+        yield from self._voter.flush()
+        if self._joiner is not None:
+            yield from self._joiner.flush()
 
     def _leave_behind_what_hangs(self) -> None:
         """After a while, end without sources that were asked to stop and hang in a read."""
@@ -228,6 +273,10 @@ class Line:
     def _judge(self, queued: QueuedFrame) -> Iterator[Inspection]:
         """Judge a frame; yield the part that ended before it, and the part that ends with it."""
         capture, source_index = queued.capture, queued.source_index
+        gate = self._gates[source_index]
+        if gate is not None:
+            yield from self._judge_parts(gate, source_index, capture)
+            return
         gap = isinstance(capture.frame, GapError)
         yield from self._voter.begin(source_index, capture.part, gap=gap)
         if self._voter.is_between_parts(source_index):
@@ -235,18 +284,60 @@ class Line:
             self._part_models[source_index] = self._models.find(capture.recipe or self._recipes[source_index])
         model = self._part_models[source_index] or self._models.current
         inspection = self._examine(model, source_index, capture)
+        if capture.ticket is not None:
+            inspection = dataclasses.replace(inspection, ticket=capture.ticket)
         self._drift.update(model.inspector, inspection.verdict.score)
-        self._queue.task_done(judged=inspection.verdict.verdict != "fault")
+        self._queue.task_done("faulted" if inspection.verdict.verdict == "fault" else "judged")
         with self._lock:
             self._latencies.append(inspection.verdict.latency_ms)
-        yield from self._voter.add(source_index, inspection, gap=gap, now=time.monotonic())
+        yield from self._add(source_index, inspection, capture, gap=gap)
+        self._tell_source(source_index, capture)
 
-    def _tell_source(self, queued: QueuedFrame) -> None:
+    def _add(self, source_index: int, inspection: Inspection, capture: Capture, *, gap: bool) -> list[Inspection]:
+        """Add a frame's inspection to its part; return the parts that it completes."""
+        parts = self._voter.add(source_index, inspection, gap=gap, now=time.monotonic())
+        if self._joiner is None:
+            return parts
+        captured = time.perf_counter() if capture.captured is None else capture.captured
+        now = time.monotonic()
+        return [done for part in parts for done in self._joiner.add(source_index, part, captured=captured, now=now)]
+
+    def _judge_parts(self, gate: PresenceGate, source_index: int, capture: Capture) -> Iterator[Inspection]:
+        """Judge the parts that a frame of a free-running camera decides; there may be none or several."""
+        self._models.apply()
+        recipe = capture.recipe or self._recipes[source_index]
+        model = self._part_models[source_index] = self._models.find(recipe)
+        known = model or self._models.current
+        self._seen[source_index] += 1
+        live = self._grabbers[source_index].source.live
+        seconds = capture.captured if live and capture.captured is not None else self._seen[source_index] / FILE_RATE
+        if known.limits is not None and not isinstance(capture.frame, ImageError):
+            fault = self._frame_checks[source_index].watch(capture.frame)
+            if fault is not None:
+                capture = dataclasses.replace(capture, frame=fault)
+        step = gate.feed(HeldFrame(capture, seconds), known.inspector.info.preprocess)
+        yield from self._judge_step(source_index, known, step)
+
+    def _judge_step(self, source_index: int, model: Model, step: Step) -> Iterator[Inspection]:
+        """Judge what presence decided, and settle the frames that no part needs any more."""
+        for view in step.views:
+            capture = dataclasses.replace(view.held.capture, part=view.part)
+            inspection = self._examine(model, source_index, capture, view)
+            view.held.note(judged=inspection.verdict.verdict != "fault")
+            self._drift.update(model.inspector, inspection.verdict.score)
+            with self._lock:
+                self._latencies.append(inspection.verdict.latency_ms)
+            yield from self._add(source_index, inspection, capture, gap=False)
+        for held in step.released:
+            self._queue.task_done(held.outcome)
+            self._tell_source(source_index, held.capture)
+
+    def _tell_source(self, source_index: int, capture: Capture) -> None:
         """Tell a source that wants to know it that a capture of its own has been judged."""
-        if not isinstance(queued.capture.frame, GapError):
-            self._grabbers[queued.source_index].source.task_done(queued.capture)
+        if not isinstance(capture.frame, GapError):
+            self._grabbers[source_index].source.task_done(capture)
 
-    def _examine(self, model: Model, source_index: int, capture: Capture) -> Inspection:
+    def _examine(self, model: Model, source_index: int, capture: Capture, view: PartView | None = None) -> Inspection:
         captured = time.perf_counter() if capture.captured is None else capture.captured
         context = FrameContext(capture.source, self._voter.next_index, capture.part, captured)
         frame, inspector = capture.frame, model.inspector
@@ -255,10 +346,9 @@ class Line:
         elif self._is_late(captured):
             frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)")
         try:
-            prepared = inspector.prepare_frame(frame)
-            check = self._start_check(
-                model, source_index, prepared
-            )  # as late as possible: inference frees the interpreter
+            prepared = _prepare(inspector, frame, view)
+            # as late as possible: inference frees the interpreter
+            check = self._start_check(model, source_index, prepared, alone=view is None)
             scored = inspector.infer_frames([prepared])
             if check is not None:
                 prepared = dataclasses.replace(prepared, error=check.result())
@@ -268,17 +358,34 @@ class Line:
             (inspection,) = inspector.judge([ImageError(f"the model failed: {error}")], None, [context])
         return inspection
 
-    def _start_check(self, model: Model, source_index: int, prepared: Prepared) -> Future[ImageError | None] | None:
-        """Check a frame in a second thread, while the model runs; None if there is nothing to check."""
+    def _start_check(
+        self, model: Model, source_index: int, prepared: Prepared, *, alone: bool
+    ) -> Future[ImageError | None] | None:
+        """Check a frame in a second thread, while the model runs; None if there is nothing to check.
+
+        alone: whether the frame is checked for the first time here; False if presence has watched it.
+        """
         if model.limits is None or prepared.image is None or prepared.frame is None:
             return None
+        if not alone:
+            return self._check_thread.submit(find_picture_fault, model.limits, prepared.image)
         find_fault = self._frame_checks[source_index].find_fault
         return self._check_thread.submit(find_fault, prepared.frame, model.limits, prepared.image)
 
     def _is_late(self, captured: float) -> bool:
         return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
 
+    def _cameras_are_there(self) -> bool:
+        return all(grabber.source.state().connected for grabber in self._grabbers)
+
+    def _clear_alarm(self) -> None:
+        """Begin to count bad parts anew; called from the thread of the signals."""
+        if self._alarm_rule is not None:
+            self._alarm = Alarm(self._alarm_rule)
+
     def _deliver(self, part: Inspection) -> None:
+        if self._signals is not None:
+            part = self._signals.settle(part)
         name = part.verdict.verdict
         with self._lock:
             self._verdicts[name] += 1
@@ -340,6 +447,27 @@ class Line:
         self._ended.set()
         keeper.join()
         self._report()
+
+
+def _check_parts(voting: Voting, *, followed: bool, presence: bool, policies: Sequence[Policy]) -> None:
+    """Raise ChoiceError if presence or views do not go together with voting or policies."""
+    if followed and "latest" in policies:
+        raise ChoiceError(
+            "presence follows parts from frame to frame, and the policy 'latest' drops frames; use 'every'"
+        )
+    if (presence or voting.views is not None) and (voting.frames or 1) > 1:
+        words = "presence judges each part by one frame" if presence else "each camera gives one view of a part"
+        raise ChoiceError(f"{words}, and voting asks for {voting.frames} frames; leave one of them out")
+    if voting.views is not None and len(policies) < 2:
+        raise ChoiceError("views are joined from several cameras, and the line has one source; give another [[source]]")
+
+
+def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | None) -> Prepared:
+    if view is None or isinstance(frame, ImageError):
+        return inspector.prepare_frame(frame)
+    if view.reason is not None or view.window is None:
+        return prepare_fault(frame, view.reason or "there is no part in the frame")
+    return prepare_window(inspector, frame, view.window)
 
 
 def _make_frame_check(source: Source, health: Health) -> FrameCheck:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
+from onspect.runtime.line.views import Join
 
 Rule = Literal["worst", "majority"]
 
@@ -21,14 +22,17 @@ class Voting:
     frames: how many a part has; without it, the frames that follow one another with one part id are a part, and where
     the source knows no parts each frame is one. rule: ``worst``, the worst of the frames' verdicts (ng, fault, review,
     ok in this order), or ``majority``, what more than half of the part's frames say, and without such a majority the
-    worst. Frames that a part lacks count as faults, and a part in whose midst the source was lost is never ok.
-    timeout: seconds after its last frame at which an incomplete part gets its verdict all the same; None waits for as
-    long as it takes.
+    worst. Frames that a part lacks count as faults. A part is never ok if a frame is missing or is a fault, or if the
+    source was lost in its midst. views: how the cameras of a line see one part together (`ViewJoiner`); None, each
+    camera has parts of its own.
+    timeout: seconds after its last frame, or the first of its views, at which an incomplete part gets its verdict all
+    the same; None waits for as long as it takes.
     """
 
     frames: int | None = None
     rule: Rule = "worst"
     timeout: float | None = None
+    views: Join | None = None
 
 
 @dataclass
@@ -114,7 +118,7 @@ class Voter:
         seen = part.counts.total()
         missing = max(0, (self._voting.frames or 0) - seen)
         judgement = _decide(part.counts + Counter[Judgement]({"fault": missing}), self._voting.rule)
-        if part.broken and judgement == "ok":
+        if judgement == "ok" and (part.broken or missing or part.counts["fault"]):
             judgement = "fault"
         reason = f"only {seen} of the part's {self._voting.frames} frames came" if missing else None
         index, self.next_index = self.next_index, self.next_index + 1

@@ -38,6 +38,7 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         *_describe_network(network),
         ("input", _describe_input(info.preprocess)),
         ("frames", _describe_limits(info.preprocess)),
+        *_describe_crop(info.preprocess),
         *_describe_appearance(info.appearance),
         ("score", f"{info.score.name}{smoothing}{masked}" + (f" ({info.score.why})" if info.score.why else "")),
     ]
@@ -146,6 +147,13 @@ def _describe_export(source: Provenance) -> list[tuple[str, str]]:
 def _describe_input(recipe: Preprocess) -> str:
     colour = "mono" if recipe.channels == 1 else "colour (BGR)"
     return f"{recipe.width} x {recipe.height} pixels, {colour}, 16-bit white at {recipe.white_level}"
+
+
+def _describe_crop(recipe: Preprocess) -> list[tuple[str, str]]:
+    region, align = recipe.region, recipe.align
+    if region is None:
+        return []
+    return [("region", region.describe())] + ([] if align is None else [("aligned", align.describe())])
 
 
 def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]:

@@ -159,8 +159,11 @@ def _needed_version(info: ModelInfo) -> int:
     """Return the oldest format version whose readers give this file's verdicts and regions.
 
     A reader of version 1 knows no review band and would pass its parts as ``ok``, so it must refuse such a file. Up to
-    version 2 every file has an autoencoder of images.
+    version 2 every file has an autoencoder of images. Readers of version 3 would judge
+    the whole frame and not its region.
     """
+    if info.preprocess.region is not None:
+        return 4
     if info.memory is not None or info.network is None or info.network.backbone:
         return 3
     threshold = info.threshold

@@ -7,7 +7,9 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
-FORMAT_VERSION = 3
+from onspect.runtime.text import count_of
+
+FORMAT_VERSION = 4
 """The newest format version that this release reads. It writes the oldest that judges alike: see `_needed_version`."""
 
 
@@ -24,12 +26,86 @@ class SourceLimits:
     height: tuple[int, int] | None
 
 
+Polygon = tuple[tuple[int, int], ...]
+"""Corners (x, y) in pixels, at least three."""
+
+Rectangle = tuple[int, int, int, int]
+"""x and y of the top left pixel, width and height, in pixels."""
+
+
+@dataclass(frozen=True)
+class RegionOfInterest:
+    """The part of a frame that is inspected, in pixels of the frame; with an alignment, of the reference's frame.
+
+    box: the rectangle that a frame is cropped to. rectangles, polygons: the places that are inspected; all of the box
+    where there are none. ignored_rectangles, ignored_polygons: places that are not inspected. frame: width and height
+    of the frame that the region was drawn on. Raises ValueError if the box is empty or leaves that frame, or
+    if a polygon has fewer than three corners.
+    """
+
+    box: Rectangle
+    frame: tuple[int, int]
+    rectangles: tuple[Rectangle, ...] = ()
+    polygons: tuple[Polygon, ...] = ()
+    ignored_rectangles: tuple[Rectangle, ...] = ()
+    ignored_polygons: tuple[Polygon, ...] = ()
+
+    def __post_init__(self) -> None:
+        (x, y, width, height), (across, down) = self.box, self.frame
+        if min(x, y) < 0 or min(width, height) < 1 or x + width > across or y + height > down:
+            raise ValueError(f"the region {width}x{height} at {x},{y} does not fit into {across}x{down} pixels")
+        if any(len(polygon) < 3 for polygon in (*self.polygons, *self.ignored_polygons)):
+            raise ValueError("a polygon has fewer than three corners")
+
+    def describe(self) -> str:
+        """Return the region in words, such as ``320x320 at 160,80 of 640x480 pixels, 1 ignored area``."""
+        x, y, width, height = self.box
+        ignored = len(self.ignored_rectangles) + len(self.ignored_polygons)
+        shapes = ((len(self.rectangles), "rectangle"), (len(self.polygons), "polygon"), (ignored, "ignored area"))
+        words = f"{width}x{height} at {x},{y} of {self.frame[0]}x{self.frame[1]} pixels"
+        return words + "".join(f", {count_of(count, noun)}" for count, noun in shapes if count)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How the part is found in a frame, before the crop.
+
+    patch: the place of the reference in the frame that it was taken from, in pixels. reference: a mono 8-bit PNG of the
+    patch, shrunk, as base64 text. turn: the largest rotation either way, 0 to 180 degrees. scale: the largest change of
+    size either way, a share from 0 to 0.2. confidence: the least correlation, 0 to 1, at which the part is found.
+    pictures: the good pictures that it was chosen on. Raises ValueError if a value is outside its range.
+    """
+
+    patch: Rectangle
+    reference: str = field(repr=False)
+    turn: float
+    scale: float
+    confidence: float
+    pictures: int
+
+    def __post_init__(self) -> None:
+        if not (0.0 <= self.turn <= 180.0 and 0.0 <= self.scale <= 0.2 and 0.0 < self.confidence < 1.0):
+            raise ValueError(f"turn {self.turn}, scale {self.scale} or confidence {self.confidence} is out of range")
+
+    def describe(self) -> str:
+        """Return in words by what the part is found."""
+        x, y, width, height = self.patch
+        turn = f"turned by up to {self.turn:g} degrees" if self.turn else "not turned"
+        scale = f", {self.scale:.0%} larger or smaller" if self.scale else ""
+        return (
+            f"by a patch of {width}x{height} at {x},{y}, {turn}{scale}; found from correlation {self.confidence:.3g} "
+            f"on, by {count_of(self.pictures, 'good picture')}"
+        )
+
+
 @dataclass(frozen=True)
 class Preprocess:
     """How a frame becomes the graph's input.
 
     width, height: of the graph's input, in pixels. channels: 1 (mono) or 3 (colour, in BGR order).
     white_level: the value of a uint16 frame that becomes 255 (65535, or 4095 for a 12-bit camera).
+    region: what a frame is cropped to; None for the whole frame. align: how the part is found before the crop, None if
+    it is always in the same place; it needs a region.
     """
 
     width: int
@@ -37,6 +113,12 @@ class Preprocess:
     channels: int
     white_level: int
     source: SourceLimits
+    region: RegionOfInterest | None = None
+    align: Alignment | None = None
+
+    def __post_init__(self) -> None:
+        if self.align is not None and self.region is None:
+            raise ValueError("an alignment needs a region")
 
     @property
     def accepted_channels(self) -> tuple[int, ...]:

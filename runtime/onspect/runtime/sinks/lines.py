@@ -199,15 +199,36 @@ class JsonlSink(Sink):
 
 
 class CsvSink(JsonlSink):
-    """One row a verdict, with a header; regions are a JSON list in their column."""
+    """One row a verdict, with a header; regions are a JSON list in their column.
+
+    A file of an older release keeps its own columns where rows are added.
+    """
 
     header = ",".join(COLUMNS).encode() + b"\r\n"
+    _columns = tuple(COLUMNS)
+
+    def __enter__(self) -> Self:
+        if self._append and self._path is not None:
+            self._columns = _read_columns(self._path)
+        return super().__enter__()
 
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's row with its end."""
         text = io.StringIO()
-        csv.writer(text).writerow(to_row(verdict).values())
+        row = to_row(verdict)
+        csv.writer(text).writerow([row[name] for name in self._columns])
         return text.getvalue().encode()
+
+
+def _read_columns(path: Path) -> tuple[str, ...]:
+    """Return the columns of a table that is there, those of a new one if it has none or others."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_LINE)
+    except OSError:  # there is none yet, or opening it says why it cannot be written
+        return tuple(COLUMNS)
+    columns = tuple(first.decode(errors="replace").strip().split(","))
+    return columns if set(columns) <= set(COLUMNS) else tuple(COLUMNS)
 
 
 def open_lines(text: str, *, append: bool) -> JsonlSink:

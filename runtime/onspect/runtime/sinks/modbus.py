@@ -39,6 +39,41 @@ _TIMEOUT_S = 0.5
 _HEARTBEAT = 3
 
 
+class ModbusClient:
+    """One unit of a Modbus TCP server; connects when there is something to ask. For one thread at a time."""
+
+    def __init__(self, address: Address, *, unit: int) -> None:
+        from pymodbus.client import ModbusTcpClient
+
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # its troubles come as exceptions, and are told once
+        self._client: Any = ModbusTcpClient(address.host, port=address.port or 502, timeout=_TIMEOUT_S, retries=0)
+        self._shown = address.shown
+        self.unit = unit
+
+    def ask(self, function: str, address: int, **content: Any) -> Any:
+        """Send one request and return the answer; raises OutputError where it is none, or a refusal."""
+        from pymodbus.exceptions import ModbusException
+
+        why = "no connection"
+        try:
+            if self._client.connect():
+                answer = getattr(self._client, function)(address, device_id=self.unit, **content)
+                if not answer.isError():
+                    return answer
+                why = f"it refuses {function} at {address} ({answer}); check unit, coil and register"
+        except ModbusException:
+            why = "it does not answer"
+        except OSError as error:
+            why = describe_os_error(error)
+        self._client.close()
+        doing = "read from" if function.startswith("read") else "write to"
+        raise OutputError(f"cannot {doing} {self._shown}: {why}")
+
+    def close(self) -> None:
+        """Close the connection; the next request opens it again."""
+        self._client.close()
+
+
 class ModbusSink(Sink):
     """Writes each verdict to a PLC, which is the Modbus server; connects when there is something to write.
 
@@ -51,13 +86,8 @@ class ModbusSink(Sink):
     wants_status = True
     stale_after = 1.0
 
-    def __init__(self, address: Address, *, port: int, unit: int, coil: int, register: int) -> None:
-        from pymodbus.client import ModbusTcpClient
-
-        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # its troubles come as exceptions, and are told once
-        self._client: Any = ModbusTcpClient(address.host, port=port, timeout=_TIMEOUT_S, retries=0)
-        self._shown = address.shown
-        self._unit = unit
+    def __init__(self, address: Address, *, unit: int, coil: int, register: int) -> None:
+        self._client = ModbusClient(address, unit=unit)
         self._coil = coil
         self._register = register
         self._counts: Counter[str] = Counter()
@@ -81,39 +111,21 @@ class ModbusSink(Sink):
 
     def check(self) -> str:
         """Read the coils and registers that will be written; raises OutputError where the PLC has none such."""
-        self._ask("read_coils", self._coil, count=COILS)
-        self._ask("read_holding_registers", self._register, count=REGISTERS)
-        return f"unit {self._unit} answers, and has the coils and registers"
+        self._client.ask("read_coils", self._coil, count=COILS)
+        self._client.ask("read_holding_registers", self._register, count=REGISTERS)
+        return f"unit {self._client.unit} answers, and has the coils and registers"
 
     def report(self, status: LineStatus) -> None:
         """Change the heartbeat, unless frames wait that nobody judges, and tell the alarm; raises as `write`."""
-        judged = status.judged + status.faulted
+        judged = status.judged + status.faulted + status.empty
         if status.running and (status.waiting == 0 or judged != self._judged):
             self._heartbeat = not self._heartbeat
         self._judged = judged
-        self._ask("write_coils", self._coil + _HEARTBEAT, values=[self._heartbeat, status.alarm is not None])
+        self._client.ask("write_coils", self._coil + _HEARTBEAT, values=[self._heartbeat, status.alarm is not None])
 
     def _write_both(self, coils: Sequence[bool], registers: Sequence[int]) -> None:
-        self._ask("write_coils", self._coil, values=coils)
-        self._ask("write_registers", self._register, values=registers)
-
-    def _ask(self, function: str, address: int, **content: Any) -> None:
-        """Send one request and wait for the answer; raises OutputError where it is none, or a refusal."""
-        from pymodbus.exceptions import ModbusException
-
-        why = "no connection"
-        try:
-            if self._client.connect():
-                answer = getattr(self._client, function)(address, device_id=self._unit, **content)
-                if not answer.isError():
-                    return
-                why = f"it refuses {function} at {address} ({answer}); check unit, coil and register"
-        except ModbusException:
-            why = "it does not answer"
-        except OSError as error:
-            why = describe_os_error(error)
-        self._client.close()
-        raise OutputError(f"cannot write to {self._shown}: {why}")
+        self._client.ask("write_coils", self._coil, values=coils)
+        self._client.ask("write_registers", self._register, values=registers)
 
 
 def pack(verdict: Verdict, counts: Counter[str]) -> list[int]:
@@ -140,7 +152,6 @@ def open_modbus(text: str) -> ModbusSink:
     unit = options.count("unit", smallest=0, largest=255)
     return ModbusSink(
         address,
-        port=address.port or 502,
         unit=1 if unit is None else unit,
         coil=options.count("coil", smallest=0, largest=65536 - COILS) or 0,
         register=options.count("register", smallest=0, largest=65536 - REGISTERS) or 0,

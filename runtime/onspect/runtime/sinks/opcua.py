@@ -58,6 +58,7 @@ LINE: dict[str, tuple[str, Callable[[LineStatus], Any]]] = {
     "Judged": ("UInt64", lambda status: status.judged),
     "Dropped": ("UInt64", lambda status: status.dropped),
     "Faulted": ("UInt64", lambda status: status.faulted),
+    "Empty": ("UInt64", lambda status: status.empty),
     "Ok": ("UInt64", lambda status: status.ok),
     "Ng": ("UInt64", lambda status: status.ng),
     "Review": ("UInt64", lambda status: status.review),

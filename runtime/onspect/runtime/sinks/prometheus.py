@@ -121,7 +121,7 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
         yield gauge("reported_timestamp_seconds", "When the line last said how it is.", told)
     yield CounterMetricFamily("onspect_swaps", "Models exchanged.", value=status.swaps)
     frames = CounterMetricFamily("onspect_frames", "Frames by what became of them.", labels=["state"])
-    for state in ("captured", "judged", "dropped", "faulted"):
+    for state in ("captured", "judged", "dropped", "faulted", "empty"):
         frames.add_metric([state], getattr(status, state))
     yield frames
     connected = GaugeMetricFamily("onspect_source_connected", "1 while the source is there.", labels=["source"])
@@ -140,6 +140,17 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
         for sink in status.sinks:
             waiting.add_metric([sink.name], getattr(sink, name))
         yield waiting
+    if status.signals is not None:
+        yield gauge("signal_connected", "1 while the PLC is there.", status.signals.connected)
+        for name, words in (
+            ("parts", "Accepted triggers."),
+            ("acknowledged", "Results that the PLC acknowledged."),
+            ("unacknowledged", "Results that the PLC did not acknowledge in time."),
+            ("failed", "Parts without a verdict in time."),
+            ("ejected", "Parts for which the reject coil was set."),
+            ("missed", "Bad parts that passed the gate without the reject coil."),
+        ):
+            yield CounterMetricFamily(f"onspect_signal_{name}", words, value=getattr(status.signals, name))
 
 
 class _Server(ThreadingMixIn, WSGIServer):

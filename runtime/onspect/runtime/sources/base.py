@@ -20,8 +20,8 @@ class Capture:
 
     source: the file or camera. time: when it was captured, ISO 8601, UTC. captured: the same moment on
     `time.perf_counter`, from which its age is told. part: the part that it shows, where the source knows; the frames of
-    one part come one after the other. recipe: the model to judge it with, by its name in the configuration. All four
-    are None where the source does not know.
+    one part come one after the other. recipe: the model to judge it with, by its name in the configuration. ticket:
+    the number of the PLC's trigger that it belongs to. All five are None where the source does not know.
     """
 
     source: str
@@ -30,6 +30,7 @@ class Capture:
     captured: float | None = None
     part: str | None = None
     recipe: str | None = None
+    ticket: int | None = None
 
 
 @dataclass(frozen=True)

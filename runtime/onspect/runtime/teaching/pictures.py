@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from onspect.runtime.dataset.crop import Crop, fit_crop
 from onspect.runtime.dataset.folder import training_images
 from onspect.runtime.dataset.good_images import GoodImages, load_good_images
 from onspect.runtime.errors import DatasetError
+from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import MULTIPLE, median_size, working_size
 from onspect.runtime.model.schema import Preprocess
 from onspect.runtime.teaching.fit import Progress
@@ -32,6 +34,7 @@ def load(
     channels: int | None,
     white_level: int,
     any_size: bool,
+    region: RegionFile | None,
     progress: Progress | None,
 ) -> GoodImages:
     """Read good pictures to teach; size is width and height to work at, None for the pictures' own.
@@ -42,8 +45,15 @@ def load(
     def choose(shapes: Sequence[tuple[int, int]], _: int) -> tuple[int, int]:
         return choose_working_size(shapes) if size is None else (size[1], size[0])
 
+    paths = _list(pictures)
     return load_good_images(
-        _list(pictures), choose, channels=channels, white_level=white_level, any_size=any_size, progress=progress
+        paths,
+        choose,
+        channels=channels,
+        white_level=white_level,
+        any_size=any_size,
+        crop=None if region is None else fit_crop(region, paths, white_level=white_level),
+        progress=progress,
     )
 
 
@@ -55,6 +65,7 @@ def load_like(pictures: Path | str | Sequence[Path | str], recipe: Preprocess, p
         channels=recipe.channels,
         white_level=recipe.white_level,
         any_size=True,
+        crop=Crop.of(recipe),
         progress=progress,
     )
     limits = recipe.source
@@ -116,7 +127,7 @@ def take(found: GoodImages, places: Sequence[int]) -> GoodImages:
 
 def show_objects(found: GoodImages) -> bool:
     """Return whether the pictures are so small that each shows a whole object and no places of it."""
-    return min(median_size(found.shapes)) < OBJECT_SIDE
+    return min(median_size(found.crops)) < OBJECT_SIDE
 
 
 def _list(pictures: Path | str | Sequence[Path | str]) -> list[Path]:

@@ -17,7 +17,8 @@ from onspect.runtime.dataset.near_duplicates import count_twins, learn_near_dupl
 from onspect.runtime.errors import ChoiceError, DatasetError, OutputError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.quality import span
-from onspect.runtime.images.roi_mask import read_mask
+from onspect.runtime.images.region import RegionFile
+from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import read_model_file, stamp
 from onspect.runtime.model.schema import Looks, ModelInfo, Provenance, Score
@@ -45,6 +46,7 @@ def teach(
     white_level: int = 65535,
     any_size: bool = False,
     mask: Path | str | None = None,
+    region: RegionFile | None = None,
     by_whole: bool | None = None,
     copies: str = "auto",
     group: str | None = None,
@@ -70,6 +72,8 @@ def teach(
         As in `load_good_images`.
     mask
         A black-and-white picture; black places are ignored (`read_mask`).
+    region
+        What frames are cropped to, and by what the part is found before that (`parse_region`); None for whole frames.
     by_whole
         Judge whole images instead of their places. None: where pictures have a side below 64 pixels.
     copies
@@ -95,7 +99,7 @@ def teach(
     DatasetError
         If there are too few pictures, all are alike, some cannot be read, or (with strict) one stands alone.
     ChoiceError
-        If an option has no such value, or the mask cannot be used.
+        If an option has no such value, or mask or region cannot be used.
     ModelFileError
         If the base file cannot be used.
     OutputError
@@ -104,10 +108,11 @@ def teach(
     output = Path(output)
     _check_options(output, copies, rate, size)
     base = base if isinstance(base, BaseFile) else read_base_file(base)
-    found = load(pictures, size, channels, white_level, any_size, progress)
+    found = load(pictures, size, channels, white_level, any_size, region, progress)
     check_pictures(found)
     whole = show_objects(found) if by_whole is None else by_whole
-    inspected = None if mask is None else read_mask(Path(mask), found.recipe)
+    painted = mask if mask is not None or region is None else region.mask
+    inspected = read_inspected(None if painted is None else Path(painted), found.recipe)
     trimmed: tuple[Lone, ...] = ()
     while True:
         groups = _find_groups(found, group)

@@ -146,7 +146,7 @@ function renderStatus(status) {
   write(byId("uptime"), span((new Date(status.time) - new Date(status.started)) / 1000));
   for (const name of Object.keys(WORDS)) write(byId(`count-${name}`), count(status[name]));
   const lost = status.dropped ? `${count(status.dropped)} dropped` : "none dropped";
-  write(byId("frames"), `${count(status.captured)} frames: ${count(status.judged)} judged, ${count(status.faulted)} faulted, ${lost}, ${count(status.waiting)} waiting`);
+  write(byId("frames"), `${count(status.captured)} frames: ${count(status.judged)} judged, ${count(status.faulted)} faulted, ${lost}, ${status.empty ? `${count(status.empty)} empty, ` : ""}${count(status.waiting)} waiting`);
   write(byId("threshold"), show(status.threshold));
   byId("review-fact").hidden = status.review_from === null;
   write(byId("review-from"), show(status.review_from));

@@ -1,0 +1,219 @@
+"""What does alignment bring where parts are shifted by up to 20% of the frame and turned by up to 180 degrees?
+
+Draws frames of 640 x 480 pixels with one part each: the demo's synthetic flanges, and (with --tiles) photographed
+magnetic tiles, scaled to 216 x 144 pixels and one brightness, in a drawn holder with a notch. For each kind of part it
+teaches three files from 40 good frames and measures the image AUROC on good and defective frames that they have not
+seen:
+
+  still            all parts in one place, inside a region of interest
+  moved, --align   all parts shifted and turned, in teaching too; each is found and turned back before the crop
+  moved            the same frames without --align; the whole frame is judged, since no region holds the parts
+
+It also measures the error of the pose, and the milliseconds that the search takes on one core. It needs
+onspect[cpu,train].
+
+    python benchmarks/alignment.py [--tiles DATA] [-o FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from onspect.demo.parts import DEFECT_KINDS, draw_part
+from onspect.runtime.images.align import find_part
+from onspect.runtime.images.decode import quieten_opencv, read_image
+from onspect.runtime.images.region import Reference, RegionFile
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.teaching import teach
+from onspect.runtime.teaching.base_file import BaseFile, parse_base_file
+from onspect.training.features import make_base
+
+WIDTH, HEIGHT = 640, 480
+SHIFT, TURN = 0.2, 180.0
+TAUGHT, GOOD, DEFECTIVE = 40, 100, 100
+FLANGE, RADIUS = 240, 106
+TILE, RIM, GAP = (216, 144), 16, 6
+TILE_GREY = 90.0  # median of a tile, as a line's own exposure would give it
+TIMED = 60
+
+Part = NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of part: draws number `index` of good or defective ones; taught parts have their own numbers."""
+
+    name: str
+    draw: Callable[[str, int], Part]
+    mask: NDArray[np.float32]
+    ground: float
+    region: RegionFile
+
+
+def draw_scene(kind: Kind, part: Part, pose: tuple[float, float, float], rng: np.random.Generator) -> Part:
+    """Return a frame with the part's middle at x, y, turned counter-clockwise by degrees."""
+    x, y, angle = pose
+    height, width = part.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2.0, (height - 1) / 2.0), angle, 1.0)
+    matrix[:, 2] += (x - 0.5 - (width - 1) / 2.0, y - 0.5 - (height - 1) / 2.0)
+    size, grey = (WIDTH, HEIGHT), part.astype(np.float32)
+    shown = cv2.warpAffine(grey, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    cover = cv2.warpAffine(kind.mask, matrix, size)
+    frame = kind.ground * (1.0 - cover) + shown * cover + rng.normal(0.0, 1.0, (HEIGHT, WIDTH))
+    return np.asarray(np.clip(np.rint(frame), 0, 255), np.uint8)
+
+
+def choose_pose(rng: np.random.Generator, *, moves: bool) -> tuple[float, float, float]:
+    """Return the middle of the frame and no turn, or a shift and a turn."""
+    if not moves:
+        return WIDTH / 2.0, HEIGHT / 2.0, 0.0
+    across, down = rng.uniform(-SHIFT, SHIFT, 2)
+    return WIDTH * (0.5 + across), HEIGHT * (0.5 + down), float(rng.uniform(-TURN, TURN))
+
+
+def flanges() -> Kind:
+    """Return the demo's synthetic parts."""
+    mask = np.zeros((FLANGE, FLANGE), np.float32)
+    cv2.circle(mask, (FLANGE // 2, FLANGE // 2), round(0.46 * FLANGE), (1.0,), -1)
+    corners = tuple(
+        (round(WIDTH / 2 + RADIUS * np.cos(turn)), round(HEIGHT / 2 + RADIUS * np.sin(turn)))
+        for turn in np.deg2rad(np.arange(0, 360, 15))
+    )
+
+    def draw(what: str, index: int) -> Part:
+        rng = np.random.default_rng([{"taught": 1, "good": 2, "defective": 3}[what], index])
+        return draw_part(rng, DEFECT_KINDS[index % len(DEFECT_KINDS)] if what == "defective" else None, FLANGE)[0]
+
+    return Kind("drawn flanges", draw, mask, 40.0, RegionFile(polygons=(corners,)))
+
+
+def tiles(data: Path) -> Kind:
+    """Return photographed magnetic tiles, scaled to one size."""
+    rng = np.random.default_rng(0)
+    taught = sorted((data / "train/good").iterdir())
+    good = sorted((data / "test/good").iterdir())
+    defective = [path for path in sorted((data / "test").glob("*/*")) if path.parent.name != "good"]
+    chosen = {
+        name: [paths[place] for place in rng.permutation(len(paths))[:count]]
+        for name, paths, count in (
+            ("taught", taught, TAUGHT),
+            ("good", good, GOOD),
+            ("defective", defective, DEFECTIVE),
+        )
+    }
+
+    def draw(what: str, index: int) -> Part:
+        frame = read_image(chosen[what][index])
+        grey = frame if frame.ndim == 2 else cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+        if grey.shape[0] > grey.shape[1]:
+            grey = cv2.rotate(grey, cv2.ROTATE_90_CLOCKWISE)
+        holder = np.full((TILE[1] + 2 * RIM, TILE[0] + 2 * RIM), 25, np.uint8)
+        cv2.rectangle(holder, (0, 0), (holder.shape[1] - 1, holder.shape[0] - 1), (220,), 2 * (RIM - GAP))
+        cv2.rectangle(holder, (40, 0), (70, RIM), (25,), -1)  # the notch
+        exposed = cv2.convertScaleAbs(grey, alpha=TILE_GREY / max(1.0, float(np.median(grey))))
+        holder[RIM:-RIM, RIM:-RIM] = cv2.resize(exposed, TILE, interpolation=cv2.INTER_AREA)
+        return holder
+
+    box = ((WIDTH - TILE[0]) // 2, (HEIGHT - TILE[1]) // 2, *TILE)
+    patch = (box[0] - RIM, box[1] - RIM, TILE[0] + 2 * RIM, TILE[1] + 2 * RIM)
+    mask = np.ones((TILE[1] + 2 * RIM, TILE[0] + 2 * RIM), np.float32)
+    return Kind("magnetic tiles", draw, mask, 25.0, RegionFile(rectangles=(box,), reference=Reference(patch=patch)))
+
+
+def write_frames(kind: Kind, folder: Path, *, moves: bool) -> dict[str, list[Path]]:
+    """Write the frames and return their paths; the first taught one is not moved, for the region is drawn on it."""
+    written: dict[str, list[Path]] = {}
+    for number, (what, count) in enumerate((("taught", TAUGHT), ("good", GOOD), ("defective", DEFECTIVE))):
+        written[what] = []
+        for index in range(count):
+            rng = np.random.default_rng([7, number, index])
+            pose = choose_pose(rng, moves=moves and (what, index) != ("taught", 0))
+            path = folder / what / f"{index:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(cv2.imencode(".png", draw_scene(kind, kind.draw(what, index), pose, rng))[1].tobytes())
+            written[what].append(path)
+    return written
+
+
+def measure(frames: dict[str, list[Path]], model: Path, base: BaseFile, region: RegionFile | None) -> dict[str, float]:
+    """Teach a file and return its image AUROC, and how many frames were a fault."""
+    teach(frames["taught"], model, base=base, region=region)
+    inspector = Inspector(model)
+    labels, scores, faults = [], [], 0
+    for what in ("good", "defective"):
+        for verdict in inspector.inspect_many(frames[what]):
+            faults += verdict.verdict == "fault"
+            labels.append(what == "defective")
+            scores.append(np.inf if verdict.score is None else verdict.score)  # a fault never passes
+    finite = np.array(scores)
+    finite[np.isinf(finite)] = finite[np.isfinite(finite)].max() + 1.0
+    return {"auroc": float(roc_auc_score(labels, finite)), "faults": faults}
+
+
+def measure_search(kind: Kind, model: Path) -> dict[str, float]:
+    """Return the errors of the pose on new frames, and the milliseconds that the search takes."""
+    align = Inspector(model).info.preprocess.align
+    assert align is not None
+    shifts, turns, taken = [], [], []
+    for index in range(TIMED):
+        rng = np.random.default_rng([8, index])
+        pose = choose_pose(rng, moves=True)
+        frame = draw_scene(kind, kind.draw("good", index % GOOD), pose, rng)
+        started = time.thread_time()  # of the processor, whatever else runs on the machine
+        found = find_part(frame, align, 65535)
+        taken.append((time.thread_time() - started) * 1000.0)
+        shifts.append(np.hypot(found.x - pose[0], found.y - pose[1]))
+        turns.append(abs((found.angle - pose[2] + 180.0) % 360.0 - 180.0))
+    return {
+        "pixels": float(np.median(shifts)),
+        "degrees": float(np.median(turns)),
+        "milliseconds": float(np.median(taken[1:])),
+        "fastest": float(np.min(taken)),
+    }
+
+
+def run(kind: Kind, folder: Path, base: BaseFile) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of a kind of parts, by their name."""
+    still, moved = (write_frames(kind, folder / name, moves=name == "moved") for name in ("still", "moved"))
+    plain = dataclasses.replace(kind.region, reference=None)
+    found = dataclasses.replace(kind.region, reference=kind.region.reference or Reference())
+    yield "still", measure(still, folder / "still.onnx", base, plain)
+    yield "moved, --align", measure(moved, folder / "aligned.onnx", base, found)
+    yield "moved", measure(moved, folder / "moved.onnx", base, None)
+    yield "search", measure_search(kind, folder / "aligned.onnx")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiles", type=Path, help="the magnetic tiles' folder, with train/good and test")
+    parser.add_argument("-o", "--output", type=Path, help="keep frames, files and results.json in this folder")
+    arguments = parser.parse_args()
+    quieten_opencv()
+    base = parse_base_file(Path("base.onnx"), make_base())
+    kinds = [flanges()] + ([] if arguments.tiles is None else [tiles(arguments.tiles)])
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.output or Path(temporary)
+        results: dict[str, dict[str, dict[str, float]]] = {}
+        for kind in kinds:
+            results[kind.name] = {}
+            for name, figures in run(kind, folder / kind.name.replace(" ", "-"), base):
+                results[kind.name][name] = figures
+                words = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+                print(f"{kind.name}: {name}: {words}", flush=True)
+        (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

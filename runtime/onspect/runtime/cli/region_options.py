@@ -1,0 +1,77 @@
+"""The options --roi, --align, --max-turn and --max-scale, which teach and train share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from onspect.runtime.images.region import RegionFile
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--roi",
+        multiple=True,
+        metavar="X,Y,W,H|FILE",
+        help="Inspect only this region of each frame, in pixels, or that of a file which 'onspect roi' wrote. A "
+        "rectangle may be given several times.",
+    ),
+    click.option(
+        "--align",
+        is_flag=True,
+        help="Find the part in each frame before the crop: --roi says where it is in the first good picture. A file "
+        "with a reference does so by itself.",
+    ),
+    click.option(
+        "--max-turn",
+        type=click.FloatRange(0, 180),
+        metavar="DEGREES",
+        help="Largest rotation either way that is searched [default: 180].",
+    ),
+    click.option(
+        "--max-scale",
+        type=click.FloatRange(0, 20),
+        metavar="PERCENT",
+        help="Largest change of size either way that is searched [default: 0].",
+    ),
+)
+
+
+def region_options(command: F) -> F:
+    """Add the options to a command; `read_region_options` reads them."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_region_options(
+    roi: tuple[str, ...], align: bool, max_turn: float | None, max_scale: float | None
+) -> RegionFile | None:
+    """Return the region that the options describe, None without one.
+
+    Raises click.UsageError if options do not go together, ChoiceError if a value is wrong.
+    """
+    from onspect.runtime.images.region import Reference, parse_region
+
+    if not roi:
+        if align or max_turn is not None or max_scale is not None:
+            raise click.UsageError(
+                "--align, --max-turn and --max-scale need --roi, which says where the part is in the first good picture"
+            )
+        return None
+    region = parse_region(roi)
+    reference = region.reference or (Reference() if align else None)
+    if reference is None:
+        if max_turn is not None or max_scale is not None:
+            raise click.UsageError("--max-turn and --max-scale are for the search: give --align as well")
+        return region
+    if max_turn is not None:
+        reference = dataclasses.replace(reference, turn=max_turn)
+    if max_scale is not None:
+        reference = dataclasses.replace(reference, scale=max_scale / 100.0)
+    return dataclasses.replace(region, reference=reference)

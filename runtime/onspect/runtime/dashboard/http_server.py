@@ -1,0 +1,149 @@
+"""An HTTP server in a thread of its own, which no client can hold up."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.errors import ChoiceError, OutputError
+
+LOOK = 5.0
+"""Seconds between two looks at clients that neither send nor read."""
+
+_CONNECTIONS = 64
+_LARGEST_HEAD = 16 * 1024  # bytes of a request's line and headers
+_FAREWELL = 3.0  # seconds for which a closing server waits for its clients
+
+
+class BackgroundServer:
+    """Serves an application at HOST:PORT; port 0 takes any that is free.
+
+    name: what messages call it. look: seconds between two looks at clients that neither send nor read; after two of
+    them the connection is closed. Raises ChoiceError if the address is none.
+    """
+
+    def __init__(self, address: str, name: str, *, look: float = LOOK) -> None:
+        self.host, self.port = parse_address(address, name)
+        self._name = name
+        self._protocol = type("_Protocol", (_PatientProtocol,), {"look_seconds": look})
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/"
+
+    def start(self, application: ASGIApp) -> None:
+        """Begin to serve; raises OutputError if the address is not available."""
+        listener = self._listen()
+        config = uvicorn.Config(
+            application,
+            http=self._protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level=logging.CRITICAL,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=_CONNECTIONS,
+            h11_max_incomplete_event_size=_LARGEST_HEAD,
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([listener],), name=f"onspect-{self._name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all connections and the thread."""
+        if self._server is not None and self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(_FAREWELL)
+
+    def _listen(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # on Windows another program could take over the port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            else:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((self.host, self.port))
+        except (OSError, UnicodeError) as error:
+            listener.close()
+            cure = "give another port, or end the program that has it"
+            if not isinstance(error, OSError) or error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                cure = "give an address of this computer"
+            words = describe_os_error(error) if isinstance(error, OSError) else "the host is no name"
+            raise OutputError(f"cannot open the {self._name} at {self.host}:{self.port}: {words}; {cure}") from error
+        listener.listen(_CONNECTIONS)
+        self.port = listener.getsockname()[1]
+        return listener
+
+
+def parse_address(address: str, name: str = "dashboard") -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; raises ChoiceError where it is none."""
+    host, _, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        host = ""
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ChoiceError(f"the {name}'s address is {address!r}; give HOST:PORT, such as 127.0.0.1:8080")
+    return host, int(port)
+
+
+class _Server(uvicorn.Server):
+    """Leaves no connection behind, whatever its client does."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            transport = getattr(connection, "transport", None)
+            if transport is not None:
+                transport.abort()
+        for _ in range(3):  # turns of the loop, in which sockets are closed
+            await asyncio.sleep(0)
+
+
+class _PatientProtocol(H11Protocol):
+    """Ends connections of clients that neither send nor read: uvicorn alone would keep them for ever."""
+
+    look_seconds = LOOK
+    patience = 2  # looks
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._idle = 0
+        self._unread = 0
+        self._stuck = 0
+        self._served: object = None
+        self._look = self.loop.call_later(self.look_seconds, self._look_after)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look.cancel()
+        super().connection_lost(exc)
+
+    def _look_after(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._stuck = self._stuck + 1 if unread > 0 and unread >= self._unread else 0
+        self._unread = unread
+        serving = self.cycle is not None and not self.cycle.response_complete
+        self._idle = 0 if serving or self.cycle is not self._served else self._idle + 1
+        self._served = self.cycle
+        if self._stuck >= self.patience or self._idle >= self.patience:
+            self.transport.abort()
+            return
+        self._look = self.loop.call_later(self.look_seconds, self._look_after)

@@ -1,0 +1,80 @@
+"""Parts cut out of a source's frames, as files to teach, calibrate and score with."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+
+from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.errors import ImageError, OutputError
+from onspect.runtime.presence.gate import HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.settings import PresenceSettings, format_presence
+from onspect.runtime.sources.base import Source
+
+FILE_RATE = 30.0
+"""Frames a second of files, by which presence counts time."""
+
+
+@dataclass
+class CutParts:
+    """What was found in a source."""
+
+    frames: int = 0
+    """Frames read."""
+
+    written: int = 0
+    """Pictures written, one a part."""
+
+    faults: list[tuple[str, str]] = field(default_factory=list)
+    """Id (``-`` for a frame without a part) and reason of what could not be cut out."""
+
+
+def cut_parts(source: Source, settings: PresenceSettings, output: Path, count: int | None = None) -> CutParts:
+    """Write each part of a source to ``output/parts/00001.png`` and so on, and what was learnt to presence.toml.
+
+    count: parts after which it ends. Raises OutputError if the folder is not empty or cannot be written.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise OutputError(f"{str(output)!r} is not an empty folder; give a new one")
+    make_folder(output / "parts")
+    gate, found = PresenceGate(settings), CutParts()
+    with source:
+        for capture in source:
+            found.frames += 1
+            live = source.live and capture.captured is not None
+            seconds = capture.captured if live and capture.captured is not None else found.frames / FILE_RATE
+            _write(gate.feed(HeldFrame(capture, seconds)), gate, output, found)
+            if count is not None and found.written >= count:
+                break
+    if count is None or found.written < count:
+        _write(gate.flush(), gate, output, found)
+    _write_settings(gate, output)
+    return found
+
+
+def _write(step: Step, gate: PresenceGate, output: Path, found: CutParts) -> None:
+    for view in step.views:
+        frame = view.held.capture.frame
+        if view.reason is not None or view.window is None or isinstance(frame, ImageError):
+            found.faults.append((view.part or "-", view.reason or "there is no part in the frame"))
+            continue
+        if gate.settings.window is None:
+            gate.settings = dataclasses.replace(gate.settings, window=view.window[2:])
+        x, y, width, height = view.window
+        crop = frame[y : y + height, x : x + width]
+        name = f"{int(view.part):05d}" if view.part and view.part.isdigit() else str(view.part)
+        write_atomically(output / "parts" / f"{name}.png", cv2.imencode(".png", crop)[1].tobytes())
+        found.written += 1
+
+
+def _write_settings(gate: PresenceGate, output: Path) -> None:
+    settings = gate.settings
+    if gate.background is not None:
+        write_atomically(output / "background.png", cv2.imencode(".png", gate.background)[1].tobytes())
+        settings = dataclasses.replace(settings, background=output / "background.png")
+    elif settings.background is not None:
+        write_atomically(output / settings.background.name, settings.background.read_bytes())
+    write_atomically(output / "presence.toml", format_presence(settings).encode())

@@ -1,0 +1,460 @@
+"""The gate between a camera and the model: frames go in, the parts to judge come out, each once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+import math
+import statistics
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.model.schema import Preprocess, Rectangle
+from onspect.runtime.presence.blobs import Blob, BlobFinder, background_of_border, learn_background, shrink
+from onspect.runtime.presence.settings import PresenceSettings
+from onspect.runtime.presence.tracker import Decision, Tracker
+from onspect.runtime.sources.base import Capture
+
+_LOG = logging.getLogger("onspect")
+
+_MOST_BYTES = 512 * 2**20  # of frames that are kept while the line is learnt
+_CONTRAST = 20.0  # grey levels, where it is neither given nor learnt
+_MARGIN = 1.15  # of a learnt window around its part
+_AT_ONCE = 4  # frames of a backlog that go through with each new one
+_LOOK = 256  # pixels a side of the place on which sharpness is measured
+
+Outcome = Literal["judged", "faulted", "empty"]
+
+
+@dataclass(eq=False)
+class HeldFrame:
+    """A frame between its capture and the moment at which no part needs it any more."""
+
+    capture: Capture
+    time: float
+    """Of the capture, in seconds."""
+
+    outcome: Outcome = "empty"
+    """What became of the frame so far; ``empty`` until a part is judged by it."""
+
+    small: NDArray[np.float32] | None = field(default=None, repr=False)
+
+    def note(self, *, judged: bool) -> None:
+        """Note a verdict on a part of this frame; one fault makes the frame a fault."""
+        if self.outcome != "faulted":
+            self.outcome = "judged" if judged else "faulted"
+
+
+@dataclass(frozen=True)
+class PartView:
+    """One part to judge."""
+
+    held: HeldFrame
+    """The frame that shows it."""
+
+    part: str | None
+    """The part's id; None if the frame is a fault without a part."""
+
+    window: Rectangle | None
+    """x, y, width, height of the crop in the frame, None if there is none to judge."""
+
+    reason: str | None = None
+    """Why the part cannot be judged; None if it can."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a frame brought about."""
+
+    views: list[PartView] = field(default_factory=list)
+    """The parts that are judged now."""
+
+    released: list[HeldFrame] = field(default_factory=list)
+    """The frames, in order, that no part needs after that."""
+
+
+class PresenceGate:
+    """Decides for the frames of one camera which parts are judged by which frame.
+
+    Every frame that goes in is released once, by the step that nobody needs it any more after, or by `flush`. While
+    the line is learnt, frames are held, and then they go through as if they came just now: no part is missed.
+
+    Parameters
+    ----------
+    settings
+        What is given; the rest is learnt.
+    live
+        Whether frames go on to come while the line is learnt, so that `feed` must not wait for it.
+    """
+
+    def __init__(self, settings: PresenceSettings, *, live: bool = False) -> None:
+        self.settings = settings
+        """What is given and, after the learning, what was learnt."""
+        self.background: NDArray[np.uint8] | None = None
+        """The learnt background at the frames' size, None before; for a file."""
+        self._live = live
+        self._held: list[HeldFrame] = []
+        self._backlog: deque[HeldFrame] = deque()
+        self._bytes = 0
+        self._learner: threading.Thread | None = None
+        self._finder: BlobFinder | None = None
+        self._tracker: Tracker[HeldFrame] | None = None
+        self._frames = 0
+        self._window: tuple[int, int] | None = None  # as learnt
+
+    @property
+    def parts(self) -> int:
+        """Parts numbered so far."""
+        return 0 if self._tracker is None else self._tracker.parts
+
+    @property
+    def learning(self) -> bool:
+        """Whether the line is being learnt, so that nothing was decided yet."""
+        return self._tracker is None and self.settings.parts is None
+
+    def feed(self, held: HeldFrame, recipe: Preprocess | None = None) -> Step:
+        """Take the next frame. recipe: the model's, for the window's size and the white level of 16-bit frames."""
+        self._held.append(held)
+        self._frames += 1
+        frame = held.capture.frame
+        if isinstance(frame, ImageError):
+            return self._release([PartView(held, None, None, str(frame))])
+        try:
+            if self.settings.parts is not None:
+                return self._release(self._take_apart(held, frame, recipe))
+            held.small = shrink(frame, self.settings.region, _white_level(recipe))
+            if self._tracker is None and self._learner is None:
+                self._open(held, frame, recipe)
+        except ImageError as error:
+            return self._release([PartView(held, None, None, str(error))])
+        self._backlog.append(held)
+        if self._learner is not None and not (self._live and self._learner.is_alive()):
+            self._learner.join()
+            if self._tracker is None:
+                return self._give_up()
+        return self._catch_up(recipe, _AT_ONCE if self._live else None)
+
+    def flush(self, recipe: Preprocess | None = None) -> Step:
+        """Decide everything that is undecided, for no frame comes any more, and release every frame."""
+        if self._tracker is None and self._learner is None and self._backlog:
+            self._learn(list(self._backlog))
+        if self._learner is not None:
+            self._learner.join()
+        if self._tracker is None and self._backlog:
+            return self._give_up()
+        step = self._catch_up(recipe, None)
+        if self._tracker is None:
+            return step
+        rest = self._release([self._view(decision, recipe) for decision in self._tracker.flush()])
+        return Step([*step.views, *rest.views], [*step.released, *rest.released])
+
+    def _catch_up(self, recipe: Preprocess | None, most: int | None) -> Step:
+        """Let frames of the backlog go through, `most` at most; none while the line is learnt."""
+        views: list[PartView] = []
+        count = 0
+        while self._tracker is not None and self._backlog and (most is None or count < most):
+            held = self._backlog.popleft()
+            count += 1
+            try:
+                views += self._follow(held, recipe)
+            except ImageError as error:
+                views.append(PartView(held, None, None, str(error)))
+        return self._release(views)
+
+    def _open(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> None:
+        """Begin with the given background, or to learn it once there are frames enough."""
+        if self.settings.background is not None:
+            finder = self._read_background(self.settings.background, frame, recipe)
+            self._start(finder)
+            return
+        self._bytes += frame.nbytes
+        start = self._backlog[0].time if self._backlog else held.time
+        if held.time - start >= self.settings.learn or self._bytes >= _MOST_BYTES:
+            frames = [*self._backlog, held]
+            self._learner = threading.Thread(target=self._learn, args=(frames,), name="onspect-presence", daemon=True)
+            self._learner.start()
+
+    def _read_background(self, path: Path, frame: Frame, recipe: Preprocess | None) -> BlobFinder:
+        height, width = frame.shape[:2]
+        picture = read_image(path)
+        if picture.shape[:2] != (height, width):
+            raise ImageError(
+                f"presence: the background {str(path)!r} is {picture.shape[1]}x{picture.shape[0]} pixels, "
+                f"the frame {width}x{height}; learn it with this camera mode"
+            )
+        if picture.ndim == 2 and frame.ndim == 3:
+            picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
+        elif picture.ndim == 3 and frame.ndim == 2:
+            picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        background = shrink(picture, self.settings.region, _white_level(recipe))
+        return BlobFinder(background, self.settings.contrast or _CONTRAST, self._region(frame))
+
+    def _region(self, frame: Frame) -> Rectangle:
+        return self.settings.region or (0, 0, frame.shape[1], frame.shape[0])
+
+    def _start(self, finder: BlobFinder) -> None:
+        one = self.settings
+        self._finder = finder
+        self._tracker = Tracker(
+            velocity=one.velocity, area=one.area, sharpness=one.sharpness, gap=one.gap or 0.0, remember=one.remember
+        )
+
+    def _learn(self, frames: list[HeldFrame]) -> None:
+        """Learn background, motion and size from frames; without a result, `_give_up` follows."""
+        try:
+            self._learn_line(frames)
+        except (ValueError, cv2.error, ImageError):
+            _LOG.warning("presence: the line could not be learnt", exc_info=True)
+
+    def _give_up(self) -> Step:
+        """Make faults of the frames from which nothing could be learnt, and begin anew."""
+        reason = "presence: the line could not be learnt from these frames; do they all have one size?"
+        views = [PartView(held, None, None, reason) for held in self._backlog]
+        self._backlog.clear()
+        self._bytes, self._learner = 0, None
+        return self._release(views)
+
+    def _learn_line(self, frames: list[HeldFrame]) -> None:
+        background, contrast = learn_background([held.small for held in frames if held.small is not None])
+        frame = frames[0].capture.frame
+        assert not isinstance(frame, ImageError)
+        height, width = frame.shape[:2]
+        region, contrast = self._region(frame), self.settings.contrast or contrast
+        learnt, window = learn_motion(self.settings, frames, BlobFinder(background, contrast, region))
+        self.settings = dataclasses.replace(learnt, contrast=contrast)
+        if window is not None:
+            self._window = min(window[0], width), min(window[1], height)
+        self.background = _enlarge(background, region, frame)
+        _LOG.info("presence: learnt %s", describe(self.settings))
+        self._start(BlobFinder(background, contrast, region))
+
+    def _follow(self, held: HeldFrame, recipe: Preprocess | None) -> list[PartView]:
+        frame, small, held.small = held.capture.frame, held.small, None
+        assert self._finder is not None
+        assert self._tracker is not None
+        assert small is not None
+        assert not isinstance(frame, ImageError)
+        blobs = self._finder.find(small, self._tracker.area)
+        size = self.window_size(frame, recipe)
+
+        def look(blob: Blob) -> tuple[bool, float] | None:
+            window = place_window(blob, size, frame)
+            if any(other is not blob and _overlaps(other, window) for other in blobs):
+                return None
+            return _is_inside(blob, size, frame), measure_sharpness(frame, blob)
+
+        decisions = self._tracker.update(blobs, held.time, held, look)
+        return [self._view(decision, recipe) for decision in decisions]
+
+    def _take_apart(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> list[PartView]:
+        """Return the parts of a frame that stands for itself."""
+        expected = self.settings.parts
+        assert expected is not None
+        small = shrink(frame, self.settings.region, _white_level(recipe))
+        path = self.settings.background
+        if path is not None and self._finder is None:
+            self._finder = self._read_background(path, frame, recipe)
+        contrast = self.settings.contrast or _CONTRAST
+        finder = self._finder or BlobFinder(background_of_border(small), contrast, self._region(frame))
+        blobs = finder.find(small, self.settings.area)
+        if not blobs:
+            return []
+        size = self.window_size(frame, recipe)
+        views = []
+        for place, blob in enumerate(blobs, 1):
+            reason = None
+            window: Rectangle | None = place_window(blob, size, frame)
+            assert window is not None
+            if blob.cut:
+                reason = "the part is cut by the edge of the region"
+            elif any(other is not blob and _overlaps(other, window) for other in blobs):
+                reason = f"another part is inside the part's window of {size[0]}x{size[1]} pixels"
+            elif place > expected:
+                reason = f"{len(blobs)} parts are in the frame, and {expected} are expected"
+            views.append(PartView(held, f"{self._frames}.{place}", None if reason else window, reason))
+        for place in range(len(blobs) + 1, expected + 1):
+            reason = f"only {len(blobs)} of {expected} parts are in the frame"
+            views.append(PartView(held, f"{self._frames}.{place}", None, reason))
+        return views
+
+    def window_size(self, frame: Frame, recipe: Preprocess | None) -> tuple[int, int]:
+        """Return width and height of the crop around a part: as given, as the model takes it, or as learnt.
+
+        Raises ImageError if the crop is larger than the frame.
+        """
+        height, width = frame.shape[:2]
+        size = self.settings.window or _size_of_model(recipe) or self._window or (width, height)
+        if size[0] > width or size[1] > height:
+            raise ImageError(
+                f"presence: the window of {size[0]}x{size[1]} pixels is larger than the frame of {width}x{height}; "
+                "give a smaller window, or use the camera mode of the training images"
+            )
+        return size
+
+    def _view(self, decision: Decision[HeldFrame], recipe: Preprocess | None) -> PartView:
+        frame = decision.frame.capture.frame
+        assert not isinstance(frame, ImageError)
+        window = place_window(decision.blob, self.window_size(frame, recipe), frame)
+        return PartView(decision.frame, str(decision.part), None if decision.reason else window, decision.reason)
+
+    def _release(self, views: Sequence[PartView]) -> Step:
+        needed = set() if self._tracker is None else {id(held) for held in self._tracker.held()}
+        needed |= {id(held) for held in self._backlog}
+        released = [held for held in self._held if id(held) not in needed]
+        self._held = [held for held in self._held if id(held) in needed]
+        return Step(list(views), released)
+
+
+def learn_motion(
+    settings: PresenceSettings, frames: Sequence[HeldFrame], finder: BlobFinder
+) -> tuple[PresenceSettings, tuple[int, int] | None]:
+    """Return the settings with area, speed, direction, gap and sharpness as frames show them, and a window's size.
+
+    What is given stays. What cannot be learnt, for no part passed, stays None. The window is 1.15 times as large as
+    the parts, in steps of 8 pixels.
+    """
+    tracker: Tracker[HeldFrame] = Tracker(remember=settings.remember)
+    whole: list[Blob] = []
+    sharp: list[float] = []
+    speeds: list[tuple[float, float]] = []
+    first: dict[int, float] = {}
+    for held in frames:
+        frame, small = held.capture.frame, held.small
+        if small is None or isinstance(frame, ImageError):
+            continue
+        image = frame
+
+        def look(blob: Blob, image: Frame = image) -> tuple[bool, float] | None:
+            sharpness = measure_sharpness(image, blob)
+            whole.append(blob)
+            sharp.append(sharpness)
+            return True, sharpness
+
+        try:
+            tracker.update(finder.find(small, tracker.area), held.time, held, look)
+        except ImageError:
+            continue  # the frame becomes a fault when it goes through
+        for track in tracker.tracks:
+            if track.state == "present" and track.number is not None:
+                first.setdefault(track.number, held.time)
+                if track.velocity is not None and math.hypot(*track.velocity) > 0.02 * track.blob.length:
+                    speeds.append(track.velocity)
+    if not whole:
+        return settings, None
+    area = settings.area or statistics.median(blob.area for blob in whole)
+    usual = [blob for blob in whole if 0.6 * area < blob.area < 1.5 * area] or whole
+    found = dataclasses.replace(settings, area=area, sharpness=settings.sharpness or statistics.median(sharp))
+    if speeds:
+        x, y = (statistics.median(speed[axis] for speed in speeds) for axis in (0, 1))
+        found = dataclasses.replace(
+            found,
+            speed=math.hypot(x, y) if settings.speed is None else settings.speed,
+            direction=math.degrees(math.atan2(y, x)) % 360.0 if settings.direction is None else settings.direction,
+        )
+        times = sorted(first.values())
+        pitches = [found.speed * (late - early) for early, late in itertools.pairwise(times) if found.speed]
+        if pitches and settings.gap is None:
+            length = statistics.median(blob.length for blob in usual)
+            found = dataclasses.replace(found, gap=max(0.0, min(pitches) - length))
+    return found, _fit_window(usual)
+
+
+def place_window(blob: Blob, size: tuple[int, int], frame: Frame) -> Rectangle:
+    """Return the window around a blob's centre of gravity, moved into the frame: x, y, width, height."""
+    height, width = frame.shape[:2]
+    x, y = round(blob.x - size[0] / 2.0), round(blob.y - size[1] / 2.0)
+    return max(0, min(x, width - size[0])), max(0, min(y, height - size[1])), size[0], size[1]
+
+
+def measure_sharpness(frame: Frame, blob: Blob) -> float:
+    """Return how sharp a part is: the deviation of the Laplacian over the mean brightness, 0 or more.
+
+    At most 256 x 256 pixels in the middle of the part are looked at. The light has no influence.
+    """
+    left, right = _middle(blob.left, blob.right)
+    top, bottom = _middle(blob.top, blob.bottom)
+    place = frame[max(0, top) : bottom, max(0, left) : right]
+    if place.ndim == 3:
+        place = place[:, :, 1] if place.shape[2] == 3 else place[:, :, 0]
+    edges = cv2.Laplacian(np.ascontiguousarray(place), cv2.CV_32F)
+    return float(cv2.meanStdDev(edges)[1][0, 0]) / (float(cv2.mean(place)[0]) + 1.0)
+
+
+def describe(settings: PresenceSettings) -> str:
+    """Return in words what is known of a line."""
+    if settings.area is None:
+        return "the background; no part passed, so size and speed are measured while the line runs"
+    facts = [f"parts of {settings.area:.0f} square pixels"]
+    if settings.speed is not None and settings.direction is not None:
+        facts.append(f"{settings.speed:.0f} pixels a second towards {settings.direction:.0f} degrees")
+    if settings.gap is not None:
+        facts.append(f"at least {settings.gap:.0f} pixels between two parts")
+    return ", ".join(facts)
+
+
+def check_presence(settings: PresenceSettings) -> None:
+    """Raise ChoiceError if a given background cannot be read; called before a line starts."""
+    if settings.background is not None:
+        try:
+            read_image(settings.background)
+        except ImageError as error:
+            raise ChoiceError(f"[presence] background: {error}; give a picture of the line without parts") from error
+
+
+def _fit_window(blobs: Sequence[Blob]) -> tuple[int, int]:
+    """Return the size of a window around the centre of gravity of each of the blobs, with a margin."""
+    across = max(max(blob.x - blob.left, blob.right - blob.x) for blob in blobs)
+    down = max(max(blob.y - blob.top, blob.bottom - blob.y) for blob in blobs)
+    width, height = (math.ceil(2.0 * _MARGIN * half / 8.0) * 8 for half in (across, down))
+    return width, height
+
+
+def _middle(low: float, high: float) -> tuple[int, int]:
+    first, last = math.floor(low), math.ceil(high)
+    spare = max(0, last - first - _LOOK) // 2
+    return first + spare, last - spare
+
+
+def _is_inside(blob: Blob, size: tuple[int, int], frame: Frame) -> bool:
+    """Return whether the window around a blob needs not be moved; a side as long as the frame never needs it."""
+    x, y, width, height = place_window(blob, size, frame)
+    across = width == frame.shape[1] or abs(x + width / 2.0 - blob.x) <= 1.0
+    down = height == frame.shape[0] or abs(y + height / 2.0 - blob.y) <= 1.0
+    return across and down
+
+
+def _overlaps(blob: Blob, window: Rectangle) -> bool:
+    x, y, width, height = window
+    return blob.left < x + width and blob.right > x and blob.top < y + height and blob.bottom > y
+
+
+def _size_of_model(recipe: Preprocess | None) -> tuple[int, int] | None:
+    """Return the one size of image that a model takes, None if it takes several."""
+    if recipe is None or recipe.source.width is None or recipe.source.height is None:
+        return None
+    (narrow, wide), (low, high) = recipe.source.width, recipe.source.height
+    return (narrow, low) if (narrow, low) == (wide, high) else None
+
+
+def _white_level(recipe: Preprocess | None) -> int:
+    return 65535 if recipe is None else recipe.white_level
+
+
+def _enlarge(background: NDArray[np.float32], region: Rectangle, frame: Frame) -> NDArray[np.uint8]:
+    """Return a learnt background at the frames' size, uint8; outside the region it is black."""
+    x, y, width, height = region
+    large = cv2.resize(background, (width, height), interpolation=cv2.INTER_LINEAR)
+    picture = np.zeros((*frame.shape[:2], background.shape[2]), np.uint8)
+    picture[y : y + height, x : x + width] = large.reshape(height, width, -1).round().clip(0, 255)
+    return picture

@@ -1,0 +1,160 @@
+"""What presence knows of a line: learnt from its first seconds, or given in a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.model.schema import Rectangle
+
+_NUMBERS: dict[str, tuple[float, float]] = {
+    "learn": (0.1, 60.0),
+    "contrast": (1.0, 255.0),
+    "area": (1.0, math.inf),
+    "speed": (0.0, math.inf),
+    "direction": (0.0, 360.0),
+    "gap": (0.0, math.inf),
+    "sharpness": (0.0, math.inf),
+    "remember": (0.0, 3600.0),
+}
+KEYS = (*_NUMBERS, "region", "window", "background", "parts")
+"""The keys of ``[presence]`` in a line's configuration, and of a presence file."""
+
+
+@dataclass(frozen=True)
+class PresenceSettings:
+    """How parts are found in the frames of a free-running camera. None: learnt, or measured while the line runs."""
+
+    learn: float = 5.0
+    """Seconds of frames from which everything is learnt that is not given; without effect with a background."""
+
+    region: Rectangle | None = None
+    """x, y, width, height of the place where parts are looked for, in pixels of the frame; None for all of it."""
+
+    window: tuple[int, int] | None = None
+    """Width and height of the crop around each part, in pixels; None for the image size that the model takes."""
+
+    background: Path | None = None
+    """A picture of the line without parts, with the frames' size."""
+
+    contrast: float | None = None
+    """By how many grey levels a part differs from the background."""
+
+    area: float | None = None
+    """Of a part, in square pixels."""
+
+    speed: float | None = None
+    """Of the belt, in pixels a second."""
+
+    direction: float | None = None
+    """In which parts move, in degrees: 0 is to the right, 90 down."""
+
+    gap: float | None = None
+    """Least distance between two parts, in pixels."""
+
+    sharpness: float | None = None
+    """Of a part, as `measure_sharpness` gives it."""
+
+    parts: int | None = None
+    """Parts in each frame; each frame then counts for itself, as with a tray under a triggered camera."""
+
+    remember: float = 10.0
+    """Seconds for which a part that left is known again if it comes back by the same side."""
+
+    @property
+    def velocity(self) -> tuple[float, float] | None:
+        """Speed along x and y in pixels a second; None if speed or direction is not known."""
+        if self.speed is None or self.direction is None:
+            return None
+        angle = math.radians(self.direction)
+        return self.speed * math.cos(angle), self.speed * math.sin(angle)
+
+
+def parse_presence(value: str) -> PresenceSettings:
+    """Return what the value of ``--presence`` says: ``learn=5s``, or the name of a file.
+
+    Raises ChoiceError if it is neither, and as `read_presence` does.
+    """
+    if not value.startswith("learn="):
+        if not value.endswith(".toml"):
+            raise ChoiceError(f"--presence is {value!r}; give learn=SECONDS such as learn=5s, or a .toml file")
+        return read_presence(Path(value))
+    match = re.fullmatch(r"learn=(\d+(?:\.\d+)?)s?", value)
+    if match is None:
+        raise ChoiceError(f"--presence is {value!r}; give seconds such as learn=5s")
+    return build_presence({"learn": float(match[1])}, Path())
+
+
+def read_presence(path: Path) -> PresenceSettings:
+    """Read a presence file, as ``onspect parts`` writes it; the background's name is relative to its folder.
+
+    Raises ChoiceError if it cannot be read, is not TOML, or has a key or a value that is not known.
+    """
+    try:
+        content = tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        raise ChoiceError(f"cannot read the presence file {str(path)!r}: {describe_os_error(error)}") from error
+    except ValueError as error:
+        raise ChoiceError(f"the presence file {str(path)!r} is not TOML ({error}); write it again") from error
+    try:
+        return build_presence(content, path.parent)
+    except ChoiceError as error:
+        raise ChoiceError(f"{path}: {error}") from error
+
+
+def build_presence(content: Mapping[str, Any], folder: Path) -> PresenceSettings:
+    """Return the settings of a table; raises ChoiceError that names the key if one is not known or out of range."""
+    unknown = sorted(set(content) - set(KEYS))
+    if unknown:
+        raise ChoiceError(f"{unknown[0]!r} is not known; presence has {', '.join(KEYS)}")
+    facts: dict[str, Any] = {key: _number(key, content[key]) for key in _NUMBERS if key in content}
+    if "region" in content:
+        facts["region"] = _whole_numbers("region", content["region"], 4, "[x, y, width, height]")
+        if min(facts["region"][2:]) < 16:
+            raise ChoiceError(f"region is {list(facts['region'])}; width and height are at least 16 pixels")
+    if "window" in content:
+        facts["window"] = _whole_numbers("window", content["window"], 2, "[width, height]")
+        if min(facts["window"]) < 8:
+            raise ChoiceError(f"window is {list(facts['window'])}; width and height are at least 8 pixels")
+    if "parts" in content:
+        if type(content["parts"]) is not int or content["parts"] < 1:
+            raise ChoiceError(f"parts is {content['parts']!r}; give a whole number from 1")
+        facts["parts"] = content["parts"]
+    if "background" in content:
+        if not isinstance(content["background"], str) or not content["background"]:
+            raise ChoiceError(f"background is {content['background']!r}; give the name of a picture")
+        facts["background"] = folder / content["background"]
+    return PresenceSettings(**facts)
+
+
+def format_presence(settings: PresenceSettings) -> str:
+    """Return a presence file; of the background only the name is written, so it must be in the file's folder."""
+    lines = ["# How parts are found in the frames of this line; lengths in pixels of the frame, times in seconds."]
+    for key in KEYS:
+        value = getattr(settings, key)
+        if value is not None and not (key == "learn" and settings.background is not None):
+            shown = value.name if isinstance(value, Path) else value
+            lines.append(f"{key} = {shown:.6g}" if isinstance(shown, float) else f"{key} = {json.dumps(shown)}")
+    return "\n".join(lines) + "\n"
+
+
+def _number(key: str, value: object) -> float:
+    low, high = _NUMBERS[key]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        limits = f"from {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise ChoiceError(f"{key} is {value!r}; give a number {limits}")
+    return float(value)
+
+
+def _whole_numbers(key: str, value: object, count: int, shape: str) -> tuple[int, ...]:
+    if not (isinstance(value, list) and len(value) == count and all(type(one) is int and one >= 0 for one in value)):
+        raise ChoiceError(f"{key} is {value!r}; give {shape} in whole pixels")
+    return tuple(value)

@@ -1,0 +1,277 @@
+"""`SignalController`: the thread between a PLC and a line; it runs the handshake and the ejector."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Self
+
+from onspect.runtime.errors import OnspectError
+from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.signals.base import Inputs, Outputs, SignalSource
+from onspect.runtime.signals.ejector import Ejector, EjectorRule
+from onspect.runtime.signals.handshake import ERRORS, NO_RESULT, Handshake, HandshakeTimes, Ticket
+from onspect.runtime.sinks.modbus import CODES
+from onspect.runtime.status import SignalState
+
+_LOG = logging.getLogger("onspect")
+
+_ALIVE_S = 0.5
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
+
+
+class SignalController:
+    """Gives a line its triggers, and the PLC its results; used as a context manager by the line.
+
+    Parameters: source: the connection. cameras: cameras that judge each part. times: limits of the handshake. ejector:
+    the reject coil, None without one. recipes: names in the order of their numbers, from 1.
+    """
+
+    def __init__(
+        self,
+        source: SignalSource,
+        *,
+        cameras: int = 1,
+        times: HandshakeTimes = HandshakeTimes(),
+        ejector: EjectorRule | None = None,
+        recipes: Sequence[str] = (),
+    ) -> None:
+        self._source = source
+        self._handshake = Handshake(times, cameras=cameras)
+        self._ejector = None if ejector is None else Ejector(ejector)
+        self._recipes = list(recipes)
+        self._tickets: list[SimpleQueue[Ticket]] = [SimpleQueue() for _ in range(cameras)]
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._retired = False
+        self._connected = False
+        self._message = "not connected yet"
+        self._reconnects = 0
+        self._reset_before = False
+        self._error_told = 0
+        self._missed_told = 0
+        self._can_judge: Callable[[], bool] = lambda: True
+        self._on_reset: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="onspect-signals-io", daemon=True)
+        self.shift: str | None = None
+        """The shift that the PLC named last."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Serve the parts that are on their way to the gate by time, clear all outputs, and close the connection."""
+        self.retire()
+        with self._lock:
+            self._handshake.fail("the line was stopped before the verdict came", error=NO_RESULT)
+            self._forward_result()
+        self._ended.set()
+        self._source.changed.set()
+        self._thread.join()
+
+    def attach(self, *, can_judge: Callable[[], bool], on_reset: Callable[[], None]) -> None:
+        """Ask can_judge for ``ready``, and call on_reset at each reset; both are called in this object's thread."""
+        self._can_judge, self._on_reset = can_judge, on_reset
+
+    @property
+    def retired(self) -> bool:
+        """Whether `retire` was called."""
+        return self._retired
+
+    def retire(self) -> None:
+        """Accept no more triggers; the part under way gets its result."""
+        self._retired = True
+
+    def next_ticket(self, camera: int, timeout: float) -> Ticket | None:
+        """Return the next trigger for one camera, None where none came within so many seconds."""
+        try:
+            return self._tickets[camera].get(timeout=timeout)
+        except Empty:
+            return None
+
+    def is_open(self, ticket: Ticket) -> bool:
+        """Tell whether the result of a part is still to be decided."""
+        with self._lock:
+            return self._handshake.ticket is ticket
+
+    def settle(self, inspection: Inspection) -> Inspection:
+        """Take the verdict of a triggered part, and return it; as a fault where the PLC was told a fault before.
+
+        An inspection without a ticket is returned as it is.
+        """
+        if inspection.ticket is None:
+            return inspection
+        verdict = inspection.verdict
+        with self._lock:
+            reason = self._handshake.settle(inspection.ticket, verdict.verdict, verdict.score)
+            self._forward_result()
+        self._source.changed.set()
+        if reason is None or verdict.verdict == "fault":
+            return inspection
+        verdict = dataclasses.replace(verdict, verdict="fault", score=None, regions=(), reason=reason)
+        return dataclasses.replace(inspection, verdict=verdict, error_map=None)
+
+    def state(self) -> SignalState:
+        """Return how the connection is, and what became of the parts."""
+        with self._lock:
+            handshake, ejector = self._handshake, self._ejector
+            return SignalState(
+                self._source.name,
+                connected=self._connected,
+                reconnects=self._reconnects,
+                parts=handshake.parts,
+                acknowledged=handshake.acknowledged,
+                unacknowledged=handshake.unacknowledged,
+                failed=handshake.failed,
+                ejected=0 if ejector is None else ejector.ejected,
+                missed=0 if ejector is None else ejector.missed,
+                shift=self.shift,
+                message=self._message,
+            )
+
+    def _run(self) -> None:
+        written: Outputs | None = None
+        pause = _FIRST_PAUSE_S
+        while not self._may_end():
+            self._source.changed.clear()
+            try:
+                inputs = self._source.read()
+                outputs = self._step(inputs)
+                if outputs != written:
+                    self._source.write(outputs)
+                    written = outputs
+            except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the line must go on
+                written = None
+                self._note_loss(error)
+                self._ended.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+                continue
+            pause = _FIRST_PAUSE_S
+            self._source.changed.wait(self._wait())
+        self._say_goodbye(connected=written is not None)
+
+    def _may_end(self) -> bool:
+        """Tell whether the PLC has the last result, or its time has passed, and no part is on its way by time."""
+        if not self._ended.is_set():
+            return False
+        with self._lock:
+            on_its_way = self._ejector is not None and self._ejector.deadline is not None
+            return not self._connected or (self._handshake.phase not in ("busy", "valid") and not on_its_way)
+
+    def _wait(self) -> float:
+        with self._lock:
+            times = [self._handshake.deadline, None if self._ejector is None else self._ejector.deadline]
+        due = min((time for time in times if time is not None), default=None)
+        if due is None:
+            return self._source.poll
+        return max(0.0, min(self._source.poll, due - time.monotonic()))
+
+    def _step(self, inputs: Inputs) -> Outputs:
+        now = time.monotonic()
+        can_judge = not self._retired and self._can_judge()
+        with self._lock:
+            if not self._connected:
+                self._connected, self._message = True, ""
+            self.shift = inputs.shift if inputs.shift is not None else self.shift
+            reset, self._reset_before = inputs.reset and not self._reset_before, inputs.reset
+            accepted = inputs
+            if self._retired and self._handshake.phase == "idle":
+                accepted = dataclasses.replace(inputs, trigger=False)
+            ticket = self._handshake.step(accepted, now)
+            self._forward_result()
+            if ticket is not None:
+                self._begin(ticket, now)
+            if reset and self._ejector is not None:
+                self._ejector.distrust()
+            reject = self._step_ejector(now)
+            outputs = self._build_outputs(now, can_judge=can_judge, reject=reject)
+            self._tell_troubles()
+        if reset:
+            _LOG.warning("%s: the PLC gave a reset", self._source.name)
+            self._on_reset()
+        return outputs
+
+    def _begin(self, ticket: Ticket, now: float) -> None:
+        number = ticket.recipe
+        if number is not None and number not in self._recipes and number.isdecimal():
+            place = int(number)
+            if 1 <= place <= len(self._recipes):
+                ticket.recipe = self._recipes[place - 1]
+        if self._ejector is not None:
+            self._ejector.enter(ticket.number, now)
+        for tickets in self._tickets:
+            tickets.put(ticket)
+
+    def _step_ejector(self, now: float, *, connected: bool = True) -> bool:
+        if self._ejector is None:
+            return False
+        reject = self._ejector.step(now, connected=connected)
+        overtaken, self._ejector.overtaken = self._ejector.overtaken, None
+        ticket = self._handshake.ticket
+        if overtaken is not None and ticket is not None and ticket.number == overtaken:
+            self._handshake.fail("the part was at the gate before its verdict came", error=NO_RESULT)
+            self._forward_result()
+        return reject
+
+    def _build_outputs(self, now: float, *, can_judge: bool, reject: bool) -> Outputs:
+        handshake, result = self._handshake, self._handshake.result
+        return Outputs(
+            ready=handshake.phase == "idle" and can_judge,
+            busy=handshake.phase == "busy",
+            valid=handshake.phase == "valid",
+            alive=int(now / _ALIVE_S) % 2 == 1,
+            reject=reject,
+            error=handshake.error,
+            sequence=0 if result is None else result.number,
+            verdict=0 if result is None else CODES[result.verdict],
+            score=-1.0 if result is None or result.score is None else result.score,
+            part="" if result is None else result.part,
+        )
+
+    def _forward_result(self) -> None:
+        """Tell the ejector the result of the last part, once it is decided."""
+        result = self._handshake.result
+        if result is not None and self._ejector is not None:
+            self._ejector.decide(result.number, result.verdict, time.monotonic())
+
+    def _tell_troubles(self) -> None:
+        """Log an error once when it begins, and the parts that were not rejected."""
+        error = self._handshake.error
+        if error != self._error_told:
+            self._error_told = error
+            self._message = ERRORS.get(error, "")
+            if error:
+                _LOG.warning("%s: part %d: %s", self._source.name, self._handshake.parts, ERRORS[error])
+        missed = 0 if self._ejector is None else self._ejector.missed
+        if missed != self._missed_told:
+            count, self._missed_told = missed - self._missed_told, missed
+            _LOG.error("%s: %d parts passed the gate and were not rejected", self._source.name, count)
+
+    def _note_loss(self, error: Exception) -> None:
+        self._source.close()
+        words = str(error) if isinstance(error, OnspectError) else f"{type(error).__name__}: {error}"
+        with self._lock:
+            if self._connected or words != self._message:
+                _LOG.warning("%s: %s", self._source.name, words)
+            self._reconnects += self._connected
+            self._connected, self._message = False, words
+            self._handshake.lose()
+            self._forward_result()
+            self._step_ejector(time.monotonic(), connected=False)
+
+    def _say_goodbye(self, *, connected: bool) -> None:
+        """Clear ready, busy, valid and reject, so that nobody takes the last result for a new one."""
+        left = 0 if self._ejector is None else self._ejector.waiting
+        if left:
+            _LOG.warning("%s: %d parts before the gate would be rejected; remove them", self._source.name, left)
+        if connected:
+            try:
+                self._source.write(Outputs(sequence=self._handshake.parts, verdict=4))
+            except OnspectError as error:
+                _LOG.warning("%s: %s", self._source.name, error)
+        self._source.close()

@@ -1,0 +1,132 @@
+"""The reject coil: each part is tracked from the camera to the gate, in parts or in time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from onspect.runtime.inspection.verdict import Judgement
+
+
+@dataclass(frozen=True)
+class EjectorRule:
+    """Where the gate is behind the camera, and what is rejected there."""
+
+    parts: int | None = None
+    """Parts between camera and gate, from 0: the part is at the gate when this many later parts were triggered."""
+
+    seconds: float | None = None
+    """Seconds from the trigger to the gate, from 0; None with `parts`."""
+
+    pulse: float | None = None
+    """Seconds for which the coil is set; None: until the next part is triggered. With `seconds` 0.1 by default."""
+
+    rejects: Collection[Judgement] = ("ng", "fault")
+    """The verdicts that are rejected, of ng, fault and review."""
+
+
+_PULSE_S = 0.1
+
+
+@dataclass
+class _Cell:
+    """One part on the belt: the time at which it is at the gate (by time), and its verdict once it is known."""
+
+    number: int
+    due: float
+    verdict: Judgement | None = None
+
+
+class Ejector:
+    """The tracking register; the caller gives the time in seconds and holds the lock.
+
+    A part enters with its trigger and moves with the triggers after it, or with the time: never with the verdicts. So a
+    frame that is dropped or late moves no other part. A part without a verdict at the gate is a fault.
+    """
+
+    def __init__(self, rule: EjectorRule) -> None:
+        self._rule = rule
+        self._by_time = rule.seconds is not None
+        self._behind = rule.parts or 0
+        self._pulse = rule.pulse if rule.pulse is not None else (_PULSE_S if self._by_time else None)
+        self._cells: deque[_Cell] = deque()
+        self._at_gate: _Cell | None = None
+        self._set = False
+        self._until: float | None = None
+        self.ejected = 0
+        """Parts for which the coil was set."""
+        self.missed = 0
+        """Parts that had to be rejected and passed the gate while the connection was broken."""
+        self.overtaken: int | None = None
+        """The part that was at the gate without a verdict; for the caller, who takes it."""
+
+    @property
+    def deadline(self) -> float | None:
+        """The time at which `step` is due; None if there is none."""
+        due = self._cells[0].due if self._by_time and self._cells else None
+        times = [time for time in (due, self._until if self._set else None) if time is not None]
+        return min(times, default=None)
+
+    @property
+    def waiting(self) -> int:
+        """The parts between camera and gate that are to be rejected, or have no verdict yet."""
+        return sum(self._rejects(cell) for cell in self._cells)
+
+    def enter(self, number: int, now: float) -> None:
+        """Take a part whose trigger came now; by parts, every part on the belt moves on by one."""
+        self._cells.append(_Cell(number, now + (self._rule.seconds or 0.0)))
+        if self._by_time:
+            return
+        self._set = False
+        self._at_gate = None
+        if len(self._cells) > self._behind:
+            self._pass(self._cells.popleft(), now, connected=True)
+
+    def decide(self, number: int, verdict: Judgement, now: float) -> None:
+        """Take the verdict of a part."""
+        for cell in self._cells:
+            if cell.number == number and cell.verdict is None:
+                cell.verdict = verdict
+        gate = self._at_gate
+        if gate is not None and gate.number == number and gate.verdict is None:
+            gate.verdict = verdict
+            if self._rejects(gate):
+                self._fire(now)
+
+    def step(self, now: float, *, connected: bool = True) -> bool:
+        """Return whether the coil is set at this moment."""
+        if self._set and self._until is not None and now >= self._until:
+            self._set = False
+        while self._by_time and self._cells and now >= self._cells[0].due:
+            self._pass(self._cells.popleft(), now, connected=connected)
+        return self._set
+
+    def distrust(self) -> None:
+        """Take every part between camera and gate for a fault, since the belt may have been emptied or moved."""
+        for cell in self._cells:
+            cell.verdict = "fault"
+
+    def _pass(self, cell: _Cell, now: float, *, connected: bool) -> None:
+        """Let a part be at the gate."""
+        if cell.verdict is None and self._behind == 0 and not self._by_time:
+            self._at_gate = cell  # the camera looks at the gate itself: the coil follows the verdict
+            return
+        if cell.verdict is None:
+            self.overtaken = cell.number
+            cell.verdict = "fault"
+        late = self._by_time and self._pulse is not None and now >= cell.due + self._pulse
+        if not self._rejects(cell):
+            return
+        if not connected or late:
+            self.missed += 1
+        else:
+            self._fire(cell.due if self._by_time else now)
+
+    def _fire(self, now: float) -> None:
+        self.ejected += 1
+        self._set = True
+        self._until = None if self._pulse is None else now + self._pulse
+
+    def _rejects(self, cell: _Cell) -> bool:
+        return (cell.verdict or "fault") in self._rule.rejects

@@ -1,0 +1,167 @@
+"""The handshake between PLC and line: ready, trigger, busy, result valid, ack. No clock and no connection in here."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
+from onspect.runtime.signals.base import Inputs
+
+Phase = Literal["release", "idle", "busy", "valid"]
+"""``release``: trigger and ack must be cleared. ``idle``: a trigger is accepted. ``busy``: the part is being judged.
+``valid``: the result is shown, and the PLC must acknowledge it."""
+
+NO_RESULT, NOT_ACKNOWLEDGED, NOT_RELEASED, WITHDRAWN, DISCONNECTED = 1, 2, 3, 4, 5
+ERRORS = {
+    NO_RESULT: "no verdict came in time; the result is a fault",
+    NOT_ACKNOWLEDGED: "the PLC did not acknowledge the result in time; valid was cleared",
+    NOT_RELEASED: "the PLC did not clear trigger and ack in time; the line is not ready",
+    WITHDRAWN: "the PLC cleared trigger before the result was valid; there is no result",
+    DISCONNECTED: "the connection broke during the part; the result is a fault",
+}
+"""Each value of the output ``error``, in words."""
+
+_REMEMBERED = 256  # tickets that were closed without a verdict, of which a late verdict may still come
+
+
+@dataclass(frozen=True)
+class HandshakeTimes:
+    """The limits of a handshake, in seconds, above 0."""
+
+    result: float = 0.5
+    """From the trigger to the result; then the result is a fault, and a verdict that comes later is a fault too."""
+
+    ack: float = 1.0
+    """From ``valid`` to ``ack``, and from ``ack`` to the release of both inputs."""
+
+
+@dataclass
+class Ticket:
+    """One accepted trigger. Every camera's verdict on it is collected; the worst one is the result."""
+
+    number: int
+    opened: float
+    part: str | None
+    recipe: str | None
+    verdicts: list[tuple[Judgement, float | None]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the PLC is told of one part."""
+
+    number: int
+    part: str
+    verdict: Judgement
+    score: float | None
+
+
+class Handshake:
+    """The state machine; the caller gives the time in seconds, on a clock that does not go back, and holds the lock.
+
+    cameras: cameras that judge each part. Each ticket ends in exactly one result.
+    """
+
+    def __init__(self, times: HandshakeTimes = HandshakeTimes(), *, cameras: int = 1) -> None:
+        self.phase: Phase = "release"
+        self.error = 0
+        self.result: Result | None = None
+        self.ticket: Ticket | None = None
+        """The part under way, None where its result is decided."""
+        self.parts = self.acknowledged = self.unacknowledged = self.failed = 0
+        self._times = times
+        self._cameras = cameras
+        self._deadline: float | None = None
+        self._reset_before = False
+        self._failures: dict[int, str] = {}
+        self._order: deque[int] = deque()
+
+    @property
+    def deadline(self) -> float | None:
+        """The time at which `step` is due even if nothing changes; None if there is none."""
+        return self._deadline
+
+    def step(self, inputs: Inputs, now: float) -> Ticket | None:
+        """Take the inputs of this moment; return the ticket of a part that begins with them."""
+        reset, self._reset_before = inputs.reset and not self._reset_before, inputs.reset
+        late = self._deadline is not None and now >= self._deadline
+        if reset:
+            self.fail("the PLC gave a reset before the verdict came", error=0)
+            self.error = 0
+            self._enter("release", None)
+        elif self.phase == "release":
+            if not inputs.trigger and not inputs.ack:
+                self._enter("idle", None)
+            elif late:
+                self.error = NOT_RELEASED
+                self._deadline = None
+        elif self.phase == "idle":
+            if inputs.trigger:
+                return self._open(inputs, now)
+        elif self.phase == "busy":
+            self._step_busy(inputs, now, late=late)
+        elif inputs.ack:
+            self.acknowledged += 1
+            self._enter("release", now + self._times.ack)
+        elif late:
+            self.unacknowledged += 1
+            self.error = NOT_ACKNOWLEDGED
+            assert self.result is not None
+            self.result = Result(self.result.number, self.result.part, "fault", None)
+            self._enter("release", now + self._times.ack)
+        return None
+
+    def settle(self, number: int, verdict: Judgement, score: float | None) -> str | None:
+        """Take one camera's verdict; return why it comes too late, None where it is in time."""
+        if self.ticket is None or self.ticket.number != number:
+            return self._failures.get(number, "the result of this part was already decided")
+        self.ticket.verdicts.append((verdict, score))
+        if len(self.ticket.verdicts) >= self._cameras:
+            worst = min(self.ticket.verdicts, key=lambda one: WORST_FIRST.index(one[0]))
+            self._decide(*worst)
+        return None
+
+    def fail(self, reason: str, *, error: int) -> None:
+        """Make the part under way a fault, if there is one; a verdict that comes later gets the reason."""
+        if self.ticket is None:
+            return
+        self._failures[self.ticket.number] = reason
+        self._order.append(self.ticket.number)
+        if len(self._order) > _REMEMBERED:
+            del self._failures[self._order.popleft()]
+        self.failed += 1
+        self.error = error
+        self._decide("fault", None)
+
+    def lose(self) -> None:
+        """Take note that the connection broke: the part under way is a fault, and is shown as one once it is back."""
+        self.fail("the connection to the PLC broke before the verdict came", error=DISCONNECTED)
+
+    def _step_busy(self, inputs: Inputs, now: float, *, late: bool) -> None:
+        if self.ticket is not None and late:
+            milliseconds = self._times.result * 1000.0
+            self.fail(f"no verdict came within {milliseconds:g} ms of the trigger (result_ms)", error=NO_RESULT)
+        if not inputs.trigger:
+            self.fail("the PLC cleared the trigger before the verdict came", error=WITHDRAWN)
+            self.unacknowledged += 1
+            self.error = self.error or WITHDRAWN
+            self._enter("release", now + self._times.ack)
+        elif self.ticket is None:
+            self._enter("valid", now + self._times.ack)
+
+    def _open(self, inputs: Inputs, now: float) -> Ticket:
+        self.parts += 1
+        self.error = 0
+        self.ticket = Ticket(self.parts, now, inputs.part, inputs.recipe)
+        self._enter("busy", now + self._times.result)
+        return self.ticket
+
+    def _decide(self, verdict: Judgement, score: float | None) -> None:
+        assert self.ticket is not None
+        self.result = Result(self.ticket.number, self.ticket.part or "", verdict, score)
+        self.ticket = None
+
+    def _enter(self, phase: Phase, deadline: float | None) -> None:
+        self.phase, self._deadline = phase, deadline

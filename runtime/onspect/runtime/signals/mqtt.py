@@ -1,0 +1,150 @@
+"""Signals over MQTT 3.1.1: the PLC, or its gateway, publishes ``TOPIC/in``, and the line publishes ``TOPIC/out``.
+
+``in`` is a JSON object with any of ``trigger``, ``ack``, ``reset`` (true or false), ``part``, ``recipe`` and ``shift``
+(a text, a number or null); what is left out stays as it is. Publish it retained with QoS 1, so that the line knows the
+signals after a lost connection. ``out`` has every field of `Outputs` and ``online``; it is not retained, and
+``{"online": false, "ready": false, "busy": false, "valid": false}`` is the last will.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from onspect.runtime.address import Address, parse_url
+from onspect.runtime.atomic import describe_os_error
+from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.signals.base import Inputs, Outputs, SignalSource
+from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_client, read_broker
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessage
+
+_LOG = logging.getLogger("onspect")
+
+_POLL_S = 0.25  # messages are told of at once; this is how often deadlines are looked at besides
+_CONNECT_S = 5.0
+_LARGEST = 10_000
+_LEVELS = ("trigger", "ack", "reset")
+_WORDS = ("part", "recipe", "shift")
+
+
+class MqttSignal(SignalSource):
+    """Takes the messages one by one and in order, so that no edge is lost between two looks."""
+
+    def __init__(self, broker: Broker, *, topic: str) -> None:
+        super().__init__(broker.address.shown, poll=_POLL_S)
+        self._broker = broker
+        self._topic = topic
+        self._client: Client | None = None
+        self._inbox: SimpleQueue[bytes] = SimpleQueue()
+        self._inputs = Inputs()
+        self._greeted = threading.Event()
+        self._trouble = ""
+        make_client(broker, "signal")  # so that a certificate that cannot be used is told when the address is opened
+
+    def read(self) -> Inputs:
+        """Return the signals after the next message; raises OutputError where there is no connection."""
+        if self._client is None:
+            self._connect()
+        assert self._client is not None
+        if not self._client.is_connected():
+            raise OutputError(f"cannot reach {self.name}: the connection broke")
+        try:
+            payload = self._inbox.get_nowait()
+        except Empty:
+            return self._inputs
+        try:
+            self._inputs = merge(self._inputs, payload)
+        except ChoiceError as error:
+            _LOG.warning("%s/%s: %s", self.name, "in", error)
+        if not self._inbox.empty():
+            self.changed.set()
+        return self._inputs
+
+    def write(self, outputs: Outputs) -> None:
+        """Publish the signals of the line with QoS 1; raises OutputError where the connection is broken."""
+        assert self._client is not None
+        payload = json.dumps({"online": True} | dataclasses.asdict(outputs)).encode()
+        if self._client.publish(f"{self._topic}/out", payload, qos=1).rc != 0:
+            raise OutputError(f"cannot publish to {self.name}: the connection broke")
+
+    def close(self) -> None:
+        """Close the connection; signals that were not read yet come again, where they are retained."""
+        client, self._client = self._client, None
+        self._inbox = SimpleQueue()
+        if client is not None:
+            client.disconnect()
+            client.loop_stop()
+
+    def _connect(self) -> None:
+        address: Address = self._broker.address
+        client = make_client(self._broker, "signal")
+        will: dict[str, Any] = {"online": False, "ready": False, "busy": False, "valid": False}
+        client.will_set(f"{self._topic}/out", json.dumps(will).encode(), qos=1)
+        client.on_connect = self._greet
+        client.on_subscribe = lambda *_: self._greeted.set()
+        client.on_message = self._receive
+        self._greeted.clear()
+        self._trouble = "it does not answer"
+        try:
+            client.connect(address.host, self._broker.port, KEEPALIVE_S)
+        except OSError as error:
+            raise OutputError(f"cannot reach {self.name}: no connection: {describe_os_error(error)}") from error
+        client.loop_start()
+        if not self._greeted.wait(_CONNECT_S) or not client.is_connected():
+            client.disconnect()
+            client.loop_stop()
+            raise OutputError(f"cannot reach {self.name}: {self._trouble}")
+        self._client = client
+
+    def _greet(self, client: Client, _data: object, _flags: object, reason: Any, _properties: object) -> None:
+        if reason.is_failure:
+            self._trouble = f"the broker refuses: {reason}"
+            self._greeted.set()
+            client.disconnect()
+        elif self._client is None:
+            client.subscribe(f"{self._topic}/in", qos=1)
+        else:
+            client.disconnect()  # connected anew by itself: messages may be missing, so it is done in order
+
+    def _receive(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        self._inbox.put(bytes(message.payload))
+        self.changed.set()
+
+
+def merge(inputs: Inputs, payload: bytes) -> Inputs:
+    """Return the signals with what one message changes; raises ChoiceError where it is not such a message."""
+    if len(payload) > _LARGEST:
+        raise ChoiceError(f"the message has {len(payload)} bytes; {_LARGEST} are the most")
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ChoiceError(f"the message is not JSON: {error}") from error
+    if not isinstance(message, dict):
+        raise ChoiceError("the message is not a JSON object")
+    changes: dict[str, Any] = {}
+    for name, value in message.items():
+        if name in _LEVELS and isinstance(value, bool):
+            changes[name] = value
+        elif name in _WORDS and (value is None or (isinstance(value, str | int) and not isinstance(value, bool))):
+            changes[name] = None if value in (None, "") else str(value)
+        else:
+            raise ChoiceError(
+                f"the message has {name!r}: {value!r}; give {', '.join(_LEVELS)} as true or false, "
+                f"and {', '.join(_WORDS)} as text, number or null"
+            )
+    return dataclasses.replace(inputs, **changes)
+
+
+def open_mqtt(text: str) -> MqttSignal:
+    """Open ``mqtt://HOST[:1883]/TOPIC`` or ``mqtts://...``; raises ChoiceError for a URL that makes no sense."""
+    address = parse_url(text, OPTIONS, "signal")
+    topic = address.path.rstrip("/")
+    if not topic or any(sign in topic for sign in "#+\0"):
+        raise ChoiceError(f"the signal {address.shown!r} needs a topic without + and #: mqtt://HOST/factory/line-1")
+    return MqttSignal(read_broker(address, "signal"), topic=topic)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.images.align import find_part, fit_alignment
+from onspect.runtime.images.preprocess import prepare
+from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits
+
+from ...moving_parts import draw_bracket, draw_scene
+
+PATCH = (100, 60, 120, 120)
+POSES = [(160.0, 120.0, 0.0), (150.0, 131.0, 20.0), (181.0, 118.0, -100.0), (140.5, 110.0, 170.0), (170.0, 125.0, 75.0)]
+
+
+def fit(turn: float = 180.0, scale: float = 0.0, frames: list[NDArray[np.uint8]] | None = None) -> Alignment:
+    frames = frames or [draw_scene(*pose, seed=number) for number, pose in enumerate(POSES)]
+    readers = [functools.partial(np.asarray, frame) for frame in frames]
+    return fit_alignment(readers, PATCH, picture=frames[0], turn=turn, scale=scale, white_level=65535)
+
+
+@functools.cache
+def fitted() -> Alignment:
+    return fit()
+
+
+@pytest.mark.parametrize("angle", [0.0, 3.0, 45.0, 90.0, 137.0, 180.0, -92.0, -179.0])
+@pytest.mark.parametrize(("x", "y"), [(160.0, 120.0), (224.0, 96.0), (98.3, 165.7)])
+def test_part_is_found_wherever_it_is(x: float, y: float, angle: float) -> None:
+    """Shifts of 20% of the frame and all rotations are found, to half a pixel and half a degree."""
+    pose = find_part(draw_scene(x, y, angle, seed=9), fitted(), 65535)
+    assert np.hypot(pose.x - x, pose.y - y) < 0.5
+    assert abs((pose.angle - angle + 180.0) % 360.0 - 180.0) < 0.5
+    assert -180.0 < pose.angle <= 180.0
+    assert pose.confidence > fitted().confidence
+
+
+def test_defective_part_is_found() -> None:
+    """A defect is no reason not to find the part."""
+    pose = find_part(draw_scene(200.0, 100.0, 33.0, part=draw_bracket(defect=True)), fitted(), 65535)
+    assert (round(pose.x), round(pose.y), round(pose.angle)) == (200, 100, 33)
+
+
+@pytest.mark.parametrize("kind", ["empty", "flat", "other part", "texture"])
+def test_frame_without_the_part_is_a_fault(kind: str) -> None:
+    """Nothing, no contrast, another part and a texture are not found, and the reason has both figures."""
+    rng = np.random.default_rng(4)
+    frames = {
+        "empty": draw_scene(160, 120, 0, part=np.zeros((120, 120), np.uint8)),
+        "flat": np.full((240, 320), 90, np.uint8),
+        "other part": cv2.circle(draw_scene(160, 120, 0, part=np.zeros((9, 9), np.uint8)), (160, 120), 50, (200,), -1),
+        "texture": cv2.GaussianBlur(rng.integers(0, 256, (240, 320), np.uint8), (0, 0), 6),
+    }
+    with pytest.raises(ImageError, match=r"part not found: .* correlates -?0\.\d\d .* and 0\.\d\d is needed"):
+        find_part(frames[kind], fitted(), 65535)
+
+
+def test_rotation_is_limited() -> None:
+    """With a largest rotation, a part that is turned further is not found: it was put in wrongly."""
+    frames = [draw_scene(*pose[:2], 3.0 * number, seed=number) for number, pose in enumerate(POSES)]
+    alignment = fit(turn=15.0, frames=frames)
+    assert find_part(draw_scene(150, 110, 14.0), alignment, 65535).angle == pytest.approx(14.0, abs=0.5)
+    for angle in (40.0, 180.0):
+        with pytest.raises(ImageError, match="part not found"):
+            find_part(draw_scene(150, 110, angle), alignment, 65535)
+
+
+def test_scale_is_found_if_asked() -> None:
+    """A part that is 8% larger is measured with scale, and its crop is that of the part at its usual size."""
+    alignment = fit(scale=0.1)
+    pose = find_part(draw_scene(170.0, 115.0, 60.0, scale=1.08), alignment, 65535)
+    assert pose.scale == pytest.approx(1.08, abs=0.01)
+    assert pose.angle == pytest.approx(60.0, abs=0.5)
+    assert fitted().scale == 0.0
+    assert find_part(draw_scene(170.0, 115.0, 60.0), fitted(), 65535).scale == 1.0
+
+
+@pytest.mark.parametrize("kind", ["colour", "16 bit"])
+def test_other_frames_are_searched_alike(kind: str) -> None:
+    """Colour and 16-bit frames give the pose of the mono ones."""
+    frame = draw_scene(190.0, 100.0, -60.0)
+    other = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if kind == "colour" else frame.astype(np.uint16) * 16
+    pose, wanted = find_part(other, fitted(), 4080), find_part(frame, fitted(), 65535)
+    assert (pose.x, pose.y, pose.angle) == pytest.approx((wanted.x, wanted.y, wanted.angle), abs=0.05)
+
+
+def test_large_reference_is_searched_on_a_smaller_frame() -> None:
+    """The reference that is stored has at most 160 pixels a side, and poses are in pixels of the frame."""
+    part = draw_bracket(400)
+    frames = [draw_scene(500 + 20 * n, 400 - 9 * n, 50 * n, size=(1000, 800), seed=n, part=part) for n in range(3)]
+    readers = [functools.partial(np.asarray, frame) for frame in frames]
+    patch = (300, 200, 400, 400)
+    alignment = fit_alignment(readers, patch, picture=frames[0], turn=180, scale=0, white_level=65535)
+    assert len(alignment.reference) < 30_000
+    pose = find_part(draw_scene(431.0, 377.0, 123.0, size=(1000, 800), part=part), alignment, 65535)
+    assert np.hypot(pose.x - 431.0, pose.y - 377.0) < 1.5
+    assert pose.angle == pytest.approx(123.0, abs=0.5)
+
+
+def test_moved_part_gives_the_input_of_the_still_one() -> None:
+    """The model's input of a moved part is nearly that of the part in the reference's place."""
+    region = RegionOfInterest((110, 70, 100, 100), (320, 240))
+    recipe = Preprocess(100, 100, 1, 65535, SourceLimits((1,), None, None), region, fitted())
+    still, moved = (prepare(draw_scene(*pose, seed=1), recipe) for pose in [(160.0, 120.0, 0.0), (200.0, 95.0, 110.0)])
+    unaligned = prepare(draw_scene(200.0, 95.0, 110.0, seed=1), dataclasses.replace(recipe, align=None))
+    error, without = (np.abs(still.astype(int) - other).mean() for other in (moved, unaligned))
+    assert error < 3.0
+    assert without > 5 * error
+
+
+@pytest.mark.parametrize(
+    ("patch", "words"),
+    [((300, 60, 100, 100), "does not fit"), ((100, 60, 8, 40), "at least 16 pixels"), ((0, 0, 40, 40), "no contrast")],
+)
+def test_reference_that_cannot_do_is_refused(patch: tuple[int, int, int, int], words: str) -> None:
+    """A patch outside the picture, a tiny one and a flat one are refused."""
+    frame = draw_scene(160.0, 120.0, 0.0)
+    frame[:50, :50] = 7
+    with pytest.raises(DatasetError, match=words):
+        fit_alignment([lambda: frame], patch, picture=frame, turn=180, scale=0, white_level=65535)
+
+
+def test_reference_that_tells_nothing_apart_is_refused() -> None:
+    """Where the pictures do not show the reference, the refusal says how well they correlate."""
+    rng = np.random.default_rng(2)
+    frames = [rng.integers(0, 256, (240, 320), np.uint8) for _ in range(4)]
+    with pytest.raises(DatasetError, match=r"cannot be found by this reference: good parts correlate 0\.\d\d"):
+        fit(frames=frames)
+
+
+def test_pose_is_the_same_each_time() -> None:
+    """The same frame gives the very same pose, whatever was searched before it."""
+    frame = draw_scene(150.0, 130.0, 77.0)
+    first = find_part(frame, fitted(), 65535)
+    find_part(draw_scene(100.0, 100.0, 12.0), fitted(), 65535)
+    assert find_part(frame.copy(), fitted(), 65535) == first

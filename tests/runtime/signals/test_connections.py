@@ -367,8 +367,8 @@ def test_a_plc_without_these_registers_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        (b"no", "no JSON"),
-        (b"[]", "no JSON object"),
+        (b"no", "not JSON"),
+        (b"[]", "not a JSON object"),
         (b'{"trigger": 1}', "'trigger': 1"),
         (b'{"part": true}', "'part': True"),
         (b'{"speed": 3}', "'speed': 3"),

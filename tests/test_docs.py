@@ -381,6 +381,13 @@ def test_pages_are_short(page: Path) -> None:
     assert page.name in LONG or len(text.split()) <= MOST_WORDS
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_pages_begin_with_a_command(page: Path) -> None:
+    """Before the first section of a page there is a command; the list of all commands is one by itself."""
+    begin = page.read_text(encoding="utf-8").split("\n## ")[0]
+    assert page.name == "commands.md" or "\n```sh\n" in begin
+
+
 def test_contributing_names_what_is_there() -> None:
     """Every path that CONTRIBUTING.md gives exists, and every table or class that it names is in the source."""
     text = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -1,12 +1,17 @@
 """Does a camera line lose anything while everything around it fails, one thing every five seconds?
 
-A fake camera gives 640x480 frames at 30 a second to a line with sinks for JSONL, SQLite, MQTT and one that dawdles. In
-turns the camera is lost, stands still, goes black, sends a damaged frame or hangs, the broker is down, the disk is full
-(a file-size limit, where the system has one), the model file is exchanged for a good and for a bad one, and a sink
-takes its time. At the end every captured frame must be judged, dropped or a fault; every verdict must be in JSONL,
-SQLite and MQTT; no spoilt frame may be ok; no thread may be left, and memory must be flat: its last third within 5% of
-its first. Prints a table and exits with 1 where one of these does not hold. Needs onspect[cpu,mqtt], psutil and
-mosquitto; the model must take frames of 640x480.
+A fake camera gives 640x480 frames at 30 a second to a line with sinks for JSONL, SQLite, evidence, MQTT, one that
+dawdles, and a dashboard. In turns the camera is lost, stands still, goes black, changes its resolution, sends a damaged
+frame or hangs, the broker is down, the disk is full (a file-size limit, where the system has one), evidence cannot be
+written, the model file is touched and exchanged under a moved threshold, is bad, has other channels, 300 half-open
+connections come to the dashboard, five wrong tokens are sent, and a sink takes its time.
+
+At the end every captured frame must be judged, dropped or a fault; every verdict must be in JSONL, SQLite and MQTT; no
+spoilt frame may be ok; moved thresholds must have held, or been dropped aloud; the right token must have been let in;
+every picture that the database names must be there; no line of the log may stand in a minute more than ten times; no
+thread may be left, and memory must be flat: its last third within 5% of its first. Prints a table and exits with 1
+where one of these does not hold. Needs onspect[cpu,mqtt,web], psutil and mosquitto; the model must take frames of
+640x480.
 
     python benchmarks/soak.py part.onnx [--image part.png] [--minutes 10] [--json result.json]
 """
@@ -15,9 +20,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import http.client
 import json
 import logging
+import math
 import os
+import re
+import secrets
 import shutil
 import socket
 import sqlite3
@@ -28,7 +37,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +48,7 @@ from line_latency import draw_frames
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
+from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.line import Health, Line, Models
@@ -53,6 +63,7 @@ from onspect.runtime.status import LineStatus
 RATE = 30
 EVERY = 5.0
 TOPIC = "soak"
+TOKEN = secrets.token_urlsafe()
 
 
 class Broker:
@@ -117,6 +128,7 @@ class Witness(Sink):
         self.wrongly_ok = 0
         self.latencies: list[float] = []
         self._previous: np.ndarray | None = None
+        self._first: tuple[int, ...] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -131,6 +143,8 @@ class Witness(Sink):
         if inspection.verdict.verdict != "fault":
             self.latencies.append(inspection.verdict.latency_ms)
             spoilt = frame is None or frame.max() < 13 or np.array_equal(frame, self._previous)
+            self._first = self._first or (None if frame is None else frame.shape)
+            spoilt |= frame is not None and frame.shape != self._first
             self.wrongly_ok += spoilt
         if frame is not None:
             self._previous = frame
@@ -173,11 +187,58 @@ def full_disk(file: Path) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
+class LogCount(logging.Handler):
+    """Counts how often the lines of the log repeat; those that differ in numbers only are equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._times: dict[str, list[float]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a line."""
+        self._times.setdefault(re.sub(r"\d+", "#", record.getMessage()), []).append(time.monotonic())
+
+    def most(self) -> tuple[int, str]:
+        """Return the highest number of equal lines within a minute, and the line."""
+        counted = [
+            (sum(start <= other < start + 60.0 for other in times), text)
+            for text, times in self._times.items()
+            for start in times
+        ]
+        return max(counted, default=(0, ""))
+
+
+class FrameMaker:
+    """Gives a camera's frames, for a while of another resolution."""
+
+    def __init__(self, frames: list[np.ndarray]) -> None:
+        self._frames = frames
+        self.small_until = 0.0
+
+    def __call__(self, number: int) -> np.ndarray:
+        """Return a frame."""
+        frame = self._frames[number % len(self._frames)]
+        return np.ascontiguousarray(frame[: frame.shape[0] // 2]) if time.monotonic() < self.small_until else frame
+
+
 class Saboteur:
     """Lets one thing after the other fail, in a thread, until it is told to stop."""
 
-    def __init__(self, source: FakeSource, broker: Broker, dawdler: Dawdler, model: Path, folder: Path) -> None:
+    def __init__(
+        self,
+        source: FakeSource,
+        broker: Broker,
+        dawdler: Dawdler,
+        model: Path,
+        folder: Path,
+        maker: FrameMaker,
+        line: Line,
+        dashboard: Dashboard,
+    ) -> None:
         self.done: dict[str, int] = {}
+        self.broken: list[str] = []
+        """Promises that were not kept."""
+        self._line, self._dashboard = line, dashboard
         self._model, self._folder = model, folder
         self._good = [rename_model(model), model.read_bytes()]
         self._broker = broker
@@ -191,7 +252,13 @@ class Saboteur:
             "read hangs": lambda: source.inject(FakeFault("hang", seconds=3.0)),
             "broker down for 3 s": self._stop_broker,
             "disk full for 2 s": self._fill_disk,
-            "model exchanged": lambda: self._put_model(self._good[self.done.get("model exchanged", 0) % 2]),
+            "resolution changed for 1 s": lambda: setattr(maker, "small_until", time.monotonic() + 1.0),
+            "evidence cannot be written for 2 s": self._block_evidence,
+            "threshold moved, model file touched": self._touch_model,
+            "threshold moved, model exchanged": self._exchange_model,
+            "model with other channels": self._put_other_channels,
+            "300 half-open connections": self._flood,
+            "five wrong tokens": self._guess,
             "bad model file": self._put_bad_model,
             "sink slow for 3 s": lambda: setattr(dawdler, "slow_until", time.monotonic() + 3.0),
         }
@@ -219,6 +286,72 @@ class Saboteur:
     def _fill_disk(self) -> None:
         with full_disk(self._folder / "verdicts.jsonl"):
             time.sleep(2.0)
+
+    def _block_evidence(self) -> None:
+        folder, aside = self._folder / "evidence" / "ok", self._folder / "aside"
+        if folder.exists():
+            folder.rename(aside)
+            folder.write_bytes(b"")
+            time.sleep(2.0)
+            folder.unlink()
+            aside.rename(folder)
+
+    def _touch_model(self) -> None:
+        """Move the threshold and touch the file: the move must hold, and can be taken back."""
+        before = self._line.status().threshold
+        self._line.set_threshold(1.5 * before)
+        time.sleep(0.5)
+        os.utime(self._model)
+        self._line.reload()
+        time.sleep(3.0)
+        if not math.isclose(self._line.status().threshold, 1.5 * before):
+            self.broken.append("a moved threshold did not hold when its file was touched")
+        self._line.undo_threshold()
+
+    def _exchange_model(self) -> None:
+        """Move the threshold and exchange the file: the move must be dropped aloud."""
+        self._line.set_threshold(1.5 * self._line.status().threshold)
+        time.sleep(0.5)
+        self._put_model(self._good[self.done.get("threshold moved, model exchanged", 0) % 2])
+        time.sleep(3.0)
+        status = self._line.status()
+        if status.moved is not None or "dropped" not in status.message:
+            self.broken.append(f"a moved threshold was not dropped aloud: {status.message}")
+
+    def _put_other_channels(self) -> None:
+        good = self._model.read_bytes()
+        file = read_model_file(self._model)
+        recipe = dataclasses.replace(file.info.preprocess, channels=4 - file.info.preprocess.channels)
+        self._put_model(stamp(file.data, dataclasses.replace(file.info, preprocess=recipe), file.training_images))
+        time.sleep(2.0)
+        self._put_model(good)
+
+    def _flood(self) -> None:
+        port = int(self._dashboard.url.rstrip("/").rpartition(":")[2])
+        with ExitStack() as stack:
+            for _ in range(300):
+                with suppress(OSError):
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port), 1.0))
+            self._ask(port, "GET", "/", None, 200)
+
+    def _guess(self) -> None:
+        port = int(self._dashboard.url.rstrip("/").rpartition(":")[2])
+        for number in range(5):
+            self._ask(port, "POST", "/login", {"token": f"wrong-token-{number}"}, 401)
+        self._ask(port, "POST", "/login", {"token": TOKEN}, 200)
+
+    def _ask(self, port: int, method: str, path: str, content: object, expected: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        headers = {"Content-Type": "application/json"} if content else {}
+        try:
+            connection.request(method, path, json.dumps(content) if content else None, headers)
+            status = connection.getresponse().status
+        except OSError as error:
+            status = repr(error)
+        finally:
+            connection.close()
+        if status != expected:
+            self.broken.append(f"{method} {path} of the dashboard: {status} instead of {expected}")
 
     def _put_model(self, data: bytes) -> None:
         temporary = self._model.with_suffix(".new")
@@ -255,28 +388,30 @@ def run_line(line: Line, seconds: float) -> tuple[LineStatus, list[float]]:
     return status, memory
 
 
-def soak(model: Path, image: Path | None, minutes: float, folder: Path) -> dict[str, Any]:
+def soak(model: Path, image: Path | None, minutes: float, folder: Path, log: LogCount) -> dict[str, Any]:
     """Run the line and its sabotage; return what was counted."""
     before = set(threading.enumerate())
     shutil.copy(model, folder / "part.onnx")
     model = folder / "part.onnx"
-    frames = draw_frames(Inspector(model), image)
+    maker = FrameMaker(draw_frames(Inspector(model), image))
     broker, witness, dawdler = Broker(folder), Witness(), Dawdler()
     broker.start()
     listener = Listener(broker.port)
-    source = FakeSource(lambda number: frames[number % len(frames)], rate=RATE, patience=2.0)
+    source = FakeSource(maker, rate=RATE, patience=2.0)
     texts = [
         f"jsonl:{folder / 'verdicts.jsonl'}",
         f"sqlite:{folder / 'verdicts.db'}",
+        f"evidence:{folder / 'evidence'}?quota=5GB",
         f"mqtt://127.0.0.1:{broker.port}/{TOPIC}",
     ]
     named = [*zip(texts, open_sinks(texts, append=True), strict=True), ("dawdler", dawdler)]
+    dashboard = Dashboard("127.0.0.1:0", token=TOKEN, history=folder / "verdicts.db", evidence=folder / "evidence")
     line = Line(
         Models({None: model}, None, Inspector, Health()),
         [source],
-        [*queue_sinks(named, folder / "spool", live=True), witness],
+        [*queue_sinks(named, folder / "spool", live=True), dashboard, witness],
     )
-    saboteur = Saboteur(source, broker, dawdler, model, folder)
+    saboteur = Saboteur(source, broker, dawdler, model, folder, maker, line, dashboard)
     stopper = threading.Timer(minutes * 60.0 - 10.0, saboteur.stop)  # the last seconds are quiet
     stopper.start()
     status, memory = run_line(line, minutes * 60.0)
@@ -289,7 +424,9 @@ def soak(model: Path, image: Path | None, minutes: float, folder: Path) -> dict[
     broker.stop()
     jsonl = [json.loads(line)["index"] for line in (folder / "verdicts.jsonl").read_text().splitlines()]
     with closing(sqlite3.connect(folder / "verdicts.db")) as database:
-        rows = [index for (index,) in database.execute('SELECT "index" FROM verdicts ORDER BY rowid')]
+        found = database.execute('SELECT "index", evidence FROM verdicts ORDER BY rowid').fetchall()
+    rows, pictures = [index for index, _ in found], [name for _, name in found if name]
+    kept = {path.relative_to(folder / "evidence").as_posix() for path in (folder / "evidence").rglob("*.jpg")}
     for thread in set(threading.enumerate()) - before:
         thread.join(5.0)
     third = len(memory) // 3
@@ -305,6 +442,10 @@ def soak(model: Path, image: Path | None, minutes: float, folder: Path) -> dict[
         "mqtt_whole": sorted(set(listener.indexes)) == list(range(witness.verdicts)),
         "mqtt_twice": len(listener.indexes) - len(set(listener.indexes)),
         "wrongly_ok": witness.wrongly_ok,
+        "broken": saboteur.broken,
+        "pictures": len(pictures),
+        "pictures_missing": len(set(pictures) - kept),
+        "log_repeats": log.most(),
         "latency_ms": dict(zip(("p50", "p95", "p99"), np.percentile(witness.latencies, [50, 95, 99]), strict=True)),
         "memory_mib": memory,
         "memory_first_mib": statistics.mean(memory[:third]),
@@ -324,6 +465,9 @@ def judge(found: dict[str, Any]) -> dict[str, bool]:
         "every verdict in SQLite": found["sqlite_whole"],
         "every verdict in MQTT": found["mqtt_whole"],
         "no spoilt frame passed": found["wrongly_ok"] == 0,
+        "every promise kept": not found["broken"],
+        "every picture that the database names is there": found["pictures_missing"] == 0,
+        "no line of the log more than ten times a minute": found["log_repeats"][0] <= 10,
         "memory flat": abs(found["memory_last_mib"] / found["memory_first_mib"] - 1.0) < 0.05,
         "no thread left": not found["threads_left"],
     }
@@ -339,15 +483,23 @@ def main() -> None:
     arguments = parser.parse_args()
     quieten_opencv()
     keep_memory_together()  # as the command does
-    logging.getLogger("onspect").setLevel(logging.CRITICAL)  # a hundred faults would be told twice each
+    log = LogCount()
+    for name in ("onspect", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers[:], logger.propagate = [log], False
+    logging.getLogger("onspect").setLevel(logging.INFO)
     with tempfile.TemporaryDirectory() as folder:
-        found = soak(arguments.model, arguments.image, arguments.minutes, Path(folder))
+        found = soak(arguments.model, arguments.image, arguments.minutes, Path(folder), log)
     status = found["status"]
     print("  ".join(f"{name} {status[name]}" for name in ("captured", "judged", "dropped", "faulted", "waiting")))
     print("  ".join(f"{name} {status[name]}" for name in ("ok", "ng", "review", "fault", "swaps", "reconnects")))
     print("  ".join(f"{name} {found[name]}" for name in ("verdicts", "jsonl", "sqlite", "mqtt", "mqtt_twice")))
     print("latency  " + "  ".join(f"{name} {value:.2f} ms" for name, value in found["latency_ms"].items()))
     print(f"memory  first third {found['memory_first_mib']:.1f} MiB, last third {found['memory_last_mib']:.1f} MiB")
+    print(f"pictures {found['pictures']}, of these missing {found['pictures_missing']}")
+    print(f"most repeated line of the log: {found['log_repeats'][0]} times in a minute: {found['log_repeats'][1]}")
+    for words in found["broken"]:
+        print(f"broken  {words}")
     for name, count in found["faults"].items():
         print(f"{count:4d} x {name}")
     holds = judge(found)

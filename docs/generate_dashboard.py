@@ -40,13 +40,13 @@ def draw(number: int) -> Any:
         defect = "scratch"
     elif rng.random() < SHARE_OF_DEFECTS:
         defect = str(rng.choice(DEFECT_KINDS))
-    return draw_part(np.random.default_rng([8, number]), defect)[0]
+    return draw_part(np.random.default_rng([8, number]), defect, 256)[0]
 
 
 def fill_earlier_hours(history: Path, inspector: Inspector) -> None:
     """Write the hours before this one into the history, so that the page has something to show of them."""
     rng = np.random.default_rng(3)
-    good, bad = (inspector.examine(draw_part(rng, defect)[0]) for defect in (None, "dent"))
+    good, bad = (inspector.examine(draw_part(rng, defect, 256)[0]) for defect in (None, "dent"))
     with SqliteSink(history) as sink:
         for back in range(1, 12):
             at = (datetime.now(UTC) - timedelta(hours=back)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -66,7 +66,7 @@ def generate(model: Path, size: str, output: Path) -> None:
 
     def open_inspector(path: Path) -> Inspector:
         inspector = Inspector(path)
-        return inspector.with_threshold(replace(inspector.threshold, review=0.8 * inspector.threshold.score))
+        return inspector.with_threshold(replace(inspector.threshold, review=0.97 * inspector.threshold.score))
 
     width, _, height = size.partition("x")
     with tempfile.TemporaryDirectory() as folder:

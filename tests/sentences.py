@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("runtime", "calibration", "training", "export", "compare", "demo")
 
 _ENDS = re.compile(r"(?<=[.!?:;])\s+|\n\s*\n|\x08")
+_SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE) ")
 _COMMAND = re.compile(r"\.?(command|group)\(")
 
 
@@ -58,7 +59,7 @@ def find_sentences(path: Path) -> Iterator[Sentence]:
                 left_out.discard(id(first.value))
     for node in ast.walk(tree):
         text = None if id(node) in left_out else _text_of(node)
-        if text is None or len(text.split()) < 3:
+        if text is None or len(text.split()) < 3 or _SQL.match(text):
             continue
         for sentence in _ENDS.split(text):
             words = " ".join(sentence.split())

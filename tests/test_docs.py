@@ -402,3 +402,14 @@ def test_contributing_names_what_is_there() -> None:
     names = set(re.findall(r"`([A-Z_]{4,}|[A-Z][a-z]\w+)`", text)) - {"None"}
     assert len(names) > 20
     assert [name for name in names if not re.search(rf"(^|class ){name}\b", source, re.MULTILINE)] == []
+
+
+def test_page_of_faults_names_tests_that_exist() -> None:
+    """Each test that docs/line-faults.md names is a function in the file that it names."""
+    text = (DOCS / "line-faults.md").read_text(encoding="utf-8")
+    root, file, count = Path(__file__).parent / "runtime", "", 0
+    for name, test in re.findall(r"`([\w/]*(?:\.py)?)::(test_\w+)`", text):
+        file = name or file
+        assert f"def {test}(" in (root / file).read_text(encoding="utf-8"), test
+        count += 1
+    assert count >= 25

@@ -192,14 +192,25 @@ def test_the_calibration_images_are_recognised(onspect: Run, model: Path, make_d
     assert "the threshold was chosen on these very images" in result.stderr
 
 
-def test_an_uncalibrated_model_is_refused_before_any_work(
+def test_a_model_without_a_threshold_is_measured_without_verdicts(
     onspect: Run, model: Path, make_dataset: Make, tmp_path: Path
 ) -> None:
-    """Without a threshold there is nothing to evaluate: the error names calibrate, and no folder appears."""
-    result = onspect("evaluate", model, make_dataset({"test/good": GOOD}), "-o", tmp_path / "report")
-    assert result.exit_code == 1
-    assert "onspect calibrate" in result.stderr
-    assert not (tmp_path / "report").exists()
+    """Without a threshold there are AUROC and AUPR, no verdict and no confusion, and the page says so."""
+    data = make_dataset({"test/good": GOOD, "test/bright": BRIGHT})
+    result = onspect("evaluate", model, data, "-o", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    assert "AUROC         0.7500" in result.stdout
+    assert "threshold     none yet" in result.stdout
+    assert "judged ok" not in result.stdout
+    assert "verdict:" not in result.stdout
+    metrics = read_metrics(tmp_path / "report")
+    assert metrics["image"]["auroc"] == 0.75
+    assert (metrics["threshold"], metrics["verdict"], metrics["confusion"]["recall"]) == (None, None, None)
+    assert (metrics["kinds"]["bright"]["images"], metrics["kinds"]["bright"]["recall"]) == (3, None)
+    page = (tmp_path / "report/report.html").read_text()
+    assert "The file has no threshold yet" in page
+    assert "Defects with the lowest scores" in page
+    assert "judged ok" not in page
 
 
 def test_images_of_which_none_can_be_judged_are_an_error(
@@ -251,8 +262,8 @@ def test_the_page_takes_a_title_and_escapes_it(report: Report) -> None:
 
 
 def test_the_gallery_shows_hits_misses_and_false_alarms(report: Report) -> None:
-    """Two hits, one miss and one false alarm are drawn, three pictures each."""
-    assert report.page.count("data:image/jpeg;base64,") == 4 * 3
+    """Two hits, one miss and one false alarm are drawn: image, reconstruction, marks and error."""
+    assert report.page.count("data:image/jpeg;base64,") == 4 * 4
 
 
 def test_the_plots_are_drawn(report: Report) -> None:

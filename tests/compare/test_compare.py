@@ -225,7 +225,7 @@ def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onsp
     """A folder that holds a comparison with other epochs is refused, and both numbers are named."""
     result = onspect("compare", drawn_idx, "-o", compared, "--normal", 0, "--limit", 24, "--epochs", 3)
     assert result.exit_code == 2
-    assert "holds a comparison with epochs 2, not 3" in result.stderr
+    assert "contains a comparison with epochs 2, not 3" in result.stderr
 
 
 @pytest.mark.slow

@@ -25,6 +25,9 @@ class Recorder:
     def set_threshold(self, score: float) -> None:
         self.taken.append(("threshold", score))
 
+    def undo_threshold(self) -> None:
+        self.taken.append(("undo", None))
+
     def stop(self) -> None:
         self.taken.append(("stop", None))
 

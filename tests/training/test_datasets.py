@@ -106,7 +106,7 @@ def test_copies_count_once_and_few_images_are_told(tmp_path: Path, caplog: pytes
         write(tmp_path, f"{number}.png", np.full((32, 32), 90, np.uint8))
     assert len(load_training_set(tmp_path).images) == 1
     assert "4 of 5 images repeat other files and count once" in caplog.text
-    assert "there is 1 good image" in caplog.text
+    assert "there is only 1 good image" in caplog.text
     caplog.clear()
     for number in range(5, 12):
         write(tmp_path, f"{number}.png", np.full((32, 32), 90 + number, np.uint8))

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from onspect.calibration.calibration import CalibrationResult as CalibrationResult
     from onspect.calibration.calibration import calibrate as calibrate
     from onspect.calibration.calibration import move_threshold as move_threshold
+    from onspect.calibration.comparison import Comparison as Comparison
+    from onspect.calibration.comparison import compare_models as compare_models
     from onspect.calibration.evaluation import Evaluation as Evaluation
     from onspect.calibration.evaluation import evaluate as evaluate
+    from onspect.calibration.fitness import Fitness as Fitness
+    from onspect.calibration.fitness import Requirement as Requirement
     from onspect.calibration.metrics.image import IMAGE_METRICS as IMAGE_METRICS
     from onspect.calibration.metrics.image import Metric as Metric
     from onspect.calibration.metrics.pixel import PIXEL_METRICS as PIXEL_METRICS
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "calibration": "CalibrationResult calibrate move_threshold",
+    "comparison": "Comparison compare_models",
     "evaluation": "Evaluation evaluate",
+    "fitness": "Fitness Requirement",
     "metrics.image": "IMAGE_METRICS Metric",
     "metrics.pixel": "PIXEL_METRICS",
     "regions": "RegionDemand",

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from onspect.calibration.metrics.image import Confusion
 
+NOT_SHOWN = "it is not shown"
+"""How a sentence begins that says that the images are too few, where others say that the model is of no use."""
+
 _MOST_REJECTED = 0.5
 _SEEMS_USEFUL = 0.75
 
@@ -32,8 +35,7 @@ def find_blindness(
         if auroc < _SEEMS_USEFUL:
             found.append(f"the model does not tell good from defective images: {figures}")
         else:
-            count = f"{confusion.good} good and {confusion.defective} defective images are too few"
-            found.append(f"it is not shown that the model tells good from defective images: {figures}; {count}")
+            found.append(f"{NOT_SHOWN} that the model tells good from defective images: {figures}; they are too few")
     if confusion.good and confusion.false_ng > _MOST_REJECTED * confusion.good:
         found.append(f"the threshold rejects {confusion.false_ng} of {confusion.good} good images")
     if confusion.defective and not confusion.true_ng + confusion.review_defective:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.blindness import find_blindness
+from onspect.calibration.fitness import Fitness, find_targets, judge_fitness
 from onspect.calibration.metrics.image import (
     Confusion,
     count_confusion,
@@ -48,6 +49,7 @@ from onspect.calibration.scores import (
 from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.test_split import describe_overlap, describe_test_split, find_test_split
 from onspect.calibration.thresholds import Manual, Policy, default_policy
+from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
 from onspect.runtime.dataset.near_duplicates import hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, UncalibratedError
@@ -57,7 +59,7 @@ from onspect.runtime.inspection.batch import in_order
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, restamp
-from onspect.runtime.model.schema import Calibration, HeldBack, Threshold
+from onspect.runtime.model.schema import Calibration, HeldBack, ModelInfo, Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
 from onspect.runtime.progress import Progress, no_progress
 from onspect.runtime.recalibration.probe_defects import MAX_MARKED, score_probe_defects
@@ -85,6 +87,15 @@ class CalibrationResult:
     regions: str
     notes: tuple[str, ...]
     blindness: tuple[str, ...] = ()
+
+    @property
+    def fitness(self) -> Fitness:
+        """Whether the model is fit for use, by the pictures that the threshold was chosen on."""
+        banded = self.threshold.review is not None
+        trained_on = self.calibration.training_images
+        doubts = [f"{trained_on} of the pictures were trained on"] if trained_on else []
+        targets = find_targets(self.calibration, self.confusion, banded=banded)
+        return judge_fitness(targets, self.confusion, self.blindness, doubts)
 
     def __str__(self) -> str:
         from onspect.calibration.report.tables import describe_outcome  # it imports this module
@@ -132,7 +143,7 @@ def calibrate(
         Raise DatasetError if the images are too few for what is asked for, if a good image's score stands alone, or if
         the model does not tell good from defective images.
     trim
-        Leave out good images whose score stands alone.
+        Leave out good images whose score is an outlier.
     progress
         Wraps long work, for a progress bar.
     options
@@ -269,7 +280,7 @@ def move_threshold(
     old = file.info.calibration
     if old is None or file.info.threshold is None or not old.good_scores:
         raise UncalibratedError(
-            f"{str(model)!r} holds no calibration scores to move its threshold on: run 'onspect calibrate {model} DATA'"
+            f"{str(model)!r} has no calibration scores to move its threshold on: run 'onspect calibrate {model} DATA'"
         )
     good = np.array(old.good_scores)
     trimmed = find_lone_scores(good) if trim else []
@@ -322,6 +333,7 @@ def _stamp(
     restamp(file, threshold, calibration)
     notes = [*lone, *unsupported, *_note_doubts(evidence), *regions.notes]
     notes += _note_band(file.info.threshold, threshold, demand)
+    notes += _note_promise(file.info, threshold)
     words = "; ".join(filter(None, [describe_regions(regions.map_rule, regions.area_rule), regions.shown]))
     return CalibrationResult(
         threshold, calibration, confusion, source, 0, demand.band, words, tuple(notes), tuple(blindness)
@@ -340,9 +352,11 @@ def _note_lone(evidence: _Evidence, policy: Policy, threshold: float) -> list[st
         without = "the others are too few for a threshold "
     scores = ", ".join(f"{evidence.good[place]:.6g}" for place in lone[:3])
     names = f": {name_some([evidence.names[place] for place in lone])}" if evidence.names else ""
-    images = f"{len(lone)} of {len(evidence.good)} good images " + ("stand" if len(lone) > 1 else "stands")
+    images = f"{len(lone)} of {len(evidence.good)} good images " + (
+        "are outliers" if len(lone) > 1 else "is an outlier"
+    )
     cure = "without; check the picture, and move it if it is not good, or leave it out with --trim"
-    return [f"{images} alone with a score of {scores}, the next is {rest.max():.6g}{names}; {without}{cure}"]
+    return [f"{images} with a score of {scores}, the next is {rest.max():.6g}{names}; {without}{cure}"]
 
 
 @dataclass(frozen=True)
@@ -450,6 +464,19 @@ def _describe_demand(demand: _CalibrationRequest, threshold: Threshold, trained_
     return words + (f" ({trimmed} good image{'s' * (trimmed != 1)} left out by --trim)" if trimmed else "")
 
 
+def _note_promise(info: ModelInfo, threshold: Threshold) -> list[str]:
+    """Say if a threshold that teaching promised something for is raised: defects below the new one pass."""
+    if info.threshold is None or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
+        return []
+    if threshold.score <= info.threshold.score:
+        return []
+    sentence = (
+        f"the threshold rises from {info.threshold.score:.4g}, which teaching chose, to {threshold.score:.4g}: defects "
+        "that score between the two pass now; --undo of 'onspect threshold' goes back"
+    )
+    return [sentence]
+
+
 def _note_band(old: Threshold | None, threshold: Threshold, demand: _CalibrationRequest) -> list[str]:
     """Say where a review band that was asked for, or was there, is not."""
     if threshold.review is not None:
@@ -493,7 +520,7 @@ def select_images(
 
 
 def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[LabelledImage], others: int) -> str:
-    cure = "--allow-training-images uses them all the same"
+    cure = "--allow-training-images uses them anyway"
     if others:
         cure = f"--skip-training-images calibrates on the other {others}, {cure}"
     return (

@@ -31,7 +31,7 @@ def _parse_costs(context: click.Context, option: click.Parameter, text: str | No
     except ValueError:
         reject, escape = 0.0, 0.0
     if not (0 < reject < float("inf") and 0 < escape < float("inf")):
-        raise click.BadParameter(f"{text!r} is no pair of costs above 0; write 1:50", context, option)
+        raise click.BadParameter(f"{text!r} is not a pair of costs above 0; write 1:50", context, option)
     return reject, escape
 
 
@@ -67,10 +67,10 @@ _SHARED = (
     click.Option(
         ["--strict"],
         is_flag=True,
-        help="Fail where the images are too few for what is asked for, a good one's score stands alone, or the "
-        "model does not tell good from defective.",
+        help="Fail if there are too few images for the request, a good image has an outlying score, or the model does "
+        "not separate good from defective.",
     ),
-    click.Option(["--trim"], is_flag=True, help="Leave out good images whose score stands alone."),
+    click.Option(["--trim"], is_flag=True, help="Leave out good images whose score is an outlier."),
 )
 
 
@@ -111,7 +111,7 @@ def calibrate(
 ) -> None:
     """Set MODEL's threshold from the labelled images of DATA and stamp it into the file.
 
-    DATA holds val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
+    DATA has val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
     Without a policy, --max-f1 is taken where there are defects, else --quantile 99%.
 
     \b
@@ -163,20 +163,33 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
         raise click.UsageError("give one of --set SCORE, a policy such as --max-fpr 0.5%, and --undo")
     if undo:
         if band is not None or strict or trim:
-            raise click.UsageError("--undo brings back a threshold as it was; give it alone")
+            raise click.UsageError("--undo restores the earlier threshold; give it alone")
         _undo(model)
         return
     from onspect.calibration.calibration import move_threshold
 
     if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no finite score", param_hint="--set")
+        raise click.BadParameter(f"{value} is not a finite score", param_hint="--set")
     policy = Manual(value) if value is not None else policy
     assert policy is not None
     _report(move_threshold(model, policy, band=band, strict=strict, trim=trim), model)
 
 
+def _parse_fields(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    """Return fields written ``lens=50 mm`` by name; a usage error where one has no name."""
+    fields = {}
+    for text in texts:
+        name, found, value = text.partition("=")
+        if not name.strip() or not found:
+            raise click.BadParameter(
+                f"{text!r} is not a field; write name=value, such as lens='50 mm'", context, option
+            )
+        fields[name.strip()] = value.strip()
+    return fields
+
+
 @click.command(cls=Command)
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1, metavar="MODEL [OTHER]", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -186,28 +199,81 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
     help="Folder for report.html and metrics.json; an older report in it is replaced.",
 )
 @click.option("--split", type=_SPLITS, default="test", show_default=True, help="The folder of DATA to evaluate on.")
-@click.option("--title", help="The report's heading. [default: the model's and the data's names]")
-@click.option("--strict", is_flag=True, help="Fail where the model does not tell good from defective images.")
-def evaluate(model: Path, data: Path, output: Path, split: str, title: str | None, strict: bool) -> None:
-    """Measure the calibrated MODEL on the labelled images of DATA and write a report.
+@click.option(
+    "--max-fpr",
+    metavar="RATE",
+    callback=functools.partial(parse_rate, no_limit=(1,)),
+    help="Required: reject at most this share of good parts. [default: as calibrated]",
+)
+@click.option(
+    "--min-recall",
+    metavar="RATE",
+    callback=parse_rate,
+    help="Required: reject, or send to a person, at least this share of defective parts. [default: as calibrated]",
+)
+@click.option(
+    "--group",
+    metavar="PATTERN",
+    help="A regular expression for file names: pictures with the same match show one part, which counts once.",
+)
+@click.option(
+    "--field",
+    "fields",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=_parse_fields,
+    help="What the report says of part, camera, lens, light, line or anything else; may be repeated.",
+)
+@click.option("--title", help="The report's heading. [default: the field part, else the model's name]")
+@click.option("--strict", is_flag=True, help="Fail where the model is not fit for use, or does not tell good from bad.")
+def evaluate(
+    models: tuple[Path, ...],
+    data: Path,
+    output: Path,
+    split: str,
+    max_fpr: float | None,
+    min_recall: float | None,
+    group: str | None,
+    fields: dict[str, str],
+    title: str | None,
+    strict: bool,
+) -> None:
+    """Measure MODEL on the labelled images of DATA and write a report, an acceptance sheet.
+
+    With a second model, both judge the same images, and the report of MODEL says how they differ. A model without a
+    threshold is measured without verdicts.
 
     \b
     Example:
-      onspect evaluate part.onnx parts/ -o report/
+      onspect evaluate part.onnx parts/ -o report/ --max-fpr 0.5% --min-recall 99%
+      onspect evaluate new.onnx old.onnx parts/ -o report/
     """
+    if len(models) not in (1, 2):
+        raise click.UsageError(f"there are {len(models)} models; give one or two, and then the folder of images")
+    from onspect.calibration.comparison import compare_models
     from onspect.calibration.evaluation import evaluate as run_evaluation
     from onspect.calibration.report.acceptance import list_broken_targets
     from onspect.runtime.errors import DatasetError
     from onspect.runtime.images.decode import quieten_opencv
 
     quieten_opencv()
-    evaluation = run_evaluation(model, data, report=output, title=title, split=split, progress=progress)
+    options: dict[str, Any] = {"max_fpr": max_fpr, "min_recall": min_recall, "group": group}
+    options |= {"report": output, "title": title, "fields": fields, "split": split, "progress": progress}
+    with usage_errors():
+        if len(models) == 2:
+            comparison = compare_models(*models, data, **options)
+            evaluation, outcome = comparison.first, str(comparison)
+        else:
+            evaluation = run_evaluation(models[0], data, **options)
+            outcome = str(evaluation)
     page = output / "report.html"
     _warn(evaluation.blindness, [*evaluation.list_warnings(), *list_broken_targets(evaluation)])
-    click.echo(str(evaluation))
+    click.echo(outcome)
     say(f"report: {page}")
-    if strict and evaluation.blindness:
-        raise DatasetError(f"--strict: {'; '.join(evaluation.blindness)}; the report says more: {page}")
+    fitness = evaluation.fitness
+    if strict and (evaluation.blindness or (fitness is not None and fitness.outcome == "FAIL")):
+        reasons = evaluation.blindness or list_broken_targets(evaluation)
+        raise DatasetError(f"--strict: {'; '.join(reasons)}; the report says more: {page}")
 
 
 def _report(outcome: CalibrationResult, model: Path) -> None:

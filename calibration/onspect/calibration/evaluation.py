@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.calibration.blindness import find_blindness
+from onspect.calibration.fitness import Fitness, Requirement, find_targets, judge_fitness
 from onspect.calibration.masks import MaskReader, PixelMetrics
 from onspect.calibration.metrics.image import (
     RATES,
@@ -37,9 +38,11 @@ from onspect.calibration.scores import (
     score_images,
 )
 from onspect.calibration.statistics.intervals import Interval
+from onspect.calibration.statistics.support import Target
 from onspect.calibration.test_split import SplitShare, compare_with_test_split
 from onspect.runtime.atomic import make_folder
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
+from onspect.runtime.dataset.groups import group_names
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.inspection.inspector import Inspector
@@ -50,45 +53,54 @@ from onspect.runtime.model.schema import Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
 from onspect.runtime.progress import Progress, no_progress
 
+NOT_JUDGED = Confusion(0, 0, 0, 0)
+"""How images are judged without a threshold: not at all."""
+
+_NOTHING_MORE = Requirement()
+
 
 @dataclass(frozen=True)
 class KindMetrics:
     """How one kind of defect fares: areas against all good images, and how many were caught (ng) and missed (ok).
 
-    reviewed: how many were sent to a person.
+    reviewed: how many were sent to a person. unjudged: how many were only scored, because there is no threshold.
     """
 
     areas: Areas
     caught: int
     missed: int
     reviewed: int = 0
+    unjudged: int = 0
 
     @property
     def images(self) -> int:
         """How many images of the kind were scored."""
-        return self.caught + self.missed + self.reviewed
+        return self.caught + self.missed + self.reviewed + self.unjudged
 
     @property
     def recall(self) -> float | None:
-        """The share that was caught, None where no image of the kind could be scored."""
-        return self.caught / self.images if self.images else None
+        """The share that was caught, None where no image of the kind was judged."""
+        judged = self.images - self.unjudged
+        return self.caught / judged if judged else None
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """All that was measured.
 
-    source: where the images came from, in words. results: the scored images; faults: the others.
-    shown: how many images of each kind have a region. trained_on: images (of results) that the model was trained on.
-    calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration: what
-    they share with those others. test_split: how all images, faults too, compare with the test images that stood beside
-    the calibration's; None where the file does not say. intervals: 95% intervals of ``auroc``, ``aupr``, ``fpr`` and
-    ``recall``, with a review band of ``review`` and ``escapes`` too, those of them that could be had. repeats: files
-    that equal an earlier one; they count once.
+    threshold: None where the file has none; then nothing is judged, and the figures without a threshold remain.
+    parts: how distinct parts were judged, each by the worst of its images; as `confusion` where each image is a
+    part. source: where the images came from, in words. results: the scored images; faults: the others. shown: how
+    many images of each kind have a region. trained_on: images (of results) that the model was trained on.
+    calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration:
+    what they share with those others. test_split: how all images, faults too, compare with the test images that
+    stood beside the calibration's; None where the file does not say. intervals: 95% intervals of ``auroc``,
+    ``aupr``, ``fpr`` and ``recall``, with a review band of ``review`` and ``escapes`` too, those of them that could
+    be had. repeats: files that equal an earlier one; they count once. group: the pattern that tells parts apart.
     """
 
     model: ModelFile
-    threshold: Threshold
+    threshold: Threshold | None
     source: str
     time: str
     results: tuple[ScoredImage, ...] = field(repr=False)
@@ -104,7 +116,10 @@ class Evaluation:
     of_calibration: Overlap
     test_split: SplitShare | None
     intervals: dict[str, Interval]
+    parts: Confusion
     repeats: tuple[Path, ...] = ()
+    requirement: Requirement = _NOTHING_MORE
+    group: str | None = None
 
     def __str__(self) -> str:
         from onspect.calibration.report.tables import describe_evaluation  # it imports this module
@@ -116,13 +131,38 @@ class Evaluation:
         """Why the model is of no use on these images, one sentence each; mostly none."""
         return find_blindness(self.areas.auroc, self.intervals, self.confusion)
 
+    @property
+    def banded(self) -> bool:
+        """Whether there is a review band."""
+        return self.threshold is not None and self.threshold.review is not None
+
+    @property
+    def targets(self) -> list[Target]:
+        """Each rate that is required, beside that of these parts."""
+        calibration = self.model.info.calibration
+        return find_targets(calibration, self.parts, banded=self.banded, requirement=self.requirement)
+
+    @property
+    def fitness(self) -> Fitness | None:
+        """Whether the model is fit for use, by these parts; None without a threshold."""
+        if self.threshold is None:
+            return None
+        doubts = [f"{self.trained_on} of the pictures were trained on"] if self.trained_on else []
+        doubts += ["the threshold was chosen on these pictures"] if self.calibrated_on else []
+        return judge_fitness(self.targets, self.parts, self.blindness, doubts)
+
+    def count_parts(self) -> tuple[int, int]:
+        """Return how many distinct good and defective parts the images show."""
+        good, defective = _group_results(self.results, self.group)
+        return len(set(good.tolist())), len(set(defective.tolist()))
+
     def list_warnings(self) -> list[str]:
         """Return what makes the figures better than they will be on the line, or incomplete; one sentence each."""
         warnings = [*self._describe_lone(), *describe_repeats(self.repeats, len(self.results) + len(self.repeats))]
         if self.trained_on:
             warnings.append(
                 f"{self.trained_on} of {len(self.results)} images were trained on: "
-                "these figures say nothing about new parts; evaluate on images held out of training"
+                "these figures do not predict new parts; evaluate on images held out of training"
             )
         if self.calibrated_on:
             warnings.append(
@@ -161,9 +201,9 @@ class Evaluation:
         if not lone:
             return []
         names = name_some([str(good[place].image.path) for place in lone])
-        verb = "stands" if len(lone) == 1 else "stand"
+        verb = "is an outlier" if len(lone) == 1 else "are outliers"
         scores = ", ".join(f"{good[place].score:.6g}" for place in lone[:3])
-        return [f"{len(lone)} of {len(good)} good images {verb} alone with a score of {scores}: check {names}"]
+        return [f"{len(lone)} of {len(good)} good images {verb} with a score of {scores}: check {names}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as a JSON object; null where it is undefined, with the reason beside it."""
@@ -191,7 +231,12 @@ class Evaluation:
             "held_back": None
             if self.test_split is None
             else asdict(self.test_split) | {"same": self.test_split.same, "words": self.test_split.describe()},
-            "threshold": asdict(self.threshold)
+            "verdict": None if self.fitness is None else asdict(self.fitness),
+            "required": asdict(self.requirement),
+            "parts": dict(zip(("good", "defective"), self.count_parts(), strict=True)) | {"group": self.group},
+            "threshold": None
+            if self.threshold is None
+            else asdict(self.threshold)
             | {
                 "policy": info.calibration.policy if info.calibration else None,
                 "interval": info.calibration.intervals.get("threshold") if info.calibration else None,
@@ -210,7 +255,7 @@ class Evaluation:
             | {"images_without_mask": self.pixels.without_mask, "images_with_empty_mask": self.pixels.empty_masks}
             | {"unreadable_masks": list(self.pixels.unreadable_masks), "good_images": self.pixels.good_images}
             | {"at_map_threshold": None if self.pixels.point is None else asdict(self.pixels.point)},
-            "images_with_regions": self.shown,
+            "images_with_regions": None if self.threshold is None else self.shown,
         }
 
 
@@ -220,10 +265,14 @@ def evaluate(
     *,
     report: str | Path | None = None,
     title: str | None = None,
+    fields: Mapping[str, str] | None = None,
     split: str = "test",
+    max_fpr: float | None = None,
+    min_recall: float | None = None,
+    group: str | None = None,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Measure a calibrated model file on labelled images that it has not seen, at its threshold.
+    """Measure a model file on labelled images that it has not seen, at its threshold if it has one.
 
     Parameters
     ----------
@@ -234,34 +283,72 @@ def evaluate(
     report
         A folder for report.html and metrics.json, which are replaced; None to write nothing.
     title
-        The report's heading; None for the names of model and data.
+        The report's heading; None for the part's name: the field ``part``, or else the model's name.
+    fields
+        What the report shall say of part, camera, lens, light, line and the like: names and values.
     split
         ``val`` or ``test``: the folder of the dataset.
+    max_fpr, min_recall
+        What is required, as `Requirement` has it; None for what the file was calibrated for.
+    group
+        A regular expression for file names: images with the same match show one part, which counts once for what is
+        required, judged by its worst image. None: each image shows a part of its own.
     progress
         Wraps long work, for a progress bar.
 
     Raises
     ------
+    ChoiceError
+        For a rate or a pattern that is none.
     ModelFileError
-        For a file that cannot be used; UncalibratedError if it has no threshold.
+        For a file that cannot be used.
     DatasetError
-        If there are no images, or none can be judged.
+        If there are no images, none can be judged, or the pattern does not match one.
     OutputError
         If the report cannot be written.
     """
     data = Path(data)
+    requirement = Requirement(max_fpr, min_recall)
     file = read_model_file(Path(model))
     inspector = Inspector(file)
-    _ = inspector.threshold  # an uncalibrated model is refused before any work
     images = find_images(data, split)
+    group_names([image.path for image in images], group)  # a wrong pattern is refused before any work
     if report is not None:
         make_folder(Path(report))
     evaluation = evaluate_images(inspector, file, images, source=name_source(data, split), progress=progress)
+    evaluation = replace(evaluation, requirement=requirement)
+    evaluation = group_parts(evaluation, group)
     if report is not None:
         from onspect.calibration.report.page import write_report  # it imports this module, and a plotting library
 
-        write_report(Path(report), evaluation, inspector, title or f"{file.info.name} on {data.resolve().name}")
+        write_report(Path(report), evaluation, inspector, title, fields=fields or {})
     return evaluation
+
+
+def group_parts(evaluation: Evaluation, group: str | None) -> Evaluation:
+    """Return an evaluation that counts parts instead of images: those with the same match of a pattern are one part."""
+    if group is None:
+        return evaluation
+    parts = _count_parts(evaluation.results, group, evaluation.threshold)
+    return replace(evaluation, parts=parts, group=group)
+
+
+def _group_results(results: Sequence[ScoredImage], group: str | None) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the number of its part for each good and each defective image."""
+    numbers = group_names([result.image.path for result in results], group)
+    defective = np.array([result.image.defective for result in results], np.bool_)
+    return numbers[~defective], numbers[defective]
+
+
+def _count_parts(results: Sequence[ScoredImage], group: str, threshold: Threshold | None) -> Confusion:
+    """Return how parts are judged: a good one by the highest score of its images, a defective one by the lowest."""
+    if threshold is None:
+        return NOT_JUDGED
+    good, defective = part_scores(results)
+    of_good, of_defective = _group_results(results, group)
+    highest = [good[of_good == part].max() for part in np.unique(of_good)]
+    lowest = [defective[of_defective == part].min() for part in np.unique(of_defective)]
+    return count_confusion(np.array(highest, np.float64), np.array(lowest, np.float64), threshold)
 
 
 def evaluate_images(
@@ -272,11 +359,11 @@ def evaluate_images(
     source: str,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Score labelled images and measure the model on them, at its stamped threshold; source says where they are from.
+    """Score labelled images and measure the model on them, at its threshold if it has one.
 
-    Raises UncalibratedError where the model has no threshold, DatasetError where not one image can be judged.
+    source says where they are from. Raises DatasetError where not one image can be judged.
     """
-    threshold = inspector.threshold
+    threshold = inspector.info.threshold
     masks = MaskReader(wanted=any(image.mask for image in images))
     results: list[ScoredImage] = []
     faults: list[Fault] = []
@@ -288,7 +375,7 @@ def evaluate_images(
         elif not repeats.is_repeat(observation.scored.image, observation.scored.fingerprint):
             results.append(observation.scored)
             masks.add(observation)
-            shown[observation.scored.image.kind] += _shows_region(observation, threshold)
+            shown[observation.scored.image.kind] += threshold is not None and _shows_region(observation, threshold)
     if not results:
         raise DatasetError(
             f"none of the {len(images)} images can be judged, such as {str(faults[0].image.path)!r}: {faults[0].reason}"
@@ -296,7 +383,7 @@ def evaluate_images(
     good, defective = part_scores(results)
     calibration = model.info.calibration
     fingerprints = [result.fingerprint for result in results]
-    confusion = count_confusion(good, defective, threshold)
+    confusion = NOT_JUDGED if threshold is None else count_confusion(good, defective, threshold)
     return Evaluation(
         model=model,
         threshold=threshold,
@@ -307,7 +394,7 @@ def evaluate_images(
         areas=measure_areas(good, defective),
         confusion=confusion,
         kinds=_measure_kinds(images, results, good, threshold),
-        pixels=masks.measure(threshold.map),
+        pixels=masks.measure(None if threshold is None else threshold.map),
         shown={kind: shown[kind] for kind in count_kinds([result.image for result in results])},
         trained_on=sum(fingerprint in model.training_images for fingerprint in fingerprints),
         calibrated_on=calibration is not None and calibration.images == fingerprint_set(fingerprints),
@@ -315,7 +402,8 @@ def evaluate_images(
         of_calibration=compare_with_calibration(results, model),
         test_split=compare_with_test_split([*fingerprints, *_fingerprint_faults(faults)], model),
         intervals=measure_area_intervals(good, defective)
-        | measure_rates(confusion, banded=threshold.review is not None),
+        | measure_rates(confusion, banded=threshold is not None and threshold.review is not None),
+        parts=confusion,
         repeats=tuple(repeats.paths),
     )
 
@@ -332,13 +420,22 @@ def _shows_region(observation: Observation, threshold: Threshold) -> bool:
 
 
 def _measure_kinds(
-    images: Sequence[LabelledImage], results: Sequence[ScoredImage], good: NDArray[np.float64], threshold: Threshold
+    images: Sequence[LabelledImage],
+    results: Sequence[ScoredImage],
+    good: NDArray[np.float64],
+    threshold: Threshold | None,
 ) -> dict[str, KindMetrics]:
     kinds = {}
     for kind in sorted({image.kind for image in images} - {GOOD}):
         scores = np.array([result.score for result in results if result.image.kind == kind], np.float64)
-        counts = count_confusion(good[:0], scores, threshold)
-        kinds[kind] = KindMetrics(measure_areas(good, scores), counts.true_ng, counts.false_ok, counts.review_defective)
+        counts = NOT_JUDGED if threshold is None else count_confusion(good[:0], scores, threshold)
+        kinds[kind] = KindMetrics(
+            measure_areas(good, scores),
+            counts.true_ng,
+            counts.false_ok,
+            counts.review_defective,
+            len(scores) - counts.defective,
+        )
     return kinds
 
 

@@ -140,11 +140,11 @@ class MaskReader:
         """Return the cut of the error map that marks the masks best; None where no mask can be used."""
         return self._evidence.find_best_f1()
 
-    def measure(self, map_threshold: float) -> PixelMetrics:
-        """Return all figures, with those of a cut of the error map."""
+    def measure(self, map_threshold: float | None) -> PixelMetrics:
+        """Return all figures, with those of a cut of the error map where there is one."""
         return PixelMetrics(
             areas=self._evidence.measure(),
-            point=self._evidence.measure_at(map_threshold),
+            point=None if map_threshold is None else self._evidence.measure_at(map_threshold),
             with_mask=self._with_mask,
             without_mask=self._without_mask,
             empty_masks=self._empty_masks,

@@ -108,12 +108,11 @@ class ReviewRecall(Band):
         words = ("catch or review", "caught or reviewed")
         return find_unsupported_demand(self.rate, *words, seen, confusion.defective)
 
-    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
-        if "escapes" not in intervals or confusion.escapes is None:
+    def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
+        if not banded or not confusion.defective:
             return None
         asked = f"at least {format_rate(self.rate)} of defective parts rejected or seen by a person"
-        low, high = intervals["escapes"]
-        return Target.at_least(asked, self.rate, 1.0 - confusion.escapes, (1.0 - high, 1.0 - low))
+        return Target.at_least(asked, self.rate, confusion.defective - confusion.false_ok, confusion.defective)
 
 
 @dataclass(frozen=True)
@@ -146,11 +145,11 @@ class ReviewShare(Band):
         lead = "you asked to review at most {limit} of good parts"
         return find_unsupported_limit(self.rate, lead, "reviewed", confusion.review_good, confusion.good)
 
-    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
-        if "review" not in intervals or confusion.review is None:
+    def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
+        if not banded or not confusion.good:
             return None
         asked = f"at most {format_rate(self.rate)} of good parts to a person"
-        return Target.at_most(asked, self.rate, confusion.review, intervals["review"])
+        return Target.at_most(asked, self.rate, confusion.review_good, confusion.good, "reviews")
 
 
 BANDS: tuple[type[Band], ...] = (ReviewInterval, ReviewRecall, ReviewShare)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from onspect.calibration.metrics.image import Confusion
-from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.statistics.support import Target
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError
 from onspect.runtime.model.schema import Rule
@@ -79,10 +78,10 @@ class NamedRule(ABC):
         """Return in words what was asked for and what the images support at best, or None if they support it."""
         return None
 
-    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
+    def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         """Return the rate that was asked for beside that of these images; None where the rule asks for no rate.
 
-        intervals: 95% intervals by name, as `measure_rates` returns them.
+        banded: whether the threshold has a review band.
         """
         return None
 

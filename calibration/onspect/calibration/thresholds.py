@@ -23,7 +23,7 @@ from onspect.calibration.metrics.image import Confusion
 from onspect.calibration.rules import NamedRule, OptionSpec, make_rule, read_rule
 from onspect.calibration.statistics.bootstrap import RESAMPLES, Draws, count_reaching_drawn, draw_images, place_cuts
 from onspect.calibration.statistics.intervals import Interval, percentile_interval, quantile_interval, widen_interval
-from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit
+from onspect.calibration.statistics.support import Target, find_unsupported_demand, find_unsupported_limit, format_share
 from onspect.runtime.conformal import (
     Scores,
     candidates,
@@ -240,11 +240,11 @@ class _FalseRejectLimit(_Rate):
         lead = f"{self._lead.format(rate=format_rate(self.rate))} at most {{limit}} false rejects"
         return find_unsupported_limit(self.limit, lead, "rejected", confusion.false_ng, confusion.good)
 
-    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
+    def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         if confusion.fpr is None:
             return None
-        asked = f"at most {format_rate(round(self.limit, 12))} of good parts rejected"
-        return Target.at_most(asked, self.limit, confusion.fpr, intervals["fpr"])
+        asked = f"at most {format_share(self.limit)} of good parts rejected"
+        return Target.at_most(asked, self.limit, confusion.false_ng, confusion.good)
 
 
 @dataclass(frozen=True)
@@ -296,11 +296,11 @@ class MinRecall(_Rate):
     def support(self, confusion: Confusion) -> str | None:
         return find_unsupported_demand(self.rate, "catch", "caught", confusion.true_ng, confusion.defective)
 
-    def target(self, confusion: Confusion, intervals: Mapping[str, Interval]) -> Target | None:
+    def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         if confusion.recall is None:
             return None
         asked = f"at least {format_rate(self.rate)} of defective parts rejected"
-        return Target.at_least(asked, self.rate, confusion.recall, intervals["recall"])
+        return Target.at_least(asked, self.rate, confusion.true_ng, confusion.defective)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from onspect.runtime.inspection.verdict import Verdict as Verdict
     from onspect.runtime.inspection.verdict import parse_verdict as parse_verdict
     from onspect.runtime.inspection.visualization import draw_overlay as draw_overlay
+    from onspect.runtime.inspection.visualization import write_picture as write_picture
     from onspect.runtime.inspection.visualization import write_png as write_png
     from onspect.runtime.line import AlarmRule as AlarmRule
     from onspect.runtime.line import Health as Health
@@ -74,7 +75,7 @@ _HOMES = {
     "inspection.inspector": "Inspection Inspector Scored",
     "inspection.regions": "Region",
     "inspection.verdict": "FrameContext Verdict parse_verdict",
-    "inspection.visualization": "draw_overlay write_png",
+    "inspection.visualization": "draw_overlay write_picture write_png",
     "line": "AlarmRule Health Line Models Timing Voting",
     "model.file": "ModelFile read_model_file read_model_info",
     "model.schema": "Calibration ModelInfo Threshold",

@@ -30,6 +30,25 @@ def writing(path: Path | str) -> Iterator[None]:
         ) from error
 
 
+def check_place(path: Path, *, folder: bool = False) -> str:
+    """Return in words what writing to a file, or into a folder, would meet; nothing is written.
+
+    Raises OutputError if it cannot be written: a part of its path is not a folder, or rights are missing.
+    """
+    if path.exists():
+        right = os.W_OK | os.X_OK if folder else os.W_OK
+        if path.is_dir() != folder:
+            raise OutputError(f"cannot write {str(path)!r}: it is {'no' if folder else 'a'} folder; give another place")
+        if not os.access(path, right):
+            raise OutputError(f"cannot write {str(path)!r}: permission denied; change its rights or give another place")
+        return "is there and can be written"
+    parent = next(one for one in path.absolute().parents if one.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        why = "permission denied" if parent.is_dir() else f"{str(parent)!r} is not a folder"
+        raise OutputError(f"cannot write {str(path)!r}: {why}; give another place")
+    return "can be made"
+
+
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a file so that a reader sees the old content or the new, never a part; a failure leaves the old.
 

@@ -14,6 +14,10 @@ Scores = NDArray[Any]
 """Scores of images, float [n], finite, higher is worse."""
 
 
+CROSS_CONFORMAL = "cross-conformal"
+"""The policy of a threshold that teaching chose: each picture judged by a memory without it."""
+
+
 def format_rate(rate: float) -> str:
     """Return a share of 1 in percent, such as ``0.5%`` for 0.005, without digits that say nothing."""
     return f"{rate * 100:.10g}%"

@@ -19,6 +19,26 @@
     +-- ExportError        the exported file does not do what the trained model does
 """
 
+FAULT_CODES: dict[str, str] = {
+    "image": "the file or frame cannot be read, is damaged, or is of a kind that is not read",
+    "size": "its width, height, channels or bit depth are not those that the model or the configuration accepts",
+    "resolution": "the source has changed its resolution while it ran",
+    "black": "the picture is black",
+    "saturated": "the picture is saturated",
+    "brightness": "the mean brightness is out of its range",
+    "blurred": "the picture is blurred",
+    "frozen": "the picture does not change",
+    "late": "the frame waited, or the verdict took, longer than late_ms",
+    "overrun": "frames come faster than they are judged, and no more may wait",
+    "position": "the part was not found, or the edge of the frame cuts it",
+    "lost": "the source was lost, hung, or ended early",
+    "vanished": "the file was gone before it was judged",
+    "incomplete": "frames of the part are missing",
+    "recipe": "the part asks for a recipe that the configuration does not have",
+    "model": "the model failed, or its output is invalid",
+}
+"""Every code of a fault with its meaning. A code stays, whatever becomes of the sentence beside it."""
+
 
 class OnspectError(Exception):
     """Base of all errors raised by onspect on purpose."""
@@ -29,11 +49,22 @@ class ChoiceError(OnspectError, ValueError):
 
 
 class ImageError(OnspectError):
-    """One image cannot be judged; the run around it may go on."""
+    """One image cannot be judged; the run around it may go on.
+
+    code: the kind of the fault, one of `FAULT_CODES`, for programs; the message is for people.
+    """
+
+    _code = "image"
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or self._code
 
 
 class GapError(ImageError):
     """A source was lost, or hung, and frames may be missing; it stands in the place of all of them."""
+
+    _code = "lost"
 
 
 class ModelFileError(OnspectError):

@@ -30,6 +30,10 @@ def _all_finite(values: list[Any]) -> bool:
 
 def _parse(kind: Any, value: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise TypeError(f"{name} is {value!r}, none of {', '.join(map(str, arguments))}")
     if origin is types.UnionType:
         return None if value is None else _parse(arguments[0], value, name)
     if dataclasses.is_dataclass(kind):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from onspect.runtime.errors import ChoiceError
 
@@ -72,6 +72,56 @@ class Latency:
     count: int = 0
 
 
+Now = Literal["waiting", "ok", "ng", "review", "fault", "lost"]
+"""What a line shows at this moment.
+
+``lost``: a camera is away; it goes before everything else. ``waiting``: no part came for `FADE_S` seconds, or none yet.
+Else the verdict of the last part.
+"""
+
+FADE_S = 5.0
+"""Seconds after which a verdict is no longer about now."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a line shows now. source: the lost camera, or that of the last part; None while waiting for the first one.
+
+    age: seconds since the last part's verdict, None before the first one.
+    """
+
+    now: Now = "waiting"
+    source: str | None = None
+    age: float | None = None
+
+
+def describe_moment(lost: Sequence[str], last: tuple[Now, str] | None, age: float | None) -> Moment:
+    """Return what a line shows now.
+
+    lost: the names of cameras that are away. last: verdict and source of the last part. age: of this verdict, in
+    seconds. Both are None before the first part.
+    """
+    age = None if age is None else round(age, 1)
+    if lost:
+        return Moment("lost", ", ".join(lost), age)
+    if last is None or age is None:
+        return Moment()
+    return Moment("waiting" if age > FADE_S else last[0], last[1], age)
+
+
+@dataclass(frozen=True)
+class ThresholdMove:
+    """A threshold that somebody set on a running line.
+
+    score: the threshold that holds. before: the model file's own. model: the model on which it was set; with another
+    model file the move is dropped.
+    """
+
+    score: float
+    before: float
+    model: str
+
+
 @dataclass(frozen=True)
 class LineStatus:
     """A line at one moment.
@@ -86,6 +136,8 @@ class LineStatus:
     alarm: in words why the alarm is raised, None where it is not. message: the last event worth a person's eye, such
     as a model that could not be loaded. drift: in words, None where none is seen. started, time: ISO 8601, UTC.
     signals: None without a PLC that triggers the parts.
+    moved: the threshold that was set in place of the model file's, None if the file's own holds.
+    now, now_source, now_age: as of `Moment`; `now` is what a display shows first.
     """
 
     started: str
@@ -113,6 +165,10 @@ class LineStatus:
     alarm: str | None = None
     drift: str | None = None
     message: str = ""
+    moved: ThresholdMove | None = None
+    now: Now = "waiting"
+    now_source: str | None = None
+    now_age: float | None = None
 
     @property
     def reconnects(self) -> int:
@@ -139,24 +195,38 @@ class Commands(Protocol):
         ...
 
     def set_threshold(self, score: float) -> None:
-        """Move the running threshold; the model file stays as it is."""
+        """Move the running threshold; the model file stays as it is. Another model file drops the move."""
+        ...
+
+    def undo_threshold(self) -> None:
+        """Take the last move of the running threshold back."""
         ...
 
     def stop(self) -> None:
         """Judge what was captured, flush the sinks and end."""
         ...
 
+    def model_path(self) -> Path:
+        """Return the model file that the next part is judged with."""
+        ...
+
+    def announce(self, change: Mapping[str, Any]) -> None:
+        """Tell every sink of a change that a person made, as a JSON object (`labels.audit.Change`)."""
+        ...
+
 
 def obey(commands: Commands, message: Mapping[str, Any]) -> None:
     """Carry out a command as it comes over a wire, such as {"command": "swap", "model": "b.onnx"}.
 
-    The others are {"command": "recipe", "name": "left"}, {"command": "threshold", "score": 3.2} and
-    {"command": "stop"}. Raises ChoiceError where the message is none of these, and as the commands do.
+    The others are {"command": "recipe", "name": "left"}, {"command": "threshold", "score": 3.2}, {"command": "undo"}
+    (of the last move of the threshold) and {"command": "stop"}. Raises ChoiceError where the message is none of these,
+    and as the commands do.
     """
     kinds: dict[str, tuple[str | None, type | tuple[type, ...], Any]] = {
         "swap": ("model", str, commands.swap),
         "recipe": ("name", str, commands.recipe),
         "threshold": ("score", (int, float), commands.set_threshold),
+        "undo": (None, object, lambda _: commands.undo_threshold()),
         "stop": (None, object, lambda _: commands.stop()),
     }
     kind = message.get("command")

@@ -191,7 +191,7 @@ def test_bad_sources_and_targets(source: Path, data: Path, tmp_path: Path) -> No
     with pytest.raises(OutputError, match=r"must end in \.onnx"):
         quantize(source, tmp_path / "small.bin", "fp16", data)
     quantize(source, tmp_path / "small.onnx", "fp16", data)
-    with pytest.raises(ExportError, match="is in fp16 already"):
+    with pytest.raises(ExportError, match="is already in fp16"):
         quantize(tmp_path / "small.onnx", tmp_path / "smaller.onnx", "int8", data)
 
 
@@ -212,7 +212,7 @@ def test_command_reports_layers_and_verdicts(onspect: Run, source: Path, data: P
     assert [line.split()[0] for line in result.stdout.splitlines()[1:3]] == ["encoder", "decoder"]
     kept = len(read_model_file(tmp_path / "small.onnx").info.provenance.reduced_layers)
     assert f"{kept} of 2 in int8, with" in result.stdout
-    assert "0 of 40 differ from those of part@" in result.stdout
+    assert "0 of 40 verdicts differ from part@" in result.stdout
     assert "times that of float32 here" in result.stdout
     assert "next:" not in result.stderr
     card = onspect("info", tmp_path / "small.onnx").stdout

@@ -201,13 +201,13 @@ def test_resuming_something_else_is_refused(
     onspect("score", calibrated, many, "-o", target)
     before = target.read_bytes()
     other = write_tiny_model(tmp_path / "other.onnx", threshold=Threshold(0.5, 0.5))
-    refuses(onspect("score", other, many, "-o", target, "--resume"), "holds verdicts of tiny@", "at 0.5")
+    refuses(onspect("score", other, many, "-o", target, "--resume"), "has verdicts of tiny@", "at 0.5")
     refuses(onspect("score", calibrated, many / "01.png", "-o", target, "--resume"), "line 1", "'", "image 1 is")
     (many / "39.png").unlink()
     refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 40", "no more images")
     assert target.read_bytes() == before
     target.write_text("a note\n")
-    refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 1", "is no verdict")
+    refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 1", "is not a verdict")
     for output in ("-", "verdicts.csv"):
         refuses(onspect("score", calibrated, many, "-o", output, "--resume"), "--resume", "JSONL", code=2)
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -14,9 +16,11 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.line.check import check_line
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model.schema import Threshold
+from onspect.runtime.sinks.registry import open_sink
 
 Run = Callable[..., Result]
 
@@ -146,7 +150,86 @@ def test_check_says_what_works(onspect: Run, watched: Path, tmp_path: Path) -> N
     assert [row[0] for row in rows] == ["model", "source", "sink"]
     assert "ng from 0.0062" in result.stdout
     assert "16x16 mono uint8, ok with score" in result.stdout
-    assert (tmp_path / "verdicts.jsonl").read_bytes() == b""
+    assert not (tmp_path / "verdicts.jsonl").exists()
+    assert not (tmp_path / "done").exists()
+
+
+@pytest.fixture
+def refused(tmp_path: Path, calibrated: Path, write_image: Callable[..., Path], onspect: Run) -> Callable[[str], str]:
+    """Return a function that adds to a line's configuration what `run` and `run --check` refuse, with one reason.
+
+    It returns the reason, and fails if either accepts it, or if the check writes anything.
+    """
+    write_image(tmp_path / "parts" / "a.png", 128)
+
+    def check(text: str) -> str:
+        config = tmp_path / "line.toml"
+        config.write_text(f"[model]\nfile = '{calibrated}'\n[[source]]\naddress = '{tmp_path / 'parts'}'\n{text}")
+        before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+        checked = onspect("run", "--check", config)
+        assert checked.exit_code == 1, checked.stdout
+        assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+        ran = onspect("run", "--config", config)
+        assert ran.exit_code != 0
+        (reason,) = [line.partition(" FAILS  ")[2] for line in checked.stdout.splitlines() if " FAILS " in line]
+        assert reason.partition(": ")[2].strip() in ran.stderr or reason in ran.stderr
+        return reason
+
+    return check
+
+
+def test_check_refuses_a_sink_onto_an_input_as_run_does(
+    refused: Callable[[str], str], calibrated: Path, tmp_path: Path
+) -> None:
+    """Neither the model nor an image is a place for verdicts, and both stay byte for byte as they are."""
+    for target in (calibrated, tmp_path / "parts" / "a.png", tmp_path / "new.bmp"):
+        assert "is an input" in refused(f"[[sink]]\nto = 'jsonl:{target}'\n")
+
+
+def test_check_refuses_one_place_for_two_sinks_as_run_does(refused: Callable[[str], str], tmp_path: Path) -> None:
+    """The same file under two names, or one port for two servers, is refused."""
+    (tmp_path / "out").mkdir()
+    files = [f"jsonl:{tmp_path / 'v.jsonl'}", f"csv:{tmp_path / 'out' / '..' / 'v.jsonl'}"]
+    assert "same as sink 1" in refused("".join(f"[[sink]]\nto = '{file}'\n" for file in files))
+
+
+def test_check_refuses_one_port_for_two_sinks_as_run_does(refused: Callable[[str], str]) -> None:
+    """Two servers of one machine need a port each."""
+    pytest.importorskip("prometheus_client")
+    addresses = ["prometheus://127.0.0.1:9871", "prometheus://0.0.0.0:9871"]
+    reason = refused("".join(f"[[sink]]\nto = '{address}'\n" for address in addresses))
+    assert "port 9871 as sink 1 does" in reason
+
+
+def test_check_refuses_voting_with_a_policy_that_drops_as_run_does(
+    refused: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Parts of several frames and the policy 'latest' do not go together."""
+    text = f"policy = 'latest'\n[voting]\nframes = 3\n[[sink]]\nto = 'jsonl:{tmp_path / 'v.jsonl'}'\n"
+    assert "'latest' drops" in refused(text)
+
+
+def test_check_refuses_a_spool_in_use_as_run_does(refused: Callable[[str], str], tmp_path: Path) -> None:
+    """A spool that another run has is refused before the line starts."""
+    url = "http://127.0.0.1:9/hook"
+    sink = open_sink(url, append=True)
+    (queued,) = queue_sinks([(url, sink)], tmp_path / "spool", live=True)
+    with queued:
+        assert "is in use by another run" in refused(
+            f"[[sink]]\nto = '{url}'\n[line]\nspool = '{tmp_path / 'spool'}'\n"
+        )
+
+
+def test_check_of_another_programs_database_fails(onspect: Run, watched: Path, tmp_path: Path) -> None:
+    """A database that is not ours is refused, and none is made where there is none."""
+    with closing(sqlite3.connect(tmp_path / "other.db")) as database:
+        database.execute("CREATE TABLE theirs (x)")
+    with watched.open("a", encoding="utf-8") as file:
+        file.write(f"[[sink]]\nto = 'sqlite:{tmp_path / 'other.db'}'\n[[sink]]\nto = 'sqlite:{tmp_path / 'new.db'}'\n")
+    found = [one for one in check_line(read_config(watched), quiet=0.1) if one.name in ("sink 2", "sink 3")]
+    assert [one.works for one in found] == [False, True]
+    assert "another program's database" in found[0].detail
+    assert not (tmp_path / "new.db").exists()
 
 
 def test_check_of_a_source_that_is_idle_or_away(watched: Path, tmp_path: Path) -> None:

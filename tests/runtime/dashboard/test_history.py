@@ -215,3 +215,15 @@ def test_every_field_of_a_verdict_has_a_column(tmp_path: Path) -> None:
         pass
     columns = [row[1] for row in ask(tmp_path / "h.db", "PRAGMA table_info(verdicts)")]
     assert columns == ["id", *Verdict.__dataclass_fields__, "evidence"]
+
+
+@pytest.mark.parametrize(("faults", "others", "listed"), [(300, 3, (8, 3)), (300, 300, (8, 16)), (2, 300, (2, 22))])
+def test_few_faults_stand_among_the_last_rejects(faults: int, others: int, listed: tuple[int, int]) -> None:
+    """Faults take eight places at most, whatever their number; the newest come first."""
+    pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
+    from onspect.runtime.dashboard.history import pick_rejects
+
+    parts = [(number, "ng") for number in range(others)] + [(1000 + number, "fault") for number in range(faults)]
+    picked = pick_rejects(parts, lambda part: part)
+    assert (sum(kind == "fault" for _, kind in picked), sum(kind == "ng" for _, kind in picked)) == listed
+    assert [number for number, _ in picked] == sorted((number for number, _ in picked), reverse=True)

@@ -193,7 +193,7 @@ def test_file_and_camera_give_the_same_verdict(aligned: Inspector, tmp_path: Pat
 def test_overlay_shows_region_heat_and_pose(aligned: Inspector, cropped: Inspector) -> None:
     """Heat is drawn inside the region only, and the region's outline in its colour."""
     whole = cropped.examine(frame_with_spot(70, 50))
-    picture = draw_overlay(whole)
+    picture = draw_overlay(whole, heat=True)
     assert picture is not None
     scale = picture.shape[1] // 160
     body = picture[picture.shape[0] - 120 * scale :]
@@ -205,14 +205,26 @@ def test_overlay_shows_region_heat_and_pose(aligned: Inspector, cropped: Inspect
         assert (np.abs(picture.astype(int) - (255, 211, 143)).max(axis=2) < 40).sum() > 50
 
 
+def test_error_map_of_a_crop_lies_in_the_frame(cropped: Inspector) -> None:
+    """At the frame's size the map is 0 outside the crop, and highest at the spot."""
+    inspection = cropped.examine(frame_with_spot(70, 50))
+    full = inspection.resize_error_map()
+    assert full.shape == (120, 160)
+    assert full[:10].max() == 0.0
+    row, column = np.unravel_index(int(full.argmax()), full.shape)
+    (region, *_) = inspection.verdict.regions
+    assert region.x <= column < region.x + region.width
+    assert region.y <= row < region.y + region.height
+
+
 def test_csv_has_the_pose(aligned: Inspector, tmp_path: Path) -> None:
-    """A table's header and rows have the same columns, the pose last."""
+    """A table's header and rows have the same columns, the pose among them."""
     path = tmp_path / "verdicts.csv"
     with CsvSink(path) as sink:
         sink.write(aligned.examine(draw_scene(190.0, 100.0, 30.0)))
     header, row = path.read_text().splitlines()
-    assert header.endswith("review_threshold,pose_x,pose_y,pose_angle")
-    assert float(row.split(",")[-3]) == pytest.approx(190.0, abs=0.5)
+    assert header.endswith("review_threshold,pose_x,pose_y,pose_angle,code")
+    assert float(row.split(",")[-4]) == pytest.approx(190.0, abs=0.5)
 
 
 def test_older_table_keeps_its_columns(cropped: Inspector, tmp_path: Path) -> None:

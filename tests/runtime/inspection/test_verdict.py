@@ -146,6 +146,7 @@ def test_json_has_the_keys_of_the_interface() -> None:
         "pose_x",
         "pose_y",
         "pose_angle",
+        "code",
     ]
     assert content["regions"] == [{"x": 1, "y": 2, "width": 3, "height": 4, "peak": 0.75, "area": 12}]
     assert content["source"] == "Teil ü.png"

@@ -102,3 +102,31 @@ def test_sharpness_falls_with_blur_and_brightness_is_the_mean() -> None:
     assert brightness == pytest.approx(picture.mean())
     blurs = [measure(cv2.GaussianBlur(picture, (0, 0), sigma))[1] for sigma in (0.5, 1, 2, 4)]
     assert sorted([sharpness, *blurs], reverse=True) == [sharpness, *blurs]
+
+
+def test_a_camera_that_changes_its_size_is_a_fault() -> None:
+    """Frames of another size than a camera's first are faults; files of a folder may have any."""
+    first, other = np.full((16, 16), 128, np.uint8), np.full((16, 32), 128, np.uint8)
+    limits = limits_for(Health(), None)
+    camera, files = FrameCheck(Health(identical=0), keeps_size=True), FrameCheck(Health(identical=0))
+    for check, code in ((camera, "resolution"), (files, None)):
+        faults = [check.find_fault(frame, limits, first[..., None]) for frame in (first, other, first)]
+        assert [fault and fault.code for fault in faults] == [None, code, None]
+
+
+@pytest.mark.parametrize(("value", "code"), [(0, "black"), (255, "saturated")])
+def test_equal_black_frames_are_black_and_not_frozen(value: int, code: str) -> None:
+    """A lens cap gives equal frames; the camera is there, and is not opened again for it."""
+    check, limits = FrameCheck(Health()), limits_for(Health(), None)
+    empty, part = np.full((16, 16, 1), value, np.uint8), NOISE[:16, :16]
+    faults = [check.find_fault(picture[..., 0], limits, picture) for picture in (empty, empty, empty, part, part)]
+    assert [fault and fault.code for fault in faults] == [code, code, code, None, "frozen"]
+
+
+def test_black_frames_do_not_count_as_standing_still() -> None:
+    """While the frames are black, no time counts as frozen."""
+    check, limits = FrameCheck(Health()), limits_for(Health(), None)
+    black = np.zeros((16, 16, 1), np.uint8)
+    for _ in range(3):
+        assert check.find_fault(black[..., 0], limits, black) is not None
+    assert check.frozen_for == 0.0

@@ -61,7 +61,7 @@ def test_every_frame_is_accounted_for_and_no_spoilt_one_is_ok(models: Models, ke
     assert (status.captured, status.ok, status.fault) == (41, 35, 6)
     assert [v.index for v in keeper.verdicts if v.verdict == "fault"] == [5, 10, 15, 16, 20, 25]
     for word, reason in zip(
-        ["black", "saturated", "stands still", "2 frames", "damaged", "lost"], keeper.reasons, strict=True
+        ["black", "saturated", "does not change", "2 frames", "damaged", "lost"], keeper.reasons, strict=True
     ):
         assert word in reason
     assert status.reconnects == 1
@@ -125,7 +125,7 @@ def test_a_picture_that_stands_still_is_opened_again(models: Models, keeper: Any
     """A camera that sends one picture for longer than its patience is opened again, and that picture is never ok."""
     source = FakeSource(noisy, rate=100, faults={3: FakeFault("frozen", frames=10**9)}, patience=0.3)
     with running(Line(models, [source], [keeper])):
-        wait_for(lambda: sum("stood still" in reason for reason in keeper.reasons) > 1)
+        wait_for(lambda: sum("did not change" in reason for reason in keeper.reasons) > 1)
     assert "ok" not in keeper.seen[4:]
 
 
@@ -175,14 +175,28 @@ def test_a_changed_model_file_is_taken_up(
     assert "fault" not in keeper.seen
 
 
-def test_reload_reads_a_file_again(models: Models, keeper: Any, noisy: Draw, running: Any, calibrated: Path) -> None:
-    """A reload drops a threshold that was moved, although the file is as it was."""
-    line = Line(models, [FakeSource(noisy, rate=200)], [keeper])
+def test_reload_reads_a_file_again(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
+    """A reload reads the model file, although it is as it was."""
+    line = Line(models, [FakeSource(noisy, rate=200)], [keeper], timing=QUICK)
     with running(line):
-        line.set_threshold(1e-9)
-        wait_for(lambda: "ng" in keeper.seen)
+        loads = models.loads
         line.reload()
-        wait_for(lambda: line.status().threshold == pytest.approx(0.0062))
+        wait_for(lambda: models.loads == loads + 1)
+        wait_for(lambda: "read again as asked: 1 of 1 model files, 0 with other content" in line.status().message)
+
+
+def test_a_model_with_other_channels_is_not_taken_up(
+    calibrated: Path, write_tiny_model: Callable[..., Path], models: Models
+) -> None:
+    """A model of colour images in the place of one of grey ones is refused, and the old one goes on."""
+    before = models.current.inspector.label
+    write_tiny_model(calibrated, channels=3, threshold=Threshold(0.0062, 0.0062))
+    models.watch()
+    with pytest.raises(ModelFileError, match="colour images, and the line runs with grey"):
+        models.swap(calibrated)
+    models.apply()
+    assert models.current.inspector.label == before
+    assert f"going on with {before}" in models.message
 
 
 def test_recipes_are_chosen_by_command_and_by_part(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onspect.runtime.errors import FAULT_CODES
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
 from onspect.runtime.model.schema import (
@@ -95,6 +96,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         hints = typing.get_type_hints(kind)
         fields = {one.name: values(hints[one.name]) for one in dataclasses.fields(kind)}
         return st.fixed_dictionaries(fields).map(lambda facts: kind(**facts))
+    if origin is typing.Literal:
+        return st.sampled_from(arguments)
     if origin is types.UnionType:
         return st.one_of(*map(values, arguments))
     if origin is tuple and arguments[-1] is Ellipsis:
@@ -131,6 +134,7 @@ VERDICTS = st.builds(
     pose_x=st.none() | NUMBERS,
     pose_y=st.none() | NUMBERS,
     pose_angle=st.none() | NUMBERS,
+    code=st.none() | st.sampled_from(list(FAULT_CODES)),
 )
 
 

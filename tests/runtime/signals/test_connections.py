@@ -336,7 +336,7 @@ def test_a_plc_that_is_not_there_is_told_in_words(kind: str) -> None:
         ("mqtt://broker", "needs a topic"),
         ("mqtt://broker/a/+", "needs a topic"),
         ("ethercat://plc", "is not known; give one of modbus"),
-        ("modbus://user:secret@plc", "has a user or password before its host"),
+        ("modbus://user:secret@plc", "has a user or password in it"),
     ],
 )
 def test_addresses_are_refused_in_words(address: str, words: str | None) -> None:

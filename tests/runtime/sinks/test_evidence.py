@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import pytest
 
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.sinks import evidence
 from onspect.runtime.sinks.evidence import EvidenceSink, evidence_name
+from onspect.runtime.sinks.history import read_recent
+from onspect.runtime.sinks.registry import open_sinks
+from onspect.runtime.sinks.sqlite import SqliteSink
 
 from ..verdicts import inspection
 
@@ -134,3 +139,32 @@ def test_folder_that_cannot_be_written_is_an_output_error(tmp_path: Path) -> Non
     (tmp_path / "e").write_text("")
     with pytest.raises(OutputError, match="e'"), EvidenceSink(tmp_path / "e"):
         pass
+
+
+def test_the_record_says_which_picture_could_not_be_written(tmp_path: Path) -> None:
+    """A row of the history names a picture only if it was written: not with a full disk, and not beyond the quota."""
+    texts = [f"sqlite:{tmp_path / 'line.db'}", f"evidence:{tmp_path / 'pictures'}"]
+    named = list(zip(texts, open_sinks(texts, append=True), strict=True))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "ng").write_bytes(b"no folder, so that writing fails as on a full disk")
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(sink) for sink in queue_sinks(named, tmp_path / "spool", live=True)]
+        for index, verdict in enumerate(["ok", "ng", "fault", "ok", "ng"]):
+            for sink in sinks:
+                sink.write(inspection(verdict=verdict, index=index, frame=None if verdict == "fault" else PICTURE))
+    records = sorted(read_recent(tmp_path / "line.db"), key=lambda record: record.id)
+    assert [record.evidence is not None for record in records] == [True, False, False, True, False]
+    assert all((tmp_path / "pictures" / record.evidence).is_file() for record in records if record.evidence)
+
+
+def test_a_picture_that_was_given_up_is_taken_out_of_a_row_that_comes_later(tmp_path: Path) -> None:
+    """The record may come after the loss: the row says so all the same, and so it does without another part."""
+    with SqliteSink(tmp_path / "line.db", evidence=True) as sink:
+        first, second = part("ng", 1), part("ng", 2)
+        sink.forget_evidence([evidence_name(first.verdict)])
+        sink.flush()
+        sink.write(first)
+        sink.write(second)
+        sink.forget_evidence([evidence_name(second.verdict)])
+        sink.flush()
+        assert [record.evidence for record in read_recent(tmp_path / "line.db")] == [None, None]

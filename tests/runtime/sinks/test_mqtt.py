@@ -93,6 +93,10 @@ class FakeLine:
         """Take a threshold."""
         self.taken.append(("threshold", score))
 
+    def undo_threshold(self) -> None:
+        """Take an undo."""
+        self.taken.append(("undo", None))
+
     def stop(self) -> None:
         """Take the end."""
         self.taken.append(("stop", None))
@@ -107,6 +111,14 @@ def open_queued(broker: Broker, spool: Path | None = None, options: str = "", ac
 def open_quick(url: str, acknowledge: float = 1.0) -> MqttSink:
     """Return a sink that connects again at once."""
     return open_mqtt(url, timing=mqtt.Timing(acknowledge=acknowledge, first_pause=0.05, longest_pause=0.1))
+
+
+def test_changes_of_people_arrive(broker: Broker) -> None:
+    """A row of the audit log is published as it is, through the queue too."""
+    change = {"id": 1, "kind": "label", "who": "Jürgen", "facts": {"label": "good"}, "hash": "0" * 64}
+    with Listener(broker) as listener, open_queued(broker) as queued:
+        queued.note(change)
+        wait_until(lambda: listener.of("audit") == [change])
 
 
 def test_verdicts_and_status_arrive(broker: Broker) -> None:
@@ -129,6 +141,17 @@ def test_verdicts_and_status_arrive(broker: Broker) -> None:
     facts = json.loads(json.dumps(line_status(ng=3).to_dict()))
     assert farewell == {"format": 1, "online": False, "lost": False} | facts
     assert last == {"format": 1, "online": True} | facts
+
+
+def test_a_probe_tells_nobody_anything(broker: Broker) -> None:
+    """A look at the broker before a run leaves the retained status of a running line as it is."""
+    with Listener(broker) as listener:
+        assert "let us in" in open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201").probe()
+        with open_queued(broker) as queued:
+            queued.write(inspection(index=0))
+            wait_until(lambda: listener.of("verdict"))
+        wait_until(lambda: listener.of("status") and not listener.of("status")[-1]["online"])
+    assert [status["online"] for status in listener.of("status")] == [True, False], "those of the run alone"
 
 
 def test_broker_restarted_midway(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,12 +231,12 @@ def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken
 @pytest.mark.parametrize(
     ("message", "error"),
     [
-        (b"\xff\xfe{", "is no JSON"),
-        (b"[1]", "no JSON object"),
-        (b"{" * 9000, "is no JSON"),
-        (b"[" * 9999, "is no JSON"),
+        (b"\xff\xfe{", "is not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"{" * 9000, "is not JSON"),
+        (b"[" * 9999, "is not JSON"),
         (b" " * 20_000, "20000 bytes"),
-        ({"command": "boil"}, "swap, recipe, threshold, stop"),
+        ({"command": "boil"}, "swap, recipe, threshold, undo, stop"),
         ({"command": "swap", "model": "bad.onnx"}, "is no model"),
         ({"command": "threshold", "score": "3"}, "needs 'score'"),
     ],

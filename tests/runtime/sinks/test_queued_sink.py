@@ -407,13 +407,26 @@ def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> N
     assert painter.taken[0].frame is frame
 
 
+def test_records_wait_for_an_hour_of_a_full_disk() -> None:
+    """Before a sink of records, as many verdicts wait as an hour brings at 25 a second."""
+    sink = FakeSink("record")
+    sink.gate.clear()
+    with open_queued(sink, "fake") as queued:
+        part = inspection(index=0)
+        for _ in range(90_000):
+            queued.write(part)
+        assert queued.state().failed == 0
+        sink.gate.set()
+        wait_until(lambda: queued.state().delivered == 90_000, 60)
+
+
 def test_waiting_pictures_take_no_more_memory_than_they_may() -> None:
     """Where pictures wait for a slow sink, the oldest ok gives way before they take too much memory."""
     sink = FakeSink("live")
     sink.pictures = True
     sink.gate.clear()
     frame = np.zeros((100, 100), np.uint8)
-    with open_queued(sink, "fake", picture_bytes=3 * 10_100) as queued:
+    with open_queued(sink, "fake", picture_bytes=3 * 12_000) as queued:
         queued.write(inspection(index=0, frame=frame))
         wait_until(lambda: queued.state().queued == 1 and not queued._queue)
         write(queued, range(1, 3), frame=frame, verdict="ok")

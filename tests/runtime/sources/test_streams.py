@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.server
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -163,6 +164,64 @@ class _Pictures(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+class _Changing(_Pictures):
+    """Sends pictures of one size, and then of another."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "video/mp2t")
+        self.end_headers()
+        self.wfile.write(encode_stream(WIDTH, HEIGHT) + encode_stream(2 * WIDTH, 2 * HEIGHT))
+
+
+def encode_stream(width: int, height: int) -> bytes:
+    """Return two seconds of MPEG-2 in a transport stream."""
+    import av
+
+    data = io.BytesIO()
+    with av.open(data, "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for value in range(50):
+            frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 4 * value, np.uint8), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return data.getvalue()
+
+
+def test_a_stream_that_changes_its_resolution_is_a_fault(calibrated: Path) -> None:
+    """Frames of another size than the first one are faults, and stay so when the camera is opened again."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Changing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        sink = Keeper()
+        source = open_stream(f"http://127.0.0.1:{server.server_port}/video.ts")
+        line = Line(Models({None: calibrated}, None, Inspector), [source], [sink], policies=["wait"])
+        thread = threading.Thread(target=line.run)
+        thread.start()
+        try:
+            wait_until(lambda: sink.faults("stopped sending") >= 1)
+        finally:
+            line.stop()
+            thread.join()
+            server.shutdown()
+    first = sink.verdicts[: [verdict.code for verdict in sink.verdicts].index("lost")]
+    changed = [verdict.code for verdict in first].index("resolution")
+    assert changed >= 10
+    assert all(verdict.verdict != "fault" for verdict in first[:changed])
+    assert {verdict.code for verdict in first[changed:]} == {"resolution"}
+    assert "128x96 pixels, and the source began with 64x48" in str(first[changed].reason)
+
+
+def test_a_video_that_changes_its_resolution_has_faults(tmp_path: Path) -> None:
+    """The frames of another size in a file are faults, not scaled."""
+    path = tmp_path / "line.ts"
+    path.write_bytes(encode_stream(WIDTH, HEIGHT) + encode_stream(2 * WIDTH, 2 * HEIGHT))
+    frames = [capture.frame for capture in open_address(str(path))]
+    codes = [getattr(frame, "code", None) for frame in frames]
+    assert codes[:40] == [None] * 40
+    assert codes[60:90] == ["resolution"] * 30
 
 
 def test_pictures_over_http_are_a_source() -> None:

@@ -106,12 +106,43 @@ def test_what_came_last_is_judged_or_a_fault(tmp_path: Path, caplog: pytest.LogC
         captures = iter(source)
         later(bring)
         found = {Path(capture.source).name: capture.frame for capture in captures}
-    assert set(found) == {"cut.png", "pages.tif", "whole.png"}
+    assert set(found) == {"cut.png", "pages.tif", "gone.png", "whole.png"}
     assert isinstance(found["whole.png"], np.ndarray)
     assert "truncated" in str(found["cut.png"])
     assert "several pages" in str(found["pages.tif"])
-    assert "1 image vanished before being judged: 'gone.png'" in caplog.text
+    assert "vanished" in str(found["gone.png"])
     assert "1 file (.heic: 1); folder not looked into: 'today'" in caplog.text
+
+
+def test_a_file_that_vanishes_while_it_waits_is_a_fault(tmp_path: Path) -> None:
+    """An image that came and was deleted before it was taken is counted: its part went by without a verdict."""
+    with watch(tmp_path, grace=60.0) as source:
+        captures = iter(source)
+        later(lambda: (tmp_path / "gone.png").write_bytes(PICTURE[:-100]))
+        later((tmp_path / "gone.png").unlink, 0.4)
+        next_one = next(captures)
+        assert isinstance(next_one.frame, ImageError)
+        assert (next_one.frame.code, Path(next_one.source).name) == ("vanished", "gone.png")
+        later(source.stop, 0.2)
+        assert list(captures) == []
+
+
+def test_a_file_that_gets_another_name_is_judged_once(tmp_path: Path) -> None:
+    """A camera that renames its file when it is whole has lost nothing."""
+    with watch(tmp_path, grace=60.0) as source:
+        captures = iter(source)
+        later(lambda: (tmp_path / "new.png").write_bytes(PICTURE[:-100]))
+
+        def finish() -> None:
+            (tmp_path / "new.png").rename(tmp_path / "part.png")
+            time.sleep(0.1)
+            with (tmp_path / "part.png").open("ab") as file:
+                file.write(PICTURE[-100:])
+
+        later(finish, 0.4)
+        assert names(captures, 1) == ["part.png"]
+        later(source.stop, 0.3)
+        assert list(captures) == []
 
 
 def test_a_file_that_is_written_anew_is_a_new_image(tmp_path: Path) -> None:

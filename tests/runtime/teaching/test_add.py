@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from onspect.runtime.dataset.near_duplicates import dct_features, hash_look
 from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.model.file import read_model_file
+from onspect.runtime.model.file import read_model_file, stamp
 from onspect.runtime.teaching import Taught, add, take_back
 from onspect.runtime.teaching.base_file import split_metadata
 from onspect.runtime.teaching.graph_values import Stored
@@ -121,6 +122,16 @@ def test_threshold_of_a_calibration_stays(taught: Path, parts: Path, more: Path,
     assert "The threshold is that of an earlier calibration" in done.output
     after = read_model_file(taught).info
     assert (after.threshold, after.calibration, after.history) == (before.threshold, before.calibration, before.history)
+
+
+def test_a_raised_threshold_is_said(taught: Path, parts: Path, tmp_path: Path, onspect: Run) -> None:
+    """A calibration that lets more pass than the threshold that teaching chose says so; others do not."""
+    file = read_model_file(taught)
+    lower = dataclasses.replace(file.info, threshold=dataclasses.replace(file.info.threshold, score=1e-6))
+    taught.write_bytes(stamp(file.data, lower, file.training_images))
+    words = "which teaching chose"
+    assert words in onspect("calibrate", taught, parts, "--max-fpr", "10%").stderr
+    assert words not in onspect("calibrate", taught, parts, "--max-fpr", "10%").stderr
 
 
 def test_undo_after_a_calibration_goes_back_behind_it(taught: Path, parts: Path, more: Path, onspect: Run) -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 from onspect.calibration.evaluation import Evaluation
 from onspect.calibration.regions import describe_regions
-from onspect.calibration.review import Band
 from onspect.calibration.scores import count_kinds
 from onspect.calibration.statistics.intervals import Interval
-from onspect.calibration.statistics.support import Target
-from onspect.calibration.thresholds import POLICIES, Policy
+from onspect.calibration.thresholds import POLICIES
 from onspect.runtime.dataset.folder import GOOD
-from onspect.runtime.errors import ModelFileError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import Calibration, Threshold
@@ -53,6 +49,8 @@ class ThresholdRecord:
 def describe_operating_point(evaluation: Evaluation) -> list[str]:
     """Return in sentences what the file does with a part, and how often it did so with these images."""
     threshold, confusion, intervals = evaluation.threshold, evaluation.confusion, evaluation.intervals
+    if threshold is None:
+        return ["The file has no threshold yet, so no part is judged. 'onspect calibrate' sets one."]
     rule = f"A part whose score is {threshold.score:.6g} or more is rejected (ng)"
     if threshold.review is None:
         rule += "; every other part passes (ok)."
@@ -107,25 +105,12 @@ def _for_review(rate: float, interval: Interval | None) -> str:
     return f" and {_many(rate, interval)} go to a person"
 
 
-def list_targets(evaluation: Evaluation) -> list[Target]:
-    """Return each rate that the threshold or its review band was chosen for, beside that of these images."""
-    calibration = evaluation.model.info.calibration
-    if calibration is None:
-        return []
-    rules: list[Policy | Band] = []
-    with suppress(ModelFileError):  # a newer release may know more rules
-        rules += [] if calibration.rule is None else [Policy.from_rule(calibration.rule)]
-        rules += [] if calibration.review_rule is None else [Band.from_rule(calibration.review_rule)]
-    targets = (rule.target(evaluation.confusion, evaluation.intervals) for rule in rules)
-    return [target for target in targets if target is not None]
-
-
 def list_broken_targets(evaluation: Evaluation) -> list[str]:
-    """Return a sentence for each rate asked for at calibration that these images contradict."""
+    """Return a sentence for each rate that is required and that these images contradict."""
     return [
-        f"the file was calibrated for {target.asked}, and here it is {target.rate:.1%} "
+        f"required is {target.asked}, and here it is {target.rate:.1%} "
         f"({target.interval[0]:.1%} to {target.interval[1]:.1%})"
-        for target in list_targets(evaluation)
+        for target in evaluation.targets
         if target.broken
     ]
 

@@ -18,20 +18,20 @@ from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import place, prepare_at
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import decide
-from onspect.runtime.inspection.visualization import Picture, heat_map, to_bgr
+from onspect.runtime.inspection.visualization import Picture, heat_map, mark_regions, scale_region, to_bgr
 from onspect.runtime.model.schema import Threshold
 
 MOST = 6
 """Images shown of each sort."""
 
-_LONGEST_SIDE = 256
+_LONGEST_SIDE = 480
 _JPEG_QUALITY = 85
 _MASK_COLOUR = (255, 255, 255)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the gallery; pictures are data URIs: image, reconstruction (if there is one), error."""
+    """One image of the gallery; pictures are data URIs: image, reconstruction (if there is one), marks, error."""
 
     name: str
     kind: str
@@ -57,14 +57,25 @@ def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
         hits=tuple(_draw(result, inspector) for result in hits),
         misses=tuple(_draw(result, inspector) for result in misses),
         false_alarms=tuple(_draw(result, inspector) for result in false_alarms),
-        columns=("image", "reconstruction", "error") if inspector.reconstructs else ("image", "error"),
+        columns=("image", "reconstruction", "marks", "error")
+        if inspector.reconstructs
+        else ("image", "marks", "error"),
     )
 
 
 def choose_examples(
-    results: Sequence[ScoredImage], threshold: Threshold
+    results: Sequence[ScoredImage], threshold: Threshold | None
 ) -> tuple[list[ScoredImage], list[ScoredImage], list[ScoredImage]]:
-    """Return hits, misses and false alarms, at most `MOST` of each, farthest from the threshold first."""
+    """Return hits, misses and false alarms, at most `MOST` of each, farthest from the threshold first.
+
+    Without a threshold: the defective images with the highest scores, those with the lowest, and the good ones with the
+    highest.
+    """
+    if threshold is None:
+        ordered = sorted(results, key=lambda result: result.score)
+        defective = [result for result in ordered if result.image.defective]
+        good = [result for result in ordered if not result.image.defective]
+        return defective[::-1][:MOST], defective[:MOST], good[::-1][:MOST]
     rejected = [result for result in results if decide(result.score, threshold) == "ng"]
     passed = [result for result in results if decide(result.score, threshold) == "ok"]
     rejected.sort(key=lambda result: -result.score)
@@ -87,17 +98,24 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
     scale = _LONGEST_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     white_level = recipe.white_level
-    error_map = inspector.run(batch).error_map[0]
+    scored, threshold = inspector.infer(batch), inspector.info.threshold
+    error_map = scored.error_map[0]
     if placement is not None:
         error_map = placement.map_in_frame(error_map, size)
-    heat = _resize(heat_map(error_map, inspector.threshold.map), size)
+    heat = _resize(heat_map(error_map, float(error_map.max()) / 2.0 if threshold is None else threshold.map), size)
+    plain = _resize(to_bgr(frame, white_level), size)
+    marked = plain.copy()
+    if threshold is not None:
+        found = inspector.judge([frame], scored)[0].verdict.regions
+        mark_regions(marked, [scale_region(region, scale) for region in found], error_map, threshold.map)
     mask = _read_mask(result, height, width)
     if mask is not None:
         _outline(heat, mask)
-    pictures = {"image": to_bgr(frame, white_level)}
+        _outline(marked, mask)
+    pictures = {"image": plain}
     if inspector.reconstructs:
-        pictures["reconstruction"] = to_bgr(inspector.reconstruct(batch)[0])
-    shown = {name: _embed(_resize(picture, size)) for name, picture in pictures.items()} | {"error": _embed(heat)}
+        pictures["reconstruction"] = _resize(to_bgr(inspector.reconstruct(batch)[0]), size)
+    shown = {name: _embed(picture) for name, picture in (pictures | {"marks": marked, "error": heat}).items()}
     return Example(result.image.path.name, result.image.kind, result.score, shown, mask is not None)
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from onspect.calibration.comparison import Comparison
 from onspect.calibration.evaluation import Evaluation
 from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
 from onspect.calibration.metrics.pixel import PIXEL_METRICS
 from onspect.calibration.report.acceptance import (
     describe_operating_point,
     list_fingerprints,
-    list_targets,
     list_threshold_records,
 )
 from onspect.calibration.report.gallery import draw_gallery
@@ -31,24 +31,48 @@ from onspect.runtime.atomic import write_atomically
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.card import list_facts
 
+FIELDS = ("part", "camera", "lens", "light", "line")
+"""What the sheet has a place for, filled in or not."""
+
 _MOST_FAULTS = 50
 
 
-def write_report(folder: Path, evaluation: Evaluation, inspector: Inspector, title: str) -> Path:
+def write_report(
+    folder: Path,
+    evaluation: Evaluation,
+    inspector: Inspector,
+    title: str | None = None,
+    *,
+    fields: Mapping[str, str],
+    comparison: Comparison | None = None,
+) -> Path:
     """Write report.html and then metrics.json into an existing folder, each whole or not at all; return the page.
 
-    Both are made in memory first, so an error while drawing leaves what an earlier report wrote as it was. Raises
-    OutputError where the folder cannot be written.
+    title: None for the field ``part``, or else the model's name. fields: what the sheet says of the part and its
+    line. comparison: with another model. Both are made in memory first, so an error while drawing leaves what an
+    earlier report wrote as it was. Raises OutputError where the folder cannot be written.
     """
-    page = render_page(evaluation, inspector, title).encode()
-    metrics = _dump({"title": title} | list_metrics(evaluation))
+    title = title or fields.get("part") or evaluation.model.info.name
+    page = render_page(evaluation, inspector, title, fields=fields, comparison=comparison).encode()
+    metrics = _dump(
+        {"title": title, "fields": dict(fields)}
+        | list_metrics(evaluation)
+        | {"comparison": None if comparison is None else comparison.to_dict()}
+    )
     path = folder / "report.html"
     write_atomically(path, page)
     write_atomically(folder / "metrics.json", f"{metrics}\n".encode())
     return path
 
 
-def render_page(evaluation: Evaluation, inspector: Inspector, title: str) -> str:
+def render_page(
+    evaluation: Evaluation,
+    inspector: Inspector,
+    title: str,
+    *,
+    fields: Mapping[str, str],
+    comparison: Comparison | None = None,
+) -> str:
     """Return the page as HTML that needs no other file, no network and no script."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onspect.calibration.report", "."),
@@ -67,7 +91,10 @@ def render_page(evaluation: Evaluation, inspector: Inspector, title: str) -> str
         evaluation=evaluation,
         counts=count_kinds([result.image for result in evaluation.results]),
         operating_point=describe_operating_point(evaluation),
-        targets=list_targets(evaluation),
+        fields={name: fields.get(name, "") for name in FIELDS} | dict(fields),
+        comparison=comparison,
+        targets=evaluation.targets,
+        parts=evaluation.count_parts(),
         records=list_threshold_records(evaluation.model),
         image_metrics=IMAGE_METRICS,
         pixel_metrics=PIXEL_METRICS,
@@ -86,7 +113,7 @@ def list_metrics(evaluation: Evaluation) -> dict[str, Any]:
     traces = _trace(evaluation)
     return evaluation.to_dict() | {
         "operating_point": describe_operating_point(evaluation),
-        "promises": [dataclasses.asdict(target) for target in list_targets(evaluation)],
+        "promises": [dataclasses.asdict(target) for target in evaluation.targets],
         "stamps": [dataclasses.asdict(record) for record in list_threshold_records(evaluation.model)],
         "fingerprints": [dataclasses.asdict(fingerprint) for fingerprint in list_fingerprints(evaluation)],
         "review": _zip_review(traces.table),
@@ -118,12 +145,14 @@ def _trace(evaluation: Evaluation) -> _Traces:
     good, defective = part_scores(evaluation.results)
     if not len(good) or not len(defective):
         return _Traces()
-    curves = trace_curves(good, defective)
+    curves, threshold = trace_curves(good, defective), evaluation.threshold
+    if threshold is None:
+        return _Traces(curves)
     return _Traces(
         curves=curves,
         cost=trace_cost(curves, evaluation.confusion),
-        review=trace_review(good, defective, evaluation.threshold.score),
-        table=tabulate_review(good, defective, evaluation.threshold),
+        review=trace_review(good, defective, threshold.score),
+        table=tabulate_review(good, defective, threshold),
     )
 
 
@@ -175,11 +204,11 @@ def _draw_plots(evaluation: Evaluation) -> dict[str, str]:
     plots = {"scores": plot_scores(good, defective, evaluation.threshold)}
     areas, traces = evaluation.areas, _trace(evaluation)
     if areas.auroc is not None and areas.aupr is not None and traces.curves is not None:
+        share = len(defective) / (len(good) + len(defective))
         plots["roc"] = plot_roc(traces.curves, evaluation.confusion, areas.auroc)
-        plots["precision_recall"] = plot_precision_recall(traces.curves, evaluation.confusion, areas.aupr)
-    banded = evaluation.threshold.review is not None
+        plots["precision_recall"] = plot_precision_recall(traces.curves, evaluation.confusion, areas.aupr, share)
     if traces.cost is not None:
-        plots["cost"] = plot_cost(traces.cost, _asked_weight(evaluation), banded=banded)
+        plots["cost"] = plot_cost(traces.cost, _asked_weight(evaluation), banded=evaluation.banded)
     if traces.review is not None:
-        plots["review"] = plot_review(traces.review, evaluation.confusion, banded=banded)
+        plots["review"] = plot_review(traces.review, evaluation.confusion, banded=evaluation.banded)
     return {name: f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}" for name, svg in plots.items()}

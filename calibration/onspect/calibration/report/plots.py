@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from onspect.calibration.metrics.image import Confusion, CostCurve, Curves
@@ -19,6 +19,8 @@ from onspect.runtime.model.schema import Threshold
 _GOOD = "#56B4E9"  # sky blue and vermilion of Okabe and Ito's palette: apart for every eye
 _DEFECTIVE = "#D55E00"
 _CURVE = "#0072B2"
+_MOST_COST = 1.25
+_WEIGHTS = (0.01, 0.1, 1.0, 10.0, 100.0)
 _STYLE: Any = {
     "svg.hashsalt": "onspect",  # the same data gives the same bytes
     "font.size": 10,
@@ -51,12 +53,14 @@ def plot_roc(curves: Curves, confusion: Confusion, auroc: float) -> bytes:
         return _save(figure)
 
 
-def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float) -> bytes:
-    """Return the precision-recall curve with the operating point of the threshold, as SVG."""
+def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float, share: float) -> bytes:
+    """Return the precision-recall curve with the operating point of the threshold, as SVG.
+
+    share: of defective images.
+    """
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
-        defective = confusion.defective / (confusion.defective + confusion.good)
-        axes.axhline(defective, linestyle=":", color="#777777", label="rejecting everything")
+        axes.axhline(share, linestyle=":", color="#777777", label="rejecting everything")
         axes.plot(
             curves.recall,
             curves.precision,
@@ -75,21 +79,27 @@ def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
     """Return what mistakes cost over the weight of an escape, with the weight that was asked for, as SVG."""
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
-        axes.axhline(1.0, linestyle=":", color="#777777", label="rejecting or passing everything")
+        axes.axhspan(1.0, _MOST_COST, facecolor="#777777", alpha=0.15, label="dearer than no inspection")
         axes.plot(curve.weight, curve.stamped, color="black", linestyle="--", linewidth=2, label="this threshold")
         if banded:
-            axes.plot(curve.weight, curve.reviewed, color="black", linestyle="-.", label="with its band, looks free")
-        axes.plot(curve.weight, curve.best, color=_CURVE, linewidth=2, label="the cheapest threshold here")
+            words = "with its review band, looks free"
+            axes.plot(curve.weight, curve.reviewed, color="black", linestyle="-.", label=words)
+        axes.plot(
+            curve.weight, curve.best, color=_CURVE, linewidth=2, clip_on=False, label="the cheapest threshold here"
+        )
         if weight is not None and curve.weight[0] <= weight <= curve.weight[-1]:
             axes.axvline(weight, color=_DEFECTIVE, linewidth=1.2, label=f"asked for: {weight:.3g}")
         axes.set_xscale("log")
         axes.set(
             xlim=(curve.weight[0], curve.weight[-1]),
-            ylim=(0, 1.6),
-            xlabel="weight of an escape over a false reject",
-            ylabel="cost of mistakes (1: without inspection)",
+            ylim=(0, _MOST_COST),
+            xlabel="false rejects that cost as much as one escape",
+            ylabel="cost of mistakes (100%: no inspection)",
         )
-        axes.legend(loc="lower center")
+        axes.minorticks_off()
+        axes.set_xticks(_WEIGHTS, [f"1/{round(1 / weight)}" if weight < 1 else f"{weight:g}" for weight in _WEIGHTS])
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        figure.legend(loc="outside upper left")
         return _save(figure)
 
 
@@ -99,7 +109,7 @@ def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> by
         figure, axes = _open_figure(4.2, 4.0)
         axes.plot(curve.good, curve.escapes, color=_CURVE, linewidth=2, label="any band below the threshold")
         x, y = confusion.review_good / confusion.good, confusion.escapes or 0.0
-        label = "the file's band" if banded else "no band"
+        label = "the file's band" if banded else "the file: no band"
         axes.plot([x], [y], "o", color="black", markersize=7, clip_on=False, zorder=3, label=label)
         axes.set(xlim=(0, 1), xlabel="good parts sent to a person (share)", ylabel="defects that pass unseen (share)")
         axes.set_ylim(bottom=0)
@@ -107,13 +117,13 @@ def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> by
         return _save(figure)
 
 
-def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], threshold: Threshold) -> bytes:
-    """Return the histogram of the scores, good against defective, with the threshold and its band, as SVG.
+def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], threshold: Threshold | None) -> bytes:
+    """Return the histogram of the scores, good against defective, with threshold and band where there are, as SVG.
 
     The score's axis is logarithmic where the scores span more than a factor of 30.
     """
-    band = [] if threshold.review is None else [threshold.review]
-    every = np.concatenate([good, defective, [threshold.score], band])
+    cuts = [] if threshold is None else [cut for cut in (threshold.review, threshold.score) if cut is not None]
+    every = np.concatenate([good, defective, cuts])
     logarithmic = every.min() > 0 and every.max() / every.min() > 30
     edges = (np.geomspace if logarithmic else np.linspace)(every.min(), _above(every.max()), 41).tolist()
     with mpl.rc_context(_STYLE):
@@ -130,11 +140,11 @@ def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], thres
                 linewidth=1.4,
                 label=f"defective ({len(defective)})",
             )
-        cut = threshold.score
-        if threshold.review is not None:
-            words = f"review from {threshold.review:.4g}"
-            axes.axvspan(threshold.review, cut, facecolor="#999999", alpha=0.3, hatch="..", label=words)
-        axes.axvline(cut, color="black", linestyle="--", linewidth=1.4, label=f"rejected from {cut:.4g}")
+        if len(cuts) > 1:
+            axes.axvspan(*cuts, facecolor="#999999", alpha=0.3, hatch="..", label=f"review from {cuts[0]:.4g}")
+        if cuts:
+            words = f"rejected from {cuts[-1]:.4g}"
+            axes.axvline(cuts[-1], color="black", linestyle="--", linewidth=1.4, label=words)
         if logarithmic:
             axes.set_xscale("log")
         axes.set(xlabel="score (higher is worse)", ylabel="images")

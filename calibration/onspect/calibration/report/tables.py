@@ -42,6 +42,7 @@ def describe_outcome(outcome: CalibrationResult) -> str:
     lines = [*format_facts(facts + regions, 14), "", *describe_confusion(outcome.confusion, intervals)]
     if outcome.band is not None and calibration.defective_scores:
         lines += ["", *describe_review(outcome.threshold, calibration)]
+    lines += ["", f"so far, on the pictures that chose the threshold: {outcome.fitness.words}"]
     return "\n".join(lines)
 
 
@@ -71,9 +72,20 @@ def describe_evaluation(evaluation: Evaluation) -> str:
         facts.append(
             ("pixel F1", f"{point.f1:.4f}, IoU {point.iou:.4f} ({point.recall:.1%} of defective pixels marked)")
         )
-    facts.append(("threshold", f"{evaluation.threshold.score:.6g} (ng from this score on)"))
-    lines = [*format_facts(facts, 14), "", *describe_confusion(evaluation.confusion, evaluation.intervals)]
-    return "\n".join([*lines, "", *_describe_kinds(evaluation)] if evaluation.kinds else lines)
+    if evaluation.group is not None:
+        good, defective = evaluation.count_parts()
+        facts.append(("parts", f"{good} good, {defective} defective, by the pattern {evaluation.group!r}"))
+    if evaluation.threshold is None:
+        facts.append(("threshold", "none yet, so nothing is judged ('onspect calibrate' sets one)"))
+        lines = format_facts(facts, 14)
+    else:
+        facts.append(("threshold", f"{evaluation.threshold.score:.6g} (ng from this score on)"))
+        lines = [*format_facts(facts, 14), "", *describe_confusion(evaluation.confusion, evaluation.intervals)]
+    if evaluation.kinds:
+        lines += ["", *_describe_kinds(evaluation)]
+    if evaluation.fitness is not None:
+        lines += ["", f"verdict: {evaluation.fitness.words}"]
+    return "\n".join(lines)
 
 
 def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[float | None]]) -> list[str]:
@@ -109,10 +121,11 @@ def _span(intervals: Mapping[str, Sequence[float | None]], name: str, style: str
 
 
 def _describe_kinds(evaluation: Evaluation) -> list[str]:
-    rows = [("kind", "caught of images", *(metric.title for metric in IMAGE_METRICS))]
+    judged = evaluation.threshold is not None
+    rows = [("kind", "caught of images" if judged else "images", *(metric.title for metric in IMAGE_METRICS))]
     for kind, found in evaluation.kinds.items():
         values = (metric.show(found.areas.values[metric.name]) for metric in IMAGE_METRICS)
-        rows.append((kind, f"{found.caught} of {found.images}", *values))
+        rows.append((kind, f"{found.caught} of {found.images}" if judged else str(found.images), *values))
     return format_table(rows, "<>" + ">" * len(IMAGE_METRICS))
 
 

@@ -44,6 +44,7 @@ from onspect.export.precision.memory import (
 from onspect.export.precision.weighted_layers import Layer, find_layers
 from onspect.export.scores import SCORES
 from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.dataset.good_images import Progress
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
@@ -54,7 +55,6 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo
-from onspect.runtime.teaching.threshold import CROSS_CONFORMAL
 
 T = TypeVar("T")
 

@@ -37,6 +37,7 @@ _GROUPS = {
     "Upkeep": {
         "drift": "runtime.cli.drift",
         "recalibrate": "runtime.cli.recalibrate",
+        "labels": "runtime.cli.labels",
         "fleet": "runtime.cli.fleet",
     },
 }

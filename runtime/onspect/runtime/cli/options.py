@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ import click
 
 from onspect.runtime.cli.base import say
 from onspect.runtime.errors import OutputError, SourceError
-from onspect.runtime.images.files import IMAGE_SUFFIXES
 from onspect.runtime.model.providers import CHOICES
 
 if TYPE_CHECKING:
@@ -30,19 +28,23 @@ provider_option = click.option(
 overlays_option = click.option(
     "--overlays",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write each image with heat map, boxes and verdict into this folder.",
+    help="Write each image with its verdict, and outline and box around each region, into this folder.",
+)
+overlay_style_option = click.option(
+    "--overlay-style",
+    type=click.Choice(["marks", "beside", "heat"]),
+    default="marks",
+    show_default=True,
+    help="Marks: outline and box; beside: the plain image to the left, a legend below; heat: error map as colours.",
+)
+overlay_format_option = click.option(
+    "--overlay-format", type=click.Choice(["png", "jpg"]), default="png", show_default=True, help="Of the overlays."
 )
 
 
-def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
-    """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
-    path = Path(target)
-    is_input = os.path.exists(path) and any(_is_same_file(path, other) for other in inputs)  # noqa: PTH110 - as in expand
-    if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or is_input:
-        raise OutputError(f"{target!r} is an input; give a file for the verdicts, such as verdicts.jsonl")
-
-
-def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str]) -> list[OverlaySink]:
+def overlay_sinks(
+    folder: Path | None, root: Path, images: Iterable[Path | str], *, style: str = "marks", ending: str = "png"
+) -> list[OverlaySink]:
     """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
     if folder is None:
         return []
@@ -51,7 +53,7 @@ def overlay_sinks(folder: Path | None, root: Path, images: Iterable[Path | str])
         raise OutputError(f"the images to judge are in {str(folder)!r}; give another folder for the overlays")
     from onspect.runtime.sinks.overlays import OverlaySink
 
-    return [OverlaySink(folder, root=root)]
+    return [OverlaySink(folder, root=root, heat=style == "heat", beside=style == "beside", ending=ending)]
 
 
 def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None) -> None:
@@ -80,10 +82,3 @@ def describe_reasons(reasons: Mapping[str, int], total: int) -> str:
     if total == 1:
         return f"the reason: {reason!r}"
     return f"{f'all {total}' if count == total else f'{count} of {total}'}: {reason!r}"
-
-
-def _is_same_file(first: Path, second: Path | str) -> bool:
-    try:
-        return first.samefile(second)
-    except (OSError, ValueError):  # one of them is not there, or no file can have its name
-        return False

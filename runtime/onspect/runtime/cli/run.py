@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onspect.runtime.cli.base import Command, say, usage_errors
-from onspect.runtime.cli.options import conclude, describe_reasons, overlay_sinks, overlays_option, refuse_target
+from onspect.runtime.cli.options import conclude, describe_reasons, overlay_sinks, overlays_option
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.files import list_images
 from onspect.runtime.model.providers import CHOICES
@@ -83,6 +83,13 @@ if TYPE_CHECKING:
     metavar="env:NAME|file:PATH",
     help="Where to read the token. A browser needs it to move the threshold, and on other computers also to look.",
 )
+@click.option(
+    "--base",
+    type=click.Path(path_type=Path),
+    metavar="BASE",
+    help="Where MODEL does not exist yet: teach it on a page at the dashboard's address first, with this base file "
+    "(see 'onspect backbone'). Then the line runs.",
+)
 @overlays_option
 @click.option(
     "--provider",
@@ -95,6 +102,7 @@ def run(
     config_file: Path | None,
     check_file: Path | None,
     overlays: Path | None,
+    base: Path | None,
     **flags: Any,
 ) -> None:
     """Judge the frames of SOURCE with MODEL until the source ends or the line is stopped.
@@ -111,6 +119,7 @@ def run(
       onspect run part.onnx line.mp4 --sink jsonl:verdicts.jsonl
       onspect run part.onnx rtsp://10.0.0.5/stream --sink sqlite:history.db --dashboard 127.0.0.1:8080
       onspect run --config line.toml
+      onspect run new.onnx 0 --base base.onnx --dashboard 127.0.0.1:8080 --dashboard-token env:TOKEN
     """
     from onspect.runtime.images.decode import quieten_opencv
 
@@ -123,7 +132,7 @@ def run(
         if check_file is not None:
             _check(config)
         else:
-            _run_line(config, overlays)
+            _run_line(config if base is None else _teach_first(config, base), overlays)
 
 
 def _configure(
@@ -199,13 +208,53 @@ def _check(config: LineConfig) -> None:
         raise SourceError(f"{amiss} {'check' if amiss == 1 else 'checks'} of the line failed")
 
 
+def _teach_first(config: LineConfig, base: Path) -> LineConfig:
+    """Let a person teach the model file on a page if there is none; return the line with the page's address."""
+    if config.model.exists():
+        return config
+    if config.dashboard is None or config.dashboard.token is None:
+        raise click.UsageError("--base teaches on a page: give --dashboard HOST:PORT and --dashboard-token too")
+    if config.model.suffix != ".onnx" or config.recipes:
+        raise click.UsageError(f"--base makes one model file: give its name, ending in .onnx, not {config.model}")
+    if config.presence is not None or len(config.sources) > 1:
+        raise click.UsageError(
+            "--base teaches whole frames of one camera: with [presence] or several cameras, teach the file first"
+        )
+    from onspect.runtime.dashboard.teach_page import TeachPage
+    from onspect.runtime.labels.store import LabelStore, labels_path
+    from onspect.runtime.sinks.registry import open_sinks
+    from onspect.runtime.sources.registry import open_source
+    from onspect.runtime.teaching.base_file import read_base_file
+
+    read_base_file(base)
+    history = next((sink.history for sink in open_sinks(config.sinks, append=True) if sink.history), None)
+    store = None if history is None else LabelStore(labels_path(history))
+    source = open_source(config.sources[0].address)
+    dashboard = config.dashboard
+    assert dashboard.token is not None
+    with TeachPage(dashboard.listen, dashboard.token, source, config.model, base, store) as page:
+        say(f"there is no {config.model} yet; teach it at {page.url}")
+        page.wait()
+    if store is not None:
+        store.close()
+    return replace(config, dashboard=replace(dashboard, listen=page.address))
+
+
 def _run_line(config: LineConfig, overlays: Path | None) -> None:
     """Run a line to its end, and say how it was."""
     from onspect.runtime.credentials import resolve_secret
-    from onspect.runtime.line.build import build_line, choose_health, open_dashboard, open_models, queue_sinks
+    from onspect.runtime.line.build import (
+        build_line,
+        choose_health,
+        list_inputs,
+        open_dashboard,
+        open_models,
+        queue_sinks,
+    )
     from onspect.runtime.line.memory import keep_memory_together
     from onspect.runtime.line.signals import obeying_signals
     from onspect.runtime.sinks.registry import open_sinks
+    from onspect.runtime.sinks.targets import find_refusal
     from onspect.runtime.sources.registry import open_source
 
     keep_memory_together()
@@ -214,9 +263,9 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
     drawn = _draw_overlays(overlays, config)
     targets = [resolve_secret(text) for text in config.sinks]
     opened = open_sinks(targets, append=True)
-    inputs = [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
-    for text in targets:
-        refuse_target(text.partition(":")[2].partition("?")[0], inputs)
+    for place in range(len(targets)):
+        if (refusal := find_refusal(targets, opened, place, list_inputs(config))) is not None:
+            raise refusal
     live = any(source.live for source in sources)
     queued = queue_sinks(list(zip(config.sinks, opened, strict=True)), config.spool, live=live)
     dashboard = open_dashboard(config.dashboard, opened)

@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING
 import click
 
 from onspect.runtime.cli.base import Command, progress, say, usage_errors
-from onspect.runtime.cli.options import conclude, overlay_sinks, overlays_option, provider_option, refuse_target
+from onspect.runtime.cli.options import (
+    conclude,
+    overlay_format_option,
+    overlay_sinks,
+    overlay_style_option,
+    overlays_option,
+    provider_option,
+)
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.sinks.targets import refuse_target
 
 if TYPE_CHECKING:
     from onspect.runtime.inspection.inspector import Inspector
@@ -39,6 +47,8 @@ _LOG = logging.getLogger("onspect")
     "With Ray a folder of partitions, or its URL: .parquet for Parquet, any other name for JSONL.",
 )
 @overlays_option
+@overlay_style_option
+@overlay_format_option
 @provider_option
 @click.option(
     "--workers",
@@ -59,6 +69,8 @@ def score(
     images: tuple[str, ...],
     output: str,
     overlays: Path | None,
+    overlay_style: str,
+    overlay_format: str,
     provider: str,
     workers: int | None,
     engine: str,
@@ -99,7 +111,7 @@ def score(
     counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
     done = counts.total()
     sink = kind(None if output == "-" else Path(output), append=resume)
-    drawing = overlay_sinks(overlays, _common_root(paths), paths)
+    drawing = overlay_sinks(overlays, _common_root(paths), paths, style=overlay_style, ending=overlay_format)
     verdicts = _judge(inspector, paths, drawing, workers, done)
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         verdicts = progress(verdicts, len(paths) - done, "scoring")

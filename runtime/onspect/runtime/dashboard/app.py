@@ -6,7 +6,8 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -19,12 +20,13 @@ from starlette.routing import Route
 
 from onspect.runtime.dashboard.auth import Auth
 from onspect.runtime.dashboard.history import Archive
+from onspect.runtime.dashboard.label_desk import LabelDesk
 from onspect.runtime.dashboard.middleware import LARGEST_BODY, SecurityMiddleware
 from onspect.runtime.dashboard.renderer import RenderWorker
-from onspect.runtime.dashboard.state import DashboardState, View, describe_part
+from onspect.runtime.dashboard.state import DashboardState, View, describe_shown
 from onspect.runtime.errors import OnspectError
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.status import Commands
+from onspect.runtime.status import FADE_S, Commands
 
 _LOG = logging.getLogger("onspect")
 
@@ -35,12 +37,17 @@ TICK = 0.1
 """Seconds between two looks at the board for a page."""
 
 _COOKIE = "onspect-session"
+_SHORT_WAIT = 2.5  # seconds for which a login waits here, after wrong tokens, before it is told to come again
 _HEARTBEAT = 1.0
 _PATIENCE = 10.0  # seconds for which a page waits for a picture, and a request may take to arrive
 _FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
     "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
     "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "labels.js": ("labels.js", "text/javascript; charset=utf-8"),
+    "history": ("history.html", "text/html; charset=utf-8"),
+    "history.js": ("history.js", "text/javascript; charset=utf-8"),
+    "teach.js": ("teach.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -56,11 +63,17 @@ class AppState:
     archive: Archive
     access: Auth
     open_to_see: bool
+    page: str = "line"
+    """``line``, or ``teach`` while there is no model."""
     most_watchers: int = WATCHERS
     tick: float = TICK
     commands: Commands | None = None
+    desk: LabelDesk | None = None
+    """Where parts are labelled and taught; None without a token or without a history."""
     watchers: int = 0
     closing: bool = False
+    waiting: set[str] = field(default_factory=set)
+    """Addresses of which a login waits its pause."""
     moved: list[dict[str, Any]] = field(default_factory=list)
     """Thresholds moved through this page: score, before, who, time."""
 
@@ -73,16 +86,25 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
         self.answer = JSONResponse({"error": reason}, status, headers)
 
 
-def build_application(room: AppState) -> SecurityMiddleware:
-    """Return the ASGI application."""
+Handler = Callable[[AppState, Request], Awaitable[Response]]
+
+
+def build_application(
+    room: AppState, more: Sequence[tuple[str, Handler, str]] = (), *, index: str = "index.html"
+) -> SecurityMiddleware:
+    """Return the ASGI application.
+
+    more: path, handler and method of further requests. index: the file of the page itself.
+    """
     pages = resources.files("onspect.runtime.dashboard").joinpath("page")
-    files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+    names = _FILES | {"": (index, _FILES[""][1])}
+    files = {path: (pages.joinpath(name).read_bytes(), kind) for path, (name, kind) in names.items()}
 
     async def page(request: Request) -> Response:
         content, kind = files[request.url.path.removeprefix("/")]
         return Response(content, media_type=kind)
 
-    def route(path: str, endpoint: Callable[[AppState, Request], Awaitable[Response]], method: str = "GET") -> Route:
+    def route(path: str, endpoint: Handler, method: str = "GET") -> Route:
         return Route(path, _answer(room, endpoint), methods=[method])
 
     return SecurityMiddleware(
@@ -99,16 +121,18 @@ def build_application(room: AppState) -> SecurityMiddleware:
                 route("/login", _log_in, "POST"),
                 route("/logout", _log_out, "POST"),
                 route("/threshold", _move_threshold, "POST"),
+                route("/threshold/undo", _undo_threshold, "POST"),
+                *(route(*one) for one in more),
             ]
         )
     )
 
 
-def _answer(room: AppState, endpoint: Callable[[AppState, Request], Awaitable[Response]]) -> Endpoint:
+def _answer(room: AppState, endpoint: Handler) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
             if request.url.path not in ("/session", "/login") and not room.open_to_see:
-                _require_session(room, request)
+                await require_session(room, request)
             return await endpoint(room, request)
         except Refusal as refusal:
             return refusal.answer
@@ -129,7 +153,7 @@ async def _stream_events(room: AppState, _: Request) -> Response:
                 content = room.board.describe(after)
                 quiet += room.tick
                 if content["number"] != after or quiet >= _HEARTBEAT:
-                    content |= {"moved": room.moved[-1] if room.moved else None}
+                    content |= {"moved": _find_move(room, content["status"])}
                     yield f"data: {json.dumps(content, allow_nan=False)}\n\n".encode()
                     after, quiet = content["number"], 0.0
                 await asyncio.sleep(room.tick)
@@ -148,7 +172,7 @@ async def _show_picture(room: AppState, request: Request) -> Response:
         if shown is not None and shown.number != after:
             heat = request.query_params.get("heat") != "0"
             jpeg = await asyncio.shield(asyncio.wrap_future(room.darkroom.make(shown, heat=heat)))
-            headers = {"X-Onspect-Part": json.dumps(describe_part(shown))}
+            headers = {"X-Onspect-Part": json.dumps(describe_shown(shown, time.monotonic()))}
             return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
         if room.closing:
             break
@@ -171,10 +195,14 @@ async def _list_rejects(room: AppState, _: Request) -> Response:
     }
     recorded = await run_in_threadpool(room.archive.rejects)
     if recorded is None:
-        return JSONResponse({"rejects": list(reject_cache.values())})
+        recorded = list(reject_cache.values())
     for reject in recorded:
         if reject["picture"] is None:
             reject["picture"] = reject_cache.get((reject["time"], reject["index"]), reject)["picture"]
+    if room.desk is not None:
+        labels = await run_in_threadpool(room.desk.find_labels)
+        for reject in recorded:
+            reject["label"], reject["label_who"] = labels.get((reject["time"], reject["index"]), (None, None))
     return JSONResponse({"rejects": recorded})
 
 
@@ -201,13 +229,16 @@ async def _tell_session(room: AppState, request: Request) -> Response:
             "may_see": room.open_to_see or authorized,
             "may_change": authorized,
             "has_token": room.access.has_token,
+            "has_labels": room.desk is not None,
+            "page": room.page,
+            "fade_s": FADE_S,
         }
     )
 
 
 async def _log_in(room: AppState, request: Request) -> Response:
     token = (await read_body(request)).get("token")
-    _check_token(room, request, token if isinstance(token, str) else "")
+    await _check_token(room, request, token if isinstance(token, str) else "")
     answer = JSONResponse({"may_change": True})
     session = room.access.open_session()
     answer.set_cookie(_COOKIE, session, httponly=True, samesite="strict", path="/")
@@ -223,21 +254,14 @@ async def _log_out(room: AppState, request: Request) -> Response:
 
 async def _move_threshold(room: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
-    _require_session(room, request)
+    await require_session(room, request)
     body = await read_body(request)
-    score, who = body.get("score"), body.get("who")
+    score = body.get("score")
     if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
         raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
-    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
-        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
-    if room.commands is None:
-        raise Refusal(409, "no line is running")
-    status = room.board.describe(0)["status"]
-    try:
-        await run_in_threadpool(room.commands.set_threshold, float(score))
-    except OnspectError as error:
-        raise Refusal(422, str(error)) from error
-    record = {"score": float(score), "before": status and status["threshold"], "who": who.strip(), "time": now()}
+    who = _read_name(body)
+    before = await _command(room, lambda commands: commands.set_threshold(float(score)))
+    record = {"score": float(score), "before": before, "who": who, "time": now()}
     room.moved = [*room.moved[-99:], record]
     _LOG.warning(
         "threshold moved from %s to %g by %r at %s, from %s",
@@ -247,16 +271,59 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
         record["time"],
         _address(request),
     )
+    if room.desk is not None:
+        await run_in_threadpool(room.desk.note_threshold, record)
     return JSONResponse(record)
 
 
-def _require_session(room: AppState, request: Request) -> None:
+async def _undo_threshold(room: AppState, request: Request) -> Response:
+    """Take the last move of the threshold back, with a record of who did so and when."""
+    await require_session(room, request)
+    who = _read_name(await read_body(request))
+    before = await _command(room, lambda commands: commands.undo_threshold())
+    record = {"before": before, "who": who, "time": now()}
+    words = "threshold move taken back, from %s, by %r at %s, from %s"
+    _LOG.warning(words, before, who, record["time"], _address(request))
+    if room.desk is not None:
+        await run_in_threadpool(room.desk.note_undo, before, who)
+    return JSONResponse(record)
+
+
+def _read_name(body: dict[str, Any]) -> str:
+    who = body.get("who")
+    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
+        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
+    return who.strip()
+
+
+async def _command(room: AppState, command: Callable[[Commands], None]) -> float | None:
+    """Give the line a command; return the threshold that it had last, None before its first status."""
+    if room.commands is None:
+        raise Refusal(409, "no line is running")
+    status = room.board.describe(0)["status"]
+    try:
+        await run_in_threadpool(command, room.commands)
+    except OnspectError as error:
+        raise Refusal(422, str(error)) from error
+    return None if status is None else status["threshold"]
+
+
+def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return who has set the threshold that holds, None if nobody has, or if the move was dropped."""
+    move = None if status is None else status["moved"]
+    if move is None:
+        return None
+    found = (record for record in reversed(room.moved) if record["score"] == move["score"])
+    return next(found, None)
+
+
+async def require_session(room: AppState, request: Request) -> None:
     """Raise Refusal unless this browser has logged in, or the request carries the token itself."""
     if _has_session(room, request):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        _check_token(room, request, token.strip())
+        await _check_token(room, request, token.strip())
         return
     if not room.access.has_token:
         raise Refusal(403, "nothing can be changed here: this dashboard was started without a token")
@@ -267,11 +334,18 @@ def _has_session(room: AppState, request: Request) -> bool:
     return room.access.has_session(request.cookies.get(_COOKIE, ""))
 
 
-def _check_token(room: AppState, request: Request, token: str) -> None:
+async def _check_token(room: AppState, request: Request, token: str) -> None:
     address = _address(request)
     if not room.access.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
     wait = room.access.wait_seconds(address)
+    if 0 < wait <= _SHORT_WAIT and address not in room.waiting:  # one at a time, or guesses would run side by side
+        room.waiting.add(address)
+        try:
+            await asyncio.sleep(wait)
+        finally:
+            room.waiting.discard(address)
+        wait = 0.0
     if wait > 0:
         raise Refusal(429, f"too many wrong tokens; try again in {wait:.0f} s", {"Retry-After": str(math.ceil(wait))})
     if not room.access.check(token, address):
@@ -280,6 +354,7 @@ def _check_token(room: AppState, request: Request, token: str) -> None:
 
 
 def _address(request: Request) -> str:
+    """Return where a request comes from, for log and limits."""
     return request.client.host if request.client is not None else "unknown"
 
 

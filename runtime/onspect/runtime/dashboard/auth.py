@@ -16,8 +16,9 @@ SHORTEST_TOKEN = 12
 
 _SESSIONS = 64
 _SESSION_SECONDS = 12 * 3600.0  # a shift, and the one after it
-_GUESSES = 5  # wrong tokens that one address has a minute,
+_GUESSES = 5  # wrong tokens that one address has a minute before it is slowed down
 _GUESSES_OF_ALL = 30  # and all addresses together
+_LONGEST_PAUSE = 30.0  # seconds that a guess costs at most
 _MINUTE = 60.0
 _ADDRESSES = 1024
 
@@ -45,25 +46,26 @@ class Auth:
         return self._digest is not None
 
     def wait_seconds(self, address: str) -> float:
-        """Return how long an address must wait before its next try, 0 where it may try now."""
+        """Return how long an address must wait before its next try, 0 where it may try now.
+
+        After five wrong tokens in a minute each further one costs a pause: 1 second, then 2, 4 and so on, up to 30.
+        While all addresses together send many, every try costs a second. Nobody is locked out by others' guesses.
+        """
         now = time.monotonic()
         own = [moment for moment in self._wrong.get(address, []) if now - moment < _MINUTE]
         self._wrong_of_all = [moment for moment in self._wrong_of_all if now - moment < _MINUTE]
-        waits = [0.0]
-        if len(own) >= _GUESSES:
-            waits.append(own[-_GUESSES] + _MINUTE - now)
-        if len(self._wrong_of_all) >= _GUESSES_OF_ALL:
-            waits.append(self._wrong_of_all[-_GUESSES_OF_ALL] + _MINUTE - now)
-        return max(waits)
+        if len(own) < _GUESSES:
+            return 1.0 if len(self._wrong_of_all) >= _GUESSES_OF_ALL else 0.0
+        pause = min(2.0 ** (len(own) - _GUESSES), _LONGEST_PAUSE)
+        return max(0.0, own[-1] + pause - now)
 
     def check(self, token: str, address: str) -> bool:
         """Tell whether a token is the right one, in a time that does not depend on it; a wrong one is counted."""
         if self._digest is not None and hmac.compare_digest(_digest(token), self._digest):
             self._wrong.pop(address, None)
             return True
-        now = time.monotonic()
-        self._wrong_of_all.append(now)
-        self._wrong[address] = [*self._wrong.pop(address, [])[-_GUESSES:], now]
+        self._wrong[address] = [*self._wrong.pop(address, [])[-2 * _GUESSES :], time.monotonic()]
+        self._wrong_of_all = [*self._wrong_of_all[-_GUESSES_OF_ALL:], time.monotonic()]
         while len(self._wrong) > _ADDRESSES:
             self._wrong.popitem(last=False)
         return False

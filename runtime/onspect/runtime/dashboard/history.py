@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,11 @@ _LOG = logging.getLogger("onspect")
 
 REJECTS = 24
 """Rejects that the page lists."""
+
+FAULTS = 8
+"""Of these, faults at most: a camera that is covered for a minute must not push the rejects out."""
+
+T = TypeVar("T")
 
 _HOURS = 24
 _LARGEST = 32 * 2**20  # bytes; a picture of evidence has a tenth of that
@@ -35,6 +41,12 @@ class Archive:
         self._evidence = evidence
         self._lock = Lock()
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+
+    def require_history(self) -> Path:
+        """Return the database; raises OutputError without one."""
+        if self._history is None:
+            raise OutputError("this line keeps no history; start it with --sink sqlite:FILE")
+        return self._history
 
     def hours(self) -> list[dict[str, Any]] | None:
         """Return the verdicts of each of the last hours, oldest first; None without a history that can be read."""
@@ -67,10 +79,9 @@ class Archive:
         except OutputError as error:
             _LOG.info("%s", error)
             return None
-        found.sort(key=lambda record: -record.id)
         return [
-            record.verdict.to_dict() | {"regions": [], "picture": self._address(record.evidence)}
-            for record in found[:REJECTS]
+            record.verdict.to_dict() | {"regions": [], "picture": self.find_address(record.evidence)}
+            for record in pick_rejects(found, lambda record: (record.id, record.verdict.verdict))
         ]
 
     def read_picture(self, name: str, *, small: bool) -> bytes | None:
@@ -92,7 +103,8 @@ class Archive:
                     self._thumbnails.popitem(last=False)
         return thumbnail
 
-    def _address(self, name: str | None) -> str | None:
+    def find_address(self, name: str | None) -> str | None:
+        """Return the page's address of a picture of evidence, None if it is not there."""
         return f"/evidence/{name}" if name is not None and self._find(name) is not None else None
 
     def _find(self, name: str) -> Path | None:
@@ -106,6 +118,17 @@ class Archive:
         except (OSError, ValueError):
             return None
         return path if found else None
+
+
+def pick_rejects(found: Iterable[T], describe: Callable[[T], tuple[int, str]]) -> list[T]:
+    """Return the newest of some parts that were not ``ok``, newest first, with few faults among them.
+
+    describe: gives a part's number, higher for a newer one, and its verdict.
+    """
+    newest = sorted(found, key=lambda one: -describe(one)[0])
+    faults = [one for one in newest if describe(one)[1] == "fault"][:FAULTS]
+    others = [one for one in newest if describe(one)[1] != "fault"][: REJECTS - len(faults)]
+    return sorted([*faults, *others], key=lambda one: -describe(one)[0])
 
 
 def _shrink(jpeg: bytes) -> bytes | None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import socket
+import sys
 import threading
+import time
+from contextlib import suppress
+from typing import Any, BinaryIO
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,6 +24,8 @@ LOOK = 5.0
 """Seconds between two looks at clients that neither send nor read."""
 
 _CONNECTIONS = 64
+_RESERVED = 64  # file descriptors that are left to cameras and sinks
+_EXHAUSTED_S = 0.05
 _LARGEST_HEAD = 16 * 1024  # bytes of a request's line and headers
 _FAREWELL = 3.0  # seconds for which a closing server waits for its clients
 
@@ -49,6 +56,8 @@ class BackgroundServer:
         config = uvicorn.Config(
             application,
             http=self._protocol,
+            loop="asyncio",
+            backlog=_CONNECTIONS,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -74,7 +83,7 @@ class BackgroundServer:
 
     def _listen(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = _Listener(family, socket.SOCK_STREAM)
         try:
             if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # on Windows another program could take over the port
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
@@ -86,7 +95,7 @@ class BackgroundServer:
             cure = "give another port, or end the program that has it"
             if not isinstance(error, OSError) or error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 cure = "give an address of this computer"
-            words = describe_os_error(error) if isinstance(error, OSError) else "the host is no name"
+            words = describe_os_error(error) if isinstance(error, OSError) else "the host is not a name"
             raise OutputError(f"cannot open the {self._name} at {self.host}:{self.port}: {words}; {cure}") from error
         listener.listen(_CONNECTIONS)
         self.port = listener.getsockname()[1]
@@ -118,8 +127,64 @@ class _Server(uvicorn.Server):
             await asyncio.sleep(0)
 
 
+class _Listener(socket.socket):
+    """Never takes the last file descriptors: cameras and sinks must be able to open theirs.
+
+    A connection for which there is no room is accepted and closed at once. asyncio alone would leave it in the queue,
+    and log thousands of lines while it waits.
+    """
+
+    def __init__(self, family: int, kind: int) -> None:
+        super().__init__(family, kind)
+        self._spare: BinaryIO | None = open(os.devnull, "rb")  # noqa: SIM115, PTH123 - closed to accept with none left
+        self._highest = _count_descriptors() - _RESERVED
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        try:
+            connection, address = super().accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            self._refuse_one()
+            raise ConnectionAbortedError from None
+        if connection.fileno() >= self._highest:
+            connection.close()
+            raise ConnectionAbortedError
+        return connection, address
+
+    def close(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+        super().close()
+
+    def _refuse_one(self) -> None:
+        """Accept a connection with the descriptor that is kept for it, and close it."""
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+        with suppress(OSError):
+            super().accept()[0].close()
+        try:
+            self._spare = open(os.devnull, "rb")  # noqa: SIM115, PTH123 - as above
+        except OSError:
+            time.sleep(_EXHAUSTED_S)  # another thread has taken it; without a pause this would spin
+
+
+def _count_descriptors() -> int:
+    """Return how many file descriptors this process may have."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return sys.maxsize
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
 class _PatientProtocol(H11Protocol):
-    """Ends connections of clients that neither send nor read: uvicorn alone would keep them for ever."""
+    """Ends connections of clients that neither send nor read: uvicorn alone would keep them for ever.
+
+    Where there are too many, the oldest that waits for a request gives way: half-open connections keep nobody out.
+    """
 
     look_seconds = LOOK
     patience = 2  # looks
@@ -130,7 +195,22 @@ class _PatientProtocol(H11Protocol):
         self._unread = 0
         self._stuck = 0
         self._served: object = None
+        self._since = time.monotonic()
         self._look = self.loop.call_later(self.look_seconds, self._look_after)
+        if len(self.connections) >= _CONNECTIONS:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        others = [one for one in self.connections if isinstance(one, _PatientProtocol) and one is not self]
+        idle = [one for one in others if not one.is_serving and not one.transport.is_closing()]
+        oldest = min(idle, key=lambda one: one._since, default=self)
+        self.connections.discard(oldest)
+        oldest.transport.abort()
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._look.cancel()
@@ -140,8 +220,7 @@ class _PatientProtocol(H11Protocol):
         unread = self.transport.get_write_buffer_size()
         self._stuck = self._stuck + 1 if unread > 0 and unread >= self._unread else 0
         self._unread = unread
-        serving = self.cycle is not None and not self.cycle.response_complete
-        self._idle = 0 if serving or self.cycle is not self._served else self._idle + 1
+        self._idle = 0 if self.is_serving or self.cycle is not self._served else self._idle + 1
         self._served = self.cycle
         if self._stuck >= self.patience or self._idle >= self.patience:
             self.transport.abort()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 
-from onspect.runtime.dashboard.history import REJECTS
+from onspect.runtime.dashboard.history import FAULTS, REJECTS, pick_rejects
 from onspect.runtime.dashboard.state import DisplayedInspection
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.inspection.visualization import draw_view
@@ -39,6 +39,7 @@ class RenderWorker:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onspect-pictures")
         self._made: dict[bool, tuple[int, Future[bytes]]] = {}
         self._album: deque[Reject] = deque(maxlen=_ALBUM)
+        self._faults: deque[Reject] = deque(maxlen=2 * FAULTS)
         self._undeveloped: deque[tuple[DisplayedInspection, Future[bytes]]] = deque()
         self._kept = -_PAUSE
         self._closing = threading.Event()
@@ -70,15 +71,20 @@ class RenderWorker:
             self._kept = shown.came
             picture = Future()
             self._undeveloped.append((shown, picture))
-        self._album.append(Reject(shown.number, shown.inspection.verdict, picture))
+        verdict = shown.inspection.verdict
+        album = self._faults if verdict.verdict == "fault" else self._album
+        album.append(Reject(shown.number, verdict, picture))
 
     def reject_cache(self) -> list[Reject]:
         """Return the last rejects, newest first."""
-        return list(reversed(self._album.copy()))[:REJECTS]
+        kept = [*self._album.copy(), *self._faults.copy()]
+        return pick_rejects(kept, lambda reject: (reject.number, reject.verdict.verdict))
 
     def find(self, number: int) -> Future[bytes] | None:
         """Return a reject's picture to be, None where there is none."""
-        return next((reject.picture for reject in self._album.copy() if reject.number == number), None)
+        return next(
+            (reject.picture for reject in [*self._album.copy(), *self._faults.copy()] if reject.number == number), None
+        )
 
     def close(self) -> None:
         """End the threads after the pictures that are under way."""

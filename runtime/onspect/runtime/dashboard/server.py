@@ -8,11 +8,16 @@ from typing import Self
 from onspect.runtime.dashboard.app import TICK, WATCHERS, AppState, build_application
 from onspect.runtime.dashboard.auth import Auth, is_loopback
 from onspect.runtime.dashboard.history import Archive
+from onspect.runtime.dashboard.history_routes import HISTORY_ROUTES
 from onspect.runtime.dashboard.http_server import LOOK, BackgroundServer
+from onspect.runtime.dashboard.label_desk import LabelDesk
+from onspect.runtime.dashboard.label_routes import ROUTES
 from onspect.runtime.dashboard.renderer import RenderWorker
 from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.labels.lessons import ADDITIONS
+from onspect.runtime.labels.store import labels_path
 from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.status import Commands, LineStatus, SinkState
 
@@ -22,8 +27,9 @@ class Dashboard(Sink):
 
     address: HOST:PORT; port 0 takes any that is free. token: what a browser must know to change anything, and to see
     anything where the address can be reached from other computers. history: the database that the line writes
-    (`SqliteSink`). evidence: the folder of its pictures (`EvidenceSink`). watchers: how many pages may be open at a
-    time. tick: seconds between two looks at what there is to show. look: seconds between two looks at clients that
+    (`SqliteSink`); with a token, parts can be labelled, and the labels are beside it. evidence: the folder of its
+    pictures (`EvidenceSink`). additions: parts that may be taught in one shift. watchers: how many pages may be open at
+    a time. tick: seconds between two looks at what there is to show. look: seconds between two looks at clients that
     neither send nor read; after two of them the connection is closed.
 
     Raises ChoiceError where the address is none, where others could reach it without a token, and for a token that can
@@ -39,11 +45,13 @@ class Dashboard(Sink):
         token: str | None = None,
         history: Path | None = None,
         evidence: Path | None = None,
+        additions: int = ADDITIONS,
         watchers: int = WATCHERS,
         tick: float = TICK,
         look: float = LOOK,
     ) -> None:
         self._server = BackgroundServer(address, "dashboard", look=look)
+        self.listens = self._server.host, self._server.port
         local = is_loopback(self._server.host)
         if not local and token is None:
             raise ChoiceError(
@@ -55,6 +63,7 @@ class Dashboard(Sink):
             darkroom=RenderWorker(),
             archive=Archive(history, evidence),
             access=Auth(token),
+            desk=None if token is None or history is None else LabelDesk(labels_path(history), additions=additions),
             open_to_see=local,
             most_watchers=watchers,
             tick=tick,
@@ -66,24 +75,32 @@ class Dashboard(Sink):
         return self._server.url
 
     def __enter__(self) -> Self:
-        self._server.start(build_application(self._room))
+        self._server.start(build_application(self._room, (*ROUTES, *HISTORY_ROUTES)))
         self._room.darkroom.open()
+        if self._room.desk is not None:
+            self._room.desk.open()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._room.closing = True
         self._server.stop()
         self._room.darkroom.close()
+        if self._room.desk is not None:
+            self._room.desk.close()
 
     def write(self, inspection: Inspection) -> None:
         """Show an inspection; takes microseconds, whoever looks."""
         shown = self._room.board.add(inspection)
         if inspection.verdict.verdict != "ok":
             self._room.darkroom.keep(shown)
+        if self._room.desk is not None:
+            self._room.desk.write(inspection)
 
     def report(self, status: LineStatus) -> None:
         """Show how the line is."""
         self._room.board.report(status)
+        if self._room.desk is not None:
+            self._room.desk.report(status)
 
     def state(self) -> SinkState:
         """Return how many inspections were shown."""
@@ -92,3 +109,5 @@ class Dashboard(Sink):
     def attach(self, commands: Commands) -> None:
         """Move this line's threshold, from now on, where somebody with the token asks for it."""
         self._room.commands = commands
+        if self._room.desk is not None:
+            self._room.desk.attach(commands)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
-from onspect.runtime.status import LineStatus
+from onspect.runtime.status import LineStatus, describe_moment
 
 View = Literal["latest", "rejected"]
 
@@ -100,14 +100,27 @@ class DashboardState:
                 "number": self._number,
                 "status": None if self._status is None else self._status[0].to_dict(),
                 "status_age": None if self._status is None else round(now - self._status[1], 1),
-                "latest": _describe(self._shown.get("latest"), now),
-                "rejected": _describe(self._shown.get("rejected"), now),
+                "now": self._describe_now(now),
+                "latest": describe_shown(self._shown.get("latest"), now),
+                "rejected": describe_shown(self._shown.get("rejected"), now),
                 "scores": [
                     [mark.number, mark.verdict, mark.score, mark.threshold, mark.review]
                     for mark in self._marks
                     if mark.number > after
                 ],
             }
+
+    def _describe_now(self, now: float) -> dict[str, Any]:
+        """Return what the page says first: of this moment, not of the status's, which is up to a second old."""
+        shown, status = self._shown.get("latest"), None if self._status is None else self._status[0]
+        lost = [] if status is None or not status.running else [one.name for one in status.sources if not one.connected]
+        if shown is None:
+            moment = describe_moment(lost, None, None)
+        else:
+            verdict = shown.inspection.verdict
+            moment = describe_moment(lost, (verdict.verdict, verdict.source[:_LETTERS]), now - shown.came)
+        number = None if shown is None or moment.now in ("lost", "waiting") else shown.number
+        return {"state": moment.now, "source": moment.source, "age": moment.age, "number": number}
 
     def _count_hour(self, verdict: Verdict) -> None:
         hour = datetime.now(UTC).strftime("%Y-%m-%dT%H:00:00Z")
@@ -132,5 +145,6 @@ def describe_part(shown: DisplayedInspection) -> dict[str, Any]:
     return content
 
 
-def _describe(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
+def describe_shown(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
+    """Return the same with the age in seconds; now is on `time.monotonic`."""
     return None if shown is None else describe_part(shown) | {"age": round(now - shown.came, 1)}

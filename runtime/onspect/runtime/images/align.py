@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.region import Pose
+from onspect.runtime.images.region import Pose, centred
 from onspect.runtime.model.schema import Alignment, Rectangle
 
 Plane = NDArray[np.float32]
@@ -31,6 +31,7 @@ SMALLEST_PATCH = 16
 _LONGEST = 160  # side of the stored reference, in pixels
 _COARSE_FRAME, _COARSE_PATCH = 80, 14  # sides of the coarse search, of which both are kept at least
 _STEP = 10.0  # degrees between the turned references of the coarse search
+_SHARING = 3  # of them that share one mask
 _SCALE_STEP = 0.06
 _CANDIDATES = 4
 _REFINED = 3  # poses of the coarse search that are refined
@@ -68,7 +69,8 @@ def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
     if pose.confidence < alignment.confidence:
         raise ImageError(
             f"part not found: the best place, {pose.x:.0f},{pose.y:.0f}, correlates {pose.confidence:.2f} with the "
-            f"reference, and {alignment.confidence:.2f} is needed"
+            f"reference, and {alignment.confidence:.2f} is needed",
+            code="position",
         )
     return pose
 
@@ -147,7 +149,8 @@ def _shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
     factor = shrink_factor(patch)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
     if min(height, width) < 1:
-        raise ImageError(f"the frame of {frame.shape[1]}x{frame.shape[0]} pixels is smaller than the reference patch")
+        words = f"the frame of {frame.shape[1]}x{frame.shape[0]} pixels is smaller than the reference patch"
+        raise ImageError(words, code="size")
     if factor > 1:
         frame = frame[: height * factor, : width * factor]
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
@@ -291,12 +294,11 @@ class _Search:
         margin = 0.35 * min(small.shape)  # of the reference's middle from the frame's edge
         pad = int(np.ceil(max(0.0, self._canvas / 2.0 - margin)))
         self._shape = tuple(cv2.getOptimalDFTSize(side + pad) for side in self._size[::-1])
-        templates, masks = zip(*(self._turn(small, *pose) for pose in self._poses), strict=True)
-        self._templates = np.conj(_spectra(np.stack(templates), self._shape))
-        self._counts = np.array([mask.sum() for mask in masks], np.float32)[:, None, None]
-        self._owner, unique = self._share_masks()
-        self._masks = np.conj(_spectra(np.stack([masks[place] for place in unique]), self._shape))
-        self._mask_counts = self._counts[unique]
+        templates = np.stack([self._turn(small, *pose)[0] for pose in self._poses])
+        self._templates = np.conj(_spectra(templates, self._shape))
+        self._owner, masks = self._share_masks(small)
+        self._masks = np.conj(_spectra(masks, self._shape))
+        self._counts = masks.sum(axis=(1, 2), dtype=np.float32)[:, None, None]
         self._allowed = self._find_allowed(margin)
 
     def find(self, contrast: Plane) -> list[Pose]:
@@ -304,7 +306,7 @@ class _Search:
         plane = _shrink(contrast, self._factor)[: self._size[1], : self._size[0]]
         spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
         sums = np.fft.irfft2(spectra[:, None] * self._masks, self._shape)
-        energy = sums[1] - sums[0] * sums[0] / self._mask_counts
+        energy = sums[1] - sums[0] * sums[0] / self._counts
         floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
         length = 1.0 / np.sqrt(np.maximum(energy, floor))
         length *= self._allowed
@@ -343,25 +345,22 @@ class _Search:
     def _turn(self, small: Plane, angle: float, scale: float) -> tuple[Plane, Plane]:
         """Return a turned reference (mean 0, length 1) and the places that it covers, float32 [canvas, canvas]."""
         pose = Pose(self._canvas / 2.0, self._canvas / 2.0, angle, scale)
-        matrix = _centred(_matrix(pose, small.shape, 1))
+        matrix = centred(_matrix(pose, small.shape, 1))
         size = (self._canvas, self._canvas)
         mask = (cv2.warpAffine(np.ones_like(small), matrix, size) > 0.5).astype(np.float32)
         turned = cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE)
         turned = (turned - (turned * mask).sum() / mask.sum()) * mask
         return (turned / max(1e-6, float(np.linalg.norm(turned)))).astype(np.float32), mask
 
-    def _share_masks(self) -> tuple[list[int], list[int]]:
-        """Return the mask of each pose and the pose of each mask: half a turn leaves a rectangle as it is."""
-        seen: dict[tuple[float, float], int] = {}
-        unique: list[int] = []
-        owner = []
-        for number, (angle, scale) in enumerate(self._poses):
-            key = (round(angle % 180.0, 3), scale)
-            if key not in seen:
-                seen[key] = len(unique)
-                unique.append(number)
-            owner.append(seen[key])
-        return owner, unique
+    def _share_masks(self, small: Plane) -> tuple[list[int], Plane]:
+        """Return the mask of each pose and the masks [n, canvas, canvas]: neighbours share one, and so do half a turn.
+
+        The contrast under a slightly turned mask is nearly the same, and here it only ranks the candidates.
+        """
+        shared = _SHARING * _STEP
+        keys = [(round(angle / shared) % round(180.0 / shared) * shared, scale) for angle, scale in self._poses]
+        unique = sorted(set(keys))
+        return [unique.index(key) for key in keys], np.stack([self._turn(small, *key)[1] for key in unique])
 
     def _find_allowed(self, margin: float) -> Plane:
         """Return 1 where the reference's middle is inside the frame by a margin, else 0; float32, of a transform."""
@@ -420,9 +419,11 @@ def _decode(text: str) -> Plane:
         data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
     except (ValueError, cv2.error) as error:
-        raise ImageError(f"the model's reference picture is damaged ({error}); teach the model again") from error
+        raise ImageError(
+            f"the model's reference picture is damaged ({error}); teach the model again", code="model"
+        ) from error
     if picture is None:
-        raise ImageError("the model's reference picture is damaged; teach the model again")
+        raise ImageError("the model's reference picture is damaged; teach the model again", code="model")
     return np.asarray(picture, np.float32) - np.float32(128.0)
 
 
@@ -485,16 +486,9 @@ def _matrix(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float
     return np.array([[cos, sin, shift[0]], [-sin, cos, shift[1]]])
 
 
-def _centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the same matrix between pixel numbers, which count from the middle of the first pixel."""
-    centred = matrix.copy()
-    centred[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    return centred
-
-
 def _sample(plane: Plane, pose: Pose, shape: tuple[int, ...], factor: int) -> Plane:
     """Return what a plane shows under the reference at a pose; plane and shape are shrunk by factor."""
-    matrix = _centred(_matrix(pose, shape, factor))
+    matrix = centred(_matrix(pose, shape, factor))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (shape[1], shape[0])
     return np.asarray(cv2.warpAffine(plane, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)

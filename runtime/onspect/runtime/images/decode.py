@@ -65,7 +65,9 @@ def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:
 
     def check(width: int, height: int) -> None:
         if width * height > MOST_PIXELS:
-            raise ImageError(f"the image is {width}x{height} pixels, more than the {MOST_PIXELS:,} that are read")
+            raise ImageError(
+                f"the image is {width}x{height} pixels, more than the {MOST_PIXELS:,} that are read", code="size"
+            )
         if accepts is not None:
             accepts(width, height)
 

@@ -32,7 +32,8 @@ def place(frame: Frame, recipe: Preprocess) -> Placement | None:
 def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
     """Turn a frame into one model input: uint8 [height, width, channels] as the recipe says, contiguous.
 
-    With a region the frame is cropped first, where `place` says.
+    With a region the frame is cropped first, where `place` says. A crop at a pose is resampled once (bicubic), at whole
+    multiples of the model's sides.
     Colour becomes mono by OpenCV's weights (0.299 R, 0.587 G, 0.114 B), which leave grey in three channels as it is;
     mono becomes colour by repetition, where the model was trained on mono images too. Shrinking
     averages areas, by halves first; enlarging is bilinear. A uint16 value v becomes v * 255 / white_level, rounded, at
@@ -45,7 +46,7 @@ def prepare(frame: Frame, recipe: Preprocess) -> NDArray[np.uint8]:
 def prepare_at(frame: Frame, recipe: Preprocess, placement: Placement | None) -> NDArray[np.uint8]:
     """Turn a frame into a model input as `prepare` does, from the place that `place` returned for it."""
     if placement is not None:
-        frame = placement.cut(frame)
+        frame = placement.cut(frame, (recipe.width, recipe.height))
     if frame.ndim == 3 and frame.shape[2] == 1:
         frame = frame[:, :, 0]
     if frame.ndim == 3 and recipe.channels == 1:
@@ -78,22 +79,24 @@ def check_frame(frame: Frame, recipe: Preprocess) -> None:
     if not isinstance(frame, np.ndarray):
         raise ImageError(f"the frame is {type(frame).__name__}, not a numpy array")
     if frame.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"the frame's dtype is {frame.dtype}; convert it to uint8 or uint16")
+        raise ImageError(f"the frame's dtype is {frame.dtype}; convert it to uint8 or uint16", code="size")
     if frame.ndim not in (2, 3) or frame.size == 0:
-        raise ImageError(f"the frame's shape is {frame.shape}; give height x width or height x width x 3")
+        raise ImageError(f"the frame's shape is {frame.shape}; give height x width or height x width x 3", code="size")
     channels = 1 if frame.ndim == 2 else frame.shape[2]
     accepted = recipe.accepted_channels
     if channels not in accepted:
         raise ImageError(
             f"the image has {channels} channel{'s' * (channels != 1)}, "
             f"the model takes images with {' or '.join(map(str, accepted))}; "
-            "use the camera mode of the training images, or train on images like this one"
+            "use the camera mode of the training images, or train on images like this one",
+            code="size",
         )
     check_size(frame.shape[1], frame.shape[0], recipe)
     if frame.dtype == np.uint16 and frame.size < 2 * np.count_nonzero(frame > recipe.white_level):
         raise ImageError(
             f"more than half of the image is above the model's white level, {recipe.white_level}; "
-            "use the camera's bit depth of the training images, or train with another --white-level"
+            "use the camera's bit depth of the training images, or train with another --white-level",
+            code="size",
         )
 
 
@@ -105,5 +108,6 @@ def check_size(width: int, height: int, recipe: Preprocess) -> None:
             span = f"{accepted[0]}" if accepted[0] == accepted[1] else f"{accepted[0]} to {accepted[1]}"
             raise ImageError(
                 f"the image is {width}x{height} pixels, the model accepts images {span} pixels {side}; "
-                "use the camera mode of the training images, or train with --any-size"
+                "use the camera mode of the training images, or train with --any-size",
+                code="size",
             )

@@ -7,6 +7,7 @@ box. What is inside the box and not inspected becomes a mask, which goes into th
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -245,14 +246,22 @@ class Placement:
         """Whether the crop is a plain rectangle of the frame."""
         return self.pose is None
 
-    def cut(self, frame: Frame) -> Frame:
-        """Return the crop of a frame: a view if it is upright, else a resampled copy."""
+    def cut(self, frame: Frame, size: tuple[int, int] | None = None) -> Frame:
+        """Return the crop of a frame: a view of its own pixels if it is upright, else a copy that is resampled once.
+
+        size: width and height that the crop is wanted at; by default those in the frame. A copy has whole multiples of
+        them, at least about as many pixels as the frame shows there, so that averaging areas shrinks it to the size.
+        """
         if self.is_upright:
             left, top = int(self.matrix[2]), int(self.matrix[5])
             return frame[top : top + self.height, left : left + self.width]
+        sides = self.width, self.height
+        width, height = (
+            wanted * max(1, math.ceil(side / wanted - 0.125)) for side, wanted in zip(sides, size or sides, strict=True)
+        )
+        finer = self.rows @ np.diag([self.width / width, self.height / height, 1.0])
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # bilinear would blur fine defects
-        size = (self.width, self.height)
-        return cv2.warpAffine(frame, self._centres(), size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(frame, centred(finer), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def box_in_frame(self, x: int, y: int, width: int, height: int) -> Rectangle:
         """Return the bounding box, in the frame, of a box of the crop; it is cut at the frame's edges."""
@@ -285,19 +294,13 @@ class Placement:
         crop = np.diag([self.width / columns, self.height / rows, 1.0])
         view = np.diag([width / across, height / down, 1.0])
         whole = view @ np.vstack([self.rows, (0.0, 0.0, 1.0)]) @ crop
-        matrix = (_half_pixel(-0.5) @ whole @ _half_pixel(0.5))[:2]
         flags = cv2.INTER_LINEAR
-        return cv2.warpAffine(plane, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.warpAffine(plane, centred(whole[:2]), (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
     def outline(self) -> NDArray[np.float64]:
         """Return the crop's four corners in the frame, float64 [4, 2], in order around it."""
         w, h = self.width, self.height
         return self.points_in_frame(np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float64))
-
-    def _centres(self) -> NDArray[np.float64]:
-        """Return the matrix between pixel numbers, which count from the middle of the first pixel."""
-        whole = np.vstack([self.rows, (0.0, 0.0, 1.0)])
-        return np.asarray((_half_pixel(-0.5) @ whole @ _half_pixel(0.5))[:2])
 
 
 def place_region(region: RegionOfInterest, width: int, height: int) -> Placement:
@@ -309,7 +312,8 @@ def place_region(region: RegionOfInterest, width: int, height: int) -> Placement
     if x + wide > width or y + high > height:
         raise ImageError(
             f"the region of {wide}x{high} pixels at {x},{y} does not fit into the frame of {width}x{height} pixels; "
-            f"it was drawn on {region.frame[0]}x{region.frame[1]}: use that camera mode, or teach with another --roi"
+            f"it was drawn on {region.frame[0]}x{region.frame[1]}: use that camera mode, or teach with another --roi",
+            code="size",
         )
     return Placement(wide, high, (1.0, 0.0, float(x), 0.0, 1.0, float(y)), (width, height))
 
@@ -332,7 +336,8 @@ def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame:
     if outside > _MOST_OUTSIDE:
         raise ImageError(
             f"the part is cut by the edge of the frame: {outside:.0%} of its region is outside "
-            f"(found at {pose.x:.0f},{pose.y:.0f}, turned by {pose.angle:.0f} degrees)"
+            f"(found at {pose.x:.0f},{pose.y:.0f}, turned by {pose.angle:.0f} degrees)",
+            code="position",
         )
     return placement
 
@@ -349,8 +354,11 @@ def _inspected_grid(region: RegionOfInterest) -> NDArray[np.float64]:
     return inside if len(inside) else points  # tiny shapes fall between the points
 
 
-def _half_pixel(by: float) -> NDArray[np.float64]:
-    return np.array([[1.0, 0.0, by], [0.0, 1.0, by], [0.0, 0.0, 1.0]])
+def centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the same matrix, float64 [2, 3], between pixel numbers, which count from the middle of the first pixel."""
+    between = matrix.copy()
+    between[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return between
 
 
 def _bounds_of_polygon(polygon: Polygon) -> Rectangle:

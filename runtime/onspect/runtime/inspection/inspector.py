@@ -22,7 +22,7 @@ from onspect.runtime.images.region import Placement
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
 from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile
-from onspect.runtime.model.schema import ModelInfo, Threshold
+from onspect.runtime.model.schema import ModelInfo, Rectangle, Threshold
 from onspect.runtime.model.session import LoadedModel, load_model
 
 
@@ -34,7 +34,7 @@ class Inspection:
     working size, None for a fault. map_threshold, white_level: of the model that judged; they scale heat map and 16-bit
     frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`). placement: where the error map
     lies in the frame, None if it is the whole frame. ticket: the number of the PLC's trigger that the part belongs to,
-    None without one.
+    None without one. window: x, y, width, height of the part in the frame, None if the frame shows one part.
     """
 
     verdict: Verdict
@@ -44,6 +44,51 @@ class Inspection:
     white_level: int
     placement: Placement | None = field(default=None, compare=False)
     ticket: int | None = None
+    window: Rectangle | None = field(default=None, compare=False)
+
+    @property
+    def part_frame(self) -> Frame | None:
+        """The picture of the part alone, as it would be taught: the frame, or presence's window of it."""
+        if self.frame is None or self.window is None:
+            return self.frame
+        x, y, width, height = self.window
+        return self.frame[y : y + height, x : x + width]
+
+    def plot(self, *, heat: bool = False, beside: bool = False, legend: bool = True) -> NDArray[np.uint8]:
+        """Return the frame with verdict, outlines and boxes as a picture, uint8 [height, width, 3], BGR.
+
+        The arguments are those of `draw_overlay`. Raises ImageError where there is no frame to draw on.
+        """
+        from onspect.runtime.inspection.visualization import draw_overlay  # it imports this module
+
+        picture = draw_overlay(self, heat=heat, beside=beside, legend=legend)
+        if picture is None:
+            raise ImageError(f"there is no frame of {self.verdict.source!r} to draw on: {self.verdict.reason}")
+        return picture
+
+    def resize_error_map(self) -> NDArray[np.float32]:
+        """Return the error map at the frame's size, float32 [height, width], interpolated; 0 outside a crop.
+
+        Raises ImageError where there is no frame or no error map.
+        """
+        if self.frame is None or self.error_map is None:
+            raise ImageError(f"there is no error map of {self.verdict.source!r}: {self.verdict.reason}")
+        if self.placement is not None:
+            return np.asarray(self.placement.map_in_frame(self.error_map), np.float32)
+        import cv2
+
+        height, width = self.frame.shape[:2]
+        resized = cv2.resize(self.error_map, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(resized, np.float32)
+
+    def _repr_png_(self) -> bytes | None:
+        """Return the picture of `plot` for a notebook; None where there is no frame."""
+        from onspect.runtime.inspection.visualization import encode_png
+
+        try:
+            return encode_png(self.plot())
+        except ImageError:
+            return None  # the notebook shows the text instead
 
     @classmethod
     def without_picture(cls, verdict: Verdict) -> Inspection:
@@ -99,6 +144,9 @@ class Prepared:
     placement: Placement | None = field(default=None, compare=False)
     """Where the model input lies in the frame, None if it is the whole frame."""
 
+    window: Rectangle | None = None
+    """The place of the part in the frame, if presence found it; None if the frame shows one part."""
+
     @property
     def crop_size(self) -> tuple[int, int]:
         """Width and height of what the model input shows, in pixels of the frame."""
@@ -128,6 +176,7 @@ class Inspector:
         self.path = model.path
         self.info: ModelInfo = model.info
         self.sha256 = model.sha256
+        self._file_info = model.info
         self.label = f"{model.info.name}@{model.sha256[:12]}"
         """The model's name and the first digits of its checksum, as verdicts carry them."""
         self.provider = loaded.provider
@@ -143,6 +192,12 @@ class Inspector:
                 f"run 'onspect calibrate {self.path} DATA' first"
             )
         return self.info.threshold
+
+    @property
+    def file_threshold(self) -> Threshold:
+        """The threshold in the model file, also if this inspector judges with another (`with_threshold`)."""
+        assert self._file_info.threshold is not None  # else `threshold` has raised
+        return self._file_info.threshold
 
     def with_threshold(self, threshold: Threshold) -> Inspector:
         """Return an inspector of the same loaded model that judges with another threshold; the file stays as it is."""
@@ -194,10 +249,13 @@ class Inspector:
         findings = _find(items, scored, threshold)
         time_now, ended, share = now(), time.perf_counter(), 1000.0 / max(1, len(items))
         inspections = []
-        for item, context, (verdict, reason, score, regions, error_map) in zip(items, contexts, findings, strict=True):
+        for item, context, (verdict, reason, code, score, regions, error_map) in zip(
+            items, contexts, findings, strict=True
+        ):
             latency = round((ended - context.captured) * share, 3)
             if late_ms is not None and verdict != "fault" and latency > late_ms:
-                verdict, reason = "fault", f"the verdict took {latency:.0f} ms, and late_ms is {late_ms:g}"
+                verdict, code = "fault", "late"
+                reason = f"the verdict took {latency:.0f} ms, and late_ms is {late_ms:g}"
                 score, regions, error_map = None, (), None
             made = Verdict(
                 source=context.source,
@@ -213,10 +271,19 @@ class Inspector:
                 part=context.part,
                 review_threshold=threshold.review,
                 **_describe_pose(item.placement),
+                code=code,
             )
             white_level = self.info.preprocess.white_level
             inspections.append(
-                Inspection(made, item.frame, error_map, threshold.map, white_level, placement=item.placement)
+                Inspection(
+                    made,
+                    item.frame,
+                    error_map,
+                    threshold.map,
+                    white_level,
+                    placement=item.placement,
+                    window=item.window,
+                )
             )
         return inspections
 
@@ -340,8 +407,8 @@ def _describe_pose(placement: Placement | None) -> dict[str, float]:
     return {"pose_x": round(pose.x, 2), "pose_y": round(pose.y, 2), "pose_angle": round(pose.angle, 2)}
 
 
-_Finding = tuple[Judgement, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
-"""Of one frame: verdict, reason, score, regions, error map."""
+_Finding = tuple[Judgement, str | None, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
+"""Of one frame: verdict, reason and code of a fault, score, regions, error map."""
 
 
 def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold) -> Iterator[_Finding]:
@@ -350,9 +417,11 @@ def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold
     reasons = [] if scored is None else scored.faults()
     if len(reasons) != len(rows):
         raise ValueError(f"{len(rows)} frames can be judged, and there are {len(reasons)} scores; give one for each")
-    reasons = [fault if item.error is None else str(item.error) for item, fault in zip(rows, reasons, strict=True)]
-    sound = [row for row, reason in enumerate(reasons) if reason is None]
-    findings: list[_Finding] = [("fault", reason, None, (), None) for reason in reasons]
+    sound = [row for row, item in enumerate(rows) if item.error is None and reasons[row] is None]
+    findings: list[_Finding] = [
+        ("fault", reason, "model", None, (), None) if item.error is None else _describe_error(item.error)
+        for item, reason in zip(rows, reasons, strict=True)
+    ]
     if scored is not None and sound:
         scores, peaks = scored.score.tolist(), scored.peaks
         verdicts = [decide(scores[row], threshold) for row in sound]
@@ -362,9 +431,13 @@ def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold
         for row, verdict, found in zip(sound, verdicts, regions, strict=True):
             placement = rows[row].placement
             regions_of_frame = found if placement is None or not found else move_to_frame(found, placement)
-            findings[row] = (verdict, None, scores[row], regions_of_frame, scored.error_map[row])
+            findings[row] = (verdict, None, None, scores[row], regions_of_frame, scored.error_map[row])
     inferred = iter(findings)
-    return (next(inferred) if item.is_inferred else ("fault", str(item.error), None, (), None) for item in items)
+    return (next(inferred) if item.error is None or item.is_inferred else _describe_error(item.error) for item in items)
+
+
+def _describe_error(error: ImageError) -> _Finding:
+    return "fault", str(error), error.code, None, (), None
 
 
 def _find_fault(score: float, lowest: float, highest: float) -> str | None:
@@ -372,5 +445,5 @@ def _find_fault(score: float, lowest: float, highest: float) -> str | None:
     if not math.isfinite(score):
         return f"the model's score is {score}"
     if not (math.isfinite(highest) and lowest >= 0.0):
-        return "the model's error map holds values that are not finite or below 0"
+        return "the model's error map has values that are not finite or below 0"
     return None

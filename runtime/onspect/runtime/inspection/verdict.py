@@ -7,10 +7,16 @@ import math
 import time
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.model.schema import Threshold
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from onspect.runtime.images.decode import Frame
 
 Judgement = Literal["ok", "ng", "review", "fault"]
 
@@ -71,6 +77,7 @@ class Verdict:
     review_threshold: where the review band below `threshold` begins, None without one.
     pose_x, pose_y, pose_angle: with an alignment, where the middle of the reference was found in the frame, in pixels,
     and by how many degrees it is turned, counter-clockwise; None without one and for a part that was not found.
+    code: for a fault, its kind: one of `errors.FAULT_CODES`.
     """
 
     source: str
@@ -88,12 +95,36 @@ class Verdict:
     pose_x: float | None = None
     pose_y: float | None = None
     pose_angle: float | None = None
+    code: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of interface lines and files."""
         content = dict(vars(self))  # not asdict, which takes as long as some networks
         content["regions"] = tuple(dict(vars(region)) for region in self.regions)
         return content
+
+    def plot(self, frame: Frame | None = None) -> NDArray[np.uint8]:
+        """Return the frame with the verdict and a box around each region, uint8 [height, width, 3], BGR.
+
+        frame: HxW or HxWx3, uint8 or uint16; None to read the file that `source` names. `Inspection.plot` draws
+        outlines too. Raises ImageError where there is no such frame or file.
+        """
+        from onspect.runtime.images.decode import read_image
+        from onspect.runtime.inspection.visualization import draw_boxes  # it imports this module
+
+        return draw_boxes(self, read_image(self.source) if frame is None else frame)
+
+    def _repr_html_(self) -> str:
+        """Return the verdict as a small table for a notebook."""
+        import html
+
+        facts: dict[str, Any] = {"verdict": self.verdict, "score": self.score, "ng from": self.threshold}
+        facts |= {"review from": self.review_threshold, "regions": len(self.regions), "part": self.part}
+        facts |= {"reason": self.reason, "source": self.source, "model": self.model}
+        known = {name: fact for name, fact in facts.items() if fact is not None}
+        shown = {name: f"{fact:.6g}" if isinstance(fact, float) else str(fact) for name, fact in known.items()}
+        rows = (f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in shown.items())
+        return f"<table>{''.join(rows)}</table>"
 
     def to_json(self) -> str:
         """Return the verdict as one line of JSON, without the line's end."""
@@ -114,7 +145,7 @@ def parse_verdict(line: str | bytes) -> Verdict:
         facts["regions"] = tuple(Region(**region) for region in facts["regions"])
         return Verdict(**facts)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"the line is no verdict: {error}") from error
+        raise ValueError(f"the line is not a verdict: {error}") from error
 
 
 def decide(score: float, threshold: Threshold) -> Judgement:

@@ -1,7 +1,8 @@
-"""Pictures for people: heat maps, overlays on the source image, and rows of images side by side. All are BGR uint8."""
+"""Pictures for people: overlays on the source image, heat maps, and rows of images side by side. All are BGR uint8."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -11,15 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import write_atomically
-from onspect.runtime.errors import OutputError
+from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.inspector import Inspection
+from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Verdict
 
 Picture = NDArray[np.uint8]
 
 _COLOURS = {"ok": (80, 160, 40), "ng": (40, 40, 220), "review": (0, 165, 255), "fault": (200, 60, 160)}
 _BOXES = {"ng": (60, 110, 255), "review": (80, 200, 250)}  # told apart by people who see no red or no green
+_EDGE = (20, 20, 20)  # of lines, so that they are seen on bright and coloured parts
+_SMALLEST_BOX = 12  # pixels
+_JPEG_QUALITY = 92
 _OUTLINE = (255, 211, 143)  # of the region, and of the pose's cross
 _WEIGHTS = ((np.arange(256, dtype=np.float32) / 255.0 - 0.25) / 0.5).clip(
     0.0, 0.6
@@ -42,25 +47,122 @@ def heat_map(error_map: NDArray[Any], threshold: float) -> Picture:
     return np.asarray(cv2.applyColorMap(_relative(error_map, threshold), cv2.COLORMAP_INFERNO), np.uint8)
 
 
-def draw_overlay(inspection: Inspection) -> Picture | None:
-    """Draw heat, boxes and verdict on the source image; None where there was no image to draw on."""
+def draw_overlay(
+    inspection: Inspection, *, heat: bool = False, beside: bool = False, legend: bool = False
+) -> Picture | None:
+    """Draw the verdict on the source image, and an outline and a box around each region; None without an image.
+
+    A part that passed is drawn without marks. The outline of a crop and the pose are drawn for every part.
+
+    Parameters
+    ----------
+    inspection
+        The verdict with its frame and error map.
+    heat
+        Colour the error map over the image too, whatever the verdict.
+    beside
+        Put the image without marks to the left.
+    legend
+        Say below what the marks mean.
+    """
     if not _is_drawable(inspection.frame):
         return None
     verdict = inspection.verdict
     picture = to_bgr(inspection.frame, inspection.white_level)
     sides = picture.shape[:2]
     scale = max(1, min(-(-_SMALLEST_SIDE // min(sides)), _LARGEST_SIDE // max(sides)))
-    picture = enlarge(picture, scale)
-    if inspection.error_map is not None:
-        picture = _blend_heat(picture, inspection.error_map, inspection)
-    thickness = max(1, round(min(picture.shape[:2]) / 256))
-    _draw_placement(picture, inspection, scale, thickness)
-    colour = _COLOURS["review" if verdict.verdict == "review" else "ng"]
-    for region in verdict.regions:
-        corner = (region.x * scale, region.y * scale)
-        opposite = ((region.x + region.width) * scale - 1, (region.y + region.height) * scale - 1)
-        cv2.rectangle(picture, corner, opposite, colour, thickness)
-    return np.vstack([_banner(verdict, *picture.shape[:2]), picture])
+    plain = enlarge(picture, scale)
+    marked = plain.copy() if beside else plain
+    if heat and inspection.error_map is not None:
+        marked = _blend_heat(marked, inspection.error_map, inspection)
+    _draw_placement(marked, inspection, scale, max(1, round(min(marked.shape[:2]) / 256)))
+    if verdict.verdict != "ok":
+        regions = [scale_region(region, scale) for region in verdict.regions]
+        colour = _BOXES["review" if verdict.verdict == "review" else "ng"]
+        mark_regions(marked, regions, _find_map(inspection, marked), inspection.map_threshold, colour=colour)
+    drawn = side_by_side([[plain, marked]]) if beside else marked
+    pieces = [_banner(verdict, *drawn.shape[:2]), drawn]
+    return np.vstack([*pieces, _legend(inspection, heat, *drawn.shape[:2])] if legend else pieces)
+
+
+def _find_map(inspection: Inspection, picture: Picture) -> NDArray[np.float32] | None:
+    """Return the error map as one of the whole picture, at any size; None where there is none."""
+    if inspection.error_map is None or inspection.placement is None:
+        return inspection.error_map
+    height, width = picture.shape[:2]
+    return inspection.placement.map_in_frame(inspection.error_map, (width, height))
+
+
+def mark_regions(
+    picture: Picture,
+    regions: Sequence[Region],
+    error_map: NDArray[Any] | None,
+    threshold: float,
+    *,
+    colour: tuple[int, int, int] = _BOXES["ng"],
+) -> None:
+    """Draw into a picture, around each region, a thin box, and an outline around its core.
+
+    The core is what lies nearer to the region's peak than to the threshold. regions are in pixels of the picture.
+    Both lines lie outside of what they show, which stays free; a box is at least 12 pixels wide and high. Both have
+    a dark edge, so that they are seen on every ground. Without an error map [h, w] there are only boxes.
+    """
+    height, width = picture.shape[:2]
+    thick = max(1, round(min(height, width) / 200))
+    lines = [] if error_map is None else [_outline_regions(regions, error_map, threshold, width, height, 2 * thick)]
+    for edge, tone in ((2 * thick + thick % 2, _EDGE), (thick, colour)):
+        for contours in lines:
+            cv2.drawContours(picture, contours, -1, tone, edge)
+        for region in regions:
+            left, right = _place_side(region.x, region.width, width, thick)
+            top, bottom = _place_side(region.y, region.height, height, thick)
+            cv2.rectangle(picture, (left, top), (right, bottom), tone, edge)
+
+
+def _outline_regions(
+    regions: Sequence[Region], error_map: NDArray[Any], threshold: float, width: int, height: int, apart: int
+) -> list[Any]:
+    """Return contours around the core of each region, `apart` pixels outside it."""
+    found: list[Any] = []
+    full = cv2.resize(np.asarray(error_map, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    for region in regions:
+        x, y = max(0, region.x), max(0, region.y)
+        high = full[y : region.y + region.height, x : region.x + region.width] >= (threshold + region.peak) / 2.0
+        if not high.any():
+            continue  # the map is finer than the picture, and its box is enough
+        low = np.pad((~high).astype(np.uint8), apart + 1, constant_values=1)
+        grown = (cv2.distanceTransform(low, cv2.DIST_L2, 3) <= apart).astype(np.uint8)  # far faster than dilating
+        offset = (x - apart - 1, y - apart - 1)
+        contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=offset)
+        found += contours
+    return found
+
+
+def _place_side(start: int, length: int, whole: int, thick: int) -> tuple[int, int]:
+    """Return where a box begins and ends along one side: outside the region, and at least `_SMALLEST_BOX`."""
+    first, last = start - 4 * thick, start + length - 1 + 4 * thick
+    missing = max(0, _SMALLEST_BOX - 1 - (last - first))
+    first, last = first - missing // 2, last + missing - missing // 2
+    return max(0, first), min(whole - 1, last)
+
+
+def scale_region(region: Region, scale: float) -> Region:
+    """Return a region as it lies in a picture that is so many times as large."""
+    x, y = math.floor(region.x * scale), math.floor(region.y * scale)
+    right, bottom = math.ceil((region.x + region.width) * scale), math.ceil((region.y + region.height) * scale)
+    area = max(1, round(region.area * scale * scale))
+    return Region(x, y, right - x, bottom - y, region.peak, area)
+
+
+def draw_boxes(verdict: Verdict, frame: Frame, white_level: int = 65535) -> Picture:
+    """Draw a verdict and a box around each of its regions on its frame, where the error map is not at hand.
+
+    Raises ImageError for a frame that is neither HxW nor HxWx3, uint8 or uint16.
+    """
+    picture = draw_overlay(Inspection(verdict, frame, None, np.inf, white_level))
+    if picture is None:
+        raise ImageError("the frame cannot be drawn: give HxW or HxWx3, uint8 or uint16")
+    return picture
 
 
 def draw_view(inspection: Inspection, *, longest: int, heat: bool) -> Picture | None:
@@ -107,12 +209,26 @@ def encode_png(picture: Picture) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
+def encode_jpeg(picture: Picture) -> bytes:
+    """Return a picture as the bytes of a JPEG file."""
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+
+
 def write_png(path: Path | str, picture: Picture) -> None:
     """Write a picture as PNG, whole or not at all; raises OutputError where that fails."""
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise OutputError(f"a picture is written as .png, not as {path.name!r}")
-    write_atomically(path, encode_png(picture))
+    write_picture(path, picture)
+
+
+def write_picture(path: Path | str, picture: Picture) -> None:
+    """Write a picture as PNG or JPEG by its name's ending, whole or not at all; raises OutputError where that fails."""
+    path = Path(path)
+    encode = {".png": encode_png, ".jpg": encode_jpeg, ".jpeg": encode_jpeg}.get(path.suffix.lower())
+    if encode is None:
+        raise OutputError(f"a picture is written as .png or .jpg, not as {path.name!r}")
+    write_atomically(path, encode(picture))
 
 
 def _is_drawable(frame: Frame | None) -> TypeGuard[Frame]:
@@ -171,6 +287,22 @@ def _banner(verdict: Verdict, height: int, width: int) -> Picture:
     corner = (left, round(19 * scale))
     cv2.putText(banner, words, corner, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thick, cv2.LINE_AA)
     return banner
+
+
+def _legend(inspection: Inspection, heat: bool, height: int, width: int) -> Picture:
+    """Return a strip of words that says what the marks of an overlay mean, in as many lines as they need."""
+    words = ["no marks: the part passes"]
+    if inspection.verdict.verdict != "ok":
+        words = [f"box: error of {inspection.map_threshold:.4g} or more", "outline: where it is highest"]
+    if heat:
+        words.append(f"heat: orange at {inspection.map_threshold:.4g}, white at twice that")
+    scale = max(1.0, min(width / 512.0, height / 256.0))
+    line, left, size, thick = round(20 * scale), round(6 * scale), 0.42 * scale, max(1, round(0.8 * scale))
+    legend = np.full((line * len(words) + left, width, 3), 255, np.uint8)
+    for number, text in enumerate(words):
+        corner = (left, line * number + round(15 * scale))
+        cv2.putText(legend, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _EDGE, thick, cv2.LINE_AA)
+    return legend
 
 
 def _compare(verdict: Verdict, score: float) -> str:

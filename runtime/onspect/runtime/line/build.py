@@ -13,10 +13,11 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import DashboardConfig, LineConfig
 from onspect.runtime.line.frame_check import Health
-from onspect.runtime.line.frame_queue import default_policy
+from onspect.runtime.line.frame_queue import Policy, default_policy
 from onspect.runtime.line.loop import Line
 from onspect.runtime.line.models import Models
 from onspect.runtime.line.triggered import TriggeredSource
+from onspect.runtime.line.voting import Voting
 from onspect.runtime.presence.gate import check_presence
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.signals.registry import open_signal
@@ -61,6 +62,11 @@ def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -
     ]
 
 
+def list_inputs(config: LineConfig) -> list[Path]:
+    """Return the files that a line reads, which none of its sinks may write."""
+    return [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
+
+
 def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> list[Dashboard]:
     """Return the dashboard that is asked for, with the history and the evidence that the line's own sinks keep.
 
@@ -75,18 +81,29 @@ def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> lis
     return [Dashboard(config.listen, token=config.token, history=history, evidence=evidence)]
 
 
+def choose_voting(config: LineConfig, sources: Sequence[Source]) -> Voting:
+    """Return how frames become parts: as configured, and a live part does not wait for ever."""
+    if config.voting.timeout is None and any(source.live for source in sources):
+        return dataclasses.replace(config.voting, timeout=_PART_TIMEOUT)
+    return config.voting
+
+
+def choose_policies(config: LineConfig, sources: Sequence[Source]) -> list[Policy]:
+    """Return each source's policy: as configured, else the one that fits it."""
+    followed = config.presence is not None and config.presence.parts is None
+    given = zip(config.sources, sources, strict=True)
+    return [one.policy or default_policy(source, presence=followed) for one, source in given]
+
+
 def build_line(config: LineConfig, models: Models, sources: Sequence[Source], sinks: Sequence[Sink]) -> Line:
     """Put a line together; raises ChoiceError where policies and voting do not go together."""
-    voting = config.voting
-    if voting.timeout is None and any(source.live for source in sources):
-        voting = dataclasses.replace(voting, timeout=_PART_TIMEOUT)
+    voting = choose_voting(config, sources)
     presence = config.presence
     if presence is not None:
         check_presence(presence)
-    followed = presence is not None and presence.parts is None
     signals = None
     if config.signal is not None:
-        _check_triggered(config)
+        refuse_triggered(config)
         voting = dataclasses.replace(voting, frames=voting.frames or 1, timeout=None)  # each trigger gives all frames
         signals = SignalController(
             open_signal(config.signal.address),
@@ -97,12 +114,11 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
         )
         frames = voting.frames or 1
         sources = [TriggeredSource(one, signals, camera, frames=frames) for camera, one in enumerate(sources)]
-    given = zip(config.sources, sources, strict=True)
     return Line(
         models,
         sources,
         sinks,
-        policies=[one.policy or default_policy(source, presence=followed) for one, source in given],
+        policies=choose_policies(config, sources),
         recipes=[one.recipe for one in config.sources],
         voting=voting,
         alarm=config.alarm,
@@ -111,7 +127,7 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
     )
 
 
-def _check_triggered(config: LineConfig) -> None:
+def refuse_triggered(config: LineConfig) -> None:
     """Raise ChoiceError if a line that a PLC triggers has presence or joined views."""
     if config.presence is not None:
         raise ChoiceError("[signal] triggers each part, and presence is for cameras that run freely; give one of them")

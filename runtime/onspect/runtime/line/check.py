@@ -5,18 +5,30 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from onspect.runtime.credentials import redact
-from onspect.runtime.errors import ImageError, OnspectError
+from onspect.runtime.credentials import redact, resolve_secret
+from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
 from onspect.runtime.inspection.verdict import FrameContext, Verdict
-from onspect.runtime.line.build import choose_health, open_dashboard, open_models
+from onspect.runtime.line.build import (
+    choose_health,
+    choose_policies,
+    choose_voting,
+    list_inputs,
+    open_dashboard,
+    open_models,
+    queue_sinks,
+    refuse_triggered,
+)
 from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig, SourceConfig
 from onspect.runtime.line.frame_check import FrameCheck, Limits
 from onspect.runtime.line.models import Model, Models
+from onspect.runtime.line.voting import refuse_policies
 from onspect.runtime.signals.registry import open_signal
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.registry import open_sinks, show_sink
+from onspect.runtime.sinks.targets import find_refusal, is_same_port
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.registry import open_source
 
@@ -34,10 +46,10 @@ class Finding:
 
 
 def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding]:
-    """Load the models, take a frame from each source and judge it, open each sink; yield what is found of each.
+    """Load the models, take a frame from each source and judge it, look at each sink; yield what is found of each.
 
-    Nothing is written but by sinks that make their files when they are opened. quiet: seconds after which a lost source
-    counts as lost, and a triggered camera or a watched folder as idle.
+    What `run` refuses is refused here too. Nothing is written, and no receiver is told anything. quiet: seconds after
+    which a lost source counts as lost, and a triggered camera or a watched folder as idle.
     """
     sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]
@@ -52,19 +64,34 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
             assert model is not None
             yield Finding("model" if name is None else f"recipe {name}", True, _describe_model(model))
     if not sources:
-        yield Finding("source", False, "there is none: give one as [[source]] address, or on the command line")
+        yield Finding("source", False, "no source is given: give one as [[source]] address, or on the command line")
     for place, (one, source) in enumerate(zip(config.sources, sources, strict=True), 1):
         name = f"source {place}"
         if isinstance(source, OnspectError):
             yield Finding(name, False, str(source))
         else:
             yield _check_source(name, source, None if config.presence else models, one.recipe, quiet)
-    for place, text in enumerate(config.sinks, 1):
-        yield _check_sink(f"sink {place}", text)
+    sinks = [_open_sink(text) for text in config.sinks]
+    usable = [None if isinstance(sink, OnspectError) else sink for sink in sinks]
+    for place, sink in enumerate(sinks):
+        yield _check_sink(config, place, sink, usable, live=any(source.live for source in opened))
+    if len(opened) == len(sources) and (refusal := _find_policy_fault(config, opened)) is not None:
+        yield Finding("policies", False, str(refusal))
     if config.signal is not None:
         yield _check_signal(config.signal)
     if config.dashboard is not None:
-        yield _check_dashboard(config.dashboard)
+        yield _check_dashboard(config.dashboard, usable)
+
+
+def _find_policy_fault(config: LineConfig, sources: Sequence[Source]) -> OnspectError | None:
+    try:
+        if config.signal is not None:
+            refuse_triggered(config)  # triggered sources lose no frame, whatever they are
+        else:
+            refuse_policies(choose_voting(config, sources), choose_policies(config, sources))
+    except ChoiceError as error:
+        return error
+    return None
 
 
 def _check_signal(config: SignalConfig) -> Finding:
@@ -80,9 +107,12 @@ def _check_signal(config: SignalConfig) -> Finding:
     return Finding("signal", True, f"{signal.name}: answers; trigger is {trigger}")
 
 
-def _check_dashboard(config: DashboardConfig) -> Finding:
+def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> Finding:
     try:
         (dashboard,) = open_dashboard(config, [])
+        for number, sink in enumerate(sinks, 1):
+            if sink is not None and dashboard.listens is not None and is_same_port(dashboard.listens, sink.listens):
+                raise ChoiceError(f"it wants the port of sink {number}; give one of them another port")
         with dashboard:
             return Finding("dashboard", True, f"{dashboard.url}, {'with' if config.token else 'without'} a token")
     except OnspectError as error:
@@ -172,11 +202,25 @@ def _describe_verdict(verdict: Verdict) -> str:
     return f"{verdict.verdict} with score {verdict.score:.6g} in {verdict.latency_ms:.1f} ms"
 
 
-def _check_sink(name: str, text: str) -> Finding:
-    shown = show_sink(text)
+def _open_sink(text: str) -> Sink | OnspectError:
     try:
-        (sink,) = open_sinks([text], append=True)
-        with sink:
-            return Finding(name, True, f"{shown}: {sink.check()}")
+        return open_sinks([text], append=True)[0]
+    except OnspectError as error:
+        return error
+
+
+def _check_sink(
+    config: LineConfig, place: int, sink: Sink | OnspectError, sinks: Sequence[Sink | None], *, live: bool
+) -> Finding:
+    text = config.sinks[place]
+    name, shown = f"sink {place + 1}", show_sink(text)
+    try:
+        if isinstance(sink, OnspectError):
+            raise sink
+        targets = [resolve_secret(one) for one in config.sinks[: place + 1]]
+        if (refusal := find_refusal(targets, sinks, place, list_inputs(config))) is not None:
+            raise refusal
+        (queued,) = queue_sinks([(text, sink)], config.spool, live=live)
+        return Finding(name, True, f"{shown}: {queued.probe()}")
     except OnspectError as error:
         return Finding(name, False, f"{shown}: {redact(str(error))}")

@@ -12,6 +12,7 @@ from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.images.quality import measure
 from onspect.runtime.model.schema import Appearance
+from onspect.runtime.sources.base import FirstSize
 
 BLACK = 12
 """A model input without a pixel brighter than this shows nothing, unless training images were as dark."""
@@ -66,10 +67,14 @@ def limits_for(health: Health, appearance: Appearance | None) -> Limits:
 
 
 class FrameCheck:
-    """Checks the frames of one source, in order; remembers the last one, to know a picture that stands still."""
+    """Checks the frames of one source, in order; remembers the last one, to know a picture that stands still.
 
-    def __init__(self, health: Health) -> None:
+    keeps_size: whether all frames must have the size of the first one, as those of a camera.
+    """
+
+    def __init__(self, health: Health, *, keeps_size: bool = False) -> None:
         self._health = health
+        self._size = FirstSize() if keeps_size else None
         self._previous: Frame | None = None
         self._equal = 0
         self._changed = time.monotonic()
@@ -86,6 +91,11 @@ class FrameCheck:
     def check(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> None:
         """Raise ImageError where a frame, or the model input made of it, is not to be judged."""
         self._check_size(frame)
+        try:
+            _check_empty(prepared, limits)
+        except ImageError:  # pictures without anything on them are equal without standing still
+            self._previous, self._equal = None, 0
+            raise
         self._check_frozen(frame)
         _check_picture(prepared, limits)
 
@@ -108,10 +118,13 @@ class FrameCheck:
 
     def _check_size(self, frame: Frame) -> None:
         height, width = frame.shape[:2]
+        if self._size is not None and (change := self._size.find_change(width, height)) is not None:
+            raise change
         wanted = (self._health.width or width, self._health.height or height)
         if (width, height) != wanted:
             raise ImageError(
-                f"the frame is {width}x{height} pixels, and the configuration says {wanted[0]}x{wanted[1]}"
+                f"the frame is {width}x{height} pixels, and the configuration says {wanted[0]}x{wanted[1]}",
+                code="size",
             )
 
     def _check_frozen(self, frame: Frame) -> None:
@@ -121,14 +134,14 @@ class FrameCheck:
         if not same:
             self._changed = time.monotonic()
         if self._health.identical and self._equal >= self._health.identical:
-            raise ImageError(
-                f"the picture stands still: {self._equal} frame{'s' * (self._equal != 1)} in a row equal the one before"
-            )
+            frames = f"{self._equal} frame{'s' * (self._equal != 1)}"
+            raise ImageError(f"the picture does not change: {frames} in a row equal the one before", code="frozen")
 
 
 def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
     """Return why a model input is not to be judged, None if it may be."""
     try:
+        _check_empty(prepared, limits)
         _check_picture(prepared, limits)
     except ImageError as error:
         return error.with_traceback(None)
@@ -140,20 +153,26 @@ def _is_equal(first: Frame, second: Frame) -> bool:
     return np.array_equal(first[::32], second[::32]) and np.array_equal(first, second)
 
 
+def _check_empty(prepared: NDArray[np.uint8], limits: Limits) -> None:
+    """Raise ImageError for a picture that is all black or all white; most are settled by their first row."""
+    if limits.black and prepared[0].max() <= BLACK and prepared.max() <= BLACK:
+        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255", code="black")
+    if limits.white and prepared[0].min() >= WHITE and prepared.min() >= WHITE:
+        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255", code="saturated")
+
+
 def _check_picture(prepared: NDArray[np.uint8], limits: Limits) -> None:
     brightness, sharpness = measure(prepared)
-    if limits.black and brightness <= BLACK and prepared.max() <= BLACK:
-        raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255")
-    if limits.white and brightness >= WHITE and prepared.min() >= WHITE:
-        raise ImageError(f"the picture is saturated: no pixel is darker than {prepared.min()} of 255")
     if limits.brightness is not None and not limits.brightness[0] <= brightness <= limits.brightness[1]:
         low, high = limits.brightness
         raise ImageError(
             f"the picture's mean brightness is {brightness:.1f}, and {low:.1f} to {high:.1f} is accepted: "
-            "check light and exposure"
+            "check light and exposure",
+            code="brightness",
         )
     if limits.sharpness is not None and sharpness < limits.sharpness:
         raise ImageError(
             f"the picture is blurred: its sharpness is {sharpness:.2f}, and {limits.sharpness:.2f} or more is "
-            "accepted: check focus, dirt and motion"
+            "accepted: check focus, dirt and motion",
+            code="blurred",
         )

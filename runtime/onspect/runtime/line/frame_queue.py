@@ -90,7 +90,7 @@ class FrameQueue:
                         return
                 else:
                     behind = f"not judged: {len(queue)} frames waited already, which is as many as may"
-                    capture = replace(capture, frame=ImageError(behind))
+                    capture = replace(capture, frame=ImageError(behind, code="overrun"))
             queue.append(capture)
             self._changed.notify_all()
 

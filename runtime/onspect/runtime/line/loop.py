@@ -7,11 +7,12 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
-from onspect.runtime.inspection.verdict import FrameContext, now
+from onspect.runtime.inspection.verdict import FrameContext, Verdict, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.frame_check import FrameCheck, Health, find_picture_fault
 from onspect.runtime.line.frame_queue import FrameQueue, Policy, QueuedFrame, default_policy
@@ -27,7 +28,8 @@ from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.views import ViewJoiner
-from onspect.runtime.line.voting import Voter, Voting
+from onspect.runtime.line.voting import Voter, Voting, refuse_policies
+from onspect.runtime.log_limit import limit_repeats
 from onspect.runtime.presence.crop import prepare_fault, prepare_window
 from onspect.runtime.presence.cut import FILE_RATE
 from onspect.runtime.presence.gate import HeldFrame, PartView, PresenceGate, Step
@@ -35,7 +37,7 @@ from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus, SignalState, SourceState
+from onspect.runtime.status import Latency, LineStatus, Moment, SignalState, SourceState, describe_moment
 
 _LOG = logging.getLogger("onspect")
 
@@ -96,8 +98,7 @@ class Line:
         _check_parts(self._voting, followed=followed, presence=presence is not None, policies=chosen)
         if presence is not None or self._voting.views is not None:
             self._voting = dataclasses.replace(self._voting, frames=1)
-        if (self._voting.frames or 1) > 1 and "latest" in chosen:
-            raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
+        refuse_policies(self._voting, chosen)
         self.live = any(source.live for source in sources)
         """Whether a source is a camera, so that the line has no end of its own."""
         self._timing = timing
@@ -125,6 +126,7 @@ class Line:
         self._drift = DriftWatch()
         self._verdicts: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
+        self._last: tuple[Verdict, float] | None = None
         self._latencies: deque[float] = deque(maxlen=_RECENT)
         self._lock = threading.Lock()
         self._stop_asked = 0.0
@@ -142,6 +144,7 @@ class Line:
         keeper = threading.Thread(target=self._keep, name="onspect-keeper", daemon=True)
         try:
             with ExitStack() as stack:
+                stack.enter_context(limit_repeats())
                 for grabber in self._grabbers:
                     stack.enter_context(grabber.source)
                 for sink in self._sinks:
@@ -193,6 +196,22 @@ class Line:
         """Move the running threshold from the next part on; raises ChoiceError where it cannot lie there."""
         self._models.set_threshold(score)
 
+    def model_path(self) -> Path:
+        """Return the model file that the next part is judged with."""
+        return self._models.path
+
+    def announce(self, change: Mapping[str, Any]) -> None:
+        """Tell every sink of a change that a person made."""
+        for sink in self._sinks:
+            try:
+                sink.note(change)
+            except Exception:  # noqa: BLE001 - a sink's trouble is not the person's
+                _LOG.warning("a sink cannot take a change", exc_info=True)
+
+    def undo_threshold(self) -> None:
+        """Take the last move of the threshold back; raises ChoiceError if there is none."""
+        self._models.undo_threshold()
+
     def reload(self) -> None:
         """Read every model file again, in a thread of its own; a bad one leaves the old one running."""
         self._reload.set()
@@ -204,6 +223,7 @@ class Line:
         counts, inspector = self._queue.counts, self._models.current.inspector
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
+        moment = self._describe_moment([source.name for source in away])
         alarm = self._alarm.reason if self._alarm is not None else None
         signals = None if self._signals is None else self._signals.state()
         lost: list[SourceState | SignalState] = [*away]
@@ -235,7 +255,20 @@ class Line:
             alarm="; ".join([*([alarm] if alarm else []), *(f"{one.name} is away" for one in lost)]) or None,
             drift=self._drift.message,
             message=self._models.message,
+            moved=self._models.moved,
+            now=moment.now,
+            now_source=moment.source,
+            now_age=moment.age,
         )
+
+    def _describe_moment(self, lost: Sequence[str]) -> Moment:
+        with self._lock:
+            last = self._last
+        if last is None:
+            return describe_moment(lost, None, None)
+        verdict, came = last
+        moment = describe_moment(lost, (verdict.verdict, verdict.source), time.monotonic() - came)
+        return dataclasses.replace(moment, now="waiting") if self._ended.is_set() else moment
 
     def _judge_all(self) -> None:
         while not self._queue.done:
@@ -342,9 +375,9 @@ class Line:
         context = FrameContext(capture.source, self._voter.next_index, capture.part, captured)
         frame, inspector = capture.frame, model.inspector
         if self._part_models[source_index] is None:
-            frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration")
+            frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration", code="recipe")
         elif self._is_late(captured):
-            frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)")
+            frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)", code="late")
         try:
             prepared = _prepare(inspector, frame, view)
             # as late as possible: inference frees the interpreter
@@ -355,7 +388,7 @@ class Line:
             (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must go on
             _LOG.exception("the model failed")
-            (inspection,) = inspector.judge([ImageError(f"the model failed: {error}")], None, [context])
+            (inspection,) = inspector.judge([ImageError(f"the model failed: {error}", code="model")], None, [context])
         return inspection
 
     def _start_check(
@@ -389,6 +422,7 @@ class Line:
         name = part.verdict.verdict
         with self._lock:
             self._verdicts[name] += 1
+            self._last = part.verdict, time.monotonic()
             reason = part.verdict.reason
             if reason and (reason in self._reasons or len(self._reasons) < _MOST_REASONS):
                 self._reasons[reason] += name == "fault"
@@ -418,7 +452,7 @@ class Line:
                 self._reload.clear()
                 self._report()
             except Exception:  # noqa: BLE001 - without it nobody would notice a source that hangs
-                _LOG.exception("the line's keeper failed, and goes on")
+                _LOG.exception("the line's supervisor failed, and continues")
 
     def _watch_sources(self) -> None:
         for grabber, frame_check in zip(self._grabbers, self._frame_checks, strict=True):
@@ -427,7 +461,8 @@ class Line:
             if patience is not None and frame_check.frozen_for > patience:
                 frame_check.wait_anew()
                 grabber.restart(
-                    f"{grabber.source.state().name}: its picture stood still for {patience:g} s, so it is opened again"
+                    f"{grabber.source.state().name}: its picture did not change for {patience:g} s, so it is opened "
+                    f"again"
                 )
 
     def _report(self) -> None:
@@ -471,9 +506,9 @@ def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | N
 
 
 def _make_frame_check(source: Source, health: Health) -> FrameCheck:
-    return FrameCheck(
-        dataclasses.replace(health, identical=0) if source.can_wait else health
-    )  # two files may well be equal
+    if source.can_wait:  # two files may well be equal, and of different sizes
+        return FrameCheck(dataclasses.replace(health, identical=0))
+    return FrameCheck(health, keeps_size=True)
 
 
 def _summarize(latencies: list[float]) -> Latency:

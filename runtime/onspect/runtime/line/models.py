@@ -15,6 +15,7 @@ from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.frame_check import Health, Limits, limits_for
 from onspect.runtime.line.memory import lay_apart
+from onspect.runtime.status import ThresholdMove
 
 _LOG = logging.getLogger("onspect")
 
@@ -27,6 +28,10 @@ class Model:
     limits: Limits | None
 
 
+_FURTHEST = 10.0
+"""A threshold is moved at most to so many times, or to this part of, the one in the model file."""
+
+
 class Models:
     """What a line judges with.
 
@@ -35,7 +40,7 @@ class Models:
     once when it is called for. health: what frames must be to be judged; None judges every frame that can be read, as
     of files that somebody chose. Raises ModelFileError where a model cannot be used.
 
-    swap, choose, set_threshold and watch may be called from any thread; they take effect at `apply`.
+    swap, choose, set_threshold, undo_threshold and watch may be called from any thread; they take effect at `apply`.
     """
 
     def __init__(
@@ -54,6 +59,9 @@ class Models:
         self._signatures = {name: _sign(path) for name, path in paths.items()}
         self._models = {name: self._load(path) for name, path in paths.items()}
         self._pending: dict[str | None, Model] = {}
+        self._moves: dict[str | None, list[float]] = {}
+        """The thresholds that were set in place of the file's, for each recipe, the newest last."""
+        self._dropped: list[str] = []
         self._next: str | None = active
         self.active: str | None = active
         self.swaps = 0
@@ -73,18 +81,33 @@ class Models:
         """Return the model of a recipe, of the active one for None, or None where there is no such recipe."""
         return self.current if recipe is None else self._models.get(recipe)
 
+    @property
+    def path(self) -> Path:
+        """The model file of the recipe that the next part is judged with."""
+        with self._lock:
+            return self._paths[self._next]
+
+    @property
+    def moved(self) -> ThresholdMove | None:
+        """The threshold that stands in place of the active model file's, None where the file's own holds."""
+        moves = self._moves.get(self.active)
+        if not moves:
+            return None
+        inspector = self.current.inspector
+        return ThresholdMove(moves[-1], inspector.file_threshold.score, inspector.label)
+
     def swap(self, path: Path | str) -> None:
         """Load another model file for the active recipe; raises ModelFileError, and changes nothing, for a bad one."""
         path = Path(path)
         signature = _sign(path)
         try:
-            model = self._load(path)
+            model = self._load(path, self._models[self._next])
         except ModelFileError as error:
             self._report(f"{error}; going on with {self.current.inspector.label}")
             raise
         with self._lock:
             self._paths[self._next], self._signatures[self._next] = path, signature
-            self._pending[self._next] = model
+            self._stage(self._next, model)
 
     def choose(self, recipe: str) -> None:
         """Judge with a recipe's model; raises ChoiceError where there is no such recipe."""
@@ -94,35 +117,51 @@ class Models:
             self._next = recipe
 
     def set_threshold(self, score: float) -> None:
-        """Move the active model's cut, until its file changes; raises ChoiceError where it cannot lie there."""
+        """Move the active model's cut while this model file judges; raises ChoiceError if it cannot lie there.
+
+        Another model file drops the move, and says so. A score must lie within a tenth of the file's and ten times it.
+        """
         with self._lock:
             name = self._next
             model = self._pending.get(name, self._models[name])
-            old = model.inspector.threshold
-            moved = score if model.inspector.info.score.is_peak else old.map
-            if not np.isfinite(score):
-                raise ChoiceError(f"the threshold is {score}; give a finite score")
-            try:
-                threshold = dataclasses.replace(old, score=float(score), map=float(moved))
-            except ValueError as error:
-                raise ChoiceError(f"the threshold cannot be {score}: {error}") from error
-            self._pending[name] = dataclasses.replace(model, inspector=model.inspector.with_threshold(threshold))
-        self._report(f"the threshold was moved from {old.score:.6g} to {score:.6g}")
+            old = model.inspector.threshold.score
+            self._pending[name] = _move(model, score)
+            self._moves.setdefault(name, []).append(float(score))
+        self._report(f"the threshold was moved from {old:.6g} to {score:.6g}")
+
+    def undo_threshold(self) -> None:
+        """Take the last move of the active model's cut back; raises ChoiceError if there is none."""
+        with self._lock:
+            name = self._next
+            moves = self._moves.get(name)
+            if not moves:
+                raise ChoiceError("the threshold is the model file's own: there is no move to take back")
+            model = self._pending.get(name, self._models[name])
+            old = moves.pop()
+            score = moves[-1] if moves else model.inspector.file_threshold.score
+            self._pending[name] = _move(model, score) if moves else _restore(model)
+        self._report(f"the move of the threshold was taken back: from {old:.6g} to {score:.6g}")
 
     def watch(self, *, always: bool = False) -> None:
         """Load the model files that have changed since they were read, or all; a bad one is reported and left out."""
+        read = changed = 0
         for name, path in list(self._paths.items()):
             signature = _sign(path)
             if signature is None or (signature == self._signatures[name] and not always):
                 continue
             self._signatures[name] = signature
             try:
-                model = self._load(path)
+                model = self._load(path, self._models[name])
             except ModelFileError as error:
                 self._report(f"{error}; going on with {self._models[name].inspector.label}")
                 continue
+            read += 1
+            changed += model.inspector.sha256 != self._models[name].inspector.sha256
             with self._lock:
-                self._pending[name] = model
+                self._stage(name, model)
+
+        if always:
+            self._report(f"read again as asked: {read} of {len(self._paths)} model files, {changed} with other content")
 
     def apply(self) -> None:
         """Take up what is pending; called between two parts."""
@@ -137,10 +176,32 @@ class Models:
             self._pending = {}
             self.active = self._next
             after = self.current.inspector
+            facts, self._dropped = self._dropped, []
         if before.label != after.label:
-            self._report(f"judging with {after.label} now, before with {before.label}")
+            facts.insert(0, f"judging with {after.label} now, before with {before.label}")
+        if facts:
+            self._report("; ".join(facts))
 
-    def _load(self, path: Path) -> Model:
+    def _stage(self, name: str | None, model: Model) -> None:
+        """Let a model that was read judge from the next part on.
+
+        A move of the threshold holds if the file is byte for byte the one on which it was made. Else it is dropped.
+        """
+        before = self._pending.get(name, self._models[name]).inspector
+        moves = self._moves.get(name)
+        if moves and model.inspector.sha256 == before.sha256:
+            self._pending[name] = _move(model, moves[-1])
+            return
+        self._pending[name] = model
+        if moves:
+            del self._moves[name]
+            self._dropped.append(
+                f"the threshold {moves[-1]:.6g} was set for {before.label} and is dropped: "
+                f"{model.inspector.label} judges with its own, {model.inspector.threshold.score:.6g}"
+            )
+
+    def _load(self, path: Path, before: Model | None = None) -> Model:
+        """Load and try a model file; raises ModelFileError if it cannot take the place of the one before."""
         self.loads += 1
         with lay_apart():
             inspector = self._open_inspector(path)
@@ -150,6 +211,13 @@ class Models:
                 inspector.infer(np.full((1, recipe.height, recipe.width, recipe.channels), 128, np.uint8))
             except Exception as error:  # onnxruntime's errors share no base class
                 raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
+            channels = recipe.channels if before is None else before.inspector.info.preprocess.channels
+            if channels != recipe.channels:
+                words = {1: "grey images", 3: "colour images"}
+                raise ModelFileError(
+                    f"{str(path)!r} judges {words[recipe.channels]}, and the line runs with {words[channels]}; "
+                    "restart the line if that is intended"
+                )
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)
         return Model(inspector, limits)
 
@@ -159,6 +227,30 @@ class Models:
 
     def _describe_recipes(self) -> str:
         return ", ".join(repr(name) for name in self._models if name is not None) or "none"
+
+
+def _move(model: Model, score: float) -> Model:
+    """Return a model that judges with another cut; raises ChoiceError if the cut cannot lie there."""
+    inspector = model.inspector
+    own = inspector.file_threshold
+    if not np.isfinite(score):
+        raise ChoiceError(f"the threshold is {score}; give a finite score")
+    if own.score > 0 and not own.score / _FURTHEST <= score <= own.score * _FURTHEST:
+        raise ChoiceError(
+            f"the threshold cannot be {score:.6g}: the model file has {own.score:.6g}; "
+            f"give {own.score / _FURTHEST:.6g} to {own.score * _FURTHEST:.6g}, or calibrate again"
+        )
+    try:
+        threshold = dataclasses.replace(
+            own, score=float(score), map=float(score) if inspector.info.score.is_peak else own.map
+        )
+    except ValueError as error:
+        raise ChoiceError(f"the threshold cannot be {score}: {error}") from error
+    return dataclasses.replace(model, inspector=inspector.with_threshold(threshold))
+
+
+def _restore(model: Model) -> Model:
+    return dataclasses.replace(model, inspector=model.inspector.with_threshold(model.inspector.file_threshold))
 
 
 def _sign(path: Path) -> tuple[int, int, int] | None:

@@ -168,13 +168,15 @@ class TriggeredSource(Source):
 
     def _fill(self, ticket: Ticket, first: int, reason: str) -> Iterator[Capture]:
         for _ in range(first, self._frames):
-            yield self._name(Capture(self.name, ImageError(reason), captured=time.perf_counter()), ticket)
+            yield self._name(
+                Capture(self.name, ImageError(reason, code="incomplete"), captured=time.perf_counter()), ticket
+            )
 
     @staticmethod
     def _name(capture: Capture, ticket: Ticket) -> Capture:
         frame = capture.frame
         if isinstance(frame, GapError):  # one part's fault, and no gap between parts: the trigger has counted the part
-            frame = ImageError(str(frame))
+            frame = ImageError(str(frame), code=frame.code)
         return dataclasses.replace(
             capture,
             frame=frame,

@@ -8,8 +8,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
+from onspect.runtime.line.frame_queue import Policy
 from onspect.runtime.line.views import Join
 
 Rule = Literal["worst", "majority"]
@@ -33,6 +35,12 @@ class Voting:
     rule: Rule = "worst"
     timeout: float | None = None
     views: Join | None = None
+
+
+def refuse_policies(voting: Voting, policies: Collection[Policy]) -> None:
+    """Raise ChoiceError if parts of several frames meet a policy that drops some of them."""
+    if (voting.frames or 1) > 1 and "latest" in policies:
+        raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
 
 
 @dataclass
@@ -141,6 +149,13 @@ def _judge_part(part: _Part, judgement: Judgement, reason: str | None, index: in
         return dataclasses.replace(example, verdict=verdict)
     shown = next(part.examples[name] for name in WORST_FIRST if name in part.examples)  # frames are missing
     verdict = dataclasses.replace(
-        shown.verdict, index=index, part=part.name, verdict="fault", score=None, regions=(), reason=reason
+        shown.verdict,
+        index=index,
+        part=part.name,
+        verdict="fault",
+        score=None,
+        regions=(),
+        reason=reason,
+        code="incomplete",
     )
     return dataclasses.replace(shown, verdict=verdict, error_map=None)

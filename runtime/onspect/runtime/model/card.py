@@ -22,6 +22,27 @@ def describe(file: ModelFile) -> str:
     return "\n".join(format_facts(list_facts(file), 13))
 
 
+def summarize(info: ModelInfo) -> str:
+    """Return the ten facts about a model that matter most, one a line."""
+    source, calibration, network, memory = info.provenance, info.calibration, info.network, info.memory
+    counts = {} if calibration is None else calibration.counts
+    made_of = _describe_memory(memory)[:1] or _describe_network(network)[:1]
+    area = calibration and calibration.auroc
+    facts = [
+        ("model", info.name),
+        (made_of[0] if made_of else ("network", "none")),
+        ("input", _describe_input(info.preprocess)),
+        ("frames", _describe_limits(info.preprocess)),
+        ("score", info.score.name),
+        ("threshold", "none yet" if info.threshold is None else describe_threshold(info.threshold)),
+        ("chosen for", "nothing yet" if calibration is None else calibration.policy),
+        ("chosen on", ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no images yet"),
+        ("AUROC there", "unknown" if area is None else f"{area:.4f}"),
+        ("trained on", f"{source.training_images} images of {source.data!r}, {source.trained}"),
+    ]
+    return "\n".join(format_facts(facts, 13))
+
+
 def list_facts(file: ModelFile) -> list[tuple[str, str]]:
     """Return the model card's facts, each with its name."""
     info = file.info

@@ -442,9 +442,9 @@ class Provenance:
     agreement: Agreement | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelInfo:
-    """All that a model file says about itself.
+    """All that a model file says about itself; it prints as ten lines.
 
     graph_sha256 is of the file's bytes other than its metadata. history: the thresholds before this one, oldest first.
     appearance: of the training images, None where an older release exported the file. network: None if the file has no
@@ -464,6 +464,11 @@ class ModelInfo:
     appearance: Appearance | None = None
     memory: Memory | None = None
     format_version: int = 1
+
+    def __repr__(self) -> str:
+        from onspect.runtime.model.card import summarize  # it imports this module
+
+        return summarize(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that stands in the file."""

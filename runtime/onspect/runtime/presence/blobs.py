@@ -124,13 +124,15 @@ class BlobFinder:
             raise ImageError(
                 f"presence: the frame's region is {small.shape[1]}x{small.shape[0]}x{small.shape[2]} after shrinking, "
                 f"the background's {self.background.shape[1]}x{self.background.shape[0]}x{self.background.shape[2]}; "
-                "learn the background again with this camera mode"
+                "learn the background again with this camera mode",
+                code="size",
             )
         self.gain = self._fit_gain(small)
         if not _GAINS[0] <= self.gain <= _GAINS[1]:
             raise ImageError(
                 f"presence: the frame is {self.gain:.2f} times as bright as the learnt background, and "
-                f"{_GAINS[0]:g} to {_GAINS[1]:g} is accepted; check light and exposure, or learn the background again"
+                f"{_GAINS[0]:g} to {_GAINS[1]:g} is accepted; check light and exposure, or learn the background again",
+                code="brightness",
             )
         strongest = _strongest(cv2.absdiff(small, self.background * np.float32(self.gain)))
         threshold = self.contrast * max(0.5, min(1.0, self.gain))
@@ -200,7 +202,8 @@ def shrink(frame: Frame, region: Rectangle | None, white_level: int = 65535) -> 
         if x + wide > width or y + high > height:
             raise ImageError(
                 f"presence: the region of {wide}x{high} pixels at {x},{y} does not fit into the frame of "
-                f"{width}x{height} pixels"
+                f"{width}x{height} pixels",
+                code="size",
             )
         frame = frame[y : y + high, x : x + wide]
         height, width = high, wide

@@ -30,9 +30,11 @@ def prepare_window(inspector: Inspector, frame: Frame, window: Rectangle) -> Pre
         moved = Placement(placement.width, placement.height, (a, b, left + x, c, d, top + y), (across, down), pose)
     if prepared.error is not None:
         return dataclasses.replace(prepared, frame=frame)
-    return dataclasses.replace(prepared, width=across, height=down, frame=frame, placement=moved)
+    return dataclasses.replace(prepared, width=across, height=down, frame=frame, placement=moved, window=window)
 
 
 def prepare_fault(frame: Frame | ImageError, reason: str) -> Prepared:
     """Return a frame that must not be judged; it is kept for the evidence."""
-    return Prepared(0, 0, frame=None if isinstance(frame, ImageError) else frame, error=ImageError(reason))
+    return Prepared(
+        0, 0, frame=None if isinstance(frame, ImageError) else frame, error=ImageError(reason, code="position")
+    )

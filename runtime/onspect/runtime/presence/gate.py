@@ -191,7 +191,8 @@ class PresenceGate:
         if picture.shape[:2] != (height, width):
             raise ImageError(
                 f"presence: the background {str(path)!r} is {picture.shape[1]}x{picture.shape[0]} pixels, "
-                f"the frame {width}x{height}; learn it with this camera mode"
+                f"the frame {width}x{height}; learn it with this camera mode",
+                code="size",
             )
         if picture.ndim == 2 and frame.ndim == 3:
             picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
@@ -298,7 +299,8 @@ class PresenceGate:
         if size[0] > width or size[1] > height:
             raise ImageError(
                 f"presence: the window of {size[0]}x{size[1]} pixels is larger than the frame of {width}x{height}; "
-                "give a smaller window, or use the camera mode of the training images"
+                "give a smaller window, or use the camera mode of the training images",
+                code="size",
             )
         return size
 

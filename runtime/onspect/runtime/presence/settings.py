@@ -66,7 +66,7 @@ class PresenceSettings:
     parts: int | None = None
     """Parts in each frame; each frame then counts for itself, as with a tray under a triggered camera."""
 
-    remember: float = 10.0
+    remember: float = 0.5
     """Seconds for which a part that left is known again if it comes back by the same side."""
 
     @property

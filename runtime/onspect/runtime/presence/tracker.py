@@ -109,7 +109,7 @@ class Tracker(Generic[Token]):
         area: float | None = None,
         sharpness: float | None = None,
         gap: float = 0.0,
-        remember: float = 10.0,
+        remember: float = 0.5,
     ) -> None:
         self.tracks: list[Track[Token]] = []
         self.parts = 0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from onspect.runtime.status import SinkState
 
@@ -49,6 +49,9 @@ class Sink(ABC):
     history: Path | None = None
     """The database that `sinks.history` can read, of a sink that writes one."""
 
+    listens: tuple[str, int] | None = None
+    """Host and port of this machine that it listens on, of a sink that does; the host is "" for all of them."""
+
     evidence: Path | None = None
     """The folder of pictures, of a sink that keeps some."""
 
@@ -83,6 +86,9 @@ class Sink(ABC):
         """
         return
 
+    def note_lost(self, inspections: Sequence[Inspection]) -> None:  # noqa: B027 - for those that want to know
+        """Take note that some inspections were given up for good before, or by, `write`; called from any thread."""
+
     def read_recent(self, count: int) -> list[Verdict] | None:  # noqa: ARG002 - for those that keep a record
         """Return the last verdicts of earlier runs, oldest first, or None if it keeps none; raises OutputError."""
         return None
@@ -90,12 +96,24 @@ class Sink(ABC):
     def report(self, status: LineStatus) -> None:  # noqa: B027 - for those that want it
         """Take the line's status, about once a second; raises OutputError if it cannot be delivered."""
 
+    def note(self, change: Mapping[str, Any]) -> None:  # noqa: B027 - for those that tell others
+        """Take a change that a person made, a JSON object (`labels.audit.Change`); returns at once."""
+
     def attach(self, commands: Commands) -> None:  # noqa: B027 - for those that take commands
         """Carry out commands that come in on this line from now on."""
 
     def check(self) -> str:
         """Reach the receiver without sending a verdict and return what was found, in words; raises OutputError."""
         return "can be opened"
+
+    def probe(self) -> str:
+        """Look, without entering it, whether the sink can work; nothing is written, and no receiver is told anything.
+
+        Returns what was found, in words; raises OutputError. By default the sink is entered and checked, which fits
+        those that write nothing by that.
+        """
+        with self:
+            return self.check()
 
     def state(self) -> SinkState:
         """Return how the sink is; may be called from any thread."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Self
 import cv2
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically, writing
+from onspect.runtime.atomic import check_place, describe_os_error, make_folder, write_atomically, writing
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
@@ -64,7 +65,7 @@ class _Kept:
 
 
 class EvidenceSink(Sink):
-    """Writes a JPEG with heat map, boxes and verdict for each part that has a picture; never more than quota bytes.
+    """Writes a JPEG with verdict, outlines and boxes for each part that has a picture; never more than quota bytes.
 
     What is in the folder at the start counts, and each picture counts as whole blocks of the disk. Where a picture
     would need room that only pictures of a higher rank could give (an ok among nothing but ng), it is not written.
@@ -76,6 +77,13 @@ class EvidenceSink(Sink):
         self._folder = self.evidence = folder
         self._quota = quota
         self._kept: dict[Judgement, _Kept] = {verdict: _Kept() for verdict in GOES_FIRST}
+        self.recorders: list[Callable[[Sequence[str]], None]] = []
+        """Told the names of pictures that are not written, for the records that name them."""
+
+    def note_lost(self, inspections: Sequence[Inspection]) -> None:
+        """Tell the records that these have no picture."""
+        for recorder in self.recorders:
+            recorder([evidence_name(inspection.verdict) for inspection in inspections])
 
     def __enter__(self) -> Self:
         make_folder(self._folder)
@@ -89,6 +97,10 @@ class EvidenceSink(Sink):
     def __exit__(self, *exception: object) -> None:
         self._kept = {verdict: _Kept() for verdict in GOES_FIRST}
 
+    def probe(self) -> str:
+        """Look whether the folder can be written; raises OutputError."""
+        return check_place(self._folder, folder=True)
+
     @property
     def used(self) -> int:
         """How many bytes of the disk the pictures take."""
@@ -98,11 +110,13 @@ class EvidenceSink(Sink):
         """Draw and keep one inspection; raises OutputError where the disk is full."""
         picture = draw_overlay(inspection)
         if picture is None:
+            self.note_lost([inspection])
             return
         name, verdict = evidence_name(inspection.verdict), inspection.verdict.verdict
         data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
         size = _on_disk(len(data))
         if not self._make_room(size, verdict):
+            self.note_lost([inspection])
             return
         path = self._folder / name
         make_folder(path.parent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,14 +51,18 @@ class Hour:
 
 def read_recent(path: Path, verdict: Judgement | None = None, limit: int = 50) -> list[Record]:
     """Return the newest records (of one verdict), newest first; raises OutputError where there is no history."""
+    if verdict is None:
+        return read_records(path, "1", (), limit)
+    condition = "verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else "")  # as the index has it
+    return read_records(path, condition, (verdict,), limit)
+
+
+def read_records(path: Path, condition: str, values: Sequence[object], limit: int) -> list[Record]:
+    """Return the newest records that meet an SQL condition with its values; raises OutputError as `read_recent`."""
     names = ", ".join(f'"{name}"' for name in COLUMNS)
-    question = f"SELECT id, evidence, {names} FROM verdicts"  # noqa: S608 - names of our own fields
-    if verdict is not None:
-        question += " WHERE verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else "")  # as the index has it
-    with _reading(path) as connection:
-        rows = connection.execute(
-            f"{question} ORDER BY id DESC LIMIT ?", (limit,) if verdict is None else (verdict, limit)
-        ).fetchall()
+    question = f"SELECT id, evidence, {names} FROM verdicts WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    with reading(path) as connection:
+        rows = connection.execute(question, (*values, limit)).fetchall()
     return [Record(row[0], _to_verdict(row[2:]), row[1]) for row in rows]
 
 
@@ -69,7 +73,7 @@ def yield_per_hour(path: Path, hours: int = 24, *, now: datetime | None = None) 
     """
     end = (now or datetime.now(UTC)).astimezone(UTC)
     starts = [(end - timedelta(hours=back)).strftime("%Y-%m-%dT%H") for back in reversed(range(hours))]
-    with _reading(path) as connection:
+    with reading(path) as connection:
         rows = connection.execute(
             "SELECT hour, verdict, count FROM hours WHERE hour BETWEEN ? AND ?", (starts[0], starts[-1])
         ).fetchall()
@@ -86,7 +90,8 @@ def _to_verdict(row: tuple[object, ...]) -> Verdict:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the database for reading only; raises OutputError if it cannot be read."""
     try:
         address = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import describe_os_error, make_folder, writing
+from onspect.runtime.atomic import check_place, describe_os_error, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict, parse_verdict
@@ -125,6 +125,10 @@ class JsonlSink(Sink):
                 lines += _last_lines(path, count)
         return [verdict for line in lines[-count:] if (verdict := _parse(line)) is not None]
 
+    def probe(self) -> str:
+        """Look whether the file can be written; raises OutputError."""
+        return "standard output" if self._path is None else check_place(self._path)
+
     def format(self, verdict: Verdict) -> bytes:
         """Return a verdict's line with its end."""
         return encode_verdict(verdict) + b"\n"
@@ -216,8 +220,13 @@ class CsvSink(JsonlSink):
         """Return a verdict's row with its end."""
         text = io.StringIO()
         row = to_row(verdict)
-        csv.writer(text).writerow([row[name] for name in self._columns])
+        csv.writer(text).writerow([_defuse(row[name]) for name in self._columns])
         return text.getvalue().encode()
+
+
+def _defuse(value: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula: text that begins as one gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _read_columns(path: Path) -> tuple[str, ...]:

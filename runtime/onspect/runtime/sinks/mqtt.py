@@ -2,7 +2,8 @@
 
 Topics below the URL's path: ``verdict`` (QoS 1, one message a part), ``status`` (QoS 1, retained, about once a second;
 ``{"online": false, "lost": true}`` is the last will), ``last`` (QoS 1, retained: a status that the last will leaves
-alone), and where commands are allowed ``command`` (in) and ``result`` (out).
+alone), ``audit`` (QoS 1: each change that a person made on the dashboard), and where commands are allowed ``command``
+(in) and ``result`` (out).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -81,6 +82,7 @@ class MqttSink(Sink):
         self._last_due = 0.0
         self._on_their_way: list[tuple[bytes, MQTTMessageInfo]] = []
         self._tried = threading.Event()
+        self._probing = False
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._client = make_client(broker)
@@ -101,7 +103,7 @@ class MqttSink(Sink):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._client.is_connected():
+        if self._client.is_connected() and not self._probing:
             facts = {} if self._latest is None else self._latest.to_dict()
             farewell = _encode_status({"online": False, "lost": False} | facts)
             _await([self._client.publish(f"{self._topic}/status", farewell, qos=1, retain=True)], _LEAVE_S)
@@ -141,6 +143,12 @@ class MqttSink(Sink):
         self._require_connection()
         return "the broker has let us in"
 
+    def probe(self) -> str:
+        """Let the broker welcome us and go again; a running line's retained status stays as it is."""
+        self._probing = True
+        self._client.will_clear()
+        return super().probe()
+
     def report(self, status: LineStatus) -> None:
         """Publish the line's status, retained; raises OutputError where there is no connection."""
         self._status = _encode_status({"online": True} | status.to_dict())
@@ -150,6 +158,10 @@ class MqttSink(Sink):
         if time.monotonic() >= self._last_due or _has_turned(before, status):
             self._last_due = time.monotonic() + _LAST_EVERY_S
             self._client.publish(f"{self._topic}/last", self._status, qos=1, retain=True)
+
+    def note(self, change: Mapping[str, Any]) -> None:
+        """Publish a change that a person made on the topic ``audit`` with QoS 1; without a connection it waits."""
+        self._client.publish(f"{self._topic}/audit", json.dumps(dict(change), ensure_ascii=False).encode(), qos=1)
 
     def attach(self, commands: Commands) -> None:
         """Let what comes in on the topic ``command`` be carried out, where the URL allows it."""
@@ -179,7 +191,8 @@ class MqttSink(Sink):
             self._tried.set()
             return
         self._trouble = "the connection broke"
-        client.publish(f"{self._topic}/status", self._status, qos=1, retain=True)
+        if not self._probing:
+            client.publish(f"{self._topic}/status", self._status, qos=1, retain=True)
         self._subscribe()
         self._tried.set()
 
@@ -232,7 +245,7 @@ def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
 
 def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
     """Tell whether more has changed than counts do all the time."""
-    facts = ("started", "running", "model", "threshold", "alarm", "drift")
+    facts = ("started", "running", "model", "threshold", "alarm", "drift", "moved")
     return before is None or any(getattr(before, name) != getattr(after, name) for name in facts)
 
 
@@ -242,9 +255,9 @@ def _read_command(payload: bytes) -> dict[str, Any]:
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise ChoiceError(f"the command is no JSON: {error}") from error
+        raise ChoiceError(f"the command is not JSON: {error}") from error
     if not isinstance(message, dict):
-        raise ChoiceError("the command is no JSON object")
+        raise ChoiceError("the command is not a JSON object")
     return message
 
 

@@ -89,6 +89,7 @@ class OpcUaSink(Sink):
         self._ua = ua
         self._address = address
         self._port = port
+        self.listens = address.host, port
         self._endpoint = f"opc.tcp://{_bracket(address.host)}:{port}/{address.path or 'onspect'}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -1,4 +1,4 @@
-"""Overlay pictures: heat map, boxes and verdict drawn on each source image."""
+"""Overlay pictures: the verdict drawn on each source image, and an outline and a box around each region."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from typing import Self
 
 from onspect.runtime.atomic import make_folder
 from onspect.runtime.inspection.inspector import Inspection
-from onspect.runtime.inspection.visualization import draw_overlay, write_png
+from onspect.runtime.inspection.visualization import draw_overlay, write_picture
 from onspect.runtime.sinks.base import Sink
 
 
 class OverlaySink(Sink):
-    """Writes a PNG for each image into a folder, in subfolders as the sources lie below `root`."""
+    """Writes a picture for each image into a folder, in subfolders as the sources lie below `root`.
 
-    def __init__(self, folder: Path, *, root: Path) -> None:
+    heat: colour the error map. beside: the plain image to the left, and a legend. ending: ``png`` or ``jpg``.
+    """
+
+    def __init__(
+        self, folder: Path, *, root: Path, heat: bool = False, beside: bool = False, ending: str = "png"
+    ) -> None:
         self._folder = folder
         self._root = root
+        self._heat, self._beside, self._ending = heat, beside, f".{ending}"
         self._used: set[Path] = set()
 
     def __enter__(self) -> Self:
@@ -33,17 +39,17 @@ class OverlaySink(Sink):
 
     def draw(self, inspection: Inspection, path: Path) -> None:
         """Draw one inspection into the file that `place` gave; several threads may do so at a time."""
-        picture = draw_overlay(inspection)
+        picture = draw_overlay(inspection, heat=self._heat, beside=self._beside, legend=self._beside)
         if picture is not None:
             make_folder(path.parent)
-            write_png(path, picture)
+            write_picture(path, picture)
 
     def place(self, text: str) -> Path:
         """Return the file for a source's picture; sources that differ only in their ending get different ones."""
         source = Path(os.path.abspath(text))  # noqa: PTH100 - '..' left in it would lead out of the folder
         relative = source.relative_to(self._root) if source.is_relative_to(self._root) else Path(source.name)
-        path = self._folder / relative.with_suffix(".png")
+        path = self._folder / relative.with_suffix(self._ending)
         if path in self._used:
-            path = self._folder / relative.with_name(f"{relative.name}.png")
+            path = self._folder / relative.with_name(f"{relative.name}{self._ending}")
         self._used.add(path)
         return path

@@ -43,6 +43,7 @@ class PrometheusSink(Sink):
 
         self._address = address
         self._port = port
+        self.listens = address.host, port
         self._line = _LineCollector()
         self._server: WSGIServer | None = None
         self._thread: threading.Thread | None = None

@@ -47,7 +47,16 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
 def open_sinks(texts: Sequence[str], *, append: bool) -> list[Sink]:
     """Return the sinks that run side by side for one line, as `open_sink` does."""
     evidence = any(resolve_secret(text).startswith("evidence:") for text in texts)
-    return [open_sink(text, append=append, evidence=evidence) for text in texts]
+    sinks = [open_sink(text, append=append, evidence=evidence) for text in texts]
+    if evidence:
+        from onspect.runtime.sinks.evidence import EvidenceSink
+        from onspect.runtime.sinks.sqlite import SqliteSink
+
+        recorders = [sink.forget_evidence for sink in sinks if isinstance(sink, SqliteSink)]
+        for sink in sinks:
+            if isinstance(sink, EvidenceSink):
+                sink.recorders = list(recorders)
+    return sinks
 
 
 def show_sink(text: str) -> str:

@@ -11,15 +11,15 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter, deque
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import make_folder
+from onspect.runtime.atomic import check_place, make_folder
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
@@ -34,6 +34,8 @@ SCHEMA_VERSION = 1
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", tuple: "TEXT"}
 _COLUMNS = {name: _TYPES[kind] for name, kind in COLUMNS.items()} | {"evidence": "TEXT"}
 _FORGET_AT_ONCE = 2000
+_LOST_AT_ONCE = 500
+_LOST_AT_MOST = 10_000  # pictures that were not written, whose rows are not found yet
 _DAY = 86_400.0  # seconds
 _MARK_EVERY = 3600.0  # seconds
 
@@ -57,6 +59,7 @@ class SqliteSink(Sink):
         self._connection: sqlite3.Connection | None = None
         self._keeper: sqlite3.Connection | None = None
         self._age: RowAges | None = None
+        self._lost_evidence: deque[str] = deque(maxlen=_LOST_AT_MOST)
 
     def __enter__(self) -> Self:
         make_folder(self._path.parent)
@@ -72,6 +75,9 @@ class SqliteSink(Sink):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self._mark_lost(self._connection)
         for connection in (self._keeper, self._connection):
             if connection is not None:
                 with suppress(sqlite3.Error):
@@ -89,6 +95,7 @@ class SqliteSink(Sink):
         hours = Counter((item.verdict.time[:13], item.verdict.verdict) for item in inspections)
         with self._errors(), _transaction(self._connection) as connection:
             connection.executemany(_INSERT, rows)
+            self._mark_lost(connection)
             connection.executemany(_COUNT, [(hour, verdict, count) for (hour, verdict), count in hours.items()])
 
     def read_recent(self, count: int) -> list[Verdict]:
@@ -96,6 +103,17 @@ class SqliteSink(Sink):
         from onspect.runtime.sinks.history import read_recent
 
         return [record.verdict for record in reversed(read_recent(self._path, limit=count))]
+
+    def probe(self) -> str:
+        """Look whether the database is ours, or can be made; raises OutputError."""
+        found = check_place(self._path)
+        if self._path.exists() and self._path.stat().st_size:
+            with (
+                self._errors(),
+                closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as database,
+            ):
+                _check_owner(database, self._path)
+        return found
 
     def flush(self) -> None:
         """Bring what was committed to the disk itself, and remove rows older than `days`; raises OutputError.
@@ -107,7 +125,26 @@ class SqliteSink(Sink):
             if self._days is not None:
                 self._age = self._age or RowAges(self._keeper)
                 self._age.forget(self._days)
+            self._mark_lost(self._keeper)
             self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def forget_evidence(self, names: Sequence[str]) -> None:
+        """Say that pictures were not written: their rows name none from now on. Called from any thread."""
+        self._lost_evidence.extend(names)
+
+    def _mark_lost(self, connection: sqlite3.Connection) -> None:
+        """Take the pictures that were not written out of their rows; a row that is not there yet comes later."""
+        names = [self._lost_evidence.popleft() for _ in range(len(self._lost_evidence))]
+        for start in range(0, len(names), _LOST_AT_ONCE):
+            some = names[start : start + _LOST_AT_ONCE]
+            try:
+                found = {name for (name,) in connection.execute(_FIND_LOST.format(marks(some)), some)}
+                if found:
+                    connection.execute(_MARK_LOST.format(marks(found)), list(found))
+            except sqlite3.Error:
+                self._lost_evidence.extend(names[start:])
+                raise
+            self._lost_evidence.extend(name for name in some if name not in found)
 
     def _row(self, verdict: Verdict) -> list[Any]:
         return [*to_row(verdict).values(), evidence_name(verdict) if self._evidence else None]
@@ -197,7 +234,15 @@ _COUNT = (
     "INSERT INTO hours (hour, verdict, count) VALUES (?, ?, ?) "
     "ON CONFLICT (hour, verdict) DO UPDATE SET count = count + excluded.count"
 )
+_RECENT = "id > (SELECT max(id) FROM verdicts) - 20000 AND evidence IN ({})"
+_FIND_LOST = f"SELECT evidence FROM verdicts WHERE {_RECENT}"  # noqa: S608 - as above
+_MARK_LOST = f"UPDATE verdicts SET evidence = NULL WHERE {_RECENT}"  # noqa: S608 - as above
 _FORGET = "DELETE FROM verdicts WHERE id IN (SELECT id FROM verdicts WHERE id <= ? ORDER BY id LIMIT ?)"
+
+
+def marks(values: Collection[object]) -> str:
+    """Return a question mark for each value."""
+    return ", ".join("?" * len(values))
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -220,6 +265,12 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Create the tables where there are none; raises OutputError for a database that is not ours, or newer."""
+    _check_owner(connection, path)
+    _make_tables(connection, path)
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise OutputError for a database that is not ours, or newer."""
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -230,9 +281,14 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{str(path)!r} was written by a newer onspect (schema {version}, this one knows {SCHEMA_VERSION}); "
             "update onspect, or give a new file"
         )
+
+
+def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
-        raise OutputError(f"{str(path)!r} lies where SQLite cannot use WAL; choose a disk of this machine")
+        raise OutputError(
+            f"{str(path)!r} is on a file system where SQLite cannot use WAL; choose a disk of this machine"
+        )
     with _transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS verdicts (id INTEGER PRIMARY KEY, "

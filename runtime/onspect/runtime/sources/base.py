@@ -54,6 +54,26 @@ class Retry:
             pause = min(2 * pause, self.longest)
 
 
+class FirstSize:
+    """The size that a source's frames had first; frames of another size are faults, for the whole life of the source.
+
+    A camera that was set up anew shows the parts otherwise than the model knows them, and they would be judged as if
+    nothing were.
+    """
+
+    def __init__(self) -> None:
+        self._size: tuple[int, int] | None = None
+
+    def find_change(self, width: int, height: int) -> ImageError | None:
+        """Return the error of a frame of this size in pixels, None if the first frame had it too."""
+        self._size = self._size or (width, height)
+        if (width, height) == self._size:
+            return None
+        first = f"{self._size[0]}x{self._size[1]}"
+        words = f"the frame is {width}x{height} pixels, and the source began with {first}; restart if that is intended"
+        return ImageError(words, code="resolution")
+
+
 class Source(ABC):
     """An iterable of captures that is opened by iterating and closed by leaving its context.
 

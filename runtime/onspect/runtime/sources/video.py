@@ -2,8 +2,8 @@
 
 FFmpeg fills what is damaged with the frame before, and through OpenCV it tells nobody. Videos of JPEG or PNG pictures
 are therefore taken apart, and each picture is decoded as a file is. Others are decoded by PyAV, which passes on what
-FFmpeg complains of: from a damaged frame to the next key frame each frame is a fault. Codecs without checksums, such as
-MPEG-4, may decode changed bytes without complaint.
+FFmpeg complains of, and each frame's size: from a damaged frame to the next key frame each frame is a fault. Codecs
+without checksums, such as MPEG-4, may decode changed bytes without complaint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 from onspect.runtime.errors import ImageError, SourceError
 from onspect.runtime.images.decode import Frame, decode_image
-from onspect.runtime.sources.base import Capture, Source
+from onspect.runtime.sources.base import Capture, FirstSize, Source
 
 _LOG = logging.getLogger("onspect")
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
@@ -75,7 +75,7 @@ class VideoSource(Source):
             _LOG.warning("%d of %d frames of %s %s damaged", faults, count, self._path, verb)
         if not self._stopped.is_set() and (missing := self._describe_missing(count, announced, rate)):
             _LOG.warning("%s: %s", self._path, missing)
-            yield Capture(str(self._path), ImageError(missing))
+            yield Capture(str(self._path), ImageError(missing, code="lost"))
 
     def _describe_missing(self, count: int, announced: int, rate: float) -> str:
         """Return in words that the end is missing; empty where it is not.
@@ -141,12 +141,13 @@ class VideoSource(Source):
                 stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+careful"}
                 damage = _Damage()
                 places = _Places(self._path) if _has_places(container) else None
+                size = FirstSize()
                 for packet in container.demux(stream):
                     if places is not None and places.skips(packet):
                         damage.note(packet, damaged=not packet.is_keyframe)
-                        yield ImageError(f"frames of the video are lost before byte {packet.pos}; {_CURE}")
+                        yield ImageError(f"frames of the video are lost before byte {packet.pos}; {_CURE}", code="lost")
                     self._note_time(None if packet.pts is None else float(packet.pts * packet.time_base))
-                    yield from _decode_packet(packet, damage)
+                    yield from _decode_packet(packet, damage, size)
         except (av.error.FFmpegError, IndexError, OSError) as error:
             raise SourceError(f"cannot read {str(self._path)!r} as a video: {error}; {_CURE}") from error
 
@@ -160,7 +161,9 @@ class VideoSource(Source):
 def _check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
     """Raise ImageError where a picture is smaller than the video's, as one of two fields is."""
     if found != size:
-        raise ImageError(f"the video's picture is {found[1]}x{found[0]} pixels, the video {size[1]}x{size[0]}")
+        raise ImageError(
+            f"the video's picture is {found[1]}x{found[0]} pixels, the video {size[1]}x{size[0]}", code="resolution"
+        )
 
 
 class _Damage:
@@ -216,7 +219,7 @@ class _Places:
             return not file.read(4).startswith(_NO_FRAMES)
 
 
-def _decode_packet(packet: Any, damage: _Damage) -> Iterator[Frame | ImageError]:
+def _decode_packet(packet: Any, damage: _Damage, size: FirstSize) -> Iterator[Frame | ImageError]:
     import av
     import av.logging
 
@@ -237,6 +240,8 @@ def _decode_packet(packet: Any, damage: _Damage) -> Iterator[Frame | ImageError]
             yield ImageError(
                 f"the video's frame is damaged, or rests on one that is{': ' * bool(reason)}{reason}; {_CURE}"
             )
+        elif (change := size.find_change(frame.width, frame.height)) is not None:
+            yield change
         else:
             picture = frame.to_ndarray(format="bgr24")
             yield np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))

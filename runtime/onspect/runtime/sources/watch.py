@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from onspect.runtime.address import parse_place
-from onspect.runtime.atomic import describe_os_error, make_folder
-from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, SourceError
+from onspect.runtime.atomic import check_place, describe_os_error, make_folder
+from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError, SourceError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_left_out, list_images
 from onspect.runtime.outliers import name_some
@@ -44,13 +45,14 @@ class WatchSource(LiveSource):
 
     Complete is a file whose size and time were the same in two looks, `poll` seconds apart, and that holds a whole
     image; a file that stays cut for `grace` seconds is a fault. When the source is stopped, what has come until then is
-    taken, and what is no whole image then is a fault at once. Files that vanish before they are taken, and files that
-    are no images, are counted in a warning. That holds on network shares too, where no notice comes of a new file. A
-    file that is written anew is a new image.
+    taken, and what is no whole image then is a fault at once. A file that vanishes before it is taken is a fault; files
+    that are no images are counted in a warning. That holds on network shares too, where no notice comes of a new file.
+    A file that is written anew is a new image.
 
     With done, a folder, each image is moved there once its verdict was handed to the sinks, and images that lie in the
     watched folder at the start are judged; without it they are left alone, and so are all below it in folders of their
-    own. retry: the pauses before a lost folder is looked at again. Raises OutputError where done cannot be made.
+    own. retry: the pauses before a lost folder is looked at again. Entering raises OutputError where done cannot be
+    made.
     """
 
     can_wait = True
@@ -64,7 +66,7 @@ class WatchSource(LiveSource):
         grace: float = _GRACE,
         retry: Retry = Retry(),
     ) -> None:
-        self._done = None if done is None else make_folder(done)
+        self._done = done
         self._poll = poll
         self._grace = grace
         self._known: dict[str, _Signature] | None = {} if done is not None else None
@@ -79,15 +81,26 @@ class WatchSource(LiveSource):
             self._device = None
             yield from device.finish()
 
+    def __enter__(self) -> Self:
+        """Look whether images can be moved; raises OutputError."""
+        if self._done is not None:
+            check_place(self._done, folder=True)
+        return self
+
     def task_done(self, capture: Capture) -> None:
         """Move a judged image away, where that is asked for."""
         path = Path(capture.source)
         if self._done is None or self._known is None or _sign(path) != self._known.get(path.name):
             return  # another image has come under the same name: it is still to be judged
         try:
-            shutil.move(path, _free_name(self._done / path.name))
-        except OSError as error:
-            _LOG.warning("cannot move %r to %r: %s", str(path), str(self._done), describe_os_error(error))
+            shutil.move(path, _free_name(make_folder(self._done) / path.name))
+        except (OSError, OutputError) as error:
+            _LOG.warning(
+                "cannot move %r to %r: %s",
+                str(path),
+                str(self._done),
+                describe_os_error(error) if isinstance(error, OSError) else error,
+            )
 
     def _open(self) -> _Folder:
         if self._known is None:
@@ -102,7 +115,11 @@ class WatchSource(LiveSource):
         found = []
         with suppress(OSError, DatasetError):
             for path in sorted(self._folder.iterdir()):
-                if not path.is_dir() or is_left_out(path.name) or (self._done and path.samefile(self._done)):
+                if (
+                    not path.is_dir()
+                    or is_left_out(path.name)
+                    or (self._done and self._done.exists() and path.samefile(self._done))
+                ):
                     continue
                 if list_images(path)[0]:
                     found.append(path.name)
@@ -132,7 +149,8 @@ class _Folder:
         self._grace = grace
         self._candidates: dict[str, _Candidate] = {}
         self._ready: deque[str] = deque()
-        self._vanished: set[str] = set()
+        self._vanished: deque[str] = deque()
+        """Files that came and were gone before they were taken, and are not told yet."""
         self._others: set[str] = set()
         self._name = source.name
         _look(folder)
@@ -141,11 +159,18 @@ class _Folder:
         if not self._ready:
             self._source.wait_for_next_look()
             self._find_complete()
+        if self._vanished:
+            return self._tell_vanished()
         while self._ready:
             capture = self._take(self._ready.popleft())
             if capture is not None:
                 return capture
         return None
+
+    def _tell_vanished(self) -> Capture:
+        path = str(self._folder / self._vanished.popleft())
+        _LOG.warning("%s: the image %r vanished before it was judged", self._name, path)
+        return Capture(path, ImageError("the file vanished before it was judged", code="vanished"))
 
     def finish(self) -> Iterator[Capture]:
         """Yield what has come and was not taken, whole or as a fault, and warn of what was left out."""
@@ -158,10 +183,8 @@ class _Folder:
             capture = self._take(name, patient=False)
             if capture is not None:
                 yield capture
-        if self._vanished:
-            names = name_some(sorted(self._vanished))
-            count = f"{len(self._vanished)} image{'s' * (len(self._vanished) != 1)}"
-            _LOG.warning("%s: %s vanished before being judged: %s", self._name, count, names)
+        while self._vanished:
+            yield self._tell_vanished()
         facts = [words] if (words := describe_left_out(self._others, self._folder)) else []
         if folders := self._source.list_folders():
             facts.append(f"folder{'s' * (len(folders) != 1)} not looked into: {name_some(folders)}")
@@ -175,8 +198,11 @@ class _Folder:
         found = _look(self._folder, self._others)
         for name in set(self._known) - set(found):
             del self._known[name]
-        self._vanished |= set(self._candidates) - set(found)
-        self._vanished -= set(found)
+        files = {(time_, file) for time_, _, file in found.values()}  # a new file may well get a deleted one's number
+        for name in sorted(set(self._candidates) - set(found)):
+            time_, _, file = self._candidates[name].signature
+            if (time_, file) not in files:  # else it has another name now
+                self._vanished.append(name)
         self._candidates = {name: one for name, one in self._candidates.items() if name in found}
         for name, signature in found.items():
             if self._known.get(name) == signature:
@@ -199,7 +225,7 @@ class _Folder:
             frame = None if young else Capture(str(path), error.with_traceback(None))
         signature = _sign(path)
         if signature is None and not patient:
-            self._vanished.add(name)
+            self._vanished.append(name)
             return None
         if patient and (frame is None or signature != candidate.signature):  # it grew while it was read
             return None

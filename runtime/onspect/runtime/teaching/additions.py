@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import sweep_abandoned, write_atomically
-from onspect.runtime.conformal import conformal
+from onspect.runtime.conformal import CROSS_CONFORMAL, conformal
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.near_duplicates import extend_near_duplicates
 from onspect.runtime.errors import DatasetError, ModelFileError
@@ -32,7 +32,7 @@ from onspect.runtime.teaching.taught import (
     note_trimmed,
     refuse_lone,
 )
-from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, choose_rate, make_calibration
+from onspect.runtime.teaching.threshold import choose_rate, make_calibration
 
 
 def add(
@@ -42,12 +42,14 @@ def add(
     rate: float | None = None,
     strict: bool = False,
     trim: bool = False,
+    keep_threshold: bool = False,
     progress: Progress | None = None,
 ) -> Taught:
     """Teach a model file more good pictures; the file is replaced whole or not at all.
 
     Vectors are added to the memory and none is taken away, so no score rises. Pictures that were taught before are left
-    out. The threshold is chosen again where `teach` chose it; one from ``onspect calibrate`` stays.
+    out. The threshold is chosen again where `teach` chose it; one from ``onspect calibrate`` stays, and with
+    keep_threshold so does any other: then no part is rejected that passed before.
 
     Raises ModelFileError if the file has no memory or its memory is full, DatasetError as `teach` does.
     """
@@ -82,7 +84,8 @@ def add(
             )
     refuse_lone(lone, strict=strict)
     content = edit_graph(graph, grown.arrays())
-    info = note_trimmed(_lengthen(file, memory, found, grown, scores, rate, name_folder(pictures)), trimmed)
+    data = name_folder(pictures)
+    info = note_trimmed(_lengthen(file, memory, found, grown, None if keep_threshold else scores, rate, data), trimmed)
     training = {*file.training_images, *found.fingerprints}
     looks = extend_near_duplicates(file.looks, found.images, found.fingerprints)
     write_atomically(file.path, stamp(content, info, training, looks))
@@ -139,11 +142,11 @@ def _lengthen(
     memory: Memory,
     found: GoodImages,
     grown: Stored,
-    scores: NDArray[np.float32],
+    scores: NDArray[np.float32] | None,
     rate: float | None,
     data: str,
 ) -> ModelInfo:
-    """Return what a file says after an addition."""
+    """Return what a file says after an addition; without scores its threshold stays."""
     info = file.info
     lesson = Lesson(
         time=now(),
@@ -159,7 +162,7 @@ def _lengthen(
     info = dataclasses.replace(info, memory=dataclasses.replace(memory, lessons=(*memory.lessons, lesson)))
     info = _recount(info, file.training_images | set(found.fingerprints))
     old, threshold = info.calibration, info.threshold
-    if threshold is None or old is None or CROSS_CONFORMAL not in old.policy:
+    if scores is None or threshold is None or old is None or CROSS_CONFORMAL not in old.policy:
         return info
     every = np.concatenate([np.array(old.good_scores), scores.astype(np.float64)])
     promised = choose_rate(rate, len(every))

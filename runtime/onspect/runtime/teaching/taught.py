@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.binomial import rate_bound
-from onspect.runtime.conformal import conformal, format_rate
+from onspect.runtime.conformal import CROSS_CONFORMAL, conformal, format_rate
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
@@ -21,7 +21,7 @@ from onspect.runtime.model.schema import ModelInfo
 from onspect.runtime.outliers import find_lone_scores
 from onspect.runtime.teaching.fit import FittedMemory
 from onspect.runtime.teaching.pictures import take
-from onspect.runtime.teaching.threshold import CROSS_CONFORMAL, RATE, counts_parts
+from onspect.runtime.teaching.threshold import RATE, counts_parts
 from onspect.runtime.text import count_of
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.conformal import conformal, conformal_rank, format_rate
+from onspect.runtime.conformal import CROSS_CONFORMAL, conformal, conformal_rank, format_rate
 from onspect.runtime.dataset.folder import GOOD
 from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
@@ -20,8 +20,7 @@ from onspect.runtime.teaching.fit import FittedMemory
 RATE = 0.01
 """Share of new good parts that may be rejected, where there are enough pictures to promise it."""
 
-CROSS_CONFORMAL = "cross-conformal"
-"""The policy of a threshold that teaching chose: each picture judged by a memory without it."""
+_OF_PARTS = " parts in "
 
 
 def choose_rate(rate: float | None, count: int) -> float:
@@ -63,7 +62,7 @@ def counts_parts(info: ModelInfo) -> bool:
     memory, calibration = info.memory, info.calibration
     if memory is None or calibration is None or CROSS_CONFORMAL not in calibration.policy:
         return False
-    return len(calibration.good_scores) < memory.pictures
+    return _OF_PARTS in calibration.policy  # pictures that were added without a new threshold have no scores in it
 
 
 def make_calibration(
@@ -73,7 +72,9 @@ def make_calibration(
 
     rate, fingerprints, data: as in `fit_threshold`.
     """
-    of_parts = f", {len(scores)} parts in {len(fingerprints)} pictures" if len(scores) < len(fingerprints) else ""
+    of_parts = ""
+    if len(scores) < len(fingerprints):
+        of_parts = f", {len(scores)}{_OF_PARTS}{len(fingerprints)} pictures"
     rejected = int((scores >= threshold.score).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(

@@ -4,6 +4,7 @@ const WORDS = { ok: "OK", ng: "NG", review: "REVIEW", fault: "FAULT" };
 const SILENCE_MS = 3500; // the server sends something every second
 const PICTURE_PAUSE_MS = 80;
 const MARKS = 240;
+const PICTURE_LATE_MS = 2000; // after which the tile no longer waits for the picture of its part
 
 const byId = (id) => document.getElementById(id);
 const state = {
@@ -12,9 +13,12 @@ const state = {
   marks: [], // [number, verdict, score, threshold, review]
   view: "latest",
   heat: true,
+  shown: null, // the part whose picture is on the screen,
+  shownAt: 0, // since when, as performance.now(),
+  shownBorn: 0, // and when it was judged
   rejects: [],
   open: 0, // the reject in the dialog
-  session: { may_see: false, may_change: false, has_token: false },
+  session: { may_see: false, may_change: false, has_token: false, has_labels: false, fade_s: 5 }, // fade_s: seconds after which a verdict is no longer about now
 };
 
 function write(element, text) {
@@ -87,9 +91,25 @@ function lineState() {
   if (!status) return ["wait", "Starting", null];
   if (!status.running) return ["off", "Line stopped", "STOPPED"];
   if (data.status_age > 5) return ["off", "Line does not answer", "NO DATA"];
-  if (status.sources.length && status.sources.every((source) => !source.connected)) return ["off", "No camera", "NO CAMERA"];
+  const away = lostCameras(status);
+  if (away.length) return ["off", away.length === status.sources.length ? "No camera" : "A camera is away", "NO CAMERA"];
   return ["on", "Running", null];
 }
+
+const lostCameras = (status) => status.sources.filter((source) => !source.connected);
+
+/* The tile shows the part whose picture is on the screen, unless that picture is late. */
+function currentPart(data) {
+  const { shown, view } = state;
+  const fits = view === "latest" && shown && data.latest && shown.number <= data.latest.number;
+  if (fits && (shown.number === data.latest.number || performance.now() - state.shownAt < PICTURE_LATE_MS)) {
+    return { ...shown, age: (performance.now() - state.shownBorn) / 1000 };
+  }
+  return data.latest && { ...data.latest, age: data.latest.age + (performance.now() - state.heard) / 1000 };
+}
+
+/* An address is shown whole, of a file only its name. */
+const camera = (source) => (/^\w{2,}:/.test(source) ? source : source.split(/[/\\]/).pop());
 
 function render() {
   const { data } = state;
@@ -98,27 +118,45 @@ function render() {
   write(byId("link").querySelector("span"), words);
   document.body.classList.toggle("away", Boolean(instead) && instead === "NO DATA");
   if (!data) return;
-  renderVerdict(data.latest, instead);
+  renderVerdict(currentPart(data), instead, data.status);
   if (data.status) renderStatus(data.status);
   renderMoved(data.moved);
 }
 
-function renderVerdict(part, instead) {
-  const kind = instead || !part ? "none" : part.verdict;
+function renderVerdict(part, instead, status) {
+  const stale = part && part.age > state.session.fade_s;
+  const kind = instead === "NO CAMERA" ? "lost" : instead || !part || stale ? "none" : part.verdict;
   const tile = byId("verdict");
   if (tile.dataset.verdict !== kind) {
     tile.dataset.verdict = kind;
     byId("verdict-shape").setAttribute("href", `#shape-${kind}`);
     if (kind === "ng" || kind === "fault") announce(`${WORDS[kind]}: ${part.reason || `score ${show(part.score)}`}`);
+    if (kind === "lost") announce("No camera");
   }
-  const word = instead || (part ? WORDS[part.verdict] : "WAITING");
+  tile.classList.toggle("fading", kind !== "none" && kind !== "lost" && part.age > state.session.fade_s / 2);
+  const word = instead || (part && !stale ? WORDS[part.verdict] : "WAITING");
   if (byId("verdict-word").textContent !== word) {
     write(byId("verdict-word"), word);
     fitWord();
   }
-  write(byId("verdict-score"), instead ? "this is not a verdict" : part ? compare(part) : "for the first part");
-  const age = part ? part.age + (performance.now() - state.heard) / 1000 : 0;
-  write(byId("verdict-age"), part && !instead ? (age < 2 ? "now" : `${span(age)} ago`) : "");
+  const judged = part && !instead && !stale;
+  byId("verdict-source").hidden = !judged;
+  write(byId("verdict-source"), judged ? camera(part.source) : "");
+  write(byId("verdict-score"), judged ? compare(part) : explain(part, instead, status));
+  write(byId("verdict-age"), part && !instead ? (part.age < 2 ? "now" : `${span(part.age)} ago`) : "");
+  byId("view-title").classList.toggle("other", state.view === "rejected");
+  write(byId("view-title"), state.view === "rejected" ? "Last reject" : "Picture");
+}
+
+function explain(part, instead, status) {
+  if (instead === "NO CAMERA") {
+    const away = lostCameras(status);
+    const others = status.sources.length - away.length;
+    const rest = others ? `; ${others} other${others > 1 ? "s" : ""} connected` : "";
+    return `${away.map((source) => source.name).join(", ")} ${away.length > 1 ? "are" : "is"} away${rest}`;
+  }
+  if (instead) return "this is not a verdict";
+  return part ? `for the next part; the last one was ${WORDS[part.verdict]}, ${camera(part.source)}` : "for the first part";
 }
 
 /* The word is as large as its tile allows, in whatever font this computer has. */
@@ -232,6 +270,7 @@ async function hang(answer, asked) {
   const part = JSON.parse(answer.headers.get("X-Onspect-Part"));
   if (!part || asked !== state.view) return;
   shownNumber = part.number;
+  const received = performance.now();
   const picture = byId("picture");
   if (answer.status === 204) {
     picture.hidden = true;
@@ -250,7 +289,11 @@ async function hang(answer, asked) {
     picture.hidden = false;
     byId("no-picture").hidden = true;
   }
+  state.shown = part;
+  state.shownAt = performance.now();
+  state.shownBorn = received - 1000 * part.age;
   describePicture(part);
+  if (state.data) render();
 }
 
 function describePicture(part) {
@@ -273,6 +316,7 @@ function look(view, heat) {
     write(byId("caption"), "\u00a0");
   }
   shownNumber = 0;
+  state.shown = null;
   if (asking) asking.abort();
 }
 
@@ -437,7 +481,9 @@ async function refreshRejects() {
     }
   }, 1500);
   try {
+    const open = byId("reject").open ? state.rejects[state.open] : null;
     state.rejects = (await ask("/rejects")).rejects;
+    if (open) state.open = Math.max(0, state.rejects.findIndex((one) => one.time === open.time && one.index === open.index));
   } catch {
     return;
   }
@@ -450,7 +496,7 @@ function renderRejects() {
   const list = byId("rejects");
   const have = new Map([...list.children].map((item) => [item.dataset.key, item]));
   const items = state.rejects.map((reject, index) => {
-    const key = `${reject.time} ${reject.index} ${reject.picture}`;
+    const key = `${reject.time} ${reject.index} ${reject.picture} ${reject.label}`;
     const item = have.get(key) || makeReject(reject, key);
     item.dataset.index = index;
     return item;
@@ -464,7 +510,7 @@ function makeReject(reject, key) {
   item.dataset.key = key;
   const button = make("button");
   button.type = "button";
-  button.setAttribute("aria-label", `${WORDS[reject.verdict]} at ${clock(reject.time)}, ${compare(reject)}`);
+  button.setAttribute("aria-label", `${WORDS[reject.verdict]} at ${clock(reject.time)}, ${compare(reject)}${reject.label ? `, labelled ${reject.label}` : ""}`);
   const thumb = make("span", reject.picture ? "" : "no picture", "thumb");
   if (reject.picture) {
     const image = make("img");
@@ -478,6 +524,7 @@ function makeReject(reject, key) {
   }
   const tag = make("span", undefined, "tag");
   tag.dataset.verdict = reject.verdict;
+  if (reject.label) button.dataset.label = reject.label;
   tag.append(shape(reject.verdict), make("b", reject.score === null ? WORDS[reject.verdict] : show(reject.score)), make("time", clock(reject.time).slice(0, 5)));
   button.append(thumb, tag);
   button.onclick = () => openReject(Number(item.dataset.index));
@@ -509,6 +556,7 @@ function openReject(index) {
       return row;
     }),
   );
+  renderRejectLabel(reject);
   byId("reject-newer").disabled = index === 0;
   byId("reject-older").disabled = index >= state.rejects.length - 1;
   if (!byId("reject").open) byId("reject").showModal();
@@ -534,6 +582,7 @@ function logIn(then) {
 
 function renderSession() {
   const { session } = state;
+  renderLabelButtons();
   byId("access").hidden = !session.has_token;
   write(byId("access"), session.may_change ? "Log out" : "Log in");
   byId("change").disabled = !session.has_token;
@@ -608,6 +657,7 @@ for (const button of document.querySelectorAll("[data-close]")) button.onclick =
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+  if (labelByKey(event)) return;
   if (byId("reject").open) {
     if (event.key === "ArrowLeft") openReject(state.open - 1);
     if (event.key === "ArrowRight") openReject(state.open + 1);
@@ -663,4 +713,4 @@ setInterval(() => state.session.may_see && refreshHours(), 15000);
 new ResizeObserver(drawScores).observe(byId("scores"));
 new ResizeObserver(fitWord).observe(byId("verdict"));
 write(byId("clock"), new Date().toLocaleTimeString("en-GB"));
-begin();
+document.addEventListener("DOMContentLoaded", begin); // when labels.js is there too

@@ -9,11 +9,11 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from onspect.runtime.credentials import redact
 from onspect.runtime.errors import OnspectError, OutputError, RefusedError
@@ -30,6 +30,9 @@ from onspect.runtime.status import Commands, LineStatus, SinkState
 _LOG = logging.getLogger("onspect")
 
 _BATCH = 100
+_CAPACITY = 1000
+_RECORD_CAPACITY = 100_000  # an hour of a full disk at nearly 30 parts a second
+_VERDICT_BYTES, _REGION_BYTES = 1000, 300  # of memory, roughly
 _EARLIER = 2000
 """So many verdicts of the run before are looked at; more cannot be between record and spool when it is killed."""
 
@@ -86,12 +89,13 @@ class QueuedSink(Sink):
     left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
     memory.
 
-    capacity is how many verdicts may wait in memory (fewer, where their frames and error maps take more than
-    picture_bytes). Where they are more, `write` waits for room, for at most patience seconds (0: not at all; `math.inf`
-    where the source can be held up), and then the oldest ``ok`` among them (or the oldest of all) is given up: counted
-    as failed and told in the log. Queued sinks with the same barrier tell nothing to the outside before the ``record``
-    sinks among them have it. Closing delivers what waits, for at most deadline seconds; with endless
-    patience, for as long as no more than deadline seconds pass without a delivery.
+    capacity is how many verdicts may wait in memory: by default 1000, and 100,000 before a ``record`` sink. They are
+    fewer where they, with their frames and error maps, take more than picture_bytes. Where they are more, `write` waits
+    for room, for at most patience seconds (0: not at all; `math.inf` where the source can be held up), and then the
+    oldest ``ok`` among them (or the oldest of all) is given up: counted as failed and told in the log. Queued sinks
+    with the same barrier tell nothing to the outside before the ``record`` sinks among them have it. Closing delivers
+    what waits, for at most deadline seconds; with endless patience, for as long as no more than deadline seconds pass
+    without a delivery.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class QueuedSink(Sink):
         sink: Sink,
         name: str,
         spool: Path | None = None,
-        capacity: int = 1000,
+        capacity: int | None = None,
         *,
         patience: float = 0.0,
         deadline: float = 10.0,
@@ -113,7 +117,7 @@ class QueuedSink(Sink):
         self.stale_after = sink.stale_after
         self._spool = Spool(spool) if spool is not None and self.delivery == "event" else None
         self.pictures = self._spool is None and sink.pictures
-        self._capacity = capacity
+        self._capacity = capacity or (_RECORD_CAPACITY if self.delivery == "record" else _CAPACITY)
         self._patience = patience
         self._deadline = deadline
         self._picture_bytes = picture_bytes
@@ -172,6 +176,12 @@ class QueuedSink(Sink):
             self._opened.close()
         self._take_stock()
 
+    def probe(self) -> str:
+        """Look whether the spool is free and the sink can work, as `Sink.probe`."""
+        if self._spool is not None:
+            self._spool.probe()
+        return self._sink.probe()
+
     def write(self, inspection: Inspection) -> None:
         """Queue one inspection; returns within `patience`, whatever the sink does.
 
@@ -182,20 +192,21 @@ class QueuedSink(Sink):
         if not self.pictures:
             inspection = replace(inspection, frame=None, error_map=None)
         size = sum(part.nbytes for part in (inspection.frame, inspection.error_map) if part is not None)
+        size += _VERDICT_BYTES + _REGION_BYTES * len(inspection.verdict.regions)
         with self._changed:
             if self._is_full(size):
                 patience = None if math.isinf(self._patience) else self._patience
                 self._changed.wait_for(lambda: not self._is_full(size), patience)
-            lost = 0
+            lost = []
             while self._is_full(size):
-                self._give_one_up()
-                lost += 1
+                lost.append(self._give_one_up())
             self._number += 1
             self._queue.append(_Item(self._number, inspection, time.monotonic(), size))
             self._bytes += size
             self._changed.notify_all()
         if lost:
-            self._lose(lost, "they come faster than they are taken")
+            self._lose(len(lost), "they come faster than they are taken")
+            self._sink.note_lost(lost)
 
     def _read_earlier(self) -> list[bytes] | None:
         try:
@@ -215,6 +226,10 @@ class QueuedSink(Sink):
             with self._changed:
                 self._status = status
                 self._changed.notify_all()
+
+    def note(self, change: Mapping[str, Any]) -> None:
+        """Hand a person's change to the sink at once."""
+        self._sink.note(change)
 
     def attach(self, commands: Commands) -> None:
         """Let the sink command the line, where it can."""
@@ -324,6 +339,7 @@ class QueuedSink(Sink):
         fresh = tuple(item.inspection for item in items if time.monotonic() - item.queued_at <= self.stale_after)
         if len(fresh) < len(items):
             self._lose(len(items) - len(fresh), f"they waited for more than {self.stale_after:g} s")
+            self._sink.note_lost([item.inspection for item in items if item.inspection not in fresh])
         return _Batch(fresh, items[-1].number)
 
     def _put_down(self) -> None:
@@ -367,6 +383,7 @@ class QueuedSink(Sink):
         count = len(batch)
         if refused is not None:
             self._lose(count, refused)
+            self._sink.note_lost(batch.inspections)
         else:
             self._note_success()
         if batch.piece is not None and self._spool is not None:
@@ -454,10 +471,12 @@ class QueuedSink(Sink):
         if recovered:
             _LOG.warning("%s: works again", self.name)
 
-    def _give_one_up(self) -> None:
+    def _give_one_up(self) -> Inspection:
         index = next((i for i, item in enumerate(self._queue) if item.inspection.verdict.verdict == "ok"), 0)
-        self._bytes -= self._queue[index].size
+        item = self._queue[index]
+        self._bytes -= item.size
         del self._queue[index]
+        return item.inspection
 
     def _lose(self, count: int, reason: str) -> None:
         with self._changed:

@@ -26,7 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from onspect.runtime.atomic import describe_os_error, make_folder, writing
+from onspect.runtime.atomic import check_place, describe_os_error, make_folder, writing
 from onspect.runtime.errors import OutputError
 from onspect.runtime.fingerprints import fingerprint_bytes
 
@@ -122,6 +122,12 @@ class Spool:
                 if file is not None:
                     file.close()
             self._file = self._cursor_file = self._guard = None
+
+    def probe(self) -> None:
+        """Raise OutputError if another process has the spool, or its folder cannot be written; nothing is written."""
+        check_place(self._folder, folder=True)
+        if (self._folder / "lock").exists():
+            _lock_folder(self._folder).close()
 
     def __len__(self) -> int:
         """Return how many lines wait on disk."""

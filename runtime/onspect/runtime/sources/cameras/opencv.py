@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -12,8 +14,11 @@ import cv2
 from onspect.runtime.address import parse_place
 from onspect.runtime.credentials import show_address
 from onspect.runtime.errors import ChoiceError, SourceError
-from onspect.runtime.sources.base import Capture, Retry
-from onspect.runtime.sources.reopen import LiveSource
+from onspect.runtime.sources.base import Capture, FirstSize, Retry
+from onspect.runtime.sources.cameras.stream import DecodedStream
+from onspect.runtime.sources.reopen import Device, LiveSource
+
+_LOG = logging.getLogger("onspect")
 
 _OPEN_TIMEOUT = 5.0  # seconds
 _READ_TIMEOUT = 5.0  # seconds
@@ -32,14 +37,21 @@ class StreamSource(LiveSource):
 
     A connection that is cut is noticed at once, one that is frozen within read_timeout seconds: a read that lasts as
     long as its timeout has only an old picture to give, and the connection never recovers. A camera that sends less
-    than one frame in this time counts as lost. retry: the pauses before it is opened again.
+    than one frame in this time counts as lost. PyAV (the extra ``video``) reads the stream where it is installed:
+    through OpenCV, a stream that changes its resolution is scaled to the first one, and nobody is told. retry: the
+    pauses before it is opened again.
     """
 
     def __init__(self, url: str, *, read_timeout: float = _READ_TIMEOUT, retry: Retry = Retry()) -> None:
-        name = show_address(url)
+        name, size = show_address(url), FirstSize()
 
-        def open_device() -> _Device:
-            return _Device(name, lambda: _open_stream(url, read_timeout), read_timeout)
+        def open_device() -> Device:
+            if find_spec("av") is None:
+                return _Device(name, lambda: _open_stream(url, read_timeout), read_timeout)
+            return DecodedStream(name, url, (_OPEN_TIMEOUT, read_timeout), size)
+
+        if find_spec("av") is None:
+            _LOG.warning("%s: a change of its resolution would not be noticed; install 'onspect[video]'", name)
 
         super().__init__(name, open_device, patience=3 * read_timeout, retry=retry)
 
@@ -77,7 +89,7 @@ def _open_local(place: str, wanted: dict[str, float], fourcc: str | None = None)
     which: int | str = int(place) if place.isdecimal() else place
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     if isinstance(which, str) and not Path(which).exists():
-        raise SourceError(f"there is no device {which!r}; 'onspect cameras' lists what is there")
+        raise SourceError(f"there is no device {which!r}; 'onspect cameras' lists the connected cameras")
     capture = cv2.VideoCapture(which, backend)
     if fourcc is not None:  # first: many webcams have their large sizes and high rates as motion JPEG only
         code = cv2.VideoWriter.fourcc(*fourcc)

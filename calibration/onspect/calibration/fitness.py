@@ -1,0 +1,158 @@
+"""Whether a model is fit for use: what is required of it, held against images, in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from onspect.calibration.blindness import NOT_SHOWN
+from onspect.calibration.metrics.image import Confusion
+from onspect.calibration.review import Band
+from onspect.calibration.statistics.intervals import upper_bound
+from onspect.calibration.statistics.support import Outcome, Side, Target
+from onspect.calibration.thresholds import Policy
+from onspect.runtime.conformal import format_rate
+from onspect.runtime.errors import ChoiceError, ModelFileError
+from onspect.runtime.model.schema import Calibration
+
+_ONE: dict[Side, str] = {"false rejects": "a false reject", "escapes": "an escape", "reviews": "a review"}
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What is required of a model on a line.
+
+    max_fpr: the highest share of good parts that may be rejected. min_recall: the lowest share of defective parts that
+    must be rejected or seen by a person. Shares of 1; None for what the file was calibrated for. Raises ChoiceError for
+    a share that is none.
+    """
+
+    max_fpr: float | None = None
+    min_recall: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, rate in vars(self).items():
+            if rate is not None and not 0.0 <= rate <= 1.0:
+                raise ChoiceError(f"{name} is {rate}; a rate is a share of 1, such as 0.005 for 0.5%")
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """Whether a model is fit for use."""
+
+    outcome: Outcome
+    """``PASS`` only where both false rejects and escapes keep a limit with 95% confidence."""
+
+    words: str
+    """One sentence."""
+
+
+_WORST_FIRST: tuple[Outcome, ...] = ("FAIL", "NOT PROVEN", "PASS")
+
+_SIDES: tuple[tuple[Side, str, str], ...] = (
+    ("false rejects", "good", "--max-fpr"),
+    ("escapes", "defective", "--min-recall"),
+)
+
+
+def find_targets(
+    calibration: Calibration | None, confusion: Confusion, *, banded: bool, requirement: Requirement | None = None
+) -> list[Target]:
+    """Return each rate that is required beside that of these images; what a file was calibrated for is required.
+
+    A rate of the requirement takes the place of that of the calibration's policy. banded: whether the threshold has a
+    review band.
+    """
+    required = requirement or Requirement()
+    targets: list[Target | None] = []
+    if required.max_fpr is not None and confusion.good:
+        asked = f"at most {format_rate(required.max_fpr)} of good parts rejected"
+        targets.append(Target.at_most(asked, required.max_fpr, confusion.false_ng, confusion.good))
+    if required.min_recall is not None and confusion.defective:
+        seen = confusion.defective - confusion.false_ok
+        words = "rejected or seen by a person" if banded else "rejected"
+        asked = f"at least {format_rate(required.min_recall)} of defective parts {words}"
+        targets.append(Target.at_least(asked, required.min_recall, seen, confusion.defective))
+    given = {target.side for target in targets if target is not None}
+    rules: list[Policy | Band] = []
+    if calibration is not None:
+        with suppress(ModelFileError):  # a newer release may know more rules
+            rules += [] if calibration.rule is None else [Policy.from_rule(calibration.rule)]
+            rules += [] if calibration.review_rule is None else [Band.from_rule(calibration.review_rule)]
+    of_file = [rule.target(confusion, banded=banded) for rule in rules]
+    targets += [target for target in of_file if target is not None and target.side not in given]
+    return [target for target in targets if target is not None]
+
+
+def judge_fitness(
+    targets: Sequence[Target], confusion: Confusion, blindness: Sequence[str], doubts: Sequence[str] = ()
+) -> Fitness:
+    """Return whether a model is fit for use, and in one sentence why, or what would prove it.
+
+    Parameters
+    ----------
+    targets
+        What is required, as `find_targets` returns it.
+    confusion
+        How the images were judged.
+    blindness
+        Why the model is of no use on these images, as `find_blindness` returns it.
+    doubts
+        Why these images prove nothing, in a few words each.
+    """
+    sides = [_describe_side(side, images, option, targets, confusion) for side, images, option in _SIDES]
+    sides += [_describe_target(target, "reviews") for target in targets if target.side == "reviews"]
+    useless = [sentence for sentence in blindness if not sentence.startswith(NOT_SHOWN)]
+    outcomes = {target.outcome for target in targets}
+    asked = {target.side for target in targets}
+    outcome: Outcome = "NOT PROVEN"
+    if useless or "FAIL" in outcomes:
+        outcome, head = "FAIL", "not fit for use"
+    elif doubts:
+        head = f"not proven: {'; '.join(doubts)}"
+    elif not asked.issuperset(side for side, _, _ in _SIDES) and outcomes <= {"PASS"}:
+        head = "not decided"
+    elif outcomes == {"PASS"} and not blindness:
+        outcome, head = "PASS", "fit for use at the requirement"
+    else:
+        head = "not proven with so few pictures"
+    return Fitness(outcome, ": ".join([head, "; ".join([*useless, *sides])]))
+
+
+def _describe_side(side: Side, images: str, option: str, targets: Sequence[Target], confusion: Confusion) -> str:
+    total = confusion.good if side == "false rejects" else confusion.defective
+    wrong = confusion.false_ng if side == "false rejects" else confusion.false_ok
+    if not total:
+        return f"{side} are not known, there are no {images} pictures"
+    found = [target for target in targets if target.side == side]
+    if not found:
+        bound = f", so at most {format_bound(upper_bound(wrong, total))}" if wrong < total else ""
+        return f"{side} {wrong} of {total}{bound}, and no limit was asked for ({option} sets one)"
+    worst = min(found, key=lambda target: _WORST_FIRST.index(target.outcome))
+    return _describe_target(worst, side if worst.wrong == wrong else "defects not rejected")
+
+
+def _describe_target(target: Target, name: str) -> str:
+    images = "defective" if target.side == "escapes" else "good"
+    count = f"{name} {target.wrong} of {target.total}"
+    if target.outcome == "PASS":
+        return f"{count} prove {target.asked}"
+    if target.outcome == "FAIL":
+        return f"{count} disprove {target.asked}"
+    if target.more is None:
+        return f"{count}, and no number of pictures would prove {target.asked}"
+    return f"{count}; {target.more} more {images} pictures without {_ONE[target.side]} would prove {target.asked}"
+
+
+def format_bound(rate: float) -> str:
+    """Return what a rate is at most, in percent with two digits, rounded up.
+
+    >>> format_bound(0.0487), format_bound(0.00431)
+    ('4.9%', '0.44%')
+    """
+    if rate <= 0.0:
+        return "0%"
+    digits = max(0, 1 - math.floor(math.log10(rate * 100.0)))
+    return format_rate(math.ceil(round(rate * 100.0 * 10**digits, 6)) / 10**digits / 100.0)

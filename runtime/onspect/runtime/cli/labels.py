@@ -1,0 +1,85 @@
+"""The commands about labels that were given on the dashboard: labels export, labels audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from onspect.runtime.cli.base import Command, say
+from onspect.runtime.errors import OutputError
+
+
+@click.group()
+def labels() -> None:
+    """Use the labels that people gave on the dashboard, and check the log of changes.
+
+    \b
+    Example:
+      onspect labels export history.db labelled/
+      onspect labels audit history.db
+    """
+
+
+@labels.command(cls=Command)
+@click.argument("database", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+def export(database: Path, folder: Path) -> None:
+    """Write labelled pictures from DATABASE into FOLDER, as a dataset in the layout of MVTec AD.
+
+    DATABASE is the line's history, such as history.db; the labels are beside it, in history.labels.db. Good parts go
+    to train/good, every fifth to test/good, bad parts to test/bad. pictures.jsonl says who labelled each part, and what
+    the line decided. FOLDER must be new or empty.
+
+    \b
+    Example:
+      onspect labels export history.db labelled/
+      onspect teach --add-to part.onnx labelled/train/good
+    """
+    from onspect.runtime.labels.export import export_labels
+    from onspect.runtime.labels.store import open_existing
+
+    store = open_existing(database)
+    try:
+        found = export_labels(store, folder)
+    finally:
+        store.close()
+    say(
+        f"wrote {found.train + found.test_good + found.test_bad} pictures to {str(folder)!r}: "
+        f"{found.train} in train/good, {found.test_good} in test/good, {found.test_bad} in test/bad"
+    )
+
+
+@labels.command(cls=Command)
+@click.argument("database", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The changes as JSON, one object a line.")
+def audit(database: Path, *, as_json: bool) -> None:
+    """Print the log of changes of DATABASE, and check that nothing in it was changed afterwards.
+
+    DATABASE is the line's history or the labels beside it. Every label, addition, undo, threshold and model has a row
+    with who and when. Each row has a hash of itself and of the row before it. The exit code is 1 if a row, a label or a
+    labelled picture was changed. Rows cut off at the end leave no trace here: compare the last hash with a copy, such
+    as the messages on the MQTT topic audit.
+
+    \b
+    Example:
+      onspect labels audit history.db
+    """
+    from onspect.runtime.labels.audit import START
+    from onspect.runtime.labels.store import open_existing
+
+    store = open_existing(database)
+    try:
+        changes, broken = store.changes(), store.verify()
+    finally:
+        store.close()
+    for change in changes:
+        facts = json.dumps(dict(change.facts), ensure_ascii=False)
+        row = json.dumps(change.to_dict(), ensure_ascii=False)
+        click.echo(row if as_json else f"{change.id:>5}  {change.time}  {change.kind:<9}  {change.who or '-'}  {facts}")
+    if broken:
+        raise OutputError(f"{str(store.path)!r} was changed: {'; '.join(broken)}")
+    say(
+        f"{len(changes)} changes, none of them tampered with; the last hash is {changes[-1].hash if changes else START}"
+    )

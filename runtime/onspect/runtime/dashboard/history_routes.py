@@ -1,0 +1,132 @@
+"""Requests about the history: parts by a filter, where and how high, and the report of a shift."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from onspect.runtime.dashboard.app import AppState, Handler, Refusal
+from onspect.runtime.dashboard.report import make_report, to_csv, to_html
+from onspect.runtime.errors import ChoiceError, OnspectError
+from onspect.runtime.sinks.history_search import (
+    Filter,
+    count_scores,
+    list_sources,
+    rank_places,
+    search,
+    summarize,
+)
+
+_PAGE = 60  # parts of one answer
+_SHIFT = timedelta(hours=8)
+
+
+async def _find_parts(room: AppState, request: Request) -> Response:
+    """Answer with the newest parts of a filter; with ``before``, with those before a number."""
+    wanted, before = _read_filter(request), request.query_params.get("before", "")
+    number = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
+
+    def work() -> dict[str, Any]:
+        path = room.archive.require_history()
+        records = search(path, wanted, limit=_PAGE, before=number)
+        parts = [
+            record.verdict.to_dict() | {"number": record.id, "picture": room.archive.find_address(record.evidence)}
+            for record in records
+        ]
+        return {"parts": parts, "more": len(records) == _PAGE}
+
+    return await _answer(work)
+
+
+async def _summarize(room: AppState, request: Request) -> Response:
+    """Answer with counts, cameras, places and scores of a filter."""
+    wanted = _read_filter(request)
+
+    def work() -> dict[str, Any]:
+        path = room.archive.require_history()
+        summary = summarize(path, wanted)
+        return asdict(summary) | {
+            "total": summary.total,
+            "good_share": summary.good_share,
+            "cameras": list_sources(path),
+            "places": [asdict(place) for place in rank_places(path, wanted)],
+            "scores": [asdict(band) for band in count_scores(path, wanted)],
+        }
+
+    return await _answer(work)
+
+
+async def _report(room: AppState, request: Request) -> Response:
+    """Answer with the report of a shift, by default the last eight hours; ``format`` is html or csv."""
+    now = datetime.now(UTC)
+    since = _read_time(request, "since") or _write_time(now - _SHIFT)
+    until = _read_time(request, "until") or _write_time(now)
+    try:
+        changes = [] if room.desk is None else await run_in_threadpool(room.desk.store.changes)
+        report = await run_in_threadpool(lambda: make_report(room.archive.require_history(), since, until, changes))
+    except OnspectError as error:
+        raise Refusal(409, str(error)) from error
+    if request.query_params.get("format") == "csv":
+        name = f"shift-{since[:16].replace(':', '')}.csv"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(to_csv(report), headers=headers, media_type="text/csv; charset=utf-8")
+    return Response(to_html(report), media_type="text/html; charset=utf-8")
+
+
+HISTORY_ROUTES: tuple[tuple[str, Handler, str], ...] = (
+    ("/history/parts", _find_parts, "GET"),
+    ("/history/summary", _summarize, "GET"),
+    ("/report", _report, "GET"),
+)
+"""Path, handler and method of each request."""
+
+
+async def _answer(work: Any) -> Response:
+    try:
+        return JSONResponse(await run_in_threadpool(work))
+    except ChoiceError as error:
+        raise Refusal(422, str(error)) from error
+    except OnspectError as error:
+        raise Refusal(409, str(error)) from error
+
+
+def _read_filter(request: Request) -> Filter:
+    given = request.query_params
+    try:
+        region = tuple(float(one) for one in given["region"].split(",")) if given.get("region") else None
+    except ValueError as error:
+        raise Refusal(422, "a region is x,y,width,height in pixels") from error
+    if region is not None and len(region) != 4:
+        raise Refusal(422, "a region is x,y,width,height in pixels")
+    try:
+        return Filter(
+            verdict=given.get("verdict") or None,
+            since=_read_time(request, "since"),
+            until=_read_time(request, "until"),
+            source=given.get("source") or None,
+            part=given.get("part") or None,
+            region=region,
+        )
+    except ChoiceError as error:
+        raise Refusal(422, str(error)) from error
+
+
+def _read_time(request: Request, name: str) -> str | None:
+    """Return a time in UTC as verdicts have it, None without one; a time without zone is UTC."""
+    text = request.query_params.get(name)
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Refusal(422, f"{name} is {text[:40]!r}; give a time such as 2026-03-01T06:00Z") from error
+    return _write_time(time if time.tzinfo else time.replace(tzinfo=UTC))
+
+
+def _write_time(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,199 @@
+"""What the page does with labels: it labels parts, teaches good ones, and logs every change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from onspect.runtime.errors import ChoiceError, OnspectError
+from onspect.runtime.inspection.inspector import Inspection, Inspector
+from onspect.runtime.labels.audit import Change
+from onspect.runtime.labels.keeper import PictureKeeper
+from onspect.runtime.labels.lessons import ChangedVerdict, Lessons
+from onspect.runtime.labels.proposal import propose
+from onspect.runtime.labels.store import LabelStore, PartKey, StoredPicture
+from onspect.runtime.status import Commands, LineStatus
+
+_LOG = logging.getLogger("onspect")
+
+_CHANGES = 100  # rows of the log that the page shows
+_SHOWN = 24  # changed verdicts that the page shows
+
+
+class LabelDesk:
+    """The labels of one line. additions: parts that may be taught in one shift.
+
+    `write` and `report` are called by the line, and take microseconds; the others by the page's threads, and raise
+    OnspectError.
+    """
+
+    def __init__(self, path: Path, *, additions: int) -> None:
+        self.store = LabelStore(path)
+        self._keeper = PictureKeeper(self.store)
+        self._lessons = Lessons(self.store, lambda: self._line.model_path(), self._swap, most=additions)
+        self._commands: Commands | None = None
+        self._status: LineStatus | None = None
+        self._moved: float | None = None
+        self._undone = False
+
+    def open(self) -> None:
+        """Begin to keep pictures."""
+        self._keeper.open()
+
+    def close(self) -> None:
+        """Write what waits, and close the database."""
+        self._keeper.close()
+        self.store.close()
+
+    def attach(self, commands: Commands) -> None:
+        """Teach this line from now on."""
+        self._commands = commands
+
+    def write(self, inspection: Inspection) -> None:
+        """Keep a part's picture if it is worth a label."""
+        self._keeper.add(inspection)
+
+    def report(self, status: LineStatus) -> None:
+        """Log a model or a threshold that was changed on another way than this page."""
+        before, self._status = self._status, status
+        if before is None:
+            return
+        if (before.model, before.recipe) != (status.model, status.recipe):
+            keys = ("model", "recipe", "threshold")
+            facts = {"before": {key: getattr(before, key) for key in keys}}
+            self._record_quietly("swap", facts | {"after": {key: getattr(status, key) for key in keys}})
+        elif before.threshold != status.threshold:
+            known = self._undone or self._moved == status.threshold
+            self._undone, self._moved = False, None
+            if not known:  # else it is in the log already, with its name
+                self._record_quietly("threshold", {"before": before.threshold, "score": status.threshold})
+
+    def note_threshold(self, record: Mapping[str, Any]) -> None:
+        """Log a threshold that was moved on this page: score, before and who."""
+        self._moved = record["score"]
+        self._tell(self.store.record("threshold", record["who"], {key: record[key] for key in ("before", "score")}))
+
+    def note_undo(self, before: float | None, who: str) -> None:
+        """Log that the last move of the threshold was taken back on this page; before: the threshold until then."""
+        self._undone = True
+        self._tell(self.store.record("threshold", who, {"before": before, "undo": True}))
+
+    def find_labels(self) -> dict[tuple[str, int], tuple[str | None, str | None]]:
+        """Return label and who of each labelled part, by time and index."""
+        try:
+            pictures = self.store.list_pictures(labelled=True)
+        except OnspectError as error:
+            _LOG.warning("%s", error)
+            return {}
+        return {(one.key.time, one.key.index): (one.label, one.who) for one in pictures}
+
+    def describe(self) -> dict[str, Any]:
+        """Return how many parts are labelled, how many may be taught, and whether an addition can be taken back."""
+        labels = [one.label for one in self.store.list_pictures(labelled=True)]
+        return {
+            "good": labels.count("good"),
+            "bad": labels.count("bad"),
+            "left": self._lessons.left(),
+            "can_undo": self._commands is not None and self._lessons.can_undo(),
+            "missed_pictures": self._keeper.missed,
+        }
+
+    def label(self, key: PartKey, label: str, who: str) -> dict[str, Any]:
+        """Label a part; raises ChoiceError if its picture is not kept any more."""
+        change = self.store.label(self._find(key), label, who)
+        self._tell(change)
+        return change.to_dict() | self.describe()
+
+    def preview(self, key: PartKey) -> dict[str, Any]:
+        """Return what teaching a part would change."""
+        threshold = Inspector(self._line.model_path()).threshold
+        if self._status is not None and self._status.threshold != threshold.score:
+            review = threshold.review if (threshold.review or 0.0) < self._status.threshold else None
+            threshold = type(threshold)(self._status.threshold, threshold.map, review, threshold.area)
+        preview = self._lessons.preview(self._find(key), threshold)
+        return {
+            "id": preview.id,
+            "score": preview.score,
+            "threshold": preview.threshold,
+            "running_threshold": threshold.score,
+            "judged": preview.judged,
+            "changed": len(preview.changes),
+            "missed": len(preview.missed),
+            "left": preview.left,
+            "changes": [_describe_change(one) for one in preview.changes[:_SHOWN]],
+        }
+
+    def accept(self, preview: str, who: str) -> dict[str, Any]:
+        """Teach a part as previewed; the line judges with it from the next part on."""
+        change = self._lessons.accept(preview, who)
+        self._tell(change)
+        return change.to_dict() | self.describe()
+
+    def undo(self, who: str) -> dict[str, Any]:
+        """Take the last addition back."""
+        change = self._lessons.undo(who)
+        self._tell(change)
+        return change.to_dict() | self.describe()
+
+    def propose(self) -> dict[str, Any]:
+        """Return the threshold that the labels propose."""
+        return asdict(propose(self.store, Inspector(self._line.model_path())))
+
+    def audit(self) -> dict[str, Any]:
+        """Return the newest changes, newest first, and what was found to be tampered with."""
+        changes = [change.to_dict() for change in reversed(self.store.changes(_CHANGES))]
+        return {"changes": changes, "broken": self.store.verify()}
+
+    @property
+    def _line(self) -> Commands:
+        if self._commands is None:
+            raise ChoiceError("no line is running")
+        return self._commands
+
+    def _swap(self, path: Path) -> None:
+        self._line.swap(path)
+
+    def _find(self, key: PartKey) -> StoredPicture:
+        found = self.store.find(key)
+        if found is not None:
+            return found
+        inspection = self._keeper.find(key)
+        frame = None if inspection is None else inspection.part_frame
+        if inspection is None or frame is None:
+            raise ChoiceError("the picture of this part is not kept any more; choose a newer part")
+        self.store.keep(inspection.verdict, frame)
+        found = self.store.find(key)
+        assert found is not None
+        return found
+
+    def _record_quietly(self, kind: str, facts: Mapping[str, Any]) -> None:
+        try:
+            self._tell(self.store.record(kind, "", facts))
+        except OnspectError as error:
+            _LOG.warning("the change is not in the audit log: %s", error)
+
+    def _tell(self, change: Change) -> None:
+        _LOG.info("%s by %r at %s: %s", change.kind, change.who, change.time, dict(change.facts))
+        if self._commands is not None:
+            self._commands.announce(change.to_dict())
+
+
+def _describe_change(change: ChangedVerdict) -> dict[str, Any]:
+    return {
+        "picture": f"/labels/pictures/{change.picture.id}",
+        "time": change.picture.key.time,
+        "index": change.picture.key.index,
+        "source": change.picture.key.source,
+        "part": change.picture.part,
+        "label": change.picture.label,
+        "before": change.before,
+        "after": change.after,
+        "score": change.score,
+    }
+
+
+Work = Callable[[LabelDesk], dict[str, Any]]
+"""What a request asks of the desk."""

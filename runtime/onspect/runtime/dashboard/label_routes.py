@@ -1,0 +1,117 @@
+"""Requests about labels, teaching and the audit log; all need the token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from onspect.runtime.dashboard.app import AppState, Handler, Refusal, read_body, require_session
+from onspect.runtime.dashboard.label_desk import LabelDesk, Work
+from onspect.runtime.errors import ChoiceError, OnspectError
+from onspect.runtime.images.decode import decode_image
+from onspect.runtime.inspection.visualization import to_bgr
+from onspect.runtime.labels.store import PartKey
+
+_LONGEST = 960  # pixels of a picture's longer side on the page
+
+
+async def _describe(room: AppState, request: Request) -> Response:
+    return await _ask(room, request, lambda desk: desk.describe())
+
+
+async def _label(room: AppState, request: Request) -> Response:
+    desk, body = await _begin(room, request)
+    key, label, who = _read_key(body), body.get("label"), body.get("who")
+    return await _do(desk, lambda desk: desk.label(key, label, who))  # type: ignore[arg-type]  # checked by the store
+
+
+async def _preview(room: AppState, request: Request) -> Response:
+    desk, body = await _begin(room, request)
+    key = _read_key(body)
+    return await _do(desk, lambda desk: desk.preview(key))
+
+
+async def _accept(room: AppState, request: Request) -> Response:
+    desk, body = await _begin(room, request)
+    return await _do(desk, lambda desk: desk.accept(str(body.get("id")), body.get("who", "")))
+
+
+async def _undo(room: AppState, request: Request) -> Response:
+    desk, body = await _begin(room, request)
+    return await _do(desk, lambda desk: desk.undo(body.get("who", "")))
+
+
+async def _propose(room: AppState, request: Request) -> Response:
+    return await _ask(room, request, lambda desk: desk.propose())
+
+
+async def _audit(room: AppState, request: Request) -> Response:
+    return await _ask(room, request, lambda desk: desk.audit())
+
+
+async def _show_picture(room: AppState, request: Request) -> Response:
+    await require_session(room, request)
+    desk, number = _find_desk(room), request.path_params["number"]
+    try:
+        jpeg = await run_in_threadpool(lambda: _to_jpeg(desk.store.read(number)))
+    except OnspectError as error:
+        raise Refusal(404, str(error)) from error
+    return Response(jpeg, media_type="image/jpeg")
+
+
+ROUTES: tuple[tuple[str, Handler, str], ...] = (
+    ("/labels", _describe, "GET"),
+    ("/labels", _label, "POST"),
+    ("/labels/pictures/{number:int}", _show_picture, "GET"),
+    ("/labels/proposal", _propose, "GET"),
+    ("/lessons/preview", _preview, "POST"),
+    ("/lessons/accept", _accept, "POST"),
+    ("/lessons/undo", _undo, "POST"),
+    ("/audit", _audit, "GET"),
+)
+"""Path, handler and method of each request."""
+
+
+async def _ask(room: AppState, request: Request, work: Work) -> Response:
+    await require_session(room, request)
+    return await _do(_find_desk(room), work)
+
+
+async def _begin(room: AppState, request: Request) -> tuple[LabelDesk, dict[str, Any]]:
+    await require_session(room, request)
+    return _find_desk(room), await read_body(request)
+
+
+async def _do(desk: LabelDesk, work: Work) -> Response:
+    try:
+        return JSONResponse(await run_in_threadpool(work, desk))
+    except ChoiceError as error:
+        raise Refusal(422, str(error)) from error
+    except OnspectError as error:
+        raise Refusal(409, str(error)) from error
+
+
+def _find_desk(room: AppState) -> LabelDesk:
+    if room.desk is None:
+        raise Refusal(409, "parts can be labelled where the line keeps a history; start it with --sink sqlite:FILE")
+    return room.desk
+
+
+def _read_key(body: dict[str, Any]) -> PartKey:
+    time, index, source = body.get("time"), body.get("index"), body.get("source")
+    if not isinstance(time, str) or not isinstance(source, str) or type(index) is not int or not 0 <= index < 1 << 62:
+        raise Refusal(422, "give time, index and source of the part")
+    return PartKey(time, index, source.encode(errors="backslashreplace").decode())
+
+
+def _to_jpeg(png: bytes) -> bytes:
+    picture = to_bgr(decode_image(png))
+    scale = min(1.0, _LONGEST / max(picture.shape[:2]))
+    if scale < 1.0:
+        picture = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()

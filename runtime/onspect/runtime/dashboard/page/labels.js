@@ -1,0 +1,231 @@
+"use strict";
+
+/* Labels, teaching one part, and the log of changes; uses what dashboard.js defines. */
+
+const KINDS = { label: "Label", add: "Taught", undo: "Taken back", threshold: "Threshold", swap: "Model", teach: "Put into service" };
+
+const keyOf = (part) => ({ time: part.time, index: part.index, source: part.source });
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+let who = sessionStorage.getItem("onspect-who") || "";
+let previewed = null;
+let proposed = null;
+
+function renderLabelButtons() {
+  const { session } = state;
+  const there = session.has_token && session.has_labels;
+  byId("live-labels").hidden = byId("reject-labels").hidden = byId("changes").hidden = !there;
+}
+
+function renderRejectLabel(reject) {
+  byId("reject-good").setAttribute("aria-pressed", String(reject.label === "good"));
+  byId("reject-bad").setAttribute("aria-pressed", String(reject.label === "bad"));
+  const possible = reject.verdict !== "fault";
+  byId("reject-good").disabled = byId("reject-bad").disabled = !possible;
+  byId("reject-teach").hidden = reject.label !== "good";
+  const words = reject.label ? `labelled ${reject.label} by ${reject.label_who}` : possible ? "" : "a part that was not judged has no label";
+  write(byId("reject-label"), words);
+}
+
+function toast(words) {
+  byId("toast").hidePopover(); // and shown again, so that it is above a dialog
+  write(byId("toast"), words);
+  byId("toast").showPopover();
+  clearTimeout(toast.timer);
+  toast.timer = setTimeout(() => byId("toast").hidePopover(), 6000);
+}
+
+/* Go on with somebody who has the token, and whose name is known. */
+function withName(then) {
+  if (!state.session.may_change) {
+    logIn(() => withName(then));
+    return;
+  }
+  if (who) {
+    then();
+    return;
+  }
+  byId("label-who").value = "";
+  withName.then = then;
+  byId("name").showModal();
+}
+
+byId("name").querySelector("form").onsubmit = (event) => {
+  event.preventDefault();
+  who = byId("label-who").value.trim();
+  if (!who) return;
+  sessionStorage.setItem("onspect-who", who);
+  byId("name").close();
+  withName.then();
+};
+
+function labelPart(part, label) {
+  if (!part || part.verdict === "fault") {
+    toast("A part that was not judged has no label");
+    return;
+  }
+  const key = keyOf(part); // of the part that was on the screen then, whatever comes while the name is typed
+  withName(async () => {
+    try {
+      await post("/labels", { ...key, label, who });
+    } catch (error) {
+      toast(error.message);
+      return;
+    }
+    const name = part.part ? `part ${part.part}` : `no. ${part.index + 1}`;
+    toast(`Labelled ${label}: ${camera(part.source)}, ${name}, ${clock(part.time)}`);
+    for (const reject of state.rejects) {
+      if (reject.time !== part.time || reject.index !== part.index) continue;
+      reject.label = label;
+      reject.label_who = who;
+      if (byId("reject").open && state.rejects[state.open] === reject) renderRejectLabel(reject);
+    }
+    renderRejects();
+  });
+}
+
+const openedReject = () => (byId("reject").open ? state.rejects[state.open] : null);
+
+function labelByKey(event) {
+  const key = event.key.toLowerCase();
+  if (byId("live-labels").hidden || !"gbec".includes(key) || key.length !== 1) return false;
+  const reject = openedReject();
+  if (!reject && document.querySelector("dialog[open]")) return false;
+  if (reject && document.querySelectorAll("dialog[open]").length > 1) return false;
+  if (key === "c" && !reject) openAudit();
+  else if (key === "e" && reject && reject.label === "good") openTeach(reject);
+  else if (key === "g" || key === "b") labelPart(reject || state.shown, key === "g" ? "good" : "bad");
+  else return false;
+  event.preventDefault();
+  return true;
+}
+
+byId("live-good").onclick = () => labelPart(state.shown, "good");
+byId("live-bad").onclick = () => labelPart(state.shown, "bad");
+byId("reject-good").onclick = () => labelPart(openedReject(), "good");
+byId("reject-bad").onclick = () => labelPart(openedReject(), "bad");
+byId("reject-teach").onclick = () => openTeach(openedReject());
+
+/* ---- teaching one part ---- */
+
+function openTeach(reject) {
+  withName(async () => {
+    previewed = null;
+    byId("teach-accept").disabled = true;
+    byId("teach-error").textContent = "";
+    byId("teach-changes").replaceChildren();
+    write(byId("teach-words"), "The parts of the last day are being judged again …");
+    byId("teach").showModal();
+    try {
+      renderPreview(await post("/lessons/preview", keyOf(reject)));
+    } catch (error) {
+      write(byId("teach-words"), "");
+      byId("teach-error").textContent = error.message;
+    }
+  });
+}
+
+function renderPreview(preview) {
+  previewed = preview;
+  const others = preview.changed === 1 ? "1 verdict" : `${preview.changed} verdicts`;
+  const cut = preview.threshold === preview.running_threshold ? "" : ` The moved threshold ${show(preview.running_threshold)} ends: the file has ${show(preview.threshold)}.`;
+  write(byId("teach-words"), `This part would score ${show(preview.score)}; NG from ${show(preview.threshold)}. Of ${preview.judged} kept parts of the last day, ${others} would change.${cut} ${preview.left} parts may still be taught in this shift.`);
+  byId("teach-changes").replaceChildren(...preview.changes.map((change) => {
+    const item = make("li");
+    const image = make("img");
+    image.src = change.picture;
+    image.alt = "";
+    item.append(image, make("span", `${WORDS[change.before]} → ${WORDS[change.after]}`), make("time", clock(change.time)));
+    if (change.label) item.dataset.label = change.label;
+    return item;
+  }));
+  byId("teach-error").textContent = preview.missed ? `${preview.missed} parts that are labelled bad would pass, so this part cannot be taught.` : "";
+  byId("teach-accept").disabled = Boolean(preview.missed);
+}
+
+byId("teach-accept").onclick = async () => {
+  byId("teach-accept").disabled = true;
+  try {
+    await post("/lessons/accept", { id: previewed.id, who });
+    byId("teach").close();
+    toast("Taught: the next part is judged with it");
+  } catch (error) {
+    byId("teach-error").textContent = error.message;
+  }
+};
+
+/* ---- the log of changes ---- */
+
+function openAudit() {
+  withName(async () => {
+    proposed = null;
+    byId("apply-proposal").hidden = true;
+    write(byId("audit-note"), "");
+    byId("audit").showModal();
+    await refreshAudit();
+  });
+}
+
+async function refreshAudit() {
+  try {
+    const [log, desk] = [await ask("/audit"), await ask("/labels")];
+    write(byId("audit-state"), log.broken.length ? `The log was changed: ${log.broken.join("; ")}` : `${desk.good} good and ${desk.bad} bad labels; the log is whole`);
+    byId("audit-state").classList.toggle("wrong", Boolean(log.broken.length));
+    byId("undo").disabled = !desk.can_undo;
+    byId("audit-rows").replaceChildren(...log.changes.map((change) => {
+      const item = make("li");
+      item.append(make("time", new Date(change.time).toLocaleString("en-GB")), make("b", KINDS[change.kind] || change.kind), make("span", change.who || "another command"), make("span", describeChange(change), "what"));
+      return item;
+    }));
+  } catch (error) {
+    write(byId("audit-state"), error.message);
+  }
+}
+
+function describeChange({ kind, facts }) {
+  if (kind === "label") return `${facts.label}: ${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, was ${WORDS[facts.verdict]}`;
+  if (kind === "add") return `${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, into ${facts.model}`;
+  if (kind === "undo") return `change ${facts.addition}, from ${facts.model}`;
+  if (kind === "threshold" && facts.undo) return `${show(facts.before)} taken back`;
+  if (kind === "threshold") return `${show(facts.before)} → ${show(facts.score)}`;
+  if (kind === "swap") return `${facts.before.model} → ${facts.after.model}`;
+  return facts.model || "";
+}
+
+byId("changes").onclick = openAudit;
+byId("undo").onclick = async () => {
+  byId("undo").disabled = true;
+  try {
+    await post("/lessons/undo", { who });
+    write(byId("audit-note"), "Taken back: the next part is judged without it.");
+  } catch (error) {
+    write(byId("audit-note"), error.message);
+  }
+  await refreshAudit();
+};
+
+byId("propose").onclick = async () => {
+  byId("apply-proposal").hidden = true;
+  write(byId("audit-note"), "The labelled parts are being judged again …");
+  const answer = await fetch("/labels/proposal");
+  const found = await answer.json().catch(() => ({}));
+  if (!answer.ok) {
+    write(byId("audit-note"), found.error || `the server answers ${answer.status}`);
+    return;
+  }
+  proposed = found;
+  write(byId("audit-note"), `NG from ${show(found.score)} (anything from ${show(found.lowest)} to ${show(found.highest)} does the same). Of ${found.bad} bad parts it misses ${found.missed}: below ${percent(found.missed_at_most)} with 95 % confidence. Of ${found.good} good parts it rejects ${found.rejected}: below ${percent(found.rejected_at_most)}. Labelled parts are mostly rejects, not a random sample.`);
+  byId("apply-proposal").hidden = false;
+  write(byId("apply-proposal"), `Apply ${show(found.score)}`);
+};
+
+byId("apply-proposal").onclick = async () => {
+  byId("apply-proposal").hidden = true;
+  try {
+    await post("/threshold", { score: proposed.score, who });
+    write(byId("audit-note"), `NG from ${show(proposed.score)}, from the next part on.`);
+  } catch (error) {
+    write(byId("audit-note"), error.message);
+  }
+  await refreshAudit();
+};

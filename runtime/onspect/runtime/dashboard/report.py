@@ -1,0 +1,115 @@
+"""A shift in numbers, as a page to print and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onspect.runtime.inspection.verdict import JUDGEMENTS
+from onspect.runtime.labels.audit import Change
+from onspect.runtime.sinks.history_search import Filter, Place, Summary, rank_places, summarize
+
+Rows = Sequence[Sequence[object]]
+
+_MOST_PLACES = 10
+
+
+@dataclass(frozen=True)
+class ShiftReport:
+    """What happened from one time to another.
+
+    since, until: ISO 8601, UTC. summary: all parts. places: where rejects were found. changes: of the audit log.
+    """
+
+    since: str
+    until: str
+    summary: Summary
+    places: Sequence[Place]
+    changes: Sequence[Change]
+
+    def tables(self) -> list[tuple[str, Sequence[str], Rows]]:
+        """Return title, headings and rows of each table."""
+        counts, share = self.summary.counts, self.summary.good_share
+        yielded = "-" if share is None else f"{100 * share:.2f} %"
+        return [
+            (
+                "Parts",
+                ("parts", *JUDGEMENTS, "yield"),
+                [(self.summary.total, *(counts[name] for name in JUDGEMENTS), yielded)],
+            ),
+            (
+                "Cameras",
+                ("camera", *JUDGEMENTS),
+                [(source, *(found[name] for name in JUDGEMENTS)) for source, found in self.summary.sources.items()],
+            ),
+            ("Faults", ("code", "parts"), list(self.summary.faults.items())),
+            (
+                "Places of rejects",
+                ("x", "y", "width", "height", "parts"),
+                [(one.x, one.y, one.width, one.height, one.parts) for one in self.places[:_MOST_PLACES]],
+            ),
+            (
+                "Changes",
+                ("number", "time", "kind", "who", "facts"),
+                [(one.id, one.time, one.kind, one.who or "-", _describe(one)) for one in self.changes],
+            ),
+        ]
+
+
+def make_report(history: Path, since: str, until: str, changes: Iterable[Change]) -> ShiftReport:
+    """Read a shift from the history; raises OutputError if there is none."""
+    wanted = Filter(since=since, until=until)
+    rejects = Filter(verdict="reject", since=since, until=until)
+    within = [change for change in changes if since <= change.time < until]
+    return ShiftReport(since, until, summarize(history, wanted), rank_places(history, rejects), within)
+
+
+def to_csv(report: ShiftReport) -> str:
+    """Return the report as CSV: each table with its title, a line of headings, its rows, and an empty line."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["Shift", report.since, report.until])
+    for title, headings, rows in report.tables():
+        writer.writerows([[], [title], headings])
+        writer.writerows([_safe(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def to_html(report: ShiftReport) -> str:
+    """Return the report as a page without scripts, to be printed."""
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Onspect: shift report</title>',
+        '<link rel="stylesheet" href="/dashboard.css"></head><body class="report">',
+        f"<h1>Shift report</h1><p>{html.escape(report.since)} to {html.escape(report.until)}</p>",
+    ]
+    for title, headings, rows in report.tables():
+        parts += [f"<h2>{title}</h2>", "<table><thead>", _row("th", headings), "</thead><tbody>"]
+        parts += [_row("td", row) for row in rows] or [_row("td", ["none"])]
+        parts.append("</tbody></table>")
+    return "".join([*parts, "</body></html>"])
+
+
+def _row(tag: str, cells: Sequence[object]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _safe(cell: object) -> object:
+    """Return a cell that a spreadsheet does not take for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell != "-" and cell else cell
+
+
+def _describe(change: Change) -> str:
+    facts = change.facts
+    if change.kind == "threshold" and facts.get("undo"):
+        return f"{facts.get('before')} taken back"
+    if change.kind == "threshold":
+        return f"{facts.get('before')} to {facts.get('score')}"
+    if change.kind == "label":
+        return f"{facts['label']}: {facts['part']['source']} no. {facts['part']['index'] + 1}"
+    if change.kind == "swap":
+        return f"{facts['before']['model']} to {facts['after']['model']}"
+    return str(facts.get("model", ""))

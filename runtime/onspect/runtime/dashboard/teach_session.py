@@ -1,0 +1,346 @@
+"""From an empty box to a model file: good parts are taken from a camera, taught, tried, and put into service."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.atomic import make_folder, write_atomically, write_new
+from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
+from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.images.quality import measure
+from onspect.runtime.images.region import RegionFile, format_region
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.visualization import draw_view, to_bgr
+from onspect.runtime.labels.store import LabelStore, check_name, encode
+from onspect.runtime.sources.base import Capture, Source
+from onspect.runtime.teaching import Taught, teach
+from onspect.runtime.teaching.pictures import FEWEST
+
+_LOG = logging.getLogger("onspect")
+
+Phase = Literal["take", "teaching", "try", "service"]
+
+MOST = 500
+"""Good parts that are taken at most."""
+
+_LONGEST = 960  # pixels of the picture on the page
+_MEASURED = 512  # pixels of the longest side at which exposure and focus are measured
+_THUMB = 48  # pixels of the picture by which a new part is told from the last one
+_NEW_PART = 2.0  # mean difference of two such pictures, in grey levels of 255
+_PAUSE = 0.5  # seconds between two frames of files, which would else be over at once
+_CLIPPED = 250  # grey level from which a pixel counts as white
+
+
+class TeachSession:
+    """One camera, the good parts that were taken from it, and the model file that they make.
+
+    source: iterated in a thread of its own, until `close`. model: the file to make. base: of ``onspect backbone``.
+    store: where the new model is logged, None without one. copies: as in `teach`. Good
+    parts are kept beside the model, in the folder ``NAME-good``, and found again after a restart. Used from several
+    threads; methods raise OnspectError.
+    """
+
+    def __init__(
+        self, source: Source, model: Path, base: Path, store: LabelStore | None = None, *, copies: str = "auto"
+    ) -> None:
+        self._source = source
+        self._copies = copies
+        self._model = model
+        self._base = base
+        self._store = store
+        self._workshop = tempfile.TemporaryDirectory(prefix="onspect-teach-")
+        self._candidate = Path(self._workshop.name, model.name)  # teaching names the model after its file
+        self._roi = model.with_name(f"{model.stem}-roi.toml")
+        self.folder = model.with_name(f"{model.stem}-good")
+        self.in_service = threading.Event()
+        """Set when the model file is in place."""
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="onspect-teach-camera", daemon=True)
+        self._teacher: threading.Thread | None = None
+        self._phase: Phase = "take"
+        self._number = 0
+        self._frame: Frame | None = None
+        self._measures: dict[str, float] = {}
+        self._best_focus = 0.0
+        self._wanted = 0
+        self._taken_number = 0
+        self._last_taken: NDArray[np.uint8] | None = None
+        self._taken = sorted(self.folder.glob("*.png"))
+        self._region: tuple[float, float, float, float] | None = None
+        self._progress = ""
+        self._error = ""
+        self._taught: Taught | None = None
+        self._inspector: Inspector | None = None
+
+    def open(self) -> None:
+        """Begin to watch the camera."""
+        make_folder(self.folder)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Leave the camera, so that a line can open it."""
+        self._closing.set()
+        self._source.stop()
+        if self._thread.ident is not None:
+            self._thread.join(5.0)
+        if self._teacher is not None:
+            self._teacher.join()
+        self._workshop.cleanup()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the page shows besides the picture."""
+        state = self._source.state()
+        with self._lock:
+            taught = self._taught
+            return {
+                "phase": self._phase,
+                "number": self._number,
+                "camera": state.name,
+                "connected": state.connected,
+                "message": state.message or self._error,
+                "measures": self._measures,
+                "advice": _advise(self._measures, self._best_focus),
+                "taken": len(self._taken),
+                "wanted": self._wanted,
+                "fewest": FEWEST,
+                "region": self._region,
+                "progress": self._progress,
+                "error": self._error,
+                "support": None if taught is None else taught.describe_support(),
+                "threshold": None if self._inspector is None else self._inspector.threshold.score,
+                "lone": [] if taught is None else [one.path.name for one in taught.lone],
+                "model": self._model.name,
+            }
+
+    def picture(self) -> tuple[int, bytes, dict[str, Any] | None]:
+        """Return the newest frame's number, its JPEG (empty before the first), and its verdict while it is tried."""
+        with self._lock:
+            number, frame, inspector = self._number, self._frame, self._inspector
+        if frame is None:
+            return number, b"", None
+        if inspector is not None:
+            inspection = inspector.examine(frame, source=self._source.name, index=number)
+            picture = draw_view(inspection, longest=_LONGEST, heat=True)
+            verdict = inspection.verdict
+            facts: dict[str, Any] | None = {
+                "verdict": verdict.verdict,
+                "score": verdict.score,
+                "threshold": verdict.threshold,
+                "reason": verdict.reason,
+            }
+        else:
+            picture, facts = _shrink(to_bgr(frame), _LONGEST), None
+        if picture is None:
+            return number, b"", facts
+        return number, cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes(), facts
+
+    def take(self, count: int) -> None:
+        """Take the part on the screen (count 1), or the next `count` parts, each as it comes; 0 stops that."""
+        if not 0 <= count <= MOST:
+            raise ChoiceError(f"the number of parts is {count}; give 1 to {MOST}")
+        with self._lock:
+            self._require("take", "try")
+            self._wanted = 0
+            if count != 1:
+                self._wanted = count
+                return
+            if self._frame is None:
+                raise ChoiceError("the camera has shown no part yet")
+            if self._number == self._taken_number:
+                raise ChoiceError("this picture was taken already; show another part")
+            self._keep(self._frame)
+
+    def remove_last(self) -> None:
+        """Remove the part that was taken last."""
+        with self._lock:
+            self._require("take", "try")
+            if not self._taken:
+                raise ChoiceError("no part was taken yet")
+            self._taken.pop().unlink(missing_ok=True)
+            self._taken_number = 0
+
+    def set_region(self, region: tuple[float, float, float, float] | None) -> None:
+        """Inspect a rectangle only: left, top, width, height as shares of the picture, 0 to 1; None for all of it."""
+        if region is not None:
+            left, top, width, height = region
+            inside = min(left, top) >= 0 and left + width <= 1.0001 and top + height <= 1.0001
+            if not inside or min(width, height) < 0.02:
+                raise ChoiceError("the region is not inside the picture, or too small; draw it again")
+        with self._lock:
+            self._require("take", "try")
+            self._region = region
+
+    def start_teaching(self) -> None:
+        """Teach the parts that were taken, in a thread of its own."""
+        with self._lock:
+            self._require("take", "try")
+            if len(self._taken) < FEWEST:
+                raise ChoiceError(f"{len(self._taken)} parts were taken; take at least {FEWEST}, better 10 or more")
+            if self._teacher is not None:
+                self._teacher.join()
+            self._wanted = 0
+            self._phase, self._error, self._inspector, self._taught = "teaching", "", None, None
+            self._teacher = threading.Thread(
+                target=self._teach, args=(list(self._taken), self._region), name="onspect-teacher", daemon=True
+            )
+            self._teacher.start()
+
+    def put_into_service(self, who: str) -> None:
+        """Write the model file, and log it; a line can begin."""
+        who = check_name(who)
+        with self._lock:
+            self._require("try")
+            assert self._taught is not None
+            content = self._candidate.read_bytes()
+            write_atomically(self._model, content)
+            if self._store is not None:
+                facts = {
+                    "model": self._model.name,
+                    "after": hashlib.sha256(content).hexdigest(),
+                    "pictures": self._taught.pictures,
+                }
+                try:
+                    self._store.record("teach", who, facts)
+                except OnspectError:
+                    self._model.unlink()
+                    raise
+            self._phase = "service"
+        _LOG.warning("%s was put into service by %r", self._model.name, who)
+        self.in_service.set()
+
+    def _require(self, *phases: Phase) -> None:
+        if self._phase not in phases:
+            words = {"take": "parts are taken", "teaching": "the parts are being taught", "try": "the model is tried"}
+            raise ChoiceError(f"this is not possible now: {words.get(self._phase, 'the line is starting')}")
+
+    def _watch(self) -> None:
+        try:
+            with self._source:
+                for capture in self._source:
+                    if self._closing.is_set():
+                        return
+                    self._see(capture)
+                    if not self._source.live and self._closing.wait(_PAUSE):
+                        return
+        except Exception as error:  # noqa: BLE001 - the page tells it; the thread would end in silence
+            _LOG.warning("the camera of the teach page failed: %s", error)
+            with self._lock:
+                self._error = str(error)
+
+    def _see(self, capture: Capture) -> None:
+        frame = capture.frame
+        if isinstance(frame, ImageError):
+            with self._lock:
+                self._error = str(frame)
+            return
+        small = _shrink(to_bgr(frame), _MEASURED)
+        brightness, sharpness = measure(small)
+        clipped = float((cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) >= _CLIPPED).mean())
+        with self._lock:
+            self._number += 1
+            self._frame = frame
+            self._best_focus = max(self._best_focus, sharpness)
+            focus = sharpness / self._best_focus if self._best_focus else 0.0
+            self._measures = {"brightness": brightness, "sharpness": sharpness, "clipped": clipped, "focus": focus}
+            if self._phase != "teaching":
+                self._error = ""
+            if self._wanted and self._is_new(small):
+                try:
+                    self._keep(frame)
+                    self._wanted -= 1
+                except OnspectError as error:
+                    self._wanted, self._error = 0, str(error)
+
+    def _is_new(self, small: NDArray[np.uint8]) -> bool:
+        """Tell whether a picture shows another part than the one that was taken last."""
+        last, thumb = self._last_taken, _thumb(small)
+        return last is None or float(np.abs(thumb.astype(np.int16) - last).mean()) >= _NEW_PART
+
+    def _keep(self, frame: Frame) -> None:
+        if len(self._taken) >= MOST:
+            raise ChoiceError(f"{MOST} parts were taken, which is the most")
+        number = 1 + (int(self._taken[-1].stem) if self._taken and self._taken[-1].stem.isdecimal() else 0)
+        path = self.folder / f"{number:04}.png"
+        if not write_new(path, encode(frame)):
+            raise ChoiceError(f"{str(path)!r} is there already; empty the folder, or restart")
+        self._taken.append(path)
+        self._taken_number = self._number
+        self._last_taken = _thumb(_shrink(to_bgr(frame), _MEASURED))
+
+    def _teach(self, pictures: list[Path], region: tuple[float, float, float, float] | None) -> None:
+        try:
+            inspected = None if region is None else self._write_region(region, pictures[0])
+            taught = teach(
+                pictures,
+                self._candidate,
+                base=self._base,
+                region=inspected,
+                copies=self._copies,
+                progress=self._follow,
+            )
+            inspector = Inspector(self._candidate)
+            with self._lock:
+                self._taught, self._inspector, self._phase = taught, inspector, "try"
+        except Exception as error:  # noqa: BLE001 - the page tells it; the thread would end in silence
+            if not isinstance(error, OnspectError):
+                _LOG.exception("teaching failed")
+            with self._lock:
+                self._error, self._phase = str(error), "take"
+        finally:
+            with self._lock:
+                self._progress = ""
+
+    def _write_region(self, shares: tuple[float, float, float, float], picture: Path) -> RegionFile:
+        """Write the region as roi.toml has it, beside the model, and return it."""
+        height, width = read_image(picture).shape[:2]
+        left, top = round(shares[0] * width), round(shares[1] * height)
+        sides = (min(width - left, round(shares[2] * width)), min(height - top, round(shares[3] * height)))
+        region = RegionFile(rectangles=((left, top, *sides),), frame=(width, height))
+        write_atomically(self._roi, format_region(region, self._roi.parent).encode())
+        return region
+
+    def _follow(self, items: Iterable[Any], length: int, label: str) -> Iterator[Any]:
+        shown = 0.0
+        for number, item in enumerate(items):
+            if time.monotonic() - shown > 0.1:
+                shown = time.monotonic()
+                with self._lock:
+                    self._progress = f"{label}: {number} of {length}"
+            yield item
+
+
+def _shrink(picture: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    scale = longest / max(picture.shape[:2])
+    if scale >= 1.0:
+        return picture
+    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _thumb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(picture, (_THUMB, _THUMB), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _advise(measures: dict[str, float], best: float) -> str:
+    """Return one sentence on exposure and focus."""
+    if not measures:
+        return ""
+    if measures["clipped"] > 0.1:
+        return f"{measures['clipped']:.0%} of the picture is white: shorten the exposure, or dim the lamp."
+    if measures["brightness"] < 30:
+        return "The picture is dark: lengthen the exposure, or add light."
+    if best and measures["focus"] < 0.7:
+        return "The picture was sharper before: check focus and motion blur."
+    return "Exposure and focus are good."

@@ -1,0 +1,120 @@
+"""The audit log: one row for each change that a person or a command made, chained by hashes.
+
+Each row has the SHA-256 of its own content and of the hash before it. A changed, removed or inserted row breaks the
+chain. Rows cut off at the end are noticed only by comparing the number and the last hash with a copy, such as the
+messages of the MQTT sink.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SCHEMA = (
+    (
+        "CREATE TABLE IF NOT EXISTS audit (id INTEGER PRIMARY KEY, time TEXT NOT NULL, kind TEXT NOT NULL, "
+        "who TEXT NOT NULL, facts TEXT NOT NULL, hash TEXT NOT NULL)"
+    ),
+    (
+        "CREATE TRIGGER IF NOT EXISTS audit_is_not_changed BEFORE UPDATE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+    ),
+    (
+        "CREATE TRIGGER IF NOT EXISTS audit_is_not_deleted BEFORE DELETE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+    ),
+)
+
+START = "0" * 64
+"""The hash before the first row."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row of the audit log."""
+
+    id: int
+    """Number of the row, from 1, without gaps."""
+
+    time: str
+    """ISO 8601, UTC."""
+
+    kind: str
+    """``label``, ``add``, ``undo``, ``threshold``, ``swap`` or ``teach``."""
+
+    who: str
+    """The name that the person gave; empty for a change that came to the line on another way."""
+
+    facts: Mapping[str, Any]
+    """What was changed, as a JSON object."""
+
+    hash: str
+    """SHA-256 of the row and of the hash before it, in hexadecimal."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object that is published."""
+        return asdict(self)
+
+
+def append(connection: sqlite3.Connection, time: str, kind: str, who: str, facts: Mapping[str, Any]) -> Change:
+    """Add a row inside the caller's transaction, and return it."""
+    last = connection.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
+    number, before = (0, START) if last is None else last
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    digest = _hash_row(before, number + 1, time, kind, who, text)
+    connection.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?)", (number + 1, time, kind, who, text, digest))
+    return Change(number + 1, time, kind, who, json.loads(text), digest)
+
+
+def read_changes(connection: sqlite3.Connection, limit: int = -1, kinds: tuple[str, ...] = ()) -> list[Change]:
+    """Return the newest changes (of some kinds), oldest first; limit -1 for all."""
+    chosen = f"WHERE kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+    question = f"SELECT id, time, kind, who, facts, hash FROM audit {chosen} ORDER BY id DESC LIMIT ?"  # noqa: S608
+    rows = connection.execute(question, (*kinds, limit)).fetchall()
+    return [
+        Change(number, time, kind, who, json.loads(facts), digest)
+        for number, time, kind, who, facts, digest in reversed(rows)
+    ]
+
+
+def verify_audit(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield a sentence for each place where the log, a label or a labelled picture was changed; nothing if none was.
+
+    Every label needs its row in the log, with the same word, name and picture.
+    """
+    expected, before = 1, START
+    logged: dict[int, dict[str, Any]] = {}
+    question = "SELECT id, time, kind, who, facts, hash FROM audit ORDER BY id"
+    for number, time, kind, who, text, digest in connection.execute(question):
+        if number != expected:
+            yield f"row {expected} of the audit log is missing"
+        if digest != _hash_row(before, number, time, kind, who, text):
+            yield f"row {number} of the audit log was changed, or the row before it"
+        expected, before = number + 1, digest
+        if kind == "label":
+            facts = json.loads(text)
+            logged[facts["id"]] = facts | {"who": who, "time": time}
+    seen = set()
+    question = (
+        "SELECT labels.id, label, who, labels.time, sha256, png FROM labels JOIN pictures ON pictures.id = picture"
+    )
+    for number, label, who, time, sha256, png in connection.execute(question):
+        seen.add(number)
+        facts = logged.get(number)
+        if facts is None:
+            yield f"label {number} is not in the audit log"
+        elif (facts["label"], facts["who"], facts["time"], facts["picture"]) != (label, who, time, sha256):
+            yield f"label {number} is not as the audit log has it"
+        elif hashlib.sha256(png).hexdigest() != sha256:
+            yield f"the picture of label {number} was changed"
+    for number in sorted(set(logged) - seen):
+        yield f"label {number} is in the audit log, and its row or picture is missing"
+
+
+def _hash_row(before: str, number: int, time: str, kind: str, who: str, facts: str) -> str:
+    content = json.dumps([before, number, time, kind, who, facts], ensure_ascii=True)
+    return hashlib.sha256(content.encode()).hexdigest()

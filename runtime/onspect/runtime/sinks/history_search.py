@@ -1,0 +1,206 @@
+"""Questions to the history: which parts, where on the part, at which scores, and what a shift was like."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement
+from onspect.runtime.sinks.history import Record, read_records, reading
+
+COLUMNS, ROWS = 8, 6
+"""Cells of the grid over the part in which regions are counted."""
+
+_MOST_PARTS = 20_000  # newest parts that are counted by place and by score
+_SCORE_STEPS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0)  # of the threshold
+_DIGITS = re.compile(r"\d+(\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which parts of the history are meant; None leaves a condition out.
+
+    verdict: one of the four, or ``reject`` for all but ``ok``. since, until: ISO 8601, UTC; until is not included.
+    source: the camera's name. part: the beginning of the part's id. region: x, y, width, height in pixels of the source
+    image; a part matches if one of its regions overlaps it. Raises ChoiceError for an unknown verdict.
+    """
+
+    verdict: str | None = None
+    since: str | None = None
+    until: str | None = None
+    source: str | None = None
+    part: str | None = None
+    region: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.verdict not in (None, "reject", *JUDGEMENTS):
+            raise ChoiceError(f"the verdict is {self.verdict!r}; give reject or one of {', '.join(JUDGEMENTS)}")
+
+    def to_sql(self) -> tuple[str, list[Any]]:
+        """Return the condition of a WHERE clause, and its values."""
+        terms: list[str] = ["1"]
+        values: list[Any] = []
+        if self.verdict == "reject":
+            terms.append("verdict <> 'ok'")
+        elif self.verdict is not None:
+            terms.append("verdict = ?" + (" AND verdict <> 'ok'" if self.verdict != "ok" else ""))
+            values.append(self.verdict)
+        for column, sign, value in (
+            ("time", ">=", self.since),
+            ("time", "<", self.until),
+            ("source", "=", self.source),
+        ):
+            if value is not None:
+                terms.append(f"{column} {sign} ?")
+                values.append(value)
+        if self.part is not None:
+            terms.append("substr(part, 1, ?) = ?")
+            values += [len(self.part), self.part]
+        if self.region is not None:
+            x, y, width, height = self.region
+            terms.append(_OVERLAPS)
+            values += [x + width, x, y + height, y]
+        return " AND ".join(terms), values
+
+
+_OVERLAPS = (
+    "EXISTS (SELECT 1 FROM json_each(regions) WHERE json_extract(value, '$.x') < ? AND "
+    "json_extract(value, '$.x') + json_extract(value, '$.width') > ? AND json_extract(value, '$.y') < ? AND "
+    "json_extract(value, '$.y') + json_extract(value, '$.height') > ?)"
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cell of the grid over the part: its place in pixels of the source image, and the parts found there."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class ScoreBand:
+    """Parts by score, in multiples of the threshold that held then; highest is None for the last band."""
+
+    lowest: float
+    highest: float | None
+    parts: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Parts of a filter, counted."""
+
+    counts: dict[Judgement, int]
+    """Parts of each verdict."""
+
+    sources: dict[str, dict[Judgement, int]]
+    """The same by camera."""
+
+    faults: dict[str, int]
+    """Faults by code, or by reason without its numbers where an older version wrote none; the most frequent first."""
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return sum(self.counts.values())
+
+    @property
+    def good_share(self) -> float | None:
+        """The share of parts that were ok, from 0 to 1; None without parts."""
+        return self.counts["ok"] / self.total if self.total else None
+
+
+def search(path: Path, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
+    """Return the newest records of a filter, newest first; before: only those with a lower number.
+
+    Raises OutputError if there is no history.
+    """
+    condition, values = wanted.to_sql()
+    if before is not None:
+        condition, values = f"id < ? AND {condition}", [before, *values]
+    return read_records(path, condition, values, limit)
+
+
+def rank_places(path: Path, wanted: Filter) -> list[Place]:
+    """Return where on the part the highest region of each part is, the most frequent place first.
+
+    The grid spans from 0 to the farthest region. Counts the newest 20,000 parts. Raises OutputError as `search`.
+    """
+    boxes = [regions[0] for (text,) in _read(path, "regions", wanted) if (regions := json.loads(text or "[]"))]
+    if not boxes:
+        return []
+    width = max(box["x"] + box["width"] for box in boxes) / COLUMNS
+    height = max(box["y"] + box["height"] for box in boxes) / ROWS
+    cells = Counter(
+        (
+            min(COLUMNS - 1, int((box["x"] + box["width"] / 2) / width)),
+            min(ROWS - 1, int((box["y"] + box["height"] / 2) / height)),
+        )
+        for box in boxes
+    )
+    return [
+        Place(round(column * width), round(row * height), round(width), round(height), count)
+        for (column, row), count in cells.most_common()
+    ]
+
+
+def count_scores(path: Path, wanted: Filter) -> list[ScoreBand]:
+    """Return how many parts have which score, in multiples of their threshold, lowest first; faults are left out.
+
+    Counts the newest 20,000 parts. Raises OutputError as `search`.
+    """
+    edges = (0.0, *_SCORE_STEPS)
+    counts = [0] * len(edges)
+    for score, threshold in _read(path, "score, threshold", wanted):
+        if score is not None and threshold and threshold > 0:
+            counts[sum(score / threshold >= edge for edge in edges[1:])] += 1
+    return [ScoreBand(low, high, count) for low, high, count in zip(edges, (*edges[1:], None), counts, strict=True)]
+
+
+def summarize(path: Path, wanted: Filter) -> Summary:
+    """Count the parts of a filter; raises OutputError as `search`."""
+    condition, values = wanted.to_sql()
+    with reading(path) as connection:
+        rows = connection.execute(
+            f"SELECT source, verdict, count(*) FROM verdicts WHERE {condition} GROUP BY source, verdict",  # noqa: S608
+            values,
+        ).fetchall()
+        reasons = connection.execute(
+            f"SELECT code, reason, count(*) FROM verdicts WHERE {condition} AND verdict = 'fault' "  # noqa: S608
+            "GROUP BY code, reason",
+            values,
+        ).fetchall()
+    counts: dict[Judgement, int] = dict.fromkeys(JUDGEMENTS, 0)
+    sources: dict[str, dict[Judgement, int]] = {}
+    for source, verdict, count in rows:
+        counts[verdict] += count
+        sources.setdefault(source, dict.fromkeys(JUDGEMENTS, 0))[verdict] += count
+    faults: Counter[str] = Counter()
+    for code, reason, count in reasons:
+        faults[code or _DIGITS.sub("#", reason or "no reason")] += count
+    return Summary(counts, sources, dict(faults.most_common()))
+
+
+def list_sources(path: Path) -> list[str]:
+    """Return the cameras in the newest part of the history, by name; raises OutputError as `search`."""
+    with reading(path) as connection:
+        question = "SELECT DISTINCT source FROM (SELECT source FROM verdicts ORDER BY id DESC LIMIT ?) ORDER BY source"
+        return [source for (source,) in connection.execute(question, (_MOST_PARTS,))]
+
+
+def _read(path: Path, columns: str, wanted: Filter) -> Sequence[tuple[Any, ...]]:
+    condition, values = wanted.to_sql()
+    question = f"SELECT {columns} FROM verdicts WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608 - own names
+    with reading(path) as connection:
+        rows: list[tuple[Any, ...]] = connection.execute(question, (*values, _MOST_PARTS)).fetchall()
+    return rows

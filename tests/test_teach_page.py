@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+
+from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.images.region import read_region
+from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.labels.store import LabelStore
+from onspect.runtime.sources.base import Capture, Source
+
+from .runtime.labels.conftest import base_file
+from .runtime.teaching.conftest import draw
+from .runtime.verdicts import wait_until
+
+pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
+pytest.importorskip("fcntl", reason="the browser is driven over pipes as Linux and macOS have them")
+from onspect.runtime.dashboard.teach_session import TeachSession
+
+from .browser import CHROMIUM, Browser
+from .test_dashboard_page import browser, started_browser, text
+
+__all__ = ["base_file", "browser", "started_browser"]
+
+TOKEN = "a-long-enough-token"
+
+
+class Shown(Source):
+    """A camera that shows what the test puts before it."""
+
+    live = True
+
+    def __init__(self) -> None:
+        super().__init__("cam 1")
+        self._frames: list[np.ndarray | ImageError] = []
+        self._ready = threading.Condition()
+
+    def show(self, frame: np.ndarray | ImageError) -> None:
+        with self._ready:
+            self._frames.append(frame)
+            self._ready.notify()
+
+    def stop(self) -> None:
+        super().stop()
+        with self._ready:
+            self._ready.notify()
+
+    def __iter__(self) -> Iterator[Capture]:
+        while True:
+            with self._ready:
+                self._ready.wait_for(lambda: self._frames or self._stopped.is_set())
+                if not self._frames:
+                    return
+                frame = self._frames.pop(0)
+            yield Capture(self.name, frame)
+
+
+class Box:
+    """A session with a camera; frames are seen one by one."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        self.camera = Shown()
+        self.model = folder / "new.onnx"
+        self.store = LabelStore(folder / "history.labels.db")
+        self.session = TeachSession(self.camera, self.model, base, self.store, copies="none")
+        self.session.open()
+
+    def show(self, frame: np.ndarray) -> None:
+        before = self.session.describe()["number"]
+        self.camera.show(frame)
+        wait_until(lambda: self.session.describe()["number"] > before)
+
+    def take(self, numbers: range) -> None:
+        for number in numbers:
+            self.show(draw(number))
+            self.session.take(1)
+
+    def teach(self) -> None:
+        self.session.start_teaching()
+        wait_until(lambda: self.session.describe()["phase"] != "teaching", 60.0)
+
+
+@pytest.fixture
+def box(tmp_path: Path, base_file: Path) -> Iterator[Box]:
+    """Return a session whose camera shows what the test draws."""
+    box = Box(tmp_path, base_file)
+    yield box
+    box.session.close()
+    box.store.close()
+
+
+def test_parts_become_a_model_in_service(box: Box) -> None:
+    """Good parts are taken, taught and tried; nothing is in the model's place before it is put into service."""
+    box.take(range(10))
+    box.teach()
+    state = box.session.describe()
+    assert (state["phase"], state["taken"], state["error"]) == ("try", 10, "")
+    assert "With 10 good pictures" in state["support"]
+    for number, spot, verdict in ((300, False, "ok"), (301, True, "ng")):
+        box.show(draw(number, spot=spot))
+        _, jpeg, facts = box.session.picture()
+        assert facts is not None
+        assert facts["verdict"] == verdict
+        assert jpeg[:2] == b"\xff\xd8"
+    assert not box.model.exists()
+    with pytest.raises(ChoiceError, match="your name"):
+        box.session.put_into_service(" ")
+    box.session.put_into_service("Anna")
+    assert box.session.in_service.is_set()
+    assert Inspector(box.model).inspect(draw(301, spot=True)).verdict == "ng"
+    (change,) = box.store.changes()
+    assert (change.kind, change.who, change.facts["pictures"]) == ("teach", "Anna", 10)
+    box.session.close()
+    assert Inspector(box.model).info.name == "new"
+    assert sorted(path.name for path in box.model.parent.glob("new*")) == ["new-good", "new.onnx"]
+
+
+def test_next_parts_are_taken_as_they_come(box: Box) -> None:
+    """Each new part is taken until there are as many as asked for; a part that stays on the screen is taken once."""
+    box.session.take(3)
+    for number in (0, 0, 1, 1, 2, 3, 4):
+        box.show(draw(number))
+    assert (box.session.describe()["taken"], box.session.describe()["wanted"]) == (3, 0)
+    box.session.remove_last()
+    assert box.session.describe()["taken"] == 2
+    assert len(list(box.session.folder.iterdir())) == 2
+
+
+def test_pictures_of_before_are_found_again(box: Box, tmp_path: Path, base_file: Path) -> None:
+    """After a restart the parts that were taken are still there."""
+    box.take(range(3))
+    box.session.close()
+    again = Box(tmp_path, base_file)
+    assert again.session.describe()["taken"] == 3
+    again.take(range(3, 4))
+    again.session.close()
+    again.store.close()
+    assert len(list(box.session.folder.glob("*.png"))) == 4
+
+
+def test_region_is_what_is_inspected(box: Box) -> None:
+    """A defect outside of the region raises no alarm; a region outside of the picture is refused."""
+    with pytest.raises(ChoiceError, match="not inside the picture"):
+        box.session.set_region((0.5, 0.5, 0.9, 0.2))
+    box.session.set_region((0.0, 0.0, 0.3, 1.0))
+    box.take(range(10))
+    box.teach()
+    assert box.session.describe()["phase"] == "try"
+    box.show(draw(300, spot=True))
+    facts = box.session.picture()[2]
+    assert facts is not None
+    assert facts["verdict"] == "ok"
+    region = read_region(box.model.with_name("new-roi.toml"))
+    assert (region.rectangles, region.frame) == (((0, 0, 29, 96),), (96, 96))
+
+
+def test_exposure_and_focus_are_told(box: Box) -> None:
+    """Dark, overexposed and blurred pictures have their own advice."""
+    good = draw(0)
+    box.show(good)
+    assert box.session.describe()["advice"] == "Exposure and focus are good."
+    for frame, words in (
+        (good // 10, "dark"),
+        (np.full_like(good, 255), "is white"),
+        (cv2.GaussianBlur(good, (0, 0), 4), "was sharper before"),
+    ):
+        box.show(frame)
+        assert words in box.session.describe()["advice"]
+
+
+def test_steps_out_of_order_are_refused(box: Box) -> None:
+    """Taking without a picture, teaching too few parts, and service before a try are refused with a sentence."""
+    for work, message in (
+        (lambda: box.session.take(1), "no part yet"),
+        (box.session.remove_last, "no part was taken"),
+        (box.session.start_teaching, "take at least 2"),
+        (lambda: box.session.put_into_service("Anna"), "parts are taken"),
+        (lambda: box.session.take(501), "give 1 to 500"),
+    ):
+        with pytest.raises(ChoiceError, match=message):
+            work()
+    box.take(range(1))
+    with pytest.raises(ChoiceError, match="taken already"):
+        box.session.take(1)
+
+
+def test_teaching_that_fails_says_why(box: Box) -> None:
+    """Where the parts cannot be taught, the page says why, and more can be taken."""
+    box.show(draw(0))
+    box.session.take(1)
+    box.show(draw(0))
+    box.session.take(1)
+    box.teach()
+    state = box.session.describe()
+    assert state["phase"] == "take"
+    assert "there is only 1 picture" in state["error"]
+    box.take(range(1, 3))
+
+
+def test_run_with_a_base_needs_a_page(tmp_path: Path, onspect: Callable[..., Result]) -> None:
+    """Without a dashboard and its token there is nowhere to teach, and nothing is written."""
+    result = onspect("run", tmp_path / "new.onnx", tmp_path, "--base", tmp_path / "base.onnx")
+    assert result.exit_code == 2
+    assert "--dashboard-token" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def drag(browser: Browser, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw a rectangle on the picture with the mouse; places are shares of the picture."""
+    box = "[b.stage.left + b.left, b.stage.top + b.top, b.width, b.height]"
+    script = f"(() => {{ const b = pictureBox(); return {box}; }})()"
+    left, top, width, height = browser.evaluate(script)
+    moves = (("mousePressed", start), ("mouseMoved", end), ("mouseReleased", end))
+    for kind, (x, y) in moves:
+        place = {"x": left + x * width, "y": top + y * height, "button": "left", "buttons": 1, "clickCount": 1}
+        browser.call("Input.dispatchMouseEvent", type=kind, **place)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+def test_empty_box_becomes_a_running_line(browser: Browser, tmp_path: Path, base_file: Path) -> None:
+    """From a folder with nothing but base.onnx to the first NG of a running line, on the page alone."""
+    shutil.copy(base_file, tmp_path / "base.onnx")
+    (tmp_path / "camera").mkdir()
+    sink = ["--sink", "sqlite:history.db"]
+    page = ["--base", "base.onnx", "--dashboard", "127.0.0.1:0", "--dashboard-token", "env:TOKEN"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "onspect.runtime", "run", "new.onnx", "watch:camera?poll=0.05", *sink, *page],
+        cwd=tmp_path,
+        env=os.environ | {"TOKEN": TOKEN},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        url = re.search(r"http://\S+", process.stderr.readline())
+        assert url is not None
+        count = 0
+
+        def show(number: int, *, spot: bool = False) -> None:
+            nonlocal count
+            count += 1
+            temporary = tmp_path / "next.png"
+            cv2.imwrite(str(temporary), draw(number, spot=spot))
+            temporary.replace(tmp_path / "camera" / f"{count:03}.png")
+
+        browser.open(url.group())
+        browser.wait_for("document.getElementById('login').open")
+        browser.evaluate(f"document.getElementById('token').value = {TOKEN!r}")
+        browser.press("Enter")
+        browser.wait_for("document.getElementById('link').dataset.state === 'on'")
+        show(0)
+        browser.wait_for("!document.getElementById('picture').hidden")
+        browser.press(" ")
+        browser.wait_for("document.getElementById('taken').textContent === '1'")
+        browser.evaluate("document.getElementById('count').value = 9; document.getElementById('take-many').click()")
+        browser.wait_for("document.getElementById('wanted').textContent.startsWith('9 more')")
+        for number in range(1, 10):
+            show(number)
+            browser.wait_for(f"document.getElementById('taken').textContent === '{number + 1}'")
+        drag(browser, (0.05, 0.05), (0.95, 0.95))
+        browser.wait_for("!document.getElementById('region').hidden && state.region")
+        browser.evaluate("document.getElementById('teach').click()")
+        browser.wait_for("!document.getElementById('service').disabled", 300.0)
+        assert "With 10 good pictures" in text(browser, "progress")
+        show(300, spot=True)
+        browser.wait_for("document.getElementById('verdict').textContent === 'NG'")
+        assert not (tmp_path / "new.onnx").exists()
+        browser.evaluate("document.getElementById('who').value = 'Anna'; document.getElementById('service').click()")
+        browser.wait_for("document.getElementById('verdict-word') !== null")
+        browser.wait_for("document.getElementById('link').textContent.includes('Running')")
+        show(301, spot=True)
+        browser.wait_for("document.getElementById('verdict-word').textContent === 'NG'")
+        assert [problem for problem in browser.problems if "ERR_" not in problem] == []  # between the two servers
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    store = LabelStore(tmp_path / "history.labels.db")
+    assert [(change.kind, change.who) for change in store.changes()][:1] == [("teach", "Anna")]
+    store.close()

@@ -3,13 +3,14 @@
 Draws frames of 640 x 480 pixels with one part each: the demo's synthetic flanges, and (with --tiles) photographed
 magnetic tiles, scaled to 216 x 144 pixels and one brightness, in a drawn holder with a notch. For each kind of part it
 teaches three files from 40 good frames and measures the image AUROC on good and defective frames that they have not
-seen:
+seen, 100 and 100 flanges, or all tiles of the test set:
 
   still            all parts in one place, inside a region of interest
   moved, --align   all parts shifted and turned, in teaching too; each is found and turned back before the crop
   moved            the same frames without --align; the whole frame is judged, since no region holds the parts
 
-It also measures the error of the pose, and the milliseconds that the search takes on one core. It needs
+The difference to the still parts has a standard error, from a bootstrap of the parts, which both share. It also
+measures the error of the pose, and the milliseconds of processor time that the search takes on one core. It needs
 onspect[cpu,train].
 
     python benchmarks/alignment.py [--tiles DATA] [-o FOLDER]
@@ -45,16 +46,18 @@ TAUGHT, GOOD, DEFECTIVE = 40, 100, 100
 FLANGE, RADIUS = 240, 106
 TILE, RIM, GAP = (216, 144), 16, 6
 TILE_GREY = 90.0  # median of a tile, as a line's own exposure would give it
-TIMED = 60
+TIMED = 200
+RESAMPLES = 400
 
 Part = NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of part: draws number `index` of good or defective ones; taught parts have their own numbers."""
+    """A kind of part. counts: how many are taught, good and defective. draw: returns number `index` of one of these."""
 
     name: str
+    counts: dict[str, int]
     draw: Callable[[str, int], Part]
     mask: NDArray[np.float32]
     ground: float
@@ -95,7 +98,8 @@ def flanges() -> Kind:
         rng = np.random.default_rng([{"taught": 1, "good": 2, "defective": 3}[what], index])
         return draw_part(rng, DEFECT_KINDS[index % len(DEFECT_KINDS)] if what == "defective" else None, FLANGE)[0]
 
-    return Kind("drawn flanges", draw, mask, 40.0, RegionFile(polygons=(corners,)))
+    counts = {"taught": TAUGHT, "good": GOOD, "defective": DEFECTIVE}
+    return Kind("drawn flanges", counts, draw, mask, 40.0, RegionFile(polygons=(corners,)))
 
 
 def tiles(data: Path) -> Kind:
@@ -105,12 +109,9 @@ def tiles(data: Path) -> Kind:
     good = sorted((data / "test/good").iterdir())
     defective = [path for path in sorted((data / "test").glob("*/*")) if path.parent.name != "good"]
     chosen = {
-        name: [paths[place] for place in rng.permutation(len(paths))[:count]]
-        for name, paths, count in (
-            ("taught", taught, TAUGHT),
-            ("good", good, GOOD),
-            ("defective", defective, DEFECTIVE),
-        )
+        "taught": [taught[place] for place in rng.permutation(len(taught))[:TAUGHT]],
+        "good": good,
+        "defective": defective,
     }
 
     def draw(what: str, index: int) -> Part:
@@ -128,13 +129,14 @@ def tiles(data: Path) -> Kind:
     box = ((WIDTH - TILE[0]) // 2, (HEIGHT - TILE[1]) // 2, *TILE)
     patch = (box[0] - RIM, box[1] - RIM, TILE[0] + 2 * RIM, TILE[1] + 2 * RIM)
     mask = np.ones((TILE[1] + 2 * RIM, TILE[0] + 2 * RIM), np.float32)
-    return Kind("magnetic tiles", draw, mask, 25.0, RegionFile(rectangles=(box,), reference=Reference(patch=patch)))
+    region = RegionFile(rectangles=(box,), reference=Reference(patch=patch))
+    return Kind("magnetic tiles", {name: len(paths) for name, paths in chosen.items()}, draw, mask, 25.0, region)
 
 
 def write_frames(kind: Kind, folder: Path, *, moves: bool) -> dict[str, list[Path]]:
     """Write the frames and return their paths; the first taught one is not moved, for the region is drawn on it."""
     written: dict[str, list[Path]] = {}
-    for number, (what, count) in enumerate((("taught", TAUGHT), ("good", GOOD), ("defective", DEFECTIVE))):
+    for number, (what, count) in enumerate(kind.counts.items()):
         written[what] = []
         for index in range(count):
             rng = np.random.default_rng([7, number, index])
@@ -146,19 +148,35 @@ def write_frames(kind: Kind, folder: Path, *, moves: bool) -> dict[str, list[Pat
     return written
 
 
-def measure(frames: dict[str, list[Path]], model: Path, base: BaseFile, region: RegionFile | None) -> dict[str, float]:
-    """Teach a file and return its image AUROC, and how many frames were a fault."""
+def judge(
+    frames: dict[str, list[Path]], model: Path, base: BaseFile, region: RegionFile | None
+) -> tuple[NDArray[np.float64], int]:
+    """Teach a file and return its scores, of the good frames and then the defective ones, and the number of faults."""
     teach(frames["taught"], model, base=base, region=region)
-    inspector = Inspector(model)
-    labels, scores, faults = [], [], 0
-    for what in ("good", "defective"):
-        for verdict in inspector.inspect_many(frames[what]):
-            faults += verdict.verdict == "fault"
-            labels.append(what == "defective")
-            scores.append(np.inf if verdict.score is None else verdict.score)  # a fault never passes
-    finite = np.array(scores)
-    finite[np.isinf(finite)] = finite[np.isfinite(finite)].max() + 1.0
-    return {"auroc": float(roc_auc_score(labels, finite)), "faults": faults}
+    verdicts = list(Inspector(model).inspect_many([*frames["good"], *frames["defective"]]))
+    scores = np.array([np.inf if verdict.score is None else verdict.score for verdict in verdicts])
+    scores[np.isinf(scores)] = scores[np.isfinite(scores)].max() + 1.0  # a fault never passes
+    return scores, sum(verdict.verdict == "fault" for verdict in verdicts)
+
+
+def compare(scores: NDArray[np.float64], still: NDArray[np.float64], counts: dict[str, int]) -> dict[str, float]:
+    """Return the image AUROC, how much it is above that of the still parts, and the standard error of that."""
+    good, defective = counts["good"], counts["defective"]
+    labels = np.repeat([0, 1], [good, defective])
+    rng = np.random.default_rng(0)
+
+    def gain(parts: NDArray[np.int64]) -> float:
+        return float(roc_auc_score(labels, scores[parts]) - roc_auc_score(labels, still[parts]))
+
+    drawn = [
+        gain(np.concatenate([rng.integers(0, good, good), good + rng.integers(0, defective, defective)]))
+        for _ in range(RESAMPLES)
+    ]
+    return {
+        "auroc": float(roc_auc_score(labels, scores)),
+        "above still": gain(np.arange(good + defective)),
+        "standard error": float(np.std(drawn)),
+    }
 
 
 def measure_search(kind: Kind, model: Path) -> dict[str, float]:
@@ -169,10 +187,10 @@ def measure_search(kind: Kind, model: Path) -> dict[str, float]:
     for index in range(TIMED):
         rng = np.random.default_rng([8, index])
         pose = choose_pose(rng, moves=True)
-        frame = draw_scene(kind, kind.draw("good", index % GOOD), pose, rng)
-        started = time.thread_time()  # of the processor, whatever else runs on the machine
+        frame = draw_scene(kind, kind.draw("good", index % kind.counts["good"]), pose, rng)
+        started = time.process_time()  # of the processor, whatever else runs on the machine
         found = find_part(frame, align, 65535)
-        taken.append((time.thread_time() - started) * 1000.0)
+        taken.append((time.process_time() - started) * 1000.0)
         shifts.append(np.hypot(found.x - pose[0], found.y - pose[1]))
         turns.append(abs((found.angle - pose[2] + 180.0) % 360.0 - 180.0))
     return {
@@ -188,10 +206,13 @@ def run(kind: Kind, folder: Path, base: BaseFile) -> Iterator[tuple[str, dict[st
     still, moved = (write_frames(kind, folder / name, moves=name == "moved") for name in ("still", "moved"))
     plain = dataclasses.replace(kind.region, reference=None)
     found = dataclasses.replace(kind.region, reference=kind.region.reference or Reference())
-    yield "still", measure(still, folder / "still.onnx", base, plain)
-    yield "moved, --align", measure(moved, folder / "aligned.onnx", base, found)
-    yield "moved", measure(moved, folder / "moved.onnx", base, None)
-    yield "search", measure_search(kind, folder / "aligned.onnx")
+    runs = (("still", still, plain), ("moved, --align", moved, found), ("moved", moved, None))
+    first: NDArray[np.float64] | None = None
+    for name, frames, region in runs:
+        scores, faults = judge(frames, folder / f"{name}.onnx", base, region)
+        first = scores if first is None else first
+        yield name, {**compare(scores, first, kind.counts), "faults": faults}
+    yield "search", measure_search(kind, folder / "moved, --align.onnx")
 
 
 def main() -> None:
@@ -201,6 +222,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, help="keep frames, files and results.json in this folder")
     arguments = parser.parse_args()
     quieten_opencv()
+    cv2.setNumThreads(1)
     base = parse_base_file(Path("base.onnx"), make_base())
     kinds = [flanges()] + ([] if arguments.tiles is None else [tiles(arguments.tiles)])
     with tempfile.TemporaryDirectory() as temporary:

@@ -33,7 +33,7 @@ def do_job(folder: Path, onspect: Run) -> None:
     (folder / "parts/test").symlink_to("val")
     for step in (
         ["train", folder / "parts", "-o", folder / "run", "--epochs", 1, "--device", "cpu"],
-        ["export", folder / "run", "-o", folder / "part.onnx"],
+        ["export", folder / "run", "-o", folder / "part.onnx", "--score", "mse"],
         ["calibrate", folder / "part.onnx", folder / "parts"],
     ):
         result = onspect(*step)
@@ -44,7 +44,7 @@ def commands(job: Path, place: Path) -> list[list[object]]:
     """Return every command that writes, writing into a place."""
     return [
         ["train", job / "parts", "-o", place / "run", "--epochs", 1, "--device", "cpu"],
-        ["export", job / "run", "-o", place / "part.onnx"],
+        ["export", job / "run", "-o", place / "part.onnx", "--score", "mse"],
         ["calibrate", place / "part.onnx", job / "parts"],
         ["evaluate", job / "part.onnx", job / "parts", "-o", place / "report"],
         ["score", job / "part.onnx", job / "parts/val", "-o", place / "v.jsonl", "--overlays", place / "overlays"],
@@ -95,7 +95,7 @@ def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, conten
     for step in (
         ["train", tmp_path, "-o", tmp_path / "run", "--device", "cpu"],
         ["calibrate", tmp_path / "part.onnx", tmp_path],
-        ["export", job / "run", "-o", tmp_path / "new.onnx", "--data", tmp_path],
+        ["export", job / "run", "-o", tmp_path / "new.onnx", "--score", "mse", "--data", tmp_path],
     ):
         result = onspect(*step)
         assert result.exit_code == 1, result.output

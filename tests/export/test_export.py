@@ -66,6 +66,7 @@ def test_mono_images_are_not_transposed(make_file: MakeRun) -> None:
     assert "Transpose" not in {node.op_type for node in onnx.load(make_file()).graph.node}
 
 
+@pytest.mark.slow
 def test_peak_is_the_smoothed_map_s_maximum(make_file: MakeRun) -> None:
     """With the score ``peak`` the score is the error map's highest value."""
     images = np.random.default_rng(9).integers(0, 255, (3, 28, 28, 1), np.uint8)
@@ -147,6 +148,7 @@ def test_a_run_of_an_older_release_keeps_its_score(
     assert onnx_writer.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
 
 
+@pytest.mark.slow
 def test_a_run_with_a_head_is_refused(make_run: MakeRun, tmp_path: Path) -> None:
     """A run that 0.1.0 trained with a head is refused in one sentence; one without a head is read."""
     run = tmp_path / "run"
@@ -207,6 +209,7 @@ def test_split_parts_compose_to_the_whole(make_run: MakeRun, tmp_path: Path) -> 
     np.testing.assert_allclose(parts, whole.run(["reconstruction"], {"image": images})[0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_file_that_differs_is_not_left(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores beyond the tolerance are refused with both values, and an older file of that name stays."""
     (tmp_path / "part.onnx").write_bytes(b"older")

@@ -62,6 +62,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], parts
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_outputs_are_those_of_the_trained_network(runs: dict[str, Path], tmp_path: Path, variant: str) -> None:
     """Score, error map and latent of the file are those that torch computes from the frozen network's features."""
@@ -108,6 +109,7 @@ def test_score_and_map_follow_the_errors_of_places() -> None:
     assert (error_map.shape, latent.shape) == ((1, 32, 48), (1, 18))
 
 
+@pytest.mark.slow
 def test_scratches_score_higher(model: Path, parts: Path) -> None:
     """A scratch has a higher score, and its place the highest error."""
     inspector = Inspector(model)
@@ -146,6 +148,7 @@ def test_commands_work_on_the_file(model: Path, parts: Path, tmp_path: Path) -> 
     assert done.stdout.count('"verdict"') == 12
 
 
+@pytest.mark.slow
 def test_colour(tmp_path: Path) -> None:
     """A run on colour images has a file that takes colour."""
     parts = write_parts(tmp_path / "parts", good=6, colour=True)

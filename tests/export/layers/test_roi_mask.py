@@ -132,6 +132,7 @@ def test_ignored_places_are_painted_over(height: int, width: int) -> None:
     assert height < 300 or not painted[:, :, 100:].any()
 
 
+@pytest.mark.slow
 def test_an_exported_file_has_the_mask(make_run: MakeRun, tmp_path: Path) -> None:
     """The file's graph ignores the black places of a picture of another size, and its metadata and card say so."""
     path = write_mask(tmp_path / "mask.png", half(280, 280))
@@ -153,6 +154,7 @@ def test_an_exported_file_has_the_mask(make_run: MakeRun, tmp_path: Path) -> Non
     assert not before.error_map[:, :, 14:].any()
 
 
+@pytest.mark.slow
 def test_without_a_mask_all_is_inspected(make_file: MakeRun) -> None:
     """A file without a mask says that all of the image is inspected, and its card says nothing of it."""
     file = read_model_file(make_file())

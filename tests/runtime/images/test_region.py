@@ -6,10 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, ImageError
 from onspect.runtime.images.preprocess import place, prepare
 from onspect.runtime.images.region import (
+    Placement,
     Pose,
     Reference,
     RegionFile,
@@ -185,6 +187,40 @@ def test_crop_at_a_pose_is_the_part_turned_back(angle: float) -> None:
     x, y, width, height = placement.box_in_frame(15, 15, 10, 10)
     assert x < 67 < x + width
     assert y < 55 < y + height
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [((80, 80), (80, 80)), ((38, 38), (38, 38)), ((32, 32), (64, 64)), ((16, 40), (48, 40)), ((10, 10), (40, 40))],
+)
+def test_crop_at_a_pose_has_whole_multiples_of_the_wanted_size(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """An enlarged crop has the wanted size; one to be shrunk keeps about the frame's pixels: nothing aliases."""
+    region = RegionOfInterest((40, 40, 40, 40), (120, 120))
+    placement = place_at_pose(region, (40, 40, 40, 40), Pose(60.0, 60.0, 20.0), (120, 120))
+    frame = np.zeros((120, 120, 3), np.uint8)
+    assert placement.cut(frame, size).shape == (wanted[1], wanted[0], 3)
+    assert placement.cut(frame).shape == (40, 40, 3)
+
+
+def _stripes(placement: Placement, columns: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Stripes of 4 pixels that lie on the part, at points of the frame."""
+    part = (np.stack([columns, rows], axis=-1) - placement.rows[:, 2]) @ np.linalg.inv(placement.rows[:, :2]).T
+    return np.asarray(128.0 + 100.0 * np.sin(2.0 * np.pi * part[..., 0] / 4.0))
+
+
+@pytest.mark.parametrize("angle", [10.0, 45.0, -130.0])
+def test_crop_at_a_pose_is_resampled_once(angle: float) -> None:
+    """Fine stripes of a turned part are less blurred at the wanted size than by turning first and resizing then."""
+    region = RegionOfInterest((40, 40, 40, 40), (120, 120))
+    placement = place_at_pose(region, (40, 40, 40, 40), Pose(61.3, 58.8, angle), (120, 120))
+    columns, rows = np.meshgrid(np.arange(120) + 0.5, np.arange(120) + 0.5)
+    frame = np.rint(_stripes(placement, columns, rows)).astype(np.uint8)
+    across, down = np.meshgrid((np.arange(80) + 0.5) / 2.0, (np.arange(80) + 0.5) / 2.0)
+    points = placement.points_in_frame(np.stack([across.ravel(), down.ravel()], axis=-1))
+    wanted = _stripes(placement, points[:, 0], points[:, 1]).reshape(80, 80)
+    once = np.abs(placement.cut(frame, (80, 80)) - wanted).mean()
+    twice = np.abs(cv2.resize(placement.cut(frame), (80, 80), interpolation=cv2.INTER_LINEAR) - wanted).mean()
+    assert once < 0.7 * twice
 
 
 def test_part_that_the_edge_cuts_is_a_fault() -> None:

@@ -381,10 +381,12 @@ def test_threshold_and_swap_are_logged_whoever_does_them(taught: Path, tmp_path:
         wait_until(lambda: running.client.next_event()["status"]["threshold"] == 0.7)
         running.line.set_threshold(0.8)
         wait_until(lambda: len(running.listener.changes) == 2)
+        assert running.client.post("/threshold/undo", {"who": "Ben"}).status == 200
+        wait_until(lambda: running.client.next_event()["status"]["threshold"] == 0.7)
         running.line.swap(other)
-        wait_until(lambda: len(running.listener.changes) == 3)
+        wait_until(lambda: len(running.listener.changes) == 4)
     found = [(change["kind"], change["who"]) for change in running.listener.changes]
-    assert found == [("threshold", "Anna"), ("threshold", ""), ("swap", "")]
+    assert found == [("threshold", "Anna"), ("threshold", ""), ("threshold", "Ben"), ("swap", "")]
 
 
 @pytest.mark.parametrize(

@@ -230,6 +230,7 @@ def test_rate_can_be_asked_for(teach_tiny: TeachTiny, parts: Path) -> None:
     assert loose.rate == 0.3
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_file(teach_tiny: TeachTiny, parts: Path) -> None:
     """Two files of the same pictures differ in name and times alone."""
     first, second = teach_tiny(parts, "a.onnx", copies="auto"), teach_tiny(parts, "b.onnx", copies="auto")

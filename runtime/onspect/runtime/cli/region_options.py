@@ -61,7 +61,8 @@ def read_region_options(
     if not roi:
         if align or max_turn is not None or max_scale is not None:
             raise click.UsageError(
-                "--align, --max-turn and --max-scale need --roi, which says where the part is in the first good picture"
+                "--align, --max-turn and --max-scale need --roi: give the part's box in the first good picture as "
+                "--roi x,y,w,h, or a file that 'onspect roi' drew"
             )
         return None
     region = parse_region(roi)

@@ -217,7 +217,7 @@ def test_command_reports_layers_and_verdicts(onspect: Run, source: Path, data: P
     assert "next:" not in result.stderr
     card = onspect("info", tmp_path / "small.onnx").stdout
     assert f"precision    int8 in {kept} of 2 layers" in card
-    assert "verdicts     0 of 40 differ" in card
+    assert "verdicts     0 of 40 verdicts differ" in card
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from click.testing import Result
 from numpy.typing import NDArray
 
-from onspect.demo.parts import draw_part
+from onspect.demo.parts import draw_dataset, draw_part
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model.file import read_model_file
@@ -138,9 +140,38 @@ def test_teaching_examples_run(
     assert run_examples("teach.md", capsys) == 1
 
 
-def test_network_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
-    """Every figure of docs/networks.md that an example prints is the one that stands below it."""
-    assert run_examples("networks.md", capsys) > 1
+@pytest.mark.slow
+def test_readme_examples_run(
+    tmp_path: Path,
+    base_file: Path,
+    onspect: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The README's lines of shell and Python work as printed in a folder where the demo has run."""
+    monkeypatch.chdir(tmp_path)
+    draw_dataset(Path("onspect-demo/parts"), seed=0, train=12, good=6, defective=2)
+    shutil.copy(base_file, "onspect-demo/base.onnx")
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    shell, python = (
+        re.findall(rf"^## Eight lines of {language}\n.*?^```\w+\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[0]
+        for language in ("shell", "Python")
+    )
+    for line in shell.splitlines():
+        program, *words = shlex.split(line)
+        assert program == "onspect"
+        done = onspect(*words)
+        assert done.exit_code == 0, done.stderr
+    assert len(Path("verdicts.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+    exec(compile(python, "README.md", "exec"), {})
+    verdict, is_above, _ = capsys.readouterr().out.split()
+    assert (verdict == "ng") == (is_above == "True")
+
+
+@pytest.mark.parametrize(("page", "count"), [("networks.md", 2), ("paper-networks.md", 1)])
+def test_network_examples_run(capsys: pytest.CaptureFixture[str], page: str, count: int) -> None:
+    """Every figure of the pages about networks that an example prints is the one that stands below it."""
+    assert run_examples(page, capsys) == count
 
 
 def test_line_examples_print_what_the_page_says(
@@ -314,6 +345,63 @@ def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, read
     """Without a threshold the documented reader gives no verdict, as the page asks."""
     with pytest.raises(ValueError, match="not calibrated"):
         reader(uncalibrated).judge(np.zeros((16, 16), np.uint8))
+
+
+ROOT = DOCS.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+MOST_WORDS = 1500
+LONG = {"commands.md", "model-file.md", "research-log.md", "line.md", "plc.md", "python.md", "sinks.md"}
+"""Pages that may be longer: a generated one, a format, a diary, and pages that are still to be split."""
+
+
+def find_anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and mkdocs make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each link of a page to a file or a heading of this repository has its target."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("https://", "http://")):
+            continue
+        place, _, anchor = target.partition("#")
+        file = page.parent / place if place else page
+        assert file.exists(), target
+        assert not anchor or anchor in find_anchors(file), target
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_pages_are_short(page: Path) -> None:
+    """A page has at most 1,500 words outside its code, so that it is read to its end."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert page.name in LONG or len(text.split()) <= MOST_WORDS
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_pages_begin_with_a_command(page: Path) -> None:
+    """Before the first section of a page there is a command; the list of all commands is one by itself."""
+    begin = page.read_text(encoding="utf-8").split("\n## ")[0]
+    assert page.name == "commands.md" or "\n```sh\n" in begin
+
+
+def test_contributing_names_what_is_there() -> None:
+    """Every path that CONTRIBUTING.md gives exists, and every table or class that it names is in the source."""
+    text = re.sub(r"```.*?```", "", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    paths = re.findall(r"`([\w/]+/[\w/.]+\.(?:py|md))`", text)
+    assert len(paths) > 15
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    source = "\n".join(
+        path.read_text(encoding="utf-8")
+        for part in ("runtime", "training", "export", "calibration", "tests/contracts")
+        for path in (ROOT / part).rglob("*.py")
+    )
+    names = set(re.findall(r"`([A-Z_]{4,}|[A-Z][a-z]\w+)`", text)) - {"None"}
+    assert len(names) > 20
+    assert [name for name in names if not re.search(rf"(^|class ){name}\b", source, re.MULTILINE)] == []
 
 
 def test_page_of_faults_names_tests_that_exist() -> None:

@@ -215,7 +215,7 @@ def test_maps_below_zero_blame_the_model(
     model = write_model(tmp_path / "negative.onnx", gain=-1.0)
     result = onspect("calibrate", model, make_dataset({"val/good": GOOD, "val/bright": BRIGHT}))
     assert result.exit_code == 1
-    assert "the model's error map holds values that are not finite or below 0" in result.stderr
+    assert "the model's error map has values that are not finite or below 0" in result.stderr
 
 
 def fingerprints(folder: Path, count: int) -> list[str]:

@@ -158,4 +158,4 @@ def test_the_sheet_has_fields_and_the_part_as_its_title(
     assert '"lens": "50 mm"' in (tmp_path / "report/metrics.json").read_text()
     refused = onspect(*arguments, "dome")
     assert refused.exit_code == 2
-    assert "'dome' is no field; write name=value" in refused.stderr
+    assert "'dome' is not a field; write name=value" in refused.stderr

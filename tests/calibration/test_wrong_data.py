@@ -31,8 +31,8 @@ def test_one_wrong_picture_is_named(onspect: Run, model: Path, make_dataset: Mak
     data = make_dataset({"val/good": [*GOOD, 250]})
     result = onspect("calibrate", model, data, *policy)
     assert result.exit_code == 0
-    (line,) = [line for line in result.stderr.splitlines() if "stands alone" in line]
-    assert "1 of 22 good images stands alone" in line
+    (line,) = [line for line in result.stderr.splitlines() if "an outlier" in line]
+    assert "1 of 22 good images is an outlier" in line
     assert str(data / "val/good/021.png") in line
     high = _threshold(model)
     assert f"the threshold is {high:.6g} with and" in line
@@ -40,11 +40,11 @@ def test_one_wrong_picture_is_named(onspect: Run, model: Path, make_dataset: Mak
 
     refused = onspect("calibrate", model, data, *policy, "--strict")
     assert refused.exit_code == 1
-    assert "stands alone" in refused.stderr
+    assert "an outlier" in refused.stderr
 
     trimmed = onspect("calibrate", model, data, *policy, "--trim")
     assert "left out by --trim" in trimmed.stderr
-    assert "stands alone" not in trimmed.stderr
+    assert "an outlier" not in trimmed.stderr
     assert f"and {_threshold(model):.6g} without" in line
     assert _threshold(model) < high / 10
     calibration = read_model_file(model).info.calibration
@@ -58,13 +58,13 @@ def test_threshold_command_knows_lone_scores_too(onspect: Run, model: Path, make
     data = make_dataset({"val/good": [*GOOD, 250], "val/bright": [240, 245]})
     onspect("calibrate", model, data)
     moved = onspect("threshold", model, "--quantile", "100%")
-    assert "1 of 22 good images stands alone" in moved.stderr
+    assert "1 of 22 good images is an outlier" in moved.stderr
     high = _threshold(model)
     assert onspect("threshold", model, "--quantile", "100%", "--strict").exit_code == 1
     assert onspect("threshold", model, "--quantile", "100%", "--trim").exit_code == 0
     assert _threshold(model) < high / 10
     by_hand = onspect("threshold", model, "--set", "0.1")
-    assert "stands alone" not in by_hand.stderr
+    assert "an outlier" not in by_hand.stderr
 
 
 def test_evaluate_names_lone_good_pictures(onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path) -> None:

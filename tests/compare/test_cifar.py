@@ -87,7 +87,7 @@ def test_malicious_pickle_is_not_executed(tmp_path: Path, protocol: int) -> None
     folder = write_pickles(tmp_path / "pickles")
     trap = pickle.dumps({b"data": Malicious(tmp_path / "owned"), b"labels": [0]}, protocol=protocol)
     (folder / "data_batch_3").write_bytes(trap)
-    with pytest.raises(DatasetError, match=r"_3' holds a reference to \w+\.mkdir.*nothing of it was executed"):
+    with pytest.raises(DatasetError, match=r"_3' contains a reference to \w+\.mkdir.*nothing in it was executed"):
         read_cifar(folder)
     assert not (tmp_path / "owned").exists()
     pickle.loads(trap)
@@ -101,10 +101,10 @@ def reconstruct(dtype: str) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no pickle or is damaged"),
-        (b"not a pickle", "no pickle or is damaged"),
-        (pickle.dumps([1, 2], protocol=2)[:-3], "no pickle or is damaged"),
-        (b"\x80\x02e.", "no pickle or is damaged"),  # fills a list that is not there
+        (b"", "not a pickle or is damaged"),
+        (b"not a pickle", "not a pickle or is damaged"),
+        (pickle.dumps([1, 2], protocol=2)[:-3], "not a pickle or is damaged"),
+        (b"\x80\x02e.", "not a pickle or is damaged"),  # fills a list that is not there
         (b"cos\nsystem\n.", "a reference to os.system"),
         (reconstruct("f8"), "an array of other values than bytes"),
         (reconstruct("O"), "an array of other values than bytes"),
@@ -135,7 +135,7 @@ def test_a_pickle_cannot_change_the_reader(tmp_path: Path) -> None:
     [
         ("data_batch_2.bin", lambda data: data[:-1], "not records of 3073"),
         ("data_batch_2.bin", None, "cannot read"),
-        ("test_batch.bin", lambda data: b"\x09" + data[1:], "has the label 9 and names for 2 classes only"),
+        ("test_batch.bin", lambda data: b"\x09" + data[1:], "has the label 9, but names for only 2 classes"),
         ("batches.meta.txt", lambda data: b"dog\ndog\n", "does not name the classes, each once"),
     ],
 )
@@ -154,10 +154,10 @@ def test_damaged_binary_version(tmp_path: Path, name: str, damage: Callable[[byt
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({b"data": [1, 2]}, "no array of images"),
-        ({b"labels": [0, 1]}, "no list of one number for each image"),
-        ({b"labels": [0, 1, 1, "dog"]}, "no list of one number for each image"),
-        ({b"data": None, b"label": 1}, "no array of images"),
+        ({b"data": [1, 2]}, "not an array of images"),
+        ({b"labels": [0, 1]}, "not a list with one number for each image"),
+        ({b"labels": [0, 1, 1, "dog"]}, "not a list with one number for each image"),
+        ({b"data": None, b"label": 1}, "not an array of images"),
     ],
 )
 def test_pickle_of_something_else(tmp_path: Path, change: dict[bytes, Any], words: str) -> None:

@@ -213,7 +213,7 @@ def test_interrupted_comparison_goes_on(
         patched.setattr(experiments, "train_on", train_on)
         stopped = onspect(*command)
     assert stopped.exit_code == 1
-    assert "interrupted and saved; the same command goes on" in stopped.stderr
+    assert "interrupted and saved; the same command continues" in stopped.stderr
     assert onspect(*command).exit_code == 0
     np.testing.assert_array_equal(
         np.load(tmp_path / "runs/0/vae-0/mse.npy"), np.load(compared / "runs/0/vae-0/mse.npy")
@@ -225,7 +225,7 @@ def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onsp
     """A folder that holds a comparison with other epochs is refused, and both numbers are named."""
     result = onspect("compare", drawn_idx, "-o", compared, "--normal", 0, "--limit", 24, "--epochs", 3)
     assert result.exit_code == 2
-    assert "holds a comparison with epochs 2, not 3" in result.stderr
+    assert "contains a comparison with epochs 2, not 3" in result.stderr
 
 
 @pytest.mark.slow
@@ -259,7 +259,7 @@ def test_every_class_in_processes(drawn_idx: Path, onspect: Onspect, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--normal", "dog"), "'dog' is no class of bars; choose from 0, 1, 2"),
+        (("--normal", "dog"), "'dog' is not a class of bars; choose from 0, 1, 2"),
         ((), "say which class is normal with --normal, or --every-class; bars has 0, 1, 2"),
         (("--normal", "0", "--every-class"), "leave out --normal"),
         (("--normal", "0", "--variants", "gan"), "'gan' names no variants"),

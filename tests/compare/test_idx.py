@@ -25,12 +25,12 @@ def test_reads_plain_and_compressed(tmp_path: Path, idx_bytes: Pack, compress: C
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda data: data[:-1], "should hold 24 values and holds 23"),
-        (lambda data: data + b"\0", "should hold 24 values and holds more"),
+        (lambda data: data[:-1], "should have 24 values and has 23"),
+        (lambda data: data + b"\0", "should have 24 values and has more"),
         (lambda data: data[:9], "ends within its header"),
-        (lambda data: b"\x89PNG" + data, "no IDX file of bytes"),
-        (lambda data: data[:2] + b"\x0d" + data[3:], "no IDX file of bytes"),
-        (lambda data: data[:4] + b"\xff" * 12 + data[16:], "which is damage"),
+        (lambda data: b"\x89PNG" + data, "not an IDX file of bytes"),
+        (lambda data: data[:2] + b"\x0d" + data[3:], "not an IDX file of bytes"),
+        (lambda data: data[:4] + b"\xff" * 12 + data[16:], "is damaged: its header promises"),
         (lambda data: gzip.compress(data)[:-12], "damaged gzip file"),
     ],
 )

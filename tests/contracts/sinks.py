@@ -21,7 +21,7 @@ class SinkCase:
     """A kind of sink.
 
     start: starts a receiver in an empty folder. away: addresses at which nothing can be delivered, in a folder of
-    which the file ``file`` is no folder. extra: the module that it needs.
+    which the file ``file`` is not a folder. extra: the module that it needs.
     """
 
     prefix: str

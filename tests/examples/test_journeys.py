@@ -32,7 +32,12 @@ ANSWERS = {
     3: ["train 18 good; val 6 good, 3 bad; test 6 good, 3 bad", "next: onspect evaluate part.onnx parts -o report"],
     4: ["next: onspect teach parts/train/good --group '^(part[0-9]+)_' -o", "parts in ", "report: report/report.html"],
     5: ["frames left out that repeat a picture", "18 images: 9 ok, 9 ng"],
-    6: ["a base file for 'onspect teach --base'", "what is needed works", "taught 10 good pictures", "6 images: "],
+    6: [
+        "a base file for 'onspect teach --base'",
+        "everything that is needed works",
+        "taught 10 good pictures",
+        "6 images: ",
+    ],
 }
 """What the small journeys must say."""
 

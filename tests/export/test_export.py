@@ -142,7 +142,7 @@ def test_a_run_of_an_older_release_keeps_its_score(
     config = json.loads((run / "config.json").read_bytes())
     assert not config["config"]["network"].pop("expects")
     (run / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ChoiceError, match=r"decoder does not say what error to expect"):
+    with pytest.raises(ChoiceError, match=r"decoder of this run does not predict its error"):
         onnx_writer.export(run, tmp_path / "part.onnx", score="expected")
     assert not (tmp_path / "part.onnx").exists()
     assert onnx_writer.export(run, tmp_path / "part.onnx", score="relative").info.score.name == "relative"
@@ -215,7 +215,7 @@ def test_a_file_that_differs_is_not_left(make_run: MakeRun, tmp_path: Path, monk
     (tmp_path / "part.onnx").write_bytes(b"older")
     original = parity_module._scores_by_session
     monkeypatch.setattr(parity_module, "_scores_by_session", lambda *arguments: original(*arguments) * 1.001)
-    with pytest.raises(ExportError, match=r"differ from the trained model's by up to .*1e-03|1\.0.e-03"):
+    with pytest.raises(ExportError, match=r"differ from those of the trained model by up to .*1e-03|1\.0.e-03"):
         onnx_writer.export(make_run(), tmp_path / "part.onnx")
     assert (tmp_path / "part.onnx").read_bytes() == b"older"
     assert [path.name for path in tmp_path.iterdir()] == ["part.onnx"]

@@ -175,7 +175,7 @@ def test_the_graph_has_no_traces_of_this_machine(model: Path, runs: dict[str, Pa
     [
         ({"score": "relative"}, "score is 'relative', and an autoencoder of features has the score features alone"),
         ({"score": "combined"}, "score is 'combined', and an autoencoder of features has the score features alone"),
-        ({"parts": True}, "leave out --parts"),
+        ({"parts": True}, "--parts is for autoencoders of pixels"),
     ],
 )
 def test_choices_that_features_do_not_have(

@@ -58,7 +58,7 @@ def test_images_of_one_shape_and_several_sizes_are_not_called_stretched(
     assert load_training_set(tmp_path).images.shape == (4, 160, 160, 1)
     sizes, few = (record.getMessage() for record in caplog.records)
     assert sizes == "the images have 4 sizes, from 64x64 to 256x256, and each is resized to 160x160"
-    assert few.startswith("there are 4 good images only")
+    assert few.startswith("there are only 4 good images")
 
 
 def test_the_paper_s_networks_need_every_image_to_have_their_size(tmp_path: Path) -> None:
@@ -106,12 +106,12 @@ def test_copies_count_once_and_few_images_are_told(tmp_path: Path, caplog: pytes
         write(tmp_path, f"{number}.png", np.full((32, 32), 90, np.uint8))
     assert len(load_training_set(tmp_path).images) == 1
     assert "4 of 5 images repeat other files and count once" in caplog.text
-    assert "there is 1 good image" in caplog.text
+    assert "there is only 1 good image" in caplog.text
     caplog.clear()
     for number in range(5, 12):
         write(tmp_path, f"{number}.png", np.full((32, 32), 90 + number, np.uint8))
     assert len(load_training_set(tmp_path).images) == 8
-    assert "there are 8 good images only" in caplog.text
+    assert "there are only 8 good images" in caplog.text
 
 
 def test_several_sizes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -175,7 +175,7 @@ def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: 
     said = [line for line in error.splitlines() if "Error" in line]
     assert len(said) == 1, error
     assert f"process {victim + 1} of 2 was killed by SIGKILL" in said[0]
-    assert "go on with onspect train --resume -o" in said[0]
+    assert "continue with onspect train --resume -o" in said[0]
     assert "Traceback" not in error
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     done = len(read_losses(run, "log.jsonl"))
@@ -260,5 +260,5 @@ def test_each_device_needs_a_share_of_the_batch(plates: Path, tmp_path: Path) ->
     """More devices than a batch has images are refused with the number that there may be."""
     session.train(plates, tmp_path / "run", dataclasses.replace(CHOICES, epochs=1), devices=CPU)
     fabric: Any = SimpleNamespace(world_size=6)
-    with pytest.raises(TrainingError, match=r"--devices 6 are more than a batch's 5 images"):
+    with pytest.raises(TrainingError, match=r"--devices 6 is more than the 5 images of a batch"):
         session._check_shares(read_record(tmp_path / "run"), fabric)

@@ -144,7 +144,7 @@ def test_a_place_is_judged_like_a_convolution_of_1x1(base: bytes) -> None:
 
 def test_the_same_features_everywhere(tmp_path: Path) -> None:
     blind = make_base(str(write_backbone(tmp_path / "blind.onnx", gain=0.0)))
-    with pytest.raises(DatasetError, match="all places of the images are alike"):
+    with pytest.raises(DatasetError, match="the features of all places in the images are equal"):
         make_extractor(blind, draw_good(4), seed=0)
 
 
@@ -152,7 +152,7 @@ def test_the_same_features_everywhere(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"on": "edges"}, "on is 'edges'; choose from pixels, features"),
-        ({"on": "pixels", "preset": "features"}, "preset is 'features'"),
+        ({"on": "pixels", "preset": "features"}, "preset 'features' cannot be chosen"),
         ({"preset": "fast"}, "preset is for autoencoders of pixels"),
         ({"tile": (32, 32)}, "tile is for autoencoders of pixels"),
         ({"augment": ("shift",)}, "augment is for autoencoders of pixels"),

@@ -98,12 +98,12 @@ def test_resume_names_a_damaged_file(parts: Path, tmp_path: Path, name: str, wor
 
 
 def test_resume_without_a_checkpoint(parts: Path, tmp_path: Path) -> None:
-    """A run that was killed in its first epoch has nothing to go on from, and that is said."""
+    """A run that was killed in its first epoch has nothing to resume, and that is said."""
     session.train(parts, tmp_path / "run", session.TrainOptions(epochs=1), devices=CPU)
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
-    with pytest.raises(TrainingError, match="nothing to go on from"):
+    with pytest.raises(TrainingError, match="nothing to resume"):
         session.resume(tmp_path / "run", devices=CPU)
-    with pytest.raises(TrainingError, match="holds a training run already"):
+    with pytest.raises(TrainingError, match="already contains a training run"):
         session.train(parts, tmp_path / "run", session.TrainOptions(epochs=1), devices=CPU)
 
 

@@ -143,7 +143,7 @@ def calibrate(
         Raise DatasetError if the images are too few for what is asked for, if a good image's score stands alone, or if
         the model does not tell good from defective images.
     trim
-        Leave out good images whose score stands alone.
+        Leave out good images whose score is an outlier.
     progress
         Wraps long work, for a progress bar.
     options
@@ -280,7 +280,7 @@ def move_threshold(
     old = file.info.calibration
     if old is None or file.info.threshold is None or not old.good_scores:
         raise UncalibratedError(
-            f"{str(model)!r} holds no calibration scores to move its threshold on: run 'onspect calibrate {model} DATA'"
+            f"{str(model)!r} has no calibration scores to move its threshold on: run 'onspect calibrate {model} DATA'"
         )
     good = np.array(old.good_scores)
     trimmed = find_lone_scores(good) if trim else []
@@ -352,9 +352,11 @@ def _note_lone(evidence: _Evidence, policy: Policy, threshold: float) -> list[st
         without = "the others are too few for a threshold "
     scores = ", ".join(f"{evidence.good[place]:.6g}" for place in lone[:3])
     names = f": {name_some([evidence.names[place] for place in lone])}" if evidence.names else ""
-    images = f"{len(lone)} of {len(evidence.good)} good images " + ("stand" if len(lone) > 1 else "stands")
+    images = f"{len(lone)} of {len(evidence.good)} good images " + (
+        "are outliers" if len(lone) > 1 else "is an outlier"
+    )
     cure = "without; check the picture, and move it if it is not good, or leave it out with --trim"
-    return [f"{images} alone with a score of {scores}, the next is {rest.max():.6g}{names}; {without}{cure}"]
+    return [f"{images} with a score of {scores}, the next is {rest.max():.6g}{names}; {without}{cure}"]
 
 
 @dataclass(frozen=True)
@@ -518,7 +520,7 @@ def select_images(
 
 
 def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[LabelledImage], others: int) -> str:
-    cure = "--allow-training-images uses them all the same"
+    cure = "--allow-training-images uses them anyway"
     if others:
         cure = f"--skip-training-images calibrates on the other {others}, {cure}"
     return (

@@ -31,7 +31,7 @@ def _parse_costs(context: click.Context, option: click.Parameter, text: str | No
     except ValueError:
         reject, escape = 0.0, 0.0
     if not (0 < reject < float("inf") and 0 < escape < float("inf")):
-        raise click.BadParameter(f"{text!r} is no pair of costs above 0; write 1:50", context, option)
+        raise click.BadParameter(f"{text!r} is not a pair of costs above 0; write 1:50", context, option)
     return reject, escape
 
 
@@ -67,10 +67,10 @@ _SHARED = (
     click.Option(
         ["--strict"],
         is_flag=True,
-        help="Fail where the images are too few for what is asked for, a good one's score stands alone, or the "
-        "model does not tell good from defective.",
+        help="Fail if there are too few images for the request, a good image has an outlying score, or the model does "
+        "not separate good from defective.",
     ),
-    click.Option(["--trim"], is_flag=True, help="Leave out good images whose score stands alone."),
+    click.Option(["--trim"], is_flag=True, help="Leave out good images whose score is an outlier."),
 )
 
 
@@ -111,7 +111,7 @@ def calibrate(
 ) -> None:
     """Set MODEL's threshold from the labelled images of DATA and stamp it into the file.
 
-    DATA holds val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
+    DATA has val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
     Without a policy, --max-f1 is taken where there are defects, else --quantile 99%.
 
     \b
@@ -163,13 +163,13 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
         raise click.UsageError("give one of --set SCORE, a policy such as --max-fpr 0.5%, and --undo")
     if undo:
         if band is not None or strict or trim:
-            raise click.UsageError("--undo brings back a threshold as it was; give it alone")
+            raise click.UsageError("--undo restores the earlier threshold; give it alone")
         _undo(model)
         return
     from onspect.calibration.calibration import move_threshold
 
     if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no finite score", param_hint="--set")
+        raise click.BadParameter(f"{value} is not a finite score", param_hint="--set")
     policy = Manual(value) if value is not None else policy
     assert policy is not None
     _report(move_threshold(model, policy, band=band, strict=strict, trim=trim), model)
@@ -181,7 +181,9 @@ def _parse_fields(context: click.Context, option: click.Parameter, texts: tuple[
     for text in texts:
         name, found, value = text.partition("=")
         if not name.strip() or not found:
-            raise click.BadParameter(f"{text!r} is no field; write name=value, such as lens='50 mm'", context, option)
+            raise click.BadParameter(
+                f"{text!r} is not a field; write name=value, such as lens='50 mm'", context, option
+            )
         fields[name.strip()] = value.strip()
     return fields
 

@@ -80,7 +80,7 @@ class Comparison:
         else:
             words = f"AUROC {self.auroc[0]:.4f} and {self.auroc[1]:.4f}, difference {self.difference:+.4f}"
             if self.interval is None:
-                lines.append(f"{words}: images drawn anew show no spread, so there is no interval")
+                lines.append(f"{words}: resampled images show no spread, so there is no interval")
             else:
                 low, high = self.interval
                 better = (

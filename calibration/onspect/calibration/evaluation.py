@@ -162,7 +162,7 @@ class Evaluation:
         if self.trained_on:
             warnings.append(
                 f"{self.trained_on} of {len(self.results)} images were trained on: "
-                "these figures say nothing about new parts; evaluate on images held out of training"
+                "these figures do not predict new parts; evaluate on images held out of training"
             )
         if self.calibrated_on:
             warnings.append(
@@ -201,9 +201,9 @@ class Evaluation:
         if not lone:
             return []
         names = name_some([str(good[place].image.path) for place in lone])
-        verb = "stands" if len(lone) == 1 else "stand"
+        verb = "is an outlier" if len(lone) == 1 else "are outliers"
         scores = ", ".join(f"{good[place].score:.6g}" for place in lone[:3])
-        return [f"{len(lone)} of {len(good)} good images {verb} alone with a score of {scores}: check {names}"]
+        return [f"{len(lone)} of {len(good)} good images {verb} with a score of {scores}: check {names}"]
 
     def to_dict(self) -> dict[str, Any]:
         """Return every figure as a JSON object; null where it is undefined, with the reason beside it."""

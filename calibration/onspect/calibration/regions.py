@@ -146,7 +146,7 @@ def choose_map(demand: RegionDemand, pixels: PixelScores, cut: float, *, is_peak
     if not is_peak or found <= cut:
         return RegionCuts(found, 0, rule, None, notes=notes)
     note = (
-        f"the pixels' cut, {found:.6g}, lies above the score's: regions begin at {cut:.6g}, "
+        f"the pixels' cut, {found:.6g}, is above the score's: regions begin at {cut:.6g}, "
         "so that every part that is not ok shows where"
     )
     return RegionCuts(cut, 0, rule, None, notes=(*notes, note))

@@ -41,7 +41,7 @@ def read_cifar(folder: Path) -> tuple[tuple[str, ...], Labelled, Labelled]:
     test = _join([read(folder / f"{name}{ending}") for name in _TEST])
     for _, labels in (train, test):
         if labels.max() >= len(names):
-            raise DatasetError(f"{str(folder)!r} has the label {labels.max()} and names for {len(names)} classes only")
+            raise DatasetError(f"{str(folder)!r} has the label {labels.max()}, but names for only {len(names)} classes")
     return names, train, test
 
 
@@ -62,7 +62,7 @@ def _read_binary(path: Path) -> Labelled:
     content = np.frombuffer(_read(path), np.uint8)
     if content.size == 0 or content.size % (1 + _PIXELS):
         raise DatasetError(
-            f"{str(path)!r} holds {content.size} bytes, not records of {1 + _PIXELS} (CIFAR-10's binary version); "
+            f"{str(path)!r} has {content.size} bytes, not records of {1 + _PIXELS} (CIFAR-10's binary version); "
             "fetch it again"
         )
     records = content.reshape(-1, 1 + _PIXELS)
@@ -74,13 +74,15 @@ def _read_pickle(path: Path) -> Labelled:
     data, labels = _entry(path, content, "data"), _entry(path, content, "labels")
     rows = data.values if isinstance(data, PickledArray) else np.empty(0, np.uint8)
     if rows.ndim != 2 or rows.shape[1] != _PIXELS or not len(rows):
-        raise DatasetError(f"the 'data' of {str(path)!r} is no array of images of {_PIXELS} bytes; fetch it again")
+        raise DatasetError(f"the 'data' of {str(path)!r} is not an array of images of {_PIXELS} bytes; fetch it again")
     if (
         not isinstance(labels, list)
         or len(labels) != len(rows)
         or not all(isinstance(label, int) and 0 <= label < 256 for label in labels)
     ):
-        raise DatasetError(f"the 'labels' of {str(path)!r} are no list of one number for each image; fetch it again")
+        raise DatasetError(
+            f"the 'labels' of {str(path)!r} are not a list with one number for each image; fetch it again"
+        )
     return _to_bgr(rows), np.array(labels, np.uint8)
 
 
@@ -90,7 +92,7 @@ def _entry(path: Path, content: Any, name: str) -> Any:
         for key in (name, name.encode()):
             if key in content:
                 return content[key]
-    raise DatasetError(f"{str(path)!r} has no entry {name!r}: it is no file of CIFAR-10's Python version")
+    raise DatasetError(f"{str(path)!r} has no entry {name!r}: it is not a file of CIFAR-10's Python version")
 
 
 def _to_bgr(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -57,7 +57,7 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
 @click.option(
     "--preset",
     type=click.Choice(NAMES),
-    help=f"[default: one with networks for the images' size, else {DEFAULT}]",
+    help=f"[default: one with networks for the images' size, otherwise {DEFAULT}]",
 )
 @click.option(
     "--score",
@@ -68,7 +68,9 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
     help="A score to measure, as 'onspect export' has them; several times for several, all of the same trained "
     f"networks, and all for every one [default: {describe_defaults('score')}; and {MEMORY}].",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many images of each class: a quick look.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Use at most this number of images of each class, for a quick look."
+)
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -93,7 +95,7 @@ def compare(
     a pickle is executed), or of parts with train/good and test/. Each variant is trained on the normal class alone with
     the same epochs, learning rate, batch size and seeds, exported, and the test set is scored by the exported file.
     OUTPUT gets the tables as Markdown, CSV, JSON and a page of HTML, inputs beside reconstructions, and ROC and PR
-    curves. What was interrupted goes on with the same command.
+    curves. The same command continues an interrupted comparison.
 
     \b
     Example:
@@ -113,7 +115,7 @@ def compare(
         with usage_errors():
             paths = run_comparison(plan, _tell)
     except InterruptedExperimentError as error:
-        raise click.ClickException("interrupted and saved; the same command goes on") from error
+        raise click.ClickException("interrupted and saved; the same command continues") from error
     click.echo(paths[0].read_text(encoding="utf-8"), nl=False)
     say("wrote " + ", ".join(str(path) for path in paths))
 

@@ -61,7 +61,7 @@ class Dataset:
         """Return the classes' indices; raises ChoiceError for a name that is none."""
         for name in names:
             if name not in self.classes:
-                raise ChoiceError(f"{name!r} is no class of {self.name}; choose from {', '.join(self.classes)}")
+                raise ChoiceError(f"{name!r} is not a class of {self.name}; choose from {', '.join(self.classes)}")
         return [self.classes.index(name) for name in names]
 
     def fingerprint(self) -> str:
@@ -99,7 +99,7 @@ def _read_idx_files(folder: Path, preset: str | None) -> Dataset | None:
         return None
     if missing := ["-".join(key) for key, path in found.items() if path is None]:
         raise DatasetError(
-            f"{str(folder)!r} holds no {missing[0]}-idx…-ubyte beside its other IDX files; a dataset is four files, "
+            f"{str(folder)!r} has other IDX files, but no {missing[0]}-idx…-ubyte; a dataset is four files, "
             "train- and t10k-, images and labels"
         )
     arrays = {key: read_idx(path) for key, path in found.items() if path is not None}

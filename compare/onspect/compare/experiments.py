@@ -139,7 +139,7 @@ def read_scores(experiment: Experiment, score: str, dataset: Dataset, folder: Pa
     try:
         scores = np.load(path, allow_pickle=False)
         if scores.shape != dataset.test.labels.shape or scores.dtype != np.float32:
-            raise ValueError(f"it holds {scores.dtype} {list(scores.shape)}")  # noqa: TRY301 - one error for a bad file
+            raise ValueError(f"its values are {scores.dtype} {list(scores.shape)}")  # noqa: TRY301 - one error for a bad file
     except OSError as error:
         raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
     except (ValueError, EOFError) as error:

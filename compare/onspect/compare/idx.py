@@ -43,16 +43,16 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 def _read(path: Path, file: BinaryIO) -> NDArray[np.uint8]:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _BYTES or not 1 <= head[3] <= _MOST_DIMENSIONS:
-        raise DatasetError(f"{str(path)!r} is no IDX file of bytes: it begins with {head.hex(' ')!r}")
+        raise DatasetError(f"{str(path)!r} is not an IDX file of bytes: it begins with {head.hex(' ')!r}")
     sizes = file.read(4 * head[3])
     if len(sizes) < 4 * head[3]:
         raise DatasetError(f"{str(path)!r} ends within its header; fetch it again")
     shape = struct.unpack(f">{head[3]}I", sizes)
     expected = math.prod(shape)
     if expected > _MOST_VALUES:
-        raise DatasetError(f"{str(path)!r} says that it holds {'x'.join(map(str, shape))} bytes, which is damage")
+        raise DatasetError(f"{str(path)!r} is damaged: its header promises {'x'.join(map(str, shape))} bytes")
     content = file.read(expected + 1)  # one more, so that a longer file is seen; never all that gzip may unfold to
     if len(content) != expected:
         found = "more" if len(content) > expected else f"{len(content)}"
-        raise DatasetError(f"{str(path)!r} should hold {expected} values and holds {found}; fetch it again")
+        raise DatasetError(f"{str(path)!r} should have {expected} values and has {found}; fetch it again")
     return np.frombuffer(content, np.uint8).reshape(shape)

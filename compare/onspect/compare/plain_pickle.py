@@ -74,10 +74,10 @@ def read_plain_pickle(path: Path) -> Any:
         raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
     except _RefusedError as error:
         raise DatasetError(
-            f"{str(path)!r} holds {error}, which is no plain data; nothing of it was executed, and it is not used"
+            f"{str(path)!r} contains {error}, which is not plain data; nothing in it was executed, and it is not used"
         ) from error
     except (
         *(pickle.UnpicklingError, EOFError, ImportError, ValueError, IndexError, TypeError, KeyError, AttributeError),
         *(OverflowError, MemoryError),
     ) as error:
-        raise DatasetError(f"{str(path)!r} is no pickle or is damaged ({error}); fetch it again") from error
+        raise DatasetError(f"{str(path)!r} is not a pickle or is damaged ({error}); fetch it again") from error

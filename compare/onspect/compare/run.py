@@ -129,6 +129,6 @@ def _claim(folder: Path, settings: Settings) -> None:
         old, new = getattr(there, field.name), getattr(settings, field.name)
         if old != new:
             raise ChoiceError(
-                f"{str(folder)!r} holds a comparison with {field.name} {old}, not {new}: runs trained differently "
+                f"{str(folder)!r} contains a comparison with {field.name} {old}, not {new}: runs trained differently "
                 "do not compare; give another folder with -o, or the same choices"
             )

@@ -79,7 +79,7 @@ def _run_processes(waiting: list[Experiment], work: Work, done: Callable[[Experi
             interrupted = True
             _stop([process for _, process, _ in running.values()])
     if interrupted:
-        raise InterruptedExperimentError("interrupted and saved; the same command goes on")
+        raise InterruptedExperimentError("interrupted and saved; the same command continues")
     if failures:
         raise TrainingError("; ".join(failures))
 

@@ -24,7 +24,7 @@ _TRAIN = 100  # good pictures: the fewest with which teach promises 1% false rej
     type=click.Path(path_type=Path),
     default=Path("onspect-demo"),
     show_default=True,
-    help="A folder for everything; it must not hold anything yet.",
+    help="A new or empty folder for all results.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), hidden=True)  # of 0.1.0
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of parts and memory.")

@@ -142,15 +142,15 @@ def refuse_flips(agreement: Agreement, allowed: int) -> None:
 
 def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
     """Return the error that says how many verdicts flipped, how many were allowed, and what to do."""
-    cure = f"stay in float32, or allow that many with --max-flips {agreement.flips}"
+    cure = f"keep float32, or allow them with --max-flips {agreement.flips}"
     if agreement.carried <= allowed:
         cure = (
-            f"with the old threshold {agreement.carried} would, so it is the new threshold that passed them, and not "
-            f"their scores that moved: {cure}"
+            f"with the old threshold only {agreement.carried} would differ, so the cause is the new threshold, not "
+            f"the scores: {cure}"
         )
     return ExportError(
         f"{agreement.flips} of {agreement.images} verdicts differ from those of {agreement.reference} after "
-        f"recalibration ({agreement.policy}), and {allowed} may: nothing was written; {cure}"
+        f"recalibration ({agreement.policy}), and {allowed} are allowed: nothing was written; {cure}"
     )
 
 

@@ -21,8 +21,8 @@ _LOG = logging.getLogger("onspect")
 @click.command(cls=Command)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The model file, ending in .onnx.")
-@click.option("--int8", is_flag=True, help="Layers in 8-bit integers, as many as the decisions bear.")
-@click.option("--fp16", is_flag=True, help="Layers in float16, for GPUs.")
+@click.option("--int8", is_flag=True, help="Convert layers to 8-bit integers, as far as the verdicts stay the same.")
+@click.option("--fp16", is_flag=True, help="Convert layers to float16, for GPUs.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -43,13 +43,13 @@ _LOG = logging.getLogger("onspect")
 @click.option(
     "--mask",
     type=click.Path(path_type=Path),
-    help="A black-and-white image of the part: white is inspected; what shows where it is black has no say.",
+    help="A black-and-white image of the part: white areas are inspected, black areas are ignored.",
 )
 @click.option(
     "--roi",
     multiple=True,
     metavar="X,Y,W,H|FILE",
-    help="For a run on whole frames: what is outside this region has no say. To crop to a region, train with --roi.",
+    help="For a run on whole frames: places outside this region are ignored. To crop to a region, train with --roi.",
 )
 @click.option("--parts", is_flag=True, help="Also write OUTPUT.encoder.onnx and OUTPUT.decoder.onnx.")
 def export(
@@ -64,14 +64,13 @@ def export(
     roi: tuple[str, ...],
     parts: bool,
 ) -> None:
-    """Write SOURCE, a trained run, as one ONNX model file; or a calibrated model file anew with --int8 or --fp16.
+    """Write SOURCE, a trained run, as one ONNX model file; or convert a calibrated model file with --int8 or --fp16.
 
-    The file is run by onnxruntime on real images before it is kept: its scores must agree with the trained model's to
-    1e-4 of their value and, with --data, its verdicts with the trained model's. It has no threshold yet; 'onspect
-    calibrate' gives it one.
+    Before the file is kept, onnxruntime runs it on real images. Its scores must agree with the trained model's to 1e-4
+    of their value; with --data, its verdicts must agree too. It has no threshold yet; 'onspect calibrate' chooses one.
 
-    With --int8 or --fp16 the scores change, so the threshold is chosen anew from them, by the policy that SOURCE was
-    calibrated with and on the same images, and at most --max-flips verdicts may differ from SOURCE's.
+    --int8 and --fp16 change the scores, so the threshold is chosen again: by the policy of SOURCE's calibration, on the
+    same images. At most --max-flips verdicts may differ from SOURCE's.
 
     \b
     Example:
@@ -174,7 +173,7 @@ def _export_quantized(
     if reduced.share < 0.5:
         _LOG.warning(
             "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: "
-            "stay in float32, or allow more with --max-flips",
+            "keep float32, or allow more with --max-flips",
             100 * reduced.share,
         )
     say(f"wrote {output} ({output.stat().st_size / 1e6:.2f} MB)")

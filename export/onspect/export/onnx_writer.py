@@ -86,7 +86,7 @@ def export(
     check_output(output)
     model = load_trained(run)
     if parts and model.extractor is not None:
-        raise ChoiceError("the parts are those of an autoencoder of pixels; leave out --parts for one of features")
+        raise ChoiceError("--parts is for autoencoders of pixels; leave it out for an autoencoder of features")
     spec = choose_score(score, model.record.config)
     inspected = _read_mask(None if mask is None else Path(mask), region, model, spec)
     images = _read_images(model, run, spec, progress)

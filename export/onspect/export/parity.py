@@ -49,9 +49,9 @@ def check_parity(data: bytes, graph: nn.Module, images: NDArray[np.uint8]) -> Pa
     if not max(worst, alone) <= TOLERANCE:
         index = int(np.argmax(differences))
         raise ExportError(
-            f"the exported file's scores differ from the trained model's by up to {max(worst, alone):.2e} of their "
-            f"value ({exported[index]:.8g} against {trained[index]:.8g}), more than {TOLERANCE:g}: it was not kept; "
-            "report this with the versions of torch, onnx and onnxruntime"
+            f"the scores of the exported file differ from those of the trained model by up to {max(worst, alone):.2e} "
+            f"of their value, more than {TOLERANCE:g} ({exported[index]:.8g} against {trained[index]:.8g}): the file "
+            "was not kept; report this with the versions of torch, onnx and onnxruntime"
         )
     return Parity(max(worst, alone), len(images), exported, trained)
 

@@ -111,8 +111,8 @@ class ScoreSpec:
             raise ChoiceError(f"score is {self.name!r}, which only the {owners} has; this is a {variant.upper()}")
         if self.expects and not config.network.expects:
             raise ChoiceError(
-                f"score is {self.name!r}, and this run's decoder does not say what error to expect (preset paper, or "
-                "an older release); choose relative, or train anew with another preset"
+                f"score is {self.name!r}, and the decoder of this run does not predict its error (preset paper, or an "
+                f"older release); choose relative, or train again with another preset"
             )
         if self.is_fitted and masked:
             raise ChoiceError(
@@ -134,21 +134,21 @@ _ROWS = (
     ScoreSpec("peak", "maximum of the smoothed error map", Reduction.MAXIMUM, _SMOOTHING),
     ScoreSpec(
         "relative",
-        "as peak, each place divided by what good parts show there",
+        "as peak, each place divided by the error of good parts there",
         Reduction.MAXIMUM,
         _SMOOTHING,
         normal_floor=_ROUNDING,
     ),
     ScoreSpec(
         "expected",
-        "as relative, of the error over what the decoder expects of this image",
+        "as relative, of the error divided by the error that the decoder predicts for this image",
         Reduction.MAXIMUM,
         _SMOOTHING,
         normal_floor=0.1,  # what is far better than expected everywhere is nothing to go by
         expects=True,
     ),
     ScoreSpec(FEATURES, "the highest places of the reconstruction error of features", Reduction.HIGHEST, on=FEATURES),
-    ScoreSpec("whitened", "Gaussian distance of the residual from those of good images", Reduction.FITTED),
+    ScoreSpec("whitened", "Gaussian distance of the residual from residuals of good images", Reduction.FITTED),
     ScoreSpec("normalised", "mean squared error over the image's complexity", Reduction.FITTED),
     ScoreSpec("latent", "Gaussian distance of the latent vector", Reduction.FITTED),
     ScoreSpec("contrast", "as whitened, of the residual over the image's contrast", Reduction.FITTED),

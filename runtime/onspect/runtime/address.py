@@ -142,8 +142,8 @@ def parse_url(text: str, allowed: Mapping[str, str], what: str = "sink") -> Addr
     parts = split_url(text, shown, what)
     if parts.username is not None or parts.password is not None:
         raise ChoiceError(
-            f"the {what} {shown!r} has a user or password before its host, where other users of this machine can read "
-            "them; give ?username=env:NAME&password=env:NAME (or file:PATH) behind it"
+            f"the {what} {shown!r} has a user or password in it, where other users of this machine can read them; "
+            f"append ?username=env:NAME&password=env:NAME (or file:PATH) instead"
         )
     options = Options(parts.query, allowed, shown, what)
     return Address(
@@ -169,7 +169,7 @@ def split_url(text: str, shown: str, what: str = "sink") -> SplitResult:
         _ = parts.port
     except ValueError:
         raise ChoiceError(
-            f"the {what} {shown!r} is no URL; give SCHEME://HOST:PORT/PATH, the port as a number"
+            f"the {what} {shown!r} is not a URL; give SCHEME://HOST:PORT/PATH, the port as a number"
         ) from None
     if not parts.hostname:
         raise ChoiceError(f"the {what} {shown!r} names no host; give {parts.scheme}://HOST")

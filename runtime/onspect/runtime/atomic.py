@@ -33,7 +33,7 @@ def writing(path: Path | str) -> Iterator[None]:
 def check_place(path: Path, *, folder: bool = False) -> str:
     """Return in words what writing to a file, or into a folder, would meet; nothing is written.
 
-    Raises OutputError if it cannot be written: a part of its path is no folder, or rights are missing.
+    Raises OutputError if it cannot be written: a part of its path is not a folder, or rights are missing.
     """
     if path.exists():
         right = os.W_OK | os.X_OK if folder else os.W_OK
@@ -44,7 +44,7 @@ def check_place(path: Path, *, folder: bool = False) -> str:
         return "is there and can be written"
     parent = next(one for one in path.absolute().parents if one.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        why = "permission denied" if parent.is_dir() else f"{str(parent)!r} is no folder"
+        why = "permission denied" if parent.is_dir() else f"{str(parent)!r} is not a folder"
         raise OutputError(f"cannot write {str(path)!r}: {why}; give another place")
     return "can be made"
 

@@ -105,7 +105,7 @@ def resolve_secret(value: str) -> str:
     kind, _, place = value.partition(":")
     if kind == "env":
         if place not in os.environ:
-            raise ChoiceError(f"the environment variable {place!r} is not set, and {value!r} stands for its value")
+            raise ChoiceError(f"the environment variable {place!r} is not set, and {value!r} refers to it")
         secret = os.environ[place]
     elif kind == "file":
         try:

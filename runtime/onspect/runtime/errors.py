@@ -27,7 +27,7 @@ FAULT_CODES: dict[str, str] = {
     "saturated": "the picture is saturated",
     "brightness": "the mean brightness is out of its range",
     "blurred": "the picture is blurred",
-    "frozen": "the picture stands still",
+    "frozen": "the picture does not change",
     "late": "the frame waited, or the verdict took, longer than late_ms",
     "overrun": "frames come faster than they are judged, and no more may wait",
     "position": "the part was not found, or the edge of the frame cuts it",

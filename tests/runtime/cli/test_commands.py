@@ -201,13 +201,13 @@ def test_resuming_something_else_is_refused(
     onspect("score", calibrated, many, "-o", target)
     before = target.read_bytes()
     other = write_tiny_model(tmp_path / "other.onnx", threshold=Threshold(0.5, 0.5))
-    refuses(onspect("score", other, many, "-o", target, "--resume"), "holds verdicts of tiny@", "at 0.5")
+    refuses(onspect("score", other, many, "-o", target, "--resume"), "has verdicts of tiny@", "at 0.5")
     refuses(onspect("score", calibrated, many / "01.png", "-o", target, "--resume"), "line 1", "'", "image 1 is")
     (many / "39.png").unlink()
     refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 40", "no more images")
     assert target.read_bytes() == before
     target.write_text("a note\n")
-    refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 1", "is no verdict")
+    refuses(onspect("score", calibrated, many, "-o", target, "--resume"), "line 1", "is not a verdict")
     for output in ("-", "verdicts.csv"):
         refuses(onspect("score", calibrated, many, "-o", output, "--resume"), "--resume", "JSONL", code=2)
 
@@ -234,8 +234,8 @@ def test_output_never_replaces_an_input(onspect: Run, calibrated: Path, parts: P
         refuses(onspect("score", calibrated, parts, "-o", output), "is an input")
         refuses(onspect("run", calibrated, parts / "a.png", "--sink", f"jsonl:{output}"), "is an input")
     for command in ("score", "run"):
-        refuses(onspect(command, calibrated, parts, "--overlays", parts), "images to be judged lie in")
-        refuses(onspect(command, calibrated, parts, "--overlays", parts / "sub"), "images to be judged lie in")
+        refuses(onspect(command, calibrated, parts, "--overlays", parts), "the images to judge are in")
+        refuses(onspect(command, calibrated, parts, "--overlays", parts / "sub"), "the images to judge are in")
     assert {path: path.read_bytes() for path in before} == before
 
 

@@ -87,7 +87,7 @@ def test_base_file_is_not_a_model_file(tmp_path: Path, tiny_graph: Callable[...,
     [
         ("teech", "there is no command 'teech'; is 'teach' meant?"),
         ("xyz", "there is no command 'xyz'; 'onspect --help' lists all"),
-        ("parts", "'parts' is a folder, not a command; to learn from its pictures: onspect teach parts -o part.onnx"),
+        ("good", "'good' is a folder, not a command; to learn from its pictures: onspect teach good -o part.onnx"),
         ("part.onnx", "'part.onnx' is a file, not a command; to use it: onspect score part.onnx IMAGES"),
         ("a.png", "'a.png' is a file, not a command; to judge it: onspect score part.onnx a.png"),
     ],
@@ -97,7 +97,7 @@ def test_word_that_is_no_command_is_answered(
 ) -> None:
     """A typing error, a folder or a file in the place of a command gets the command that is probably meant."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "parts").mkdir()
+    (tmp_path / "good").mkdir()
     (tmp_path / "part.onnx").touch()
     (tmp_path / "a.png").touch()
     result = onspect(word)

@@ -259,7 +259,7 @@ def test_check_judges_a_frame_of_each_source_and_names_what_fails(
     assert "16x16 mono uint8, ng with score" in result.stdout
     assert "none.avi" in result.stdout
     assert "fax" in result.stdout
-    assert "3 of the line's parts are not as they must be" in result.stderr
+    assert "3 checks of the line failed" in result.stderr
 
 
 def test_config_and_check_exclude_each_other(onspect: Run, watched: Path) -> None:

@@ -377,7 +377,7 @@ def test_masks_say_what_is_bad_in_a_flat_folder(tmp_path: Path, folder: str, roo
 
 
 def test_a_kind_called_label_is_a_kind(tmp_path: Path) -> None:
-    """A defect of a bottle's label is no folder of masks."""
+    """A defect of a bottle's label is not a folder of masks."""
     _fill(tmp_path, "test/good/0.png", "test/label/0.png", "test/label/1.png")
     assert _kinds(labelled_images(tmp_path, "test")) == {"good": 1, "label": 2}
 

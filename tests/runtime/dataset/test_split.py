@@ -208,7 +208,7 @@ def test_equal_names_of_two_folders_are_told_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"group": "("}, "no regular expression"),
+        ({"group": "("}, "not a regular expression"),
         ({"shares": (0.0, 50.0, 50.0)}, "the shares are 0:50:50"),
         ({"shares": (60.0, float("nan"), 20.0)}, "the shares are"),
     ],
@@ -234,4 +234,4 @@ def test_unmatched_group_and_too_few_groups_are_refused(tmp_path: Path) -> None:
 def test_pictures_without_labels_are_said_to_be_taken_for_good(tmp_path: Path, onspect: Run) -> None:
     """Where nothing calls a picture bad the command says what it assumes."""
     folder = fill(tmp_path / "photos", *(f"IMG_{n}.png" for n in range(6)))
-    assert "all are taken for good parts" in onspect("split", folder, "-o", tmp_path / "parts").stderr
+    assert "all are taken as good parts" in onspect("split", folder, "-o", tmp_path / "parts").stderr

@@ -53,7 +53,7 @@ def test_broken_model_is_a_failure(onspect: Run, tmp_path: Path) -> None:
     assert not found["works"]
     (model,) = [finding for finding in found["findings"] if finding["status"] == "broken"]
     assert model["name"] == "model part.onnx"
-    assert "Error: broken, and needed: model part.onnx" in result.stderr
+    assert "Error: needed, but broken: model part.onnx" in result.stderr
 
 
 def test_model_without_threshold_is_warned_of(uncalibrated: Path, calibrated: Path) -> None:

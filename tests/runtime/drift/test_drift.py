@@ -98,7 +98,7 @@ def test_alarm_comes_once() -> None:
 
 def test_model_without_scores_is_refused(tiny_info: Callable[..., ModelInfo]) -> None:
     """Without good scores in the file, or with fewer than two below its cut, there is nothing to compare with."""
-    with pytest.raises(UncalibratedError, match="holds no good scores"):
+    with pytest.raises(UncalibratedError, match="has no good scores"):
         make_drift(tiny_info(threshold=Threshold(1.0, 1.0)))
     with pytest.raises(UncalibratedError, match="1 of the calibration's 3 good scores"):
         Drift([1.0, 5.0, 6.0], 2.0)
@@ -182,7 +182,7 @@ def test_log_with_stumps_and_an_older_stamp(onspect: Run, model: Path, tmp_path:
     result = onspect("drift", log, model)
     assert result.exit_code == 0, result.output
     assert "1 line of" in result.stderr
-    assert "1 of the parts were judged before" in result.stderr
+    assert "includes 1 part from before" in result.stderr
 
 
 def test_log_that_cannot_be_compared_is_refused(onspect: Run, model: Path, calibrated: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_log_that_cannot_be_compared_is_refused(onspect: Run, model: Path, calib
     for log, words in (
         (tmp_path / "none.jsonl", "cannot read"),
         (model, "there is no verdict in"),
-        (write_log(tmp_path / "other.jsonl", model, [1.0], name="screw"), "holds verdicts by 'screw@"),
+        (write_log(tmp_path / "other.jsonl", model, [1.0], name="screw"), "has verdicts by 'screw@"),
     ):
         result = onspect("drift", log, model)
         assert (result.exit_code, result.stdout) == (1, "")

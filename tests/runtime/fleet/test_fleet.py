@@ -157,9 +157,9 @@ def test_an_old_retained_status_is_stale_at_once() -> None:
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        (b"\xff\xfe", "no JSON"),
-        ("[" * 9999, "no JSON"),
-        ("on", "no JSON"),
+        (b"\xff\xfe", "not JSON"),
+        ("[" * 9999, "not JSON"),
+        ("on", "not JSON"),
         ("[1]", "not the status of a line"),
         ('{"state": "on"}', "not the status of a line"),
         ('{"online": "yes"}', "cannot be read: online is 'yes'"),
@@ -168,7 +168,7 @@ def test_an_old_retained_status_is_stale_at_once() -> None:
         ('{"online": true, "threshold": NaN}', "threshold is nan"),
         ('{"online": true, "ok": -1}', "out of its range"),
         (f'{{"online": true, "ok": {10**400}}}', "out of its range"),
-        (f'{{"online": true, "ok": 1{"0" * 9000}}}', "no JSON"),
+        (f'{{"online": true, "ok": 1{"0" * 9000}}}', "not JSON"),
         ('{"online": true, "time": "yesterday"}', "cannot be read"),
         ('{"online": true, "time": "2026-01-01T00:00:00"}', "has no time zone"),
         ('{"online": true, "sinks": [1]}', "cannot be read"),
@@ -231,7 +231,7 @@ def test_lines_that_need_a_person_stand_first() -> None:
     assert "99.50%" in table[5]
     assert table[3:5] == ["     alarm: camera is away", "     drift: scores rose"]
     assert table[7] == "     trouble: http://x: refused"
-    assert summarize([]) == "0 lines: none has said anything yet"
+    assert summarize([]) == "0 lines: no line has reported yet"
 
 
 def test_json_says_what_the_exit_code_says() -> None:
@@ -342,7 +342,7 @@ def test_login_and_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     [
         ("http://host/x", 2, "is not known; give mqtt://"),
         ("mqtt://", 2, "names no host"),
-        ("mqtt://me:geheim@host/x", 2, "has a user or password before its host"),
+        ("mqtt://me:geheim@host/x", 2, "has a user or password in it"),
         ("mqtt://host/x?commands=yes", 2, "the broker 'mqtt://host/x?commands=yes' has the option 'commands'"),
         ("mqtt://host/a/%23", 2, "without + and #"),
         ("mqtt://host/a?ca=x", 2, "the broker 'mqtt://host/a' names certificates"),
@@ -362,7 +362,7 @@ def test_a_broker_that_is_not_there_is_told_at_once() -> None:
     began = time.monotonic()
     result = ask(f"mqtt://127.0.0.1:{free_port()}/factory")
     assert result.exit_code == 1
-    assert "cannot hear the lines at mqtt://127.0.0.1" in result.stderr
+    assert "cannot receive the lines' status from mqtt://127.0.0.1" in result.stderr
     assert "refused" in result.stderr
     assert time.monotonic() - began < 5
 

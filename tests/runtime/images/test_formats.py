@@ -124,7 +124,7 @@ def test_tiff_pages() -> None:
         ({"compression": 8, "extra": {317: ("H", [3])}}, "predictor 3"),
         ({"extra": {256: ("I", [0])}}, "0x48"),
         ({"extra": {278: ("I", [5])}}, "1 of 10 strips"),
-        ({"extra": {273: ("I", [1 << 30])}}, "beyond the file's end"),
+        ({"extra": {273: ("I", [1 << 30])}}, "beyond the end of the file"),
         ({"palette": PALETTE[:30]}, "palette has 30 of 768"),
     ],
 )

@@ -104,7 +104,7 @@ def test_map_below_zero_is_a_fault(tmp_path: Path, write_tiny_model: Callable[..
     path = write_tiny_model(tmp_path / "part.onnx", threshold=CUT, gain=-1.0)
     inspection = Inspector(path).examine(frame(255))
     assert (inspection.verdict.verdict, inspection.verdict.score, inspection.error_map) == ("fault", None, None)
-    assert inspection.verdict.reason == "the model's error map holds values that are not finite or below 0"
+    assert inspection.verdict.reason == "the model's error map has values that are not finite or below 0"
 
 
 def test_map_that_is_not_finite_is_a_fault_of_its_image_alone(inspector: Inspector) -> None:
@@ -260,7 +260,7 @@ def test_missing_provider_is_said_aloud(
     monkeypatch.setattr(logging.getLogger("onspect"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("onspect"), "level", logging.WARNING)
     assert Inspector(calibrated, provider="cuda").provider == "cpu"
-    assert "'cuda' cannot be had" in caplog.text
+    assert "'cuda' is not available" in caplog.text
     assert "running on 'cpu'" in caplog.text
 
 

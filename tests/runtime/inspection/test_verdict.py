@@ -43,7 +43,7 @@ def test_score_in_the_band_is_for_review() -> None:
 @pytest.mark.parametrize("review", [0.25, 0.5, math.nan])
 def test_band_that_is_none_is_refused(review: float) -> None:
     """A band that does not begin below the cut, or at no number, cannot be made."""
-    with pytest.raises(ValueError, match="not below the cut"):
+    with pytest.raises(ValueError, match="not below the threshold"):
         Threshold(score=0.25, map=0.5, review=review)
 
 

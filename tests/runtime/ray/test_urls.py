@@ -70,7 +70,7 @@ def test_url_that_names_nothing_is_refused(store: str) -> None:
 
 def test_password_is_refused_and_not_shown() -> None:
     """A URL with a password would write it into every verdict; the message does not show it either."""
-    with pytest.raises(ChoiceError, match="holds a password") as caught:
+    with pytest.raises(ChoiceError, match="contains a password") as caught:
         expand_url("sftp://user:geheim@host/parts")
     assert "geheim" not in str(caught.value)
 

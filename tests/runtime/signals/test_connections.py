@@ -336,7 +336,7 @@ def test_a_plc_that_is_not_there_is_told_in_words(kind: str) -> None:
         ("mqtt://broker", "needs a topic"),
         ("mqtt://broker/a/+", "needs a topic"),
         ("ethercat://plc", "is not known; give one of modbus"),
-        ("modbus://user:secret@plc", "has a user or password before its host"),
+        ("modbus://user:secret@plc", "has a user or password in it"),
     ],
 )
 def test_addresses_are_refused_in_words(address: str, words: str | None) -> None:
@@ -367,8 +367,8 @@ def test_a_plc_without_these_registers_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("payload", "words"),
     [
-        (b"no", "no JSON"),
-        (b"[]", "no JSON object"),
+        (b"no", "not JSON"),
+        (b"[]", "not a JSON object"),
         (b'{"trigger": 1}', "'trigger': 1"),
         (b'{"part": true}', "'part': True"),
         (b'{"speed": 3}', "'speed': 3"),

@@ -231,10 +231,10 @@ def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken
 @pytest.mark.parametrize(
     ("message", "error"),
     [
-        (b"\xff\xfe{", "is no JSON"),
-        (b"[1]", "no JSON object"),
-        (b"{" * 9000, "is no JSON"),
-        (b"[" * 9999, "is no JSON"),
+        (b"\xff\xfe{", "is not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"{" * 9000, "is not JSON"),
+        (b"[" * 9999, "is not JSON"),
         (b" " * 20_000, "20000 bytes"),
         ({"command": "boil"}, "swap, recipe, threshold, undo, stop"),
         ({"command": "swap", "model": "bad.onnx"}, "is no model"),
@@ -308,9 +308,9 @@ def test_password_and_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("mqtt://host", "needs a topic"),
         ("mqtt:///topic", "names no host"),
-        ("mqtt://host:x/topic", "is no URL"),
+        ("mqtt://host:x/topic", "is not a URL"),
         ("mqtt://host/a/%23", "without + and #"),
-        ("mqtt://me:geheim@host/topic", "has a user or password before its host"),
+        ("mqtt://me:geheim@host/topic", "has a user or password in it"),
         ("mqtt://host/topic?password=geheim", "must be env:NAME or file:PATH"),
         ("mqtt://host/topic?password=env:ONSPECT_NOT_SET", "'ONSPECT_NOT_SET' is not set"),
         ("mqtt://host/topic?commands=no", "commands is 'no'"),

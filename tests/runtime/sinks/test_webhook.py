@@ -213,7 +213,7 @@ def test_large_answer_is_not_read(server: Server) -> None:
     ("text", "message"),
     [
         ("https:///hook", "names no host"),
-        ("http://host:x/", "is no URL"),
+        ("http://host:x/", "is not a URL"),
         ("https://me:geheim@host/hook", "has a user or password"),
         ("https://host/hook?token=geheim#sercet=env:A", "has the option 'sercet'"),
         ("https://host/hook#secret=geheim", "must be env:NAME or file:PATH"),

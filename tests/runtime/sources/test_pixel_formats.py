@@ -84,7 +84,7 @@ def test_row_padding_is_left_out() -> None:
 
 def test_short_buffer_is_refused() -> None:
     """A buffer that does not hold the whole picture is an error, not a picture with old pixels at its end."""
-    with pytest.raises(ImageError, match=r"5 bytes where the picture takes 6"):
+    with pytest.raises(ImageError, match=r"5 bytes, and the picture needs 6"):
         decode_buffer(np.zeros(5, np.uint8), "Mono8", 3, 2)
 
 

@@ -228,7 +228,7 @@ def test_a_lone_picture_is_named_and_strict_refuses(taught: Path, tmp_path: Path
     before = taught.read_bytes()
     done = onspect("teach", folder, "--add-to", taught, "--strict")
     assert done.exit_code == 1
-    assert "0900.png' stands alone among the good pictures" in done.output
+    assert "0900.png' is an outlier among the good pictures" in done.output
     assert taught.read_bytes() == before
     done = onspect("teach", folder, "--add-to", taught)
     assert done.exit_code == 0

@@ -50,8 +50,8 @@ def test_one_picture(refuse: Callable[..., str], tmp_path: Path) -> None:
     """One picture shows nothing of how parts differ."""
     folder = write_pictures(tmp_path / "good", range(1))
     assert refuse(folder) == (
-        f"there is only 1 picture, {str(folder / '0000.png')!r}, which shows nothing of how good parts differ; give at "
-        "least 2, better 10 or more"
+        f"there is only 1 picture, {str(folder / '0000.png')!r}, which does not show how good parts differ; give at "
+        f"least 2, better 10 or more"
     )
 
 
@@ -79,13 +79,13 @@ def test_a_bad_part_is_named(onspect: Run, refuse: Callable[..., str], base_file
     write_pictures(folder, range(900, 901), spot=True)
     sentence = refuse(folder, "--copies", "none", "--strict")
     assert sentence == (
-        f"the score of {str(folder / '0900.png')!r} stands alone among the good pictures, as that of a defective part "
-        "does; remove it, leave it out with --trim, or teach without --strict; nothing was written"
+        f"the score of {str(folder / '0900.png')!r} is an outlier among the good pictures, like the score of a "
+        "defective part; remove it, leave it out with --trim, or teach without --strict; nothing was written"
     )
     done = onspect("teach", folder, "--base", base_file, "-o", tmp_path / "new.onnx", "--copies", "none")
     assert done.exit_code == 0
     assert f"the score of {str(folder / '0900.png')!r}, " in done.output
-    assert "stands alone among the good pictures: without it the threshold is " in done.output
+    assert "is an outlier among the good pictures: without it the threshold is " in done.output
 
 
 def test_a_bad_part_is_left_out_by_trim(onspect: Run, base_file: Path, tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_a_bad_addition_is_named(onspect: Run, taught: Path, tmp_path: Path) -> 
     restamp(file, file.info.threshold, alike)
     one = write_pictures(tmp_path / "one", range(900, 901), spot=True)
     before = taught.read_bytes()
-    assert "stands alone among the good pictures" in only_line(onspect("teach", one, "--add-to", taught, "--strict"))
-    assert "the scores of all 1 new pictures stand alone" in only_line(
+    assert "is an outlier among the good pictures" in only_line(onspect("teach", one, "--add-to", taught, "--strict"))
+    assert "the scores of all 1 new pictures are outliers" in only_line(
         onspect("teach", one, "--add-to", taught, "--trim")
     )
     assert taught.read_bytes() == before
@@ -151,7 +151,7 @@ def test_good_parts_are_not_named(onspect: Run, parts: Path, base_file: Path, tm
     """Among good parts none stands alone."""
     done = onspect("teach", parts, "--base", base_file, "-o", tmp_path / "new.onnx", "--strict", "--copies", "none")
     assert done.exit_code == 0, done.output
-    assert "stands alone" not in done.output
+    assert "outlier" not in done.output
 
 
 def test_wrong_base_files(
@@ -233,7 +233,7 @@ def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_pat
         (["good"], "give either -o, the file to make, or --add-to, the file to teach more"),
         (["good", "-o", "a.onnx", "--add-to", "b.onnx"], "give either -o, the file to make, or --add-to"),
         (["good", "--add-to", "b.onnx", "--base", "c.onnx"], "--base is for a new file"),
-        (["good", "--undo", "b.onnx"], "--undo goes with nothing else; give it the model file alone"),
+        (["good", "--undo", "b.onnx"], "--undo takes no other option; give only the model file"),
         (["good", "-o", "a.onnx", "--max-fpr", "5"], "'5' is more than 100%: is 5% meant? Write 5%"),
         (["good", "-o", "a.onnx", "--max-fpr", "0%"], "'0%' sets no limit at all; write 0.5% or 0.005"),
         (["good", "-o", "a.onnx", "--max-fpr", "1"], "'1' is 100%, which sets no limit at all: is 1% meant? Write 1%"),

@@ -94,7 +94,7 @@ def test_groups_that_cannot_be_used_are_refused(teach_tiny: TeachTiny, shots: Pa
         teach_tiny(shots, group="part")
     with pytest.raises(DatasetError, match=r"does not match 'part0_0\.png'"):
         teach_tiny(shots, group="lot")
-    with pytest.raises(ChoiceError, match="no regular expression"):
+    with pytest.raises(ChoiceError, match="not a regular expression"):
         teach_tiny(shots, group="(")
 
 

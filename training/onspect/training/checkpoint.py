@@ -151,7 +151,7 @@ def load_trained(run: str | Path) -> TrainedModel:
     encoder, decoder = load_autoencoder(run, record)
     samples, _ = read_tensors(run / SAMPLES)
     if "images" not in samples:
-        raise TrainingError(f"{str(run / SAMPLES)!r} holds no images; train again")
+        raise TrainingError(f"{str(run / SAMPLES)!r} contains no images; train again")
     critic = _load_critic(run, record)
     return TrainedModel(record, encoder, decoder, critic, samples["images"], read_extractor(run, record))
 
@@ -173,8 +173,8 @@ def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
     """Load the best encoder and decoder, in evaluation mode; raises TrainingError where there are none yet."""
     if not (run / WEIGHTS).exists():
         raise TrainingError(
-            f"{str(run)!r} has no {WEIGHTS} yet: its first epoch was not completed; "
-            f"go on with 'onspect train --resume -o {run}'"
+            f"{str(run)!r} has no {WEIGHTS} yet: its first epoch was not completed; continue with 'onspect train "
+            f"--resume -o {run}'"
         )
     tensors, _ = read_tensors(run / WEIGHTS)
     network = record.config.network

@@ -27,7 +27,7 @@ def _parse_size(_context: click.Context, _option: click.Parameter, value: str | 
         return None
     sides = value.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise click.BadParameter(f"{value!r} is no size; give 128 for 128x128, or 160x120 for width x height")
+        raise click.BadParameter(f"{value!r} is not a size; give 128 for 128x128, or 160x120 for width x height")
     return int(sides[0]), int(sides[-1])
 
 
@@ -52,7 +52,7 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     "--preset",
     type=click.Choice(NAMES),
     help=f"Working size and width of the network: {'; '.join(PRESETS[name].describe() for name in NAMES)} [default: "
-    f"one with networks for the images' size, else {DEFAULT}].",
+    f"one with networks for the images' size, otherwise {DEFAULT}].",
 )
 @click.option(
     "--size",
@@ -65,7 +65,7 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     callback=_parse_size,
     metavar="WxH",
     help="Cut each image into overlapping tiles of this size, such as 256, for small defects in large images: the "
-    "networks see a tile at a time, and what they make of it is stitched [default: the whole image].",
+    "networks process one tile at a time, and the results are stitched [default: the whole image].",
 )
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: 1 where all are grey].")
 @click.option(
@@ -76,7 +76,9 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     help="The 16-bit value that is white: 4095 for a 12-bit camera.",
 )
 @region_options
-@click.option("--any-size", is_flag=True, help="Let the model judge images of any size, not only like these.")
+@click.option(
+    "--any-size", is_flag=True, help="Let the model accept images of any size, not only of the sizes in DATA."
+)
 @click.option("--latent", type=click.IntRange(min=1), help="Size of the latent vector, n_z [default: from the preset].")
 @click.option(
     "--epochs",
@@ -96,22 +98,22 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     "--augment",
     callback=_parse_list,
     metavar="LIST",
-    help=f"Comma-separated: {', '.join(AUGMENTATIONS)}, or none [default: {describe_defaults('augment')}]. Flips teach "
-    "that a part put in wrongly is good.",
+    help=f"Comma-separated: {', '.join(AUGMENTATIONS)}, or none [default: {describe_defaults('augment')}]. With "
+    f"flips, a part that is inserted the wrong way round counts as good.",
 )
 @click.option(
     "--holdout",
     type=click.FloatRange(0, 0.5),
     default=0.1,
     show_default=True,
-    help="Share of the good images kept out of training for early stopping.",
+    help="Share of the good images that is not trained on and decides early stopping.",
 )
 @click.option(
     "--patience",
     type=click.IntRange(min=0),
     default=20,
     show_default=True,
-    help="Stop after so many epochs without a better held-out loss; 0 never stops early.",
+    help="Stop after this number of epochs without a better validation loss; 0 never stops early.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -119,14 +121,16 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option(
     "--precision", type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]), default="32-true", show_default=True
 )
-@click.option("--resume", is_flag=True, help="Go on with the interrupted run in the folder -o; its own choices hold.")
+@click.option(
+    "--resume", is_flag=True, help="Resume the interrupted run in the folder -o, with the options it was started with."
+)
 def train(
     data: Path | None, run: Path, device: str, devices: int, precision: str, resume: bool, **choices: Any
 ) -> None:
     """Train an autoencoder on the good images of DATA.
 
     DATA is a folder with train/good in it, or a flat folder of good images. RUN gets weights.safetensors, config.json,
-    log.jsonl, preview.png and a checkpoint. Ctrl-C saves, and --resume goes on to the same result.
+    log.jsonl, preview.png and a checkpoint. Ctrl-C saves the run, and --resume continues it to the same result.
 
     \b
     Example:
@@ -186,7 +190,7 @@ def _refuse_choices() -> None:
         and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
     ]
     if given:
-        raise click.UsageError(f"--resume goes on with the run's own choices; leave out {', '.join(given)}")
+        raise click.UsageError(f"--resume uses the options of the run; leave out {', '.join(given)}")
 
 
 class _Watch:
@@ -243,7 +247,7 @@ class _Watch:
 
 def _report(outcome: Outcome, run: Path) -> None:
     if outcome.reason == "interrupted":
-        raise TrainingError(f"interrupted and saved; go on with: onspect train --resume -o {shlex.quote(str(run))}")
+        raise TrainingError(f"interrupted and saved; continue with: onspect train --resume -o {shlex.quote(str(run))}")
     error = "best held-out error" if outcome.held_out else "training error"
     model = f"{run.absolute().name or 'part'}.onnx"
     say(

@@ -236,7 +236,7 @@ def _describe_end(member: _Member, count: int) -> str:
     code = member.process.returncode
     if code < 0:
         how = f"was killed by {signal.Signals(-code).name}"
-        how += ", perhaps by the system for want of memory" if code == -9 else ""
+        how += ", possibly by the system because memory ran out" if code == -9 else ""
     else:
         how = f"ended with code {code}"
         told = (member.folder / f"{member.rank}.txt").read_text(encoding="utf-8", errors="replace").strip()
@@ -246,5 +246,5 @@ def _describe_end(member: _Member, count: int) -> str:
 
 def _describe_rest(run: Path) -> str:
     if (run / _CHECKPOINT).exists():
-        return f"The last checkpoint stays: go on with onspect train --resume -o {shlex.quote(str(run))}"
-    return f"No checkpoint was written yet: train again, and give another folder where {str(run)!r} exists"
+        return f"The last checkpoint was saved: continue with onspect train --resume -o {shlex.quote(str(run))}"
+    return f"No checkpoint was written: train again, and give another folder if {str(run)!r} exists"

@@ -161,7 +161,7 @@ def train_on(
 def _check_new(run: Path, options: TrainOptions) -> None:
     if (run / CHECKPOINT).exists() or (run / WEIGHTS).exists():
         raise TrainingError(
-            f"{str(run)!r} holds a training run already: go on with it with 'onspect train --resume -o {run}', or "
+            f"{str(run)!r} already contains a training run: continue it with 'onspect train --resume -o {run}', or "
             "give another folder"
         )
     _check_options(options)
@@ -252,7 +252,7 @@ def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[
     if missing:
         raise TrainingError(
             f"{len(missing)} of the images that the run {str(run)!r} began with are no longer in "
-            f"{record.data.folder!r}; put them back, or train anew into another folder"
+            f"{record.data.folder!r}; put them back, or train again into another folder"
         )
     images = data.images[[where[name] for name in record.data.images]]
     return images, data.images[[where[name] for name in record.data.held_out]]
@@ -372,7 +372,7 @@ def _check_options(options: TrainOptions) -> None:
     if options.on == FEATURES:
         _check_feature_options(options)
     elif options.preset == FEATURES:
-        raise ChoiceError("preset is 'features', which is none to choose; train on features instead")
+        raise ChoiceError("preset 'features' cannot be chosen by name; use --on features instead")
     elif options.preset is not None:
         check_preset(options.preset)
 
@@ -489,9 +489,9 @@ def _start_fabric(devices: Devices) -> Fabric:
     """
     cv2.setNumThreads(1)
     if devices.accelerator == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("--device cuda: torch finds no GPU here; use --device cpu, or install torch with CUDA")
+        raise TrainingError("--device cuda: torch finds no GPU; use --device cpu, or install torch with CUDA")
     if devices.precision == "16-mixed" and (devices.accelerator == "cpu" or not torch.cuda.is_available()):
-        raise TrainingError("--precision 16-mixed needs a GPU; use --precision bf16-mixed, which a CPU does too")
+        raise TrainingError("--precision 16-mixed needs a GPU; use --precision bf16-mixed, which also runs on a CPU")
     if devices.accelerator != "cpu" and 0 < torch.cuda.device_count() < devices.devices:
         raise TrainingError(f"--devices {devices.devices}: torch finds {torch.cuda.device_count()} GPUs here")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -514,8 +514,8 @@ def _check_shares(record: RunRecord, fabric: Fabric) -> None:
     images = record.config.batch_size
     if fabric.world_size > images:
         raise TrainingError(
-            f"--devices {fabric.world_size} are more than a batch's {images} images, of which each takes its share; "
-            "train on fewer devices, or with a larger --batch-size"
+            f"--devices {fabric.world_size} is more than the {images} images of a batch; use fewer devices, or a "
+            f"larger --batch-size"
         )
 
 

@@ -93,7 +93,7 @@ def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
         axes.set(
             xlim=(curve.weight[0], curve.weight[-1]),
             ylim=(0, _MOST_COST),
-            xlabel="an escape weighs as much as so many false rejects",
+            xlabel="false rejects that cost as much as one escape",
             ylabel="cost of mistakes (100%: no inspection)",
         )
         axes.minorticks_off()

@@ -78,7 +78,7 @@ class Target:
         """Hold the number of images on the wrong side against its limit."""
         outcome: Outcome = "NOT PROVEN"
         if lower_bound(wrong, total) > limit:
-            outcome, answer = "FAIL", "broken: it lies beyond with 95% confidence"
+            outcome, answer = "FAIL", "broken: it is beyond with 95% confidence"
         elif upper_bound(wrong, total) <= limit:
             outcome, answer = "PASS", "kept with 95% confidence"
         elif wrong <= limit * total:

@@ -124,7 +124,7 @@ def read_pictures(file: ModelFile, data: Path) -> Pictures:
     if counts_parts(file.info):
         raise DatasetError(
             f"{str(file.path)!r} was taught with --group, and int8 teaches again without it: its threshold would "
-            "promise too much; stay in float32"
+            f"promise too much; keep float32"
         )
     wanted = {name for lesson in file.info.memory.lessons for name in unpack_fingerprints(lesson.fingerprints)}
     images: dict[str, NDArray[np.uint8]] = {}

@@ -217,8 +217,8 @@ def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
     known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
     if not known:
         raise DatasetError(
-            f"{str(data)!r} holds none of the images that {str(file.path)!r} was trained on, and int8 takes the range "
-            f"of every layer's values from those; give the dataset that it was trained on, with its train/good"
+            f"{str(data)!r} contains no training image of {str(file.path)!r}, and int8 measures the range of each "
+            f"layer on those; give the dataset that it was trained on, with its train/good"
         )
     chosen = known[:: -(-len(known) // _SAMPLES)]
     return np.stack([prepare(read_image(path), file.info.preprocess) for path in chosen])
@@ -266,7 +266,8 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
         raise ChoiceError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if file.info.provenance.precision != "fp32":
         raise ExportError(
-            f"{str(file.path)!r} is in {file.info.provenance.precision} already; give the float32 file it was made from"
+            f"{str(file.path)!r} is already in {file.info.provenance.precision}; give the float32 file that it was "
+            f"made from"
         )
     spec = SCORES.get(file.info.score.name)
     if spec is None or not spec.quantizes:

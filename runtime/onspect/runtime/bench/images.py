@@ -63,7 +63,7 @@ def describe_images(paths: Sequence[Path], drawn: bool) -> str:
     shapes = {read_image(path).shape[:2] for path in paths}
     heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
     size = f"{_span(widths)} x {_span(heights)} pixels"
-    origin = "drawn ones, give your own for figures of your line" if drawn else f"such as {paths[0].name}"
+    origin = "drawn; give your own images for figures of your line" if drawn else f"such as {paths[0].name}"
     return f"{len(paths)} image{'s' * (len(paths) != 1)} of {size} ({origin})"
 
 

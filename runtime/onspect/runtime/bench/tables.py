@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from onspect.runtime.bench.results import STAGES, Bench, Load, ModelBench
 from onspect.runtime.text import format_facts
 
-BUSY = "THIS MACHINE WAS BUSY: times are worse than it can do, processor times and ratios still say something"
+BUSY = "THIS MACHINE WAS BUSY: wall-clock times are too long; processor times and ratios are still usable"
 
 
 def describe_bench(bench: Bench) -> str:
@@ -63,6 +63,6 @@ def _describe_model(model: ModelBench, cores: int) -> Iterator[str]:
     )
     yield f"  process start to first verdict: {start.verdict:.0f} ms (the imports alone: {start.imports:.0f} ms)"
     if start.first_memory is None or start.peak_memory is None:
-        yield "  memory: this system does not say"
+        yield "  memory: not reported by this system"
     else:
         yield f"  memory: {start.first_memory:.0f} MiB after the first verdict, {start.peak_memory:.0f} MiB after all"

@@ -98,7 +98,7 @@ def _print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> 
     expose_value=False,
     is_eager=True,
     callback=_print_versions,
-    help="Show the versions of Onspect and of what it uses.",
+    help="Show the versions of Onspect and its libraries.",
 )
 def main() -> None:
     """Screen parts for defects with a model that knows good ones.

@@ -55,8 +55,8 @@ class Command(click.Command):
         super().__init__(*arguments, **settings)
         self.params += [
             click.Option(["-q", "--quiet"], is_flag=True, help="Errors only."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="More about what is done."),
-            click.Option(["--debug"], is_flag=True, help="A traceback where something fails."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Print more messages."),
+            click.Option(["--debug"], is_flag=True, help="Print a traceback if something fails."),
             click.Option(
                 ["--no-color"],
                 is_flag=True,

@@ -28,10 +28,10 @@ def bench(
 ) -> None:
     """Measure what the calibrated MODEL costs on this machine, on your IMAGES or on drawn ones.
 
-    IMAGES are given as for 'onspect score'; up to 128 of them are used. Measured are the stages from file to verdict
-    and what they allow, images a second and latencies by threads and batch, the load at a camera's rate, the time from
-    a process's start to its first verdict, and its memory. It says how busy the machine was with other things
-    meanwhile. Takes about a minute for a model on two cores.
+    IMAGES are given as for 'onspect score'; up to 128 of them are used. The command measures the stages from file to
+    verdict, images per second and latency by threads and batch, and the load at a camera's rate. It also measures the
+    time from process start to the first verdict, the memory, and how busy other programs kept the machine. Takes about
+    a minute for a model on two cores.
 
     \b
     Example:

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     "producers",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A GenTL producer to ask instead of those that are installed. May be given several times.",
+    help="A GenTL producer to use instead of the installed ones. May be given several times.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
 def cameras(producers: tuple[Path, ...], as_json: bool) -> None:
-    """List the cameras that are there: local ones, and industrial ones through their makers' GenTL producers.
+    """List the connected cameras: local ones, and industrial ones through the GenTL producers of their makers.
 
     The first column is what `onspect run` takes as its source.
 

@@ -66,15 +66,15 @@ class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     type=_EveryType(),
     help="A picture each 2s (ms, s, min, h), or each 10 frames  [default: a key for cameras, each frame of files].",
 )
-@click.option("--count", type=click.IntRange(min=1), help="End after so many pictures.")
-@click.option("--keep-similar", is_flag=True, help="Keep frames that repeat an earlier picture too.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this number of pictures.")
+@click.option("--keep-similar", is_flag=True, help="Also keep frames that repeat an earlier picture.")
 def capture(source: str, output: Path, every: _Every | None, count: int | None, keep_similar: bool) -> None:
     """Write frames of SOURCE as pictures into a folder.
 
     SOURCE is a camera, a URL, genicam:SERIAL, a video file or a folder, as for 'onspect run'. With a camera and without
     --every, SPACE or Enter takes a picture and q ends. The terminal shows sharpness and exposure. Frames that repeat a
-    picture of this call are left out. Pictures are PNG files with all bits of the camera. Their numbers continue those
-    of the folder; nothing is overwritten. Ctrl-C ends.
+    picture of this call are left out. Pictures are PNG files with all bits of the camera. Numbers continue after the
+    last one in the folder; nothing is overwritten. Ctrl-C ends.
 
     \b
     Example:

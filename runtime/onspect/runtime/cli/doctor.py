@@ -58,8 +58,8 @@ def doctor(model: Path | None, as_json: bool) -> None:
             )
         )
     if broken:
-        raise click.ClickException(f"broken, and needed: {', '.join(broken)}")
-    say("what is needed works; pip install 'onspect[NAME]' adds an extra")
+        raise click.ClickException(f"needed, but broken: {', '.join(broken)}")
+    say("everything that is needed works; pip install 'onspect[NAME]' adds an extra")
 
 
 def _names_its_extra(finding: Finding) -> bool:

@@ -19,11 +19,11 @@ _LOG = logging.getLogger("onspect")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
 def drift(verdicts: Path, model: Path, as_json: bool) -> None:
-    """Tell whether a line's scores still come as the calibration's, from its VERDICTS.
+    """Check in VERDICTS whether a line's scores have drifted since calibration.
 
-    VERDICTS is the JSONL file of a line that ran MODEL. A sequential test with a stated false-alarm rate: says where a
-    change began, and whether scores rose or fell. Falling scores are the more dangerous: defects pass. Drift that is
-    found is an answer, with exit code 0.
+    VERDICTS is the JSONL file of a line that ran MODEL. A sequential test with a stated false-alarm rate reports where
+    a change began, and whether scores rose or fell. Falling scores are more dangerous, because defects pass. The exit
+    code is 0, with or without drift.
 
     \b
     Example:
@@ -38,8 +38,8 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
         _LOG.warning("%s of %r left out: no verdict", count_of(comparison.unread, "line"), str(verdicts))
     if comparison.other_files:
         _LOG.warning(
-            "%d of the parts were judged before the model file was last stamped; they are compared all the same",
-            comparison.other_files,
+            "the comparison includes %s from before the last change of the model file",
+            count_of(comparison.other_files, "part"),
         )
     if as_json:
         click.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))

@@ -31,15 +31,21 @@ def fleet() -> None:
 
 @fleet.command(cls=Command)
 @click.argument("broker")
-@click.option("--watch", is_flag=True, help="Draw the table again whenever something changes, until Ctrl-C.")
-@click.option("--json", "as_json", is_flag=True, help="The lines as JSON; with --watch, one object a line a change.")
+@click.option("--watch", is_flag=True, help="Update the table at every change, until Ctrl-C.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="The lines as JSON; with --watch, one object per change, each on its own line.",
+)
 def status(broker: str, *, watch: bool, as_json: bool) -> None:
     """Show the lines that publish with the MQTT sink: model, threshold, yield, faults, drift, and since when.
 
-    BROKER is mqtt://HOST[:PORT][/PREFIX] or mqtts://.., with the options of the MQTT sink (docs/sinks.md); the lines
-    are those below PREFIX, or all of the broker's. The exit code is 0 where every line runs without alarm and drift, or
-    was stopped in order, and 1 where one is lost, stale, unreadable, or has an alarm or drift, or there is none at all.
-    Needs the extra mqtt.
+    BROKER is mqtt://HOST[:PORT][/PREFIX] or mqtts://.., with the options of the MQTT sink (docs/sinks.md). With PREFIX,
+    only the lines below it are shown. Needs the extra mqtt.
+
+    The exit code is 0 if every line runs without alarm or drift, or was stopped normally. It is 1 if a line is lost,
+    stale or unreadable, has an alarm or drift, or if there is no line.
 
     \b
     Example:

@@ -53,9 +53,11 @@ def _read_list() -> list[str]:
         try:
             text = data.decode("utf-16")
         except UnicodeDecodeError as error:
-            raise DatasetError("the list on stdin begins as UTF-16 and is none; write it as UTF-8") from error
+            raise DatasetError(
+                "the list on stdin begins as UTF-16, but is not valid UTF-16; write it as UTF-8"
+            ) from error
     elif max(data[::2].count(0), data[1::2].count(0)) > len(data) // 4:
-        raise DatasetError("the list on stdin has zero bytes, as UTF-16 without a mark does; write it as UTF-8")
+        raise DatasetError("the list on stdin has zero bytes, like UTF-16 without a mark; write it as UTF-8")
     else:
         data = data.removeprefix(codecs.BOM_UTF8)
         text = data.decode(sys.stdin.encoding, "surrogateescape")  # a file's name may be any bytes

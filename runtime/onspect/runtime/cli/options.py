@@ -23,7 +23,7 @@ provider_option = click.option(
     type=click.Choice(CHOICES),
     default="auto",
     show_default=True,
-    help="What the model runs on; cuda and tensorrt fall back with a warning, openvino is never chosen by auto.",
+    help="The provider that runs the model; cuda and tensorrt fall back with a warning; auto never chooses openvino.",
 )
 overlays_option = click.option(
     "--overlays",
@@ -50,7 +50,7 @@ def overlay_sinks(
         return []
     target = folder.resolve()
     if any(parent.resolve().is_relative_to(target) for parent in {Path(image).parent for image in images}):
-        raise OutputError(f"images to be judged lie in {str(folder)!r}; give another folder for the overlays")
+        raise OutputError(f"the images to judge are in {str(folder)!r}; give another folder for the overlays")
     from onspect.runtime.sinks.overlays import OverlaySink
 
     return [OverlaySink(folder, root=root, heat=style == "heat", beside=style == "beside", ending=ending)]

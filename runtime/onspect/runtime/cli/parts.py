@@ -26,7 +26,9 @@ from onspect.runtime.cli.base import Command, say, usage_errors
     metavar="learn=5s|FILE",
     help="Learn what parts look like from the first seconds, or read it from a file.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="Stop after so many parts.  [default: at the source's end]")
+@click.option(
+    "--count", type=click.IntRange(min=1), help="Stop after this number of parts.  [default: at the source's end]"
+)
 def parts(source: str, output: Path, presence: str, count: int | None) -> None:
     """Cut each part that passes in SOURCE out of its sharpest frame, once, and write it as a PNG file.
 

@@ -18,11 +18,11 @@ _LOG = logging.getLogger("onspect")
 @click.option("--count", type=click.IntRange(min=10), default=20, show_default=True, help="Good frames to take.")
 @click.option("--undo", is_flag=True, help="Go back to the threshold before this one.")
 def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None:
-    """Carry MODEL's threshold over to good frames of SOURCE, after a change of lamp or lens.
+    """Adapt MODEL's threshold to good frames of SOURCE, after a change of lamp or lens.
 
-    SOURCE is a folder of images, or what 'onspect run' takes; all frames taken from it must show good parts. Where the
-    scores have only moved, the threshold moves along, and the old one is kept for --undo. Where it is not shown that
-    defects can still be told from good parts, which is tried with marks drawn on the frames, nothing is changed.
+    SOURCE is a folder of images, or any source of 'onspect run'; all frames must show good parts. If the scores have
+    only moved, the threshold moves with them, and the old one is kept for --undo. The command draws marks on the frames
+    to test whether the model still separates defects from good parts. If the test fails, nothing is changed.
 
     \b
     Example:
@@ -53,6 +53,6 @@ def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None
         found = carry_over(file, Inspector(file), captures, count=count, source=name)
     click.echo(describe_recalibration(found))
     if found.changed:
-        say(f"stamped into {model}; 'onspect recalibrate {model} --undo' goes back")
+        say(f"written into {model}; 'onspect recalibrate {model} --undo' goes back")
     else:
-        say(f"{model} stays as it was")
+        say(f"{model} was not changed")

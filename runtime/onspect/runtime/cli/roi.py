@@ -18,7 +18,7 @@ from onspect.runtime.cli.base import Command, say, usage_errors
     type=click.Path(path_type=Path),
     default=Path("roi.toml"),
     show_default=True,
-    help="The region's file. What is in it already is shown.",
+    help="The file of the region. Regions in it are shown.",
 )
 @click.option(
     "--address",

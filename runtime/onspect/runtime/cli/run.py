@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     "--config",
     "config_file",
     type=click.Path(path_type=Path),
-    help="Take the line from this TOML file (docs/line.md); what is given here besides wins over it.",
+    help="Read the line from this TOML file (docs/line.md); options given here override it.",
 )
 @click.option(
     "--check",
     "check_file",
     type=click.Path(path_type=Path),
-    help="Look at everything that this TOML file names, print a table, and exit with 1 where something is amiss.",
+    help="Check everything that this TOML file names, print a table, and exit with 1 if a check fails.",
 )
 @click.option(
     "--sink",
@@ -54,13 +54,13 @@ if TYPE_CHECKING:
 @click.option(
     "--policy",
     type=click.Choice(["latest", "every", "wait"]),
-    help="Frames that come faster than they are judged: drop all but the latest, let a few wait and make a fault of "
-    "those beyond, or let the source wait.  [default: latest for cameras, every for triggered ones, wait for files]",
+    help="If frames come faster than they are judged: drop all but the latest, queue a few and report the rest as "
+    "faults, or let the source wait.  [default: latest for cameras, every for triggered ones, wait for files]",
 )
 @click.option(
     "--frames-per-part",
     type=click.IntRange(min=1),
-    help="One verdict from so many frames: the worst of theirs.  [default: 1, or what the source says of its parts]",
+    help="One verdict from this number of frames: the worst one.  [default: 1, or as the source says]",
 )
 @click.option(
     "--presence",
@@ -71,7 +71,7 @@ if TYPE_CHECKING:
 @click.option(
     "--parts",
     type=click.IntRange(min=1),
-    help="So many parts are in each frame, such as on a tray: one verdict for each, and a fault for each missing one.",
+    help="Number of parts in each frame, such as on a tray. Each part gets a verdict; a missing one is a fault.",
 )
 @click.option(
     "--dashboard",
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dashboard-token",
     metavar="env:NAME|file:PATH",
-    help="Where the token stands that a browser must know to move the threshold, and from other computers to look.",
+    help="Where to read the token. A browser needs it to move the threshold, and on other computers also to look.",
 )
 @click.option(
     "--base",
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 @click.option(
     "--provider",
     type=click.Choice(CHOICES),
-    help="What the model runs on, as for 'onspect score'.  [default: auto]",
+    help="The provider that runs the model, as for 'onspect score'.  [default: auto]",
 )
 def run(
     model: Path | None,
@@ -105,12 +105,14 @@ def run(
     base: Path | None,
     **flags: Any,
 ) -> None:
-    """Judge what SOURCE shows with MODEL, in order, until it ends or the line is stopped.
+    """Judge the frames of SOURCE with MODEL until the source ends or the line is stopped.
 
-    SOURCE is a video file, a folder of images, or a camera: its number or device path (0, '/dev/video0?width=1280'), a
-    URL (rtsp://.., http://..), genicam:SERIAL (see 'onspect cameras'), 'watch:DIR?done=DIR' for images that come into a
-    folder, or env:NAME for an address that stands in the environment. A camera that is lost is opened again; SIGTERM
-    and Ctrl-C judge what was captured and end; a changed model file, or SIGHUP, is taken up between two parts.
+    SOURCE is a video file, a folder of images or a camera. A camera is a number, a device path
+    ('/dev/video0?width=1280'), a URL (rtsp://.., http://..) or genicam:SERIAL (see 'onspect cameras').
+    'watch:DIR?done=DIR' takes images as they arrive in a folder; env:NAME reads the address from the environment.
+
+    A lost camera is opened again. SIGTERM and Ctrl-C judge the frames already captured, then end. A changed model file
+    is loaded between two parts; SIGHUP does the same.
 
     \b
     Example:
@@ -124,7 +126,7 @@ def run(
     quieten_opencv()
     file = config_file or check_file
     if config_file and check_file:
-        raise click.UsageError("give --config to run a line, or --check to look at it")
+        raise click.UsageError("give --config to run a line, or --check to check it")
     with usage_errors():
         config = _configure(file, model, source, **flags)
         if check_file is not None:
@@ -203,7 +205,7 @@ def _check(config: LineConfig) -> None:
         click.echo(f"{finding.name:<12} {'ok' if finding.works else 'FAILS':<6} {finding.detail}")
         amiss += not finding.works
     if amiss:
-        raise SourceError(f"{amiss} of the line's parts {'is' if amiss == 1 else 'are'} not as they must be")
+        raise SourceError(f"{amiss} {'check' if amiss == 1 else 'checks'} of the line failed")
 
 
 def _teach_first(config: LineConfig, base: Path) -> LineConfig:

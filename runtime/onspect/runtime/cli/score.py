@@ -63,9 +63,7 @@ _LOG = logging.getLogger("onspect")
     help="Ray: for archives, on one machine or many; images may be URLs such as s3://bucket/images.",
 )
 @click.option("--address", help="With Ray: the running cluster to join, auto or HOST:PORT [default: one of its own].")
-@click.option(
-    "--resume", is_flag=True, help="Go on where an interrupted run into the same JSONL file (or folder) stopped."
-)
+@click.option("--resume", is_flag=True, help="Continue an interrupted run into the same JSONL file (or folder).")
 def score(
     model: Path,
     images: tuple[str, ...],
@@ -82,11 +80,11 @@ def score(
     """Judge image files with MODEL, one verdict a line.
 
     IMAGES are files, folders (with all below them), globs such as 'parts/*.png', or - for a list of paths on stdin.
-    A file that cannot be judged becomes a line with the verdict "fault" and its reason, and the others go on. The exit
-    code is 0 as long as one image could be judged.
+    A file that cannot be judged becomes a line with the verdict "fault" and its reason; the others are judged. The exit
+    code is 0 if at least one image could be judged.
 
-    Ctrl-C leaves whole lines. With --resume the same command goes on behind them, as long as images, model and
-    threshold are the same.
+    Ctrl-C leaves whole lines. With --resume the same command continues after them, if images, model and threshold have
+    not changed.
 
     \b
     Example:
@@ -122,8 +120,8 @@ def score(
     try:
         _deliver(verdicts, sink, size, counts, reasons)
     except KeyboardInterrupt:
-        cure = "; the same command with --resume goes on" if kind is JsonlSink and output != "-" else ""
-        say(f"stopped after {counts.total()} of {len(paths)} images, whose lines are whole{cure}")
+        cure = "; the same command with --resume continues" if kind is JsonlSink and output != "-" else ""
+        say(f"stopped after {counts.total()} of {len(paths)} images; their lines are complete{cure}")
         raise
     conclude(counts, reasons)
 
@@ -154,7 +152,7 @@ def _open_inspector(model: Path, provider: str) -> Inspector:
 
 def _check_resume(output: str, resume: bool) -> None:
     if resume and (output == "-" or output.lower().endswith(".csv")):
-        raise ChoiceError(f"--resume goes on with a JSONL file, and the output is {output!r}; give one with -o")
+        raise ChoiceError(f"--resume continues a JSONL file, and the output is {output!r}; give one with -o")
 
 
 def _count_judged(output: Path, paths: list[str], inspector: Inspector) -> Counter[str]:
@@ -204,7 +202,7 @@ def _score_on_ray(
     try:
         conclude(Counter(progress(verdicts, len(sources), "scoring")))
     except KeyboardInterrupt:
-        say(f"stopped; what is written in {output!r} stays: --resume goes on")
+        say(f"stopped; the verdicts in {output!r} are kept: --resume continues")
         raise
 
 

@@ -70,7 +70,7 @@ def split(
     seed: int,
     link: bool,
 ) -> None:
-    """Make train, val and test from the pictures of FOLDER.
+    """Split the pictures of FOLDER into train, val and test.
 
     Without --labels, --good and --defect, FOLDER itself says which parts are good: by names such as good_1.png and
     bad_1.png, by a labels.csv, by masks, or by folders such as good/ and scratch/. Train gets good parts only.
@@ -96,7 +96,9 @@ def split(
             seed=seed,
         )
     if not any(placed.image.defective for placed in plan):
-        _LOG.warning("nothing says that one of the %d pictures shows a defect: all are taken for good parts", len(plan))
+        _LOG.warning(
+            "no label or name marks any of the %d pictures as defective: all are taken as good parts", len(plan)
+        )
     write_split(plan, output, link=link, progress=progress)
     say(f"{output}: {describe_split(plan)}")
     grouped = "" if group is None else f" --group {shlex.quote(group)}"

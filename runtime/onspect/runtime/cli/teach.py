@@ -44,7 +44,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     help="The base file that 'onspect backbone' made; without it one is made, which needs the extra train.",
 )
 @click.option("--add-to", type=click.Path(path_type=Path), help="Teach this model file more good pictures.")
-@click.option("--undo", type=click.Path(path_type=Path), help="Take the last addition to this model file back.")
+@click.option("--undo", type=click.Path(path_type=Path), help="Undo the last addition to this model file.")
 @click.option("--size", type=_Size(), help="Working size in pixels, multiples of 32 [default: the pictures' shape].")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
 @click.option(
@@ -71,8 +71,8 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     callback=functools.partial(parse_rate, no_limit=(0, 1)),
     help="Share of good parts that may be rejected [default: 1%].",
 )
-@click.option("--strict", is_flag=True, help="Refuse pictures whose score stands alone.")
-@click.option("--trim", is_flag=True, help="Leave out pictures whose score stands alone.")
+@click.option("--strict", is_flag=True, help="Refuse pictures whose score is an outlier.")
+@click.option("--trim", is_flag=True, help="Leave out pictures whose score is an outlier.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def teach(
     good: Path | None,
@@ -159,7 +159,7 @@ def teach(
     _warn_of_lone(taught)
     say(f"threshold {_cut(taught)}: {taught.describe_support()}" if taught.promises else taught.describe_support())
     if add_to is not None:
-        say(f"'onspect teach --undo {add_to}' takes it back")
+        say(f"'onspect teach --undo {add_to}' undoes it")
     else:
         assert output is not None
         assert good is not None
@@ -182,7 +182,7 @@ def _check_usage(
 ) -> None:
     if undo is not None:
         if good or output or base or add_to:
-            raise click.UsageError("--undo goes with nothing else; give it the model file alone")
+            raise click.UsageError("--undo takes no other option; give only the model file")
         return
     if good is None:
         raise click.UsageError("give GOOD, a folder with pictures of good parts")
@@ -219,11 +219,11 @@ def _describe_new(taught: Taught) -> None:
 def _warn_of_lone(taught: Taught) -> None:
     for item in taught.trimmed:
         _LOG.warning(
-            "%r is left out: its score, %.4g, stands alone among the good pictures", str(item.path), item.score
+            "%r is left out: its score, %.4g, is an outlier among the good pictures", str(item.path), item.score
         )
     for item in taught.lone:
         _LOG.warning(
-            "the score of %r, %.4g, stands alone among the good pictures: without it the threshold is %.4g. Look at "
+            "the score of %r, %.4g, is an outlier among the good pictures: without it the threshold is %.4g. Look at "
             "it, remove it if the part is defective, and teach again; --trim leaves it out",
             str(item.path),
             item.score,

@@ -95,7 +95,7 @@ class BackgroundServer:
             cure = "give another port, or end the program that has it"
             if not isinstance(error, OSError) or error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 cure = "give an address of this computer"
-            words = describe_os_error(error) if isinstance(error, OSError) else "the host is no name"
+            words = describe_os_error(error) if isinstance(error, OSError) else "the host is not a name"
             raise OutputError(f"cannot open the {self._name} at {self.host}:{self.port}: {words}; {cure}") from error
         listener.listen(_CONNECTIONS)
         self.port = listener.getsockname()[1]

@@ -220,7 +220,7 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
         (rarest, count) = sizes.most_common()[-1]
         example = next(path for path, item in zip(paths, seen, strict=True) if (item.width, item.height) == rarest)
         _LOG.warning(
-            "the images have %d sizes: remove those of another camera mode (%d of %dx%d, such as %r)",
+            "the images have %d sizes: remove images of another camera mode (%d of %dx%d, such as %r)",
             len(sizes),
             count,
             *rarest,
@@ -274,8 +274,8 @@ def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
     clipped = [item.clipped for item in seen if item.brightest]
     if clipped and max(clipped) > _MOST_CLIPPED:
         _LOG.warning(
-            "up to %.1f%% of an image's 16-bit values are above --white-level %d, the brightest is %d, and all of them "
-            "become white: if the camera puts its bits at the upper end, train with --white-level 65535",
+            "up to %.1f%% of an image's 16-bit values are above --white-level %d, the brightest is %d; all become "
+            "white. If the camera stores its bits at the upper end, train with --white-level 65535",
             100.0 * max(clipped),
             white_level,
             brightest,

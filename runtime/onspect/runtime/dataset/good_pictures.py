@@ -32,9 +32,9 @@ def warn_of_few(count: int, few: int = FEW) -> None:
     """Say before the work starts what so few different good pictures can give."""
     if count == 1:
         _LOG.warning(
-            "there is 1 good image, which shows nothing of how good parts differ: expect that most good parts are "
-            "rejected; give %d or more",
+            "there is only 1 good image, which does not show how good parts differ: expect many false rejects; give "
+            "%d or more",
             few,
         )
     elif count < few:
-        _LOG.warning("there are %d good images only: expect many false rejects; give %d or more", count, few)
+        _LOG.warning("there are only %d good images: expect many false rejects; give %d or more", count, few)

@@ -17,7 +17,9 @@ def compile_group(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ChoiceError(f"{pattern!r} is no regular expression ({error}); give one such as '^(part\\d+)_'") from error
+        raise ChoiceError(
+            f"{pattern!r} is not a regular expression ({error}); give one such as '^(part\\d+)_'"
+        ) from error
 
 
 def find_group(expression: re.Pattern[str], path: Path) -> tuple[str | None, ...]:

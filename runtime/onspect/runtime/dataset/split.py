@@ -278,8 +278,8 @@ def _assign(
     empty = [side for side, share in sides.items() if share and not given[side][GOOD]]
     if empty:
         raise DatasetError(
-            f"there are too few good images for {empty[0]}: {totals[GOOD]} in {len(groups)} groups of pictures that "
-            f"stay together; take more pictures, or give {empty[0]} no share"
+            f"there are too few good images for {empty[0]}: {totals[GOOD]} in {len(groups)} groups of pictures of one "
+            f"part; take more pictures, or give {empty[0]} no share"
         )
     return assigned
 

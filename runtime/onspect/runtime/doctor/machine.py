@@ -26,7 +26,7 @@ _BLOCKS = 32
 _LEAST_FREE = 1e9  # bytes
 _LEAST_SPEED = 5e6  # bytes per second
 _TIME_ERROR = 5  # what adjtimex(2) returns where the clock is not synchronised
-_OLDEST_TIME = 1_704_067_200.0  # 2024-01-01: a clock before it was never set
+_OLDEST_TIME = 1_704_067_200.0  # 2024-01-01: a clock before this time was never set
 
 
 def check_processor() -> Finding:
@@ -73,15 +73,18 @@ def check_clock(now: float | None = None) -> Finding:
     now = time.time() if now is None else now
     text = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if now < _OLDEST_TIME:
-        return Finding("clock", "broken", f"{text}: it was never set", "set it, or start a time service (NTP)")
+        return Finding("clock", "broken", f"{text}: the clock was never set", "set it, or start a time service (NTP)")
     synchronised = _is_synchronised()
     if synchronised is None:
         return Finding("clock", "ok", text)
     if not synchronised:
         return Finding(
-            "clock", "warning", f"{text}, kept by no time server", "start a time service (NTP): verdicts carry the time"
+            "clock",
+            "warning",
+            f"{text}, not synchronised by a time server",
+            "start a time service (NTP): verdicts carry the time",
         )
-    return Finding("clock", "ok", f"{text}, kept by a time server")
+    return Finding("clock", "ok", f"{text}, synchronised by a time server")
 
 
 def _is_synchronised() -> bool | None:

@@ -149,7 +149,7 @@ def describe_import_failure(name: str, error: Exception) -> Finding:
     if isinstance(error, ModuleNotFoundError):
         return Finding(name, "broken", "not installed", "pip install 'onspect[cpu]' (or gpu)")
     if isinstance(error, AttributeError):
-        detail = f"its files are incomplete, as after another build of it was removed ({error})"
+        detail = f"its files are incomplete, for example because another build was removed ({error})"
         return Finding(name, "broken", detail, _FRESH)
     missing = find_missing_library(str(error))
     detail = f"cannot start: {missing} is missing" if missing else f"cannot start: {error}"
@@ -186,7 +186,7 @@ def run_child(kind: str, argument: str) -> tuple[bool, Any, str]:
             command, capture_output=True, text=True, errors="replace", timeout=_CHILD_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return False, f"it hangs: no answer within {_CHILD_SECONDS:.0f} s", ""
+        return False, f"no answer within {_CHILD_SECONDS:.0f} s", ""
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):

@@ -98,8 +98,8 @@ class Drift:
         below = sorted(score for score in good_scores if score < threshold)
         if len(below) < 2:
             raise UncalibratedError(
-                f"{len(below)} of the calibration's {len(good_scores)} good scores lie below the threshold, which "
-                "drift is measured against: run 'onspect calibrate' with more good images"
+                f"{len(below)} of the calibration's {len(good_scores)} good scores are below the threshold, and drift "
+                f"needs at least 2: run 'onspect calibrate' with more good images"
             )
         self.cut = below.pop()  # given the highest one, those below it are still drawn as the line's below it are
         """Scores below this take part."""
@@ -263,7 +263,7 @@ def make_drift(info: ModelInfo) -> Drift:
     """Return the drift watch for a calibrated model; raises UncalibratedError where its file holds no good scores."""
     if info.threshold is None or info.calibration is None or not info.calibration.good_scores:
         raise UncalibratedError(
-            f"the model {info.name!r} holds no good scores that a line's could be compared with: "
+            f"the model {info.name!r} has no good scores to compare a line's scores with: "
             "run 'onspect calibrate' on it first"
         )
     cuts = (info.threshold.score, info.threshold.review)

@@ -94,8 +94,8 @@ def compare_log(path: Path | str, model: ModelFile | Path | str) -> Comparison:
     strangers = [name for name in models if name.rpartition("@")[0] != model.info.name]
     if strangers:
         raise DatasetError(
-            f"{str(path)!r} holds verdicts by {strangers[0]!r}, and the model file is {label!r}: scores of two models "
-            "cannot be compared; give the model file that the line ran"
+            f"{str(path)!r} has verdicts by {strangers[0]!r}, and the model file is {label!r}: scores of two models "
+            f"cannot be compared; give the model file that the line ran"
         )
     alarm = drift.alarm
     turn = len(scores) if alarm is None else alarm.began
@@ -120,8 +120,8 @@ def describe_comparison(comparison: Comparison, calibration: str) -> str:
     alarm = comparison.alarm
     parts = comparison.parts if alarm is None else alarm.noticed + 1
     compared = (
-        f"{comparison.compared} of {parts} parts{'' if alarm is None else ', up to the alarm'}: those that score below "
-        f"{comparison.cut:.6g}, with {comparison.reference} good scores of {calibration!r}"
+        f"{comparison.compared} of {parts} parts{'' if alarm is None else ', up to the alarm'}: the parts with a "
+        f"score below {comparison.cut:.6g}, with {comparison.reference} good scores of {calibration!r}"
     )
     promise = (
         f"on an unchanged line of {comparison.parts} parts with a probability of at most "

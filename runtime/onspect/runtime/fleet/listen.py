@@ -66,7 +66,7 @@ class FleetListener:
             self.changed.wait(_POLL_S)
             self.changed.clear()
         if self.trouble:
-            raise FleetError(f"cannot hear the lines at {self.shown}: {self.trouble}")
+            raise FleetError(f"cannot receive the lines' status from {self.shown}: {self.trouble}")
 
     def await_lines(self) -> None:
         """Wait until every line that says it is online was heard, which takes about a second, or has had the time."""
@@ -91,7 +91,7 @@ class FleetListener:
     def _note_subscription(self, _client: Client, _data: object, _number: int, reasons: Any, _properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
             self._refused = True
-            self._tell("the broker does not let us read there")
+            self._tell("the broker does not allow reading this topic")
         else:
             self._tell("")
 

@@ -190,7 +190,7 @@ def _read(payload: bytes) -> _Status | str:
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError):
-        return "the message is no JSON"
+        return "the message is not JSON"
     if not isinstance(content, dict) or "online" not in content:
         return "the message is not the status of a line"
     version = content.get("format", 1)

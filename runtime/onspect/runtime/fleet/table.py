@@ -38,7 +38,7 @@ def summarize(reports: Sequence[LineReport]) -> str:
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     troubled = sum(not report.is_well for report in reports)
     words = f"{len(reports)} {'line' if len(reports) == 1 else 'lines'}"
-    return f"{words}: {states or 'none has said anything yet'}" + (f"; {troubled} to look at (!)" if troubled else "")
+    return f"{words}: {states or 'no line has reported yet'}" + (f"; {troubled} to look at (!)" if troubled else "")
 
 
 def to_dict(reports: Sequence[LineReport]) -> dict[str, Any]:

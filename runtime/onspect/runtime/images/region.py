@@ -335,7 +335,7 @@ def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame:
     outside = float(np.mean(((points < 0.0) | (points > frame)).any(axis=1)))
     if outside > _MOST_OUTSIDE:
         raise ImageError(
-            f"the part is cut by the edge of the frame: {outside:.0%} of its region lies outside "
+            f"the part is cut by the edge of the frame: {outside:.0%} of its region is outside "
             f"(found at {pose.x:.0f},{pose.y:.0f}, turned by {pose.angle:.0f} degrees)",
             code="position",
         )
@@ -378,7 +378,7 @@ def _check_inside(box: Rectangle, width: int, height: int) -> None:
     if x + wide > width or y + high > height:
         raise ChoiceError(
             f"the region of {wide}x{high} pixels at {x},{y} does not fit into the pictures of {width}x{height} pixels; "
-            "give one that lies inside them"
+            "give a region inside them"
         )
 
 

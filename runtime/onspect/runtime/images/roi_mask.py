@@ -52,7 +52,7 @@ def read_mask(path: Path, recipe: Preprocess) -> Mask:
         what = "ignores nothing" if mask.all() else "leaves nothing to inspect"
         raise ChoiceError(
             f"the mask {str(path)!r} {what} at the working size of {recipe.width}x{recipe.height} (its pixels are "
-            f"{light.min():.0%} to {light.max():.0%} white): paint what is inspected white, and the rest black"
+            f"{light.min():.0%} to {light.max():.0%} white): paint the areas to inspect white, and the rest black"
         )
     return mask
 
@@ -96,15 +96,15 @@ def _common_sides(path: Path, recipe: Preprocess) -> tuple[int, int]:
     widths, heights = recipe.source.width, recipe.source.height
     if widths is None or heights is None:
         raise ChoiceError(
-            f"the mask {str(path)!r} cannot be used: this model was trained with --any-size, and where a place lies in "
-            "images of any shape is not known; train without --any-size"
+            f"the mask {str(path)!r} cannot be used: this model accepts images of any size, so the position of a mask "
+            f"in them is not known; train without --any-size"
         )
     (narrow, wide), (low, high) = widths, heights
     if abs(narrow * high - low * wide) > _SHAPE_TOLERANCE * low * wide:
         raise ChoiceError(
             f"the mask {str(path)!r} cannot be used: the training images differ in shape (the model accepts {narrow} "
-            f"to {wide} pixels wide, {low} to {high} high), so that no place is the same in all of them; train on "
-            "images of one shape"
+            f"to {wide} pixels wide, {low} to {high} high), so a mask does not fit all of them; train on images of "
+            f"one shape"
         )
     return wide, high
 
@@ -120,5 +120,5 @@ def _check_colours(path: Path, light: NDArray[np.float32]) -> None:
     if grey > _MOST_GREY:
         raise ChoiceError(
             f"the mask {str(path)!r} is not black and white: {grey:.0%} of its pixels are grey; "
-            "paint what is inspected white, and the rest black"
+            "paint the areas to inspect white, and the rest black"
         )

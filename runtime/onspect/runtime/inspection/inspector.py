@@ -445,5 +445,5 @@ def _find_fault(score: float, lowest: float, highest: float) -> str | None:
     if not math.isfinite(score):
         return f"the model's score is {score}"
     if not (math.isfinite(highest) and lowest >= 0.0):
-        return "the model's error map holds values that are not finite or below 0"
+        return "the model's error map has values that are not finite or below 0"
     return None

@@ -41,7 +41,7 @@ def _parse(path: Path, number: int, line: bytes) -> Verdict | None:
         if not line.endswith(b"\n"):
             return None
         raise OutputError(
-            f"line {number + 1} of {str(path)!r} is no verdict ({error}); run without --resume, into another file"
+            f"line {number + 1} of {str(path)!r} is not a verdict ({error}); run without --resume, into another file"
         ) from error
 
 
@@ -50,7 +50,7 @@ def _check(path: Path, number: int, verdict: Verdict, sources: Sequence[str], in
     judged = (verdict.model, verdict.threshold, verdict.review_threshold)
     if judged != (inspector.label, cut.score, cut.review):
         raise OutputError(
-            f"{str(path)!r} holds verdicts of {verdict.model} at threshold {verdict.threshold:g}, and these would be "
+            f"{str(path)!r} has verdicts of {verdict.model} at threshold {verdict.threshold:g}, and these would be "
             f"of {inspector.label} at {cut.score:g}; run without --resume, into another file"
         )
     source = sources[number] if number < len(sources) else None

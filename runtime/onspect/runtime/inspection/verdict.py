@@ -145,7 +145,7 @@ def parse_verdict(line: str | bytes) -> Verdict:
         facts["regions"] = tuple(Region(**region) for region in facts["regions"])
         return Verdict(**facts)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"the line is no verdict: {error}") from error
+        raise ValueError(f"the line is not a verdict: {error}") from error
 
 
 def decide(score: float, threshold: Threshold) -> Judgement:

@@ -204,7 +204,7 @@ class Lessons:
             if not added:
                 raise ChoiceError(
                     "no part was taught to this model file here since it was last changed; "
-                    "'onspect teach --undo' takes back what was taught elsewhere"
+                    "'onspect teach --undo' undoes additions made elsewhere"
                 )
             with tempfile.TemporaryDirectory() as folder:
                 copy = Path(folder, path.name)
@@ -235,7 +235,7 @@ class Lessons:
             hours = SHIFT.total_seconds() / 3600
             raise ChoiceError(
                 f"{self._most} parts were taught in the last {hours:g} hours, which is the most; "
-                "look for the cause of so many false rejects, or run 'onspect teach --add-to'"
+                "look for the cause of these false rejects, or run 'onspect teach --add-to'"
             )
         return left
 

@@ -296,7 +296,7 @@ def check_name(who: object) -> str:
 def encode(frame: Frame) -> bytes:
     """Return a frame as a PNG file; raises ChoiceError if it is no picture."""
     if frame.size == 0 or frame.dtype not in (np.uint8, np.uint16):
-        raise ChoiceError("the frame is no picture of 8 or 16 bits")
+        raise ChoiceError("the frame is not a picture of 8 or 16 bits")
     return cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
 
 

@@ -64,7 +64,7 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
             assert model is not None
             yield Finding("model" if name is None else f"recipe {name}", True, _describe_model(model))
     if not sources:
-        yield Finding("source", False, "there is none: give one as [[source]] address, or on the command line")
+        yield Finding("source", False, "no source is given: give one as [[source]] address, or on the command line")
     for place, (one, source) in enumerate(zip(config.sources, sources, strict=True), 1):
         name = f"source {place}"
         if isinstance(source, OnspectError):

@@ -187,7 +187,7 @@ class _Table:
         if value is None:
             return None
         if not value.startswith(("env:", "file:")):
-            raise self.wrong(key, "stands in the file itself; give env:NAME or file:PATH, where it is to be found")
+            raise self.wrong(key, "is written in the file itself; give env:NAME or file:PATH, where it is to be found")
         try:
             return resolve_secret(value)
         except OnspectError as error:
@@ -335,7 +335,7 @@ def _read_alarm(content: object) -> AlarmRule:
     )
     table.end()
     if not rule.clear <= rule.count <= rule.of:
-        raise table.wrong("count", f"is {rule.count}; clear ({rule.clear}) <= count <= of ({rule.of}) must hold")
+        raise table.wrong("count", f"is {rule.count}; clear ({rule.clear}) <= count <= of ({rule.of}) is required")
     return rule
 
 

@@ -135,7 +135,7 @@ class FrameCheck:
             self._changed = time.monotonic()
         if self._health.identical and self._equal >= self._health.identical:
             frames = f"{self._equal} frame{'s' * (self._equal != 1)}"
-            raise ImageError(f"the picture stands still: {frames} in a row equal the one before", code="frozen")
+            raise ImageError(f"the picture does not change: {frames} in a row equal the one before", code="frozen")
 
 
 def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:

@@ -452,7 +452,7 @@ class Line:
                 self._reload.clear()
                 self._report()
             except Exception:  # noqa: BLE001 - without it nobody would notice a source that hangs
-                _LOG.exception("the line's keeper failed, and goes on")
+                _LOG.exception("the line's supervisor failed, and continues")
 
     def _watch_sources(self) -> None:
         for grabber, frame_check in zip(self._grabbers, self._frame_checks, strict=True):
@@ -461,7 +461,8 @@ class Line:
             if patience is not None and frame_check.frozen_for > patience:
                 frame_check.wait_anew()
                 grabber.restart(
-                    f"{grabber.source.state().name}: its picture stood still for {patience:g} s, so it is opened again"
+                    f"{grabber.source.state().name}: its picture did not change for {patience:g} s, so it is opened "
+                    f"again"
                 )
 
     def _report(self) -> None:

@@ -216,7 +216,7 @@ class Models:
                 words = {1: "grey images", 3: "colour images"}
                 raise ModelFileError(
                     f"{str(path)!r} judges {words[recipe.channels]}, and the line runs with {words[channels]}; "
-                    "start the line anew if that is meant"
+                    "restart the line if that is intended"
                 )
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)
         return Model(inspector, limits)

@@ -131,7 +131,7 @@ def describe_threshold(threshold: Threshold) -> str:
 def describe_agreement(agreement: Agreement) -> str:
     """Return in words how many verdicts differ from the reference's."""
     return (
-        f"{agreement.flips} of {agreement.images} differ from those of {agreement.reference} after recalibration, "
+        f"{agreement.flips} of {agreement.images} verdicts differ from {agreement.reference} after recalibration, "
         f"{agreement.carried} with its threshold kept; scores moved by {agreement.shift:.2%} of their spread"
     )
 

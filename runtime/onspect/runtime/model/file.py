@@ -188,7 +188,7 @@ def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) ->
 def undo_restamp(model: ModelFile) -> ModelInfo:
     """Go back to the threshold before this one; returns what the file now says. Raises ModelFileError without one."""
     if not model.info.history:
-        raise ModelFileError(f"{str(model.path)!r} holds no earlier threshold to go back to")
+        raise ModelFileError(f"{str(model.path)!r} has no earlier threshold to restore")
     last = model.info.history[-1]
     return _write_info(
         model,

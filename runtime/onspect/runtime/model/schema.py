@@ -288,7 +288,7 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if self.review is not None and not self.review < self.score:
-            raise ValueError(f"the review band begins at {self.review}, which is not below the cut at {self.score}")
+            raise ValueError(f"the review band begins at {self.review}, which is not below the threshold {self.score}")
         if self.area < 0:
             raise ValueError(f"the least area of a region is {self.area}; it is 0 or more pixels")
 

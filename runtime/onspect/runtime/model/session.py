@@ -69,7 +69,7 @@ def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> Loaded
     running = _name_provider(session)
     if running != wanted:
         _LOG.warning(
-            "the provider %r cannot be had here (this onnxruntime offers %s): running on %r",
+            "the provider %r is not available (this onnxruntime offers %s): running on %r",
             wanted,
             ", ".join(here),
             running,

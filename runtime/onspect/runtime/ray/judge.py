@@ -173,8 +173,8 @@ class Scorer:
         attempt, deadly = ray.get(self._retries.begin.remote(number))
         if attempt > ATTEMPTS + DEATHS * len(deadly):
             raise EngineError(
-                f"{attempt - 1} workers died on the images from {sources[0]!r} to {sources[-1]!r}, and on none of them "
-                "twice; look whether something ends the workers, such as a lack of memory (-v shows more)"
+                f"{attempt - 1} workers died on the images from {sources[0]!r} to {sources[-1]!r}, never twice on the "
+                f"same one; check whether something ends the workers, such as a lack of memory (-v shows more)"
             )
         return attempt, deadly
 
@@ -221,7 +221,7 @@ class _WorkerPool:
 
 def _refuse(_: Path | str) -> Frame:
     raise ImageError(
-        f"{DEATHS} workers died while they judged this image: it is too large for the memory, or breaks the decoder"
+        f"{DEATHS} workers died while they judged this image: it is too large for the memory, or crashes the decoder"
     )
 
 
@@ -281,7 +281,7 @@ def score_on_ray(
     if earlier is None:
         return _run(model, sources, folder, wanted, {}, _Cluster(address, provider, workers))
     if not resume:
-        raise OutputError(f"{output!r} holds a job already; add --resume to go on with it, or give a new folder")
+        raise OutputError(f"{output!r} already contains a job; add --resume to continue it, or give a new folder")
     check_same(earlier, wanted, output)
     written = read_written(folder, earlier)
     done = sum(written.values(), Counter[str]()).total()
@@ -348,14 +348,16 @@ def _judge(
     try:
         for answer in partitions.iter_rows():
             if answer["error"]:
-                raise EngineError(f"{answer['error']}; what is written stays: --resume goes on")
+                raise EngineError(f"{answer['error']}; --resume continues from the written partitions")
             if answer["attempt"] > 1:
                 _LOG.warning("a worker died; %s was judged again", job.name(answer["number"]))
             counts = Counter(json.loads(answer["counts"]))
             judged_on[answer["node"]] += counts.total()
             yield answer["number"], answer["content"], counts
     except ray.exceptions.RayError as error:
-        raise EngineError(f"Ray gave up: {_summarise(error)}; what is written stays: --resume goes on") from error
+        raise EngineError(
+            f"Ray gave up: {_summarise(error)}; --resume continues from the written partitions"
+        ) from error
     for node, count in sorted(judged_on.items()):
         _LOG.info("%d images were judged on %s", count, node)
 
@@ -374,9 +376,7 @@ def _choose_pool(cluster: _Cluster, resources: dict[str, float]) -> _WorkerPool:
         provider = "cuda" if gpus and "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
     seats = cores if runs_on_processor(provider) else gpus
     if seats == 0:
-        raise EngineError(
-            f"the provider {provider!r} has nothing to run on: the cluster has {cores} cores, {gpus} GPUs"
-        )
+        raise EngineError(f"no device for the provider {provider!r}: the cluster has {cores} cores, {gpus} GPUs")
     size = min(seats, cluster.workers or seats)
     if runs_on_processor(provider):
         return _WorkerPool(size, provider, {"num_cpus": 1}, threads=1)

@@ -195,7 +195,7 @@ def check_same(job: Job, wanted: Job, place: str) -> None:
     )
     for same, what in differences:
         if not same:
-            raise OutputError(f"the job in {place!r} is another one: {what}; give the same again, or a new folder")
+            raise OutputError(f"the job in {place!r} is a different one: {what}; give the same again, or a new folder")
 
 
 def read_written(folder: Folder, job: Job) -> dict[int, Counter[str]]:

@@ -39,7 +39,8 @@ def expand_url(url: str) -> list[str]:
     """
     if _PASSWORD.match(url):
         raise ChoiceError(
-            f"{redact(url)!r} holds a password, which would stand in every verdict; give it in the environment instead"
+            f"{redact(url)!r} contains a password, which would appear in every verdict; give it in the environment "
+            f"instead"
         )
     filesystem, path = open_store(url)
     if reach(url, lambda: filesystem.isdir(path)):

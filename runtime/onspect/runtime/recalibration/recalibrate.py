@@ -132,8 +132,8 @@ def find_base(model: ModelFile) -> Base:
                 return Base(stamp.threshold, evidence)
             break
     raise UncalibratedError(
-        f"{str(model.path)!r} holds no calibration with {MIN_FRAMES} or more good scores and with test marks to start "
-        f"from: run 'onspect calibrate {model.path} DATA' on the workstation first"
+        f"{str(model.path)!r} has no calibration with test marks and {MIN_FRAMES} or more good scores: run 'onspect "
+        f"calibrate {model.path} DATA' on the workstation first"
     )
 
 
@@ -168,11 +168,11 @@ def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) 
             return GoodFrames(np.array(scores), probes, fingerprint_set(seen), faults, repeated, tuple(names))
         if faults + repeated > count:
             raise SourceError(
-                f"{faults} frames cannot be judged and {repeated} repeat an earlier one, and only {len(scores)} are of "
-                f"use{reason}; the threshold stays as it was"
+                f"{faults} frames cannot be judged and {repeated} repeat an earlier one; only {len(scores)} are "
+                f"usable{reason}; the threshold was not changed"
             )
     raise DatasetError(
-        f"there are {len(scores)} frames of use where {count} are asked for ({faults} cannot be judged, {repeated} "
+        f"{len(scores)} frames are usable, and {count} are needed ({faults} cannot be judged, {repeated} "
         f"repeat an earlier one{reason}); give more, or --count {max(MIN_FRAMES, len(scores))}"
     )
 
@@ -195,10 +195,10 @@ def _check_lone(frames: GoodFrames) -> None:
         named = name_some([frames.names[place] for place in lone])
         scores = ", ".join(f"{frames.scores[place]:.6g}" for place in lone[:3])
         rest = np.delete(frames.scores, lone).max()
-        verb = "stands" if len(lone) == 1 else "stand"
+        verb = "is an outlier" if len(lone) == 1 else "are outliers"
         raise DatasetError(
-            f"{len(lone)} of {len(frames.scores)} frames {verb} alone with a score of {scores}, the next is {rest:.6g}"
-            f": {named}; leave out what is not good. The threshold stays as it was"
+            f"{len(lone)} of {len(frames.scores)} frames {verb} with a score of {scores}, the next is {rest:.6g}"
+            f": {named}; leave out frames of defective parts. The threshold was not changed"
         )
 
 
@@ -208,23 +208,23 @@ def _check_probe_auroc(probe_auroc: ProbeAuroc, frames: int) -> None:
         return
     if not probe_auroc.usable:
         raise SeparationError(
-            f"a new threshold cannot be checked without defective parts: even at calibration this model told only "
-            f"{probe_auroc.before:.0%} of marked from good parts (chance is 50%); calibrate on the workstation, with "
-            "images of good and defective parts from this line. The threshold stays as it was"
+            f"a new threshold cannot be checked without defective parts. Even at calibration this model separated only "
+            f"{probe_auroc.before:.0%} of marked parts from good ones (chance is 50%); calibrate on the workstation, "
+            "with images of good and defective parts from this line. The threshold was not changed"
         )
     seen = (
-        f"of parts with a drawn mark the model told {probe_auroc.before:.1%} from good ones at calibration, and tells "
+        f"the model separated {probe_auroc.before:.1%} of marked parts from good ones at calibration, and "
         f"{probe_auroc.now:.1%} in these {frames} frames (chance is 50%)"
     )
     if probe_auroc.lost:
         raise SeparationError(
-            f"{seen}: it has lost sight of defects, which no threshold cures (or the frames are not all good: look "
-            "at them). Undo what has changed, or train on images as they are now. The threshold stays as it was"
+            f"{seen}: it no longer sees defects, and no threshold can correct that (or some frames are not good: "
+            f"check them). Undo the change, or train on current images. The threshold was not changed"
         )
     raise SeparationError(
-        f"{seen}: {frames} good frames can support at best that at most {100 * probe_auroc.worst:.1f} points are lost, "
-        f"{100 * probe_auroc.allowed:.1f} are allowed; give more frames, such as --count {3 * frames}. The "
-        "threshold stays as it was"
+        f"{seen}: {frames} good frames prove only that at most {100 * probe_auroc.worst:.1f} points are lost, and "
+        f"{100 * probe_auroc.allowed:.1f} are allowed; give more frames, such as --count {3 * frames}. The threshold "
+        f"was not changed"
     )
 
 
@@ -233,9 +233,9 @@ def _check_rejected(rejected: int, frames: int, base: Base, transform: ScoreTran
     good = np.array(base.evidence.good_scores)
     if chance_of_rejects(good, base.threshold.score, transform, frames, rejected) < _ODD_CHANCE:
         raise DatasetError(
-            f"{rejected} of the {frames} frames would be rejected at the threshold carried over, where "
-            f"{float((good >= base.threshold.score).mean()):.1%} of good parts were at calibration: the frames are not "
-            "all good, or the scores changed otherwise than by a shift. Look at them; the threshold stays as it was"
+            f"{rejected} of the {frames} frames would be rejected at the new threshold; at calibration it was "
+            f"{float((good >= base.threshold.score).mean()):.1%} of good parts. Some frames are not good, or the "
+            f"scores changed in another way than by a shift. Check the frames; the threshold was not changed"
         )
 
 
@@ -265,7 +265,7 @@ def _make_evidence(found: Recalibration, source: str) -> Calibration:
     count = len(frames.scores)
     verdicts = [decide(score, found.threshold) for score in frames.scores.tolist()]
     return Calibration(
-        policy=f"{base.policy}; carried over to {count} good frames",
+        policy=f"{base.policy}; transferred to {count} good frames",
         data=source,
         counts={"good": count},
         auroc=None,
@@ -295,25 +295,29 @@ def describe_recalibration(found: Recalibration) -> str:
     count = len(frames.scores)
     low, high = found.interval
     spread = "" if found.transform.spread == 1.0 else f", their spread by {found.transform.spread:.3g}"
-    moved = f"they moved{spread}" if found.transform.moved else f"no move that {count} frames could show"
+    moved = f"they shifted{spread}" if found.transform.moved else f"no shift that {count} frames could show"
     seen = (
-        f"{probe_auroc.now:.1%} of parts with a drawn mark told from good ones, {probe_auroc.before:.1%} at "
-        f"calibration; lost are at most {100 * max(0.0, probe_auroc.worst):.1f} points, with {CONFIDENCE:.0%} "
-        "confidence"
+        f"{probe_auroc.now:.1%} of marked parts separated from good ones, {probe_auroc.before:.1%} at calibration; at "
+        f"most {100 * max(0.0, probe_auroc.worst):.1f} points are lost, with {CONFIDENCE:.0%} confidence"
     )
     facts = [
-        ("frames", f"{count} good ones used; {frames.faults} could not be judged, {frames.repeated} repeated another"),
+        (
+            "frames",
+            f"{count} good frames used; {frames.faults} could not be judged, {frames.repeated} repeated another frame",
+        ),
         ("scores", f"median {np.median(frames.scores):.6g}, {np.median(base.good_scores):.6g} at calibration: {moved}"),
-        ("sight", seen),
+        ("defect check", seen),
     ]
-    threshold = f"{found.before.score:.6g}, as it was"
+    threshold = f"{found.before.score:.6g}, not changed"
     if found.changed:
         threshold = f"{found.before.score:.6g} before, {found.threshold.score:.6g} now"
     if found.transform.moved:
         threshold += f" ({low:.6g} to {high:.6g} with {CONFIDENCE:.0%} confidence)"
     facts.append(("threshold", threshold))
     facts += [("rejects", _describe_rejects(found, base)), *_describe_defects(found, base)]
-    facts.append(("rests on", "defects' scores having moved as those of good and marked parts; no defect was seen"))
+    facts.append(
+        ("assumes", "the scores of defects moved like those of good and marked parts; no real defect was tested")
+    )
     return "\n".join(format_facts(facts, 13))
 
 
@@ -321,8 +325,8 @@ def _describe_rejects(found: Recalibration, base: Calibration) -> str:
     count = len(found.frames.scores)
     share = float((np.array(base.good_scores) >= found.base.threshold.score).mean())
     return (
-        f"{share:.1%} of good parts at calibration, and so again if the scores moved alike; by themselves {count} good "
-        f"frames, {found.rejected} of them rejected, can support at best {rate_bound(found.rejected, count):.1%}"
+        f"{share:.1%} of good parts at calibration, the same expected now. These {count} good frames alone, "
+        f'{found.rejected} of them rejected, prove only "below {rate_bound(found.rejected, count):.1%}"'
     )
 
 
@@ -332,7 +336,7 @@ def _describe_defects(found: Recalibration, base: Calibration) -> list[tuple[str
     defective = np.array(base.defective_scores)
     caught, stayed = ((defective >= cut).mean() for cut in (found.base.threshold.score, found.threshold.score))
     words = (
-        f"{caught:.1%} caught at calibration, and so again if their scores moved alike; {stayed:.1%} if they stayed "
-        "where they were"
+        f"{caught:.1%} caught at calibration, the same expected if their scores moved alike; {stayed:.1%} if their "
+        f"scores did not move"
     )
     return [("defects", words)]

@@ -124,9 +124,9 @@ def merge(inputs: Inputs, payload: bytes) -> Inputs:
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise ChoiceError(f"the message is no JSON: {error}") from error
+        raise ChoiceError(f"the message is not JSON: {error}") from error
     if not isinstance(message, dict):
-        raise ChoiceError("the message is no JSON object")
+        raise ChoiceError("the message is not a JSON object")
     changes: dict[str, Any] = {}
     for name, value in message.items():
         if name in _LEVELS and isinstance(value, bool):

@@ -255,9 +255,9 @@ def _read_command(payload: bytes) -> dict[str, Any]:
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:
-        raise ChoiceError(f"the command is no JSON: {error}") from error
+        raise ChoiceError(f"the command is not JSON: {error}") from error
     if not isinstance(message, dict):
-        raise ChoiceError("the command is no JSON object")
+        raise ChoiceError("the command is not a JSON object")
     return message
 
 

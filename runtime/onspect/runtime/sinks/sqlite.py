@@ -286,7 +286,9 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
 def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
-        raise OutputError(f"{str(path)!r} lies where SQLite cannot use WAL; choose a disk of this machine")
+        raise OutputError(
+            f"{str(path)!r} is on a file system where SQLite cannot use WAL; choose a disk of this machine"
+        )
     with _transaction(connection):
         connection.execute(
             "CREATE TABLE IF NOT EXISTS verdicts (id INTEGER PRIMARY KEY, "

@@ -18,7 +18,7 @@ def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
     path = Path(target)
     is_input = os.path.exists(path) and any(_is_same_file(path, other) for other in inputs)  # noqa: PTH110 - as in expand
     if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or is_input:
-        raise OutputError(f"{target!r} is an input, not a file for verdicts; give one such as verdicts.jsonl")
+        raise OutputError(f"{target!r} is an input; give a file for the verdicts, such as verdicts.jsonl")
 
 
 def find_refusal(

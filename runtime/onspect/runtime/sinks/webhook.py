@@ -135,7 +135,7 @@ def open_webhook(text: str, *, timeout: float = _TIMEOUT) -> WebhookSink:
             "them; sign the requests with #secret=env:NAME instead, or give the whole address as env:NAME"
         )
     if not url.isascii() or any(letter.isspace() for letter in url):
-        raise ChoiceError(f"the sink {shown!r} holds letters that a URL cannot; write them as %XX")
+        raise ChoiceError(f"the sink {shown!r} has letters that a URL cannot have; write them as %XX")
     options = Options(fragment, _OPTIONS, shown)
     if "ca" in options and parts.scheme != "https":
         raise ChoiceError(f"the sink {shown!r} names an authority with ca=; that needs https://")
@@ -151,5 +151,5 @@ def _read_authority(ca: Path | None, shown: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:
-        why = "it holds no certificate" if isinstance(error, ssl.SSLError) else describe_os_error(error)
+        why = "it has no certificate" if isinstance(error, ssl.SSLError) else describe_os_error(error)
         raise ChoiceError(f"the sink {shown!r} names the authority {str(ca)!r}, which cannot be used: {why}") from error

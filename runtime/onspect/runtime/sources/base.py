@@ -70,7 +70,7 @@ class FirstSize:
         if (width, height) == self._size:
             return None
         first = f"{self._size[0]}x{self._size[1]}"
-        words = f"the frame is {width}x{height} pixels, and the source began with {first}; start anew if that is meant"
+        words = f"the frame is {width}x{height} pixels, and the source began with {first}; restart if that is intended"
         return ImageError(words, code="resolution")
 
 

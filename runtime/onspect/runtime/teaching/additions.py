@@ -81,7 +81,7 @@ def add(
         trimmed, found = lone, leave_out(found, lone)
         if not len(found.images):
             raise DatasetError(
-                f"the scores of all {len(lone)} new pictures stand alone; look at them, or teach without --trim"
+                f"the scores of all {len(lone)} new pictures are outliers; check them, or teach without --trim"
             )
     refuse_lone(lone, strict=strict)
     content = edit_graph(graph, grown.arrays())

@@ -180,6 +180,6 @@ def _check_graph(content: bytes, images: NDArray[np.uint8]) -> None:
         score, error_map = session.run(["score", "error_map"], {"image": image[None]})
         if not (np.isfinite(score).all() and np.isfinite(error_map).all()):
             raise ModelFileError(
-                f"the taught model scores {float(score[0])} on one of its own pictures; the base file does not do for "
-                "these pictures, so nothing was written"
+                f"the taught model scores {float(score[0])} on one of its own pictures; the base file does not work "
+                f"with these pictures; nothing was written"
             )

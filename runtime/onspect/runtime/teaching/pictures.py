@@ -104,12 +104,12 @@ def check_pictures(found: GoodImages) -> None:
     count = len(found.images)
     if count < FEWEST:
         raise DatasetError(
-            f"there is only 1 picture, {str(found.paths[0])!r}, which shows nothing of how good parts differ; give at "
-            "least 2, better 10 or more"
+            f"there is only 1 picture, {str(found.paths[0])!r}, which does not show how good parts differ; give at "
+            f"least 2, better 10 or more"
         )
     if (found.images == found.images[0]).all():
         raise DatasetError(
-            f"all {count} pictures show the very same pixels, such as {str(found.paths[0])!r}; give pictures of "
+            f"all {count} pictures have the same pixels, such as {str(found.paths[0])!r}; give pictures of "
             "different good parts"
         )
 

@@ -115,8 +115,8 @@ def refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
     if strict and lone:
         names = ", ".join(repr(str(item.path)) for item in lone)
         raise DatasetError(
-            f"the score of {names} stands alone among the good pictures, as that of a defective part does; remove it, "
-            "leave it out with --trim, or teach without --strict; nothing was written"
+            f"the score of {names} is an outlier among the good pictures, like the score of a defective part; remove "
+            f"it, leave it out with --trim, or teach without --strict; nothing was written"
         )
 
 

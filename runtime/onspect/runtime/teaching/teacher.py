@@ -86,7 +86,7 @@ def teach(
         Share of new good parts that may be rejected, between 0 and 1. None: 1%, or as little as so many pictures can
         promise.
     strict
-        Refuse pictures whose score stands alone.
+        Refuse pictures whose score is an outlier.
     trim
         Leave out pictures whose score stands alone, once; with strict, those that stand alone then are refused.
     seed
@@ -157,8 +157,8 @@ def _warn_of_twins(looks: Looks) -> None:
     count = count_twins(looks.hashes)
     if count > _MOST_TWINS * len(looks.hashes):
         _LOG.warning(
-            "%d of %d pictures look almost like another one. If several pictures show one part, give --group: else the "
-            "threshold rejects more good parts than it promises",
+            "%d of %d pictures look almost like another one. If several pictures show one part, give --group; without "
+            "it the threshold rejects more good parts than it promises",
             count,
             len(looks.hashes),
         )

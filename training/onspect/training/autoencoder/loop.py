@@ -148,7 +148,7 @@ def _check_finite(losses: dict[str, float], epoch: int, batch: int, rate: float,
     for name, value in losses.items():
         if not math.isfinite(value):
             kept = (
-                f"the last epoch's checkpoint stays in {str(run)!r}"
+                f"the checkpoint of the last epoch is in {str(run)!r}"
                 if (run / CHECKPOINT).exists()
                 else "no epoch was completed"
             )

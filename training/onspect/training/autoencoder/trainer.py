@@ -184,8 +184,8 @@ class Trainer:
         """Read the checkpoint into networks and optimizers and return the rest of it."""
         if not (run / CHECKPOINT).exists():
             raise TrainingError(
-                f"there is nothing to go on from: {str(run)!r} holds no {CHECKPOINT}, as where a run was killed in its "
-                "first epoch; train again into another folder"
+                f"there is nothing to resume: {str(run)!r} has no {CHECKPOINT}; the run ended in its first epoch; "
+                f"train again into another folder"
             )
         tensors, notes = read_tensors(run / CHECKPOINT)
         try:
@@ -197,7 +197,7 @@ class Trainer:
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
             raise _misfit(run, " ".join(str(error).split())) from error
         if config != self.config:
-            raise _misfit(run, "it was made with other choices")
+            raise _misfit(run, "it was made with other options")
         return state
 
 

@@ -100,6 +100,8 @@ def _learn(features: Features, seed: int) -> Projection:
     spread = np.concatenate([found(block) for block in raw_places(features)]).std(axis=0, dtype=np.float64)
     kept = spread > max(_LEAST_SPREAD * spread.max(), 1e-6)
     if not kept.any():
-        raise DatasetError("all places of the images are alike, so there is nothing to learn; give images of parts")
+        raise DatasetError(
+            "the features of all places in the images are equal, so there is nothing to learn; give images of parts"
+        )
     scale = (1.0 / spread[kept]).astype(np.float32)
     return Projection(found.project[kept] * scale[:, None], found.offset[kept] * scale)

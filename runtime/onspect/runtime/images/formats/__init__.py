@@ -26,7 +26,7 @@ Accepts = Callable[[int, int], None]
 
 NAMES = "JPEG, PNG, TIFF, BMP, PNM or WebP"
 
-SEVERAL = "the file holds several pages or frames, of which only one would be judged; split it"
+SEVERAL = "the file has several pages or frames, and only one would be judged; split it"
 
 _OTHERS = (
     (b"gif8", "a GIF file"),

@@ -182,7 +182,7 @@ def _read_piece(
     row_bytes = -(-columns * samples * layout.bits // 8)
     wanted = rows * row_bytes
     if not place[1] or place[0] + place[1] > len(data):
-        raise ImageError(f"the TIFF is truncated: strip or tile {number} lies beyond the file's end; {_AGAIN}")
+        raise ImageError(f"the TIFF is truncated: strip or tile {number} is beyond the end of the file; {_AGAIN}")
     packed = data[place[0] : place[0] + place[1]]
     if layout.reversed_bits:
         packed = packed.translate(_MIRRORED)

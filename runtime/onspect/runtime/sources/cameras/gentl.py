@@ -96,7 +96,7 @@ def open_camera(serial: str, producers: Iterable[Path]) -> OpenCamera:
     there = f"there are {', '.join(seen)}" if seen else "no camera answers"
     raise SourceError(
         f"no GenICam camera {serial!r}: {there}; check its power and cable, that it is in this computer's subnet, "
-        "and that no other program holds it"
+        "and that no other program uses it"
     )
 
 

@@ -89,7 +89,7 @@ def _open_local(place: str, wanted: dict[str, float], fourcc: str | None = None)
     which: int | str = int(place) if place.isdecimal() else place
     backend = cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY
     if isinstance(which, str) and not Path(which).exists():
-        raise SourceError(f"there is no device {which!r}; 'onspect cameras' lists what is there")
+        raise SourceError(f"there is no device {which!r}; 'onspect cameras' lists the connected cameras")
     capture = cv2.VideoCapture(which, backend)
     if fourcc is not None:  # first: many webcams have their large sizes and high rates as motion JPEG only
         code = cv2.VideoWriter.fourcc(*fourcc)

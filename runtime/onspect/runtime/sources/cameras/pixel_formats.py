@@ -85,7 +85,7 @@ def _read_values(data: NDArray[np.uint8], pixel_format: _Format, count: int, hei
     else:  # packed values run on over the ends of rows
         needed = math.ceil(count * height * stored / 8)
     if len(data) < needed:
-        raise ImageError(f"the buffer holds {len(data)} bytes where the picture takes {needed}; it came incomplete")
+        raise ImageError(f"the buffer has {len(data)} bytes, and the picture needs {needed}; it came incomplete")
     data = data[:needed]
     if padding:
         data = np.ascontiguousarray(data.reshape(height, row_bytes + padding)[:, :row_bytes]).ravel()

@@ -1,0 +1,76 @@
+"""The sentences that a user reads in a module: messages, help and logs, found in its syntax tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("runtime", "calibration", "training", "export", "compare", "demo")
+
+_ENDS = re.compile(r"(?<=[.!?:;])\s+|\n\s*\n|\x08")
+_SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE) ")
+_COMMAND = re.compile(r"\.?(command|group)\(")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence or clause of a text that a user reads."""
+
+    path: Path
+    """The module, relative to the root of the repository."""
+    line: int
+    """The line where the text begins, 1 or more."""
+    text: str
+    """The sentence on one line; each value that is filled in is written as X."""
+
+    @property
+    def words(self) -> int:
+        """Number of words; a value that is filled in counts as one."""
+        return len(self.text.split())
+
+
+def find_modules() -> list[Path]:
+    """Return all modules of the package, relative to the root of the repository."""
+    return sorted(path.relative_to(ROOT) for part in PARTS for path in (ROOT / part).rglob("*.py"))
+
+
+def find_sentences(path: Path) -> Iterator[Sentence]:
+    """Yield the sentences of all texts of three words or more in a module.
+
+    Docstrings are texts for users only if they belong to a command. A text under a field documents it and is left out.
+    """
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    left_out: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            left_out.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            left_out.update(id(inner) for inner in ast.walk(node) if inner is not node)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(
+            _COMMAND.search(ast.unparse(item)) for item in node.decorator_list
+        ):
+            first = node.body[0]
+            if isinstance(first, ast.Expr):
+                left_out.discard(id(first.value))
+    for node in ast.walk(tree):
+        text = None if id(node) in left_out else _text_of(node)
+        if text is None or len(text.split()) < 3 or _SQL.match(text):
+            continue
+        for sentence in _ENDS.split(text):
+            words = " ".join(sentence.split())
+            if words:
+                yield Sentence(path, getattr(node, "lineno", 0), words)
+
+
+def _text_of(node: ast.AST) -> str | None:
+    """Return the text of a string, with X for each value that is filled in; None for other nodes."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(item.value) if isinstance(item, ast.Constant) else "X" for item in node.values)
+    return None

@@ -1,0 +1,56 @@
+"""What a user reads is short and in plain words: no sentence of over 30 words, no word of the old dialect."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from .sentences import find_modules, find_sentences
+
+MOST_WORDS = 30
+
+DIALECT = re.compile(
+    r"\b(stands?|stood|lies?|bears?|holds?(?! out)|anew|nowhere|amiss|lest|wherefore|besides"
+    r"|so many|cannot be had|all the same|go(es)? on|say(s)? nothing|of use|as (it|they) (was|were|must)"
+    r"|what (is|was|it|they) \w+|which no|takes? it back|told from|lost sight"
+    r"|is none|are none|(?<!there )(?<!here )(is|are) no(?! longer))\b",
+    re.IGNORECASE,
+)
+
+TABLES = {Path("compare/onspect/compare/published.py")}
+"""Modules whose long texts are tables of numbers."""
+
+
+def find_faults(path: Path) -> list[str]:
+    """Return the sentences of a module that are too long or have a word of the old dialect, with the place."""
+    return [
+        f"{path}:{sentence.line}: {sentence.text}"
+        for sentence in find_sentences(path)
+        if sentence.words > MOST_WORDS or DIALECT.search(sentence.text)
+    ]
+
+
+@pytest.mark.parametrize("path", [path for path in find_modules() if path not in TABLES], ids=str)
+def test_sentences_are_short_and_in_todays_words(path: Path) -> None:
+    """No message and no help has more than 30 words a sentence, or a word of the old dialect."""
+    assert not find_faults(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ('raise ValueError(f"{path!r} holds no images")', 1),
+        ('raise ValueError(f"there are no images in {path!r}; give another folder")', 0),
+        ('_LOG.warning("the provider %r cannot be had", name)', 1),
+        ('@click.command()\ndef run():\n    """Run anew what was stopped."""', 1),
+        ('def run():\n    """Run anew what was stopped."""', 0),
+        ("x = " + repr("word " * 31), 1),
+        ("x = " + repr("word " * 30), 0),
+    ],
+)
+def test_faults_are_found(tmp_path: Path, text: str, faults: int) -> None:
+    """The search finds faults in errors, logs and the help of commands, and leaves other docstrings out."""
+    (tmp_path / "module.py").write_text(text, encoding="utf-8")
+    assert len(find_faults(tmp_path / "module.py")) == faults

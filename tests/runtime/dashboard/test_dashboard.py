@@ -710,12 +710,15 @@ def test_client_that_does_not_read_is_cut_off(open_dashboard: Any, monkeypatch: 
     """A stream whose reader stands still ends, and its place is free again."""
     numbers = itertools.count(1)  # events so large that they soon fill what the system keeps for a reader
     monkeypatch.setattr(
-        DashboardState, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 500_000}
+        DashboardState,
+        "describe",
+        lambda board, after: {"number": next(numbers), "status": None, "words": "x" * 500_000},
     )
-    _, client = open_dashboard(watchers=1, tick=0.001, look=0.1)
+    _, client = open_dashboard(watchers=1, tick=0.001, look=0.2)
     with client.connect() as lazy:
         lazy.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n\r\n".encode())
-        wait_until(lambda: client.begin_stream() == 503)
+        assert lazy.recv(12) == b"HTTP/1.1 200"  # it has the place
+        assert client.begin_stream() == 503
         wait_until(lambda: client.begin_stream() == 200)
 
 
@@ -784,7 +787,9 @@ def test_closing_cuts_off_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> 
     """A client that leaves the server with much to send keeps no socket open after closing."""
     numbers = itertools.count(1)
     monkeypatch.setattr(
-        DashboardState, "describe", lambda board, after: {"number": next(numbers), "words": "x" * 5_000_000}
+        DashboardState,
+        "describe",
+        lambda board, after: {"number": next(numbers), "status": None, "words": "x" * 5_000_000},
     )
     with Dashboard("127.0.0.1:0") as dashboard, ExitStack() as stack:
         Client(dashboard).open_streams(stack, 1)

@@ -22,6 +22,7 @@ PURPOSES = {
     "opcua": "sink opcua",
     "prometheus": "sink prometheus",
     "ray": "score --engine ray",
+    "docs": "the site of docs/",
 }
 """What each extra brings, in the order of the list."""
 

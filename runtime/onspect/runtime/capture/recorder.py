@@ -58,6 +58,7 @@ class PictureFolder:
         self._folder = make_folder(folder)
         numbers = [int(path.stem) for path in folder.iterdir() if path.stem.isascii() and path.stem.isdecimal()]
         self._next = max(numbers, default=0) + 1
+        self._begun: list[Path] = []
 
     def write(self, frame: Frame) -> Path:
         """Write a frame, uint8 or uint16, as a PNG file and return its path; raises OutputError if that fails."""
@@ -68,8 +69,14 @@ class PictureFolder:
         while True:
             path = self._folder / f"{self._next:04d}.png"
             self._next += 1
+            self._begun.append(path)
             if write_new(path, data):
                 return path
+            self._begun.pop()
+
+    def list_written(self) -> list[Path]:
+        """Return the pictures that were written, also one during whose writing a signal ended the capture."""
+        return [path for path in self._begun if path.exists()]
 
 
 def record(

@@ -94,16 +94,13 @@ def capture(source: str, output: Path, every: _Every | None, count: int | None, 
         wants, ended = _choose_trigger(opened, Path(source), every, stack)
         folder = PictureFolder(output)
         display = _Display(counts, hint="SPACE: picture, q: end" if ended is not None else "")
-        saved: list[Path] = []
         with _stopping_at_signals():
             for item in record(opened, folder, wants, counts=counts, count=count, keep_similar=keep_similar):
                 display.show(item)
-                if item.path is not None:
-                    saved.append(item.path)
                 if ended is not None and ended():
                     break
         display.end()
-    _summarize(output, saved, counts, display)
+    _summarize(output, folder.list_written(), counts, display)
 
 
 def _check_place(source: str, output: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.model.schema import Threshold
@@ -156,9 +156,18 @@ def decide(score: float, threshold: Threshold) -> Judgement:
     """
     if not math.isfinite(score):
         return "fault"
-    if score >= threshold.score:
+    if reaches(score, threshold):
         return "ng"
     return "review" if threshold.review is not None and score >= threshold.review else "ok"
+
+
+@overload
+def reaches(score: float, threshold: Threshold) -> bool: ...
+@overload
+def reaches(score: NDArray[Any], threshold: Threshold) -> NDArray[np.bool_]: ...
+def reaches(score: float | NDArray[Any], threshold: Threshold) -> bool | NDArray[np.bool_]:
+    """Return whether a score rejects a part; of scores [n], bool [n]."""
+    return score >= threshold.score
 
 
 def now() -> str:

@@ -13,7 +13,7 @@ from onspect.runtime.binomial import CONFIDENCE, rate_bound
 from onspect.runtime.errors import DatasetError, ImageError, SeparationError, SourceError, UncalibratedError
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_set
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.inspection.verdict import decide, now
+from onspect.runtime.inspection.verdict import decide, now, reaches
 from onspect.runtime.model.file import ModelFile, restamp
 from onspect.runtime.model.schema import Calibration, Stamp, Threshold
 from onspect.runtime.outliers import find_lone_scores, name_some
@@ -97,7 +97,7 @@ def recalibrate(
     good = np.array(evidence.good_scores)
     transform = fit_transform(good, frames.scores, odds=_is_bounded(base, frames))
     carried = _transfer_threshold(base, transform, frames, peak=model.info.score.is_peak)
-    _check_rejected(int((frames.scores >= carried.score).sum()), len(frames.scores), base, transform)
+    _check_rejected(int(reaches(frames.scores, carried).sum()), len(frames.scores), base, transform)
     probe_auroc = compare_probe_auroc(good, np.array(evidence.mark_scores), frames.scores, frames.probe_scores)
     _check_probe_auroc(probe_auroc, len(frames.scores))
     threshold = carried if transform.moved else base.threshold
@@ -109,7 +109,7 @@ def recalibrate(
         transform=transform,
         interval=transform.apply_interval(base.threshold.score),
         probe_auroc=probe_auroc,
-        rejected=int((frames.scores >= threshold.score).sum()),
+        rejected=int(reaches(frames.scores, threshold).sum()),
         changed=threshold != before,
     )
     if found.changed:
@@ -234,7 +234,7 @@ def _check_rejected(rejected: int, frames: int, base: Base, transform: ScoreTran
     if chance_of_rejects(good, base.threshold.score, transform, frames, rejected) < _ODD_CHANCE:
         raise DatasetError(
             f"{rejected} of the {frames} frames would be rejected at the new threshold; at calibration it was "
-            f"{float((good >= base.threshold.score).mean()):.1%} of good parts. Some frames are not good, or the "
+            f"{float(reaches(good, base.threshold).mean()):.1%} of good parts. Some frames are not good, or the "
             f"scores changed in another way than by a shift. Check the frames; the threshold was not changed"
         )
 
@@ -323,7 +323,7 @@ def describe_recalibration(found: Recalibration) -> str:
 
 def _describe_rejects(found: Recalibration, base: Calibration) -> str:
     count = len(found.frames.scores)
-    share = float((np.array(base.good_scores) >= found.base.threshold.score).mean())
+    share = float(reaches(np.array(base.good_scores), found.base.threshold).mean())
     return (
         f"{share:.1%} of good parts at calibration, the same expected now. These {count} good frames alone, "
         f'{found.rejected} of them rejected, prove only "below {rate_bound(found.rejected, count):.1%}"'

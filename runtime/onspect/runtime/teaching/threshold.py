@@ -13,7 +13,7 @@ from onspect.runtime.dataset.folder import GOOD
 from onspect.runtime.dataset.groups import worst_of_groups
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints
-from onspect.runtime.inspection.verdict import now
+from onspect.runtime.inspection.verdict import now, reaches
 from onspect.runtime.model.schema import Calibration, ModelInfo, Rule, Threshold
 from onspect.runtime.teaching.fit import FittedMemory
 
@@ -75,7 +75,7 @@ def make_calibration(
     of_parts = ""
     if len(scores) < len(fingerprints):
         of_parts = f", {len(scores)}{_OF_PARTS}{len(fingerprints)} pictures"
-    rejected = int((scores >= threshold.score).sum())
+    rejected = int(reaches(scores, threshold).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(
         policy=f"false rejects of new good parts at most {format_rate(round(rate, 4))} ({CROSS_CONFORMAL}{of_parts})",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+from ..tiny_model import SIDE
 
 
 @pytest.fixture(scope="session")
@@ -45,14 +48,15 @@ def calibrated(tmp_path: Path, calibrated: Path) -> Path:
 def make_dataset(tmp_path: Path, write_image: Callable[..., Path]) -> Callable[[Mapping[str, Iterable[int]]], Path]:
     """Return a function that writes images of the given brightnesses below folders such as ``val/good``."""
 
+    widths = itertools.count()
+
     def make(folders: Mapping[str, Iterable[int]]) -> Path:
         root = tmp_path / "parts"
         root.mkdir(exist_ok=True)
         for folder, brightnesses in folders.items():
             for number, brightness in enumerate(brightnesses):
-                path = write_image(root / folder / f"{number:03}.png", brightness)
-                with path.open("ab") as file:  # behind the picture's end: equal pictures, and no equal files
-                    file.write(f"{path.parent.name} {number}".encode())
+                width = SIDE + next(widths)  # equal scores, and no equal pixels
+                write_image(root / folder / f"{number:03}.png", brightness, (SIDE, width))
         return root
 
     return make

@@ -119,9 +119,9 @@ def test_masks_give_pixel_figures(
     mask = np.where(part == 255, 255, 0).astype(np.uint8)
     root = tmp_path / "parts"
     write_image(root / "test/good/0.png", 128, (32, 32))
-    for name in ("masked", "unmasked", "empty", "broken"):
-        with write_pixels(root / f"test/spot/{name}.png", part).open("ab") as file:
-            file.write(name.encode())  # behind the picture's end: no equal files
+    for number, name in enumerate(("masked", "unmasked", "empty", "broken")):
+        part[-1, -1] = 128 + number  # no two images are equal
+        write_pixels(root / f"test/spot/{name}.png", part)
     write_pixels(root / "ground_truth/spot/masked_mask.png", mask)
     write_pixels(root / "ground_truth/spot/empty_mask.png", mask * 0)
     (root / "ground_truth/spot/broken_mask.png").write_bytes(b"no image")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+import cv2
 import pytest
 from click.testing import Result
 
@@ -75,21 +76,23 @@ def test_evaluate_names_lone_good_pictures(onspect: Run, calibrated: Path, make_
 
 
 def test_equal_files_count_once(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:
-    """Copies and links add nothing to counts and promises, and are named by their paths."""
+    """Copies, links and images saved again add nothing to counts and promises, and are named by their paths."""
     data = make_dataset({"val/good": GOOD, "val/bright": [240, 245], "test/good": GOOD, "test/bright": [240, 245]})
     for split in ("val", "test"):
         for number in range(60):
             shutil.copy(data / f"{split}/good/000.png", data / f"{split}/good/copy{number}.png")
         (data / f"{split}/bright/again.png").symlink_to("000.png")
+        saved_again = cv2.imread(str(data / f"{split}/good/001.png"), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(data / f"{split}/good/saved_again.bmp"), saved_again)
     result = onspect("calibrate", model, data)
-    assert "61 of 84 images repeat other files and count once" in result.stderr
+    assert "62 of 85 images repeat other files and count once" in result.stderr
     assert str(data / "val/bright/again.png") in result.stderr
     assert "21 good, 2 defective" in result.stdout
     evaluated = onspect("evaluate", model, data, "-o", tmp_path / "report")
     assert "the 23 test images that were held back at calibration" in evaluated.stdout
     metrics = json.loads((tmp_path / "report/metrics.json").read_text())
     assert metrics["images"] == {"good": 21, "bright": 2}
-    assert len(metrics["repeats"]) == 61
+    assert len(metrics["repeats"]) == 62
     promise = onspect("calibrate", model, data, "--conformal", "2%", "--strict")
     assert "needs at least 49 good images" in promise.stderr
 
@@ -104,7 +107,7 @@ def test_a_file_with_two_labels_is_refused(onspect: Run, model: Path, make_datas
         onspect("evaluate", model, data, "-o", tmp_path / "report"),
     ):
         assert result.exit_code == 1
-    assert "are the same file" in onspect("calibrate", model, data).stderr
+    assert "are the same image" in onspect("calibrate", model, data).stderr
 
 
 @pytest.mark.parametrize(

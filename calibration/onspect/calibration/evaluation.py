@@ -372,7 +372,7 @@ def evaluate_images(
     for observation in progress(score_images(inspector, images), len(images), "scoring"):
         if isinstance(observation, Fault):
             faults.append(observation)
-        elif not repeats.is_repeat(observation.scored.image, observation.scored.fingerprint):
+        elif not repeats.is_repeat(observation.scored.image, observation.scored.pixels):
             results.append(observation.scored)
             masks.add(observation)
             shown[observation.scored.image.kind] += threshold is not None and _shows_region(observation, threshold)

@@ -1,45 +1,45 @@
-"""Files that repeat another one: they count once, whatever is measured."""
+"""Images with the same pixels as another one: they count once, whatever is measured."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from onspect.calibration.scores import fingerprint_images
+from onspect.calibration.scores import fingerprint_pixels_of
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.outliers import name_some
 
 
 def drop_repeats(images: Sequence[LabelledImage]) -> tuple[list[LabelledImage], list[Path]]:
-    """Return the images without those whose file equals an earlier one, and the paths of those.
+    """Return the images without those with the pixels of an earlier one, and the paths of those.
 
-    Raises DatasetError where one file is among the good images and among the defective ones.
+    Raises DatasetError if an image is both among the good and among the defective ones.
     """
     repeats = Repeats()
     kept = [
         image
-        for image, fingerprint in zip(images, fingerprint_images(images), strict=True)
+        for image, fingerprint in zip(images, fingerprint_pixels_of(images), strict=True)
         if fingerprint is None or not repeats.is_repeat(image, fingerprint)
     ]
     return kept, repeats.paths
 
 
 class Repeats:
-    """Knows which files came before."""
+    """Knows which images came before."""
 
     def __init__(self) -> None:
         self._first: dict[str, LabelledImage] = {}
         self.paths: list[Path] = []
 
     def is_repeat(self, image: LabelledImage, fingerprint: str) -> bool:
-        """Tell whether an equal file came before, and remember this one; raises DatasetError where labels differ."""
+        """Tell whether equal pixels came before, and remember these; raises DatasetError if the labels differ."""
         first = self._first.setdefault(fingerprint, image)
         if first is image:
             return False
         if first.defective != image.defective:
             raise DatasetError(
-                f"{str(first.path)!r} and {str(image.path)!r} are the same file, once as {first.kind!r} and once as "
+                f"{str(first.path)!r} and {str(image.path)!r} are the same image, once as {first.kind!r} and once as "
                 f"{image.kind!r}; remove the one that is wrong"
             )
         self.paths.append(image.path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onspect.runtime.dataset.folder import GOOD, LabelledImage, has_split, labelled_images
 from onspect.runtime.dataset.near_duplicates import dct_features
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_pixels
 from onspect.runtime.images.decode import decode_image, read_file
 from onspect.runtime.images.region import Placement
 from onspect.runtime.inspection.batch import BATCH, batched, in_order
@@ -24,21 +24,27 @@ _SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A labelled image with its score (finite), the fingerprint of its file and its look (`dct_features`)."""
+    """A labelled image with its score (finite), the fingerprints of its file and its pixels, and its look.
+
+    look: as of `dct_features`.
+    """
 
     image: LabelledImage
     fingerprint: str
     score: float
     look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    pixels: str = ""
 
 
 @dataclass(frozen=True)
 class SeenImage:
-    """A labelled image that is only looked at: the fingerprint of its file, and its look where it can be decoded."""
+    """A labelled image that is only looked at: the fingerprint of its file, and, if it can be decoded, its look and the
+    fingerprint of its pixels."""
 
     image: LabelledImage
     fingerprint: str
     look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    pixels: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,18 @@ def fingerprint_images(images: Sequence[LabelledImage]) -> Iterator[str | None]:
     return in_order(_fingerprint_or_none, [image.path for image in images])
 
 
+def fingerprint_pixels_of(images: Sequence[LabelledImage]) -> Iterator[str | None]:
+    """Yield the fingerprint of each image's pixels, in order; None if it cannot be decoded."""
+
+    def find(image: LabelledImage) -> str | None:
+        try:
+            return fingerprint_pixels(decode_image(read_file(image.path)))
+        except ImageError:
+            return None
+
+    return in_order(find, images)
+
+
 def see_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterator[SeenImage | None]:
     """Look at images in order on all cores, without scoring them; None where a file cannot be read."""
 
@@ -117,7 +135,8 @@ def see_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterato
             return None
         fingerprint = fingerprint_bytes(data)
         try:
-            return SeenImage(image, fingerprint, dct_features(inspector.prepare(decode_image(data))))
+            frame = decode_image(data)
+            return SeenImage(image, fingerprint, dct_features(inspector.prepare(frame)), fingerprint_pixels(frame))
         except ImageError:
             return SeenImage(image, fingerprint)
 
@@ -140,33 +159,33 @@ def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[O
     return [
         Fault(image, str(item.error))
         if item.image is None
-        else _observe(image, item, item.image, fingerprint, *next(rows))
-        for image, (item, fingerprint) in zip(batch, opened, strict=True)
+        else _observe(image, item, item.image, fingerprints, *next(rows))
+        for image, (item, fingerprints) in zip(batch, opened, strict=True)
     ]
 
 
-def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, str]:
-    """Return an image's model input, or why there is none, and the fingerprint of its file."""
+def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, tuple[str, str]]:
+    """Return an image's model input, or why there is none, and the fingerprints of its file and its pixels."""
     try:
         data = read_file(image.path)
         frame = decode_image(data, inspector.accepts)
     except ImageError as error:
-        return inspector.prepare_frame(error), ""
-    return inspector.prepare_frame(frame, keep=False), fingerprint_bytes(data)
+        return inspector.prepare_frame(error), ("", "")
+    return inspector.prepare_frame(frame, keep=False), (fingerprint_bytes(data), fingerprint_pixels(frame))
 
 
 def _observe(
     image: LabelledImage,
     item: Prepared,
     model_input: NDArray[np.uint8],
-    fingerprint: str,
+    fingerprints: tuple[str, str],
     score: float,
     error_map: NDArray[np.float32],
     fault: str | None,
 ) -> Observation | Fault:
     if fault is not None:
         return Fault(image, fault, by_model=True)
-    scored = ScoredImage(image, fingerprint, score, dct_features(model_input))
+    scored = ScoredImage(image, fingerprints[0], score, dct_features(model_input), fingerprints[1])
     return Observation(scored, error_map, item.height, item.width, item.placement)
 
 

@@ -60,8 +60,8 @@ def find_test_split(
     seen = progress(see_images(inspector, images), len(images), "looking at test images")
     first: dict[str, SeenImage] = {}
     for image in seen:
-        if image is not None:  # equal files count once
-            first.setdefault(image.fingerprint, image)
+        if image is not None:  # equal images count once
+            first.setdefault(image.pixels or image.fingerprint, image)
     return list(first.values()), []
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def fingerprint_bytes(data: bytes) -> str:
     """Return the 64-bit fingerprint (16 hexadecimal digits of BLAKE2b) by which an image file is known again."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def fingerprint_pixels(frame: NDArray[Any]) -> str:
+    """Return the 64-bit fingerprint of an image's shape, dtype and pixels: a file that is saved again keeps it."""
+    return fingerprint_bytes(repr((frame.shape, frame.dtype.str)).encode() + frame.tobytes())
 
 
 def fingerprint_set(fingerprints: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.dataset.crop import Crop
 from onspect.runtime.dataset.good_pictures import find_distinct
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.fingerprints import fingerprint_bytes
+from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_pixels
 from onspect.runtime.images.decode import Frame, decode_image
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.images.working_size import largest_stretch
@@ -196,7 +196,7 @@ def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
         brightest=int(frame.max()) if frame.dtype == np.uint16 else 0,
         clipped=clipped,
         fingerprint=fingerprint_bytes(data),
-        pixels=fingerprint_bytes(repr((frame.shape, frame.dtype.str)).encode() + frame.tobytes()),
+        pixels=fingerprint_pixels(frame),
         prepared=prepared,
     )
 

@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="of teaching all pictures; empty for the curve alone")
     parser.add_argument("--pictures", default="5,10,20,50,200", help="good pictures of the curve; empty for no curve")
     parser.add_argument("--draws", type=int, default=5, help="times that they are drawn")
-    parser.add_argument("--limit", type=int, default=0, help="teach at most so many pictures; 0 for all")
+    parser.add_argument("--limit", type=int, default=0, help="highest number of pictures to teach; 0 for all")
     parser.add_argument("--skip-speed", action="store_true", help="take no time of an image: for a busy machine")
     chosen = parser.parse_args()
     quieten_opencv()

@@ -8,7 +8,7 @@ connections come to the dashboard, five wrong tokens are sent, and a sink takes 
 
 At the end every captured frame must be judged, dropped or a fault; every verdict must be in JSONL, SQLite and MQTT; no
 spoilt frame may be ok; moved thresholds must have held, or been dropped aloud; the right token must have been let in;
-every picture that the database names must be there; no line of the log may stand in a minute more than ten times; no
+every picture that the database names must be there; no line may appear in the log more than ten times a minute; no
 thread may be left, and memory must be flat: its last third within 5% of its first. Prints a table and exits with 1
 where one of these does not hold. Needs onspect[cpu,mqtt,web], psutil and mosquitto; the model must take frames of
 640x480.

@@ -1,6 +1,6 @@
 """Set a model file's threshold from labelled images, and measure and report how well it does; needs no torch.
 
-`calibrate` chooses the threshold by a `Policy`, `move_threshold` chooses it anew without images, and `evaluate`
+`calibrate` chooses the threshold by a `Policy`, `move_threshold` moves it without images, and `evaluate`
 measures the model on images that it has not seen. Their results print as tables.
 """
 

@@ -90,7 +90,7 @@ class Evaluation:
 
     threshold: None where the file has none; then nothing is judged, and the figures without a threshold remain.
     parts: how distinct parts were judged, each by the worst of its images; as `confusion` where each image is a
-    part. source: where the images came from, in words. results: the scored images; faults: the others. shown: how
+    part. source: description of the images' origin. results: the scored images; faults: the others. shown: how
     many images of each kind have a region. trained_on: images (of results) that the model was trained on.
     calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration:
     what they share with those others. test_split: how all images, faults too, compare with the test images that

@@ -62,7 +62,7 @@ class NamedRule(ABC):
         return Rule(self.name, **dataclasses.asdict(self))
 
     def check(self, good: int, defective: int) -> None:
-        """Raise DatasetError if so many good and defective images are not enough for the rule."""
+        """Raise DatasetError if the numbers of good and defective images are too low for the rule."""
         if self.needs_defects and not defective:
             assert self.option is not None
             raise DatasetError(
@@ -72,10 +72,10 @@ class NamedRule(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Return the rule in words, with its number."""
+        """Return a description of the rule, with its value."""
 
     def support(self, confusion: Confusion) -> str | None:
-        """Return in words what was asked for and what the images support at best, or None if they support it."""
+        """Return a sentence with the request and the best that the images support, or None if they support the request."""
         return None
 
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:

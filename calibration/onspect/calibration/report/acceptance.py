@@ -1,4 +1,4 @@
-"""What the report says beside figures: the operating point in words, its targets, thresholds and fingerprints."""
+"""The acceptance sheet of a report: operating point, targets, earlier thresholds and fingerprints."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""What the tests of sinks share: inspections, a line's status, and waiting for what another thread does."""
+"""What the tests of sinks and sources share: a sink, inspections, a line's status, and waiting for what another thread does."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.sinks.base import Sink
 from onspect.runtime.status import LineStatus
 
 REGION = Region(1, 2, 3, 4, 0.75, 12)
@@ -44,3 +45,24 @@ def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.002)
+
+
+class Keeper(Sink):
+    """A sink that keeps the verdicts."""
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def write(self, inspection: Inspection) -> None:
+        self.verdicts.append(inspection.verdict)
+
+    @property
+    def judged(self) -> int:
+        """How many verdicts are no fault."""
+        return sum(verdict.verdict != "fault" for verdict in self.verdicts)

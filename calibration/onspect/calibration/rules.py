@@ -75,7 +75,7 @@ class NamedRule(ABC):
         """Return a description of the rule, with its value."""
 
     def support(self, confusion: Confusion) -> str | None:
-        """Return a sentence with the request and the best that the images support, or None if they support the request."""
+        """Return a sentence with the request and what the images support, or None if they support the request."""
         return None
 
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:

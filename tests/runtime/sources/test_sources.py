@@ -3,18 +3,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 import cv2
 import numpy as np
 import pytest
 
 from onspect.runtime.errors import DatasetError, ImageError, SourceError
-from onspect.runtime.inspection.inspector import Inspection, Inspector
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.line import Line, Models
-from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.registry import open_source
+
+from ..verdicts import Keeper
 
 FRAMES = 20
 
@@ -37,22 +37,6 @@ def judge(model: Path, source: Path) -> list[Verdict]:
     models = Models({None: model}, None, Inspector, None)
     Line(models, [open_source(str(source))], [sink]).run()
     return sink.verdicts
-
-
-class Keeper(Sink):
-    """A sink that keeps the verdicts."""
-
-    def __init__(self) -> None:
-        self.verdicts: list[Verdict] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def write(self, inspection: Inspection) -> None:
-        self.verdicts.append(inspection.verdict)
 
 
 def test_every_frame_of_a_video_is_judged(video: Path, calibrated: Path) -> None:

@@ -5,7 +5,7 @@ import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,10 +13,8 @@ import pytest
 
 from onspect.runtime.errors import ChoiceError, GapError, SourceError
 from onspect.runtime.images.decode import quieten_opencv
-from onspect.runtime.inspection.inspector import Inspection, Inspector
-from onspect.runtime.inspection.verdict import Verdict
+from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line import Health, Line, Models
-from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Retry
 from onspect.runtime.sources.cameras import opencv
 from onspect.runtime.sources.cameras.opencv import StreamSource
@@ -24,7 +22,7 @@ from onspect.runtime.sources.registry import open_source as open_address
 
 pytest.importorskip("av", reason="PyAV makes the stream of the test's camera")
 
-from ..verdicts import wait_until
+from ..verdicts import Keeper, wait_until
 from .rtsp_server import HEIGHT, WIDTH, RtspServer
 
 
@@ -125,29 +123,6 @@ def test_an_address_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch
         captures = iter(source)
         take_frames(captures, 1)
         captures.close()  # type: ignore[attr-defined]
-
-
-class Keeper(Sink):
-    """A sink that keeps the verdicts."""
-
-    def __init__(self) -> None:
-        self.verdicts: list[Verdict] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        pass
-
-    def write(self, inspection: Inspection) -> None:
-        self.verdicts.append(inspection.verdict)
-
-    @property
-    def judged(self) -> int:
-        return sum(verdict.verdict != "fault" for verdict in self.verdicts)
-
-    def faults(self, reason: str) -> int:
-        return sum(reason in (verdict.reason or "") for verdict in self.verdicts)
 
 
 class _Pictures(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What the tests of sinks and sources share: a sink, inspections, a line's status, and waiting for what another thread does."""
+"""What the tests of sinks and sources share: sink, inspections, status of a line, and waiting for another thread."""
 
 from __future__ import annotations
 
@@ -66,3 +66,7 @@ class Keeper(Sink):
     def judged(self) -> int:
         """How many verdicts are no fault."""
         return sum(verdict.verdict != "fault" for verdict in self.verdicts)
+
+    def faults(self, reason: str) -> int:
+        """How many verdicts have these words in their reason."""
+        return sum(reason in (verdict.reason or "") for verdict in self.verdicts)

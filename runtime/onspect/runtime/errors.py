@@ -37,7 +37,13 @@ FAULT_CODES: dict[str, str] = {
     "recipe": "the part asks for a recipe that the configuration does not have",
     "model": "the model failed, or its output is invalid",
 }
-"""Every code of a fault with its meaning. A code stays, whatever becomes of the sentence beside it."""
+"""Every code of a fault with its meaning. A code stays, whatever becomes of the sentence beside it.
+
+New codes are added at the end: `FAULT_NUMBERS` counts them.
+"""
+
+FAULT_NUMBERS: dict[str, int] = {code: number for number, code in enumerate(FAULT_CODES, 1)}
+"""The number of each code, for receivers that take no text; 0 stands for none."""
 
 
 class OnspectError(Exception):

@@ -57,7 +57,7 @@ class PartKey:
     @classmethod
     def of(cls, verdict: Verdict) -> PartKey:
         """Return the key of a verdict's part."""
-        return cls(verdict.time, verdict.index, _plain(verdict.source))
+        return cls(verdict.time, verdict.index, to_utf8(verdict.source))
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class LabelStore:
                 "INSERT OR IGNORE INTO pictures (time, source, number, part, verdict, score, threshold, model, sha256, "
                 "size, png) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(key.time, key.source, key.index, verdict.part and _plain(verdict.part), verdict.verdict),
+                    *(key.time, key.source, key.index, verdict.part and to_utf8(verdict.part), verdict.verdict),
                     *(verdict.score, verdict.threshold, verdict.model, hashlib.sha256(png).hexdigest(), len(png), png),
                 ),
             )
@@ -295,7 +295,7 @@ def check_name(who: object) -> str:
     """Return a person's name without spaces around it; raises ChoiceError if it is empty or too long."""
     if not isinstance(who, str) or not 0 < len(who.strip()) <= LONGEST_NAME:
         raise ChoiceError(f"give your name, up to {LONGEST_NAME} letters")
-    return _plain(who.strip())
+    return to_utf8(who.strip())
 
 
 def encode(frame: Frame) -> bytes:
@@ -332,6 +332,6 @@ def _compared(source: str) -> int:
     return len(source) if len(source) >= SHOWN_SOURCE else 1 << 30
 
 
-def _plain(text: str) -> str:
+def to_utf8(text: str) -> str:
     """Return text that UTF-8 can hold; bytes of a file name that are no UTF-8 become escapes."""
     return text.encode(errors="backslashreplace").decode()

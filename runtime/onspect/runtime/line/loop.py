@@ -192,9 +192,12 @@ class Line:
         """Judge with a recipe's model from the next part on; raises ChoiceError where there is no such recipe."""
         self._models.choose(name)
 
-    def set_threshold(self, score: float) -> None:
-        """Move the running threshold from the next part on; raises ChoiceError where it cannot lie there."""
-        self._models.set_threshold(score)
+    def set_threshold(self, score: float) -> float:
+        """Move the running threshold from the next part on, and return the one before.
+
+        Raises ChoiceError where it cannot lie there.
+        """
+        return self._models.set_threshold(score)
 
     def model_path(self) -> Path:
         """Return the model file that the next part is judged with."""
@@ -208,9 +211,12 @@ class Line:
             except Exception:  # noqa: BLE001 - a sink's trouble is not the person's
                 _LOG.warning("a sink cannot take a change", exc_info=True)
 
-    def undo_threshold(self) -> None:
-        """Take the last move of the threshold back; raises ChoiceError if there is none."""
-        self._models.undo_threshold()
+    def undo_threshold(self) -> tuple[float, float]:
+        """Take the last move of the threshold back, and return the threshold until then and from now on.
+
+        Raises ChoiceError if there is none.
+        """
+        return self._models.undo_threshold()
 
     def reload(self) -> None:
         """Read every model file again, in a thread of its own; a bad one leaves the old one running."""

@@ -67,6 +67,17 @@ def test_store_makes_no_file_before_it_has_something(store: LabelStore) -> None:
     assert not store.path.exists()
 
 
+def test_a_database_that_is_removed_is_begun_anew(store: LabelStore) -> None:
+    """A label that comes after the file was removed is in a new one, not in the one that nobody sees."""
+    keep(store, 1, "good")
+    for file in store.path.parent.glob("history.labels*"):
+        file.unlink()
+    assert store.list_pictures() == []
+    keep(store, 2, "bad")
+    store.close()
+    assert [one.label for one in LabelStore(store.path).list_pictures()] == ["bad"]
+
+
 def test_newest_label_counts(store: LabelStore) -> None:
     """A part that is labelled again has the new label; both are in the log, with who gave them."""
     key = keep(store, 1, "good", "Anna")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,13 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
-from onspect.runtime.atomic import make_folder
+from onspect.runtime.atomic import identify, make_folder
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.verdict import Verdict, now
 from onspect.runtime.labels.audit import SCHEMA, Change, append, read_changes, verify_audit
+
+_LOG = logging.getLogger("onspect")
 
 APPLICATION_ID = 0x4F4E534C  # "ONSL"
 SCHEMA_VERSION = 1
@@ -107,6 +110,7 @@ class LabelStore:
         self._quota = quota
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Close the database."""
@@ -227,6 +231,7 @@ class LabelStore:
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
         """Yield the connection, None while there is no file."""
         with self._lock, self._errors():
+            self._leave_removed_file()
             if self._connection is None and not self.path.exists():
                 yield None
             else:
@@ -235,6 +240,7 @@ class LabelStore:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
+            self._leave_removed_file()
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -245,6 +251,13 @@ class LabelStore:
                     connection.execute("ROLLBACK")
                 raise
 
+    def _leave_removed_file(self) -> None:
+        """Close a file that was removed or renamed: nobody would see what is written into it."""
+        if self._connection is not None and identify(self.path) != self._identity:
+            _LOG.warning("%r was removed or renamed; a new file is begun", str(self.path))
+            self._connection.close()
+            self._connection = None
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             make_folder(self.path.parent)
@@ -254,7 +267,7 @@ class LabelStore:
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._connection, self._identity = connection, identify(self.path)
         return self._connection
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Reading IDX files, the format of MNIST: a header of big-endian sizes, then bytes; compressed with gzip or not."""
+"""Reader for IDX files, the format of MNIST: a header of big-endian sizes, then bytes, with or without gzip."""
 
 from __future__ import annotations
 
@@ -22,9 +22,22 @@ _MOST_VALUES = 2**32
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Return the array of an IDX file of unsigned bytes, uint8 with the header's shape.
+    """Read the array of an IDX file of unsigned bytes.
 
-    Raises DatasetError where the file cannot be read, is not one, or holds less or more than its header says.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Array with the shape of the header.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, is not an IDX file, or its size differs from its header.
     """
     try:
         with path.open("rb") as file:

@@ -1,7 +1,7 @@
-"""Read the data in a pickle without executing any of its code.
+"""Reader for the data in a pickle that executes none of its code.
 
-A pickle is a program that may import and call anything. Here `find_class` of the unpickler gives stand-ins of this
-module for the few names by which numpy writes an array of bytes, and refuses every other name.
+A pickle is a program that may import and call anything. Here `find_class` of the unpickler has replacements for the few
+names by which numpy writes an array of bytes. It refuses every other name.
 """
 
 from __future__ import annotations
@@ -64,9 +64,22 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Return the plain data of a pickle: None, bool, int, float, str, bytes, containers of them, and `PickledArray`.
+    """Read the plain data of a pickle.
 
-    Text of Python 2 is bytes. Raises DatasetError if the file cannot be read, is damaged, or refers to anything else.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Any
+        None, bool, int, float, str, bytes, containers of them, and `PickledArray`. Text of Python 2 is bytes.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, is damaged, or refers to anything else.
     """
     try:
         return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()

@@ -1,4 +1,4 @@
-"""A comparison as tables: rows of text that Markdown and HTML are written from, and CSV and JSON with every figure."""
+"""Tables of a comparison: rows of text for Markdown and HTML, and CSV and JSON with every figure."""
 
 from __future__ import annotations
 
@@ -34,18 +34,32 @@ _IN_PAPER = ("auroc", "aupr")
 
 @dataclass(frozen=True)
 class Table:
-    """A table: header and rows of text, the first of each naming it. notes: sentences that belong below."""
+    """A table of text."""
 
     title: str
+    """Heading of the table."""
     header: tuple[str, ...]
+    """Names of the columns."""
     rows: tuple[tuple[str, ...], ...]
+    """Cells of each row; the first cell names the row."""
     notes: tuple[str, ...] = ()
+    """Sentences below the table."""
 
 
 def make_tables(comparison: Comparison) -> list[Table]:
-    """Return all tables of a comparison: the scores, each of them class by class, and what the variants cost.
+    """Return all tables of a comparison: the scores, each score by class, and the costs of the variants.
 
-    With several sets of normal classes those take the place of the anomalous classes, which CSV and JSON still tell.
+    With several sets of normal classes, these are the rows instead of the anomalous classes. CSV and JSON have both.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+
+    Returns
+    -------
+    list[Table]
+        The tables, in the order of the page.
     """
     tables = [_summarise(comparison)] if len(comparison.scores) > 1 else []
     if len(comparison.normals) > 1:
@@ -56,7 +70,18 @@ def make_tables(comparison: Comparison) -> list[Table]:
 
 
 def to_markdown(table: Table) -> str:
-    """Return a table as Markdown, under a heading."""
+    """Return a table as Markdown, under a heading.
+
+    Parameters
+    ----------
+    table
+        The table.
+
+    Returns
+    -------
+    str
+        The text.
+    """
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -67,7 +92,18 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Return one line for each normal class, variant, seed, score and anomalous class."""
+    """Return the areas as CSV, one line for each normal set, variant, seed, score and anomalous class.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+
+    Returns
+    -------
+    str
+        The text, with a header.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["normal", "variant", "seed", "score", "anomalous", *(metric.name for metric in IMAGE_METRICS)])
@@ -80,7 +116,20 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_json(comparison: Comparison, machine: dict[str, Any]) -> str:
-    """Return every figure as JSON, and what they were measured on."""
+    """Return every figure as JSON.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+    machine
+        Result of `describe_machine`.
+
+    Returns
+    -------
+    str
+        The text.
+    """
     content = {
         "settings": asdict(comparison.settings),
         "collection": comparison.dataset.name,
@@ -129,12 +178,36 @@ def _summarise(comparison: Comparison) -> Table:
 
 
 def describe_score(score: str) -> str:
-    """Return a score's name, marked if it rests on a pretrained network."""
+    """Return the name of a score, marked if it uses a pretrained network.
+
+    Parameters
+    ----------
+    score
+        Name of the score.
+
+    Returns
+    -------
+    str
+        Name for a table.
+    """
     return f"{score} (pretrained)" if score == MEMORY else score
 
 
 def describe_column(score: str, variant: str) -> str:
-    """Return what gave the figures of a score: the variant, or the memory, which does not depend on it."""
+    """Return the heading for the figures of a score: the variant, or the memory, which does not depend on it.
+
+    Parameters
+    ----------
+    score
+        Name of the score.
+    variant
+        Name of the variant.
+
+    Returns
+    -------
+    str
+        Heading of the column.
+    """
     return score if score == MEMORY else variant.upper()
 
 

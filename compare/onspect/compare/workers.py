@@ -1,4 +1,4 @@
-"""Experiments in processes of their own, as many at a time as asked for; one at a time, in this process."""
+"""Experiments in worker processes, several at a time; with one job they run in this process."""
 
 from __future__ import annotations
 
@@ -25,23 +25,42 @@ _GRACE = 3.0  # seconds in which a process that was told to stop has done so
 
 @dataclass(frozen=True)
 class Work:
-    """What a process must know to do its part. folder: the comparison's; the data are read anew."""
+    """Input of a worker process. It reads the data again."""
 
     settings: Settings
+    """Settings that all experiments share."""
     data: Path
+    """The dataset folder."""
     preset: str | None
+    """Name of a preset; None chooses it from the images."""
     folder: Path
+    """Folder of the comparison."""
     jobs: int
+    """Number of experiments that run at the same time, 1 or more."""
 
 
 def complete_experiments(
     experiments: Sequence[Experiment], work: Work, dataset: Dataset, done: Callable[[Experiment], None]
 ) -> None:
-    """Complete experiments, `work.jobs` at a time, and tell of each that is done.
+    """Complete experiments, `work.jobs` at a time. The cores are divided among the jobs.
 
-    The cores are divided among the jobs. Raises InterruptedExperimentError where Ctrl-C (or SIGTERM) stopped them, all
-    of them saved, and TrainingError with an experiment's own words where one failed; the others that had begun are
-    finished first.
+    Parameters
+    ----------
+    experiments
+        The experiments.
+    work
+        Input of the worker processes.
+    dataset
+        The images.
+    done
+        Called after each experiment.
+
+    Raises
+    ------
+    InterruptedExperimentError
+        If Ctrl-C or SIGTERM stopped them; all are saved.
+    TrainingError
+        If an experiment failed. Those that had begun are finished first.
     """
     if work.jobs == 1:
         _use_cores(1)

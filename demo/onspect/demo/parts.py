@@ -1,7 +1,7 @@
 """Synthetic parts: drawn pictures of a turned steel flange, good or with one drawn defect.
 
-No camera took these pictures and no part was made. They show the whole path from training to a verdict without
-anyone's production data; a score reached on them says nothing about real parts.
+These pictures are not photographs. They show the whole path from teaching to a verdict without production data. A
+result on them does not predict results on real parts.
 """
 
 from __future__ import annotations
@@ -53,10 +53,27 @@ def draw_part(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw one synthetic part and the mask of its defect.
 
-    Returns a grey image and a mask, both uint8 of shape (size, size). The mask is 255 where the defect changes the
-    good part by a visible amount and 0 elsewhere, so it is all 0 when `defect` is None. The same generator state gives
-    the same part with and without the defect. Raises ValueError for a `defect` outside DEFECT_KINDS and for a `size`
-    below 32.
+    The same generator state gives the same part with and without the defect.
+
+    Parameters
+    ----------
+    rng
+        Generator of the random numbers.
+    defect
+        One of `DEFECT_KINDS`; None for a good part.
+    size
+        Width and height of the picture in pixels, 32 or more.
+
+    Returns
+    -------
+    tuple[NDArray[np.uint8], NDArray[np.uint8]]
+        Grey image and mask, both [size, size]. The mask is 255 where the defect changes the good part visibly, and 0
+        elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If the defect is unknown or the size is below 32.
     """
     if defect is not None and defect not in _DEFECT_PAINTERS:
         raise ValueError(f"unknown defect {defect!r}: use one of {', '.join(DEFECT_KINDS)}, or None for a good part")
@@ -76,13 +93,33 @@ def draw_part(
 def draw_dataset(
     folder: Path, *, seed: int, train: int = 160, good: int = 40, defective: int = 20, size: int = 128
 ) -> None:
-    """Write a synthetic data set in the MVTec layout, with a validation split beside the test split.
+    """Write a synthetic dataset in the MVTec layout, with a validation split beside the test split.
 
-    Writes grey PNG files: `train` good parts to train/good, and to each of val and test `good` good parts and
-    `defective` parts of each kind, with their masks in ground_truth/<split>/<kind>/NNN_mask.png. The same arguments
-    give the same bytes, and an image depends only on seed, split, kind, number and size, never on the counts. Files of
-    the same name are replaced, others are left alone. Raises ValueError for a negative seed or count and for a `size`
-    below 32, OSError where a file cannot be written.
+    The files are grey PNG. The same arguments give the same bytes. An image depends on seed, split, kind, number and
+    size only, not on the counts. Files of the same name are replaced; other files stay.
+
+    Parameters
+    ----------
+    folder
+        Folder to write.
+    seed
+        Seed of all random numbers, 0 or more.
+    train
+        Good parts in ``train/good``, 0 or more.
+    good
+        Good parts in each of ``val/good`` and ``test/good``, 0 or more.
+    defective
+        Parts of each defect kind in each of ``val`` and ``test``, 0 or more. Their masks are
+        ``ground_truth/SPLIT/KIND/NNN_mask.png``.
+    size
+        Width and height of the pictures in pixels, 32 or more.
+
+    Raises
+    ------
+    ValueError
+        If the seed or a count is negative, or the size is below 32.
+    OSError
+        If a file cannot be written.
     """
     for name, value in (("seed", seed), ("train", train), ("good", good), ("defective", defective)):
         if value < 0:

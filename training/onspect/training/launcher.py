@@ -1,8 +1,8 @@
-"""One ``onspect train`` as several processes, one for each device: started, watched, and ended together.
+"""One ``onspect train`` as several processes, one for each device: started, watched and ended together.
 
-The command's own process trains nothing. It starts the others, hands signals on to them, and when one of them fails it
-ends the rest and says why, once. So a process that is killed, or that waits for ever for one that was, is noticed from
-outside, whatever the devices and however they talk to each other.
+The process of the command trains nothing. It starts the others and forwards signals to them. When one fails, it ends
+the others and reports the reason once. So it also notices a process that was killed, and one that waits for a killed
+one.
 """
 
 from __future__ import annotations
@@ -73,19 +73,50 @@ class _Trace(Exception):  # noqa: N818 - it is what stands behind an error, for 
 
 
 def start_is_due(devices: int) -> bool:
-    """Tell whether the processes are to be started here; not so where torchrun or Slurm has started them."""
+    """Return whether this process has to start the others.
+
+    Parameters
+    ----------
+    devices
+        Number of devices, 1 or more.
+
+    Returns
+    -------
+    bool
+        False for one device, and if torchrun or Slurm has started the processes.
+    """
     return devices > 1 and _RANK not in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) == 1
 
 
 def is_member() -> bool:
-    """Tell whether this process is one of several that `train_together` started."""
+    """Return whether `train_together` started this process.
+
+    Returns
+    -------
+    bool
+        True in one of several processes.
+    """
     return _FOLDER in os.environ
 
 
 def train_together(arguments: Sequence[str], devices: int, run: Path) -> None:
-    """Run ``onspect train`` with these arguments as one process a device, and wait for all.
+    """Run ``onspect train`` as one process for each device, and wait for all of them.
 
-    Raises the error that one of them ended with, or TrainingError where one was killed; the others are ended then.
+    Parameters
+    ----------
+    arguments
+        Arguments of the command, without ``train``.
+    devices
+        Number of devices, 2 or more.
+    run
+        Folder of the run, for messages.
+
+    Raises
+    ------
+    ChoiceError
+        If a process reported a wrong option.
+    TrainingError
+        If a process failed or was killed. The other processes are ended.
     """
     command = [sys.executable, "-P", "-m", "onspect.runtime", "train", *arguments]
     port = _find_port()
@@ -102,9 +133,14 @@ def train_together(arguments: Sequence[str], devices: int, run: Path) -> None:
 
 @contextmanager
 def membership() -> Iterator[None]:
-    """In one of several processes, leave why the body failed to the one that started them, and end when that is gone.
+    """Report an error of the ``with`` block to the starting process, and end when the starting process ends.
 
-    Does nothing in a process that trains alone.
+    It has no effect in a process that trains alone.
+
+    Yields
+    ------
+    None
+        Nothing.
     """
     if not is_member():
         yield

@@ -73,52 +73,72 @@ _SPLIT = 4  # stream of random numbers under the run's seed, beside those of the
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user may choose; None leaves the choice to the images and the preset.
-
-    variant: cae, vae or aae. on: pixels or features, what is reconstructed. preset: paper, fast, balanced or accurate.
-    size: (width, height) to work at. tile: (width, height) of what the networks see at a time, None for the whole
-    image. channels: 1 or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later.
-    latent: n_z of Table 3. region: what images are cropped to, and by what the part is found before that; its painted
-    mask goes in at export. The others are as in `TrainConfig`.
-    """
+    """Options of a training run. With None, the images and the preset decide."""
 
     variant: str = "cae"
+    """``cae``, ``vae`` or ``aae``."""
     on: str = "pixels"
+    """What is reconstructed: ``pixels`` or ``features``."""
     preset: str | None = None
+    """``paper``, ``fast``, ``balanced`` or ``accurate``."""
     size: tuple[int, int] | None = None
+    """Working size: width and height in pixels."""
     tile: tuple[int, int] | None = None
+    """Width and height of a tile in pixels; None for whole images."""
     channels: int | None = None
+    """1 or 3; None takes 1 if every image is grey."""
     white_level: int = 65535
+    """Value of 16-bit images that is white, 1 to 65535."""
     any_size: bool = False
+    """Whether the model accepts frames of any size later."""
     latent: int | None = None
+    """Size of the latent vector (n_z of Table 3), 1 or more."""
     epochs: int | None = None
+    """Passes over the images, 1 or more."""
     batch_size: int | None = None
+    """Images, tiles or places of a step, 1 or more."""
     optimizer: str = "adam"
+    """``adam`` or ``adamw``."""
     learning_rate: float = 1e-3
+    """Learning rate at the start, above 0."""
     schedule: str | None = None
+    """``cosine`` or ``constant``."""
     augment: tuple[str, ...] | None = None
+    """Names from `onspect.training.config.AUGMENTATIONS`."""
     holdout: float = 0.1
+    """Share of the good images that is kept for early stopping, 0 to 0.5."""
     patience: int = 20
+    """Epochs without a smaller held-out loss after which training stops; 0 for never."""
     seed: int = 0
+    """Seed of all random numbers."""
     region: RegionFile | None = None
+    """Region that images are cropped to, with the alignment that finds the part. Its painted mask takes effect at
+    export.
+    """
 
 
 @dataclass(frozen=True)
 class Devices:
-    """Where to train, in lightning-fabric's words: accelerator (auto, cpu, cuda), devices, precision."""
+    """Devices to train on, in the terms of lightning-fabric."""
 
     accelerator: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
     devices: int = 1
+    """Number of devices, 1 or more."""
     precision: str = "32-true"
+    """``32-true``, ``16-mixed`` or ``bf16-mixed``."""
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What is told about a run while it goes on: the reading of images, the decisions, and every step."""
+    """Functions that training calls to report its progress. None for no report."""
 
     reading: Progress[Any] | None = None
+    """Wraps the reading of images, for a progress bar."""
     planned: Callable[[RunRecord], None] | None = None
+    """Called once with the configuration, before the first step."""
     step: Callable[[TrainingProgress], None] | None = None
+    """Called after every step."""
 
 
 def train(
@@ -129,10 +149,38 @@ def train(
     devices: Devices | None = None,
     callbacks: Callbacks | None = None,
 ) -> Outcome:
-    """Train on the good images of a dataset folder and write a run: weights, config, checkpoint, log and previews.
+    """Train on the good images of a dataset folder, and write a run.
 
-    Raises DatasetError where the images are not usable, ChoiceError for a choice that is none, TrainingError where the
-    run exists already or the loss is not finite, OutputError where run cannot be written.
+    A run is a folder with weights, configuration, checkpoint, log and preview pictures.
+
+    Parameters
+    ----------
+    folder
+        The dataset folder; its ``train/good`` has the images.
+    run
+        Folder to write; it may not contain a run.
+    options
+        Options; None for the defaults.
+    devices
+        Devices and precision; None for one device, chosen automatically.
+    callbacks
+        Progress functions; None for none.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    DatasetError
+        If the images cannot be used.
+    ChoiceError
+        If an option is not valid.
+    TrainingError
+        If the run exists already, the devices are not available, or the loss is not finite.
+    OutputError
+        If the run cannot be written.
     """
     folder, run = Path(folder), Path(run)
     options, callbacks = options or TrainOptions(), callbacks or Callbacks()
@@ -152,7 +200,31 @@ def train_on(
     devices: Devices | None = None,
     callbacks: Callbacks | None = None,
 ) -> Outcome:
-    """Train as `train` does, on images in memory; their size and preset hold, whatever the options say of those."""
+    """Train on images in memory, and write a run as `train` does.
+
+    Parameters
+    ----------
+    data
+        The images. Their size and preset take precedence over the options.
+    run
+        Folder to write; it may not contain a run.
+    options, devices, callbacks
+        As in `train`.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not valid.
+    TrainingError
+        If the run exists already, the devices are not available, or the loss is not finite.
+    OutputError
+        If the run cannot be written.
+    """
     options = options or TrainOptions()
     _check_new(run, options)
     return _begin(data, run, options, _start_fabric(devices or Devices()), callbacks or Callbacks())
@@ -199,9 +271,32 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
 
 
 def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:
-    """Go on with an interrupted run, to the weights that it would have had without the interruption.
+    """Continue an interrupted run.
 
-    Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
+    On the same machine, the weights equal those of an uninterrupted run.
+
+    Parameters
+    ----------
+    run
+        Folder of the run. Its images are read again from where they were.
+    devices
+        Devices and precision; None for one device, chosen automatically.
+    callbacks
+        Progress functions; None for none.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    TrainingError
+        If the folder has no checkpoint, or its images have changed.
+    DatasetError
+        If an image cannot be used.
+    OutputError
+        If the run cannot be written.
     """
     run = Path(run)
     record = read_record(run)
@@ -214,15 +309,56 @@ def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callba
 def resume_on(
     data: TrainingSet, run: Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None
 ) -> Outcome:
-    """Go on as `resume` does with a run that `train_on` began on these images."""
+    """Continue a run of `train_on`, with the same images.
+
+    Parameters
+    ----------
+    data
+        The images that the run began with.
+    run
+        Folder of the run.
+    devices, callbacks
+        As in `resume`.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    TrainingError
+        If the folder has no checkpoint, or images are missing.
+    OutputError
+        If the run cannot be written.
+    """
     record = read_record(run)
     return _go_on(data, run, record, _start_fabric(devices or Devices()), callbacks or Callbacks())
 
 
 def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | None = None) -> TrainingSet:
-    """Read the images that a run began with from where it found them, as it read them.
+    """Read the images that a run began with, with the run's own preprocessing.
 
-    Raises TrainingError where the folder is gone, DatasetError where images in it cannot be used.
+    Parameters
+    ----------
+    run
+        Folder of the run, for messages.
+    record
+        Content of its config.json.
+    progress
+        Wraps the reading, for a progress bar.
+
+    Returns
+    -------
+    TrainingSet
+        All good images of the folder.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is gone.
+    DatasetError
+        If an image cannot be used.
     """
     if not Path(record.data.folder).is_dir():
         raise TrainingError(
@@ -243,9 +379,26 @@ def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | No
 
 
 def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the images that a run trains on and those that it holds out, uint8 [n, height, width, channels].
+    """Return the images that a run trains on, and those that it holds out.
 
-    Raises TrainingError where some of them are not in the set.
+    Parameters
+    ----------
+    data
+        All good images of the folder.
+    run
+        Folder of the run, for messages.
+    record
+        Content of its config.json.
+
+    Returns
+    -------
+    tuple[NDArray[np.uint8], NDArray[np.uint8]]
+        Both [n, height, width, channels].
+
+    Raises
+    ------
+    TrainingError
+        If some of the images are not in `data`.
     """
     where = {fingerprint: index for index, fingerprint in enumerate(data.fingerprints)}
     missing = [name for name in (*record.data.images, *record.data.held_out) if name not in where]
@@ -313,10 +466,23 @@ def _find_places(
 def draw_preview(
     images: NDArray[np.uint8], encoder: Encoder, decoder: Decoder, tiling: Tiling | None = None
 ) -> Picture:
-    """Return rows of input, reconstruction and error map for images, uint8 [n, height, width, channels].
+    """Return a picture with rows of input, reconstruction and error map.
 
-    With a tiling, the reconstruction is that of the tiles, stitched. The maps share one scale: orange is the 99th
-    percentile of their errors.
+    All maps have one colour scale; orange is the 99th percentile of their errors.
+
+    Parameters
+    ----------
+    images
+        uint8 [n, height, width, channels].
+    encoder, decoder
+        The networks; they keep their mode.
+    tiling
+        Tiles that the networks see; the picture shows the stitched reconstruction. None for whole images.
+
+    Returns
+    -------
+    Picture
+        uint8 [rows, columns, 3], BGR.
     """
     cut, stitch = (torch.nn.Identity(), torch.nn.Identity()) if tiling is None else (Cut(tiling), Stitching(tiling))
     device = next(encoder.parameters()).device
@@ -338,7 +504,22 @@ def draw_preview(
 def draw_feature_preview(
     images: NDArray[np.uint8], features: NDArray[np.float32], encoder: Encoder, decoder: Decoder
 ) -> Picture:
-    """Return rows of input and error map, as `draw_preview`, for an autoencoder of features [n, C, h, w]."""
+    """Return a picture with rows of input and error map, for an autoencoder of features.
+
+    Parameters
+    ----------
+    images
+        uint8 [n, height, width, channels].
+    features
+        Their features, float32 [n, C, h, w].
+    encoder, decoder
+        The networks.
+
+    Returns
+    -------
+    Picture
+        uint8 [rows, columns, 3], BGR; the colour scale is that of `draw_preview`.
+    """
     device = next(encoder.parameters()).device
     count, _, rows, columns = features.shape
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a training run will do, in words: which size, tiles, objective and score were chosen, and why."""
+"""Description of a training run before it starts: size, tiles, objective and score, with the reason for each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,18 @@ _SCORES = {
 
 
 def describe(record: RunRecord) -> str:
-    """Return in words what a run will do and what was decided for it."""
+    """Return a description of a run and of the choices that were made for it.
+
+    Parameters
+    ----------
+    record
+        The run.
+
+    Returns
+    -------
+    str
+        Several lines of text.
+    """
     if record.config.backbone:
         return _describe_on_features(record)
     config, network, recipe = record.config, record.config.network, record.data.recipe

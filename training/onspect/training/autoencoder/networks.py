@@ -16,12 +16,9 @@ _LOWEST, _HIGHEST = math.log(1.0 / 255.0**2 / 12.0), math.log(0.25)
 
 
 class Encoder(nn.Module):
-    """Image [n, channels, height, width] in 0..1 to latent [n, n_z]: conv1..convB, lin1, then the bottleneck.
+    """Encoder from an image to its latent vector: conv1 to convB, lin1, then the bottleneck.
 
-    Of features, which have no convolutions, one place [n, channels, 1, 1] is what an image is otherwise.
-
-    Returns the latent vector (lin2, or the mean of lin21) and, for the VAE, the logarithm of its standard deviation
-    (lin22); None for the others.
+    An autoencoder of features has no convolutions. Its input is one place, [n, channels, 1, 1].
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -39,22 +36,41 @@ class Encoder(nn.Module):
         _initialise(self)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the latent vector or its mean, and the logarithm of its standard deviation or None."""
+        """Return the latent vector, and for the VAE the logarithm of its standard deviation.
+
+        Parameters
+        ----------
+        image
+            float32 [n, channels, height, width], 0 to 1.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor or None]
+            The latent vector (lin2, or the mean of lin21) and the logarithm of the standard deviation (lin22), both [n,
+            n_z]. The second is None for CAE and AAE.
+        """
         hidden = self.hidden(self.convolutions(image).flatten(1))
         return self.latent(hidden), None if self.log_sigma is None else self.log_sigma(hidden)
 
 
 class Decoder(nn.Module):
-    """Latent [n, n_z] to image [n, channels, height, width] in 0..1: lin3, lin4, deconv1..deconvB, a sigmoid.
+    """Decoder from a latent vector to an image: lin3, lin4, deconv1 to deconvB, a sigmoid.
 
-    mean_pixel is each channel's mean over the training images. The last layer's bias starts at its logit: from a bias
-    of zero the sigmoid saturates on mostly black images in the first steps and every output stays black.
+    The last layer's bias starts at the logit of the mean pixel. With a bias of zero, the sigmoid saturates on mostly
+    black images in the first steps, and every output stays black.
 
-    Features are no pixels: without convolutions, lin4 ends in the values of a place, and there is no sigmoid.
+    A decoder of features has no convolutions and no sigmoid: lin4 ends in the values of a place.
 
-    With config.expects a layer beside the last one says what squared error to expect of each pixel, a mean over its
-    channels (Nix and Weigend, 1994). Its gradient goes no further: where it shaped what it reads from, it delayed the
-    reconstruction for as long as that is poor, with few images to the end. `expect` gives both.
+    With ``config.expects`` one more layer predicts the squared error of each pixel, a mean over channels (Nix and
+    Weigend, 1994). Its gradient does not reach the shared layers. Otherwise it delays the reconstruction, with few
+    images until the end of training.
+
+    Parameters
+    ----------
+    config
+        Layers of the network.
+    mean_pixel
+        float32 [channels], mean of each channel over the training images, 0 to 1.
     """
 
     def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
@@ -96,11 +112,34 @@ class Decoder(nn.Module):
             self.expectation = nn.Sequential(layer, nn.Sigmoid())
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the reconstruction, [n, channels, height, width] in 0..1."""
+        """Return the reconstruction.
+
+        Parameters
+        ----------
+        latent
+            float32 [n, n_z].
+
+        Returns
+        -------
+        Tensor
+            float32 [n, channels, height, width], 0 to 1.
+        """
         return self._reconstruct(self._prepare(latent))
 
     def expect(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the reconstruction and the logarithm of its expected squared error, [n, 1, height, width], or None."""
+        """Return the reconstruction and the logarithm of its predicted squared error.
+
+        Parameters
+        ----------
+        latent
+            float32 [n, n_z].
+
+        Returns
+        -------
+        tuple[Tensor, Tensor or None]
+            The reconstruction as in `forward`, and float32 [n, 1, height, width]. The second is None if the decoder
+            does not predict its error.
+        """
         if self.expectation is None:
             return self(latent), None
         features = self._prepare(latent)
@@ -121,7 +160,7 @@ class Decoder(nn.Module):
 
 
 class Critic(nn.Module):
-    """Latent [n, n_z] to a Wasserstein score [n, 1]: lind1, lind2 (Table 4, Leaky ReLU after both as printed there)."""
+    """Critic of the AAE: lind1, lind2 (Table 4, with Leaky ReLU after both as printed there)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -130,13 +169,35 @@ class Critic(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the critic's score: high for vectors it takes for draws from the prior."""
+        """Return the Wasserstein score of latent vectors.
+
+        Parameters
+        ----------
+        latent
+            float32 [n, n_z].
+
+        Returns
+        -------
+        Tensor
+            Score of each vector, [n, 1]; high for vectors that look like draws from the prior.
+        """
         score: Tensor = self.layers(latent)
         return score
 
 
 def map_sizes(config: NetworkConfig) -> list[tuple[int, int]]:
-    """Return height and width before the first convolution and after each."""
+    """Return the sizes of the feature maps before the first convolution and after each.
+
+    Parameters
+    ----------
+    config
+        Layers of the network.
+
+    Returns
+    -------
+    list[tuple[int, int]]
+        Height and width in pixels.
+    """
     sizes = [(config.height, config.width)]
     for stride in config.strides:
         sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
@@ -144,7 +205,18 @@ def map_sizes(config: NetworkConfig) -> list[tuple[int, int]]:
 
 
 def count_parameters(*modules: nn.Module) -> int:
-    """Return how many weights the modules have."""
+    """Return the number of weights of the modules.
+
+    Parameters
+    ----------
+    modules
+        The modules to count.
+
+    Returns
+    -------
+    int
+        Number of weights, 0 or more.
+    """
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 

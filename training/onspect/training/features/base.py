@@ -33,15 +33,20 @@ def make_base(
     image_size: tuple[int, int] | None = None,
     working_size: tuple[int, int] | None = None,
 ) -> bytes:
-    """Return a base file's bytes.
+    """Return the bytes of a base file.
 
     Parameters
     ----------
     backbone
         A name as `find_backbone` takes it, or a row of `BACKBONES`.
     image_size, working_size
-        Height and width of the images, and those at which the backbone sees them: multiples of 32. Where both are given
+        Height and width of the images, and those at which the backbone sees them: multiples of 32. If both are given
         and differ, the graph resizes the images and the error map. None: the backbone sees images as they are.
+
+    Returns
+    -------
+    bytes
+        An ONNX file with the backbone and an empty memory.
 
     Raises
     ------

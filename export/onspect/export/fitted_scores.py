@@ -161,8 +161,8 @@ class Normalised(nn.Module):
 class PpcaDistance(nn.Module):
     """Squared distance of an image's description from those of good images, in their standard deviations.
 
-    The distance is divided by the number of dimensions. The most variable ones are used as they are. The others share one variance (probabilistic principal
-    components, Tipping and Bishop, 1999).
+    The distance is divided by the number of dimensions. The most variable dimensions are used as they are, and the
+    others share one variance (probabilistic principal components, Tipping and Bishop, 1999).
 
     Parameters
     ----------

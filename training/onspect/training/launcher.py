@@ -136,11 +136,6 @@ def membership() -> Iterator[None]:
     """Report an error of the ``with`` block to the starting process, and end when the starting process ends.
 
     It has no effect in a process that trains alone.
-
-    Yields
-    ------
-    None
-        Nothing.
     """
     if not is_member():
         yield

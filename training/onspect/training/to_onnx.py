@@ -68,13 +68,7 @@ def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, o
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Suppress warnings of torch's exporter about its own internals and about packages that are not needed.
-
-    Yields
-    ------
-    None
-        Nothing.
-    """
+    """Suppress warnings of torch's exporter about its own internals and about packages that are not needed."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

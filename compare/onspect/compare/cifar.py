@@ -83,7 +83,7 @@ def _read_names(folder: Path, *, binary: bool) -> tuple[str, ...]:
 
 
 def _read_binary(path: Path) -> Labelled:
-    """Read records of one byte for the class and 3072 for the image: all red values row by row, green, blue."""
+    """Read records of one byte for the class and 3072 for the image: all red values by rows, then green, blue."""
     content = np.frombuffer(_read(path), np.uint8)
     if content.size == 0 or content.size % (1 + _PIXELS):
         raise DatasetError(

@@ -33,7 +33,7 @@ from onspect.training.session import Devices, TrainOptions, resume_on, train_on
 
 _BATCH = 64
 _TRAINED = "trained.json"
-_HOLDOUT = 0.1  # of the normal images: they choose the epoch whose weights are kept
+_HOLDOUT = 0.1  # share of the normal images that chooses the best epoch
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _train(experiment: Experiment, settings: Settings, data: TrainingSet, place:
     if resumes:
         outcome = resume_on(data, place, devices=devices)
     else:
-        (place / WEIGHTS).unlink(missing_ok=True)  # a first epoch that was cut off before its checkpoint
+        (place / WEIGHTS).unlink(missing_ok=True)  # the first epoch was interrupted before its checkpoint
         outcome = train_on(data, place, options, devices=devices)
     if outcome.reason == "interrupted":
         raise InterruptedExperimentError(f"{experiment} was interrupted in epoch {outcome.epoch + 1} and saved")
@@ -282,7 +282,7 @@ def _describe(outcome: Outcome, images: int, cpu_seconds: float | None, jobs: in
 
 
 def _score(model: Path, dataset: Dataset) -> NDArray[np.float32]:
-    """Score the test images with the file itself, as a line would."""
+    """Score the test images with the model file, as a line does."""
     inspector = Inspector(model, provider="cpu")
     images = dataset.test.images
     parts = [inspector.run(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]

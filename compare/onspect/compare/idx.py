@@ -44,7 +44,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
             if file.read(2) == _GZIP:
                 file.seek(0)
                 with gzip.GzipFile(fileobj=file) as unpacked:
-                    return _read(path, unpacked)  # type: ignore[arg-type]  # it reads as a file does
+                    return _read(path, unpacked)  # type: ignore[arg-type]  # it has the methods of a file
             file.seek(0)
             return _read(path, file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -64,7 +64,7 @@ def _read(path: Path, file: BinaryIO) -> NDArray[np.uint8]:
     expected = math.prod(shape)
     if expected > _MOST_VALUES:
         raise DatasetError(f"{str(path)!r} is damaged: its header promises {'x'.join(map(str, shape))} bytes")
-    content = file.read(expected + 1)  # one more, so that a longer file is seen; never all that gzip may unfold to
+    content = file.read(expected + 1)  # one more byte shows that a file is too long, without unpacking all of it
     if len(content) != expected:
         found = "more" if len(content) > expected else f"{len(content)}"
         raise DatasetError(f"{str(path)!r} should have {expected} values and has {found}; fetch it again")

@@ -20,7 +20,7 @@ from onspect.runtime.errors import DatasetError
 
 
 class PickledArray:
-    """Stands for an array; `values` holds its content, uint8."""
+    """Replacement for an array; `values` has its content, uint8."""
 
     values: NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ class PickledArray:
 
 
 class _Dtype:
-    """Stands for the type of an array's values."""
+    """Replacement for the type of an array's values."""
 
     def __init__(self, code: object) -> None:
         self.code = code
@@ -47,13 +47,13 @@ class _RefusedError(pickle.UnpicklingError):
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        # a new function each time: a pickle may change what it is given
+        # a new function each time, because a pickle may change the one it gets
         match module.replace("numpy._core", "numpy.core"), name:
             case "numpy.core.multiarray", "_reconstruct":
                 return lambda *_: PickledArray()
             case "numpy", "dtype":
                 return lambda code, *_: _Dtype(code)
-            case "numpy", "ndarray":  # an argument of the first
+            case "numpy", "ndarray":  # argument of the one before
                 return lambda *_: None
             case "_codecs", "encode":  # how Python 3 writes bytes for Python 2
                 return lambda text, _: bytes(text, "latin-1")

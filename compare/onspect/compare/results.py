@@ -20,7 +20,7 @@ from onspect.runtime.inspection.inspector import Inspector
 _TIMED_RUNS = 200
 
 ALL = "all together"
-"""The row of a table in which the images of all anomalous classes stand against the normal ones."""
+"""The row of a table that compares all anomalous classes together with the normal ones."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _area(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> Area:
 
 
 def _measure_costs(experiments: Sequence[Experiment], dataset: Dataset, folder: Path) -> dict[tuple[str, str], Cost]:
-    """Time the first experiment of each variant in turns, so that whatever else the machine does burdens all alike."""
+    """Time the first experiment of each variant in turns, so that other load affects all variants."""
     first = {experiment.variant: experiment for experiment in reversed(experiments)}
     paths = {
         (variant, score): folder / experiment.folder / f"{score}.onnx"

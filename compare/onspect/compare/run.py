@@ -102,7 +102,7 @@ def compare(plan: Plan, tell: Tell | None = None) -> list[Path]:
 
 
 def _choose_scores(plan: Plan, preset: str) -> dict[str, tuple[str, ...]]:
-    """Return the scores of each variant; the memory, which has no variant, is listed as the first one's."""
+    """Return the scores of each variant; the memory has no variant and is listed under the first."""
     names = tuple(dict.fromkeys(plan.scores)) or (PRESETS[preset].score, MEMORY)
     for name in names:
         if not find_score(name).is_compared:
@@ -117,7 +117,7 @@ def _choose_scores(plan: Plan, preset: str) -> dict[str, tuple[str, ...]]:
 
 
 def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
-    """Return all experiments, seed by seed, so that a comparison that is cut short has whole seeds."""
+    """Return all experiments, seed by seed, so that an interrupted comparison has complete seeds."""
     if plan.every_class:
         trained = {dataset.classes[index] for index in set(dataset.train.labels.tolist())}
         normals: list[tuple[str, ...]] = [(name,) for name in dataset.classes if name in trained]
@@ -142,7 +142,7 @@ def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
 
 
 def _claim(folder: Path, settings: Settings) -> None:
-    """Write the settings into the comparison's folder, or hold them against those that are there."""
+    """Write the settings into the comparison's folder, or compare them with those that are there."""
     path = folder / _SETTINGS
     if not path.exists():
         write_atomically(path, (json.dumps(asdict(settings), indent=1) + "\n").encode())

@@ -26,7 +26,7 @@ RULES = (
     "times the step in recall, nothing interpolated, images of equal score taken together (scikit-learn's "
     "roc_auc_score and average_precision_score). Scores come from the exported ONNX file."
 )
-"""What must be known to compare these figures with others."""
+"""Conditions for comparing these figures with others."""
 
 _IN_PAPER = ("auroc", "aupr")
 """The image metrics that the paper prints, in its order."""
@@ -212,7 +212,7 @@ def describe_column(score: str, variant: str) -> str:
 
 
 def _list_normals(comparison: Comparison, score: str) -> Table:
-    """Return the one-against-rest protocol: each set of normal classes, and the mean of them all."""
+    """Return the table of the one-against-rest protocol: each set of normal classes, and their mean."""
     rows = []
     variants = comparison.having(score)
     columns: list[list[float]] = [[] for _ in range(2 * len(variants))]
@@ -237,7 +237,7 @@ def _list_normals(comparison: Comparison, score: str) -> Table:
 def _list_classes(comparison: Comparison, normal: tuple[str, ...], score: str) -> Table:
     """Return a table as the paper's 5 and 6: a row for each anomalous class, the image metrics of each variant."""
     printed = find_printed(comparison.dataset.name, normal)
-    columns = None if score == MEMORY else printed  # the paper has variants, and no memory
+    columns = None if score == MEMORY else printed  # the paper has no memory
     variants = comparison.having(score)
     results = {variant: comparison.select(normal, variant, score) for variant in variants}
     names = list(next(iter(results.values()))[0].areas)
@@ -272,7 +272,7 @@ def _find_printed_cell(printed: PrintedTable, name: str, variant: str, index: in
 
 
 def _count_reached(printed: PrintedTable, results: dict[str, list[Result]], score: str) -> str:
-    """Say how many of the paper's cells are reached by the same variant, to the four decimals that it prints."""
+    """Return how many of the paper's cells the same variant reaches, to the four printed decimals."""
     same = total = best = rows = 0
     for name in dict.fromkeys(name for name, _ in printed.areas):
         for index, metric in enumerate(_IN_PAPER):
@@ -295,7 +295,7 @@ def _count_reached(printed: PrintedTable, results: dict[str, list[Result]], scor
 
 
 def _list_trainings(comparison: Comparison) -> Table:
-    """Return what each variant's training costs, times also as ratios to the first variant."""
+    """Return the cost of each variant's training, with times relative to the first variant."""
     printed = find_printed(comparison.dataset.name, comparison.normals[0]) if len(comparison.normals) == 1 else None
     columns: dict[str, Mapping[str, float | None]] = {
         "training, s": _mean_by_variant(comparison, lambda trained: trained.seconds),
@@ -319,7 +319,7 @@ def _list_trainings(comparison: Comparison) -> Table:
 
 
 def _list_files(comparison: Comparison) -> Table:
-    """Return what each file costs on the line."""
+    """Return the cost of each file on the line."""
     rows = []
     for score in comparison.scores:
         cells = [describe_score(score)]
@@ -345,7 +345,7 @@ def _describe_timing(comparison: Comparison) -> str:
 
 
 def _mean_by_variant(comparison: Comparison, take: Callable[[Trained], float | None]) -> dict[str, float | None]:
-    """Return the mean over a variant's trainings that have the figure, None where none has."""
+    """Return the mean over a variant's trainings that have the figure; None if there are none."""
     found: dict[str, list[float]] = {variant: [] for variant in comparison.variants}
     for experiment, trained in zip(comparison.experiments, comparison.trained, strict=True):
         value = take(trained)

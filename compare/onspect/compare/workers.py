@@ -20,7 +20,7 @@ from onspect.compare.experiments import Experiment, InterruptedExperimentError, 
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import OnspectError, TrainingError
 
-_GRACE = 3.0  # seconds in which a process that was told to stop has done so
+_GRACE = 3.0  # seconds that a process has to stop
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _run_processes(waiting: list[Experiment], work: Work, done: Callable[[Experi
 
 
 def _read_reason(receiver: multiprocessing.connection.Connection) -> str | None:
-    """Return why an ended process failed, None where it said nothing."""
+    """Return the reason why a process failed; None if it gave no reason."""
     try:
         return str(receiver.recv())
     except EOFError:
@@ -112,7 +112,7 @@ def _read_reason(receiver: multiprocessing.connection.Connection) -> str | None:
 
 
 def _stop(processes: Sequence[SpawnProcess]) -> None:
-    """Have processes save and end; a terminal's Ctrl-C has reached them already, and a second signal cuts that off."""
+    """Let processes save and end. A terminal's Ctrl-C has reached them already; a second signal interrupts that."""
     for process in processes:
         process.join(_GRACE)
     for process in processes:
@@ -132,7 +132,7 @@ def _work(experiment: Experiment, work: Work, sender: multiprocessing.connection
 
 
 def _follow_parent() -> None:
-    """Stop as on Ctrl-C where the parent is gone: otherwise two processes could come to train one experiment."""
+    """Stop as on Ctrl-C if the parent has ended; otherwise two processes could train one experiment."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

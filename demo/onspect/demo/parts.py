@@ -29,12 +29,12 @@ _BOLT_RADIUS = 5.0
 _BOLT_CIRCLE = 39.0
 _CHAMFER = 2.2
 _LIGHT = np.array([-0.6, -0.8], np.float32)  # towards the lamp, upper left
-_VISIBLE_CHANGE = 5  # grey levels; less drowns in the brushing
+_VISIBLE_CHANGE = 5  # grey levels; a smaller change is not visible in the brushing
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One good part on its supersampled canvas; x and y are measured from the picture's middle."""
+    """One good part on its supersampled canvas; x and y are relative to the picture's centre."""
 
     x: Grey
     y: Grey
@@ -203,7 +203,7 @@ def _expose(picture: Grey, sensor_noise: Grey) -> NDArray[np.uint8]:
 
 
 def _strength(rng: np.random.Generator) -> float:
-    """Share of a defect's full contrast: most are clear, a few nearly vanish in the brushing."""
+    """Share of a defect's full contrast: most are clear, a few are almost invisible in the brushing."""
     return float(rng.triangular(0.18, 0.8, 1.0))
 
 
@@ -231,7 +231,7 @@ def _scratch(rng: np.random.Generator, part: _Part) -> Grey:
 
 
 def _wander(rng: np.random.Generator, part: _Part, length: int) -> NDArray[np.float64]:
-    """A path of `length` unit steps that stays on the metal: the first of many that does, else the nearest to it."""
+    """A path of `length` unit steps that stays on the metal: the first valid of many, otherwise the best."""
     tries, margin = 64, 3.5
     places = np.flatnonzero(part.depth > margin)
     starts = places[rng.integers(places.size, size=tries)]
@@ -245,7 +245,7 @@ def _wander(rng: np.random.Generator, part: _Part, length: int) -> NDArray[np.fl
 
 
 def _dent(rng: np.random.Generator, part: _Part) -> Grey:
-    """A soft hollow: its far wall catches the lamp, its near wall lies in shade."""
+    """A soft hollow: its far wall is bright, its near wall is in shade."""
     radius = rng.uniform(4, 9)
     u, v = _spot(rng, part, radius)
     stretch, turn = rng.uniform(0.8, 1.0), rng.uniform(0, np.pi)

@@ -197,7 +197,7 @@ def compare(reference: Reference, scores: Scores) -> Agreement:
     count, policy = len(scores), reference.describe_policy()
     own = None
     if np.isfinite(scores).all():
-        with suppress(DatasetError):  # of one score for all images no threshold can be made
+        with suppress(DatasetError):  # equal scores for all images give no threshold
             own = _choose(reference.policy, reference.band, reference.images, scores)
     if own is None:
         return Agreement(reference.label, policy, count, flips=count, carried=count, shift=1.0)

@@ -19,11 +19,11 @@ from onspect.training.presets import FEATURES
 from onspect.training.to_onnx import convert
 
 HIGHEST = 8
-"""Places whose mean error is the score; fewer in small images."""
+"""Number of places whose mean error is the score; fewer in small images."""
 
-_PLACES_EACH = 32  # of an image, for each place that counts towards its score
-_SMOOTHED = 3  # places, across and down
-_LEAST_ERROR = 1e-4  # of a place, of features with unit spread: less is rounding
+_PLACES_EACH = 32  # places of an image for each place of its score
+_SMOOTHED = 3  # size of the smoothing window, in places
+_LEAST_ERROR = 1e-4  # least error of a place, for features with standard deviation 1; less is rounding
 
 
 class FeatureGraph(nn.Module):
@@ -184,7 +184,7 @@ def convert_features(model: FeatureModel, samples: np.ndarray) -> bytes:
 
 
 def _append(trunk: onnx.ModelProto, head: onnx.ModelProto) -> None:
-    """Add a graph with the input ``places`` to a graph with that output; the second's other names get a prefix."""
+    """Append a graph with the input ``places`` to a graph with this output; its other names get a prefix."""
     public = {"", PLACES, *(output.name for output in head.graph.output)}
 
     def rename(name: str) -> str:

@@ -21,19 +21,19 @@ from onspect.training.autoencoder.losses import kl_divergence
 from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
 
 COMPONENTS = ("normalised", "latent", "contrast", "statistics")
-"""What ``combined`` is made of."""
+"""Components of ``combined``."""
 
-_POOLED_SIDE = 16  # of residuals that are whitened: finer ones are mostly noise, and the matrix stays small
+_POOLED_SIDE = 16  # side of pooled residuals: finer ones are mostly noise, and the matrix stays small
 _DIRECTIONS = 128
-_SCALES = (1, 2, 4, 8)  # squares of pixels over which an image's statistics are taken
+_SCALES = (1, 2, 4, 8)  # sides of the squares of pixels for an image's statistics
 _LEAST_SIDE = 4
 _CONTRAST_FLOOR = 0.02
-_COMPLEXITY_FLOOR = 0.02  # as a share of good images' mean complexity
+_COMPLEXITY_FLOOR = 0.02  # share of the mean complexity of good images
 _RIDGE = 1e-3
 _DRAWS = 8
 _BATCH = 64
 _FEWEST_HELD_OUT = 32
-_LOGISTIC = 1.702  # the logistic curve with this slope is nowhere further than 0.01 from the Gaussian's
+_LOGISTIC = 1.702  # with this slope, the logistic curve differs from the Gaussian's by at most 0.01
 
 
 class ModelOutputs(NamedTuple):
@@ -207,9 +207,7 @@ class PpcaDistance(nn.Module):
         known = offset @ self.get_buffer("directions")
         distance = (known * self.get_buffer("inverse")).square().sum(dim=1)
         if self.rest is not None:
-            unknown = (
-                offset - known @ self.get_buffer("directions").T
-            )  # the difference of squares would lose its digits
+            unknown = offset - known @ self.get_buffer("directions").T  # a difference of squares would lose precision
             distance = distance + unknown.square().sum(dim=1) / self.rest
         return distance / self.dimensions
 
@@ -341,7 +339,7 @@ class Combined(nn.Module):
 
 
 def _complexity(planes: Tensor) -> Tensor:
-    """Return the mean squared difference of images from their local mean over about a third of the longer side, [n]."""
+    """Return the mean squared difference of images from their local mean (a third of the longer side), [n]."""
     radius = max(1, round(max(planes.shape[2:]) / 6))
     padded = F.pad(planes, (radius, radius, radius, radius), mode="replicate")
     return (planes - F.avg_pool2d(padded, 2 * radius + 1, stride=1)).square().mean(dim=(1, 2, 3))
@@ -360,7 +358,7 @@ def _describe_latent(view: ModelOutputs) -> Tensor:
 
 
 def _describe_statistics(view: ModelOutputs) -> Tensor:
-    """Return an image's mean and colours, its energies and its residual's at several scales, its code over contrast."""
+    """Return mean, colours, energies of image and residual at several scales, and latent vector over contrast."""
     planes = view.planes
     mean = planes.mean(dim=(2, 3))
     found = [mean, view.latent / _contrast(planes)]
@@ -392,7 +390,7 @@ _DESCRIPTIONS: dict[str, Callable[[ModelOutputs], Tensor]] = {
 
 
 def _contrast(planes: Tensor) -> Tensor:
-    """Return the standard deviation of each image's values, [n, 1], and a bit more, so that it is never 0."""
+    """Return the standard deviation of each image's values plus a small constant, [n, 1], above 0."""
     flat = planes.flatten(1)
     offset = flat - flat.mean(dim=1, keepdim=True)
     return offset.square().mean(dim=1, keepdim=True).sqrt() + _CONTRAST_FLOOR

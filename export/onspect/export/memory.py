@@ -20,7 +20,7 @@ from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.training.features import make_base
 
-_NOWHERE = Path("base.onnx")  # a name for messages; the file is in memory alone
+_NOWHERE = Path("base.onnx")  # a name for messages; the base file is in memory only
 _OF_AUTOENCODER = ("reconstruction", "latent")
 
 

@@ -137,7 +137,7 @@ def export(
     if parts:
         files |= _convert_parts(model, output, inspected)
     make_folder(output.parent)
-    for path, content in reversed(files.items()):  # the model file last: without it the others are of no use
+    for path, content in reversed(files.items()):  # the model file last: the others need it
         write_atomically(path, content)
     return Exported(tuple(files), built.info, built.parity)
 
@@ -244,7 +244,7 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
 
 
 Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""What a run was trained on, and what it held out: uint8 [n, height, width, channels]."""
+"""Training and held-out images of a run, uint8 [n, height, width, channels]."""
 
 
 def _read_images(model: TrainedModel, run: Path, spec: ScoreSpec, progress: Progress[Any] | None) -> Images | None:
@@ -266,7 +266,7 @@ def _build_whole(
     max_flips: int | None = None,
     progress: Progress[Any] | None = None,
 ) -> Built:
-    """Return a model's graph with a score that may need the training images; measure is fitted here if it is None."""
+    """Return a model's graph with a score that may need training images; fit the measure if it is None."""
     if spec.is_fitted and measure is None:
         assert images is not None
         measure = fit_measures(_networks(model), [spec.name], *images)[spec.name]
@@ -299,11 +299,11 @@ def _attach(
 
 
 def _read_mask(path: Path | None, region: RegionFile | None, model: TrainedModel, spec: ScoreSpec) -> Tensor | None:
-    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None for all.
+    """Return the inspected places of a mask, as `InspectionGraph` takes them; None for all.
 
-    Raises ChoiceError if the run does not have the score, or not with a mask.
+    Raises ChoiceError if the run does not have the score, or the score does not work with a mask.
     """
-    spec.check(model.record.config, masked=path is not None)  # before a file is read
+    spec.check(model.record.config, masked=path is not None)  # checked before a file is read
     inspected = read_inspected(path, model.record.data.recipe, region)
     spec.check(model.record.config, masked=inspected is not None)
     return None if inspected is None else torch.from_numpy(inspected)
@@ -443,7 +443,7 @@ class _EncoderGraph(nn.Module):
 
 
 class _DecoderGraph(nn.Module):
-    """The second half, of tiles: their latent vectors, one after the other, to the reconstruction of the image."""
+    """The second half for tiles: from their latent vectors, one after the other, to the image's reconstruction."""
 
     def __init__(self, decoder: Decoder, tiling: Tiling) -> None:
         super().__init__()

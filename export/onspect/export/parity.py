@@ -15,7 +15,7 @@ from onspect.runtime.errors import ExportError
 TOLERANCE = 1e-4
 """Largest relative difference between a score of the file and of the trained model that lets the file be kept."""
 
-_NOTHING = 1e-9  # of an error below this nothing is seen in 8 bits, and its digits are those of float32's rounding
+_NOTHING = 1e-9  # smaller errors are invisible in 8 bits and below float32's precision
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def check_parity(data: bytes, graph: nn.Module, images: NDArray[np.uint8]) -> Pa
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
         exported = _scores_by_session(session, images, 4)
         single = _scores_by_session(session, images[:8], 1)
-    except Exception as error:  # onnxruntime's errors share no base class
+    except Exception as error:  # the errors of onnxruntime have no common base class
         raise ExportError(f"onnxruntime cannot run the exported file: {error}") from error
     with torch.no_grad():
         parts = [graph(torch.from_numpy(images[start : start + 16]))[0] for start in range(0, len(images), 16)]

@@ -171,7 +171,7 @@ _ROWS = (
         "as relative, of the error divided by the error that the decoder predicts for this image",
         Reduction.MAXIMUM,
         _SMOOTHING,
-        normal_floor=0.1,  # what is far better than expected everywhere is nothing to go by
+        normal_floor=0.1,  # an error far below the prediction everywhere is no evidence
         expects=True,
     ),
     ScoreSpec(FEATURES, "the highest places of the reconstruction error of features", Reduction.HIGHEST, on=FEATURES),
@@ -275,7 +275,7 @@ def describe_scores() -> str:
 
 
 def _list_by_place() -> str:
-    """Return in words the autoencoder's scores that judge each place by itself."""
+    """Return the names of the autoencoder's scores that judge each place separately."""
     by_place = (Reduction.MEAN, Reduction.MAXIMUM)
     *most, last = (row.name for row in _ROWS if row.reduction in by_place)
     return f"{', '.join(most)} or {last}"

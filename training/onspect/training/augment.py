@@ -59,7 +59,7 @@ def augment(image: NDArray[np.uint8], chosen: Sequence[str], random: np.random.G
 
 
 def _moved(image: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:
-    """Return an image moved by whole pixels, its edge repeated; far sooner than a warp."""
+    """Return an image moved by whole pixels, with repeated edges; much faster than a warp."""
     height, width, channels = image.shape
     left, top = max(-right, 0), max(-down, 0)
     kept = image[top : height - max(down, 0), left : width - max(right, 0)]

@@ -338,7 +338,7 @@ def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
 
 
 def _load_critic(run: Path, record: RunRecord) -> Critic | None:
-    """Load the critic: the best epoch's, or the last one's where an older release kept that alone; None without it."""
+    """Load the critic of the best epoch, or of the last epoch for runs of older releases; None without a critic."""
     if record.config.network.variant != "aae":
         return None
     for name in (WEIGHTS, CHECKPOINT):

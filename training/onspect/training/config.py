@@ -14,9 +14,9 @@ OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
 
-_SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
+_SMALLEST_MAP = 8  # add strided stages until the encoder's map is this small
 _SMALLEST_TILE = 32
-_LEAST_OVERLAP = 8  # a tile's side over the least that it shares with its neighbour
+_LEAST_OVERLAP = 8  # side of a tile, divided by its least overlap with the next tile
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def design_tiling(preset: str | None, height: int, width: int, tile: tuple[int, 
 
 
 def _spread(side: int, whole: int) -> tuple[int, ...]:
-    """Return the positions at which tiles begin along one side of the image."""
+    """Return the first pixel of each tile along one side of the image."""
     if side == whole:
         return (0,)
     room = whole - side

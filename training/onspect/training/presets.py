@@ -15,7 +15,7 @@ from onspect.runtime.errors import ChoiceError
 
 PIXELS, FEATURES = "pixels", "features"
 SUBJECTS = (PIXELS, FEATURES)
-"""What an autoencoder reconstructs."""
+"""Data that an autoencoder can reconstruct."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({row.name: row for row in _ROWS
 """All presets by name, in the order of the help. `features` is not chosen by name: it comes with `--on features`."""
 
 NAMES = tuple(row.name for row in _ROWS if row.on == PIXELS)
-"""The presets that a user can name."""
+"""The presets that a user can choose by name."""
 
 DEFAULT = "balanced"
-"""The preset of images whose size no preset has a network for."""
+"""The preset for sizes without a network of their own."""
 
 
 def check_preset(name: str) -> Preset:

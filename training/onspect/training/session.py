@@ -65,10 +65,10 @@ _LOG = logging.getLogger("onspect")
 
 _SAMPLES = 256
 _FEWEST_EPOCHS = 5
-_FEWEST_SAMPLES = 64  # where each of them has many tiles, so that export takes minutes and not an hour
+_FEWEST_SAMPLES = 64  # for images with many tiles, so that export takes minutes and not an hour
 _PREVIEWED = 6
-_PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
-_SPLIT = 4  # stream of random numbers under the run's seed, beside those of the loop
+_PREVIEWS = 10  # number of pictures in RUN/previews for a whole run
+_SPLIT = 4  # number of the random stream under the run's seed; the loop has others
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def train(
     folder, run = Path(folder), Path(run)
     options, callbacks = options or TrainOptions(), callbacks or Callbacks()
     _check_new(run, options)
-    if options.tile is not None and options.size is not None:  # before minutes of reading images
+    if options.tile is not None and options.size is not None:  # checked before minutes of reading images
         design_tiling(options.preset, options.size[1], options.size[0], options.tile)
     fabric = _start_fabric(devices or Devices())
     data = _load(folder, options, callbacks if fabric.is_global_zero else Callbacks())
@@ -457,7 +457,7 @@ def _fit(
 def _find_places(
     extractor: PlaceExtractor, images: NDArray[np.uint8], progress: Progress[Any] | None
 ) -> NDArray[np.float16]:
-    """Return all places of images, in order; one image at a time, so that their float32 features take no memory."""
+    """Return all places of images, in order. One image at a time limits the memory for float32 features."""
     items = images if progress is None else progress(images, len(images), "extracting features")
     found = [flatten_places(extractor.extract(image[None])) for image in items]
     return np.concatenate(found) if found else np.zeros((0, 1, 1, 1), np.float16)
@@ -589,7 +589,7 @@ def _load(folder: Path, options: TrainOptions, callbacks: Callbacks) -> Training
 
 
 def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices trained on and those held out; copies of one image stay on one side."""
+    """Return the indices of training and held-out images; copies of one image are on the same side."""
     unique = sorted(set(data.fingerprints))
     count = round(len(unique) * options.holdout)
     order = np.random.default_rng([options.seed, _SPLIT]).permutation(len(unique))
@@ -624,10 +624,10 @@ def _configure(
     tiling: Tiling | None = None,
     backbone: str = "",
 ) -> TrainConfig:
-    """Return every choice of a run on so many images, tiles or places: the user's, or else the preset's."""
+    """Return the configuration of a run: the user's options, otherwise the preset's values."""
     batch = min(examples, options.batch_size or row.batch_size)
     epochs = row.epochs or max(1, round(row.steps / math.ceil(examples / batch)))
-    if tiling is not None:  # an epoch shows every tile: as many steps as without them, and each image a few times
+    if tiling is not None:  # an epoch has all tiles: fewer epochs give as many steps as without tiles
         epochs = max(_FEWEST_EPOCHS, round(epochs / tiling.count))
     return TrainConfig(
         network=network,
@@ -647,7 +647,7 @@ def _configure(
 
 
 def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
-    """Return the graph of the features; raises ChoiceError for a size that it cannot have."""
+    """Return the graph of the features; raise ChoiceError for an unsuitable size."""
     _check_feature_size(images.shape[2], images.shape[1])
     return make_extractor(make_base(), images, seed=options.seed)
 
@@ -664,9 +664,9 @@ def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8], config: Tra
 
 
 def _start_fabric(devices: Devices) -> Fabric:
-    """Start the devices; with several, this process is one of those that `train_together` or torchrun started.
+    """Start the devices; with several, `train_together` or torchrun has started this process.
 
-    In a script of one's own it is started again for each, by lightning-fabric.
+    In a user's script, lightning-fabric starts the script again for each device.
     """
     cv2.setNumThreads(1)
     if devices.accelerator == "cuda" and not torch.cuda.is_available():
@@ -676,22 +676,22 @@ def _start_fabric(devices: Devices) -> Fabric:
     if devices.accelerator != "cpu" and 0 < torch.cuda.device_count() < devices.devices:
         raise TrainingError(f"--devices {devices.devices}: torch finds {torch.cuda.device_count()} GPUs here")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # with one channel the strides of a gradient mean nothing, and torch says itself that this is no error
+    # with one channel the strides of a gradient have no meaning; torch calls the warning harmless
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     fabric = Fabric(
         accelerator=devices.accelerator,
         devices=devices.devices,
         precision=devices.precision,  # type: ignore[arg-type]  # one of click's choices
-        plugins=[LightningEnvironment()] if is_member() else [],  # not what else started the command, such as Slurm
+        plugins=[LightningEnvironment()] if is_member() else [],  # ignore other launchers such as Slurm
     )
     fabric.launch()
     if not fabric.is_global_zero:
-        _LOG.setLevel(logging.CRITICAL)  # each of them reads the same images and would warn of the same
+        _LOG.setLevel(logging.CRITICAL)  # all processes read the same images and would repeat the warnings
     return fabric
 
 
 def _check_shares(record: RunRecord, fabric: Fabric) -> None:
-    """Refuse more devices than a batch has images; raises TrainingError."""
+    """Raise TrainingError if there are more devices than images in a batch."""
     images = record.config.batch_size
     if fabric.world_size > images:
         raise TrainingError(

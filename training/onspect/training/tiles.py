@@ -35,7 +35,7 @@ class Tiles:
 
     @property
     def size(self) -> int:
-        """How many values all tiles have together."""
+        """Number of values of all tiles together."""
         return int(np.prod(self.shape))
 
     def __len__(self) -> int:
@@ -58,11 +58,11 @@ class Tiles:
 
 
 Images = NDArray[np.uint8] | NDArray[np.float16] | Tiles
-"""What networks train on: images, uint8 [n, height, width, channels], tiles of them, or features of places, float16
+"""Training data: images, uint8 [n, height, width, channels], tiles of them, or features of places, float16
 [n, 1, 1, channels]."""
 
 Batch = NDArray[np.uint8] | NDArray[np.float16]
-"""Some of them."""
+"""A batch of `Images`."""
 
 
 def place_of(tiling: Tiling, index: int) -> tuple[int, int]:
@@ -145,7 +145,7 @@ class Stitching(nn.Module):
 
 
 def _weigh(starts: Sequence[int], side: int) -> Tensor:
-    """Return [tiles, side]: what each place of each tile of a line counts, so that it is 1 in all at every pixel."""
+    """Return [tiles, side]: weight of each pixel of each tile in a line; the weights sum to 1 at every pixel."""
     distance = torch.minimum(torch.arange(1, side + 1), torch.arange(side, 0, -1)).double()
     total = torch.zeros(starts[-1] + side, dtype=torch.float64)
     for start in starts:
@@ -154,7 +154,7 @@ def _weigh(starts: Sequence[int], side: int) -> Tensor:
 
 
 def _join(tiles: Sequence[Tensor], starts: Sequence[int], weights: Tensor, dim: int) -> Tensor:
-    """Join a line of tiles along a dimension, stretch by stretch between the edges of tiles."""
+    """Join a line of tiles along a dimension, section by section between the edges of tiles."""
     side = tiles[0].shape[dim]
     edges = sorted({*starts, *(start + side for start in starts)})
     stretches = []

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from onspect.runtime.errors import ExportError
 
 OPSET = 18
-"""The ONNX operator set of the graph, which every onnxruntime that this package allows can read."""
+"""ONNX operator set of the graph; every supported onnxruntime can read it."""
 
 
 def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, outputs: list[str]) -> bytes:

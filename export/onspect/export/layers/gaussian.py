@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-_TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
+_TRUNCATE = 3.0  # weights beyond three standard deviations are ignored
 
 
 class GaussianSmoothing(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from onspect.export.layers.gaussian import GaussianSmoothing
 
-_REACH = 1.0 / 16.0  # of the longer side: the standard deviation of what is taken from around an ignored place
+_REACH = 1.0 / 16.0  # standard deviation of the fill, as a share of the longer side
 _NOTHING = 1e-6
 
 

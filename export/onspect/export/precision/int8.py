@@ -93,7 +93,7 @@ class Quantizer:
         quantizer.quantize_model()
         quantizer.model.topological_sort()
         quantized: onnx.ModelProto = quantizer.model.model
-        del quantized.metadata_props[:]  # the quantiser's own note
+        del quantized.metadata_props[:]  # metadata of the quantiser
         return quantized
 
 
@@ -104,12 +104,12 @@ def _measure_ranges(model: onnx.ModelProto, samples: NDArray[np.uint8], kinds: l
         calibrator = create_calibrator(path, kinds, augmented_model_path=str(Path(folder, "augmented.onnx")))
         calibrator.collect_data(_Samples(samples))
         ranges = calibrator.compute_data()
-        del calibrator  # Windows removes no file that a session holds open
+        del calibrator  # Windows does not delete a file that a session has open
     return ranges
 
 
 class _Samples(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Hands sample images to onnxruntime's calibrator, a batch at a time."""
+    """Passes sample images to onnxruntime's calibrator, a batch at a time."""
 
     def __init__(self, samples: NDArray[np.uint8]) -> None:
         self._batches: Iterator[NDArray[np.uint8]] = (

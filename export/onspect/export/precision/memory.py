@@ -35,9 +35,9 @@ from onspect.runtime.teaching.memory import Features
 from onspect.runtime.teaching.threshold import counts_parts, fit_threshold
 
 STAGES = ("stride8", "stride16", "stride32")
-"""Values of the graph that the backbone gives."""
+"""Outputs of the backbone in the graph."""
 
-_FIRST = (0, 6, 15, 30)  # layers from the image on that stay in float32, in the order in which that is tried
+_FIRST = (0, 6, 15, 30)  # number of first layers that stay in float32, in the order of trial
 
 
 @dataclasses.dataclass(frozen=True)

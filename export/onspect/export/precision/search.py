@@ -60,10 +60,10 @@ T = TypeVar("T")
 
 PRECISIONS = ("int8", "fp16")
 
-_SAMPLES = 128  # training images from which the ranges of values are taken
-_PROBES = 64  # compared images, those nearest the threshold, on which each layer's harm is measured
+_SAMPLES = 128  # number of training images that give the ranges of values
+_PROBES = 64  # number of images nearest the threshold that measure each layer's harm
 _TIMED_RUNS = 40
-_TAUGHT_SHARE = 200  # of a taught file one verdict in so many images may differ
+_TAUGHT_SHARE = 200  # a taught file may differ in one verdict of this many images
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def quantize(
     """
     output, data = Path(output), Path(data)
     file = read_model_file(Path(source))
-    if file.info.memory is not None:  # the memory is fitted again, and no layer is looked at alone
+    if file.info.memory is not None:  # the memory is fitted again, and layers are not measured one by one
         return _quantize_taught(file, output, precision, data, max_flips, progress or _in_silence)
     samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
     return quantize_model(file, output, precision, data, samples, max_flips=max_flips, progress=progress)
@@ -197,7 +197,7 @@ def _quantize_taught(
 def _choose_smaller(
     tries: Iterator[Smaller], file: ModelFile, reference: Reference, allowed: int, *, by_teaching: bool
 ) -> tuple[Smaller, Agreement]:
-    """Return the first small form of whose verdicts few enough differ; raises ExportError if there is none."""
+    """Return the first small form with few enough different verdicts; raise ExportError if there is none."""
     tried = []
     for smaller in tries:
         graph, _, info = smaller
@@ -365,7 +365,7 @@ def _convert(model: onnx.ModelProto, file: ModelFile, reference: Reference, allo
 def _quantize(
     quantizer: Quantizer, file: ModelFile, reference: Reference, allowed: int, progress: Progress[Any]
 ) -> Outcome:
-    """Quantise as many layers as the decisions bear: all, then all but the most harmful, but the two, and so on."""
+    """Quantise as many layers as the decisions allow: all, then all but the most harmful, and so on."""
     harms = _measure_harms(quantizer, file, reference, progress)
     ranked = sorted(quantizer.layers, key=lambda layer: harms[layer])
     tried = []
@@ -383,7 +383,7 @@ def _quantize(
 def _measure_harms(
     quantizer: Quantizer, file: ModelFile, reference: Reference, progress: Progress[Any]
 ) -> dict[Layer, float]:
-    """Return for each layer how far quantising it alone moves the scores of the images nearest the threshold."""
+    """Return for each layer the shift of the scores nearest the threshold with this layer alone quantised."""
     nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])
     probes = dataclasses.replace(
         reference, images=tuple(reference.images[index] for index in nearest), scores=reference.scores[nearest]
@@ -407,7 +407,7 @@ def _serialize(model: onnx.ModelProto) -> bytes:
 
 
 def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Reference) -> bytes:
-    """Return a model file's bytes with a threshold from its own scores, chosen as the source's was."""
+    """Return a model file's bytes with a threshold from its own scores, by the policy of the source."""
     old = file.info.calibration
     assert old is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -448,7 +448,7 @@ def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TIMED_RUNS):
         for inspector, found in zip(inspectors, times, strict=True):
-            started = time.thread_time()  # other processes have no say in it
+            started = time.thread_time()  # processor time does not depend on other processes
             inspector.run(image)
             found.append(time.thread_time() - started)
     before, after = (statistics.median(found[5:]) for found in times)

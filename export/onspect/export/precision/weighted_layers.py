@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import onnx
 
-_SCORE = ("smooth.", "measure.")  # how the names of what makes a score of the networks' outputs begin
-_ENLARGING = (".down", ".across")  # and how those of the matrices end that resize an output, in files of 0.1.0
+_SCORE = ("smooth.", "measure.")  # prefixes of the weights that belong to the score
+_ENLARGING = (".down", ".across")  # suffixes of matrices that resize an output, in files of 0.1.0
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -96,6 +96,6 @@ def find_span(graph: onnx.GraphProto, layers: list[Layer]) -> set[str]:
 
 
 def _keeps_channels_apart(node: onnx.NodeProto, shape: tuple[int, ...]) -> bool:
-    """Tell whether a convolution is depthwise: as many groups as it has channels, each seeing one."""
+    """Return whether a convolution is depthwise: as many groups as channels."""
     groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
     return groups > 1 and shape[1] == 1

@@ -27,7 +27,7 @@ from onspect.training.checkpoint import CHECKPOINT, LOG, RunRecord
 from onspect.training.config import TrainConfig
 from onspect.training.tiles import Batch, Images
 
-_ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the trainer's
+_ORDER, _AUGMENT = 1, 3  # numbers of the random streams under the run's seed; the trainer has another
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def fit(
             _check_finite({"held-out" if len(held_out) else "training": error}, state.epoch, state.step, rate, run)
             log.append(_close_epoch(state, images, error if len(held_out) else None, rate))
             loss = log[-1]["held_out"] if len(held_out) else log[-1]["loss"]
-            if loss < state.best_loss or not len(held_out):  # without held-out images, the last weights are taken
+            if loss < state.best_loss or not len(held_out):  # without held-out images, the last weights are kept
                 state.best_epoch, state.best_loss = state.epoch, loss
                 trainer.save_weights(run)
             _write_log(fabric, run, log)
@@ -203,7 +203,7 @@ def _check_finite(losses: dict[str, float], epoch: int, batch: int, rate: float,
 
 
 def _close_epoch(state: State, images: Images, held_out: float | None, rate: float) -> dict[str, Any]:
-    """Turn the epoch's sums into a line of the log and begin the next."""
+    """Write the epoch's mean losses into the log, and start the next epoch."""
     means = {name: total / len(images) for name, total in state.sums.items()}
     state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
     return {
@@ -244,7 +244,7 @@ def _outcome(reason: str, state: State, held_out: Images) -> Outcome:
 
 
 def _read_log(run: Path, epochs: int) -> list[dict[str, Any]]:
-    """Return the log's lines of the epochs that the checkpoint knows of."""
+    """Return the log lines of the epochs that the checkpoint covers."""
     if not (run / LOG).exists():
         return []
     try:
@@ -289,7 +289,7 @@ def interruption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
         return bool(stops > 0)
 
     previous = {}
-    with suppress(ValueError):  # signals belong to the main thread; elsewhere the caller's thread is its own master
+    with suppress(ValueError):  # only the main thread may set signal handlers
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, ask)
     try:

@@ -12,7 +12,7 @@ from onspect.training.config import NetworkConfig
 _KERNEL = 3
 _CRITIC_HIDDEN = 10
 _LOWEST, _HIGHEST = math.log(1.0 / 255.0**2 / 12.0), math.log(0.25)
-"""Logarithms between which an expected squared error lies: that of rounding to 8 bits, and half the range of grey."""
+"""Bounds of the logarithm of a predicted squared error: the rounding to 8 bits, and half the range of grey levels."""
 
 
 class Encoder(nn.Module):
@@ -106,7 +106,7 @@ class Decoder(nn.Module):
             last.bias.copy_(torch.logit(mean_pixel.clamp(0.01, 0.99)))
         self.last = len(layers) - 2
         if config.expects:
-            with torch.random.fork_rng(devices=[]):  # all else starts as it does without
+            with torch.random.fork_rng(devices=[]):  # the other layers start with the same weights as without it
                 layer = _mirrored(config.filters[0], 1, config.strides[0], sizes[1], sizes[0])
                 _initialise(layer)
             self.expectation = nn.Sequential(layer, nn.Sigmoid())
@@ -147,7 +147,7 @@ class Decoder(nn.Module):
         return self._reconstruct(features), _LOWEST + (_HIGHEST - _LOWEST) * place
 
     def _prepare(self, latent: Tensor) -> Tensor:
-        """Return what the last layer sees."""
+        """Return the input of the last layer."""
         features: Tensor = self.map(self.hidden(latent)).unflatten(1, self.map_shape)
         for layer in list(self.convolutions)[: self.last]:
             features = layer(features)
@@ -223,7 +223,7 @@ def count_parameters(*modules: nn.Module) -> int:
 def _mirrored(
     inputs: int, outputs: int, stride: int, size: tuple[int, int], target: tuple[int, int]
 ) -> nn.Conv2d | nn.ConvTranspose2d:
-    """Return the layer that undoes a convolution's stride; with stride 1 that is a convolution, which runs faster."""
+    """Return the layer that reverses a convolution's stride; with stride 1 a convolution, which is faster."""
     if stride == 1:
         return nn.Conv2d(inputs, outputs, _KERNEL, padding=1)
     smallest = [(side - 1) * stride + 1 for side in size]
@@ -232,10 +232,10 @@ def _mirrored(
 
 
 def _initialise(module: nn.Module) -> None:
-    """Start with He et al.'s normal weights, counting for a transposed convolution the inputs that reach an output.
+    """Set He et al.'s normal weights; for a transposed convolution, count the inputs that reach an output.
 
-    With torch's own, smaller ones a deep stack passes on so little of the image that it learns the mean part first
-    and, on a few hundred images, nothing else.
+    Torch's default weights are smaller. With them a deep stack passes on little of the image: it learns the mean
+    part first and, with a few hundred images, nothing else.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

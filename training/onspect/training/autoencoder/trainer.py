@@ -38,13 +38,13 @@ from onspect.training.config import TrainConfig
 from onspect.training.tiles import Batch, Images
 
 _REGULARIZATION_SHARE = 0.1
-"""Learning rate of the AAE's regularization phase as a share of the others'.
+"""Learning rate of the AAE's regularization phase, as a share of that of the other phases.
 
-Adam's steps are as long whatever the loss, so at the full rate fooling the critic undoes much of what the
-reconstruction phase teaches the encoder.
+The length of Adam's steps does not depend on the loss. At the full rate, the regularization phase undoes much of
+the encoder's training in the reconstruction phase.
 """
 
-_NOISE = 2  # stream of random numbers under the run's seed, beside the loop's
+_NOISE = 2  # number of the random stream under the run's seed; the loop has others
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Trainer:
         mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
         image = self._to_image(batch[mine])
         draws = self.fabric.to_device(draws[:, mine])
-        # each device sees its share of the batch; so weighed, the devices' mean gradient is the batch's
+        # each device has its share of the batch; with this factor the devices' mean gradient is that of the batch
         share = self.fabric.world_size / len(batch)
 
         latent, log_sigma = self.encoder(image)
@@ -144,7 +144,7 @@ class Trainer:
         return {name: self._sum_over_devices(loss.detach().sum()) / len(batch) for name, loss in losses.items()}
 
     def _regularise(self, image: Tensor, codes: Tensor, prior: Tensor, share: float) -> dict[str, Tensor]:
-        """Do the AAE's second phase (section 2.3): the critic learns prior from codes, then the encoder to fool it."""
+        """Do the AAE's second phase (section 2.3): train the critic, then the encoder against it."""
         assert self.plain_critic is not None
         clip = self.config.critic_clip
         for real in prior:
@@ -282,7 +282,7 @@ class Trainer:
 
 
 class _WholeDecoder(nn.Module):
-    """A decoder that gives both of its outputs where it is called, as precision and several devices ask for."""
+    """Decoder that returns both outputs from its call, which precision plugins and several devices need."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()

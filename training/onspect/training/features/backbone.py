@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from onspect.runtime.errors import ChoiceError, ExportError
 from onspect.training.to_onnx import OPSET, quiet_exporter
 
-_LARGEST = 64  # sides of an input, in multiples of 32, that torch is told to expect
+_LARGEST = 64  # largest side of an input for torch's export, in multiples of 32 pixels
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _load_timm(backbone: Backbone) -> nn.Module:
 
 
 class _Convolution(nn.Module):
-    """A convolution with its batch normalisation folded in, TensorFlow's padding for even sizes, and ReLU6 if asked."""
+    """Convolution with batch normalisation folded in, TensorFlow's padding for even sizes, and optional ReLU6."""
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *, activate: bool) -> None:
         super().__init__()
@@ -193,7 +193,7 @@ class _Convolution(nn.Module):
         assert norm.running_var is not None
         gain = norm.weight.data * torch.rsqrt(norm.running_var + norm.eps)
         kernel, stride = int(convolution.kernel_size[0]), int(convolution.stride[0])
-        before = (kernel - stride) // 2  # of the padding kernel - stride, TensorFlow puts the odd pixel behind
+        before = (kernel - stride) // 2  # TensorFlow puts the odd pixel of the padding (kernel - stride) last
         behind = kernel - stride - before
         even = before == behind
         self.pad = (0, 0, 0, 0) if even else (before, behind, before, behind)
@@ -216,7 +216,7 @@ class _Convolution(nn.Module):
 
 
 class _Block(nn.Module):
-    """An inverted residual block without its drop-connect, which only training has."""
+    """An inverted residual block without drop-connect, which only training uses."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class _EfficientNetTrunk(nn.Module):
 
 
 class _ScaledTrunk(nn.Module):
-    """Another network behind its own normalisation."""
+    """Another network after its own normalisation."""
 
     def __init__(self, network: nn.Module, backbone: Backbone) -> None:
         super().__init__()
@@ -270,7 +270,7 @@ class _ScaledTrunk(nn.Module):
 
 
 def _take_bgr(stem: nn.Conv2d, backbone: Backbone) -> None:
-    """Let a first convolution of normalised RGB take BGR less 127.5; exact where the mean is 127.5."""
+    """Change a first convolution of normalised RGB to take BGR minus 127.5; exact if the mean is 127.5."""
     scale = torch.tensor(backbone.scale)[None, :, None, None]
     offset = (127.5 - torch.tensor(backbone.mean))[None, :, None, None]
     assert stem.bias is not None
@@ -301,7 +301,7 @@ def _convert(trunk: nn.Module) -> onnx.ModelProto:
 def _read_onnx(path: Path, backbone: Backbone) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
-    except Exception as error:  # onnx's errors share no base class
+    except Exception as error:  # the errors of onnx have no common base class
         raise ChoiceError(f"cannot read the backbone {str(path)!r}: {error}") from error
     outputs = [value.name for value in model.graph.output]
     missing = [str(stage) for stage in backbone.stages if stage not in outputs]
@@ -315,7 +315,7 @@ def _read_onnx(path: Path, backbone: Backbone) -> onnx.ModelProto:
 
 
 def _normalise(graph: onnx.GraphProto, backbone: Backbone) -> None:
-    """Let a network of normalised RGB take BGR less 127.5, by a convolution of one pixel before it."""
+    """Put a 1x1 convolution before a network of normalised RGB, so that it takes BGR minus 127.5."""
     entry = graph.input[0].name
     weight = np.fliplr(np.diag(1.0 / np.array(backbone.scale))).astype(np.float32)[:, :, None, None]
     bias = ((127.5 - np.array(backbone.mean)) / np.array(backbone.scale)).astype(np.float32)

@@ -17,14 +17,14 @@ from onspect.runtime.teaching.graph_values import STRIDE
 from onspect.runtime.teaching.memory import Features, Projection, learn_places, raw_places
 
 COMPONENTS = 128
-"""Principal components of the features of a place that are reconstructed; fewer where good parts vary in fewer."""
+"""Number of principal components of a place's features; fewer if good parts vary in fewer dimensions."""
 
 PLACES = "places"
 """Output of the graph of the features: float32 [N, C, h, w]."""
 
-_PROJECTED = "map.projected"  # the same in a base file
-_LEARNT_PLACES = 40_000  # that the components are computed from
-_LEAST_SPREAD = 1e-3  # of a component, as a share of the strongest one's: less is rounding
+_PROJECTED = "map.projected"  # its name in a base file
+_LEARNT_PLACES = 40_000  # places from which the components are computed
+_LEAST_SPREAD = 1e-3  # least spread of a component, relative to the strongest; less is rounding
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def flatten_places(features: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def _learn(features: Features, seed: int) -> Projection:
-    """Return the strongest principal components, each of unit spread."""
+    """Return the strongest principal components, each with standard deviation 1."""
     found = learn_places(features, COMPONENTS, 0.0, seed=seed)
     spread = np.concatenate([found(block) for block in raw_places(features)]).std(axis=0, dtype=np.float64)
     kept = spread > max(_LEAST_SPREAD * spread.max(), 1e-6)

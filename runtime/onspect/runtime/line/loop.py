@@ -31,8 +31,7 @@ from onspect.runtime.line.views import ViewJoiner
 from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
 from onspect.runtime.presence.crop import prepare_fault, prepare_window
-from onspect.runtime.presence.cut import FILE_RATE
-from onspect.runtime.presence.gate import HeldFrame, PartView, PresenceGate, Step
+from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PartView, PresenceGate, Step
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink

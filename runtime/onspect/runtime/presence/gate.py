@@ -34,6 +34,9 @@ _MARGIN = 1.15  # of a learnt window around its part
 _AT_ONCE = 4  # frames of a backlog that go through with each new one
 _LOOK = 256  # pixels a side of the place on which sharpness is measured
 
+FILE_RATE = 30.0
+"""Frames a second of files, by which presence counts time."""
+
 Outcome = Literal["judged", "faulted", "empty"]
 
 

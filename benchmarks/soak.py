@@ -19,6 +19,7 @@ where one of these does not hold. Needs onspect[cpu,mqtt,web], psutil and mosqui
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import http.client
 import json
@@ -289,12 +290,12 @@ class Saboteur:
 
     def _block_evidence(self) -> None:
         folder, aside = self._folder / "evidence" / "ok", self._folder / "aside"
-        if folder.exists():
-            folder.rename(aside)
-            folder.write_bytes(b"")
+        if folder.exists() and sys.platform == "linux":
+            aside.write_bytes(b"")
+            exchange(folder, aside)  # in one step: the sink would make a missing folder anew
             time.sleep(2.0)
-            folder.unlink()
-            aside.rename(folder)
+            exchange(folder, aside)
+            aside.unlink()
 
     def _touch_model(self) -> None:
         """Move the threshold and touch the file: the move must hold, and can be taken back."""
@@ -363,6 +364,13 @@ class Saboteur:
         self._put_model(good[: len(good) // 2])
         time.sleep(2.0)
         self._put_model(good)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two paths change places in one step."""
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if ctypes.CDLL(None, use_errno=True).renameat2(here, bytes(one), here, bytes(other), swap):
+        raise OSError(ctypes.get_errno(), f"cannot exchange {str(one)!r} and {str(other)!r}")
 
 
 def rename_model(path: Path) -> bytes:

@@ -183,7 +183,7 @@ def _score(model: Path, dataset: Dataset) -> NDArray[np.float32]:
     """Score the test images with the file itself, as a line would."""
     inspector = Inspector(model, provider="cpu")
     images = dataset.test.images
-    parts = [inspector.run(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
+    parts = [inspector.infer(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -78,12 +78,12 @@ def time_an_image(model: Path, data: Path) -> float:
     """Return the median milliseconds of one run on one core, over images prepared before."""
     inspector = Inspector(model)
     images = [inspector.prepare(read_image(image.path))[None] for image in find_images(data, "val")[:TIMED]]
-    inspector.run(images[0])
+    inspector.infer(images[0])
     taken = []
     for _ in range(3):
         for image in images:
             started = time.perf_counter()
-            inspector.run(image)
+            inspector.infer(image)
             taken.append(time.perf_counter() - started)
     return float(np.median(taken) * 1000.0)
 

@@ -63,7 +63,7 @@ def stages(model: str, paths: Sequence[str]) -> Pass:
             decoded = clock()
             batch = inspector.prepare(frame)[None]
             resized = clock()
-            scored = inspector.run(batch)
+            scored = inspector.infer(batch)
             inferred = clock()
             verdict = decide(float(scored.score[0]), cut)
             height, width = frame.shape[:2]

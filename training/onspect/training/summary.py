@@ -35,9 +35,7 @@ def describe(record: RunRecord) -> str:
         batch, augmentation = f"{config.batch_size} places", ""
     else:
         subject, preset = "", f", preset {config.preset}"
-        tiles = (
-            f"each image is cut into {config.tiling.describe()}\n" if config.tiling else _tell_of_closer_look(record)
-        )
+        tiles = _tell_of_tiles(record)
         pairs = zip(network.filters, network.strides, strict=True)
         layers = f"; encoder filters/stride {' '.join(f'{count}/{stride}' for count, stride in pairs)},"
         batch, augmentation = str(config.batch_size), f", augmentation {', '.join(config.augment) or 'none'}"
@@ -80,8 +78,10 @@ def _tell_of_score(record: RunRecord) -> str:
     return f"score: the reconstruction error, {_SCORES[PRESETS[record.config.preset].score]}"
 
 
-def _tell_of_closer_look(record: RunRecord) -> str:
-    """Return in words what is lost where images are shrunk, and, where it is half or more, which tiles would see it."""
+def _tell_of_tiles(record: RunRecord) -> str:
+    """Return in words how images are cut; if not, what shrinking loses, and, from half on, which tiles would see it."""
+    if record.config.tiling is not None:
+        return f"each image is cut into {record.config.tiling.describe()}\n"
     recipe, source = record.data.recipe, record.data.recipe.source
     if source.width is None or source.height is None:
         return ""

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from onspect.export import onnx_writer
 from onspect.export import parity as parity_module
@@ -296,6 +296,20 @@ def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path)
     assert reduced.info.threshold is None
     assert reduced.agreement.images == 8
     assert len(reduced.layers) == 14
+
+
+def test_a_reduced_run_says_that_it_has_no_memory(
+    onspect: Callable[..., Result], make_run: MakeRun, tmp_path: Path
+) -> None:
+    """The command names the score and how to keep the memory, unless a score was asked for."""
+    data, part = draw_labelled(tmp_path / "parts"), tmp_path / "part.onnx"
+    command = ("export", make_run(), "-o", part, "--fp16", "--data", data, "--max-flips", 8)
+    result = onspect(*command)
+    assert result.exit_code == 0, result.output
+    score = read_model_file(part).info.score.name
+    assert f"has the score {score!r} of its autoencoder and no memory" in result.stderr
+    assert "then convert that file" in result.stderr
+    assert "no memory" not in onspect(*command, "--score", score).stderr
 
 
 def test_bad_names_and_runs(make_run: MakeRun, tmp_path: Path) -> None:

@@ -17,12 +17,15 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
+from onspect.demo.belt import Belt, make_belt
 from onspect.demo.parts import draw_part
 from onspect.runtime.atomic import write_new
 from onspect.runtime.capture.frames import ExposureMeter, KnownFrames
 from onspect.runtime.capture.recorder import PictureFolder, record
+from onspect.runtime.capture.triggers import PresenceTrigger, Trigger
 from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.decode import read_image
+from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.sources import registry
 from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.fake import FakeFault, FakeSource
@@ -278,17 +281,79 @@ def test_another_program_may_write_into_the_folder(tmp_path: Path) -> None:
 
 
 def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
-    """Each frame is reported; one that could not be read has no frame, and `wants` does not see it."""
+    """Each frame is reported; one that could not be read has no frame, and the trigger is not asked about it."""
     captures = [Capture("c", ImageError("damaged")), Capture("c", part(1)), Capture("c", part(1))]
     asked: list[Capture] = []
 
-    def wants(capture: Capture) -> bool:
-        asked.append(capture)
-        return True
+    class Every(Trigger):
+        def wants(self, capture: Capture) -> bool:
+            asked.append(capture)
+            return True
 
-    items = list(record(captures, PictureFolder(tmp_path), wants))
+    items = list(record(captures, PictureFolder(tmp_path), Every()))
     assert [item.frame is None for item in items] == [True, False, False]
     assert [item.similar for item in items] == [False, False, True]
     assert len(asked) == 2
     counts = items[-1].counts
     assert (counts.seen, counts.saved, counts.similar, counts.damaged) == (3, 1, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def belt() -> Belt:
+    """Return a belt of five parts."""
+    return make_belt(5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def frames(belt: Belt) -> list[Picture]:
+    """Return the frames of the belt."""
+    return [belt.draw(number) for number in range(belt.frames)]
+
+
+def parts_in(belt: Belt, frames: list[Picture], pictures: Iterable[Picture]) -> list[int]:
+    """Return for each picture the last part that is whole in it; parts come in from the left."""
+    numbers = {frame.tobytes(): number for number, frame in enumerate(frames)}
+    places = [belt.places(numbers[picture.tobytes()]) for picture in pictures]
+    return [int(np.flatnonzero(place >= belt.side / 2 - 2).max()) for place in places]
+
+
+def test_each_part_of_a_belt_is_taken_once(tmp_path: Path, onspect: Run, belt: Belt, frames: list[Picture]) -> None:
+    """With --presence one whole frame of each part is written, those that pass during the learning too."""
+    (tmp_path / "in").mkdir()
+    for number, frame in enumerate(frames):
+        (tmp_path / "in" / f"{number:05d}.bmp").write_bytes(cv2.imencode(".bmp", frame)[1].tobytes())
+    result = onspect("capture", tmp_path / "in", "--presence", "learn=2s", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "wrote 5 pictures" in result.stderr
+    pictures = [read_image(tmp_path / "out" / name) for name in names(tmp_path / "out")]
+    assert parts_in(belt, frames, pictures) == list(range(5))
+
+
+def test_parts_are_taken_where_the_capture_ends_early(tmp_path: Path, belt: Belt, frames: list[Picture]) -> None:
+    """Parts in the frames that were held for the learning are written at the end; --count ends at its number."""
+    captures = [Capture("belt", frame) for frame in frames]
+    end = next(number for number in range(belt.frames) if belt.places(number)[2] > belt.size[0] / 2)
+    for count, expected in ((None, [0, 1, 2]), (2, [0, 1])):
+        trigger = PresenceTrigger(PresenceSettings(learn=60.0), live=False)
+        items = list(record(captures[:end], PictureFolder(tmp_path / str(count)), trigger, count=count))
+        written = [item.frame for item in items if item.path is not None and item.frame is not None]
+        assert parts_in(belt, frames, written) == expected
+        assert items[-1].counts.seen == end
+
+
+def test_a_belt_without_parts_gives_no_picture(tmp_path: Path, onspect: Run, write_image: Callable[..., Path]) -> None:
+    """Where no part passes the command fails, and says what presence needs."""
+    for number in range(40):
+        write_image(tmp_path / "in" / f"{number:03d}.png", 90, size=(64, 64))
+    result = onspect("capture", tmp_path / "in", "--presence", "learn=1s", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "no picture was written from 40 frames; give the frames of a line on which parts pass" in result.stderr
+
+
+def test_presence_excludes_a_distance(tmp_path: Path, onspect: Run) -> None:
+    """--every and --presence are refused together, and a presence file that is missing is named."""
+    result = onspect("capture", "0", "--every", "2s", "--presence", "learn=5s", "-o", tmp_path / "out")
+    assert (result.exit_code, "exclude each other" in result.stderr) == (2, True)
+    result = onspect("capture", "0", "--presence", tmp_path / "none.toml", "-o", tmp_path / "out")
+    assert (result.exit_code, "cannot read the presence file" in result.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()

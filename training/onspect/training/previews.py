@@ -17,10 +17,23 @@ from onspect.training.tiles import Cut, Stitching
 def draw_preview(
     images: NDArray[np.uint8], encoder: Encoder, decoder: Decoder, tiling: Tiling | None = None
 ) -> Picture:
-    """Return rows of input, reconstruction and error map for images, uint8 [n, height, width, channels].
+    """Return a picture with rows of input, reconstruction and error map.
 
-    With a tiling, the reconstruction is that of the tiles, stitched. The maps share one scale: orange is the 99th
-    percentile of their errors.
+    All maps have one colour scale; orange is the 99th percentile of their errors.
+
+    Parameters
+    ----------
+    images
+        uint8 [n, height, width, channels].
+    encoder, decoder
+        The networks; they keep their mode.
+    tiling
+        Tiles that the networks see; the picture shows the stitched reconstruction. None for whole images.
+
+    Returns
+    -------
+    Picture
+        uint8 [rows, columns, 3], BGR.
     """
     cut, stitch = (torch.nn.Identity(), torch.nn.Identity()) if tiling is None else (Cut(tiling), Stitching(tiling))
     device = next(encoder.parameters()).device
@@ -42,7 +55,22 @@ def draw_preview(
 def draw_feature_preview(
     images: NDArray[np.uint8], features: NDArray[np.float32], encoder: Encoder, decoder: Decoder
 ) -> Picture:
-    """Return rows of input and error map, as `draw_preview`, for an autoencoder of features [n, C, h, w]."""
+    """Return a picture with rows of input and error map, for an autoencoder of features.
+
+    Parameters
+    ----------
+    images
+        uint8 [n, height, width, channels].
+    features
+        Their features, float32 [n, C, h, w].
+    encoder, decoder
+        The networks.
+
+    Returns
+    -------
+    Picture
+        uint8 [rows, columns, 3], BGR; the colour scale is that of `draw_preview`.
+    """
     device = next(encoder.parameters()).device
     count, _, rows, columns = features.shape
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a training run will do, in words: which size, tiles, objective and score were chosen, and why."""
+"""Description of a training run before it starts: size, tiles, objective and score, with the reason for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onspect.training.checkpoint import RunRecord
 from onspect.training.config import design_tiling
 from onspect.training.presets import FEATURES, PRESETS
 
-_NOTED = 2.0  # times that images are shrunk, from which on a user is told
+_NOTED = 2.0  # from this reduction in size on, the user gets a note
 _NOTED_STRETCH = 1.005
 _OBJECTIVES = {
     "cae": "the paper's mean squared error (Eq. 2)",
@@ -27,7 +27,18 @@ _SCORES = {
 
 
 def describe(record: RunRecord) -> str:
-    """Return in words what a run will do and what was decided for it."""
+    """Return a description of a run and of the choices that were made for it.
+
+    Parameters
+    ----------
+    record
+        The run.
+
+    Returns
+    -------
+    str
+        Several lines of text.
+    """
     config, network, data = record.config, record.config.network, record.data
     if config.backbone:
         subject, preset, tiles = f" of the features of {config.backbone}", "", ""
@@ -79,13 +90,13 @@ def _tell_of_score(record: RunRecord) -> str:
 
 
 def _tell_of_tiles(record: RunRecord) -> str:
-    """Return in words how images are cut; if not, what shrinking loses, and, from half on, which tiles would see it."""
+    """Return a note on the tiles; without tiles, on details lost by resizing and on tiles that would keep them."""
     if record.config.tiling is not None:
         return f"each image is cut into {record.config.tiling.describe()}\n"
     recipe, source = record.data.recipe, record.data.recipe.source
     if source.width is None or source.height is None:
         return ""
-    sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # as found, not allowed
+    sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # found, not accepted
     shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
     if shrunk < _NOTED:
         lost = (

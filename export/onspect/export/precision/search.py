@@ -1,4 +1,4 @@
-"""A model file in a lower precision, kept only where its decisions agree; the Python face of ``export --int8``."""
+"""A model file in a lower precision, kept only if its decisions agree; the Python interface of ``export --int8``."""
 
 from __future__ import annotations
 
@@ -59,33 +59,38 @@ T = TypeVar("T")
 
 PRECISIONS = ("int8", "fp16")
 
-_SAMPLES = 128  # training images from which the ranges of values are taken
-_PROBES = 64  # compared images, those nearest the threshold, on which each layer's harm is measured
+_SAMPLES = 128  # number of training images that give the ranges of values
+_PROBES = 64  # number of images nearest the threshold that measure each layer's harm
 _TIMED_RUNS = 40
-_TAUGHT_SHARE = 200  # of a taught file one verdict in so many images may differ
+_TAUGHT_SHARE = 200  # a taught file may differ in one verdict of this many images
 
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """What became of a layer.
-
-    harm: how far quantising it alone moves the scores, as `Agreement.shift`; NaN for fp16, which is all or nothing.
-    """
+    """A layer, and whether it is in the lower precision."""
 
     layer: Layer
+    """The layer."""
     harm: float
+    """Shift of the scores with this layer alone quantised, as `Agreement.shift`; NaN for fp16 and for taught files."""
     reduced: bool
+    """Whether the layer is in the lower precision."""
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What was written. speed: how many times as fast as float32 its runs were, one image, one thread, on this CPU."""
+    """Result of a quantisation."""
 
     path: Path
+    """The file that was written."""
     info: ModelInfo
+    """Its metadata."""
     layers: tuple[LayerChoice, ...]
+    """All layers, in the order of the graph."""
     agreement: Agreement
+    """Agreement of its verdicts with those of the float32 file."""
     speed: float
+    """Speed relative to the float32 file, for one image and one thread on this CPU; above 1 is faster."""
 
     @property
     def share(self) -> float:
@@ -103,19 +108,46 @@ def quantize(
     max_flips: int | None = None,
     progress: Progress[Any] | None = None,
 ) -> Quantized:
-    """Write a float32 model file anew in ``int8`` or ``fp16``; nothing is left where the verdicts do not agree.
+    """Write a float32 model file in a lower precision. If too many verdicts differ, no file is written.
 
-    data is the dataset on whose val/ the source was calibrated; for int8 its train/good gives the ranges of values. The
-    new file's threshold is chosen from its own scores, by the source's policy; it has none where the source has none.
-    max_flips is how many verdicts may differ; where it is None, 0.2% of the images, rounded down, or 0.5% for a taught
-    file. A taught file's memory is fitted again to the int8 features; data must have all pictures that were taught.
+    The new file's threshold is chosen from its own scores by the policy of the source. If the source has no threshold,
+    the new file has none. The memory of a taught file is fitted again to the int8 features.
 
-    Raises ExportError where more differ, DatasetError where the images are not usable or not the source's,
-    ModelFileError where the source cannot be used, OutputError where output cannot be written.
+    Parameters
+    ----------
+    source
+        The float32 model file.
+    output
+        The model file to write, ending in ``.onnx``.
+    precision
+        ``int8`` or ``fp16``.
+    data
+        Dataset folder on whose ``val`` the source was calibrated. For int8, its ``train/good`` gives the ranges of
+        values; for a taught file it must have all pictures that were taught.
+    max_flips
+        Number of verdicts that may differ; None for 0.2% of the images, rounded down, or 0.5% for a taught file.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    Quantized
+        The file, the precision of each layer and the agreement of verdicts.
+
+    Raises
+    ------
+    ExportError
+        If more verdicts differ.
+    DatasetError
+        If the images cannot be used, or are not those of the source's calibration.
+    ModelFileError
+        If the source cannot be used.
+    OutputError
+        If the output cannot be written.
     """
     output, data = Path(output), Path(data)
     file = read_model_file(Path(source))
-    if file.info.memory is not None:  # the memory is fitted again, and no layer is looked at alone
+    if file.info.memory is not None:  # the memory is fitted again, and layers are not measured one by one
         return _quantize_taught(file, output, precision, data, max_flips, progress or _in_silence)
     samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
     return quantize_model(file, output, precision, data, samples, max_flips=max_flips, progress=progress)
@@ -225,7 +257,25 @@ def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
 
 
 def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
-    """Return up to 128 of the images that the file was trained on, evenly spread, as the graph takes them."""
+    """Return up to 128 of the images that a file was trained on, evenly spaced, as the graph takes them.
+
+    Parameters
+    ----------
+    file
+        The model file.
+    data
+        Dataset folder with these images in its ``train/good``.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Images [n, height, width, channels].
+
+    Raises
+    ------
+    DatasetError
+        If the folder has no training image of the file.
+    """
     known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
     if not known:
         raise DatasetError(
@@ -246,9 +296,30 @@ def quantize_model(
     max_flips: int | None = None,
     progress: Progress[Any] | None = None,
 ) -> Quantized:
-    """Do the work of `quantize` for a model file in memory.
+    """Write a model file in memory in a lower precision, as `quantize` does.
 
-    samples are images that it was trained on, uint8 [n, height, width, channels]; only int8 needs them.
+    Parameters
+    ----------
+    file
+        The float32 model file.
+    output, precision, data, max_flips, progress
+        As in `quantize`.
+    samples
+        Images that the file was trained on, uint8 [n, height, width, channels]; only int8 needs them.
+
+    Returns
+    -------
+    Quantized
+        The file, the precision of each layer and the agreement of verdicts.
+
+    Raises
+    ------
+    ExportError
+        If more verdicts differ, or the graph has no layer to quantise.
+    DatasetError
+        If the images cannot be used, or are not those of the file's calibration.
+    OutputError
+        If the output cannot be written.
     """
     _check(file, output, precision)
     reference = find_reference(file, data)
@@ -311,7 +382,7 @@ def _try_networks(
 def _measure_harms(
     quantizer: Quantizer, file: ModelFile, reference: Reference, progress: Progress[Any]
 ) -> dict[Layer, float]:
-    """Return for each layer how far quantising it alone moves the scores of the images nearest the threshold."""
+    """Return for each layer the shift of the scores nearest the threshold with this layer alone quantised."""
     nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])
     probes = dataclasses.replace(
         reference, images=tuple(reference.images[index] for index in nearest), scores=reference.scores[nearest]
@@ -335,7 +406,7 @@ def _serialize(model: onnx.ModelProto) -> bytes:
 
 
 def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Reference) -> bytes:
-    """Return a model file's bytes with a threshold from its own scores, chosen as the source's was."""
+    """Return a model file's bytes with a threshold from its own scores, by the policy of the source."""
     old = file.info.calibration
     assert old is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -376,7 +447,7 @@ def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TIMED_RUNS):
         for inspector, found in zip(inspectors, times, strict=True):
-            started = time.thread_time()  # other processes have no say in it
+            started = time.thread_time()  # processor time does not depend on other processes
             inspector.infer(image)
             found.append(time.thread_time() - started)
     before, after = (statistics.median(found[5:]) for found in times)

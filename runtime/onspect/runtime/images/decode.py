@@ -31,11 +31,25 @@ _READ = 1 << 20  # bytes at a time
 
 
 def read_image(path: Path | str, accepts: Accepts | None = None) -> Frame:
-    """Read an image file: HxW or HxWx3 (BGR), uint8 or uint16, as stored, but turned as its orientation says.
+    """Read an image file as stored, rotated as its orientation tag says. An alpha channel is dropped.
 
-    An alpha channel is dropped. accepts is called with width and height before the picture is decoded, and may raise
-    ImageError. Raises ImageError where the file cannot be read, is empty, truncated, damaged, too large, no image, or
-    has several pages or frames.
+    Parameters
+    ----------
+    path
+        The file.
+    accepts
+        Function that is called with width and height before the picture is decoded; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8 or uint16, [height, width] or [height, width, 3] in BGR.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, is empty, truncated, damaged or too large, is not an image, or has several pages or
+        frames.
     """
     return decode_image(read_file(path), accepts)  # not cv2.imread: on Windows it cannot open every path
 

@@ -143,7 +143,8 @@ class Witness(Sink):
         self.verdicts += 1
         if inspection.verdict.verdict != "fault":
             self.latencies.append(inspection.verdict.latency_ms)
-            spoilt = frame is None or frame.max() < 13 or np.array_equal(frame, self._previous)
+            repeated = frame is not None and self._previous is not None and np.array_equal(frame, self._previous)
+            spoilt = frame is None or frame.max() < 13 or repeated
             self._first = self._first or (None if frame is None else frame.shape)
             spoilt |= frame is not None and frame.shape != self._first
             self.wrongly_ok += spoilt
@@ -346,7 +347,7 @@ class Saboteur:
         headers = {"Content-Type": "application/json"} if content else {}
         try:
             connection.request(method, path, json.dumps(content) if content else None, headers)
-            status = connection.getresponse().status
+            status: int | str = connection.getresponse().status
         except OSError as error:
             status = repr(error)
         finally:

@@ -113,8 +113,8 @@ def teach(
       onspect teach --undo part.onnx
     """
     _check_usage(good, output, base, add_to, undo)
-    if group is not None and output is None:
-        raise click.UsageError("--group is for a new file")
+    if group is not None and undo is not None:
+        raise click.UsageError("--undo takes no other option; give only the model file")
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -127,7 +127,7 @@ def teach(
             return
         assert good is not None
         if add_to is not None:
-            taught = add(add_to, good, rate=rate, strict=strict, trim=trim, progress=progress)
+            taught = add(add_to, good, group=group, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
             if taught.refused_threshold is not None:
                 say(

@@ -112,7 +112,7 @@ def test_overlays_are_drawn(onspect: Run, calibrated: Path, parts: Path, tmp_pat
 def test_overlays_have_a_style_and_a_format(
     command: str, onspect: Run, calibrated: Path, parts: Path, tmp_path: Path
 ) -> None:
-    """`score` and `run` draw the same styles: beside has the plain image to the left, as JPEG where that is asked for."""
+    """`score` and `run` draw the same styles: beside has the plain image to the left, as JPEG if asked for."""
     to = ["--overlays", tmp_path / "plain"], ["--overlays", tmp_path / "beside", "--overlay-style", "beside"]
     onspect(command, calibrated, parts, *to[0])
     onspect(command, calibrated, parts, *to[1], "--overlay-format", "jpg")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import logging
 import shlex
 from pathlib import Path
@@ -167,12 +167,17 @@ def teach(
 
 
 def _suggest(output: Path, good: Path) -> str:
-    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it."""
+    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it.
+
+    Without the extra train, which `evaluate` needs, the test split is judged.
+    """
     from onspect.runtime.dataset.folder import has_split
 
     model = shlex.quote(str(output))
     folder = good.absolute().parent.parent
     if good.absolute().parent.name == "train" and has_split(folder, "test"):
+        if importlib.util.find_spec("sklearn") is None:
+            return f"onspect score {model} {shlex.quote(str(good.parent.parent / 'test'))} -o verdicts.jsonl"
         return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))} -o report"
     return f"onspect score {model} IMAGES, or onspect run {model} SOURCE"
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from onspect.calibration.evaluation import Evaluation, evaluate_images
+from onspect.calibration.evaluation import evaluate_images
+from onspect.calibration.figures import Evaluation
 from onspect.calibration.scores import find_images, part_scores
 from onspect.runtime.atomic import write_atomically
 from onspect.runtime.dataset.folder import GOOD, training_images

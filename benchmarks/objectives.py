@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onspect.calibration.calibration import calibrate
-from onspect.calibration.evaluation import Evaluation, evaluate_images
+from onspect.calibration.evaluation import evaluate_images
+from onspect.calibration.figures import Evaluation
 from onspect.calibration.scores import find_images
 from onspect.export import onnx_writer
 from onspect.runtime.images.decode import quieten_opencv

@@ -17,10 +17,8 @@ from onspect.runtime.cli.base import Command, progress, say, usage_errors
 from onspect.runtime.cli.images import common_root, expand_images, expand_sources
 from onspect.runtime.cli.options import (
     conclude,
-    overlay_format_option,
+    overlay_options,
     overlay_sinks,
-    overlay_style_option,
-    overlays_option,
     provider_option,
 )
 from onspect.runtime.errors import ChoiceError
@@ -46,9 +44,7 @@ _LOG = logging.getLogger("onspect")
     help="Verdicts go here: .csv for CSV, any other name for JSONL, - for JSONL on stdout. An old file is replaced. "
     "With Ray a folder of partitions, or its URL: .parquet for Parquet, any other name for JSONL.",
 )
-@overlays_option
-@overlay_style_option
-@overlay_format_option
+@overlay_options
 @provider_option
 @click.option(
     "--workers",

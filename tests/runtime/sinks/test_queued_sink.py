@@ -407,6 +407,7 @@ def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> N
     assert painter.taken[0].frame is frame
 
 
+@pytest.mark.slow
 def test_records_wait_for_an_hour_of_a_full_disk() -> None:
     """Before a sink of records, as many verdicts wait as an hour brings at 25 a second."""
     sink = FakeSink("record")

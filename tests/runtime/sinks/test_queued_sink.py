@@ -339,6 +339,16 @@ def test_what_was_recorded_and_not_spooled_is_sent_by_the_next_run(tmp_path: Pat
     assert run_with_records(tmp_path, range(8, 9)) == [8]
 
 
+def test_earlier_records_are_known_after_the_record_closed() -> None:
+    """A run so short that the record sinks close first still sends what an earlier run recorded and did not send."""
+    barrier = CommitBarrier()
+    barrier.join("jsonl", [b"1", b"2"])
+    barrier.join("sqlite", [b"2"])
+    for sink in ("jsonl", "sqlite"):
+        barrier.leave(sink)
+    assert barrier.earlier() == [b"2"]
+
+
 def test_what_only_one_record_has_is_not_sent(tmp_path: Path) -> None:
     """A verdict that the killed process had written to JSONL and not to SQLite is told to nobody."""
     run_with_records(tmp_path, range(3))

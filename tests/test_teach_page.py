@@ -15,7 +15,7 @@ import pytest
 from click.testing import Result
 
 from onspect.demo.belt import Belt, make_belt
-from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector

@@ -29,7 +29,7 @@ collect_ignore = [
 ]
 """Helpers and scripts that tests start: --doctest-modules would import them all."""
 
-settings.register_profile("onspect", deadline=None, database=None, derandomize=True, max_examples=60)
+settings.register_profile("onspect", deadline=None, database=None, derandomize=True, max_examples=30)
 settings.register_profile("search", deadline=None, database=None, max_examples=3000)
 settings.load_profile("onspect")
 """The same cases in every run; ``pytest --hypothesis-profile=search`` looks for new ones."""

@@ -102,6 +102,7 @@ def test_commands_page_is_up_to_date() -> None:
     assert module.PAGE.read_text(encoding="utf-8") == module.render(), "run: python docs/generate_commands.py"
 
 
+@pytest.mark.slow
 def test_python_examples_run(
     calibrated: Path,
     tmp_path: Path,

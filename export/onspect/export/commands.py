@@ -170,6 +170,13 @@ def _export_quantized(
             progress=progress,
         )
     click.echo(describe_quantized(reduced))
+    if score is None and not source.is_file():
+        _LOG.warning(
+            "a run in %s has the score %r of its autoencoder and no memory: to keep the memory, export and calibrate "
+            "it in float32, then convert that file",
+            precision,
+            reduced.info.score.name,
+        )
     if reduced.share < 0.5:
         _LOG.warning(
             "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -112,6 +111,8 @@ def read_region(path: Path) -> RegionFile:
 
     Raises ChoiceError if it cannot be read, is not TOML, or has a key or a value that is not known.
     """
+    import tomllib  # here, for files without a region
+
     try:
         content = tomllib.loads(path.read_bytes().decode())
     except OSError as error:

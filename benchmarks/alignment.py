@@ -212,7 +212,10 @@ def run(
     )
     plain = dataclasses.replace(kind.region, reference=None)
     found = dataclasses.replace(kind.region, reference=kind.region.reference or Reference())
-    runs = [("still", still, plain), ("moved, --align", moved, found)]
+    runs: list[tuple[str, dict[str, list[Path]], RegionFile | None]] = [
+        ("still", still, plain),
+        ("moved, --align", moved, found),
+    ]
     runs += [("moved", moved, None)] if drawing == 0 else []
     first: NDArray[np.float64] | None = None
     for name, frames, region in runs:

@@ -234,7 +234,7 @@ def main() -> None:
         f"\n{file.info.name}, {len(test)} test images, {len(reference.images)} of val/; {reference.describe_policy()}"
     )
     print(describe_load(load, available_cores()))
-    policies = ["own", *(policy.name + (f" {policy.rate:g}" if policy.rate else "") for policy in POLICIES)]
+    policies = ["own", *(p.name + (f" {p.rate:g}" if isinstance(p, MaxFpr) else "") for p in POLICIES)]
     print(
         f"{'':<40}{'AUROC':>8}{'MB':>7}{'ms':>8}{'speed':>7}{'10% to 90%':>15}" + "".join(f"{x:>13}" for x in policies)
     )

@@ -159,7 +159,7 @@ def main() -> None:
 
 def measure(model: Path, kills: int, chance: random.Random) -> Tally:
     """Run and kill a line so often, then let one run end, and count."""
-    from services import Broker, Plc  # type: ignore[import-not-found]  # what the tests start
+    from services import Broker, Plc  # what the tests start
 
     tally = Tally(kills=kills)
     received: list[Key] = []

@@ -60,7 +60,7 @@ def bits(hashes: list[str]) -> NDArray[np.float32]:
 
 def measure_distances(first: list[str], second: list[str]) -> NDArray[np.float32]:
     """Return in how many bits each hash differs from each other, [n, m]."""
-    return (BITS - bits(first) @ bits(second).T) / 2
+    return np.asarray((BITS - bits(first) @ bits(second).T) / 2, np.float32)
 
 
 def hash_frame(frame: Frame, recipe: Preprocess, looks: Looks) -> str:

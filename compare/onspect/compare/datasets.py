@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from onspect.calibration.scores import find_images
 from onspect.compare.cifar import find_cifar, read_cifar
 from onspect.compare.idx import read_idx
+from onspect.export.onnx_writer import prepare_all
 from onspect.runtime.dataset.folder import GOOD
-from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
+from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.fingerprints import fingerprint_bytes
-from onspect.runtime.images.decode import read_image
-from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Preprocess, SourceLimits
 from onspect.training.datasets import TrainingSet, load_training_set
 from onspect.training.presets import choose_preset
@@ -208,18 +207,13 @@ def _read_parts(folder: Path, preset: str | None) -> Dataset:
     data = load_training_set(folder, preset=preset)
     labelled = find_images(folder, "test")
     classes = (GOOD, *sorted({image.kind for image in labelled} - {GOOD}))
-    images = []
-    for image in labelled:
-        try:
-            images.append(prepare(read_image(image.path), data.recipe))
-        except ImageError as error:
-            raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
+    labels = np.array([classes.index(image.kind) for image in labelled], np.int64)
     return Dataset(
         name=folder.resolve().name,
         folder=folder,
         classes=classes,
         train=Split(data.images, np.zeros(len(data.images), np.int64)),
-        test=Split(np.stack(images), np.array([classes.index(image.kind) for image in labelled], np.int64)),
+        test=Split(prepare_all(labelled, data.recipe), labels),
         recipe=data.recipe,
         preset=data.preset,
         usual=(GOOD,),
@@ -232,5 +226,4 @@ def _shorten(dataset: Dataset, limit: int) -> Dataset:
         order = np.sort(np.concatenate(kept))
         return Split(split.images[order], split.labels[order])
 
-    values = {**vars(dataset), "train": first(dataset.train), "test": first(dataset.test)}
-    return Dataset(**values)
+    return replace(dataset, train=first(dataset.train), test=first(dataset.test))

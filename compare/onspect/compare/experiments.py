@@ -285,7 +285,7 @@ def _score(model: Path, dataset: Dataset) -> NDArray[np.float32]:
     """Score the test images with the model file, as a line does."""
     inspector = Inspector(model, provider="cpu")
     images = dataset.test.images
-    parts = [inspector.run(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
+    parts = [inspector.infer(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
     return np.concatenate(parts).astype(np.float32)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from onspect.compare.figures import draw_figures
 from onspect.compare.results import Comparison
 from onspect.compare.tables import RULES, make_tables, to_csv, to_json, to_markdown
 from onspect.runtime.atomic import write_atomically
-from onspect.runtime.cpu import available_cores
+from onspect.runtime.cpu import available_cores, processor_name
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
@@ -128,16 +127,8 @@ def describe_machine() -> dict[str, Any]:
         The keys ``processor``, ``cores``, ``system`` and ``versions``.
     """
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": available_cores(),
         "system": platform.system(),
         "versions": {name: importlib.metadata.version(name) for name in ("onspect", "torch", "onnxruntime")},
     }
-
-
-def _processor() -> str:
-    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

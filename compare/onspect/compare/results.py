@@ -251,7 +251,7 @@ def _measure_costs(experiments: Sequence[Experiment], dataset: Dataset, folder: 
     for _ in range(_TIMED_RUNS):
         for key, inspector in inspectors.items():
             started = time.perf_counter()
-            inspector.run(image)
+            inspector.infer(image)
             times[key].append(time.perf_counter() - started)
     return {
         key: Cost(

@@ -7,8 +7,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -19,6 +18,7 @@ from onspect.compare.datasets import Dataset, load_dataset
 from onspect.compare.experiments import Experiment, InterruptedExperimentError, Settings, complete_experiment
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import OnspectError, TrainingError
+from onspect.training.interruption import stop_signals
 
 _GRACE = 3.0  # seconds that a process has to stop
 
@@ -68,7 +68,7 @@ def complete_experiments(
             complete_experiment(experiment, work.settings, dataset, work.folder)
             done(experiment)
         return
-    with _sigterm_as_interrupt():
+    with stop_signals(_interrupt):
         _run_processes(list(experiments), work, done)
 
 
@@ -143,13 +143,5 @@ def _use_cores(jobs: int) -> None:
     torch.set_num_threads(max(1, available_cores() // jobs))
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)

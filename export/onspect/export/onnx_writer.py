@@ -35,7 +35,7 @@ from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import parse_model_file, stamp
-from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Provenance, Score, Tiling
+from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Preprocess, Provenance, Score, Tiling
 from onspect.runtime.teaching.pictures import OBJECT_SIDE
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import TrainedModel, load_trained
@@ -385,7 +385,7 @@ def build(
     graph, definition, content = _convert(model, spec, measure, mask)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
-    checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
+    checked = np.concatenate([samples, prepare_all(labelled, model.record.data.recipe)]) if labelled else samples
     parity = check_parity(content, graph, checked)
     agreement = None
     if labelled:
@@ -456,11 +456,15 @@ class _DecoderGraph(nn.Module):
         return reconstruction
 
 
-def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArray[np.uint8]:
+def prepare_all(images: Sequence[LabelledImage], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Read labelled images as a model takes them, uint8 [n, height, width, channels].
+
+    Raises DatasetError for an image that cannot be used.
+    """
     prepared = []
     for image in images:
         try:
-            prepared.append(prepare(read_image(image.path), model.record.data.recipe))
+            prepared.append(prepare(read_image(image.path), preprocess))
         except ImageError as error:
             raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
     return np.stack(prepared)

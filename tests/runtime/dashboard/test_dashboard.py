@@ -284,7 +284,16 @@ def test_hours_count_each_verdict(shown: tuple[Dashboard, Client]) -> None:
 
 def test_page_needs_nothing_from_elsewhere(plain: Client) -> None:
     """Every address in the page's files is on this server, and every file that it names is there."""
-    files = ("dashboard.css", "dashboard.js", "labels.js", "teach.js", "history", "history.js", "icon.svg")
+    files = (
+        "dashboard.css",
+        "dashboard.js",
+        "session.js",
+        "labels.js",
+        "teach.js",
+        "history",
+        "history.js",
+        "icon.svg",
+    )
     for path in ("/", *(f"/{name}" for name in files)):
         answer = plain.ask(path)
         assert answer.status == 200

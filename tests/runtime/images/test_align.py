@@ -41,6 +41,41 @@ def test_part_is_found_wherever_it_is(x: float, y: float, angle: float) -> None:
     assert pose.confidence > fitted().confidence
 
 
+def draw_holder(seed: int, side: int, line: int) -> NDArray[np.uint8]:
+    """Draw a part of thin lines around a texture that differs from part to part, uint8 [side, side]."""
+    rng = np.random.default_rng(seed)
+    part = np.full((side, side), 25, np.uint8)
+    left, top, right, bottom = round(0.02 * side), round(0.165 * side), round(0.976 * side), round(0.83 * side)
+    cv2.rectangle(part, (left, top), (right, bottom), (220,), line)
+    cv2.rectangle(part, (round(0.16 * side), top - line), (round(0.28 * side), top + line), (25,), -1)
+    gap = round(0.044 * side)
+    inside = part[top + gap : bottom - gap, left + gap : right - gap]
+    streaks = cv2.GaussianBlur(rng.integers(0, 256, inside.shape, np.uint8), (0, 0), 1, sigmaY=20)
+    inside[:] = cv2.normalize(streaks, None, 40, 200 if side > 200 else 140, cv2.NORM_MINMAX)
+    return part
+
+
+@pytest.mark.parametrize(("side", "line"), [(248, 10), (144, 3)])
+def test_thin_lines_are_found_between_the_angles_of_the_coarse_search(side: int, line: int) -> None:
+    """A part whose lines are thinner than half an angle's step at its ends is found, and not turned by 180 degrees."""
+    width, height = (640, 480) if side > 200 else (320, 240)
+    frames = [
+        draw_scene(width / 2, height / 2, 0, size=(width, height), seed=seed, part=draw_holder(seed, side, line))
+        for seed in range(6)
+    ]
+    readers = [functools.partial(np.asarray, frame) for frame in frames]
+    high = round(0.71 * side)
+    patch = ((width - side) // 2, (height - high) // 2, side, high)
+    alignment = fit_alignment(readers, patch, picture=frames[0], turn=180.0, scale=0.0, white_level=65535)
+    for seed in (0, 54, 69, 142, 153, 170, 222, 223, 238, 268, *range(1, 20)):
+        rng = np.random.default_rng([5, seed])
+        x, y, angle = width * rng.uniform(0.3, 0.7), height * rng.uniform(0.35, 0.65), rng.uniform(-180, 180)
+        frame = draw_scene(x, y, angle, size=(width, height), seed=seed, part=draw_holder(seed, side, line))
+        pose = find_part(frame, alignment, 65535)
+        assert abs((pose.angle - angle + 180.0) % 360.0 - 180.0) < 1.0
+        assert np.hypot(pose.x - x, pose.y - y) < 1.0
+
+
 def test_defective_part_is_found() -> None:
     """A defect is no reason not to find the part."""
     pose = find_part(draw_scene(200.0, 100.0, 33.0, part=draw_bracket(defect=True)), fitted(), 65535)

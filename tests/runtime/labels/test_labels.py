@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
+import weakref
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
+from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.images.decode import decode_image
@@ -214,6 +217,25 @@ def test_keeper_keeps_rejects_and_the_last_parts(store: LabelStore) -> None:
     keys = [PartKey.of(item.verdict) for item in items]
     assert [keeper.find(key) is not None for key in keys] == [False, False, True, True, False, True]
     assert keeper.missed == 0
+
+
+def test_no_memory_of_the_model_s_runtime_is_held(store: LabelStore, calibrated: Path) -> None:
+    """The last parts, and the dashboard's last reject, hold frames and no map of a model that may be exchanged."""
+    inspections = [Inspector(calibrated).examine(draw(number)[:16, :16], index=number) for number in range(2)]
+    rejects = [dataclasses.replace(one, verdict=dataclasses.replace(one.verdict, verdict="ng")) for one in inspections]
+    maps = [weakref.ref(one.error_map) for one in rejects]
+    keeper, board = PictureKeeper(store), DashboardState()
+    for one in rejects:
+        keeper.add(one)
+        board.add(one)
+    found = board.find("rejected")
+    assert found is not None
+    assert np.array_equal(found.inspection.error_map, rejects[1].error_map)
+    board.add(dataclasses.replace(inspections[0], error_map=None))
+    keys = [PartKey.of(one.verdict) for one in rejects]
+    del inspections, rejects, one
+    assert [ref() for ref in maps] == [None, None]
+    assert all(keeper.find(key) is not None for key in keys)
 
 
 def test_kept_picture_of_a_belt_is_the_part_alone(store: LabelStore, calibrated: Path) -> None:

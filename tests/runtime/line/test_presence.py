@@ -119,7 +119,7 @@ def test_run_takes_presence_from_the_command_line(
     known = ("run", crops.current.inspector.path, tmp_path / "frames")
     refused = onspect(*known, "--presence", "learn=2s", "--signal", "modbus://127.0.0.1:1502")
     assert refused.exit_code == 2
-    assert "cameras that run freely" in refused.output
+    assert "give parts = 1 to find the part in each triggered frame" in refused.output
     refused = onspect("run", "m.onnx", "frames", "--presence", "always")
     assert refused.exit_code == 2
     assert "give learn=SECONDS" in refused.output

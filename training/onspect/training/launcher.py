@@ -27,6 +27,7 @@ from typing import NoReturn
 
 from onspect.runtime.errors import ChoiceError, OnspectError, TrainingError
 from onspect.runtime.records import parse_dataclass
+from onspect.training.interruption import stop_signals
 
 _FOLDER = "ONSPECT_TRAIN_FOLDER"  # folder for the reason of a failure; set for the processes that are started here
 _RANK = "LOCAL_RANK"
@@ -211,15 +212,8 @@ def _signals_handed_on(members: Sequence[_Member]) -> Iterator[threading.Event]:
             for member in members:
                 member.process.send_signal(number)
 
-    previous = {}
-    with suppress(ValueError):  # only the main thread may set signal handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, hand_on)
-    try:
+    with stop_signals(hand_on):
         yield asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _wait(members: Sequence[_Member]) -> None:

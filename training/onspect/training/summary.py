@@ -39,37 +39,27 @@ def describe(record: RunRecord) -> str:
     str
         Several lines of text.
     """
-    if record.config.backbone:
-        return _describe_on_features(record)
-    config, network, recipe = record.config, record.config.network, record.data.recipe
-    layers = " ".join(f"{f}/{s}" for f, s in zip(network.filters, network.strides, strict=True))
-    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
-    colour = "mono" if recipe.channels == 1 else "colour"
-    looks = f"each image is cut into {config.tiling.describe()}\n" if config.tiling else _tell_of_closer_look(record)
+    config, network, data = record.config, record.config.network, record.data
+    if config.backbone:
+        subject, preset, tiles = f" of the features of {config.backbone}", "", ""
+        layers = f", of {network.channels} components of the features at each place;"
+        batch, augmentation = f"{config.batch_size} places", ""
+    else:
+        subject, preset = "", f", preset {config.preset}"
+        tiles = _tell_of_tiles(record)
+        pairs = zip(network.filters, network.strides, strict=True)
+        layers = f"; encoder filters/stride {' '.join(f'{count}/{stride}' for count, stride in pairs)},"
+        batch, augmentation = str(config.batch_size), f", augmentation {', '.join(config.augment) or 'none'}"
+    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(data.mean_pixel)))
+    colour = "mono" if data.recipe.channels == 1 else "colour"
     return (
-        f"{network.variant.upper()} on {len(record.data.images)} good images ({len(record.data.held_out)} held out for "
-        f"early stopping), preset {config.preset}\n"
-        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
-        f"{looks}"
-        f"objective {_OBJECTIVES[network.variant]}; encoder filters/stride {layers}, r {network.hidden}, n_z "
-        f"{network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch {config.batch_size}, "
-        f"{config.optimizer} at {config.learning_rate:g} ({config.schedule}), augmentation "
-        f"{', '.join(config.augment) or 'none'}, seed {config.seed}\n{_tell_of_score(record)}"
-    )
-
-
-def _describe_on_features(record: RunRecord) -> str:
-    config, network, recipe = record.config, record.config.network, record.data.recipe
-    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
-    colour = "mono" if recipe.channels == 1 else "colour"
-    return (
-        f"{network.variant.upper()} of the features of {config.backbone} on {len(record.data.images)} good images "
-        f"({len(record.data.held_out)} held out for early stopping)\n"
-        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
-        f"objective {_OBJECTIVES[network.variant]}, of {network.channels} components of the features at each place; r "
-        f"{network.hidden}, n_z {network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch "
-        f"{config.batch_size} places, {config.optimizer} at {config.learning_rate:g} ({config.schedule}), seed "
-        f"{config.seed}\n{_tell_of_score(record)}"
+        f"{network.variant.upper()}{subject} on {len(data.images)} good images ({len(data.held_out)} held out for "
+        f"early stopping){preset}\n"
+        f"size {data.recipe.width}x{data.recipe.height} {colour}: {_tell_why_size(record)}\n"
+        f"{tiles}"
+        f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
+        f"parameters; {config.epochs} epochs of batch {batch}, {config.optimizer} at {config.learning_rate:g} "
+        f"({config.schedule}){augmentation}, seed {config.seed}\n{_tell_of_score(record)}"
     )
 
 
@@ -99,8 +89,10 @@ def _tell_of_score(record: RunRecord) -> str:
     return f"score: the reconstruction error, {_SCORES[PRESETS[record.config.preset].score]}"
 
 
-def _tell_of_closer_look(record: RunRecord) -> str:
-    """Return a note on details lost by resizing and, from half the size on, on tiles that would keep them."""
+def _tell_of_tiles(record: RunRecord) -> str:
+    """Return a note on the tiles; without tiles, on details lost by resizing and on tiles that would keep them."""
+    if record.config.tiling is not None:
+        return f"each image is cut into {record.config.tiling.describe()}\n"
     recipe, source = record.data.recipe, record.data.recipe.source
     if source.width is None or source.height is None:
         return ""

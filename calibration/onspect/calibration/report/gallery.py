@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.figures import Evaluation
 from onspect.calibration.masks import read_mask
 from onspect.calibration.scores import ScoredImage
 from onspect.runtime.errors import DatasetError, ImageError

@@ -6,7 +6,8 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,13 +27,11 @@ from onspect.export.agreement import (
     compare_thresholds,
     describe_flips,
     find_reference,
-    refuse_flips,
     score_like,
 )
 from onspect.export.precision.float16 import convert_to_float16
 from onspect.export.precision.int8 import Quantizer
 from onspect.export.precision.memory import (
-    Pictures,
     choices,
     describe_again,
     find_backbone,
@@ -154,11 +153,12 @@ def quantize(
     return quantize_model(file, output, precision, data, samples, max_flips=max_flips, progress=progress)
 
 
-Smaller = tuple[bytes, list[Layer], ModelInfo]
-
-
 def _in_silence(items: Iterable[T], _length: int, _label: str) -> Iterator[T]:
     yield from items
+
+
+Smaller = tuple[bytes, tuple[LayerChoice, ...], ModelInfo]
+"""A smaller graph, what became of its layers, and what its file says unless its threshold is chosen again."""
 
 
 def _quantize_taught(
@@ -170,58 +170,70 @@ def _quantize_taught(
     by_teaching = old is not None and CROSS_CONFORMAL in old.policy
     reference = _reference_of_taught(file, data) if by_teaching else find_reference(file, data)
     allowed = len(reference.images) // _TAUGHT_SHARE if max_flips is None else max_flips
-    model = onnx.load_from_string(file.data)
-    del model.metadata_props[:]
+    tries = _try_backbones(_read_graph(file), file, precision, data, progress)
+    return _write_smaller(tries, file, output, precision, data, reference, allowed, by_teaching=by_teaching)
+
+
+def _try_backbones(
+    model: onnx.ModelProto, file: ModelFile, precision: str, data: Path, progress: Progress[Any]
+) -> Generator[Smaller]:
+    """Yield the float16 graph, or int8 graphs with fewer and fewer layers, each with a memory of its own features."""
     layers = find_backbone(model.graph)
-    tries: Iterator[Smaller]
     if precision == "fp16":
-        tries = iter([(_serialize(store_float16(model)), layers, file.info)])
-    else:
-        tries = _try_layers(model, layers, file, read_pictures(file, data), progress)
-    (graph, kept, info), agreement = _choose_smaller(tries, file, reference, allowed, by_teaching=by_teaching)
-    outcome = tuple(LayerChoice(layer, np.nan, reduced=layer in kept) for layer in layers)
-    described = _describe(info, output.stem, precision, outcome, agreement)
-    if by_teaching:
-        described = dataclasses.replace(
-            described, threshold=info.threshold, calibration=info.calibration, history=info.history
-        )
-    content = stamp(graph, described, file.training_images, file.looks)
+        yield _serialize(store_float16(model)), _list_choices(layers, layers), file.info
+        return
+    pictures = read_pictures(file, data)
+    quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
+    sets = list(choices(layers))
+    for reduced in progress(sets, len(sets), "quantising and teaching again"):
+        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
+        yield graph, _list_choices(layers, reduced), describe_again(file.info, pictures, fitted)
+
+
+def _list_choices(layers: Sequence[Layer], reduced: Sequence[Layer]) -> tuple[LayerChoice, ...]:
+    return tuple(LayerChoice(layer, np.nan, reduced=layer in reduced) for layer in layers)
+
+
+def _write_smaller(
+    tries: Generator[Smaller],
+    file: ModelFile,
+    output: Path,
+    precision: str,
+    data: Path,
+    reference: Reference,
+    allowed: int,
+    *,
+    by_teaching: bool = False,
+) -> Quantized:
+    """Write the first small form of whose verdicts few enough differ; raises ExportError if there is none.
+
+    Its threshold is that of the new memory with by_teaching; else it is chosen again, if the file has one.
+    """
+    tried = []
+    with closing(tries):  # ends its progress bar
+        for smaller in tries:
+            graph, layers, info = smaller
+            scores = score_like(reference, file, graph)
+            if by_teaching and info.threshold is not None and np.isfinite(scores).all():
+                policy = "" if info.calibration is None else info.calibration.policy
+                agreement = compare_thresholds(reference, scores, info.threshold, policy)
+            else:
+                agreement = compare(reference, scores)
+            if agreement.flips <= allowed:
+                break
+            tried.append(agreement)
+        else:
+            raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
+    info = _describe(info, output.stem, precision, layers, agreement)
+    if not by_teaching:
+        info = dataclasses.replace(info, threshold=None, calibration=None, history=())
+    content = stamp(graph, info, file.training_images, file.looks)
     if file.info.threshold is not None and not by_teaching:
         content = _recalibrate(content, file, data, reference)
     make_folder(output.parent)
     write_atomically(output, content)
     written = read_model_file(output)
-    return Quantized(output, written.info, outcome, agreement, _measure_speed(file, written))
-
-
-def _choose_smaller(
-    tries: Iterator[Smaller], file: ModelFile, reference: Reference, allowed: int, *, by_teaching: bool
-) -> tuple[Smaller, Agreement]:
-    """Return the first small form with few enough different verdicts; raise ExportError if there is none."""
-    tried = []
-    for smaller in tries:
-        graph, _, info = smaller
-        scores = score_like(reference, file, graph)
-        if by_teaching and info.threshold is not None and np.isfinite(scores).all():
-            policy = "" if info.calibration is None else info.calibration.policy
-            agreement = compare_thresholds(reference, scores, info.threshold, policy)
-        else:
-            agreement = compare(reference, scores)
-        if agreement.flips <= allowed:
-            return smaller, agreement
-        tried.append(agreement)
-    raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
-
-
-def _try_layers(
-    model: onnx.ModelProto, layers: list[Layer], file: ModelFile, pictures: Pictures, progress: Progress[Any]
-) -> Iterator[Smaller]:
-    """Yield graphs with fewer and fewer layers in int8, each with a memory of its own features."""
-    quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
-    sets = list(choices(layers))
-    for reduced in progress(sets, len(sets), "quantising and teaching again"):
-        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
-        yield graph, reduced, describe_again(file.info, pictures, fitted)
+    return Quantized(output, written.info, layers, agreement, _measure_speed(file, written))
 
 
 def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
@@ -312,24 +324,17 @@ def quantize_model(
     _check(file, output, precision)
     reference = find_reference(file, data)
     allowed = allowed_flips(len(reference.images), precision, max_flips)
-    model = onnx.load_from_string(file.data)
-    del model.metadata_props[:]
+    model = _read_graph(file)
     if not find_layers(model.graph):
         raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered")
-    if precision == "int8":
-        graph, agreement, layers = _quantize(
-            Quantizer(model, samples), file, reference, allowed, progress or _in_silence
-        )
-    else:
-        graph, agreement, layers = _convert(model, file, reference, allowed)
-    info = _describe(file.info, output.stem, precision, layers, agreement)
-    content = stamp(graph, info, file.training_images, file.looks)
-    if file.info.threshold is not None:
-        content = _recalibrate(content, file, data, reference)
-    make_folder(output.parent)
-    write_atomically(output, content)
-    written = read_model_file(output)
-    return Quantized(output, written.info, layers, agreement, _measure_speed(file, written))
+    tries = _try_networks(model, file, precision, samples, reference, progress or _in_silence)
+    return _write_smaller(tries, file, output, precision, data, reference, allowed)
+
+
+def _read_graph(file: ModelFile) -> onnx.ModelProto:
+    model = onnx.load_from_string(file.data)
+    del model.metadata_props[:]
+    return model
 
 
 def _check(file: ModelFile, output: Path, precision: str) -> None:
@@ -352,32 +357,26 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
         raise OutputError(f"{str(output)!r} is the file to be converted; give another name with -o")
 
 
-Outcome = tuple[bytes, Agreement, tuple[LayerChoice, ...]]
-
-
-def _convert(model: onnx.ModelProto, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
-    graph = _serialize(convert_to_float16(model))
-    agreement = compare(reference, score_like(reference, file, graph))
-    refuse_flips(agreement, allowed)
-    return graph, agreement, tuple(LayerChoice(layer, np.nan, reduced=True) for layer in find_layers(model.graph))
-
-
-def _quantize(
-    quantizer: Quantizer, file: ModelFile, reference: Reference, allowed: int, progress: Progress[Any]
-) -> Outcome:
-    """Quantise as many layers as the decisions allow: all, then all but the most harmful, and so on."""
+def _try_networks(
+    model: onnx.ModelProto,
+    file: ModelFile,
+    precision: str,
+    samples: NDArray[np.uint8],
+    reference: Reference,
+    progress: Progress[Any],
+) -> Generator[Smaller]:
+    """Yield the float16 graph; or in int8 all layers, then all but the most harmful, all but the two, and so on."""
+    if precision == "fp16":
+        layers = find_layers(model.graph)
+        yield _serialize(convert_to_float16(model)), _list_choices(layers, layers), file.info
+        return
+    quantizer = Quantizer(model, samples)
     harms = _measure_harms(quantizer, file, reference, progress)
     ranked = sorted(quantizer.layers, key=lambda layer: harms[layer])
-    tried = []
     for count in progress(range(len(ranked), 0, -1), len(ranked), "searching the layers"):
         kept = ranked[:count]
-        graph = _serialize(quantizer.quantize(kept))
-        agreement = compare(reference, score_like(reference, file, graph))
-        if agreement.flips <= allowed:
-            choices = tuple(LayerChoice(layer, harms[layer], layer in kept) for layer in quantizer.layers)
-            return graph, agreement, choices
-        tried.append(agreement)
-    raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
+        layer_choices = tuple(LayerChoice(layer, harms[layer], layer in kept) for layer in quantizer.layers)
+        yield _serialize(quantizer.quantize(kept)), layer_choices, file.info
 
 
 def _measure_harms(
@@ -437,7 +436,7 @@ def _describe(
         float_layers=tuple(choice.layer.name for choice in layers if not choice.reduced),
         agreement=agreement,
     )
-    return dataclasses.replace(info, name=name, provenance=provenance, threshold=None, calibration=None, history=())
+    return dataclasses.replace(info, name=name, provenance=provenance)
 
 
 def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
@@ -449,7 +448,7 @@ def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
     for _ in range(_TIMED_RUNS):
         for inspector, found in zip(inspectors, times, strict=True):
             started = time.thread_time()  # processor time does not depend on other processes
-            inspector.run(image)
+            inspector.infer(image)
             found.append(time.thread_time() - started)
     before, after = (statistics.median(found[5:]) for found in times)
     return before / max(after, 1e-9)  # the clock may be too coarse for a tiny model

@@ -89,7 +89,7 @@ def record(
     count: int | None = None,
     keep_similar: bool = False,
 ) -> Iterator[Recorded]:
-    """Write the frames that a trigger chooses; yield each frame that came, and each that was chosen later.
+    """Write the frames that a trigger chooses; yield each frame that came, and each that was chosen later or cut out.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -97,9 +98,9 @@ class KeyTrigger(Trigger):
 
 
 class PresenceTrigger(Trigger):
-    """Wants one frame of each part that passes: the one in which `onspect run --presence` would judge it.
+    """Wants a crop of each part that passes: the one that `onspect run --presence` judges.
 
-    The first seconds are held until the line is learnt. A frame that shows several parts is written once.
+    The first seconds are held until the line is learnt. All crops have the size of the first one.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ class PresenceTrigger(Trigger):
         return f"{self.failed.total()} not whole in view" if self.failed else ""
 
     def choose(self, capture: Capture) -> Sequence[Frame]:
-        """Take the next frame and return those of the parts that are decided now."""
+        """Take the next frame and return the crops of the parts that are decided now."""
         self._frames += 1
         timed = self._live and capture.captured is not None
         seconds = capture.captured if timed and capture.captured is not None else self._frames / FILE_RATE
@@ -135,16 +136,17 @@ class PresenceTrigger(Trigger):
         return self._take(self._gate.feed(HeldFrame(capture, seconds)))
 
     def finish(self) -> Sequence[Frame]:
-        """Return the frames of the parts that are in view at the end."""
+        """Return the crops of the parts that are in view at the end."""
         return self._take(self._gate.flush())
 
     def _take(self, step: Step) -> list[Frame]:
-        found: dict[int, Frame] = {}
+        found: list[Frame] = []
         for view in step.views:
             frame = view.held.capture.frame
             if view.window is None or isinstance(frame, ImageError):
                 self.failed[view.reason or "the frame shows no part"] += 1
-            elif view.held.outcome == "empty":
-                view.held.note(judged=True)
-                found[id(frame)] = frame
-        return list(found.values())
+                continue
+            x, y, width, height = view.window
+            self._gate.settings = dataclasses.replace(self._gate.settings, window=(width, height))
+            found.append(frame[y : y + height, x : x + width])
+        return found

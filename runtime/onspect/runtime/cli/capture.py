@@ -70,8 +70,8 @@ class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 @click.option(
     "--presence",
     metavar="learn=5s|FILE",
-    help="A picture of each part that passes. What parts look like is learnt from the first seconds, or read from a "
-    "file that 'onspect parts' wrote (docs/presence.md).",
+    help="A picture of each part that passes, cut out of its best frame. What parts look like is learnt from the first "
+    "seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
 )
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this number of pictures.")
 @click.option("--keep-similar", is_flag=True, help="Also keep frames that repeat an earlier picture.")
@@ -83,8 +83,8 @@ def capture(
     SOURCE is a camera, a URL, genicam:SERIAL, a video file or a folder, as for 'onspect run'. With a camera and without
     --every, SPACE or Enter takes a picture and q ends. The terminal shows sharpness and exposure. Frames that repeat a
     picture of this call are left out. Pictures are PNG files with all bits of the camera. Numbers continue after the
-    last one in the folder; nothing is overwritten. Ctrl-C ends. With --presence each part gives one picture, of the
-    whole frame; 'onspect parts' cuts the part out.
+    last one in the folder; nothing is overwritten. Ctrl-C ends. With --presence each part gives one picture: the crop
+    that 'onspect run --presence' judges.
 
     \b
     Example:
@@ -112,7 +112,12 @@ def capture(
         for item in record(captures, folder, trigger, counts=counts, count=count, keep_similar=keep_similar):
             display.show(item)
         display.end()
-    _summarize(output, folder.list_written(), counts, display, trigger)
+    judge = (
+        ""
+        if presence is None
+        else f", then onspect run part.onnx {shlex.quote(source)} --presence {shlex.quote(presence)}"
+    )
+    _summarize(output, folder.list_written(), counts, display, trigger, judge)
 
 
 def _check_place(source: str, output: Path) -> None:
@@ -245,7 +250,9 @@ class _Display:
         self._width = len(text)
 
 
-def _summarize(output: Path, saved: list[Path], counts: CaptureCounts, display: _Display, trigger: Trigger) -> None:
+def _summarize(
+    output: Path, saved: list[Path], counts: CaptureCounts, display: _Display, trigger: Trigger, judge: str
+) -> None:
     facts = [f"{count_of(counts.similar, 'frame')} left out that repeat a picture"] if counts.similar else []
     facts += [f"{count_of(counts.damaged, 'frame')} could not be read"] if counts.damaged else []
     facts += [f"{count_of(number, 'part')} not taken: {reason}" for reason, number in trigger.failed.items()]
@@ -264,4 +271,4 @@ def _summarize(output: Path, saved: list[Path], counts: CaptureCounts, display: 
     if number < _FEW:
         say(f"next: take more pictures, {_FEW} or more of different good parts")
     else:
-        say(f"next: onspect teach {shlex.quote(str(output))} -o part.onnx")
+        say(f"next: onspect teach {shlex.quote(str(output))} -o part.onnx{judge}")

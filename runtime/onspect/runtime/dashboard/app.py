@@ -44,6 +44,7 @@ _FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
     "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
     "dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "session.js": ("session.js", "text/javascript; charset=utf-8"),
     "labels.js": ("labels.js", "text/javascript; charset=utf-8"),
     "history": ("history.html", "text/html; charset=utf-8"),
     "history.js": ("history.js", "text/javascript; charset=utf-8"),
@@ -200,9 +201,7 @@ async def _list_rejects(room: AppState, _: Request) -> Response:
         if reject["picture"] is None:
             reject["picture"] = reject_cache.get((reject["time"], reject["index"]), reject)["picture"]
     if room.desk is not None:
-        labels = await run_in_threadpool(room.desk.find_labels)
-        for reject in recorded:
-            reject["label"], reject["label_who"] = labels.get((reject["time"], reject["index"]), (None, None))
+        await run_in_threadpool(room.desk.add_labels, recorded)
     return JSONResponse({"rejects": recorded})
 
 

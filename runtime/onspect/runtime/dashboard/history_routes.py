@@ -38,6 +38,8 @@ async def _find_parts(room: AppState, request: Request) -> Response:
             record.verdict.to_dict() | {"number": record.id, "picture": room.archive.find_address(record.evidence)}
             for record in records
         ]
+        if room.desk is not None:
+            room.desk.add_labels(parts)
         return {"parts": parts, "more": len(records) == _PAGE}
 
     return await _answer(work)

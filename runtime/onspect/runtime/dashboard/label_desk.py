@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,21 @@ class LabelDesk:
         self._undone = True
         self._tell(self.store.record("threshold", who, {"before": before, "undo": True}))
 
-    def find_labels(self) -> dict[tuple[str, int], tuple[str | None, str | None]]:
-        """Return label and who of each labelled part, by time and index."""
+    def add_labels(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Add to each part of a page its newest ``label`` and ``label_who``, None without one.
+
+        ``kept`` says whether the camera's own picture is there, so that the part can be labelled.
+        """
+        keys = [PartKey(one["time"], one["index"], one["source"]) for one in parts]
         try:
-            pictures = self.store.list_pictures(labelled=True)
+            found = self.store.find_all(keys)
         except OnspectError as error:
             _LOG.warning("%s", error)
-            return {}
-        return {(one.key.time, one.key.index): (one.label, one.who) for one in pictures}
+            found = [None] * len(keys)
+        for part, key, stored in zip(parts, keys, found, strict=True):
+            label, who = (None, None) if stored is None else (stored.label, stored.who)
+            kept = stored is not None or self._keeper.find(key) is not None
+            part.update(label=label, label_who=who, kept=kept)
 
     def describe(self) -> dict[str, Any]:
         """Return how many parts are labelled, how many may be taught, and whether an addition can be taken back."""

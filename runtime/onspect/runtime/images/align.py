@@ -31,11 +31,13 @@ SMALLEST_PATCH = 16
 _LONGEST = 160  # side of the stored reference, in pixels
 _COARSE_FRAME, _COARSE_PATCH = 80, 14  # sides of the coarse search, of which both are kept at least
 _STEP = 10.0  # degrees between the turned references of the coarse search
+_BLUR = 1.0  # pixels of the coarse search, about what half an angle's step moves the reference's ends by
 _SHARING = 3  # of them that share one mask
 _SCALE_STEP = 0.06
 _CANDIDATES = 4
 _REFINED = 3  # poses of the coarse search that are refined
 _WORSE = 0.15  # of correlation by which a candidate may be worse than the best one
+_CLOSE = 0.1  # of correlation, by which a refined pose may be worse and is still compared at the finest level
 _STEPS = {2: 6, 1: 4}  # Gauss-Newton steps at each level; the number is how many times smaller it is
 _LEAST_LEVEL = 12  # pixels of the shorter side of a level
 _AROUND = 4  # pixels of the smallest level by which a coarse pose may be off
@@ -219,9 +221,11 @@ class Finder:
         near = [self._search_around(level, plane, pose) for pose in found]
         near.sort(key=lambda pose: -pose.confidence)
         refined = [self._refine(level, plane, pose) for pose in near[:_REFINED]]
-        best = max(refined, key=lambda pose: pose.confidence)
+        highest = max(pose.confidence for pose in refined)
+        close = [pose for pose in refined if pose.confidence > highest - _CLOSE]  # such as half a turn apart
         for level, plane in finer:
-            best = self._refine(level, plane, best)
+            close = [self._refine(level, plane, pose) for pose in close]
+        best = max(close, key=lambda pose: pose.confidence)
         if abs(best.angle) > self._turn + _SLACK or abs(best.scale - 1.0) > self._scale + _SLACK / 100.0:
             best = dataclasses.replace(best, confidence=0.0)
         return dataclasses.replace(best, x=best.x * self._shrink, y=best.y * self._shrink)
@@ -288,7 +292,7 @@ class _Search:
         self._factor = max(1, min(shorter // _COARSE_PATCH, max(size) // _COARSE_FRAME))
         self._poses = [(angle, scale) for scale in scales for angle in angles]
         self._across = len(angles)
-        small = _shrink(reference, self._factor)
+        small = _blur(_shrink(reference, self._factor))
         self._canvas = int(np.ceil(np.hypot(*small.shape) * scales.max())) + 2
         self._size = size[0] // self._factor, size[1] // self._factor
         margin = 0.35 * min(small.shape)  # of the reference's middle from the frame's edge
@@ -303,7 +307,7 @@ class _Search:
 
     def find(self, contrast: Plane) -> list[Pose]:
         """Return the best poses, the best first, in pixels of the contrast's plane."""
-        plane = _shrink(contrast, self._factor)[: self._size[1], : self._size[0]]
+        plane = _blur(_shrink(contrast, self._factor)[: self._size[1], : self._size[0]])
         spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
         sums = np.fft.irfft2(spectra[:, None] * self._masks, self._shape)
         energy = sums[1] - sums[0] * sums[0] / self._counts
@@ -450,6 +454,11 @@ def _shrink(plane: Plane, factor: int) -> Plane:
     height, width = plane.shape[0] // factor, plane.shape[1] // factor
     whole = plane[: height * factor, : width * factor]
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _blur(plane: Plane) -> Plane:
+    """Return a plane of the coarse search without lines so thin that they miss each other between two angles."""
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), _BLUR), np.float32)
 
 
 def _make_level(reference: Plane, factor: int, scales: bool) -> _Level:

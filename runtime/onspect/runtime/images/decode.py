@@ -91,11 +91,16 @@ def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:
 def _read_bytes(path: Path | str) -> bytes:
     """Return a file's bytes in as few calls as it takes.
 
-    Each call lets another thread run Python and then waits for it; `Path.read_bytes` makes nine.
+    Each call lets another thread run Python and then waits for it; `Path.read_bytes` makes nine. A pipe into which
+    nobody writes is empty, and not waited for.
     """
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        parts = [os.read(file, _READ)]
+        try:
+            parts = [os.read(file, _READ)]
+        except BlockingIOError:  # a pipe with a writer
+            os.set_blocking(file, True)
+            parts = [os.read(file, _READ)]
         while parts[-1]:
             parts.append(os.read(file, _READ))
     finally:

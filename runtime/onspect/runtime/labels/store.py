@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +140,11 @@ class LabelStore:
         """Return a part's picture, None if it was not kept. The key of a long source may have its beginning only."""
         with self._reading() as connection:
             return None if connection is None else self._find(connection, key)
+
+    def find_all(self, keys: Sequence[PartKey]) -> list[StoredPicture | None]:
+        """Return the picture of each part, as `find`."""
+        with self._reading() as connection:
+            return [None if connection is None else self._find(connection, key) for key in keys]
 
     def read(self, picture: int) -> bytes:
         """Return a picture's PNG file; raises ChoiceError if it is not kept any more."""

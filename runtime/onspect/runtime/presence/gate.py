@@ -34,6 +34,9 @@ _MARGIN = 1.15  # of a learnt window around its part
 _AT_ONCE = 4  # frames of a backlog that go through with each new one
 _LOOK = 256  # pixels a side of the place on which sharpness is measured
 
+FILE_RATE = 30.0
+"""Frames a second of files, by which presence counts time."""
+
 Outcome = Literal["judged", "faulted", "empty"]
 
 
@@ -129,7 +132,7 @@ class PresenceGate:
         self._frames += 1
         frame = held.capture.frame
         if isinstance(frame, ImageError):
-            return self._release([PartView(held, None, None, str(frame))])
+            return self._release([_fault(held, frame)])
         try:
             if self.settings.parts is not None:
                 return self._release(self._take_apart(held, frame, recipe))
@@ -137,7 +140,7 @@ class PresenceGate:
             if self._tracker is None and self._learner is None:
                 self._open(held, frame, recipe)
         except ImageError as error:
-            return self._release([PartView(held, None, None, str(error))])
+            return self._release([_fault(held, error)])
         self._backlog.append(held)
         if self._learner is not None and not (self._live and self._learner.is_alive()):
             self._learner.join()
@@ -169,7 +172,7 @@ class PresenceGate:
             try:
                 views += self._follow(held, recipe)
             except ImageError as error:
-                views.append(PartView(held, None, None, str(error)))
+                views.append(_fault(held, error))
         return self._release(views)
 
     def _open(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> None:
@@ -269,8 +272,10 @@ class PresenceGate:
         contrast = self.settings.contrast or _CONTRAST
         finder = self._finder or BlobFinder(background_of_border(small), contrast, self._region(frame))
         blobs = finder.find(small, self.settings.area)
-        if not blobs:
+        if not blobs and held.capture.ticket is None:
             return []
+        if held.capture.ticket is not None and expected == 1 < len(blobs):  # nobody knows which of them it is
+            return [PartView(held, held.capture.part, None, f"{len(blobs)} parts are in the frame, and 1 is expected")]
         size = self.window_size(frame, recipe)
         views = []
         for place, blob in enumerate(blobs, 1):
@@ -283,11 +288,20 @@ class PresenceGate:
                 reason = f"another part is inside the part's window of {size[0]}x{size[1]} pixels"
             elif place > expected:
                 reason = f"{len(blobs)} parts are in the frame, and {expected} are expected"
-            views.append(PartView(held, f"{self._frames}.{place}", None if reason else window, reason))
+            views.append(PartView(held, self._name(held, place), None if reason else window, reason))
         for place in range(len(blobs) + 1, expected + 1):
             reason = f"only {len(blobs)} of {expected} parts are in the frame"
-            views.append(PartView(held, f"{self._frames}.{place}", None, reason))
+            views.append(PartView(held, self._name(held, place), None, reason))
         return views
+
+    def _name(self, held: HeldFrame, place: int) -> str | None:
+        """Return the id of a part of a frame: ``FRAME.PLACE``, or what the PLC calls the one part that it triggered."""
+        capture = held.capture
+        if capture.ticket is None:
+            return f"{self._frames}.{place}"
+        if self.settings.parts == place == 1:
+            return capture.part
+        return f"{capture.part or capture.ticket}.{place}"
 
     def window_size(self, frame: Frame, recipe: Preprocess | None) -> tuple[int, int]:
         """Return width and height of the crop around a part: as given, as the model takes it, or as learnt.
@@ -316,6 +330,11 @@ class PresenceGate:
         released = [held for held in self._held if id(held) not in needed]
         self._held = [held for held in self._held if id(held) in needed]
         return Step(list(views), released)
+
+
+def _fault(held: HeldFrame, error: ImageError) -> PartView:
+    """Return a frame that shows nothing: a fault of the part that the PLC triggered, else one without a part."""
+    return PartView(held, None if held.capture.ticket is None else held.capture.part, None, str(error))
 
 
 def learn_motion(

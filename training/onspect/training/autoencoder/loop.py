@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.autoencoder.trainer import State, Trainer
 from onspect.training.checkpoint import CHECKPOINT, LOG, RunRecord
 from onspect.training.config import TrainConfig
+from onspect.training.interruption import stop_signals
 from onspect.training.tiles import Batch, Images
 
 _ORDER, _AUGMENT = 1, 3  # numbers of the random streams under the run's seed; the trainer has another
@@ -288,12 +288,5 @@ def interruption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
         assert isinstance(stops, torch.Tensor)
         return bool(stops > 0)
 
-    previous = {}
-    with suppress(ValueError):  # only the main thread may set signal handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, ask)
-    try:
+    with stop_signals(ask):
         yield interrupted
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

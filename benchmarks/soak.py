@@ -323,8 +323,8 @@ class Saboteur:
     def _put_other_channels(self) -> None:
         good = self._model.read_bytes()
         file = read_model_file(self._model)
-        recipe = dataclasses.replace(file.info.preprocess, channels=4 - file.info.preprocess.channels)
-        self._put_model(stamp(file.data, dataclasses.replace(file.info, preprocess=recipe), file.training_images))
+        preprocess = dataclasses.replace(file.info.preprocess, channels=4 - file.info.preprocess.channels)
+        self._put_model(stamp(file.data, dataclasses.replace(file.info, preprocess=preprocess), file.training_images))
         time.sleep(2.0)
         self._put_model(good)
 

@@ -285,14 +285,14 @@ def _attach(
     progress: Progress[Any] | None,
 ) -> Built:
     """Return a graph with a memory of the images that a run was trained on."""
-    recipe = model.record.data.recipe
+    preprocess = model.record.data.recipe
     found = add_memory(
         built.graph,
         built.info,
         images,
         model.record.data.images,
         mask=None if mask is None else mask.numpy(),
-        by_whole=min(recipe.width, recipe.height) < OBJECT_SIDE,
+        by_whole=min(preprocess.width, preprocess.height) < OBJECT_SIDE,
         progress=progress,
     )
     return Built(found.graph, found.info, built.parity)

@@ -165,9 +165,11 @@ def test_large_reference_is_searched_on_a_smaller_frame() -> None:
 def test_moved_part_gives_the_input_of_the_still_one() -> None:
     """The model's input of a moved part is nearly that of the part in the reference's place."""
     region = RegionOfInterest((110, 70, 100, 100), (320, 240))
-    recipe = Preprocess(100, 100, 1, 65535, SourceLimits((1,), None, None), region, fitted())
-    still, moved = (prepare(draw_scene(*pose, seed=1), recipe) for pose in [(160.0, 120.0, 0.0), (200.0, 95.0, 110.0)])
-    unaligned = prepare(draw_scene(200.0, 95.0, 110.0, seed=1), dataclasses.replace(recipe, align=None))
+    preprocess = Preprocess(100, 100, 1, 65535, SourceLimits((1,), None, None), region, fitted())
+    still, moved = (
+        prepare(draw_scene(*pose, seed=1), preprocess) for pose in [(160.0, 120.0, 0.0), (200.0, 95.0, 110.0)]
+    )
+    unaligned = prepare(draw_scene(200.0, 95.0, 110.0, seed=1), dataclasses.replace(preprocess, align=None))
     error, without = (np.abs(still.astype(int) - other).mean() for other in (moved, unaligned))
     assert error < 3.0
     assert without > 5 * error

@@ -51,9 +51,9 @@ def test_rectangles_of_the_option_are_joined() -> None:
 
 def test_one_rectangle_crops_and_has_no_mask() -> None:
     """The model input of a region is that of the same pixels cut out by hand."""
-    recipe = dataclasses.replace(WHOLE, region=parse_region(["10,8,40,32"]).place(80, 60))
-    assert np.array_equal(prepare(FRAME, recipe), prepare(np.ascontiguousarray(FRAME[8:40, 10:50]), WHOLE))
-    assert mask_of_region(recipe) is None
+    preprocess = dataclasses.replace(WHOLE, region=parse_region(["10,8,40,32"]).place(80, 60))
+    assert np.array_equal(prepare(FRAME, preprocess), prepare(np.ascontiguousarray(FRAME[8:40, 10:50]), WHOLE))
+    assert mask_of_region(preprocess) is None
     assert mask_of_region(WHOLE) is None
 
 
@@ -134,9 +134,9 @@ def test_region_outside_the_pictures_is_refused() -> None:
 
 def test_region_outside_the_frame_is_a_fault() -> None:
     """On the line, a frame that the region does not fit into is an ImageError with both sizes."""
-    recipe = dataclasses.replace(WHOLE, region=parse_region(["40,8,40,32"]).place(80, 60))
+    preprocess = dataclasses.replace(WHOLE, region=parse_region(["40,8,40,32"]).place(80, 60))
     with pytest.raises(ImageError, match=r"40x32 pixels at 40,8 does not fit into the frame of 70x60"):
-        prepare(np.ascontiguousarray(FRAME[:, :70]), recipe)
+        prepare(np.ascontiguousarray(FRAME[:, :70]), preprocess)
 
 
 def test_ignored_places_are_not_inspected() -> None:

@@ -191,7 +191,7 @@ class Saboteur:
         headers = {"Content-Type": "application/json"} if content else {}
         try:
             connection.request(method, path, json.dumps(content) if content else None, headers)
-            status = connection.getresponse().status
+            status: int | str = connection.getresponse().status
         except OSError as error:
             status = repr(error)
         finally:

@@ -39,7 +39,8 @@ import psutil
 from line_latency import draw_frames
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
-from sabotage import TOKEN, Broker, Dawdler, FrameMaker, Saboteur
+from sabotage import TOKEN, Dawdler, FrameMaker, Saboteur
+from services import Broker
 
 from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.images.decode import quieten_opencv
@@ -93,7 +94,8 @@ class Witness(Sink):
         self.verdicts += 1
         if inspection.verdict.score is not None:
             self.latencies.append(inspection.verdict.latency_ms)
-            spoilt = frame is None or frame.max() < 13 or np.array_equal(frame, self._previous)
+            repeated = frame is not None and self._previous is not None and np.array_equal(frame, self._previous)
+            spoilt = frame is None or frame.max() < 13 or repeated
             self._first = self._first or (None if frame is None else frame.shape)
             spoilt |= frame is not None and frame.shape != self._first
             self.wrongly_ok += spoilt

@@ -131,18 +131,6 @@ def test_figures_of_known_pictures_prove_nothing(model: Path, make_dataset: Make
     assert "the threshold was chosen on these pictures" in fitness.words
 
 
-def test_a_part_counts_once_by_its_worst_picture(model: Path, make_dataset: Make) -> None:
-    """With a pattern, pictures of one part are one part: rejected if one of them is, escaped if one of them passes."""
-    data = make_dataset({"val/good": range(120, 136), "val/bright": [180, 190], "test/good": [128] * 20})
-    calibrate(model, data, max_fpr=0.1)
-    make_dataset({"test/good": [128] * 19 + [200], "test/bright": [200] * 9 + [128]})
-    evaluation = evaluate(model, data, group=r"^\d\d")
-    assert evaluation.count_parts() == (2, 1)
-    assert (evaluation.confusion.false_ng, evaluation.confusion.false_ok) == (1, 1)
-    assert evaluation.parts == Confusion(true_ng=0, false_ng=1, true_ok=1, false_ok=1)
-    assert evaluation.to_dict()["parts"] == {"good": 2, "defective": 1, "group": r"^\d\d"}
-
-
 def test_the_sheet_has_fields_and_the_part_as_its_title(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
 ) -> None:

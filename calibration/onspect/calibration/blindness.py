@@ -28,16 +28,17 @@ def find_blindness(
         At the file's threshold.
     """
     found = []
+    noun = confusion.noun
     low = intervals["auroc"][0] if "auroc" in intervals else None
     if auroc is not None and low is not None and low <= 0.5:
         high = intervals["auroc"][1] or 1.0
         figures = f"the AUROC is {auroc:.2f}, its 95% interval, {low:.2f} to {high:.2f}, includes 0.5, which is chance"
         if auroc < _SEEMS_USEFUL:
-            found.append(f"the model does not tell good from defective images: {figures}")
+            found.append(f"the model does not tell good from defective {noun}s: {figures}")
         else:
-            found.append(f"{NOT_SHOWN} that the model tells good from defective images: {figures}; they are too few")
+            found.append(f"{NOT_SHOWN} that the model tells good from defective {noun}s: {figures}; they are too few")
     if confusion.good and confusion.false_ng > _MOST_REJECTED * confusion.good:
-        found.append(f"the threshold rejects {confusion.false_ng} of {confusion.good} good images")
+        found.append(f"the threshold rejects {confusion.false_ng} of {confusion.good} good {noun}s")
     if confusion.defective and not confusion.true_ng + confusion.review_defective:
-        found.append(f"the threshold catches none of {confusion.defective} defective images")
+        found.append(f"the threshold catches none of {confusion.defective} defective {noun}s")
     return found

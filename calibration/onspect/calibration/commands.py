@@ -14,8 +14,8 @@ import click
 from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
 
 if TYPE_CHECKING:
-    from onspect.calibration.calibration import CalibrationResult
     from onspect.calibration.rules import OptionSpec
+    from onspect.calibration.stamping import CalibrationResult
 
 _LOG = logging.getLogger("onspect")
 
@@ -74,6 +74,13 @@ _SHARED = (
 )
 
 
+_group_option = click.option(
+    "--group",
+    metavar="REGEX",
+    help="Pictures of one part, by their names, such as '^(part\\d+)_': a part counts once, by its worst picture.",
+)
+
+
 @click.command(cls=_PolicyCommand)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
@@ -97,12 +104,14 @@ _SHARED = (
     help="Leave out regions of fewer pixels of the error map.",
 )
 @click.option("--split", type=_SPLITS, default="val", show_default=True, help="The folder of DATA to calibrate on.")
+@_group_option
 @click.option("--skip-training-images", is_flag=True, help="Leave out images that the model was trained on.")
 @click.option("--allow-training-images", is_flag=True, help="Use images that the model was trained on.")
 def calibrate(
     model: Path,
     data: Path,
     split: str,
+    group: str | None,
     strict: bool,
     trim: bool,
     skip_training_images: bool,
@@ -129,6 +138,7 @@ def calibrate(
             model,
             data,
             split=split,
+            group=group,
             strict=strict,
             trim=trim,
             training="skip" if skip_training_images else "allow" if allow_training_images else "refuse",
@@ -211,11 +221,7 @@ def _parse_fields(context: click.Context, option: click.Parameter, texts: tuple[
     callback=parse_rate,
     help="Required: reject, or send to a person, at least this share of defective parts. [default: as calibrated]",
 )
-@click.option(
-    "--group",
-    metavar="PATTERN",
-    help="A regular expression for file names: pictures with the same match show one part, which counts once.",
-)
+@_group_option
 @click.option(
     "--field",
     "fields",
@@ -283,9 +289,12 @@ def _report(outcome: CalibrationResult, model: Path) -> None:
 
 
 def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
-    """Print what makes a result less sure; that the model is of no use stands in red, whatever the command's -q."""
+    """Print what makes a result less sure; that the model is of no use is said in red, with -q too."""
+    from onspect.calibration.blindness import NOT_SHOWN
+
     for sentence in blindness:
-        _LOG.error("%s", click.style(sentence, fg="red", bold=True))
+        label = "Not proven" if sentence.startswith(NOT_SHOWN) else "Not fit for use"
+        click.echo(click.style(f"{label}: {sentence}", fg="red", bold=True), err=True)
     for note in notes:
         _LOG.warning("%s", note)
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.evaluation import Evaluation, evaluate
-from onspect.calibration.scores import ScoredImage
+from onspect.calibration.evaluation import evaluate
+from onspect.calibration.figures import Evaluation
+from onspect.calibration.scores import part_scores
 from onspect.calibration.statistics.intervals import CONFIDENCE, Interval
 from onspect.calibration.statistics.paired import difference_interval, mcnemar
 from onspect.runtime.atomic import make_folder
@@ -23,10 +24,10 @@ from onspect.runtime.model.schema import Threshold
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The images of one kind, good or defective, that exactly one of two models judges rightly."""
+    """The images, or parts, of one kind, good or defective, that exactly one of two models judges rightly."""
 
     images: int
-    """That both judged."""
+    """That both judged; with a group the parts."""
 
     only_first: int
     """Judged rightly by the first model alone."""
@@ -44,12 +45,14 @@ class Comparison:
 
     auroc: of each, None where good or defective images are missing. difference: that of the first less that of the
     second; interval: its 95% interval, None where redrawn images show no spread. good, defective: None where one of the
-    models has no threshold. A part for review counts as not rejected.
+    models has no threshold. A part for review counts as not rejected. parts: that the images show, each counted once by
+    its worst image; None if each image counts.
     """
 
     first: Evaluation
     second: Evaluation
     images: int
+    parts: int | None
     auroc: tuple[float, float] | None
     interval: Interval | None
     good: Disagreement | None
@@ -74,7 +77,9 @@ class Comparison:
     def describe(self) -> list[str]:
         """Return the outcome in sentences."""
         first, second = self.names
-        lines = [f"{first} against {second}, {self.images} images that both scored:"]
+        shown = "" if self.parts is None else f" of {self.parts} parts"
+        noun = "images" if self.parts is None else "parts"
+        lines = [f"{first} against {second}, {self.images} images{shown} that both scored:"]
         if self.auroc is None or self.difference is None:
             lines.append("AUROC is undefined: it needs good and defective images")
         else:
@@ -91,7 +96,7 @@ class Comparison:
             if found is not None and found.images:
                 shown = "a difference is shown" if found.p < 1.0 - CONFIDENCE else "no difference is shown"
                 lines.append(
-                    f"{kind} images: {found.only_first} judged rightly by {first} alone, {found.only_second} by "
+                    f"{kind} {noun}: {found.only_first} judged rightly by {first} alone, {found.only_second} by "
                     f"{second} alone, of {found.images} (McNemar p = {found.p:.3g}): {shown}"
                 )
         if self.good is None:
@@ -104,6 +109,7 @@ class Comparison:
         return {
             "model": {"name": other.model.info.name, "file": other.model.path.name, "sha256": other.model.sha256},
             "images": self.images,
+            "parts": self.parts,
             "auroc": None if self.auroc is None else list(self.auroc),
             "difference": self.difference,
             "interval": self.interval,
@@ -123,7 +129,7 @@ def compare_models(
     fields: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Comparison:
-    """Measure two model files on the same labelled images, and say how sure their difference is.
+    """Measure two model files on the same labelled images, with confidence intervals for their differences.
 
     Parameters
     ----------
@@ -134,9 +140,14 @@ def compare_models(
     report
         A folder for the report of the first model, with a section on the second; None to write nothing.
     title, fields
-        Of the report, as of `evaluate`.
+        As in `evaluate`.
     options
-        The others of `evaluate`.
+        The other arguments of `evaluate`.
+
+    Returns
+    -------
+    Comparison
+        Both evaluations and the difference of each metric.
 
     Raises
     ------
@@ -158,40 +169,35 @@ def compare_evaluations(first: Evaluation, second: Evaluation) -> Comparison:
     """Compare two models on the images that both scored; the images are told by their paths."""
     others = {result.image.path: result for result in second.results}
     pairs = [(result, others[result.image.path]) for result in first.results if result.image.path in others]
-    good = [pair for pair in pairs if not pair[0].image.defective]
-    defective = [pair for pair in pairs if pair[0].image.defective]
+    both = [part_scores([pair[place] for pair in pairs], first.group) for place in (0, 1)]  # parts in the same order
+    good, defective = (np.stack(scores) for scores in zip(*both, strict=True))
     auroc, interval = None, None
-    if good and defective:
-        auroc, interval = difference_interval(_list_scores(good), _list_scores(defective))
+    if good.size and defective.size:
+        auroc, interval = difference_interval(good, defective)
     thresholds = first.threshold, second.threshold
     return Comparison(
         first=first,
         second=second,
         images=len(pairs),
+        parts=None if first.group is None else good.shape[1] + defective.shape[1],
         auroc=auroc,
         interval=interval,
-        good=_count_disagreement(good, thresholds),
-        defective=_count_disagreement(defective, thresholds),
+        good=_count_disagreement(good, thresholds, defective=False),
+        defective=_count_disagreement(defective, thresholds, defective=True),
     )
 
 
-_Pair = tuple[ScoredImage, ScoredImage]
-
-
-def _list_scores(pairs: list[_Pair]) -> NDArray[np.float64]:
-    return np.array([[result.score for result in pair] for pair in pairs], np.float64).T
-
-
 def _count_disagreement(
-    pairs: list[_Pair], thresholds: tuple[Threshold | None, Threshold | None]
+    scores: NDArray[np.float64], thresholds: tuple[Threshold | None, Threshold | None], *, defective: bool
 ) -> Disagreement | None:
+    """Return how many parts of one kind, by scores [2, n], one model alone judges rightly."""
     first, second = thresholds
     if first is None or second is None:
         return None
-    right = [(_is_right(one, first), _is_right(other, second)) for one, other in pairs]
-    only_first, only_second = right.count((True, False)), right.count((False, True))
+    right = [
+        tuple((decide(float(score), threshold) == "ng") == defective for score in row)
+        for row, threshold in zip(scores, (first, second), strict=True)
+    ]
+    pairs = list(zip(*right, strict=True))
+    only_first, only_second = pairs.count((True, False)), pairs.count((False, True))
     return Disagreement(len(pairs), only_first, only_second, mcnemar(only_first, only_second))
-
-
-def _is_right(result: ScoredImage, threshold: Threshold) -> bool:
-    return (decide(result.score, threshold) == "ng") == result.image.defective

@@ -96,14 +96,15 @@ def judge_fitness(
     targets
         What is required, as `find_targets` returns it.
     confusion
-        How the images were judged.
+        How the images, or parts, were judged.
     blindness
         Why the model is of no use on these images, as `find_blindness` returns it.
     doubts
         Why these images prove nothing, in a few words each.
     """
     sides = [_describe_side(side, images, option, targets, confusion) for side, images, option in _SIDES]
-    sides += [_describe_target(target, "reviews") for target in targets if target.side == "reviews"]
+    noun = _name(confusion)
+    sides += [_describe_target(target, "reviews", noun) for target in targets if target.side == "reviews"]
     useless = [sentence for sentence in blindness if not sentence.startswith(NOT_SHOWN)]
     outcomes = {target.outcome for target in targets}
     asked = {target.side for target in targets}
@@ -117,7 +118,7 @@ def judge_fitness(
     elif outcomes == {"PASS"} and not blindness:
         outcome, head = "PASS", "fit for use at the requirement"
     else:
-        head = "not proven with so few pictures"
+        head = f"not proven with so few {noun}"
     return Fitness(outcome, ": ".join([head, "; ".join([*useless, *sides])]))
 
 
@@ -125,16 +126,20 @@ def _describe_side(side: Side, images: str, option: str, targets: Sequence[Targe
     total = confusion.good if side == "false rejects" else confusion.defective
     wrong = confusion.false_ng if side == "false rejects" else confusion.false_ok
     if not total:
-        return f"{side} are not known, there are no {images} pictures"
+        return f"{side} are not known, there are no {images} {_name(confusion)}"
     found = [target for target in targets if target.side == side]
     if not found:
         bound = f", so at most {format_bound(upper_bound(wrong, total))}" if wrong < total else ""
         return f"{side} {wrong} of {total}{bound}, and no limit was asked for ({option} sets one)"
     worst = min(found, key=lambda target: _WORST_FIRST.index(target.outcome))
-    return _describe_target(worst, side if worst.wrong == wrong else "defects not rejected")
+    return _describe_target(worst, side if worst.wrong == wrong else "defects not rejected", _name(confusion))
 
 
-def _describe_target(target: Target, name: str) -> str:
+def _name(confusion: Confusion) -> str:
+    return "parts" if confusion.noun == "part" else "pictures"
+
+
+def _describe_target(target: Target, name: str, noun: str) -> str:
     images = "defective" if target.side == "escapes" else "good"
     count = f"{name} {target.wrong} of {target.total}"
     if target.outcome == "PASS":
@@ -142,8 +147,8 @@ def _describe_target(target: Target, name: str) -> str:
     if target.outcome == "FAIL":
         return f"{count} disprove {target.asked}"
     if target.more is None:
-        return f"{count}, and no number of pictures would prove {target.asked}"
-    return f"{count}; {target.more} more {images} pictures without {_ONE[target.side]} would prove {target.asked}"
+        return f"{count}, and no number of {noun} would prove {target.asked}"
+    return f"{count}; {target.more} more {images} {noun} without {_ONE[target.side]} would prove {target.asked}"
 
 
 def format_bound(rate: float) -> str:

@@ -106,7 +106,7 @@ class ReviewRecall(Band):
     def support(self, confusion: Confusion) -> str | None:
         seen = confusion.true_ng + confusion.review_defective
         words = ("catch or review", "caught or reviewed")
-        return find_unsupported_demand(self.rate, *words, seen, confusion.defective)
+        return find_unsupported_demand(self.rate, *words, seen, confusion.defective, confusion.noun)
 
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         if not banded or not confusion.defective:
@@ -143,7 +143,9 @@ class ReviewShare(Band):
 
     def support(self, confusion: Confusion) -> str | None:
         lead = "you asked to review at most {limit} of good parts"
-        return find_unsupported_limit(self.rate, lead, "reviewed", confusion.review_good, confusion.good)
+        return find_unsupported_limit(
+            self.rate, lead, "reviewed", confusion.review_good, confusion.good, confusion.noun
+        )
 
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         if not banded or not confusion.good:

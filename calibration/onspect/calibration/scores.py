@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.dataset.folder import GOOD, LabelledImage, has_split, labelled_images
+from onspect.runtime.dataset.groups import group_names
 from onspect.runtime.dataset.near_duplicates import dct_features
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_pixels
@@ -95,16 +96,50 @@ def name_source(folder: Path, split: str) -> str:
     return f"{name}, split {split}" if has_split(folder, split) else f"{name} (it has no splits)"
 
 
-def count_kinds(images: Sequence[LabelledImage]) -> dict[str, int]:
-    """Return how many images there are of each kind, good ones first, then the defects by name."""
-    kinds = [image.kind for image in images]
+def count_kinds(images: Sequence[LabelledImage], group: str | None = None) -> dict[str, int]:
+    """Return how many parts there are of each kind, good ones first, then the defects by name.
+
+    group: images with the same match of this pattern show one part; None: each shows its own.
+    """
+    numbers = group_names([image.path for image in images], group).tolist()
+    kinds = [kind for kind, _ in {(image.kind, number) for image, number in zip(images, numbers, strict=True)}]
     return {kind: kinds.count(kind) for kind in sorted(set(kinds), key=lambda kind: (kind != GOOD, kind))}
 
 
-def part_scores(results: Sequence[ScoredImage]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the scores of the good and of the defective images, float64 [n] each."""
-    good = [result.score for result in results if not result.image.defective]
-    defective = [result.score for result in results if result.image.defective]
+def count_sides(images: Sequence[LabelledImage], group: str | None) -> tuple[int, int]:
+    """Return how many good and how many defective parts images show; group is as of `count_kinds`."""
+    sides = [[image.path for image in images if image.defective == defective] for defective in (False, True)]
+    good, defective = (len(np.unique(group_names(paths, group))) for paths in sides)
+    return good, defective
+
+
+def list_parts(results: Sequence[ScoredImage], group: str | None) -> list[list[ScoredImage]]:
+    """Return the images of each part, in the order of the first ones; None: each shows its own part."""
+    numbers = group_names([result.image.path for result in results], group).tolist()
+    parts: dict[int, list[ScoredImage]] = {}
+    for number, result in zip(numbers, results, strict=True):
+        parts.setdefault(number, []).append(result)
+    return list(parts.values())
+
+
+def list_worst(results: Sequence[ScoredImage], group: str | None) -> tuple[list[ScoredImage], list[ScoredImage]]:
+    """Return the worst image of each good part, with the highest score, and of each defective one, with the lowest.
+
+    A part with good and defective images counts as one of each.
+    """
+    good = [result for result in results if not result.image.defective]
+    defective = [result for result in results if result.image.defective]
+    return (
+        [max(images, key=lambda result: result.score) for images in list_parts(good, group)],
+        [min(images, key=lambda result: result.score) for images in list_parts(defective, group)],
+    )
+
+
+def part_scores(
+    results: Sequence[ScoredImage], group: str | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the scores of good and of defective parts, float64 [n] each; a part has the score of its worst image."""
+    good, defective = ([result.score for result in worst] for worst in list_worst(results, group))
     return np.array(good, np.float64), np.array(defective, np.float64)
 
 

@@ -238,7 +238,7 @@ class _FalseRejectLimit(_Rate):
 
     def support(self, confusion: Confusion) -> str | None:
         lead = f"{self._lead.format(rate=format_rate(self.rate))} at most {{limit}} false rejects"
-        return find_unsupported_limit(self.limit, lead, "rejected", confusion.false_ng, confusion.good)
+        return find_unsupported_limit(self.limit, lead, "rejected", confusion.false_ng, confusion.good, confusion.noun)
 
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         if confusion.fpr is None:
@@ -294,7 +294,9 @@ class MinRecall(_Rate):
         )
 
     def support(self, confusion: Confusion) -> str | None:
-        return find_unsupported_demand(self.rate, "catch", "caught", confusion.true_ng, confusion.defective)
+        return find_unsupported_demand(
+            self.rate, "catch", "caught", confusion.true_ng, confusion.defective, confusion.noun
+        )
 
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
         if confusion.recall is None:

@@ -17,12 +17,15 @@ import pytest
 from click.testing import Result
 from numpy.typing import NDArray
 
+from onspect.demo.belt import Belt, make_belt
 from onspect.demo.parts import draw_part
 from onspect.runtime.atomic import write_new
 from onspect.runtime.capture.frames import ExposureMeter, KnownFrames
 from onspect.runtime.capture.recorder import PictureFolder, record
+from onspect.runtime.capture.triggers import PresenceTrigger, Trigger
 from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.decode import read_image
+from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.sources import registry
 from onspect.runtime.sources.base import Capture
 from onspect.runtime.sources.fake import FakeFault, FakeSource
@@ -278,17 +281,84 @@ def test_another_program_may_write_into_the_folder(tmp_path: Path) -> None:
 
 
 def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
-    """Each frame is reported; one that could not be read has no frame, and `wants` does not see it."""
+    """Each frame is reported; one that could not be read has no frame, and the trigger is not asked about it."""
     captures = [Capture("c", ImageError("damaged")), Capture("c", part(1)), Capture("c", part(1))]
     asked: list[Capture] = []
 
-    def wants(capture: Capture) -> bool:
-        asked.append(capture)
-        return True
+    class Every(Trigger):
+        def wants(self, capture: Capture) -> bool:
+            asked.append(capture)
+            return True
 
-    items = list(record(captures, PictureFolder(tmp_path), wants))
+    items = list(record(captures, PictureFolder(tmp_path), Every()))
     assert [item.frame is None for item in items] == [True, False, False]
     assert [item.similar for item in items] == [False, False, True]
     assert len(asked) == 2
     counts = items[-1].counts
     assert (counts.seen, counts.saved, counts.similar, counts.damaged) == (3, 1, 1, 1)
+
+
+@pytest.fixture(scope="module")
+def belt() -> Belt:
+    """Return a belt of five parts."""
+    return make_belt(5, seed=3)
+
+
+@pytest.fixture(scope="module")
+def frames(belt: Belt) -> list[Picture]:
+    """Return the frames of the belt."""
+    return [belt.draw(number) for number in range(belt.frames)]
+
+
+@pytest.fixture(scope="module")
+def filmed(frames: list[Picture], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of these frames as files."""
+    folder = tmp_path_factory.mktemp("belt")
+    for number, frame in enumerate(frames):
+        (folder / f"{number:05d}.bmp").write_bytes(cv2.imencode(".bmp", frame)[1].tobytes())
+    return folder
+
+
+def test_each_part_of_a_belt_is_taken_once(tmp_path: Path, onspect: Run, filmed: Path) -> None:
+    """With --presence the crops are those of `onspect parts`, also of parts that pass during the learning."""
+    assert onspect("parts", filmed, "--presence", "learn=2s", "-o", tmp_path / "parts").exit_code == 0
+    result = onspect("capture", filmed, "--presence", "learn=2s", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "wrote 5 pictures" in result.stderr
+    found, expected = (
+        [read_image(tmp_path / folder / name) for name in names(tmp_path / folder)] for folder in ("out", "parts/parts")
+    )
+    assert [picture.tobytes() for picture in found] == [picture.tobytes() for picture in expected]
+    again = onspect("capture", filmed, "--presence", tmp_path / "parts/presence.toml", "-o", tmp_path / "out")
+    assert "wrote 5 pictures" in again.stderr
+    assert f"onspect run part.onnx {filmed} --presence {tmp_path / 'parts/presence.toml'}" in again.stderr
+    assert len(names(tmp_path / "out")) == 10
+
+
+def test_parts_are_taken_where_the_capture_ends_early(tmp_path: Path, belt: Belt, frames: list[Picture]) -> None:
+    """Parts in the frames that were held for the learning are written at the end; --count ends at its number."""
+    captures = [Capture("belt", frame) for frame in frames]
+    end = next(number for number in range(belt.frames) if belt.places(number)[2] > belt.size[0] / 2)
+    for count, expected in ((None, 3), (2, 2)):
+        trigger = PresenceTrigger(PresenceSettings(learn=60.0), live=False)
+        items = list(record(captures[:end], PictureFolder(tmp_path / str(count)), trigger, count=count))
+        assert sum(item.path is not None for item in items) == expected
+        assert items[-1].counts.seen == end
+
+
+def test_a_belt_without_parts_gives_no_picture(tmp_path: Path, onspect: Run, write_image: Callable[..., Path]) -> None:
+    """Where no part passes the command fails, and says what presence needs."""
+    for number in range(40):
+        write_image(tmp_path / "in" / f"{number:03d}.png", 90, size=(64, 64))
+    result = onspect("capture", tmp_path / "in", "--presence", "learn=1s", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "no picture was written from 40 frames; give the frames of a line on which parts pass" in result.stderr
+
+
+def test_presence_excludes_a_distance(tmp_path: Path, onspect: Run) -> None:
+    """--every and --presence are refused together, and a presence file that is missing is named."""
+    result = onspect("capture", "0", "--every", "2s", "--presence", "learn=5s", "-o", tmp_path / "out")
+    assert (result.exit_code, "exclude each other" in result.stderr) == (2, True)
+    result = onspect("capture", "0", "--presence", tmp_path / "none.toml", "-o", tmp_path / "out")
+    assert (result.exit_code, "cannot read the presence file" in result.stderr) == (2, True)
+    assert not (tmp_path / "out").exists()

@@ -108,6 +108,20 @@ def test_overlays_are_drawn(onspect: Run, calibrated: Path, parts: Path, tmp_pat
     assert all(cv2.imread(str(path)) is not None for path in drawn)
 
 
+@pytest.mark.parametrize("command", ["score", "run"])
+def test_overlays_have_a_style_and_a_format(
+    command: str, onspect: Run, calibrated: Path, parts: Path, tmp_path: Path
+) -> None:
+    """`score` and `run` draw the same styles: beside has the plain image to the left, as JPEG if asked for."""
+    to = ["--overlays", tmp_path / "plain"], ["--overlays", tmp_path / "beside", "--overlay-style", "beside"]
+    onspect(command, calibrated, parts, *to[0])
+    onspect(command, calibrated, parts, *to[1], "--overlay-format", "jpg")
+    plain, beside = cv2.imread(str(tmp_path / "plain/a.png")), cv2.imread(str(tmp_path / "beside/a.jpg"))
+    assert plain is not None
+    assert beside is not None
+    assert beside.shape[1] >= 2 * plain.shape[1]
+
+
 def test_quiet_says_nothing(onspect: Run, calibrated: Path, parts: Path) -> None:
     """With -q nothing but the verdicts is printed."""
     assert onspect("score", calibrated, parts, "-q").stderr == ""

@@ -25,14 +25,7 @@ PATTERN = r"^(part\d+)_"
 @pytest.fixture
 def shots(tmp_path: Path) -> Path:
     """Return a folder with three pictures, that differ in noise only, of each of ten parts."""
-    folder = tmp_path / "shots"
-    folder.mkdir()
-    for part in range(10):
-        for shot in range(3):
-            noise = np.random.default_rng([part, shot]).normal(0, 0.4, (96, 96))
-            picture = np.clip(draw(part) + noise, 0, 255).astype(np.uint8)
-            (folder / f"part{part}_{shot}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-    return folder
+    return shoot(tmp_path / "shots", range(10))
 
 
 def test_threshold_holds_for_new_parts(teach_tiny: TeachTiny, shots: Path) -> None:
@@ -98,10 +91,49 @@ def test_groups_that_cannot_be_used_are_refused(teach_tiny: TeachTiny, shots: Pa
         teach_tiny(shots, group="(")
 
 
-def test_group_is_for_a_new_file(onspect: Callable[..., Result], taught: Path, shots: Path) -> None:
-    """An addition judges its pictures otherwise, and takes no groups."""
-    result = onspect("teach", shots, "--add-to", taught, "--group", PATTERN)
-    assert (result.exit_code, "--group is for a new file" in result.stderr) == (2, True)
+def shoot(folder: Path, parts: range) -> Path:
+    """Write three pictures, that differ in noise only, of each of the parts."""
+    folder.mkdir()
+    for part in parts:
+        for shot in range(3):
+            noise = np.random.default_rng([part, shot]).normal(0, 0.4, (96, 96))
+            picture = np.clip(draw(part) + noise, 0, 255).astype(np.uint8)
+            (folder / f"part{part}_{shot}.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    return folder
+
+
+def test_an_addition_counts_parts_too(
+    onspect: Callable[..., Result], teach_tiny: TeachTiny, shots: Path, tmp_path: Path
+) -> None:
+    """With --group new pictures of a part are judged without each other, and their part counts once."""
+    more = shoot(tmp_path / "more", range(20, 26))
+    files = [teach_tiny(shots, name, group=PATTERN).path for name in ("grouped.onnx", "alone.onnx")]
+    result = onspect("teach", more, "--add-to", files[0], "--group", PATTERN)
+    assert result.exit_code == 0, result.stderr
+    assert "With 16 good parts in 48 pictures" in result.stderr
+    assert "taught with --group" not in result.stderr
+    result = onspect("teach", more, "--add-to", files[1])
+    assert "taught with --group; without it each of the 18 new pictures counts as a part" in result.stderr
+    grouped, alone = (read_model_file(path).info.calibration for path in files)
+    assert grouped is not None
+    assert alone is not None
+    assert (len(grouped.good_scores), len(alone.good_scores)) == (16, 28)
+    middle = float(np.median(grouped.good_scores))
+    assert sum(score < 0.5 * middle for score in grouped.good_scores) == 0
+    assert sum(score < 0.5 * middle for score in alone.good_scores) >= 10  # judged by pictures of their own part
+
+
+def test_groups_of_an_addition_that_cannot_be_used_are_refused(
+    onspect: Callable[..., Result], teach_tiny: TeachTiny, shots: Path, tmp_path: Path
+) -> None:
+    """A name without a match leaves the file as it is; --undo takes no groups."""
+    path = teach_tiny(shots, group=PATTERN).path
+    before = path.read_bytes()
+    result = onspect("teach", shoot(tmp_path / "more", range(20, 21)), "--add-to", path, "--group", "lot")
+    assert (result.exit_code, "does not match" in result.stderr) == (1, True)
+    assert path.read_bytes() == before
+    result = onspect("teach", "--undo", path, "--group", PATTERN)
+    assert (result.exit_code, "--undo takes no other option" in result.stderr) == (2, True)
 
 
 def test_int8_of_a_grouped_file_is_refused(teach_tiny: TeachTiny, shots: Path) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +81,13 @@ class Curves:
     recall: NDArray[np.float64]
 
 
+Noun = Literal["image", "part"]
+"""What is counted: each image, or each part by its worst image."""
+
+
 @dataclass(frozen=True)
 class Confusion:
-    """How many images were judged how: ng (rejected) or ok (passed), truly (true_) or by mistake (false_).
+    """How many images, or parts, were judged how: ng (rejected) or ok (passed), truly (true_) or by mistake (false_).
 
     review_good, review_defective: sent to a person, and so neither rejected nor passed.
     """
@@ -93,6 +98,8 @@ class Confusion:
     false_ok: int
     review_good: int = 0
     review_defective: int = 0
+    noun: Noun = field(default="image", compare=False)
+    """What is counted, for sentences."""
 
     @property
     def good(self) -> int:
@@ -214,8 +221,8 @@ def trace_cost(curves: Curves, confusion: Confusion) -> CostCurve:
     )
 
 
-def count_confusion(good: Scores, defective: Scores, threshold: Threshold) -> Confusion:
-    """Return how good and defective images are judged at a threshold, by the runtime's own rule."""
+def count_confusion(good: Scores, defective: Scores, threshold: Threshold, noun: Noun = "image") -> Confusion:
+    """Return how good and defective images, or parts, are judged at a threshold, by the runtime's own rule."""
     of_good, of_defective = (
         Counter(decide(float(score), threshold) for score in scores) for scores in (good, defective)
     )
@@ -226,6 +233,7 @@ def count_confusion(good: Scores, defective: Scores, threshold: Threshold) -> Co
         false_ok=of_defective["ok"],
         review_good=of_good["review"],
         review_defective=of_defective["review"],
+        noun=noun,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.figures import Evaluation
 from onspect.calibration.regions import describe_regions
 from onspect.calibration.scores import count_kinds
 from onspect.calibration.statistics.intervals import Interval
 from onspect.calibration.thresholds import POLICIES
 from onspect.runtime.dataset.folder import GOOD
-from onspect.runtime.fingerprints import fingerprint_set
+from onspect.runtime.dataset.groups import says_parts
+from onspect.runtime.fingerprints import fingerprint_set, unpack_fingerprints
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import Calibration, Threshold
 from onspect.runtime.text import count_of
@@ -86,12 +87,14 @@ def describe_cut_interval(calibration: Calibration) -> str | None:
         mistakes = calibration.false_ng + calibration.false_ok
         few = f"; decided by {mistakes} on the wrong side" if mistakes < _FEW else ""
         return f"{low:.6g} to {high:.6g} with other images like these (95% bootstrap{few})"
+    noun = "part" if says_parts(calibration.policy) else "image"
     count = len(calibration.good_scores if images == "good" else calibration.defective_scores)
+    shown = count_of(count, f"{images} {noun}")
     if high is None:
-        return f"{low:.6g} or more with 95% confidence: {count_of(count, f'{images} image')} cannot give an upper bound"
+        return f"{low:.6g} or more with 95% confidence: {shown} cannot give an upper bound"
     if low is None:
-        return f"{high:.6g} or less with 95% confidence: {count_of(count, f'{images} image')} cannot give a lower bound"
-    return f"{low:.6g} to {high:.6g} with 95% confidence (exact, from {count_of(count, f'{images} image')})"
+        return f"{high:.6g} or less with 95% confidence: {shown} cannot give a lower bound"
+    return f"{low:.6g} to {high:.6g} with 95% confidence (exact, from {shown})"
 
 
 def _many(rate: float, interval: Interval) -> str:
@@ -160,7 +163,7 @@ def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
         Fingerprint("training images", f"{source.training_images} of {source.data}", source.training_fingerprint),
     ]
     if info.calibration is not None:
-        total = sum(info.calibration.counts.values())
+        total = len(unpack_fingerprints(info.calibration.fingerprints)) or sum(info.calibration.counts.values())
         found.append(Fingerprint("calibration images", f"{total} of {info.calibration.data}", info.calibration.images))
         if (held_back := info.calibration.held_back) is not None:
             what = f"{held_back.images} of {info.calibration.data}, held back at calibration"

@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 
 from onspect.calibration.comparison import Comparison
-from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.figures import Evaluation
 from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
 from onspect.calibration.metrics.pixel import PIXEL_METRICS
 from onspect.calibration.report.acceptance import (
@@ -109,7 +109,7 @@ def render_page(
 
 def list_metrics(evaluation: Evaluation) -> dict[str, Any]:
     """Return every number of the page as a JSON object, those behind its plots among them."""
-    good, defective = part_scores(evaluation.results)
+    good, defective = part_scores(evaluation.results, evaluation.group)
     traces = _trace(evaluation)
     return evaluation.to_dict() | {
         "operating_point": describe_operating_point(evaluation),
@@ -142,7 +142,7 @@ class _Traces:
 
 
 def _trace(evaluation: Evaluation) -> _Traces:
-    good, defective = part_scores(evaluation.results)
+    good, defective = part_scores(evaluation.results, evaluation.group)
     if not len(good) or not len(defective):
         return _Traces()
     curves, threshold = trace_curves(good, defective), evaluation.threshold
@@ -200,7 +200,7 @@ def format_css(text: str) -> str:
 
 
 def _draw_plots(evaluation: Evaluation) -> dict[str, str]:
-    good, defective = part_scores(evaluation.results)
+    good, defective = part_scores(evaluation.results, evaluation.group)
     plots = {"scores": plot_scores(good, defective, evaluation.threshold)}
     areas, traces = evaluation.areas, _trace(evaluation)
     if areas.auroc is not None and areas.aupr is not None and traces.curves is not None:

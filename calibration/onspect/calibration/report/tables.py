@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from onspect.calibration.calibration import CalibrationResult
-from onspect.calibration.evaluation import Evaluation
+from onspect.calibration.figures import Evaluation
 from onspect.calibration.metrics.image import IMAGE_METRICS, Confusion
 from onspect.calibration.metrics.pixel import PIXEL_METRICS
 from onspect.calibration.report.acceptance import describe_counts, describe_cut_interval
 from onspect.calibration.review import tabulate_review
 from onspect.calibration.scores import count_kinds
+from onspect.calibration.stamping import CalibrationResult
 from onspect.runtime.model.schema import Calibration, Threshold
 from onspect.runtime.text import count_of, format_facts, format_table
 
@@ -20,11 +20,12 @@ from onspect.runtime.text import count_of, format_facts, format_table
 def describe_outcome(outcome: CalibrationResult) -> str:
     """Return a calibration's outcome as a small table."""
     calibration = outcome.calibration
+    noun = f"{outcome.confusion.noun}s"
     images = f"{describe_counts(calibration.counts)}, from {outcome.source}"
     if outcome.left_out:
         images += f"; {outcome.left_out} left out (training images)"
     facts = [
-        ("images", images),
+        (noun, images),
         ("policy", calibration.policy),
         *_describe_metrics(vars(calibration), calibration.intervals),
         ("threshold", f"{outcome.threshold.score:.6g} (ng from this score on)"),
@@ -122,7 +123,8 @@ def _span(intervals: Mapping[str, Sequence[float | None]], name: str, style: str
 
 def _describe_kinds(evaluation: Evaluation) -> list[str]:
     judged = evaluation.threshold is not None
-    rows = [("kind", "caught of images" if judged else "images", *(metric.title for metric in IMAGE_METRICS))]
+    noun = f"{evaluation.confusion.noun}s"
+    rows = [("kind", f"caught of {noun}" if judged else noun, *(metric.title for metric in IMAGE_METRICS))]
     for kind, found in evaluation.kinds.items():
         values = (metric.show(found.areas.values[metric.name]) for metric in IMAGE_METRICS)
         rows.append((kind, f"{found.caught} of {found.images}" if judged else str(found.images), *values))

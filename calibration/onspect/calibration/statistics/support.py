@@ -112,7 +112,9 @@ def count_missing(limit: float, wrong: int, total: int) -> int | None:
     return high - total
 
 
-def find_unsupported_limit(limit: float, lead: str, what: str, count: int, good: int) -> str | None:
+def find_unsupported_limit(
+    limit: float, lead: str, what: str, count: int, good: int, noun: str = "image"
+) -> str | None:
     """Return in words that count of so many good images do not support a limit on their share; None if they do.
 
     They support it if the rate's one-sided 95% upper bound is within it. lead says what was asked for, with ``{limit}``
@@ -123,13 +125,15 @@ def find_unsupported_limit(limit: float, lead: str, what: str, count: int, good:
         return None
     needed = _images_without_failure(limit)
     return (
-        f"{lead.format(limit=format_share(limit))}; {good} good image{'s' * (good != 1)}, {count} of them {what}, "
+        f"{lead.format(limit=format_share(limit))}; {good} good {noun}{'s' * (good != 1)}, {count} of them {what}, "
         f"support at best {format_share(bound)} with {CONFIDENCE:.0%} confidence"
-        + (f"; {needed} good images with none {what} would support it" if needed else "")
+        + (f"; {needed} good {noun}s with none {what} would support it" if needed else "")
     )
 
 
-def find_unsupported_demand(demand: float, verb: str, what: str, count: int, defective: int) -> str | None:
+def find_unsupported_demand(
+    demand: float, verb: str, what: str, count: int, defective: int, noun: str = "image"
+) -> str | None:
     """Return in words that count of so many defective images do not support a demand on their share; None if they do.
 
     They support it if the share's one-sided 95% lower bound reaches it. verb, what: such as ``catch``, ``caught``.
@@ -138,11 +142,11 @@ def find_unsupported_demand(demand: float, verb: str, what: str, count: int, def
     if bound >= demand:
         return None
     needed = _images_without_failure(1.0 - demand)
-    images = f"{defective} defective image{'s' * (defective != 1)}"
+    images = f"{defective} defective {noun}{'s' * (defective != 1)}"
     return (
         f"you asked to {verb} at least {format_share(demand)} of defects; {images}, "
         f"{count} of them {what}, support at best {format_share(bound)} with {CONFIDENCE:.0%} confidence"
-        + (f"; {needed} defective images without a miss would support it" if needed else "")
+        + (f"; {needed} defective {noun}s without a miss would support it" if needed else "")
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import cv2
 
 from onspect.runtime.atomic import make_folder, write_new
 from onspect.runtime.capture.frames import KnownFrames
+from onspect.runtime.capture.triggers import Trigger
 from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.sources.base import Capture
@@ -82,13 +83,13 @@ class PictureFolder:
 def record(
     captures: Iterable[Capture],
     folder: PictureFolder,
-    wants: Callable[[Capture], bool],
+    trigger: Trigger,
     *,
     counts: CaptureCounts | None = None,
     count: int | None = None,
     keep_similar: bool = False,
 ) -> Iterator[Recorded]:
-    """Write the frames that are wanted, and yield what became of each frame.
+    """Write the frames that a trigger chooses; yield each frame that came, and each that was chosen later or cut out.
 
     Parameters
     ----------
@@ -96,25 +97,27 @@ def record(
         Frames of a source, to its end.
     folder
         Where the pictures go.
-    wants
-        Called with each frame that could be read; tells whether it shall be written.
+    trigger
+        Chooses the frames; the capture ends when it says so.
     counts
         Where to count; right too after an interruption.
     count
         Pictures after which it ends; None for no limit.
     keep_similar
         Whether frames that repeat a picture of this call are written too.
+
+    Raises
+    ------
+    OutputError
+        If a picture cannot be written.
     """
     counts, known = counts or CaptureCounts(), KnownFrames()
-    for capture in captures:
-        counts.seen += 1
-        frame = capture.frame
-        if isinstance(frame, ImageError):
-            counts.damaged += 1
-            yield Recorded(counts, None)
-            continue
-        path, similar = None, False
-        if wants(capture):
+
+    def keep(frames: Iterable[Frame]) -> Iterator[Recorded]:
+        for frame in frames:
+            if counts.saved == count:
+                return
+            path = None
             similar = not keep_similar and known.repeats(frame)
             if similar:
                 counts.similar += 1
@@ -122,6 +125,15 @@ def record(
                 path = folder.write(frame)
                 known.add(frame)
                 counts.saved += 1
-        yield Recorded(counts, frame, path, similar)
-        if counts.saved == count:
+            yield Recorded(counts, frame, path, similar)
+
+    for capture in captures:
+        counts.seen += 1
+        counts.damaged += isinstance(capture.frame, ImageError)
+        chosen = trigger.choose(capture)
+        if not any(frame is capture.frame for frame in chosen):
+            yield Recorded(counts, None if isinstance(capture.frame, ImageError) else capture.frame)
+        yield from keep(chosen)
+        if counts.saved == count or trigger.ended:
             return
+    yield from keep(trigger.finish())

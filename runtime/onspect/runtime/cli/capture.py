@@ -10,11 +10,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -25,6 +25,7 @@ from onspect.runtime.text import count_of
 if TYPE_CHECKING:
     from onspect.runtime.capture.frames import Exposure
     from onspect.runtime.capture.recorder import CaptureCounts, Recorded
+    from onspect.runtime.capture.triggers import Trigger
     from onspect.runtime.sources.base import Capture, Source
 
 _LOG = logging.getLogger("onspect")
@@ -66,41 +67,57 @@ class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
     type=_EveryType(),
     help="A picture each 2s (ms, s, min, h), or each 10 frames  [default: a key for cameras, each frame of files].",
 )
+@click.option(
+    "--presence",
+    metavar="learn=5s|FILE",
+    help="A picture of each part that passes, cut out of its best frame. What parts look like is learnt from the first "
+    "seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
+)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this number of pictures.")
 @click.option("--keep-similar", is_flag=True, help="Also keep frames that repeat an earlier picture.")
-def capture(source: str, output: Path, every: _Every | None, count: int | None, keep_similar: bool) -> None:
+def capture(
+    source: str, output: Path, every: _Every | None, presence: str | None, count: int | None, keep_similar: bool
+) -> None:
     """Write frames of SOURCE as pictures into a folder.
 
     SOURCE is a camera, a URL, genicam:SERIAL, a video file or a folder, as for 'onspect run'. With a camera and without
     --every, SPACE or Enter takes a picture and q ends. The terminal shows sharpness and exposure. Frames that repeat a
     picture of this call are left out. Pictures are PNG files with all bits of the camera. Numbers continue after the
-    last one in the folder; nothing is overwritten. Ctrl-C ends.
+    last one in the folder; nothing is overwritten. Ctrl-C ends. With --presence each part gives one picture: the crop
+    that 'onspect run --presence' judges.
 
     \b
     Example:
       onspect capture 0 -o parts/train/good
       onspect capture rtsp://10.0.0.5/stream --every 2s --count 50 -o parts/train/good
       onspect capture line.mp4 --every 10 -o parts/train/good
+      onspect capture 0 --presence learn=5s --count 50 -o parts/train/good
     """
     from onspect.runtime.capture.recorder import CaptureCounts, PictureFolder, record
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.sources.registry import open_source
 
+    if every is not None and presence is not None:
+        raise click.UsageError("--every and --presence exclude each other; give one")
     quieten_opencv()
     counts = CaptureCounts()
     with usage_errors(), ExitStack() as stack:
         opened = stack.enter_context(open_source(source))
         _check_place(source, output)
-        wants, ended = _choose_trigger(opened, Path(source), every, stack)
+        trigger = _choose_trigger(opened, Path(source), every, presence, stack)
         folder = PictureFolder(output)
-        display = _Display(counts, hint="SPACE: picture, q: end" if ended is not None else "")
-        with _stopping_at_signals():
-            for item in record(opened, folder, wants, counts=counts, count=count, keep_similar=keep_similar):
-                display.show(item)
-                if ended is not None and ended():
-                    break
+        display = _Display(counts, trigger)
+        captures = stack.enter_context(_Interruptible(opened))
+        keep_similar = keep_similar or presence is not None  # two parts may look the same
+        for item in record(captures, folder, trigger, counts=counts, count=count, keep_similar=keep_similar):
+            display.show(item)
         display.end()
-    _summarize(output, folder.list_written(), counts, display)
+    judge = (
+        ""
+        if presence is None
+        else f", then onspect run part.onnx {shlex.quote(source)} --presence {shlex.quote(presence)}"
+    )
+    _summarize(output, folder.list_written(), counts, display, trigger, judge)
 
 
 def _check_place(source: str, output: Path) -> None:
@@ -110,62 +127,24 @@ def _check_place(source: str, output: Path) -> None:
 
 
 def _choose_trigger(
-    source: Source, path: Path, every: _Every | None, stack: ExitStack
-) -> tuple[Callable[[Capture], bool], Callable[[], bool] | None]:
-    """Return what tells whether a frame is wanted, and for keys what tells whether the user has ended it."""
+    source: Source, path: Path, every: _Every | None, presence: str | None, stack: ExitStack
+) -> Trigger:
+    """Return what chooses the frames to write."""
+    from onspect.runtime.capture.triggers import CountTrigger, KeyTrigger, PresenceTrigger, TimeTrigger
+
+    if presence is not None:
+        from onspect.runtime.presence.settings import parse_presence
+
+        return PresenceTrigger(parse_presence(presence), live=source.live)
     if every is not None and every.seconds is not None:
-        return (_Timer(every.seconds) if source.live else _Counter(_count_frames(path, every.seconds))), None
+        return TimeTrigger(every.seconds) if source.live else CountTrigger(_count_frames(path, every.seconds))
     if every is not None or not source.live:
-        return _Counter(1 if every is None else every.frames), None
+        return CountTrigger(1 if every is None else every.frames)
     if not sys.stdin.isatty():
-        raise ChoiceError("taking pictures by key needs a terminal; give --every, such as --every 2s")
+        raise ChoiceError("taking pictures by key needs a terminal; give --every, such as --every 2s, or --presence")
     from onspect.runtime.capture.keys import Keys
 
-    trigger = _KeyTrigger(stack.enter_context(Keys(sys.stdin)).read)
-    return trigger, trigger.has_ended
-
-
-class _Timer:
-    """Wants the first frame, and then one after each pause."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._due = time.monotonic()
-
-    def __call__(self, _: Capture) -> bool:
-        now = time.monotonic()
-        if now < self._due:
-            return False
-        self._due = max(self._due + self._seconds, now)
-        return True
-
-
-class _Counter:
-    """Wants the first frame, and then each so many."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-        self._count = -1
-
-    def __call__(self, _: Capture) -> bool:
-        self._count += 1
-        return self._count % self._step == 0
-
-
-class _KeyTrigger:
-    """Wants a frame after SPACE or Enter."""
-
-    def __init__(self, read: Callable[[], str]) -> None:
-        self._read = read
-        self._ended = False
-
-    def __call__(self, _: Capture) -> bool:
-        keys = self._read().lower()
-        self._ended = self._ended or "q" in keys or "\x1b" in keys
-        return any(key in keys for key in " \r\n")
-
-    def has_ended(self) -> bool:
-        return self._ended
+    return KeyTrigger(stack.enter_context(Keys(sys.stdin)).read)
 
 
 def _count_frames(path: Path, seconds: float) -> int:
@@ -182,29 +161,50 @@ def _count_frames(path: Path, seconds: float) -> int:
     return max(1, round(rate * seconds))
 
 
-@contextmanager
-def _stopping_at_signals() -> Iterator[None]:
-    """Leave the block at Ctrl-C or SIGTERM; a picture that is being written is then whole or not there."""
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if in_main else None
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, before)
+class _Interruptible:
+    """The captures of a source, which end at Ctrl-C or SIGTERM; what was begun is finished. The second one aborts."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._asked = self._waiting = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __iter__(self) -> Iterator[Capture]:
+        captures = iter(self._source)
+        while not self._asked:
+            self._waiting = True
+            try:
+                capture = next(captures)
+            except (StopIteration, KeyboardInterrupt):
+                return
+            finally:
+                self._waiting = False
+            yield capture
+
+    def _note(self, *_: object) -> None:
+        again, self._asked = self._asked, True
+        if again or self._waiting:
+            raise KeyboardInterrupt
 
 
 class _Display:
     """The preview line of a terminal, or a line from time to time where stderr is none."""
 
-    def __init__(self, counts: CaptureCounts, hint: str) -> None:
+    def __init__(self, counts: CaptureCounts, trigger: Trigger) -> None:
         from onspect.runtime.capture.frames import ExposureMeter
 
         self.overexposed = 0
         self._counts = counts
-        self._hint = hint
+        self._trigger = trigger
         self._meter = ExposureMeter()
         self._lines = ProgressLines()
         self._sharpest = 0.0
@@ -236,7 +236,7 @@ class _Display:
             f"sharpness {exposure.sharpness:.1f} (best {self._sharpest:.1f})",
             f"brightness {exposure.brightness:.0f}%, white {exposure.white:.1f}%",
             self._describe_counts(),
-            self._hint,
+            self._trigger.hint,
         ]
         return " | ".join(word for word in words if word)
 
@@ -250,12 +250,15 @@ class _Display:
         self._width = len(text)
 
 
-def _summarize(output: Path, saved: list[Path], counts: CaptureCounts, display: _Display) -> None:
+def _summarize(
+    output: Path, saved: list[Path], counts: CaptureCounts, display: _Display, trigger: Trigger, judge: str
+) -> None:
     facts = [f"{count_of(counts.similar, 'frame')} left out that repeat a picture"] if counts.similar else []
     facts += [f"{count_of(counts.damaged, 'frame')} could not be read"] if counts.damaged else []
+    facts += [f"{count_of(number, 'part')} not taken: {reason}" for reason, number in trigger.failed.items()]
     left = "; ".join(["", *facts])
     if not saved:
-        raise SourceError(f"no picture was written from {count_of(counts.seen, 'frame')}{left}")
+        raise SourceError(f"no picture was written from {count_of(counts.seen, 'frame')}{left}{trigger.advice}")
     names = saved[0].name if len(saved) == 1 else f"{saved[0].name} to {saved[-1].name}"
     say(f"wrote {count_of(len(saved), 'picture')} to {output} ({names}){left}")
     if display.overexposed:
@@ -268,4 +271,4 @@ def _summarize(output: Path, saved: list[Path], counts: CaptureCounts, display: 
     if number < _FEW:
         say(f"next: take more pictures, {_FEW} or more of different good parts")
     else:
-        say(f"next: onspect teach {shlex.quote(str(output))} -o part.onnx")
+        say(f"next: onspect teach {shlex.quote(str(output))} -o part.onnx{judge}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,21 +25,26 @@ provider_option = click.option(
     show_default=True,
     help="The provider that runs the model; cuda and tensorrt fall back with a warning; auto never chooses openvino.",
 )
-overlays_option = click.option(
+_overlays = click.option(
     "--overlays",
     type=click.Path(path_type=Path, file_okay=False),
     help="Write each image with its verdict, and outline and box around each region, into this folder.",
 )
-overlay_style_option = click.option(
+_overlay_style = click.option(
     "--overlay-style",
     type=click.Choice(["marks", "beside", "heat"]),
     default="marks",
     show_default=True,
     help="Marks: outline and box; beside: the plain image to the left, a legend below; heat: error map as colours.",
 )
-overlay_format_option = click.option(
+_overlay_format = click.option(
     "--overlay-format", type=click.Choice(["png", "jpg"]), default="png", show_default=True, help="Of the overlays."
 )
+
+
+def overlay_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of overlays: ``overlays``, ``overlay_style`` and ``overlay_format``, as `overlay_sinks` takes."""
+    return _overlays(_overlay_style(_overlay_format(command)))
 
 
 def overlay_sinks(

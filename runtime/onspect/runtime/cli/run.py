@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from onspect.runtime.cli.base import Command, say, usage_errors
-from onspect.runtime.cli.options import conclude, describe_reasons, overlay_sinks, overlays_option
+from onspect.runtime.cli.options import conclude, describe_reasons, overlay_options, overlay_sinks
 from onspect.runtime.errors import SourceError
 from onspect.runtime.images.files import list_images
 from onspect.runtime.model.providers import CHOICES
@@ -90,7 +90,7 @@ if TYPE_CHECKING:
     help="Where MODEL does not exist yet: teach it on a page at the dashboard's address first, with this base file "
     "(see 'onspect backbone'). Then the line runs.",
 )
-@overlays_option
+@overlay_options
 @click.option(
     "--provider",
     type=click.Choice(CHOICES),
@@ -102,6 +102,8 @@ def run(
     config_file: Path | None,
     check_file: Path | None,
     overlays: Path | None,
+    overlay_style: str,
+    overlay_format: str,
     base: Path | None,
     **flags: Any,
 ) -> None:
@@ -132,7 +134,8 @@ def run(
         if check_file is not None:
             _check(config)
         else:
-            _run_line(config if base is None else _teach_first(config, base), overlays)
+            drawn = _draw_overlays(config, overlays, overlay_style, overlay_format)
+            _run_line(config if base is None else _teach_first(config, base), drawn)
 
 
 def _configure(
@@ -216,23 +219,25 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
         raise click.UsageError("--base teaches on a page: give --dashboard HOST:PORT and --dashboard-token too")
     if config.model.suffix != ".onnx" or config.recipes:
         raise click.UsageError(f"--base makes one model file: give its name, ending in .onnx, not {config.model}")
-    if config.presence is not None or len(config.sources) > 1:
-        raise click.UsageError(
-            "--base teaches whole frames of one camera: with [presence] or several cameras, teach the file first"
-        )
+    if len(config.sources) > 1:
+        raise click.UsageError("--base teaches the parts of one camera: with several cameras, teach the file first")
     from onspect.runtime.dashboard.teach_page import TeachPage
     from onspect.runtime.labels.store import LabelStore, labels_path
+    from onspect.runtime.presence.gate import check_presence
     from onspect.runtime.sinks.registry import open_sinks
     from onspect.runtime.sources.registry import open_source
     from onspect.runtime.teaching.base_file import read_base_file
 
     read_base_file(base)
+    if config.presence is not None:
+        check_presence(config.presence)
     history = next((sink.history for sink in open_sinks(config.sinks, append=True) if sink.history), None)
     store = None if history is None else LabelStore(labels_path(history))
     source = open_source(config.sources[0].address)
     dashboard = config.dashboard
     assert dashboard.token is not None
-    with TeachPage(dashboard.listen, dashboard.token, source, config.model, base, store) as page:
+    where = (dashboard.listen, dashboard.token)
+    with TeachPage(*where, source, config.model, base, store, presence=config.presence) as page:
         say(f"there is no {config.model} yet; teach it at {page.url}")
         page.wait()
     if store is not None:
@@ -240,7 +245,7 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
     return replace(config, dashboard=replace(dashboard, listen=page.address))
 
 
-def _run_line(config: LineConfig, overlays: Path | None) -> None:
+def _run_line(config: LineConfig, drawn: list[Sink]) -> None:
     """Run a line to its end, and say how it was."""
     from onspect.runtime.credentials import resolve_secret
     from onspect.runtime.line.build import (
@@ -260,7 +265,6 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
     keep_memory_together()
     sources = [open_source(one.address) for one in config.sources]
     models = open_models(config, choose_health(config, sources))
-    drawn = _draw_overlays(overlays, config)
     targets = [resolve_secret(text) for text in config.sinks]
     opened = open_sinks(targets, append=True)
     for place in range(len(targets)):
@@ -286,11 +290,12 @@ def _run_line(config: LineConfig, overlays: Path | None) -> None:
         conclude({"ok": status.ok, "ng": status.ng, "review": status.review, "fault": status.fault}, line.fault_reasons)
 
 
-def _draw_overlays(folder: Path | None, config: LineConfig) -> list[Sink]:
+def _draw_overlays(config: LineConfig, folder: Path | None, style: str, ending: str) -> list[Sink]:
     root = Path(config.sources[0].address).absolute()
     if folder is not None and (len(config.sources) > 1 or not root.is_dir()):
         raise SourceError("--overlays draws on image files: give a folder of images as the source, not a video")
-    return [*overlay_sinks(folder, root, [] if folder is None else list_images(root)[0])]
+    images = [] if folder is None else list_images(root)[0]
+    return [*overlay_sinks(folder, root, images, style=style, ending=ending)]
 
 
 def _say_farewell(status: LineStatus) -> None:

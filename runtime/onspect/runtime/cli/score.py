@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import click
 
 from onspect.runtime.cli.base import Command, progress, say, usage_errors
+from onspect.runtime.cli.images import common_root, expand_images, expand_sources
 from onspect.runtime.cli.options import (
     conclude,
-    overlay_format_option,
+    overlay_options,
     overlay_sinks,
-    overlay_style_option,
-    overlays_option,
     provider_option,
 )
 from onspect.runtime.errors import ChoiceError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from onspect.runtime.inspection.verdict import Verdict
     from onspect.runtime.sinks.lines import JsonlSink
     from onspect.runtime.sinks.overlays import OverlaySink
-from onspect.runtime.cli.images import _common_root, expand_images, expand_sources
 
 _LOG = logging.getLogger("onspect")
 
@@ -46,9 +44,7 @@ _LOG = logging.getLogger("onspect")
     help="Verdicts go here: .csv for CSV, any other name for JSONL, - for JSONL on stdout. An old file is replaced. "
     "With Ray a folder of partitions, or its URL: .parquet for Parquet, any other name for JSONL.",
 )
-@overlays_option
-@overlay_style_option
-@overlay_format_option
+@overlay_options
 @provider_option
 @click.option(
     "--workers",
@@ -111,7 +107,7 @@ def score(
     counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
     done = counts.total()
     sink = kind(None if output == "-" else Path(output), append=resume)
-    drawing = overlay_sinks(overlays, _common_root(paths), paths, style=overlay_style, ending=overlay_format)
+    drawing = overlay_sinks(overlays, common_root(paths), paths, style=overlay_style, ending=overlay_format)
     verdicts = _judge(inspector, paths, drawing, workers, done)
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         verdicts = progress(verdicts, len(paths) - done, "scoring")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import logging
 import shlex
 from pathlib import Path
@@ -113,8 +113,8 @@ def teach(
       onspect teach --undo part.onnx
     """
     _check_usage(good, output, base, add_to, undo)
-    if group is not None and output is None:
-        raise click.UsageError("--group is for a new file")
+    if group is not None and undo is not None:
+        raise click.UsageError("--undo takes no other option; give only the model file")
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -127,7 +127,7 @@ def teach(
             return
         assert good is not None
         if add_to is not None:
-            taught = add(add_to, good, rate=rate, strict=strict, trim=trim, progress=progress)
+            taught = add(add_to, good, group=group, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
             if taught.refused_threshold is not None:
                 say(
@@ -167,12 +167,17 @@ def teach(
 
 
 def _suggest(output: Path, good: Path) -> str:
-    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it."""
+    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it.
+
+    Without the extra train, which `evaluate` needs, the test split is judged.
+    """
     from onspect.runtime.dataset.folder import has_split
 
     model = shlex.quote(str(output))
     folder = good.absolute().parent.parent
     if good.absolute().parent.name == "train" and has_split(folder, "test"):
+        if importlib.util.find_spec("sklearn") is None:
+            return f"onspect score {model} {shlex.quote(str(good.parent.parent / 'test'))} -o verdicts.jsonl"
         return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))} -o report"
     return f"onspect score {model} IMAGES, or onspect run {model} SOURCE"
 
@@ -204,15 +209,15 @@ def _make_base() -> BaseFile:
 def _describe_new(taught: Taught) -> None:
     info, memory = taught.info, taught.info.memory
     assert memory is not None
-    recipe = info.preprocess
+    preprocess = info.preprocess
     say(
-        f"taught {taught.pictures} good pictures at {recipe.width}x{recipe.height} pixels"
+        f"taught {taught.pictures} good pictures at {preprocess.width}x{preprocess.height} pixels"
         + (f", with {memory.copies} of each" if memory.copies != "none" else "")
     )
-    if recipe.region is not None:
-        say(f"region {recipe.region.describe()}")
-    if recipe.align is not None:
-        say(f"aligned {recipe.align.describe()}")
+    if preprocess.region is not None:
+        say(f"region {preprocess.region.describe()}")
+    if preprocess.align is not None:
+        say(f"aligned {preprocess.align.describe()}")
     say(f"wrote {taught.path} ({taught.path.stat().st_size / 1e6:.1f} MB)")
 
 

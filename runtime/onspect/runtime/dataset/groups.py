@@ -11,6 +11,18 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, DatasetError
 
+_OF_PARTS = " parts in "
+
+
+def describe_parts(parts: int, pictures: int) -> str:
+    """Return how many parts how many pictures show, as the policy of a threshold says it."""
+    return f"{parts}{_OF_PARTS}{pictures} pictures"
+
+
+def says_parts(policy: str) -> bool:
+    """Tell whether a policy in words counts parts with several pictures, by `describe_parts` or as teaching says it."""
+    return _OF_PARTS in policy
+
 
 def compile_group(pattern: str) -> re.Pattern[str]:
     """Return a compiled pattern; raises ChoiceError if it is no regular expression."""

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspection, Inspector
-from onspect.runtime.inspection.verdict import now
+from onspect.runtime.inspection.verdict import WORST_FIRST, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.examiner import Examiner
 from onspect.runtime.line.frame_check import Health
@@ -27,8 +27,7 @@ from onspect.runtime.line.tally import Tally
 from onspect.runtime.line.views import ViewJoiner
 from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
-from onspect.runtime.presence.cut import FILE_RATE
-from onspect.runtime.presence.gate import HeldFrame, PartView, PresenceGate, Step
+from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PartView, PresenceGate, Step
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
@@ -331,16 +330,23 @@ class Line:
 
     def _judge_step(self, source_index: int, model: Model, step: Step) -> Iterator[Inspection]:
         """Judge what presence decided, and settle the frames that no part needs any more."""
-        for view in step.views:
-            capture = dataclasses.replace(view.held.capture, part=view.part)
-            inspection = self._examine(source_index, capture, view)
-            view.held.note(judged=inspection.verdict.verdict != "fault")
-            self._drift.update(model.inspector, inspection.verdict.score)
-            self._tally.add_latency(inspection.verdict.latency_ms)
+        inspections: Iterable[tuple[Inspection, Capture]] = (
+            (self._judge_view(source_index, model, view), view.held.capture) for view in step.views
+        )
+        if self._signals is not None:
+            inspections = _give_ticket(list(inspections))
+        for inspection, capture in inspections:
             yield from self._add(source_index, inspection, capture, gap=False)
         for held in step.released:
             self._queue.task_done(held.outcome)
             self._tell_source(source_index, held.capture)
+
+    def _judge_view(self, source_index: int, model: Model, view: PartView) -> Inspection:
+        inspection = self._examine(source_index, dataclasses.replace(view.held.capture, part=view.part), view)
+        view.held.note(judged=inspection.verdict.verdict != "fault")
+        self._drift.update(model.inspector, inspection.verdict.score)
+        self._tally.add_latency(inspection.verdict.latency_ms)
+        return inspection
 
     def _tell_source(self, source_index: int, capture: Capture) -> None:
         """Tell a source that wants to know it that a capture of its own has been judged."""
@@ -429,3 +435,13 @@ def _check_parts(voting: Voting, *, followed: bool, presence: bool, policies: Se
         raise ChoiceError(f"{words}, and voting asks for {voting.frames} frames; leave one of them out")
     if voting.views is not None and len(policies) < 2:
         raise ChoiceError("views are joined from several cameras, and the line has one source; give another [[source]]")
+
+
+def _give_ticket(parts: list[tuple[Inspection, Capture]]) -> list[tuple[Inspection, Capture]]:
+    """Return the parts of one triggered frame; the worst of them has the trigger's ticket, so the PLC gets that one."""
+    if not parts or parts[0][1].ticket is None:
+        return parts
+    worst = min(range(len(parts)), key=lambda place: WORST_FIRST.index(parts[place][0].verdict.verdict))
+    inspection, capture = parts[worst]
+    parts[worst] = dataclasses.replace(inspection, ticket=capture.ticket), capture
+    return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from onspect.runtime.atomic import sweep_abandoned, write_atomically
 from onspect.runtime.conformal import CROSS_CONFORMAL, conformal
 from onspect.runtime.dataset.good_images import GoodImages
+from onspect.runtime.dataset.groups import group_names, worst_of_groups
 from onspect.runtime.dataset.near_duplicates import extend_near_duplicates
 from onspect.runtime.errors import DatasetError, ModelFileError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
@@ -32,13 +34,16 @@ from onspect.runtime.teaching.taught import (
     note_trimmed,
     refuse_lone,
 )
-from onspect.runtime.teaching.threshold import choose_rate, make_calibration
+from onspect.runtime.teaching.threshold import choose_rate, counts_parts, make_calibration
+
+_LOG = logging.getLogger("onspect")
 
 
 def add(
     model: Path | str,
     pictures: Path | str | Sequence[Path | str],
     *,
+    group: str | None = None,
     rate: float | None = None,
     strict: bool = False,
     trim: bool = False,
@@ -52,6 +57,9 @@ def add(
     rejected has a high score, and a threshold above it would let defects pass. One from ``onspect calibrate`` stays,
     and with keep_threshold so does any other: then no part is rejected that passed before.
 
+    group: as of `teach`, for the new pictures. They are taken as pictures of new parts: if a part was taught before,
+    give all its pictures at once.
+
     Raises ModelFileError if the file has no memory or its memory is full, DatasetError as `teach` does.
     """
     file = read_model_file(model)
@@ -64,18 +72,23 @@ def add(
             f"all {len(found.images)} pictures of {name_folder(pictures)!r} were taught already; nothing was changed"
         )
     found = take(found, fresh)
+    if group is None and counts_parts(file.info):
+        _LOG.warning(
+            "the file was taught with --group; without it each of the %d new pictures counts as a part", len(fresh)
+        )
     graph, _ = split_metadata(file.path, file.data)
     extractor = Extractor.open(graph)
     copied = COPIES[memory.copies]
     trimmed: tuple[Lone, ...] = ()
     while True:
+        groups = group_names(found.paths, group)
         taught = extractor.extract(found.images, progress=progress)
         if copied:
             changed = change_images(found.images, copied)
             taught = Features.join([taught, extractor.extract(changed, progress=progress)])
         owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
-        grown, scores = Stored.read(graph).grow(graph, taught, owners, by_whole=memory.by_whole, path=file.path)
-        lone = find_lone_additions(file, found, scores, rate)
+        grown, scores = Stored.read(graph).grow(graph, taught, owners, groups, by_whole=memory.by_whole, path=file.path)
+        lone = find_lone_additions(file, found, scores, groups, rate)
         if not trim or trimmed or not lone:
             break
         trimmed, found = lone, leave_out(found, lone)
@@ -86,7 +99,8 @@ def add(
     refuse_lone(lone, strict=strict)
     content = edit_graph(graph, grown.arrays())
     data = name_folder(pictures)
-    info = _lengthen(file, memory, found, grown, None if keep_threshold else scores, rate, data)
+    of_parts = None if keep_threshold else worst_of_groups(scores, groups)
+    info = _lengthen(file, memory, found, grown, of_parts, rate, data)
     refused = None
     if rate is None and _score_of(info) > _score_of(file.info):
         refused = _score_of(info)
@@ -148,11 +162,11 @@ def _lengthen(
     memory: Memory,
     found: GoodImages,
     grown: Stored,
-    scores: NDArray[np.float32] | None,
+    scores: NDArray[np.float64] | None,
     rate: float | None,
     data: str,
 ) -> ModelInfo:
-    """Return what a file says after an addition; without scores its threshold stays."""
+    """Return what a file says after an addition; scores: of the new parts, without them the threshold stays."""
     info = file.info
     lesson = Lesson(
         time=now(),
@@ -170,7 +184,7 @@ def _lengthen(
     old, threshold = info.calibration, info.threshold
     if scores is None or threshold is None or old is None or CROSS_CONFORMAL not in old.policy:
         return info
-    every = np.concatenate([np.array(old.good_scores), scores.astype(np.float64)])
+    every = np.concatenate([np.array(old.good_scores), scores])
     promised = choose_rate(rate, len(every))
     fingerprints = [*unpack_fingerprints(old.fingerprints), *found.fingerprints]
     moved = dataclasses.replace(threshold, score=conformal(every, promised))

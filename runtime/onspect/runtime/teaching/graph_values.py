@@ -112,9 +112,16 @@ class Stored:
         return found
 
     def grow(
-        self, graph: bytes, features: Features, owners: NDArray[np.intp], *, by_whole: bool, path: Path
+        self,
+        graph: bytes,
+        features: Features,
+        owners: NDArray[np.intp],
+        groups: NDArray[np.intp],
+        *,
+        by_whole: bool,
+        path: Path,
     ) -> tuple[Stored, Floats]:
-        """Add vectors of new pictures; return all of them, and each new picture's score without itself.
+        """Add vectors of new pictures; return all of them, and each new picture's score without its part's pictures.
 
         Parameters
         ----------
@@ -122,6 +129,8 @@ class Stored:
             The model file's graph, which these vectors are of.
         features, owners
             As in `fit_memory`; the first of a number is the picture itself.
+        groups
+            Which part each new picture shows, [pictures].
         by_whole
             Whether the score is the distance of the whole image.
         path
@@ -151,11 +160,12 @@ class Stored:
         added = flat[chosen].astype(np.float16)
         scores = []
         for number, place in enumerate(own):
+            other = groups != groups[number]
             if by_whole:
-                others = np.concatenate([self.whole, whole[owners != number]])
+                others = np.concatenate([self.whole, whole[other[owners]]])
                 scores.append(score_whole(whole[[place]], others))
                 continue
-            memory = np.concatenate([self.vectors, added[places[chosen] != number]]).astype(np.float32)
+            memory = np.concatenate([self.vectors, added[other[places[chosen]]]]).astype(np.float32)
             scores.append(score_distances(nearest_distances(patches[[place]], memory), shape, weights))
         grown = Stored(
             np.concatenate([self.vectors, added]),

@@ -79,7 +79,11 @@ class Taught:
 
 
 def find_lone_additions(
-    file: ModelFile, found: GoodImages, scores: NDArray[np.float32], rate: float | None
+    file: ModelFile,
+    found: GoodImages,
+    scores: NDArray[np.float32],
+    groups: NDArray[np.intp],
+    rate: float | None,
 ) -> tuple[Lone, ...]:
     """Return the new pictures whose score stands alone among all, with the threshold without them."""
     old, threshold = file.info.calibration, file.info.threshold
@@ -90,7 +94,7 @@ def find_lone_additions(
     lone = sorted(among_all.union(find_lone_scores(scores.tolist())), key=lambda place: -float(scores[place]))
     if not lone:
         return ()
-    others = np.concatenate([earlier, np.delete(scores.astype(np.float64), lone)])
+    others = np.concatenate([earlier, _without(scores, groups, lone)])
     if old is None or threshold is None or CROSS_CONFORMAL not in old.policy:
         without = 0.0 if threshold is None else threshold.score  # an earlier calibration's stays
     else:
@@ -104,10 +108,17 @@ def find_lone(found: GoodImages, fitted: FittedMemory, rate: float, groups: NDAr
     places = find_lone_scores(fitted.scores.tolist())
     if not places:
         return ()
-    parts = np.unique(np.delete(groups, places), return_inverse=True)[1]
-    others = worst_of_groups(np.delete(fitted.scores, places), parts)
+    others = _without(fitted.scores, groups, places)
     without = conformal(others, max(rate, 1.0 / (len(others) + 1)))
     return tuple(Lone(found.paths[place], float(fitted.scores[place]), without) for place in places)
+
+
+def _without(scores: NDArray[np.float32], groups: NDArray[np.intp], places: Sequence[int]) -> NDArray[np.float64]:
+    """Return the highest score of each part whose pictures are not all among the places."""
+    if len(places) == len(scores):
+        return np.empty(0)
+    parts = np.unique(np.delete(groups, places), return_inverse=True)[1]
+    return worst_of_groups(np.delete(scores, places), parts)
 
 
 def refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime.conformal import CROSS_CONFORMAL, conformal, conformal_rank, format_rate
 from onspect.runtime.dataset.folder import GOOD
-from onspect.runtime.dataset.groups import worst_of_groups
+from onspect.runtime.dataset.groups import describe_parts, says_parts, worst_of_groups
 from onspect.runtime.errors import DatasetError
 from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints
 from onspect.runtime.inspection.verdict import now, reaches
@@ -19,8 +19,6 @@ from onspect.runtime.teaching.fit import FittedMemory
 
 RATE = 0.01
 """Share of new good parts that may be rejected, where there are enough pictures to promise it."""
-
-_OF_PARTS = " parts in "
 
 
 def choose_rate(rate: float | None, count: int) -> float:
@@ -62,7 +60,7 @@ def counts_parts(info: ModelInfo) -> bool:
     memory, calibration = info.memory, info.calibration
     if memory is None or calibration is None or CROSS_CONFORMAL not in calibration.policy:
         return False
-    return _OF_PARTS in calibration.policy  # pictures that were added without a new threshold have no scores in it
+    return says_parts(calibration.policy)  # pictures that were added without a new threshold have no scores in it
 
 
 def make_calibration(
@@ -74,7 +72,7 @@ def make_calibration(
     """
     of_parts = ""
     if len(scores) < len(fingerprints):
-        of_parts = f", {len(scores)}{_OF_PARTS}{len(fingerprints)} pictures"
+        of_parts = f", {describe_parts(len(scores), len(fingerprints))}"
     rejected = int(reaches(scores, threshold).sum())
     rule = Rule("conformal", rate=rate)
     return Calibration(

@@ -1,0 +1,151 @@
+"""What chooses the frames of a source that become pictures: a timer, a count, a key, or the parts themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.settings import PresenceSettings
+from onspect.runtime.sources.base import Capture
+
+
+class Trigger:
+    """Chooses frames. A subclass overrides `wants`, or `choose` and `finish` if it decides later."""
+
+    ended = False
+    """Whether the user has ended the capture."""
+
+    advice = ""
+    """What to say if no frame was chosen at all; it goes on with a semicolon."""
+
+    def __init__(self) -> None:
+        self.failed: Counter[str] = Counter()
+        """The reasons why parts could not be taken, and how many parts have each."""
+
+    @property
+    def hint(self) -> str:
+        """What the preview shows beside the figures; empty for nothing."""
+        return ""
+
+    def wants(self, capture: Capture) -> bool:
+        """Tell whether a frame that could be read shall be written."""
+        raise NotImplementedError
+
+    def choose(self, capture: Capture) -> Sequence[Frame]:
+        """Take the next frame and return the frames to write now; one that could not be read is passed too."""
+        readable = not isinstance(capture.frame, ImageError)
+        return [capture.frame] if readable and self.wants(capture) else []  # type: ignore[list-item]  # it is readable
+
+    def finish(self) -> Sequence[Frame]:
+        """Return the frames that are still to be written, because no other frame comes."""
+        return []
+
+
+class TimeTrigger(Trigger):
+    """Wants the first frame, and then one after each pause of a number of seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._due = time.monotonic()
+
+    def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the clock decides
+        """Tell whether the pause is over."""
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = max(self._due + self._seconds, now)
+        return True
+
+
+class CountTrigger(Trigger):
+    """Wants the first frame that can be read, and then every `step`-th."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self._step = step
+        self._count = -1
+
+    def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the count decides
+        """Tell whether the frame's number is a multiple of the step."""
+        self._count += 1
+        return self._count % self._step == 0
+
+
+class KeyTrigger(Trigger):
+    """Wants a frame after SPACE or Enter; q or Esc ends. read: returns the keys pressed since the last call."""
+
+    def __init__(self, read: Callable[[], str]) -> None:
+        super().__init__()
+        self._read = read
+
+    @property
+    def hint(self) -> str:
+        """Name the keys."""
+        return "SPACE: picture, q: end"
+
+    def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the user decides
+        """Tell whether SPACE or Enter was pressed."""
+        keys = self._read().lower()
+        self.ended = self.ended or "q" in keys or "\x1b" in keys
+        return any(key in keys for key in " \r\n")
+
+
+class PresenceTrigger(Trigger):
+    """Wants a crop of each part that passes: the one that `onspect run --presence` judges.
+
+    The first seconds are held until the line is learnt. All crops have the size of the first one.
+
+    Parameters
+    ----------
+    settings
+        What is known of the line; the rest is learnt.
+    live
+        Whether the source is a camera, whose frames have a time; files have 30 frames a second.
+    """
+
+    advice = "; give the frames of a line on which parts pass one by one, or take pictures with --every"
+
+    def __init__(self, settings: PresenceSettings, *, live: bool) -> None:
+        super().__init__()
+        self._gate = PresenceGate(settings, live=live)
+        self._live = live
+        self._frames = 0
+
+    @property
+    def hint(self) -> str:
+        """Tell whether the line is learnt, and what the trigger has found."""
+        if self._gate.learning:
+            return "learning the line"
+        return f"{self.failed.total()} not whole in view" if self.failed else ""
+
+    def choose(self, capture: Capture) -> Sequence[Frame]:
+        """Take the next frame and return the crops of the parts that are decided now."""
+        self._frames += 1
+        timed = self._live and capture.captured is not None
+        seconds = capture.captured if timed and capture.captured is not None else self._frames / FILE_RATE
+        if isinstance(capture.frame, ImageError):
+            self._gate.feed(HeldFrame(capture, seconds))  # parts are followed across it
+            return []
+        return self._take(self._gate.feed(HeldFrame(capture, seconds)))
+
+    def finish(self) -> Sequence[Frame]:
+        """Return the crops of the parts that are in view at the end."""
+        return self._take(self._gate.flush())
+
+    def _take(self, step: Step) -> list[Frame]:
+        found: list[Frame] = []
+        for view in step.views:
+            frame = view.held.capture.frame
+            if view.window is None or isinstance(frame, ImageError):
+                self.failed[view.reason or "the frame shows no part"] += 1
+                continue
+            x, y, width, height = view.window
+            self._gate.settings = dataclasses.replace(self._gate.settings, window=(width, height))
+            found.append(frame[y : y + height, x : x + width])
+        return found

@@ -21,4 +21,4 @@ def test_classifiers_name_the_oldest_python_that_is_allowed() -> None:
     """The first Python of the classifiers, which CI tries one by one, is the one that `requires-python` begins with."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     versions = [re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", one) for one in project["classifiers"]]
-    assert [found[1] for found in versions if found][0] == project["requires-python"].removeprefix(">=")
+    assert next(found[1] for found in versions if found) == project["requires-python"].removeprefix(">=")

@@ -9,17 +9,20 @@ seen, 100 and 100 flanges, or all tiles of the test set:
   moved, --align   all parts shifted and turned, in teaching too; each is found and turned back before the crop
   moved            the same frames without --align; the whole frame is judged, since no region holds the parts
 
-The difference to the still parts has a standard error, from a bootstrap of the parts, which both share. It also
-measures the error of the pose, and the milliseconds of processor time that the search takes on one core. It needs
-onspect[cpu,train].
+With --drawings N the first two are repeated N times, each time with other tiles to teach and with other places, turns
+and noise. The file of the moved parts then judges the still ones as well: with one memory and the same parts, only the
+place differs. The mean difference has a 95% interval over the drawings (Student's t). Without --drawings the standard
+error comes from a bootstrap of the parts. It also measures the error of the pose, and the milliseconds of processor
+time that the search takes on one core. It needs onspect[cpu,train].
 
-    python benchmarks/alignment.py [--tiles DATA] [-o FOLDER]
+    python benchmarks/alignment.py [--tiles DATA] [--only flanges|tiles] [--drawings N] [-o FOLDER]
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import tempfile
 import time
@@ -29,6 +32,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from onspect.demo.parts import DEFECT_KINDS, draw_part
@@ -48,6 +52,7 @@ TILE, RIM, GAP = (216, 144), 16, 6
 TILE_GREY = 90.0  # median of a tile, as a line's own exposure would give it
 TIMED = 200
 RESAMPLES = 400
+PAIRED = "moved, --align, against still parts judged by its file"
 
 Part = NDArray[np.uint8]
 
@@ -85,8 +90,8 @@ def choose_pose(rng: np.random.Generator, *, moves: bool) -> tuple[float, float,
     return WIDTH * (0.5 + across), HEIGHT * (0.5 + down), float(rng.uniform(-TURN, TURN))
 
 
-def flanges() -> Kind:
-    """Return the demo's synthetic parts."""
+def flanges(drawing: int) -> Kind:
+    """Return the demo's synthetic parts; each drawing has its own."""
     mask = np.zeros((FLANGE, FLANGE), np.float32)
     cv2.circle(mask, (FLANGE // 2, FLANGE // 2), round(0.46 * FLANGE), (1.0,), -1)
     corners = tuple(
@@ -95,16 +100,16 @@ def flanges() -> Kind:
     )
 
     def draw(what: str, index: int) -> Part:
-        rng = np.random.default_rng([{"taught": 1, "good": 2, "defective": 3}[what], index])
+        rng = np.random.default_rng([{"taught": 1, "good": 2, "defective": 3}[what], index, *[drawing] * (drawing > 0)])
         return draw_part(rng, DEFECT_KINDS[index % len(DEFECT_KINDS)] if what == "defective" else None, FLANGE)[0]
 
     counts = {"taught": TAUGHT, "good": GOOD, "defective": DEFECTIVE}
     return Kind("drawn flanges", counts, draw, mask, 40.0, RegionFile(polygons=(corners,)))
 
 
-def tiles(data: Path) -> Kind:
-    """Return photographed magnetic tiles, scaled to one size."""
-    rng = np.random.default_rng(0)
+def tiles(data: Path, drawing: int) -> Kind:
+    """Return photographed magnetic tiles, scaled to one size; each drawing teaches others of them."""
+    rng = np.random.default_rng(drawing)
     taught = sorted((data / "train/good").iterdir())
     good = sorted((data / "test/good").iterdir())
     defective = [path for path in sorted((data / "test").glob("*/*")) if path.parent.name != "good"]
@@ -133,13 +138,13 @@ def tiles(data: Path) -> Kind:
     return Kind("magnetic tiles", {name: len(paths) for name, paths in chosen.items()}, draw, mask, 25.0, region)
 
 
-def write_frames(kind: Kind, folder: Path, *, moves: bool) -> dict[str, list[Path]]:
+def write_frames(kind: Kind, folder: Path, *, moves: bool, drawing: int) -> dict[str, list[Path]]:
     """Write the frames and return their paths; the first taught one is not moved, for the region is drawn on it."""
     written: dict[str, list[Path]] = {}
     for number, (what, count) in enumerate(kind.counts.items()):
         written[what] = []
         for index in range(count):
-            rng = np.random.default_rng([7, number, index])
+            rng = np.random.default_rng([7, number, index, *[drawing] * (drawing > 0)])
             pose = choose_pose(rng, moves=moves and (what, index) != ("taught", 0))
             path = folder / what / f"{index:03}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,11 +153,8 @@ def write_frames(kind: Kind, folder: Path, *, moves: bool) -> dict[str, list[Pat
     return written
 
 
-def judge(
-    frames: dict[str, list[Path]], model: Path, base: BaseFile, region: RegionFile | None
-) -> tuple[NDArray[np.float64], int]:
-    """Teach a file and return its scores, of the good frames and then the defective ones, and the number of faults."""
-    teach(frames["taught"], model, base=base, region=region)
+def judge(frames: dict[str, list[Path]], model: Path) -> tuple[NDArray[np.float64], int]:
+    """Return a file's scores, of the good frames and then the defective ones, and the number of faults."""
     verdicts = list(Inspector(model).inspect_many([*frames["good"], *frames["defective"]]))
     scores = np.array([np.inf if verdict.score is None else verdict.score for verdict in verdicts])
     scores[np.isinf(scores)] = scores[np.isfinite(scores)].max() + 1.0  # a fault never passes
@@ -201,40 +203,74 @@ def measure_search(kind: Kind, model: Path) -> dict[str, float]:
     }
 
 
-def run(kind: Kind, folder: Path, base: BaseFile) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yield the figures of a kind of parts, by their name."""
-    still, moved = (write_frames(kind, folder / name, moves=name == "moved") for name in ("still", "moved"))
+def run(
+    kind: Kind, folder: Path, base: BaseFile, drawing: int, *, paired: bool
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of one drawing of a kind of parts, by their name; paired: with one memory for both places."""
+    still, moved = (
+        write_frames(kind, folder / name, moves=name == "moved", drawing=drawing) for name in ("still", "moved")
+    )
     plain = dataclasses.replace(kind.region, reference=None)
     found = dataclasses.replace(kind.region, reference=kind.region.reference or Reference())
-    runs = (("still", still, plain), ("moved, --align", moved, found), ("moved", moved, None))
+    runs: list[tuple[str, dict[str, list[Path]], RegionFile | None]] = [
+        ("still", still, plain),
+        ("moved, --align", moved, found),
+    ]
+    runs += [("moved", moved, None)] if drawing == 0 else []
     first: NDArray[np.float64] | None = None
     for name, frames, region in runs:
-        scores, faults = judge(frames, folder / f"{name}.onnx", base, region)
+        model = folder / f"{name}.onnx"
+        teach(frames["taught"], model, base=base, region=region)
+        scores, faults = judge(frames, model)
         first = scores if first is None else first
         yield name, {**compare(scores, first, kind.counts), "faults": faults}
-    yield "search", measure_search(kind, folder / "moved, --align.onnx")
+        if paired and region is found:
+            again, faults = judge(still, model)
+            yield PAIRED, {**compare(scores, again, kind.counts), "faults": faults}
+    if drawing == 0:
+        yield "search", measure_search(kind, folder / "moved, --align.onnx")
+
+
+def summarise(gains: list[float]) -> dict[str, float]:
+    """Return the mean of differences of the AUROC, one a drawing, and its 95% interval (Student's t)."""
+    mean, spread = float(np.mean(gains)), float(stats.sem(gains))
+    low, high = stats.t.interval(0.95, len(gains) - 1, mean, spread)
+    return {"drawings": len(gains), "mean above still": mean, "from": float(low), "to": float(high)}
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiles", type=Path, help="the magnetic tiles' folder, with train/good and test")
+    parser.add_argument("--only", choices=("flanges", "tiles"), help="judge one kind of parts")
+    parser.add_argument("--drawings", type=int, default=1, help="how many times to draw and teach")
     parser.add_argument("-o", "--output", type=Path, help="keep frames, files and results.json in this folder")
     arguments = parser.parse_args()
     quieten_opencv()
     cv2.setNumThreads(1)
     base = parse_base_file(Path("base.onnx"), make_base())
-    kinds = [flanges()] + ([] if arguments.tiles is None else [tiles(arguments.tiles)])
+    kinds: dict[str, Callable[[int], Kind]] = {"flanges": flanges}
+    if arguments.tiles is not None:
+        kinds["tiles"] = functools.partial(tiles, arguments.tiles)
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.output or Path(temporary)
         results: dict[str, dict[str, dict[str, float]]] = {}
-        for kind in kinds:
-            results[kind.name] = {}
-            for name, figures in run(kind, folder / kind.name.replace(" ", "-"), base):
-                results[kind.name][name] = figures
-                words = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-                print(f"{kind.name}: {name}: {words}", flush=True)
+        for label in [arguments.only] if arguments.only else kinds:
+            gains: dict[str, list[float]] = {"moved, --align": [], PAIRED: []}
+            for drawing in range(arguments.drawings):
+                kind = kinds[label](drawing)
+                for name, figures in run(kind, folder / label, base, drawing, paired=arguments.drawings > 1):
+                    report(results, f"{kind.name}, drawing {drawing}", name, figures)
+                    gains.setdefault(name, []).append(figures.get("above still", 0.0))
+                for name in ("moved, --align", PAIRED) if drawing else ():
+                    report(results, kind.name, name, summarise(gains[name]))
         (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def report(results: dict[str, dict[str, dict[str, float]]], kind: str, name: str, figures: dict[str, float]) -> None:
+    """Print figures and keep them in the results."""
+    results.setdefault(kind, {})[name] = figures
+    print(f"{kind}: {name}: " + ", ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True)
 
 
 if __name__ == "__main__":

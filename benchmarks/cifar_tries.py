@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from torch import nn
 
 from onspect.compare.datasets import Dataset, load_dataset
 from onspect.training.autoencoder import networks
@@ -51,7 +52,7 @@ def compress(images: Images) -> Images:
     """Return images as they are after one more JPEG compression of quality 75."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, 75]
     again = [cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR) for image in images]
-    return np.stack(again).astype(np.uint8)
+    return np.stack([np.asarray(image, np.uint8) for image in again])
 
 
 TRIES = {
@@ -71,8 +72,8 @@ def changed(attempt: Try) -> Iterator[None]:
     """Let networks be built with another slope or other initial weights."""
     with ExitStack() as stack:
         if attempt.slope is not None:
-            leaky = functools.partial(networks.nn.LeakyReLU, attempt.slope)
-            stack.enter_context(patch.object(networks.nn, "LeakyReLU", leaky))
+            leaky = functools.partial(nn.LeakyReLU, attempt.slope)
+            stack.enter_context(patch.object(nn, "LeakyReLU", leaky))
         if attempt.torch_weights:
             stack.enter_context(patch.object(networks, "_initialise"))
         yield
@@ -92,7 +93,7 @@ def errors(model: TrainedModel, images: Images) -> NDArray[np.float64]:
 def measure(dataset: Dataset, variant: str, attempt: Try, normal: str, seed: int) -> float:
     """Train, and return the mean over the other classes of the AUROC."""
     data = dataset.training_set((normal,))
-    data = type(data)(data.folder, attempt.images(data.images), data.fingerprints, data.recipe, data.preset)
+    data = type(data)(data.folder, attempt.images(data.images), data.fingerprints, data.preprocess, data.preset)
     options = TrainOptions(
         variant=variant,
         epochs=attempt.epochs,

@@ -57,8 +57,8 @@ def draw_surface(random: np.random.Generator, *, cracked: bool) -> tuple[NDArray
     coarse = cv2.GaussianBlur(random.standard_normal((HEIGHT, WIDTH)).astype(np.float32), (0, 0), 6.0) * 50.0
     image = 110.0 + shade + fine + coarse
     for _ in range(random.poisson(3)):
-        x, y = int(random.integers(0, WIDTH)), int(random.integers(0, HEIGHT))
-        cv2.circle(image, (x, y), int(random.integers(1, 4)), float(image[y, x] - 25.0), -1)
+        column, row = int(random.integers(0, WIDTH)), int(random.integers(0, HEIGHT))
+        cv2.circle(image, (column, row), int(random.integers(1, 4)), float(image[row, column] - 25.0), -1)
     crack = np.zeros((HEIGHT, WIDTH), np.float32)
     if cracked:
         x, y = random.uniform(60, WIDTH - 60), random.uniform(40, HEIGHT - 40)
@@ -69,7 +69,7 @@ def draw_surface(random: np.random.Generator, *, cracked: bool) -> tuple[NDArray
             x, y = x + 4.0 * np.cos(angle), y + 4.0 * np.sin(angle)
             points.append((x, y))
         cv2.polylines(crack, [np.array(points, np.int32)], False, 1.0, int(random.integers(1, 3)), cv2.LINE_AA)
-        crack = cv2.GaussianBlur(crack, (0, 0), 0.7)
+        crack = np.asarray(cv2.GaussianBlur(crack, (0, 0), 0.7), np.float32)
         image = image - crack * random.uniform(10.0, 40.0)
     noisy = image + random.standard_normal((HEIGHT, WIDTH)) * 3.0
     return np.asarray(noisy.clip(0, 255), np.uint8), ((crack > 0.3) * 255).astype(np.uint8)
@@ -136,7 +136,7 @@ class Seen:
     def scaled(self, good: Seen) -> Seen:
         """Return scores and maps, each divided by its median over good images."""
         score, error = np.median(good.scores), np.median(np.stack(good.maps))
-        return Seen(self.scores / score, [found / error for found in self.maps])
+        return Seen(self.scores / score, [np.asarray(found / error, np.float32) for found in self.maps])
 
 
 def see(model: Path, images: list[LabelledImage]) -> Seen:
@@ -148,7 +148,7 @@ def see(model: Path, images: list[LabelledImage]) -> Seen:
 
 def join(one: Seen, other: Seen) -> Seen:
     """Return the means of two models' scaled scores and maps."""
-    maps = [(a + b) / 2 for a, b in zip(one.maps, other.maps, strict=True)]
+    maps = [np.asarray((a + b) / 2, np.float32) for a, b in zip(one.maps, other.maps, strict=True)]
     return Seen((one.scores + other.scores) / 2, maps)
 
 

@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Verdict, now
@@ -138,7 +139,7 @@ class Crowd(threading.Thread):
     def verdict(self) -> bytes:
         """Return a verdict with one region, as a line publishes it."""
         region = Region(100, 200, 30, 40, 0.751234, 812)
-        facts = {"regions": (region,), "latency_ms": 8.5, "model": "part@0123456789ab"}
+        facts: dict[str, Any] = {"regions": (region,), "latency_ms": 8.5, "model": "part@0123456789ab"}
         return Verdict("rtsp://10.0.0.5/stream", 123456, now(), "ok", 0.2512345, 2.5, **facts).to_json().encode()
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> None:

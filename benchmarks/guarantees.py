@@ -216,12 +216,12 @@ def report_teaching(arguments: argparse.Namespace, result: dict[str, object]) ->
     print(f"{'pictures':>12}{'promise':>10}{'rejected':>11}{'rate':>9}{'95% interval':>20}{'mean':>9}{'+-':>8}")
     for count in map(int, arguments.pictures.split(",")):
         random = np.random.default_rng([arguments.seed, count])
-        found = check_teaching(random, pool, arguments.draws, count, arguments.new)
-        result[f"teach {count}"] = found | {"data": name, "size": arguments.size, "new": arguments.new}
-        interval = f"{found['low']:.2%} to {found['high']:.2%}"
+        rates = check_teaching(random, pool, arguments.draws, count, arguments.new)
+        result[f"teach {count}"] = rates | {"data": name, "size": arguments.size, "new": arguments.new}
+        interval = f"{rates['low']:.2%} to {rates['high']:.2%}"
         print(
-            f"{count:>12}{found['promise']:>10.2%}{found['rejected']:>11.0f}{found['rejected'] / arguments.draws:>9.2%}"
-            f"{interval:>20}{found['mean']:>9.2%}{found['error']:>8.2%}",
+            f"{count:>12}{rates['promise']:>10.2%}{rates['rejected']:>11.0f}{rates['rejected'] / arguments.draws:>9.2%}"
+            f"{interval:>20}{rates['mean']:>9.2%}{rates['error']:>8.2%}",
             flush=True,
         )
     print(f"mean: over {arguments.new} new pictures a draw, with its standard error over draws")
@@ -248,12 +248,12 @@ def report_calibration(draws: int, seed: int, result: dict[str, object]) -> None
     print(f"\nintervals of areas and thresholds, {draws} draws; nominal {CONFIDENCE:.0%}, * below {least:.1%}")
     for number, parts in enumerate(PARTS):
         random = np.random.default_rng([seed, number])
-        covered = {f"{good} + {bad}": check_intervals(random, draws, parts, good, bad) for good, bad in SIZES}
-        result[f"intervals {parts.name}"] = covered
+        columns = {f"{good} + {bad}": check_intervals(random, draws, parts, good, bad) for good, bad in SIZES}
+        result[f"intervals {parts.name}"] = columns
         heading = f"{parts.name} (* below {least:.1%})"
-        print(f"\n{heading:<64}" + "".join(f"{size:>12}" for size in covered))
-        for name in covered[f"{SIZES[0][0]} + {SIZES[0][1]}"]:
-            shares = [column[name] for column in covered.values()]
+        print(f"\n{heading:<64}" + "".join(f"{size:>12}" for size in columns))
+        for name in columns[f"{SIZES[0][0]} + {SIZES[0][1]}"]:
+            shares = [column[name] for column in columns.values()]
             cells = [f"{share:.1%}{'*' if share < least else ' '}" for share in shares]
             print(f"{name:<64}" + "".join(f"{cell:>12}" for cell in cells), flush=True)
 

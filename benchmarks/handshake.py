@@ -128,7 +128,7 @@ async def serve_modbus(port: int, parts: int, ready: Callable[[], None], patienc
 
     ready()
     notes = await run_program(look, tell, parts, patience)
-    await server.shutdown()
+    await server.shutdown()  # type: ignore[no-untyped-call]  # pymodbus does not say
     return notes
 
 
@@ -147,7 +147,7 @@ async def serve_opcua(port: int, parts: int, ready: Callable[[], None], patience
     nodes = {}
     for name, (zero, kind) in kinds.items():
         nodes[name] = await server.nodes.objects.add_variable(
-            ua.NodeId(f"Line1.{name}", 2), ua.QualifiedName(name, 2), zero, kind
+            ua.NodeId(ua.String(f"Line1.{name}"), ua.Int16(2)), ua.QualifiedName(name, 2), zero, kind
         )
         await nodes[name].set_writable()
     await server.start()

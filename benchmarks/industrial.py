@@ -79,12 +79,12 @@ def time_an_image(model: Path, data: Path) -> float:
     """Return the median milliseconds of one run on one core, over images prepared before."""
     inspector = Inspector(model)
     images = [inspector.prepare(read_image(image.path))[None] for image in find_images(data, "val")[:TIMED]]
-    inspector.run(images[0])
+    inspector.infer(images[0])
     taken = []
     for _ in range(3):
         for image in images:
             started = time.perf_counter()
-            inspector.run(image)
+            inspector.infer(image)
             taken.append(time.perf_counter() - started)
     return float(np.median(taken) * 1000.0)
 
@@ -108,10 +108,10 @@ def measure_few(model: Path, data: Path) -> dict[str, float]:
 def measure_seed(pictures: Sequence[Path], data: Path, model: Path, base: BaseFile, *, seed: int) -> dict[str, Any]:
     """Teach all the pictures with a seed and return a row."""
     seconds = teach_timed(pictures, model, base, seed=seed)
-    recipe = read_model_file(model).info.preprocess
+    preprocess = read_model_file(model).info.preprocess
     return {
         "seed": seed,
-        "size": f"{recipe.width}x{recipe.height}",
+        "size": f"{preprocess.width}x{preprocess.height}",
         "seconds": seconds,
         "megabytes": model.stat().st_size / 1e6,
         "splits": measure(model, data),
@@ -130,16 +130,16 @@ def show(rows: Sequence[dict[str, Any]], curve: Sequence[dict[str, Any]]) -> Non
             cells.append(f"{values.mean():.3f}{spread}".rjust(17))
         print(f"{split:14}" + "".join(cells))
     for name, digits in COSTS.items():
-        values = [row[name] for row in rows if name in row]
-        if values:
-            print(f"{name:18}{np.mean(values):.{digits}f}")
+        costs = [row[name] for row in rows if name in row]
+        if costs:
+            print(f"{name:18}{np.mean(costs):.{digits}f}")
     if curve:
         print(f"\n{'pictures':14}" + "".join(f"{f'{split}: mean, lowest, highest':>40}" for split in SPLITS))
     for count in sorted({row["pictures"] for row in curve}):
         line = f"{count:<14}"
         for split in SPLITS:
-            values = [row[split] for row in curve if row["pictures"] == count]
-            line += f"{np.mean(values):.3f}, {min(values):.3f}, {max(values):.3f}".rjust(40)
+            areas = [row[split] for row in curve if row["pictures"] == count]
+            line += f"{np.mean(areas):.3f}, {min(areas):.3f}, {max(areas):.3f}".rjust(40)
         print(line)
 
 

@@ -184,7 +184,7 @@ def main() -> None:
         outcome = calibrate(model, arguments.data, policy=MaxFpr(0.05))
         inspector = Inspector(model)
         as_they_were = [score(inspector, frames[kind]) for kind in (False, True)]
-        old = mix(*as_they_were, np.random.default_rng(1))
+        old = mix(as_they_were[0], as_they_were[1], np.random.default_rng(1))
         for name, change in CHANGES.items():
             good, defective = ([change(frame) for frame in frames[kind]] for kind in (False, True))
             findings.append(try_change(name, model, good, defective, arguments.draws, old))
@@ -193,12 +193,18 @@ def main() -> None:
     print(f"{arguments.model.name}: threshold {outcome.threshold.score:.4g}, {len(evidence.good_scores)} good images")
     counts = f"{len(frames[False])} good, {len(frames[True])} defective"
     print(f"test: {counts}; recalibrate: {arguments.draws} draws of {FRAMES}\n")
-    head = ("change", "AUROC", "rejects before", "recall before", "rejects after", "recall after")
+    head: tuple[str, ...] = ("change", "AUROC", "rejects before", "recall before", "rejects after", "recall after")
     head += ("left as it was", "refused", "drift")
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     for f in findings:
         said = f.drift if f.began is None else f"{f.drift}, from part {f.began:+d}, noticed at {f.noticed:+d}"
-        cells = (f.change, f"{f.auroc:.3f}", f"{f.rejects_before:.1%}", f"{f.recall_before:.1%}", show(f.rejects_after))
+        cells: tuple[str, ...] = (
+            f.change,
+            f"{f.auroc:.3f}",
+            f"{f.rejects_before:.1%}",
+            f"{f.recall_before:.1%}",
+            show(f.rejects_after),
+        )
         cells += (show(f.recall_after), f"{f.unmoved} of {f.draws}", f"{f.refused} of {f.draws}", said)
         print(f"| {' | '.join(cells)} |")
     for f in findings:

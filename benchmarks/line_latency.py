@@ -159,7 +159,7 @@ def main() -> None:
 
 def measure_others() -> float:
     """Return how many cores are busy while this program does nothing, over one second."""
-    return psutil.cpu_percent(1.0) * (psutil.cpu_count() or 1) / 100.0
+    return float(psutil.cpu_percent(1.0) * (psutil.cpu_count() or 1) / 100.0)
 
 
 if __name__ == "__main__":

@@ -5,22 +5,16 @@ the best of them, on DATA/val: choices are made there, and test/ is not read. `h
 left on good images: rows between which it differs much stand at different points of their training. What is finished is
 kept in -o and not done again; what was interrupted goes on. Needs onspect[cpu,train].
 
-The last rows have a decoder with a second output, the squared error to expect of each pixel of this image, and export
-graphs whose error map is held against it; `mse`, `peak` and `relative` are then mean, maximum and normalised maximum of
-that. They are three maps of the same weights. Unlike the product's second output, whose gradient stops at its own
-layer, theirs shapes the whole network.
-
     python benchmarks/objectives.py DATA -o results [--size 128] [--epochs 60] [--rows mse,ssim,...] [--variant cae]
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -34,27 +28,19 @@ from onspect.calibration.evaluation import evaluate_images
 from onspect.calibration.figures import Evaluation
 from onspect.calibration.scores import find_images
 from onspect.export import onnx_writer
-from onspect.export.graph import InspectionGraph
 from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
 from onspect.training import checkpoint
-from onspect.training.autoencoder import networks, trainer
-from onspect.training.autoencoder.networks import Decoder, Encoder
-from onspect.training.config import NetworkConfig
+from onspect.training.autoencoder import trainer
+from onspect.training.autoencoder.losses import reconstruction_loss
+from onspect.training.autoencoder.networks import Encoder
 from onspect.training.session import Devices, TrainOptions, resume, train
 
 SCORES = ("mse", "peak", "relative")
 WINDOW = 7  # pixels across, over which structural similarity takes means
-LOWEST, HIGHEST = networks._LOWEST, networks._HIGHEST  # logarithms between which an expected squared error lies
-TAMED = 1.0
-"""Power of the expected error by which a pixel's likelihood is weighed (beta of Seitzer et al., 2022).
 
-With 1 the reconstruction learns as by Eq. 2. With less, down to 0, the likelihood itself, what is reconstructed badly
-is taken to be unpredictable and learned least.
-"""
-
-squared = trainer.reconstruction_loss
+squared = reconstruction_loss
 encode = Encoder.forward
 
 
@@ -119,78 +105,6 @@ def hidden(image: Tensor) -> Tensor:
     return image * shown + image.mean(dim=(2, 3), keepdim=True) * (1.0 - shown)
 
 
-class ExpectingDecoder(Decoder):
-    """A decoder with a second output for each channel: where between LOWEST and HIGHEST the error's logarithm will lie.
-
-    Both come while it trains, and where a graph sets judging; else the reconstruction alone.
-    """
-
-    judging = False
-
-    def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
-        doubled = dataclasses.replace(config, channels=2 * config.channels, expects=False)
-        super().__init__(doubled, torch.cat([mean_pixel, torch.full_like(mean_pixel, 0.5)]))
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """Return both outputs side by side, or the reconstruction."""
-        both = super().forward(latent)
-        return both if self.training or self.judging else both.chunk(2, dim=1)[0]
-
-
-def part(both: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the reconstruction and the logarithm of the squared error to expect."""
-    reconstruction, place = both.chunk(2, dim=1)
-    return reconstruction, LOWEST + (HIGHEST - LOWEST) * place
-
-
-def unlikelihood(image: Tensor, both: Tensor) -> Tensor:
-    """Return twice the negative logarithm of a Gaussian's likelihood, each pixel weighed by TAMED, for each image."""
-    reconstruction, expected = part(both)
-    unlikely = (image - reconstruction).square() * torch.exp(-expected) + expected
-    return (unlikely * torch.exp(TAMED * expected.detach())).sum(dim=(1, 2, 3))
-
-
-class ExpectingGraph(InspectionGraph):
-    """Maps of the squared error as a multiple of what the decoder expects there of this image."""
-
-    def __init__(self, encoder: Encoder, decoder: Decoder, *others: Any) -> None:
-        super().__init__(encoder, decoder, *others)
-        assert isinstance(decoder, ExpectingDecoder)
-        decoder.judging = True
-
-    def _map_error(self, planes: Tensor, both: Tensor, _log_expected: Tensor | None) -> Tensor:
-        reconstruction, expected = part(both)
-        odd = self.compare((planes - reconstruction).square(), expected).mean(dim=1, keepdim=True)
-        smoothed = self._spread(odd, self.smooth)
-        return smoothed / self.normal_error if self.score.name == "relative" else smoothed
-
-    @staticmethod
-    def compare(error: Tensor, expected: Tensor) -> Tensor:
-        """Return the error over the expected one, whose logarithm is given."""
-        return error * torch.exp(-expected)
-
-
-class LikelihoodGraph(ExpectingGraph):
-    """Maps of how unlikely a pixel is: those multiples, and the logarithm of what was expected, from LOWEST up."""
-
-    @staticmethod
-    def compare(error: Tensor, expected: Tensor) -> Tensor:
-        """Return twice the negative logarithm of the likelihood, which with LOWEST taken off is never below 0."""
-        return error * torch.exp(-expected) + expected - LOWEST
-
-
-@contextmanager
-def expecting(graph: type[InspectionGraph]) -> Iterator[None]:
-    """Train with a decoder that says what error to expect, and export with a graph's maps."""
-    with (
-        patch.object(trainer, "Decoder", ExpectingDecoder),
-        patch.object(checkpoint, "Decoder", ExpectingDecoder),
-        patch.object(onnx_writer, "InspectionGraph", graph),
-        trained_with(unlikelihood),
-    ):
-        yield
-
-
 ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "mse": ("squared error (Eq. 2)", ExitStack),
     "gradient": ("and that of gradients", lambda: trained_with(gradients)),
@@ -198,14 +112,8 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "ms-ssim": ("SSIM at three scales", lambda: trained_with(many_scales)),
     "denoise": ("noise taken away", lambda: fed_with(noisy)),
     "inpaint": ("hidden squares filled in", lambda: fed_with(hidden)),
-    "expected": ("error over the expected one", lambda: expecting(ExpectingGraph)),
-    "likelihood": ("likelihood by expected error", lambda: expecting(LikelihoodGraph)),
-    "unheard": ("error alone, with both trained", lambda: expecting(InspectionGraph)),
 }
 """Each row: what it prints, and what is changed while the autoencoder trains and is exported."""
-
-SAME = {"likelihood": "expected", "unheard": "expected"}
-"""Rows that take another's weights."""
 
 
 def train_row(data: Path, run: Path, options: TrainOptions) -> float:
@@ -250,7 +158,7 @@ def main() -> None:
     print(f"{'':28}" + "".join(f"{score:>10}" for score in SCORES) + f"{'AUPRO':>10}{'held out':>10}")
     for row in chosen.rows.split(","):
         about, changed = ROWS[row]
-        run = chosen.output / f"{chosen.variant}-{SAME.get(row, row)}-{chosen.seed}"
+        run = chosen.output / f"{chosen.variant}-{row}-{chosen.seed}"
         models = {score: chosen.output / f"{chosen.variant}-{row}-{chosen.seed}-{score}.onnx" for score in SCORES}
         with changed():
             left = train_row(chosen.data, run, options)

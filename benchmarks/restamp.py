@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -164,7 +165,7 @@ def main() -> None:
         before = read_model_file(path).info.graph_sha256
         size = path.stat().st_size
         moved = measure(lambda: restamp_once(path), 20)
-        result: dict[str, object] = {
+        result: dict[str, Any] = {
             "megabytes": size / 1e6,
             "restamp": moved,
             "undo": measure(lambda: undo_restamp(read_model_file(path)), 20),

@@ -16,7 +16,7 @@ from .runtime.verdicts import line_status
 pytest.importorskip("uvicorn", reason="the extra 'web' is not installed")
 pytest.importorskip("fcntl", reason="the browser is driven over pipes as Linux and macOS have them")
 from onspect.runtime.dashboard import Dashboard
-from onspect.runtime.inspection.inspector import Inspector
+from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.sinks.evidence import EvidenceSink
 from onspect.runtime.sinks.sqlite import SqliteSink
 
@@ -116,6 +116,7 @@ def test_part_is_labelled_by_key(browser: Browser, taught: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught: Path) -> None:
     """A false reject is labelled, previewed and taught, and the next part passes; the log takes it back."""
     with Running(taught) as running:
@@ -205,6 +206,33 @@ def test_history_is_searched_on_the_page(browser: Browser, inspector: Inspector,
             browser.resize(width, height)
             browser.wait_for(f"innerWidth === {width}")
             assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.problems == []
+
+
+def test_past_parts_are_labelled_on_the_history_page(browser: Browser, taught: Path) -> None:
+    """On the history page a part is labelled by click, and the next one by arrow key and B; both are there again."""
+    history = taught.with_name("history.db")
+    with Running(taught) as running, SqliteSink(history) as sink:
+        sink.write_many([Inspection.without_picture(running.judge(number)) for number in (300, 301)])
+        lost = dataclasses.replace(running.judge(302), time="2026-01-01T00:00:00.000Z")
+        sink.write(Inspection.without_picture(lost))
+        browser.open(f"{running.dashboard.url}history")
+        browser.evaluate("sessionStorage.clear()")
+        browser.wait_for("document.querySelectorAll('#parts [data-give]').length === 6")
+        gone, second, first = (f"document.querySelectorAll('#parts li')[{number}]" for number in range(3))
+        assert browser.evaluate(f"{gone}.querySelector('[data-give=good]').disabled")
+        browser.evaluate(f"{second}.querySelector('[data-give=good]').click()")
+        enter_token(browser)
+        browser.wait_for(f"{second}.dataset.label === 'good'")
+        browser.evaluate(f"{second}.focus()")
+        browser.press("ArrowRight")
+        assert browser.evaluate(f"document.activeElement === {first}")
+        browser.press("b")
+        browser.wait_for(f"{first}.dataset.label === 'bad'")
+        browser.open(f"{running.dashboard.url}history")
+        browser.wait_for("document.querySelectorAll('#parts [data-label]').length === 2")
+        assert browser.evaluate(f"{first}.querySelector('.note').textContent") == "by Anna"
+        assert browser.evaluate(f"{second}.querySelector('[data-give=good]').ariaPressed") == "true"
         assert browser.problems == []
 
 

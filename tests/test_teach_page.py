@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,12 +14,18 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.demo.belt import Belt, make_belt
+from onspect.runtime.errors import ChoiceError
+from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.labels.store import LabelStore
+from onspect.runtime.line import Line
+from onspect.runtime.presence import PresenceSettings
+from onspect.runtime.presence.cut import cut_parts
 from onspect.runtime.sources.base import Capture, Source
 
+from .runtime.cameras import FedCamera
 from .runtime.labels.conftest import base_file
 from .runtime.teaching.conftest import draw
 from .runtime.verdicts import wait_until
@@ -37,41 +42,11 @@ __all__ = ["base_file", "browser", "started_browser"]
 TOKEN = "a-long-enough-token"
 
 
-class Shown(Source):
-    """A camera that shows what the test puts before it."""
-
-    live = True
-
-    def __init__(self) -> None:
-        super().__init__("cam 1")
-        self._frames: list[np.ndarray | ImageError] = []
-        self._ready = threading.Condition()
-
-    def show(self, frame: np.ndarray | ImageError) -> None:
-        with self._ready:
-            self._frames.append(frame)
-            self._ready.notify()
-
-    def stop(self) -> None:
-        super().stop()
-        with self._ready:
-            self._ready.notify()
-
-    def __iter__(self) -> Iterator[Capture]:
-        while True:
-            with self._ready:
-                self._ready.wait_for(lambda: self._frames or self._stopped.is_set())
-                if not self._frames:
-                    return
-                frame = self._frames.pop(0)
-            yield Capture(self.name, frame)
-
-
 class Box:
     """A session with a camera; frames are seen one by one."""
 
     def __init__(self, folder: Path, base: Path) -> None:
-        self.camera = Shown()
+        self.camera = FedCamera()
         self.model = folder / "new.onnx"
         self.store = LabelStore(folder / "history.labels.db")
         self.session = TeachSession(self.camera, self.model, base, self.store, copies="none")
@@ -125,6 +100,44 @@ def test_parts_become_a_model_in_service(box: Box) -> None:
     box.session.close()
     assert Inspector(box.model).info.name == "new"
     assert sorted(path.name for path in box.model.parent.glob("new*")) == ["new-good", "new.onnx"]
+
+
+class BeltCamera(Source):
+    """A camera over a belt, as fast as the test takes its frames; its clock is that of 30 frames a second."""
+
+    live = True
+
+    def __init__(self, belt: Belt) -> None:
+        super().__init__("belt")
+        self._belt = belt
+
+    def __iter__(self) -> Iterator[Capture]:
+        for number in range(self._belt.frames):
+            yield Capture("belt", self._belt.draw(number), captured=number / 30)
+
+
+def test_parts_of_a_belt_are_taken_once_each(tmp_path: Path, base_file: Path) -> None:
+    """With presence each passing part is taken once, as 'onspect parts' cuts it, and the file fits the line."""
+    belt = make_belt(12, stops=1, stop_frames=20, seed=5)
+    presence = PresenceSettings(learn=2.0, window=(112, 112))
+    cut_parts(BeltCamera(belt), presence, tmp_path / "cut")
+    model = tmp_path / "new.onnx"
+    session = TeachSession(BeltCamera(belt), model, base_file, copies="none", presence=presence)
+    session.take(10)
+    session.open()
+    wait_until(lambda: session.describe()["number"] == 12, 60.0)
+    assert (session.describe()["taken"], session.describe()["wanted"]) == (10, 0)
+    assert session.picture()[0] == 12
+    for taken, cut in zip(sorted(session.folder.iterdir()), sorted((tmp_path / "cut/parts").iterdir()), strict=False):
+        assert np.array_equal(read_image(taken), read_image(cut))
+    session.start_teaching()
+    wait_until(lambda: session.describe()["phase"] != "teaching", 60.0)
+    assert session.describe()["error"] == ""
+    session.put_into_service("Anna")
+    session.close()
+    status = Line(model, [BeltCamera(belt)], [], presence=presence, policies=["wait"]).run()
+    assert status.ok + status.ng + status.review == 12
+    assert status.fault == 0
 
 
 def test_next_parts_are_taken_as_they_come(box: Box) -> None:

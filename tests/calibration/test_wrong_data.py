@@ -11,6 +11,7 @@ import cv2
 import pytest
 from click.testing import Result
 
+from onspect.calibration import evaluate
 from onspect.runtime.model.file import read_model_file
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
@@ -122,8 +123,14 @@ def test_one_or_two_parts_do_not_make_a_model_unfit(calibrated: Path, make_datas
     ("folders", "words"),
     [
         ({"good": [100, 128, 150, 160], "odd": [101, 127, 151, 161]}, "which is chance"),
-        ({"good": [160, 170, 180, 128], "odd": [250, 251]}, "rejects 3 of 4 good images"),
-        ({"good": [128, 129, 130], "odd": [127, 126, 125]}, "catches none of 3 defective images"),
+        pytest.param(
+            {"good": [160, 170, 180, 128], "odd": [250, 251]}, "rejects 3 of 4 good images", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"good": [128, 129, 130], "odd": [127, 126, 125]},
+            "catches none of 3 defective images",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_model_that_sees_nothing_is_called_that(

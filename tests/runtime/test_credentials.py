@@ -35,6 +35,15 @@ from onspect.runtime.sources import open_source
         ),
         ("rtsp://10.0.0.4/live?usr=a&psw=geheim", "rtsp://10.0.0.4/live?usr=***&psw=***"),
         ("parts/user=5/a.png", "parts/user=5/a.png"),
+        ("rtsp://user:p%40ss@10.0.0.4/stream", "rtsp://***@10.0.0.4/stream"),
+        ("http://a/v?sid=abcd&x=1", "http://a/v?sid=***&x=1"),
+        ("http://a/v?u=admin&p=geheim&size=4", "http://a/v?u=***&p=***&size=4"),
+        ("http://a/v;jsessionid=geheim", "http://a/v;jsessionid=***"),
+        ("http://a/v?jwt=a.b.c&pin=1234&code=77", "http://a/v?jwt=***&pin=***&code=***"),
+        ("srt://a:9000?streamid=#!::u=admin,s=geheim&mode=caller", "srt://a:9000?streamid=***&mode=caller"),
+        ("cannot open rtmp://a/app/live_123_geheim: lost", "cannot open rtmp://a/app/***: lost"),
+        ("rtmp://a/app/live", "rtmp://a/app/live"),
+        ("opcua://a?node=ns=2;s=Line1&poll=5", "opcua://a?node=ns=2;s=Line1&poll=5"),
     ],
 )
 def test_no_secret_is_shown(text: str, shown: str) -> None:

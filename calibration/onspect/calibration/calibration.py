@@ -72,48 +72,54 @@ def calibrate(
 ) -> CalibrationResult:
     """Set a model file's threshold from labelled images, and write it with its evidence into the file.
 
-    Equal files count once. The graph's bytes stay as they are. Nothing is written if this raises.
+    Equal files count once. The graph does not change. On an error the file does not change.
 
     Parameters
     ----------
     model
         The model file.
     data
-        A dataset folder: val/good/ and val/DEFECT/, or good/ and DEFECT/, or only good images.
+        A dataset folder: ``val/good/`` and ``val/DEFECT/``, or ``good/`` and ``DEFECT/``, or only good images.
     policy
         How the threshold is chosen; None for the policy that the options name, such as ``max_fpr=0.005``. Without
-        either, the highest F1 if there are defective images, else the threshold that 99% of the good images pass.
+        either, the highest F1 if there are defective images, otherwise the threshold that 99% of the good images pass.
     band
         How the review band below the threshold is chosen; None for the band that the options name, or no band.
     regions
-        What is asked of regions; None for what the options name. If nothing is asked and the score is the error map's
-        maximum, the map's cut is the lower of the score's: a part then has a region exactly if it is not ``ok``.
+        Requirements for regions; None for those that the options name. Without any, and if the score is the error map's
+        maximum, the map's threshold is the lower threshold of the score. A part then has a region exactly if it is not
+        ``ok``.
     split
         ``val`` or ``test``: the folder of the dataset.
     group
         A regular expression for file names: images with the same match show one part. The policy and all rates then
         count parts, each by its worst image (`part_scores`). None: each image shows a part of its own.
     training
-        Images that the model was trained on: ``refuse``, ``skip`` or ``allow``.
+        Handling of images that the model was trained on: ``refuse``, ``skip`` or ``allow``.
     strict
-        Raise DatasetError if the images are too few for what is asked for, if a good image's score stands alone, or if
-        the model does not tell good from defective images.
+        Raise DatasetError if the images are too few for the requirement, if a good image's score is an outlier, or if
+        the model does not separate good from defective images.
     trim
         Leave out good images whose score is an outlier.
     progress
         Wraps long work, for a progress bar.
     options
-        The options of ``onspect calibrate`` with underscores, rates as shares of 1: ``max_fpr=0.005``,
-        ``cost=(1, 50), prevalence=0.02``, ``review_share=0.05``, ``pixel_fpr=0.001``.
+        The options of ``onspect calibrate`` with underscores, rates as shares of 1: ``max_fpr=0.005``, ``cost=(1, 50),
+        prevalence=0.02``, ``review_share=0.05``, ``pixel_fpr=0.001``.
+
+    Returns
+    -------
+    CalibrationResult
+        The threshold, its evidence and warnings.
 
     Raises
     ------
     ChoiceError
-        For options that are unknown or exclude each other.
+        If options are unknown or exclude each other.
     ModelFileError
-        For a file that cannot be used, or whose scores are not numbers.
+        If the file cannot be used, or its scores are not numbers.
     DatasetError
-        For images that are missing, cannot be read, were trained on, or are not enough for the policy.
+        If images are missing, cannot be read, were trained on, or are not enough for the policy.
     """
     model, data = Path(model), Path(data)
     policy, band, regions = _read_options(options, policy, band, regions)
@@ -209,13 +215,36 @@ def move_threshold(
     trim: bool = False,
     **options: Any,
 ) -> CalibrationResult:
-    """Set a model file's threshold anew from the scores that its calibration left in it; no image is read.
+    """Set a model file's threshold again from the scores that its calibration recorded; no image is read.
 
-    The arguments are those of `calibrate`, without the options for regions; trim leaves out good scores that stand
-    alone.
+    On an error the file does not change.
 
-    Raises ModelFileError where the file cannot be used, UncalibratedError where it holds no scores, DatasetError where
-    they do not do for the policy or (with strict) are too few to support it. Nothing is stamped where this raises.
+    Parameters
+    ----------
+    model
+        The model file; it must have a calibration.
+    policy, band, strict
+        As in `calibrate`.
+    trim
+        Leave out good scores that are outliers.
+    options
+        As in `calibrate`, without the options for regions.
+
+    Returns
+    -------
+    CalibrationResult
+        The threshold, its evidence and warnings.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be used.
+    UncalibratedError
+        If the file has no scores of a calibration.
+    DatasetError
+        If the scores are not enough for the policy, or (with `strict`) too few to support it.
+    ChoiceError
+        If options are unknown, exclude each other or concern regions.
     """
     model = Path(model)
     policy, band, regions = _read_options(options, policy, band, None)

@@ -129,7 +129,7 @@ def compare_models(
     fields: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Comparison:
-    """Measure two model files on the same labelled images, and say how sure their difference is.
+    """Measure two model files on the same labelled images, with confidence intervals for their differences.
 
     Parameters
     ----------
@@ -140,9 +140,14 @@ def compare_models(
     report
         A folder for the report of the first model, with a section on the second; None to write nothing.
     title, fields
-        Of the report, as of `evaluate`.
+        As in `evaluate`.
     options
-        The others of `evaluate`.
+        The other arguments of `evaluate`.
+
+    Returns
+    -------
+    Comparison
+        Both evaluations and the difference of each metric.
 
     Raises
     ------

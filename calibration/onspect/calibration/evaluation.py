@@ -65,29 +65,34 @@ def evaluate(
     model
         The model file.
     data
-        A dataset folder: test/good/ and test/DEFECT/, with masks in ground_truth/ where there are some.
+        A dataset folder: ``test/good/`` and ``test/DEFECT/``, with masks in ``ground_truth/`` where there are some.
     report
         A folder for report.html and metrics.json, which are replaced; None to write nothing.
     title
-        The report's heading; None for the part's name: the field ``part``, or else the model's name.
+        Heading of the report; None for the field ``part``, otherwise the model's name.
     fields
-        What the report shall say of part, camera, lens, light, line and the like: names and values.
+        Names and values for the head of the report, such as part, camera, lens, light and line.
     split
         ``val`` or ``test``: the folder of the dataset.
     max_fpr, min_recall
-        What is required, as `Requirement` has it; None for what the file was calibrated for.
+        Requirements, as in `Requirement`; None for those of the calibration.
     group
-        A regular expression for file names: images with the same match show one part. All figures but those of pixels
-        then count parts, each by its worst image (`part_scores`). None: each image shows a part of its own.
+        A regular expression for file names. Images with the same match show one part. All figures but those of pixels
+        then count parts, each by its worst image (`part_scores`). None: each image shows its own part.
     progress
         Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    Evaluation
+        Metrics with their confidence intervals, and the result for each image.
 
     Raises
     ------
     ChoiceError
-        For a rate or a pattern that is none.
+        If a rate or a pattern is not valid.
     ModelFileError
-        For a file that cannot be used.
+        If the file cannot be used.
     DatasetError
         If there are no images, none can be judged, or the pattern does not match one.
     OutputError

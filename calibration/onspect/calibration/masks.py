@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,18 @@ from onspect.runtime.images.decode import Frame, read_image
 
 _MOST_MARKED = 0.5
 _MOST_EDGE = 0.9
+_LEAST_SCALE = 16  # times that an image may be as large as its mask
+_FEWEST_TURNED = 8  # masks that it takes to tell that they are turned
+_SHARE_TURNED = 0.9  # of the masks, which fit better if they are turned
+_GAIN_TURNED = 1.5  # times as high as under the mask the error map is under the turned one
+_TURNS: dict[str, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
+    "mirrored left to right": np.fliplr,
+    "mirrored top to bottom": np.flipud,
+    "turned by half": lambda mask: mask[::-1, ::-1],
+    "transposed": lambda mask: mask.T,
+    "turned by a quarter to the left": lambda mask: np.rot90(mask),
+    "turned by a quarter to the right": lambda mask: np.rot90(mask, -1),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,8 @@ class PixelMetrics:
     unreadable_masks: tuple[str, ...]
     good_images: int
     examples: tuple[str, ...] = ()
+    turned: str | None = None
+    """How the masks fit the error maps much better, None if as they are."""
 
     def list_warnings(self) -> list[str]:
         """Return what is wrong with the masks, one sentence each."""
@@ -45,6 +60,8 @@ class PixelMetrics:
         if self.empty_masks:
             verb = "mask of a defective image is" if self.empty_masks == 1 else "masks of defective images are"
             found.append(f"{self.empty_masks} {verb} empty, such as {self.examples[0]!r}: pixel figures leave it out")
+        if self.turned:
+            found.append(f"the masks fit the error maps better if they are {self.turned}: compare one with its image")
         if masks and self.without_mask:
             verb = "image has" if self.without_mask == 1 else "images have"
             found.append(f"{self.without_mask} of {masks + self.without_mask} defective {verb} no mask")
@@ -87,7 +104,8 @@ def _read_alpha(data: bytes, frame: Frame) -> Frame:
 
 def _check_shape(shape: tuple[int, ...], height: int, width: int) -> None:
     """Raise ImageError where a mask is neither as large as its image nor a scaled copy of it."""
-    if abs(shape[0] * width / shape[1] - height) <= max(1.0, height / shape[0]):
+    is_alike = abs(shape[0] * width / shape[1] - height) <= max(1.0, height / shape[0])
+    if is_alike and max(shape) * _LEAST_SCALE >= max(height, width):
         return
     turned = ", turned by a quarter" if (shape[1], shape[0]) == (height, width) else ""
     raise ImageError(
@@ -109,6 +127,7 @@ class MaskReader:
         self._with_mask = self._without_mask = self._empty_masks = self._good_images = 0
         self.unreadable: list[str] = []
         self._examples: list[str] = []
+        self._fits: list[dict[str, float]] = []
 
     def add(self, observation: Observation) -> None:
         """Take one image's error map, and read its mask where it has one."""
@@ -134,7 +153,9 @@ class MaskReader:
             self._examples.append(str(image.mask))
             return
         self._with_mask += 1
-        self._evidence.add(observation.map_in_image(), mask)
+        error_map = observation.map_in_image()
+        self._evidence.add(error_map, mask)
+        self._fits.append(_measure_fits(error_map, mask))
 
     def find_best_f1(self) -> float | None:
         """Return the cut of the error map that marks the masks best; None where no mask can be used."""
@@ -151,4 +172,32 @@ class MaskReader:
             unreadable_masks=tuple(self.unreadable),
             good_images=self._good_images,
             examples=tuple(self._examples[:1]),
+            turned=_find_turn(self._fits),
         )
+
+
+def _measure_fits(error_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> dict[str, float]:
+    """Return by each turn how much higher the error map is under the turned mask than under the mask, as a ratio."""
+    found = {}
+    for name, turn in _TURNS.items():
+        turned = turn(mask)
+        if turned.shape == mask.shape:
+            found[name] = _mean_under(error_map, turned) / max(_mean_under(error_map, mask), 1e-12)
+    return found
+
+
+def _mean_under(error_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    small = cv2.resize(mask.astype(np.float32), error_map.shape[::-1], interpolation=cv2.INTER_AREA)
+    return float((error_map * small).sum(dtype=np.float64)) / max(float(small.sum(dtype=np.float64)), 1e-12)
+
+
+def _find_turn(fits: Sequence[dict[str, float]]) -> str | None:
+    """Return the turn by which the masks fit the error maps much better; None where none does."""
+    found: dict[str, float] = {}
+    for name in _TURNS:
+        gains = [fit[name] for fit in fits if name in fit]
+        better = sum(gain > 1.0 for gain in gains)
+        if len(gains) >= _FEWEST_TURNED and better >= _SHARE_TURNED * len(gains):
+            found[name] = float(np.median(gains))
+    best = max(found, key=lambda name: found[name], default=None)
+    return best if best is not None and found[best] >= _GAIN_TURNED else None

@@ -1,4 +1,4 @@
-"""Reading CIFAR-10 as it is published: the binary version, or the pickles of the Python version."""
+"""Reader for CIFAR-10 as it is published: the binary version, or the pickles of the Python version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ Labelled = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def find_cifar(folder: Path) -> Path | None:
-    """Return the folder with CIFAR-10's files: the one given or the archive's folder within it; None for neither."""
+    """Return the folder with CIFAR-10's files.
+
+    Parameters
+    ----------
+    folder
+        A folder with the files, or with the unpacked archive's folder.
+
+    Returns
+    -------
+    Path or None
+        The folder with the files; None if there are none.
+    """
     for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
         if (place / "test_batch.bin").is_file() or (place / "test_batch").is_file():
             return place
@@ -29,9 +40,23 @@ def find_cifar(folder: Path) -> Path | None:
 
 
 def read_cifar(folder: Path) -> tuple[tuple[str, ...], Labelled, Labelled]:
-    """Return the classes' names, and images, uint8 [n, 32, 32, 3] in BGR, with labels, uint8 [n]: train, then test.
+    """Read the images and labels. No code in a pickle is executed.
 
-    Nothing in a pickle is executed. Raises DatasetError where a file is missing or damaged.
+    Parameters
+    ----------
+    folder
+        The folder with the files.
+
+    Returns
+    -------
+    tuple[tuple[str, ...], Labelled, Labelled]
+        Names of the classes; images, uint8 [n, 32, 32, 3] in BGR, with labels, uint8 [n], of the training set; the same
+        of the test set.
+
+    Raises
+    ------
+    DatasetError
+        If a file is missing or damaged.
     """
     binary = (folder / "test_batch.bin").is_file()
     read = _read_binary if binary else _read_pickle
@@ -58,7 +83,7 @@ def _read_names(folder: Path, *, binary: bool) -> tuple[str, ...]:
 
 
 def _read_binary(path: Path) -> Labelled:
-    """Read records of one byte for the class and 3072 for the image: all red values row by row, green, blue."""
+    """Read records of one byte for the class and 3072 for the image: all red values by rows, then green, blue."""
     content = np.frombuffer(_read(path), np.uint8)
     if content.size == 0 or content.size % (1 + _PIXELS):
         raise DatasetError(

@@ -1,8 +1,8 @@
-"""Labelled image datasets, read whole into memory: MNIST-like IDX files, CIFAR-10, and folders of parts."""
+"""Labelled image datasets, read into memory: IDX files such as MNIST, CIFAR-10, and folders of parts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from onspect.calibration.scores import find_images
 from onspect.compare.cifar import find_cifar, read_cifar
 from onspect.compare.idx import read_idx
+from onspect.export.onnx_writer import prepare_all
 from onspect.runtime.dataset.folder import GOOD
-from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
+from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.fingerprints import fingerprint_bytes
-from onspect.runtime.images.decode import read_image
-from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Preprocess, SourceLimits
 from onspect.training.datasets import TrainingSet, load_training_set
 from onspect.training.presets import choose_preset
@@ -28,44 +27,88 @@ _MNIST = "9b61c31a41795831"  # fingerprint of the 10,000 test labels
 
 @dataclass(frozen=True)
 class Split:
-    """Images, uint8 [n, height, width, channels] as a model takes them, and the index of each one's class, [n]."""
+    """Images as a model takes them, with their classes."""
 
     images: Images = field(repr=False)
+    """uint8 [n, height, width, channels]."""
     labels: Labels = field(repr=False)
+    """Index of each image's class, int64 [n]."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of several classes for training and for testing.
-
-    name: what it is called in tables. recipe: how a frame becomes an image of it. preset: the networks that suit it.
-    usual: the classes that are taken for normal where nobody says, as in the paper.
-    """
+    """Images of several classes for training and for testing."""
 
     name: str
+    """Name in tables."""
     folder: Path
+    """The folder that was read."""
     classes: tuple[str, ...]
+    """Names of the classes, in the order of their indices."""
     train: Split
+    """Training images."""
     test: Split
-    recipe: Preprocess
+    """Test images."""
+    preprocess: Preprocess
+    """How a frame becomes an image of the dataset."""
     preset: str
+    """Preset with networks for this size."""
     usual: tuple[str, ...]
+    """Classes that are normal by default, as in the paper."""
 
     def training_set(self, normal: tuple[str, ...]) -> TrainingSet:
-        """Return the training images of the normal classes."""
+        """Return the training images of the normal classes.
+
+        Parameters
+        ----------
+        normal
+            Names of the normal classes.
+
+        Returns
+        -------
+        TrainingSet
+            The images.
+
+        Raises
+        ------
+        ChoiceError
+            If a name is not a class.
+        """
         images = self.train.images[np.isin(self.train.labels, self.indices(normal))]
         fingerprints = tuple(fingerprint_bytes(image.tobytes()) for image in images)
-        return TrainingSet(self.folder, images, fingerprints, self.recipe, self.preset)
+        return TrainingSet(self.folder, images, fingerprints, self.preprocess, self.preset)
 
     def indices(self, names: tuple[str, ...]) -> list[int]:
-        """Return the classes' indices; raises ChoiceError for a name that is none."""
+        """Return the indices of classes.
+
+        Parameters
+        ----------
+        names
+            Names of classes.
+
+        Returns
+        -------
+        list[int]
+            Index of each class.
+
+        Raises
+        ------
+        ChoiceError
+            If a name is not a class.
+        """
         for name in names:
             if name not in self.classes:
                 raise ChoiceError(f"{name!r} is not a class of {self.name}; choose from {', '.join(self.classes)}")
         return [self.classes.index(name) for name in names]
 
     def fingerprint(self) -> str:
-        """Return what tells this dataset from another one, or from a part of it."""
+        """Return a fingerprint of all images and labels.
+
+        Returns
+        -------
+        str
+            Hexadecimal digits.
+        """
         parts = [array.tobytes() for split in (self.train, self.test) for array in (split.images, split.labels)]
         return fingerprint_bytes(b"".join(fingerprint_bytes(part).encode() for part in parts))
 
@@ -73,8 +116,26 @@ class Dataset:
 def load_dataset(folder: str | Path, *, preset: str | None = None, limit: int | None = None) -> Dataset:
     """Read a folder of IDX files (MNIST), of CIFAR-10's files, or of parts as every other command takes it.
 
-    limit: at most so many images of each class for training, and as many for testing. Raises DatasetError where the
-    folder is none of these or its files are damaged, ChoiceError for a preset that has no network for the images.
+    Parameters
+    ----------
+    folder
+        The folder.
+    preset
+        Name of a preset; None chooses it from the sizes of the images.
+    limit
+        Largest number of images of each class, for training and for testing; None for all.
+
+    Returns
+    -------
+    Dataset
+        The images, in memory.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is none of these, or its files are damaged.
+    ChoiceError
+        If the preset has no network for the images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -137,28 +198,23 @@ def _make(
     height, width, channels = train.images.shape[1:]
     if test.images.shape[1:] != train.images.shape[1:]:
         raise DatasetError(f"the training and test images of {str(folder)!r} differ in size")
-    recipe = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
+    preprocess = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
     preset = preset or choose_preset([(height, width)], channels)
-    return Dataset(name, folder, classes, train, test, recipe, preset, usual)
+    return Dataset(name, folder, classes, train, test, preprocess, preset, usual)
 
 
 def _read_parts(folder: Path, preset: str | None) -> Dataset:
     data = load_training_set(folder, preset=preset)
     labelled = find_images(folder, "test")
     classes = (GOOD, *sorted({image.kind for image in labelled} - {GOOD}))
-    images = []
-    for image in labelled:
-        try:
-            images.append(prepare(read_image(image.path), data.recipe))
-        except ImageError as error:
-            raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
+    labels = np.array([classes.index(image.kind) for image in labelled], np.int64)
     return Dataset(
         name=folder.resolve().name,
         folder=folder,
         classes=classes,
         train=Split(data.images, np.zeros(len(data.images), np.int64)),
-        test=Split(np.stack(images), np.array([classes.index(image.kind) for image in labelled], np.int64)),
-        recipe=data.recipe,
+        test=Split(prepare_all(labelled, data.preprocess), labels),
+        preprocess=data.preprocess,
         preset=data.preset,
         usual=(GOOD,),
     )
@@ -170,5 +226,4 @@ def _shorten(dataset: Dataset, limit: int) -> Dataset:
         order = np.sort(np.concatenate(kept))
         return Split(split.images[order], split.labels[order])
 
-    values = {**vars(dataset), "train": first(dataset.train), "test": first(dataset.test)}
-    return Dataset(**values)
+    return replace(dataset, train=first(dataset.train), test=first(dataset.test))

@@ -1,7 +1,7 @@
-"""One experiment of a comparison: a variant trained on the normal classes with one seed, exported, and measured.
+"""One experiment of a comparison: a variant trained on the normal classes with one seed, exported and measured.
 
-Each has a folder of its own, and every file in it is written whole: what is there is done, and what is missing is made
-when the comparison goes on.
+Each has its own folder, and every file in it is written completely or not at all. A comparison that continues makes
+only the missing files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,17 +34,21 @@ from onspect.training.session import Devices, TrainOptions, resume_on, train_on
 
 _BATCH = 64
 _TRAINED = "trained.json"
-_HOLDOUT = 0.1  # of the normal images: they choose the epoch whose weights are kept
+_HOLDOUT = 0.1  # share of the normal images that chooses the best epoch
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A training run of a comparison. normal: the classes trained on. scores: those that are measured of it."""
+    """A training run of a comparison."""
 
     normal: tuple[str, ...]
+    """Classes that the run is trained on."""
     variant: str
+    """``cae``, ``vae`` or ``aae``."""
     seed: int
+    """Seed of the run."""
     scores: tuple[str, ...] = ()
+    """Scores that are measured."""
 
     @property
     def folder(self) -> Path:
@@ -51,7 +56,13 @@ class Experiment:
         return Path("runs", describe_normal(self.normal), f"{self.variant}-{self.seed}")
 
     def identify(self) -> dict[str, Any]:
-        """Return what tells it from the others, as the files of a comparison have it."""
+        """Return the fields that distinguish the experiment, for the files of a comparison.
+
+        Returns
+        -------
+        dict[str, Any]
+            The keys ``normal``, ``variant`` and ``seed``.
+        """
         return {"normal": self.normal, "variant": self.variant, "seed": self.seed}
 
     def __str__(self) -> str:
@@ -60,51 +71,90 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Settings:
-    """What all experiments of a comparison share, so that it is one: a comparison with others needs another folder.
-
-    data: fingerprint of the dataset. epochs: None for as many as the preset trains.
-    """
+    """Settings that all experiments of a comparison share. A comparison with other settings needs another folder."""
 
     name: str
+    """Name of the dataset."""
     data: str
+    """Fingerprint of the dataset."""
     preset: str
+    """Name of the preset."""
     epochs: int | None
+    """Passes over the images; None for as many as the preset has."""
     limit: int | None
+    """Largest number of images of each class; None for all."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How an experiment's training went.
-
-    seconds: on the clock, all sittings together. cpu_seconds: of processor time, None where it was interrupted.
-    threads: of the training. jobs: how many experiments trained at the same time, at most.
-    """
+    """Result of an experiment's training."""
 
     epochs: int
+    """Number of complete epochs."""
     best_epoch: int
+    """Epoch whose weights are kept, from 1."""
     held_out_error: float
+    """Mean squared error of the held-out images at that epoch."""
     images: int
+    """Number of training images."""
     seconds: float
+    """Duration in seconds, over all sessions."""
     cpu_seconds: float | None
+    """Processor time in seconds; None if training was interrupted."""
     threads: int
+    """Number of threads of the training."""
     jobs: int
+    """Largest number of experiments that trained at the same time."""
 
 
 class InterruptedExperimentError(OnspectError):
-    """A experiment was interrupted and its training saved."""
+    """An experiment was interrupted, and its training was saved."""
 
 
 def describe_normal(normal: Sequence[str]) -> str:
-    """Return the normal classes as one name, which a folder may have on every system."""
+    """Return the normal classes as one name that is valid for folders on every system.
+
+    Parameters
+    ----------
+    normal
+        Names of classes.
+
+    Returns
+    -------
+    str
+        The names, joined by ``+``.
+    """
     return "+".join(re.sub(r"[^\w-]", "_", name) for name in normal)
 
 
 def complete_experiment(
     experiment: Experiment, settings: Settings, dataset: Dataset, folder: Path, *, jobs: int = 1
 ) -> None:
-    """Train, export and score what of an experiment is not there yet; folder is the comparison's.
+    """Train, export and score everything of an experiment that is missing.
 
-    Raises InterruptedExperimentError where training was interrupted, and what training and export raise.
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    settings
+        Settings of the comparison.
+    dataset
+        The images.
+    folder
+        Folder of the comparison.
+    jobs
+        Number of experiments that train at the same time, for the record.
+
+    Raises
+    ------
+    InterruptedExperimentError
+        If training was interrupted.
+    TrainingError
+        If training failed.
+    ExportError
+        If a file does not compute the same as its model.
+    OutputError
+        If a file cannot be written.
     """
     place = folder / experiment.folder
     data = dataset.training_set(experiment.normal)
@@ -117,33 +167,89 @@ def complete_experiment(
 
 
 def is_complete(experiment: Experiment, folder: Path) -> bool:
-    """Tell whether nothing of an experiment is missing."""
+    """Return whether all files of an experiment exist.
+
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    folder
+        Folder of the comparison.
+
+    Returns
+    -------
+    bool
+        True if nothing is missing.
+    """
     names = (_TRAINED, *(f"{score}.npy" for score in experiment.scores))
     return all((folder / experiment.folder / name).exists() for name in names)
 
 
-def read_trained(experiment: Experiment, folder: Path) -> Trained:
-    """Read how an experiment's training went; raises DatasetError where the file is damaged."""
-    path = folder / experiment.folder / _TRAINED
+@contextmanager
+def reading(path: Path, cure: str) -> Iterator[None]:
+    """Raise DatasetError if a file of the comparison cannot be read or is damaged; cure: the remedy for the latter."""
     try:
-        return parse_dataclass(Trained, json.loads(path.read_bytes()))
+        yield
     except OSError as error:
         raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{str(path)!r} is damaged ({error}); remove {str(path.parent)!r}") from error
+    except (ValueError, TypeError, EOFError) as error:
+        raise DatasetError(f"{str(path)!r} is damaged ({error}); {cure}") from error
+
+
+def read_trained(experiment: Experiment, folder: Path) -> Trained:
+    """Read the result of an experiment's training.
+
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    folder
+        Folder of the comparison.
+
+    Returns
+    -------
+    Trained
+        The result.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read or is damaged.
+    """
+    path = folder / experiment.folder / _TRAINED
+    with reading(path, f"remove {str(path.parent)!r}"):
+        return parse_dataclass(Trained, json.loads(path.read_bytes()))
 
 
 def read_scores(experiment: Experiment, score: str, dataset: Dataset, folder: Path) -> NDArray[np.float32]:
-    """Read the test images' scores, float32 [n]; raises DatasetError where the file is damaged."""
+    """Read the scores of the test images.
+
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    score
+        Name of the score.
+    dataset
+        The images.
+    folder
+        Folder of the comparison.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Scores [n], in the order of the test images.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read or is damaged.
+    """
     path = folder / experiment.folder / f"{score}.npy"
-    try:
+    with reading(path, "remove it and compare again"):
         scores = np.load(path, allow_pickle=False)
         if scores.shape != dataset.test.labels.shape or scores.dtype != np.float32:
-            raise ValueError(f"its values are {scores.dtype} {list(scores.shape)}")  # noqa: TRY301 - one error for a bad file
-    except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
-    except (ValueError, EOFError) as error:
-        raise DatasetError(f"{str(path)!r} is damaged ({error}); remove it and compare again") from error
+            raise ValueError(f"its values are {scores.dtype} {list(scores.shape)}")
     return np.asarray(scores, np.float32)
 
 
@@ -157,7 +263,7 @@ def _train(experiment: Experiment, settings: Settings, data: TrainingSet, place:
     if resumes:
         outcome = resume_on(data, place, devices=devices)
     else:
-        (place / WEIGHTS).unlink(missing_ok=True)  # a first epoch that was cut off before its checkpoint
+        (place / WEIGHTS).unlink(missing_ok=True)  # the first epoch was interrupted before its checkpoint
         outcome = train_on(data, place, options, devices=devices)
     if outcome.reason == "interrupted":
         raise InterruptedExperimentError(f"{experiment} was interrupted in epoch {outcome.epoch + 1} and saved")
@@ -180,10 +286,10 @@ def _describe(outcome: Outcome, images: int, cpu_seconds: float | None, jobs: in
 
 
 def _score(model: Path, dataset: Dataset) -> NDArray[np.float32]:
-    """Score the test images with the file itself, as a line would."""
+    """Score the test images with the model file, as a line does."""
     inspector = Inspector(model, provider="cpu")
     images = dataset.test.images
-    parts = [inspector.run(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
+    parts = [inspector.infer(images[start : start + _BATCH]).score for start in range(0, len(images), _BATCH)]
     return np.concatenate(parts).astype(np.float32)
 
 

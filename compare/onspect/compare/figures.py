@@ -1,4 +1,4 @@
-"""The pictures of a comparison, as SVG: what each variant makes of images, and the curves behind the areas."""
+"""Figures of a comparison as SVG: reconstructions of each variant, and the curves behind the areas."""
 
 from __future__ import annotations
 
@@ -32,9 +32,19 @@ _LINES = {"cae": ("#0072B2", "-"), "vae": ("#D55E00", "--"), "aae": ("#009E73", 
 
 
 def draw_figures(comparison: Comparison, folder: Path) -> dict[str, bytes]:
-    """Return the figures by file name: examples, and for each score ROC and PR curves; of the first seed.
+    """Return the figures of the first seed: examples, and ROC and PR curves for each score.
 
-    With several sets of normal classes there are none: those are in the tables.
+    Parameters
+    ----------
+    comparison
+        The results.
+    folder
+        Folder of the comparison.
+
+    Returns
+    -------
+    dict[str, bytes]
+        SVG by file name; empty with several sets of normal classes, which only the tables show.
     """
     if len(comparison.normals) > 1:
         return {}
@@ -75,9 +85,25 @@ def _draw_examples(comparison: Comparison, experiments: dict[str, Experiment], f
 
 
 def choose_examples(comparison: Comparison, experiment: Experiment, score: str, folder: Path) -> list[tuple[str, int]]:
-    """Return class and index of the test images to show: of each class that of median score, so none is picked.
+    """Return the test images to show: of each class the one with the median score, so that none is picked by hand.
 
-    The classes are the normal ones and those that the paper shows, or else the first three anomalous ones.
+    The classes are the normal ones and those that the paper shows, otherwise the first three anomalous ones.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+    experiment
+        Experiment whose scores choose the images.
+    score
+        Name of the score.
+    folder
+        Folder of the comparison.
+
+    Returns
+    -------
+    list[tuple[str, int]]
+        Name of the class and index of the image in the test set.
     """
     dataset, normal = comparison.dataset, comparison.normals[0]
     scores = read_scores(experiment, score, dataset, folder)

@@ -1,4 +1,4 @@
-"""Reading IDX files, the format of MNIST: a header of big-endian sizes, then bytes; compressed with gzip or not."""
+"""Reader for IDX files, the format of MNIST: a header of big-endian sizes, then bytes, with or without gzip."""
 
 from __future__ import annotations
 
@@ -22,16 +22,29 @@ _MOST_VALUES = 2**32
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """Return the array of an IDX file of unsigned bytes, uint8 with the header's shape.
+    """Read the array of an IDX file of unsigned bytes.
 
-    Raises DatasetError where the file cannot be read, is not one, or holds less or more than its header says.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Array with the shape of the header.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, is not an IDX file, or its size differs from its header.
     """
     try:
         with path.open("rb") as file:
             if file.read(2) == _GZIP:
                 file.seek(0)
                 with gzip.GzipFile(fileobj=file) as unpacked:
-                    return _read(path, unpacked)  # type: ignore[arg-type]  # it reads as a file does
+                    return _read(path, unpacked)  # type: ignore[arg-type]  # it has the methods of a file
             file.seek(0)
             return _read(path, file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
@@ -51,7 +64,7 @@ def _read(path: Path, file: BinaryIO) -> NDArray[np.uint8]:
     expected = math.prod(shape)
     if expected > _MOST_VALUES:
         raise DatasetError(f"{str(path)!r} is damaged: its header promises {'x'.join(map(str, shape))} bytes")
-    content = file.read(expected + 1)  # one more, so that a longer file is seen; never all that gzip may unfold to
+    content = file.read(expected + 1)  # one more byte shows that a file is too long, without unpacking all of it
     if len(content) != expected:
         found = "more" if len(content) > expected else f"{len(content)}"
         raise DatasetError(f"{str(path)!r} should have {expected} values and has {found}; fetch it again")

@@ -1,7 +1,7 @@
-"""Read the data in a pickle without executing any of its code.
+"""Reader for the data in a pickle that executes none of its code.
 
-A pickle is a program that may import and call anything. Here `find_class` of the unpickler gives stand-ins of this
-module for the few names by which numpy writes an array of bytes, and refuses every other name.
+A pickle is a program that may import and call anything. Here `find_class` of the unpickler has replacements for the few
+names by which numpy writes an array of bytes. It refuses every other name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onspect.runtime.errors import DatasetError
 
 
 class PickledArray:
-    """Stands for an array; `values` holds its content, uint8."""
+    """Replacement for an array; `values` has its content, uint8."""
 
     values: NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ class PickledArray:
 
 
 class _Dtype:
-    """Stands for the type of an array's values."""
+    """Replacement for the type of an array's values."""
 
     def __init__(self, code: object) -> None:
         self.code = code
@@ -47,13 +47,13 @@ class _RefusedError(pickle.UnpicklingError):
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        # a new function each time: a pickle may change what it is given
+        # a new function each time, because a pickle may change the one it gets
         match module.replace("numpy._core", "numpy.core"), name:
             case "numpy.core.multiarray", "_reconstruct":
                 return lambda *_: PickledArray()
             case "numpy", "dtype":
                 return lambda code, *_: _Dtype(code)
-            case "numpy", "ndarray":  # an argument of the first
+            case "numpy", "ndarray":  # argument of the one before
                 return lambda *_: None
             case "_codecs", "encode":  # how Python 3 writes bytes for Python 2
                 return lambda text, _: bytes(text, "latin-1")
@@ -64,9 +64,22 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Return the plain data of a pickle: None, bool, int, float, str, bytes, containers of them, and `PickledArray`.
+    """Read the plain data of a pickle.
 
-    Text of Python 2 is bytes. Raises DatasetError if the file cannot be read, is damaged, or refers to anything else.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Any
+        None, bool, int, float, str, bytes, containers of them, and `PickledArray`. Text of Python 2 is bytes.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, is damaged, or refers to anything else.
     """
     try:
         return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()

@@ -1,6 +1,6 @@
-"""What the paper printed: Tables 5 and 6 of Schneider et al., "Autoencoders - A Comparative Analysis" (2022).
+"""Printed results of the paper: Tables 5 and 6 of Schneider et al., "Autoencoders - A Comparative Analysis" (2022).
 
-The second column group of both tables is headed CAE there; it is the VAE's. AUROC and AUPR, in that order.
+The second column group of both tables is headed CAE there; it is the VAE's. Values are AUROC and AUPR, in this order.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ truck       0.7379 0.7132  0.7375 0.7073  0.7364 0.7120
 
 @dataclass(frozen=True)
 class PrintedTable:
-    """A table of the paper.
-
-    areas: (AUROC, AUPR) by anomalous class and variant. seconds: of training, by variant.
-    """
+    """A table of the paper."""
 
     title: str
+    """Its title."""
     areas: dict[tuple[str, str], tuple[float, float]]
+    """AUROC and AUPR, 0 to 1, by anomalous class and variant."""
     seconds: dict[str, float]
+    """Duration of training in seconds, by variant."""
 
 
 def _parse(title: str, text: str, seconds: tuple[float, float, float]) -> PrintedTable:
@@ -62,7 +62,20 @@ _TABLES: dict[tuple[str, tuple[str, ...]], PrintedTable] = {
 
 
 def find_printed(dataset: str, normal: tuple[str, ...]) -> PrintedTable | None:
-    """Return the paper's table for a dataset by name and its normal classes, None where it has none."""
+    """Return the paper's table for a dataset.
+
+    Parameters
+    ----------
+    dataset
+        Name of the dataset.
+    normal
+        Names of the normal classes.
+
+    Returns
+    -------
+    PrintedTable or None
+        The table; None if the paper has none.
+    """
     return _TABLES.get((dataset, normal))
 
 
@@ -73,5 +86,18 @@ _SHOWN: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {
 
 
 def find_shown(dataset: str, normal: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the anomalous classes that the paper's Figures 3 and 4 show, none where it has no figure."""
+    """Return the anomalous classes that the paper's Figures 3 and 4 show.
+
+    Parameters
+    ----------
+    dataset
+        Name of the dataset.
+    normal
+        Names of the normal classes.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of classes; empty if the paper has no figure.
+    """
     return _SHOWN.get((dataset, normal), ())

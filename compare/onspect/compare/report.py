@@ -1,10 +1,9 @@
-"""The files of a comparison: tables as Markdown, CSV, JSON and one page of HTML, and the figures."""
+"""Files of a comparison: tables as Markdown, CSV, JSON and one HTML page, and the figures."""
 
 from __future__ import annotations
 
 import base64
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,30 @@ from onspect.compare.figures import draw_figures
 from onspect.compare.results import Comparison
 from onspect.compare.tables import RULES, make_tables, to_csv, to_json, to_markdown
 from onspect.runtime.atomic import write_atomically
-from onspect.runtime.cpu import available_cores
+from onspect.runtime.cpu import available_cores, processor_name
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
-    """Write the comparison into its folder in every format, each file whole or not at all; return the tables' paths.
+    """Write the comparison into its folder in every format. Each file is written completely or not at all.
 
-    All are made in memory first, so that an error while drawing leaves what was there. Raises OutputError where the
-    folder cannot be written.
+    All files are made in memory first, so an error while drawing leaves the old files unchanged.
+
+    Parameters
+    ----------
+    folder
+        Folder of the comparison.
+    comparison
+        The results.
+
+    Returns
+    -------
+    list[Path]
+        Paths of the tables, Markdown first.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
     """
     figures = draw_figures(comparison, folder)
     files = {
@@ -39,7 +54,20 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
 
 
 def render_page(comparison: Comparison, figures: dict[str, bytes]) -> str:
-    """Return the page as HTML that needs no other file, no network and no script."""
+    """Return the comparison as an HTML page that needs no other file, no network and no script.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+    figures
+        SVG by file name.
+
+    Returns
+    -------
+    str
+        The page.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onspect.compare", "."),
         autoescape=True,
@@ -68,7 +96,18 @@ def _title(comparison: Comparison) -> str:
 
 
 def render_markdown(comparison: Comparison) -> str:
-    """Return the whole comparison as Markdown."""
+    """Return the comparison as Markdown.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+
+    Returns
+    -------
+    str
+        The text.
+    """
     tables = [to_markdown(table) for table in make_tables(comparison)]
     return "\n".join([f"# {_title(comparison)}\n", f"{RULES}\n", *tables, f"Measured with {_machine_in_words()}.\n"])
 
@@ -80,18 +119,16 @@ def _machine_in_words() -> str:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return a description of this machine.
+
+    Returns
+    -------
+    dict[str, Any]
+        The keys ``processor``, ``cores``, ``system`` and ``versions``.
+    """
     return {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": available_cores(),
         "system": platform.system(),
         "versions": {name: importlib.metadata.version(name) for name in ("onspect", "torch", "onnxruntime")},
     }
-
-
-def _processor() -> str:
-    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

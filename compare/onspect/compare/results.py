@@ -1,4 +1,4 @@
-"""What a comparison found: areas for each anomalous class, variant, score and seed, and what each variant costs."""
+"""Results of a comparison: areas for each anomalous class, variant, score and seed, and the cost of each variant."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from onspect.runtime.inspection.inspector import Inspector
 _TIMED_RUNS = 200
 
 ALL = "all together"
-"""The row of a table in which the images of all anomalous classes stand against the normal ones."""
+"""The row of a table that compares all anomalous classes together with the normal ones."""
 
 
 @dataclass(frozen=True)
 class Area:
-    """The image metrics for one anomalous class against the normal images, by name; anomalous is positive."""
+    """Image metrics for one anomalous class against the normal images; anomalous is positive."""
 
     values: dict[str, float]
+    """Value of each metric by name."""
 
     @property
     def auroc(self) -> float:
@@ -42,11 +43,14 @@ class Area:
 
 @dataclass(frozen=True)
 class Result:
-    """What one score of an experiment reached: areas by anomalous class, in the dataset's order, then `ALL`."""
+    """Areas of one score of an experiment."""
 
     experiment: Experiment
+    """The experiment."""
     score: str
+    """Name of the score."""
     areas: dict[str, Area]
+    """Area by anomalous class, in the order of the dataset, then `ALL`."""
 
     @property
     def mean(self) -> Area:
@@ -58,24 +62,34 @@ class Result:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a variant costs: the weights in its file, the file's bytes, and milliseconds for one image on one thread."""
+    """Cost of a variant."""
 
     parameters: int
+    """Number of weights in its file."""
     file_bytes: int
+    """Size of the file in bytes."""
     latency_ms: float
+    """Time for one image on one thread, in milliseconds."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that was found. costs: by variant and score. trained: in the order of the experiments."""
+    """All results of a comparison."""
 
     settings: Settings
+    """Settings that all experiments share."""
     dataset: Dataset = field(repr=False)
+    """The images."""
     experiments: tuple[Experiment, ...]
+    """The experiments."""
     scores: tuple[str, ...]
+    """Names of the scores."""
     results: tuple[Result, ...]
+    """Areas of each experiment and score."""
     trained: tuple[Trained, ...]
+    """Training of each experiment, in the order of `experiments`."""
     costs: dict[tuple[str, str], Cost]
+    """Cost by variant and score."""
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -93,11 +107,37 @@ class Comparison:
         return tuple(sorted({experiment.seed for experiment in self.experiments}))
 
     def having(self, score: str) -> tuple[str, ...]:
-        """Return the variants that have a score."""
+        """Return the variants that have a score.
+
+        Parameters
+        ----------
+        score
+            Name of the score.
+
+        Returns
+        -------
+        tuple[str, ...]
+            Names of variants.
+        """
         return tuple(dict.fromkeys(experiment.variant for experiment in self.experiments if score in experiment.scores))
 
     def select(self, normal: tuple[str, ...], variant: str, score: str) -> list[Result]:
-        """Return the results of all seeds."""
+        """Return the results of all seeds.
+
+        Parameters
+        ----------
+        normal
+            Names of the normal classes.
+        variant
+            Name of the variant.
+        score
+            Name of the score.
+
+        Returns
+        -------
+        list[Result]
+            Results, in the order of the experiments.
+        """
         return [
             result
             for result in self.results
@@ -106,9 +146,28 @@ class Comparison:
 
 
 def gather(experiments: Sequence[Experiment], settings: Settings, dataset: Dataset, folder: Path) -> Comparison:
-    """Measure what complete experiments have left in the comparison's folder.
+    """Measure the files of complete experiments.
 
-    Raises DatasetError where a file is damaged or the test images of a class are missing.
+    Parameters
+    ----------
+    experiments
+        The experiments.
+    settings
+        Settings that they share.
+    dataset
+        The images.
+    folder
+        Folder of the comparison.
+
+    Returns
+    -------
+    Comparison
+        The results.
+
+    Raises
+    ------
+    DatasetError
+        If a file is damaged, or a class has no test images.
     """
     results = [
         _measure(experiment, score, dataset, folder) for experiment in experiments for score in experiment.scores
@@ -140,7 +199,27 @@ def _measure(experiment: Experiment, score: str, dataset: Dataset, folder: Path)
 def part(
     scores: NDArray[np.float32], normal: tuple[str, ...], dataset: Dataset
 ) -> dict[str | None, NDArray[np.float32]]:
-    """Return the scores of the normal test images (None), of each anomalous class, and of `ALL` of those."""
+    """Split the scores of the test images by class.
+
+    Parameters
+    ----------
+    scores
+        float32 [n], in the order of the test images.
+    normal
+        Names of the normal classes.
+    dataset
+        The images.
+
+    Returns
+    -------
+    dict[str or None, NDArray[np.float32]]
+        Scores of the normal images (None), of each anomalous class, and of `ALL` anomalous images.
+
+    Raises
+    ------
+    DatasetError
+        If there are no normal or no anomalous test images.
+    """
     labels = dataset.test.labels
     anomalous = [name for name in dataset.classes if name not in normal]
     parts: dict[str | None, NDArray[np.float32]] = {None: scores[np.isin(labels, dataset.indices(normal))]}
@@ -159,7 +238,7 @@ def _area(normal: NDArray[np.float32], anomalous: NDArray[np.float32]) -> Area:
 
 
 def _measure_costs(experiments: Sequence[Experiment], dataset: Dataset, folder: Path) -> dict[tuple[str, str], Cost]:
-    """Time the first experiment of each variant in turns, so that whatever else the machine does burdens all alike."""
+    """Time the first experiment of each variant in turns, so that other load affects all variants."""
     first = {experiment.variant: experiment for experiment in reversed(experiments)}
     paths = {
         (variant, score): folder / experiment.folder / f"{score}.onnx"
@@ -172,7 +251,7 @@ def _measure_costs(experiments: Sequence[Experiment], dataset: Dataset, folder: 
     for _ in range(_TIMED_RUNS):
         for key, inspector in inspectors.items():
             started = time.perf_counter()
-            inspector.run(image)
+            inspector.infer(image)
             times[key].append(time.perf_counter() - started)
     return {
         key: Cost(

@@ -1,4 +1,4 @@
-"""A comparison from a plan to its tables; the Python face of ``onspect compare``."""
+"""A comparison from a plan to its tables; the Python interface of ``onspect compare``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from onspect.compare.datasets import Dataset, load_dataset
-from onspect.compare.experiments import Experiment, Settings, describe_normal, is_complete, read_trained
+from onspect.compare.experiments import Experiment, Settings, describe_normal, is_complete, read_trained, reading
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
 from onspect.compare.workers import Work, complete_experiments
 from onspect.export.scores import MEMORY, SCORES, find_score
-from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically
+from onspect.runtime.atomic import make_folder, write_atomically
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.records import parse_dataclass
@@ -27,31 +27,59 @@ Tell = Callable[[Experiment, int, int, str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be compared; None and () leave the choice to the data.
-
-    normal: the classes that are normal together. every_class: each class in turn instead. seeds: how many, from 0.
-    limit: images of each class at most. jobs: experiments trained at a time.
-    """
+    """Options of a comparison. With None and (), the data decide."""
 
     data: str | Path
+    """The dataset folder."""
     folder: str | Path
+    """Folder of the comparison; an incomplete comparison in it is continued."""
     variants: tuple[str, ...] = VARIANTS
+    """Names of variants: ``cae``, ``vae``, ``aae``."""
     normal: tuple[str, ...] = ()
+    """Classes that are normal together."""
     every_class: bool = False
+    """Make each class normal in turn, instead of `normal`."""
     seeds: int = 1
+    """Number of seeds, from 0."""
     epochs: int | None = None
+    """Passes over the images, 1 or more."""
     preset: str | None = None
+    """Name of a preset."""
     scores: tuple[str, ...] = ()
+    """Names of scores; () for all that the variants have."""
     limit: int | None = None
+    """Largest number of images of each class, 1 or more."""
     jobs: int | None = None
+    """Number of experiments that train at the same time; None for one on each core."""
 
 
 def compare(plan: Plan, tell: Tell | None = None) -> list[Path]:
-    """Complete what is missing of a comparison and write its tables; return their paths, Markdown first.
+    """Complete the missing experiments of a comparison, and write its tables.
 
-    Raises ChoiceError for a class or preset that is none and where the folder holds another comparison, DatasetError
-    for data that cannot be used, InterruptedExperimentError where it was interrupted, TrainingError where an experiment
-    failed.
+    Parameters
+    ----------
+    plan
+        Options of the comparison.
+    tell
+        Called after each experiment with the experiment, the number of complete ones, the total and a message.
+
+    Returns
+    -------
+    list[Path]
+        Paths of the tables, Markdown first.
+
+    Raises
+    ------
+    ChoiceError
+        If a class, a score or the preset is not valid, or the folder contains another comparison.
+    DatasetError
+        If the data cannot be used.
+    InterruptedExperimentError
+        If the comparison was interrupted; its training is saved.
+    TrainingError
+        If an experiment failed.
+    OutputError
+        If the folder cannot be written.
     """
     data, folder = Path(plan.data), Path(plan.folder)
     dataset = load_dataset(data, preset=plan.preset, limit=plan.limit)
@@ -74,7 +102,7 @@ def compare(plan: Plan, tell: Tell | None = None) -> list[Path]:
 
 
 def _choose_scores(plan: Plan, preset: str) -> dict[str, tuple[str, ...]]:
-    """Return the scores of each variant; the memory, which has no variant, is listed as the first one's."""
+    """Return the scores of each variant; the memory has no variant and is listed under the first."""
     names = tuple(dict.fromkeys(plan.scores)) or (PRESETS[preset].score, MEMORY)
     for name in names:
         if not find_score(name).is_compared:
@@ -89,7 +117,7 @@ def _choose_scores(plan: Plan, preset: str) -> dict[str, tuple[str, ...]]:
 
 
 def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
-    """Return all experiments, seed by seed, so that a comparison that is cut short has whole seeds."""
+    """Return all experiments, seed by seed, so that an interrupted comparison has complete seeds."""
     if plan.every_class:
         trained = {dataset.classes[index] for index in set(dataset.train.labels.tolist())}
         normals: list[tuple[str, ...]] = [(name,) for name in dataset.classes if name in trained]
@@ -114,17 +142,13 @@ def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
 
 
 def _claim(folder: Path, settings: Settings) -> None:
-    """Write the settings into the comparison's folder, or hold them against those that are there."""
+    """Write the settings into the comparison's folder, or compare them with those that are there."""
     path = folder / _SETTINGS
     if not path.exists():
         write_atomically(path, (json.dumps(asdict(settings), indent=1) + "\n").encode())
         return
-    try:
+    with reading(path, "give another folder"):
         there = parse_dataclass(Settings, json.loads(path.read_bytes()))
-    except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{str(path)!r} is damaged ({error}); give another folder") from error
     for field in fields(Settings):
         old, new = getattr(there, field.name), getattr(settings, field.name)
         if old != new:

@@ -1,4 +1,4 @@
-"""A comparison as tables: rows of text that Markdown and HTML are written from, and CSV and JSON with every figure."""
+"""Tables of a comparison: rows of text for Markdown and HTML, and CSV and JSON with every figure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RULES = (
     "times the step in recall, nothing interpolated, images of equal score taken together (scikit-learn's "
     "roc_auc_score and average_precision_score). Scores come from the exported ONNX file."
 )
-"""What must be known to compare these figures with others."""
+"""Conditions for comparing these figures with others."""
 
 _IN_PAPER = ("auroc", "aupr")
 """The image metrics that the paper prints, in its order."""
@@ -34,18 +34,32 @@ _IN_PAPER = ("auroc", "aupr")
 
 @dataclass(frozen=True)
 class Table:
-    """A table: header and rows of text, the first of each naming it. notes: sentences that belong below."""
+    """A table of text."""
 
     title: str
+    """Heading of the table."""
     header: tuple[str, ...]
+    """Names of the columns."""
     rows: tuple[tuple[str, ...], ...]
+    """Cells of each row; the first cell names the row."""
     notes: tuple[str, ...] = ()
+    """Sentences below the table."""
 
 
 def make_tables(comparison: Comparison) -> list[Table]:
-    """Return all tables of a comparison: the scores, each of them class by class, and what the variants cost.
+    """Return all tables of a comparison: the scores, each score by class, and the costs of the variants.
 
-    With several sets of normal classes those take the place of the anomalous classes, which CSV and JSON still tell.
+    With several sets of normal classes, these are the rows instead of the anomalous classes. CSV and JSON have both.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+
+    Returns
+    -------
+    list[Table]
+        The tables, in the order of the page.
     """
     tables = [_summarise(comparison)] if len(comparison.scores) > 1 else []
     if len(comparison.normals) > 1:
@@ -56,7 +70,18 @@ def make_tables(comparison: Comparison) -> list[Table]:
 
 
 def to_markdown(table: Table) -> str:
-    """Return a table as Markdown, under a heading."""
+    """Return a table as Markdown, under a heading.
+
+    Parameters
+    ----------
+    table
+        The table.
+
+    Returns
+    -------
+    str
+        The text.
+    """
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
@@ -67,7 +92,18 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Return one line for each normal class, variant, seed, score and anomalous class."""
+    """Return the areas as CSV, one line for each normal set, variant, seed, score and anomalous class.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+
+    Returns
+    -------
+    str
+        The text, with a header.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["normal", "variant", "seed", "score", "anomalous", *(metric.name for metric in IMAGE_METRICS)])
@@ -80,7 +116,20 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_json(comparison: Comparison, machine: dict[str, Any]) -> str:
-    """Return every figure as JSON, and what they were measured on."""
+    """Return every figure as JSON.
+
+    Parameters
+    ----------
+    comparison
+        The results.
+    machine
+        Result of `describe_machine`.
+
+    Returns
+    -------
+    str
+        The text.
+    """
     content = {
         "settings": asdict(comparison.settings),
         "collection": comparison.dataset.name,
@@ -129,17 +178,41 @@ def _summarise(comparison: Comparison) -> Table:
 
 
 def describe_score(score: str) -> str:
-    """Return a score's name, marked if it rests on a pretrained network."""
+    """Return the name of a score, marked if it uses a pretrained network.
+
+    Parameters
+    ----------
+    score
+        Name of the score.
+
+    Returns
+    -------
+    str
+        Name for a table.
+    """
     return f"{score} (pretrained)" if score == MEMORY else score
 
 
 def describe_column(score: str, variant: str) -> str:
-    """Return what gave the figures of a score: the variant, or the memory, which does not depend on it."""
+    """Return the heading for the figures of a score: the variant, or the memory, which does not depend on it.
+
+    Parameters
+    ----------
+    score
+        Name of the score.
+    variant
+        Name of the variant.
+
+    Returns
+    -------
+    str
+        Heading of the column.
+    """
     return score if score == MEMORY else variant.upper()
 
 
 def _list_normals(comparison: Comparison, score: str) -> Table:
-    """Return the one-against-rest protocol: each set of normal classes, and the mean of them all."""
+    """Return the table of the one-against-rest protocol: each set of normal classes, and their mean."""
     rows = []
     variants = comparison.having(score)
     columns: list[list[float]] = [[] for _ in range(2 * len(variants))]
@@ -164,7 +237,7 @@ def _list_normals(comparison: Comparison, score: str) -> Table:
 def _list_classes(comparison: Comparison, normal: tuple[str, ...], score: str) -> Table:
     """Return a table as the paper's 5 and 6: a row for each anomalous class, the image metrics of each variant."""
     printed = find_printed(comparison.dataset.name, normal)
-    columns = None if score == MEMORY else printed  # the paper has variants, and no memory
+    columns = None if score == MEMORY else printed  # the paper has no memory
     variants = comparison.having(score)
     results = {variant: comparison.select(normal, variant, score) for variant in variants}
     names = list(next(iter(results.values()))[0].areas)
@@ -199,7 +272,7 @@ def _find_printed_cell(printed: PrintedTable, name: str, variant: str, index: in
 
 
 def _count_reached(printed: PrintedTable, results: dict[str, list[Result]], score: str) -> str:
-    """Say how many of the paper's cells are reached by the same variant, to the four decimals that it prints."""
+    """Return how many of the paper's cells the same variant reaches, to the four printed decimals."""
     same = total = best = rows = 0
     for name in dict.fromkeys(name for name, _ in printed.areas):
         for index, metric in enumerate(_IN_PAPER):
@@ -222,7 +295,7 @@ def _count_reached(printed: PrintedTable, results: dict[str, list[Result]], scor
 
 
 def _list_trainings(comparison: Comparison) -> Table:
-    """Return what each variant's training costs, times also as ratios to the first variant."""
+    """Return the cost of each variant's training, with times relative to the first variant."""
     printed = find_printed(comparison.dataset.name, comparison.normals[0]) if len(comparison.normals) == 1 else None
     columns: dict[str, Mapping[str, float | None]] = {
         "training, s": _mean_by_variant(comparison, lambda trained: trained.seconds),
@@ -246,7 +319,7 @@ def _list_trainings(comparison: Comparison) -> Table:
 
 
 def _list_files(comparison: Comparison) -> Table:
-    """Return what each file costs on the line."""
+    """Return the cost of each file on the line."""
     rows = []
     for score in comparison.scores:
         cells = [describe_score(score)]
@@ -272,7 +345,7 @@ def _describe_timing(comparison: Comparison) -> str:
 
 
 def _mean_by_variant(comparison: Comparison, take: Callable[[Trained], float | None]) -> dict[str, float | None]:
-    """Return the mean over a variant's trainings that have the figure, None where none has."""
+    """Return the mean over a variant's trainings that have the figure; None if there are none."""
     found: dict[str, list[float]] = {variant: [] for variant in comparison.variants}
     for experiment, trained in zip(comparison.experiments, comparison.trained, strict=True):
         value = take(trained)

@@ -1,4 +1,4 @@
-"""Experiments in processes of their own, as many at a time as asked for; one at a time, in this process."""
+"""Experiments in worker processes, several at a time; with one job they run in this process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -19,29 +18,49 @@ from onspect.compare.datasets import Dataset, load_dataset
 from onspect.compare.experiments import Experiment, InterruptedExperimentError, Settings, complete_experiment
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import OnspectError, TrainingError
+from onspect.training.interruption import stop_signals
 
-_GRACE = 3.0  # seconds in which a process that was told to stop has done so
+_GRACE = 3.0  # seconds that a process has to stop
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a process must know to do its part. folder: the comparison's; the data are read anew."""
+    """Input of a worker process. It reads the data again."""
 
     settings: Settings
+    """Settings that all experiments share."""
     data: Path
+    """The dataset folder."""
     preset: str | None
+    """Name of a preset; None chooses it from the images."""
     folder: Path
+    """Folder of the comparison."""
     jobs: int
+    """Number of experiments that run at the same time, 1 or more."""
 
 
 def complete_experiments(
     experiments: Sequence[Experiment], work: Work, dataset: Dataset, done: Callable[[Experiment], None]
 ) -> None:
-    """Complete experiments, `work.jobs` at a time, and tell of each that is done.
+    """Complete experiments, `work.jobs` at a time. The cores are divided among the jobs.
 
-    The cores are divided among the jobs. Raises InterruptedExperimentError where Ctrl-C (or SIGTERM) stopped them, all
-    of them saved, and TrainingError with an experiment's own words where one failed; the others that had begun are
-    finished first.
+    Parameters
+    ----------
+    experiments
+        The experiments.
+    work
+        Input of the worker processes.
+    dataset
+        The images.
+    done
+        Called after each experiment.
+
+    Raises
+    ------
+    InterruptedExperimentError
+        If Ctrl-C or SIGTERM stopped them; all are saved.
+    TrainingError
+        If an experiment failed. Those that had begun are finished first.
     """
     if work.jobs == 1:
         _use_cores(1)
@@ -49,7 +68,7 @@ def complete_experiments(
             complete_experiment(experiment, work.settings, dataset, work.folder)
             done(experiment)
         return
-    with _sigterm_as_interrupt():
+    with stop_signals(_interrupt):
         _run_processes(list(experiments), work, done)
 
 
@@ -85,7 +104,7 @@ def _run_processes(waiting: list[Experiment], work: Work, done: Callable[[Experi
 
 
 def _read_reason(receiver: multiprocessing.connection.Connection) -> str | None:
-    """Return why an ended process failed, None where it said nothing."""
+    """Return the reason why a process failed; None if it gave no reason."""
     try:
         return str(receiver.recv())
     except EOFError:
@@ -93,7 +112,7 @@ def _read_reason(receiver: multiprocessing.connection.Connection) -> str | None:
 
 
 def _stop(processes: Sequence[SpawnProcess]) -> None:
-    """Have processes save and end; a terminal's Ctrl-C has reached them already, and a second signal cuts that off."""
+    """Let processes save and end. A terminal's Ctrl-C has reached them already; a second signal interrupts that."""
     for process in processes:
         process.join(_GRACE)
     for process in processes:
@@ -113,7 +132,7 @@ def _work(experiment: Experiment, work: Work, sender: multiprocessing.connection
 
 
 def _follow_parent() -> None:
-    """Stop as on Ctrl-C where the parent is gone: otherwise two processes could come to train one experiment."""
+    """Stop as on Ctrl-C if the parent has ended; otherwise two processes could train one experiment."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -124,13 +143,5 @@ def _use_cores(jobs: int) -> None:
     torch.set_num_threads(max(1, available_cores() // jobs))
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    def interrupt(number: int, _frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)

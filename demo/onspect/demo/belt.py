@@ -1,4 +1,4 @@
-"""A drawn conveyor: parts that pass a camera at a changing speed, under changing light."""
+"""A drawn conveyor: parts that pass a camera at changing speed, under changing light."""
 
 from __future__ import annotations
 
@@ -11,21 +11,26 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Belt:
-    """Where each part is in each frame.
-
-    size: width and height of the frame. side: of a part, in pixels. starts: the place of each part's middle along the
-    belt; a part is at start + travel. travel: of the belt at each frame, in pixels. lights: brightness of each frame.
-    upside_down: for each part whether it lies so. drawn, plain: the part's picture and the belt's.
-    """
+    """Position of each part in each frame of a drawn conveyor."""
 
     size: tuple[int, int]
+    """Width and height of the frame, in pixels."""
     side: int
+    """Side of a part, in pixels."""
     starts: NDArray[np.float64]
+    """Position of each part's centre along the belt at the start, in pixels, float64 [parts]."""
     travel: NDArray[np.float64]
+    """Position of the belt at each frame, in pixels, float64 [frames]. The x of a part in a frame is `travel` minus
+    `starts`.
+    """
     lights: NDArray[np.float64]
+    """Brightness of each frame relative to the usual, float64 [frames]."""
     upside_down: NDArray[np.bool_]
+    """Whether each part is upside down, bool [parts]."""
     turns: NDArray[np.float64]
+    """Rotation of each part, in degrees, float64 [parts]."""
     seed: int = 0
+    """Seed of the noise."""
 
     @property
     def frames(self) -> int:
@@ -33,11 +38,33 @@ class Belt:
         return len(self.travel)
 
     def places(self, frame: int) -> NDArray[np.float64]:
-        """Return x of the middle of each part in a frame, float64 [parts]."""
+        """Return the x coordinate of each part's centre in a frame.
+
+        Parameters
+        ----------
+        frame
+            Number of the frame, from 0.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            Coordinates in pixels, [parts]; they may be outside the frame.
+        """
         return np.asarray(self.travel[frame] - self.starts)
 
     def draw(self, number: int) -> NDArray[np.uint8]:
-        """Draw a frame, uint8 [height, width, 3]."""
+        """Draw a frame.
+
+        Parameters
+        ----------
+        number
+            Number of the frame, from 0.
+
+        Returns
+        -------
+        NDArray[np.uint8]
+            Picture [height, width, 3], BGR.
+        """
         width, height = self.size
         rng = np.random.default_rng((self.seed, number))
         picture = _texture(self.size).copy()
@@ -68,10 +95,33 @@ def make_belt(
     turn: float = 8.0,
     seed: int = 0,
 ) -> Belt:
-    """Return a belt.
+    """Return a belt with random gaps, speed and light.
 
-    pixels: usual motion a frame. speed, light: share by which speed and brightness change at most. upside_down: share
-    of the parts. stops: how often the belt stops, for stop_frames each. turn: largest rotation, in degrees.
+    Parameters
+    ----------
+    parts
+        Number of parts, 1 or more.
+    size
+        Width and height of the frame, in pixels.
+    side
+        Side of a part, in pixels.
+    pixels
+        Usual motion between frames, in pixels.
+    speed, light
+        Largest relative change of speed and of brightness, 0 to 1.
+    upside_down
+        Share of the parts that are upside down, 0 to 1.
+    stops, stop_frames
+        Number of stops of the belt, and frames of each stop.
+    turn
+        Largest rotation of a part, in degrees.
+    seed
+        Seed of all random numbers.
+
+    Returns
+    -------
+    Belt
+        The belt.
     """
     rng = np.random.default_rng(seed)
     gaps = side * rng.uniform(0.35, 2.2, parts)

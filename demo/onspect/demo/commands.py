@@ -13,8 +13,8 @@ from onspect.runtime.errors import OutputError
 
 _LOG = logging.getLogger("onspect")
 
-_SIZE = 256  # pixels: a place of the error map is a sixteenth of the part
-_TRAIN = 100  # good pictures: the fewest with which teach promises 1% false rejects, and one more
+_SIZE = 256  # pixels; a place of the error map has 1/16 of the part's side
+_TRAIN = 100  # good pictures; 99 are enough for teach to promise 1% false rejects
 
 
 @click.command(cls=Command)
@@ -26,7 +26,7 @@ _TRAIN = 100  # good pictures: the fewest with which teach promises 1% false rej
     show_default=True,
     help="A new or empty folder for all results.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), hidden=True)  # of 0.1.0
+@click.option("--epochs", type=click.IntRange(min=1), hidden=True)  # accepted because 0.1.0 had it
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of parts and memory.")
 def demo(output: Path, epochs: int | None, seed: int) -> None:
     """Do the whole job on synthetic parts: teach, calibrate, evaluate, score.

@@ -1,4 +1,4 @@
-"""One picture of what a model does: parts in columns; image, reconstruction (where there is one) and verdict."""
+"""One picture of a model's results: a column for each kind of part, with image, reconstruction (if any) and verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,26 @@ from onspect.runtime.inspection.visualization import Picture, draw_overlay, enla
 
 
 def draw_overview(model: Path, parts: Path, picture: Path) -> None:
-    """Write a PNG with the median part of each kind in the test split, by score; raises as `Inspector` does."""
+    """Write a PNG with the part of median score of each kind in the test split.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    parts
+        The dataset folder.
+    picture
+        The file to write.
+
+    Raises
+    ------
+    ModelFileError
+        If the model file cannot be used.
+    DatasetError
+        If the folder has no test images.
+    OutputError
+        If the picture cannot be written.
+    """
     inspector = Inspector(model)
     images = labelled_images(parts, "test")
     inspections = list(inspector.examine_many(image.path for image in images))

@@ -1,7 +1,7 @@
 """Synthetic parts: drawn pictures of a turned steel flange, good or with one drawn defect.
 
-No camera took these pictures and no part was made. They show the whole path from training to a verdict without
-anyone's production data; a score reached on them says nothing about real parts.
+These pictures are not photographs. They show the whole path from teaching to a verdict without production data. A
+result on them does not predict results on real parts.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _BOLT_RADIUS = 5.0
 _BOLT_CIRCLE = 39.0
 _CHAMFER = 2.2
 _LIGHT = np.array([-0.6, -0.8], np.float32)  # towards the lamp, upper left
-_VISIBLE_CHANGE = 5  # grey levels; less drowns in the brushing
+_VISIBLE_CHANGE = 5  # grey levels; a smaller change is not visible in the brushing
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One good part on its supersampled canvas; x and y are measured from the picture's middle."""
+    """One good part on its supersampled canvas; x and y are relative to the picture's centre."""
 
     x: Grey
     y: Grey
@@ -53,10 +53,27 @@ def draw_part(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Draw one synthetic part and the mask of its defect.
 
-    Returns a grey image and a mask, both uint8 of shape (size, size). The mask is 255 where the defect changes the
-    good part by a visible amount and 0 elsewhere, so it is all 0 when `defect` is None. The same generator state gives
-    the same part with and without the defect. Raises ValueError for a `defect` outside DEFECT_KINDS and for a `size`
-    below 32.
+    The same generator state gives the same part with and without the defect.
+
+    Parameters
+    ----------
+    rng
+        Generator of the random numbers.
+    defect
+        One of `DEFECT_KINDS`; None for a good part.
+    size
+        Width and height of the picture in pixels, 32 or more.
+
+    Returns
+    -------
+    tuple[NDArray[np.uint8], NDArray[np.uint8]]
+        Grey image and mask, both [size, size]. The mask is 255 where the defect changes the good part visibly, and 0
+        elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If the defect is unknown or the size is below 32.
     """
     if defect is not None and defect not in _DEFECT_PAINTERS:
         raise ValueError(f"unknown defect {defect!r}: use one of {', '.join(DEFECT_KINDS)}, or None for a good part")
@@ -76,13 +93,33 @@ def draw_part(
 def draw_dataset(
     folder: Path, *, seed: int, train: int = 160, good: int = 40, defective: int = 20, size: int = 128
 ) -> None:
-    """Write a synthetic data set in the MVTec layout, with a validation split beside the test split.
+    """Write a synthetic dataset in the MVTec layout, with a validation split beside the test split.
 
-    Writes grey PNG files: `train` good parts to train/good, and to each of val and test `good` good parts and
-    `defective` parts of each kind, with their masks in ground_truth/<split>/<kind>/NNN_mask.png. The same arguments
-    give the same bytes, and an image depends only on seed, split, kind, number and size, never on the counts. Files of
-    the same name are replaced, others are left alone. Raises ValueError for a negative seed or count and for a `size`
-    below 32, OSError where a file cannot be written.
+    The files are grey PNG. The same arguments give the same bytes. An image depends on seed, split, kind, number and
+    size only, not on the counts. Files of the same name are replaced; other files stay.
+
+    Parameters
+    ----------
+    folder
+        Folder to write.
+    seed
+        Seed of all random numbers, 0 or more.
+    train
+        Good parts in ``train/good``, 0 or more.
+    good
+        Good parts in each of ``val/good`` and ``test/good``, 0 or more.
+    defective
+        Parts of each defect kind in each of ``val`` and ``test``, 0 or more. Their masks are
+        ``ground_truth/SPLIT/KIND/NNN_mask.png``.
+    size
+        Width and height of the pictures in pixels, 32 or more.
+
+    Raises
+    ------
+    ValueError
+        If the seed or a count is negative, or the size is below 32.
+    OSError
+        If a file cannot be written.
     """
     for name, value in (("seed", seed), ("train", train), ("good", good), ("defective", defective)):
         if value < 0:
@@ -166,7 +203,7 @@ def _expose(picture: Grey, sensor_noise: Grey) -> NDArray[np.uint8]:
 
 
 def _strength(rng: np.random.Generator) -> float:
-    """Share of a defect's full contrast: most are clear, a few nearly vanish in the brushing."""
+    """Share of a defect's full contrast: most are clear, a few are almost invisible in the brushing."""
     return float(rng.triangular(0.18, 0.8, 1.0))
 
 
@@ -194,7 +231,7 @@ def _scratch(rng: np.random.Generator, part: _Part) -> Grey:
 
 
 def _wander(rng: np.random.Generator, part: _Part, length: int) -> NDArray[np.float64]:
-    """A path of `length` unit steps that stays on the metal: the first of many that does, else the nearest to it."""
+    """A path of `length` unit steps that stays on the metal: the first valid of many, otherwise the best."""
     tries, margin = 64, 3.5
     places = np.flatnonzero(part.depth > margin)
     starts = places[rng.integers(places.size, size=tries)]
@@ -208,7 +245,7 @@ def _wander(rng: np.random.Generator, part: _Part, length: int) -> NDArray[np.fl
 
 
 def _dent(rng: np.random.Generator, part: _Part) -> Grey:
-    """A soft hollow: its far wall catches the lamp, its near wall lies in shade."""
+    """A soft hollow: its far wall is bright, its near wall is in shade."""
     radius = rng.uniform(4, 9)
     u, v = _spot(rng, part, radius)
     stretch, turn = rng.uniform(0.8, 1.0), rng.uniform(0, np.pi)

@@ -1,4 +1,4 @@
-"""The gate on decisions: the same labelled images, each file with a threshold chosen from its own scores."""
+"""The check of decisions: two files judge the same labelled images, each with a threshold from its own scores."""
 
 from __future__ import annotations
 
@@ -28,26 +28,49 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reference:
-    """What another file is held against: labelled images with scores, and what makes a threshold of those.
-
-    label: what gave the scores. scores: float64 [n], in the images' order. policy, band: how cut and review band are
-    chosen. threshold: what they make of the scores.
-    """
+    """Labelled images and scores that another file is compared with, and how their threshold was chosen."""
 
     label: str
+    """Name of the file or model that gave the scores."""
     images: tuple[LabelledImage, ...]
+    """The labelled images."""
     scores: Scores
+    """float64 [n], in the order of the images."""
     policy: Policy
+    """How the threshold is chosen."""
     band: Band | None
+    """How the review band is chosen; None for no band."""
     threshold: Threshold
+    """The threshold that policy and band choose from the scores."""
 
     def describe_policy(self) -> str:
-        """Return in words how cut and review band are chosen."""
+        """Return a description of policy and review band.
+
+        Returns
+        -------
+        str
+            One phrase.
+        """
         return self.policy.describe() + (f"; {self.band.describe()}" if self.band else "")
 
 
 def allowed_flips(images: int, precision: str, wanted: int | None) -> int:
-    """Return how many verdicts may flip: what was asked for, else none in float32 and 0.2% of the images otherwise."""
+    """Return the number of verdicts that may differ.
+
+    Parameters
+    ----------
+    images
+        Number of compared images.
+    precision
+        ``fp32``, ``fp16`` or ``int8``.
+    wanted
+        The user's limit; None for 0 in float32, and otherwise 0.2% of the images, rounded down.
+
+    Returns
+    -------
+    int
+        The limit, 0 or more.
+    """
     if wanted is not None:
         return wanted
     return 0 if precision == "fp32" else images // 500
@@ -56,19 +79,56 @@ def allowed_flips(images: int, precision: str, wanted: int | None) -> int:
 def make_reference(
     label: str, images: Sequence[LabelledImage], scores: Scores, policy: Policy | None, band: Band | None = None
 ) -> Reference:
-    """Return the reference that scores of images make, by a policy or the default one, and a review band.
+    """Return the reference for scores of labelled images.
 
-    Raises DatasetError where the images do not do for the policy.
+    Parameters
+    ----------
+    label
+        Name of the file or model that gave the scores.
+    images
+        The labelled images.
+    scores
+        float64 [n], in the order of the images.
+    policy
+        How the threshold is chosen; None for the default policy.
+    band
+        How the review band is chosen; None for no band.
+
+    Returns
+    -------
+    Reference
+        The reference, with its threshold.
+
+    Raises
+    ------
+    DatasetError
+        If the policy cannot choose a threshold from these images.
     """
     policy = policy or default_policy(sum(image.defective for image in images))
     return Reference(label, tuple(images), scores, policy, band, _choose(policy, band, images, scores))
 
 
 def find_reference(file: ModelFile, data: Path) -> Reference:
-    """Score the images that a file was calibrated on, DATA/val, and return them as the reference, by its own policy.
+    """Score the images that a file was calibrated on, and return the reference by the file's own policy.
 
-    A file without a threshold takes the default policy. Raises DatasetError where images cannot be scored, or are not
-    those that the threshold was chosen on; UncalibratedError where an older release chose it and left no policy.
+    Parameters
+    ----------
+    file
+        The model file. Without a threshold, the default policy is used.
+    data
+        The dataset folder; its ``val`` has the images.
+
+    Returns
+    -------
+    Reference
+        The images with the file's scores.
+
+    Raises
+    ------
+    DatasetError
+        If an image cannot be scored, or the images are not those of the calibration.
+    UncalibratedError
+        If the file does not record how its threshold was chosen.
     """
     calibration = file.info.calibration
     if file.info.threshold is not None and (calibration is None or calibration.rule is None):
@@ -96,21 +156,48 @@ def find_reference(file: ModelFile, data: Path) -> Reference:
 
 
 def score_like(reference: Reference, file: ModelFile, graph: bytes) -> Scores:
-    """Return another graph's scores of the reference's images, NaN where it gives none."""
+    """Return another graph's scores of the reference's images.
+
+    Parameters
+    ----------
+    reference
+        The labelled images.
+    file
+        Model file that gives preprocessing and metadata.
+    graph
+        The graph to score with, as bytes of an ONNX file.
+
+    Returns
+    -------
+    Scores
+        float64 [n], in the order of the images; NaN for an image without a score.
+    """
     inspector = Inspector(dataclasses.replace(file, data=graph), provider="cpu")
     found = score_images(inspector, reference.images)
     return np.array([np.nan if isinstance(item, Fault) else item.scored.score for item in found])
 
 
 def compare(reference: Reference, scores: Scores) -> Agreement:
-    """Hold scores of the reference's images against the reference's, each by its own threshold.
+    """Compare verdicts, each score with its own threshold.
 
-    Scores that are not finite, or of which no threshold can be made, count as if every verdict had flipped.
+    If a score is not finite, or no threshold can be chosen, all verdicts count as different.
+
+    Parameters
+    ----------
+    reference
+        The labelled images with their scores.
+    scores
+        float64 [n], scores of another file for the same images.
+
+    Returns
+    -------
+    Agreement
+        Number of different verdicts, with a new threshold and with the old one.
     """
     count, policy = len(scores), reference.describe_policy()
     own = None
     if np.isfinite(scores).all():
-        with suppress(DatasetError):  # of one score for all images no threshold can be made
+        with suppress(DatasetError):  # equal scores for all images give no threshold
             own = _choose(reference.policy, reference.band, reference.images, scores)
     if own is None:
         return Agreement(reference.label, policy, count, flips=count, carried=count, shift=1.0)
@@ -118,9 +205,23 @@ def compare(reference: Reference, scores: Scores) -> Agreement:
 
 
 def compare_thresholds(reference: Reference, scores: Scores, own: Threshold, policy: str | None = None) -> Agreement:
-    """Hold finite scores of the reference's images against the reference's, with a threshold of their own.
+    """Compare verdicts for scores that have a threshold already.
 
-    policy: how both thresholds were chosen, in words; the reference's without.
+    Parameters
+    ----------
+    reference
+        The labelled images with their scores.
+    scores
+        float64 [n], finite, scores of another file for the same images.
+    own
+        Threshold of these scores.
+    policy
+        How both thresholds were chosen, in words; None for the reference's policy.
+
+    Returns
+    -------
+    Agreement
+        Number of different verdicts, with `own` and with the reference's threshold.
     """
     before = _judge(reference.scores, reference.threshold)
     spread = float(reference.scores.std()) or 1.0
@@ -135,13 +236,39 @@ def compare_thresholds(reference: Reference, scores: Scores, own: Threshold, pol
 
 
 def refuse_flips(agreement: Agreement, allowed: int) -> None:
-    """Raise ExportError where more verdicts flipped than are allowed."""
+    """Raise an error if too many verdicts differ.
+
+    Parameters
+    ----------
+    agreement
+        Result of the comparison.
+    allowed
+        Number of verdicts that may differ, 0 or more.
+
+    Raises
+    ------
+    ExportError
+        If more verdicts differ.
+    """
     if agreement.flips > allowed:
         raise describe_flips(agreement, allowed)
 
 
 def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
-    """Return the error that says how many verdicts flipped, how many were allowed, and what to do."""
+    """Return the error for too many different verdicts, with both numbers and a remedy.
+
+    Parameters
+    ----------
+    agreement
+        Result of the comparison.
+    allowed
+        Number of verdicts that may differ, 0 or more.
+
+    Returns
+    -------
+    ExportError
+        The error, not raised.
+    """
     cure = f"keep float32, or allow them with --max-flips {agreement.flips}"
     if agreement.carried <= allowed:
         cure = (

@@ -123,7 +123,7 @@ def _read_roi(roi: tuple[str, ...]) -> RegionFile | None:
 def _check_usage(
     source: Path, *, int8: bool, fp16: bool, data: Path | None, max_flips: int | None, of_run: bool
 ) -> str:
-    """Return the precision asked for; a usage error where the options do not go together."""
+    """Return the precision; raise a usage error if options exclude each other."""
     if int8 and fp16:
         raise click.UsageError("--int8 and --fp16 exclude each other; give one of them")
     precision = "int8" if int8 else "fp16" if fp16 else "fp32"
@@ -170,6 +170,13 @@ def _export_quantized(
             progress=progress,
         )
     click.echo(describe_quantized(reduced))
+    if score is None and not source.is_file():
+        _LOG.warning(
+            "a run in %s has the score %r of its autoencoder and no memory: to keep the memory, export and calibrate "
+            "it in float32, then convert that file",
+            precision,
+            reduced.info.score.name,
+        )
     if reduced.share < 0.5:
         _LOG.warning(
             "only %.0f%% of the weights could be reduced without more verdicts flipping, so the file gains little: "
@@ -186,7 +193,7 @@ def _say_next(output: Path, source: Path) -> None:
 
 
 def _find_labelled(source: Path) -> str:
-    """Return the folder that a run was trained on if it has labelled images too, else the word DATA."""
+    """Return the run's dataset folder if it has labelled images, otherwise the word DATA."""
     from onspect.runtime.dataset.folder import has_split
     from onspect.training.checkpoint import read_record
 

@@ -1,4 +1,4 @@
-"""The graph of an autoencoder of features: the frozen backbone, and what the autoencoder makes of its features."""
+"""The graph of an autoencoder of features: the frozen backbone, followed by the autoencoder."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from onspect.training.presets import FEATURES
 from onspect.training.to_onnx import convert
 
 HIGHEST = 8
-"""Places whose mean error is the score; fewer in small images."""
+"""Number of places whose mean error is the score; fewer in small images."""
 
-_PLACES_EACH = 32  # of an image, for each place that counts towards its score
-_SMOOTHED = 3  # places, across and down
-_LEAST_ERROR = 1e-4  # of a place, of features with unit spread: less is rounding
+_PLACES_EACH = 32  # places of an image for each place of its score
+_SMOOTHED = 3  # size of the smoothing window, in places
+_LEAST_ERROR = 1e-4  # least error of a place, for features with standard deviation 1; less is rounding
 
 
 class FeatureGraph(nn.Module):
-    """From features [n, C, h, w] to score [n], error_map [n, 16 h, 16 w] and latent [n, h * w * n_z], place by place.
+    """Module from features to score, error map and latent vectors, place by place.
 
-    error_map is the squared error of the reconstruction, a mean over the features of a place, enlarged. score is the
-    mean of the highest places of the same error, relative to that of good parts and smoothed over 3 x 3 places.
+    The error map is the squared error of the reconstruction, a mean over the features of a place, resized to the image.
+    The score is the mean of the highest places of this error, divided by that of good parts and smoothed over 3 x 3
+    places.
     """
 
     normal_error: Tensor
@@ -43,7 +44,18 @@ class FeatureGraph(nn.Module):
         self.register_buffer("normal_error", torch.ones(1, 1, rows, columns))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return score, error_map and latent."""
+        """Return score, error map and latent vectors.
+
+        Parameters
+        ----------
+        features
+            float32 [n, C, h, w].
+
+        Returns
+        -------
+        tuple[Tensor, Tensor, Tensor]
+            score [n], error_map [n, 16 h, 16 w] and latent [n, h * w * n_z], all float32.
+        """
         error, codes = self._judge_places(features)
         margin = _SMOOTHED // 2
         padded = F.pad(error / self.normal_error, (margin, margin, margin, margin), mode="replicate")
@@ -53,7 +65,18 @@ class FeatureGraph(nn.Module):
         return score, error_map, codes.reshape(-1, features.shape[2] * features.shape[3] * codes.shape[1])
 
     def measure_error(self, features: Tensor) -> Tensor:
-        """Return the squared error of the reconstruction of each place, [n, 1, h, w]."""
+        """Return the squared error of the reconstruction of each place.
+
+        Parameters
+        ----------
+        features
+            float32 [n, C, h, w].
+
+        Returns
+        -------
+        Tensor
+            float32 [n, 1, h, w], 0 or more.
+        """
         return self._judge_places(features)[0]
 
     def _judge_places(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +88,7 @@ class FeatureGraph(nn.Module):
 
 
 class FeatureModel(nn.Module):
-    """From uint8 [n, height, width, channels] to what `FeatureGraph` gives; onnxruntime runs the backbone."""
+    """Module from images to the outputs of `FeatureGraph`; onnxruntime runs the backbone."""
 
     def __init__(self, extractor: PlaceExtractor, graph: FeatureGraph) -> None:
         super().__init__()
@@ -73,13 +96,35 @@ class FeatureModel(nn.Module):
         self.graph = graph
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return score, error_map and latent."""
+        """Return score, error map and latent vectors.
+
+        Parameters
+        ----------
+        image
+            uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        tuple[Tensor, Tensor, Tensor]
+            As in `FeatureGraph.forward`.
+        """
         found: tuple[Tensor, Tensor, Tensor] = self.graph(torch.from_numpy(self.extractor.extract(image.numpy())))
         return found
 
 
 def design_features(model: TrainedModel) -> tuple[FeatureModel, Score]:
-    """Return a run's model and its score, relative to the error of good parts on the run's sample images."""
+    """Return a run's model and its score, relative to the error of good parts on the run's sample images.
+
+    Parameters
+    ----------
+    model
+        A run on features.
+
+    Returns
+    -------
+    tuple[FeatureModel, Score]
+        The model, and the definition of its score for the model file.
+    """
     assert model.extractor is not None
     extractor = PlaceExtractor.open(model.extractor)
     features = torch.from_numpy(extractor.extract(model.samples.numpy()))
@@ -89,9 +134,17 @@ def design_features(model: TrainedModel) -> tuple[FeatureModel, Score]:
 
 
 def fit_normal_error(graph: FeatureGraph, features: Tensor) -> None:
-    """Measure what error good images have at each place, the mean, from their features [n, C, h, w].
+    """Measure the mean error of good images at each place.
 
-    A tenth of the mean over all places is added, so that a place that was always perfect does not make much of nothing.
+    A tenth of the mean over all places is added. Otherwise a small error at a place that was always perfect gives a
+    very high score.
+
+    Parameters
+    ----------
+    graph
+        The graph; its ``normal_error`` is changed in place.
+    features
+        Features of good images, float32 [n, C, h, w].
     """
     with torch.no_grad():
         errors = torch.cat([graph.measure_error(features[start : start + 16]) for start in range(0, len(features), 16)])
@@ -100,11 +153,24 @@ def fit_normal_error(graph: FeatureGraph, features: Tensor) -> None:
 
 
 def convert_features(model: FeatureModel, samples: np.ndarray) -> bytes:
-    """Return the whole graph, from an image to ``score``, ``error_map`` and ``latent``, as the bytes of an ONNX file.
+    """Return the whole graph from an image to ``score``, ``error_map`` and ``latent``.
 
-    samples: two images or more, uint8 [n, height, width, channels].
+    Parameters
+    ----------
+    model
+        The model.
+    samples
+        Two images or more, uint8 [n, height, width, channels].
 
-    Raises ExportError if the parts do not fit together.
+    Returns
+    -------
+    bytes
+        The ONNX file.
+
+    Raises
+    ------
+    ExportError
+        If backbone and autoencoder do not fit together.
     """
     features = torch.from_numpy(model.extractor.extract(samples))
     head = onnx.load_from_string(convert(model.graph, features, PLACES, ["score", "error_map", "latent"]))
@@ -118,7 +184,7 @@ def convert_features(model: FeatureModel, samples: np.ndarray) -> bytes:
 
 
 def _append(trunk: onnx.ModelProto, head: onnx.ModelProto) -> None:
-    """Add a graph with the input ``places`` to a graph with that output; the second's other names get a prefix."""
+    """Append a graph with the input ``places`` to a graph with this output; its other names get a prefix."""
     public = {"", PLACES, *(output.name for output in head.graph.output)}
 
     def rename(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Scores of a whole image that are fitted to good images: each a module that goes into the model file's graph.
+"""Scores of a whole image that are fitted to good images. Each is a module that becomes part of the model file's graph.
 
-Every one is a number of 0 or more, higher is worse, and none has seen a defect or a label. docs/networks.md says what
-each computes and where it comes from.
+Every score is 0 or more, and higher is worse. None has seen a defect or a label. docs/networks.md describes each score
+and its source.
 """
 
 from __future__ import annotations
@@ -21,40 +21,58 @@ from onspect.training.autoencoder.losses import kl_divergence
 from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
 
 COMPONENTS = ("normalised", "latent", "contrast", "statistics")
-"""What ``combined`` is made of."""
+"""Components of ``combined``."""
 
-_POOLED_SIDE = 16  # of residuals that are whitened: finer ones are mostly noise, and the matrix stays small
+_POOLED_SIDE = 16  # side of pooled residuals: finer ones are mostly noise, and the matrix stays small
 _DIRECTIONS = 128
-_SCALES = (1, 2, 4, 8)  # squares of pixels over which an image's statistics are taken
+_SCALES = (1, 2, 4, 8)  # sides of the squares of pixels for an image's statistics
 _LEAST_SIDE = 4
 _CONTRAST_FLOOR = 0.02
-_COMPLEXITY_FLOOR = 0.02  # as a share of good images' mean complexity
+_COMPLEXITY_FLOOR = 0.02  # share of the mean complexity of good images
 _RIDGE = 1e-3
 _DRAWS = 8
 _BATCH = 64
 _FEWEST_HELD_OUT = 32
-_LOGISTIC = 1.702  # the logistic curve with this slope is nowhere further than 0.01 from the Gaussian's
+_LOGISTIC = 1.702  # with this slope, the logistic curve differs from the Gaussian's by at most 0.01
 
 
 class ModelOutputs(NamedTuple):
-    """What a measure sees of images: planes and reconstruction [n, c, h, w] in 0..1, latent and log_sigma [n, n_z]."""
+    """Inputs and outputs of the networks for a batch of images."""
 
     planes: Tensor
+    """The images, float32 [n, channels, height, width], 0 to 1."""
     reconstruction: Tensor
+    """The reconstructions, with the shape and range of `planes`."""
     latent: Tensor
+    """The latent vectors, float32 [n, n_z]."""
     log_sigma: Tensor | None
+    """Logarithm of the latent's standard deviation, float32 [n, n_z]; None without a VAE."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The trained networks, in evaluation mode; critic is None but for an AAE."""
+    """The trained networks, in evaluation mode."""
 
     encoder: Encoder
+    """The encoder."""
     decoder: Decoder
+    """The decoder."""
     critic: Critic | None
+    """The critic of an AAE; None for CAE and VAE."""
 
     def view(self, planes: Tensor) -> ModelOutputs:
-        """Return what is to be seen of images."""
+        """Run the networks.
+
+        Parameters
+        ----------
+        planes
+            float32 [n, channels, height, width], 0 to 1.
+
+        Returns
+        -------
+        ModelOutputs
+            Inputs and outputs.
+        """
         latent, log_sigma = self.encoder(planes)
         return ModelOutputs(planes, self.decoder(latent), latent, log_sigma)
 
@@ -62,10 +80,24 @@ class Networks:
 def fit_measures(
     networks: Networks, names: Sequence[str], images: NDArray[np.uint8], held_out: NDArray[np.uint8]
 ) -> dict[str, nn.Module]:
-    """Fit measures to the good images that a run was trained on, uint8 [n, h, w, c], and return them by name.
+    """Fit scores to the good images that a run was trained on.
 
-    ``combined`` compares its components on the images held out, whose gradients the networks have not seen; with fewer
-    than 32 of those, on the training images too. The variant must have the measures (`ScoreSpec.check`).
+    Parameters
+    ----------
+    networks
+        The trained networks.
+    names
+        Names of fitted scores in `SCORES` that the variant has.
+    images
+        Training images, uint8 [n, height, width, channels].
+    held_out
+        Held-out images, uint8 [n, height, width, channels]. ``combined`` compares its components on them; with fewer
+        than 32, on the training images too.
+
+    Returns
+    -------
+    dict[str, nn.Module]
+        Module of each score, from `ModelOutputs` to float32 [n].
     """
     wanted = dict.fromkeys((*names, *(COMPONENTS if "combined" in names else ())))
     described: dict[str, list[Tensor]] = {name: [] for name in wanted if name in _DESCRIPTIONS}
@@ -103,23 +135,41 @@ def _look(networks: Networks, images: NDArray[np.uint8]) -> Iterator[ModelOutput
 
 
 class Normalised(nn.Module):
-    """The mean squared error over the image's own complexity: how much of it is not its local mean."""
+    """Mean squared error, divided by the image's own complexity: the part of it that differs from its local mean."""
 
     def __init__(self, usual: float) -> None:
         super().__init__()
         self.floor = max(1e-6, _COMPLEXITY_FLOOR * usual)
 
     def forward(self, view: ModelOutputs) -> Tensor:
-        """Return the measure, [n]."""
+        """Return the score.
+
+        Parameters
+        ----------
+        view
+            Inputs and outputs of the networks.
+
+        Returns
+        -------
+        Tensor
+            float32 [n], 0 or more.
+        """
         error = (view.planes - view.reconstruction).square().mean(dim=(1, 2, 3))
         return error / (_complexity(view.planes) + self.floor)
 
 
 class PpcaDistance(nn.Module):
-    """How far a description of an image lies from those of good ones, in their own spread: squared, per dimension.
+    """Squared distance of an image's description from those of good images, in their standard deviations.
 
-    Of many dimensions the most variable ones are taken as they are and the others as one variance (probabilistic
-    principal components, Tipping and Bishop 1999).
+    The distance is divided by the number of dimensions. The most variable dimensions are used as they are, and the
+    others share one variance (probabilistic principal components, Tipping and Bishop, 1999).
+
+    Parameters
+    ----------
+    describe
+        Function from `ModelOutputs` to descriptions [n, dimensions].
+    vectors
+        Descriptions of good images, float64 [n, dimensions].
     """
 
     def __init__(self, describe: Callable[[ModelOutputs], Tensor], vectors: Tensor) -> None:
@@ -141,31 +191,51 @@ class PpcaDistance(nn.Module):
         self.dimensions = len(mean)
 
     def forward(self, view: ModelOutputs) -> Tensor:
-        """Return the measure, [n]; 1 is about what good images have."""
+        """Return the score; good images have about 1.
+
+        Parameters
+        ----------
+        view
+            Inputs and outputs of the networks.
+
+        Returns
+        -------
+        Tensor
+            float32 [n], 0 or more.
+        """
         offset = (self.describe(view) - self.get_buffer("mean")) * self.get_buffer("scale")
         known = offset @ self.get_buffer("directions")
         distance = (known * self.get_buffer("inverse")).square().sum(dim=1)
         if self.rest is not None:
-            unknown = (
-                offset - known @ self.get_buffer("directions").T
-            )  # the difference of squares would lose its digits
+            unknown = offset - known @ self.get_buffer("directions").T  # a difference of squares would lose precision
             distance = distance + unknown.square().sum(dim=1) / self.rest
         return distance / self.dimensions
 
 
 class KlScore(nn.Module):
-    """The VAE's divergence of an image's code from the prior (Eq. 4)."""
+    """Divergence of an image's latent distribution from the prior (Eq. 4), VAE only."""
 
     def forward(self, view: ModelOutputs) -> Tensor:
-        """Return the measure, [n]."""
+        """Return the score.
+
+        Parameters
+        ----------
+        view
+            Inputs and outputs of the networks.
+
+        Returns
+        -------
+        Tensor
+            float32 [n], 0 or more.
+        """
         assert view.log_sigma is not None
         return kl_divergence(view.latent, view.log_sigma).clamp_min(0.0)
 
 
 class ReconstructionProbability(nn.Module):
-    """The VAE's negative reconstruction probability (An and Cho 2015), up to constants: the mean error over draws of z.
+    """Negative reconstruction probability of a VAE (An and Cho, 2015), up to constants: the mean error over draws of z.
 
-    The draws are fixed, and each comes with its opposite, so that an image has the same score every time.
+    The draws are fixed and symmetric, so an image always has the same score.
     """
 
     def __init__(self, decoder: Decoder, latent: int) -> None:
@@ -175,7 +245,18 @@ class ReconstructionProbability(nn.Module):
         self.register_buffer("noise", torch.cat([half, -half]))
 
     def forward(self, view: ModelOutputs) -> Tensor:
-        """Return the measure, [n]."""
+        """Return the score.
+
+        Parameters
+        ----------
+        view
+            Inputs and outputs of the networks.
+
+        Returns
+        -------
+        Tensor
+            float32 [n], 0 or more.
+        """
         assert view.log_sigma is not None
         sigma = view.log_sigma.exp()
         errors = [
@@ -186,10 +267,11 @@ class ReconstructionProbability(nn.Module):
 
 
 class CriticScore(nn.Module):
-    """How little the AAE's critic takes an image's code for a draw from the prior, in good images' spread; softplus.
+    """Score of the AAE's critic for an image's latent vector.
 
-    The critic's last Leaky ReLU keeps the order, and its weights are clipped so small that the differences of its
-    outputs drown in float32's rounding; both are undone here.
+    Its unit is the standard deviation of good images, and a softplus follows. It is high if the vector does not look
+    like a draw from the prior. The critic's last Leaky ReLU does not change the order of scores. Its clipped weights
+    are so small that float32 rounds the differences of its outputs away. Both are undone here.
     """
 
     def __init__(self, critic: Critic, codes: Tensor) -> None:
@@ -205,16 +287,27 @@ class CriticScore(nn.Module):
         self.register_buffer("weight", (-weight / spread).float())
 
     def forward(self, view: ModelOutputs) -> Tensor:
-        """Return the measure, [n]."""
+        """Return the score.
+
+        Parameters
+        ----------
+        view
+            Inputs and outputs of the networks.
+
+        Returns
+        -------
+        Tensor
+            float32 [n], 0 or more.
+        """
         hidden = F.leaky_relu(self.first(view.latent))
         return F.softplus((hidden - self.get_buffer("mean")) @ self.get_buffer("weight"))
 
 
 class Combined(nn.Module):
-    """The sum of the components' surprise: minus the logarithm of the share of good images that would score higher.
+    """Sum over the components of minus the logarithm of the share of good images with a higher score.
 
-    That is Fisher's way to combine tests (1925). The share is that of a logistic curve through the mean and spread of
-    the logarithm of each component on held-out good images, which has a value however far out an image lies.
+    This is Fisher's method to combine tests (1925). The share is that of a logistic curve through mean and standard
+    deviation of the logarithm of each component on held-out good images. It has a value for any score.
     """
 
     def __init__(self, components: Sequence[nn.Module], views: Sequence[ModelOutputs]) -> None:
@@ -226,7 +319,18 @@ class Combined(nn.Module):
         self.register_buffer("slope", (_LOGISTIC / spread).float())
 
     def forward(self, view: ModelOutputs) -> Tensor:
-        """Return the measure, [n]."""
+        """Return the score.
+
+        Parameters
+        ----------
+        view
+            Inputs and outputs of the networks.
+
+        Returns
+        -------
+        Tensor
+            float32 [n], 0 or more.
+        """
         steps = (self._logarithms(view) - self.get_buffer("mean")) * self.get_buffer("slope")
         return F.softplus(steps).sum(dim=1)
 
@@ -235,7 +339,7 @@ class Combined(nn.Module):
 
 
 def _complexity(planes: Tensor) -> Tensor:
-    """Return the mean squared difference of images from their local mean over about a third of the longer side, [n]."""
+    """Return the mean squared difference of images from their local mean (a third of the longer side), [n]."""
     radius = max(1, round(max(planes.shape[2:]) / 6))
     padded = F.pad(planes, (radius, radius, radius, radius), mode="replicate")
     return (planes - F.avg_pool2d(padded, 2 * radius + 1, stride=1)).square().mean(dim=(1, 2, 3))
@@ -254,7 +358,7 @@ def _describe_latent(view: ModelOutputs) -> Tensor:
 
 
 def _describe_statistics(view: ModelOutputs) -> Tensor:
-    """Return an image's mean and colours, its energies and its residual's at several scales, its code over contrast."""
+    """Return mean, colours, energies of image and residual at several scales, and latent vector over contrast."""
     planes = view.planes
     mean = planes.mean(dim=(2, 3))
     found = [mean, view.latent / _contrast(planes)]
@@ -286,7 +390,7 @@ _DESCRIPTIONS: dict[str, Callable[[ModelOutputs], Tensor]] = {
 
 
 def _contrast(planes: Tensor) -> Tensor:
-    """Return the standard deviation of each image's values, [n, 1], and a bit more, so that it is never 0."""
+    """Return the standard deviation of each image's values plus a small constant, [n, 1], above 0."""
     flat = planes.flatten(1)
     offset = flat - flat.mean(dim=1, keepdim=True)
     return offset.square().mean(dim=1, keepdim=True).sqrt() + _CONTRAST_FLOOR

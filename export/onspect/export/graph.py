@@ -17,19 +17,29 @@ from onspect.training.tiles import Cut, Stitching
 
 
 class InspectionGraph(nn.Module):
-    """From uint8 [n, height, width, channels] to score [n], error_map [n, height, width], reconstruction and latent.
+    """Module from images to score, error map, reconstruction and latent vector; it becomes the graph of the model file.
 
-    error_map is the squared error, a mean over channels, smoothed where the score says so; for ``relative`` it is a
-    multiple of what good parts show at that place, and so it is for ``expected``, of the error over that which the
-    decoder expects of this image. score is its mean (``mse``, Eq. 2), its maximum, or the fitted measure of the image;
-    the error map is then that of ``mse``.
-    reconstruction is float32 [n, channels, height, width] in 0..1, latent float32 [n, n_z]; the VAE's is its mean, so
-    that a score is the same every time.
+    The error map is the squared error, a mean over channels, smoothed if the score asks for it. For ``relative`` it is
+    divided by the error of good parts at each place, for ``expected`` by the error that the decoder predicts. The score
+    is its mean (``mse``, Eq. 2), its maximum, or a fitted score of the image. With a fitted score, the error map is
+    that of ``mse``. The latent vector of a VAE is its mean, so that an image always has the same score.
 
-    mask, bool [height, width], is true where a part is inspected: the mean and the maximum are over those places, the
-    error map is 0 in all others, and what an image shows there changes nothing. tiling: the networks see the images'
-    tiles, all as one batch; reconstruction and expected error (its logarithm) are stitched from theirs, before any
-    error is taken or smoothed, and latent is float32 [n, tiles * n_z], row by row of tiles.
+    Parameters
+    ----------
+    encoder, decoder
+        The trained networks.
+    network
+        Their layers.
+    score
+        Definition of the score.
+    measure
+        Module of a fitted score; None for other scores.
+    mask
+        bool [height, width], True where parts are inspected. The error map is 0 in ignored places, and their pixels
+        have no influence. None for no mask.
+    tiling
+        Tiles that the networks see, all as one batch. Reconstruction and predicted error are stitched before the error
+        is computed. None for whole images.
     """
 
     normal_error: Tensor
@@ -59,7 +69,19 @@ class InspectionGraph(nn.Module):
         self.inspected = None if mask is None else MaskedMap(mask, self.smooth)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return score, error_map, reconstruction and latent."""
+        """Return score, error map, reconstruction and latent vector.
+
+        Parameters
+        ----------
+        image
+            uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        tuple[Tensor, Tensor, Tensor, Tensor]
+            score [n], error_map [n, height, width], reconstruction [n, channels, height, width] from 0 to 1, and latent
+            [n, n_z], or [n, tiles * n_z] row by row of tiles. All are float32.
+        """
         planes = self.surroundings(to_planes(image))
         codes, log_sigma = self.encoder(self.cut(planes))
         expects = self.spec.expects
@@ -85,10 +107,17 @@ class InspectionGraph(nn.Module):
 
 
 def fit_normal_error(graph: InspectionGraph, images: Tensor) -> None:
-    """Measure what good images, uint8 [n, height, width, channels], show at each place: the mean of their maps.
+    """Measure the mean error map of good images.
 
-    A tenth of the mean over all inspected places is added, so that a place that was always perfect does not make much
-    of nothing, and no place is taken to be better than the rounding to 8 bits, or a tenth of what the decoder expects.
+    A tenth of the mean over all inspected places is added, so that a place that was always perfect does not give very
+    high values. No place is below the rounding to 8 bits, or a tenth of the predicted error.
+
+    Parameters
+    ----------
+    graph
+        The graph; its ``normal_error`` is changed in place.
+    images
+        Good images, uint8 [n, height, width, channels].
     """
     graph.normal_error.fill_(1.0)
     with torch.no_grad():

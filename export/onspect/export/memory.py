@@ -1,4 +1,4 @@
-"""The memory of good parts beside an autoencoder: score and error map of the one, reconstruction of the other."""
+"""A memory of good parts beside an autoencoder: the memory gives score and error map."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.training.features import make_base
 
-_NOWHERE = Path("base.onnx")  # a name for messages; the file is in memory alone
+_NOWHERE = Path("base.onnx")  # a name for messages; the base file is in memory only
 _OF_AUTOENCODER = ("reconstruction", "latent")
 
 
 @dataclass(frozen=True)
 class WithMemory:
-    """A graph with autoencoder and memory, what its file says of both, and the memory alone."""
+    """A graph with autoencoder and memory."""
 
     graph: bytes
+    """The graph as bytes of an ONNX file."""
     info: ModelInfo
+    """Metadata of the model file."""
     filled: FilledGraph
+    """The graph of the memory alone."""
 
 
 def add_memory(
@@ -48,7 +51,7 @@ def add_memory(
     Parameters
     ----------
     graph, info
-        The autoencoder's graph, with the outputs score, error_map, reconstruction and latent, and what its file says.
+        The autoencoder's graph, with the outputs score, error_map, reconstruction and latent, and its metadata.
     images, fingerprints
         Training images, uint8 [n, height, width, channels], at least two, and the fingerprints of their files.
     mask
@@ -57,6 +60,11 @@ def add_memory(
         Judge whole images by their mean features, instead of places.
     progress
         Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    WithMemory
+        The joined graph and its metadata.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Write a trained run as one ONNX model file, checked before it is kept; the Python face of ``onspect export``."""
+"""Export of a trained run as one checked ONNX model file; the Python interface of ``onspect export``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import parse_model_file, stamp
-from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Provenance, Score, Tiling
+from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Preprocess, Provenance, Score, Tiling
 from onspect.runtime.teaching.pictures import OBJECT_SIDE
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import TrainedModel, load_trained
@@ -47,11 +47,14 @@ from onspect.training.to_onnx import convert
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the files, the model file first, and how well its scores agree with the trained model's."""
+    """Result of an export."""
 
     paths: tuple[Path, ...]
+    """The files that were written, the model file first."""
     info: ModelInfo
+    """Metadata of the model file."""
     parity: Parity
+    """Agreement of the file's scores with those of the trained model."""
 
 
 def export(
@@ -66,21 +69,51 @@ def export(
     region: RegionFile | None = None,
     progress: Progress[Any] | None = None,
 ) -> Exported:
-    """Write a run's best weights as an uncalibrated model file; nothing is left where a check fails.
+    """Write a run's best weights as an uncalibrated model file. If a check fails, no file is written.
 
-    score is one of `SCORES`; None takes ``memory``, or ``features`` for a run on features. With ``memory``, score and
-    error map are those of a memory of the good images, in features of a pretrained network (`add_memory`), and the
-    autoencoder gives reconstruction and latent vector. The memory and the fitted scores are fitted to the images that
-    the run was trained on, which are read again from where they were. parts also writes the encoder (image to latent)
-    and decoder (latent to reconstruction) as files of their own. The file's scores are compared with the trained
-    model's on the run's own sample images. Of a dataset `data`, the images of val/ join them, and the verdicts on those
-    are compared too, at most max_flips (0 by default) of which may differ. mask is a black-and-white image of the
-    places that are inspected (`read_mask`); it goes into the graph. region does the same by shapes (`parse_region`),
-    for a run on whole frames; one that was trained on a region has it already.
+    The file's scores are compared with the trained model's on the run's sample images. A memory and fitted scores are
+    fitted to the images that the run was trained on. Those are read again from where they were.
 
-    Raises TrainingError where run is not a run, ExportError where the file does not do what the model does,
-    OutputError where it cannot be written, DatasetError where images are not usable, ChoiceError for an unknown score
-    and for a mask that cannot be used, by this score or at all.
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    output
+        The model file to write, ending in ``.onnx``.
+    score
+        A name in `SCORES`; None for ``memory``, or ``features`` for a run on features. With ``memory``, score and error
+        map come from a memory of the good images, and the autoencoder gives reconstruction and latent vector.
+    parts
+        Also write the encoder (image to latent) and the decoder (latent to reconstruction) as separate files.
+    data
+        Dataset folder. The images of its ``val`` join the comparison, and their verdicts are compared too. None for
+        neither.
+    max_flips
+        Number of these verdicts that may differ; None for 0.
+    mask
+        Black-and-white image of the inspected places, white is inspected; it becomes part of the graph.
+    region
+        The same by shapes, for a run on whole frames. A run that was trained on a region has it already.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    Exported
+        The files, their metadata and the agreement of scores.
+
+    Raises
+    ------
+    TrainingError
+        If `run` is not a run.
+    ExportError
+        If the file does not compute the same as the model.
+    OutputError
+        If the file cannot be written.
+    DatasetError
+        If images cannot be used.
+    ChoiceError
+        If the score is unknown, or the mask cannot be used, with this score or at all.
     """
     run, output = Path(run), Path(output)
     check_output(output)
@@ -104,7 +137,7 @@ def export(
     if parts:
         files |= _convert_parts(model, output, inspected)
     make_folder(output.parent)
-    for path, content in reversed(files.items()):  # the model file last: without it the others are of no use
+    for path, content in reversed(files.items()):  # the model file last: the others need it
         write_atomically(path, content)
     return Exported(tuple(files), built.info, built.parity)
 
@@ -121,11 +154,44 @@ def export_quantized(
     region: RegionFile | None = None,
     progress: Progress[Any] | None = None,
 ) -> Quantized:
-    """Write a run's best weights as an uncalibrated model file in ``int8`` or ``fp16``, as `quantize` does.
+    """Write a run's best weights as an uncalibrated model file in a lower precision, as `quantize` does.
 
-    Without a score it is the autoencoder's own, and the file has no memory.
+    The float32 file for comparison is made in memory, and must agree with the trained model as in `export`.
 
-    The float32 file that it is held against is made in memory, and must agree with the trained model as in `export`.
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    output
+        The model file to write, ending in ``.onnx``.
+    precision
+        ``int8`` or ``fp16``.
+    data
+        Dataset folder; its ``val`` has the labelled images whose verdicts are compared.
+    score
+        A name in `SCORES` other than ``memory``; None for the autoencoder's own score.
+    max_flips
+        Number of verdicts that may differ; None for 0.2% of the images, rounded down.
+    mask, region, progress
+        As in `export`.
+
+    Returns
+    -------
+    Quantized
+        The file, the precision of each layer and the agreement of verdicts.
+
+    Raises
+    ------
+    TrainingError
+        If `run` is not a run.
+    ExportError
+        If more verdicts differ, or the float32 file does not compute the same as the model.
+    OutputError
+        If the file cannot be written.
+    DatasetError
+        If images cannot be used.
+    ChoiceError
+        If the score is unknown or not available in this precision, or the mask cannot be used.
     """
     run, output = Path(run), Path(output)
     check_output(output)
@@ -142,9 +208,27 @@ def export_quantized(
 
 
 def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -> None:
-    """Write a run's best weights as a model file for each score, as `export` does; measures are fitted to the images.
+    """Write a run's best weights as one model file for each score.
 
-    outputs: the file's path by score. images: those that the run was trained on, and those held out.
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    outputs
+        Path of the file for each score.
+    images
+        All good images of the run's dataset; fitted scores are fitted to those of the run.
+
+    Raises
+    ------
+    ChoiceError
+        If the run does not have a score.
+    TrainingError
+        If `run` is not a run, or images of it are missing.
+    ExportError
+        If a file does not compute the same as the model.
+    OutputError
+        If a file cannot be written.
     """
     model = load_trained(run)
     for score in outputs:
@@ -160,7 +244,7 @@ def export_scores(run: Path, outputs: Mapping[str, Path], images: TrainingSet) -
 
 
 Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""What a run was trained on, and what it held out: uint8 [n, height, width, channels]."""
+"""Training and held-out images of a run, uint8 [n, height, width, channels]."""
 
 
 def _read_images(model: TrainedModel, run: Path, spec: ScoreSpec, progress: Progress[Any] | None) -> Images | None:
@@ -182,7 +266,7 @@ def _build_whole(
     max_flips: int | None = None,
     progress: Progress[Any] | None = None,
 ) -> Built:
-    """Return a model's graph with a score that may need the training images; measure is fitted here if it is None."""
+    """Return a model's graph with a score that may need training images; fit the measure if it is None."""
     if spec.is_fitted and measure is None:
         assert images is not None
         measure = fit_measures(_networks(model), [spec.name], *images)[spec.name]
@@ -201,25 +285,25 @@ def _attach(
     progress: Progress[Any] | None,
 ) -> Built:
     """Return a graph with a memory of the images that a run was trained on."""
-    recipe = model.record.data.recipe
+    preprocess = model.record.data.recipe
     found = add_memory(
         built.graph,
         built.info,
         images,
         model.record.data.images,
         mask=None if mask is None else mask.numpy(),
-        by_whole=min(recipe.width, recipe.height) < OBJECT_SIDE,
+        by_whole=min(preprocess.width, preprocess.height) < OBJECT_SIDE,
         progress=progress,
     )
     return Built(found.graph, found.info, built.parity)
 
 
 def _read_mask(path: Path | None, region: RegionFile | None, model: TrainedModel, spec: ScoreSpec) -> Tensor | None:
-    """Return where a mask has parts inspected, as `InspectionGraph` takes it; None for all.
+    """Return the inspected places of a mask, as `InspectionGraph` takes them; None for all.
 
-    Raises ChoiceError if the run does not have the score, or not with a mask.
+    Raises ChoiceError if the run does not have the score, or the score does not work with a mask.
     """
-    spec.check(model.record.config, masked=path is not None)  # before a file is read
+    spec.check(model.record.config, masked=path is not None)  # checked before a file is read
     inspected = read_inspected(path, model.record.data.recipe, region)
     spec.check(model.record.config, masked=inspected is not None)
     return None if inspected is None else torch.from_numpy(inspected)
@@ -230,18 +314,32 @@ def _networks(model: TrainedModel) -> Networks:
 
 
 def check_output(output: Path) -> None:
-    """Raise OutputError where a model file may not have this name."""
+    """Check the name of a model file.
+
+    Parameters
+    ----------
+    output
+        Path of the file.
+
+    Raises
+    ------
+    OutputError
+        If it does not end in ``.onnx``.
+    """
     if output.suffix.lower() != ".onnx":
         raise OutputError(f"the model file {str(output)!r} must end in .onnx")
 
 
 @dataclass(frozen=True)
 class Built:
-    """A graph that agrees with its trained model, in memory, and what its file is to say about it."""
+    """A graph in memory that agrees with its trained model."""
 
     graph: bytes
+    """The graph as bytes of an ONNX file."""
     info: ModelInfo
+    """Metadata of the model file."""
     parity: Parity
+    """Agreement of its scores with those of the trained model."""
 
 
 def build(
@@ -253,14 +351,41 @@ def build(
     measure: nn.Module | None = None,
     mask: Tensor | None = None,
 ) -> Built:
-    """Make a trained model's graph and compare it with the model, as `export` does, without writing anything.
+    """Make a trained model's graph and compare it with the model, as `export` does, without writing a file.
 
-    measure: what gives a fitted score. mask is as in `InspectionGraph`.
+    Parameters
+    ----------
+    model
+        The trained run.
+    name
+        Name of the model in its metadata.
+    spec
+        The score.
+    data
+        Dataset folder whose ``val`` joins the comparison; None for none.
+    max_flips
+        Number of verdicts that may differ; None for 0.
+    measure
+        Module of a fitted score; None for other scores.
+    mask
+        As in `InspectionGraph`.
+
+    Returns
+    -------
+    Built
+        The graph.
+
+    Raises
+    ------
+    ExportError
+        If the graph does not compute the same as the model.
+    DatasetError
+        If images cannot be used.
     """
     graph, definition, content = _convert(model, spec, measure, mask)
     labelled = [] if data is None else find_images(data, "val")
     samples = model.samples.numpy()
-    checked = np.concatenate([samples, _prepare_all(labelled, model)]) if labelled else samples
+    checked = np.concatenate([samples, prepare_all(labelled, model.record.data.recipe)]) if labelled else samples
     parity = check_parity(content, graph, checked)
     agreement = None
     if labelled:
@@ -318,7 +443,7 @@ class _EncoderGraph(nn.Module):
 
 
 class _DecoderGraph(nn.Module):
-    """The second half, of tiles: their latent vectors, one after the other, to the reconstruction of the image."""
+    """The second half for tiles: from their latent vectors, one after the other, to the image's reconstruction."""
 
     def __init__(self, decoder: Decoder, tiling: Tiling) -> None:
         super().__init__()
@@ -331,11 +456,30 @@ class _DecoderGraph(nn.Module):
         return reconstruction
 
 
-def _prepare_all(images: Sequence[LabelledImage], model: TrainedModel) -> NDArray[np.uint8]:
+def prepare_all(images: Sequence[LabelledImage], preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Read labelled images as a model takes them.
+
+    Parameters
+    ----------
+    images
+        The labelled images.
+    preprocess
+        How a frame becomes an input of the model.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Images [n, height, width, channels], in the order of `images`.
+
+    Raises
+    ------
+    DatasetError
+        If an image cannot be used.
+    """
     prepared = []
     for image in images:
         try:
-            prepared.append(prepare(read_image(image.path), model.record.data.recipe))
+            prepared.append(prepare(read_image(image.path), preprocess))
         except ImageError as error:
             raise DatasetError(f"cannot compare on {str(image.path)!r}: {error}; remove or replace it") from error
     return np.stack(prepared)

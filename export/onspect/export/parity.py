@@ -1,4 +1,4 @@
-"""The gate: the exported file, run by onnxruntime on real images, must score as the trained model does."""
+"""The check of scores: the exported file, run by onnxruntime on real images, must score as the trained model does."""
 
 from __future__ import annotations
 
@@ -15,30 +15,50 @@ from onspect.runtime.errors import ExportError
 TOLERANCE = 1e-4
 """Largest relative difference between a score of the file and of the trained model that lets the file be kept."""
 
-_NOTHING = 1e-9  # of an error below this nothing is seen in 8 bits, and its digits are those of float32's rounding
+_NOTHING = 1e-9  # smaller errors are invisible in 8 bits and below float32's precision
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared: the largest relative difference of scores, over how many images, and the scores, float32."""
+    """Result of the comparison of scores."""
 
     difference: float
+    """Largest relative difference of a score, 0 or more."""
     images: int
+    """Number of compared images."""
     exported: NDArray[np.float32] = field(repr=False, compare=False)
+    """Scores of the file, float32 [n]."""
     trained: NDArray[np.float32] = field(repr=False, compare=False)
+    """Scores of the trained model, float32 [n]."""
 
 
 def check_parity(data: bytes, graph: nn.Module, images: NDArray[np.uint8]) -> Parity:
-    """Compare a model file's bytes with the trained model on images, uint8 [n, height, width, channels].
+    """Compare the scores of a model file with those of the trained model, in batches of 4 and of 1.
 
-    Batches of 4 and of 1 are compared, since both are what the runtime uses. Raises ExportError where the file cannot
-    run, or a score differs by more than `TOLERANCE` of its value.
+    Parameters
+    ----------
+    data
+        The model file as bytes.
+    graph
+        The trained model.
+    images
+        uint8 [n, height, width, channels].
+
+    Returns
+    -------
+    Parity
+        The scores and their largest difference.
+
+    Raises
+    ------
+    ExportError
+        If the file cannot run, or a score differs by more than `TOLERANCE` of its value.
     """
     try:
         session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
         exported = _scores_by_session(session, images, 4)
         single = _scores_by_session(session, images[:8], 1)
-    except Exception as error:  # onnxruntime's errors share no base class
+    except Exception as error:  # the errors of onnxruntime have no common base class
         raise ExportError(f"onnxruntime cannot run the exported file: {error}") from error
     with torch.no_grad():
         parts = [graph(torch.from_numpy(images[start : start + 16]))[0] for start in range(0, len(images), 16)]

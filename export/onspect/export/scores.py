@@ -1,7 +1,7 @@
-"""The scores of `onspect export`: one row each, with what the score is made of and which runs have it.
+"""The scores of `onspect export`, one row each: how the score is computed, and which runs have it.
 
 The commands `export` and `compare`, the graph, the checks and the model file read `SCORES`. A new score is one more
-row, and, if it is fitted to good images, what makes it in `onspect.export.fitted_scores`.
+row. A score that is fitted to good images also needs a module in `onspect.export.fitted_scores`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ROUNDING = 1.0 / 255.0**2 / 12.0  # the mean squared error of rounding to 8 bit
 
 
 class Reduction(Enum):
-    """How the score of an image is made."""
+    """How an image gets its score."""
 
     MEAN = "mean of the error map (Eq. 2)"
     MAXIMUM = "maximum of the error map"
@@ -35,12 +35,14 @@ class Reduction(Enum):
 
 @dataclass(frozen=True)
 class ScoreSpec:
-    """A score: its map, its reduction, and what it needs."""
+    """A score: its error map, its reduction and its requirements."""
 
     name: str
+    """Name as `--score` takes it."""
     summary: str
-    """What it computes, as the help of `--score` shows it."""
+    """Description for the help of `--score`."""
     reduction: Reduction
+    """How an image gets its score."""
     smoothing: float = 0.0
     """Standard deviation of the Gaussian that smooths the error map, as a share of the longer side; 0 for none."""
     normal_floor: float | None = None
@@ -48,6 +50,7 @@ class ScoreSpec:
     expects: bool = False
     """Whether the error is divided by the error that the decoder expects of this image."""
     variants: tuple[str, ...] = VARIANTS
+    """Variants that have the score."""
     on: str = PIXELS
     """What the run's autoencoder reconstructs."""
     quantizes: bool = True
@@ -74,25 +77,49 @@ class ScoreSpec:
         return self.on == PIXELS and not self.expects
 
     def describe(self) -> str:
-        """Return the name with the summary and the variants that have the score, if not all do."""
+        """Return the name with the summary, and the variants if only some have the score.
+
+        Returns
+        -------
+        str
+            One phrase.
+        """
         only = "" if self.variants == VARIANTS else f" ({' and '.join(map(str.upper, self.variants))} only)"
         return f"{self.name}{only}: {self.summary}"
 
     def define(self, longer_side: int, inspected: float = 1.0) -> Score:
-        """Return what a model file says of the score.
+        """Return the definition of the score in a model file.
 
         Parameters
         ----------
         longer_side
-            Of the image, or of a tile, in working pixels.
+            Longer side of the image or tile, in working pixels.
         inspected
-            Share of the places that a part is judged by, above 0.
+            Share of the places that are inspected, above 0 to 1.
+
+        Returns
+        -------
+        Score
+            The definition.
         """
         maximum = self.reduction is Reduction.MAXIMUM
         return Score(self.name, longer_side * self.smoothing, inspected=inspected, maximum=maximum)
 
     def check(self, config: TrainConfig, *, masked: bool = False) -> None:
-        """Raise ChoiceError if a run does not have this score, or not with a mask."""
+        """Check that a run has this score.
+
+        Parameters
+        ----------
+        config
+            Configuration of the run.
+        masked
+            Whether a mask is used.
+
+        Raises
+        ------
+        ChoiceError
+            If the run does not have the score, or the score does not work with the mask.
+        """
         variant = config.network.variant
         if config.backbone and self.on != FEATURES:
             cure = "; make a memory with 'onspect teach'" if self.name == MEMORY else ""
@@ -144,7 +171,7 @@ _ROWS = (
         "as relative, of the error divided by the error that the decoder predicts for this image",
         Reduction.MAXIMUM,
         _SMOOTHING,
-        normal_floor=0.1,  # what is far better than expected everywhere is nothing to go by
+        normal_floor=0.1,  # an error far below the prediction everywhere is no evidence
         expects=True,
     ),
     ScoreSpec(FEATURES, "the highest places of the reconstruction error of features", Reduction.HIGHEST, on=FEATURES),
@@ -169,26 +196,77 @@ SCORES: Mapping[str, ScoreSpec] = MappingProxyType({row.name: row for row in _RO
 
 
 def find_score(name: str) -> ScoreSpec:
-    """Return the score of a name; raises ChoiceError if there is none."""
+    """Return the score of a name.
+
+    Parameters
+    ----------
+    name
+        A name in `SCORES`.
+
+    Returns
+    -------
+    ScoreSpec
+        The score.
+
+    Raises
+    ------
+    ChoiceError
+        If there is no score of this name.
+    """
     if name not in SCORES:
         raise ChoiceError(f"score is {name!r}; choose one of {', '.join(SCORES)}")
     return SCORES[name]
 
 
 def own_score(config: TrainConfig) -> ScoreSpec:
-    """Return the score of a run's autoencoder, which depends on the preset."""
+    """Return the score of a run's autoencoder, which depends on the preset.
+
+    Parameters
+    ----------
+    config
+        Configuration of the run.
+
+    Returns
+    -------
+    ScoreSpec
+        The score.
+    """
     return SCORES[PRESETS[config.preset].score]
 
 
 def choose_score(name: str | None, config: TrainConfig) -> ScoreSpec:
-    """Return the score that a file gets: the one of a name, or without one the memory, or that of features."""
+    """Return the score that a file gets.
+
+    Parameters
+    ----------
+    name
+        A name in `SCORES`; None for ``memory``, or ``features`` for a run on features.
+    config
+        Configuration of the run.
+
+    Returns
+    -------
+    ScoreSpec
+        The score.
+
+    Raises
+    ------
+    ChoiceError
+        If there is no score of this name.
+    """
     if name is not None:
         return find_score(name)
     return own_score(config) if config.backbone else SCORES[MEMORY]
 
 
 def describe_scores() -> str:
-    """Return in words what each score computes, for the help of `--score`."""
+    """Return a description of each score, for the help of `--score`.
+
+    Returns
+    -------
+    str
+        One paragraph.
+    """
     fitted = ", ".join(row.name for row in _ROWS if row.is_fitted)
     return (
         f"{'; '.join(row.describe() for row in _ROWS)}. Fitted to the training images: {fitted}; see docs/networks.md "
@@ -197,7 +275,7 @@ def describe_scores() -> str:
 
 
 def _list_by_place() -> str:
-    """Return in words the autoencoder's scores that judge each place by itself."""
+    """Return the names of the autoencoder's scores that judge each place separately."""
     by_place = (Reduction.MEAN, Reduction.MAXIMUM)
     *most, last = (row.name for row in _ROWS if row.reduction in by_place)
     return f"{', '.join(most)} or {last}"

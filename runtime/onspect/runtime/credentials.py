@@ -19,11 +19,16 @@ from onspect.runtime.errors import ChoiceError
 _SHORTEST = 4  # characters: a shorter secret is part of too many words
 _TOKEN = 16  # characters of a piece of a path from which on it counts as a secret of its own
 
-_SECRET_NAME = re.compile(r"pas|pwd|psw|user|usr|login|token|secret|key|hmac|auth|sig", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"pas|pwd|psw|user|usr|login|token|secret|key|hmac|auth|sig|cred|sess|bearer|nonce|hash|ticket|streamid"
+    r"|(?:^|[_.-])(?:sid|jwt|pin|otp|code|p|k|u)$",
+    re.IGNORECASE,
+)
 _USER_NAME = re.compile(r"user|username|usr|login", re.IGNORECASE)
 _URL = {False: re.compile(r"://[^\s'\"]+"), True: re.compile(r"://.+", re.DOTALL)}
 _IN_PATH = re.compile(r"[/_]([\w.-]{1,40})=")
 _OPTION = re.compile(r"[?&;#]([\w.-]{1,40})=(?!env:|file:)")
+_STREAM_KEY = re.compile(r"/[^/?]+/(?=\w*\d)([\w-]{12,})(?=[?:]|$)")  # rtmp://HOST/APPLICATION/KEY
 _END = re.compile(r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE)  # as recorders part options
 _OPTION_END = {False: re.compile(r"[&;\s'\"]"), True: re.compile(r"[&;]")}
 
@@ -145,6 +150,9 @@ def _find(text: str, *, whole: bool) -> Iterator[tuple[str, int, int]]:
         start, end = url.start() + 3, url.end()
         if (host := text.rfind("@", start, end)) >= 0:  # the last @: a password may hold one unescaped
             yield "", start, host
+        if text[max(0, url.start() - 5) : url.start()].lower().endswith(("rtmp", "rtmps")):
+            for key in _STREAM_KEY.finditer(text[:end], text.find("/", start, end)):
+                yield "key", key.start(1), key.end(1)
         query = text.find("?", start, end)
         hidden = 0
         for found in _IN_PATH.finditer(text, start - 1, end if query < 0 else query):

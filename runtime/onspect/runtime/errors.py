@@ -28,7 +28,7 @@ FAULT_CODES: dict[str, str] = {
     "brightness": "the mean brightness is out of its range",
     "blurred": "the picture is blurred",
     "frozen": "the picture does not change",
-    "late": "the frame waited, or the verdict took, longer than late_ms",
+    "late": "the frame waited, or the verdict took, longer than late_ms, or than the PLC or the other views wait",
     "overrun": "frames come faster than they are judged, and no more may wait",
     "position": "the part was not found, or the edge of the frame cuts it",
     "lost": "the source was lost, hung, or ended early",
@@ -36,8 +36,15 @@ FAULT_CODES: dict[str, str] = {
     "incomplete": "frames of the part are missing",
     "recipe": "the part asks for a recipe that the configuration does not have",
     "model": "the model failed, or its output is invalid",
+    "withdrawn": "the PLC ended the part before its verdict: trigger cleared, reset, or connection lost",
 }
-"""Every code of a fault with its meaning. A code stays, whatever becomes of the sentence beside it."""
+"""Every code of a fault with its meaning. A code stays, whatever becomes of the sentence beside it.
+
+New codes are added at the end: `FAULT_NUMBERS` counts them.
+"""
+
+FAULT_NUMBERS: dict[str, int] = {code: number for number, code in enumerate(FAULT_CODES, 1)}
+"""The number of each code, for receivers that take no text; 0 stands for none."""
 
 
 class OnspectError(Exception):

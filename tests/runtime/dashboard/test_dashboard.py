@@ -44,13 +44,15 @@ class Line:
         self.told: list[float] = []
         self.undone = 0
 
-    def set_threshold(self, score: float) -> None:
+    def set_threshold(self, score: float) -> float:
         if score <= 0:
             raise ChoiceError(f"the threshold cannot be {score}")
         self.told.append(score)
+        return [0.0062, *self.told][-2]
 
-    def undo_threshold(self) -> None:
+    def undo_threshold(self) -> tuple[float, float]:
         self.undone += 1
+        return [0.0062, *self.told][-1], 0.0062
 
     def swap(self, path: Path | str) -> None: ...
 
@@ -284,7 +286,16 @@ def test_hours_count_each_verdict(shown: tuple[Dashboard, Client]) -> None:
 
 def test_page_needs_nothing_from_elsewhere(plain: Client) -> None:
     """Every address in the page's files is on this server, and every file that it names is there."""
-    files = ("dashboard.css", "dashboard.js", "labels.js", "teach.js", "history", "history.js", "icon.svg")
+    files = (
+        "dashboard.css",
+        "dashboard.js",
+        "session.js",
+        "labels.js",
+        "teach.js",
+        "history",
+        "history.js",
+        "icon.svg",
+    )
     for path in ("/", *(f"/{name}" for name in files)):
         answer = plain.ask(path)
         assert answer.status == 200
@@ -346,9 +357,9 @@ def test_token_itself_is_enough_for_a_program(shown: tuple[Dashboard, Client]) -
         ({"score": "7", "who": "Anna"}, "give a number"),
         ({"score": True, "who": "Anna"}, "give a number"),
         ({"score": 1e999, "who": "Anna"}, "give a number"),
-        ({"score": 7}, "give the name"),
-        ({"score": 7, "who": "  "}, "give the name"),
-        ({"score": 7, "who": "A" * 81}, "give the name"),
+        ({"score": 7}, "give your name"),
+        ({"score": 7, "who": "  "}, "give your name"),
+        ({"score": 7, "who": "A" * 81}, "give your name"),
         ({"score": -1, "who": "Anna"}, "cannot be -1"),
     ],
 )
@@ -733,6 +744,7 @@ def test_connections_are_bounded(open_dashboard: Any) -> None:
         assert client.ask("/").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_half_open_connections_leave_descriptors_to_cameras_and_sinks(
     open_dashboard: Any, caplog: pytest.LogCaptureFixture

@@ -41,6 +41,41 @@ def test_part_is_found_wherever_it_is(x: float, y: float, angle: float) -> None:
     assert pose.confidence > fitted().confidence
 
 
+def draw_holder(seed: int, side: int, line: int) -> NDArray[np.uint8]:
+    """Draw a part of thin lines around a texture that differs from part to part, uint8 [side, side]."""
+    rng = np.random.default_rng(seed)
+    part = np.full((side, side), 25, np.uint8)
+    left, top, right, bottom = round(0.02 * side), round(0.165 * side), round(0.976 * side), round(0.83 * side)
+    cv2.rectangle(part, (left, top), (right, bottom), (220,), line)
+    cv2.rectangle(part, (round(0.16 * side), top - line), (round(0.28 * side), top + line), (25,), -1)
+    gap = round(0.044 * side)
+    inside = part[top + gap : bottom - gap, left + gap : right - gap]
+    streaks = cv2.GaussianBlur(rng.integers(0, 256, inside.shape, np.uint8), (0, 0), 1, sigmaY=20)
+    inside[:] = cv2.normalize(streaks, None, 40, 200 if side > 200 else 140, cv2.NORM_MINMAX)
+    return part
+
+
+@pytest.mark.parametrize(("side", "line"), [(248, 10), (144, 3)])
+def test_thin_lines_are_found_between_the_angles_of_the_coarse_search(side: int, line: int) -> None:
+    """A part whose lines are thinner than half an angle's step at its ends is found, and not turned by 180 degrees."""
+    width, height = (640, 480) if side > 200 else (320, 240)
+    frames = [
+        draw_scene(width / 2, height / 2, 0, size=(width, height), seed=seed, part=draw_holder(seed, side, line))
+        for seed in range(6)
+    ]
+    readers = [functools.partial(np.asarray, frame) for frame in frames]
+    high = round(0.71 * side)
+    patch = ((width - side) // 2, (height - high) // 2, side, high)
+    alignment = fit_alignment(readers, patch, picture=frames[0], turn=180.0, scale=0.0, white_level=65535)
+    for seed in (0, 54, 69, 142, 153, 170, 222, 223, 238, 268, *range(1, 20)):
+        rng = np.random.default_rng([5, seed])
+        x, y, angle = width * rng.uniform(0.3, 0.7), height * rng.uniform(0.35, 0.65), rng.uniform(-180, 180)
+        frame = draw_scene(x, y, angle, size=(width, height), seed=seed, part=draw_holder(seed, side, line))
+        pose = find_part(frame, alignment, 65535)
+        assert abs((pose.angle - angle + 180.0) % 360.0 - 180.0) < 1.0
+        assert np.hypot(pose.x - x, pose.y - y) < 1.0
+
+
 def test_defective_part_is_found() -> None:
     """A defect is no reason not to find the part."""
     pose = find_part(draw_scene(200.0, 100.0, 33.0, part=draw_bracket(defect=True)), fitted(), 65535)
@@ -59,6 +94,30 @@ def test_frame_without_the_part_is_a_fault(kind: str) -> None:
     }
     with pytest.raises(ImageError, match=r"part not found: .* correlates -?0\.\d\d .* and 0\.\d\d is needed"):
         find_part(frames[kind], fitted(), 65535)
+
+
+@pytest.mark.parametrize("defect", [False, True])
+def test_two_parts_in_view_are_a_fault(defect: bool) -> None:
+    """A second part would not be judged, whether it is good or defective: both places are named."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, y, angle = rng.uniform([65, 70, -180], [90, 170, 180])
+        frame = draw_scene(x, y, angle, light=0)
+        u, v, turn = rng.uniform([230, 70, -180], [255, 170, 180])
+        frame[:, 160:] = draw_scene(u, v, turn, light=0, seed=1, part=draw_bracket(defect=defect))[:, 160:]
+        with pytest.raises(ImageError, match=r"two parts are in view: at \d+,\d+ and \d+,\d+") as caught:
+            find_part(frame, fitted(), 65535)
+        assert caught.value.code == "position"
+
+
+def test_reference_that_repeats_is_refused() -> None:
+    """A patch that the good pictures show twice says nothing about where the part is."""
+    frames = [draw_scene(90.0, 120.0, 0.0, seed=seed, light=0) for seed in range(5)]
+    for seed, frame in enumerate(frames):
+        frame[:, 160:] = draw_scene(240.0, 110.0, 20.0, seed=seed + 9, light=0)[:, 160:]
+    readers = [functools.partial(np.asarray, frame) for frame in frames]
+    with pytest.raises(DatasetError, match=r"and other places 0\.9"):
+        fit_alignment(readers, (30, 60, 120, 120), picture=frames[0], turn=180, scale=0, white_level=65535)
 
 
 def test_rotation_is_limited() -> None:
@@ -106,9 +165,11 @@ def test_large_reference_is_searched_on_a_smaller_frame() -> None:
 def test_moved_part_gives_the_input_of_the_still_one() -> None:
     """The model's input of a moved part is nearly that of the part in the reference's place."""
     region = RegionOfInterest((110, 70, 100, 100), (320, 240))
-    recipe = Preprocess(100, 100, 1, 65535, SourceLimits((1,), None, None), region, fitted())
-    still, moved = (prepare(draw_scene(*pose, seed=1), recipe) for pose in [(160.0, 120.0, 0.0), (200.0, 95.0, 110.0)])
-    unaligned = prepare(draw_scene(200.0, 95.0, 110.0, seed=1), dataclasses.replace(recipe, align=None))
+    preprocess = Preprocess(100, 100, 1, 65535, SourceLimits((1,), None, None), region, fitted())
+    still, moved = (
+        prepare(draw_scene(*pose, seed=1), preprocess) for pose in [(160.0, 120.0, 0.0), (200.0, 95.0, 110.0)]
+    )
+    unaligned = prepare(draw_scene(200.0, 95.0, 110.0, seed=1), dataclasses.replace(preprocess, align=None))
     error, without = (np.abs(still.astype(int) - other).mean() for other in (moved, unaligned))
     assert error < 3.0
     assert without > 5 * error

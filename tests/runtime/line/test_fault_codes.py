@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import onspect.runtime
-from onspect.runtime.errors import FAULT_CODES, GapError, ImageError
+from onspect.runtime.errors import FAULT_CODES, FAULT_NUMBERS, GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line import Health, Line, Models, Voting
 from onspect.runtime.model.schema import Threshold
@@ -33,10 +33,17 @@ def test_codes_in_the_source_are_those_of_the_table() -> None:
 
 
 def test_documentation_has_every_code() -> None:
-    """docs/line.md says what each code means, in the table's words."""
-    text = (Path(__file__).parents[3] / "docs" / "line.md").read_text(encoding="utf-8")
+    """docs/faults.md says what each code means, in the table's words."""
+    text = (Path(__file__).parents[3] / "docs" / "faults.md").read_text(encoding="utf-8")
     for code, meaning in FAULT_CODES.items():
-        assert f"| `{code}` | {meaning} |" in text
+        assert f"| `{code}` | {meaning} | {FAULT_NUMBERS[code]} |" in text
+
+
+def test_numbers_of_codes_stay() -> None:
+    """A PLC program relies on the numbers: the codes of the first release with numbers keep theirs."""
+    first = ["image", "size", "resolution", "black", "saturated", "brightness", "blurred", "frozen"]
+    first += ["late", "overrun", "position", "lost", "vanished", "incomplete", "recipe", "model"]
+    assert [FAULT_NUMBERS[code] for code in first] == list(range(1, 17))
 
 
 @pytest.mark.parametrize(

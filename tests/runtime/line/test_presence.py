@@ -84,6 +84,7 @@ def test_frames_that_are_no_frames_are_faults(belt: Belt, crops: Models, keeper:
     assert sorted(int(verdict.part) for verdict in keeper.verdicts if verdict.part) == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_verdict_from_the_camera_is_that_of_the_file(
     belt: Belt, crops: Models, keeper: Any, onspect: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -118,7 +119,7 @@ def test_run_takes_presence_from_the_command_line(
     known = ("run", crops.current.inspector.path, tmp_path / "frames")
     refused = onspect(*known, "--presence", "learn=2s", "--signal", "modbus://127.0.0.1:1502")
     assert refused.exit_code == 2
-    assert "cameras that run freely" in refused.output
+    assert "give parts = 1 to find the part in each triggered frame" in refused.output
     refused = onspect("run", "m.onnx", "frames", "--presence", "always")
     assert refused.exit_code == 2
     assert "give learn=SECONDS" in refused.output

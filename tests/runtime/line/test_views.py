@@ -46,6 +46,7 @@ def test_a_missing_view_is_never_ok(seen: Judgement, expected: Judgement) -> Non
     assert part.verdict.verdict == expected
     if seen in ("ok", "review"):
         assert part.verdict.reason == "the view of side is missing: 1 of 2 views came"
+        assert part.verdict.code == "incomplete"
 
 
 def test_a_late_view_is_a_fault_of_its_own() -> None:
@@ -56,6 +57,7 @@ def test_a_late_view_is_a_fault_of_its_own() -> None:
     (late,) = joiner.add(1, view("ok", "7"), captured=2.1, now=2.1)
     assert late.verdict.verdict == "fault"
     assert "came after" in str(late.verdict.reason)
+    assert late.verdict.code == "late"
 
 
 def test_views_without_an_id_cannot_be_joined_by_it() -> None:
@@ -63,6 +65,7 @@ def test_views_without_an_id_cannot_be_joined_by_it() -> None:
     joiner = ViewJoiner("part", ["top", "side"], within=1.0)
     (part,) = joiner.add(0, view("ok"), captured=0.0, now=0.0)
     assert "no part id" in str(part.verdict.reason)
+    assert part.verdict.code == "incomplete"
     (lost,) = joiner.add(0, view("fault"), captured=0.0, now=0.0)
     assert lost.verdict.reason == "broken"
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 import os
 import signal
@@ -13,8 +15,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
+from onspect.runtime.images.align import fit_alignment
+from onspect.runtime.model.file import stamp
+from onspect.runtime.model.schema import Preprocess, RegionOfInterest, SourceLimits, Threshold
+
+from ...moving_parts import draw_bracket, draw_scene
+from ...tiny_model import build_graph, make_info
 from .verdicts_of import read_partitions, without_timings
 
 pytestmark = [
@@ -124,6 +134,35 @@ def test_verdicts_are_those_of_the_local_engine(
     assert without_timings(read_partitions(tmp_path / "out")) == expected
     job = json.loads((tmp_path / "out" / "_job.json").read_text())
     assert job["complete"]["fault"] == 1
+
+
+def test_parts_that_moved_are_found_alike(onspect: Run, tmp_path: Path, address: str) -> None:
+    """A file with region and alignment gives the local engine's scores, poses and faults on Ray, bit for bit."""
+    size = 32
+    poses = [(160.0, 120.0, 0.0), (150.0, 131.0, 20.0), (181.0, 118.0, -100.0)]
+    taught = [draw_scene(*pose, seed=number) for number, pose in enumerate(poses)]
+    readers = [functools.partial(np.asarray, frame) for frame in taught]
+    align = fit_alignment(readers, (100, 60, 120, 120), picture=taught[0], turn=180.0, scale=0.0, white_level=65535)
+    corners = ((130, 90), (190, 90), (160, 150))
+    region = RegionOfInterest((130, 90, 61, 61), (320, 240), polygons=(corners,))
+    recipe = Preprocess(size, size, 1, 65535, SourceLimits((1,), None, None), region, align)
+    info = dataclasses.replace(make_info(width=size, height=size, threshold=Threshold(0.05, 0.1)), preprocess=recipe)
+    model = tmp_path / "aligned.onnx"
+    model.write_bytes(stamp(build_graph(width=size, height=size), info, []))
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    rng = np.random.default_rng(6)
+    for number in range(20):
+        pose = (rng.uniform(110, 210), rng.uniform(90, 150), rng.uniform(-180, 180))
+        part = draw_bracket(defect=number % 2 == 0) if number < 18 else np.zeros((120, 120), np.uint8)
+        cv2.imwrite(str(frames / f"{number:02}.png"), draw_scene(*pose, seed=50 + number, part=part))
+    onspect("score", model, frames, "-o", tmp_path / "local.jsonl")
+    spread = onspect("score", model, frames, "-o", tmp_path / "out", "--engine", "ray", "--address", address)
+    assert spread.exit_code == 0, spread.stderr
+    expected = without_timings((tmp_path / "local.jsonl").read_text())
+    assert len({line["pose_angle"] for line in expected}) == 19  # of 18 parts, and None
+    assert [line["code"] for line in expected[18:]] == ["position", "position"]
+    assert without_timings(read_partitions(tmp_path / "out")) == expected
 
 
 def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path, address: str, s3: Any) -> None:

@@ -67,7 +67,7 @@ def test_without_a_verdict_in_time_the_result_is_a_fault_and_a_late_ok_is_refuse
     assert (handshake.phase, handshake.error) == ("valid", NO_RESULT)
     assert handshake.result is not None
     assert (handshake.result.verdict, handshake.result.score) == ("fault", None)
-    assert handshake.settle(ticket.number, "ok", 0.1) == "no verdict came within 500 ms of the trigger (result_ms)"
+    assert str(handshake.settle(ticket.number, "ok", 0.1)) == "no verdict came within 500 ms of the trigger (result_ms)"
     assert handshake.result.verdict == "fault"
 
 
@@ -100,6 +100,38 @@ def test_a_result_without_ack_is_cleared_and_becomes_a_fault() -> None:
     assert handshake.step(TRIGGER, 2.2) is None, "the trigger that was never released is no new part"
 
 
+def test_a_result_is_never_taken_for_the_next_part_s() -> None:
+    """A PLC that was started anew triggers its next part while a result is valid: the result goes, and is a fault."""
+    handshake, ticket = begin()
+    handshake.settle(ticket.number, "ok", 0.1)
+    handshake.step(TRIGGER, 1.1)
+    handshake.step(IDLE, 1.2)
+    assert handshake.phase == "valid", "a PLC may clear the trigger once the result is valid"
+    assert handshake.step(TRIGGER, 1.3) is None
+    assert (handshake.phase, handshake.error, handshake.unacknowledged) == ("release", NOT_ACKNOWLEDGED, 1)
+    assert handshake.result is not None
+    assert (handshake.result.number, handshake.result.verdict) == (1, "fault")
+    handshake.step(IDLE, 1.4)
+    assert handshake.step(TRIGGER, 1.5) is not None
+
+
+def test_a_late_verdict_says_its_kind() -> None:
+    """What the PLC waited for in vain is `late`; what the PLC ended itself is `withdrawn`."""
+    codes = []
+    for end in (
+        lambda one: one.step(TRIGGER, 1.5),
+        lambda one: one.step(IDLE, 1.1),
+        lambda one: one.step(Inputs(trigger=True, reset=True), 1.1),
+        lambda one: one.lose(),
+    ):
+        handshake, ticket = begin()
+        end(handshake)
+        error = handshake.settle(ticket.number, "ok", 0.1)
+        assert error is not None
+        codes.append(error.code)
+    assert codes == ["late", "withdrawn", "withdrawn", "withdrawn"]
+
+
 def test_inputs_that_stay_set_keep_the_line_from_being_ready() -> None:
     """Where trigger and ack are not cleared in time, the error says so, and the line waits."""
     handshake, ticket = begin()
@@ -117,7 +149,7 @@ def test_a_trigger_that_is_withdrawn_leaves_no_result() -> None:
     handshake, ticket = begin()
     handshake.step(IDLE, 1.1)
     assert (handshake.phase, handshake.error) == ("release", WITHDRAWN)
-    assert handshake.settle(ticket.number, "ok", 0.1) == "the PLC cleared the trigger before the verdict came"
+    assert str(handshake.settle(ticket.number, "ok", 0.1)) == "the PLC cleared the trigger before the verdict came"
 
 
 def test_a_reset_ends_the_part_and_clears_the_error() -> None:

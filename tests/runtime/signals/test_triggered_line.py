@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,6 +15,8 @@ from onspect.runtime.errors import GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line import AlarmRule, Line, Models, Voting
 from onspect.runtime.line.triggered import TriggeredSource
+from onspect.runtime.model.schema import SourceLimits, Threshold
+from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.signals.base import Inputs
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.signals.ejector import EjectorRule
@@ -22,6 +25,7 @@ from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.fake import FakeFault, FakeSource
 from onspect.runtime.status import SourceState
 
+from ...tiny_model import write_model
 from ..verdicts import wait_until
 from .plc import MemoryPlc, Program, program_of
 
@@ -393,3 +397,56 @@ def test_a_trigger_while_the_line_stops_gets_no_ok(
     thread.join(10.0)
     assert not any(outputs.valid and outputs.verdict == 1 for outputs in cell.plc.written)
     assert not cell.plc.outputs.ready
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Models:
+    """Return a model that judges crops of 32x32 pixels."""
+    limits = SourceLimits((1,), (32, 32), (32, 32))
+    path = write_model(tmp_path / "crops.onnx", threshold=Threshold(score=0.05, map=0.1), source=limits)
+    return Models({None: path}, None, Inspector)
+
+
+def tray(*greys: int | None) -> np.ndarray:
+    """Draw a frame with a disc of a grey at each place, None for no disc."""
+    frame = np.full((60, 50 * len(greys)), GOOD, np.uint8)
+    for place, grey in enumerate(greys):
+        if grey is not None:
+            cv2.circle(frame, (25 + 50 * place, 30), 12, (grey,), -1)
+    return frame
+
+
+def test_presence_finds_the_part_of_each_triggered_frame(crops: Models, keeper: Any, running: Any) -> None:
+    """The trigger says when a part is in view, presence where it is; without one part in view it is a fault."""
+    frames: list[Any] = [tray(160, None), tray(None, 255), tray(None, None), tray(160, 160), ImageError("damaged")]
+    cell = make_cell(crops, [Pictures(frames.__getitem__)], keeper, presence=PresenceSettings(parts=1))
+    with running(cell.line):
+        results = [cell.program.run_part(name) for name in "abcde"]
+    assert [(one.part, one.verdict) for one in results] == [("a", 1), ("b", 2), ("c", 4), ("d", 4), ("e", 4)]
+    told = [(one.part, one.verdict) for one in keeper.verdicts]
+    assert told == [("a", "ok"), ("b", "ng"), ("c", "fault"), ("d", "fault"), ("e", "fault")]
+    missing, many, _ = keeper.reasons
+    assert missing == "only 0 of 1 parts are in the frame"
+    assert many == "2 parts are in the frame, and 1 is expected"
+    status = cell.line.status()
+    assert (status.captured, status.empty) == (5, 0)
+    assert status.judged + status.faulted == 5
+
+
+def test_the_plc_gets_the_worst_part_of_a_tray(crops: Models, keeper: Any, running: Any) -> None:
+    """One trigger takes one frame with three parts; each has its own verdict, and the PLC gets the worst of them."""
+    frames = [tray(160, 160, 160), tray(160, 255, 160), tray(160, None, 160), tray(160, None, 255)]
+    cell = make_cell(crops, [Pictures(frames.__getitem__)], keeper, presence=PresenceSettings(parts=3))
+    with running(cell.line):
+        results = [cell.program.run_part(name) for name in ("a", "b", "", "d")]
+    assert [one.verdict for one in results] == [1, 2, 4, 2]
+    assert [one.part for one in keeper.verdicts][:6] == ["a.1", "a.2", "a.3", "b.1", "b.2", "b.3"]
+    assert [one.part for one in keeper.verdicts][6:9] == ["3.1", "3.2", "3.3"]
+    assert [one.verdict for one in keeper.verdicts][3:] == [
+        *("ok", "ng", "ok"),
+        *("ok", "ok", "fault"),
+        *("ok", "ng", "fault"),
+    ]
+    signals = cell.line.status().signals
+    assert signals is not None
+    assert (signals.parts, signals.failed) == (4, 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.sinks import evidence
+from onspect.runtime.sinks.columns import encode_verdict
 from onspect.runtime.sinks.evidence import EvidenceSink, evidence_name
 from onspect.runtime.sinks.history import read_recent
 from onspect.runtime.sinks.registry import open_sinks
@@ -155,6 +157,45 @@ def test_the_record_says_which_picture_could_not_be_written(tmp_path: Path) -> N
     records = sorted(read_recent(tmp_path / "line.db"), key=lambda record: record.id)
     assert [record.evidence is not None for record in records] == [True, False, False, True, False]
     assert all((tmp_path / "pictures" / record.evidence).is_file() for record in records if record.evidence)
+
+
+def test_only_the_database_names_pictures(tmp_path: Path) -> None:
+    """A record that cannot take a name back has none: a lost picture is said by SQLite, and named nowhere else."""
+    texts = [f"{kind}:{tmp_path / kind}" for kind in ("sqlite", "jsonl", "csv", "evidence")]
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(sink) for sink in open_sinks(texts, append=True)]
+        for sink in sinks:
+            sink.write(part("ng", 1))
+    name = evidence_name(part("ng", 1).verdict)
+    assert read_recent(tmp_path / "sqlite")[0].evidence == name
+    for text in (
+        (tmp_path / "jsonl").read_text(),
+        (tmp_path / "csv").read_text(),
+        encode_verdict(part("ng", 1).verdict).decode(),
+    ):
+        assert "ng" in text
+        assert name not in text
+        assert "evidence" not in text
+
+
+def test_a_picture_costs_few_bytes_of_memory(tmp_path: Path) -> None:
+    """A line knows millions of pictures: each takes less than 50 bytes, and the oldest goes first."""
+    kept = evidence._Kept()
+    names = [
+        f"ok/2026-01-{day:02}/{number:06}.123Z-camera-1-{number}.jpg" for day in (1, 2) for number in range(20_000)
+    ]
+    tracemalloc.start()
+    for name in names:
+        kept.add(name, 4096)
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert used < 50 * len(names)
+    gone = []
+    while (oldest := kept.oldest()) is not None:
+        gone.append(oldest)
+        kept.pop()
+    assert gone == names
+    assert kept.used == 0
 
 
 def test_a_picture_that_was_given_up_is_taken_out_of_a_row_that_comes_later(tmp_path: Path) -> None:

@@ -55,6 +55,27 @@ def test_parts_count_up(plc: Plc) -> None:
     assert plc.connections == 1
 
 
+def test_state_and_fault_code_have_registers_of_their_own(plc: Plc) -> None:
+    """With `state` a part writes both before its other registers; a status writes the state of the moment alone."""
+    with open_sink(f"modbus://127.0.0.1:{plc.port}?unit=7&register=20&state=36", append=True) as sink:
+        sink.write(inspection(verdict="fault", score=None, code="black"))
+        sink.write(inspection(verdict="ok"))
+        for now in ("waiting", "ng", "lost"):
+            sink.report(line_status(now=now))
+        assert "unit 7 answers" in sink.check()
+    written = [(address, values[:2]) for address, values in plc.writes if address in (20, 36)]
+    assert written == [(36, [4, 4]), (20, [0, 1]), (36, [1, 0]), (20, [0, 2]), (36, [0]), (36, [2]), (36, [5])]
+
+
+def test_check_tells_where_the_plc_lacks_the_state(plc: Plc) -> None:
+    """A check reads the registers of the state too."""
+    with (
+        open_sink(f"modbus://127.0.0.1:{plc.port}?unit=7&state=63", append=True) as sink,
+        pytest.raises(OutputError, match="read_holding_registers at 63"),
+    ):
+        sink.check()
+
+
 def test_large_counts_take_two_registers(plc: Plc) -> None:
     """A count beyond 65535 has its high word first."""
     with open_modbus(plc) as sink:
@@ -150,6 +171,8 @@ def test_unreachable_plc_is_an_output_error() -> None:
         ("modbus://plc?unit=256", "unit is '256'; give a whole number from 0 to 255"),
         ("modbus://plc?register=65530", "from 0 to 65520"),
         ("modbus://plc?coil=65532", "from 0 to 65531"),
+        ("modbus://plc?register=100&state=99", "state=99 is among the registers 100 to 115"),
+        ("modbus://plc?register=100&state=115", "give another, such as state=116"),
         ("modbus://plc?slave=1", "has the option 'slave'"),
     ],
 )

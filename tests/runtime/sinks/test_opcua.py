@@ -65,6 +65,7 @@ def test_last_part_can_be_read(sink: OpcUaSink, client: Any) -> None:
         "Threshold": 0.25,
         "Regions": 1,
         "Reason": "",
+        "Code": "",
         "LatencyMs": 1.5,
         "Count": 42,
     }
@@ -72,7 +73,9 @@ def test_last_part_can_be_read(sink: OpcUaSink, client: Any) -> None:
 
 def test_fault_is_rejected_without_a_score(sink: OpcUaSink, client: Any) -> None:
     """A fault is to be rejected, has no score (NaN) and says why."""
-    sink.write(inspection(verdict="fault", score=None, reason="the frame is black", source="Pr\udce4fling"))
+    facts = {"reason": "the frame is black", "code": "black"}
+    sink.write(inspection(verdict="fault", score=None, source="Pr\udce4fling", **facts))
+    assert read(client, "LastPart.Code") == "black"
     assert read(client, "LastPart.Reject") is True
     assert math.isnan(read(client, "LastPart.Score"))
     assert read(client, "LastPart.Reason") == "the frame is black"
@@ -80,10 +83,15 @@ def test_fault_is_rejected_without_a_score(sink: OpcUaSink, client: Any) -> None
 
 
 def test_line_can_be_read(sink: OpcUaSink, client: Any) -> None:
-    """A client finds the line as it last said."""
-    sink.report(line_status(captured=2**40, ng=3, alarm="five ng in a row"))
+    """A client finds the line as it last said, and what a display shows at this moment."""
+    sink.report(line_status())
+    assert math.isnan(read(client, "Line.NowAge"))
+    sink.report(
+        line_status(captured=2**40, ng=3, alarm="five ng in a row", now="lost", now_source="cam 2", now_age=1.5)
+    )
     found = {name: read(client, f"Line.{name}") for name in LINE}
     assert (found["Captured"], found["Ng"], found["Alarm"]) == (2**40, 3, "five ng in a row")
+    assert (found["Now"], found["NowSource"], found["NowAge"]) == ("lost", "cam 2", 1.5)
     assert (found["Running"], found["Model"], found["Threshold"]) == (True, "tiny@0123456789ab", 0.25)
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.errors import FAULT_CODES, ChoiceError, OutputError
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.prometheus import PrometheusSink
 from onspect.runtime.sinks.registry import open_sink
@@ -41,6 +41,9 @@ def test_parts_are_counted_by_verdict(sink: PrometheusSink) -> None:
         sink.write(inspection(verdict=verdict, latency_ms=30.0))
     found = scrape(sink.port)
     assert [found["onspect_parts_total", verdict] for verdict in ("ok", "ng", "review", "fault")] == [2, 1, 0, 0]
+    sink.write(inspection(verdict="fault", score=None, code="black"))
+    faults = {code: scrape(sink.port)["onspect_faults_total", code] for code in FAULT_CODES}
+    assert faults == dict.fromkeys(FAULT_CODES, 0) | {"black": 1}
     assert found["onspect_latency_seconds_count", ""] == 3
     assert found["onspect_latency_seconds_sum", ""] == pytest.approx(0.09)
     assert found["onspect_latency_seconds_bucket", "0.02"] == 0
@@ -54,7 +57,8 @@ def test_line_is_as_last_reported(sink: PrometheusSink) -> None:
     sinks = (SinkState("mqtt://broker/line", delivered=5, spooled=7, failed=1),)
     counts = {"captured": 9, "judged": 6, "dropped": 2, "faulted": 1}
     signals = SignalState("modbus://plc", connected=True, parts=8, acknowledged=6, missed=1)
-    sink.report(line_status(alarm="right is away", sources=sources, sinks=sinks, signals=signals, **counts))
+    now = {"now": "lost", "now_source": "right", "now_age": 2.5}
+    sink.report(line_status(alarm="right is away", **now, sources=sources, sinks=sinks, signals=signals, **counts))
     found = scrape(sink.port)
     assert {state: found["onspect_frames_total", state] for state in counts} == counts
     assert (found["onspect_source_connected", "left"], found["onspect_source_connected", "right"]) == (1, 0)
@@ -65,6 +69,8 @@ def test_line_is_as_last_reported(sink: PrometheusSink) -> None:
     assert (found["onspect_running", ""], found["onspect_alarm", ""], found["onspect_drift", ""]) == (1, 1, 0)
     assert (found["onspect_signal_connected", ""], found["onspect_signal_missed_total", ""]) == (1, 1)
     assert (found["onspect_signal_parts_total", ""], found["onspect_signal_acknowledged_total", ""]) == (8, 6)
+    states = [found["onspect_now", state] for state in ("waiting", "ok", "ng", "review", "fault", "lost")]
+    assert (states, found["onspect_now_age_seconds", ""]) == ([0, 0, 0, 0, 0, 1], 2.5)
     assert found["onspect_threshold", ""] == 0.25
     assert found["onspect_reported_timestamp_seconds", ""] == 1767225601
     assert found["onspect_line_info", "tiny@0123456789ab"] == 1

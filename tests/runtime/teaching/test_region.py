@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.images.region import Reference, RegionFile
@@ -37,11 +38,11 @@ def test_moved_parts_are_taught_and_judged(teach_tiny: TeachTiny, tmp_path: Path
     folder = write_frames(tmp_path / "good", 8, moves=True)
     region = RegionFile(rectangles=((110, 70, 100, 100),), reference=Reference(patch=BOX))
     taught = teach_tiny(folder, region=region, size=(96, 96))
-    recipe = taught.info.preprocess
-    assert recipe.region is not None
-    assert recipe.region.box == (110, 70, 100, 100)
-    assert recipe.align is not None
-    assert recipe.align.pictures == 8
+    preprocess = taught.info.preprocess
+    assert preprocess.region is not None
+    assert preprocess.region.box == (110, 70, 100, 100)
+    assert preprocess.align is not None
+    assert preprocess.align.pictures == 8
     assert taught.info.format_version == 4
     inspector = Inspector(taught.path)
     good = inspector.inspect(draw_scene(180.0, 110.0, 65.0, seed=50, light=0.02))
@@ -82,15 +83,14 @@ def test_working_size_is_that_of_the_region(teach_tiny: TeachTiny, tmp_path: Pat
     """Without a size, the region's own sides are taken, not the frame's."""
     folder = write_frames(tmp_path / "good", 4, moves=False)
     taught = teach_tiny(folder, region=RegionFile(rectangles=((60, 60, 240, 120),)), size=None)
-    recipe = taught.info.preprocess
-    assert recipe.width == pytest.approx(2 * recipe.height, rel=0.1)
+    preprocess = taught.info.preprocess
+    assert preprocess.width == pytest.approx(2 * preprocess.height, rel=0.1)
 
 
 @pytest.mark.parametrize(
     ("region", "error", "words"),
     [
         (RegionFile(rectangles=((200, 60, 200, 120),)), ChoiceError, "does not fit into the pictures of 320x240"),
-        (RegionFile(reference=Reference()), ChoiceError, "an alignment needs a region"),
         (RegionFile(rectangles=(BOX,), frame=(640, 480)), ChoiceError, "drawn on a picture of 640x480"),
         (RegionFile(rectangles=(BOX,), reference=Reference(patch=(0, 0, 9, 9))), DatasetError, "at least 16 pixels"),
         (RegionFile(rectangles=(BOX,), mask=Path("none.png")), ChoiceError, "none.png"),
@@ -104,6 +104,45 @@ def test_region_that_cannot_be_used_is_refused(
     with pytest.raises(error, match=words):
         teach_tiny(folder, region=region)
     assert not (tmp_path / "new.onnx").exists()
+
+
+def test_alignment_alone_takes_the_outline_of_the_part(teach_tiny: TeachTiny, tmp_path: Path) -> None:
+    """Without a region, the part's outline in the first picture is inspected, wherever the part is in the others."""
+    taught = teach_tiny(write_frames(tmp_path / "good", 8, moves=True), region=RegionFile(reference=Reference()))
+    region = taught.info.preprocess.region
+    assert region is not None
+    x, y, width, height = region.box
+    assert np.allclose((x, y, x + width, y + height), (99, 59, 222, 180), atol=6)
+    inspector = Inspector(taught.path)
+    assert inspector.inspect(draw_scene(120.0, 100.0, 140.0, seed=50, light=0.02)).verdict == "ok"
+    bad = draw_scene(200.0, 130.0, -70.0, seed=51, light=0.02, part=draw_bracket(defect=True))
+    assert inspector.inspect(bad).verdict == "ng"
+
+
+def test_alignment_alone_on_parts_that_fill_the_frame(teach_tiny: TeachTiny, tmp_path: Path) -> None:
+    """Where no outline is found, the frame less a tenth on each side is inspected; larger shifts are faults."""
+    rng = np.random.default_rng(2)
+    part = cv2.GaussianBlur(rng.integers(0, 256, (300, 400), np.uint8), (0, 0), 3)
+    part = cv2.normalize(part, None, 0, 255, cv2.NORM_MINMAX)
+
+    def cut(across: int, down: int) -> NDArray[np.uint8]:
+        noise = rng.normal(0.0, 2.0, (240, 320))
+        return (part[30 + down : 270 + down, 40 + across : 360 + across] + noise).clip(0, 255).astype(np.uint8)
+
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for number in range(6):
+        cv2.imwrite(str(folder / f"{number}.png"), cut(*(rng.integers(-12, 13, 2) if number else (0, 0))))
+    taught = teach_tiny(folder, region=RegionFile(reference=Reference(turn=10.0)))
+    region = taught.info.preprocess.region
+    assert region is not None
+    assert region.box == (32, 24, 256, 192)
+    inspector = Inspector(taught.path)
+    assert inspector.inspect(cut(10, -8)).verdict == "ok"
+    far = inspector.inspect(cut(40, 0))
+    assert far.verdict == "fault"
+    assert far.reason is not None
+    assert "cut by the edge" in far.reason
 
 
 def test_picture_without_the_part_is_named(teach_tiny: TeachTiny, tmp_path: Path) -> None:
@@ -129,7 +168,7 @@ def test_command_teaches_with_region_and_alignment(
     info = onspect("info", output)
     assert "120x120 at 100,60" in info.output
     for wrong, words in (
-        (("--align",), "need --roi"),
+        (("--max-turn", "20"), "give --align as well"),
         (("--roi", "1,2,3,4", "--max-turn", "20"), "give --align as well"),
         (("--roi", "1,2,3"), "has 3 numbers"),
     ):

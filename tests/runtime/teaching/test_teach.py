@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from onspect.runtime.bench import run as bench
 from onspect.runtime.conformal import conformal
 from onspect.runtime.fingerprints import fingerprint_bytes, unpack_fingerprints
 from onspect.runtime.images.decode import read_image
@@ -42,8 +44,8 @@ TeachTiny = Callable[..., Taught]
 
 def load(model: Path, folder: Path) -> np.ndarray:
     """Return a folder's pictures as the model takes them."""
-    recipe = read_model_file(model).info.preprocess
-    return np.stack([prepare(read_image(path), recipe) for path in sorted(folder.iterdir())])
+    preprocess = read_model_file(model).info.preprocess
+    return np.stack([prepare(read_image(path), preprocess) for path in sorted(folder.iterdir())])
 
 
 def graph_of(model: Path) -> bytes:
@@ -102,8 +104,11 @@ COMMANDS = ("info", "score", "run", "calibrate", "threshold", "evaluate", "recal
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, pytest.param("bench", marks=pytest.mark.slow)])
-def test_commands_accept_a_taught_file(command: str, taught: Path, parts: Path, tmp_path: Path, onspect: Run) -> None:
+def test_commands_accept_a_taught_file(
+    command: str, taught: Path, parts: Path, tmp_path: Path, onspect: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every command that takes a model file takes one that was taught."""
+    monkeypatch.setattr(bench, "run_bench", functools.partial(bench.run_bench, seconds=0.01))
     log = tmp_path / "verdicts.jsonl"
     if command == "recalibrate":
         assert onspect("calibrate", taught, parts, "--max-fpr", "10%").exit_code == 0
@@ -348,13 +353,13 @@ def test_copies_are_taken_where_parts_come_turned(teach_tiny: TeachTiny, tmp_pat
 def test_working_size_keeps_the_shape(teach_tiny: TeachTiny, tmp_path: Path) -> None:
     """Pictures of 192 x 224 pixels are worked on at that size, smaller ones at twice theirs; --size gives another."""
     folder = write_pictures(tmp_path / "large", range(3), size=(192, 224))
-    recipe = teach_tiny(folder, size=None).info.preprocess
-    assert (recipe.width, recipe.height) == (224, 192)
+    preprocess = teach_tiny(folder, size=None).info.preprocess
+    assert (preprocess.width, preprocess.height) == (224, 192)
     folder = write_pictures(tmp_path / "good", range(3), size=(96, 192))
-    recipe = teach_tiny(folder, size=None).info.preprocess
-    assert (recipe.width, recipe.height) == (384, 192)
-    recipe = teach_tiny(folder, size=(64, 96)).info.preprocess
-    assert (recipe.width, recipe.height) == (64, 96)
+    preprocess = teach_tiny(folder, size=None).info.preprocess
+    assert (preprocess.width, preprocess.height) == (384, 192)
+    preprocess = teach_tiny(folder, size=(64, 96)).info.preprocess
+    assert (preprocess.width, preprocess.height) == (64, 96)
 
 
 def test_batches_score_as_single_images(taught: Path, parts: Path) -> None:

@@ -1,7 +1,7 @@
-"""Changes that a good part undergoes on a line, drawn for each image and epoch from the run's seed.
+"""Random changes of training images, of the kind that a good part shows on a line.
 
-Only those that a camera and a fixture cause are on by default: a little more or less light, a pixel or two of play.
-Flips and rotations teach the model that a part put in wrongly is normal, so they are for parts that have no side.
+By default only light and position change, since those depend on the camera and the fixture. Flips and rotations teach
+the model that a part put in wrongly is normal. Use them only for parts without a preferred side.
 """
 
 from __future__ import annotations
@@ -18,10 +18,23 @@ _DEGREES = 3.0
 
 
 def augment(image: NDArray[np.uint8], chosen: Sequence[str], random: np.random.Generator) -> NDArray[np.uint8]:
-    """Return an image uint8 [h, w, c] changed at random in the chosen ways (`config.AUGMENTATIONS`).
+    """Return a randomly changed copy of an image.
 
-    brightness: times 0.95 to 1.05. shift: up to 2% of the size, whole pixels, the edge repeated. rotate: up to 3
-    degrees. flip-horizontal, flip-vertical: every other image.
+    Parameters
+    ----------
+    image
+        uint8 [height, width, channels].
+    chosen
+        Names from `config.AUGMENTATIONS`. ``brightness``: factor 0.95 to 1.05. ``shift``: up to 2% of the size, in
+        whole pixels, with repeated edges. ``rotate``: up to 3 degrees. ``flip-horizontal``, ``flip-vertical``: with
+        probability 0.5.
+    random
+        Generator of the random numbers; the same state gives the same image.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        The changed image, with the shape of `image`.
     """
     height, width, channels = image.shape
     if "flip-horizontal" in chosen and random.random() < 0.5:
@@ -46,7 +59,7 @@ def augment(image: NDArray[np.uint8], chosen: Sequence[str], random: np.random.G
 
 
 def _moved(image: NDArray[np.uint8], right: int, down: int) -> NDArray[np.uint8]:
-    """Return an image moved by whole pixels, its edge repeated; far sooner than a warp."""
+    """Return an image moved by whole pixels, with repeated edges; much faster than a warp."""
     height, width, channels = image.shape
     left, top = max(-right, 0), max(-down, 0)
     kept = image[top : height - max(down, 0), left : width - max(right, 0)]

@@ -38,56 +38,92 @@ CONFIG, WEIGHTS, CHECKPOINT, SAMPLES, LOG, EXTRACTOR = (
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What a run was trained on.
-
-    folder: its absolute path. recipe: how frames became inputs. images, held_out: fingerprints of the images whose
-    gradients were used, and of those kept for early stopping. mean_pixel: each channel's mean, 0 to 1. appearance: how
-    bright and sharp all of them are, None where an older release trained. looks: what the images look like, None where
-    an older release trained or they are too few.
-    """
+    """The data that a run was trained on."""
 
     folder: str
+    """Absolute path of the dataset folder."""
     recipe: Preprocess
+    """How a frame becomes an input of the networks."""
     images: tuple[str, ...]
+    """Fingerprints of the images that gave gradients."""
     held_out: tuple[str, ...]
+    """Fingerprints of the images that were kept for early stopping."""
     mean_pixel: tuple[float, ...]
+    """Mean of each channel over the training images, 0 to 1."""
     appearance: Appearance | None = None
+    """Range of brightness and sharpness of all images; None for runs of older releases."""
     looks: Looks | None = None
+    """Description for the search for near duplicates; None for runs of older releases or too few images."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of config.json. started: ISO 8601, UTC. versions: of the packages that trained."""
+    """Content of config.json."""
 
     config: TrainConfig
+    """Every choice of the run."""
     data: DataRecord
+    """The images."""
     versions: dict[str, str]
+    """Versions of the packages that trained, by name."""
     started: str
+    """Time of the start, ISO 8601 in UTC."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A run, loaded on the CPU in evaluation mode.
-
-    critic: the AAE's. samples: good images, uint8 [n, height, width, channels]. extractor: the ONNX graph from an image
-    to the features that are reconstructed, None for an autoencoder of pixels.
-    """
+    """A run, loaded on the CPU in evaluation mode."""
 
     record: RunRecord
+    """Content of config.json."""
     encoder: Encoder
+    """The best encoder."""
     decoder: Decoder
+    """The best decoder."""
     critic: Critic | None
+    """The critic of an AAE; None for CAE and VAE."""
     samples: Tensor
+    """Good images of the run, uint8 [n, height, width, channels]."""
     extractor: bytes | None = None
+    """ONNX graph from an image to the features that are reconstructed; None for an autoencoder of pixels."""
 
 
 def write_record(run: Path, record: RunRecord) -> None:
-    """Write config.json; raises OutputError where that fails."""
+    """Write config.json.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    record
+        Content of the file.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     write_atomically(run / CONFIG, (json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def read_record(run: Path) -> RunRecord:
-    """Read config.json; raises TrainingError where the folder is not a run, has a head or the file is damaged."""
+    """Read config.json.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+
+    Returns
+    -------
+    RunRecord
+        Content of the file.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is not a run, the file is damaged, or the run has a head of onspect 0.1.0.
+    """
     try:
         content = json.loads((run / CONFIG).read_bytes())
         record = parse_dataclass(RunRecord, content)
@@ -109,13 +145,44 @@ def read_record(run: Path) -> RunRecord:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any] | None = None) -> None:
-    """Write tensors, and notes as JSON beside them in the same file, whole or not at all."""
+    """Write tensors and notes into one safetensors file. An error leaves the old file unchanged.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tensors
+        Tensors by name.
+    notes
+        Values that JSON can represent; None for no notes.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     detached = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, safetensors.torch.save(detached, {"notes": json.dumps(notes or {})}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write_tensors` wrote; raises TrainingError where the file is missing or damaged."""
+    """Read a file of `write_tensors`.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    tuple[dict[str, Tensor], dict[str, Any]]
+        Tensors by name, and the notes.
+
+    Raises
+    ------
+    TrainingError
+        If the file is missing or damaged.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, json.loads(  # noqa: SIM118 - it is no dict
@@ -126,7 +193,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def pack_optimizer(name: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return an optimizer's state dict as named tensors."""
+    """Return the state of an optimizer as named tensors.
+
+    Parameters
+    ----------
+    name
+        Prefix of the names.
+    state
+        State dict of the optimizer.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Tensors named ``NAME.INDEX.KEY``.
+    """
     return {
         f"{name}.{index}.{key}": torch.as_tensor(value)
         for index, values in state["state"].items()
@@ -135,7 +215,22 @@ def pack_optimizer(name: str, state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def unpack_optimizer(name: str, tensors: Mapping[str, Tensor], fresh: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state dict that `pack_optimizer` packed; its settings are those of the fresh optimizer."""
+    """Return the state dict that `pack_optimizer` packed.
+
+    Parameters
+    ----------
+    name
+        Prefix of the names.
+    tensors
+        Tensors by name; those of other prefixes are ignored.
+    fresh
+        State dict of the new optimizer, which gives the settings.
+
+    Returns
+    -------
+    dict[str, Any]
+        State dict for ``load_state_dict``.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for path, tensor in tensors.items():
         if path.startswith(f"{name}."):
@@ -145,7 +240,23 @@ def unpack_optimizer(name: str, tensors: Mapping[str, Tensor], fresh: Mapping[st
 
 
 def load_trained(run: str | Path) -> TrainedModel:
-    """Load a run's best weights; raises TrainingError where it is not a finished or saved run."""
+    """Load the best weights of a run.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+
+    Returns
+    -------
+    TrainedModel
+        The networks on the CPU in evaluation mode, with the run's record and sample images.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is not a run, its first epoch is not complete, or a file is damaged.
+    """
     run = Path(run)
     record = read_record(run)
     encoder, decoder = load_autoencoder(run, record)
@@ -157,7 +268,25 @@ def load_trained(run: str | Path) -> TrainedModel:
 
 
 def read_extractor(run: Path, record: RunRecord) -> bytes | None:
-    """Read features.onnx; None for an autoencoder of pixels. Raises TrainingError if the file cannot be read."""
+    """Read features.onnx.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    record
+        Content of its config.json.
+
+    Returns
+    -------
+    bytes or None
+        The graph; None for an autoencoder of pixels.
+
+    Raises
+    ------
+    TrainingError
+        If the file cannot be read.
+    """
     if not record.config.backbone:
         return None
     try:
@@ -170,7 +299,25 @@ def read_extractor(run: Path, record: RunRecord) -> bytes | None:
 
 
 def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
-    """Load the best encoder and decoder, in evaluation mode; raises TrainingError where there are none yet."""
+    """Load the best encoder and decoder.
+
+    Parameters
+    ----------
+    run
+        Folder of the run.
+    record
+        Content of its config.json.
+
+    Returns
+    -------
+    tuple[Encoder, Decoder]
+        Both on the CPU in evaluation mode.
+
+    Raises
+    ------
+    TrainingError
+        If there are no weights yet, or they do not match the record.
+    """
     if not (run / WEIGHTS).exists():
         raise TrainingError(
             f"{str(run)!r} has no {WEIGHTS} yet: its first epoch was not completed; continue with 'onspect train "
@@ -191,7 +338,7 @@ def load_autoencoder(run: Path, record: RunRecord) -> tuple[Encoder, Decoder]:
 
 
 def _load_critic(run: Path, record: RunRecord) -> Critic | None:
-    """Load the critic: the best epoch's, or the last one's where an older release kept that alone; None without it."""
+    """Load the critic of the best epoch, or of the last epoch for runs of older releases; None without a critic."""
     if record.config.network.variant != "aae":
         return None
     for name in (WEIGHTS, CHECKPOINT):
@@ -204,5 +351,18 @@ def _load_critic(run: Path, record: RunRecord) -> Critic | None:
 
 
 def select(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with ``name.``, without that."""
+    """Return the tensors whose names begin with ``NAME.``, without this prefix.
+
+    Parameters
+    ----------
+    tensors
+        Tensors by name.
+    name
+        The prefix without its dot.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        The selected tensors.
+    """
     return {path[len(name) + 1 :]: tensor for path, tensor in tensors.items() if path.startswith(f"{name}.")}

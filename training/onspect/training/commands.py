@@ -151,7 +151,7 @@ def train(
 
 
 def _train(data: Path | None, run: Path, places: tuple[str, int, str], choices: dict[str, Any]) -> None:
-    """Train on data, or resume the run where that is None, in this process."""
+    """Train on data in this process; with None, resume the run."""
     from onspect.training import session
 
     channels = choices.pop("channels")
@@ -179,7 +179,7 @@ _LOG = logging.getLogger("onspect")
 
 
 def _refuse_choices() -> None:
-    """Refuse, with --resume, anything that would make it another run."""
+    """With --resume, refuse options that would change the run."""
     context = click.get_current_context()
     allowed = {"run", "resume", "device", "devices", "precision", "quiet", "verbose", "debug", "no_color"}
     given = [
@@ -194,7 +194,7 @@ def _refuse_choices() -> None:
 
 
 class _Watch:
-    """Shows what was decided, and a progress bar with loss and time left where there is a terminal."""
+    """Prints the configuration; on a terminal, also a progress bar with loss and remaining time."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -202,7 +202,7 @@ class _Watch:
         self._words = ""
         self._epoch = 0
         self._lines = ProgressLines()
-        self.is_first = False  # of several processes, the one that is told what was planned
+        self.is_first = False  # True in the process that gets the configuration
 
     def __enter__(self) -> _Watch:
         return self
@@ -228,9 +228,9 @@ class _Watch:
         if self._bar is None:
             self._bar = self._stack.enter_context(
                 click.progressbar(
-                    length=moment.steps - moment.step + 1,  # a resumed run's time left is that of the steps it does
+                    length=moment.steps - moment.step + 1,  # of a resumed run, its own steps only
                     label="training",
-                    width=0,  # as wide as there is room: a line that wraps is printed again with every step
+                    width=0,  # fit the terminal: a wrapped line would be printed again with every step
                     file=sys.stderr,
                     item_show_func=lambda _: self._words,
                 )
@@ -238,7 +238,7 @@ class _Watch:
         self._bar.update(1, moment)
 
     def _log(self, moment: TrainingProgress) -> None:
-        """Log each epoch where no bar is shown, for -v."""
+        """Log each epoch if there is no bar, for -v."""
         if moment.epoch > self._epoch:
             if moment.held_out is not None:
                 _LOG.info("epoch %d/%d: held out %.6f", moment.epoch - 1, moment.epochs, moment.held_out)

@@ -1,4 +1,4 @@
-"""What a training run is: every choice in one frozen record, and the networks that follow from an image's size."""
+"""Configuration of a training run in one frozen record, and the networks that follow from the size of the images."""
 
 from __future__ import annotations
 
@@ -14,74 +14,116 @@ OPTIMIZERS = ("adam", "adamw")
 SCHEDULES = ("cosine", "constant")
 AUGMENTATIONS = ("brightness", "shift", "rotate", "flip-horizontal", "flip-vertical")
 
-_SMALLEST_MAP = 8  # strided stages go on until the encoder's map is this small
+_SMALLEST_MAP = 8  # add strided stages until the encoder's map is this small
 _SMALLEST_TILE = 32
-_LEAST_OVERLAP = 8  # a tile's side over the least that it shares with its neighbour
+_LEAST_OVERLAP = 8  # side of a tile, divided by its least overlap with the next tile
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The layers of encoder and decoder (paper, Tables 1 to 3).
-
-    height, width, channels: of the input, an image or a tile of it. filters, strides: of the encoder's 3x3
-    convolutions, mirrored by the decoder. hidden: r, latent: n_z of Table 3. expects: the decoder also predicts the
-    squared error of each pixel.
-    """
+    """Layers of encoder and decoder (paper, Tables 1 to 3)."""
 
     variant: str
+    """``cae``, ``vae`` or ``aae``."""
     height: int
+    """Height of the input in pixels: of an image, or of a tile."""
     width: int
+    """Width of the input in pixels."""
     channels: int
+    """Channels of the input: 1 or 3, or the number of features of a place."""
     filters: tuple[int, ...]
+    """Filters of the encoder's 3x3 convolutions; the decoder mirrors them. Empty for features."""
     strides: tuple[int, ...]
+    """Stride of each convolution, 1 or 2."""
     hidden: int
+    """Size of the hidden linear layer, r of Table 3."""
     latent: int
+    """Size of the latent vector, n_z of Table 3."""
     expects: bool = False
+    """Whether the decoder also predicts the squared error of each pixel."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Every choice of a training run; the same config, data, seed and machine give the same weights on a CPU.
-
-    batch_size: over all devices together. holdout: share of the good images kept for early stopping, 0 to 0.5.
-    patience: epochs without a better held-out loss before training stops, 0 for never. kl_weight: factor of Eq. 4.
-    critic_steps, critic_clip: the AAE critic's updates a batch, and the box its weights are clipped to [1, 15].
-    tiling: how images are cut into what the networks see, None for not at all. backbone: the pretrained network whose
-    features are reconstructed, empty for an autoencoder of pixels; then batch_size counts places of images.
-    """
+    """Every choice of a training run. The same configuration, data and machine give the same weights on a CPU."""
 
     network: NetworkConfig
+    """Layers of the networks."""
     preset: str
+    """Name of the preset in `PRESETS`."""
     epochs: int
+    """Passes over the training images, 1 or more."""
     batch_size: int
+    """Images, tiles or places of a step over all devices together, 1 or more."""
     optimizer: str
+    """``adam`` or ``adamw``."""
     learning_rate: float
+    """Learning rate at the start, above 0."""
     schedule: str
+    """``cosine`` or ``constant``."""
     augment: tuple[str, ...]
+    """Names from `AUGMENTATIONS`."""
     holdout: float
+    """Share of the good images that is kept for early stopping, 0 to 0.5."""
     patience: int
+    """Epochs without a smaller held-out loss after which training stops; 0 for never."""
     seed: int
+    """Seed of all random numbers."""
     kl_weight: float = 1.0
+    """Factor of the KL term (Eq. 4), VAE only."""
     critic_steps: int = 5
+    """Updates of the AAE's critic for each batch."""
     critic_clip: float = 0.01
+    """Bound of the critic's weights: they are clipped to -critic_clip to critic_clip [1, 15]."""
     tiling: Tiling | None = None
+    """Tiles that an image is cut into; None for whole images."""
     backbone: str = ""
+    """Pretrained network whose features are reconstructed; empty for an autoencoder of pixels."""
 
 
 def design_feature_network(variant: str, channels: int, latent: int | None = None) -> NetworkConfig:
     """Return the layers of an autoencoder of features: lin1 to lin4 of the paper's Table 3, for one place.
 
-    channels: features of a place. latent overrides n_z. Applied to all places they are convolutions of 1 x 1.
+    Parameters
+    ----------
+    variant
+        ``cae``, ``vae`` or ``aae``.
+    channels
+        Features of a place, 1 or more.
+    latent
+        Size of the latent vector; None for that of the preset.
+
+    Returns
+    -------
+    NetworkConfig
+        The layers. Applied to all places they are convolutions of 1 x 1.
     """
     return _connect(PRESETS[FEATURES], Layers((), ()), latent, variant=variant, height=1, width=1, channels=channels)
 
 
 def design_tiling(preset: str | None, height: int, width: int, tile: tuple[int, int]) -> Tiling:
-    """Return the fewest tiles of (width, height) that cover a working size and overlap by at least an eighth of a tile.
+    """Return the fewest tiles that cover an image and overlap by at least an eighth of a tile.
 
-    They are spread evenly, the first and last flush with the image's edges. A tile as wide as the image makes one
-    column, one as high one row. Raises ChoiceError where the tile is larger than the image, as large, or too small for
-    the networks, and for a preset with networks for fixed sizes.
+    The tiles are evenly spaced. The first and the last end at the edges of the image.
+
+    Parameters
+    ----------
+    preset
+        Name of a preset, or None.
+    height, width
+        Working size in pixels.
+    tile
+        Width and height of a tile in pixels. A tile as wide as the image gives one column, one as high gives one row.
+
+    Returns
+    -------
+    Tiling
+        Size and positions of the tiles.
+
+    Raises
+    ------
+    ChoiceError
+        If the tile is not smaller than the image or is below 32 pixels, or if the preset has networks for fixed sizes.
     """
     words = f"--tile {tile[0]}x{tile[1]}"
     if preset is not None and PRESETS[preset].is_fixed:
@@ -105,7 +147,7 @@ def design_tiling(preset: str | None, height: int, width: int, tile: tuple[int, 
 
 
 def _spread(side: int, whole: int) -> tuple[int, ...]:
-    """Return the positions at which tiles begin along one side of the image."""
+    """Return the first pixel of each tile along one side of the image."""
     if side == whole:
         return (0,)
     room = whole - side
@@ -122,13 +164,33 @@ def design_network(
     channels: int,
     latent: int | None = None,
 ) -> NetworkConfig:
-    """Return the layers for an input size: the preset's own for it, or a stack as deep as the size asks.
+    """Return the layers for an input size: the preset's own for this size, or a general stack.
 
-    The general stack halves the size until the shorter side is at most 8, doubles its filters up to four times the
-    first, and ends with the paper's 16; r is five times n_z as in the paper. Its decoder says what error to expect.
-    latent overrides n_z.
+    The general stack halves the size until the shorter side is at most 8. Its filters double up to four times the
+    first, and the last layer has 16 as in the paper. r is five times n_z as in the paper.
 
-    Raises ChoiceError if the preset has networks for other sizes only, or the size is below 8.
+    Parameters
+    ----------
+    variant
+        ``cae``, ``vae`` or ``aae``.
+    preset
+        Name of a preset.
+    height, width
+        Size of the input in pixels, 8 or more.
+    channels
+        1 or 3.
+    latent
+        Size of the latent vector; None for that of the preset.
+
+    Returns
+    -------
+    NetworkConfig
+        The layers.
+
+    Raises
+    ------
+    ChoiceError
+        If the preset has networks for other sizes only, or the size is below 8.
     """
     row = PRESETS[preset]
     if row.is_fixed and (height, width, channels) not in row.networks:

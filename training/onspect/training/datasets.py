@@ -1,4 +1,4 @@
-"""Training images, read once into memory as the runtime will see them."""
+"""Training images, read once into memory and prepared as the runtime prepares them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ __all__ = ["Progress", "TrainingSet", "load_training_set"]
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Good images as the model takes them: uint8 [n, height, width, channels], in the order of their names.
-
-    fingerprints: one for each image. recipe: how a frame became one of them. preset: the one that gave the size.
-    """
+    """Good images as the model takes them, in the order of their names."""
 
     folder: Path
+    """The dataset folder."""
     images: NDArray[np.uint8]
+    """uint8 [n, height, width, channels], BGR or grey."""
     fingerprints: tuple[str, ...]
-    recipe: Preprocess
+    """Fingerprint of each image's file."""
+    preprocess: Preprocess
+    """How a frame becomes one of the images."""
     preset: str
+    """Preset that gave the working size."""
 
 
 def load_training_set(
@@ -49,17 +51,41 @@ def load_training_set(
     crop: Crop | None = None,
     progress: Progress[Any] | None = None,
 ) -> TrainingSet:
-    """Read every good image of a dataset folder (`layout.training_images`).
+    """Read every good image of a dataset folder.
 
-    size is (width, height) to work at. Without it, `working_size` chooses it from the sizes of the images and the
-    preset's pixel budget, for preset ``features`` `choose_working_size`, as ``onspect teach`` does. Without a preset
-    `choose_preset` chooses it.
-    channels is 1 or 3; without it, 1 where every image is grey.
-    any_size lets the model accept frames of any size later; else those of the training images' one size, or from half
-    to twice what they span.
-    region is what images are cropped to, and by what the part is found before that; crop is the same of an earlier run.
+    Parameters
+    ----------
+    folder
+        The dataset folder.
+    preset
+        Name of a preset; None chooses it from the sizes of the images.
+    size
+        Width and height to work at, in pixels; None chooses it from the images and the preset's pixel budget.
+    channels
+        1 or 3; None takes 1 if every image is grey.
+    white_level
+        Value of 16-bit images that is white, 1 to 65535.
+    any_size
+        Let the model accept frames of any size later. Otherwise it accepts the training images' one size, or half to
+        twice their range of sizes.
+    region
+        Region that images are cropped to, with the alignment that finds the part.
+    crop
+        The same of an earlier run, in place of `region`.
+    progress
+        Wraps the reading, for a progress bar.
 
-    Raises DatasetError where there are no images or some cannot be read, ChoiceError for a preset or size that is none.
+    Returns
+    -------
+    TrainingSet
+        The images.
+
+    Raises
+    ------
+    DatasetError
+        If there are no images, or one cannot be read.
+    ChoiceError
+        If the preset or the size is not valid.
     """
     if preset is not None and preset != FEATURES:
         check_preset(preset)
@@ -91,5 +117,5 @@ def load_training_set(
         progress=progress,
     )
     warn_of_few(len(found.images))
-    chosen = find_preset(found.crops, found.recipe.channels).name
-    return TrainingSet(folder, found.images, found.fingerprints, found.recipe, chosen)
+    chosen = find_preset(found.crops, found.preprocess.channels).name
+    return TrainingSet(folder, found.images, found.fingerprints, found.preprocess, chosen)

@@ -1,8 +1,8 @@
-"""One ``onspect train`` as several processes, one for each device: started, watched, and ended together.
+"""One ``onspect train`` as several processes, one for each device: started, watched and ended together.
 
-The command's own process trains nothing. It starts the others, hands signals on to them, and when one of them fails it
-ends the rest and says why, once. So a process that is killed, or that waits for ever for one that was, is noticed from
-outside, whatever the devices and however they talk to each other.
+The process of the command trains nothing. It starts the others and forwards signals to them. When one fails, it ends
+the others and reports the reason once. So it also notices a process that was killed, and one that waits for a killed
+one.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from typing import NoReturn
 
 from onspect.runtime.errors import ChoiceError, OnspectError, TrainingError
 from onspect.runtime.records import parse_dataclass
+from onspect.training.interruption import stop_signals
 
-_FOLDER = "ONSPECT_TRAIN_FOLDER"  # where a process leaves why it failed; set for those that are started here
+_FOLDER = "ONSPECT_TRAIN_FOLDER"  # folder for the reason of a failure; set for the processes that are started here
 _RANK = "LOCAL_RANK"
-_CHECKPOINT = "checkpoint.safetensors"  # the name that checkpoint.py has, which loads torch
+_CHECKPOINT = "checkpoint.safetensors"  # as in checkpoint.py, whose import loads torch
 _GRACE_S = 2.0
-"""How long the others may take to end by themselves after the first has failed."""
+"""Seconds that the other processes have to end by themselves after the first failure."""
 
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True)
 class _Note:
-    """Why a process failed. kind: ``usage``, ``error`` (both on purpose), ``stop`` (by the user) or ``surprise``."""
+    """Reason of a failure. kind: ``usage`` and ``error`` (ours), ``stop`` (by the user), ``surprise`` (the rest)."""
 
     kind: str
     message: str
@@ -49,7 +50,7 @@ class _Note:
 
 @dataclass
 class _Member:
-    """One of the processes. folder: where it leaves a note, and what it says unless it is the first."""
+    """One of the processes. folder: has its note and, except for the first, its output."""
 
     rank: int
     process: subprocess.Popen[bytes]
@@ -68,24 +69,55 @@ class _Member:
             return None
 
 
-class _Trace(Exception):  # noqa: N818 - it is what stands behind an error, for --debug
+class _Trace(Exception):  # noqa: N818 - the cause of an error, for --debug
     """Another process's traceback."""
 
 
 def start_is_due(devices: int) -> bool:
-    """Tell whether the processes are to be started here; not so where torchrun or Slurm has started them."""
+    """Return whether this process has to start the others.
+
+    Parameters
+    ----------
+    devices
+        Number of devices, 1 or more.
+
+    Returns
+    -------
+    bool
+        False for one device, and if torchrun or Slurm has started the processes.
+    """
     return devices > 1 and _RANK not in os.environ and int(os.environ.get("SLURM_NTASKS", "1")) == 1
 
 
 def is_member() -> bool:
-    """Tell whether this process is one of several that `train_together` started."""
+    """Return whether `train_together` started this process.
+
+    Returns
+    -------
+    bool
+        True in one of several processes.
+    """
     return _FOLDER in os.environ
 
 
 def train_together(arguments: Sequence[str], devices: int, run: Path) -> None:
-    """Run ``onspect train`` with these arguments as one process a device, and wait for all.
+    """Run ``onspect train`` as one process for each device, and wait for all of them.
 
-    Raises the error that one of them ended with, or TrainingError where one was killed; the others are ended then.
+    Parameters
+    ----------
+    arguments
+        Arguments of the command, without ``train``.
+    devices
+        Number of devices, 2 or more.
+    run
+        Folder of the run, for messages.
+
+    Raises
+    ------
+    ChoiceError
+        If a process reported a wrong option.
+    TrainingError
+        If a process failed or was killed. The other processes are ended.
     """
     command = [sys.executable, "-P", "-m", "onspect.runtime", "train", *arguments]
     port = _find_port()
@@ -102,9 +134,9 @@ def train_together(arguments: Sequence[str], devices: int, run: Path) -> None:
 
 @contextmanager
 def membership() -> Iterator[None]:
-    """In one of several processes, leave why the body failed to the one that started them, and end when that is gone.
+    """Report an error of the ``with`` block to the starting process, and end when the starting process ends.
 
-    Does nothing in a process that trains alone.
+    It has no effect in a process that trains alone.
     """
     if not is_member():
         yield
@@ -112,18 +144,18 @@ def membership() -> Iterator[None]:
     threading.Thread(target=_end_with_starter, name="starter", daemon=True).start()
     try:
         yield
-    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - it is told by the process that started this one
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - the starting process reports it
         _leave(error)
 
 
 def _leave(error: BaseException) -> NoReturn:
-    """Write down why this process fails, and end it."""
+    """Write the reason of the failure, and end this process."""
     kind, message = _describe(error)
     note = _Note(kind, message, time.time(), "".join(traceback.format_exception(error)))
     with suppress(OSError):
         Path(os.environ[_FOLDER], f"{os.environ[_RANK]}.json").write_text(json.dumps(asdict(note)), encoding="utf-8")
     sys.stderr.flush()
-    os._exit(1)  # at once: tidying up would wait for the others, which wait for this one
+    os._exit(1)  # at once: cleaning up would wait for the others, which wait for this one
 
 
 def _describe(error: BaseException) -> tuple[str, str]:
@@ -140,7 +172,7 @@ def _describe(error: BaseException) -> tuple[str, str]:
 
 
 def _end_with_starter() -> None:
-    """Wait for the end of stdin, a pipe from the process that started this one, and end with it."""
+    """End this process when stdin ends, which is a pipe from the starting process."""
     with suppress(OSError):
         while os.read(0, 1):
             pass
@@ -148,7 +180,7 @@ def _end_with_starter() -> None:
 
 
 def _start(command: list[str], rank: int, devices: int, port: int, folder: Path) -> _Member:
-    environment = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)  # what peers lose each other over is told here
+    environment = {"TORCH_CPP_LOG_LEVEL": "ERROR"} | dict(os.environ)  # this process reports lost peers
     environment |= {_FOLDER: str(folder), _RANK: str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(devices)}
     environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with (folder / f"{rank}.txt").open("wb") as told:
@@ -157,7 +189,7 @@ def _start(command: list[str], rank: int, devices: int, port: int, folder: Path)
             env=environment,
             stdin=subprocess.PIPE,
             stdout=None if rank == 0 else subprocess.DEVNULL,
-            stderr=None if rank == 0 else told,  # what all of them say is said once
+            stderr=None if rank == 0 else told,  # messages of all processes appear once
             start_new_session=os.name == "posix",  # so that Ctrl-C reaches each of them once, through this process
         )
     return _Member(rank, process, folder)
@@ -171,28 +203,21 @@ def _find_port() -> int:
 
 @contextmanager
 def _signals_handed_on(members: Sequence[_Member]) -> Iterator[threading.Event]:
-    """Hand Ctrl-C and SIGTERM on to all; yields whether one came."""
+    """Forward Ctrl-C and SIGTERM to all processes; yield an event that is set by either."""
     asked = threading.Event()
 
     def hand_on(number: int, _frame: object) -> None:
         asked.set()
-        if os.name == "posix":  # elsewhere the console tells them itself
+        if os.name == "posix":  # on Windows the console signals them itself
             for member in members:
                 member.process.send_signal(number)
 
-    previous = {}
-    with suppress(ValueError):  # signals belong to the main thread
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, hand_on)
-    try:
+    with stop_signals(hand_on):
         yield asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _wait(members: Sequence[_Member]) -> None:
-    """Wait until all have ended; those that go on after another has failed are ended."""
+    """Wait until all processes have ended; after a failure, end the others."""
     deadline = math.inf
     while any(member.process.poll() is None for member in members):
         if deadline == math.inf and any(member.has_failed for member in members):
@@ -213,7 +238,7 @@ def _end(members: Sequence[_Member]) -> None:
 
 
 def _raise_cause(members: Sequence[_Member], run: Path, *, stopped: bool) -> NoReturn:
-    """Raise what made the first of them fail: a kill, an error on purpose, or what came first of the rest."""
+    """Raise the cause of the first failure: a kill, one of our errors, otherwise the earliest of the rest."""
     failed = [member for member in members if member.has_failed and not member.ended_here]
     notes = {member.rank: note for member in failed if (note := member.note) is not None}
     silent = sorted((one for one in failed if one.rank not in notes), key=lambda one: one.process.returncode)

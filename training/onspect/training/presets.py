@@ -1,6 +1,7 @@
-"""The presets of `onspect train`: one row each, with everything that depends on the preset.
+"""The presets of `onspect train`, one row each.
 
-Commands, defaults and docs read `PRESETS`. A new preset is one more row; docs/commands.md is then written anew.
+Commands, defaults and docs read `PRESETS`. A new preset is one more row. After a change, generate docs/commands.md
+again.
 """
 
 from __future__ import annotations
@@ -14,36 +15,41 @@ from onspect.runtime.errors import ChoiceError
 
 PIXELS, FEATURES = "pixels", "features"
 SUBJECTS = (PIXELS, FEATURES)
-"""What an autoencoder reconstructs."""
+"""Data that an autoencoder can reconstruct."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The encoder's convolutions of one input size, mirrored by the decoder."""
+    """Convolutions of the encoder for one input size; the decoder mirrors them."""
 
     filters: tuple[int, ...]
+    """Filters of each convolution."""
     strides: tuple[int, ...]
+    """Stride of each convolution."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a training run takes for choices that the user leaves open."""
+    """Values of a training run for all choices that the user leaves open."""
 
     name: str
+    """Name as `--preset` takes it."""
     latent: int
-    """n_z of the paper's Table 3."""
+    """Size of the latent vector, n_z of the paper's Table 3."""
     batch_size: int
     """Images of a step, or places of images where features are reconstructed."""
     schedule: str
+    """``cosine`` or ``constant``."""
     augment: tuple[str, ...]
+    """Names from `onspect.training.config.AUGMENTATIONS`."""
     score: str
-    """The autoencoder's own score."""
+    """Score that the autoencoder has without a memory."""
     on: str = PIXELS
-    """What is reconstructed: pixels or features."""
+    """What is reconstructed: ``pixels`` or ``features``."""
     epochs: int = 0
-    """Passes over the images; 0 where `steps` gives the length."""
+    """Passes over the images; 0 if `steps` gives the length."""
     steps: int = 0
-    """Steps of the optimizer over all epochs; 0 where `epochs` gives the length."""
+    """Steps of the optimizer over all epochs; 0 if `epochs` gives the length."""
     hidden: int | None = None
     """r of Table 3; None for five times n_z."""
     pixel_budget: int | None = None
@@ -61,14 +67,26 @@ class Preset:
         return bool(self.networks)
 
     def describe(self) -> str:
-        """Return in words what the preset is for, as the help of `--preset` shows it."""
+        """Return a description of the preset, as the help of `--preset` shows it.
+
+        Returns
+        -------
+        str
+            One phrase.
+        """
         if self.is_fixed:
             return f"{self.name}, for {self.describe_sizes()} images only"
         side = round((self.pixel_budget or 0) ** 0.5)
         return f"{self.name}, at most {side}x{side} pixels and {self.first_filters} filters in the first layer"
 
     def describe_sizes(self) -> str:
-        """Return in words the fixed sizes, such as ``28x28 mono and 32x32 colour``."""
+        """Return the fixed sizes in words, such as ``28x28 mono and 32x32 colour``.
+
+        Returns
+        -------
+        str
+            Sizes as WIDTHxHEIGHT; empty for a preset without fixed sizes.
+        """
         return " and ".join(
             f"{width}x{height} {'mono' if channels == 1 else 'colour'}" for height, width, channels in self.networks
         )
@@ -110,35 +128,78 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({row.name: row for row in _ROWS
 """All presets by name, in the order of the help. `features` is not chosen by name: it comes with `--on features`."""
 
 NAMES = tuple(row.name for row in _ROWS if row.on == PIXELS)
-"""The presets that a user can name."""
+"""The presets that a user can choose by name."""
 
 DEFAULT = "balanced"
-"""The preset of images whose size no preset has a network for."""
+"""The preset for sizes without a network of their own."""
 
 
 def check_preset(name: str) -> Preset:
-    """Return the preset that a user named; raises ChoiceError if there is none of this name."""
+    """Return the preset of a name.
+
+    Parameters
+    ----------
+    name
+        One of `NAMES`.
+
+    Returns
+    -------
+    Preset
+        The preset.
+
+    Raises
+    ------
+    ChoiceError
+        If there is no preset of this name.
+    """
     if name not in NAMES:
         raise ChoiceError(f"preset is {name!r}; choose one of {', '.join(NAMES)}")
     return PRESETS[name]
 
 
 def choose_preset(sizes: Iterable[tuple[int, int]], channels: int) -> str:
-    """Return the preset that has a network for exactly these sizes (height, width), or else the default one."""
+    """Return the preset that has a network for exactly these sizes, otherwise the default preset.
+
+    Parameters
+    ----------
+    sizes
+        Height and width of the images, in pixels.
+    channels
+        1 or 3.
+
+    Returns
+    -------
+    str
+        Name of the preset.
+    """
     wanted = {(*size, channels) for size in sizes}
     return next((row.name for row in _ROWS if row.is_fixed and wanted <= row.networks.keys()), DEFAULT)
 
 
 def list_adaptable() -> str:
-    """Return in words the presets that take any size."""
+    """Return the presets that take any size, in words.
+
+    Returns
+    -------
+    str
+        Names, joined by commas and "or".
+    """
     *most, last = (name for name in NAMES if not PRESETS[name].is_fixed)
     return f"{', '.join(most)} or {last}"
 
 
 def describe_defaults(name: str) -> str:
-    """Return in words what the presets have for a field, such as ``cosine; constant with preset paper``.
+    """Return the values that the presets have for a field, such as ``cosine; constant with preset paper``.
 
-    The value that most presets have is first. The row for features is left out.
+    Parameters
+    ----------
+    name
+        Name of a field of `Preset`.
+
+    Returns
+    -------
+    str
+        The most frequent value first, then the exceptions. The row for features is left out.
     """
     values = {preset: _describe_value(getattr(PRESETS[preset], name)) for preset in NAMES}
     usual = Counter(values.values()).most_common(1)[0][0]

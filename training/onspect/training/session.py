@@ -26,7 +26,7 @@ from onspect.runtime.images.quality import span
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import MULTIPLE
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.inspection.visualization import Picture, heat_map, side_by_side, to_bgr, write_png
+from onspect.runtime.inspection.visualization import write_png
 from onspect.runtime.model.schema import Tiling
 from onspect.training.autoencoder.loop import Outcome, TrainingProgress, fit
 from onspect.training.autoencoder.networks import Decoder, Encoder
@@ -59,66 +59,87 @@ from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.launcher import is_member
 from onspect.training.presets import FEATURES, PRESETS, SUBJECTS, Preset, check_preset
-from onspect.training.tiles import Cut, Images, Stitching, Tiles
+from onspect.training.previews import draw_feature_preview, draw_preview
+from onspect.training.tiles import Images, Tiles
 
 _LOG = logging.getLogger("onspect")
 
 _SAMPLES = 256
 _FEWEST_EPOCHS = 5
-_FEWEST_SAMPLES = 64  # where each of them has many tiles, so that export takes minutes and not an hour
+_FEWEST_SAMPLES = 64  # for images with many tiles, so that export takes minutes and not an hour
 _PREVIEWED = 6
-_PREVIEWS = 10  # pictures kept in RUN/previews over a whole run
-_SPLIT = 4  # stream of random numbers under the run's seed, beside those of the loop
+_PREVIEWS = 10  # number of pictures in RUN/previews for a whole run
+_SPLIT = 4  # number of the random stream under the run's seed; the loop has others
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a user may choose; None leaves the choice to the images and the preset.
-
-    variant: cae, vae or aae. on: pixels or features, what is reconstructed. preset: paper, fast, balanced or accurate.
-    size: (width, height) to work at. tile: (width, height) of what the networks see at a time, None for the whole
-    image. channels: 1 or 3. white_level: the uint16 value that is white. any_size: judge frames of any size later.
-    latent: n_z of Table 3. region: what images are cropped to, and by what the part is found before that; its painted
-    mask goes in at export. The others are as in `TrainConfig`.
-    """
+    """Options of a training run. With None, the images and the preset decide."""
 
     variant: str = "cae"
+    """``cae``, ``vae`` or ``aae``."""
     on: str = "pixels"
+    """What is reconstructed: ``pixels`` or ``features``."""
     preset: str | None = None
+    """``paper``, ``fast``, ``balanced`` or ``accurate``."""
     size: tuple[int, int] | None = None
+    """Working size: width and height in pixels."""
     tile: tuple[int, int] | None = None
+    """Width and height of a tile in pixels; None for whole images."""
     channels: int | None = None
+    """1 or 3; None takes 1 if every image is grey."""
     white_level: int = 65535
+    """Value of 16-bit images that is white, 1 to 65535."""
     any_size: bool = False
+    """Whether the model accepts frames of any size later."""
     latent: int | None = None
+    """Size of the latent vector (n_z of Table 3), 1 or more."""
     epochs: int | None = None
+    """Passes over the images, 1 or more."""
     batch_size: int | None = None
+    """Images, tiles or places of a step, 1 or more."""
     optimizer: str = "adam"
+    """``adam`` or ``adamw``."""
     learning_rate: float = 1e-3
+    """Learning rate at the start, above 0."""
     schedule: str | None = None
+    """``cosine`` or ``constant``."""
     augment: tuple[str, ...] | None = None
+    """Names from `onspect.training.config.AUGMENTATIONS`."""
     holdout: float = 0.1
+    """Share of the good images that is kept for early stopping, 0 to 0.5."""
     patience: int = 20
+    """Epochs without a smaller held-out loss after which training stops; 0 for never."""
     seed: int = 0
+    """Seed of all random numbers."""
     region: RegionFile | None = None
+    """Region that images are cropped to, with the alignment that finds the part. Its painted mask takes effect at
+    export.
+    """
 
 
 @dataclass(frozen=True)
 class Devices:
-    """Where to train, in lightning-fabric's words: accelerator (auto, cpu, cuda), devices, precision."""
+    """Devices to train on, in the terms of lightning-fabric."""
 
     accelerator: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
     devices: int = 1
+    """Number of devices, 1 or more."""
     precision: str = "32-true"
+    """``32-true``, ``16-mixed`` or ``bf16-mixed``."""
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What is told about a run while it goes on: the reading of images, the decisions, and every step."""
+    """Functions that training calls to report its progress. None for no report."""
 
     reading: Progress[Any] | None = None
+    """Wraps the reading of images, for a progress bar."""
     planned: Callable[[RunRecord], None] | None = None
+    """Called once with the configuration, before the first step."""
     step: Callable[[TrainingProgress], None] | None = None
+    """Called after every step."""
 
 
 def train(
@@ -129,15 +150,43 @@ def train(
     devices: Devices | None = None,
     callbacks: Callbacks | None = None,
 ) -> Outcome:
-    """Train on the good images of a dataset folder and write a run: weights, config, checkpoint, log and previews.
+    """Train on the good images of a dataset folder, and write a run.
 
-    Raises DatasetError where the images are not usable, ChoiceError for a choice that is none, TrainingError where the
-    run exists already or the loss is not finite, OutputError where run cannot be written.
+    A run is a folder with weights, configuration, checkpoint, log and preview pictures.
+
+    Parameters
+    ----------
+    folder
+        The dataset folder; its ``train/good`` has the images.
+    run
+        Folder to write; it may not contain a run.
+    options
+        Options; None for the defaults.
+    devices
+        Devices and precision; None for one device, chosen automatically.
+    callbacks
+        Progress functions; None for none.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    DatasetError
+        If the images cannot be used.
+    ChoiceError
+        If an option is not valid.
+    TrainingError
+        If the run exists already, the devices are not available, or the loss is not finite.
+    OutputError
+        If the run cannot be written.
     """
     folder, run = Path(folder), Path(run)
     options, callbacks = options or TrainOptions(), callbacks or Callbacks()
     _check_new(run, options)
-    if options.tile is not None and options.size is not None:  # before minutes of reading images
+    if options.tile is not None and options.size is not None:  # checked before minutes of reading images
         design_tiling(options.preset, options.size[1], options.size[0], options.tile)
     fabric = _start_fabric(devices or Devices())
     data = _load(folder, options, callbacks if fabric.is_global_zero else Callbacks())
@@ -152,7 +201,31 @@ def train_on(
     devices: Devices | None = None,
     callbacks: Callbacks | None = None,
 ) -> Outcome:
-    """Train as `train` does, on images in memory; their size and preset hold, whatever the options say of those."""
+    """Train on images in memory, and write a run as `train` does.
+
+    Parameters
+    ----------
+    data
+        The images. Their size and preset take precedence over the options.
+    run
+        Folder to write; it may not contain a run.
+    options, devices, callbacks
+        As in `train`.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not valid.
+    TrainingError
+        If the run exists already, the devices are not available, or the loss is not finite.
+    OutputError
+        If the run cannot be written.
+    """
     options = options or TrainOptions()
     _check_new(run, options)
     return _begin(data, run, options, _start_fabric(devices or Devices()), callbacks or Callbacks())
@@ -176,7 +249,7 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         config=config,
         data=DataRecord(
             folder=str(data.folder.absolute()),
-            recipe=data.recipe,
+            recipe=data.preprocess,
             images=tuple(data.fingerprints[index] for index in kept),
             held_out=tuple(data.fingerprints[index] for index in held_out),
             mean_pixel=tuple(float(value) / 255.0 for value in images.mean(axis=(0, 1, 2), dtype=np.float64)),
@@ -199,9 +272,32 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
 
 
 def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:
-    """Go on with an interrupted run, to the weights that it would have had without the interruption.
+    """Continue an interrupted run.
 
-    Raises TrainingError where run holds no checkpoint or its images are no longer the ones it began with.
+    On the same machine, the weights equal those of an uninterrupted run.
+
+    Parameters
+    ----------
+    run
+        Folder of the run. Its images are read again from where they were.
+    devices
+        Devices and precision; None for one device, chosen automatically.
+    callbacks
+        Progress functions; None for none.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    TrainingError
+        If the folder has no checkpoint, or its images have changed.
+    DatasetError
+        If an image cannot be used.
+    OutputError
+        If the run cannot be written.
     """
     run = Path(run)
     record = read_record(run)
@@ -214,38 +310,96 @@ def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callba
 def resume_on(
     data: TrainingSet, run: Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None
 ) -> Outcome:
-    """Go on as `resume` does with a run that `train_on` began on these images."""
+    """Continue a run of `train_on`, with the same images.
+
+    Parameters
+    ----------
+    data
+        The images that the run began with.
+    run
+        Folder of the run.
+    devices, callbacks
+        As in `resume`.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    TrainingError
+        If the folder has no checkpoint, or images are missing.
+    OutputError
+        If the run cannot be written.
+    """
     record = read_record(run)
     return _go_on(data, run, record, _start_fabric(devices or Devices()), callbacks or Callbacks())
 
 
 def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | None = None) -> TrainingSet:
-    """Read the images that a run began with from where it found them, as it read them.
+    """Read the images that a run began with, with the run's own preprocessing.
 
-    Raises TrainingError where the folder is gone, DatasetError where images in it cannot be used.
+    Parameters
+    ----------
+    run
+        Folder of the run, for messages.
+    record
+        Content of its config.json.
+    progress
+        Wraps the reading, for a progress bar.
+
+    Returns
+    -------
+    TrainingSet
+        All good images of the folder.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is gone.
+    DatasetError
+        If an image cannot be used.
     """
     if not Path(record.data.folder).is_dir():
         raise TrainingError(
             f"the folder {record.data.folder!r} that the run {str(run)!r} began with is gone; put it back, or write "
             f"its new place into {str(run / CONFIG)!r}"
         )
-    recipe = record.data.recipe
+    preprocess = record.data.recipe
     return load_training_set(
         Path(record.data.folder),
         preset=record.config.preset,
-        size=(recipe.width, recipe.height),
-        channels=recipe.channels,
-        white_level=recipe.white_level,
-        any_size=recipe.source.width is None,
-        crop=Crop.of(recipe),
+        size=(preprocess.width, preprocess.height),
+        channels=preprocess.channels,
+        white_level=preprocess.white_level,
+        any_size=preprocess.source.width is None,
+        crop=Crop.of(preprocess),
         progress=progress,
     )
 
 
 def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return the images that a run trains on and those that it holds out, uint8 [n, height, width, channels].
+    """Return the images that a run trains on, and those that it holds out.
 
-    Raises TrainingError where some of them are not in the set.
+    Parameters
+    ----------
+    data
+        All good images of the folder.
+    run
+        Folder of the run, for messages.
+    record
+        Content of its config.json.
+
+    Returns
+    -------
+    tuple[NDArray[np.uint8], NDArray[np.uint8]]
+        Both [n, height, width, channels].
+
+    Raises
+    ------
+    TrainingError
+        If some of the images are not in `data`.
     """
     where = {fingerprint: index for index, fingerprint in enumerate(data.fingerprints)}
     missing = [name for name in (*record.data.images, *record.data.held_out) if name not in where]
@@ -304,51 +458,10 @@ def _fit(
 def _find_places(
     extractor: PlaceExtractor, images: NDArray[np.uint8], progress: Progress[Any] | None
 ) -> NDArray[np.float16]:
-    """Return all places of images, in order; one image at a time, so that their float32 features take no memory."""
+    """Return all places of images, in order. One image at a time limits the memory for float32 features."""
     items = images if progress is None else progress(images, len(images), "extracting features")
     found = [flatten_places(extractor.extract(image[None])) for image in items]
     return np.concatenate(found) if found else np.zeros((0, 1, 1, 1), np.float16)
-
-
-def draw_preview(
-    images: NDArray[np.uint8], encoder: Encoder, decoder: Decoder, tiling: Tiling | None = None
-) -> Picture:
-    """Return rows of input, reconstruction and error map for images, uint8 [n, height, width, channels].
-
-    With a tiling, the reconstruction is that of the tiles, stitched. The maps share one scale: orange is the 99th
-    percentile of their errors.
-    """
-    cut, stitch = (torch.nn.Identity(), torch.nn.Identity()) if tiling is None else (Cut(tiling), Stitching(tiling))
-    device = next(encoder.parameters()).device
-    training = encoder.training
-    encoder.eval()
-    decoder.eval()
-    with torch.no_grad():
-        inputs = torch.from_numpy(images).to(device).float().div(255.0).permute(0, 3, 1, 2)
-        outputs = stitch.to(device)(decoder(encoder(cut(inputs))[0]).float())
-        maps = (inputs - outputs).square().mean(dim=1).cpu().numpy()
-        pixels = outputs.mul(255.0).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    encoder.train(training)
-    decoder.train(training)
-    scale = float(np.quantile(maps, 0.99))
-    columns = [(to_bgr(i), to_bgr(o), heat_map(m, scale)) for i, o, m in zip(images, pixels, maps, strict=True)]
-    return side_by_side(list(zip(*columns, strict=True)))
-
-
-def draw_feature_preview(
-    images: NDArray[np.uint8], features: NDArray[np.float32], encoder: Encoder, decoder: Decoder
-) -> Picture:
-    """Return rows of input and error map, as `draw_preview`, for an autoencoder of features [n, C, h, w]."""
-    device = next(encoder.parameters()).device
-    count, _, rows, columns = features.shape
-    with torch.no_grad():
-        places = torch.from_numpy(flatten_places(features)).to(device).float().permute(0, 3, 1, 2)
-        errors = (places - decoder(encoder(places)[0]).float()).square().mean(dim=(1, 2, 3))
-        maps = errors.reshape(count, rows, columns).cpu().numpy()
-    scale = float(np.quantile(maps, 0.99))
-    size = images.shape[2], images.shape[1]
-    heat = [heat_map(np.asarray(cv2.resize(m, size, interpolation=cv2.INTER_LINEAR), np.float32), scale) for m in maps]
-    return side_by_side([tuple(to_bgr(image) for image in images), tuple(heat)])
 
 
 def _check_options(options: TrainOptions) -> None:
@@ -408,7 +521,7 @@ def _load(folder: Path, options: TrainOptions, callbacks: Callbacks) -> Training
 
 
 def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices trained on and those held out; copies of one image stay on one side."""
+    """Return the indices of training and held-out images; copies of one image are on the same side."""
     unique = sorted(set(data.fingerprints))
     count = round(len(unique) * options.holdout)
     order = np.random.default_rng([options.seed, _SPLIT]).permutation(len(unique))
@@ -418,8 +531,8 @@ def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64],
 
 
 def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfig:
-    recipe = data.recipe
-    tiling, width, height = None, recipe.width, recipe.height
+    preprocess = data.preprocess
+    tiling, width, height = None, preprocess.width, preprocess.height
     if options.tile is not None:
         tiling = design_tiling(data.preset, height, width, options.tile)
         images, width, height = images * tiling.count, tiling.width, tiling.height
@@ -428,7 +541,7 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         data.preset,
         height=height,
         width=width,
-        channels=recipe.channels,
+        channels=preprocess.channels,
         latent=options.latent,
     )
     return _configure(PRESETS[data.preset], options, network, images, tiling=tiling)
@@ -443,10 +556,10 @@ def _configure(
     tiling: Tiling | None = None,
     backbone: str = "",
 ) -> TrainConfig:
-    """Return every choice of a run on so many images, tiles or places: the user's, or else the preset's."""
+    """Return the configuration of a run: the user's options, otherwise the preset's values."""
     batch = min(examples, options.batch_size or row.batch_size)
     epochs = row.epochs or max(1, round(row.steps / math.ceil(examples / batch)))
-    if tiling is not None:  # an epoch shows every tile: as many steps as without them, and each image a few times
+    if tiling is not None:  # an epoch has all tiles: fewer epochs give as many steps as without tiles
         epochs = max(_FEWEST_EPOCHS, round(epochs / tiling.count))
     return TrainConfig(
         network=network,
@@ -466,7 +579,7 @@ def _configure(
 
 
 def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
-    """Return the graph of the features; raises ChoiceError for a size that it cannot have."""
+    """Return the graph of the features; raise ChoiceError for an unsuitable size."""
     _check_feature_size(images.shape[2], images.shape[1])
     return make_extractor(make_base(), images, seed=options.seed)
 
@@ -483,9 +596,9 @@ def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8], config: Tra
 
 
 def _start_fabric(devices: Devices) -> Fabric:
-    """Start the devices; with several, this process is one of those that `train_together` or torchrun started.
+    """Start the devices; with several, `train_together` or torchrun has started this process.
 
-    In a script of one's own it is started again for each, by lightning-fabric.
+    In a user's script, lightning-fabric starts the script again for each device.
     """
     cv2.setNumThreads(1)
     if devices.accelerator == "cuda" and not torch.cuda.is_available():
@@ -495,22 +608,22 @@ def _start_fabric(devices: Devices) -> Fabric:
     if devices.accelerator != "cpu" and 0 < torch.cuda.device_count() < devices.devices:
         raise TrainingError(f"--devices {devices.devices}: torch finds {torch.cuda.device_count()} GPUs here")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # with one channel the strides of a gradient mean nothing, and torch says itself that this is no error
+    # with one channel the strides of a gradient have no meaning; torch calls the warning harmless
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     fabric = Fabric(
         accelerator=devices.accelerator,
         devices=devices.devices,
         precision=devices.precision,  # type: ignore[arg-type]  # one of click's choices
-        plugins=[LightningEnvironment()] if is_member() else [],  # not what else started the command, such as Slurm
+        plugins=[LightningEnvironment()] if is_member() else [],  # ignore other launchers such as Slurm
     )
     fabric.launch()
     if not fabric.is_global_zero:
-        _LOG.setLevel(logging.CRITICAL)  # each of them reads the same images and would warn of the same
+        _LOG.setLevel(logging.CRITICAL)  # all processes read the same images and would repeat the warnings
     return fabric
 
 
 def _check_shares(record: RunRecord, fabric: Fabric) -> None:
-    """Refuse more devices than a batch has images; raises TrainingError."""
+    """Raise TrainingError if there are more devices than images in a batch."""
     images = record.config.batch_size
     if fabric.world_size > images:
         raise TrainingError(

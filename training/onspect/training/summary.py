@@ -1,4 +1,4 @@
-"""What a training run will do, in words: which size, tiles, objective and score were chosen, and why."""
+"""Description of a training run before it starts: size, tiles, objective and score, with the reason for each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onspect.training.checkpoint import RunRecord
 from onspect.training.config import design_tiling
 from onspect.training.presets import FEATURES, PRESETS
 
-_NOTED = 2.0  # times that images are shrunk, from which on a user is told
+_NOTED = 2.0  # from this reduction in size on, the user gets a note
 _NOTED_STRETCH = 1.005
 _OBJECTIVES = {
     "cae": "the paper's mean squared error (Eq. 2)",
@@ -27,45 +27,46 @@ _SCORES = {
 
 
 def describe(record: RunRecord) -> str:
-    """Return in words what a run will do and what was decided for it."""
-    if record.config.backbone:
-        return _describe_on_features(record)
-    config, network, recipe = record.config, record.config.network, record.data.recipe
-    layers = " ".join(f"{f}/{s}" for f, s in zip(network.filters, network.strides, strict=True))
-    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
-    colour = "mono" if recipe.channels == 1 else "colour"
-    looks = f"each image is cut into {config.tiling.describe()}\n" if config.tiling else _tell_of_closer_look(record)
-    return (
-        f"{network.variant.upper()} on {len(record.data.images)} good images ({len(record.data.held_out)} held out for "
-        f"early stopping), preset {config.preset}\n"
-        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
-        f"{looks}"
-        f"objective {_OBJECTIVES[network.variant]}; encoder filters/stride {layers}, r {network.hidden}, n_z "
-        f"{network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch {config.batch_size}, "
-        f"{config.optimizer} at {config.learning_rate:g} ({config.schedule}), augmentation "
-        f"{', '.join(config.augment) or 'none'}, seed {config.seed}\n{_tell_of_score(record)}"
-    )
+    """Return a description of a run and of the choices that were made for it.
 
+    Parameters
+    ----------
+    record
+        The run.
 
-def _describe_on_features(record: RunRecord) -> str:
-    config, network, recipe = record.config, record.config.network, record.data.recipe
-    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(record.data.mean_pixel)))
-    colour = "mono" if recipe.channels == 1 else "colour"
+    Returns
+    -------
+    str
+        Several lines of text.
+    """
+    config, network, data = record.config, record.config.network, record.data
+    if config.backbone:
+        subject, preset, tiles = f" of the features of {config.backbone}", "", ""
+        layers = f", of {network.channels} components of the features at each place;"
+        batch, augmentation = f"{config.batch_size} places", ""
+    else:
+        subject, preset = "", f", preset {config.preset}"
+        tiles = _tell_of_tiles(record)
+        pairs = zip(network.filters, network.strides, strict=True)
+        layers = f"; encoder filters/stride {' '.join(f'{count}/{stride}' for count, stride in pairs)},"
+        batch, augmentation = str(config.batch_size), f", augmentation {', '.join(config.augment) or 'none'}"
+    parameters = count_parameters(Encoder(network), Decoder(network, torch.tensor(data.mean_pixel)))
+    colour = "mono" if data.recipe.channels == 1 else "colour"
     return (
-        f"{network.variant.upper()} of the features of {config.backbone} on {len(record.data.images)} good images "
-        f"({len(record.data.held_out)} held out for early stopping)\n"
-        f"size {recipe.width}x{recipe.height} {colour}: {_tell_why_size(record)}\n"
-        f"objective {_OBJECTIVES[network.variant]}, of {network.channels} components of the features at each place; r "
-        f"{network.hidden}, n_z {network.latent}, {parameters:,} parameters; {config.epochs} epochs of batch "
-        f"{config.batch_size} places, {config.optimizer} at {config.learning_rate:g} ({config.schedule}), seed "
-        f"{config.seed}\n{_tell_of_score(record)}"
+        f"{network.variant.upper()}{subject} on {len(data.images)} good images ({len(data.held_out)} held out for "
+        f"early stopping){preset}\n"
+        f"size {data.recipe.width}x{data.recipe.height} {colour}: {_tell_why_size(record)}\n"
+        f"{tiles}"
+        f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
+        f"parameters; {config.epochs} epochs of batch {batch}, {config.optimizer} at {config.learning_rate:g} "
+        f"({config.schedule}){augmentation}, seed {config.seed}\n{_tell_of_score(record)}"
     )
 
 
 def _tell_why_size(record: RunRecord) -> str:
     """Return in words how the working size was chosen."""
-    recipe, preset = record.data.recipe, record.config.preset
-    source, size = recipe.source, (recipe.height, recipe.width)
+    preprocess, preset = record.data.recipe, record.config.preset
+    source, size = preprocess.source, (preprocess.height, preprocess.width)
     if source.width is None or source.height is None:
         return "all images are resized to it"
     if source.width[0] != source.width[1] or source.height[0] != source.height[1]:
@@ -88,13 +89,15 @@ def _tell_of_score(record: RunRecord) -> str:
     return f"score: the reconstruction error, {_SCORES[PRESETS[record.config.preset].score]}"
 
 
-def _tell_of_closer_look(record: RunRecord) -> str:
-    """Return in words what is lost where images are shrunk, and, where it is half or more, which tiles would see it."""
-    recipe, source = record.data.recipe, record.data.recipe.source
+def _tell_of_tiles(record: RunRecord) -> str:
+    """Return a note on the tiles; without tiles, on details lost by resizing and on tiles that would keep them."""
+    if record.config.tiling is not None:
+        return f"each image is cut into {record.config.tiling.describe()}\n"
+    preprocess, source = record.data.recipe, record.data.recipe.source
     if source.width is None or source.height is None:
         return ""
-    sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # as found, not allowed
-    shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
+    sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # found, not accepted
+    shrunk = max(sides[0] / preprocess.width, sides[1] / preprocess.height)
     if shrunk < _NOTED:
         lost = (
             f"images are shrunk only {shrunk:.1f} times in each direction" if shrunk > 1.0 else "images are not shrunk"
@@ -106,7 +109,7 @@ def _tell_of_closer_look(record: RunRecord) -> str:
         f"about {shrunk:.0f} pixels are lost"
     )
     width, height = sides
-    tile = recipe.width, recipe.height
+    tile = preprocess.width, preprocess.height
     try:
         count = design_tiling(record.config.preset, height, width, tile).count
     except ChoiceError:

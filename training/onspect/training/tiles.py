@@ -1,4 +1,4 @@
-"""Tiles of large images: what the networks see in place of the whole, and how their answers become one again."""
+"""Tiles of large images: the networks see one tile at a time, and their outputs are stitched together."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from onspect.runtime.model.schema import Tiling
 
 
 class Tiles:
-    """The tiles of images, uint8 [n, height, width, channels], in a row: all of the first image, then of the next.
+    """All tiles of a set of images, image by image.
 
-    They are cut out when they are asked for, so that they take no memory beside the images'. Like an array it has a
-    shape, a size and a length, and takes an index, a slice or an array of indices.
+    A tile is cut when it is indexed, so tiles take no memory of their own. The object has shape, size and length, and
+    takes an index, a slice or an array of indices, as an array does.
+
+    Parameters
+    ----------
+    images
+        uint8 [n, height, width, channels].
+    tiling
+        Size and positions of the tiles.
     """
 
     def __init__(self, images: NDArray[np.uint8], tiling: Tiling) -> None:
@@ -28,7 +35,7 @@ class Tiles:
 
     @property
     def size(self) -> int:
-        """How many values all tiles have together."""
+        """Number of values of all tiles together."""
         return int(np.prod(self.shape))
 
     def __len__(self) -> int:
@@ -51,28 +58,52 @@ class Tiles:
 
 
 Images = NDArray[np.uint8] | NDArray[np.float16] | Tiles
-"""What networks train on: images, uint8 [n, height, width, channels], tiles of them, or features of places, float16
+"""Training data: images, uint8 [n, height, width, channels], tiles of them, or features of places, float16
 [n, 1, 1, channels]."""
 
 Batch = NDArray[np.uint8] | NDArray[np.float16]
-"""Some of them."""
+"""A batch of `Images`."""
 
 
 def place_of(tiling: Tiling, index: int) -> tuple[int, int]:
-    """Return top and left of an image's tile."""
+    """Return the position of a tile within its image.
+
+    Parameters
+    ----------
+    tiling
+        Size and positions of the tiles.
+    index
+        Number of the tile, row by row from 0.
+
+    Returns
+    -------
+    tuple[int, int]
+        Top and left in pixels.
+    """
     row, column = divmod(index, len(tiling.lefts))
     return tiling.tops[row], tiling.lefts[column]
 
 
 class Cut(nn.Module):
-    """Cut images [n, c, height, width] into their tiles [n * tiles, c, tile height, tile width], image by image."""
+    """Module that cuts images into their tiles."""
 
     def __init__(self, tiling: Tiling) -> None:
         super().__init__()
         self.tiling = tiling
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Return the tiles."""
+        """Return the tiles, image by image.
+
+        Parameters
+        ----------
+        planes
+            float32 [n, channels, height, width].
+
+        Returns
+        -------
+        Tensor
+            float32 [n * tiles, channels, tile height, tile width].
+        """
         tiling = self.tiling
         rows = torch.stack([planes[:, :, top : top + tiling.height] for top in tiling.tops], dim=1)
         tiles = torch.stack([rows[..., left : left + tiling.width] for left in tiling.lefts], dim=2)
@@ -80,13 +111,13 @@ class Cut(nn.Module):
 
 
 class Stitching(nn.Module):
-    """Join what was made of tiles [n * tiles, c, h, w] to what is of images [n, c, height, width].
+    """Module that joins the outputs for tiles to outputs for whole images.
 
-    Where tiles overlap it is their mean, each weighed by how far the place is from the tile's edge, down and across, so
-    that no seam is seen: a network knows least at the edge of what it sees.
+    Overlapping tiles are averaged. The weight of a pixel grows with its distance from the tile's edge, down and across,
+    so no seam is visible. Networks are least accurate at the edges of their input.
 
-    Put together from slices: on a processor a tenth of the time of two products with band matrices, which would be
-    larger than the networks.
+    The result is put together from slices. On a CPU this takes a tenth of the time of two products with band matrices,
+    and those would be larger than the networks.
     """
 
     def __init__(self, tiling: Tiling) -> None:
@@ -96,14 +127,25 @@ class Stitching(nn.Module):
         self.register_buffer("across", _weigh(tiling.lefts, tiling.width)[:, None, :])
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """Return the joined maps or images."""
+        """Return the joined maps or images.
+
+        Parameters
+        ----------
+        tiles
+            float32 [n * tiles, channels, tile height, tile width].
+
+        Returns
+        -------
+        Tensor
+            float32 [n, channels, height, width].
+        """
         grid = tiles.reshape(-1, len(self.tops), len(self.lefts), *tiles.shape[1:])
         rows = _join(grid.unbind(2), self.lefts, self.get_buffer("across"), dim=-1)
         return _join(rows.unbind(1), self.tops, self.get_buffer("down"), dim=-2)
 
 
 def _weigh(starts: Sequence[int], side: int) -> Tensor:
-    """Return [tiles, side]: what each place of each tile of a line counts, so that it is 1 in all at every pixel."""
+    """Return [tiles, side]: weight of each pixel of each tile in a line; the weights sum to 1 at every pixel."""
     distance = torch.minimum(torch.arange(1, side + 1), torch.arange(side, 0, -1)).double()
     total = torch.zeros(starts[-1] + side, dtype=torch.float64)
     for start in starts:
@@ -112,7 +154,7 @@ def _weigh(starts: Sequence[int], side: int) -> Tensor:
 
 
 def _join(tiles: Sequence[Tensor], starts: Sequence[int], weights: Tensor, dim: int) -> Tensor:
-    """Join a line of tiles along a dimension, stretch by stretch between the edges of tiles."""
+    """Join a line of tiles along a dimension, section by section between the edges of tiles."""
     side = tiles[0].shape[dim]
     edges = sorted({*starts, *(start + side for start in starts)})
     stretches = []

@@ -1,4 +1,4 @@
-"""From a torch module to a checked ONNX graph without traces of this machine."""
+"""Conversion of a torch module to a checked ONNX graph without paths or other traces of this machine."""
 
 from __future__ import annotations
 
@@ -17,13 +17,32 @@ from torch import Tensor, nn
 from onspect.runtime.errors import ExportError
 
 OPSET = 18
-"""The ONNX operator set of the graph, which every onnxruntime that this package allows can read."""
+"""ONNX operator set of the graph; every supported onnxruntime can read it."""
 
 
 def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, outputs: list[str]) -> bytes:
-    """Return a module of one input, its first dimension dynamic, as the bytes of a checked ONNX file.
+    """Return a module with one input as a checked ONNX file. The first dimension of the input is dynamic.
 
-    Raises ExportError where torch cannot convert it or onnx's checker refuses it.
+    Parameters
+    ----------
+    module
+        The module, in evaluation mode.
+    example
+        An input of the right shape, uint8 array or tensor, at least two items.
+    name
+        Name of the input.
+    outputs
+        Names of the outputs.
+
+    Returns
+    -------
+    bytes
+        The ONNX file.
+
+    Raises
+    ------
+    ExportError
+        If torch cannot convert the module, or the onnx checker refuses the result.
     """
     inputs = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
     try:
@@ -49,7 +68,7 @@ def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, o
 
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Keep torch's exporter from warning about its own internals and about packages that are not needed."""
+    """Suppress warnings of torch's exporter about its own internals and about packages that are not needed."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.onnx._internal.exporter._registration")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -64,7 +83,13 @@ def quiet_exporter() -> Iterator[None]:
 
 
 def strip_traces(proto: onnx.ModelProto) -> None:
-    """Drop the exporter's notes about its own source lines: they are large and contain paths of this machine."""
+    """Remove the exporter's notes about its own source lines: they are large and contain paths of this machine.
+
+    Parameters
+    ----------
+    proto
+        The ONNX file; it is changed in place.
+    """
     for node in proto.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

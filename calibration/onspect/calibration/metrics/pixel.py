@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 
 from onspect.calibration.metrics.image import Areas, Metric
 from onspect.calibration.report.histogram import ErrorHistogram, find_bins, find_edge
+from onspect.runtime.errors import ImageError
 
 FPR_LIMIT = 0.3
 """AUPRO is integrated up to this share of falsely marked normal pixels, the field's usual choice."""
 
 
 _MOST_LABELS = 32  # values of a mask that are taken for labels
+_FEW_LABELS = 3  # low values beside white that may be labels, white then marking what is ignored
+_LEAST_WHITE = 64  # the highest value of a mask from which on it may be white
+_LEAST_LOSSY = 16  # the highest value of a JPEG mask that is more than noise
+_EMPTY_OR_FULL = (0, 1, 255, 65535)  # values of masks that mark nothing or everything
 
 
 @dataclass(frozen=True)
@@ -144,14 +149,39 @@ class PixelEvidence:
 def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_]:
     """Turn a mask's image (HxW or HxWxC, uint8 or uint16) into bool [H, W], True where it is defective.
 
-    Where there are a few values and black among them, all but black is defective: 1, numbers of classes, the colours
-    of a palette. Else, as with masks saved as JPEG, what is brighter than half of the brightest value.
+    All but black is defective where a mask has a few values: 1, numbers of classes, the colours of a palette. With many
+    values, or with noise beside the lowest and the highest one, as after JPEG, a pixel is defective if it is brighter
+    than half of the highest value. Raises ImageError where the values do not say which pixels are defective.
     """
     brightest = frame if frame.ndim == 2 else frame.max(axis=2)
-    values = np.flatnonzero(np.bincount(brightest.ravel(), minlength=1))
-    if len(values) == 1 or (not lossy and values[0] == 0 and len(values) <= _MOST_LABELS):
+    counts = np.bincount(brightest.ravel())
+    values = np.flatnonzero(counts)
+    least, most = int(values[0]), int(values[-1])
+    if least == most and not (frame != frame[0, 0]).any():
+        if most not in _EMPTY_OR_FULL:
+            raise ImageError(f"the mask has the value {most} everywhere; mark defects white on black")
         return np.asarray(brightest > 0, np.bool_)
-    return np.asarray(brightest > values[-1] // 2, np.bool_)
+    if lossy and most < _LEAST_LOSSY:
+        raise ImageError(f"the mask is a JPEG file with values of at most {most}, as noise has; save it as PNG")
+    if least > most // 8:
+        raise ImageError(f"the mask has no black background: its values are {least} to {most}; mark defects on black")
+    low, high = values[(values > 0) & (values <= most // 8)], values[values >= most - most // 8]
+    between = values[(values > most // 8) & (values < most - most // 8)]
+    half = np.asarray(brightest > most // 2, np.bool_)
+    if lossy:
+        return half
+    if len(values) > _MOST_LABELS:
+        if counts[between].sum() > counts[high].sum():
+            raise ImageError(f"the mask has {len(values)} values, as a picture has; mark defects white on black")
+        return half
+    if most < _LEAST_WHITE or not len(low):
+        return np.asarray(brightest > 0, np.bool_)
+    if len(high) == 1 and not len(between) and len(low) <= _FEW_LABELS:
+        raise ImageError(
+            f"the mask has the values {', '.join(map(str, low))} and {most}, and it is not known which of them mark "
+            "defects; mark defects white on black"
+        )
+    return half
 
 
 def _accumulate(histogram: ErrorHistogram, whole: float) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Smoothing images and maps without a convolution, which of one channel cannot fill a processor's registers."""
+"""Gaussian smoothing of maps by matrix products, which is faster on a CPU than a convolution with one channel."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import math
 import torch
 from torch import Tensor, nn
 
-_TRUNCATE = 3.0  # a Gaussian's tails beyond three standard deviations weigh less than the float's last digits
+_TRUNCATE = 3.0  # weights beyond three standard deviations are ignored
 
 
 class GaussianSmoothing(nn.Module):
-    """Smooth maps [n, 1, height, width] with a Gaussian of standard deviation sigma pixels, edges repeated.
+    """Module that smooths maps with a Gaussian; edges are repeated.
 
-    Two products with band matrices: two and a half times as fast as convolutions of one channel, which cannot fill a
+    Two products with band matrices take 0.4 times the time of convolutions with one channel, which do not fill a
     processor's registers.
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation in pixels, above 0.
+    height, width
+        Size of the maps in pixels.
     """
 
     def __init__(self, sigma: float, height: int, width: int) -> None:
@@ -29,5 +36,16 @@ class GaussianSmoothing(nn.Module):
             self.register_buffer(name, band.float() if name == "down" else band.float().T.contiguous())
 
     def forward(self, error_map: Tensor) -> Tensor:
-        """Return the smoothed maps, of the same shape."""
+        """Return the smoothed maps.
+
+        Parameters
+        ----------
+        error_map
+            float32 [n, 1, height, width].
+
+        Returns
+        -------
+        Tensor
+            float32 [n, 1, height, width].
+        """
         return self.get_buffer("down") @ error_map @ self.get_buffer("across")

@@ -1,8 +1,8 @@
-"""What a mask does in the graph: nothing that an image shows in ignored places has a say in what comes out.
+"""The mask in the graph: pixels in ignored places do not influence any output.
 
-To leave out the error there is not enough: the encoder sees the whole image, and a blot in an ignored place changes
-the reconstruction of all others. So ignored places are painted over before the networks see them, with the smoothed
-colours around them, fading to black.
+It is not enough to leave out the error there. The encoder sees the whole image, and a spot in an ignored place changes
+the reconstruction everywhere. So ignored places are filled before the networks see them, with the smoothed colours
+around them, fading to black.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ from torch import Tensor, nn
 
 from onspect.export.layers.gaussian import GaussianSmoothing
 
-_REACH = 1.0 / 16.0  # of the longer side: the standard deviation of what is taken from around an ignored place
+_REACH = 1.0 / 16.0  # standard deviation of the fill, as a share of the longer side
 _NOTHING = 1e-6
 
 
 class FillIgnored(nn.Module):
-    """Paint over the ignored places of images [n, channels, h, w] with a Gaussian mean of the inspected ones near them.
+    """Module that fills ignored places with a Gaussian mean of the inspected places near them.
 
-    Where nothing is inspected within three standard deviations, it is black. mask is bool [h, w], true where a part is
-    inspected.
+    Places without an inspected place within three standard deviations become black.
+
+    Parameters
+    ----------
+    mask
+        bool [height, width], True where parts are inspected.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -32,17 +36,35 @@ class FillIgnored(nn.Module):
         self.register_buffer("paint", (1.0 - places) / self.smooth(places).clamp_min(_NOTHING))
 
     def forward(self, planes: Tensor) -> Tensor:
-        """Return the images, painted over."""
+        """Return the filled images.
+
+        Parameters
+        ----------
+        planes
+            float32 [n, channels, height, width].
+
+        Returns
+        -------
+        Tensor
+            float32 [n, channels, height, width].
+        """
         inspected = planes * self.get_buffer("places")
         painted: Tensor = inspected + self.smooth(inspected) * self.get_buffer("paint")
         return painted
 
 
 class MaskedMap(nn.Module):
-    """Leave ignored places out of errors [n, 1, h, w] that are smoothed.
+    """Module that leaves ignored places out of a smoothed error map.
 
-    They are left out before as well as after, and each place is divided by the share of its smoothing window that is
-    left: a place beside the border then shows a mean of inspected ones alone. mask is as in `FillIgnored`.
+    They are left out before and after smoothing. Each place is divided by the share of its smoothing window that is
+    inspected. So a place beside the border is a mean of inspected places only.
+
+    Parameters
+    ----------
+    mask
+        bool [height, width], True where parts are inspected.
+    smooth
+        Module that smooths maps [n, 1, height, width].
     """
 
     def __init__(self, mask: Tensor, smooth: nn.Module) -> None:
@@ -56,10 +78,34 @@ class MaskedMap(nn.Module):
         self.register_buffer("after", after)
 
     def forward(self, error: Tensor, smooth: nn.Module) -> Tensor:
-        """Return the error map, 0 in ignored places; smooth is the module given above."""
+        """Return the error map.
+
+        Parameters
+        ----------
+        error
+            float32 [n, 1, height, width].
+        smooth
+            The module that the constructor got.
+
+        Returns
+        -------
+        Tensor
+            float32 [n, 1, height, width], 0 in ignored places.
+        """
         error_map: Tensor = smooth(error * self.get_buffer("before")) * self.get_buffer("after")
         return error_map
 
     def mean(self, error_map: Tensor) -> Tensor:
-        """Return each map's mean over the inspected places, [n]; maps [n, h, w] are 0 in the others."""
+        """Return the mean of each map over the inspected places.
+
+        Parameters
+        ----------
+        error_map
+            float32 [n, height, width], 0 in ignored places.
+
+        Returns
+        -------
+        Tensor
+            float32 [n].
+        """
         return error_map.mean(dim=(1, 2)) / self.share

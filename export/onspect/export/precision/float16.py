@@ -15,11 +15,21 @@ _STAYS_FLOAT = {"Resize": (1, 2)}
 
 
 def convert_to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with the layers, and what lies between them, in float16.
+    """Return the model with its layers, and all nodes between them, in float16.
 
-    Inputs and outputs keep their types. Scaling, error map and score are computed in float32, for a squared difference
-    of 8-bit pixels can lie below float16's smallest number. onnxruntime's own converter is not used: it rounds every
-    value to float16 on its way between two nodes, whether it was told to leave them alone or not, and the score too.
+    Inputs and outputs keep their types. Scaling, error map and score stay in float32, because a squared difference of
+    8-bit pixels can be below float16's smallest number. onnxruntime's own converter rounds every value between two
+    nodes to float16, also for nodes that it was told to leave alone, so it is not used.
+
+    Parameters
+    ----------
+    model
+        A float32 model.
+
+    Returns
+    -------
+    onnx.ModelProto
+        A changed copy.
     """
     typed = onnx.shape_inference.infer_shapes(model)
     graph = typed.graph

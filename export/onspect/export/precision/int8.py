@@ -18,17 +18,26 @@ _BATCH = 4
 
 
 class Quantizer:
-    """A float32 model with the ranges that its values took on sample images; makes any mix of int8 and float32 layers.
+    """A float32 model with the ranges of its values on sample images; makes any mix of int8 and float32 layers.
 
-    Weights are int8 with a scale for each output channel, of which they use 7 bits: processors without VNNI add two
-    products of 8 bits in 16, which would overflow, and the file's scores would be others there. Activations have one
-    scale for each tensor: uint8 from 0 where no value is negative, as after ReLU and of the image itself, which so
-    loses nothing, and int8 symmetric about 0 elsewhere. That is what VNNI multiplies at once; a zero point other than 0
-    costs OpenVINO more than int8 gains. The scale reaches the largest value seen: percentile and entropy cut off what
-    only a defect shows.
+    Weights are int8 with a scale for each output channel, and use 7 bits. Processors without VNNI add two products of 8
+    bits in 16 bits, which would overflow and change the scores there.
 
-    layers: those that may be quantised, all of `find_layers` without. outputs: whether what a layer gives is rounded
-    before its activation, too.
+    Activations have one scale for each tensor. It is uint8 from 0 where no value is negative, as after ReLU, and int8
+    symmetric about 0 elsewhere. VNNI multiplies these directly. Another zero point costs OpenVINO more than int8 gains.
+    The scale covers the largest value seen, because percentile and entropy methods cut off values that only defects
+    have.
+
+    Parameters
+    ----------
+    model
+        The float32 model.
+    samples
+        Images that give the ranges, uint8 [n, height, width, channels].
+    layers
+        Layers that may be quantised; None for all of `find_layers`.
+    outputs
+        Whether the output of a layer is rounded before its activation, too.
     """
 
     def __init__(
@@ -51,7 +60,18 @@ class Quantizer:
         }
 
     def quantize(self, layers: Sequence[Layer]) -> onnx.ModelProto:
-        """Return the model with these layers in int8 and all else in float32."""
+        """Return the model with some layers in int8 and everything else in float32.
+
+        Parameters
+        ----------
+        layers
+            Layers to quantise, from those of the constructor.
+
+        Returns
+        -------
+        onnx.ModelProto
+            A changed copy.
+        """
         copy = onnx.ModelProto()
         copy.CopyFrom(self._model)
         quantizer = QDQQuantizer(
@@ -73,7 +93,7 @@ class Quantizer:
         quantizer.quantize_model()
         quantizer.model.topological_sort()
         quantized: onnx.ModelProto = quantizer.model.model
-        del quantized.metadata_props[:]  # the quantiser's own note
+        del quantized.metadata_props[:]  # metadata of the quantiser
         return quantized
 
 
@@ -84,12 +104,12 @@ def _measure_ranges(model: onnx.ModelProto, samples: NDArray[np.uint8], kinds: l
         calibrator = create_calibrator(path, kinds, augmented_model_path=str(Path(folder, "augmented.onnx")))
         calibrator.collect_data(_Samples(samples))
         ranges = calibrator.compute_data()
-        del calibrator  # Windows removes no file that a session holds open
+        del calibrator  # Windows does not delete a file that a session has open
     return ranges
 
 
 class _Samples(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Hands sample images to onnxruntime's calibrator, a batch at a time."""
+    """Passes sample images to onnxruntime's calibrator, a batch at a time."""
 
     def __init__(self, samples: NDArray[np.uint8]) -> None:
         self._batches: Iterator[NDArray[np.uint8]] = (

@@ -1,8 +1,8 @@
-"""A taught model file in a smaller form: its backbone in float16 or 8-bit integers, and its memory as before.
+"""A taught model file in a smaller form: its backbone in float16 or 8-bit integers, and its memory.
 
-float16 is how the weights are stored: they become float32 when the file is opened, so that the scores hardly move. In
-8-bit integers the features do move. The memory is therefore fitted again, to the features of the quantised backbone: it
-needs the good pictures that were taught.
+With float16 only the stored weights change. They become float32 when the file is opened, so scores hardly move. With
+8-bit integers the features change. The memory is then fitted again to the new features, which needs the good pictures
+that were taught.
 """
 
 from __future__ import annotations
@@ -35,21 +35,34 @@ from onspect.runtime.teaching.memory import Features
 from onspect.runtime.teaching.threshold import counts_parts, fit_threshold
 
 STAGES = ("stride8", "stride16", "stride32")
-"""Values of the graph that the backbone gives."""
+"""Outputs of the backbone in the graph."""
 
-_FIRST = (0, 6, 15, 30)  # layers from the image on that stay in float32, in the order in which that is tried
+_FIRST = (0, 6, 15, 30)  # number of first layers that stay in float32, in the order of trial
 
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """The good pictures that a file was taught, as its graph takes them, uint8 [n, height, width, channels]."""
+    """The good pictures that a file was taught, as its graph takes them."""
 
     images: NDArray[np.uint8] = dataclasses.field(repr=False)
+    """uint8 [n, height, width, channels]."""
     fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
+    """Fingerprint of each picture's file."""
 
 
 def find_backbone(graph: onnx.GraphProto) -> list[Layer]:
-    """Return the backbone's convolutions, in the order of the graph; depthwise ones are among them."""
+    """Return the layers of a taught file's backbone.
+
+    Parameters
+    ----------
+    graph
+        Graph of the model file.
+
+    Returns
+    -------
+    list[Layer]
+        Layers in the order of the graph.
+    """
     makers = {name: node for node in graph.node for name in node.output}
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     found: set[str] = set()
@@ -67,10 +80,20 @@ def find_backbone(graph: onnx.GraphProto) -> list[Layer]:
 
 
 def store_float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose backbone's weights are stored in float16, and become float32 when it is opened.
+    """Return a model that stores the weights of its backbone in float16; they become float32 when it is opened.
 
-    Those of the last layer, an eighth of all, are stored in 8-bit integers with a scale for each channel: nothing comes
-    after it that its rounding could grow in.
+    The last layer, an eighth of all weights, is stored in 8-bit integers with a scale for each channel. No later layer
+    amplifies its rounding.
+
+    Parameters
+    ----------
+    model
+        The float32 model.
+
+    Returns
+    -------
+    onnx.ModelProto
+        A changed copy.
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -101,7 +124,20 @@ def store_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantize_backbone(quantizer: Quantizer, layers: list[Layer]) -> bytes:
-    """Return the graph with these layers in 8-bit integers; the memory sees their results unrounded."""
+    """Return the graph with some layers in 8-bit integers. The memory gets their results unrounded.
+
+    Parameters
+    ----------
+    quantizer
+        The model with the ranges of its values.
+    layers
+        Layers to quantise.
+
+    Returns
+    -------
+    bytes
+        The ONNX file.
+    """
     model = quantizer.quantize(layers)
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear" or node.name in {layer.node for layer in quantizer.layers}:
@@ -114,12 +150,41 @@ def quantize_backbone(quantizer: Quantizer, layers: list[Layer]) -> bytes:
 
 
 def choices(layers: list[Layer]) -> Iterable[list[Layer]]:
-    """Yield the layers to quantise: all, then all but more and more of the first, which see the finest detail."""
+    """Yield sets of layers to quantise: all, then all but more and more of the first, which see the finest detail.
+
+    Parameters
+    ----------
+    layers
+        Layers of the backbone, in the order of the graph.
+
+    Returns
+    -------
+    Iterable[list[Layer]]
+        Sets in the order in which they are tried.
+    """
     return (layers[start:] for start in _FIRST if start < len(layers))
 
 
 def read_pictures(file: ModelFile, data: Path) -> Pictures:
-    """Read the good pictures that a file was taught; raises DatasetError if the dataset does not have them all."""
+    """Read the good pictures that a file was taught.
+
+    Parameters
+    ----------
+    file
+        The taught model file.
+    data
+        Dataset folder with all of these pictures in its ``train/good``.
+
+    Returns
+    -------
+    Pictures
+        The pictures, each once.
+
+    Raises
+    ------
+    DatasetError
+        If pictures are missing or cannot be used, or the file was taught with ``--group``.
+    """
     assert file.info.memory is not None
     if counts_parts(file.info):
         raise DatasetError(
@@ -146,7 +211,22 @@ def read_pictures(file: ModelFile, data: Path) -> Pictures:
 
 
 def fit_again(file: ModelFile, graph: bytes, pictures: Pictures) -> tuple[bytes, FittedMemory]:
-    """Return a graph with a memory of its own features, and the memory."""
+    """Fit a new memory to the features of a changed graph.
+
+    Parameters
+    ----------
+    file
+        The taught model file, which gives the settings.
+    graph
+        The changed graph as bytes of an ONNX file.
+    pictures
+        The good pictures.
+
+    Returns
+    -------
+    tuple[bytes, FittedMemory]
+        The graph with the new memory, and the memory.
+    """
     memory = file.info.memory
     assert memory is not None
     extractor = Extractor.open(graph)
@@ -168,9 +248,23 @@ def fit_again(file: ModelFile, graph: bytes, pictures: Pictures) -> tuple[bytes,
 
 
 def describe_again(info: ModelInfo, pictures: Pictures, fitted: FittedMemory) -> ModelInfo:
-    """Return what a file says after its memory was fitted again: all pictures were taught at one time.
+    """Return the metadata of a file after its memory was fitted again, with all pictures in one lesson.
 
     The threshold follows from the pictures' new scores, at the rate that was promised before.
+
+    Parameters
+    ----------
+    info
+        Metadata of the old file.
+    pictures
+        The good pictures.
+    fitted
+        The new memory.
+
+    Returns
+    -------
+    ModelInfo
+        Metadata of the new file.
     """
     memory, old = info.memory, info.calibration
     assert memory is not None

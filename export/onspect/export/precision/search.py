@@ -1,4 +1,4 @@
-"""A model file in a lower precision, kept only where its decisions agree; the Python face of ``export --int8``."""
+"""A model file in a lower precision, kept only if its decisions agree; the Python interface of ``export --int8``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,13 +27,11 @@ from onspect.export.agreement import (
     compare_thresholds,
     describe_flips,
     find_reference,
-    refuse_flips,
     score_like,
 )
 from onspect.export.precision.float16 import convert_to_float16
 from onspect.export.precision.int8 import Quantizer
 from onspect.export.precision.memory import (
-    Pictures,
     choices,
     describe_again,
     find_backbone,
@@ -60,33 +59,38 @@ T = TypeVar("T")
 
 PRECISIONS = ("int8", "fp16")
 
-_SAMPLES = 128  # training images from which the ranges of values are taken
-_PROBES = 64  # compared images, those nearest the threshold, on which each layer's harm is measured
+_SAMPLES = 128  # number of training images that give the ranges of values
+_PROBES = 64  # number of images nearest the threshold that measure each layer's harm
 _TIMED_RUNS = 40
-_TAUGHT_SHARE = 200  # of a taught file one verdict in so many images may differ
+_TAUGHT_SHARE = 200  # a taught file may differ in one verdict of this many images
 
 
 @dataclass(frozen=True)
 class LayerChoice:
-    """What became of a layer.
-
-    harm: how far quantising it alone moves the scores, as `Agreement.shift`; NaN for fp16, which is all or nothing.
-    """
+    """A layer, and whether it is in the lower precision."""
 
     layer: Layer
+    """The layer."""
     harm: float
+    """Shift of the scores with this layer alone quantised, as `Agreement.shift`; NaN for fp16 and for taught files."""
     reduced: bool
+    """Whether the layer is in the lower precision."""
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What was written. speed: how many times as fast as float32 its runs were, one image, one thread, on this CPU."""
+    """Result of a quantisation."""
 
     path: Path
+    """The file that was written."""
     info: ModelInfo
+    """Its metadata."""
     layers: tuple[LayerChoice, ...]
+    """All layers, in the order of the graph."""
     agreement: Agreement
+    """Agreement of its verdicts with those of the float32 file."""
     speed: float
+    """Speed relative to the float32 file, for one image and one thread on this CPU; above 1 is faster."""
 
     @property
     def share(self) -> float:
@@ -104,29 +108,57 @@ def quantize(
     max_flips: int | None = None,
     progress: Progress[Any] | None = None,
 ) -> Quantized:
-    """Write a float32 model file anew in ``int8`` or ``fp16``; nothing is left where the verdicts do not agree.
+    """Write a float32 model file in a lower precision. If too many verdicts differ, no file is written.
 
-    data is the dataset on whose val/ the source was calibrated; for int8 its train/good gives the ranges of values. The
-    new file's threshold is chosen from its own scores, by the source's policy; it has none where the source has none.
-    max_flips is how many verdicts may differ; where it is None, 0.2% of the images, rounded down, or 0.5% for a taught
-    file. A taught file's memory is fitted again to the int8 features; data must have all pictures that were taught.
+    The new file's threshold is chosen from its own scores by the policy of the source. If the source has no threshold,
+    the new file has none. The memory of a taught file is fitted again to the int8 features.
 
-    Raises ExportError where more differ, DatasetError where the images are not usable or not the source's,
-    ModelFileError where the source cannot be used, OutputError where output cannot be written.
+    Parameters
+    ----------
+    source
+        The float32 model file.
+    output
+        The model file to write, ending in ``.onnx``.
+    precision
+        ``int8`` or ``fp16``.
+    data
+        Dataset folder on whose ``val`` the source was calibrated. For int8, its ``train/good`` gives the ranges of
+        values; for a taught file it must have all pictures that were taught.
+    max_flips
+        Number of verdicts that may differ; None for 0.2% of the images, rounded down, or 0.5% for a taught file.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    Quantized
+        The file, the precision of each layer and the agreement of verdicts.
+
+    Raises
+    ------
+    ExportError
+        If more verdicts differ.
+    DatasetError
+        If the images cannot be used, or are not those of the source's calibration.
+    ModelFileError
+        If the source cannot be used.
+    OutputError
+        If the output cannot be written.
     """
     output, data = Path(output), Path(data)
     file = read_model_file(Path(source))
-    if file.info.memory is not None:  # the memory is fitted again, and no layer is looked at alone
+    if file.info.memory is not None:  # the memory is fitted again, and layers are not measured one by one
         return _quantize_taught(file, output, precision, data, max_flips, progress or _in_silence)
     samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
     return quantize_model(file, output, precision, data, samples, max_flips=max_flips, progress=progress)
 
 
-Smaller = tuple[bytes, list[Layer], ModelInfo]
-
-
 def _in_silence(items: Iterable[T], _length: int, _label: str) -> Iterator[T]:
     yield from items
+
+
+Smaller = tuple[bytes, tuple[LayerChoice, ...], ModelInfo]
+"""A smaller graph, what became of its layers, and what its file says unless its threshold is chosen again."""
 
 
 def _quantize_taught(
@@ -138,58 +170,70 @@ def _quantize_taught(
     by_teaching = old is not None and CROSS_CONFORMAL in old.policy
     reference = _reference_of_taught(file, data) if by_teaching else find_reference(file, data)
     allowed = len(reference.images) // _TAUGHT_SHARE if max_flips is None else max_flips
-    model = onnx.load_from_string(file.data)
-    del model.metadata_props[:]
+    tries = _try_backbones(_read_graph(file), file, precision, data, progress)
+    return _write_smaller(tries, file, output, precision, data, reference, allowed, by_teaching=by_teaching)
+
+
+def _try_backbones(
+    model: onnx.ModelProto, file: ModelFile, precision: str, data: Path, progress: Progress[Any]
+) -> Generator[Smaller]:
+    """Yield the float16 graph, or int8 graphs with fewer and fewer layers, each with a memory of its own features."""
     layers = find_backbone(model.graph)
-    tries: Iterator[Smaller]
     if precision == "fp16":
-        tries = iter([(_serialize(store_float16(model)), layers, file.info)])
-    else:
-        tries = _try_layers(model, layers, file, read_pictures(file, data), progress)
-    (graph, kept, info), agreement = _choose_smaller(tries, file, reference, allowed, by_teaching=by_teaching)
-    outcome = tuple(LayerChoice(layer, np.nan, reduced=layer in kept) for layer in layers)
-    described = _describe(info, output.stem, precision, outcome, agreement)
-    if by_teaching:
-        described = dataclasses.replace(
-            described, threshold=info.threshold, calibration=info.calibration, history=info.history
-        )
-    content = stamp(graph, described, file.training_images, file.looks)
+        yield _serialize(store_float16(model)), _list_choices(layers, layers), file.info
+        return
+    pictures = read_pictures(file, data)
+    quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
+    sets = list(choices(layers))
+    for reduced in progress(sets, len(sets), "quantising and teaching again"):
+        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
+        yield graph, _list_choices(layers, reduced), describe_again(file.info, pictures, fitted)
+
+
+def _list_choices(layers: Sequence[Layer], reduced: Sequence[Layer]) -> tuple[LayerChoice, ...]:
+    return tuple(LayerChoice(layer, np.nan, reduced=layer in reduced) for layer in layers)
+
+
+def _write_smaller(
+    tries: Generator[Smaller],
+    file: ModelFile,
+    output: Path,
+    precision: str,
+    data: Path,
+    reference: Reference,
+    allowed: int,
+    *,
+    by_teaching: bool = False,
+) -> Quantized:
+    """Write the first small form of whose verdicts few enough differ; raises ExportError if there is none.
+
+    Its threshold is that of the new memory with by_teaching; else it is chosen again, if the file has one.
+    """
+    tried = []
+    with closing(tries):  # ends its progress bar
+        for smaller in tries:
+            graph, layers, info = smaller
+            scores = score_like(reference, file, graph)
+            if by_teaching and info.threshold is not None and np.isfinite(scores).all():
+                policy = "" if info.calibration is None else info.calibration.policy
+                agreement = compare_thresholds(reference, scores, info.threshold, policy)
+            else:
+                agreement = compare(reference, scores)
+            if agreement.flips <= allowed:
+                break
+            tried.append(agreement)
+        else:
+            raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
+    info = _describe(info, output.stem, precision, layers, agreement)
+    if not by_teaching:
+        info = dataclasses.replace(info, threshold=None, calibration=None, history=())
+    content = stamp(graph, info, file.training_images, file.looks)
     if file.info.threshold is not None and not by_teaching:
         content = _recalibrate(content, file, data, reference)
     make_folder(output.parent)
     write_atomically(output, content)
     written = read_model_file(output)
-    return Quantized(output, written.info, outcome, agreement, _measure_speed(file, written))
-
-
-def _choose_smaller(
-    tries: Iterator[Smaller], file: ModelFile, reference: Reference, allowed: int, *, by_teaching: bool
-) -> tuple[Smaller, Agreement]:
-    """Return the first small form of whose verdicts few enough differ; raises ExportError if there is none."""
-    tried = []
-    for smaller in tries:
-        graph, _, info = smaller
-        scores = score_like(reference, file, graph)
-        if by_teaching and info.threshold is not None and np.isfinite(scores).all():
-            policy = "" if info.calibration is None else info.calibration.policy
-            agreement = compare_thresholds(reference, scores, info.threshold, policy)
-        else:
-            agreement = compare(reference, scores)
-        if agreement.flips <= allowed:
-            return smaller, agreement
-        tried.append(agreement)
-    raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
-
-
-def _try_layers(
-    model: onnx.ModelProto, layers: list[Layer], file: ModelFile, pictures: Pictures, progress: Progress[Any]
-) -> Iterator[Smaller]:
-    """Yield graphs with fewer and fewer layers in int8, each with a memory of its own features."""
-    quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
-    sets = list(choices(layers))
-    for reduced in progress(sets, len(sets), "quantising and teaching again"):
-        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
-        yield graph, reduced, describe_again(file.info, pictures, fitted)
+    return Quantized(output, written.info, layers, agreement, _measure_speed(file, written))
 
 
 def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
@@ -213,7 +257,25 @@ def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
 
 
 def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
-    """Return up to 128 of the images that the file was trained on, evenly spread, as the graph takes them."""
+    """Return up to 128 of the images that a file was trained on, evenly spaced, as the graph takes them.
+
+    Parameters
+    ----------
+    file
+        The model file.
+    data
+        Dataset folder with these images in its ``train/good``.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Images [n, height, width, channels].
+
+    Raises
+    ------
+    DatasetError
+        If the folder has no training image of the file.
+    """
     known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
     if not known:
         raise DatasetError(
@@ -234,31 +296,45 @@ def quantize_model(
     max_flips: int | None = None,
     progress: Progress[Any] | None = None,
 ) -> Quantized:
-    """Do the work of `quantize` for a model file in memory.
+    """Write a model file in memory in a lower precision, as `quantize` does.
 
-    samples are images that it was trained on, uint8 [n, height, width, channels]; only int8 needs them.
+    Parameters
+    ----------
+    file
+        The float32 model file.
+    output, precision, data, max_flips, progress
+        As in `quantize`.
+    samples
+        Images that the file was trained on, uint8 [n, height, width, channels]; only int8 needs them.
+
+    Returns
+    -------
+    Quantized
+        The file, the precision of each layer and the agreement of verdicts.
+
+    Raises
+    ------
+    ExportError
+        If more verdicts differ, or the graph has no layer to quantise.
+    DatasetError
+        If the images cannot be used, or are not those of the file's calibration.
+    OutputError
+        If the output cannot be written.
     """
     _check(file, output, precision)
     reference = find_reference(file, data)
     allowed = allowed_flips(len(reference.images), precision, max_flips)
-    model = onnx.load_from_string(file.data)
-    del model.metadata_props[:]
+    model = _read_graph(file)
     if not find_layers(model.graph):
         raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered")
-    if precision == "int8":
-        graph, agreement, layers = _quantize(
-            Quantizer(model, samples), file, reference, allowed, progress or _in_silence
-        )
-    else:
-        graph, agreement, layers = _convert(model, file, reference, allowed)
-    info = _describe(file.info, output.stem, precision, layers, agreement)
-    content = stamp(graph, info, file.training_images, file.looks)
-    if file.info.threshold is not None:
-        content = _recalibrate(content, file, data, reference)
-    make_folder(output.parent)
-    write_atomically(output, content)
-    written = read_model_file(output)
-    return Quantized(output, written.info, layers, agreement, _measure_speed(file, written))
+    tries = _try_networks(model, file, precision, samples, reference, progress or _in_silence)
+    return _write_smaller(tries, file, output, precision, data, reference, allowed)
+
+
+def _read_graph(file: ModelFile) -> onnx.ModelProto:
+    model = onnx.load_from_string(file.data)
+    del model.metadata_props[:]
+    return model
 
 
 def _check(file: ModelFile, output: Path, precision: str) -> None:
@@ -281,38 +357,32 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
         raise OutputError(f"{str(output)!r} is the file to be converted; give another name with -o")
 
 
-Outcome = tuple[bytes, Agreement, tuple[LayerChoice, ...]]
-
-
-def _convert(model: onnx.ModelProto, file: ModelFile, reference: Reference, allowed: int) -> Outcome:
-    graph = _serialize(convert_to_float16(model))
-    agreement = compare(reference, score_like(reference, file, graph))
-    refuse_flips(agreement, allowed)
-    return graph, agreement, tuple(LayerChoice(layer, np.nan, reduced=True) for layer in find_layers(model.graph))
-
-
-def _quantize(
-    quantizer: Quantizer, file: ModelFile, reference: Reference, allowed: int, progress: Progress[Any]
-) -> Outcome:
-    """Quantise as many layers as the decisions bear: all, then all but the most harmful, but the two, and so on."""
+def _try_networks(
+    model: onnx.ModelProto,
+    file: ModelFile,
+    precision: str,
+    samples: NDArray[np.uint8],
+    reference: Reference,
+    progress: Progress[Any],
+) -> Generator[Smaller]:
+    """Yield the float16 graph; or in int8 all layers, then all but the most harmful, all but the two, and so on."""
+    if precision == "fp16":
+        layers = find_layers(model.graph)
+        yield _serialize(convert_to_float16(model)), _list_choices(layers, layers), file.info
+        return
+    quantizer = Quantizer(model, samples)
     harms = _measure_harms(quantizer, file, reference, progress)
     ranked = sorted(quantizer.layers, key=lambda layer: harms[layer])
-    tried = []
     for count in progress(range(len(ranked), 0, -1), len(ranked), "searching the layers"):
         kept = ranked[:count]
-        graph = _serialize(quantizer.quantize(kept))
-        agreement = compare(reference, score_like(reference, file, graph))
-        if agreement.flips <= allowed:
-            choices = tuple(LayerChoice(layer, harms[layer], layer in kept) for layer in quantizer.layers)
-            return graph, agreement, choices
-        tried.append(agreement)
-    raise describe_flips(min(tried, key=lambda agreement: agreement.flips), allowed)
+        layer_choices = tuple(LayerChoice(layer, harms[layer], layer in kept) for layer in quantizer.layers)
+        yield _serialize(quantizer.quantize(kept)), layer_choices, file.info
 
 
 def _measure_harms(
     quantizer: Quantizer, file: ModelFile, reference: Reference, progress: Progress[Any]
 ) -> dict[Layer, float]:
-    """Return for each layer how far quantising it alone moves the scores of the images nearest the threshold."""
+    """Return for each layer the shift of the scores nearest the threshold with this layer alone quantised."""
     nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])
     probes = dataclasses.replace(
         reference, images=tuple(reference.images[index] for index in nearest), scores=reference.scores[nearest]
@@ -336,7 +406,7 @@ def _serialize(model: onnx.ModelProto) -> bytes:
 
 
 def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Reference) -> bytes:
-    """Return a model file's bytes with a threshold from its own scores, chosen as the source's was."""
+    """Return a model file's bytes with a threshold from its own scores, by the policy of the source."""
     old = file.info.calibration
     assert old is not None
     with tempfile.TemporaryDirectory() as folder:
@@ -366,19 +436,21 @@ def _describe(
         float_layers=tuple(choice.layer.name for choice in layers if not choice.reduced),
         agreement=agreement,
     )
-    return dataclasses.replace(info, name=name, provenance=provenance, threshold=None, calibration=None, history=())
+    return dataclasses.replace(info, name=name, provenance=provenance)
 
 
 def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
     """Return the ratio of the median processor times of a run of one image, taken in turns."""
-    recipe = file.info.preprocess
-    image = np.random.default_rng(0).integers(0, 256, (1, recipe.height, recipe.width, recipe.channels), np.uint8)
+    preprocess = file.info.preprocess
+    image = np.random.default_rng(0).integers(
+        0, 256, (1, preprocess.height, preprocess.width, preprocess.channels), np.uint8
+    )
     inspectors = [Inspector(model, provider="cpu") for model in (file, reduced)]
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TIMED_RUNS):
         for inspector, found in zip(inspectors, times, strict=True):
-            started = time.thread_time()  # other processes have no say in it
-            inspector.run(image)
+            started = time.thread_time()  # processor time does not depend on other processes
+            inspector.infer(image)
             found.append(time.thread_time() - started)
     before, after = (statistics.median(found[5:]) for found in times)
     return before / max(after, 1e-9)  # the clock may be too coarse for a tiny model

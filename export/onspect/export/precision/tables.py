@@ -1,4 +1,4 @@
-"""What export prints about a file in a lower precision: plain text, one fact a line."""
+"""Text that export prints about a file in a lower precision, one fact a line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ from onspect.runtime.text import format_facts, format_table
 
 
 def describe_quantized(reduced: Quantized) -> str:
-    """Return each layer's fate and what the whole file gains, as a small table."""
+    """Return a table with the precision of each layer and the gain of the whole file.
+
+    Parameters
+    ----------
+    reduced
+        Result of the quantisation.
+
+    Returns
+    -------
+    str
+        Several lines of text.
+    """
     precision = reduced.info.provenance.precision
     lines = _describe_layers(reduced.layers, precision) if precision == "int8" else []
     count = sum(choice.reduced for choice in reduced.layers)

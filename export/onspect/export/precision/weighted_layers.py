@@ -1,4 +1,4 @@
-"""The layers of an ONNX graph that a lower precision may touch, found in the graph alone, whatever network made it."""
+"""The layers of an ONNX graph that can have a lower precision, found in the graph of any network."""
 
 from __future__ import annotations
 
@@ -8,26 +8,40 @@ from dataclasses import dataclass
 
 import onnx
 
-_SCORE = ("smooth.", "measure.")  # how the names of what makes a score of the networks' outputs begin
-_ENLARGING = (".down", ".across")  # and how those of the matrices end that resize an output, in files of 0.1.0
+_SCORE = ("smooth.", "measure.")  # prefixes of the weights that belong to the score
+_ENLARGING = (".down", ".across")  # suffixes of matrices that resize an output, in files of 0.1.0
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with learned weights: name is its weights' (else its node's), node its node's, kind its operator's."""
+    """A layer with learned weights."""
 
     name: str
+    """Name of its weights, otherwise of its node."""
     node: str
+    """Name of its node."""
     kind: str
+    """Its ONNX operator."""
     weights: int
+    """Number of weights."""
 
 
 def find_layers(graph: onnx.GraphProto) -> list[Layer]:
-    """Return the layers that mix channels, in the order of the graph.
+    """Return the layers that mix channels; they have nearly all weights and work.
 
-    Those hold nearly all weights and work. What smooths and enlarges maps, what a fitted measure multiplies by, and
-    convolutions of one channel to one are no layers in this sense: they belong to the score, which stays in float32.
+    Nodes that smooth or resize maps, matrices of fitted scores and convolutions from one channel to one are left out.
+    They belong to the score, which stays in float32.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+
+    Returns
+    -------
+    list[Layer]
+        Layers in the order of the graph.
     """
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     layers = []
@@ -45,9 +59,21 @@ def find_layers(graph: onnx.GraphProto) -> list[Layer]:
 
 
 def find_span(graph: onnx.GraphProto, layers: list[Layer]) -> set[str]:
-    """Return the names of the layers' nodes and of all nodes on a way from one of them to another.
+    """Return the nodes of layers, and all nodes on a path from one of them to another.
 
-    What is before the first (scaling) and after the last (error map and score) is not among them.
+    Scaling before the first layer, and error map and score after the last one, are left out.
+
+    Parameters
+    ----------
+    graph
+        The graph.
+    layers
+        The layers.
+
+    Returns
+    -------
+    set[str]
+        Names of the nodes.
     """
     wanted = {layer.node for layer in layers}
     users = defaultdict(list)
@@ -70,6 +96,6 @@ def find_span(graph: onnx.GraphProto, layers: list[Layer]) -> set[str]:
 
 
 def _keeps_channels_apart(node: onnx.NodeProto, shape: tuple[int, ...]) -> bool:
-    """Tell whether a convolution is depthwise: as many groups as it has channels, each seeing one."""
+    """Return whether a convolution is depthwise: as many groups as channels."""
     groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
     return groups > 1 and shape[1] == 1

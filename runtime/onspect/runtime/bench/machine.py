@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from onspect.runtime.bench.results import Load, Machine
-from onspect.runtime.cpu import available_cores
+from onspect.runtime.cpu import available_cores, processor_name
 
 
 def describe_machine() -> Machine:
@@ -28,7 +28,7 @@ def describe_machine() -> Machine:
     }
     with suppress(importlib.metadata.PackageNotFoundError):
         versions["openvino"] = importlib.metadata.version("openvino")
-    return Machine(f"{platform.system()} {platform.machine()}", _name_processor(), available_cores(), versions)
+    return Machine(f"{platform.system()} {platform.machine()}", processor_name(), available_cores(), versions)
 
 
 class LoadMeter:
@@ -68,11 +68,3 @@ def _read_busy_seconds() -> float | None:
         user, nice, system, _, _, interrupts, soft, stolen = (int(field) for field in fields[1:9])
         return (user + nice + system + interrupts + soft + stolen) / float(os.sysconf("SC_CLK_TCK"))
     return None
-
-
-def _name_processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

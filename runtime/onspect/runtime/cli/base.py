@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import logging
 import os
 import sys
@@ -205,6 +204,8 @@ def parse_rate(
 
     A callback of options. no_limit: shares that set no limit to what the option is about.
     """
+    import decimal  # here, for commands that take no rate
+
     if text is None:
         return None
     try:

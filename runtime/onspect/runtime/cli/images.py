@@ -90,7 +90,8 @@ def _expand(argument: str) -> list[str]:
     return files
 
 
-def _common_root(paths: list[str]) -> Path:
+def common_root(paths: list[str]) -> Path:
+    """Return the folder that all paths lie below."""
     parents = {os.path.dirname(os.path.abspath(path)) for path in paths}  # noqa: PTH100, PTH120 - Path keeps '..'
     try:
         return Path(os.path.commonpath(parents))

@@ -24,8 +24,8 @@ _OPTIONS = (
     click.option(
         "--align",
         is_flag=True,
-        help="Find the part in each frame before the crop: --roi says where it is in the first good picture. A file "
-        "with a reference does so by itself.",
+        help="Find the part in each frame before the crop. --roi says where it is in the first good picture. Without "
+        "--roi its outline on a plain ground does. A file with a reference needs no --align.",
     ),
     click.option(
         "--max-turn",
@@ -56,16 +56,11 @@ def read_region_options(
 
     Raises click.UsageError if options do not go together, ChoiceError if a value is wrong.
     """
-    from onspect.runtime.images.region import Reference, parse_region
+    from onspect.runtime.images.region import Reference, RegionFile, parse_region
 
-    if not roi:
-        if align or max_turn is not None or max_scale is not None:
-            raise click.UsageError(
-                "--align, --max-turn and --max-scale need --roi: give the part's box in the first good picture as "
-                "--roi x,y,w,h, or a file that 'onspect roi' drew"
-            )
+    if not (roi or align or max_turn is not None or max_scale is not None):
         return None
-    region = parse_region(roi)
+    region = parse_region(roi) if roi else RegionFile()
     reference = region.reference or (Reference() if align else None)
     if reference is None:
         if max_turn is not None or max_scale is not None:

@@ -219,23 +219,25 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
         raise click.UsageError("--base teaches on a page: give --dashboard HOST:PORT and --dashboard-token too")
     if config.model.suffix != ".onnx" or config.recipes:
         raise click.UsageError(f"--base makes one model file: give its name, ending in .onnx, not {config.model}")
-    if config.presence is not None or len(config.sources) > 1:
-        raise click.UsageError(
-            "--base teaches whole frames of one camera: with [presence] or several cameras, teach the file first"
-        )
+    if len(config.sources) > 1:
+        raise click.UsageError("--base teaches the parts of one camera: with several cameras, teach the file first")
     from onspect.runtime.dashboard.teach_page import TeachPage
     from onspect.runtime.labels.store import LabelStore, labels_path
+    from onspect.runtime.presence.gate import check_presence
     from onspect.runtime.sinks.registry import open_sinks
     from onspect.runtime.sources.registry import open_source
     from onspect.runtime.teaching.base_file import read_base_file
 
     read_base_file(base)
+    if config.presence is not None:
+        check_presence(config.presence)
     history = next((sink.history for sink in open_sinks(config.sinks, append=True) if sink.history), None)
     store = None if history is None else LabelStore(labels_path(history))
     source = open_source(config.sources[0].address)
     dashboard = config.dashboard
     assert dashboard.token is not None
-    with TeachPage(dashboard.listen, dashboard.token, source, config.model, base, store) as page:
+    where = (dashboard.listen, dashboard.token)
+    with TeachPage(*where, source, config.model, base, store, presence=config.presence) as page:
         say(f"there is no {config.model} yet; teach it at {page.url}")
         page.wait()
     if store is not None:

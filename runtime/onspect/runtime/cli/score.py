@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from onspect.runtime.cli.base import Command, progress, say, usage_errors
+from onspect.runtime.cli.images import common_root, expand_images, expand_sources
 from onspect.runtime.cli.options import (
     conclude,
     overlay_options,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from onspect.runtime.inspection.verdict import Verdict
     from onspect.runtime.sinks.lines import JsonlSink
     from onspect.runtime.sinks.overlays import OverlaySink
-from onspect.runtime.cli.images import _common_root, expand_images, expand_sources
 
 _LOG = logging.getLogger("onspect")
 
@@ -107,7 +107,7 @@ def score(
     counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
     done = counts.total()
     sink = kind(None if output == "-" else Path(output), append=resume)
-    drawing = overlay_sinks(overlays, _common_root(paths), paths, style=overlay_style, ending=overlay_format)
+    drawing = overlay_sinks(overlays, common_root(paths), paths, style=overlay_style, ending=overlay_format)
     verdicts = _judge(inspector, paths, drawing, workers, done)
     if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
         verdicts = progress(verdicts, len(paths) - done, "scoring")

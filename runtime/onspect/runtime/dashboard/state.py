@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import Counter, deque
@@ -67,7 +68,7 @@ class DashboardState:
             shown = DisplayedInspection(self._number, inspection, time.monotonic())
             self._shown["latest"] = shown
             if verdict.verdict != "ok":
-                self._shown["rejected"] = shown
+                self._shown["rejected"] = _copy_map(shown)
             self._marks.append(
                 ScorePoint(self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
             )
@@ -129,6 +130,18 @@ class DashboardState:
             while len(self._hours) > _HOURS:
                 del self._hours[next(iter(self._hours))]
         self._hours[hour][verdict.verdict] += 1
+
+
+def _copy_map(shown: DisplayedInspection) -> DisplayedInspection:
+    """Return the same with an error map of its own.
+
+    The model's one is memory of its runtime, which cannot give back a block of megabytes while a map in it is kept.
+    """
+    inspection = shown.inspection
+    if inspection.error_map is None:
+        return shown
+    own = dataclasses.replace(inspection, error_map=inspection.error_map.copy())
+    return dataclasses.replace(shown, inspection=own)
 
 
 def _verdicts(counts: Counter[str]) -> dict[str, int]:

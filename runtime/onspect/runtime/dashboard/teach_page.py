@@ -22,6 +22,7 @@ from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.dashboard.teach_session import TeachSession
 from onspect.runtime.errors import OnspectError
 from onspect.runtime.labels.store import LabelStore
+from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.sources.base import Source
 
 _PATIENCE = 50  # looks for a newer picture,
@@ -37,9 +38,17 @@ class TeachPage:
     """
 
     def __init__(
-        self, address: str, token: str, source: Source, model: Path, base: Path, store: LabelStore | None = None
+        self,
+        address: str,
+        token: str,
+        source: Source,
+        model: Path,
+        base: Path,
+        store: LabelStore | None = None,
+        *,
+        presence: PresenceSettings | None = None,
     ) -> None:
-        self.session = TeachSession(source, model, base, store)
+        self.session = TeachSession(source, model, base, store, presence=presence)
         self._server = BackgroundServer(address, "teach page")
         self._room = AppState(
             board=DashboardState(),

@@ -23,6 +23,8 @@ from onspect.runtime.images.region import RegionFile, format_region
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.visualization import draw_view, to_bgr
 from onspect.runtime.labels.store import LabelStore, check_name, encode
+from onspect.runtime.presence import PresenceSettings
+from onspect.runtime.presence.part_source import PartSource
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.teaching import Taught, teach
 from onspect.runtime.teaching.pictures import FEWEST
@@ -46,15 +48,24 @@ class TeachSession:
     """One camera, the good parts that were taken from it, and the model file that they make.
 
     source: iterated in a thread of its own, until `close`. model: the file to make. base: of ``onspect backbone``.
-    store: where the new model is logged, None without one. copies: as in `teach`. Good
-    parts are kept beside the model, in the folder ``NAME-good``, and found again after a restart. Used from several
+    store: where the new model is logged, None without one. copies: as in `teach`. presence: how parts are found if the
+    camera runs freely over a belt; the picture is then the crop of the newest part, and each one is another. Good parts
+    are kept beside the model, in the folder ``NAME-good``, and found again after a restart. Used from several
     threads; methods raise OnspectError.
     """
 
     def __init__(
-        self, source: Source, model: Path, base: Path, store: LabelStore | None = None, *, copies: str = "auto"
+        self,
+        source: Source,
+        model: Path,
+        base: Path,
+        store: LabelStore | None = None,
+        *,
+        copies: str = "auto",
+        presence: PresenceSettings | None = None,
     ) -> None:
-        self._source = source
+        self._source = source if presence is None else PartSource(source, presence)
+        self._presence = presence is not None
         self._copies = copies
         self._model = model
         self._base = base
@@ -109,6 +120,7 @@ class TeachSession:
                 "number": self._number,
                 "camera": state.name,
                 "connected": state.connected,
+                "presence": self._presence,
                 "message": state.message or self._error,
                 "measures": self._measures,
                 "advice": _advise(self._measures, self._best_focus),
@@ -266,7 +278,7 @@ class TeachSession:
     def _is_new(self, small: NDArray[np.uint8]) -> bool:
         """Tell whether a picture shows another part than the one that was taken last."""
         last, thumb = self._last_taken, _thumb(small)
-        return last is None or float(np.abs(thumb.astype(np.int16) - last).mean()) >= _NEW_PART
+        return self._presence or last is None or float(np.abs(thumb.astype(np.int16) - last).mean()) >= _NEW_PART
 
     def _keep(self, frame: Frame) -> None:
         if len(self._taken) >= MOST:

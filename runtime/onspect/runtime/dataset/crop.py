@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from onspect.runtime.errors import ChoiceError, DatasetError, ImageError
+from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.align import fit_alignment
 from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.images.outline import box_without_border, outline_part
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest
 
@@ -22,9 +24,9 @@ class Crop:
     align: Alignment | None = None
 
     @classmethod
-    def of(cls, recipe: Preprocess) -> Crop | None:
-        """Return the crop of a recipe, None if it judges whole frames."""
-        return None if recipe.region is None else cls(recipe.region, recipe.align)
+    def of(cls, preprocess: Preprocess) -> Crop | None:
+        """Return the crop of `preprocess`, None if it judges whole frames."""
+        return None if preprocess.region is None else cls(preprocess.region, preprocess.align)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -39,6 +41,8 @@ def fit_crop(shapes: RegionFile, paths: Sequence[Path], *, white_level: int = 65
     ----------
     shapes
         What ``--roi`` says. Its reference names the picture that it was drawn on; else that is the first good picture.
+        A reference without a region takes the outline of the part, as `outline_part` finds it in that picture, or
+        else the picture less a tenth on each side.
     paths
         Good pictures, at least one.
     white_level
@@ -47,21 +51,18 @@ def fit_crop(shapes: RegionFile, paths: Sequence[Path], *, white_level: int = 65
     Raises
     ------
     ChoiceError
-        If the region does not fit into the picture, or if there is a reference and no region.
+        If the region does not fit into the picture.
     DatasetError
         If the picture cannot be read, or if the part cannot be found by the reference (`fit_alignment`).
     """
     reference = shapes.reference
     named = None if reference is None else reference.picture
     first = _read(named or paths[0])
+    if reference is not None and not (shapes.rectangles or shapes.polygons):
+        shapes = _add_outline(shapes, first, white_level)
     region = shapes.place(first.shape[1], first.shape[0])
     if reference is None:
         return Crop(region)
-    if not (shapes.rectangles or shapes.polygons):
-        raise ChoiceError(
-            "an alignment needs a region, which says where the part is in the reference picture; give --roi x,y,w,h "
-            "or draw one with 'onspect roi'"
-        )
     align = fit_alignment(
         [partial(_read, path) for path in paths],
         reference.patch or region.box,
@@ -71,6 +72,13 @@ def fit_crop(shapes: RegionFile, paths: Sequence[Path], *, white_level: int = 65
         white_level=white_level,
     )
     return Crop(region, align)
+
+
+def _add_outline(shapes: RegionFile, frame: Frame, white_level: int) -> RegionFile:
+    outline = outline_part(frame, white_level)
+    if outline is None:
+        return dataclasses.replace(shapes, rectangles=(box_without_border(frame),))
+    return dataclasses.replace(shapes, polygons=(outline,))
 
 
 def _read(path: Path) -> Frame:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from onspect.runtime.dataset.annotations import find_annotated
 from onspect.runtime.dataset.label_file import find_label_file, find_other_labels, look_up_labels, read_label_file
 from onspect.runtime.dataset.label_names import (
     GOOD,
@@ -18,6 +19,7 @@ from onspect.runtime.dataset.label_names import (
     is_bad,
     is_good,
     is_named_as_mask,
+    is_no_kind,
     is_split,
     is_truth,
     may_be_truth,
@@ -74,7 +76,7 @@ def training_images(folder: Path) -> list[Path]:
         raise DatasetError(f"there are no good images in {str(good or split)!r}; put the good parts there")
     wanted = folder / "train" / GOOD
     raise DatasetError(
-        f"{str(folder)!r} has no folder train/{GOOD} and no good images of its own; "
+        f"{str(folder)!r} has no folder train/{GOOD} and no good images of its own; {_suggest_dataset(folder)}"
         f"put the good parts into {str(wanted)!r}, or give a folder of good images"
     )
 
@@ -101,12 +103,24 @@ def labelled_images(folder: Path, split: str) -> list[LabelledImage]:
     images = _read_root(folder, root, split)
     if not images:
         if root == folder and not _own_images(folder):
+            places = f"{str(folder / split / GOOD)!r} and {str(folder / split / 'DEFECT')!r}"
             raise DatasetError(
                 f"{str(folder)!r} has no folder {split!r}, no folder {GOOD!r} and no images of its own; "
-                f"put labelled images into {str(folder / split / GOOD)!r} and {str(folder / split / 'DEFECT')!r}"
+                f"{_suggest_dataset(folder)}put labelled images into {places}"
             )
         raise DatasetError(f"there are no images in the folders of {str(root)!r}")
     return images
+
+
+def _suggest_dataset(folder: Path) -> str:
+    """Return which folders in this one look like datasets, as the beginning of a remedy; empty where none does."""
+    found = [
+        path
+        for path in _subfolders(folder)
+        if not is_split(path.name)
+        and (any(has_split(path, split) for split in SPLITS) or _good_of(path) or (path / "Data" / "Images").is_dir())
+    ]
+    return f"give {' or '.join(repr(str(path)) for path in found[:3])}, or " if found else ""
 
 
 def _read_root(folder: Path, root: Path, split: str) -> list[LabelledImage]:
@@ -137,6 +151,7 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
     labelled: list[LabelledImage] = []
     left_out: list[Path] = []
     empty: list[str] = []
+    skipped = [path.name for path in _subfolders(root) if is_no_kind(path.name) and list_images(path)[0]]
     found_masks, files, example = 0, 0, Path()
     for kind, place in _list_kinds(folder, root):
         paths, others = list_images(place)
@@ -147,6 +162,9 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
             empty.append(place.name)
         if kind == GOOD:  # a mask of a good image says nothing
             _refuse_orphans(folder, place, images, [path for path in images if is_named_as_mask(path.stem)])
+            _refuse_annotated(images, others)
+            if split != "train":
+                _warn_of_bad_names(place, images)
             labelled += [LabelledImage(path, GOOD) for path in images]
             continue
         _refuse_orphans(folder, place, images, name_orphans(images))
@@ -158,7 +176,10 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
             found_masks += bool(found)
         files += sum(mask.files for mask in masks)
         example = next((mask.example for mask in masks if mask.files), example)
-    _warn_of_left_out(root, left_out, empty)
+    _warn_of_left_out(root, left_out, empty, skipped)
+    if not files and any(image.defective for image in labelled):
+        unplaced = [path for truth in truths if truth.is_dir() for path in list_images(truth)[0]]
+        files, example = len(unplaced), next(iter(unplaced), example)
     if files and not found_masks and split != "train":
         _LOG.warning(
             "in ground_truth %s no image, such as %r: name masks NAME_mask.png",
@@ -177,6 +198,30 @@ def _refuse_orphans(folder: Path, place: Path, images: Sequence[Path], orphans: 
         raise DatasetError(
             f"{len(orphans)} of {len(images)} files in {str(place)!r} {verb}, such as {orphans[0].name!r}, and {has} "
             f"no image beside {'it' if is_one else 'them'}; move masks into {str(folder / 'ground_truth')!r}"
+        )
+
+
+def _refuse_annotated(images: Sequence[Path], others: Sequence[Path]) -> None:
+    """Raise DatasetError where annotations, which are not read, mark something in images that would count as good."""
+    found = find_annotated(images, others)
+    if found:
+        path, file = min(found.items())
+        verb = "has an annotation that is" if len(found) == 1 else "have annotations that are"
+        raise DatasetError(
+            f"{len(found)} of {len(images)} images in {str(path.parent)!r} {verb} not read, such as {path.name!r} in "
+            f"{file.name!r}; save masks NAME_mask.png, or move annotated images into a folder 'DEFECT'"
+        )
+
+
+def _warn_of_bad_names(place: Path, images: Sequence[Path]) -> None:
+    bad = [path for path in images if _is_called_bad(path.relative_to(place))]
+    if bad:
+        _LOG.warning(
+            "%d of %d images in %r count as good, and their names or folders call them bad, such as %r",
+            len(bad),
+            len(images),
+            str(place),
+            str(bad[0]),
         )
 
 
@@ -209,7 +254,7 @@ def _list_kinds(folder: Path, root: Path) -> list[tuple[str, Path]]:
             f"{str(root)!r} has the folders {names}: is each of them the folder {GOOD!r}? Make one of them"
         )
     for path in _subfolders(root):
-        if is_truth(path.name) or (root == folder and is_split(path.name)):
+        if is_truth(path.name) or is_no_kind(path.name) or (root == folder and is_split(path.name)):
             continue
         if is_good(path.name):
             if path.name != GOOD:
@@ -260,6 +305,8 @@ def _read_flat(folder: Path, root: Path, own: Sequence[Path], split: str) -> lis
     if table is not None:
         kinds = read_label_file(table, images)
         return [LabelledImage(path, kinds[path], masks.get(path) if kinds[path] != GOOD else None) for path in images]
+    if not masks:
+        _refuse_annotated(images, others)
     if unread := find_other_labels(others):
         _LOG.warning("%r may say which images are good, and is not read: save it as labels.csv", str(unread[0]))
     if masks:
@@ -310,7 +357,7 @@ def _marks(mask: Path) -> bool:
 
 
 def _is_called_bad(path: Path) -> bool:
-    return read_label(path.stem) is False or any(is_bad(name) for name in path.parts[:-1])
+    return read_label(path.stem) is False or any(is_bad(name) or read_label(name) is False for name in path.parts[:-1])
 
 
 def _describe_folders(root: Path, images: Sequence[Path], truths: Sequence[Path]) -> list[str]:
@@ -332,6 +379,10 @@ def _warn_of_left_out(root: Path, others: Sequence[Path], empty: Sequence[str], 
 def _find_split(folder: Path, split: str) -> Path | None:
     names = [plain(name) for name in SPLITS[split]]
     found = [path for path in _subfolders(folder) if plain(path.name) in names]
+    full = [path for path in found if list_images(path)[0]] if len(found) > 1 else found
+    if len(full) > 1:
+        listed = " and ".join(repr(path.name) for path in full)
+        raise DatasetError(f"{str(folder)!r} has the folders {listed}, each of them for {split}; make one of them")
     return min(found, key=lambda path: (names.index(plain(path.name)), path.name), default=None)
 
 

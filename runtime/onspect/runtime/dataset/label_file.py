@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,15 +19,21 @@ _ENDINGS = (".csv", ".tsv", ".txt")
 _OTHER_ENDINGS = frozenset({".json", ".xlsx", ".xls", ".ods", ".xml", ".yaml", ".yml", ".parquet", ".npy"})
 _FILE_COLUMNS = (
     "file", "filename", "file_name", "file name", "image", "image_name", "img", "path", "name", "image_path",
-    "filepath", "datei", "dateiname", "bild",
+    "filepath", "datei", "dateiname", "bild", "archivo", "fichier", "arquivo", "ファイル", "ファイル名",
+    "文件", "文件名", "파일",
 )  # fmt: skip
 _LABEL_COLUMNS = (
     "label", "class", "kind", "verdict", "defect", "category", "anomaly", "is_defect", "target", "result", "status",
-    "quality", "label_index", "klasse", "ergebnis", "bewertung", "fehler",
+    "quality", "label_index", "klasse", "ergebnis", "bewertung", "fehler", "etiqueta", "resultado", "estado",
+    "etat", "état", "esito", "判定", "ラベル", "标签", "標籤", "结果", "판정", "라벨",
 )  # fmt: skip
 _GOOD_COLUMNS = ("good", "is_good", "ok", "is_ok", "passed")
-_GOOD_VALUES = ("0", "false", "none", "no", "", "nein")
-_BAD_VALUES = ("1", "true", "yes", "ja")
+_DEFECT_COLUMNS = ("defect", "anomaly", "is_defect", "fehler")
+"""Columns of labels in which an empty cell says that there is no defect."""
+
+_GOOD_VALUES = ("0", "0.0", "false", "none", "no", "", "nein")
+_BAD_VALUES = ("1", "1.0", "true", "yes", "ja", "x")
+_NO_LABELS = ("?", "unknown", "nan", "n/a", "na", "null", "unlabeled", "unlabelled", "todo", "review", "unbekannt")
 
 
 def find_label_file(folder: Path) -> Path | None:
@@ -67,10 +74,10 @@ def look_up_labels(table: Path, images: Sequence[Path]) -> dict[Path, str]:
     known: dict[str, list[tuple[PurePosixPath, str]]] = defaultdict(list)
     for name, kind in _read_rows(table):
         file = PurePosixPath(name.strip().replace("\\", "/"))
-        known[file.name.casefold()].append((file, kind))
+        known[_key(file.name)].append((file, kind))
     kinds = {}
     for path in images:
-        rows = known.get(path.name.casefold()) or known.get(path.stem.casefold()) or []
+        rows = known.get(_key(path.name)) or known.get(_key(path.stem)) or []
         nearest = max((_agree(path, file) for file, _ in rows), default=0)
         found = {kind for file, kind in rows if _agree(path, file) == nearest}
         if len(found) > 1:
@@ -82,24 +89,23 @@ def look_up_labels(table: Path, images: Sequence[Path]) -> dict[Path, str]:
     return kinds
 
 
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _agree(path: Path, file: PurePosixPath) -> int:
     """Return how many of the last folders of two paths are equal."""
     count = 0
     for mine, other in zip(reversed(path.parts[:-1]), reversed(file.parts[:-1]), strict=False):
-        if mine.casefold() != other.casefold():
+        if _key(mine) != _key(other):
             break
         count += 1
     return count
 
 
 def _read_rows(table: Path) -> list[tuple[str, str]]:
-    """Return the name of a file and its kind in each row; a first row that names an image is no header."""
-    text = _read_text(table)
-    first = text.partition("\n")[0]
-    separator = max(",;\t|", key=first.count)
-    if separator not in first:
-        separator = " "
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=separator) if any(row)]
+    """Return the name of a file and its kind in each row that has a label; a first row of an image is no header."""
+    rows = _split_rows(table)
     header = [cell.strip().casefold() for cell in rows[0]] if rows else []
     if len(header) == 2 and PurePosixPath(header[0]).suffix in IMAGE_SUFFIXES:
         rows, header = [["file", "label"], *rows], ["file", "label"]
@@ -111,31 +117,62 @@ def _read_rows(table: Path) -> list[tuple[str, str]]:
             f"{str(table)!r} seems to say which images are good, and its columns {header} are not understood: "
             f"name them 'file' and 'label'; {_cure(table)}"
         )
-    last = max(file_column, label_column)
+    last, column = max(file_column, label_column), header[label_column]
     pairs = [(row[file_column], row[label_column].strip()) for row in rows[1:] if len(row) > last]
-    if any(label.startswith("-") for _, label in pairs):
+    if any(label.startswith("-") and label != "-" for _, label in pairs):
         raise DatasetError(f"{str(table)!r} has labels below 0, of which it is not known which is good; {_cure(table)}")
-    is_inverted = header[label_column] in _GOOD_COLUMNS
-    return [(name, _read_kind(label, inverted=is_inverted)) for name, label in pairs]
+    kinds = [(name, label, _read_kind(table, label, column)) for name, label in pairs]
+    found = {kind for _, _, kind in kinds}
+    others = sorted({label for _, label, kind in kinds if kind == label})
+    if others and GOOD not in found:
+        raise DatasetError(
+            f"{str(table)!r} calls no image good: of its labels {', '.join(map(repr, others[:4]))} it is not known "
+            f"which is good; {_cure(table)}"
+        )
+    return [(name, kind) for name, _, kind in kinds if kind is not None]
+
+
+def _split_rows(table: Path) -> list[list[str]]:
+    """Return the cells of a table, without empty rows, comments in front and a line for spreadsheets (``sep=;``)."""
+    lines = _read_text(table).splitlines()
+    while lines and (not lines[0].strip() or lines[0].startswith(("#", "sep="))):
+        del lines[0]
+    first = lines[0] if lines else ""
+    separator = max(",;\t|", key=first.count)
+    try:
+        rows = list(csv.reader(lines, delimiter=separator if separator in first else " "))
+    except csv.Error as error:
+        raise DatasetError(f"cannot read the labels in {str(table)!r}: {error}; {_cure(table)}") from error
+    return [row for row in rows if any(row)]
 
 
 def _read_text(table: Path) -> str:
     try:
         data = table.read_bytes()
         is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return data.decode("utf-16" if is_wide else "utf-8-sig")
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
     except (OSError, UnicodeError) as error:
         reason = describe_os_error(error) if isinstance(error, OSError) else "it is not UTF-8"
         raise DatasetError(f"cannot read the labels in {str(table)!r}: {reason}; {_cure(table)}") from error
+    if "\0" in text:
+        raise DatasetError(f"cannot read the labels in {str(table)!r}: it is not UTF-8; {_cure(table)}")
+    return text
 
 
-def _read_kind(label: str, *, inverted: bool) -> str:
+def _read_kind(table: Path, label: str, column: str) -> str | None:
+    """Return what a label calls an image: ``good``, ``defective`` or the label itself; None if it says nothing."""
     value = label.casefold()
-    if inverted and value in (*_GOOD_VALUES, *_BAD_VALUES):
+    if column in _GOOD_COLUMNS and value in (*_GOOD_VALUES, *_BAD_VALUES):
         return GOOD if value in _BAD_VALUES else "defective"
+    if value in _NO_LABELS or (not value and column not in _DEFECT_COLUMNS):
+        return None
     if is_good(label) or value in _GOOD_VALUES:
         return GOOD
-    return "defective" if is_bad(label) or value in _BAD_VALUES else label
+    if is_bad(label) or value in _BAD_VALUES:
+        return "defective"
+    if column in _GOOD_COLUMNS:
+        raise DatasetError(f"{str(table)!r} has {label!r} in the column {column!r}; write 1 or 0; {_cure(table)}")
+    return label
 
 
 def _cure(table: Path) -> str:

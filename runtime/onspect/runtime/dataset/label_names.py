@@ -11,15 +11,26 @@ GOOD = "good"
 GOOD_WORDS = frozenset(
     {"good", "ok", "okay", "normal", "pass", "passed", "io", "nominal", "accept", "accepted", "intact", "flawless"}
     | {"defect free", "no defect", "no defects", "not defective", "non defective", "without defect", "undamaged"}
-    | {"gut", "in ordnung", "fehlerfrei", "bon", "buono", "bueno", "conforme"}
+    | {"gut", "in ordnung", "fehlerfrei", "bon", "bons", "buono", "buoni", "bueno", "buenos", "correcto", "conforme"}
+    | {"apto", "bom", "aprovado", "goed", "goedgekeurd", "godkänd", "dobry", "dobre", "dobrý", "хорошо", "годен"}
+    | {"良品", "良", "良好", "合格", "合格品", "正常", "无缺陷", "無缺陷", "欠陥なし", "양품", "정상", "합격"}
 )
 BAD_WORDS = frozenset(
     {"bad", "ng", "nok", "ko", "defect", "defects", "defective", "anomaly", "anomalous", "anomalies", "abnormal"}
     | {"fail", "failed", "reject", "rejected", "rejects", "scrap", "nio", "faulty", "not good", "no good", "not ok"}
-    | {"damaged", "schlecht", "ausschuss", "fehlerhaft", "nicht in ordnung", "mauvais", "malo", "scarto"}
+    | {"damaged", "schlecht", "ausschuss", "fehlerhaft", "nicht in ordnung", "mauvais", "malo", "malos", "scarto"}
+    | {"scarti", "difettoso", "defectuoso", "no conforme", "non conforme", "não conforme", "no apto", "rebut", "defaut"}
+    | {"défaut", "défectueux", "ruim", "reprovado", "slecht", "afgekeurd", "underkänd", "zły", "zle", "vadný", "брак"}
+    | {"不良品", "不良", "不合格", "不合格品", "异常", "異常", "缺陷", "欠陥", "欠陥品", "불량", "불합격", "비정상"}
 )
 _DEFECT_WORDS = frozenset(
     {"scratch", "scratched", "scratches", "crack", "cracked", "cracks", "dent", "dents", "broken"}
+)
+_NO_KINDS = frozenset(
+    {"image", "images", "img", "imgs", "jpegimages", "picture", "pictures", "photo", "photos", "bilder", "rgb"}
+    | {"unlabeled", "unlabelled", "unknown", "unsorted", "review", "todo", "reference", "references", "template"}
+    | {"overlay", "overlays", "heatmap", "heatmaps", "result", "results", "output", "outputs", "predictions"}
+    | {"preview", "previews", "cache", "tmp", "temp", "backup", "backups", "archive", "old"}
 )
 _LONG = 5  # letters of a word that means good or defective wherever it is in a name
 SPLITS = {
@@ -54,9 +65,14 @@ def is_bad(name: str) -> bool:
 
 
 def seems_good(name: str) -> bool:
-    """Tell whether a folder's name begins as one of good parts does, and is none that is known."""
-    words = _WORD.findall(plain(name))
+    """Tell whether a folder's name begins as one of good parts does, or is one with an ending, and is none known."""
+    words = _WORD.findall(plain(name.replace(".", " ") if is_good(name.partition(".")[0]) else name))
     return not is_good(name) and bool(words) and words[0] in {"good", "ok", "okay", "normal", "gut", "goods"}
+
+
+def is_no_kind(name: str) -> bool:
+    """Tell whether a folder's name is one of unlabelled images or of a program's output, and none of a defect."""
+    return plain(name) in _NO_KINDS
 
 
 def is_truth(name: str) -> bool:

@@ -71,10 +71,28 @@ class Comparison:
 
 
 def compare_log(path: Path | str, model: ModelFile | Path | str) -> Comparison:
-    """Look for drift in a JSONL file of verdicts, in the order of its lines; model is the file that gave them.
+    """Look for drift in a JSONL file of verdicts, in the order of its lines.
 
-    Raises DatasetError where the file cannot be read, holds no verdict, or holds one by a model of another name;
-    UncalibratedError where the model file holds no good scores.
+    Parameters
+    ----------
+    path
+        The JSONL file.
+    model
+        The model file that gave the verdicts, or its path.
+
+    Returns
+    -------
+    Comparison
+        Scores of the file compared with those of the calibration, and the first alarm.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, has no verdict, or has a verdict by a model of another name.
+    UncalibratedError
+        If the model file has no good scores.
+    ModelFileError
+        If the model file cannot be used.
     """
     path, model = Path(path), model if isinstance(model, ModelFile) else read_model_file(model)
     drift = make_drift(model.info)

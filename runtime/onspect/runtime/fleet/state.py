@@ -57,6 +57,10 @@ class LineReport:
         return self.state == "stopped" or (self.state == "running" and self.alarm is None and self.drift is None)
 
 
+_SAME = ("model", "recipe", "threshold", "ok", "ng", "review", "fault", "drift", "alarm")
+"""The fields of a status message that a report has too."""
+
+
 @dataclass(frozen=True)
 class _Sink:
     name: str
@@ -158,18 +162,10 @@ class FleetBoard:
             below,
             state,
             since=facts.started if state == "running" else facts.time,
-            model=facts.model,
-            recipe=facts.recipe,
-            threshold=facts.threshold,
             parts=parts,
             ok_share=facts.ok / parts if parts else None,
-            ok=facts.ok,
-            ng=facts.ng,
-            review=facts.review,
-            fault=facts.fault,
-            drift=facts.drift,
-            alarm=facts.alarm,
             trouble=_describe_sinks(facts),
+            **{name: getattr(facts, name) for name in _SAME},
         )
 
     def _judge(self, status: _Status, heard: float | None) -> State:

@@ -31,11 +31,15 @@ SMALLEST_PATCH = 16
 _LONGEST = 160  # side of the stored reference, in pixels
 _COARSE_FRAME, _COARSE_PATCH = 80, 14  # sides of the coarse search, of which both are kept at least
 _STEP = 10.0  # degrees between the turned references of the coarse search
+_BLUR = 1.0  # pixels of the coarse search, about what half an angle's step moves the reference's ends by
 _SHARING = 3  # of them that share one mask
 _SCALE_STEP = 0.06
 _CANDIDATES = 4
 _REFINED = 3  # poses of the coarse search that are refined
 _WORSE = 0.15  # of correlation by which a candidate may be worse than the best one
+_CLOSE = 0.1  # of correlation, by which a refined pose may be worse and is still compared at the finest level
+_NEARLY = 0.7  # of the coarse search's highest peak, below which no other peak is a part
+_APART = 0.7  # of the reference's shorter side, the least distance of two parts
 _STEPS = {2: 6, 1: 4}  # Gauss-Newton steps at each level; the number is how many times smaller it is
 _LEAST_LEVEL = 12  # pixels of the shorter side of a level
 _AROUND = 4  # pixels of the smallest level by which a coarse pose may be off
@@ -63,13 +67,20 @@ def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
     Raises
     ------
     ImageError
-        If no place correlates as well as the good parts did: ``part not found``.
+        If no place correlates as well as the good parts did: ``part not found``. If two places do: ``two parts are
+        in view``.
     """
-    pose = _open_finder(alignment).find(local_contrast(frame, alignment.patch, white_level))
+    pose, other = _open_finder(alignment).find_two(local_contrast(frame, alignment.patch, white_level))
     if pose.confidence < alignment.confidence:
         raise ImageError(
             f"part not found: the best place, {pose.x:.0f},{pose.y:.0f}, correlates {pose.confidence:.2f} with the "
             f"reference, and {alignment.confidence:.2f} is needed",
+            code="position",
+        )
+    if other is not None and other.confidence >= alignment.confidence:
+        raise ImageError(
+            f"two parts are in view: at {pose.x:.0f},{pose.y:.0f} and {other.x:.0f},{other.y:.0f} (correlations "
+            f"{pose.confidence:.2f} and {other.confidence:.2f}); one would not be judged",
             code="position",
         )
     return pose
@@ -88,7 +99,8 @@ def fit_alignment(
 
     The reference is the median of the good parts, in the pose that the part has in `picture`. Each of the pictures is
     then searched with a reference that was made without it: once as it is and once with the part painted over. The
-    least confidence is halfway between the 5% quantile of the first correlations and the 95% quantile of the second.
+    least confidence is halfway between the 5% quantile of the first correlations and the 95% quantile of the second,
+    of which each is that of another place of the same picture if that is higher.
 
     Parameters
     ----------
@@ -107,7 +119,7 @@ def fit_alignment(
     ------
     DatasetError
         If the patch is smaller than 16 pixels or has no contrast, or if good parts correlate hardly better with the
-        reference than places without a part.
+        reference than other places.
     """
     _check_patch(patch, picture)
     chosen = frames[:: -(-len(frames) // _PICTURES)]
@@ -125,15 +137,16 @@ def fit_alignment(
         others = alike & (np.arange(len(alike)) != number)
         own = _median(patches[others]) if others.any() else first
         finder = Finder(patch, own, turn=turn, scale=scale)
-        pose = finder.find(contrast)
+        pose, other = finder.find_two(contrast)
         found.append(pose.confidence)
-        absent.append(finder.find(_remove_smooth(finder.paint_over(plane, pose), patch)).confidence)
+        empty = finder.find(_remove_smooth(finder.paint_over(plane, pose), patch)).confidence
+        absent.append(empty if other is None else max(empty, other.confidence))
     low, high = float(np.quantile(found, 0.05)), float(np.quantile(absent, 0.95))
     if low - high < _LEAST_GAIN:
         raise DatasetError(
             f"the part cannot be found by this reference: good parts correlate {max(low, 0.0):.2f} with it, "
-            f"and places without a part {max(high, 0.0):.2f}; give a patch with more structure, or good pictures that "
-            "show the same part"
+            f"and other places {max(high, 0.0):.2f}; give a patch with more structure that is there once, or good "
+            "pictures that show the same part"
         )
     cut = min(0.98, max(0.05, (low + max(high, 0.0)) / 2.0))
     return Alignment(patch, _encode(reference), float(turn), float(scale), round(cut, 4), len(chosen))
@@ -211,17 +224,35 @@ class Finder:
 
     def find(self, contrast: Plane) -> Pose:
         """Return the pose that correlates best; `local_contrast` gave the contrast."""
+        return self._find(contrast)[0]
+
+    def find_two(self, contrast: Plane) -> tuple[Pose, Pose | None]:
+        """Return the pose that correlates best, and the best one of another place, None if none is like a part."""
+        best, search, likeness, levels = self._find(contrast)
+        own = dataclasses.replace(best, x=best.x / self._shrink, y=best.y / self._shrink)
+        coarse = search.find_other(likeness, own, _APART * min(self.reference.shape))
+        if coarse is None:
+            return best, None
+        return best, self._refine_all([coarse], levels)
+
+    def _find(self, contrast: Plane) -> tuple[Pose, _Search, Plane, list[tuple[_Level, Plane]]]:
         height, width = contrast.shape
         search = self._searches(width, height)
         levels = [(level, _shrink(contrast, level.factor)) for level in self._levels]
-        found = search.find(contrast)
+        found, likeness = search.find(contrast)
+        return self._refine_all(found, levels), search, likeness, levels
+
+    def _refine_all(self, found: list[Pose], levels: list[tuple[_Level, Plane]]) -> Pose:
+        """Return the best of the coarse poses after the fine search, in pixels of the frame."""
         (level, plane), *finer = levels
         near = [self._search_around(level, plane, pose) for pose in found]
         near.sort(key=lambda pose: -pose.confidence)
         refined = [self._refine(level, plane, pose) for pose in near[:_REFINED]]
-        best = max(refined, key=lambda pose: pose.confidence)
+        highest = max(pose.confidence for pose in refined)
+        close = [pose for pose in refined if pose.confidence > highest - _CLOSE]  # such as half a turn apart
         for level, plane in finer:
-            best = self._refine(level, plane, best)
+            close = [self._refine(level, plane, pose) for pose in close]
+        best = max(close, key=lambda pose: pose.confidence)
         if abs(best.angle) > self._turn + _SLACK or abs(best.scale - 1.0) > self._scale + _SLACK / 100.0:
             best = dataclasses.replace(best, confidence=0.0)
         return dataclasses.replace(best, x=best.x * self._shrink, y=best.y * self._shrink)
@@ -288,7 +319,7 @@ class _Search:
         self._factor = max(1, min(shorter // _COARSE_PATCH, max(size) // _COARSE_FRAME))
         self._poses = [(angle, scale) for scale in scales for angle in angles]
         self._across = len(angles)
-        small = _shrink(reference, self._factor)
+        small = _blur(_shrink(reference, self._factor))
         self._canvas = int(np.ceil(np.hypot(*small.shape) * scales.max())) + 2
         self._size = size[0] // self._factor, size[1] // self._factor
         margin = 0.35 * min(small.shape)  # of the reference's middle from the frame's edge
@@ -301,16 +332,19 @@ class _Search:
         self._counts = masks.sum(axis=(1, 2), dtype=np.float32)[:, None, None]
         self._allowed = self._find_allowed(margin)
 
-    def find(self, contrast: Plane) -> list[Pose]:
-        """Return the best poses, the best first, in pixels of the contrast's plane."""
-        plane = _shrink(contrast, self._factor)[: self._size[1], : self._size[0]]
+    def find(self, contrast: Plane) -> tuple[list[Pose], Plane]:
+        """Return the best poses, the best first, in pixels of the contrast's plane; and the likeness of all places.
+
+        The likeness is float32 [poses, h * w], for `find_other`.
+        """
+        plane = _blur(_shrink(contrast, self._factor)[: self._size[1], : self._size[0]])
         spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
         sums = np.fft.irfft2(spectra[:, None] * self._masks, self._shape)
         energy = sums[1] - sums[0] * sums[0] / self._counts
         floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
         length = 1.0 / np.sqrt(np.maximum(energy, floor))
         length *= self._allowed
-        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape)
+        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape).astype(np.float32, copy=False)
         flat = likeness.reshape(len(likeness), -1)
         weights = length.reshape(len(length), -1)
         peaks = np.empty(len(flat), np.float32)
@@ -319,7 +353,22 @@ class _Search:
             np.multiply(flat[number], weights[owner], out=flat[number])
             places[number] = flat[number].argmax()
             peaks[number] = flat[number, places[number]]
-        return [self._describe(number, int(places[number])) for number in self._choose(peaks)]
+        return [self._describe(number, int(places[number])) for number in self._choose(peaks)], flat
+
+    def find_other(self, likeness: Plane, pose: Pose, radius: float) -> Pose | None:
+        """Return the best pose at a distance of at least radius from one; None if no place there is nearly as good."""
+        best = likeness.max(axis=0)
+        highest = float(best.max())
+        rows, columns = (np.arange(side, dtype=np.float32) for side in self._shape)
+        rows[self._size[1] :] -= self._shape[0]
+        columns[self._size[0] :] -= self._shape[1]
+        middle = self._canvas / 2.0
+        across, down = (columns + middle) * self._factor - pose.x, (rows + middle) * self._factor - pose.y
+        best[(down[:, None] ** 2 + across[None] ** 2 < radius * radius).ravel()] = -1.0
+        place = int(best.argmax())
+        if best[place] < _NEARLY * highest:
+            return None
+        return self._describe(int(likeness[:, place].argmax()), place)
 
     def _choose(self, peaks: NDArray[np.float32]) -> list[int]:
         """Return the poses with a peak higher than those of the neighbouring angles, the highest first."""
@@ -450,6 +499,11 @@ def _shrink(plane: Plane, factor: int) -> Plane:
     height, width = plane.shape[0] // factor, plane.shape[1] // factor
     whole = plane[: height * factor, : width * factor]
     return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _blur(plane: Plane) -> Plane:
+    """Return a plane of the coarse search without lines so thin that they miss each other between two angles."""
+    return np.asarray(cv2.GaussianBlur(plane, (0, 0), _BLUR), np.float32)
 
 
 def _make_level(reference: Plane, factor: int, scales: bool) -> _Level:

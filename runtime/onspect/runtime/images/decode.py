@@ -31,11 +31,25 @@ _READ = 1 << 20  # bytes at a time
 
 
 def read_image(path: Path | str, accepts: Accepts | None = None) -> Frame:
-    """Read an image file: HxW or HxWx3 (BGR), uint8 or uint16, as stored, but turned as its orientation says.
+    """Read an image file as stored, rotated as its orientation tag says. An alpha channel is dropped.
 
-    An alpha channel is dropped. accepts is called with width and height before the picture is decoded, and may raise
-    ImageError. Raises ImageError where the file cannot be read, is empty, truncated, damaged, too large, no image, or
-    has several pages or frames.
+    Parameters
+    ----------
+    path
+        The file.
+    accepts
+        Function that is called with width and height before the picture is decoded; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8 or uint16, [height, width] or [height, width, 3] in BGR.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read, is empty, truncated, damaged or too large, is not an image, or has several pages or
+        frames.
     """
     return decode_image(read_file(path), accepts)  # not cv2.imread: on Windows it cannot open every path
 
@@ -77,11 +91,16 @@ def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:
 def _read_bytes(path: Path | str) -> bytes:
     """Return a file's bytes in as few calls as it takes.
 
-    Each call lets another thread run Python and then waits for it; `Path.read_bytes` makes nine.
+    Each call lets another thread run Python and then waits for it; `Path.read_bytes` makes nine. A pipe into which
+    nobody writes is empty, and not waited for.
     """
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
-        parts = [os.read(file, _READ)]
+        try:
+            parts = [os.read(file, _READ)]
+        except BlockingIOError:  # a pipe with a writer
+            os.set_blocking(file, True)
+            parts = [os.read(file, _READ)]
         while parts[-1]:
             parts.append(os.read(file, _READ))
     finally:

@@ -132,9 +132,22 @@ class Verdict:
 
 
 def parse_verdict(line: str | bytes) -> Verdict:
-    """Return the verdict of a line that `Verdict.to_json` wrote; raises ValueError where it is none.
+    """Return the verdict of a line that `Verdict.to_json` wrote. Keys that this version does not know are ignored.
 
-    Keys that this version does not know are left out.
+    Parameters
+    ----------
+    line
+        One JSON object.
+
+    Returns
+    -------
+    Verdict
+        The verdict.
+
+    Raises
+    ------
+    ValueError
+        If the line is not a verdict.
     """
     content = json.loads(line)
     if not isinstance(content, dict):

@@ -50,7 +50,7 @@ def heat_map(error_map: NDArray[Any], threshold: float) -> Picture:
 def draw_overlay(
     inspection: Inspection, *, heat: bool = False, beside: bool = False, legend: bool = False
 ) -> Picture | None:
-    """Draw the verdict on the source image, and an outline and a box around each region; None without an image.
+    """Draw the verdict on the source image, with an outline and a box around each region.
 
     A part that passed is drawn without marks. The outline of a crop and the pose are drawn for every part.
 
@@ -63,7 +63,12 @@ def draw_overlay(
     beside
         Put the image without marks to the left.
     legend
-        Say below what the marks mean.
+        Explain the marks below the image.
+
+    Returns
+    -------
+    Picture or None
+        uint8 [height, width, 3], BGR, enlarged if the image is small. None if there is no image.
     """
     if not _is_drawable(inspection.frame):
         return None
@@ -215,7 +220,20 @@ def encode_jpeg(picture: Picture) -> bytes:
 
 
 def write_png(path: Path | str, picture: Picture) -> None:
-    """Write a picture as PNG, whole or not at all; raises OutputError where that fails."""
+    """Write a picture as PNG. The file is written completely or not at all.
+
+    Parameters
+    ----------
+    path
+        The file, ending in ``.png``.
+    picture
+        uint8 [height, width, 3], BGR.
+
+    Raises
+    ------
+    OutputError
+        If the name has another ending, or the file cannot be written.
+    """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise OutputError(f"a picture is written as .png, not as {path.name!r}")
@@ -223,7 +241,20 @@ def write_png(path: Path | str, picture: Picture) -> None:
 
 
 def write_picture(path: Path | str, picture: Picture) -> None:
-    """Write a picture as PNG or JPEG by its name's ending, whole or not at all; raises OutputError where that fails."""
+    """Write a picture as PNG or JPEG. The file is written completely or not at all.
+
+    Parameters
+    ----------
+    path
+        The file, ending in ``.png``, ``.jpg`` or ``.jpeg``.
+    picture
+        uint8 [height, width, 3], BGR.
+
+    Raises
+    ------
+    OutputError
+        If the name has another ending, or the file cannot be written.
+    """
     path = Path(path)
     encode = {".png": encode_png, ".jpg": encode_jpeg, ".jpeg": encode_jpeg}.get(path.suffix.lower())
     if encode is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -57,6 +58,7 @@ class PictureKeeper:
         frame, verdict = inspection.frame, inspection.verdict.verdict
         if frame is None or verdict == "fault":
             return
+        inspection = dataclasses.replace(inspection, error_map=None)  # it would hold memory of the model's runtime
         moment = time.monotonic()
         with self._lock:
             self._recent.append(inspection)

@@ -128,9 +128,12 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
 
 
 def refuse_triggered(config: LineConfig) -> None:
-    """Raise ChoiceError if a line that a PLC triggers has presence or joined views."""
-    if config.presence is not None:
-        raise ChoiceError("[signal] triggers each part, and presence is for cameras that run freely; give one of them")
+    """Raise ChoiceError if a line that a PLC triggers follows parts by itself, or has joined views."""
+    if config.presence is not None and config.presence.parts is None:
+        raise ChoiceError(
+            "[signal] says when a part is in view, and [presence] without 'parts' decides it by itself: give parts = 1 "
+            "to find the part in each triggered frame, or leave one of the two out"
+        )
     if config.voting.views is not None:
         raise ChoiceError("[signal] joins the views of its cameras by itself; leave [voting] views out")
 

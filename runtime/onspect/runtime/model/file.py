@@ -52,7 +52,20 @@ class ModelFile:
 def read_model_file(path: Path | str) -> ModelFile:
     """Read and check a model file.
 
-    Raises ModelFileError where it is missing, truncated, damaged, another program's, or of a newer format version.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    ModelFile
+        Its metadata, graph and checksums.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated or damaged, is not a model file, or has a newer format version.
     """
     path = Path(path)
     if path.is_dir():
@@ -126,7 +139,23 @@ def _digest(looks: str) -> str:
 
 
 def read_model_info(path: Path | str) -> ModelInfo:
-    """Read what a model file says about itself; raises ModelFileError as `read_model_file` does."""
+    """Read the metadata of a model file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    ModelInfo
+        The metadata.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, truncated or damaged, is not a model file, or has a newer format version.
+    """
     return read_model_file(path).info
 
 

@@ -10,12 +10,9 @@ import cv2
 
 from onspect.runtime.atomic import make_folder, write_atomically
 from onspect.runtime.errors import ImageError, OutputError
-from onspect.runtime.presence.gate import HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
 from onspect.runtime.presence.settings import PresenceSettings, format_presence
 from onspect.runtime.sources.base import Source
-
-FILE_RATE = 30.0
-"""Frames a second of files, by which presence counts time."""
 
 
 @dataclass

@@ -22,6 +22,7 @@ from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.ray.urls import is_url, open_store, reach
+from onspect.runtime.records import parse_dataclass
 from onspect.runtime.sinks.columns import COLUMNS, encode_verdict, to_row
 
 _LOG = logging.getLogger("onspect")
@@ -175,8 +176,7 @@ def find_job(folder: Folder, place: str) -> Job | None:
         content = json.loads(folder.read(_JOB))
         if content.pop("format_version") != FORMAT_VERSION:
             raise ValueError("another version of onspect wrote it")
-        known = {field.name for field in dataclasses.fields(Job)}
-        return Job(**{name: value for name, value in content.items() if name in known})
+        return parse_dataclass(Job, content)
 
 
 def write_job(folder: Folder, job: Job, counts: Counter[str] | None = None) -> None:

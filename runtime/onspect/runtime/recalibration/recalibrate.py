@@ -81,13 +81,37 @@ class Recalibration:
 def recalibrate(
     model: ModelFile, inspector: Inspector, captures: Iterable[Capture], *, count: int, source: str
 ) -> Recalibration:
-    """Carry a model file's threshold over to new good frames, and stamp it; the graph's bytes stay as they are.
+    """Transfer a model file's threshold to new good frames, and write it into the file. The graph does not change.
 
-    The new threshold lies among the new good scores where the calibration's lay among its own. Where the scores have
-    not moved it is the calibration's, and where that is in the file nothing is stamped. Nothing is stamped either where
-    this raises: UncalibratedError where the file holds no calibration to start from, SourceError or DatasetError where
-    there are too few frames or they do not look like good ones, SeparationError where it is not shown that good and
-    defective parts can still be told apart.
+    The new threshold has the same position among the new good scores as the old one had among the calibration's. If the
+    scores have not moved, the threshold of the calibration is kept. On an error the file does not change.
+
+    Parameters
+    ----------
+    model
+        The model file; it must have a calibration.
+    inspector
+        Inspector of the same file.
+    captures
+        New frames of good parts.
+    count
+        Number of frames to use, 1 or more.
+    source
+        Name of the source, for the record.
+
+    Returns
+    -------
+    Recalibration
+        The old and the new threshold, and what the frames show.
+
+    Raises
+    ------
+    UncalibratedError
+        If the file has no calibration to start from.
+    SourceError, DatasetError
+        If there are too few frames, or they do not look like good ones.
+    SeparationError
+        If the frames do not show that good and defective parts still have different scores.
     """
     base = find_base(model)
     evidence, before = base.evidence, model.info.threshold

@@ -108,12 +108,14 @@ class SignalController:
             return inspection
         verdict = inspection.verdict
         with self._lock:
-            reason = self._handshake.settle(inspection.ticket, verdict.verdict, verdict.score)
+            error = self._handshake.settle(inspection.ticket, verdict.verdict, verdict.score)
             self._forward_result()
         self._source.changed.set()
-        if reason is None or verdict.verdict == "fault":
+        if error is None or verdict.verdict == "fault":
             return inspection
-        verdict = dataclasses.replace(verdict, verdict="fault", score=None, regions=(), reason=reason)
+        verdict = dataclasses.replace(
+            verdict, verdict="fault", score=None, regions=(), reason=str(error), code=error.code
+        )
         return dataclasses.replace(inspection, verdict=verdict, error_map=None)
 
     def state(self) -> SignalState:

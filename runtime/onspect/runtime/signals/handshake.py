@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
+from onspect.runtime.errors import ImageError
 from onspect.runtime.inspection.verdict import WORST_FIRST, Judgement
 from onspect.runtime.signals.base import Inputs
 
@@ -75,7 +76,8 @@ class Handshake:
         self._cameras = cameras
         self._deadline: float | None = None
         self._reset_before = False
-        self._failures: dict[int, str] = {}
+        self._released = False
+        self._failures: dict[int, ImageError] = {}
         self._order: deque[int] = deque()
 
     @property
@@ -105,18 +107,20 @@ class Handshake:
         elif inputs.ack:
             self.acknowledged += 1
             self._enter("release", now + self._times.ack)
-        elif late:
+        elif late or (self._released and inputs.trigger):  # the next part has come: this result must not become its own
             self.unacknowledged += 1
             self.error = NOT_ACKNOWLEDGED
             assert self.result is not None
             self.result = Result(self.result.number, self.result.part, "fault", None)
             self._enter("release", now + self._times.ack)
+        else:
+            self._released = not inputs.trigger
         return None
 
-    def settle(self, number: int, verdict: Judgement, score: float | None) -> str | None:
+    def settle(self, number: int, verdict: Judgement, score: float | None) -> ImageError | None:
         """Take one camera's verdict; return why it comes too late, None where it is in time."""
         if self.ticket is None or self.ticket.number != number:
-            return self._failures.get(number, "the result of this part was already decided")
+            return self._failures.get(number) or ImageError("the result of this part was already decided", code="late")
         self.ticket.verdicts.append((verdict, score))
         if len(self.ticket.verdicts) >= self._cameras:
             worst = min(self.ticket.verdicts, key=lambda one: WORST_FIRST.index(one[0]))
@@ -127,7 +131,8 @@ class Handshake:
         """Make the part under way a fault, if there is one; a verdict that comes later gets the reason."""
         if self.ticket is None:
             return
-        self._failures[self.ticket.number] = reason
+        known = ImageError(reason, code="late") if error == NO_RESULT else ImageError(reason, code="withdrawn")
+        self._failures[self.ticket.number] = known
         self._order.append(self.ticket.number)
         if len(self._order) > _REMEMBERED:
             del self._failures[self._order.popleft()]
@@ -164,4 +169,4 @@ class Handshake:
         self.ticket = None
 
     def _enter(self, phase: Phase, deadline: float | None) -> None:
-        self.phase, self._deadline = phase, deadline
+        self.phase, self._deadline, self._released = phase, deadline, False

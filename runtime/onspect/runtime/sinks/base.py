@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from onspect.runtime.status import SinkState
-
 if TYPE_CHECKING:
     from onspect.runtime.inspection.inspector import Inspection
     from onspect.runtime.inspection.verdict import Verdict
-    from onspect.runtime.status import Commands, LineStatus
+    from onspect.runtime.status import Commands, LineStatus, SinkState
 
 
 Delivery = Literal["record", "event", "live"]
@@ -117,4 +115,6 @@ class Sink(ABC):
 
     def state(self) -> SinkState:
         """Return how the sink is; may be called from any thread."""
+        from onspect.runtime.status import SinkState  # here, for only a running line asks
+
         return SinkState(type(self).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ SMALLEST_QUOTA = 1_000_000
 """Bytes below which hardly a picture would find room."""
 
 _JPEG_QUALITY = 90
+_FORGET_AT_ONCE = 1000  # names of removed pictures
 _BLOCK = 4096  # what a file takes of the disk is a multiple of this
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
@@ -47,21 +49,54 @@ def evidence_name(verdict: Verdict) -> str:
     return f"{verdict.verdict}/{safe_day}/{safe_clock}-{source or 'frame'}-{verdict.index}.jpg"
 
 
-@dataclass
 class _Kept:
-    """The pictures of one verdict, oldest first, each with its bytes."""
+    """The pictures of one verdict, oldest first, each with its bytes: about 30 bytes of memory a picture.
 
-    pictures: deque[tuple[str, int]] = field(default_factory=deque)
-    used: int = 0
+    A quota of terabytes has millions of pictures, so names are not kept as objects but as lines of one text a day.
+    """
+
+    def __init__(self) -> None:
+        self._days: deque[_Day] = deque()
+        self.used = 0
 
     def add(self, name: str, size: int) -> None:
-        self.pictures.append((name, size))
+        folder, _, file = name.rpartition("/")
+        if not self._days or self._days[-1].folder != folder:
+            self._days.append(_Day(folder))
+        self._days[-1].names += f"{file}\n".encode(errors="surrogateescape")
+        self._days[-1].sizes.append(size)
         self.used += size
 
-    def pop(self) -> tuple[str, int]:
-        name, size = self.pictures.popleft()
-        self.used -= size
-        return name, size
+    def oldest(self) -> str | None:
+        """Return the oldest picture's name, None where there is none."""
+        if not self._days:
+            return None
+        day = self._days[0]
+        file = day.names[day.start : day.names.index(b"\n", day.start)]
+        return f"{day.folder}/{file.decode(errors='surrogateescape')}"
+
+    def pop(self) -> None:
+        """Forget the oldest picture."""
+        day = self._days[0]
+        self.used -= day.sizes[day.gone]
+        day.gone += 1
+        day.start = day.names.index(b"\n", day.start) + 1
+        if day.gone == len(day.sizes):
+            self._days.popleft()
+        elif day.gone >= _FORGET_AT_ONCE:
+            del day.names[: day.start], day.sizes[: day.gone]
+            day.start = day.gone = 0
+
+
+@dataclass
+class _Day:
+    """The pictures of a folder, as lines of names; the first `gone` of them, up to byte `start`, are removed."""
+
+    folder: str
+    names: bytearray = field(default_factory=bytearray)
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+    start: int = 0
+    gone: int = 0
 
 
 class EvidenceSink(Sink):
@@ -143,12 +178,12 @@ class EvidenceSink(Sink):
         if self.used + size - self._quota > sum(kept.used for kept in yielding):
             return False
         for kept in yielding:
-            while kept.pictures and self.used + size > self._quota:
-                self._remove(kept)
+            while self.used + size > self._quota and (oldest := kept.oldest()) is not None:
+                self._remove(kept, oldest)
         return True
 
-    def _remove(self, kept: _Kept) -> None:
-        path = self._folder / kept.pictures[0][0]
+    def _remove(self, kept: _Kept, oldest: str) -> None:
+        path = self._folder / oldest
         try:
             path.unlink(missing_ok=True)  # a person may have removed it
         except OSError as error:

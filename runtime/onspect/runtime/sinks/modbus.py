@@ -9,6 +9,10 @@ register +0 parts (uint32), +2 verdict (1 ok, 2 ng, 3 review, 4 fault), +3 regio
          +6 threshold (float32), +8 ok, +10 ng, +12 review, +14 fault (uint32 counts of this run)
 ======== ======================================================================================================
 
+With ``state=REGISTER`` two more registers: +0 the state of this moment (0 waiting, 1 to 4 as the verdict, 5 a camera is
+lost), +1 the number of the last part's fault code (`errors.FAULT_NUMBERS`, 0 for none). They are outside the other
+block, since a PLC refuses a write beyond its registers as a whole.
+
 For each part the coils are written first and then all registers at once, so that a PLC that sees ``parts`` change
 finds the coils of that part.
 """
@@ -23,18 +27,22 @@ from typing import Any
 
 from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
-from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.errors import FAULT_NUMBERS, ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement, Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
-from onspect.runtime.status import LineStatus
+from onspect.runtime.status import LineStatus, Now
 
 REGISTERS = 16
 COILS = 5
 CODES: dict[Judgement, int] = {"ok": 1, "ng": 2, "review": 3, "fault": 4}
 """What the verdict register holds; 0 stands for no verdict yet."""
 
-_OPTIONS = {"unit": "0 to 255", "coil": "ADDRESS", "register": "ADDRESS"}
+STATE_REGISTERS = 2
+STATES: dict[Now, int] = {"waiting": 0, "ok": 1, "ng": 2, "review": 3, "fault": 4, "lost": 5}
+"""What the state register holds."""
+
+_OPTIONS = {"unit": "0 to 255", "coil": "ADDRESS", "register": "ADDRESS", "state": "ADDRESS"}
 _TIMEOUT_S = 0.5
 _HEARTBEAT = 3
 
@@ -86,8 +94,9 @@ class ModbusSink(Sink):
     wants_status = True
     stale_after = 1.0
 
-    def __init__(self, address: Address, *, unit: int, coil: int, register: int) -> None:
+    def __init__(self, address: Address, *, unit: int, coil: int, register: int, state: int | None = None) -> None:
         self._client = ModbusClient(address, unit=unit)
+        self._state = state
         self._coil = coil
         self._register = register
         self._counts: Counter[str] = Counter()
@@ -104,27 +113,34 @@ class ModbusSink(Sink):
         reject = JUDGEMENTS[verdict.verdict].rejected
         coils = [reject, verdict.verdict == "review", verdict.verdict == "fault"]
         registers = pack(verdict, self._counts)
+        state = [CODES[verdict.verdict], FAULT_NUMBERS.get(verdict.code or "", 0)]
         try:
-            self._write_both(coils, registers)
+            self._write_all(coils, state, registers)
         except OutputError:
-            self._write_both(coils, registers)  # a PLC closes connections that were idle, and takes new ones
+            self._write_all(coils, state, registers)  # a PLC closes connections that were idle, and takes new ones
 
     def check(self) -> str:
         """Read the coils and registers that will be written; raises OutputError where the PLC has none such."""
         self._client.ask("read_coils", self._coil, count=COILS)
         self._client.ask("read_holding_registers", self._register, count=REGISTERS)
+        if self._state is not None:
+            self._client.ask("read_holding_registers", self._state, count=STATE_REGISTERS)
         return f"unit {self._client.unit} answers, and has the coils and registers"
 
     def report(self, status: LineStatus) -> None:
-        """Change the heartbeat, unless frames wait that nobody judges, and tell the alarm; raises as `write`."""
+        """Change the heartbeat, unless frames wait that nobody judges; tell alarm and state; raises as `write`."""
         judged = status.judged + status.faulted + status.empty
         if status.running and (status.waiting == 0 or judged != self._judged):
             self._heartbeat = not self._heartbeat
         self._judged = judged
         self._client.ask("write_coils", self._coil + _HEARTBEAT, values=[self._heartbeat, status.alarm is not None])
+        if self._state is not None:
+            self._client.ask("write_registers", self._state, values=[STATES[status.now]])
 
-    def _write_both(self, coils: Sequence[bool], registers: Sequence[int]) -> None:
+    def _write_all(self, coils: Sequence[bool], state: Sequence[int], registers: Sequence[int]) -> None:
         self._client.ask("write_coils", self._coil, values=coils)
+        if self._state is not None:
+            self._client.ask("write_registers", self._state, values=state)
         self._client.ask("write_registers", self._register, values=registers)
 
 
@@ -144,15 +160,24 @@ def pack(verdict: Verdict, counts: Counter[str]) -> list[int]:
 
 
 def open_modbus(text: str) -> ModbusSink:
-    """Open ``modbus://HOST[:PORT]?unit=1&coil=0&register=0``; raises ChoiceError for a URL that makes no sense."""
+    """Open ``modbus://HOST[:PORT]?unit=1&coil=0&register=0&state=16``; raises ChoiceError for a senseless URL."""
     address = parse_url(text, _OPTIONS)
     if address.path:
         raise ChoiceError(f"the sink {address.shown!r} has a path; Modbus has none: modbus://HOST?register=100")
     options = address.options
     unit = options.count("unit", smallest=0, largest=255)
+    register = options.count("register", smallest=0, largest=65536 - REGISTERS) or 0
+    state = options.count("state", smallest=0, largest=65536 - STATE_REGISTERS)
+    if state is not None and register - STATE_REGISTERS < state < register + REGISTERS:
+        last = register + REGISTERS - 1
+        raise ChoiceError(
+            f"the sink {address.shown!r}: state={state} is among the registers {register} to {last} of the verdict; "
+            f"give another, such as state={last + 1}"
+        )
     return ModbusSink(
         address,
         unit=1 if unit is None else unit,
         coil=options.count("coil", smallest=0, largest=65536 - COILS) or 0,
-        register=options.count("register", smallest=0, largest=65536 - REGISTERS) or 0,
+        register=register,
+        state=state,
     )

@@ -40,6 +40,7 @@ LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
     "Threshold": ("Double", lambda verdict: verdict.threshold),
     "Regions": ("UInt32", lambda verdict: len(verdict.regions)),
     "Reason": ("String", lambda verdict: verdict.reason or ""),
+    "Code": ("String", lambda verdict: verdict.code or ""),
     "LatencyMs": ("Double", lambda verdict: verdict.latency_ms),
     "Json": ("String", lambda verdict: verdict.to_json()),
     "Count": ("UInt64", lambda verdict: verdict.index + 1),
@@ -49,6 +50,9 @@ LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
 LINE: dict[str, tuple[str, Callable[[LineStatus], Any]]] = {
     "Running": ("Boolean", lambda status: status.running),
     "Time": ("DateTime", lambda status: _to_time(status.time)),
+    "Now": ("String", lambda status: status.now),
+    "NowSource": ("String", lambda status: status.now_source or ""),
+    "NowAge": ("Double", lambda status: float("nan") if status.now_age is None else status.now_age),
     "Model": ("String", lambda status: status.model),
     "Recipe": ("String", lambda status: status.recipe or ""),
     "Threshold": ("Double", lambda status: status.threshold),

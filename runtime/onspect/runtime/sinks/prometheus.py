@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from onspect.runtime.address import Address, parse_url
 from onspect.runtime.atomic import describe_os_error
-from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.errors import FAULT_CODES, ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS
 from onspect.runtime.sinks.base import Delivery, Sink
-from onspect.runtime.status import LineStatus
+from onspect.runtime.status import LineStatus, Now
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -55,8 +55,13 @@ class PrometheusSink(Sink):
             "onspect_latency_seconds", "From a frame's capture to its verdict.", buckets=_LATENCY_S, registry=registry
         )
         self._application = make_wsgi_app(registry)
+        self._faults = Counter(
+            "onspect_faults", "Parts that could not be judged, by code.", ["code"], registry=registry
+        )
         for verdict in JUDGEMENTS:
             self._parts.labels(verdict)
+        for code in FAULT_CODES:
+            self._faults.labels(code)
 
     def __enter__(self) -> Self:
         host = self._address.host
@@ -87,6 +92,8 @@ class PrometheusSink(Sink):
     def write(self, inspection: Inspection) -> None:
         """Count one part."""
         self._parts.labels(inspection.verdict.verdict).inc()
+        if inspection.verdict.code is not None:
+            self._faults.labels(inspection.verdict.code).inc()
         self._latency.observe(inspection.verdict.latency_ms / 1000.0)
 
     def report(self, status: LineStatus) -> None:
@@ -113,6 +120,14 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
     model = {"model": status.model, "recipe": status.recipe or "", "started": status.started}
     yield InfoMetricFamily("onspect_line", "The model that judges, and since when the line runs.", value=model)
     yield gauge("running", "1 while the line runs.", status.running)
+    now = GaugeMetricFamily(
+        "onspect_now", "1 for what a display shows at this moment, 0 for the rest.", labels=["state"]
+    )
+    for state in get_args(Now):
+        now.add_metric([state], state == status.now)
+    yield now
+    if status.now_age is not None:
+        yield gauge("now_age_seconds", "Since the last part's verdict.", status.now_age)
     yield gauge("alarm", "1 while the alarm is raised.", status.alarm is not None)
     yield gauge("drift", "1 while the scores do not come as the calibration's.", status.drift is not None)
     yield gauge("threshold", "Scores from here on are ng.", status.threshold)

@@ -25,12 +25,28 @@ SINKS = (
 
 
 def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
-    """Return the sink that a text such as ``jsonl:verdicts.jsonl`` names; it does nothing before it is entered.
+    """Return the sink of an address such as ``jsonl:verdicts.jsonl``. It is opened when it is entered (``with``).
 
-    append: JSONL and CSV files keep what they hold. evidence: a sink of pictures runs beside it, so that a database
-    can say where each picture lies. ``env:NAME`` and ``file:PATH`` stand for an address that is kept there.
+    Parameters
+    ----------
+    text
+        The address. ``env:NAME`` and ``file:PATH`` name a variable or a file that contains the address.
+    append
+        JSONL and CSV files keep their content and are extended.
+    evidence
+        A sink of pictures runs beside this one, so a database can record the place of each picture.
 
-    Raises ChoiceError where no sink has such a name, or not such options, and ImportError where its package is missing.
+    Returns
+    -------
+    Sink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If no sink has such a name, or an option is not valid.
+    ImportError
+        If the package of the sink is not installed.
     """
     address = resolve_secret(text)
     kind = find_kind(SINKS, address)
@@ -45,7 +61,27 @@ def open_sink(text: str, *, append: bool, evidence: bool = False) -> Sink:
 
 
 def open_sinks(texts: Sequence[str], *, append: bool) -> list[Sink]:
-    """Return the sinks that run side by side for one line, as `open_sink` does."""
+    """Return the sinks of one line, as `open_sink` does for each.
+
+    Parameters
+    ----------
+    texts
+        The addresses.
+    append
+        JSONL and CSV files keep their content and are extended.
+
+    Returns
+    -------
+    list[Sink]
+        The sinks, in the order of the addresses.
+
+    Raises
+    ------
+    ChoiceError
+        If no sink has such a name, or an option is not valid.
+    ImportError
+        If the package of a sink is not installed.
+    """
     evidence = any(resolve_secret(text).startswith("evidence:") for text in texts)
     sinks = [open_sink(text, append=append, evidence=evidence) for text in texts]
     if evidence:

@@ -24,15 +24,31 @@ CAMERA = _row((), "cameras.opencv", "open_camera", ("NUMBER", "/dev/videoN"))
 
 
 def open_source(text: str) -> Source:
-    """Open a source of frames by its address; nothing is read until it is iterated.
+    """Return the source of frames of an address. It reads nothing before it is iterated.
 
-    A folder of images or a video file; ``watch:DIR?done=DIR`` for the images that come into a folder; a number or
-    device path for a camera of this machine, with ``?width=..&height=..&rate=..``; a URL (rtsp, http and others) for a
-    camera in the network; ``genicam:SERIAL?...`` for an industrial camera; ``env:NAME`` or ``file:PATH`` for an address
-    that stands there, since it holds a password.
+    A camera that is not reachable is no error. The source tries again until it is.
 
-    Raises SourceError where it is none of them, DatasetError for a folder without images, ChoiceError for a wrong
-    option. A camera that is away is no error: it is tried again until it is there.
+    Parameters
+    ----------
+    text
+        A folder of images or a video file; ``watch:DIR?done=DIR`` for images that arrive in a folder; a number or
+        device path for a camera of this machine, with ``?width=..&height=..&rate=..``; a URL (rtsp, http and others)
+        for a network camera; ``genicam:SERIAL?...`` for an industrial camera; ``env:NAME`` or ``file:PATH`` for a
+        variable or a file that contains the address.
+
+    Returns
+    -------
+    Source
+        The source.
+
+    Raises
+    ------
+    SourceError
+        If the address is none of these.
+    DatasetError
+        If a folder has no images.
+    ChoiceError
+        If an option is not valid.
     """
     address = resolve_secret(text)
     kind = find_kind(SOURCES, address)

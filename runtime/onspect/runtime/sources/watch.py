@@ -243,10 +243,12 @@ def _look(folder: Path, others: set[str] | None = None) -> dict[str, _Signature]
         raise SourceError(f"cannot read the folder {str(folder)!r}: {describe_os_error(error)}") from error
     shown = [name for name in names if not is_left_out(name)]
     images = [name for name in shown if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    signed = {name: _sign(folder / name) for name in images}
     if others is not None:
         others.update(str(folder / name) for name in set(shown) - set(images) if (folder / name).is_file())
-    signed = ((name, _sign(folder / name)) for name in images)
-    return {name: signature for name, signature in signed if signature is not None}
+        unsigned = (folder / name for name, signature in signed.items() if signature is None)
+        others.update(str(path) for path in unsigned if path.is_symlink() or path.is_fifo())
+    return {name: signature for name, signature in signed.items() if signature is not None}
 
 
 def _sign(path: Path) -> _Signature | None:

@@ -61,9 +61,9 @@ def teach(
     Parameters
     ----------
     pictures
-        A folder of good pictures (`layout.training_images`), or image files.
+        A folder of good pictures, or image files.
     output
-        The model file, ending in ``.onnx``. It is written whole or not at all.
+        The model file, ending in ``.onnx``. It is written completely or not at all.
     base
         The base file that ``onspect backbone`` made.
     size
@@ -73,33 +73,39 @@ def teach(
     mask
         A black-and-white picture; black places are ignored (`read_mask`).
     region
-        What frames are cropped to, and by what the part is found before that (`parse_region`); None for whole frames.
+        Region that frames are cropped to, with the alignment that finds the part (`parse_region`); None for whole
+        frames.
     by_whole
-        Judge whole images instead of their places. None: where pictures have a side below 64 pixels.
+        Judge whole images instead of their places. None: if pictures have a side below 64 pixels.
     copies
-        Changed copies of the pictures to teach as well: ``none``, ``flips``, ``turns``, or ``auto``, which tries on the
-        pictures whether parts come turned.
+        Changed copies of the pictures to teach as well: ``none``, ``flips``, ``turns``, or ``auto``, which tests on the
+        pictures whether parts are rotated.
     group
-        A regular expression for file names. Pictures with the same match, or the same captured groups, show one part:
-        they are left out together when each is judged by the others, and count once. None: each shows its own part.
+        A regular expression for file names. Pictures with the same match, or the same captured groups, show one part.
+        They count once, and are left out together when each is judged by the others. None: each shows its own part.
     rate
-        Share of new good parts that may be rejected, between 0 and 1. None: 1%, or as little as so many pictures can
-        promise.
+        Share of new good parts that may be rejected, between 0 and 1. None: 1%, or the smallest share that the number
+        of pictures supports if that is larger.
     strict
         Refuse pictures whose score is an outlier.
     trim
-        Leave out pictures whose score stands alone, once; with strict, those that stand alone then are refused.
+        Leave out pictures whose score is an outlier, once; with `strict`, refuse the remaining outliers.
     seed
-        Of all that is drawn at random; the same seed gives the same file.
+        Seed of all random numbers; the same seed gives the same file.
     progress
         Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    Taught
+        The file, its metadata, the promised rate and outliers.
 
     Raises
     ------
     DatasetError
-        If there are too few pictures, all are alike, some cannot be read, or (with strict) one stands alone.
+        If there are too few pictures, all are alike, some cannot be read, or (with `strict`) one is an outlier.
     ChoiceError
-        If an option has no such value, or mask or region cannot be used.
+        If an option is not valid, or mask or region cannot be used.
     ModelFileError
         If the base file cannot be used.
     OutputError
@@ -112,7 +118,7 @@ def teach(
     check_pictures(found)
     whole = show_objects(found) if by_whole is None else by_whole
     painted = mask if mask is not None or region is None else region.mask
-    inspected = read_inspected(None if painted is None else Path(painted), found.recipe)
+    inspected = read_inspected(None if painted is None else Path(painted), found.preprocess)
     trimmed: tuple[Lone, ...] = ()
     while True:
         groups = _find_groups(found, group)
@@ -190,7 +196,7 @@ def _describe(
     time = now()
     return ModelInfo(
         name=name,
-        preprocess=found.recipe,
+        preprocess=found.preprocess,
         network=None,
         score=Score("memory", 0.0, inspected=1.0 if mask is None else float(mask.mean())),
         provenance=Provenance(

@@ -1,14 +1,13 @@
-"""The training loop: learning rate, forward and backward, step, log, evaluate and save; read it top to bottom."""
+"""The training loop: learning rate, forward and backward pass, step, log, evaluation and checkpoint."""
 
 from __future__ import annotations
 
 import json
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,41 +24,46 @@ from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.autoencoder.trainer import State, Trainer
 from onspect.training.checkpoint import CHECKPOINT, LOG, RunRecord
 from onspect.training.config import TrainConfig
+from onspect.training.interruption import stop_signals
 from onspect.training.tiles import Batch, Images
 
-_ORDER, _AUGMENT = 1, 3  # streams of random numbers under one seed, beside the trainer's
+_ORDER, _AUGMENT = 1, 3  # numbers of the random streams under the run's seed; the trainer has another
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Progress of training: steps done and in all, the epoch (from 1), and the latest losses.
-
-    loss: of the latest batch; held_out: of the held-out images after the latest epoch, None before that or without
-    any. Both are mean squared errors (Eq. 2).
-    """
+    """Progress of training after a step. Both losses are mean squared errors (Eq. 2) of values from 0 to 1."""
 
     step: int
+    """Steps that are done, 1 or more."""
     steps: int
+    """Steps of the whole run."""
     loss: float
+    """Loss of the latest batch."""
     epoch: int
+    """The current epoch, from 1."""
     epochs: int
+    """Epochs of the whole run."""
     held_out: float | None
+    """Loss of the held-out images after the latest epoch; None before the first evaluation and without such images."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How training ended: ``finished``, ``stopped early`` or ``interrupted``.
-
-    best_loss: the mean squared error of the held_out images, or of the training images where there are none. held_out:
-    how many there are, images or tiles.
-    """
+    """How training ended."""
 
     reason: str
+    """``finished``, ``stopped early`` or ``interrupted``."""
     epoch: int
+    """Number of complete epochs."""
     best_epoch: int
+    """The epoch whose weights are kept, from 1."""
     best_loss: float
+    """Mean squared error of the held-out images at `best_epoch`, or of the training images if none are held out."""
     held_out: int
+    """Number of held-out images, tiles or places."""
     seconds: float
+    """Duration of training in seconds, over all sessions of the run."""
 
 
 def fit(
@@ -73,15 +77,40 @@ def fit(
     watch: Callable[[TrainingProgress], None] | None = None,
     after_epoch: Callable[[int, Encoder, Decoder], None] | None = None,
 ) -> Outcome:
-    """Train as the record says and leave weights.safetensors (the best on held_out), a checkpoint and log.jsonl in run.
+    """Train as the record says, and write weights, checkpoint and log into the run's folder.
 
-    images, held_out: uint8 [n, height, width, channels], or places of images, float16 [n, 1, 1, channels]. With resume,
-    goes on from the checkpoint to the very weights that an uninterrupted run gets on the same machine. The first Ctrl-C
-    (or SIGTERM) saves and returns ``interrupted``. watch sees every step, after_epoch every epoch, both on the first
-    device only.
+    ``weights.safetensors`` has the weights of the epoch with the least loss on `held_out`. The first Ctrl-C or SIGTERM
+    saves a checkpoint and ends training; a second one stops at once.
 
-    Raises TrainingError where the loss is not finite (the last epoch's checkpoint stays) or the checkpoint does not
-    fit, OutputError where the run cannot be written.
+    Parameters
+    ----------
+    record
+        Configuration and data of the run.
+    images, held_out
+        Images to train on and images to evaluate: uint8 [n, height, width, channels], their tiles, or places of images,
+        float16 [n, 1, 1, channels].
+    run
+        Folder of the run.
+    fabric
+        Devices and precision.
+    resume
+        Continue from the checkpoint. On the same machine the weights equal those of an uninterrupted run.
+    watch
+        Called after every step, on the first device only.
+    after_epoch
+        Called after every epoch with its number, the encoder and the decoder, on the first device only.
+
+    Returns
+    -------
+    Outcome
+        Why training ended, and the best epoch.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite, or the checkpoint does not match the run. The last checkpoint is kept.
+    OutputError
+        If the run cannot be written.
     """
     trainer = Trainer(record, fabric)
     state = trainer.load(run) if resume else State()
@@ -117,7 +146,7 @@ def fit(
             _check_finite({"held-out" if len(held_out) else "training": error}, state.epoch, state.step, rate, run)
             log.append(_close_epoch(state, images, error if len(held_out) else None, rate))
             loss = log[-1]["held_out"] if len(held_out) else log[-1]["loss"]
-            if loss < state.best_loss or not len(held_out):  # without held-out images, the last weights are taken
+            if loss < state.best_loss or not len(held_out):  # without held-out images, the last weights are kept
                 state.best_epoch, state.best_loss = state.epoch, loss
                 trainer.save_weights(run)
             _write_log(fabric, run, log)
@@ -128,7 +157,22 @@ def fit(
 
 
 def learning_rate(config: TrainConfig, step: int, total: int) -> float:
-    """Return the learning rate of a step (from 0): constant, or half a cosine from the full rate to 1% of it."""
+    """Return the learning rate of a step: constant, or half a cosine from the full rate to 1% of it.
+
+    Parameters
+    ----------
+    config
+        Configuration of the run.
+    step
+        The step, from 0.
+    total
+        Steps of the whole run.
+
+    Returns
+    -------
+    float
+        The learning rate, above 0.
+    """
     if config.schedule == "constant":
         return config.learning_rate
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * step / total)))
@@ -159,7 +203,7 @@ def _check_finite(losses: dict[str, float], epoch: int, batch: int, rate: float,
 
 
 def _close_epoch(state: State, images: Images, held_out: float | None, rate: float) -> dict[str, Any]:
-    """Turn the epoch's sums into a line of the log and begin the next."""
+    """Write the epoch's mean losses into the log, and start the next epoch."""
     means = {name: total / len(images) for name, total in state.sums.items()}
     state.epoch, state.step, state.sums = state.epoch + 1, 0, {}
     return {
@@ -200,7 +244,7 @@ def _outcome(reason: str, state: State, held_out: Images) -> Outcome:
 
 
 def _read_log(run: Path, epochs: int) -> list[dict[str, Any]]:
-    """Return the log's lines of the epochs that the checkpoint knows of."""
+    """Return the log lines of the epochs that the checkpoint covers."""
     if not (run / LOG).exists():
         return []
     try:
@@ -217,7 +261,18 @@ def _write_log(fabric: Fabric, run: Path, lines: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def interruption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether to stop; all devices stop at the same step. A second Ctrl-C stops at once."""
+    """Handle Ctrl-C and SIGTERM within a ``with`` block. A second Ctrl-C raises KeyboardInterrupt.
+
+    Parameters
+    ----------
+    fabric
+        The devices; all of them stop at the same step.
+
+    Yields
+    ------
+    Callable[[], bool]
+        Function that returns True once training has to stop.
+    """
     asked = threading.Event()
 
     def ask(number: int, _frame: object) -> None:
@@ -233,12 +288,5 @@ def interruption(fabric: Fabric) -> Iterator[Callable[[], bool]]:
         assert isinstance(stops, torch.Tensor)
         return bool(stops > 0)
 
-    previous = {}
-    with suppress(ValueError):  # signals belong to the main thread; elsewhere the caller's thread is its own master
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, ask)
-    try:
+    with stop_signals(ask):
         yield interrupted
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -12,16 +12,13 @@ from onspect.training.config import NetworkConfig
 _KERNEL = 3
 _CRITIC_HIDDEN = 10
 _LOWEST, _HIGHEST = math.log(1.0 / 255.0**2 / 12.0), math.log(0.25)
-"""Logarithms between which an expected squared error lies: that of rounding to 8 bits, and half the range of grey."""
+"""Bounds of the logarithm of a predicted squared error: the rounding to 8 bits, and half the range of grey levels."""
 
 
 class Encoder(nn.Module):
-    """Image [n, channels, height, width] in 0..1 to latent [n, n_z]: conv1..convB, lin1, then the bottleneck.
+    """Encoder from an image to its latent vector: conv1 to convB, lin1, then the bottleneck.
 
-    Of features, which have no convolutions, one place [n, channels, 1, 1] is what an image is otherwise.
-
-    Returns the latent vector (lin2, or the mean of lin21) and, for the VAE, the logarithm of its standard deviation
-    (lin22); None for the others.
+    An autoencoder of features has no convolutions. Its input is one place, [n, channels, 1, 1].
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -39,22 +36,41 @@ class Encoder(nn.Module):
         _initialise(self)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the latent vector or its mean, and the logarithm of its standard deviation or None."""
+        """Return the latent vector, and for the VAE the logarithm of its standard deviation.
+
+        Parameters
+        ----------
+        image
+            float32 [n, channels, height, width], 0 to 1.
+
+        Returns
+        -------
+        tuple[Tensor, Tensor or None]
+            The latent vector (lin2, or the mean of lin21) and the logarithm of the standard deviation (lin22), both [n,
+            n_z]. The second is None for CAE and AAE.
+        """
         hidden = self.hidden(self.convolutions(image).flatten(1))
         return self.latent(hidden), None if self.log_sigma is None else self.log_sigma(hidden)
 
 
 class Decoder(nn.Module):
-    """Latent [n, n_z] to image [n, channels, height, width] in 0..1: lin3, lin4, deconv1..deconvB, a sigmoid.
+    """Decoder from a latent vector to an image: lin3, lin4, deconv1 to deconvB, a sigmoid.
 
-    mean_pixel is each channel's mean over the training images. The last layer's bias starts at its logit: from a bias
-    of zero the sigmoid saturates on mostly black images in the first steps and every output stays black.
+    The last layer's bias starts at the logit of the mean pixel. With a bias of zero, the sigmoid saturates on mostly
+    black images in the first steps, and every output stays black.
 
-    Features are no pixels: without convolutions, lin4 ends in the values of a place, and there is no sigmoid.
+    A decoder of features has no convolutions and no sigmoid: lin4 ends in the values of a place.
 
-    With config.expects a layer beside the last one says what squared error to expect of each pixel, a mean over its
-    channels (Nix and Weigend, 1994). Its gradient goes no further: where it shaped what it reads from, it delayed the
-    reconstruction for as long as that is poor, with few images to the end. `expect` gives both.
+    With ``config.expects`` one more layer predicts the squared error of each pixel, a mean over channels (Nix and
+    Weigend, 1994). Its gradient does not reach the shared layers. Otherwise it delays the reconstruction, with few
+    images until the end of training.
+
+    Parameters
+    ----------
+    config
+        Layers of the network.
+    mean_pixel
+        float32 [channels], mean of each channel over the training images, 0 to 1.
     """
 
     def __init__(self, config: NetworkConfig, mean_pixel: Tensor) -> None:
@@ -90,17 +106,40 @@ class Decoder(nn.Module):
             last.bias.copy_(torch.logit(mean_pixel.clamp(0.01, 0.99)))
         self.last = len(layers) - 2
         if config.expects:
-            with torch.random.fork_rng(devices=[]):  # all else starts as it does without
+            with torch.random.fork_rng(devices=[]):  # the other layers start with the same weights as without it
                 layer = _mirrored(config.filters[0], 1, config.strides[0], sizes[1], sizes[0])
                 _initialise(layer)
             self.expectation = nn.Sequential(layer, nn.Sigmoid())
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the reconstruction, [n, channels, height, width] in 0..1."""
+        """Return the reconstruction.
+
+        Parameters
+        ----------
+        latent
+            float32 [n, n_z].
+
+        Returns
+        -------
+        Tensor
+            float32 [n, channels, height, width], 0 to 1.
+        """
         return self._reconstruct(self._prepare(latent))
 
     def expect(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the reconstruction and the logarithm of its expected squared error, [n, 1, height, width], or None."""
+        """Return the reconstruction and the logarithm of its predicted squared error.
+
+        Parameters
+        ----------
+        latent
+            float32 [n, n_z].
+
+        Returns
+        -------
+        tuple[Tensor, Tensor or None]
+            The reconstruction as in `forward`, and float32 [n, 1, height, width]. The second is None if the decoder
+            does not predict its error.
+        """
         if self.expectation is None:
             return self(latent), None
         features = self._prepare(latent)
@@ -108,7 +147,7 @@ class Decoder(nn.Module):
         return self._reconstruct(features), _LOWEST + (_HIGHEST - _LOWEST) * place
 
     def _prepare(self, latent: Tensor) -> Tensor:
-        """Return what the last layer sees."""
+        """Return the input of the last layer."""
         features: Tensor = self.map(self.hidden(latent)).unflatten(1, self.map_shape)
         for layer in list(self.convolutions)[: self.last]:
             features = layer(features)
@@ -121,7 +160,7 @@ class Decoder(nn.Module):
 
 
 class Critic(nn.Module):
-    """Latent [n, n_z] to a Wasserstein score [n, 1]: lind1, lind2 (Table 4, Leaky ReLU after both as printed there)."""
+    """Critic of the AAE: lind1, lind2 (Table 4, with Leaky ReLU after both as printed there)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -130,13 +169,35 @@ class Critic(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
-        """Return the critic's score: high for vectors it takes for draws from the prior."""
+        """Return the Wasserstein score of latent vectors.
+
+        Parameters
+        ----------
+        latent
+            float32 [n, n_z].
+
+        Returns
+        -------
+        Tensor
+            Score of each vector, [n, 1]; high for vectors that look like draws from the prior.
+        """
         score: Tensor = self.layers(latent)
         return score
 
 
 def map_sizes(config: NetworkConfig) -> list[tuple[int, int]]:
-    """Return height and width before the first convolution and after each."""
+    """Return the sizes of the feature maps before the first convolution and after each.
+
+    Parameters
+    ----------
+    config
+        Layers of the network.
+
+    Returns
+    -------
+    list[tuple[int, int]]
+        Height and width in pixels.
+    """
     sizes = [(config.height, config.width)]
     for stride in config.strides:
         sizes.append((-(-sizes[-1][0] // stride), -(-sizes[-1][1] // stride)))
@@ -144,14 +205,25 @@ def map_sizes(config: NetworkConfig) -> list[tuple[int, int]]:
 
 
 def count_parameters(*modules: nn.Module) -> int:
-    """Return how many weights the modules have."""
+    """Return the number of weights of the modules.
+
+    Parameters
+    ----------
+    modules
+        The modules to count.
+
+    Returns
+    -------
+    int
+        Number of weights, 0 or more.
+    """
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def _mirrored(
     inputs: int, outputs: int, stride: int, size: tuple[int, int], target: tuple[int, int]
 ) -> nn.Conv2d | nn.ConvTranspose2d:
-    """Return the layer that undoes a convolution's stride; with stride 1 that is a convolution, which runs faster."""
+    """Return the layer that reverses a convolution's stride; with stride 1 a convolution, which is faster."""
     if stride == 1:
         return nn.Conv2d(inputs, outputs, _KERNEL, padding=1)
     smallest = [(side - 1) * stride + 1 for side in size]
@@ -160,10 +232,10 @@ def _mirrored(
 
 
 def _initialise(module: nn.Module) -> None:
-    """Start with He et al.'s normal weights, counting for a transposed convolution the inputs that reach an output.
+    """Set He et al.'s normal weights; for a transposed convolution, count the inputs that reach an output.
 
-    With torch's own, smaller ones a deep stack passes on so little of the image that it learns the mean part first
-    and, on a few hundred images, nothing else.
+    Torch's default weights are smaller. With them a deep stack passes on little of the image: it learns the mean
+    part first and, with a few hundred images, nothing else.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):

@@ -1,4 +1,4 @@
-"""Networks and optimizers on their devices: one step of each variant's training, and what a checkpoint holds of it."""
+"""Networks and optimizers on their devices: one training step of each variant, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -38,29 +38,43 @@ from onspect.training.config import TrainConfig
 from onspect.training.tiles import Batch, Images
 
 _REGULARIZATION_SHARE = 0.1
-"""Learning rate of the AAE's regularization phase as a share of the others'.
+"""Learning rate of the AAE's regularization phase, as a share of that of the other phases.
 
-Adam's steps are as long whatever the loss, so at the full rate fooling the critic undoes much of what the
-reconstruction phase teaches the encoder.
+The length of Adam's steps does not depend on the loss. At the full rate, the regularization phase undoes much of
+the encoder's training in the reconstruction phase.
 """
 
-_NOISE = 2  # stream of random numbers under the run's seed, beside the loop's
+_NOISE = 2  # number of the random stream under the run's seed; the loop has others
 
 
 @dataclass
 class State:
-    """What a checkpoint must hold beside weights and optimizers. sums: of this epoch's losses over images."""
+    """Progress that a checkpoint saves beside weights and optimizers."""
 
     epoch: int = 0
+    """Number of complete epochs."""
     step: int = 0
+    """Number of steps that are done."""
     best_epoch: int = 0
+    """Epoch with the least loss, 0 before the first evaluation."""
     best_loss: float = math.inf
+    """Loss of that epoch; infinite before the first evaluation."""
     seconds: float = 0.0
+    """Duration of training in seconds."""
     sums: dict[str, float] = field(default_factory=dict)
+    """Losses of the current epoch by name, summed over images."""
 
 
 class Trainer:
-    """What trains on one device of a run, or on its share of each batch where there are several."""
+    """Networks and optimizers of one device. With several devices it trains on its share of each batch.
+
+    Parameters
+    ----------
+    record
+        Configuration and data of the run.
+    fabric
+        Devices and precision.
+    """
 
     def __init__(self, record: RunRecord, fabric: Fabric) -> None:
         self.config = record.config
@@ -86,7 +100,22 @@ class Trainer:
         return self.fabric.setup_optimizers(kind(parameters, lr=self.config.learning_rate))
 
     def step(self, batch: Batch, epoch: int, step: int, rate: float) -> dict[str, float]:
-        """Train on one batch (of all devices together) and return its losses, means over its images."""
+        """Train on one batch.
+
+        Parameters
+        ----------
+        batch
+            The batch of all devices together: uint8 [n, height, width, channels] or float16 [n, 1, 1, channels].
+        epoch, step
+            Position in the run; with the seed they give the random numbers.
+        rate
+            Learning rate, above 0.
+
+        Returns
+        -------
+        dict[str, float]
+            Losses by name, means over the images of the batch.
+        """
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = rate * (_REGULARIZATION_SHARE if name == "regularization" else 1.0)
@@ -96,7 +125,7 @@ class Trainer:
         mine = slice(self.fabric.global_rank, None, self.fabric.world_size)
         image = self._to_image(batch[mine])
         draws = self.fabric.to_device(draws[:, mine])
-        # each device sees its share of the batch; so weighed, the devices' mean gradient is the batch's
+        # each device has its share of the batch; with this factor the devices' mean gradient is that of the batch
         share = self.fabric.world_size / len(batch)
 
         latent, log_sigma = self.encoder(image)
@@ -115,7 +144,7 @@ class Trainer:
         return {name: self._sum_over_devices(loss.detach().sum()) / len(batch) for name, loss in losses.items()}
 
     def _regularise(self, image: Tensor, codes: Tensor, prior: Tensor, share: float) -> dict[str, Tensor]:
-        """Do the AAE's second phase (section 2.3): the critic learns prior from codes, then the encoder to fool it."""
+        """Do the AAE's second phase (section 2.3): train the critic, then the encoder against it."""
         assert self.plain_critic is not None
         clip = self.config.critic_clip
         for real in prior:
@@ -136,7 +165,18 @@ class Trainer:
         self.optimizers[name].step()
 
     def evaluate(self, images: Images) -> float:
-        """Return the mean squared error over pixels (Eq. 2) of images, uint8 [n, height, width, channels]."""
+        """Return the mean squared error over all pixels (Eq. 2).
+
+        Parameters
+        ----------
+        images
+            Images, tiles or places, as in `fit`.
+
+        Returns
+        -------
+        float
+            The error, 0 or more.
+        """
         self.encoder.eval()
         self.decoder.eval()
         total = torch.zeros((), device=self.fabric.device, dtype=torch.float64)
@@ -166,12 +206,36 @@ class Trainer:
         return {name: module for name, module in modules.items() if module is not None}
 
     def save_weights(self, run: Path) -> None:
-        """Write the weights that export takes: the networks as they are now."""
+        """Write the current weights for export; only the first device writes.
+
+        Parameters
+        ----------
+        run
+            Folder of the run.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
         if self.fabric.is_global_zero:
             write_tensors(run / WEIGHTS, _named_tensors(self._modules()))
 
     def save(self, run: Path, state: State) -> None:
-        """Write the checkpoint; every device waits for it."""
+        """Write the checkpoint; every device waits until it is written.
+
+        Parameters
+        ----------
+        run
+            Folder of the run.
+        state
+            Progress to save.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written.
+        """
         if self.fabric.is_global_zero:
             tensors = _named_tensors(self._modules())
             for name, optimizer in self.optimizers.items():
@@ -181,7 +245,23 @@ class Trainer:
         self.fabric.barrier()
 
     def load(self, run: Path) -> State:
-        """Read the checkpoint into networks and optimizers and return the rest of it."""
+        """Read the checkpoint into networks and optimizers.
+
+        Parameters
+        ----------
+        run
+            Folder of the run.
+
+        Returns
+        -------
+        State
+            Progress of the run.
+
+        Raises
+        ------
+        TrainingError
+            If there is no checkpoint, or it does not match the run.
+        """
         if not (run / CHECKPOINT).exists():
             raise TrainingError(
                 f"there is nothing to resume: {str(run)!r} has no {CHECKPOINT}; the run ended in its first epoch; "
@@ -202,7 +282,7 @@ class Trainer:
 
 
 class _WholeDecoder(nn.Module):
-    """A decoder that gives both of its outputs where it is called, as precision and several devices ask for."""
+    """Decoder that returns both outputs from its call, which precision plugins and several devices need."""
 
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()

@@ -21,28 +21,27 @@ from torch.nn import functional as F
 from onspect.runtime.errors import ChoiceError, ExportError
 from onspect.training.to_onnx import OPSET, quiet_exporter
 
-_LARGEST = 64  # sides of an input, in multiples of 32, that torch is told to expect
+_LARGEST = 64  # largest side of an input for torch's export, in multiples of 32 pixels
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained network and how it is read.
-
-    name: as ``--backbone`` takes it, and as the model file records it.
-    package: the installed package that contains the weights; empty for a file or a ``timm`` model.
-    sha256: of the weights' file; checked before it is read. Empty: not checked.
-    stages: for each stride of 8, 16 and 32 pixels, the block (from 0) or the output whose features are taken.
-    mean, scale: the network takes RGB values x (0 to 255) as (x - mean) / scale.
-    licence: of the weights.
-    """
+    """A pretrained network and how its features are read."""
 
     name: str
+    """Name that ``--backbone`` takes and the model file records."""
     package: str
+    """Installed package that contains the weights, ``timm``, or empty for an ONNX file."""
     sha256: str
+    """SHA-256 of the weights' file, checked before reading; empty for no check."""
     stages: tuple[int | str, int | str, int | str]
+    """For the strides of 8, 16 and 32 pixels: the block (from 0) or output whose features are taken."""
     mean: tuple[float, float, float]
+    """RGB value that is subtracted, 0 to 255."""
     scale: tuple[float, float, float]
+    """RGB value that the difference is divided by."""
     licence: str
+    """Licence of the weights."""
 
 
 _HALF = (127.5, 127.5, 127.5)
@@ -74,8 +73,13 @@ def find_backbone(name: str) -> Backbone:
     Parameters
     ----------
     name
-        A name in `BACKBONES`; the path of an ONNX file with one float input of RGB planes and the outputs
-        ``stride8``, ``stride16`` and ``stride32``; or ``timm:MODEL`` where timm is installed and has its weights.
+        A name in `BACKBONES`; the path of an ONNX file with one float input of RGB planes and the outputs ``stride8``,
+        ``stride16`` and ``stride32``; or ``timm:MODEL`` where timm is installed and has its weights.
+
+    Returns
+    -------
+    Backbone
+        The backbone; its weights are not read yet.
 
     Raises
     ------
@@ -96,14 +100,28 @@ def find_backbone(name: str) -> Backbone:
 
 @functools.lru_cache(maxsize=1)
 def export_trunk(backbone: Backbone) -> onnx.ModelProto:
-    """Return the frozen network as an ONNX graph of any input size in multiples of 32 pixels.
+    """Return the frozen network as an ONNX graph for any input size in multiples of 32 pixels.
 
-    Input ``planes``: float32 [N, 3, H, W], BGR, 0 to 255 less 127.5, so that zero padding is mid-grey; the network's
-    own normalisation and channel order are in its first convolution. Outputs ``stride8``, ``stride16``, ``stride32``:
-    float32 [N, C, H / stride, W / stride]. No block after the last stage is in the graph.
+    The network's normalisation and channel order are part of its first convolution. Blocks after the last stage are not
+    in the graph.
 
-    Raises ModuleNotFoundError where the package with the weights is missing, ExportError where the weights are not
-    the ones that are known.
+    Parameters
+    ----------
+    backbone
+        The backbone.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Graph with the input ``planes``, float32 [N, 3, H, W], BGR, 0 to 255 minus 127.5, so that zero padding is
+        mid-grey. Outputs ``stride8``, ``stride16`` and ``stride32``, float32 [N, C, H / stride, W / stride].
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package with the weights is not installed.
+    ExportError
+        If the weights do not have the known SHA-256.
     """
     if backbone.name.endswith(".onnx"):
         return _read_onnx(Path(backbone.name), backbone)
@@ -112,9 +130,24 @@ def export_trunk(backbone: Backbone) -> onnx.ModelProto:
 
 
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    """Read a file of weights after checking its SHA-256; no code in it is executed.
+    """Read a file of weights after a check of its SHA-256. No code in the file is executed.
 
-    Raises ExportError where the file is missing or is not the one that is known.
+    Parameters
+    ----------
+    path
+        The file.
+    sha256
+        Expected SHA-256 in hexadecimal digits; empty for no check.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Weights by name, on the CPU.
+
+    Raises
+    ------
+    ExportError
+        If the file is missing or has another SHA-256.
     """
     try:
         data = path.read_bytes()
@@ -152,7 +185,7 @@ def _load_timm(backbone: Backbone) -> nn.Module:
 
 
 class _Convolution(nn.Module):
-    """A convolution with its batch normalisation folded in, TensorFlow's padding for even sizes, and ReLU6 if asked."""
+    """Convolution with batch normalisation folded in, TensorFlow's padding for even sizes, and optional ReLU6."""
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *, activate: bool) -> None:
         super().__init__()
@@ -160,7 +193,7 @@ class _Convolution(nn.Module):
         assert norm.running_var is not None
         gain = norm.weight.data * torch.rsqrt(norm.running_var + norm.eps)
         kernel, stride = int(convolution.kernel_size[0]), int(convolution.stride[0])
-        before = (kernel - stride) // 2  # of the padding kernel - stride, TensorFlow puts the odd pixel behind
+        before = (kernel - stride) // 2  # TensorFlow puts the odd pixel of the padding (kernel - stride) last
         behind = kernel - stride - before
         even = before == behind
         self.pad = (0, 0, 0, 0) if even else (before, behind, before, behind)
@@ -183,7 +216,7 @@ class _Convolution(nn.Module):
 
 
 class _Block(nn.Module):
-    """An inverted residual block without its drop-connect, which only training has."""
+    """An inverted residual block without drop-connect, which only training uses."""
 
     def __init__(self, block: Any) -> None:
         super().__init__()
@@ -223,7 +256,7 @@ class _EfficientNetTrunk(nn.Module):
 
 
 class _ScaledTrunk(nn.Module):
-    """Another network behind its own normalisation."""
+    """Another network after its own normalisation."""
 
     def __init__(self, network: nn.Module, backbone: Backbone) -> None:
         super().__init__()
@@ -237,7 +270,7 @@ class _ScaledTrunk(nn.Module):
 
 
 def _take_bgr(stem: nn.Conv2d, backbone: Backbone) -> None:
-    """Let a first convolution of normalised RGB take BGR less 127.5; exact where the mean is 127.5."""
+    """Change a first convolution of normalised RGB to take BGR minus 127.5; exact if the mean is 127.5."""
     scale = torch.tensor(backbone.scale)[None, :, None, None]
     offset = (127.5 - torch.tensor(backbone.mean))[None, :, None, None]
     assert stem.bias is not None
@@ -268,7 +301,7 @@ def _convert(trunk: nn.Module) -> onnx.ModelProto:
 def _read_onnx(path: Path, backbone: Backbone) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
-    except Exception as error:  # onnx's errors share no base class
+    except Exception as error:  # the errors of onnx have no common base class
         raise ChoiceError(f"cannot read the backbone {str(path)!r}: {error}") from error
     outputs = [value.name for value in model.graph.output]
     missing = [str(stage) for stage in backbone.stages if stage not in outputs]
@@ -282,7 +315,7 @@ def _read_onnx(path: Path, backbone: Backbone) -> onnx.ModelProto:
 
 
 def _normalise(graph: onnx.GraphProto, backbone: Backbone) -> None:
-    """Let a network of normalised RGB take BGR less 127.5, by a convolution of one pixel before it."""
+    """Put a 1x1 convolution before a network of normalised RGB, so that it takes BGR minus 127.5."""
     entry = graph.input[0].name
     weight = np.fliplr(np.diag(1.0 / np.array(backbone.scale))).astype(np.float32)[:, :, None, None]
     bias = ((127.5 - np.array(backbone.mean)) / np.array(backbone.scale)).astype(np.float32)

@@ -33,15 +33,20 @@ def make_base(
     image_size: tuple[int, int] | None = None,
     working_size: tuple[int, int] | None = None,
 ) -> bytes:
-    """Return a base file's bytes.
+    """Return the bytes of a base file.
 
     Parameters
     ----------
     backbone
         A name as `find_backbone` takes it, or a row of `BACKBONES`.
     image_size, working_size
-        Height and width of the images, and those at which the backbone sees them: multiples of 32. Where both are given
+        Height and width of the images, and those at which the backbone sees them: multiples of 32. If both are given
         and differ, the graph resizes the images and the error map. None: the backbone sees images as they are.
+
+    Returns
+    -------
+    bytes
+        An ONNX file with the backbone and an empty memory.
 
     Raises
     ------
@@ -72,11 +77,11 @@ def make_base(
     )
     metadata = onnx.ModelProto()
     helper.set_model_props(metadata, {BASE_KEY: json.dumps(info.to_dict())})
-    return content + bytes(metadata.SerializeToString())  # messages that are joined are one message
+    return content + bytes(metadata.SerializeToString())  # concatenated protobuf messages are one message
 
 
 def _measure_widths(trunk: onnx.ModelProto) -> tuple[int, int, int]:
-    """Return the channels of the three stages; raises ChoiceError where their strides are not 8, 16 and 32."""
+    """Return the channels of the three stages; raise ChoiceError if their strides are not 8, 16 and 32."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(trunk.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -126,7 +131,7 @@ class _Graph:
             planes = self.resize(planes, "planes.resized", size)
         entry = trunk.graph.input[0].name
         stem = _find_stem(trunk.graph, entry)
-        if stem is None:  # the network does more with its planes than to convolve them
+        if stem is None:  # the planes have other uses than the first convolution
             identity = np.eye(3, dtype=np.float32)[:, :, None, None]
             planes = self.node("Conv", [planes, self.value("stem.weight", identity)], "planes.mixed")
 
@@ -169,7 +174,7 @@ class _Graph:
 
 
 def _find_stem(graph: onnx.GraphProto, entry: str) -> str | None:
-    """Return the weights of the convolution that alone reads the input, through padding at most; None without one."""
+    """Return the weights of the only convolution that reads the input, directly or after padding; None without one."""
     weights = {tensor.name for tensor in graph.initializer}
     name = entry
     while True:
@@ -183,7 +188,7 @@ def _find_stem(graph: onnx.GraphProto, entry: str) -> str | None:
 
 
 def _add_score(graph: _Graph, middle: int, coarse: int) -> None:
-    """Add the score: the nearest distances of pooled, normalised features, smoothed, and the mean of the highest."""
+    """Add the score: nearest distances of pooled, normalised features, smoothed, then the mean of the highest."""
     parts = []
     for stride, width in ((16, middle), (32, coarse)):
         gain = graph.value(f"memory.gain{stride}", np.ones((1, width, 1, 1), np.float32))
@@ -225,7 +230,7 @@ def _add_score(graph: _Graph, middle: int, coarse: int) -> None:
 
 
 def _add_whole(graph: _Graph, width: int, axis: str) -> str:
-    """Add the distance of the whole image's mean features, each stage of its own length, to the nearest few."""
+    """Add the distance of the whole image's mean features, normalised for each stage, to the nearest few."""
     parts = []
     for stride in (16, 32):
         mean = graph.node("GlobalAveragePool", [f"stride{stride}"], f"whole.mean{stride}")
@@ -251,7 +256,7 @@ def _add_whole(graph: _Graph, width: int, axis: str) -> str:
 
 
 def _add_map(graph: _Graph, width: int, size: tuple[int, int] | None) -> None:
-    """Add the error map: the nearest distances of features as they are, of all three stages, enlarged."""
+    """Add the error map: nearest distances of unnormalised features of all three stages, enlarged."""
     pooled = graph.node("AveragePool", ["stride8"], "stride8.pooled", kernel_shape=[2, 2], strides=[2, 2])
     coarse = _enlarge(graph, "stride32", "map.enlarged", 2)
     joined = graph.node("Concat", [pooled, "stride16", coarse], "map.joined", axis=1)
@@ -265,7 +270,7 @@ def _add_map(graph: _Graph, width: int, size: tuple[int, int] | None) -> None:
 
 
 def _add_search(graph: _Graph, name: str, features: str, width: int) -> str:
-    """Add the distance of each place to the nearest vector of a memory; returns [N, 1, h, w]."""
+    """Add the distance of each place to the nearest vector of a memory; return [N, 1, h, w]."""
     project = graph.value(f"{name}.project", np.zeros((1, width, 1, 1), np.float32))
     offset = graph.value(f"{name}.offset", np.zeros(1, np.float32))
     planes = graph.node("Conv", [features, project, offset], f"{name}.projected")
@@ -290,7 +295,7 @@ def _add_search(graph: _Graph, name: str, features: str, width: int) -> str:
 
 
 def _squared_distances(graph: _Graph, name: str, queries: str, memory: NDArray[np.float16]) -> str:
-    """Add |m|^2 - 2 q.m of each query and each vector of the memory, which the file keeps in float16."""
+    """Add |m|^2 - 2 q.m for each query and each vector of the memory, which is stored in float16."""
     stored = graph.value(f"{name}.vectors", memory)
     vectors = graph.node("Cast", [stored], f"{name}.float", to=TensorProto.FLOAT)
     squares = graph.value(f"{name}.squares", np.zeros(len(memory), np.float32))

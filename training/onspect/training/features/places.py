@@ -1,4 +1,4 @@
-"""The features of images as an autoencoder takes them: at each place, decorrelated components of unit spread."""
+"""Features of images as an autoencoder takes them: decorrelated components of each place, standard deviation 1."""
 
 from __future__ import annotations
 
@@ -17,32 +17,58 @@ from onspect.runtime.teaching.graph_values import STRIDE
 from onspect.runtime.teaching.memory import Features, Projection, learn_places, raw_places
 
 COMPONENTS = 128
-"""Principal components of the features of a place that are reconstructed; fewer where good parts vary in fewer."""
+"""Number of principal components of a place's features; fewer if good parts vary in fewer dimensions."""
 
 PLACES = "places"
 """Output of the graph of the features: float32 [N, C, h, w]."""
 
-_PROJECTED = "map.projected"  # the same in a base file
-_LEARNT_PLACES = 40_000  # that the components are computed from
-_LEAST_SPREAD = 1e-3  # of a component, as a share of the strongest one's: less is rounding
+_PROJECTED = "map.projected"  # its name in a base file
+_LEARNT_PLACES = 40_000  # places from which the components are computed
+_LEAST_SPREAD = 1e-3  # least spread of a component, relative to the strongest; less is rounding
 
 
 @dataclass(frozen=True)
 class PlaceExtractor:
-    """Gives the components of the features of each place of images, as an autoencoder takes them."""
+    """Computes the components of the features of each place of images."""
 
     session: onnxruntime.InferenceSession
+    """The opened graph."""
     graph: bytes
+    """The graph as bytes of an ONNX file."""
 
     @classmethod
     def open(cls, graph: bytes) -> PlaceExtractor:
-        """Open a graph that `make_extractor` made; raises ModelFileError if onnxruntime cannot run it."""
+        """Open a graph of `make_extractor`.
+
+        Parameters
+        ----------
+        graph
+            Bytes of the ONNX file.
+
+        Returns
+        -------
+        PlaceExtractor
+            The opened graph.
+
+        Raises
+        ------
+        ModelFileError
+            If onnxruntime cannot run it.
+        """
         return cls(open_session(graph), graph)
 
     def extract(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the components, float32 [n, C, h, w], of images, uint8 [n, height, width, channels].
+        """Return the components of images. Each image runs alone, so the result does not depend on the other images.
 
-        Each image is run by itself, so what is found does not depend on the others.
+        Parameters
+        ----------
+        images
+            uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        NDArray[np.float32]
+            Components, [n, C, h, w].
         """
         return np.concatenate([self.session.run([PLACES], {"image": image[None]})[0] for image in images])
 
@@ -89,13 +115,24 @@ def make_extractor(base: bytes, images: NDArray[np.uint8], *, seed: int) -> byte
 
 
 def flatten_places(features: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Return features [n, C, h, w] as the trainer's images of one place each, [n * h * w, 1, 1, C]."""
+    """Return features as images of one place each, which the trainer takes.
+
+    Parameters
+    ----------
+    features
+        float32 [n, C, h, w].
+
+    Returns
+    -------
+    NDArray[np.float16]
+        Places, [n * h * w, 1, 1, C].
+    """
     rows = features.transpose(0, 2, 3, 1).reshape(-1, 1, 1, features.shape[1])
     return np.ascontiguousarray(rows, np.float16)
 
 
 def _learn(features: Features, seed: int) -> Projection:
-    """Return the strongest principal components, each of unit spread."""
+    """Return the strongest principal components, each with standard deviation 1."""
     found = learn_places(features, COMPONENTS, 0.0, seed=seed)
     spread = np.concatenate([found(block) for block in raw_places(features)]).std(axis=0, dtype=np.float64)
     kept = spread > max(_LEAST_SPREAD * spread.max(), 1e-6)

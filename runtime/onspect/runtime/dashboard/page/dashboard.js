@@ -1,12 +1,10 @@
 "use strict";
 
-const WORDS = { ok: "OK", ng: "NG", review: "REVIEW", fault: "FAULT" };
 const SILENCE_MS = 3500; // the server sends something every second
 const PICTURE_PAUSE_MS = 80;
 const MARKS = 240;
 const PICTURE_LATE_MS = 2000; // after which the tile no longer waits for the picture of its part
 
-const byId = (id) => document.getElementById(id);
 const state = {
   data: null, // the last event
   heard: 0, // performance.now() of it
@@ -18,12 +16,7 @@ const state = {
   shownBorn: 0, // and when it was judged
   rejects: [],
   open: 0, // the reject in the dialog
-  session: { may_see: false, may_change: false, has_token: false, has_labels: false, fade_s: 5 }, // fade_s: seconds after which a verdict is no longer about now
 };
-
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
 
 function show(score) {
   if (score === null || score === undefined) return "–";
@@ -32,7 +25,6 @@ function show(score) {
 }
 
 const count = (number) => (number === undefined || number === null ? "–" : number.toLocaleString("en-US"));
-const clock = (iso) => new Date(iso).toLocaleTimeString("en-GB");
 
 function span(seconds) {
   if (seconds < 90) return `${Math.max(0, Math.round(seconds))} s`;
@@ -55,13 +47,6 @@ function shape(name) {
   svg.setAttribute("aria-hidden", "true");
   svg.append(use);
   return svg;
-}
-
-function make(tag, text, kind) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (kind) element.className = kind;
-  return element;
 }
 
 /* ---- what the line says ---- */
@@ -108,9 +93,6 @@ function currentPart(data) {
   return data.latest && { ...data.latest, age: data.latest.age + (performance.now() - state.heard) / 1000 };
 }
 
-/* An address is shown whole, of a file only its name. */
-const camera = (source) => (/^\w{2,}:/.test(source) ? source : source.split(/[/\\]/).pop());
-
 function render() {
   const { data } = state;
   const [kind, words, instead] = lineState();
@@ -124,7 +106,7 @@ function render() {
 }
 
 function renderVerdict(part, instead, status) {
-  const stale = part && part.age > state.session.fade_s;
+  const stale = part && part.age > session.fade_s;
   const kind = instead === "NO CAMERA" ? "lost" : instead || !part || stale ? "none" : part.verdict;
   const tile = byId("verdict");
   if (tile.dataset.verdict !== kind) {
@@ -133,7 +115,7 @@ function renderVerdict(part, instead, status) {
     if (kind === "ng" || kind === "fault") announce(`${WORDS[kind]}: ${part.reason || `score ${show(part.score)}`}`);
     if (kind === "lost") announce("No camera");
   }
-  tile.classList.toggle("fading", kind !== "none" && kind !== "lost" && part.age > state.session.fade_s / 2);
+  tile.classList.toggle("fading", kind !== "none" && kind !== "lost" && part.age > session.fade_s / 2);
   const word = instead || (part && !stale ? WORDS[part.verdict] : "WAITING");
   if (byId("verdict-word").textContent !== word) {
     write(byId("verdict-word"), word);
@@ -249,7 +231,7 @@ async function lookForever() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, delay));
     delay = PICTURE_PAUSE_MS;
-    if (document.hidden || !state.session.may_see) {
+    if (document.hidden || !session.may_see) {
       delay = 500;
       continue;
     }
@@ -426,12 +408,6 @@ function drawMark(pen, [, verdict, score], x, place, ground, scale, colour) {
 
 /* ---- hours and rejects ---- */
 
-async function ask(address) {
-  const answer = await fetch(address);
-  if (!answer.ok) throw new Error(address);
-  return answer.json();
-}
-
 async function refreshHours() {
   let hours;
   try {
@@ -564,24 +540,7 @@ function openReject(index) {
 
 /* ---- logging in, and the threshold ---- */
 
-async function post(address, body) {
-  const answer = await fetch(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-  const content = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(content.error || `the server answers ${answer.status}`);
-  return content;
-}
-
-let afterLogin = null;
-
-function logIn(then) {
-  afterLogin = then;
-  byId("login-error").textContent = "";
-  byId("token").value = "";
-  byId("login").showModal();
-}
-
 function renderSession() {
-  const { session } = state;
   renderLabelButtons();
   byId("access").hidden = !session.has_token;
   write(byId("access"), session.may_change ? "Log out" : "Log in");
@@ -591,7 +550,7 @@ function renderSession() {
 
 function openMove() {
   if (byId("change").disabled) return;
-  if (!state.session.may_change) {
+  if (!session.may_change) {
     logIn(openMove);
     return;
   }
@@ -615,19 +574,6 @@ function renderEffect() {
   byId("effect").textContent = `Of the last ${judged.length} parts that were judged, ${ng(score)} would be NG; with ${show(now)} it is ${ng(now)}.`;
 }
 
-byId("login").querySelector("form").onsubmit = async (event) => {
-  event.preventDefault();
-  try {
-    await post("/login", { token: byId("token").value });
-    byId("login").close();
-    await begin();
-    if (afterLogin) afterLogin();
-  } catch (error) {
-    byId("login-error").textContent = `${error.message}`;
-    byId("token").select();
-  }
-};
-
 byId("move").querySelector("form").onsubmit = async (event) => {
   event.preventDefault();
   try {
@@ -641,7 +587,7 @@ byId("move").querySelector("form").onsubmit = async (event) => {
 byId("new-score").oninput = renderEffect;
 byId("change").onclick = openMove;
 byId("access").onclick = async () => {
-  if (!state.session.may_change) {
+  if (!session.may_change) {
     logIn(null);
     return;
   }
@@ -653,7 +599,6 @@ byId("view-rejected").onclick = () => look("rejected", state.heat);
 byId("heat").onclick = () => look(state.view, !state.heat);
 byId("reject-newer").onclick = () => openReject(state.open - 1);
 byId("reject-older").onclick = () => openReject(state.open + 1);
-for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
@@ -679,13 +624,13 @@ let listening = false;
 
 async function begin() {
   try {
-    state.session = await ask("/session");
+    session = await ask("/session");
   } catch {
     setTimeout(begin, 3000);
     return;
   }
   renderSession();
-  if (!state.session.may_see) {
+  if (!session.may_see) {
     if (!byId("login").open) logIn(null);
     return;
   }
@@ -709,7 +654,7 @@ setInterval(() => {
   write(byId("clock"), new Date().toLocaleTimeString("en-GB"));
   render();
 }, 1000);
-setInterval(() => state.session.may_see && refreshHours(), 15000);
+setInterval(() => session.may_see && refreshHours(), 15000);
 new ResizeObserver(drawScores).observe(byId("scores"));
 new ResizeObserver(fitWord).observe(byId("verdict"));
 write(byId("clock"), new Date().toLocaleTimeString("en-GB"));

@@ -1,27 +1,11 @@
 "use strict";
 
-const WORDS = { ok: "OK", ng: "NG", review: "REVIEW", fault: "FAULT" };
-const byId = (id) => document.getElementById(id);
+const NOT_KEPT = "The camera's own picture of this part is not kept, so it cannot be labelled";
 const show = (number) => String(Number(number.toPrecision(4)));
 
 let place = null; // x, y, width, height in pixels, chosen by a click on a bar
 let asked = "";
 let last = null;
-
-function make(tag, text, kind) {
-  const element = document.createElement(tag);
-  if (text !== undefined) element.textContent = text;
-  if (kind) element.className = kind;
-  return element;
-}
-
-async function ask(address) {
-  const answer = await fetch(address);
-  const content = await answer.json().catch(() => ({}));
-  if (answer.status === 401) throw new Error("log in on the live page first");
-  if (!answer.ok) throw new Error(content.error || `the server answers ${answer.status}`);
-  return content;
-}
 
 /* A time of this computer's clock as the server wants it, in UTC. */
 const utc = (id) => (byId(id).value ? new Date(byId(id).value).toISOString() : "");
@@ -92,26 +76,96 @@ function choosePlace(one) {
 function renderParts({ parts, more }) {
   for (const part of parts) {
     last = part.number;
-    const item = make("li");
-    const link = make(part.picture ? "a" : "div", undefined, "thumb");
-    if (part.picture) {
-      link.href = part.picture;
-      link.target = "_blank";
-      const image = make("img");
-      image.src = `${part.picture}?small=1`;
-      image.alt = `${WORDS[part.verdict]} part`;
-      image.loading = "lazy";
-      link.append(image);
-    } else link.textContent = "no picture";
-    const words = part.score === null ? part.reason : `${show(part.score)}, NG from ${show(part.threshold)}`;
-    const tag = make("b", WORDS[part.verdict]);
-    tag.dataset.verdict = part.verdict;
-    item.append(link, tag, make("span", words), make("span", `${part.source}, ${part.part ? `part ${part.part}` : `no. ${part.index + 1}`}`), make("time", new Date(part.time).toLocaleString("en-GB")));
-    byId("parts").append(item);
+    byId("parts").append(makePart(part));
   }
   if (!byId("parts").children.length) byId("parts").append(make("li", "No part is like this", "note"));
   byId("more").hidden = !more;
 }
+
+function makePart(part) {
+  const item = make("li");
+  item.record = part;
+  const link = make(part.picture ? "a" : "div", undefined, "thumb");
+  if (part.picture) {
+    link.href = part.picture;
+    link.target = "_blank";
+    const image = make("img");
+    image.src = `${part.picture}?small=1`;
+    image.alt = `${WORDS[part.verdict]} part`;
+    image.loading = "lazy";
+    link.append(image);
+  } else link.textContent = "no picture";
+  const words = part.score === null ? part.reason : `${show(part.score)}, NG from ${show(part.threshold)}`;
+  const tag = make("b", WORDS[part.verdict]);
+  tag.dataset.verdict = part.verdict;
+  item.append(link, tag, make("span", words), make("span", `${part.source}, ${part.part ? `part ${part.part}` : `no. ${part.index + 1}`}`), make("time", new Date(part.time).toLocaleString("en-GB")));
+  if (hasLabels() && part.verdict !== "fault") {
+    item.tabIndex = 0;
+    item.setAttribute("aria-keyshortcuts", "g b");
+    item.append(makeLabelButtons(item));
+    renderLabel(item);
+  }
+  return item;
+}
+
+/* ---- labels ---- */
+
+const hasLabels = () => session.has_token && session.has_labels;
+
+function makeLabelButtons(item) {
+  const group = make("span", undefined, "switch");
+  group.setAttribute("role", "group");
+  group.setAttribute("aria-label", "Label this part");
+  for (const label of ["good", "bad"]) {
+    const button = make("button", label === "good" ? "Good" : "Bad");
+    button.type = "button";
+    button.dataset.give = label;
+    button.onclick = () => labelItem(item, label);
+    group.append(button);
+  }
+  group.append(make("span", "", "note"));
+  return group;
+}
+
+function renderLabel(item) {
+  const { label, label_who: by, kept } = item.record;
+  if (label) item.dataset.label = label;
+  for (const button of item.querySelectorAll("[data-give]")) {
+    button.disabled = !kept;
+    button.setAttribute("aria-pressed", String(button.dataset.give === label));
+    button.title = kept ? `This part is ${button.dataset.give} (${button.dataset.give[0].toUpperCase()})` : NOT_KEPT;
+  }
+  write(item.querySelector(".note"), label ? `by ${by}` : "");
+}
+
+function labelItem(item, label) {
+  if (!item.record.kept) {
+    toast(NOT_KEPT);
+    return;
+  }
+  sendLabel(item.record, label, (given, by) => {
+    for (const one of byId("parts").children) { // the list may be another one by now
+      if (!one.record || one.record.number !== item.record.number) continue;
+      Object.assign(one.record, { label: given, label_who: by });
+      renderLabel(one);
+    }
+  });
+}
+
+/* The part that is chosen: what was clicked last, or reached by Tab or the arrow keys. */
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select") || document.querySelector("dialog[open]")) return;
+  const item = document.activeElement.closest("#parts > li");
+  const label = { g: "good", b: "bad" }[event.key.toLowerCase()];
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (label && item && item.record && item.record.verdict !== "fault") labelItem(item, label);
+  else if (step && hasLabels()) {
+    const items = [...byId("parts").querySelectorAll("li[tabindex]")];
+    const next = items[item ? items.indexOf(item) + step : 0];
+    if (next) next.focus();
+  } else return;
+  event.preventDefault();
+});
 
 byId("filter").onsubmit = (event) => {
   event.preventDefault();
@@ -129,4 +183,18 @@ byId("more").onclick = async () => {
     byId("error").textContent = error.message;
   }
 };
-find();
+
+async function begin() {
+  const before = session.may_see;
+  try {
+    session = await ask("/session");
+  } catch (error) {
+    byId("error").textContent = error.message;
+    return;
+  }
+  byId("keys").hidden = !hasLabels();
+  if (!session.may_see) logIn(null);
+  else if (!before) await find();
+}
+
+begin();

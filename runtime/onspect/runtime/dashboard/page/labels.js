@@ -1,18 +1,15 @@
 "use strict";
 
-/* Labels, teaching one part, and the log of changes; uses what dashboard.js defines. */
+/* Labels, teaching one part, and the log of changes; uses what session.js and dashboard.js define. */
 
 const KINDS = { label: "Label", add: "Taught", undo: "Taken back", threshold: "Threshold", swap: "Model", teach: "Put into service" };
 
-const keyOf = (part) => ({ time: part.time, index: part.index, source: part.source });
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-let who = sessionStorage.getItem("onspect-who") || "";
 let previewed = null;
 let proposed = null;
 
 function renderLabelButtons() {
-  const { session } = state;
   const there = session.has_token && session.has_labels;
   byId("live-labels").hidden = byId("reject-labels").hidden = byId("changes").hidden = !there;
 }
@@ -27,57 +24,13 @@ function renderRejectLabel(reject) {
   write(byId("reject-label"), words);
 }
 
-function toast(words) {
-  byId("toast").hidePopover(); // and shown again, so that it is above a dialog
-  write(byId("toast"), words);
-  byId("toast").showPopover();
-  clearTimeout(toast.timer);
-  toast.timer = setTimeout(() => byId("toast").hidePopover(), 6000);
-}
-
-/* Go on with somebody who has the token, and whose name is known. */
-function withName(then) {
-  if (!state.session.may_change) {
-    logIn(() => withName(then));
-    return;
-  }
-  if (who) {
-    then();
-    return;
-  }
-  byId("label-who").value = "";
-  withName.then = then;
-  byId("name").showModal();
-}
-
-byId("name").querySelector("form").onsubmit = (event) => {
-  event.preventDefault();
-  who = byId("label-who").value.trim();
-  if (!who) return;
-  sessionStorage.setItem("onspect-who", who);
-  byId("name").close();
-  withName.then();
-};
-
 function labelPart(part, label) {
-  if (!part || part.verdict === "fault") {
-    toast("A part that was not judged has no label");
-    return;
-  }
-  const key = keyOf(part); // of the part that was on the screen then, whatever comes while the name is typed
-  withName(async () => {
-    try {
-      await post("/labels", { ...key, label, who });
-    } catch (error) {
-      toast(error.message);
-      return;
-    }
-    const name = part.part ? `part ${part.part}` : `no. ${part.index + 1}`;
-    toast(`Labelled ${label}: ${camera(part.source)}, ${name}, ${clock(part.time)}`);
+  if (!part) return;
+  sendLabel(part, label, (given, by) => {
     for (const reject of state.rejects) {
       if (reject.time !== part.time || reject.index !== part.index) continue;
-      reject.label = label;
-      reject.label_who = who;
+      reject.label = given;
+      reject.label_who = by;
       if (byId("reject").open && state.rejects[state.open] === reject) renderRejectLabel(reject);
     }
     renderRejects();
@@ -183,6 +136,7 @@ async function refreshAudit() {
 }
 
 function describeChange({ kind, facts }) {
+  if ("unreadable" in facts) return "this row was tampered with";
   if (kind === "label") return `${facts.label}: ${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, was ${WORDS[facts.verdict]}`;
   if (kind === "add") return `${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, into ${facts.model}`;
   if (kind === "undo") return `change ${facts.addition}, from ${facts.model}`;
@@ -207,10 +161,11 @@ byId("undo").onclick = async () => {
 byId("propose").onclick = async () => {
   byId("apply-proposal").hidden = true;
   write(byId("audit-note"), "The labelled parts are being judged again …");
-  const answer = await fetch("/labels/proposal");
-  const found = await answer.json().catch(() => ({}));
-  if (!answer.ok) {
-    write(byId("audit-note"), found.error || `the server answers ${answer.status}`);
+  let found;
+  try {
+    found = await ask("/labels/proposal");
+  } catch (error) {
+    write(byId("audit-note"), error.message);
     return;
   }
   proposed = found;

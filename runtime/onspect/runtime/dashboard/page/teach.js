@@ -40,7 +40,8 @@ function render(next) {
     byId(name).value = value ?? 0;
     write(`${name}-value`, value === undefined ? "–" : name === "brightness" ? value.toFixed(0) : `${(100 * value).toFixed(0)} %`);
   }
-  write("advice", state.connected ? state.advice : state.message);
+  write("advice", state.connected && state.advice ? state.advice : state.message);
+  if (state.presence) write("no-picture", "Waiting for the first part; each part that passes is shown once");
   write("taken", String(state.taken));
   write("wanted", state.wanted ? `${state.wanted} more parts are taken as they come` : "");
   write("take-many", state.wanted ? "Stop" : "Take each as it comes");

@@ -83,8 +83,16 @@ def refuse_following(data: bytes, end: int) -> None:
         raise ImageError(SEVERAL)
 
 
-def decode_by_opencv(data: bytes, flags: int = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH) -> Frame | None:
-    """Decode by OpenCV; None where that fails."""
+def describe_index(kind: str, index: int, colours: int) -> str:
+    """Return why a picture is refused that uses a colour which its palette lacks."""
+    return f"the {kind} is damaged: it uses colour {index} of a palette of {colours}; copy or capture it again"
+
+
+_AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def decode_by_opencv(data: bytes, flags: int = _AS_STORED) -> Frame | None:
+    """Decode by OpenCV, not turned, as not all of its releases turn all formats; None where that fails."""
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -105,8 +113,15 @@ def read_orientation(exif: bytes) -> int:
     return 1
 
 
+def accept_turned(accepts: Accepts, width: int, height: int, orientation: int) -> None:
+    """Call accepts with the size, in pixels, that a stored picture has when it is turned."""
+    accepts(*((height, width) if orientation >= 5 else (width, height)))
+
+
 def turn(frame: Frame, orientation: int) -> Frame:
     """Turn a frame as an EXIF or TIFF orientation, 1 to 8, says."""
+    if orientation == 1:
+        return frame
     if orientation in (5, 6, 7, 8):
         frame = np.swapaxes(frame, 0, 1)
     if orientation in (2, 3, 6, 7):

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 import cv2
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, decode_by_opencv
+from onspect.runtime.images.formats import (
+    SEVERAL,
+    Accepts,
+    Frame,
+    accept_turned,
+    decode_by_opencv,
+    read_orientation,
+    turn,
+)
 
 _AHEAD = 8  # bytes that libjpeg reads ahead
 _HOLE = 16  # zero bytes in a row: where zeros are coefficients, no picture has 42 equal ones one after the other
@@ -88,7 +96,8 @@ class Scan:
 def decode(data: bytes, accepts: Accepts) -> Frame:
     """Decode a JPEG file; raises ImageError where it is not whole, or of a kind that cannot be checked."""
     picture, scans = split(data)
-    accepts(picture.width, picture.height)
+    orientation = _find_orientation(data)
+    accept_turned(accepts, picture.width, picture.height, orientation)
     _refuse_another(data, picture, scans[-1].end)
     if picture.kind == 0xC2:
         from onspect.runtime.images.formats.progressive import check_progressive
@@ -105,9 +114,23 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
             for scan in scans:
                 _check_scan(picture, scan)
             frame = decode_by_opencv(data)
-    if frame is None or frame.shape[0] * frame.shape[1] != picture.width * picture.height:
+    if frame is None or frame.shape[:2] != (picture.height, picture.width):
         raise ImageError(f"OpenCV cannot decode the JPEG; {_CURE}")
-    return frame
+    return turn(frame, orientation)
+
+
+def _find_orientation(data: bytes) -> int:
+    """Return the orientation, 1 to 8, of a JPEG file whose segments are known to be whole."""
+    position = 2
+    while (marker := data[position + 1]) != 0xDA:
+        if marker == 0xFF:
+            position += 1
+            continue
+        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
+            return read_orientation(data[position + 10 : end])
+        position = end
+    return 1
 
 
 def split(data: bytes) -> tuple[Picture, list[Scan]]:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, decode_by_opencv, refuse_following
+from onspect.runtime.images.formats import (
+    SEVERAL,
+    Accepts,
+    Frame,
+    accept_turned,
+    decode_by_opencv,
+    describe_index,
+    read_orientation,
+    refuse_following,
+    turn,
+)
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PALETTE = 3  # the colour type
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
@@ -15,14 +29,35 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     if chunks[0][0] != b"IHDR" or len(header) != 13:
         raise ImageError("the PNG's header is damaged; copy or capture it again")
     width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    accepts(width, height)
+    orientation = read_orientation(next((content for name, content in chunks if name == b"eXIf"), b""))
+    accept_turned(accepts, width, height, orientation)
     if any(name == b"acTL" for name, _ in chunks):
         raise ImageError(SEVERAL)
     refuse_following(data, 8 + sum(12 + len(content) for _, content in chunks))
+    if header[9] == _PALETTE:
+        _check_indices(chunks)
     frame = decode_by_opencv(data)
-    if frame is None or frame.shape[0] * frame.shape[1] != width * height:
+    if frame is None or frame.shape[:2] != (height, width):
         raise ImageError("OpenCV cannot decode the PNG, or its data is short; copy or capture it again")
-    return frame
+    return turn(frame, orientation)
+
+
+def _check_indices(chunks: list[tuple[bytes, bytes]]) -> None:
+    """Raise where a pixel has a colour that the palette lacks; the indices are decoded as a grey picture."""
+    header = chunks[0][1]
+    most = (1 << header[8]) - 1
+    colours = next((len(content) // 3 for name, content in chunks if name == b"PLTE"), 0)
+    if not 0 < colours <= most:
+        return
+    grey = header[:9] + b"\0" + header[10:]
+    kept = [(b"IHDR", grey), *((name, content) for name, content in chunks if name in (b"IDAT", b"IEND"))]
+    indices = decode_by_opencv(_SIGNATURE + b"".join(_write_chunk(*chunk) for chunk in kept))
+    if indices is not None and (highest := int(indices.max()) * most // 255) >= colours:
+        raise ImageError(describe_index("PNG", highest, colours))
+
+
+def _write_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def _read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -35,20 +35,50 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     accepts(width, height)
     shape = (height, width, 3) if colour else (height, width)
     content = data[found.end() :]
+    if not plain:
+        row = -(-width // 8) if bitmap else width * (3 if colour else 1) * (2 if most > 255 else 1)
+        content = _cut_line_end(content, found[0], row * height)
+        _refuse_surplus(content, row, height)
     if plain:
         values = _read_plain(content, shape, bitmap)
     elif bitmap:
         values = _read_bitmap(content, height, width)
     else:
         values = _read_binary(content, shape, most)
-    if bitmap:
-        values = 1 - values
     if int(values.max()) > most:
         raise ImageError(f"the PNM is damaged: it has a value of {values.max()} and a maximum of {most}")
+    if bitmap:
+        values = 1 - values
     if most < 255:
         values = (values.astype(np.uint32) * 255 + most // 2) // most
     frame = values.astype(np.uint8 if most <= 255 else np.uint16)
     return np.ascontiguousarray(frame[:, :, ::-1]) if colour else frame
+
+
+def _cut_line_end(content: bytes, header: bytes, wanted: int) -> bytes:
+    """Return binary values without the second half of a CR LF behind the header.
+
+    Raises ImageError if a file with such line ends has more values than its size: a transfer as text puts a CR before
+    each LF among the values too.
+    """
+    if header.endswith(b"\r") and content.startswith(b"\n") and len(content) > wanted:
+        content = content[1:]
+    if b"\r\n" in header + b"\n" and len(content) > wanted:
+        raise ImageError(
+            f"the PNM is damaged: it has {len(content)} of {wanted} bytes, as after a transfer as text; copy it again"
+        )
+    return content
+
+
+def _refuse_surplus(content: bytes, row: int, height: int) -> None:
+    """Raise ImageError if whole rows or columns are behind the picture: its header gives a smaller size than it has.
+
+    Other bytes behind it are notes of a camera.
+    """
+    surplus = len(content) - row * height
+    is_whole = surplus % row == 0 or surplus % height == 0
+    if 0 < surplus < row * height and is_whole and content[row * height :].strip(b"\0\r\n "):
+        raise ImageError(f"the PNM is damaged: it has {surplus} bytes more than its size; copy or capture it again")
 
 
 def _read_plain(content: bytes, shape: tuple[int, ...], bitmap: bool) -> Frame:

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, decode_by_opencv, turn
+from onspect.runtime.images.formats import SEVERAL, Accepts, Frame, accept_turned, decode_by_opencv, turn
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL = 256, 257, 258, 259, 262, 266
 _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
 _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_COUNTS, _FORMAT, _SUBFILE = 320, 322, 323, 324, 325, 339, 254
-_EXTRA = 338
+_EXTRA, _DEPTH = 338, 32997
 _COMPRESSIONS = {
     2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA",
     50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL",
@@ -65,7 +65,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         raise ImageError(
             f"the TIFF is truncated or damaged: its tags are not whole ({len(data)} bytes); {_AGAIN}"
         ) from error
-    accepts(*((layout.height, layout.width) if layout.orientation >= 5 else (layout.width, layout.height)))
+    accept_turned(accepts, layout.width, layout.height, layout.orientation)
     return turn(_to_frame(_read_samples(data, layout), layout), layout.orientation)
 
 
@@ -137,6 +137,10 @@ def _read_layout(tags: dict[int, tuple[int, ...]], order: Literal["<", ">"]) -> 
     if compression not in (1, 5, 8, 32773, 32946):
         name = _COMPRESSIONS.get(compression, f"number {compression}")
         raise ImageError(f"the TIFF has the compression {name}, in which damage cannot be noticed; {_CURE}")
+    if one(_DEPTH, 1) > 1:
+        raise ImageError(SEVERAL)
+    if one(_ORIENTATION, 1) > 8:
+        raise ImageError(f"the TIFF is damaged: its orientation is {one(_ORIENTATION)}, and 1 to 8 exist; {_AGAIN}")
     tiled = _TILES in tags
     offsets, lengths = tags.get(_TILES if tiled else _STRIPS, ()), tags.get(_TILE_COUNTS if tiled else _COUNTS, ())
     piece = (one(_TILE_WIDTH), one(_TILE_HEIGHT)) if tiled else (width, min(one(_ROWS, height), height) or height)
@@ -146,7 +150,7 @@ def _read_layout(tags: dict[int, tuple[int, ...]], order: Literal["<", ">"]) -> 
         )
     return _Layout(
         width, height, min(bits), samples, photometric, compression, one(_PREDICTOR, 1), one(_PLANAR, 1) == 2,
-        one(_FILL, 1) == 2, order, min(8, max(1, one(_ORIENTATION, 1))), tags.get(_COLOURS, ()), piece, tiled,
+        one(_FILL, 1) == 2, order, max(1, one(_ORIENTATION, 1)), tags.get(_COLOURS, ()), piece, tiled,
         tuple(zip(offsets, lengths, strict=True)),
     )  # fmt: skip
 
@@ -160,12 +164,14 @@ def _read_samples(data: bytes, layout: _Layout) -> NDArray[np.uint16 | np.uint8]
         raise ImageError(
             f"the TIFF is damaged: it has {len(layout.pieces)} of {across * down * planes} strips or tiles; {_AGAIN}"
         )
+    _check_places(layout)
     found = np.zeros((layout.height, layout.width, layout.samples), np.uint8 if layout.bits <= 8 else np.uint16)
     for number, (offset, length) in enumerate(layout.pieces):
         plane, place = divmod(number, across * down)
         row, column = (place // across) * layout.piece[1], (place % across) * layout.piece[0]
         rows = layout.piece[1] if layout.tiled else min(layout.piece[1], layout.height - row)
-        values = _read_piece(data, layout, number, (offset, length), (rows, layout.piece[0], inside))
+        shape = (rows, layout.piece[0], inside)
+        values = _read_piece(data, layout, number, (offset, length), shape)
         target = found[row : row + rows, column : column + layout.piece[0]]
         part = values[: target.shape[0], : target.shape[1]]
         if layout.planar:
@@ -173,6 +179,15 @@ def _read_samples(data: bytes, layout: _Layout) -> NDArray[np.uint16 | np.uint8]
         else:
             target[:] = part
     return found
+
+
+def _check_places(layout: _Layout) -> None:
+    """Raise ImageError where strips or tiles share bytes with each other, or with the file's header."""
+    end = 8
+    for offset, length in sorted(layout.pieces):
+        if offset < end:
+            raise ImageError(f"the TIFF is damaged: strips or tiles overlap at byte {offset}; {_AGAIN}")
+        end = offset + length
 
 
 def _read_piece(
@@ -186,7 +201,12 @@ def _read_piece(
     packed = data[place[0] : place[0] + place[1]]
     if layout.reversed_bits:
         packed = packed.translate(_MIRRORED)
+    full = layout.piece[1] * row_bytes  # to which some writers fill up the last strip
     raw = _unpack(packed, layout.compression, wanted)
+    if raw is None and full > wanted:
+        raw = _unpack(packed, layout.compression, full)
+    if raw is not None and len(raw) >= full + row_bytes:
+        raise ImageError(f"the TIFF is damaged: strip or tile {number} has more rows than the picture; {_AGAIN}")
     if raw is None or len(raw) < wanted:
         has = "cannot be unpacked" if raw is None else f"has {len(raw)} of {wanted} bytes"
         raise ImageError(f"the TIFF is truncated or damaged: strip or tile {number} {has}; {_AGAIN}")

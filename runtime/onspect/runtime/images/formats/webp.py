@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
-
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.formats import (
     SEVERAL,
     Accepts,
     Frame,
+    accept_turned,
     decode_by_opencv,
     read_orientation,
     refuse_following,
@@ -26,14 +25,14 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     if b"ANIM" in chunks or b"ANMF" in chunks:
         raise ImageError(SEVERAL)
     refuse_following(data, 8 + int.from_bytes(data[4:8], "little"))
-    accepts(*_read_size(chunks))
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION  # not all releases turn it
+    orientation = read_orientation(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0"))
+    accept_turned(accepts, *_read_size(chunks), orientation)
     if bytes(_HOLE) in chunks.get(b"VP8L", b""):
         raise ImageError("the WebP image is damaged: a part of it is all zeros; copy or capture it again")
-    frame = decode_by_opencv(data, flags)
+    frame = decode_by_opencv(data)
     if frame is None:
         raise ImageError("OpenCV cannot decode the WebP image, or it is truncated; copy or capture it again")
-    return turn(frame, read_orientation(chunks.get(b"EXIF", b"").removeprefix(b"Exif\0\0")))
+    return turn(frame, orientation)
 
 
 def _read_chunks(data: bytes) -> dict[bytes, bytes]:

@@ -29,7 +29,7 @@ collect_ignore = [
 ]
 """Helpers and scripts that tests start: --doctest-modules would import them all."""
 
-settings.register_profile("onspect", deadline=None, database=None, derandomize=True, max_examples=60)
+settings.register_profile("onspect", deadline=None, database=None, derandomize=True, max_examples=30)
 settings.register_profile("search", deadline=None, database=None, max_examples=3000)
 settings.load_profile("onspect")
 """The same cases in every run; ``pytest --hypothesis-profile=search`` looks for new ones."""
@@ -39,7 +39,7 @@ MODEL_THRESHOLD = Threshold(score=0.0062, map=0.0062)
 
 
 def pytest_configure() -> None:
-    """Set up the process: one thread a worker of pytest-xdist, for there are as many workers as cores.
+    """Set up the process: one thread a worker of pytest-xdist, for there are more workers than cores.
 
     Processes that tests start hear Ctrl-C, also where the shell started the tests in the background.
     """
@@ -47,6 +47,12 @@ def pytest_configure() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is imported, here or in a process
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Let ``-n auto`` be one more than the cores: a third of the tests' time they wait for sockets and processes."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session")

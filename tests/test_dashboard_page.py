@@ -199,6 +199,7 @@ def test_every_control_has_a_name(browser: Browser, dashboard: Dashboard) -> Non
     assert browser.evaluate("document.title") == "Onspect"
 
 
+@pytest.mark.slow
 def test_strange_words_stay_words(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """What a camera or file is called is shown as text, whatever it looks like."""
     name = "<img src=x onerror=alert(1)>"

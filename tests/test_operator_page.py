@@ -116,6 +116,7 @@ def test_part_is_labelled_by_key(browser: Browser, taught: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught: Path) -> None:
     """A false reject is labelled, previewed and taught, and the next part passes; the log takes it back."""
     with Running(taught) as running:

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 from click.testing import Result
 
 from onspect.demo.belt import Belt, make_belt
-from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.errors import ChoiceError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector
@@ -26,6 +25,7 @@ from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.presence.cut import cut_parts
 from onspect.runtime.sources.base import Capture, Source
 
+from .runtime.cameras import FedCamera
 from .runtime.labels.conftest import base_file
 from .runtime.teaching.conftest import draw
 from .runtime.verdicts import wait_until
@@ -42,41 +42,11 @@ __all__ = ["base_file", "browser", "started_browser"]
 TOKEN = "a-long-enough-token"
 
 
-class Shown(Source):
-    """A camera that shows what the test puts before it."""
-
-    live = True
-
-    def __init__(self) -> None:
-        super().__init__("cam 1")
-        self._frames: list[np.ndarray | ImageError] = []
-        self._ready = threading.Condition()
-
-    def show(self, frame: np.ndarray | ImageError) -> None:
-        with self._ready:
-            self._frames.append(frame)
-            self._ready.notify()
-
-    def stop(self) -> None:
-        super().stop()
-        with self._ready:
-            self._ready.notify()
-
-    def __iter__(self) -> Iterator[Capture]:
-        while True:
-            with self._ready:
-                self._ready.wait_for(lambda: self._frames or self._stopped.is_set())
-                if not self._frames:
-                    return
-                frame = self._frames.pop(0)
-            yield Capture(self.name, frame)
-
-
 class Box:
     """A session with a camera; frames are seen one by one."""
 
     def __init__(self, folder: Path, base: Path) -> None:
-        self.camera = Shown()
+        self.camera = FedCamera()
         self.model = folder / "new.onnx"
         self.store = LabelStore(folder / "history.labels.db")
         self.session = TeachSession(self.camera, self.model, base, self.store, copies="none")

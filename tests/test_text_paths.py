@@ -11,6 +11,7 @@ from onspect.runtime import DatasetError
 from onspect.training import Devices, TrainOptions, load_trained, resume, train
 
 
+@pytest.mark.slow
 def test_paths_may_be_text(tmp_path: Path) -> None:
     """From a folder to a model file by the public names, with every path as text."""
     (tmp_path / "good").mkdir()

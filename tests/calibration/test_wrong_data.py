@@ -114,8 +114,14 @@ def test_a_file_with_two_labels_is_refused(onspect: Run, model: Path, make_datas
     ("folders", "words"),
     [
         ({"good": [100, 128, 150, 160], "odd": [101, 127, 151, 161]}, "which is chance"),
-        ({"good": [160, 170, 180, 128], "odd": [250, 251]}, "rejects 3 of 4 good images"),
-        ({"good": [128, 129, 130], "odd": [127, 126, 125]}, "catches none of 3 defective images"),
+        pytest.param(
+            {"good": [160, 170, 180, 128], "odd": [250, 251]}, "rejects 3 of 4 good images", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"good": [128, 129, 130], "odd": [127, 126, 125]},
+            "catches none of 3 defective images",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_model_that_sees_nothing_is_called_that(

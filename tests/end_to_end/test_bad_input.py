@@ -51,7 +51,11 @@ def commands(job: Path, place: Path) -> list[list[object]]:
     ]
 
 
-@pytest.mark.parametrize("number", range(5), ids=["train", "export", "calibrate", "evaluate", "score"])
+@pytest.mark.parametrize(
+    "number",
+    [0, pytest.param(1, marks=pytest.mark.slow), 2, 3, 4],
+    ids=["train", "export", "calibrate", "evaluate", "score"],
+)
 def test_a_full_disk_leaves_the_old_files(
     onspect: Run, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -74,7 +78,9 @@ def test_a_full_disk_leaves_the_old_files(
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("number", [0, 1, 3, 4], ids=["train", "export", "evaluate", "score"])
+@pytest.mark.parametrize(
+    "number", [0, pytest.param(1, marks=pytest.mark.slow), 3, 4], ids=["train", "export", "evaluate", "score"]
+)
 def test_an_output_below_a_file_is_refused(onspect: Run, job: Path, tmp_path: Path, number: int) -> None:
     """An output whose folder is a file ends a command with one sentence that names it, and the file stays."""
     (tmp_path / "file").write_text("mine")
@@ -85,6 +91,7 @@ def test_an_output_below_a_file_is_refused(onspect: Run, job: Path, tmp_path: Pa
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xe0 cut"], ids=["empty", "text", "cut"])
 def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, content: bytes) -> None:
     """A file that is no image is refused by name where every image counts, and is a fault where parts are judged."""

@@ -34,9 +34,9 @@ MakeRun = Callable[..., Path]
     [
         ("cae", 28, 28, 1),
         pytest.param("vae", 28, 28, 1, marks=pytest.mark.slow),
-        ("aae", 28, 28, 1),
-        ("cae", 32, 32, 3),
-        ("vae", 40, 56, 1),
+        pytest.param("aae", 28, 28, 1, marks=pytest.mark.slow),
+        pytest.param("cae", 32, 32, 3, marks=pytest.mark.slow),
+        pytest.param("vae", 40, 56, 1, marks=pytest.mark.slow),
     ],
 )
 def test_scores_agree_with_torch(
@@ -52,6 +52,7 @@ def test_scores_agree_with_torch(
     np.testing.assert_allclose(Inspector(file).run(images).score, trained, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_outputs_have_the_documented_shapes(make_file: MakeRun) -> None:
     """The graph takes uint8 NHWC with any N and gives score, error_map, reconstruction and latent."""
     session = onnxruntime.InferenceSession(make_file("cae", 32, 32, 3))
@@ -101,9 +102,8 @@ def test_default_score(make_run: MakeRun, tmp_path: Path, size: tuple[int, int],
     assert both.run(images).error_map.shape == alone.run(images).error_map.shape
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "channels"), [pytest.param(40, 56, 1, marks=pytest.mark.slow), (24, 30, 3)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("height", "width", "channels"), [(40, 56, 1), (24, 30, 3)])
 def test_error_is_held_against_the_expected_one(
     make_run: MakeRun, make_file: MakeRun, height: int, width: int, channels: int
 ) -> None:
@@ -182,6 +182,7 @@ def test_smoothing_is_opencv_s_gaussian() -> None:
     np.testing.assert_allclose(result, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_file_says_where_it_comes_from(make_run: MakeRun, make_file: MakeRun) -> None:
     """The metadata carry the network, the recipe, provenance and training images, and no path of the machine."""
     run = make_run("aae")
@@ -298,6 +299,7 @@ def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path)
     assert len(reduced.layers) == 14
 
 
+@pytest.mark.slow
 def test_a_reduced_run_says_that_it_has_no_memory(
     onspect: Callable[..., Result], make_run: MakeRun, tmp_path: Path
 ) -> None:
@@ -333,6 +335,7 @@ def test_damaged_run(make_run: MakeRun, tmp_path: Path, name: str) -> None:
         onnx_writer.export(run, tmp_path / "part.onnx")
 
 
+@pytest.mark.slow
 def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path) -> None:
     """The command names the file, the agreement and the next step."""
     result = CliRunner().invoke(main, ["export", str(make_run()), "-o", str(tmp_path / "part.onnx")])
@@ -341,6 +344,7 @@ def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path)
     assert f"next: onspect calibrate {tmp_path / 'part.onnx'} DATA" in result.stderr
 
 
+@pytest.mark.slow
 def test_command_names_the_labelled_folder(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the run's folder has a val split too, the next command names it, from where the user is."""
     monkeypatch.chdir(tmp_path)

@@ -120,6 +120,7 @@ def test_scratches_score_higher(model: Path, parts: Path) -> None:
     assert np.median(scratched.score) > good.score.max()
 
 
+@pytest.mark.slow
 def test_the_file_describes_itself(model: Path) -> None:
     info = read_model_file(model).info
     assert (info.network.variant, info.network.backbone, info.network.filters) == ("cae", "efficientnet-lite0", ())
@@ -127,6 +128,7 @@ def test_the_file_describes_itself(model: Path) -> None:
     assert "of the features of efficientnet-lite0 at each place, hidden 64" in describe(read_model_file(model))
 
 
+@pytest.mark.slow
 def test_there_is_no_reconstruction(model: Path) -> None:
     inspector = Inspector(model)
     batch = draw_part(1)[None, :, :, None]
@@ -136,6 +138,7 @@ def test_there_is_no_reconstruction(model: Path) -> None:
     assert inspector.encode(batch).shape == (1, HEIGHT // 16 * WIDTH // 16 * 16)
 
 
+@pytest.mark.slow
 def test_commands_work_on_the_file(model: Path, parts: Path, tmp_path: Path) -> None:
     """Evaluate writes a report without reconstructions, and score judges images."""
     done = CliRunner().invoke(main, ["evaluate", str(model), str(parts), "-o", str(tmp_path / "report")])
@@ -163,6 +166,7 @@ def test_colour(tmp_path: Path) -> None:
     assert Inspector(tmp_path / "part.onnx").run(image[None]).score[0] > 0.0
 
 
+@pytest.mark.slow
 def test_the_graph_has_no_traces_of_this_machine(model: Path, runs: dict[str, Path]) -> None:
     for path in (model, runs["cae"] / "features.onnx"):
         content = onnx.load(path).SerializeToString()
@@ -186,6 +190,7 @@ def test_choices_that_features_do_not_have(
     assert not (tmp_path / "part.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_mask_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
     mask[:10] = 0

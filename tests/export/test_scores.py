@@ -45,7 +45,9 @@ def test_a_comparison_has_what_all_runs_have() -> None:
     assert set(SCORES) - set(_COMPARED) == {"expected", "features"}
 
 
-@pytest.mark.parametrize("name", ["mse", "peak", "relative"])
+@pytest.mark.parametrize(
+    "name", ["mse", *(pytest.param(name, marks=pytest.mark.slow) for name in ("peak", "relative"))]
+)
 def test_the_file_says_whether_the_score_is_the_maximum(make_file: MakeRun, tmp_path: Path, name: str) -> None:
     """`maximum` in the file is true exactly where the score is the error map's maximum."""
     file = make_file("cae", score=name)

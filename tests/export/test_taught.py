@@ -99,6 +99,7 @@ def test_calibrated_policy_is_kept(taught: Path, parts: Path, tmp_path: Path, on
     assert (new.calibration.rule.name, new.calibration.rule.rate) == ("max_fpr", 0.1)
 
 
+@pytest.mark.slow
 def test_int8_keeps_mask_and_copies(base_file: Path, parts: Path, tmp_path: Path) -> None:
     """What the mask ignores still changes nothing, and the flipped copies are taught again."""
     import cv2

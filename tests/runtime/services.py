@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -120,7 +121,11 @@ class Plc:
         self._server: Any = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except RuntimeError:
+            self.port = free_port()
+            self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -129,10 +134,10 @@ class Plc:
     def start(self) -> None:
         """Start, and wait until it listens."""
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
-        ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True)
+        listening: Future[None] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(listening)), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        listening.result(60)  # a busy machine takes long to load pymodbus
 
     def stop(self) -> None:
         """Stop; connections are closed."""
@@ -159,9 +164,9 @@ class Plc:
 
     def _do(self, work: Callable[[Any], Any]) -> Any:
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(work(self._server), self._loop).result(5)
+        return asyncio.run_coroutine_threadsafe(work(self._server), self._loop).result(60)
 
-    async def _serve(self, ready: threading.Event) -> None:
+    async def _serve(self, listening: Future[None]) -> None:
         from pymodbus.server import ModbusTcpServer
         from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -175,8 +180,12 @@ class Plc:
         )
         self._server = server
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        await server.serve_forever(background=True)
-        ready.set()
+        try:
+            await server.serve_forever(background=True)
+        except RuntimeError as error:  # somebody took the port meanwhile
+            listening.set_exception(error)
+            return
+        listening.set_result(None)
         await self._stop.wait()
         await server.shutdown()
 

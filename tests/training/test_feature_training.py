@@ -61,6 +61,7 @@ def draw_good(count: int) -> np.ndarray:
     return np.stack([draw_part(seed)[:, :, None] for seed in range(count)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_training_lowers_the_error(parts: Path, tmp_path: Path, variant: str) -> None:
     """Each variant's held-out error falls; config, log, preview and the graph of the features are written."""

@@ -457,9 +457,24 @@ class _DecoderGraph(nn.Module):
 
 
 def prepare_all(images: Sequence[LabelledImage], preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Read labelled images as a model takes them, uint8 [n, height, width, channels].
+    """Read labelled images as a model takes them.
 
-    Raises DatasetError for an image that cannot be used.
+    Parameters
+    ----------
+    images
+        The labelled images.
+    preprocess
+        How a frame becomes an input of the model.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Images [n, height, width, channels], in the order of `images`.
+
+    Raises
+    ------
+    DatasetError
+        If an image cannot be used.
     """
     prepared = []
     for image in images:

@@ -94,6 +94,7 @@ def test_what_promises_no_rate_is_not_held(rule: Rule) -> None:
     assert read_rule(RULES, rule).target(confusion, banded=False) is None
 
 
+@pytest.mark.slow
 def test_broken_promise_is_warned_of(
     model: Path, data: Path, make_dataset: Make, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:

@@ -127,6 +127,7 @@ def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str)
     assert (done.stderr, done.stdout.strip()) == ("", extra)
 
 
+@pytest.mark.slow
 def test_teaching_needs_no_torch(tmp_path: Path, base_file: Path, parts: Path) -> None:
     """With a base file, `teach`, `--add-to`, `--undo` and `score` run where torch, onnx and the like are missing."""
     script = (

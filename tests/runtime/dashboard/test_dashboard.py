@@ -742,6 +742,7 @@ def test_connections_are_bounded(open_dashboard: Any) -> None:
         assert client.ask("/").status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
 def test_half_open_connections_leave_descriptors_to_cameras_and_sinks(
     open_dashboard: Any, caplog: pytest.LogCaptureFixture

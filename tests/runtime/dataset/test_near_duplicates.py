@@ -153,6 +153,7 @@ def test_images_that_only_look_alike_are_no_twins() -> None:
     assert choose_limit(apart[:3]) == LIMIT
 
 
+@pytest.mark.slow
 def test_no_drawn_part_is_taken_for_another() -> None:
     """Parts of the demo, each drawn by itself, are no near-duplicates of each other."""
     parts = pytest.importorskip("onspect.demo.parts")

@@ -63,7 +63,8 @@ def test_one_rectangle_crops_and_has_no_mask() -> None:
         (["10,8,20"], "has 3 numbers"),
         (["10,8,0,5"], "0x5 pixels; width and height are at least 1"),
         (["1,2,3,4", "roi.toml"], "'roi.toml' is a file"),
-        (["-1,2,3,4"], "cannot read the region's file '-1,2,3,4'"),
+        (["-1,2,3,4"], "--roi is '-1,2,3,4'; x, y, width and height are whole pixels from 0"),
+        (["1,2,3.5,4"], "whole pixels"),
         (["nowhere.toml"], "cannot read the region's file 'nowhere.toml'"),
     ],
 )
@@ -87,6 +88,8 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert 'picture = "good/0.png"' in path.read_text()
     assert read_region(path) == region
     assert parse_region([str(path)]) == region
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Notepad saves it
+    assert read_region(path) == region
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,9 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("rectangles = [[1, 2, 3.5, 4]]", "in whole pixels"),
         ("rectangles = 5", "give a list"),
         ("polygons = [[[1, 2], [3, 4]]]", "at least three corners"),
+        ("polygons = [[[10, 10], [20, 20], [40, 40]]]", "corners are on one line"),
+        ("polygons = [[[0, 0], [9, 9], [9, 0], [0, 9]]]", r"\[0, 0\]-\[9, 9\] and \[9, 0\]-\[0, 9\] cross"),
+        ("[ignore]\npolygons = [[[5, 0], [8, 9], [0, 3], [9, 3], [2, 9]]]", "the inside is not clear"),
         ("polygons = [[[1, 2], [3, 4], [5]]]", "give two whole numbers"),
         ("frame = [640]", "give two whole numbers"),
         ("mask = 3", "give a file's name"),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 
 from onspect.runtime.errors import ChoiceError, ModelFileError, OutputError
@@ -18,11 +17,11 @@ from onspect.runtime.labels.store import LabelStore, PartKey, StoredPicture
 from onspect.runtime.line import Line
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.sinks.base import Sink
-from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.teaching import add
 
 from ...conftest import MODEL_THRESHOLD
 from ...tiny_model import write_model
+from ..cameras import FedCamera
 from ..teaching.conftest import draw
 from ..verdicts import wait_until
 
@@ -236,37 +235,6 @@ def test_proposal_misses_no_bad_part_for_a_good_one(open_desk: Callable[..., Des
     assert found.score <= Inspector(desk.model).inspect(draw(500)).score  # type: ignore[operator]
 
 
-class Conveyor(Source):
-    """A camera that is triggered by the test, part by part."""
-
-    live = True
-    can_wait = False
-
-    def __init__(self) -> None:
-        super().__init__("cam 1")
-        self._parts: list[np.ndarray] = []
-        self._ready = threading.Condition()
-
-    def send(self, frame: np.ndarray) -> None:
-        with self._ready:
-            self._parts.append(frame)
-            self._ready.notify()
-
-    def stop(self) -> None:
-        super().stop()
-        with self._ready:
-            self._ready.notify()
-
-    def __iter__(self) -> Iterator[Capture]:
-        while True:
-            with self._ready:
-                self._ready.wait_for(lambda: self._parts or self._stopped.is_set())
-                if not self._parts:
-                    return
-                frame = self._parts.pop(0)
-            yield Capture(self.name, frame)
-
-
 class Listener(Sink):
     """Notes verdicts, and the changes that people make."""
 
@@ -285,7 +253,7 @@ class Running:
     """A line with a dashboard, to which the test sends parts."""
 
     def __init__(self, model: Path) -> None:
-        self.conveyor, self.listener = Conveyor(), Listener()
+        self.conveyor, self.listener = FedCamera(), Listener()
         self.dashboard = Dashboard("127.0.0.1:0", token=TOKEN, history=model.with_name("history.db"))
         self.line = Line(model, [self.conveyor], [self.listener, self.dashboard], policies=["every"])
         self._thread = threading.Thread(target=self.line.run)
@@ -303,7 +271,7 @@ class Running:
     def judge(self, number: int, *, spot: bool = True) -> Any:
         """Send a part, and return its verdict."""
         count = len(self.listener.verdicts)
-        self.conveyor.send(draw(number, spot=spot))
+        self.conveyor.show(draw(number, spot=spot))
         wait_until(lambda: len(self.listener.verdicts) > count)
         return self.listener.verdicts[-1]
 

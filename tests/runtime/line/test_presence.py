@@ -84,6 +84,7 @@ def test_frames_that_are_no_frames_are_faults(belt: Belt, crops: Models, keeper:
     assert sorted(int(verdict.part) for verdict in keeper.verdicts if verdict.part) == list(range(1, 13))
 
 
+@pytest.mark.slow
 def test_a_verdict_from_the_camera_is_that_of_the_file(
     belt: Belt, crops: Models, keeper: Any, onspect: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def belt() -> Belt:
     return make_belt(30, stops=2, stop_frames=20, upside_down=0.1, seed=3)
 
 
+@pytest.mark.slow
 def test_each_part_of_a_belt_comes_out_once(belt: Belt) -> None:
     """All parts are found, upside-down ones too, each in the middle of its window; every frame is released once."""
     views, released = feed(PresenceGate(PresenceSettings(learn=3.0, window=WINDOW)), belt)
@@ -108,6 +109,7 @@ def test_a_part_is_judged_as_a_picture_of_its_window(calibrated: Path, tmp_path:
     assert part.frame is frame
 
 
+@pytest.mark.slow
 def test_cut_parts_are_the_crops_of_a_run(belt: Belt, tmp_path: Path) -> None:
     """The files of `onspect parts` are, pixel for pixel, what a run with the written presence file judges."""
     for number in range(260):

@@ -197,7 +197,9 @@ def site(plant: Site) -> Site:
     return plant
 
 
-@pytest.fixture(params=SITES)
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.slow) if name.startswith("opcua") else name for name in SITES]
+)
 def own_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """Return a PLC of each kind that nobody else uses."""
     with SITES[request.param](tmp_path) as found:

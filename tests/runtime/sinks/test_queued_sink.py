@@ -339,6 +339,16 @@ def test_what_was_recorded_and_not_spooled_is_sent_by_the_next_run(tmp_path: Pat
     assert run_with_records(tmp_path, range(8, 9)) == [8]
 
 
+def test_earlier_records_are_known_after_the_record_closed() -> None:
+    """A run so short that the record sinks close first still sends what an earlier run recorded and did not send."""
+    barrier = CommitBarrier()
+    barrier.join("jsonl", [b"1", b"2"])
+    barrier.join("sqlite", [b"2"])
+    for sink in ("jsonl", "sqlite"):
+        barrier.leave(sink)
+    assert barrier.earlier() == [b"2"]
+
+
 def test_what_only_one_record_has_is_not_sent(tmp_path: Path) -> None:
     """A verdict that the killed process had written to JSONL and not to SQLite is told to nobody."""
     run_with_records(tmp_path, range(3))
@@ -407,6 +417,7 @@ def test_pictures_are_kept_only_for_sinks_that_look_at_them(tmp_path: Path) -> N
     assert painter.taken[0].frame is frame
 
 
+@pytest.mark.slow
 def test_records_wait_for_an_hour_of_a_full_disk() -> None:
     """Before a sink of records, as many verdicts wait as an hour brings at 25 a second."""
     sink = FakeSink("record")

@@ -88,6 +88,7 @@ def test_a_bad_part_is_named(onspect: Run, refuse: Callable[..., str], base_file
     assert "is an outlier among the good pictures: without it the threshold is " in done.output
 
 
+@pytest.mark.slow
 def test_a_bad_part_is_left_out_by_trim(onspect: Run, base_file: Path, tmp_path: Path) -> None:
     """With --trim the lone picture is left out, and said, and the file is that of the other pictures."""
     folder = write_pictures(tmp_path / "good", range(14))

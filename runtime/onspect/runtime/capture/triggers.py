@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.presence.cut import FILE_RATE
-from onspect.runtime.presence.gate import HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.sources.base import Capture
 

@@ -113,8 +113,9 @@ class SignalController:
         self._source.changed.set()
         if error is None or verdict.verdict == "fault":
             return inspection
-        facts = {"reason": str(error), "code": error.code}
-        verdict = dataclasses.replace(verdict, verdict="fault", score=None, regions=(), **facts)
+        verdict = dataclasses.replace(
+            verdict, verdict="fault", score=None, regions=(), reason=str(error), code=error.code
+        )
         return dataclasses.replace(inspection, verdict=verdict, error_map=None)
 
     def state(self) -> SignalState:

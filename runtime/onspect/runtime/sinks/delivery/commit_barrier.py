@@ -12,7 +12,6 @@ from dataclasses import dataclass
 class _Recorder:
     through: int = 0
     failing: bool = False
-    earlier: tuple[bytes, ...] | None = None
 
 
 class CommitBarrier:
@@ -25,6 +24,7 @@ class CommitBarrier:
 
     def __init__(self) -> None:
         self._recorders: dict[Hashable, _Recorder] = {}
+        self._earlier: dict[Hashable, tuple[bytes, ...]] = {}  # also of those that have left: a short run ends at once
         self._asked = 0
         self._changed = threading.Condition()
 
@@ -34,12 +34,14 @@ class CommitBarrier:
         earlier: the lines of the last verdicts that it holds from earlier runs, oldest first; None where it cannot say.
         """
         with self._changed:
-            self._recorders[recorder] = _Recorder(earlier=None if earlier is None else tuple(earlier))
+            self._recorders[recorder] = _Recorder()
+            if earlier is not None:
+                self._earlier[recorder] = tuple(earlier)
 
     def earlier(self) -> list[bytes]:
         """Return the lines of earlier runs that every sink holds that can say so, oldest first."""
         with self._changed:
-            told = [one.earlier for one in self._recorders.values() if one.earlier is not None]
+            told = list(self._earlier.values())
         if not told:
             return []
         common = set.intersection(*map(set, told))

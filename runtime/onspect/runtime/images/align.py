@@ -344,7 +344,7 @@ class _Search:
         floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
         length = 1.0 / np.sqrt(np.maximum(energy, floor))
         length *= self._allowed
-        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape)
+        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape).astype(np.float32, copy=False)
         flat = likeness.reshape(len(likeness), -1)
         weights = length.reshape(len(length), -1)
         peaks = np.empty(len(flat), np.float32)

@@ -116,10 +116,11 @@ class Models:
         with self._lock:
             self._next = recipe
 
-    def set_threshold(self, score: float) -> None:
-        """Move the active model's cut while this model file judges; raises ChoiceError if it cannot lie there.
+    def set_threshold(self, score: float) -> float:
+        """Move the active model's cut while this model file judges, and return the one before.
 
-        Another model file drops the move, and says so. A score must lie within a tenth of the file's and ten times it.
+        Raises ChoiceError if it cannot lie there. Another model file drops the move, and says so. A score must lie
+        within a tenth of the file's and ten times it.
         """
         with self._lock:
             name = self._next
@@ -128,9 +129,13 @@ class Models:
             self._pending[name] = _move(model, score)
             self._moves.setdefault(name, []).append(float(score))
         self._report(f"the threshold was moved from {old:.6g} to {score:.6g}")
+        return old
 
-    def undo_threshold(self) -> None:
-        """Take the last move of the active model's cut back; raises ChoiceError if there is none."""
+    def undo_threshold(self) -> tuple[float, float]:
+        """Take the last move of the active model's cut back, and return the cut until then and from now on.
+
+        Raises ChoiceError if there is none.
+        """
         with self._lock:
             name = self._next
             moves = self._moves.get(name)
@@ -141,6 +146,7 @@ class Models:
             score = moves[-1] if moves else model.inspector.file_threshold.score
             self._pending[name] = _move(model, score) if moves else _restore(model)
         self._report(f"the move of the threshold was taken back: from {old:.6g} to {score:.6g}")
+        return old, score
 
     def watch(self, *, always: bool = False) -> None:
         """Load the model files that have changed since they were read, or all; a bad one is reported and left out."""

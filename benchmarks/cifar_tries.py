@@ -93,7 +93,7 @@ def errors(model: TrainedModel, images: Images) -> NDArray[np.float64]:
 def measure(dataset: Dataset, variant: str, attempt: Try, normal: str, seed: int) -> float:
     """Train, and return the mean over the other classes of the AUROC."""
     data = dataset.training_set((normal,))
-    data = type(data)(data.folder, attempt.images(data.images), data.fingerprints, data.recipe, data.preset)
+    data = type(data)(data.folder, attempt.images(data.images), data.fingerprints, data.preprocess, data.preset)
     options = TrainOptions(
         variant=variant,
         epochs=attempt.epochs,

@@ -51,29 +51,29 @@ print(json.dumps([judge(count or max(16, round(pace * seconds))), read_peak_memo
 """
 
 
-def draw(folder: Path, recipe: Preprocess, side: int) -> list[str]:
+def draw(folder: Path, preprocess: Preprocess, side: int) -> list[str]:
     """Write drawn images of side x side pixels and return their paths."""
     folder.mkdir()
-    source = SourceLimits(recipe.source.channels, (side, side), (side, side))
-    return [str(path) for path in draw_images(folder, dataclasses.replace(recipe, source=source))]
+    source = SourceLimits(preprocess.source.channels, (side, side), (side, side))
+    return [str(path) for path in draw_images(folder, dataclasses.replace(preprocess, source=source))]
 
 
 def lift_limits(file: ModelFile, path: Path) -> None:
     """Write the model with no limits on the size of images."""
-    recipe = file.info.preprocess
-    source = SourceLimits(recipe.source.channels, None, None)
-    info = dataclasses.replace(file.info, preprocess=dataclasses.replace(recipe, source=source))
+    preprocess = file.info.preprocess
+    source = SourceLimits(preprocess.source.channels, None, None)
+    info = dataclasses.replace(file.info, preprocess=dataclasses.replace(preprocess, source=source))
     path.write_bytes(stamp(file.data, info, file.training_images))
 
 
 def list_points(file: ModelFile, folder: Path, model: str, seconds: float) -> dict[str, dict[str, list[Any]]]:
     """Return for each question its points, each with what the child takes."""
-    recipe, cores = file.info.preprocess, available_cores()
-    usual = draw(folder / "usual", recipe, max(recipe.width, recipe.height))
+    preprocess, cores = file.info.preprocess, available_cores()
+    usual = draw(folder / "usual", preprocess, max(preprocess.width, preprocess.height))
     workers = sorted({1, cores, 2 * cores, *(2**power for power in range(cores.bit_length()))})
     return {
         "pixels across": {
-            str(side): [model, draw(folder / str(side), recipe, side), 0, None, None, seconds] for side in SIDES
+            str(side): [model, draw(folder / str(side), preprocess, side), 0, None, None, seconds] for side in SIDES
         },
         "images": {str(count): [model, usual, count, None, None, seconds] for count in (30, 100, 300, 1000)},
         "workers": {str(count): [model, usual, 0, count, None, seconds] for count in workers},
@@ -143,10 +143,10 @@ def main() -> None:
         }
         for question, points in questions.items()
     }
-    recipe = file.info.preprocess
+    preprocess = file.info.preprocess
     words = (
-        f"{file.info.name}, {recipe.width} x {recipe.height}, {choose_batch(recipe, 'cpu')} a run by itself, "
-        f"{available_cores()} cores, median of {arguments.turns}"
+        f"{file.info.name}, {preprocess.width} x {preprocess.height}, "
+        f"{choose_batch(preprocess, 'cpu')} a run by itself, {available_cores()} cores, median of {arguments.turns}"
     )
     print(f"{words}; {averages} at the start\n{describe_load(load, available_cores())}")
     for question, points in found.items():

@@ -108,10 +108,10 @@ def measure_few(model: Path, data: Path) -> dict[str, float]:
 def measure_seed(pictures: Sequence[Path], data: Path, model: Path, base: BaseFile, *, seed: int) -> dict[str, Any]:
     """Teach all the pictures with a seed and return a row."""
     seconds = teach_timed(pictures, model, base, seed=seed)
-    recipe = read_model_file(model).info.preprocess
+    preprocess = read_model_file(model).info.preprocess
     return {
         "seed": seed,
-        "size": f"{recipe.width}x{recipe.height}",
+        "size": f"{preprocess.width}x{preprocess.height}",
         "seconds": seconds,
         "megabytes": model.stat().st_size / 1e6,
         "splits": measure(model, data),

@@ -180,8 +180,8 @@ def compare_taught(source: Path, data: Path, small: list[Path], turns: int, fold
         ]
     )[3:]
     meter.count(*times[:, 0].sum(axis=0).tolist())
-    recipe = read_model_file(source).info.preprocess
-    print(f"{source.stem}, {len(images)} images of val/ and test/, {recipe.width}x{recipe.height} pixels")
+    preprocess = read_model_file(source).info.preprocess
+    print(f"{source.stem}, {len(images)} images of val/ and test/, {preprocess.width}x{preprocess.height} pixels")
     print(describe_load(meter.stop(), available_cores()))
     print(f"{'':<32}{'AUROC':>8}{'MB':>7}{'ms':>8}{'speed':>7}{'flips':>7}{'share':>8}{'moved':>8}")
     for number, (one, found, cut) in enumerate(zip(contestants, scores, cuts, strict=True)):

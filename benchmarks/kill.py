@@ -74,8 +74,8 @@ def run_line(model: Path, folder: Path, run: int, broker: int, plc: int, frames:
         f"jsonl:{folder}/verdicts.jsonl",
         f"sqlite:{folder}/history.db",
     ]
-    recipe, noise = read_model_info(model).preprocess, np.random.default_rng(run)
-    shape = (recipe.height, recipe.width, 3)[: 2 if recipe.channels == 1 else 3]
+    preprocess, noise = read_model_info(model).preprocess, np.random.default_rng(run)
+    shape = (preprocess.height, preprocess.width, 3)[: 2 if preprocess.channels == 1 else 3]
     source = FakeSource(
         lambda _: noise.integers(0, 256, shape, np.uint8), count=frames, rate=RATE, name=f"run {run}", patience=None
     )

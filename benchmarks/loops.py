@@ -105,14 +105,14 @@ def naive_inputs(paths: Sequence[str], card: dict[str, Any]) -> Iterator[Any]:
     """Yield each image as the graph takes it, uint8 [1, height, width, channels]."""
     import cv2
 
-    recipe = card["preprocess"]
-    mode = cv2.IMREAD_GRAYSCALE if recipe["channels"] == 1 else cv2.IMREAD_COLOR
-    size = recipe["width"], recipe["height"]
+    preprocess = card["preprocess"]
+    mode = cv2.IMREAD_GRAYSCALE if preprocess["channels"] == 1 else cv2.IMREAD_COLOR
+    size = preprocess["width"], preprocess["height"]
     for path in paths:
         picture = cv2.imread(path, mode)
         assert picture is not None
         image = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        yield image.reshape(1, recipe["height"], recipe["width"], recipe["channels"])
+        yield image.reshape(1, preprocess["height"], preprocess["width"], preprocess["channels"])
 
 
 def openvino(model: str, paths: Sequence[str]) -> Pass:

@@ -63,9 +63,9 @@ def measure_distances(first: list[str], second: list[str]) -> NDArray[np.float32
     return np.asarray((BITS - bits(first) @ bits(second).T) / 2, np.float32)
 
 
-def hash_frame(frame: Frame, recipe: Preprocess, looks: Looks) -> str:
+def hash_frame(frame: Frame, preprocess: Preprocess, looks: Looks) -> str:
     """Return a frame's hash."""
-    return hash_look(dct_features(prepare(frame, recipe)), looks)
+    return hash_look(dct_features(prepare(frame, preprocess)), looks)
 
 
 def read_number(path: Path, pattern: str | None) -> int | None:
@@ -83,11 +83,13 @@ def main() -> None:
     parser.add_argument("--within", type=int, default=0, help="Numbers so far apart or less are of the same part.")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    recipe = read_model_info(arguments.model).preprocess
-    recipe = dataclasses.replace(recipe, source=SourceLimits((1, 3), None, None))  # changed sizes are wanted here
+    preprocess = read_model_info(arguments.model).preprocess
+    preprocess = dataclasses.replace(
+        preprocess, source=SourceLimits((1, 3), None, None)
+    )  # changed sizes are wanted here
     paths = training_images(arguments.data)
     frames = [read_image(path) for path in paths]
-    prepared = np.stack([prepare(frame, recipe) for frame in frames])
+    prepared = np.stack([prepare(frame, preprocess) for frame in frames])
     looks = learn_near_duplicates(prepared, [fingerprint_bytes(path.read_bytes()) for path in paths])
     assert looks is not None
     trained = [hash_look(dct_features(image), looks) for image in prepared]
@@ -95,7 +97,7 @@ def main() -> None:
     print(f"{len(paths)} training images; the limit in use is {LIMIT} of {BITS} bits")
     print(f"{'':<44}" + "".join(f"{f'<= {limit}':>8}" for limit in LIMITS))
     for name, change in CHANGES.items():
-        changed = bits([hash_frame(change(frame), recipe, looks) for frame in frames])
+        changed = bits([hash_frame(change(frame), preprocess, looks) for frame in frames])
         differing = (BITS - (changed * bits(trained)).sum(axis=1)) / 2
         print(f"{'known again: ' + name:<44}" + "".join(f"{(differing <= n).mean():>8.1%}" for n in LIMITS))
     pairs = measure_distances(trained, trained)[np.triu_indices(len(trained), 1)]
@@ -108,7 +110,7 @@ def main() -> None:
             some = [image.path for image in images if image.defective == defective]
             if not some:
                 continue
-            apart = measure_distances([hash_frame(read_image(p), recipe, looks) for p in some], trained)
+            apart = measure_distances([hash_frame(read_image(p), preprocess, looks) for p in some], trained)
             label = f"{split}, {'defective' if defective else 'good'} ({len(some)}): flagged"
             print(f"{label:<44}" + "".join(f"{int((apart.min(axis=1) <= n).sum()):>8}" for n in LIMITS))
             if arguments.part:

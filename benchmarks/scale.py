@@ -72,10 +72,10 @@ class Survival:
 
 def draw_images(folder: Path, model: Path, count: int = 64) -> list[Path]:
     """Draw noisy images of the size that the model was trained on, and return their paths."""
-    recipe = read_model_info(model).preprocess
-    size = [recipe.height if not recipe.source.height else max(recipe.source.height)]
-    size += [recipe.width if not recipe.source.width else max(recipe.source.width)]
-    size += [3] if recipe.source.channels == (3,) else []
+    preprocess = read_model_info(model).preprocess
+    size = [preprocess.height if not preprocess.source.height else max(preprocess.source.height)]
+    size += [preprocess.width if not preprocess.source.width else max(preprocess.source.width)]
+    size += [3] if preprocess.source.channels == (3,) else []
     random = np.random.default_rng(0)
     paths = [folder / f"{number:03d}.png" for number in range(count)]
     for path in paths:

@@ -10,7 +10,7 @@ At the end every captured frame must be judged, dropped or a fault; every verdic
 spoilt frame may be ok; moved thresholds must have held, or been dropped aloud; the right token must have been let in;
 every picture that the database names must be there; no line may appear in the log more than ten times a minute; no
 thread may be left, and memory must be flat: its last third within 5% of its first. Prints a table and exits with 1
-where one of these does not hold. Needs onspect[cpu,mqtt,web], psutil and mosquitto; the model must take frames of
+where one of these does not hold. Needs onspect[cpu,mqtt,web,dev], psutil and mosquitto; the model must take frames of
 640x480.
 
     python benchmarks/soak.py part.onnx [--image part.png] [--minutes 10] [--json result.json]
@@ -19,93 +19,50 @@ where one of these does not hold. Needs onspect[cpu,mqtt,web], psutil and mosqui
 from __future__ import annotations
 
 import argparse
-import ctypes
-import dataclasses
-import http.client
 import json
 import logging
-import math
-import os
 import re
-import secrets
 import shutil
-import socket
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from itertools import cycle
+from array import array
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import psutil
 from line_latency import draw_frames
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
+from sabotage import TOKEN, Dawdler, FrameMaker, Saboteur
+from services import Broker
 
 from onspect.runtime.dashboard import Dashboard
 from onspect.runtime.images.decode import quieten_opencv
 from onspect.runtime.inspection.inspector import Inspection, Inspector
+from onspect.runtime.inspection.verdict import JUDGEMENTS
 from onspect.runtime.line import Health, Line, Models
 from onspect.runtime.line.build import queue_sinks
 from onspect.runtime.line.memory import keep_memory_together
-from onspect.runtime.model.file import read_model_file, stamp
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sinks.registry import open_sinks
-from onspect.runtime.sources.fake import FakeFault, FakeSource
+from onspect.runtime.sources.fake import FakeSource
 from onspect.runtime.status import LineStatus
 
 RATE = 30
-EVERY = 5.0
 TOPIC = "soak"
-TOKEN = secrets.token_urlsafe()
-
-
-class Broker:
-    """A mosquitto that keeps its sessions over a restart."""
-
-    def __init__(self, folder: Path) -> None:
-        with closing(socket.socket()) as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = int(listener.getsockname()[1])
-        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-        if program is None:
-            sys.exit("mosquitto is not installed (Debian: apt-get install mosquitto)")
-        configuration = folder / "mosquitto.conf"
-        configuration.write_text(
-            f"listener {self.port} 127.0.0.1\nuser root\nallow_anonymous true\npersistence true\n"
-            f"persistence_location {folder}/\nmax_queued_messages 0\n"
-        )
-        self._command = [program, "-c", str(configuration)]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start, and wait until it listens."""
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(500):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):
-                return
-            time.sleep(0.02)
-        sys.exit("mosquitto does not listen")
-
-    def stop(self) -> None:
-        """Stop; what is not delivered yet stays on its disk."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
 
 
 class Listener:
     """Receives the verdicts from the broker, over its restarts."""
 
     def __init__(self, port: int) -> None:
-        self.indexes: list[int] = []
+        self.indexes = array("q")
         self._client = Client(CallbackAPIVersion.VERSION2, client_id="soak-listener", clean_session=False)
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda client, *_: client.subscribe(f"{TOPIC}/verdict", qos=1)
@@ -127,21 +84,15 @@ class Witness(Sink):
     def __init__(self) -> None:
         self.verdicts = 0
         self.wrongly_ok = 0
-        self.latencies: list[float] = []
+        self.latencies = array("d")
         self._previous: np.ndarray | None = None
         self._first: tuple[int, ...] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Nothing is open."""
 
     def write(self, inspection: Inspection) -> None:
         """Look at one frame."""
         frame = inspection.frame
         self.verdicts += 1
-        if inspection.verdict.verdict != "fault":
+        if inspection.verdict.score is not None:
             self.latencies.append(inspection.verdict.latency_ms)
             repeated = frame is not None and self._previous is not None and np.array_equal(frame, self._previous)
             spoilt = frame is None or frame.max() < 13 or repeated
@@ -150,43 +101,6 @@ class Witness(Sink):
             self.wrongly_ok += spoilt
         if frame is not None:
             self._previous = frame
-
-
-class Dawdler(Sink):
-    """A sink that sometimes takes its time."""
-
-    delivery = "live"
-    pictures = False
-
-    def __init__(self) -> None:
-        self.slow_until = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Nothing is open."""
-
-    def write(self, _: Inspection) -> None:
-        """Take one verdict, and a while for it."""
-        if time.monotonic() < self.slow_until:
-            time.sleep(0.3)
-
-
-@contextmanager
-def full_disk(file: Path) -> Iterator[None]:
-    """Let no file grow beyond the size that this one has; without such limits, as on Windows, do nothing."""
-    try:
-        import resource
-    except ImportError:
-        yield
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (max(1, file.stat().st_size), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 
 
 class LogCount(logging.Handler):
@@ -208,176 +122,6 @@ class LogCount(logging.Handler):
             for start in times
         ]
         return max(counted, default=(0, ""))
-
-
-class FrameMaker:
-    """Gives a camera's frames, for a while of another resolution."""
-
-    def __init__(self, frames: list[np.ndarray]) -> None:
-        self._frames = frames
-        self.small_until = 0.0
-
-    def __call__(self, number: int) -> np.ndarray:
-        """Return a frame."""
-        frame = self._frames[number % len(self._frames)]
-        return np.ascontiguousarray(frame[: frame.shape[0] // 2]) if time.monotonic() < self.small_until else frame
-
-
-class Saboteur:
-    """Lets one thing after the other fail, in a thread, until it is told to stop."""
-
-    def __init__(
-        self,
-        source: FakeSource,
-        broker: Broker,
-        dawdler: Dawdler,
-        model: Path,
-        folder: Path,
-        maker: FrameMaker,
-        line: Line,
-        dashboard: Dashboard,
-    ) -> None:
-        self.done: dict[str, int] = {}
-        self.broken: list[str] = []
-        """Promises that were not kept."""
-        self._line, self._dashboard = line, dashboard
-        self._model, self._folder = model, folder
-        self._good = [rename_model(model), model.read_bytes()]
-        self._broker = broker
-        self._stopped = threading.Event()
-        lost, frozen = FakeFault("lost", seconds=1.5), FakeFault("frozen", frames=45)
-        self._acts: dict[str, Callable[[], object]] = {
-            "camera lost for 1.5 s": lambda: source.inject(lost),
-            "picture stands still for 1.5 s": lambda: source.inject(frozen),
-            "15 black frames": lambda: source.inject(FakeFault("black", frames=15)),
-            "3 damaged frames": lambda: source.inject(FakeFault("corrupt", frames=3)),
-            "read hangs": lambda: source.inject(FakeFault("hang", seconds=3.0)),
-            "broker down for 3 s": self._stop_broker,
-            "disk full for 2 s": self._fill_disk,
-            "resolution changed for 1 s": lambda: setattr(maker, "small_until", time.monotonic() + 1.0),
-            "evidence cannot be written for 2 s": self._block_evidence,
-            "threshold moved, model file touched": self._touch_model,
-            "threshold moved, model exchanged": self._exchange_model,
-            "model with other channels": self._put_other_channels,
-            "300 half-open connections": self._flood,
-            "five wrong tokens": self._guess,
-            "bad model file": self._put_bad_model,
-            "sink slow for 3 s": lambda: setattr(dawdler, "slow_until", time.monotonic() + 3.0),
-        }
-        self._thread = threading.Thread(target=self._work, name="saboteur")
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Finish what was begun, and end."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _work(self) -> None:
-        for name in cycle(self._acts):
-            if self._stopped.wait(EVERY):
-                return
-            self.done[name] = self.done.get(name, 0)
-            self._acts[name]()
-            self.done[name] += 1
-
-    def _stop_broker(self) -> None:
-        self._broker.stop()
-        time.sleep(3.0)
-        self._broker.start()
-
-    def _fill_disk(self) -> None:
-        with full_disk(self._folder / "verdicts.jsonl"):
-            time.sleep(2.0)
-
-    def _block_evidence(self) -> None:
-        folder, aside = self._folder / "evidence" / "ok", self._folder / "aside"
-        if folder.exists() and sys.platform == "linux":
-            aside.write_bytes(b"")
-            exchange(folder, aside)  # in one step: the sink would make a missing folder anew
-            time.sleep(2.0)
-            exchange(folder, aside)
-            aside.unlink()
-
-    def _touch_model(self) -> None:
-        """Move the threshold and touch the file: the move must hold, and can be taken back."""
-        before = self._line.status().threshold
-        self._line.set_threshold(1.5 * before)
-        time.sleep(0.5)
-        os.utime(self._model)
-        self._line.reload()
-        time.sleep(3.0)
-        if not math.isclose(self._line.status().threshold, 1.5 * before):
-            self.broken.append("a moved threshold did not hold when its file was touched")
-        self._line.undo_threshold()
-
-    def _exchange_model(self) -> None:
-        """Move the threshold and exchange the file: the move must be dropped aloud."""
-        self._line.set_threshold(1.5 * self._line.status().threshold)
-        time.sleep(0.5)
-        self._put_model(self._good[self.done.get("threshold moved, model exchanged", 0) % 2])
-        time.sleep(3.0)
-        status = self._line.status()
-        if status.moved is not None or "dropped" not in status.message:
-            self.broken.append(f"a moved threshold was not dropped aloud: {status.message}")
-
-    def _put_other_channels(self) -> None:
-        good = self._model.read_bytes()
-        file = read_model_file(self._model)
-        recipe = dataclasses.replace(file.info.preprocess, channels=4 - file.info.preprocess.channels)
-        self._put_model(stamp(file.data, dataclasses.replace(file.info, preprocess=recipe), file.training_images))
-        time.sleep(2.0)
-        self._put_model(good)
-
-    def _flood(self) -> None:
-        port = int(self._dashboard.url.rstrip("/").rpartition(":")[2])
-        with ExitStack() as stack:
-            for _ in range(300):
-                with suppress(OSError):
-                    stack.enter_context(socket.create_connection(("127.0.0.1", port), 1.0))
-            self._ask(port, "GET", "/", None, 200)
-
-    def _guess(self) -> None:
-        port = int(self._dashboard.url.rstrip("/").rpartition(":")[2])
-        for number in range(5):
-            self._ask(port, "POST", "/login", {"token": f"wrong-token-{number}"}, 401)
-        self._ask(port, "POST", "/login", {"token": TOKEN}, 200)
-
-    def _ask(self, port: int, method: str, path: str, content: object, expected: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        headers = {"Content-Type": "application/json"} if content else {}
-        try:
-            connection.request(method, path, json.dumps(content) if content else None, headers)
-            status: int | str = connection.getresponse().status
-        except OSError as error:
-            status = repr(error)
-        finally:
-            connection.close()
-        if status != expected:
-            self.broken.append(f"{method} {path} of the dashboard: {status} instead of {expected}")
-
-    def _put_model(self, data: bytes) -> None:
-        temporary = self._model.with_suffix(".new")
-        temporary.write_bytes(data)
-        temporary.replace(self._model)
-
-    def _put_bad_model(self) -> None:
-        good = self._model.read_bytes()
-        self._put_model(good[: len(good) // 2])
-        time.sleep(2.0)
-        self._put_model(good)
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Let two paths change places in one step."""
-    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
-    if ctypes.CDLL(None, use_errno=True).renameat2(here, bytes(one), here, bytes(other), swap):
-        raise OSError(ctypes.get_errno(), f"cannot exchange {str(one)!r} and {str(other)!r}")
-
-
-def rename_model(path: Path) -> bytes:
-    """Return a model file like this one under another name, as a new training would bring."""
-    file = read_model_file(path)
-    return stamp(file.data, dataclasses.replace(file.info, name=f"{file.info.name}-2"), file.training_images)
 
 
 def run_line(line: Line, seconds: float) -> tuple[LineStatus, list[float]]:
@@ -420,7 +164,7 @@ def soak(model: Path, image: Path | None, minutes: float, folder: Path, log: Log
         [source],
         [*queue_sinks(named, folder / "spool", live=True), dashboard, witness],
     )
-    saboteur = Saboteur(source, broker, dawdler, model, folder, maker, line, dashboard)
+    saboteur = Saboteur(folder, line, dashboard, source, maker, broker, dawdler)
     stopper = threading.Timer(minutes * 60.0 - 10.0, saboteur.stop)  # the last seconds are quiet
     stopper.start()
     status, memory = run_line(line, minutes * 60.0)
@@ -501,7 +245,7 @@ def main() -> None:
         found = soak(arguments.model, arguments.image, arguments.minutes, Path(folder), log)
     status = found["status"]
     print("  ".join(f"{name} {status[name]}" for name in ("captured", "judged", "dropped", "faulted", "waiting")))
-    print("  ".join(f"{name} {status[name]}" for name in ("ok", "ng", "review", "fault", "swaps", "reconnects")))
+    print("  ".join(f"{name} {status[name]}" for name in (*JUDGEMENTS, "swaps", "reconnects")))
     print("  ".join(f"{name} {found[name]}" for name in ("verdicts", "jsonl", "sqlite", "mqtt", "mqtt_twice")))
     print("latency  " + "  ".join(f"{name} {value:.2f} ms" for name, value in found["latency_ms"].items()))
     print(f"memory  first third {found['memory_first_mib']:.1f} MiB, last third {found['memory_last_mib']:.1f} MiB")

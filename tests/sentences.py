@@ -1,4 +1,4 @@
-"""The sentences that a user reads in a module: messages, help and logs, found in its syntax tree."""
+"""The sentences that a user reads: messages, help and logs in the syntax tree of a module, and the prose of a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("runtime", "calibration", "training", "export", "compare", "demo")
 
 _ENDS = re.compile(r"(?<=[.!?:;])\s+|\n\s*\n|\x08")
+_PAGE_ENDS = re.compile(r"(?<=[.!?:;])[)*]*\s+")
 _SQL = re.compile(r"(CREATE|SELECT|INSERT|UPDATE|DELETE) ")
 _COMMAND = re.compile(r"\.?(command|group)\(")
 
@@ -74,3 +75,18 @@ def _text_of(node: ast.AST) -> str | None:
     if isinstance(node, ast.JoinedStr):
         return "".join(str(item.value) if isinstance(item, ast.Constant) else "X" for item in node.values)
     return None
+
+
+def find_page_sentences(path: Path) -> Iterator[Sentence]:
+    """Yield the sentences of a Markdown page: headings, prose, list items and cells of tables, without code.
+
+    Inline code is written as X, and a link as its text.
+    """
+    text = re.sub(r"^ *```.*?^ *```$", "", (ROOT / path).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`[^`]+`", "X", re.sub(r"\]\([^)\s]+\)", "]", text))
+    text = re.sub(r"(?m)^(?=\s*([-*]|\d+\.) |#|\|)|^(#.*)$|(?<!\\)\|", r"\n\n\2", text)
+    for block in re.split(r"\n\s*\n", text):
+        for sentence in _PAGE_ENDS.split(" ".join(block.split())):
+            words = re.sub(r"^([-*]|\d+\.) ", "", sentence.strip())
+            if words:
+                yield Sentence(path, 1, words)

@@ -178,9 +178,9 @@ def test_network_examples_run(capsys: pytest.CaptureFixture[str], page: str, cou
 def test_line_examples_print_what_the_page_says(
     tmp_path: Path, calibrated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every example of docs/line.md runs and prints the text that stands below it, and its configuration is read."""
+    """Every example of docs/line-python.md prints the text below it, and the configuration of docs/line.md is read."""
     monkeypatch.chdir(tmp_path)
-    assert run_examples("line.md", capsys) == 2
+    assert run_examples("line-python.md", capsys) == 2
     (configuration,) = find_blocks("line.md", "toml")
     (tmp_path / "line.toml").write_text(configuration, encoding="utf-8")
     assert read_config(tmp_path / "line.toml").sources[0].address == "env:CAMERA"
@@ -351,7 +351,7 @@ def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, read
 ROOT = DOCS.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 MOST_WORDS = 1500
-LONG = {"commands.md", "model-file.md", "research-log.md", "line.md", "plc.md", "python.md", "sinks.md"}
+LONG = {"commands.md", "model-file.md", "research-log.md", "plc.md", "sinks.md"}
 """Pages that may be longer: a generated one, a format, a diary, and pages that are still to be split."""
 
 

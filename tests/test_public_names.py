@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "python.md"
+PAGE = Path(__file__).parents[1] / "docs" / "python-reference.md"
 PARTS = ["onspect.runtime", "onspect.calibration", "onspect.training", "onspect.export", "onspect.compare"]
 
 
@@ -56,6 +56,6 @@ def test_unknown_name_is_an_attribute_error(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_public_name_is_on_the_page(part: str) -> None:
-    """docs/python.md names everything public."""
+    """docs/python-reference.md names everything public."""
     text = PAGE.read_text(encoding="utf-8")
     assert [name for name in importlib.import_module(part).__all__ if f"`{name}`" not in text] == []

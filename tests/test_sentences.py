@@ -1,4 +1,4 @@
-"""What a user reads is short and in plain words: no sentence of over 30 words, no word of the old dialect."""
+"""Messages, help and docs are short and in plain words: no sentence over 30 words, no word of the old dialect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .sentences import find_modules, find_sentences
+from .sentences import ROOT, find_modules, find_page_sentences, find_sentences
 
 MOST_WORDS = 30
 
@@ -21,6 +21,25 @@ DIALECT = re.compile(
 
 TABLES = {Path("compare/onspect/compare/published.py")}
 """Modules whose long texts are tables of numbers."""
+
+PAGES = sorted(
+    path.relative_to(ROOT) for path in [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+)
+PENDING = {
+    Path("docs", f"{name}.md")
+    for name in (
+        "damaged-files",
+        "dashboard",
+        "data-cases",
+        "labels",
+        "line-faults",
+        "plc",
+        "presence",
+        "regions",
+        "sinks",
+    )
+}
+"""Pages that are still to be rewritten."""
 
 
 def find_faults(path: Path) -> list[str]:
@@ -54,3 +73,18 @@ def test_faults_are_found(tmp_path: Path, text: str, faults: int) -> None:
     """The search finds faults in errors, logs and the help of commands, and leaves other docstrings out."""
     (tmp_path / "module.py").write_text(text, encoding="utf-8")
     assert len(find_faults(tmp_path / "module.py")) == faults
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if path not in PENDING], ids=str)
+def test_pages_are_in_todays_words(path: Path) -> None:
+    """No page has a sentence of over 30 words, or a word of the old dialect."""
+    found = find_page_sentences(path)
+    assert [one.text for one in found if one.words > MOST_WORDS or DIALECT.search(one.text)] == []
+
+
+def test_faults_of_pages_are_found(tmp_path: Path) -> None:
+    """Prose, list items and cells of tables are searched, code is not."""
+    page = "It lies\nin `what is it`.\n\n- An item stands.\n\n| what is it | b |\n|---|---|\n\n```sh\nlies\n```\n"
+    (tmp_path / "page.md").write_text(page, encoding="utf-8")
+    found = [sentence.text for sentence in find_page_sentences(tmp_path / "page.md") if DIALECT.search(sentence.text)]
+    assert found == ["It lies in X.", "An item stands.", "what is it"]

@@ -137,3 +137,66 @@ def test_wrong_masks_are_warned_of_on_the_command_line(
     assert "1 of 4 defective image has no mask" in result.stderr
     pixel = json.loads((tmp_path / "report/metrics.json").read_text())["pixel"]
     assert pixel["images_with_mask"] == 1
+
+
+_VOID = np.where(TRUE, 1, 0).astype(np.uint8)
+_VOID[3] = _VOID[9] = 255  # as Pascal VOC marks what is ignored
+_RAMP = (np.arange(640) % 250).reshape(20, 32).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (make_png(np.where(TRUE, 255, 128).astype(np.uint8), 0), "no black background"),
+        (make_png(np.where(TRUE, 255, 254).astype(np.uint8), 0), "no black background"),
+        (make_png(TRUE.astype(np.uint8), 3, palette=bytes([255, 255, 255, 255, 0, 0])), "no black background"),
+        (make_png(TRUE.astype(np.uint8), 3, palette=bytes([128, 0, 0, 0, 128, 0])), "no black background"),
+        (make_png(np.full((20, 32), 128, np.uint8), 0), "has the value 128 everywhere"),
+        (make_png(_VOID, 0), "the values 1 and 255, and it is not known"),
+        (make_png(_RAMP, 0), "has 250 values, as a picture has"),
+        (_jpeg(np.random.default_rng(0).integers(0, 4, (20, 32)).astype(np.uint8)), "as noise has"),
+        (make_png(np.full((1, 1), 255, np.uint8), 0), "the mask is 1x1 pixels"),
+        (make_tiff(TRUE * np.uint16(1), extra={339: ("H", [3])}), "floating-point"),
+    ],
+    ids=["grey ground", "254 and 255", "white ground", "two dark colours", "all 128", "void 255", "ramp", "jpeg noise",
+         "one pixel", "float"],
+)  # fmt: skip
+def test_masks_that_do_not_say_what_is_defective_are_refused(tmp_path: Path, data: bytes, words: str) -> None:
+    """Where the values may mean one thing or another, nothing is guessed."""
+    with pytest.raises(ImageError, match=words):
+        _read(tmp_path, data)
+
+
+def test_a_png_that_was_a_jpeg_before_is_read(tmp_path: Path) -> None:
+    """Noise near black and near white marks nothing, also where it has few values."""
+    noise = np.random.default_rng(0).integers(-4, 5, TRUE.shape)
+    np.testing.assert_array_equal(_read(tmp_path, make_png((np.where(TRUE, 250, 4) + noise).astype(np.uint8), 0)), TRUE)
+
+
+@pytest.mark.parametrize("turn", ["as they are", "transposed", "mirrored left to right", "turned by half"])
+def test_turned_masks_are_named(onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, turn: str) -> None:
+    """Masks of square images that were turned fit no error map, which no single mask shows."""
+    turned: dict[str, Callable[[Mask], Mask]] = {
+        "transposed": np.transpose,
+        "mirrored left to right": np.fliplr,
+        "turned by half": lambda mask: mask[::-1, ::-1],
+    }
+    random = np.random.default_rng(3)
+    for number in range(10):
+        picture = random.integers(125, 131, (16, 16)).astype(np.uint8)
+        for kind in ("good", "dent"):
+            mask = np.zeros((16, 16), np.uint8)
+            if kind == "dent":
+                row, column = int(random.integers(0, 4)), int(random.integers(9, 12))
+                mask[row : row + 3, column : column + 4] = 255
+            path = tmp_path / f"parts/test/{kind}/{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(make_png(np.where(mask > 0, 250, picture + (kind == "dent")).astype(np.uint8), 0))
+            if kind == "dent":
+                truth = tmp_path / f"parts/ground_truth/test/dent/{number}_mask.png"
+                truth.parent.mkdir(parents=True, exist_ok=True)
+                truth.write_bytes(make_png(np.ascontiguousarray(turned.get(turn, lambda one: one)(mask)), 0))
+    result = onspect("evaluate", calibrated, tmp_path / "parts", "-o", tmp_path / "report")
+    assert result.exit_code == 0, result.output
+    assert ("the masks fit the error maps better" in result.stderr) == (turn != "as they are")
+    assert turn == "as they are" or f"if they are {turn}" in result.stderr

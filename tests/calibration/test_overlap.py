@@ -222,3 +222,12 @@ def test_calibration_on_test_images_holds_none_back(model: Path, data: Path, ons
     assert calibration.held_back is None
     assert "held back" not in onspect("evaluate", model, data, "-o", tmp_path / "report").output
     assert json.loads((tmp_path / "report/metrics.json").read_text())["held_back"] is None
+
+
+def test_mirrored_copies_are_named(onspect: Run, model: Path, data: Path, write_pixels: Callable[..., Path]) -> None:
+    """A training picture that was mirrored or turned by half shows no new part."""
+    for name, turned in (("lr", picture(7)[:, ::-1]), ("ud", picture(8)[::-1]), ("half", picture(9)[::-1, ::-1])):
+        write_pixels(data / f"test/good/{name}.png", np.ascontiguousarray(turned))
+    assert onspect("calibrate", model, data).exit_code == 0
+    result = onspect("evaluate", model, data, "-o", data / "report")
+    assert "4 of 17 images look almost like images that the model was trained on" in result.stderr

@@ -94,8 +94,8 @@ def test_default_score(make_run: MakeRun, tmp_path: Path, size: tuple[int, int],
     assert (written.score.name, written.score.why, written.network.head) == (score, "", ())
     assert written.memory.by_whole  # both have a side below 64 pixels
     onnx_writer.export(make_run("cae", *size), tmp_path / "b.onnx", score="mse")
-    recipe = written.preprocess
-    images = np.random.default_rng(3).integers(0, 255, (2, recipe.height, recipe.width, 1), np.uint8)
+    preprocess = written.preprocess
+    images = np.random.default_rng(3).integers(0, 255, (2, preprocess.height, preprocess.width, 1), np.uint8)
     both, alone = Inspector(tmp_path / "a.onnx"), Inspector(tmp_path / "b.onnx")
     assert np.array_equal(both.reconstruct(images), alone.reconstruct(images))
     assert np.allclose(both.encode(images), alone.encode(images), atol=1e-5)

@@ -54,9 +54,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_region_goes_from_the_run_into_the_file(run: Path, tmp_path: Path) -> None:
     """The file crops as training did, and its ignored area is a mask in the graph."""
     exported = onnx_writer.export(run, tmp_path / "part.onnx", score="mse")
-    recipe = read_model_file(tmp_path / "part.onnx").info.preprocess
-    assert recipe.region is not None
-    assert recipe.region.box == (20, 10, 32, 32)
+    preprocess = read_model_file(tmp_path / "part.onnx").info.preprocess
+    assert preprocess.region is not None
+    assert preprocess.region.box == (20, 10, 32, 32)
     assert exported.info.score.inspected == pytest.approx(0.75)
     inspector = Inspector(tmp_path / "part.onnx").with_threshold(Threshold(1e9, 1e9))
     frame = np.random.default_rng(5).integers(100, 140, (60, 80), np.uint8)
@@ -71,7 +71,7 @@ def test_resumed_run_crops_alike(run: Path) -> None:
     """The images that a run goes on with are those that it began with."""
     record = session.read_record(run)
     data = session.read_training_set(run, record)
-    assert data.recipe == record.data.recipe
+    assert data.preprocess == record.data.recipe
     assert data.images.shape[1:3] == (32, 32)
     kept, held_out = session.split_as_recorded(data, run, record)
     assert len(kept) + len(held_out) == 12

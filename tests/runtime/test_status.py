@@ -22,11 +22,13 @@ class Recorder:
     def recipe(self, name: str) -> None:
         self.taken.append(("recipe", name))
 
-    def set_threshold(self, score: float) -> None:
+    def set_threshold(self, score: float) -> float:
         self.taken.append(("threshold", score))
+        return 0.25
 
-    def undo_threshold(self) -> None:
+    def undo_threshold(self) -> tuple[float, float]:
         self.taken.append(("undo", None))
+        return 0.25, 0.25
 
     def stop(self) -> None:
         self.taken.append(("stop", None))

@@ -31,8 +31,8 @@ def test_flat_folder(parts: Path) -> None:
 
 def test_uniform_size_is_demanded_later(parts: Path) -> None:
     """Where all training images have one size, the model takes only that one; with any_size it takes all."""
-    assert load_training_set(parts).recipe.source.width == (28, 28)
-    assert load_training_set(parts, any_size=True).recipe.source.width is None
+    assert load_training_set(parts).preprocess.source.width == (28, 28)
+    assert load_training_set(parts, any_size=True).preprocess.source.width is None
 
 
 def test_images_of_several_shapes_take_the_median_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -42,7 +42,7 @@ def test_images_of_several_shapes_take_the_median_one(tmp_path: Path, caplog: py
         write(tmp_path, f"{name}.png", np.full(shape, value, np.uint8))
     data = load_training_set(tmp_path)
     assert data.images.shape == (4, 64, 128, 1)
-    assert (data.recipe.source.width, data.recipe.source.height) == ((64, 384), (32, 256))
+    assert (data.preprocess.source.width, data.preprocess.source.height) == ((64, 384), (32, 256))
     assert "resized to 128x64: the most different one" in caplog.text
     assert "d.png' of 128x128, is stretched 2.00 times" in caplog.text
     assert load_training_set(tmp_path, preset="paper").images.shape == (4, 76, 152, 1)  # for its refusal to name
@@ -79,8 +79,8 @@ def test_large_images_are_shrunk_with_their_aspect(tmp_path: Path) -> None:
 def test_grey_in_three_channels_is_mono(tmp_path: Path) -> None:
     """Grey images that are stored as colour train a mono model that expects them as colour."""
     write(tmp_path, "a.png", np.full((40, 40, 3), 90, np.uint8))
-    recipe = load_training_set(tmp_path).recipe
-    assert (recipe.channels, recipe.source.channels) == (1, (3,))
+    preprocess = load_training_set(tmp_path).preprocess
+    assert (preprocess.channels, preprocess.source.channels) == (1, (3,))
 
 
 def test_one_coloured_image_makes_a_colour_model(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_one_coloured_image_makes_a_colour_model(tmp_path: Path) -> None:
     write(tmp_path, "b.png", np.full((40, 40, 3), (90, 10, 10), np.uint8))
     data = load_training_set(tmp_path)
     assert data.images.shape == (2, 32, 32, 3)
-    assert data.recipe.source.channels == (1, 3)
+    assert data.preprocess.source.channels == (1, 3)
 
 
 def test_dark_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -194,11 +194,11 @@ def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
     record = read_record(tmp_path / "run")
 
     def plan(preset: str, size: tuple[int, int], *source: tuple[int, int] | None) -> str:
-        recipe = dataclasses.replace(
+        preprocess = dataclasses.replace(
             record.data.recipe, width=size[0], height=size[1], source=SourceLimits((1,), *source)
         )
         config = dataclasses.replace(record.config, preset=preset)
-        data = dataclasses.replace(record.data, recipe=recipe)
+        data = dataclasses.replace(record.data, preprocess=preprocess)
         return describe(dataclasses.replace(record, config=config, data=data))
 
     words = plan("balanced", (288, 224), (640, 640), (480, 480))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.dataset.folder import LabelledImage
-from onspect.runtime.dataset.near_duplicates import choose_limit, find_near_duplicates, hash_look
+from onspect.runtime.dataset.near_duplicates import choose_limit, find_mirrored, find_near_duplicates, hash_look
 from onspect.runtime.fingerprints import unpack_fingerprints
 from onspect.runtime.model.file import ModelFile
 
@@ -76,8 +76,9 @@ def _compare(
         return Overlap(shared, None)
     limit = choose_limit(model.looks.hashes)
     alike = find_near_duplicates([hash_look(item.look, model.looks) for item in found], hashes, limit)
-    twins = zip(paths, same, alike, strict=True)
-    return Overlap(shared, tuple(path for path, is_same, is_alike in twins if is_alike and not is_same))
+    mirrored = find_mirrored([item.look for item in found], model.looks, hashes, limit)
+    twins = zip(paths, same, alike, mirrored, strict=True)
+    return Overlap(shared, tuple(path for path, is_same, *is_like in twins if any(is_like) and not is_same))
 
 
 def describe_twins(twins: Sequence[Path] | None, total: int, whose: str, effect: str) -> list[str]:

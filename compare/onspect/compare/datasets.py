@@ -49,7 +49,7 @@ class Dataset:
     """Training images."""
     test: Split
     """Test images."""
-    recipe: Preprocess
+    preprocess: Preprocess
     """How a frame becomes an image of the dataset."""
     preset: str
     """Preset with networks for this size."""
@@ -76,7 +76,7 @@ class Dataset:
         """
         images = self.train.images[np.isin(self.train.labels, self.indices(normal))]
         fingerprints = tuple(fingerprint_bytes(image.tobytes()) for image in images)
-        return TrainingSet(self.folder, images, fingerprints, self.recipe, self.preset)
+        return TrainingSet(self.folder, images, fingerprints, self.preprocess, self.preset)
 
     def indices(self, names: tuple[str, ...]) -> list[int]:
         """Return the indices of classes.
@@ -198,9 +198,9 @@ def _make(
     height, width, channels = train.images.shape[1:]
     if test.images.shape[1:] != train.images.shape[1:]:
         raise DatasetError(f"the training and test images of {str(folder)!r} differ in size")
-    recipe = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
+    preprocess = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
     preset = preset or choose_preset([(height, width)], channels)
-    return Dataset(name, folder, classes, train, test, recipe, preset, usual)
+    return Dataset(name, folder, classes, train, test, preprocess, preset, usual)
 
 
 def _read_parts(folder: Path, preset: str | None) -> Dataset:
@@ -213,8 +213,8 @@ def _read_parts(folder: Path, preset: str | None) -> Dataset:
         folder=folder,
         classes=classes,
         train=Split(data.images, np.zeros(len(data.images), np.int64)),
-        test=Split(prepare_all(labelled, data.recipe), labels),
-        recipe=data.recipe,
+        test=Split(prepare_all(labelled, data.preprocess), labels),
+        preprocess=data.preprocess,
         preset=data.preset,
         usual=(GOOD,),
     )

@@ -11,7 +11,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,17 @@ def is_complete(experiment: Experiment, folder: Path) -> bool:
     return all((folder / experiment.folder / name).exists() for name in names)
 
 
+@contextmanager
+def reading(path: Path, cure: str) -> Iterator[None]:
+    """Raise DatasetError if a file of the comparison cannot be read or is damaged; cure: the remedy for the latter."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+    except (ValueError, TypeError, EOFError) as error:
+        raise DatasetError(f"{str(path)!r} is damaged ({error}); {cure}") from error
+
+
 def read_trained(experiment: Experiment, folder: Path) -> Trained:
     """Read the result of an experiment's training.
 
@@ -205,12 +217,8 @@ def read_trained(experiment: Experiment, folder: Path) -> Trained:
         If the file cannot be read or is damaged.
     """
     path = folder / experiment.folder / _TRAINED
-    try:
+    with reading(path, f"remove {str(path.parent)!r}"):
         return parse_dataclass(Trained, json.loads(path.read_bytes()))
-    except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{str(path)!r} is damaged ({error}); remove {str(path.parent)!r}") from error
 
 
 def read_scores(experiment: Experiment, score: str, dataset: Dataset, folder: Path) -> NDArray[np.float32]:
@@ -238,14 +246,10 @@ def read_scores(experiment: Experiment, score: str, dataset: Dataset, folder: Pa
         If the file cannot be read or is damaged.
     """
     path = folder / experiment.folder / f"{score}.npy"
-    try:
+    with reading(path, "remove it and compare again"):
         scores = np.load(path, allow_pickle=False)
         if scores.shape != dataset.test.labels.shape or scores.dtype != np.float32:
-            raise ValueError(f"its values are {scores.dtype} {list(scores.shape)}")  # noqa: TRY301 - one error for a bad file
-    except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
-    except (ValueError, EOFError) as error:
-        raise DatasetError(f"{str(path)!r} is damaged ({error}); remove it and compare again") from error
+            raise ValueError(f"its values are {scores.dtype} {list(scores.shape)}")
     return np.asarray(scores, np.float32)
 
 

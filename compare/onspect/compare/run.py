@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from onspect.compare.datasets import Dataset, load_dataset
-from onspect.compare.experiments import Experiment, Settings, describe_normal, is_complete, read_trained
+from onspect.compare.experiments import Experiment, Settings, describe_normal, is_complete, read_trained, reading
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
 from onspect.compare.workers import Work, complete_experiments
 from onspect.export.scores import MEMORY, SCORES, find_score
-from onspect.runtime.atomic import describe_os_error, make_folder, write_atomically
+from onspect.runtime.atomic import make_folder, write_atomically
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.records import parse_dataclass
@@ -147,12 +147,8 @@ def _claim(folder: Path, settings: Settings) -> None:
     if not path.exists():
         write_atomically(path, (json.dumps(asdict(settings), indent=1) + "\n").encode())
         return
-    try:
+    with reading(path, "give another folder"):
         there = parse_dataclass(Settings, json.loads(path.read_bytes()))
-    except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"{str(path)!r} is damaged ({error}); give another folder") from error
     for field in fields(Settings):
         old, new = getattr(there, field.name), getattr(settings, field.name)
         if old != new:

@@ -285,14 +285,14 @@ def _attach(
     progress: Progress[Any] | None,
 ) -> Built:
     """Return a graph with a memory of the images that a run was trained on."""
-    recipe = model.record.data.recipe
+    preprocess = model.record.data.recipe
     found = add_memory(
         built.graph,
         built.info,
         images,
         model.record.data.images,
         mask=None if mask is None else mask.numpy(),
-        by_whole=min(recipe.width, recipe.height) < OBJECT_SIDE,
+        by_whole=min(preprocess.width, preprocess.height) < OBJECT_SIDE,
         progress=progress,
     )
     return Built(found.graph, found.info, built.parity)
@@ -457,9 +457,24 @@ class _DecoderGraph(nn.Module):
 
 
 def prepare_all(images: Sequence[LabelledImage], preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Read labelled images as a model takes them, uint8 [n, height, width, channels].
+    """Read labelled images as a model takes them.
 
-    Raises DatasetError for an image that cannot be used.
+    Parameters
+    ----------
+    images
+        The labelled images.
+    preprocess
+        How a frame becomes an input of the model.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        Images [n, height, width, channels], in the order of `images`.
+
+    Raises
+    ------
+    DatasetError
+        If an image cannot be used.
     """
     prepared = []
     for image in images:

@@ -132,3 +132,12 @@ def make_folder(folder: Path) -> Path:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def identify(path: Path) -> tuple[int, int] | None:
+    """Return by what the file at a path is told from another one, such as its successor; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -194,12 +194,12 @@ class Commands(Protocol):
         """Judge with the model that the configuration has under this name."""
         ...
 
-    def set_threshold(self, score: float) -> None:
-        """Move the running threshold; the model file stays as it is. Another model file drops the move."""
+    def set_threshold(self, score: float) -> float:
+        """Move the running threshold, and return the one before; another model file drops the move."""
         ...
 
-    def undo_threshold(self) -> None:
-        """Take the last move of the running threshold back."""
+    def undo_threshold(self) -> tuple[float, float]:
+        """Take the last move of the running threshold back, and return the threshold until then and from now on."""
         ...
 
     def stop(self) -> None:

@@ -116,9 +116,9 @@ def test_drawn_images_are_of_the_kind_that_the_model_takes(
 ) -> None:
     """Drawn images pass the recipe's own check of size and channels."""
     file = read_model_file(calibrated)
-    recipe = dataclasses.replace(file.info.preprocess, source=SourceLimits(channels, (40, 60), (30, 30)))
-    paths = draw_images(tmp_path, recipe)
-    inspector = Inspector(dataclasses.replace(file, info=dataclasses.replace(file.info, preprocess=recipe)))
+    preprocess = dataclasses.replace(file.info.preprocess, source=SourceLimits(channels, (40, 60), (30, 30)))
+    paths = draw_images(tmp_path, preprocess)
+    inspector = Inspector(dataclasses.replace(file, info=dataclasses.replace(file.info, preprocess=preprocess)))
     assert sorted(choose_images(paths, [inspector])) == paths
     assert read_image(paths[0]).shape[:2] == (30, 50)
 

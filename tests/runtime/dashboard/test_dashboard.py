@@ -44,13 +44,15 @@ class Line:
         self.told: list[float] = []
         self.undone = 0
 
-    def set_threshold(self, score: float) -> None:
+    def set_threshold(self, score: float) -> float:
         if score <= 0:
             raise ChoiceError(f"the threshold cannot be {score}")
         self.told.append(score)
+        return [0.0062, *self.told][-2]
 
-    def undo_threshold(self) -> None:
+    def undo_threshold(self) -> tuple[float, float]:
         self.undone += 1
+        return [0.0062, *self.told][-1], 0.0062
 
     def swap(self, path: Path | str) -> None: ...
 
@@ -355,9 +357,9 @@ def test_token_itself_is_enough_for_a_program(shown: tuple[Dashboard, Client]) -
         ({"score": "7", "who": "Anna"}, "give a number"),
         ({"score": True, "who": "Anna"}, "give a number"),
         ({"score": 1e999, "who": "Anna"}, "give a number"),
-        ({"score": 7}, "give the name"),
-        ({"score": 7, "who": "  "}, "give the name"),
-        ({"score": 7, "who": "A" * 81}, "give the name"),
+        ({"score": 7}, "give your name"),
+        ({"score": 7, "who": "  "}, "give your name"),
+        ({"score": 7, "who": "A" * 81}, "give your name"),
         ({"score": -1, "who": "Anna"}, "cannot be -1"),
     ],
 )

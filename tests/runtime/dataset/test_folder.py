@@ -295,6 +295,17 @@ TABLES = {
     "paths of elsewhere": (b"file,label\nD:\\x\\a.png,0\nD:\\x\\b.png,1\nD:\\x\\c.png,0\n", "labels.csv"),
     "utf-16": ("file,label\na.png,OK\nb.png,NG\nc.png,OK\n".encode("utf-16"), "labels.csv"),
     "column of good ones": (b"file,is_good\na.png,1\nb.png,0\nc.png,1\n", "labels.csv"),
+    "Japanese": ("ファイル名,判定\na.png,良品\nb.png,不良品\nc.png,良\n".encode(), "labels.csv"),
+    "Chinese": ("文件名,标签\na.png,合格\nb.png,不合格\nc.png,正常\n".encode(), "labels.csv"),
+    "Korean": ("파일,라벨\na.png,양품\nb.png,불량\nc.png,정상\n".encode(), "labels.csv"),
+    "Spanish": (b"archivo;etiqueta\na.png;bueno\nb.png;malo\nc.png;correcto\n", "labels.csv"),
+    "French": ("fichier;état\na.png;bon\nb.png;défaut\nc.png;conforme\n".encode(), "labels.csv"),
+    "Portuguese": (b"arquivo;label\na.png;aprovado\nb.png;reprovado\nc.png;bom\n", "labels.csv"),
+    "numbers with decimals": (b"file,label\na.png,0.0\nb.png,1.0\nc.png,0.0\n", "labels.csv"),
+    "crosses": (b"file,ok\na.png,x\nb.png,\nc.png,x\n", "labels.csv"),
+    "spreadsheet line": (b"sep=;\nfile;label\na.png;OK\nb.png;NG\nc.png;OK\n", "labels.csv"),
+    "comment": (b"# by line 3, shift 2\nfile,label\na.png,OK\nb.png,NG\nc.png,OK\n", "labels.csv"),
+    "empty cell of a defect": (b"file,defect\na.png,\nb.png,dent\nc.png,none\n", "labels.csv"),
     "column of truth": (b"file,ok\na.png,true\nb.png,false\nc.png,true\n", "labels.csv"),
 }
 
@@ -314,6 +325,15 @@ def test_tables_of_many_kinds_are_read(tmp_path: Path, table: bytes, name: str, 
         (b"file,label\na.png,OK\na.png,NG\nb.png,OK\n", "'defective' and 'good'"),
         (b"file,label\na.png,-1\nb.png,1\n", "below 0"),
         ("file,label\na.png,OK\nb.png,gr\u00f6\u00dfer\n".encode("latin-1"), "not UTF-8"),
+        ("file,label\na.png,OK\nb.png,NG\n".encode("utf-16-le"), "not UTF-8"),
+        (b"file,label\na.png,OK\nb.png,\n", "what 1 of 2 images are, such as 'b.png'"),
+        (b"file,label\na.png,OK\nb.png,?\n", "what 1 of 2 images are"),
+        (b"file,label\na.png,OK\nb.png,nan\n", "what 1 of 2 images are"),
+        (b"path,score,verdict\na.png,0.1,ok\nb.png,0.2,review\n", "what 1 of 2 images are"),
+        (b"file,label\na.png,1\nb.png,2\n", "calls no image good: of its labels '2'"),
+        (b"file,class\na.png,screw\nb.png,nut\n", "calls no image good: of its labels 'nut', 'screw'"),
+        (b"file,ok\na.png,1\nb.png,perhaps\n", "'perhaps' in the column 'ok'"),
+        (b"file,label\na.png,OK\nb.png," + b"x" * 200_000 + b"\n", "field larger than"),
     ],
 )
 def test_tables_that_contradict_are_refused(tmp_path: Path, table: bytes, words: str) -> None:
@@ -513,3 +533,106 @@ def test_folder_readers_end_in_images_or_a_dataset_error(tmp_path: Path) -> None
                 names = [path.relative_to(root).as_posix() for path in training_images(root)]
                 assert not any("NG/" in name or "bad" in name for name in names), names
         shutil.rmtree(root)
+
+
+SHAPES = b'{"imagePath": "b.png", "shapes": [{"label": "dent", "points": [[1, 1], [5, 5], [1, 5]]}]}'
+COCO = (
+    b'{"images": [{"id": 1, "file_name": "x/b.png"}, {"id": 2, "file_name": "a.png"}],'
+    b' "annotations": [{"image_id": 1}]}'
+)
+ANNOTATIONS = {
+    "LabelMe": ("b.json", SHAPES),
+    "COCO": ("_annotations.coco.json", COCO),
+    "Pascal VOC": ("b.xml", b"<annotation><object><name>dent</name></object></annotation>"),
+    "YOLO": ("b.txt", b"0 0.5 0.5 0.1 0.2\n"),
+    "YOLO polygon": ("b.txt", b"3 0.1 0.1 0.5 0.5 0.1 0.5\n"),
+}
+
+
+@pytest.mark.parametrize("place", ["", "good", "train/good"])
+@pytest.mark.parametrize(("name", "content"), ANNOTATIONS.values(), ids=ANNOTATIONS)
+def test_annotated_images_are_not_taken_for_good(tmp_path: Path, name: str, content: bytes, place: str) -> None:
+    """Annotations are not read, so an image that they mark is not trained on as if it were good."""
+    _fill(tmp_path / place, "a.png", "b.png")
+    (tmp_path / place / name).write_bytes(content)
+    with pytest.raises(DatasetError, match=r"1 of 2 images in .* has an annotation that is not read, such as 'b.png'"):
+        training_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("b.json", b'{"exposure_us": 800}'),
+        ("b.json", b'{"shapes": []}'),
+        ("b.json", b"no JSON"),
+        ("b.json", b"[1]"),
+        ("b.xml", b"<camera><gain>3</gain></camera>"),
+        ("b.txt", b"12:30 line 3\n"),
+        ("b.txt", b""),
+        ("all.json", b'{"images": [{"id": 1, "file_name": "b.png"}], "annotations": []}'),
+        ("all.json", b'{"images": [3], "annotations": [{"image_id": 1}]}'),
+    ],
+)
+def test_notes_of_a_camera_are_no_annotations(tmp_path: Path, name: str, content: bytes) -> None:
+    """A file beside an image that marks nothing in it says nothing of the part."""
+    _fill(tmp_path, "a.png", "b.png")
+    (tmp_path / name).write_bytes(content)
+    assert len(training_images(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("name", ["images", "unlabeled", "overlays", "Reference", "old", "review"])
+def test_folders_that_are_no_kind_of_defect_are_left_out_and_named(tmp_path: Path, caplog: Log, name: str) -> None:
+    """What nobody judged, and what a program drew, is no defect that a model must catch."""
+    _fill(tmp_path, "test/good/0.png", "test/dent/0.png", f"test/{name}/0.png")
+    assert _kinds(labelled_images(tmp_path, "test")) == {"good": 1, "dent": 1}
+    assert f"not looked into: {name!r}" in caplog.text
+
+
+def test_two_folders_of_one_split_are_asked_about(tmp_path: Path) -> None:
+    """Train and train, or val and validation, are not halved silently; an empty one does not count."""
+    _fill(tmp_path, "Train/good/0.png", "train/good/1.png", "val/good/0.png", "val/bad/0.png")
+    with pytest.raises(DatasetError, match=r"has the folders 'Train' and 'train', each of them for train"):
+        training_images(tmp_path)
+    (tmp_path / "validation").mkdir()
+    assert len(labelled_images(tmp_path, "val")) == 2
+
+
+@pytest.mark.parametrize("inner", ["train/good", "Data/Images/Normal", "OK"])
+def test_a_dataset_one_level_deeper_is_named(tmp_path: Path, inner: str) -> None:
+    """Collections of several parts have a folder for each; the folder above them is none."""
+    _fill(tmp_path, f"bottle/{inner}/0.png", f"cable/{inner}/0.png")
+    for read in (training_images, lambda folder: labelled_images(folder, "test")):
+        with pytest.raises(DatasetError, match=r"give '[^']*bottle' or '[^']*cable', or put"):
+            read(tmp_path)
+
+
+def test_good_images_that_are_called_bad_are_named(tmp_path: Path, caplog: Log) -> None:
+    """A folder of a defect, or NG in a name, within the good ones: not trained on, and named in a test."""
+    _fill(tmp_path, "train/good/0.png", "train/good/scratch/1.png", "test/good/0.png", "test/good/7_NG.png")
+    assert [path.name for path in training_images(tmp_path)] == ["0.png"]
+    assert _kinds(labelled_images(tmp_path, "test")) == {"good": 2}
+    assert "1 of 2 images" in caplog.text
+    assert "their names or folders call them bad" in caplog.text
+
+
+def test_masks_below_another_folder_are_said_to_match_nothing(tmp_path: Path, caplog: Log) -> None:
+    """Masks that are one folder too deep are not passed over in silence."""
+    _fill(tmp_path, "test/good/0.png", "test/hole/0.png")
+    _fill(tmp_path, "ground_truth/v2/hole/0_mask.png", value=255)
+    assert _masked(labelled_images(tmp_path, "test")) == 0
+    assert "in ground_truth 1 file matches no image" in caplog.text
+
+
+def test_a_folder_named_like_a_file_is_a_folder(tmp_path: Path) -> None:
+    """good.png/ may be the folder good, which is asked."""
+    _fill(tmp_path, "test/good.png/0.png", "test/dent/0.png")
+    with pytest.raises(DatasetError, match=r"the folder 'good'\?"):
+        labelled_images(tmp_path, "test")
+
+
+def test_labels_know_names_in_both_unicode_forms(tmp_path: Path) -> None:
+    """A table written on a Mac names the files that another computer wrote."""
+    _fill(tmp_path, "\u00fc.png", "b.png")
+    table = unicodedata.normalize("NFD", "file,label\n\u00fc.png,OK\nb.png,NG\n")
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    assert [path.name for path in training_images(tmp_path)] == ["\u00fc.png"]

@@ -96,6 +96,30 @@ def test_frame_without_the_part_is_a_fault(kind: str) -> None:
         find_part(frames[kind], fitted(), 65535)
 
 
+@pytest.mark.parametrize("defect", [False, True])
+def test_two_parts_in_view_are_a_fault(defect: bool) -> None:
+    """A second part would not be judged, whether it is good or defective: both places are named."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x, y, angle = rng.uniform([65, 70, -180], [90, 170, 180])
+        frame = draw_scene(x, y, angle, light=0)
+        u, v, turn = rng.uniform([230, 70, -180], [255, 170, 180])
+        frame[:, 160:] = draw_scene(u, v, turn, light=0, seed=1, part=draw_bracket(defect=defect))[:, 160:]
+        with pytest.raises(ImageError, match=r"two parts are in view: at \d+,\d+ and \d+,\d+") as caught:
+            find_part(frame, fitted(), 65535)
+        assert caught.value.code == "position"
+
+
+def test_reference_that_repeats_is_refused() -> None:
+    """A patch that the good pictures show twice says nothing about where the part is."""
+    frames = [draw_scene(90.0, 120.0, 0.0, seed=seed, light=0) for seed in range(5)]
+    for seed, frame in enumerate(frames):
+        frame[:, 160:] = draw_scene(240.0, 110.0, 20.0, seed=seed + 9, light=0)[:, 160:]
+    readers = [functools.partial(np.asarray, frame) for frame in frames]
+    with pytest.raises(DatasetError, match=r"and other places 0\.9"):
+        fit_alignment(readers, (30, 60, 120, 120), picture=frames[0], turn=180, scale=0, white_level=65535)
+
+
 def test_rotation_is_limited() -> None:
     """With a largest rotation, a part that is turned further is not found: it was put in wrongly."""
     frames = [draw_scene(*pose[:2], 3.0 * number, seed=number) for number, pose in enumerate(POSES)]
@@ -141,9 +165,11 @@ def test_large_reference_is_searched_on_a_smaller_frame() -> None:
 def test_moved_part_gives_the_input_of_the_still_one() -> None:
     """The model's input of a moved part is nearly that of the part in the reference's place."""
     region = RegionOfInterest((110, 70, 100, 100), (320, 240))
-    recipe = Preprocess(100, 100, 1, 65535, SourceLimits((1,), None, None), region, fitted())
-    still, moved = (prepare(draw_scene(*pose, seed=1), recipe) for pose in [(160.0, 120.0, 0.0), (200.0, 95.0, 110.0)])
-    unaligned = prepare(draw_scene(200.0, 95.0, 110.0, seed=1), dataclasses.replace(recipe, align=None))
+    preprocess = Preprocess(100, 100, 1, 65535, SourceLimits((1,), None, None), region, fitted())
+    still, moved = (
+        prepare(draw_scene(*pose, seed=1), preprocess) for pose in [(160.0, 120.0, 0.0), (200.0, 95.0, 110.0)]
+    )
+    unaligned = prepare(draw_scene(200.0, 95.0, 110.0, seed=1), dataclasses.replace(preprocess, align=None))
     error, without = (np.abs(still.astype(int) - other).mean() for other in (moved, unaligned))
     assert error < 3.0
     assert without > 5 * error

@@ -544,3 +544,126 @@ def test_changed_bytes_give_a_frame_or_an_image_error(kind: str) -> None:
         assert not is_cut or np.array_equal(found, want)
         if kind == "png":
             np.testing.assert_array_equal(found, want)
+
+
+def _make_bmp(indices: Picture, bits: int, colours: int, *, declared: int | None = None, behind: bytes = b"") -> bytes:
+    """Return a BMP file with a palette of greys, which is as long as its header says."""
+    height, width = indices.shape
+    spread = (indices[::-1, :, None] >> np.arange(bits - 1, -1, -1)) & 1
+    rows = np.packbits(spread.reshape(height, -1).astype(np.uint8), axis=1)
+    pixels = np.pad(rows, ((0, 0), (0, -rows.shape[1] % 4))).tobytes() + behind
+    palette = b"".join(bytes([value, value, value, 0]) for value in np.linspace(0, 255, colours).astype(int))
+    start, used = 54 + len(palette), colours if declared is None else declared
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, 0, 0, 0, used, 0)
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + header + palette + pixels
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_png_with_a_colour_that_its_palette_lacks_is_refused(bits: int) -> None:
+    """libpng gives such a pixel any colour; a palette that is only as long as it must be is read."""
+    indices = (np.arange(48 * 64).reshape(48, 64) % (1 << bits)).astype(np.uint8)
+    most = (1 << bits) - 1
+    palette = bytes(value % 256 for value in range(3 * most))
+    _refused(make_png(indices, 3, bits=bits, palette=palette), f"uses colour {most} of a palette of {most}")
+    found = decode_image(make_png(np.minimum(indices, most - 1), 3, bits=bits, palette=palette))
+    assert found.shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(("bits", "colours"), [(1, 1), (4, 11), (8, 100)])
+def test_bmp_with_a_colour_that_its_palette_lacks_is_refused(bits: int, colours: int) -> None:
+    """OpenCV takes black, or bytes of the picture, for such a colour."""
+    indices = (np.arange(48 * 61).reshape(48, 61) % colours).astype(np.uint8)
+    assert decode_image(_make_bmp(indices, bits, colours)).shape == (48, 61)
+    indices[7, 60] = colours
+    _refused(_make_bmp(indices, bits, colours), f"uses colour {colours} of a palette of {colours}")
+    _refused(_make_bmp(indices, bits, 0, declared=0), "of a palette of 0")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "webp"])
+def test_the_size_that_is_checked_first_is_that_of_the_turned_picture(kind: str) -> None:
+    """A camera held upright stores 64x48 and an orientation: the picture is 48x64, which the model is asked for."""
+    exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    if kind == "jpeg":
+        data = make_jpeg(BGR, quality=100)
+        data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif + data[2:]
+    elif kind == "png":
+        data = make_png(RGB, 2, chunks=[(b"eXIf", exif)])
+    elif kind == "tiff":
+        data = make_tiff(RGB, orientation=6)
+    else:
+        plain = cv2.imencode(".webp", BGR, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
+        head = struct.pack("<B3xI", 8, 0)[:4] + (63).to_bytes(3, "little") + (47).to_bytes(3, "little")
+        body = b"WEBPVP8X" + struct.pack("<I", 10) + head + plain[12:] + b"EXIF" + struct.pack("<I", len(exif)) + exif
+        data = b"RIFF" + struct.pack("<I", len(body)) + body
+    seen: list[tuple[int, int]] = []
+    found = decode_image(data, lambda width, height: seen.append((width, height)))
+    assert seen == [(48, 64)]
+    assert np.abs(found.astype(int) - np.rot90(BGR, -1)).max() <= (60 if kind == "jpeg" else 0)
+
+
+def _change_tag(data: bytes, tag: int, value: int, place: int = 0) -> bytes:
+    """Return a little-endian TIFF file with another value of a tag."""
+    changed = bytearray(data)
+    first = struct.unpack_from("<I", data, 4)[0]
+    for at in range(first + 2, first + 2 + 12 * struct.unpack_from("<H", data, first)[0], 12):
+        number, kind, count = struct.unpack_from("<HHI", data, at)
+        if number == tag:
+            step = 2 if kind == 3 else 4
+            start = at + 8 if step * count <= 4 else struct.unpack_from("<I", data, at + 8)[0]
+            struct.pack_into("<H" if kind == 3 else "<I", changed, start + step * place, value)
+    return bytes(changed)
+
+
+STRIPS = make_tiff(GREY, rows=8)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (_change_tag(STRIPS, 273, 8, 1), "overlap at byte 8"),
+        (_change_tag(STRIPS, 273, 0, 0), "overlap at byte 0"),
+        (_change_tag(STRIPS, 273, 100, 2), "overlap at byte"),
+        (_change_tag(_change_tag(make_tiff(GREY), 257, 40), 278, 40), "more rows than the picture"),
+        (_change_tag(make_tiff(GREY), 256, 60), "more rows than the picture"),
+        (_change_tag(make_tiff(DEEP), 258, 8), "more rows than the picture"),
+        (make_tiff(GREY, orientation=9), "its orientation is 9"),
+        (make_tiff(GREY, extra={32997: ("I", [16])}), "several pages"),
+    ],
+    ids=["same strip", "strip in the header", "strips overlap", "height", "width", "depth", "orientation", "z-stack"],
+)
+def test_tiff_with_changed_tags_is_refused(data: bytes, reason: str) -> None:
+    """Tags have no checksum, but strips that overlap or are too long give a changed one away."""
+    _refused(data, reason)
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8, 32773])
+def test_tiff_whose_last_strip_is_filled_up_is_read(compression: int) -> None:
+    """Some programs write all strips equally long; the rows behind the picture are none of it."""
+    full = make_tiff(np.pad(GREY, ((0, 2), (0, 0))), rows=10, compression=compression)
+    np.testing.assert_array_equal(decode_image(_change_tag(full, 257, 48)), GREY)
+
+
+def test_bmp_and_pnm_with_a_smaller_size_in_the_header_are_refused() -> None:
+    """Neither has a checksum, but rows or columns that are left over give a changed size away."""
+    bmp = cv2.imencode(".bmp", BGR)[1].tobytes()
+    _refused(bmp[:22] + struct.pack("<i", 30) + bmp[26:], "bytes more than its size")
+    _refused(bmp[:18] + struct.pack("<i", 60) + bmp[22:], "bytes more than its size")
+    for size in ("64 30", "60 48"):
+        _refused(f"P5\n{size}\n255\n".encode() + GREY.tobytes(), "bytes more than its size")
+
+
+def test_pnm_after_a_transfer_as_text() -> None:
+    """CR LF in the header is read, and CR before each LF among the values is noticed."""
+    header = b"P5\r\n64 48\r\n255\r\n"
+    np.testing.assert_array_equal(decode_image(header + GREY.tobytes()), GREY)
+    mixed = GREY.copy()
+    mixed[5, 5] = mixed[9, 40] = 10
+    _refused(header + mixed.tobytes().replace(b"\n", b"\r\n"), "transfer as text")
+    starts_low = GREY.copy()
+    starts_low[0, 0] = 10
+    np.testing.assert_array_equal(decode_image(b"P5\n64 48\n255\r" + starts_low.tobytes()), starts_low)
+
+
+def test_a_digit_that_no_bitmap_has_is_named() -> None:
+    """The value of a plain PBM is shown as the file has it."""
+    _refused(b"P1\n2 1\n0 7\n", "a value of 7 and a maximum of 1")

@@ -5,17 +5,19 @@ ONSPECT_FUZZ_SECONDS=300 ONSPECT_FUZZ_SEED=7 pytest -m slow -s tests/runtime/ima
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from click.testing import Result
 
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.errors import DatasetError, ImageError, SourceError
@@ -98,14 +100,58 @@ def test_damaged_pictures_are_decoded_whole_or_refused() -> None:
         others[name] += not is_same
         assert found.dtype in (np.uint8, np.uint16)
         assert found.ndim == 2 or found.shape[2] == 3
-        assert is_same or name not in CHECKSUMS, (name, kind)
-        assert is_same or kind != "cut", (name, kind, len(changed), len(whole))
-        long_hole = kind == "hole" and bytes(64) in changed and bytes(64) not in whole
-        assert is_same or not (long_hole and name.startswith(PACKED) and changed[:700] == whole[:700]), (name, kind)
+        assert is_same or not _must_be_whole(name, kind, changed), (name, kind, len(changed), len(whole))
     sys.stdout.write(
         f"\npictures, seed {SEED}: {counts.total()} files of {len(FILES)} kinds; {dict(sorted(counts.items()))}; "
         f"other pictures: {dict(others)}\n"
     )
+
+
+def _must_be_whole(name: str, kind: str, changed: bytes) -> bool:
+    """Tell whether no other picture than that of the whole file may come of a damaged one."""
+    whole = FILES[name]
+    long_hole = kind == "hole" and bytes(64) in changed and bytes(64) not in whole
+    return (
+        name in CHECKSUMS or kind == "cut" or (long_hole and name.startswith(PACKED) and changed[:700] == whole[:700])
+    )
+
+
+@pytest.mark.parametrize("command", ["score", "run"])
+def test_damaged_files_in_a_folder_end_in_verdicts(
+    onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, command: str
+) -> None:
+    """One verdict a file, no traceback, and no score of another picture where damage can be noticed."""
+    random = np.random.default_rng(SEED)
+    folder, output = tmp_path / "in", tmp_path / "verdicts.jsonl"
+    to = ("-o", output) if command == "score" else ("--sink", f"jsonl:{output}")
+    counts: Counter[str] = Counter()
+
+    def judge(files: dict[str, bytes]) -> dict[str, float | None]:
+        shutil.rmtree(folder, ignore_errors=True)
+        output.unlink(missing_ok=True)
+        folder.mkdir()
+        for number, data in files.items():
+            (folder / f"{number}.png").write_bytes(data)
+        result = onspect(command, calibrated, folder, *to)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+        rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+        assert sorted(Path(row["source"]).stem for row in rows) == sorted(files)
+        faults = [row for row in rows if row["verdict"] == "fault"]
+        assert all(row["reason"] and "\n" not in row["reason"] and row["score"] is None for row in faults)
+        counts.update(row["verdict"] for row in rows)
+        return {Path(row["source"]).stem: row["score"] for row in rows}
+
+    wanted = judge(FILES)
+    assert None not in wanted.values()
+    for _ in _rounds():
+        damaged = {}
+        for number in range(100):
+            name = str(random.choice(list(FILES)))
+            damaged[str(number)] = (name, *_damage(FILES[name], random))
+        scores = judge({number: changed for number, (_, _, changed) in damaged.items()})
+        for number, (name, kind, changed) in damaged.items():
+            assert scores[number] in (None, wanted[name]) or not _must_be_whole(name, kind, changed), (name, kind)
+    sys.stdout.write(f"\n{command}, seed {SEED}: {counts.total()} files; {dict(sorted(counts.items()))}\n")
 
 
 WORDS = (

@@ -85,10 +85,10 @@ def test_alpha_channel_is_dropped() -> None:
 )
 def test_16_bit_values_are_scaled_by_the_white_level(value: int, white_level: int, expected: int) -> None:
     """A uint16 value becomes value * 255 / white_level, rounded, and 255 at most."""
-    recipe = dataclasses.replace(MONO, white_level=white_level)
+    preprocess = dataclasses.replace(MONO, white_level=white_level)
     frame = np.zeros((4, 8), np.uint16)
     frame[0, 0] = value  # of few pixels, for a picture that is mostly above the white level is a fault
-    assert prepare(frame, recipe)[0, 0, 0] == expected
+    assert prepare(frame, preprocess)[0, 0, 0] == expected
 
 
 def test_depth_is_decided_by_dtype() -> None:
@@ -105,14 +105,14 @@ def test_16_bit_file_keeps_its_depth() -> None:
 
 def test_colour_is_converted_for_a_mono_model_whatever_it_was_trained_on() -> None:
     """A model of mono images takes colour by the documented weights, and grey in three channels as grey."""
-    recipe = dataclasses.replace(MONO, source=SourceLimits((1,), None, None))
+    preprocess = dataclasses.replace(MONO, source=SourceLimits((1,), None, None))
     grey = np.arange(32, dtype=np.uint8).reshape(4, 8) * 8
-    np.testing.assert_array_equal(prepare(np.dstack([grey] * 3), recipe), prepare(grey, recipe))
+    np.testing.assert_array_equal(prepare(np.dstack([grey] * 3), preprocess), prepare(grey, preprocess))
     deep = grey.astype(np.uint16) * 257
-    np.testing.assert_array_equal(prepare(np.dstack([deep] * 3), recipe), prepare(deep, recipe))
+    np.testing.assert_array_equal(prepare(np.dstack([deep] * 3), preprocess), prepare(deep, preprocess))
     red = np.zeros((4, 8, 3), np.uint8)
     red[:, :, 2] = 100
-    assert (prepare(red, recipe) == 30).all()
+    assert (prepare(red, preprocess) == 30).all()
 
 
 def test_unexpected_channels_are_refused() -> None:
@@ -128,10 +128,10 @@ def test_unexpected_channels_are_refused() -> None:
 
 def test_values_above_the_white_level_are_a_fault() -> None:
     """12 bits at the upper end of 16 are not those of a camera that puts them at the lower end."""
-    recipe = dataclasses.replace(MONO, white_level=4095)
-    assert prepare(np.full((4, 8), 4095, np.uint16), recipe).min() == 255
+    preprocess = dataclasses.replace(MONO, white_level=4095)
+    assert prepare(np.full((4, 8), 4095, np.uint16), preprocess).min() == 255
     with pytest.raises(ImageError, match="more than half of the image is above the model's white level, 4095"):
-        prepare(np.full((4, 8), 4095 << 4, np.uint16), recipe)
+        prepare(np.full((4, 8), 4095 << 4, np.uint16), preprocess)
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_values_above_the_white_level_are_a_fault() -> None:
 )
 def test_unexpected_size_is_refused(shape: tuple[int, int], message: str) -> None:
     """An image just outside the accepted widths or heights raises ImageError with the values."""
-    recipe = dataclasses.replace(MONO, source=SourceLimits((1,), (100, 120), (30, 30)))
+    preprocess = dataclasses.replace(MONO, source=SourceLimits((1,), (100, 120), (30, 30)))
     with pytest.raises(ImageError, match=message):
-        prepare(np.zeros(shape, np.uint8), recipe)
+        prepare(np.zeros(shape, np.uint8), preprocess)
 
 
 @pytest.mark.parametrize("width", [100, 120])
 def test_limits_of_the_size_are_accepted(width: int) -> None:
     """The lowest and the highest accepted width are both accepted."""
-    recipe = dataclasses.replace(MONO, source=SourceLimits((1,), (100, 120), (30, 30)))
-    assert prepare(np.zeros((30, width), np.uint8), recipe).shape == (4, 8, 1)
+    preprocess = dataclasses.replace(MONO, source=SourceLimits((1,), (100, 120), (30, 30)))
+    assert prepare(np.zeros((30, width), np.uint8), preprocess).shape == (4, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -216,11 +216,11 @@ def test_halving_first_changes_little(size: tuple[int, int], dtype: type[np.uint
 
 def test_a_thin_line_survives_shrinking_wherever_it_lies() -> None:
     """Each row of 32x28 counts nearly alike for 16x16, half of 28 being less than 16: none falls between two rows."""
-    recipe = dataclasses.replace(MONO, width=16, height=16)
+    preprocess = dataclasses.replace(MONO, width=16, height=16)
     for row in range(28):
         frame = np.zeros((28, 32), np.uint8)
         frame[row] = 200
-        assert 100 <= prepare(frame, recipe)[:, 0].astype(int).sum() <= 130  # 16/28 of 200, wherever it lies
+        assert 100 <= prepare(frame, preprocess)[:, 0].astype(int).sum() <= 130  # 16/28 of 200, wherever it lies
 
 
 def test_enlarging_is_bilinear() -> None:

@@ -51,9 +51,9 @@ def test_rectangles_of_the_option_are_joined() -> None:
 
 def test_one_rectangle_crops_and_has_no_mask() -> None:
     """The model input of a region is that of the same pixels cut out by hand."""
-    recipe = dataclasses.replace(WHOLE, region=parse_region(["10,8,40,32"]).place(80, 60))
-    assert np.array_equal(prepare(FRAME, recipe), prepare(np.ascontiguousarray(FRAME[8:40, 10:50]), WHOLE))
-    assert mask_of_region(recipe) is None
+    preprocess = dataclasses.replace(WHOLE, region=parse_region(["10,8,40,32"]).place(80, 60))
+    assert np.array_equal(prepare(FRAME, preprocess), prepare(np.ascontiguousarray(FRAME[8:40, 10:50]), WHOLE))
+    assert mask_of_region(preprocess) is None
     assert mask_of_region(WHOLE) is None
 
 
@@ -63,7 +63,8 @@ def test_one_rectangle_crops_and_has_no_mask() -> None:
         (["10,8,20"], "has 3 numbers"),
         (["10,8,0,5"], "0x5 pixels; width and height are at least 1"),
         (["1,2,3,4", "roi.toml"], "'roi.toml' is a file"),
-        (["-1,2,3,4"], "cannot read the region's file '-1,2,3,4'"),
+        (["-1,2,3,4"], "--roi is '-1,2,3,4'; x, y, width and height are whole pixels from 0"),
+        (["1,2,3.5,4"], "whole pixels"),
         (["nowhere.toml"], "cannot read the region's file 'nowhere.toml'"),
     ],
 )
@@ -87,6 +88,8 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert 'picture = "good/0.png"' in path.read_text()
     assert read_region(path) == region
     assert parse_region([str(path)]) == region
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as Notepad saves it
+    assert read_region(path) == region
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,9 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("rectangles = [[1, 2, 3.5, 4]]", "in whole pixels"),
         ("rectangles = 5", "give a list"),
         ("polygons = [[[1, 2], [3, 4]]]", "at least three corners"),
+        ("polygons = [[[10, 10], [20, 20], [40, 40]]]", "corners are on one line"),
+        ("polygons = [[[0, 0], [9, 9], [9, 0], [0, 9]]]", r"\[0, 0\]-\[9, 9\] and \[9, 0\]-\[0, 9\] cross"),
+        ("[ignore]\npolygons = [[[5, 0], [8, 9], [0, 3], [9, 3], [2, 9]]]", "the inside is not clear"),
         ("polygons = [[[1, 2], [3, 4], [5]]]", "give two whole numbers"),
         ("frame = [640]", "give two whole numbers"),
         ("mask = 3", "give a file's name"),
@@ -128,9 +134,9 @@ def test_region_outside_the_pictures_is_refused() -> None:
 
 def test_region_outside_the_frame_is_a_fault() -> None:
     """On the line, a frame that the region does not fit into is an ImageError with both sizes."""
-    recipe = dataclasses.replace(WHOLE, region=parse_region(["40,8,40,32"]).place(80, 60))
+    preprocess = dataclasses.replace(WHOLE, region=parse_region(["40,8,40,32"]).place(80, 60))
     with pytest.raises(ImageError, match=r"40x32 pixels at 40,8 does not fit into the frame of 70x60"):
-        prepare(np.ascontiguousarray(FRAME[:, :70]), recipe)
+        prepare(np.ascontiguousarray(FRAME[:, :70]), preprocess)
 
 
 def test_ignored_places_are_not_inspected() -> None:

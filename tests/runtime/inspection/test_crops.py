@@ -36,8 +36,8 @@ REGION = RegionOfInterest((40, 20, 64, 64), (160, 120))
 def write_model(path: Path, region: RegionOfInterest | None, align: Alignment | None = None) -> Path:
     """Write the tiny model, for which grey is good, with a crop."""
     info = make_info(width=SIDE, height=SIDE, threshold=Threshold(0.02, 0.1))
-    recipe = Preprocess(SIDE, SIDE, 1, 65535, SourceLimits((1, 3), None, None), region, align)
-    path.write_bytes(stamp(build_graph(width=SIDE, height=SIDE), dataclasses.replace(info, preprocess=recipe), []))
+    preprocess = Preprocess(SIDE, SIDE, 1, 65535, SourceLimits((1, 3), None, None), region, align)
+    path.write_bytes(stamp(build_graph(width=SIDE, height=SIDE), dataclasses.replace(info, preprocess=preprocess), []))
     return path
 
 

@@ -67,6 +67,17 @@ def test_store_makes_no_file_before_it_has_something(store: LabelStore) -> None:
     assert not store.path.exists()
 
 
+def test_a_database_that_is_removed_is_begun_anew(store: LabelStore) -> None:
+    """A label that comes after the file was removed is in a new one, not in the one that nobody sees."""
+    keep(store, 1, "good")
+    for file in store.path.parent.glob("history.labels*"):
+        file.unlink()
+    assert store.list_pictures() == []
+    keep(store, 2, "bad")
+    store.close()
+    assert [one.label for one in LabelStore(store.path).list_pictures()] == ["bad"]
+
+
 def test_newest_label_counts(store: LabelStore) -> None:
     """A part that is labelled again has the new label; both are in the log, with who gave them."""
     key = keep(store, 1, "good", "Anna")
@@ -133,6 +144,12 @@ TAMPERING = {
     "label changed": ("UPDATE labels SET label = 'bad' WHERE id = 1", "label 1 is not as the audit log has it"),
     "label added": ("INSERT INTO labels VALUES (9, 1, 'bad', 'Anna', '2026')", "label 9 is not in the audit log"),
     "label removed": ("DELETE FROM labels WHERE id = 2", "label 2 is in the audit log"),
+    "facts of a log row made unreadable": ("UPDATE audit SET facts = '{' WHERE id = 2", "row 2 of the audit log was"),
+    "facts of a log row emptied": (
+        "UPDATE audit SET facts = '{\"id\": 2}' WHERE id = 2",
+        "label 2 is not as the audit",
+    ),
+    "picture given to another part": ("UPDATE pictures SET number = 77 WHERE id = 1", "label 1 is not as the audit"),
     "picture changed": ("UPDATE pictures SET png = x'00' WHERE id = 1", "picture of label 1 was changed"),
 }
 
@@ -159,6 +176,22 @@ def test_audit_notices_what_was_changed(
     result = onspect("labels", "audit", tmp_path / "history.db")
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+def test_a_noted_hash_tells_what_was_cut_off(tmp_path: Path, store: LabelStore, onspect: Callable[..., Result]) -> None:
+    """A log without its last row, or that of another line, is whole by itself; a noted hash is missing in it."""
+    hashes = [store.record("threshold", "Anna", {"before": 1.0, "score": 2.0}).hash for _ in range(3)]
+    store.close()
+    for digest in hashes:
+        assert onspect("labels", "audit", tmp_path / "history.db", "--contains", digest.upper()).exit_code == 0
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("DROP TRIGGER audit_is_not_deleted")
+        connection.execute("DELETE FROM audit WHERE id = 3")
+        connection.commit()
+    assert onspect("labels", "audit", tmp_path / "history.db").exit_code == 0
+    assert onspect("labels", "audit", tmp_path / "history.db", "--contains", hashes[1]).exit_code == 0
+    result = onspect("labels", "audit", tmp_path / "history.db", "--contains", hashes[2])
+    assert (result.exit_code, "rows were cut off, or it is the log of another line" in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET who = 'Eve'", "DELETE FROM audit"])

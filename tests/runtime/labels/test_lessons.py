@@ -280,6 +280,91 @@ def key_of(verdict: Any) -> dict[str, Any]:
     return {"time": verdict.time, "index": verdict.index, "source": verdict.source}
 
 
+ODD_REQUESTS: tuple[tuple[str, dict[str, Any] | None, int], ...] = (
+    ("/threshold", {"score": 10**400, "who": "Anna"}, 422),
+    ("/threshold", {"score": 0.7, "who": "   "}, 422),
+    ("/labels", {"time": "\ud800", "label": "good", "who": "Anna"}, 422),
+    ("/labels", {"source": "\ud800", "label": "good", "who": "Anna"}, 422),
+    ("/labels", {"label": ["good"], "who": "Anna"}, 422),
+    ("/lessons/accept", {"id": None, "who": "\ud800"}, 422),
+    ("/labels/pictures/99999999999999999999999", None, 404),
+    ("/report?since=0001-01-01T00:00%2B14:00", None, 422),
+)
+
+
+def test_odd_requests_are_refused_in_words(taught: Path) -> None:
+    """Numbers, texts and times that no field can hold are refused with a sentence; the server has no error."""
+    with Running(taught) as running:
+        client = running.client
+        client.log_in()
+        key = key_of(running.judge(300))
+        for path, body, expected in ODD_REQUESTS:
+            answer = client.ask(path) if body is None else client.post(path, key | body)
+            assert answer.status == expected, path
+            assert answer.json()["error"], path
+        assert running.line.status().moved is None
+
+
+def test_a_name_of_no_utf8_is_written_as_escapes(taught: Path) -> None:
+    """A move of the threshold by such a name is in the log, as a label by it is."""
+    with Running(taught) as running:
+        running.client.log_in()
+        key = key_of(running.judge(300))
+        assert running.client.post("/threshold", {"score": 0.7, "who": "A\ud800"}).status == 200
+        assert running.client.post("/labels", key | {"label": "good", "who": "A\ud800"}).status == 200
+        changes = running.client.ask("/audit").json()["changes"]
+    assert [(change["kind"], change["who"]) for change in changes] == [("label", "A\\ud800"), ("threshold", "A\\ud800")]
+
+
+def test_no_threshold_moves_without_a_row_in_the_log(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the audit log cannot be written, a move and an undo are refused, and the threshold is as before."""
+    with Running(taught) as running:
+        running.client.log_in()
+        running.judge(300)
+        own = running.line.status().threshold
+        store = running.dashboard._room.desk.store  # type: ignore[union-attr]
+
+        def fail(*_: object) -> None:
+            raise OutputError("disk full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "record", fail)
+            answer = running.client.post("/threshold", {"score": 2 * own, "who": "Anna"})
+        assert (answer.status, "audit log cannot be written: disk full" in answer.json()["error"]) == (409, True)
+        assert running.judge(301).threshold == own
+        assert running.client.post("/threshold", {"score": 2 * own, "who": "Anna"}).status == 200
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "record", fail)
+            assert running.client.post("/threshold/undo", {"who": "Anna"}).status == 409
+        assert running.judge(302).threshold == 2 * own
+        assert running.line.status().moved is not None
+
+
+def test_two_people_who_move_the_threshold_at_once_are_both_in_the_log(taught: Path) -> None:
+    """Each row has the threshold of before and who moved it; what came over the page is in the log once."""
+    with Running(taught) as running:
+        running.client.log_in()
+        running.judge(300)
+        own = running.line.status().threshold
+        for factor, who in ((1.1, "Anna"), (1.2, "Ben"), (1.3, "Anna")):
+            assert running.client.post("/threshold", {"score": factor * own, "who": who}).status == 200
+        assert running.client.post("/threshold/undo", {"who": "Ben"}).status == 200
+        running.judge(301)
+        wait_until(lambda: running.dashboard._room.board.describe(0)["status"]["threshold"] == 1.2 * own, 60.0)
+        running.line.set_threshold(3 * own)  # over MQTT, say
+        running.judge(302)
+        wait_until(lambda: running.client.ask("/audit").json()["changes"][0]["who"] == "", 60.0)
+        changes = running.client.ask("/audit").json()["changes"][::-1]
+    rows = [(change["who"], change["facts"].get("before"), change["facts"].get("score")) for change in changes]
+    assert rows == [
+        ("Anna", own, 1.1 * own),
+        ("Ben", 1.1 * own, 1.2 * own),
+        ("Anna", 1.2 * own, 1.3 * own),
+        ("Ben", 1.3 * own, None),
+        ("", 1.2 * own, 3 * own),
+    ]
+
+
 def test_good_label_ends_a_repeated_false_reject_within_one_part(taught: Path) -> None:
     """The part after the second click passes; after the undo it is rejected again; all is logged and told."""
     with Running(taught) as running:

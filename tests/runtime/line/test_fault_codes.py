@@ -33,8 +33,8 @@ def test_codes_in_the_source_are_those_of_the_table() -> None:
 
 
 def test_documentation_has_every_code() -> None:
-    """docs/line.md says what each code means, in the table's words."""
-    text = (Path(__file__).parents[3] / "docs" / "line.md").read_text(encoding="utf-8")
+    """docs/faults.md says what each code means, in the table's words."""
+    text = (Path(__file__).parents[3] / "docs" / "faults.md").read_text(encoding="utf-8")
     for code, meaning in FAULT_CODES.items():
         assert f"| `{code}` | {meaning} | {FAULT_NUMBERS[code]} |" in text
 

@@ -70,8 +70,8 @@ def test_score_that_is_not_finite_is_a_fault(
 def test_images_are_taken_as_on_the_processor(inspector: Inspector) -> None:
     """It is a processor's provider: a worker takes as few images at a time as with onnxruntime on one."""
     assert inspector.provider == "openvino"
-    recipe = inspector.info.preprocess
-    assert choose_batch(recipe, "openvino") == choose_batch(recipe, "cpu")
+    preprocess = inspector.info.preprocess
+    assert choose_batch(preprocess, "openvino") == choose_batch(preprocess, "cpu")
 
 
 def test_input_of_another_type_is_refused(inspector: Inspector) -> None:

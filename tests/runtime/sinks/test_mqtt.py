@@ -89,13 +89,15 @@ class FakeLine:
         """Take a recipe."""
         self.taken.append(("recipe", name))
 
-    def set_threshold(self, score: float) -> None:
+    def set_threshold(self, score: float) -> float:
         """Take a threshold."""
         self.taken.append(("threshold", score))
+        return 0.25
 
-    def undo_threshold(self) -> None:
+    def undo_threshold(self) -> tuple[float, float]:
         """Take an undo."""
         self.taken.append(("undo", None))
+        return 0.25, 0.25
 
     def stop(self) -> None:
         """Take the end."""

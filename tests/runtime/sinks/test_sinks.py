@@ -173,6 +173,33 @@ def test_rotation_parts_no_line_and_loses_none(tmp_path: Path, kind: type[JsonlS
     assert found == list(range(60))
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "sqlite"])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_record_that_is_removed_under_the_line_is_begun_anew(
+    tmp_path: Path, kind: str, renamed: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after a removal, or a rename as by logrotate, is in a new file, and said; nothing goes to nowhere."""
+    monkeypatch.setattr(logging.getLogger("onspect"), "propagate", True)
+    path = tmp_path / "line" / "record"
+    with open_sink(f"{kind}:{path}", append=True) as sink:
+        sink.write(inspection(index=0))
+        sink.flush()
+        for file in path.parent.iterdir():
+            file.rename(tmp_path / f"aside-{file.name}") if renamed else file.unlink()
+        for index in (1, 2):
+            sink.write(inspection(index=index))
+            sink.flush()
+    if kind == "sqlite":
+        assert [record.verdict.index for record in read_recent(path)] == [2, 1]
+    else:
+        assert len(path.read_bytes().splitlines()) == 2 + (kind == "csv")
+    if renamed and kind != "sqlite":
+        assert len((tmp_path / "aside-record").read_bytes().splitlines()) == 1 + (kind == "csv")
+    assert [record.getMessage() for record in caplog.records if "removed or renamed" in record.getMessage()] == [
+        f"{str(path)!r} was removed or renamed while verdicts were written to it; a new file is begun"
+    ]
+
+
 def test_flush_beside_a_rotation(tmp_path: Path) -> None:
     """Files are brought to the disk while they are set aside, and none stays open."""
     with JsonlSink(tmp_path / "out.jsonl", rotation=Rotation(600, 500)) as sink:

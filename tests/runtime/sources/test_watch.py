@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import threading
 import time
@@ -222,3 +223,21 @@ def test_wrong_watches_are_refused(tmp_path: Path) -> None:
         open_source(f"watch:{tmp_path / 'none'}")
     with pytest.raises(ChoiceError, match="gone"):
         open_source(f"watch:{tmp_path}?gone=x")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_links_to_nothing_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A broken link and a named pipe are no images, whatever their names are, and are counted at the end."""
+    with watch(tmp_path) as source:
+        captures = iter(source)
+
+        def bring() -> None:
+            (tmp_path / "link.png").symlink_to("nowhere.png")
+            os.mkfifo(tmp_path / "pipe.png")
+            (tmp_path / "a.png").write_bytes(PICTURE)
+
+        later(bring)
+        assert names(captures, 1) == ["a.png"]
+        source.stop()
+        assert list(captures) == []
+    assert "2 files (.png: 2)" in caplog.text

@@ -38,11 +38,11 @@ def test_moved_parts_are_taught_and_judged(teach_tiny: TeachTiny, tmp_path: Path
     folder = write_frames(tmp_path / "good", 8, moves=True)
     region = RegionFile(rectangles=((110, 70, 100, 100),), reference=Reference(patch=BOX))
     taught = teach_tiny(folder, region=region, size=(96, 96))
-    recipe = taught.info.preprocess
-    assert recipe.region is not None
-    assert recipe.region.box == (110, 70, 100, 100)
-    assert recipe.align is not None
-    assert recipe.align.pictures == 8
+    preprocess = taught.info.preprocess
+    assert preprocess.region is not None
+    assert preprocess.region.box == (110, 70, 100, 100)
+    assert preprocess.align is not None
+    assert preprocess.align.pictures == 8
     assert taught.info.format_version == 4
     inspector = Inspector(taught.path)
     good = inspector.inspect(draw_scene(180.0, 110.0, 65.0, seed=50, light=0.02))
@@ -83,8 +83,8 @@ def test_working_size_is_that_of_the_region(teach_tiny: TeachTiny, tmp_path: Pat
     """Without a size, the region's own sides are taken, not the frame's."""
     folder = write_frames(tmp_path / "good", 4, moves=False)
     taught = teach_tiny(folder, region=RegionFile(rectangles=((60, 60, 240, 120),)), size=None)
-    recipe = taught.info.preprocess
-    assert recipe.width == pytest.approx(2 * recipe.height, rel=0.1)
+    preprocess = taught.info.preprocess
+    assert preprocess.width == pytest.approx(2 * preprocess.height, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ TeachTiny = Callable[..., Taught]
 
 def load(model: Path, folder: Path) -> np.ndarray:
     """Return a folder's pictures as the model takes them."""
-    recipe = read_model_file(model).info.preprocess
-    return np.stack([prepare(read_image(path), recipe) for path in sorted(folder.iterdir())])
+    preprocess = read_model_file(model).info.preprocess
+    return np.stack([prepare(read_image(path), preprocess) for path in sorted(folder.iterdir())])
 
 
 def graph_of(model: Path) -> bytes:
@@ -353,13 +353,13 @@ def test_copies_are_taken_where_parts_come_turned(teach_tiny: TeachTiny, tmp_pat
 def test_working_size_keeps_the_shape(teach_tiny: TeachTiny, tmp_path: Path) -> None:
     """Pictures of 192 x 224 pixels are worked on at that size, smaller ones at twice theirs; --size gives another."""
     folder = write_pictures(tmp_path / "large", range(3), size=(192, 224))
-    recipe = teach_tiny(folder, size=None).info.preprocess
-    assert (recipe.width, recipe.height) == (224, 192)
+    preprocess = teach_tiny(folder, size=None).info.preprocess
+    assert (preprocess.width, preprocess.height) == (224, 192)
     folder = write_pictures(tmp_path / "good", range(3), size=(96, 192))
-    recipe = teach_tiny(folder, size=None).info.preprocess
-    assert (recipe.width, recipe.height) == (384, 192)
-    recipe = teach_tiny(folder, size=(64, 96)).info.preprocess
-    assert (recipe.width, recipe.height) == (64, 96)
+    preprocess = teach_tiny(folder, size=None).info.preprocess
+    assert (preprocess.width, preprocess.height) == (384, 192)
+    preprocess = teach_tiny(folder, size=(64, 96)).info.preprocess
+    assert (preprocess.width, preprocess.height) == (64, 96)
 
 
 def test_batches_score_as_single_images(taught: Path, parts: Path) -> None:

@@ -33,7 +33,7 @@ class TrainingSet:
     """uint8 [n, height, width, channels], BGR or grey."""
     fingerprints: tuple[str, ...]
     """Fingerprint of each image's file."""
-    recipe: Preprocess
+    preprocess: Preprocess
     """How a frame becomes one of the images."""
     preset: str
     """Preset that gave the working size."""
@@ -117,5 +117,5 @@ def load_training_set(
         progress=progress,
     )
     warn_of_few(len(found.images))
-    chosen = find_preset(found.crops, found.recipe.channels).name
-    return TrainingSet(folder, found.images, found.fingerprints, found.recipe, chosen)
+    chosen = find_preset(found.crops, found.preprocess.channels).name
+    return TrainingSet(folder, found.images, found.fingerprints, found.preprocess, chosen)

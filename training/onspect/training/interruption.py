@@ -1,4 +1,4 @@
-"""Signals that stop a training: taken over for a while, and given back."""
+"""Handlers for the signals that stop a training, restored at its end."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def stop_signals(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Call handler(number, frame) at Ctrl-C and SIGTERM while the block runs; do nothing outside the main thread."""
+    """Handle Ctrl-C and SIGTERM within a ``with`` block. Outside the main thread it has no effect.
+
+    Parameters
+    ----------
+    handler
+        Called with the number of the signal and the current stack frame.
+    """
     previous = {}
-    with suppress(ValueError):  # signals belong to the main thread; elsewhere the caller's thread is its own master
+    with suppress(ValueError):  # only the main thread may set signal handlers
         for number in (signal.SIGINT, signal.SIGTERM):
             previous[number] = signal.signal(number, handler)
     try:

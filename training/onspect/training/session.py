@@ -249,7 +249,7 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         config=config,
         data=DataRecord(
             folder=str(data.folder.absolute()),
-            recipe=data.recipe,
+            recipe=data.preprocess,
             images=tuple(data.fingerprints[index] for index in kept),
             held_out=tuple(data.fingerprints[index] for index in held_out),
             mean_pixel=tuple(float(value) / 255.0 for value in images.mean(axis=(0, 1, 2), dtype=np.float64)),
@@ -366,15 +366,15 @@ def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | No
             f"the folder {record.data.folder!r} that the run {str(run)!r} began with is gone; put it back, or write "
             f"its new place into {str(run / CONFIG)!r}"
         )
-    recipe = record.data.recipe
+    preprocess = record.data.recipe
     return load_training_set(
         Path(record.data.folder),
         preset=record.config.preset,
-        size=(recipe.width, recipe.height),
-        channels=recipe.channels,
-        white_level=recipe.white_level,
-        any_size=recipe.source.width is None,
-        crop=Crop.of(recipe),
+        size=(preprocess.width, preprocess.height),
+        channels=preprocess.channels,
+        white_level=preprocess.white_level,
+        any_size=preprocess.source.width is None,
+        crop=Crop.of(preprocess),
         progress=progress,
     )
 
@@ -531,8 +531,8 @@ def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64],
 
 
 def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfig:
-    recipe = data.recipe
-    tiling, width, height = None, recipe.width, recipe.height
+    preprocess = data.preprocess
+    tiling, width, height = None, preprocess.width, preprocess.height
     if options.tile is not None:
         tiling = design_tiling(data.preset, height, width, options.tile)
         images, width, height = images * tiling.count, tiling.width, tiling.height
@@ -541,7 +541,7 @@ def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfi
         data.preset,
         height=height,
         width=width,
-        channels=recipe.channels,
+        channels=preprocess.channels,
         latent=options.latent,
     )
     return _configure(PRESETS[data.preset], options, network, images, tiling=tiling)

@@ -65,8 +65,8 @@ def describe(record: RunRecord) -> str:
 
 def _tell_why_size(record: RunRecord) -> str:
     """Return in words how the working size was chosen."""
-    recipe, preset = record.data.recipe, record.config.preset
-    source, size = recipe.source, (recipe.height, recipe.width)
+    preprocess, preset = record.data.recipe, record.config.preset
+    source, size = preprocess.source, (preprocess.height, preprocess.width)
     if source.width is None or source.height is None:
         return "all images are resized to it"
     if source.width[0] != source.width[1] or source.height[0] != source.height[1]:
@@ -93,11 +93,11 @@ def _tell_of_tiles(record: RunRecord) -> str:
     """Return a note on the tiles; without tiles, on details lost by resizing and on tiles that would keep them."""
     if record.config.tiling is not None:
         return f"each image is cut into {record.config.tiling.describe()}\n"
-    recipe, source = record.data.recipe, record.data.recipe.source
+    preprocess, source = record.data.recipe, record.data.recipe.source
     if source.width is None or source.height is None:
         return ""
     sides = [high if low == high else high // 2 for low, high in (source.width, source.height)]  # found, not accepted
-    shrunk = max(sides[0] / recipe.width, sides[1] / recipe.height)
+    shrunk = max(sides[0] / preprocess.width, sides[1] / preprocess.height)
     if shrunk < _NOTED:
         lost = (
             f"images are shrunk only {shrunk:.1f} times in each direction" if shrunk > 1.0 else "images are not shrunk"
@@ -109,7 +109,7 @@ def _tell_of_tiles(record: RunRecord) -> str:
         f"about {shrunk:.0f} pixels are lost"
     )
     width, height = sides
-    tile = recipe.width, recipe.height
+    tile = preprocess.width, preprocess.height
     try:
         count = design_tiling(record.config.preset, height, width, tile).count
     except ChoiceError:

@@ -91,13 +91,13 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
         frame = read_image(result.image.path)
     except ImageError as error:
         raise DatasetError(f"{str(result.image.path)!r} has changed since it was scored: {error}") from error
-    recipe = inspector.info.preprocess
-    placement = place(frame, recipe)
-    batch = prepare_at(frame, recipe, placement)[np.newaxis]
+    preprocess = inspector.info.preprocess
+    placement = place(frame, preprocess)
+    batch = prepare_at(frame, preprocess, placement)[np.newaxis]
     height, width = frame.shape[:2]
     scale = _LONGEST_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    white_level = recipe.white_level
+    white_level = preprocess.white_level
     scored, threshold = inspector.infer(batch), inspector.info.threshold
     error_map = scored.error_map[0]
     if placement is not None:

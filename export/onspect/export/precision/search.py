@@ -441,8 +441,10 @@ def _describe(
 
 def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
     """Return the ratio of the median processor times of a run of one image, taken in turns."""
-    recipe = file.info.preprocess
-    image = np.random.default_rng(0).integers(0, 256, (1, recipe.height, recipe.width, recipe.channels), np.uint8)
+    preprocess = file.info.preprocess
+    image = np.random.default_rng(0).integers(
+        0, 256, (1, preprocess.height, preprocess.width, preprocess.channels), np.uint8
+    )
     inspectors = [Inspector(model, provider="cpu") for model in (file, reduced)]
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TIMED_RUNS):

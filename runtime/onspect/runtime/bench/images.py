@@ -35,19 +35,22 @@ def choose_images(paths: Sequence[Path], inspectors: Sequence[Inspector]) -> lis
     return chosen
 
 
-def draw_images(folder: Path, recipe: Preprocess) -> list[Path]:
+def draw_images(folder: Path, preprocess: Preprocess) -> list[Path]:
     """Write drawn JPEG images of the size and colour that a model was trained on, and return their paths.
 
     Raises DatasetError if the model looks for a part in each frame: drawn images show none.
     """
-    if recipe.align is not None:
+    if preprocess.align is not None:
         raise DatasetError(
             "the model finds the part before it judges, and drawn images show none; give pictures of parts"
         )
-    width, height = _choose_side(recipe.source.width, recipe.width), _choose_side(recipe.source.height, recipe.height)
-    if recipe.region is not None:
-        width, height = recipe.region.frame
-    shape = (height, width) if 1 in recipe.source.channels else (height, width, 3)
+    width, height = (
+        _choose_side(preprocess.source.width, preprocess.width),
+        _choose_side(preprocess.source.height, preprocess.height),
+    )
+    if preprocess.region is not None:
+        width, height = preprocess.region.frame
+    shape = (height, width) if 1 in preprocess.source.channels else (height, width, 3)
     generator = np.random.default_rng(0)
     paths = []
     for number in range(_DRAWN):

@@ -115,13 +115,13 @@ class _Run:
     def conclude(self, number: int) -> ModelBench:
         """Return what was found of a model."""
         file, inspector = self.files[number], self.inspectors[number]
-        recipe = file.info.preprocess
+        preprocess = file.info.preprocess
         return ModelBench(
             label=inspector.label,
             path=str(file.path),
             precision=file.info.provenance.precision,
             provider=inspector.provider,
-            size=(recipe.width, recipe.height, recipe.channels),
+            size=(preprocess.width, preprocess.height, preprocess.channels),
             stages=self.stages[number],
             cores=available_cores(),
             throughput=tuple(self.throughput[number]),

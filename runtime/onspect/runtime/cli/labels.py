@@ -54,13 +54,14 @@ def export(database: Path, folder: Path) -> None:
 @labels.command(cls=Command)
 @click.argument("database", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The changes as JSON, one object a line.")
-def audit(database: Path, *, as_json: bool) -> None:
+@click.option("--contains", metavar="HASH", help="Fail too if no row has this hash, which you noted before.")
+def audit(database: Path, *, as_json: bool, contains: str | None) -> None:
     """Print the log of changes of DATABASE, and check that nothing in it was changed afterwards.
 
     DATABASE is the line's history or the labels beside it. Every label, addition, undo, threshold and model has a row
     with who and when. Each row has a hash of itself and of the row before it. The exit code is 1 if a row, a label or a
-    labelled picture was changed. Rows cut off at the end leave no trace here: compare the last hash with a copy, such
-    as the messages on the MQTT topic audit.
+    labelled picture was changed. Rows cut off at the end, and the log of another line in its place, are noticed with
+    --contains only: give a hash that you noted, or one of an MQTT message on the topic audit.
 
     \b
     Example:
@@ -78,6 +79,8 @@ def audit(database: Path, *, as_json: bool) -> None:
         facts = json.dumps(dict(change.facts), ensure_ascii=False)
         row = json.dumps(change.to_dict(), ensure_ascii=False)
         click.echo(row if as_json else f"{change.id:>5}  {change.time}  {change.kind:<9}  {change.who or '-'}  {facts}")
+    if contains is not None and all(change.hash != contains.strip().lower() for change in changes):
+        broken.append(f"no row has the hash {contains!r}: rows were cut off, or it is the log of another line")
     if broken:
         raise OutputError(f"{str(store.path)!r} was changed: {'; '.join(broken)}")
     say(

@@ -209,15 +209,15 @@ def _make_base() -> BaseFile:
 def _describe_new(taught: Taught) -> None:
     info, memory = taught.info, taught.info.memory
     assert memory is not None
-    recipe = info.preprocess
+    preprocess = info.preprocess
     say(
-        f"taught {taught.pictures} good pictures at {recipe.width}x{recipe.height} pixels"
+        f"taught {taught.pictures} good pictures at {preprocess.width}x{preprocess.height} pixels"
         + (f", with {memory.copies} of each" if memory.copies != "none" else "")
     )
-    if recipe.region is not None:
-        say(f"region {recipe.region.describe()}")
-    if recipe.align is not None:
-        say(f"aligned {recipe.align.describe()}")
+    if preprocess.region is not None:
+        say(f"region {preprocess.region.describe()}")
+    if preprocess.align is not None:
+        say(f"aligned {preprocess.align.describe()}")
     say(f"wrote {taught.path} ({taught.path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -24,8 +24,9 @@ from onspect.runtime.dashboard.label_desk import LabelDesk
 from onspect.runtime.dashboard.middleware import LARGEST_BODY, SecurityMiddleware
 from onspect.runtime.dashboard.renderer import RenderWorker
 from onspect.runtime.dashboard.state import DashboardState, View, describe_shown
-from onspect.runtime.errors import OnspectError
+from onspect.runtime.errors import ChoiceError, OnspectError
 from onspect.runtime.inspection.verdict import now
+from onspect.runtime.labels.store import check_name
 from onspect.runtime.status import FADE_S, Commands
 
 _LOG = logging.getLogger("onspect")
@@ -51,6 +52,8 @@ _FILES = {
     "teach.js": ("teach.js", "text/javascript; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
+
+T = TypeVar("T")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -256,11 +259,13 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
     await require_session(room, request)
     body = await read_body(request)
     score = body.get("score")
-    if not isinstance(score, (int, float)) or isinstance(score, bool) or not math.isfinite(score):
-        raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
+    score = _to_float(score)
     who = _read_name(body)
-    before = await _command(room, lambda commands: commands.set_threshold(float(score)))
-    record = {"score": float(score), "before": before, "who": who, "time": now()}
+    before = await _command(room, lambda commands: commands.set_threshold(score))
+    record = {"score": score, "before": before, "who": who, "time": now()}
+    desk = room.desk
+    if desk is not None:
+        await _log_change(room, lambda: desk.note_threshold(record), lambda commands: commands.undo_threshold())
     room.moved = [*room.moved[-99:], record]
     _LOG.warning(
         "threshold moved from %s to %g by %r at %s, from %s",
@@ -270,8 +275,6 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
         record["time"],
         _address(request),
     )
-    if room.desk is not None:
-        await run_in_threadpool(room.desk.note_threshold, record)
     return JSONResponse(record)
 
 
@@ -279,32 +282,52 @@ async def _undo_threshold(room: AppState, request: Request) -> Response:
     """Take the last move of the threshold back, with a record of who did so and when."""
     await require_session(room, request)
     who = _read_name(await read_body(request))
-    before = await _command(room, lambda commands: commands.undo_threshold())
+    before, after = await _command(room, lambda commands: commands.undo_threshold())
     record = {"before": before, "who": who, "time": now()}
+    desk = room.desk
+    if desk is not None:
+        await _log_change(
+            room, lambda: desk.note_undo(before, after, who), lambda commands: commands.set_threshold(before)
+        )
     words = "threshold move taken back, from %s, by %r at %s, from %s"
     _LOG.warning(words, before, who, record["time"], _address(request))
-    if room.desk is not None:
-        await run_in_threadpool(room.desk.note_undo, before, who)
     return JSONResponse(record)
 
 
 def _read_name(body: dict[str, Any]) -> str:
-    who = body.get("who")
-    if not isinstance(who, str) or not 0 < len(who.strip()) <= 80:
-        raise Refusal(422, "give the name of who moves the threshold, up to 80 letters")
-    return who.strip()
+    try:
+        return check_name(body.get("who"))
+    except ChoiceError as error:
+        raise Refusal(422, str(error)) from error
 
 
-async def _command(room: AppState, command: Callable[[Commands], None]) -> float | None:
-    """Give the line a command; return the threshold that it had last, None before its first status."""
+def _to_float(score: object) -> float:
+    try:
+        value = math.nan if isinstance(score, bool) or not isinstance(score, (int, float)) else float(score)
+    except OverflowError:  # a whole number of hundreds of digits
+        value = math.inf
+    if not math.isfinite(value):
+        raise Refusal(422, f"the threshold is {str(score)[:40]!r}; give a number")
+    return value
+
+
+async def _command(room: AppState, command: Callable[[Commands], T]) -> T:
+    """Give the line a command, and return what it returns."""
     if room.commands is None:
         raise Refusal(409, "no line is running")
-    status = room.board.describe(0)["status"]
     try:
-        await run_in_threadpool(command, room.commands)
+        return await run_in_threadpool(command, room.commands)
     except OnspectError as error:
         raise Refusal(422, str(error)) from error
-    return None if status is None else status["threshold"]
+
+
+async def _log_change(room: AppState, log: Callable[[], None], take_back: Callable[[Commands], object]) -> None:
+    """Write a change into the audit log; if it cannot be written, take the change back and raise Refusal."""
+    try:
+        await run_in_threadpool(log)
+    except OnspectError as error:
+        await _command(room, take_back)
+        raise Refusal(409, f"nothing was changed, for the audit log cannot be written: {error}") from error
 
 
 def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -125,9 +125,9 @@ def _read_time(request: Request, name: str) -> str | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError as error:
+        return _write_time(time if time.tzinfo else time.replace(tzinfo=UTC))
+    except (ValueError, OverflowError) as error:  # a time in year 1 or 9999 may leave the calendar in UTC
         raise Refusal(422, f"{name} is {text[:40]!r}; give a time such as 2026-03-01T06:00Z") from error
-    return _write_time(time if time.tzinfo else time.replace(tzinfo=UTC))
 
 
 def _write_time(time: datetime) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +22,7 @@ from onspect.runtime.status import Commands, LineStatus
 _LOG = logging.getLogger("onspect")
 
 _CHANGES = 100  # rows of the log that the page shows
+_APPLIED_S = 5.0  # seconds after which a move of the threshold is in the status
 _SHOWN = 24  # changed verdicts that the page shows
 
 
@@ -36,8 +39,8 @@ class LabelDesk:
         self._lessons = Lessons(self.store, lambda: self._line.model_path(), self._swap, most=additions)
         self._commands: Commands | None = None
         self._status: LineStatus | None = None
-        self._moved: float | None = None
-        self._undone = False
+        self._known: deque[tuple[float, float]] = deque()
+        """Thresholds that were set here and when, until a status has them."""
 
     def open(self) -> None:
         """Begin to keep pictures."""
@@ -65,20 +68,17 @@ class LabelDesk:
             keys = ("model", "recipe", "threshold")
             facts = {"before": {key: getattr(before, key) for key in keys}}
             self._record_quietly("swap", facts | {"after": {key: getattr(status, key) for key in keys}})
-        elif before.threshold != status.threshold:
-            known = self._undone or self._moved == status.threshold
-            self._undone, self._moved = False, None
-            if not known:  # else it is in the log already, with its name
-                self._record_quietly("threshold", {"before": before.threshold, "score": status.threshold})
+        elif before.threshold != status.threshold and not self._is_known(status.threshold):
+            self._record_quietly("threshold", {"before": before.threshold, "score": status.threshold})
 
     def note_threshold(self, record: Mapping[str, Any]) -> None:
         """Log a threshold that was moved on this page: score, before and who."""
-        self._moved = record["score"]
+        self._known.append((record["score"], time.monotonic()))
         self._tell(self.store.record("threshold", record["who"], {key: record[key] for key in ("before", "score")}))
 
-    def note_undo(self, before: float | None, who: str) -> None:
-        """Log that the last move of the threshold was taken back on this page; before: the threshold until then."""
-        self._undone = True
+    def note_undo(self, before: float, after: float, who: str) -> None:
+        """Log that the last move of the threshold was taken back on this page, from `before` to `after`."""
+        self._known.append((after, time.monotonic()))
         self._tell(self.store.record("threshold", who, {"before": before, "undo": True}))
 
     def add_labels(self, parts: Sequence[dict[str, Any]]) -> None:
@@ -162,6 +162,18 @@ class LabelDesk:
 
     def _swap(self, path: Path) -> None:
         self._line.swap(path)
+
+    def _is_known(self, threshold: float) -> bool:
+        """Return whether a threshold was set here a moment ago, so that it is in the log with its name.
+
+        Moves before it were over before a status had them.
+        """
+        while self._known and time.monotonic() - self._known[0][1] > _APPLIED_S:
+            self._known.popleft()
+        count = next((count for count, (score, _) in enumerate(self._known, 1) if score == threshold), 0)
+        for _ in range(count):
+            self._known.popleft()
+        return count > 0
 
     def _find(self, key: PartKey) -> StoredPicture:
         found = self.store.find(key)

@@ -15,7 +15,7 @@ from onspect.runtime.dashboard.label_desk import LabelDesk, Work
 from onspect.runtime.errors import ChoiceError, OnspectError
 from onspect.runtime.images.decode import decode_image
 from onspect.runtime.inspection.visualization import to_bgr
-from onspect.runtime.labels.store import PartKey
+from onspect.runtime.labels.store import PartKey, to_utf8
 
 _LONGEST = 960  # pixels of a picture's longer side on the page
 
@@ -56,7 +56,7 @@ async def _audit(room: AppState, request: Request) -> Response:
 
 async def _show_picture(room: AppState, request: Request) -> Response:
     await require_session(room, request)
-    desk, number = _find_desk(room), request.path_params["number"]
+    desk, number = _find_desk(room), min(request.path_params["number"], (1 << 63) - 1)  # the largest that SQLite takes
     try:
         jpeg = await run_in_threadpool(lambda: _to_jpeg(desk.store.read(number)))
     except OnspectError as error:
@@ -106,7 +106,7 @@ def _read_key(body: dict[str, Any]) -> PartKey:
     time, index, source = body.get("time"), body.get("index"), body.get("source")
     if not isinstance(time, str) or not isinstance(source, str) or type(index) is not int or not 0 <= index < 1 << 62:
         raise Refusal(422, "give time, index and source of the part")
-    return PartKey(time, index, source.encode(errors="backslashreplace").decode())
+    return PartKey(to_utf8(time), index, to_utf8(source))
 
 
 def _to_jpeg(png: bytes) -> bytes:

@@ -104,6 +104,8 @@ def _safe(cell: object) -> object:
 
 def _describe(change: Change) -> str:
     facts = change.facts
+    if "unreadable" in facts:
+        return "this row was tampered with"
     if change.kind == "threshold" and facts.get("undo"):
         return f"{facts.get('before')} taken back"
     if change.kind == "threshold":

@@ -24,9 +24,9 @@ class Crop:
     align: Alignment | None = None
 
     @classmethod
-    def of(cls, recipe: Preprocess) -> Crop | None:
-        """Return the crop of a recipe, None if it judges whole frames."""
-        return None if recipe.region is None else cls(recipe.region, recipe.align)
+    def of(cls, preprocess: Preprocess) -> Crop | None:
+        """Return the crop of `preprocess`, None if it judges whole frames."""
+        return None if preprocess.region is None else cls(preprocess.region, preprocess.align)
 
     @property
     def shape(self) -> tuple[int, int]:

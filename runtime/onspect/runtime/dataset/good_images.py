@@ -43,20 +43,20 @@ Shapes = Sequence[tuple[int, int]]
 class GoodImages:
     """Good images as a model takes them, those that repeat an earlier file left out.
 
-    paths: of the files. images: uint8 [n, height, width, channels]. fingerprints: one for each image. recipe: how a
+    paths: of the files. images: uint8 [n, height, width, channels]. fingerprints: one for each image. preprocess: how a
     frame became one of them. shapes: of the images as stored.
     """
 
     paths: tuple[Path, ...]
     images: NDArray[np.uint8] = dataclasses.field(repr=False)
     fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
-    recipe: Preprocess
+    preprocess: Preprocess
     shapes: Shapes = dataclasses.field(repr=False)
 
     @property
     def crops(self) -> Shapes:
         """Heights and widths of what is judged: of the region, or of the images without one."""
-        crop = Crop.of(self.recipe)
+        crop = Crop.of(self.preprocess)
         return self.shapes if crop is None else [crop.shape] * len(self.shapes)
 
 
@@ -117,13 +117,13 @@ def load_good_images(
     seen = _read_all(paths, guess, progress)
     distinct = find_distinct(paths, [item.pixels for item in seen])
     paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
-    recipe = choices.decide(seen)
-    if (recipe.width, recipe.height, recipe.channels) != (guess.width, guess.height, guess.channels):
-        seen = _read_all(paths, recipe, progress)  # the first image was not like the others
-    _warn_of_mixtures(paths, seen, recipe, channels)
+    preprocess = choices.decide(seen)
+    if (preprocess.width, preprocess.height, preprocess.channels) != (guess.width, guess.height, guess.channels):
+        seen = _read_all(paths, preprocess, progress)  # the first image was not like the others
+    _warn_of_mixtures(paths, seen, preprocess, channels)
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
-    return GoodImages(tuple(paths), images, tuple(item.fingerprint for item in seen), recipe, _shapes(seen))
+    return GoodImages(tuple(paths), images, tuple(item.fingerprint for item in seen), preprocess, _shapes(seen))
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,8 @@ def _look_at_first(paths: Sequence[Path]) -> _Seen:
     raise _unreadable([(paths[0], _look(paths[0], None))], len(paths))
 
 
-def _read_all(paths: Sequence[Path], recipe: Preprocess, progress: Progress[_Seen] | None) -> list[_Seen]:
-    any_frame = dataclasses.replace(recipe, source=SourceLimits((1, 3), None, None))
+def _read_all(paths: Sequence[Path], preprocess: Preprocess, progress: Progress[_Seen] | None) -> list[_Seen]:
+    any_frame = dataclasses.replace(preprocess, source=SourceLimits((1, 3), None, None))
     items: Iterable[_Seen | str] = in_order(lambda path: _look(path, any_frame), paths)
     if progress is not None:
         items = progress(items, len(paths), "reading images")  # type: ignore[arg-type]  # it passes on what it is given
@@ -177,13 +177,13 @@ def _read_all(paths: Sequence[Path], recipe: Preprocess, progress: Progress[_See
     return [item for item in found if isinstance(item, _Seen)]
 
 
-def _look(path: Path, recipe: Preprocess | None) -> _Seen | str:
+def _look(path: Path, preprocess: Preprocess | None) -> _Seen | str:
     try:
         data = path.read_bytes()
         frame = decode_image(data)
-        deep = frame.dtype == np.uint16 and recipe is not None
-        clipped = float(np.mean(frame > recipe.white_level)) if deep and recipe is not None else 0.0
-        prepared = None if recipe is None else prepare(frame, recipe)
+        deep = frame.dtype == np.uint16 and preprocess is not None
+        clipped = float(np.mean(frame > preprocess.white_level)) if deep and preprocess is not None else 0.0
+        prepared = None if preprocess is None else prepare(frame, preprocess)
     except ImageError as error:
         return str(error)
     except OSError as error:
@@ -213,7 +213,9 @@ def _unreadable(bad: Sequence[tuple[Path, object]], total: int) -> DatasetError:
     return DatasetError(f"{len(bad)} of {total} images cannot be used ({examples}); remove or replace them")
 
 
-def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Preprocess, channels: int | None) -> None:
+def _warn_of_mixtures(
+    paths: Sequence[Path], seen: Sequence[_Seen], preprocess: Preprocess, channels: int | None
+) -> None:
     sizes = Counter((item.width, item.height) for item in seen)
     usual = sizes.most_common(1)[0][1]
     if len(seen) > usual > len(seen) // 2:  # where no size is usual, none is odd
@@ -226,31 +228,31 @@ def _warn_of_mixtures(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Prep
             *rarest,
             str(example),
         )
-    elif len(sizes) > 1 and recipe.region is None:
+    elif len(sizes) > 1 and preprocess.region is None:
         low, high = min(sizes), max(sizes)
         _LOG.warning(
             "the images have %d sizes, from %dx%d to %dx%d, and each is resized to %dx%d",
             len(sizes),
             *low,
             *high,
-            recipe.width,
-            recipe.height,
+            preprocess.width,
+            preprocess.height,
         )
-    if recipe.region is None:
-        _warn_of_stretches(paths, seen, recipe)
+    if preprocess.region is None:
+        _warn_of_stretches(paths, seen, preprocess)
     _warn_of_colour(paths, seen, channels)
 
 
-def _warn_of_stretches(paths: Sequence[Path], seen: Sequence[_Seen], recipe: Preprocess) -> None:
-    size = (recipe.height, recipe.width)
+def _warn_of_stretches(paths: Sequence[Path], seen: Sequence[_Seen], preprocess: Preprocess) -> None:
+    size = (preprocess.height, preprocess.width)
     stretches = [largest_stretch([shape], size) for shape in _shapes(seen)]
     if max(stretches) > _NOTED_STRETCH * min(stretches):
         most = int(np.argmax(stretches))
         _LOG.warning(
             "the images have different shapes and are all resized to %dx%d: the most different one, %r of %dx%d, is "
             "stretched %.2f times",
-            recipe.width,
-            recipe.height,
+            preprocess.width,
+            preprocess.height,
             str(paths[most]),
             seen[most].width,
             seen[most].height,

@@ -26,6 +26,8 @@ MOST = 10_000
 LIMIT = 4
 """Images whose hashes differ in so many bits or fewer look almost the same."""
 
+_MIRROR_LIMIT = 1  # bits in which the hash of a mirror image may differ
+
 _SIDE = 32
 _FEWEST = 16
 """Training images with structure that it takes for medians that mean anything."""
@@ -100,6 +102,22 @@ def find_near_duplicates(hashes: Sequence[str], known: Iterable[str], limit: int
         return found
     for place, nearest in zip(places, _measure_nearest([hashes[place] for place in places], others), strict=True):
         found[place] = bool(nearest <= limit)
+    return found
+
+
+def find_mirrored(
+    features: Sequence[NDArray[np.float32] | None], looks: Looks, known: Iterable[str], limit: int
+) -> list[bool]:
+    """Tell of each image, by its `dct_features`, whether a known hash is of its mirror image or of it turned by half.
+
+    Parts that are nearly symmetrical have mirror images that look alike, so `limit` is lowered to 1 bit.
+    """
+    others, found = list(known), [False] * len(features)
+    for down, across in ((0, 1), (1, 0), (1, 1)):
+        signs = ((-1.0) ** (down * _ROWS + across * _COLUMNS)).astype(np.float32)
+        hashes = [hash_look(None if one is None else one * signs, looks) for one in features]
+        alike = find_near_duplicates(hashes, others, min(limit, _MIRROR_LIMIT))
+        found = [before or now for before, now in zip(found, alike, strict=True)]
     return found
 
 

@@ -45,17 +45,17 @@ def check_model(path: Path) -> Finding:
     name = f"model {path.name}"
     try:
         file = read_model_file(path)
-        recipe = file.info.preprocess
-        size = f"{recipe.width}x{recipe.height} {'mono' if recipe.channels == 1 else 'colour'}"
+        preprocess = file.info.preprocess
+        size = f"{preprocess.width}x{preprocess.height} {'mono' if preprocess.channels == 1 else 'colour'}"
         if file.info.threshold is None:
             loaded = load_model(file)
             detail = f"{size}, loads on {loaded.provider}, has no threshold yet"
             return Finding(name, "warning", detail, f"onspect calibrate {path} DATA")
         inspector = Inspector(path)
-        limits = recipe.source
-        height = recipe.height if limits.height is None else limits.height[0]
-        width = recipe.width if limits.width is None else limits.width[0]
-        channels = recipe.accepted_channels[0]
+        limits = preprocess.source
+        height = preprocess.height if limits.height is None else limits.height[0]
+        width = preprocess.width if limits.width is None else limits.width[0]
+        channels = preprocess.accepted_channels[0]
         verdict = inspector.inspect(
             np.full((height, width) if channels == 1 else (height, width, channels), 128, np.uint8)
         )

@@ -38,6 +38,8 @@ _CANDIDATES = 4
 _REFINED = 3  # poses of the coarse search that are refined
 _WORSE = 0.15  # of correlation by which a candidate may be worse than the best one
 _CLOSE = 0.1  # of correlation, by which a refined pose may be worse and is still compared at the finest level
+_NEARLY = 0.7  # of the coarse search's highest peak, below which no other peak is a part
+_APART = 0.7  # of the reference's shorter side, the least distance of two parts
 _STEPS = {2: 6, 1: 4}  # Gauss-Newton steps at each level; the number is how many times smaller it is
 _LEAST_LEVEL = 12  # pixels of the shorter side of a level
 _AROUND = 4  # pixels of the smallest level by which a coarse pose may be off
@@ -65,13 +67,20 @@ def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
     Raises
     ------
     ImageError
-        If no place correlates as well as the good parts did: ``part not found``.
+        If no place correlates as well as the good parts did: ``part not found``. If two places do: ``two parts are
+        in view``.
     """
-    pose = _open_finder(alignment).find(local_contrast(frame, alignment.patch, white_level))
+    pose, other = _open_finder(alignment).find_two(local_contrast(frame, alignment.patch, white_level))
     if pose.confidence < alignment.confidence:
         raise ImageError(
             f"part not found: the best place, {pose.x:.0f},{pose.y:.0f}, correlates {pose.confidence:.2f} with the "
             f"reference, and {alignment.confidence:.2f} is needed",
+            code="position",
+        )
+    if other is not None and other.confidence >= alignment.confidence:
+        raise ImageError(
+            f"two parts are in view: at {pose.x:.0f},{pose.y:.0f} and {other.x:.0f},{other.y:.0f} (correlations "
+            f"{pose.confidence:.2f} and {other.confidence:.2f}); one would not be judged",
             code="position",
         )
     return pose
@@ -90,7 +99,8 @@ def fit_alignment(
 
     The reference is the median of the good parts, in the pose that the part has in `picture`. Each of the pictures is
     then searched with a reference that was made without it: once as it is and once with the part painted over. The
-    least confidence is halfway between the 5% quantile of the first correlations and the 95% quantile of the second.
+    least confidence is halfway between the 5% quantile of the first correlations and the 95% quantile of the second,
+    of which each is that of another place of the same picture if that is higher.
 
     Parameters
     ----------
@@ -109,7 +119,7 @@ def fit_alignment(
     ------
     DatasetError
         If the patch is smaller than 16 pixels or has no contrast, or if good parts correlate hardly better with the
-        reference than places without a part.
+        reference than other places.
     """
     _check_patch(patch, picture)
     chosen = frames[:: -(-len(frames) // _PICTURES)]
@@ -127,15 +137,16 @@ def fit_alignment(
         others = alike & (np.arange(len(alike)) != number)
         own = _median(patches[others]) if others.any() else first
         finder = Finder(patch, own, turn=turn, scale=scale)
-        pose = finder.find(contrast)
+        pose, other = finder.find_two(contrast)
         found.append(pose.confidence)
-        absent.append(finder.find(_remove_smooth(finder.paint_over(plane, pose), patch)).confidence)
+        empty = finder.find(_remove_smooth(finder.paint_over(plane, pose), patch)).confidence
+        absent.append(empty if other is None else max(empty, other.confidence))
     low, high = float(np.quantile(found, 0.05)), float(np.quantile(absent, 0.95))
     if low - high < _LEAST_GAIN:
         raise DatasetError(
             f"the part cannot be found by this reference: good parts correlate {max(low, 0.0):.2f} with it, "
-            f"and places without a part {max(high, 0.0):.2f}; give a patch with more structure, or good pictures that "
-            "show the same part"
+            f"and other places {max(high, 0.0):.2f}; give a patch with more structure that is there once, or good "
+            "pictures that show the same part"
         )
     cut = min(0.98, max(0.05, (low + max(high, 0.0)) / 2.0))
     return Alignment(patch, _encode(reference), float(turn), float(scale), round(cut, 4), len(chosen))
@@ -213,10 +224,26 @@ class Finder:
 
     def find(self, contrast: Plane) -> Pose:
         """Return the pose that correlates best; `local_contrast` gave the contrast."""
+        return self._find(contrast)[0]
+
+    def find_two(self, contrast: Plane) -> tuple[Pose, Pose | None]:
+        """Return the pose that correlates best, and the best one of another place, None if none is like a part."""
+        best, search, likeness, levels = self._find(contrast)
+        own = dataclasses.replace(best, x=best.x / self._shrink, y=best.y / self._shrink)
+        coarse = search.find_other(likeness, own, _APART * min(self.reference.shape))
+        if coarse is None:
+            return best, None
+        return best, self._refine_all([coarse], levels)
+
+    def _find(self, contrast: Plane) -> tuple[Pose, _Search, Plane, list[tuple[_Level, Plane]]]:
         height, width = contrast.shape
         search = self._searches(width, height)
         levels = [(level, _shrink(contrast, level.factor)) for level in self._levels]
-        found = search.find(contrast)
+        found, likeness = search.find(contrast)
+        return self._refine_all(found, levels), search, likeness, levels
+
+    def _refine_all(self, found: list[Pose], levels: list[tuple[_Level, Plane]]) -> Pose:
+        """Return the best of the coarse poses after the fine search, in pixels of the frame."""
         (level, plane), *finer = levels
         near = [self._search_around(level, plane, pose) for pose in found]
         near.sort(key=lambda pose: -pose.confidence)
@@ -305,8 +332,11 @@ class _Search:
         self._counts = masks.sum(axis=(1, 2), dtype=np.float32)[:, None, None]
         self._allowed = self._find_allowed(margin)
 
-    def find(self, contrast: Plane) -> list[Pose]:
-        """Return the best poses, the best first, in pixels of the contrast's plane."""
+    def find(self, contrast: Plane) -> tuple[list[Pose], Plane]:
+        """Return the best poses, the best first, in pixels of the contrast's plane; and the likeness of all places.
+
+        The likeness is float32 [poses, h * w], for `find_other`.
+        """
         plane = _blur(_shrink(contrast, self._factor)[: self._size[1], : self._size[0]])
         spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
         sums = np.fft.irfft2(spectra[:, None] * self._masks, self._shape)
@@ -314,7 +344,7 @@ class _Search:
         floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
         length = 1.0 / np.sqrt(np.maximum(energy, floor))
         length *= self._allowed
-        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape)
+        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape).astype(np.float32, copy=False)
         flat = likeness.reshape(len(likeness), -1)
         weights = length.reshape(len(length), -1)
         peaks = np.empty(len(flat), np.float32)
@@ -323,7 +353,22 @@ class _Search:
             np.multiply(flat[number], weights[owner], out=flat[number])
             places[number] = flat[number].argmax()
             peaks[number] = flat[number, places[number]]
-        return [self._describe(number, int(places[number])) for number in self._choose(peaks)]
+        return [self._describe(number, int(places[number])) for number in self._choose(peaks)], flat
+
+    def find_other(self, likeness: Plane, pose: Pose, radius: float) -> Pose | None:
+        """Return the best pose at a distance of at least radius from one; None if no place there is nearly as good."""
+        best = likeness.max(axis=0)
+        highest = float(best.max())
+        rows, columns = (np.arange(side, dtype=np.float32) for side in self._shape)
+        rows[self._size[1] :] -= self._shape[0]
+        columns[self._size[0] :] -= self._shape[1]
+        middle = self._canvas / 2.0
+        across, down = (columns + middle) * self._factor - pose.x, (rows + middle) * self._factor - pose.y
+        best[(down[:, None] ** 2 + across[None] ** 2 < radius * radius).ravel()] = -1.0
+        place = int(best.argmax())
+        if best[place] < _NEARLY * highest:
+            return None
+        return self._describe(int(likeness[:, place].argmax()), place)
 
     def _choose(self, peaks: NDArray[np.float32]) -> list[int]:
         """Return the poses with a peak higher than those of the neighbouring angles, the highest first."""

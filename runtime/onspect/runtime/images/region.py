@@ -94,6 +94,8 @@ def parse_region(values: Sequence[str]) -> RegionFile:
     for value in values:
         numbers = value.replace(" ", "").split(",")
         if not all(number.isascii() and number.isdigit() for number in numbers):
+            if all(map(_is_number, numbers)):
+                raise ChoiceError(f"--roi is {value!r}; x, y, width and height are whole pixels from 0")
             if len(values) > 1:
                 raise ChoiceError(f"--roi is given {len(values)} times and {value!r} is a file; put all shapes into it")
             return read_region(Path(value))
@@ -109,12 +111,13 @@ def parse_region(values: Sequence[str]) -> RegionFile:
 def read_region(path: Path) -> RegionFile:
     """Read a region's file, as ``onspect roi`` writes it; file names in it are relative to its folder.
 
-    Raises ChoiceError if it cannot be read, is not TOML, or has a key or a value that is not known.
+    Raises ChoiceError if it cannot be read, is not TOML, has a key or a value that is not known, or a polygon whose
+    sides cross each other.
     """
     import tomllib  # here, for files without a region
 
     try:
-        content = tomllib.loads(path.read_bytes().decode())
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise ChoiceError(
             f"cannot read the region's file {str(path)!r}: {describe_os_error(error)}; give x,y,width,height, or a "
@@ -187,22 +190,22 @@ def draw_region(region: RegionOfInterest) -> NDArray[np.uint8]:
     return inspected
 
 
-def mask_of_region(recipe: Preprocess) -> NDArray[np.bool_] | None:
+def mask_of_region(preprocess: Preprocess) -> NDArray[np.bool_] | None:
     """Return the region's mask, bool [height, width] at the working size; None if all of the box is inspected.
 
     A place is inspected if more than half of it is, as in `read_mask`. Raises ChoiceError if nothing is left.
     """
-    if recipe.region is None:
+    if preprocess.region is None:
         return None
-    inspected = draw_region(recipe.region)
+    inspected = draw_region(preprocess.region)
     if inspected.all():
         return None
-    share = cv2.resize(inspected, (recipe.width, recipe.height), interpolation=cv2.INTER_AREA)
+    share = cv2.resize(inspected, (preprocess.width, preprocess.height), interpolation=cv2.INTER_AREA)
     mask: NDArray[np.bool_] = share > 127
     if not mask.any():
         raise ChoiceError(
-            f"the region leaves nothing to inspect at the working size of {recipe.width}x{recipe.height} pixels; "
-            "draw larger shapes, or fewer ignored areas"
+            f"the region leaves nothing to inspect at the working size of {preprocess.width}x{preprocess.height} "
+            "pixels; draw larger shapes, or fewer ignored areas"
         )
     return None if mask.all() else mask
 
@@ -414,16 +417,54 @@ def _rectangle(value: object, where: str) -> Rectangle:
 def _polygons(value: object, where: str) -> tuple[Polygon, ...]:
     if not isinstance(value, list):
         raise ChoiceError(f"{where} is {value!r}; give a list of polygons, each a list of [x, y]")
-    for item in value:
-        if not (isinstance(item, list) and len(item) >= 3):
-            raise ChoiceError(f"{where} has {item!r}; a polygon has at least three corners [x, y]")
-    return tuple(tuple(_pair(corner, where) for corner in item) for item in value)
+    return tuple(_polygon(item, where) for item in value)
+
+
+def _polygon(value: object, where: str) -> Polygon:
+    if not (isinstance(value, list) and len(value) >= 3):
+        raise ChoiceError(f"{where} has {value!r}; a polygon has at least three corners [x, y]")
+    corners = tuple(_pair(corner, where) for corner in value)
+    if _are_on_one_line(corners):
+        raise ChoiceError(f"{where} has {value!r}, whose corners are on one line; draw a polygon with an area")
+    sides = list(zip(corners, (*corners[1:], corners[0]), strict=True))
+    for number, one in enumerate(sides):
+        for other in sides[number + 1 :]:
+            if _cross(one, other):
+                raise ChoiceError(
+                    f"{where}: the sides {list(one[0])}-{list(one[1])} and {list(other[0])}-{list(other[1])} cross, so "
+                    "the inside is not clear; draw two polygons"
+                )
+    return corners
+
+
+def _are_on_one_line(corners: Polygon) -> bool:
+    (x, y), *others = corners
+    moved = [(across - x, down - y) for across, down in others]
+    return all(a * d == b * c for a, b in moved for c, d in moved)
+
+
+def _cross(one: Polygon, other: Polygon) -> bool:
+    """Return whether two sides cross inside both; sides that only touch do not."""
+    (a, b), (c, d) = one, other
+
+    def turn(p: tuple[int, int], q: tuple[int, int], r: tuple[int, int]) -> int:
+        return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
+
+    return turn(a, b, c) * turn(a, b, d) < 0 and turn(c, d, a) * turn(c, d, b) < 0
 
 
 def _pair(value: object, where: str) -> tuple[int, int]:
     if not (isinstance(value, list) and len(value) == 2 and all(map(_is_pixel, value))):
         raise ChoiceError(f"{where} has {value!r}; give two whole numbers from 0")
     return value[0], value[1]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_pixel(value: object) -> bool:

@@ -22,7 +22,7 @@ _GREYS = (0.25, 0.75)  # what is neither black nor white
 _MOST_GREY = 0.1  # soft edges have fewer such pixels, photographs more
 
 
-def read_mask(path: Path, recipe: Preprocess) -> Mask:
+def read_mask(path: Path, preprocess: Preprocess) -> Mask:
     """Read a black-and-white picture of the parts as a mask: white is inspected, black is ignored.
 
     It has any size, and the shape of the images that the model was trained on; a place of the working size is inspected
@@ -30,7 +30,7 @@ def read_mask(path: Path, recipe: Preprocess) -> Mask:
     the places outside the region's box do not matter. Raises ChoiceError where it cannot be read, is not black and
     white, has another shape, leaves nothing to inspect or nothing out, or where the model takes images of any shape.
     """
-    sides = _common_sides(path, recipe) if recipe.region is None else recipe.region.frame
+    sides = _common_sides(path, preprocess) if preprocess.region is None else preprocess.region.frame
     try:
         light = _to_light(read_image(path))
     except ImageError as error:
@@ -42,35 +42,35 @@ def read_mask(path: Path, recipe: Preprocess) -> Mask:
             "draw it on one of them, or scale it to their shape"
         )
     _check_colours(path, light)
-    if recipe.region is not None:
-        x, y, wide, high = recipe.region.box
-        whole = cv2.resize(light, recipe.region.frame, interpolation=cv2.INTER_AREA)
+    if preprocess.region is not None:
+        x, y, wide, high = preprocess.region.box
+        whole = cv2.resize(light, preprocess.region.frame, interpolation=cv2.INTER_AREA)
         light = np.asarray(whole[y : y + high, x : x + wide], np.float32)
-    share = cv2.resize(light, (recipe.width, recipe.height), interpolation=cv2.INTER_AREA)
+    share = cv2.resize(light, (preprocess.width, preprocess.height), interpolation=cv2.INTER_AREA)
     mask: Mask = share > 0.5
-    if (mask.all() and recipe.region is None) or not mask.any():
+    if (mask.all() and preprocess.region is None) or not mask.any():
         what = "ignores nothing" if mask.all() else "leaves nothing to inspect"
         raise ChoiceError(
-            f"the mask {str(path)!r} {what} at the working size of {recipe.width}x{recipe.height} (its pixels are "
-            f"{light.min():.0%} to {light.max():.0%} white): paint the areas to inspect white, and the rest black"
+            f"the mask {str(path)!r} {what} at the working size of {preprocess.width}x{preprocess.height} (its pixels "
+            f"are {light.min():.0%} to {light.max():.0%} white): paint the areas to inspect white, and the rest black"
         )
     return mask
 
 
-def read_inspected(path: Path | None, recipe: Preprocess, region: RegionFile | None = None) -> Mask | None:
+def read_inspected(path: Path | None, preprocess: Preprocess, region: RegionFile | None = None) -> Mask | None:
     """Return the places that are inspected by a painted mask and by the shapes of a region.
 
-    The region is the recipe's; with `region` these shapes mask a model that was trained on whole frames. Bool [height,
-    width] at the working size; None if that is all of it. Raises ChoiceError as `read_mask` does, if mask and shapes
-    together leave nothing to inspect, and for a region where the recipe has one already.
+    The region is that of `preprocess`; with `region` these shapes mask a model that was trained on whole frames. Bool
+    [height, width] at the working size; None if that is all of it. Raises ChoiceError as `read_mask` does, if mask and
+    shapes together leave nothing to inspect, and for a region where `preprocess` has one already.
     """
     if region is not None:
-        recipe = dataclasses.replace(recipe, region=_mask_by(region, recipe))
+        preprocess = dataclasses.replace(preprocess, region=_mask_by(region, preprocess))
         path = path or region.mask
-    shapes = mask_of_region(recipe)
+    shapes = mask_of_region(preprocess)
     if path is None:
         return shapes
-    mask = read_mask(path, recipe)
+    mask = read_mask(path, preprocess)
     joined = mask if shapes is None else mask & shapes
     if not joined.any():
         raise ChoiceError(
@@ -79,21 +79,21 @@ def read_inspected(path: Path | None, recipe: Preprocess, region: RegionFile | N
     return None if joined.all() else joined
 
 
-def _mask_by(region: RegionFile, recipe: Preprocess) -> RegionOfInterest:
+def _mask_by(region: RegionFile, preprocess: Preprocess) -> RegionOfInterest:
     """Return the whole frame as a region, with the shapes of a region inside it."""
-    if recipe.region is not None:
+    if preprocess.region is not None:
         raise ChoiceError("the run was trained on a region already; leave out --roi, or train again with another one")
     if region.reference is not None:
         raise ChoiceError("an alignment is learnt in training; give --roi with its reference to 'onspect train'")
-    width, height = _common_sides(Path("--roi"), recipe)
+    width, height = _common_sides(Path("--roi"), preprocess)
     placed = region.place(width, height)
     shapes = placed.rectangles or (() if placed.polygons else (placed.box,))
     return dataclasses.replace(placed, box=(0, 0, width, height), rectangles=shapes)
 
 
-def _common_sides(path: Path, recipe: Preprocess) -> tuple[int, int]:
+def _common_sides(path: Path, preprocess: Preprocess) -> tuple[int, int]:
     """Return a width and height that have the shape of all frames that the model accepts."""
-    widths, heights = recipe.source.width, recipe.source.height
+    widths, heights = preprocess.source.width, preprocess.source.height
     if widths is None or heights is None:
         raise ChoiceError(
             f"the mask {str(path)!r} cannot be used: this model accepts images of any size, so the position of a mask "

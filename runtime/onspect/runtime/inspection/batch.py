@@ -39,13 +39,13 @@ Result = TypeVar("Result")
 Place = TypeVar("Place")
 
 
-def choose_batch(recipe: Preprocess, provider: str) -> int:
+def choose_batch(preprocess: Preprocess, provider: str) -> int:
     """Return how many images a run takes: 1 for large inputs, up to 32 for tiny ones, whose runs cost little more.
 
     On a GPU it is 16 times as many: its workers read and resize while others wait for the GPU.
     """
     factor = 1 if runs_on_processor(provider) else _GPU_FACTOR
-    return max(1, min(_MOST * factor, _PIXELS * factor // (recipe.width * recipe.height)))
+    return max(1, min(_MOST * factor, _PIXELS * factor // (preprocess.width * preprocess.height)))
 
 
 def judge_files(
@@ -65,11 +65,11 @@ def judge_files(
     threshold, ChoiceError where workers is below 1.
     """
     _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
-    recipe = inspector.info.preprocess
+    preprocess = inspector.info.preprocess
     read = read or partial(read_image, accepts=inspector.accepts)
-    size = batch or choose_batch(recipe, inspector.provider)
+    size = batch or choose_batch(preprocess, inspector.provider)
     taken = -(-_TAKEN // size) * size
-    turn = _Turns() if recipe.width * recipe.height <= _TINY else contextlib.nullcontext
+    turn = _Turns() if preprocess.width * preprocess.height <= _TINY else contextlib.nullcontext
 
     def judge(first: int, some: tuple[Path | str, ...]) -> list[Verdict]:
         started = time.perf_counter()

@@ -1,8 +1,8 @@
 """The audit log: one row for each change that a person or a command made, chained by hashes.
 
 Each row has the SHA-256 of its own content and of the hash before it. A changed, removed or inserted row breaks the
-chain. Rows cut off at the end are noticed only by comparing the number and the last hash with a copy, such as the
-messages of the MQTT sink.
+chain. Rows cut off at the end, or the whole log of another line, are noticed only by a hash that was noted elsewhere,
+such as in the messages of the MQTT sink.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ def read_changes(connection: sqlite3.Connection, limit: int = -1, kinds: tuple[s
     question = f"SELECT id, time, kind, who, facts, hash FROM audit {chosen} ORDER BY id DESC LIMIT ?"  # noqa: S608
     rows = connection.execute(question, (*kinds, limit)).fetchall()
     return [
-        Change(number, time, kind, who, json.loads(facts), digest)
+        Change(number, time, kind, who, _read_facts(facts), digest)
         for number, time, kind, who, facts, digest in reversed(rows)
     ]
 
@@ -95,24 +96,36 @@ def verify_audit(connection: sqlite3.Connection) -> Iterator[str]:
         if digest != _hash_row(before, number, time, kind, who, text):
             yield f"row {number} of the audit log was changed, or the row before it"
         expected, before = number + 1, digest
-        if kind == "label":
-            facts = json.loads(text)
+        facts = _read_facts(text)
+        if kind == "label" and "id" in facts:
             logged[facts["id"]] = facts | {"who": who, "time": time}
     seen = set()
     question = (
-        "SELECT labels.id, label, who, labels.time, sha256, png FROM labels JOIN pictures ON pictures.id = picture"
+        "SELECT labels.id, label, who, labels.time, sha256, png, pictures.time, number, source FROM labels "
+        "JOIN pictures ON pictures.id = picture"
     )
-    for number, label, who, time, sha256, png in connection.execute(question):
+    for number, label, who, time, sha256, png, *part in connection.execute(question):
         seen.add(number)
-        facts = logged.get(number)
-        if facts is None:
+        known = logged.get(number)
+        if known is None:
             yield f"label {number} is not in the audit log"
-        elif (facts["label"], facts["who"], facts["time"], facts["picture"]) != (label, who, time, sha256):
+        elif [known.get(name) for name in ("label", "who", "time", "picture", "part")] != [
+            *(label, who, time, sha256),
+            dict(zip(("time", "index", "source"), part, strict=True)),
+        ]:
             yield f"label {number} is not as the audit log has it"
         elif hashlib.sha256(png).hexdigest() != sha256:
             yield f"the picture of label {number} was changed"
     for number in sorted(set(logged) - seen):
         yield f"label {number} is in the audit log, and its row or picture is missing"
+
+
+def _read_facts(text: str) -> dict[str, Any]:
+    """Return the facts of a row; of one that was tampered with its text, so that the rest can still be read."""
+    facts: Any = None
+    with suppress(ValueError):
+        facts = json.loads(text)
+    return facts if isinstance(facts, dict) else {"unreadable": text}
 
 
 def _hash_row(before: str, number: int, time: str, kind: str, who: str, facts: str) -> str:

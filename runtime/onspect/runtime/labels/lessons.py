@@ -244,13 +244,13 @@ class Lessons:
         added: list[Change] = []
         current = None
         for change in self._store.changes(kinds=("add", "undo")):
-            if change.facts["before"] != current:
+            if change.facts.get("before") != current:
                 added = []
             if change.kind == "add":
                 added.append(change)
             elif added:
                 added.pop()
-            current = change.facts["after"]
+            current = change.facts.get("after")
         return added if current == sha256 else []
 
     def _apply(self, kind: str, who: str, path: Path, before: bytes, after: bytes, facts: dict[str, Any]) -> Change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,13 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
-from onspect.runtime.atomic import make_folder
+from onspect.runtime.atomic import identify, make_folder
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.verdict import Verdict, now
 from onspect.runtime.labels.audit import SCHEMA, Change, append, read_changes, verify_audit
+
+_LOG = logging.getLogger("onspect")
 
 APPLICATION_ID = 0x4F4E534C  # "ONSL"
 SCHEMA_VERSION = 1
@@ -57,7 +60,7 @@ class PartKey:
     @classmethod
     def of(cls, verdict: Verdict) -> PartKey:
         """Return the key of a verdict's part."""
-        return cls(verdict.time, verdict.index, _plain(verdict.source))
+        return cls(verdict.time, verdict.index, to_utf8(verdict.source))
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class LabelStore:
         self._quota = quota
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Close the database."""
@@ -127,7 +131,7 @@ class LabelStore:
                 "INSERT OR IGNORE INTO pictures (time, source, number, part, verdict, score, threshold, model, sha256, "
                 "size, png) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(key.time, key.source, key.index, verdict.part and _plain(verdict.part), verdict.verdict),
+                    *(key.time, key.source, key.index, verdict.part and to_utf8(verdict.part), verdict.verdict),
                     *(verdict.score, verdict.threshold, verdict.model, hashlib.sha256(png).hexdigest(), len(png), png),
                 ),
             )
@@ -227,6 +231,7 @@ class LabelStore:
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
         """Yield the connection, None while there is no file."""
         with self._lock, self._errors():
+            self._leave_removed_file()
             if self._connection is None and not self.path.exists():
                 yield None
             else:
@@ -235,6 +240,7 @@ class LabelStore:
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
+            self._leave_removed_file()
             connection = self._open()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -245,6 +251,13 @@ class LabelStore:
                     connection.execute("ROLLBACK")
                 raise
 
+    def _leave_removed_file(self) -> None:
+        """Close a file that was removed or renamed: nobody would see what is written into it."""
+        if self._connection is not None and identify(self.path) != self._identity:
+            _LOG.warning("%r was removed or renamed; a new file is begun", str(self.path))
+            self._connection.close()
+            self._connection = None
+
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             make_folder(self.path.parent)
@@ -254,7 +267,7 @@ class LabelStore:
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._connection, self._identity = connection, identify(self.path)
         return self._connection
 
     @contextmanager
@@ -295,7 +308,7 @@ def check_name(who: object) -> str:
     """Return a person's name without spaces around it; raises ChoiceError if it is empty or too long."""
     if not isinstance(who, str) or not 0 < len(who.strip()) <= LONGEST_NAME:
         raise ChoiceError(f"give your name, up to {LONGEST_NAME} letters")
-    return _plain(who.strip())
+    return to_utf8(who.strip())
 
 
 def encode(frame: Frame) -> bytes:
@@ -332,6 +345,6 @@ def _compared(source: str) -> int:
     return len(source) if len(source) >= SHOWN_SOURCE else 1 << 30
 
 
-def _plain(text: str) -> str:
+def to_utf8(text: str) -> str:
     """Return text that UTF-8 can hold; bytes of a file name that are no UTF-8 become escapes."""
     return text.encode(errors="backslashreplace").decode()

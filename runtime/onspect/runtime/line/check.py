@@ -128,11 +128,11 @@ def _open(one: SourceConfig) -> Source | OnspectError:
 
 def _describe_model(model: Model) -> str:
     inspector = model.inspector
-    recipe, threshold = inspector.info.preprocess, inspector.threshold
+    preprocess, threshold = inspector.info.preprocess, inspector.threshold
     review = "" if threshold.review is None else f", review from {threshold.review:.6g}"
     facts = [
         f"{inspector.label} on {inspector.provider}",
-        f"{recipe.width}x{recipe.height} {'mono' if recipe.channels == 1 else 'colour'}",
+        f"{preprocess.width}x{preprocess.height} {'mono' if preprocess.channels == 1 else 'colour'}",
         f"ng from {threshold.score:.6g}{review}",
         "frames are not checked" if model.limits is None else _describe_limits(model.limits),
     ]

@@ -6,45 +6,37 @@ import dataclasses
 import logging
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
-from onspect.runtime.images.decode import Frame
-from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
-from onspect.runtime.inspection.verdict import WORST_FIRST, FrameContext, Verdict, now
+from onspect.runtime.inspection.inspector import Inspection, Inspector
+from onspect.runtime.inspection.verdict import WORST_FIRST, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
-from onspect.runtime.line.frame_check import FrameCheck, Health, find_picture_fault
+from onspect.runtime.line.examiner import Examiner
+from onspect.runtime.line.frame_check import Health
 from onspect.runtime.line.frame_queue import FrameQueue, Policy, QueuedFrame, default_policy
 from onspect.runtime.line.grabber import Grabber
 from onspect.runtime.line.memory import give_memory_back
 from onspect.runtime.line.models import Model, Models
+from onspect.runtime.line.tally import Tally
 from onspect.runtime.line.views import ViewJoiner
 from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
-from onspect.runtime.presence.crop import prepare_fault, prepare_window
 from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PartView, PresenceGate, Step
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
-from onspect.runtime.status import Latency, LineStatus, Moment, SignalState, SourceState, describe_moment
+from onspect.runtime.status import LineStatus, SignalState, SourceState
 
 _LOG = logging.getLogger("onspect")
 
-_RECENT = 1000  # frames over which latency is told
-_ALL_FAULTS = 30  # parts at the start that are all faults, of which a line warns
-
 _VIEWS_WITHIN = 2.0  # seconds
-_MOST_REASONS = 100  # of faults that are counted apart
 
 
 @dataclass(frozen=True)
@@ -104,11 +96,8 @@ class Line:
         self._models = models
         self._sinks = list(sinks)
         self._recipes = list(recipes or [None] * len(sources))
-        health = models.health or Health()
-        self._late_ms = health.late_ms
         self._part_models: list[Model | None] = [None] * len(sources)
-        self._frame_checks = [_make_frame_check(source, health) for source in sources]
-        self._check_thread = ThreadPoolExecutor(1, "onspect-frame-check")
+        self._examiner = Examiner(sources, models.health or Health())
         self._queue = FrameQueue(chosen)
         self._grabbers = [Grabber(source, number, self._queue) for number, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
@@ -123,11 +112,7 @@ class Line:
         if signals is not None:
             signals.attach(can_judge=self._cameras_are_there, on_reset=self._clear_alarm)
         self._drift = DriftWatch()
-        self._verdicts: Counter[str] = Counter()
-        self._reasons: Counter[str] = Counter()
-        self._last: tuple[Verdict, float] | None = None
-        self._latencies: deque[float] = deque(maxlen=_RECENT)
-        self._lock = threading.Lock()
+        self._tally = Tally()
         self._stop_asked = 0.0
         self._left_behind = False
         self._ended = threading.Event()
@@ -160,7 +145,7 @@ class Line:
                     self._end(keeper)
         finally:
             self._ended.set()
-            self._check_thread.shutdown()
+            self._examiner.close()
         for grabber in self._grabbers:
             if grabber.error is not None:
                 raise grabber.error
@@ -174,8 +159,7 @@ class Line:
     @property
     def fault_reasons(self) -> dict[str, int]:
         """How many parts were faults for each reason; of very many reasons only the first are counted."""
-        with self._lock:
-            return dict(self._reasons)
+        return self._tally.reasons
 
     def stop(self) -> None:
         """Judge what was captured, flush the sinks and end."""
@@ -191,9 +175,12 @@ class Line:
         """Judge with a recipe's model from the next part on; raises ChoiceError where there is no such recipe."""
         self._models.choose(name)
 
-    def set_threshold(self, score: float) -> None:
-        """Move the running threshold from the next part on; raises ChoiceError where it cannot lie there."""
-        self._models.set_threshold(score)
+    def set_threshold(self, score: float) -> float:
+        """Move the running threshold from the next part on, and return the one before.
+
+        Raises ChoiceError where it cannot lie there.
+        """
+        return self._models.set_threshold(score)
 
     def model_path(self) -> Path:
         """Return the model file that the next part is judged with."""
@@ -207,9 +194,12 @@ class Line:
             except Exception:  # noqa: BLE001 - a sink's trouble is not the person's
                 _LOG.warning("a sink cannot take a change", exc_info=True)
 
-    def undo_threshold(self) -> None:
-        """Take the last move of the threshold back; raises ChoiceError if there is none."""
-        self._models.undo_threshold()
+    def undo_threshold(self) -> tuple[float, float]:
+        """Take the last move of the threshold back, and return the threshold until then and from now on.
+
+        Raises ChoiceError if there is none.
+        """
+        return self._models.undo_threshold()
 
     def reload(self) -> None:
         """Read every model file again, in a thread of its own; a bad one leaves the old one running."""
@@ -217,12 +207,10 @@ class Line:
 
     def status(self) -> LineStatus:
         """Return how the line is at this moment."""
-        with self._lock:
-            verdicts, latencies = self._verdicts.copy(), list(self._latencies)
-        counts, inspector = self._queue.counts, self._models.current.inspector
+        verdicts, counts, inspector = self._tally.verdicts, self._queue.counts, self._models.current.inspector
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
-        moment = self._describe_moment([source.name for source in away])
+        moment = self._tally.describe_moment([source.name for source in away], ended=self._ended.is_set())
         alarm = self._alarm.reason if self._alarm is not None else None
         signals = None if self._signals is None else self._signals.state()
         lost: list[SourceState | SignalState] = [*away]
@@ -250,7 +238,7 @@ class Line:
             sources=sources,
             sinks=tuple(sink.state() for sink in self._sinks),
             signals=signals,
-            latency=_summarize(latencies),
+            latency=self._tally.latency,
             alarm="; ".join([*([alarm] if alarm else []), *(f"{one.name} is away" for one in lost)]) or None,
             drift=self._drift.message,
             message=self._models.message,
@@ -259,15 +247,6 @@ class Line:
             now_source=moment.source,
             now_age=moment.age,
         )
-
-    def _describe_moment(self, lost: Sequence[str]) -> Moment:
-        with self._lock:
-            last = self._last
-        if last is None:
-            return describe_moment(lost, None, None)
-        verdict, came = last
-        moment = describe_moment(lost, (verdict.verdict, verdict.source), time.monotonic() - came)
-        return dataclasses.replace(moment, now="waiting") if self._ended.is_set() else moment
 
     def _judge_all(self) -> None:
         while not self._queue.done:
@@ -315,13 +294,12 @@ class Line:
             self._models.apply()
             self._part_models[source_index] = self._models.find(capture.recipe or self._recipes[source_index])
         model = self._part_models[source_index] or self._models.current
-        inspection = self._examine(model, source_index, capture)
+        inspection = self._examine(source_index, capture)
         if capture.ticket is not None:
             inspection = dataclasses.replace(inspection, ticket=capture.ticket)
         self._drift.update(model.inspector, inspection.verdict.score)
         self._queue.task_done("faulted" if inspection.verdict.verdict == "fault" else "judged")
-        with self._lock:
-            self._latencies.append(inspection.verdict.latency_ms)
+        self._tally.add_latency(inspection.verdict.latency_ms)
         yield from self._add(source_index, inspection, capture, gap=gap)
         self._tell_source(source_index, capture)
 
@@ -344,7 +322,7 @@ class Line:
         live = self._grabbers[source_index].source.live
         seconds = capture.captured if live and capture.captured is not None else self._seen[source_index] / FILE_RATE
         if known.limits is not None and not isinstance(capture.frame, ImageError):
-            fault = self._frame_checks[source_index].watch(capture.frame)
+            fault = self._examiner.checks[source_index].watch(capture.frame)
             if fault is not None:
                 capture = dataclasses.replace(capture, frame=fault)
         step = gate.feed(HeldFrame(capture, seconds), known.inspector.info.preprocess)
@@ -364,12 +342,10 @@ class Line:
             self._tell_source(source_index, held.capture)
 
     def _judge_view(self, source_index: int, model: Model, view: PartView) -> Inspection:
-        capture = dataclasses.replace(view.held.capture, part=view.part)
-        inspection = self._examine(model, source_index, capture, view)
+        inspection = self._examine(source_index, dataclasses.replace(view.held.capture, part=view.part), view)
         view.held.note(judged=inspection.verdict.verdict != "fault")
         self._drift.update(model.inspector, inspection.verdict.score)
-        with self._lock:
-            self._latencies.append(inspection.verdict.latency_ms)
+        self._tally.add_latency(inspection.verdict.latency_ms)
         return inspection
 
     def _tell_source(self, source_index: int, capture: Capture) -> None:
@@ -377,43 +353,10 @@ class Line:
         if not isinstance(capture.frame, GapError):
             self._grabbers[source_index].source.task_done(capture)
 
-    def _examine(self, model: Model, source_index: int, capture: Capture, view: PartView | None = None) -> Inspection:
-        captured = time.perf_counter() if capture.captured is None else capture.captured
-        context = FrameContext(capture.source, self._voter.next_index, capture.part, captured)
-        frame, inspector = capture.frame, model.inspector
-        if self._part_models[source_index] is None:
-            frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration", code="recipe")
-        elif self._is_late(captured):
-            frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)", code="late")
-        try:
-            prepared = _prepare(inspector, frame, view)
-            # as late as possible: inference frees the interpreter
-            check = self._start_check(model, source_index, prepared, alone=view is None)
-            scored = inspector.infer_frames([prepared])
-            if check is not None:
-                prepared = dataclasses.replace(prepared, error=check.result())
-            (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must go on
-            _LOG.exception("the model failed")
-            (inspection,) = inspector.judge([ImageError(f"the model failed: {error}", code="model")], None, [context])
-        return inspection
-
-    def _start_check(
-        self, model: Model, source_index: int, prepared: Prepared, *, alone: bool
-    ) -> Future[ImageError | None] | None:
-        """Check a frame in a second thread, while the model runs; None if there is nothing to check.
-
-        alone: whether the frame is checked for the first time here; False if presence has watched it.
-        """
-        if model.limits is None or prepared.image is None or prepared.frame is None:
-            return None
-        if not alone:
-            return self._check_thread.submit(find_picture_fault, model.limits, prepared.image)
-        find_fault = self._frame_checks[source_index].find_fault
-        return self._check_thread.submit(find_fault, prepared.frame, model.limits, prepared.image)
-
-    def _is_late(self, captured: float) -> bool:
-        return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
+    def _examine(self, source_index: int, capture: Capture, view: PartView | None = None) -> Inspection:
+        """Judge one frame with the model of the part that it is of."""
+        model, current = self._part_models[source_index], self._models.current
+        return self._examiner.examine(model, current, source_index, capture, self._voter.next_index, view)
 
     def _cameras_are_there(self) -> bool:
         return all(grabber.source.state().connected for grabber in self._grabbers)
@@ -426,19 +369,9 @@ class Line:
     def _deliver(self, part: Inspection) -> None:
         if self._signals is not None:
             part = self._signals.settle(part)
-        name = part.verdict.verdict
-        with self._lock:
-            self._verdicts[name] += 1
-            self._last = part.verdict, time.monotonic()
-            reason = part.verdict.reason
-            if reason and (reason in self._reasons or len(self._reasons) < _MOST_REASONS):
-                self._reasons[reason] += name == "fault"
-            total, faults = self._verdicts.total(), self._verdicts["fault"]
-        if total == faults == _ALL_FAULTS:
-            reason, count = max(self.fault_reasons.items(), key=lambda item: item[1])
-            _LOG.warning("none of the first %d parts could be judged; %d of them: %r", total, count, reason)
+        self._tally.add(part.verdict)
         if self._alarm is not None:
-            self._alarm.add(name)
+            self._alarm.add(part.verdict.verdict)
         for sink in self._sinks:
             sink.write(part)
 
@@ -462,7 +395,7 @@ class Line:
                 _LOG.exception("the line's supervisor failed, and continues")
 
     def _watch_sources(self) -> None:
-        for grabber, frame_check in zip(self._grabbers, self._frame_checks, strict=True):
+        for grabber, frame_check in zip(self._grabbers, self._examiner.checks, strict=True):
             grabber.check()
             patience = grabber.source.patience
             if patience is not None and frame_check.frozen_for > patience:
@@ -512,24 +445,3 @@ def _give_ticket(parts: list[tuple[Inspection, Capture]]) -> list[tuple[Inspecti
     inspection, capture = parts[worst]
     parts[worst] = dataclasses.replace(inspection, ticket=capture.ticket), capture
     return parts
-
-
-def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | None) -> Prepared:
-    if view is None or isinstance(frame, ImageError):
-        return inspector.prepare_frame(frame)
-    if view.reason is not None or view.window is None:
-        return prepare_fault(frame, view.reason or "there is no part in the frame")
-    return prepare_window(inspector, frame, view.window)
-
-
-def _make_frame_check(source: Source, health: Health) -> FrameCheck:
-    if source.can_wait:  # two files may well be equal, and of different sizes
-        return FrameCheck(dataclasses.replace(health, identical=0))
-    return FrameCheck(health, keeps_size=True)
-
-
-def _summarize(latencies: list[float]) -> Latency:
-    if not latencies:
-        return Latency()
-    p50, p95, p99, worst = (float(value) for value in np.percentile(latencies, [50, 95, 99, 100]))
-    return Latency(p50, p95, p99, worst, len(latencies))

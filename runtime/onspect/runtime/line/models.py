@@ -116,10 +116,11 @@ class Models:
         with self._lock:
             self._next = recipe
 
-    def set_threshold(self, score: float) -> None:
-        """Move the active model's cut while this model file judges; raises ChoiceError if it cannot lie there.
+    def set_threshold(self, score: float) -> float:
+        """Move the active model's cut while this model file judges, and return the one before.
 
-        Another model file drops the move, and says so. A score must lie within a tenth of the file's and ten times it.
+        Raises ChoiceError if it cannot lie there. Another model file drops the move, and says so. A score must lie
+        within a tenth of the file's and ten times it.
         """
         with self._lock:
             name = self._next
@@ -128,9 +129,13 @@ class Models:
             self._pending[name] = _move(model, score)
             self._moves.setdefault(name, []).append(float(score))
         self._report(f"the threshold was moved from {old:.6g} to {score:.6g}")
+        return old
 
-    def undo_threshold(self) -> None:
-        """Take the last move of the active model's cut back; raises ChoiceError if there is none."""
+    def undo_threshold(self) -> tuple[float, float]:
+        """Take the last move of the active model's cut back, and return the cut until then and from now on.
+
+        Raises ChoiceError if there is none.
+        """
         with self._lock:
             name = self._next
             moves = self._moves.get(name)
@@ -141,6 +146,7 @@ class Models:
             score = moves[-1] if moves else model.inspector.file_threshold.score
             self._pending[name] = _move(model, score) if moves else _restore(model)
         self._report(f"the move of the threshold was taken back: from {old:.6g} to {score:.6g}")
+        return old, score
 
     def watch(self, *, always: bool = False) -> None:
         """Load the model files that have changed since they were read, or all; a bad one is reported and left out."""
@@ -206,16 +212,16 @@ class Models:
         with lay_apart():
             inspector = self._open_inspector(path)
             _ = inspector.threshold
-            recipe = inspector.info.preprocess
+            preprocess = inspector.info.preprocess
             try:
-                inspector.infer(np.full((1, recipe.height, recipe.width, recipe.channels), 128, np.uint8))
+                inspector.infer(np.full((1, preprocess.height, preprocess.width, preprocess.channels), 128, np.uint8))
             except Exception as error:  # onnxruntime's errors share no base class
                 raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
-            channels = recipe.channels if before is None else before.inspector.info.preprocess.channels
-            if channels != recipe.channels:
+            channels = preprocess.channels if before is None else before.inspector.info.preprocess.channels
+            if channels != preprocess.channels:
                 words = {1: "grey images", 3: "colour images"}
                 raise ModelFileError(
-                    f"{str(path)!r} judges {words[recipe.channels]}, and the line runs with {words[channels]}; "
+                    f"{str(path)!r} judges {words[preprocess.channels]}, and the line runs with {words[channels]}; "
                     "restart the line if that is intended"
                 )
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)

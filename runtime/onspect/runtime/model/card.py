@@ -165,13 +165,13 @@ def _describe_export(source: Provenance) -> list[tuple[str, str]]:
     return facts
 
 
-def _describe_input(recipe: Preprocess) -> str:
-    colour = "mono" if recipe.channels == 1 else "colour (BGR)"
-    return f"{recipe.width} x {recipe.height} pixels, {colour}, 16-bit white at {recipe.white_level}"
+def _describe_input(preprocess: Preprocess) -> str:
+    colour = "mono" if preprocess.channels == 1 else "colour (BGR)"
+    return f"{preprocess.width} x {preprocess.height} pixels, {colour}, 16-bit white at {preprocess.white_level}"
 
 
-def _describe_crop(recipe: Preprocess) -> list[tuple[str, str]]:
-    region, align = recipe.region, recipe.align
+def _describe_crop(preprocess: Preprocess) -> list[tuple[str, str]]:
+    region, align = preprocess.region, preprocess.align
     if region is None:
         return []
     return [("region", region.describe())] + ([] if align is None else [("aligned", align.describe())])
@@ -184,9 +184,9 @@ def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]
     return [("looks", ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items()))]
 
 
-def _describe_limits(recipe: Preprocess) -> str:
-    limits = recipe.source
-    channels = " or ".join(str(count) for count in recipe.accepted_channels)
+def _describe_limits(preprocess: Preprocess) -> str:
+    limits = preprocess.source
+    channels = " or ".join(str(count) for count in preprocess.accepted_channels)
     sides = [
         f"{low} px {side}" if low == high else f"{low} to {high} px {side}"
         for side, span in (("wide", limits.width), ("high", limits.height))

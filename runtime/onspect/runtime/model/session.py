@@ -83,8 +83,8 @@ def _name_provider(session: Any) -> str:
 
 
 def _check_inputs(path: Path, session: Any, info: ModelInfo) -> None:
-    recipe = info.preprocess
+    preprocess = info.preprocess
     found = [(item.name, item.type, list(item.shape[1:])) for item in session.get_inputs()]
-    expected = [("image", "tensor(uint8)", [recipe.height, recipe.width, recipe.channels])]
+    expected = [("image", "tensor(uint8)", [preprocess.height, preprocess.width, preprocess.channels])]
     if found != expected:
         raise ModelFileError(f"{str(path)!r} takes {found}, and its metadata say {expected}; export it again")

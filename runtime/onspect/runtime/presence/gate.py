@@ -126,8 +126,8 @@ class PresenceGate:
         """Whether the line is being learnt, so that nothing was decided yet."""
         return self._tracker is None and self.settings.parts is None
 
-    def feed(self, held: HeldFrame, recipe: Preprocess | None = None) -> Step:
-        """Take the next frame. recipe: the model's, for the window's size and the white level of 16-bit frames."""
+    def feed(self, held: HeldFrame, preprocess: Preprocess | None = None) -> Step:
+        """Take the next frame. preprocess: the model's, for the window's size and the white level of 16-bit frames."""
         self._held.append(held)
         self._frames += 1
         frame = held.capture.frame
@@ -135,10 +135,10 @@ class PresenceGate:
             return self._release([_fault(held, frame)])
         try:
             if self.settings.parts is not None:
-                return self._release(self._take_apart(held, frame, recipe))
-            held.small = shrink(frame, self.settings.region, _white_level(recipe))
+                return self._release(self._take_apart(held, frame, preprocess))
+            held.small = shrink(frame, self.settings.region, _white_level(preprocess))
             if self._tracker is None and self._learner is None:
-                self._open(held, frame, recipe)
+                self._open(held, frame, preprocess)
         except ImageError as error:
             return self._release([_fault(held, error)])
         self._backlog.append(held)
@@ -146,9 +146,9 @@ class PresenceGate:
             self._learner.join()
             if self._tracker is None:
                 return self._give_up()
-        return self._catch_up(recipe, _AT_ONCE if self._live else None)
+        return self._catch_up(preprocess, _AT_ONCE if self._live else None)
 
-    def flush(self, recipe: Preprocess | None = None) -> Step:
+    def flush(self, preprocess: Preprocess | None = None) -> Step:
         """Decide everything that is undecided, for no frame comes any more, and release every frame."""
         if self._tracker is None and self._learner is None and self._backlog:
             self._learn(list(self._backlog))
@@ -156,13 +156,13 @@ class PresenceGate:
             self._learner.join()
         if self._tracker is None and self._backlog:
             return self._give_up()
-        step = self._catch_up(recipe, None)
+        step = self._catch_up(preprocess, None)
         if self._tracker is None:
             return step
-        rest = self._release([self._view(decision, recipe) for decision in self._tracker.flush()])
+        rest = self._release([self._view(decision, preprocess) for decision in self._tracker.flush()])
         return Step([*step.views, *rest.views], [*step.released, *rest.released])
 
-    def _catch_up(self, recipe: Preprocess | None, most: int | None) -> Step:
+    def _catch_up(self, preprocess: Preprocess | None, most: int | None) -> Step:
         """Let frames of the backlog go through, `most` at most; none while the line is learnt."""
         views: list[PartView] = []
         count = 0
@@ -170,15 +170,15 @@ class PresenceGate:
             held = self._backlog.popleft()
             count += 1
             try:
-                views += self._follow(held, recipe)
+                views += self._follow(held, preprocess)
             except ImageError as error:
                 views.append(_fault(held, error))
         return self._release(views)
 
-    def _open(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> None:
+    def _open(self, held: HeldFrame, frame: Frame, preprocess: Preprocess | None) -> None:
         """Begin with the given background, or to learn it once there are frames enough."""
         if self.settings.background is not None:
-            finder = self._read_background(self.settings.background, frame, recipe)
+            finder = self._read_background(self.settings.background, frame, preprocess)
             self._start(finder)
             return
         self._bytes += frame.nbytes
@@ -188,7 +188,7 @@ class PresenceGate:
             self._learner = threading.Thread(target=self._learn, args=(frames,), name="onspect-presence", daemon=True)
             self._learner.start()
 
-    def _read_background(self, path: Path, frame: Frame, recipe: Preprocess | None) -> BlobFinder:
+    def _read_background(self, path: Path, frame: Frame, preprocess: Preprocess | None) -> BlobFinder:
         height, width = frame.shape[:2]
         picture = read_image(path)
         if picture.shape[:2] != (height, width):
@@ -201,7 +201,7 @@ class PresenceGate:
             picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
         elif picture.ndim == 3 and frame.ndim == 2:
             picture = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        background = shrink(picture, self.settings.region, _white_level(recipe))
+        background = shrink(picture, self.settings.region, _white_level(preprocess))
         return BlobFinder(background, self.settings.contrast or _CONTRAST, self._region(frame))
 
     def _region(self, frame: Frame) -> Rectangle:
@@ -243,14 +243,14 @@ class PresenceGate:
         _LOG.info("presence: learnt %s", describe(self.settings))
         self._start(BlobFinder(background, contrast, region))
 
-    def _follow(self, held: HeldFrame, recipe: Preprocess | None) -> list[PartView]:
+    def _follow(self, held: HeldFrame, preprocess: Preprocess | None) -> list[PartView]:
         frame, small, held.small = held.capture.frame, held.small, None
         assert self._finder is not None
         assert self._tracker is not None
         assert small is not None
         assert not isinstance(frame, ImageError)
         blobs = self._finder.find(small, self._tracker.area)
-        size = self.window_size(frame, recipe)
+        size = self.window_size(frame, preprocess)
 
         def look(blob: Blob) -> tuple[bool, float] | None:
             window = place_window(blob, size, frame)
@@ -259,16 +259,16 @@ class PresenceGate:
             return _is_inside(blob, size, frame), measure_sharpness(frame, blob)
 
         decisions = self._tracker.update(blobs, held.time, held, look)
-        return [self._view(decision, recipe) for decision in decisions]
+        return [self._view(decision, preprocess) for decision in decisions]
 
-    def _take_apart(self, held: HeldFrame, frame: Frame, recipe: Preprocess | None) -> list[PartView]:
+    def _take_apart(self, held: HeldFrame, frame: Frame, preprocess: Preprocess | None) -> list[PartView]:
         """Return the parts of a frame that stands for itself."""
         expected = self.settings.parts
         assert expected is not None
-        small = shrink(frame, self.settings.region, _white_level(recipe))
+        small = shrink(frame, self.settings.region, _white_level(preprocess))
         path = self.settings.background
         if path is not None and self._finder is None:
-            self._finder = self._read_background(path, frame, recipe)
+            self._finder = self._read_background(path, frame, preprocess)
         contrast = self.settings.contrast or _CONTRAST
         finder = self._finder or BlobFinder(background_of_border(small), contrast, self._region(frame))
         blobs = finder.find(small, self.settings.area)
@@ -276,7 +276,7 @@ class PresenceGate:
             return []
         if held.capture.ticket is not None and expected == 1 < len(blobs):  # nobody knows which of them it is
             return [PartView(held, held.capture.part, None, f"{len(blobs)} parts are in the frame, and 1 is expected")]
-        size = self.window_size(frame, recipe)
+        size = self.window_size(frame, preprocess)
         views = []
         for place, blob in enumerate(blobs, 1):
             reason = None
@@ -303,13 +303,13 @@ class PresenceGate:
             return capture.part
         return f"{capture.part or capture.ticket}.{place}"
 
-    def window_size(self, frame: Frame, recipe: Preprocess | None) -> tuple[int, int]:
+    def window_size(self, frame: Frame, preprocess: Preprocess | None) -> tuple[int, int]:
         """Return width and height of the crop around a part: as given, as the model takes it, or as learnt.
 
         Raises ImageError if the crop is larger than the frame.
         """
         height, width = frame.shape[:2]
-        size = self.settings.window or _size_of_model(recipe) or self._window or (width, height)
+        size = self.settings.window or _size_of_model(preprocess) or self._window or (width, height)
         if size[0] > width or size[1] > height:
             raise ImageError(
                 f"presence: the window of {size[0]}x{size[1]} pixels is larger than the frame of {width}x{height}; "
@@ -318,10 +318,10 @@ class PresenceGate:
             )
         return size
 
-    def _view(self, decision: Decision[HeldFrame], recipe: Preprocess | None) -> PartView:
+    def _view(self, decision: Decision[HeldFrame], preprocess: Preprocess | None) -> PartView:
         frame = decision.frame.capture.frame
         assert not isinstance(frame, ImageError)
-        window = place_window(decision.blob, self.window_size(frame, recipe), frame)
+        window = place_window(decision.blob, self.window_size(frame, preprocess), frame)
         return PartView(decision.frame, str(decision.part), None if decision.reason else window, decision.reason)
 
     def _release(self, views: Sequence[PartView]) -> Step:
@@ -460,16 +460,16 @@ def _overlaps(blob: Blob, window: Rectangle) -> bool:
     return blob.left < x + width and blob.right > x and blob.top < y + height and blob.bottom > y
 
 
-def _size_of_model(recipe: Preprocess | None) -> tuple[int, int] | None:
+def _size_of_model(preprocess: Preprocess | None) -> tuple[int, int] | None:
     """Return the one size of image that a model takes, None if it takes several."""
-    if recipe is None or recipe.source.width is None or recipe.source.height is None:
+    if preprocess is None or preprocess.source.width is None or preprocess.source.height is None:
         return None
-    (narrow, wide), (low, high) = recipe.source.width, recipe.source.height
+    (narrow, wide), (low, high) = preprocess.source.width, preprocess.source.height
     return (narrow, low) if (narrow, low) == (wide, high) else None
 
 
-def _white_level(recipe: Preprocess | None) -> int:
-    return 65535 if recipe is None else recipe.white_level
+def _white_level(preprocess: Preprocess | None) -> int:
+    return 65535 if preprocess is None else preprocess.white_level
 
 
 def _enlarge(background: NDArray[np.float32], region: Rectangle, frame: Frame) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import check_place, describe_os_error, make_folder, writing
+from onspect.runtime.atomic import check_place, describe_os_error, identify, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict, parse_verdict
@@ -62,6 +62,7 @@ class JsonlSink(Sink):
         self._rotation = rotation
         self._file: BinaryIO | None = None
         self._complete = 0
+        self._identity: tuple[int, int] | None = None
         self._lines = 0
         self._stuck = False
         self._lock = threading.Lock()
@@ -92,6 +93,8 @@ class JsonlSink(Sink):
         """Write the lines of several verdicts, all or none; raises OutputError as `write`."""
         lines = b"".join(self.format(inspection.verdict) for inspection in inspections)
         if self._path is not None:
+            if self._file is not None and identify(self._path) != self._identity:
+                self._leave_removed_file(self._path)
             if self._file is None:  # it was set aside, and then no new one could be opened
                 self._open(self._path, "ab")
             if self._rotation is not None:
@@ -139,6 +142,7 @@ class JsonlSink(Sink):
             if path.is_file():  # a device can be read for ever
                 self._mend(path)
             self._complete = self._file.tell() if self._file.seekable() else 0
+            self._identity = identify(path)
         if self._complete == 0 and self.header:
             self._write_line(self.header)
 
@@ -177,6 +181,16 @@ class JsonlSink(Sink):
         else:
             self._stuck = False
         self._open(path, "ab")
+
+    def _leave_removed_file(self, path: Path) -> None:
+        """Close a file that a person, or a tool that rotates logs, has renamed or removed: nobody would see its end."""
+        _LOG.warning("%r was removed or renamed while verdicts were written to it; a new file is begun", str(path))
+        with self._lock:
+            self._remember_to_sync()
+            assert self._file is not None
+            self._file.close()
+            self._file = None
+        make_folder(path.parent)
 
     def _remember_to_sync(self) -> None:
         """Keep the open file under a number of its own, which stays good when it is set aside and closed."""

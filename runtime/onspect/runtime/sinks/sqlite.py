@@ -8,6 +8,7 @@ the database.
 
 from __future__ import annotations
 
+import logging
 import math
 import sqlite3
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from onspect.runtime.address import parse_file
-from onspect.runtime.atomic import check_place, make_folder
+from onspect.runtime.atomic import check_place, identify, make_folder
 from onspect.runtime.errors import OutputError
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
@@ -40,6 +41,9 @@ _DAY = 86_400.0  # seconds
 _MARK_EVERY = 3600.0  # seconds
 
 
+_LOG = logging.getLogger("onspect")
+
+
 class SqliteSink(Sink):
     """Adds verdicts to a database, one row each in the table ``verdicts``, and counts them by hour in ``hours``.
 
@@ -58,6 +62,7 @@ class SqliteSink(Sink):
         self._days = days
         self._connection: sqlite3.Connection | None = None
         self._keeper: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         self._age: RowAges | None = None
         self._lost_evidence: deque[str] = deque(maxlen=_LOST_AT_MOST)
 
@@ -72,6 +77,7 @@ class SqliteSink(Sink):
                 connection.close()
                 raise
         self._connection = connection
+        self._identity = identify(self._path)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -90,6 +96,8 @@ class SqliteSink(Sink):
 
     def write_many(self, inspections: Sequence[Inspection]) -> None:
         """Add verdicts in one transaction, all or none; raises OutputError as `write`."""
+        if identify(self._path) != self._identity:
+            self._begin_anew()
         assert self._connection is not None
         rows = [self._row(inspection.verdict) for inspection in inspections]
         hours = Counter((item.verdict.time[:13], item.verdict.verdict) for item in inspections)
@@ -120,13 +128,24 @@ class SqliteSink(Sink):
 
         Has a connection of its own, so that another thread can write at the same time.
         """
-        assert self._keeper is not None
+        keeper = self._keeper
+        if keeper is None:  # the other thread begins a new file
+            return
         with self._errors():
             if self._days is not None:
-                self._age = self._age or RowAges(self._keeper)
+                self._age = self._age or RowAges(keeper)
                 self._age.forget(self._days)
-            self._mark_lost(self._keeper)
-            self._keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._mark_lost(keeper)
+            keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def _begin_anew(self) -> None:
+        """Leave a file that was removed or renamed, whose rows nobody would see, and begin a new one."""
+        if self._connection is not None:
+            _LOG.warning(
+                "%r was removed or renamed while verdicts were written to it; a new file is begun", str(self._path)
+            )
+        self.__exit__()
+        self.__enter__()
 
     def forget_evidence(self, names: Sequence[str]) -> None:
         """Say that pictures were not written: their rows name none from now on. Called from any thread."""
@@ -248,6 +267,7 @@ def marks(values: Collection[object]) -> str:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA cache_size = -512")  # KiB: rows are added at the end, and a line runs for months
     return connection
 
 

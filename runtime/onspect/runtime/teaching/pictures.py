@@ -57,18 +57,20 @@ def load(
     )
 
 
-def load_like(pictures: Path | str | Sequence[Path | str], recipe: Preprocess, progress: Progress | None) -> GoodImages:
+def load_like(
+    pictures: Path | str | Sequence[Path | str], preprocess: Preprocess, progress: Progress | None
+) -> GoodImages:
     """Read pictures as a model takes them; raises DatasetError where it does not accept one."""
     found = load_good_images(
         _list(pictures),
-        lambda *_: (recipe.height, recipe.width),
-        channels=recipe.channels,
-        white_level=recipe.white_level,
+        lambda *_: (preprocess.height, preprocess.width),
+        channels=preprocess.channels,
+        white_level=preprocess.white_level,
         any_size=True,
-        crop=Crop.of(recipe),
+        crop=Crop.of(preprocess),
         progress=progress,
     )
-    limits = recipe.source
+    limits = preprocess.source
     for path, (height, width) in zip(found.paths, found.shapes, strict=True):
         for side, accepted in ((width, limits.width), (height, limits.height)):
             if accepted is not None and not accepted[0] <= side <= accepted[1]:

@@ -118,7 +118,7 @@ def teach(
     check_pictures(found)
     whole = show_objects(found) if by_whole is None else by_whole
     painted = mask if mask is not None or region is None else region.mask
-    inspected = read_inspected(None if painted is None else Path(painted), found.recipe)
+    inspected = read_inspected(None if painted is None else Path(painted), found.preprocess)
     trimmed: tuple[Lone, ...] = ()
     while True:
         groups = _find_groups(found, group)
@@ -196,7 +196,7 @@ def _describe(
     time = now()
     return ModelInfo(
         name=name,
-        preprocess=found.recipe,
+        preprocess=found.preprocess,
         network=None,
         score=Score("memory", 0.0, inspected=1.0 if mask is None else float(mask.mean())),
         provenance=Provenance(

@@ -136,6 +136,7 @@ async function refreshAudit() {
 }
 
 function describeChange({ kind, facts }) {
+  if ("unreadable" in facts) return "this row was tampered with";
   if (kind === "label") return `${facts.label}: ${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, was ${WORDS[facts.verdict]}`;
   if (kind === "add") return `${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, into ${facts.model}`;
   if (kind === "undo") return `change ${facts.addition}, from ${facts.model}`;

@@ -1,0 +1,100 @@
+"""From a frame to its inspection: the check of the frame beside the model, and every way in which that can fail."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
+from onspect.runtime.inspection.verdict import FrameContext
+from onspect.runtime.line.frame_check import FrameCheck, Health, Limits, find_picture_fault
+from onspect.runtime.line.models import Model
+from onspect.runtime.presence.crop import prepare_fault, prepare_window
+from onspect.runtime.presence.gate import PartView
+from onspect.runtime.sources.base import Capture, Source
+
+_LOG = logging.getLogger("onspect")
+
+
+class Examiner:
+    """Judges the frames of a line's sources, one at a time; each gives exactly one inspection."""
+
+    def __init__(self, sources: Sequence[Source], health: Health) -> None:
+        self._late_ms = health.late_ms
+        self.checks = [_make_frame_check(source, health) for source in sources]
+        """The check of each source's frames."""
+        self._thread = ThreadPoolExecutor(1, "onspect-frame-check")
+
+    def close(self) -> None:
+        """End the thread of the checks."""
+        self._thread.shutdown()
+
+    def examine(
+        self,
+        model: Model | None,
+        fallback: Model,
+        source_index: int,
+        capture: Capture,
+        index: int,
+        view: PartView | None,
+    ) -> Inspection:
+        """Judge a frame; whatever goes wrong is a fault with its reason.
+
+        model: None if there is no such recipe: then the frame is a fault, with the threshold of `fallback`. index: of
+        the part that it will be of. view: what presence decided of the frame, None without presence.
+        """
+        captured = time.perf_counter() if capture.captured is None else capture.captured
+        context = FrameContext(capture.source, index, capture.part, captured)
+        frame, inspector = capture.frame, (model or fallback).inspector
+        if model is None:
+            frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration", code="recipe")
+        elif self._is_late(captured):
+            frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)", code="late")
+        try:
+            prepared = _prepare(inspector, frame, view)
+            # as late as possible: inference frees the interpreter
+            check = self._start_check((model or fallback).limits, source_index, prepared, alone=view is None)
+            scored = inspector.infer_frames([prepared])
+            if check is not None:
+                prepared = dataclasses.replace(prepared, error=check.result())
+            (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must go on
+            _LOG.exception("the model failed")
+            (inspection,) = inspector.judge([ImageError(f"the model failed: {error}", code="model")], None, [context])
+        return inspection
+
+    def _start_check(
+        self, limits: Limits | None, source_index: int, prepared: Prepared, *, alone: bool
+    ) -> Future[ImageError | None] | None:
+        """Check a frame in a second thread, while the model runs; None if there is nothing to check.
+
+        alone: whether the frame is checked for the first time here; False if presence has watched it.
+        """
+        if limits is None or prepared.image is None or prepared.frame is None:
+            return None
+        if not alone:
+            return self._thread.submit(find_picture_fault, limits, prepared.image)
+        find_fault = self.checks[source_index].find_fault
+        return self._thread.submit(find_fault, prepared.frame, limits, prepared.image)
+
+    def _is_late(self, captured: float) -> bool:
+        return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
+
+
+def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | None) -> Prepared:
+    if view is None or isinstance(frame, ImageError):
+        return inspector.prepare_frame(frame)
+    if view.reason is not None or view.window is None:
+        return prepare_fault(frame, view.reason or "there is no part in the frame")
+    return prepare_window(inspector, frame, view.window)
+
+
+def _make_frame_check(source: Source, health: Health) -> FrameCheck:
+    if source.can_wait:  # two files may well be equal, and of different sizes
+        return FrameCheck(dataclasses.replace(health, identical=0))
+    return FrameCheck(health, keeps_size=True)

@@ -161,6 +161,7 @@ def test_a_resumed_run_has_the_same_weights(plates: Path, run: Path, tmp_path: P
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_the_command_says_how_images_are_cut(plates: Path, tmp_path: Path) -> None:
     """`onspect train --tile` says how many tiles there are, of what size, how far they overlap, and for how long."""
     arguments = ["train", str(plates), "-o", str(tmp_path / "run"), "--device", "cpu"]

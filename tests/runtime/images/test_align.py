@@ -110,6 +110,18 @@ def test_two_parts_in_view_are_a_fault(defect: bool) -> None:
         assert caught.value.code == "position"
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 500), (59, 59), (60, 60), (60, 3000)])
+def test_frame_of_any_size_is_answered(height: int, width: int) -> None:
+    """A frame that is too small for the part is a fault with its size."""
+    with pytest.raises(ImageError) as caught:
+        find_part(np.zeros((height, width), np.uint8), fitted(), 65535)
+    if height < 60:
+        assert f"the frame of {width}x{height} pixels is smaller than half of the reference patch of 120x120" in str(
+            caught.value
+        )
+    assert caught.value.code == ("size" if height < 60 else "position")
+
+
 def test_reference_that_repeats_is_refused() -> None:
     """A patch that the good pictures show twice says nothing about where the part is."""
     frames = [draw_scene(90.0, 120.0, 0.0, seed=seed, light=0) for seed in range(5)]

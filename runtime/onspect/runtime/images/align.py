@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.region import Pose, centred
+from onspect.runtime.images.placement import Pose, centred, matrix_at_pose
 from onspect.runtime.model.schema import Alignment, Rectangle
 
 Plane = NDArray[np.float32]
@@ -161,9 +161,12 @@ def _shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
     """Return a frame in grey levels of 0 to 255 at the scale of the stored reference, float32 [h, w]."""
     factor = shrink_factor(patch)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
-    if min(height, width) < 1:
-        words = f"the frame of {frame.shape[1]}x{frame.shape[0]} pixels is smaller than the reference patch"
-        raise ImageError(words, code="size")
+    if 2 * min(frame.shape[:2]) < min(patch[2:]):
+        raise ImageError(
+            f"the frame of {frame.shape[1]}x{frame.shape[0]} pixels is smaller than half of the reference patch of "
+            f"{patch[2]}x{patch[3]}; use the camera mode of the training images",
+            code="size",
+        )
     if factor > 1:
         frame = frame[: height * factor, : width * factor]
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
@@ -266,7 +269,7 @@ class Finder:
         """Return grey levels without the part at a pose: there, with a margin of a tenth, is the median of the rest."""
         height, width = self.reference.shape
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink, scale=pose.scale * 1.1)
-        matrix = _matrix(own, self.reference.shape, 1)
+        matrix = matrix_at_pose(own, self.reference.shape, 1)
         corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64) @ matrix[:, :2].T
         part = np.zeros(grey.shape, np.uint8)
         cv2.fillConvexPoly(part, np.rint(corners + matrix[:, 2]).astype(np.int32), (1,))
@@ -394,7 +397,7 @@ class _Search:
     def _turn(self, small: Plane, angle: float, scale: float) -> tuple[Plane, Plane]:
         """Return a turned reference (mean 0, length 1) and the places that it covers, float32 [canvas, canvas]."""
         pose = Pose(self._canvas / 2.0, self._canvas / 2.0, angle, scale)
-        matrix = centred(_matrix(pose, small.shape, 1))
+        matrix = centred(matrix_at_pose(pose, small.shape, 1))
         size = (self._canvas, self._canvas)
         mask = (cv2.warpAffine(np.ones_like(small), matrix, size) > 0.5).astype(np.float32)
         turned = cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE)
@@ -531,18 +534,9 @@ def _normalise(plane: Plane) -> Plane:
     return np.asarray(centred / np.float32(max(length, 1e-6)), np.float32)
 
 
-def _matrix(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float64]:
-    """Return the matrix from a point of the reference to one of the frame, both shrunk by factor; float64 [2, 3]."""
-    angle = np.deg2rad(pose.angle)
-    cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
-    x, y = shape[1] / 2.0, shape[0] / 2.0
-    shift = (pose.x / factor - cos * x - sin * y, pose.y / factor + sin * x - cos * y)
-    return np.array([[cos, sin, shift[0]], [-sin, cos, shift[1]]])
-
-
 def _sample(plane: Plane, pose: Pose, shape: tuple[int, ...], factor: int) -> Plane:
     """Return what a plane shows under the reference at a pose; plane and shape are shrunk by factor."""
-    matrix = centred(_matrix(pose, shape, factor))
+    matrix = centred(matrix_at_pose(pose, shape, factor))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (shape[1], shape[0])
     return np.asarray(cv2.warpAffine(plane, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)

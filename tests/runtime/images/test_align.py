@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.images.align import find_part, fit_alignment
+from onspect.runtime.images.align import find_part
+from onspect.runtime.images.fit_alignment import fit_alignment
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits
 

@@ -34,8 +34,8 @@ def outline_part(frame: Frame, white_level: int) -> Polygon | None:
     if mask is None:
         return None
     longer = max(rows, columns)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(_GAP * longer))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(_GAP * longer))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if not len(areas) or areas.max() < _LEAST_AREA * mask.size or (areas > _OTHER * areas.max()).sum() > 1:
         return None
@@ -63,7 +63,8 @@ def _differs_from_border(grey: NDArray[np.float32]) -> NDArray[np.uint8] | None:
     spread = float(np.quantile(np.abs(border - ground).max(axis=1), 0.9))
     if spread > _PLAIN:
         return None
-    return (np.abs(grey - ground).max(axis=2) > max(_CONTRAST, 2.0 * spread)).astype(np.uint8)
+    differs: NDArray[np.bool_] = np.abs(grey - ground).max(axis=2) > max(_CONTRAST, 2.0 * spread)
+    return differs.astype(np.uint8)
 
 
 def _disc(radius: float) -> NDArray[np.uint8]:

@@ -61,8 +61,8 @@ class CoarseSearch:
         floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
         length = 1.0 / np.sqrt(np.maximum(energy, floor))
         length *= self._allowed
-        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape)
-        flat = likeness.reshape(len(likeness), -1)
+        likeness = np.asarray(np.fft.irfft2(spectra[0] * self._templates, self._shape), np.float32)
+        flat: Plane = likeness.reshape(len(likeness), -1)
         weights = length.reshape(len(length), -1)
         peaks = np.empty(len(flat), np.float32)
         places = np.empty(len(flat), np.intp)

@@ -31,7 +31,7 @@ class Model:
 
 
 _FURTHEST = 10.0
-"""A threshold is moved at most to so many times, or to this part of, the one in the model file."""
+"""Largest factor between a moved threshold and that of the model file, in both directions."""
 
 
 class Models:

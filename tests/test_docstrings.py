@@ -14,7 +14,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FACES = ("runtime", "calibration", "training", "export", "compare")
-WHOLE = ("training", "export", "compare", "demo")
+ROOMS = (
+    *("capture", "cli", "dashboard", "doctor", "drawing", "images", "labels", "line", "presence", "signals", "sinks"),
+    "sources",
+)
+"""Folders of the runtime whose every module is checked."""
+WHOLE = ("training", "export", "compare", "demo", *(f"runtime/onspect/runtime/{room}" for room in ROOMS))
 """Parts whose every module is checked, not the face alone."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -207,7 +207,7 @@ class PresenceTrigger(Trigger):
         timed = self._live and capture.captured is not None
         seconds = capture.captured if timed and capture.captured is not None else self._frames / FILE_RATE
         if isinstance(capture.frame, ImageError):
-            self._gate.feed(HeldFrame(capture, seconds))  # parts are followed across it
+            self._gate.feed(HeldFrame(capture, seconds))  # parts are tracked across it
             return []
         return self._take(self._gate.feed(HeldFrame(capture, seconds)))
 

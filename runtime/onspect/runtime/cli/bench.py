@@ -1,4 +1,4 @@
-"""``onspect bench``: what a model costs on this machine."""
+"""``onspect bench``: time and memory of a model on this machine."""
 
 from __future__ import annotations
 

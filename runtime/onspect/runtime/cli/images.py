@@ -101,7 +101,7 @@ def _read_list() -> list[str]:
 
 def _expand(argument: str) -> list[str]:
     path = Path(argument)
-    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where a parent may not be read
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises if a parent may not be read
         return list_folder(argument)
     if os.path.lexists(path) or not glob.has_magic(argument):
         return [str(path)]

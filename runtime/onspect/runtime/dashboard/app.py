@@ -92,7 +92,7 @@ class AppState:
     """Thresholds that were moved on this page: score, before, who, time."""
 
 
-class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
+class Refusal(Exception):  # noqa: N818 - an answer, not an error
     """An answer that ends a request early.
 
     Parameters

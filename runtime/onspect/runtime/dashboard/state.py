@@ -16,7 +16,7 @@ from onspect.runtime.status import LineStatus, describe_moment
 
 View = Literal["latest", "rejected"]
 
-_SCORES = 240  # verdicts in the strip of scores
+_SCORES = 240  # verdicts in the plot of scores
 _HOURS = 24
 _LETTERS = 300
 

@@ -320,7 +320,7 @@ class TeachSession:
                     self._see(capture)
                     if not self._source.live and self._closing.wait(_PAUSE):
                         return
-        except Exception as error:  # noqa: BLE001 - the page tells it; the thread would end in silence
+        except Exception as error:  # noqa: BLE001 - the page shows the error; otherwise the thread would end silently
             _LOG.warning("the camera of the teach page failed: %s", error)
             with self._lock:
                 self._error = str(error)
@@ -379,7 +379,7 @@ class TeachSession:
             inspector = Inspector(self._candidate)
             with self._lock:
                 self._taught, self._inspector, self._phase = taught, inspector, "try"
-        except Exception as error:  # noqa: BLE001 - the page tells it; the thread would end in silence
+        except Exception as error:  # noqa: BLE001 - the page shows the error; otherwise the thread would end silently
             if not isinstance(error, OnspectError):
                 _LOG.exception("teaching failed")
             with self._lock:

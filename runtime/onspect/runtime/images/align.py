@@ -152,7 +152,7 @@ def remove_smooth(grey: Plane, patch: Rectangle) -> Plane:
     Plane
         float32 [h, w] in grey levels.
     """
-    side = max(3, max(patch[2:]) // shrink_factor(patch) // 12 * 2 + 1)  # twice a box is nearly round
+    side = max(3, max(patch[2:]) // shrink_factor(patch) // 12 * 2 + 1)  # two box filters are nearly round
     smooth = cv2.blur(cv2.blur(grey, (side, side)), (side, side))
     return np.asarray(cv2.subtract(grey, smooth), np.float32)
 

@@ -164,7 +164,7 @@ class CoarseSearch:
         return [unique.index(key) for key in keys], np.stack([self._turn(small, *key)[1] for key in unique])
 
     def _find_allowed(self, margin: float) -> Plane:
-        """Return 1 where the reference's middle is inside the frame by a margin, else 0; float32 of a transform's shape."""
+        """Return 1 where the reference's middle is inside the frame by a margin, else 0; float32, as a transform."""
         allowed = []
         for side, whole in zip(self._size[::-1], self._shape, strict=True):
             shift = np.arange(whole)

@@ -51,7 +51,7 @@ def read_image(path: Path | str, accepts: Accepts | None = None) -> Frame:
         If the file cannot be read, is empty, truncated, damaged or too large, is not an image, or has several pages or
         frames.
     """
-    return decode_image(read_file(path), accepts)  # not cv2.imread: on Windows it cannot open every path
+    return decode_image(read_file(path), accepts)  # cv2.imread cannot open every path on Windows
 
 
 def read_file(path: Path | str) -> bytes:
@@ -76,7 +76,7 @@ def read_file(path: Path | str) -> bytes:
         return _read_bytes(path)
     except OSError as error:
         raise ImageError(f"cannot read the file: {describe_os_error(error)}") from error
-    except ValueError as error:  # a path that no file can have, such as one with a zero byte
+    except ValueError as error:  # a path that is not valid, such as one with a zero byte
         raise ImageError(f"cannot read the file: {error}") from error
 
 

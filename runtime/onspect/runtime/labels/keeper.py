@@ -49,7 +49,7 @@ class PictureKeeper:
         self._thread = threading.Thread(target=self._keep_all, name="onspect-labels", daemon=True)
         self._reminded = -_REMIND_EVERY
         self.missed = 0
-        """Pictures that were not kept: they came faster than they could be written, or the disk was full."""
+        """Number of pictures that were not kept: they came too fast, or the disk was full."""
 
     def open(self) -> None:
         """Start the thread."""

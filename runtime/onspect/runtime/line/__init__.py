@@ -1,7 +1,7 @@
-"""The loop beside the line, from cameras to sinks: `Line` and what it is made of.
+"""A production line from cameras to sinks: `Line` and its parts.
 
-A line never passes a part that it did not judge: what is lost, spoilt or late on the way becomes a ``fault`` with its
-reason, and every frame is counted.
+A line never passes a part that it did not judge. A lost, damaged or late frame becomes a ``fault`` with its reason, and
+every frame is counted.
 """
 
 from onspect.runtime.line.alarm import AlarmRule

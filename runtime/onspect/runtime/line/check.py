@@ -100,7 +100,7 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
 def _find_policy_fault(config: LineConfig, sources: Sequence[Source]) -> OnspectError | None:
     try:
         if config.signal is not None:
-            refuse_triggered(config)  # triggered sources lose no frame, whatever they are
+            refuse_triggered(config)  # triggered sources lose no frame
         else:
             refuse_policies(choose_voting(config, sources), choose_policies(config, sources))
     except ChoiceError as error:

@@ -14,16 +14,16 @@ from onspect.runtime.sources.base import Capture, Source
 Policy = Literal["latest", "every", "wait"]
 """What happens to frames that come faster than they can be judged.
 
-``latest``: a newer frame takes the place of one that still waits, which is counted as dropped; for a live view.
-``every``: up to `CAPACITY` frames wait, and one that finds no room becomes a fault; for triggered parts, so that no
-part goes by without a verdict. ``wait``: the source waits; for files.
+``latest``: a newer frame replaces the waiting one, which counts as dropped; for a live view.
+``every``: up to `CAPACITY` frames wait, and a further one becomes a fault. Each triggered part gets a verdict.
+``wait``: the source waits; for files.
 """
 
 Outcome = Literal["judged", "faulted", "empty"]
-"""What becomes of a frame that is taken: a verdict, a fault, or no part of its own to judge."""
+"""Outcome of a frame: a verdict, a fault, or no part of its own to judge."""
 
 CAPACITY = 16
-"""Frames of one source that wait at most."""
+"""Largest number of waiting frames of one source."""
 
 
 def default_policy(source: Source, *, presence: bool = False) -> Policy:

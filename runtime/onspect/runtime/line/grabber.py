@@ -20,7 +20,7 @@ class Grabber:
     def __init__(self, source: Source, source_index: int, queue: FrameQueue) -> None:
         self.source = source
         self.error: OnspectError | None = None
-        """Why a source that is not live ended early."""
+        """The error with which a source that is not live ended early; None without one."""
         self._retry = source.retry
         self._source_index = source_index
         self._queue = queue

@@ -68,13 +68,13 @@ class Models:
         self.health = health
         self._lock = threading.Lock()
         self.loads = 0
-        """How many model files were read, also those that could not be used."""
+        """Number of model files that were read, including bad ones."""
         self._paths = dict(paths)
         self._signatures = {name: _sign(path) for name, path in paths.items()}
         self._models = {name: self._load(path) for name, path in paths.items()}
         self._pending: dict[str | None, Model] = {}
         self._moves: dict[str | None, list[float]] = {}
-        """The thresholds that were set in place of the file's, for each recipe, the newest last."""
+        """The moved thresholds of each recipe, the newest last."""
         self._dropped: list[str] = []
         self._next: str | None = active
         self.active: str | None = active

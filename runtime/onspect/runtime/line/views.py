@@ -12,7 +12,7 @@ from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import WORST_FIRST
 
 Join = Literal["part", "trigger"]
-"""By what views are known as those of one part: by its id, or by their captures at the same time."""
+"""How the views of one part are recognised: by the part id, or by the time of their captures."""
 
 _REMEMBERED = 256  # parts with a verdict whose late views are recognised
 
@@ -28,7 +28,7 @@ class _Group:
 
 
 class ViewJoiner:
-    """Joins the views of each part. The part's verdict is the worst of its views, and a missing view is a fault.
+    """Join the views of each part. The part's verdict is the worst of its views, and a missing view is a fault.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ class Voter:
         self._voting = voting
         self._open: list[_Part | None] = [None] * sources
         self.next_index = 0
-        """The index of the next part that ends: the number of parts given out."""
+        """Index of the next part that ends, which is the number of finished parts."""
 
     def is_between_parts(self, source_index: int) -> bool:
         """Return whether a source has no unfinished part.

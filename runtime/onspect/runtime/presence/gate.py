@@ -111,9 +111,9 @@ class PresenceGate:
 
     def __init__(self, settings: PresenceSettings, *, live: bool = False) -> None:
         self.settings = settings
-        """What is given and, after the learning, what was learnt."""
+        """The given settings, and the learnt ones once the line is learnt."""
         self.background: NDArray[np.uint8] | None = None
-        """The learnt background at the frames' size, None before; for a file."""
+        """The learnt background at the size of the frames, for a file; None before."""
         self._live = live
         self._held: list[HeldFrame] = []
         self._backlog: deque[HeldFrame] = deque()
@@ -426,7 +426,7 @@ def learn_motion(
         try:
             tracker.update(finder.find(small, tracker.area), held.time, held, look)
         except ImageError:
-            continue  # the frame becomes a fault when it goes through
+            continue  # the frame becomes a fault when it is processed
         for track in tracker.tracks:
             if track.state == "present" and track.number is not None:
                 first.setdefault(track.number, held.time)

@@ -1,7 +1,7 @@
 """The state machine of presence: each part gets a number, and is decided once.
 
-A part is absent, entering (in view, but not whole yet), present (whole in the region) or leaving (was whole, and the
-edge of the region cuts it now). The tracker gets the blobs of each frame and knows no pixels.
+A part is absent, entering (in view, but not whole yet), present (whole in the region) or leaving (cut by the region's
+edge after it was whole). The tracker gets the blobs of each frame and knows no pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENOUGH = 3  # number of parts after which the usual area and sharpness are know
 _TOUCHING = 1.6  # multiple of the usual area from which a blob is more than one part
 _PATIENCE = 1.0  # seconds to wait for a sharper frame of a whole part
 _PAUSE = 5.0  # multiple of the usual interval from which frames are missing and not late
-_MISSED = 2  # frames without its blob after which a part is gone
+_MISSED = 2  # frames without a blob after which a part is gone
 _FLICKER = 0.5  # seconds for which a part at the edge may vanish and come back
 _REACH = 0.5  # share of its length by which a part may move unseen and is still recognised
 

@@ -68,7 +68,7 @@ class SignalController:
         self._on_reset: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="onspect-signals-io", daemon=True)
         self.shift: str | None = None
-        """The shift that the PLC named last."""
+        """The last shift that the PLC gave."""
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -56,11 +56,11 @@ class Ejector:
         self._set = False
         self._until: float | None = None
         self.ejected = 0
-        """Parts for which the coil was set."""
+        """Number of parts for which the coil was set."""
         self.missed = 0
-        """Parts that had to be rejected and passed the gate while the connection was broken."""
+        """Number of parts that should have been rejected, but passed the gate without a connection."""
         self.overtaken: int | None = None
-        """The part that was at the gate without a verdict; for the caller, who takes it."""
+        """The part that was at the gate without a verdict; the caller resets it to None."""
 
     @property
     def deadline(self) -> float | None:

@@ -86,7 +86,7 @@ class Handshake:
         self.error = 0
         self.result: Result | None = None
         self.ticket: Ticket | None = None
-        """The part under way, None where its result is decided."""
+        """The current part; None once its result is decided."""
         self.parts = self.acknowledged = self.unacknowledged = self.failed = 0
         self._times = times
         self._cameras = cameras

@@ -2,12 +2,13 @@
 
 Offsets count from the options of the address; text takes two characters for each register, the high byte first.
 
-=================== ============================================================================================ ``in``
-coils        +0 trigger, +1 ack, +2 reset ``inreg`` registers +0 recipe (its number, 0 for the active one), +1 shift (0
-for none), +2 to +9 part id (16                     characters, ends at the first 0) ``out`` coils       +0 ready, +1
-busy, +2 valid, +3 alive, +4 reject ``outreg``          +0 sequence (uint32, high word first), +2 verdict, +3 error, +4
-score (float32), +6 to +13 part ===================
-============================================================================================
+=================== ============================================================================================
+``in`` coils        +0 trigger, +1 ack, +2 reset
+``inreg`` registers +0 recipe (its number, 0 for the active one), +1 shift (0 for none), +2 to +9 part id (16
+                    characters, ends at the first 0)
+``out`` coils       +0 ready, +1 busy, +2 valid, +3 alive, +4 reject
+``outreg``          +0 sequence (uint32, high word first), +2 verdict, +3 error, +4 score (float32), +6 to +13 part
+=================== ============================================================================================
 """
 
 from __future__ import annotations

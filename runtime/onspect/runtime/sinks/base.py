@@ -27,9 +27,9 @@ class Sink(ABC):
     delivery: Delivery = "event"
     """How a `QueuedSink` delivers.
 
-    ``record``: the line's own record; nothing is told outside before it is in; tried again for ever.
-    ``event``: must arrive, if late; tried again for ever, in order, from a spool on disk.
-    ``live``: has no worth later, as a PLC's coil; what cannot be delivered now is counted as lost.
+    ``record``: the line's own record, which is written before any receiver gets the verdict; retried without end.
+    ``event``: must arrive, even late; retried without end, in order, from a spool on disk.
+    ``live``: is useless later, as a PLC's coil; a verdict that cannot be delivered now counts as lost.
     """
 
     pictures: bool = True
@@ -58,7 +58,7 @@ class Sink(ABC):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Write what is left, and close files and connections."""
+        """Write the remaining verdicts, and close files and connections."""
         return
 
     @abstractmethod

@@ -1,20 +1,20 @@
-"""The verdict for a PLC over Modbus TCP: coils and holding registers that it can act on part by part.
+"""The verdict for a PLC over Modbus TCP: coils and holding registers for each part.
 
 Offsets from the URL's ``coil`` and ``register``; 32-bit values take two registers, the high word first.
 
 ======== ======================================================================================================
 coil     +0 reject (ng or fault), +1 review, +2 fault, +3 heartbeat (changes about once a second while the line judges
-         what comes), +4 alarm
+         its frames), +4 alarm
 register +0 parts (uint32), +2 verdict (1 ok, 2 ng, 3 review, 4 fault), +3 regions, +4 score (float32, -1 for a fault),
          +6 threshold (float32), +8 ok, +10 ng, +12 review, +14 fault (uint32 counts of this run)
 ======== ======================================================================================================
 
-With ``state=REGISTER`` two more registers: +0 the state of this moment (0 waiting, 1 to 4 as the verdict, 5 a camera is
-lost), +1 the number of the last part's fault code (`errors.FAULT_NUMBERS`, 0 for none). They are outside the other
-block, since a PLC refuses a write beyond its registers as a whole.
+With ``state=REGISTER`` two more registers: +0 the current state (0 waiting, 1 to 4 as the verdict, 5 a camera is lost),
++1 the number of the last part's fault code (`errors.FAULT_NUMBERS`, 0 for none). They are outside the other block,
+because a PLC refuses the whole write if one register is missing.
 
-For each part the coils are written first and then all registers at once, so that a PLC that sees ``parts`` change
-finds the coils of that part.
+For each part the coils are written first, and then all registers at once. So the coils are valid when ``parts``
+changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Verdicts in an SQLite database: the history of the line, which can be read while it is written.
 
-When `write` returns, the verdict survives the process: WAL with ``synchronous=NORMAL`` hands each commit to the
-operating system without a wait for the disk, which takes an industrial flash card 10 to 100 ms for each part. About
+When `write` returns, the verdict survives the process. WAL with ``synchronous=NORMAL`` hands each commit to the
+operating system without a wait for the disk. That wait takes an industrial flash card 10 to 100 ms for each part. About
 once a second a checkpoint forces everything to the disk, so a power cut loses at most the last second and never the
 database.
 """

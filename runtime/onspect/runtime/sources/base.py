@@ -123,7 +123,7 @@ class Source(ABC):
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Stop, and close what is open."""
+        """Stop and close the source."""
         self.stop()
 
     @abstractmethod

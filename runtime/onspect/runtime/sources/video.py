@@ -25,7 +25,7 @@ from onspect.runtime.sources.base import Capture, FirstSize, Source
 _LOG = logging.getLogger("onspect")
 _PICTURES = (b"\xff\xd8\xff", b"\x89PNG")
 _CHECKED = frozenset({"ffv1", "h264", "mpeg1video", "mpeg2video", "mpeg4", "prores"})
-"""Codecs in which FFmpeg notices damage, in all but FFV1 most of it."""
+"""Codecs in which FFmpeg notices damage: all of it in FFV1, most of it in the others."""
 
 _CURE = "record or copy it again"
 _BETWEEN = 64  # bytes that may be between two packets: headers of chunks and clusters

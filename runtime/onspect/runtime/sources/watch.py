@@ -186,7 +186,7 @@ class _Folder:
         self._candidates: dict[str, _Candidate] = {}
         self._ready: deque[str] = deque()
         self._vanished: deque[str] = deque()
-        """Files that came and were gone before they were taken, and are not told yet."""
+        """Files that vanished before they were taken and are not reported yet."""
         self._others: set[str] = set()
         self._name = source.name
         _look(folder)
@@ -213,7 +213,7 @@ class _Folder:
         try:
             self._find_complete()
         except SourceError:
-            return  # the loss of the folder is a capture already
+            return  # a capture already reports the loss of the folder
         self._ready.clear()
         for name in sorted(self._candidates, key=lambda name: (self._candidates[name].signature[0], name)):
             capture = self._take(name, patient=False)

@@ -14,7 +14,7 @@ from onspect.runtime.images.formats import (
     turn,
 )
 
-_HOLE = 16  # zero bytes in a row, which a lossless picture never has; a lossy one has them where it is flat
+_HOLE = 16  # zero bytes in a row, which a lossless picture never has; a flat lossy one may have them
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:

@@ -458,7 +458,7 @@ class QueuedSink(Sink):
             self._barrier.recorded(self, batch.number)
 
     def _rest_before_retry(self) -> bool:
-        """Wait with back-off and jitter; False when the sink closes and should not try again."""
+        """Wait with back-off and jitter; return False if the sink closes and must not try again."""
         timing = self._timing
         longest = timing.longest_record_pause if self.delivery == "record" else timing.longest_pause
         self._pause = min(max(2 * self._pause, timing.first_pause), longest)

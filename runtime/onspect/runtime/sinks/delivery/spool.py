@@ -1,7 +1,7 @@
 """Queue of lines on disk that survives the end of its process: the verdicts that a sink could not deliver yet.
 
-A folder has segments, ``000000000001.jsonl`` and so on, that only grow, and a file ``cursor`` with the delivered
-position and the fingerprint of the newest line. `append` returns after each line is handed to the operating system, so
+A folder has segments, ``000000000001.jsonl`` and so on, that only grow. The file ``cursor`` has the delivered position
+and the fingerprint of the newest line. `append` returns after each line is handed to the operating system, so
 a killed process loses none. Lines are forced to the disk about once a second, so a power cut loses at most the last
 second. The cursor may be behind the delivered position, but never ahead of it: after a crash lines come again, and none
 is lost.
@@ -93,7 +93,7 @@ class Spool:
         self.lost = 0
         self.message = ""
         self.newest = ""
-        """The fingerprint (`fingerprint_bytes`) of the line that was appended last, also by the run before."""
+        """Fingerprint (`fingerprint_bytes`) of the last appended line, by this run or an earlier one."""
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._limit_bytes = limit_bytes
@@ -123,7 +123,7 @@ class Spool:
             self._count = sum(self._count_lines(number) for number in self._segments)
             self._cursor_file = _open_for_updates(self._folder / "cursor")
             self._forget_delivered()
-            stack.pop_all()  # all went well: the lock stays
+            stack.pop_all()  # no error: keep the lock
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -330,7 +330,7 @@ class Spool:
                 self._file.close()
                 self._file = None
             self._cursor = Position(number + 1, 0)
-            self._write_cursor()  # first the cursor: a segment's number must never be used again
+            self._write_cursor()  # write the cursor first: a segment's number must never be used again
             self._remove(number)
 
     def _remove(self, number: int) -> None:
@@ -355,7 +355,7 @@ class Spool:
             text, check = b" ".join(words[:3]), int(words[3], 16)
             segment, offset, newest = int(words[0]), int(words[1]), words[2].decode()
         except (OSError, ValueError, IndexError):
-            return oldest  # a new spool, or power was lost while it was written
+            return oldest  # a new spool, or a power cut while it was written
         if zlib.crc32(text) != check:
             return oldest
         self.newest = newest.strip("-")

@@ -78,7 +78,7 @@ def _probe() -> Iterator[tuple[int, str]]:
         indices = sorted(
             int(path.name.removeprefix("video"))
             for path in Path("/sys/class/video4linux").glob("video*")
-            if _read(path / "index") == "0"  # the others are the same camera's streams of metadata
+            if _read(path / "index") == "0"  # other indices are metadata streams of the same camera
         )
     for index in indices:
         capture = cv2.VideoCapture(index)

@@ -95,7 +95,7 @@ def open_genicam(text: str) -> LiveSource:
     producers = find_producers(settings.producers)
     name = f"genicam:{settings.serial}"
     source = LiveSource(name, lambda: GenicamDevice(name, settings, producers), patience=_choose_patience(settings))
-    source.can_wait = settings.trigger == "software"  # it takes no frame before it is asked for one
+    source.can_wait = settings.trigger == "software"  # it takes a frame only on request
     return source
 
 
@@ -262,7 +262,7 @@ class GenicamDevice:
         patience = _choose_patience(self._settings, self._patience)
         if time.monotonic() - self._last < (self._patience if patience is None else patience):
             return None
-        self._acquirer.remote_device.node_map.Width.get_value(False, True)  # from the camera, not from memory
+        self._acquirer.remote_device.node_map.Width.get_value(False, True)  # read from the camera, not from a cache
         self._last = time.monotonic()
         if self._settings.trigger == "hardware":
             return None

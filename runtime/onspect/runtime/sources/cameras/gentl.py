@@ -1,8 +1,8 @@
 """GenTL producers (the drivers of camera makers), shared by every GenICam camera of the process.
 
-A producer (a ``.cti`` file) can be loaded once in a process, and harvesters closes all cameras of a `Harvester` when it
-looks for devices again. So each file has one `Harvester`, which is kept while one of its cameras is open, and the list
-of devices is renewed interface by interface.
+A producer (a ``.cti`` file) can be loaded once in a process. harvesters closes all cameras of a `Harvester` when it
+looks for devices again. So each file has one `Harvester`, which is kept while one of its cameras is open. The list of
+devices is renewed interface by interface.
 """
 
 from __future__ import annotations

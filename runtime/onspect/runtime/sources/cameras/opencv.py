@@ -22,7 +22,7 @@ _LOG = logging.getLogger("onspect")
 
 _OPEN_TIMEOUT = 5.0  # seconds
 _READ_TIMEOUT = 5.0  # seconds
-_CAMERA_PATIENCE = 15.0  # seconds; a local camera's driver gives up by itself after 10
+_CAMERA_PATIENCE = 15.0  # seconds; the driver of a local camera gives up after 10 s
 
 _PROPERTIES = {
     "width": cv2.CAP_PROP_FRAME_WIDTH,

@@ -21,7 +21,7 @@ _NAME = re.compile(
     r"(?P<layout>Mono|Bayer(?P<tile>RG|GR|GB|BG)|RGBa?|BGRa?)(?P<bits>8|10|12|14|16)(?P<packing>p|Packed)?"
 )
 _CHANNELS = {"RGB": 3, "BGR": 3, "RGBa": 4, "BGRa": 4}
-_BAYER = {  # named by the first row's first two pixels, as PFNC does; OpenCV's older names are those of the second row
+_BAYER = {  # PFNC names the first two pixels of the first row; older names of OpenCV name those of the second row
     "RG": cv2.COLOR_BayerRGGB2BGR,
     "GR": cv2.COLOR_BayerGRBG2BGR,
     "GB": cv2.COLOR_BayerGBRG2BGR,

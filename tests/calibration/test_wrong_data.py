@@ -114,6 +114,7 @@ def test_a_file_with_two_labels_is_refused(onspect: Run, model: Path, make_datas
     ("folders", "words"),
     [
         ({"good": [100, 128, 150, 160], "odd": [101, 127, 151, 161]}, "which is chance"),
+        ({"good": [*range(200, 220)], "odd": [*range(120, 140)]}, "are the labels swapped?"),
         ({"good": [160, 170, 180, 128], "odd": [250, 251]}, "rejects 3 of 4 good images"),
         ({"good": [128, 129, 130], "odd": [127, 126, 125]}, "catches none of 3 defective images"),
     ],

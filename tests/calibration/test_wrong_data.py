@@ -124,6 +124,7 @@ def test_one_or_two_parts_do_not_make_a_model_unfit(calibrated: Path, make_datas
     ("folders", "words"),
     [
         ({"good": [100, 128, 150, 160], "odd": [101, 127, 151, 161]}, "which is chance"),
+        ({"good": [*range(200, 220)], "odd": [*range(120, 140)]}, "are the labels swapped?"),
         pytest.param(
             {"good": [160, 170, 180, 128], "odd": [250, 251]}, "rejects 3 of 4 good images", marks=pytest.mark.slow
         ),

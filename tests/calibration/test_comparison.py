@@ -68,6 +68,7 @@ def models(write_model: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path
     return first, write_model(tmp_path / "second.onnx", threshold=Threshold(0.2, 0.2))
 
 
+@pytest.mark.slow
 def test_two_models_judge_the_same_images(
     onspect: Run, models: tuple[Path, Path], make_dataset: Make, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def test_one_good_image_gives_a_threshold_and_no_promise(onspect: Run, model: Pa
     assert "or more with 95% confidence: 1 good image cannot give an upper bound" in result.stdout
 
 
+@pytest.mark.slow
 def test_one_good_and_one_defective_image(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:
     """One image of each kind gives the middle between them, areas that may be anything, and no interval of it."""
     data = make_dataset({"val/good": [120], "val/bright": [200]})
@@ -72,6 +73,7 @@ def test_what_so_few_images_cannot_give_is_refused(
     assert model.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_defects_alone_can_be_evaluated(onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path) -> None:
     """A test set of defects only has a recall and no false rejects, areas or curves, and says so."""
     result = onspect("evaluate", calibrated, make_dataset({"test/bright": [130, 200]}), "-o", tmp_path / "report")

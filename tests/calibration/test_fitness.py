@@ -131,6 +131,7 @@ def test_figures_of_known_pictures_prove_nothing(model: Path, make_dataset: Make
     assert "the threshold was chosen on these pictures" in fitness.words
 
 
+@pytest.mark.slow
 def test_the_sheet_has_fields_and_the_part_as_its_title(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
 ) -> None:

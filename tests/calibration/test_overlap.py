@@ -113,6 +113,7 @@ def test_moved_threshold_remembers_its_images(model: Path, data: Path, onspect: 
     assert (after.fingerprints, after.looks) == (before.fingerprints, before.looks)
 
 
+@pytest.mark.slow
 def test_model_without_looks_compares_nothing(
     data: Path, write_model: Callable[..., Path], onspect: Run, tmp_path: Path
 ) -> None:
@@ -194,6 +195,7 @@ def test_judged_images_are_held_against_those_held_back(
     assert words in (tmp_path / "report/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_test_image_that_cannot_be_judged_is_still_known(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
     """A broken test image is a fault of evaluate, and one of those held back."""
     (data / "test/good/5.png").write_bytes(b"no image")
@@ -214,6 +216,7 @@ def test_test_folder_that_cannot_be_read_is_said(model: Path, data: Path, onspec
     assert calibration.held_back is None
 
 
+@pytest.mark.slow
 def test_calibration_on_test_images_holds_none_back(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
     """With --split test nothing is held back, and evaluate has nothing to say of it."""
     onspect("calibrate", model, data, "--split", "test", "--allow-training-images")

@@ -206,6 +206,7 @@ def test_bad_region_options_are_bad_usage(model: Path, data: Path, onspect: Run,
     assert onspect("calibrate", model, data, *arguments).exit_code == 2
 
 
+@pytest.mark.slow
 def test_evaluation_measures_pixels_at_the_cut(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
     """The report's figures say what the file's cut marks, and how many images of each kind show a region."""
     onspect("calibrate", model, data, "--pixel-f1")

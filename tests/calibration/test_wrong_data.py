@@ -76,6 +76,7 @@ def test_evaluate_names_lone_good_pictures(onspect: Run, calibrated: Path, make_
     assert f"check {str(data / 'test/good/021.png')!r}" in result.stderr
 
 
+@pytest.mark.slow
 def test_equal_files_count_once(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:
     """Copies, links and images saved again add nothing to counts and promises, and are named by their paths."""
     data = make_dataset({"val/good": GOOD, "val/bright": [240, 245], "test/good": GOOD, "test/bright": [240, 245]})

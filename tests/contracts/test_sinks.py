@@ -20,7 +20,12 @@ from ..runtime.verdicts import inspection, line_status, wait_until
 from .sinks import CASES, SinkCase
 
 
-@pytest.fixture(params=CASES, ids=[case.prefix for case in CASES])
+@pytest.fixture(
+    params=[
+        pytest.param(case, id=case.prefix, marks=[pytest.mark.slow] if case.prefix == "opcua:" else [])  # slow to start
+        for case in CASES
+    ]
+)
 def case(request: pytest.FixtureRequest) -> SinkCase:
     """Return each kind of sink; one whose package is not installed is skipped."""
     found: SinkCase = request.param

@@ -161,6 +161,7 @@ def test_a_resumed_run_has_the_same_weights(plates: Path, run: Path, tmp_path: P
     assert all(torch.equal(resumed[key], whole[key]) for key in whole)
 
 
+@pytest.mark.slow
 def test_the_command_says_how_images_are_cut(plates: Path, tmp_path: Path) -> None:
     """`onspect train --tile` says how many tiles there are, of what size, how far they overlap, and for how long."""
     arguments = ["train", str(plates), "-o", str(tmp_path / "run"), "--device", "cpu"]
@@ -179,7 +180,7 @@ def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
     def plan(width: tuple[int, int], height: tuple[int, int]) -> str:
         record = read_record(run)
         preprocess = dataclasses.replace(record.data.recipe, source=SourceLimits((1,), width, height))
-        data = dataclasses.replace(record.data, preprocess=preprocess)
+        data = dataclasses.replace(record.data, recipe=preprocess)
         config = dataclasses.replace(record.config, tiling=None)
         return describe(dataclasses.replace(record, data=data, config=config))
 

@@ -52,6 +52,7 @@ def write_sheet(onspect: Run, model: Path, data: Path, tmp_path: Path) -> Callab
     return write
 
 
+@pytest.mark.slow
 def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]) -> None:
     """The sheet says from which score what happens, and how many of 1,000 parts are rejected, reviewed and passed."""
     calibrate(model, data, policy=MaxFpr(0.1), band=ReviewShare(0.2))
@@ -107,6 +108,7 @@ def test_broken_promise_is_warned_of(
     assert "broken: it is beyond with 95% confidence" in page
 
 
+@pytest.mark.slow
 def test_history_and_fingerprints_are_on_the_sheet(
     model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
@@ -124,6 +126,7 @@ def test_history_and_fingerprints_are_on_the_sheet(
     assert all(item["digits"] in page for item in metrics["fingerprints"])
 
 
+@pytest.mark.slow
 def test_every_number_of_the_plots_is_in_the_json(
     model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
@@ -138,6 +141,7 @@ def test_every_number_of_the_plots_is_in_the_json(
     assert "the file&#39;s</th>" in page
 
 
+@pytest.mark.slow
 def test_sheet_can_be_signed(model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]) -> None:
     """Two people can sign, behind the evidence; the paper is the printer's, and pages have numbers."""
     calibrate(model, data)
@@ -185,6 +189,7 @@ def test_arrays_stand_on_one_line_and_words_as_they_are() -> None:
     assert json.loads(text) == content
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_sheet_prints(model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet], tmp_path: Path) -> None:
     """A browser prints the sheet to a few pages without the network."""

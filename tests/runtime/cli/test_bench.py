@@ -57,6 +57,7 @@ def test_every_arrangement_is_measured(calibrated: Path) -> None:
     assert found.ratios == ()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_second_model_is_compared_turn_by_turn(calibrated: Path, tmp_path: Path) -> None:
     """With two models every figure has a ratio, and table, JSON and picture show both."""
@@ -166,6 +167,7 @@ def test_a_busy_machine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert meter.stop().share == 0.5
 
 
+@pytest.mark.slow
 def test_processes_of_their_own_are_measured(calibrated: Path, tmp_path: Path) -> None:
     """A real process gives its time to the first verdict, and what memory it came to use."""
     paths = draw_images(tmp_path, read_model_file(calibrated).info.preprocess)

@@ -105,6 +105,7 @@ def test_a_verdict_from_the_camera_is_that_of_the_file(
     assert [verdict.verdict for verdict in keeper.verdicts] == [verdict.verdict for verdict in scored]
 
 
+@pytest.mark.slow
 def test_run_takes_presence_from_the_command_line(
     belt: Belt, onspect: Callable[..., Result], crops: Models, tmp_path: Path
 ) -> None:

@@ -180,9 +180,10 @@ def mqtt_site(folder: Path) -> Iterator[Site]:
 
 
 SITES = {"modbus:": modbus_site, "opcua:": opcua_site, "mqtt:": mqtt_site}
+KINDS = ["modbus:", pytest.param("opcua:", marks=pytest.mark.slow), "mqtt:"]  # its server takes seconds to start
 
 
-@pytest.fixture(scope="module", params=SITES)
+@pytest.fixture(scope="module", params=KINDS)
 def plant(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return a PLC of each kind; an OPC UA server takes seconds to start."""
     with SITES[request.param](tmp_path_factory.mktemp("plc")) as found:
@@ -197,9 +198,7 @@ def site(plant: Site) -> Site:
     return plant
 
 
-@pytest.fixture(
-    params=[pytest.param(name, marks=pytest.mark.slow) if name.startswith("opcua") else name for name in SITES]
-)
+@pytest.fixture(params=KINDS)
 def own_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     """Return a PLC of each kind that nobody else uses."""
     with SITES[request.param](tmp_path) as found:

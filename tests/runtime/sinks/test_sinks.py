@@ -200,6 +200,7 @@ def test_a_record_that_is_removed_under_the_line_is_begun_anew(
     ]
 
 
+@pytest.mark.slow
 def test_flush_beside_a_rotation(tmp_path: Path) -> None:
     """Files are brought to the disk while they are set aside, and none stays open."""
     with JsonlSink(tmp_path / "out.jsonl", rotation=Rotation(600, 500)) as sink:

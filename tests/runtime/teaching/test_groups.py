@@ -65,6 +65,7 @@ def test_parts_with_one_picture_each_change_nothing(teach_tiny: TeachTiny, parts
     assert grouped.calibration.policy == plain.calibration.policy
 
 
+@pytest.mark.slow
 def test_twins_are_warned_of(
     teach_tiny: TeachTiny, shots: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

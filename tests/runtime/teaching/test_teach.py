@@ -177,6 +177,7 @@ def test_scores_of_good_pictures_are_by_the_others(teach_tiny: TeachTiny, parts:
     assert taught.info.calibration.good_scores == pytest.approx(sorted(expected), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_coreset_without_a_picture_has_none_of_it() -> None:
     """Where the memory is smaller than all places, a picture is still judged without any vector of its own."""
     random = np.random.default_rng(0)
@@ -331,6 +332,7 @@ def test_whole_or_places_can_be_asked_for(teach_tiny: TeachTiny, parts: Path) ->
     assert len(Stored.read(graph_of(taught.path)).whole) == 12
 
 
+@pytest.mark.slow
 def test_copies_are_taken_where_parts_come_turned(teach_tiny: TeachTiny, tmp_path: Path) -> None:
     """With `auto`, parts that lie at any angle are taught with turned copies, and parts that lie alike without."""
     aligned, turned = tmp_path / "aligned", tmp_path / "turned"

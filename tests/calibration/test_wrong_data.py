@@ -11,6 +11,7 @@ import cv2
 import pytest
 from click.testing import Result
 
+from onspect.calibration import evaluate
 from onspect.runtime.model.file import read_model_file
 
 Make = Callable[[Mapping[str, Iterable[int]]], Path]
@@ -109,6 +110,14 @@ def test_a_file_with_two_labels_is_refused(onspect: Run, model: Path, make_datas
     ):
         assert result.exit_code == 1
     assert "are the same image" in onspect("calibrate", model, data).stderr
+
+
+def test_one_or_two_parts_do_not_make_a_model_unfit(calibrated: Path, make_dataset: Make) -> None:
+    """One rejected good part of one is a count that chance can explain: not proven, as the sheet's table says."""
+    evaluation = evaluate(calibrated, make_dataset({"test/good": [180], "test/odd": [128, 250]}), max_fpr=0.05)
+    assert evaluation.fitness is not None
+    assert evaluation.fitness.outcome == "NOT PROVEN"
+    assert not any("rejects 1 of 1" in sentence for sentence in evaluation.blindness)
 
 
 @pytest.mark.parametrize(

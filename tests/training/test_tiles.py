@@ -180,7 +180,7 @@ def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
     def plan(width: tuple[int, int], height: tuple[int, int]) -> str:
         record = read_record(run)
         preprocess = dataclasses.replace(record.data.recipe, source=SourceLimits((1,), width, height))
-        data = dataclasses.replace(record.data, preprocess=preprocess)
+        data = dataclasses.replace(record.data, recipe=preprocess)
         config = dataclasses.replace(record.config, tiling=None)
         return describe(dataclasses.replace(record, data=data, config=config))
 

@@ -198,7 +198,7 @@ def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
             record.data.recipe, width=size[0], height=size[1], source=SourceLimits((1,), *source)
         )
         config = dataclasses.replace(record.config, preset=preset)
-        data = dataclasses.replace(record.data, preprocess=preprocess)
+        data = dataclasses.replace(record.data, recipe=preprocess)
         return describe(dataclasses.replace(record, config=config, data=data))
 
     words = plan("balanced", (288, 224), (640, 640), (480, 480))

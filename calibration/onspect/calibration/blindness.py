@@ -11,6 +11,7 @@ NOT_SHOWN = "it is not shown"
 
 _MOST_REJECTED = 0.5
 _SEEMS_USEFUL = 0.75
+_FEWEST = 3  # good or defective ones, below which mistakes are told as counts and prove nothing
 
 
 def find_blindness(
@@ -37,8 +38,8 @@ def find_blindness(
             found.append(f"the model does not tell good from defective {noun}s: {figures}")
         else:
             found.append(f"{NOT_SHOWN} that the model tells good from defective {noun}s: {figures}; they are too few")
-    if confusion.good and confusion.false_ng > _MOST_REJECTED * confusion.good:
+    if confusion.good >= _FEWEST and confusion.false_ng > _MOST_REJECTED * confusion.good:
         found.append(f"the threshold rejects {confusion.false_ng} of {confusion.good} good {noun}s")
-    if confusion.defective and not confusion.true_ng + confusion.review_defective:
+    if confusion.defective >= _FEWEST and not confusion.true_ng + confusion.review_defective:
         found.append(f"the threshold catches none of {confusion.defective} defective {noun}s")
     return found

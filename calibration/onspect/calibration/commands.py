@@ -289,12 +289,12 @@ def _report(outcome: CalibrationResult, model: Path) -> None:
 
 
 def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
-    """Print what makes a result less sure; that the model is of no use is said in red, with -q too."""
+    """Print what makes a result less sure; that the model is of no use is said in red, or is not shown, with -q too."""
     from onspect.calibration.blindness import NOT_SHOWN
 
     for sentence in blindness:
-        label = "Not proven" if sentence.startswith(NOT_SHOWN) else "Not fit for use"
-        click.echo(click.style(f"{label}: {sentence}", fg="red", bold=True), err=True)
+        label, colour = ("Not proven", "yellow") if sentence.startswith(NOT_SHOWN) else ("Not fit for use", "red")
+        click.echo(click.style(f"{label}: {sentence}", fg=colour, bold=True), err=True)
     for note in notes:
         _LOG.warning("%s", note)
 

@@ -187,7 +187,20 @@ def is_complete(experiment: Experiment, folder: Path) -> bool:
 
 @contextmanager
 def reading(path: Path, cure: str) -> Iterator[None]:
-    """Raise DatasetError if a file of the comparison cannot be read or is damaged; cure: the remedy for the latter."""
+    """Turn errors of reading a file of the comparison into DatasetError, within a ``with`` block.
+
+    Parameters
+    ----------
+    path
+        The file, for the message.
+    cure
+        The remedy for a damaged file, for the message.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read or is damaged.
+    """
     try:
         yield
     except OSError as error:

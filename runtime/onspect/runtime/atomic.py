@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from onspect.runtime.errors import OutputError
 
 _ABANDONED_AFTER = 3600.0  # seconds
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def describe_os_error(error: OSError) -> str:
@@ -25,9 +27,8 @@ def writing(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(
-            f"cannot write {str(path)!r}: {describe_os_error(error)}; free some space or choose another place"
-        ) from error
+        remedy = "free some space or choose another place" if error.errno in _FULL else "choose another place"
+        raise OutputError(f"cannot write {str(path)!r}: {describe_os_error(error)}; {remedy}") from error
 
 
 def check_place(path: Path, *, folder: bool = False) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from onspect.calibration.blindness import NOT_SHOWN
 from onspect.calibration.comparison import Comparison
 from onspect.calibration.figures import Evaluation
 from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
@@ -93,6 +94,7 @@ def render_page(
         operating_point=describe_operating_point(evaluation),
         fields={name: fields.get(name, "") for name in FIELDS} | dict(fields),
         comparison=comparison,
+        not_shown=NOT_SHOWN,
         targets=evaluation.targets,
         parts=evaluation.count_parts(),
         records=list_threshold_records(evaluation.model),
@@ -201,7 +203,7 @@ def format_css(text: str) -> str:
 
 def _draw_plots(evaluation: Evaluation) -> dict[str, str]:
     good, defective = part_scores(evaluation.results, evaluation.group)
-    plots = {"scores": plot_scores(good, defective, evaluation.threshold)}
+    plots = {"scores": plot_scores(good, defective, evaluation.threshold, f"{evaluation.confusion.noun}s")}
     areas, traces = evaluation.areas, _trace(evaluation)
     if areas.auroc is not None and areas.aupr is not None and traces.curves is not None:
         share = len(defective) / (len(good) + len(defective))

@@ -117,10 +117,13 @@ def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> by
         return _save(figure)
 
 
-def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], threshold: Threshold | None) -> bytes:
+def plot_scores(
+    good: NDArray[np.float64], defective: NDArray[np.float64], threshold: Threshold | None, noun: str = "images"
+) -> bytes:
     """Return the histogram of the scores, good against defective, with threshold and band where there are, as SVG.
 
-    The score's axis is logarithmic where the scores span more than a factor of 30.
+    noun: what the scores are of, for the axis. The score's axis is logarithmic where the scores span more than a factor
+    of 30.
     """
     cuts = [] if threshold is None else [cut for cut in (threshold.review, threshold.score) if cut is not None]
     every = np.concatenate([good, defective, cuts])
@@ -147,7 +150,7 @@ def plot_scores(good: NDArray[np.float64], defective: NDArray[np.float64], thres
             axes.axvline(cuts[-1], color="black", linestyle="--", linewidth=1.4, label=words)
         if logarithmic:
             axes.set_xscale("log")
-        axes.set(xlabel="score (higher is worse)", ylabel="images")
+        axes.set(xlabel="score (higher is worse)", ylabel=noun)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
         return _save(figure)

@@ -55,7 +55,11 @@ class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)?", str(value).strip())
         number = float(found[1]) if found else 0.0
         if found is None or not number or (found[2] is None and not number.is_integer()):
-            self.fail(f"{value!r} is neither a time such as 2s nor a number of frames such as 10", param, ctx)
+            self.fail(
+                f"{value!r} is neither a time such as 500ms, 2s, 5min or 1h nor a number of frames such as 10",
+                param,
+                ctx,
+            )
         return _Every(None, int(number)) if found[2] is None else _Every(number * _UNITS[found[2]], 1)
 
 

@@ -163,10 +163,10 @@ def teach(
     else:
         assert output is not None
         assert good is not None
-        say(f"next: {_suggest(output, good)}")
+        say(f"next: {_suggest(output, good, group)}")
 
 
-def _suggest(output: Path, good: Path) -> str:
+def _suggest(output: Path, good: Path, group: str | None) -> str:
     """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it.
 
     Without the extra train, which `evaluate` needs, the test split is judged.
@@ -178,7 +178,8 @@ def _suggest(output: Path, good: Path) -> str:
     if good.absolute().parent.name == "train" and has_split(folder, "test"):
         if importlib.util.find_spec("sklearn") is None:
             return f"onspect score {model} {shlex.quote(str(good.parent.parent / 'test'))} -o verdicts.jsonl"
-        return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))} -o report"
+        by_part = "" if group is None else f" --group {shlex.quote(group)}"
+        return f"onspect evaluate {model} {shlex.quote(str(good.parent.parent))}{by_part} -o report"
     return f"onspect score {model} IMAGES, or onspect run {model} SOURCE"
 
 

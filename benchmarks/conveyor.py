@@ -216,7 +216,7 @@ def run_camera(turns: int, folder: Path, base: BaseFile) -> tuple[dict[str, Any]
         camera = FakeSource(lambda number: frames[number], count=len(frames), rate=RATE)
         with_both += time_line(aligned, camera, presence)
     figures: dict[str, Any] = {
-        name: {f"p{share}": round(float(np.percentile(values, share)), 2) for share in (50, 95)}
+        name: {f"p{share}": round(float(np.percentile(values, share)), 2) for share in (0, 10, 50, 95)}
         | {"count": len(values)}
         for name, values in (("without", without), ("with presence and align", with_both))
     }

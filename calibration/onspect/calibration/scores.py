@@ -16,7 +16,7 @@ from onspect.runtime.dataset.near_duplicates import dct_features
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_pixels
 from onspect.runtime.images.decode import decode_image, read_file
-from onspect.runtime.images.region import Placement
+from onspect.runtime.images.placement import Placement
 from onspect.runtime.inspection.batch import BATCH, batched, in_order
 from onspect.runtime.inspection.inspector import Inspector, Prepared
 

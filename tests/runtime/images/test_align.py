@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.images.align import find_part, fit_alignment
+from onspect.runtime.images.align import find_part
+from onspect.runtime.images.fit_alignment import fit_alignment
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits
 
@@ -108,6 +109,18 @@ def test_two_parts_in_view_are_a_fault(defect: bool) -> None:
         with pytest.raises(ImageError, match=r"two parts are in view: at \d+,\d+ and \d+,\d+") as caught:
             find_part(frame, fitted(), 65535)
         assert caught.value.code == "position"
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 500), (59, 59), (60, 60), (60, 3000)])
+def test_frame_of_any_size_is_answered(height: int, width: int) -> None:
+    """A frame that is too small for the part is a fault with its size."""
+    with pytest.raises(ImageError) as caught:
+        find_part(np.zeros((height, width), np.uint8), fitted(), 65535)
+    if height < 60:
+        assert f"the frame of {width}x{height} pixels is smaller than half of the reference patch of 120x120" in str(
+            caught.value
+        )
+    assert caught.value.code == ("size" if height < 60 else "position")
 
 
 def test_reference_that_repeats_is_refused() -> None:

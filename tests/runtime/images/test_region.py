@@ -9,18 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, ImageError
+from onspect.runtime.images.placement import Placement, Pose, place_at_pose, place_region
 from onspect.runtime.images.preprocess import place, prepare
 from onspect.runtime.images.region import (
-    Placement,
-    Pose,
     Reference,
     RegionFile,
     draw_region,
     format_region,
     mask_of_region,
     parse_region,
-    place_at_pose,
-    place_region,
     read_region,
 )
 from onspect.runtime.model.schema import Preprocess, RegionOfInterest, SourceLimits

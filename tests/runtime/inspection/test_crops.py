@@ -13,7 +13,7 @@ import pytest
 
 from onspect.runtime.bench.images import draw_images
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.images.align import fit_alignment
+from onspect.runtime.images.fit_alignment import fit_alignment
 from onspect.runtime.images.region import parse_region
 from onspect.runtime.inspection.inspector import Inspection, Inspector
 from onspect.runtime.inspection.verdict import parse_verdict

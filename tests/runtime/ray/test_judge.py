@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
-from onspect.runtime.images.align import fit_alignment
+from onspect.runtime.images.fit_alignment import fit_alignment
 from onspect.runtime.model.file import stamp
 from onspect.runtime.model.schema import Preprocess, RegionOfInterest, SourceLimits, Threshold
 

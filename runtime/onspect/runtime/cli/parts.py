@@ -44,12 +44,15 @@ def parts(source: str, output: Path, presence: str, count: int | None) -> None:
     from onspect.runtime.errors import DatasetError
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.presence.cut import cut_parts
+    from onspect.runtime.presence.gate import check_presence
     from onspect.runtime.presence.settings import parse_presence
     from onspect.runtime.sources.registry import open_source
 
     quieten_opencv()
     with usage_errors():
-        found = cut_parts(open_source(source), parse_presence(presence), output, count)
+        settings = parse_presence(presence)
+        check_presence(settings)
+        found = cut_parts(open_source(source), settings, output, count)
     for name, reason in found.faults[:5]:
         say(f"part {name}: {reason}")
     say(f"{found.frames} frames: {found.written} parts written to {output / 'parts'}, {len(found.faults)} faults")

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from onspect.runtime.errors import DatasetError, ImageError
-from onspect.runtime.images.align import fit_alignment
 from onspect.runtime.images.decode import Frame, read_image
+from onspect.runtime.images.fit_alignment import fit_alignment
 from onspect.runtime.images.outline import box_without_border, outline_part
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest

@@ -1,16 +1,14 @@
 """Alignment: a reference is found in each frame, with shift, rotation and (if asked) scale, before the crop.
 
-The search goes from coarse to fine on the local contrast, which is the frame less its own smoothed copy. At about 80
-pixels a side, the reference at every tenth degree is correlated with the whole frame, by Fourier transforms; places
-outside the turned reference do not count. The best few poses are refined by Gauss-Newton steps (inverse compositional),
-first at a quarter of the pixels. The normalised correlation at the final pose is the confidence.
+The search goes from coarse to fine on the local contrast, which is the frame less its own smoothed copy. The best few
+poses of the coarse search are refined by Gauss-Newton steps (inverse compositional), first at a quarter of the pixels.
+The normalised correlation at the final pose is the confidence.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,38 +16,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.coarse_search import ANGLE_STEP, CoarseSearch, Plane, shrink, spread_angles, spread_scales
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.region import Pose, centred
+from onspect.runtime.images.placement import Pose, centred, matrix_at_pose
 from onspect.runtime.model.schema import Alignment, Rectangle
 
-Plane = NDArray[np.float32]
-
-SMALLEST_PATCH = 16
-"""Least side of a reference patch, in pixels of the frame."""
-
 _LONGEST = 160  # side of the stored reference, in pixels
-_COARSE_FRAME, _COARSE_PATCH = 80, 14  # sides of the coarse search, of which both are kept at least
-_STEP = 10.0  # degrees between the turned references of the coarse search
-_BLUR = 1.0  # pixels of the coarse search, about what half an angle's step moves the reference's ends by
-_SHARING = 3  # of them that share one mask
-_SCALE_STEP = 0.06
-_CANDIDATES = 4
 _REFINED = 3  # poses of the coarse search that are refined
-_WORSE = 0.15  # of correlation by which a candidate may be worse than the best one
 _CLOSE = 0.1  # of correlation, by which a refined pose may be worse and is still compared at the finest level
-_NEARLY = 0.7  # of the coarse search's highest peak, below which no other peak is a part
 _APART = 0.7  # of the reference's shorter side, the least distance of two parts
 _STEPS = {2: 6, 1: 4}  # Gauss-Newton steps at each level; the number is how many times smaller it is
 _LEAST_LEVEL = 12  # pixels of the shorter side of a level
 _AROUND = 4  # pixels of the smallest level by which a coarse pose may be off
 _SETTLED = 0.02  # pixels
-_FLAT = 0.1  # of the frame's highest contrast, below which a place counts as flat
 _SLACK = 2.0  # degrees and percent that a pose may exceed its limits by
-_PICTURES = 32  # on which reference and confidence are chosen
-_LEAST_GAIN = 0.1  # between the correlation of good parts and of places without one
-_PLAUSIBLE = 0.25  # correlation from which on a picture's part joins the median
-_ROUNDS = 2  # in which the median is made; the second finds the parts by the first one's median
 
 
 def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
@@ -86,84 +67,21 @@ def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
     return pose
 
 
-def fit_alignment(
-    frames: Sequence[Callable[[], Frame]],
-    patch: Rectangle,
-    *,
-    picture: Frame,
-    turn: float,
-    scale: float,
-    white_level: int,
-) -> Alignment:
-    """Make the reference and choose the least confidence from good pictures.
-
-    The reference is the median of the good parts, in the pose that the part has in `picture`. Each of the pictures is
-    then searched with a reference that was made without it: once as it is and once with the part painted over. The
-    least confidence is halfway between the 5% quantile of the first correlations and the 95% quantile of the second,
-    of which each is that of another place of the same picture if that is higher.
-
-    Parameters
-    ----------
-    frames
-        Good pictures, each read when it is called; at most 32, evenly spread, are used.
-    patch
-        The place of the reference in `picture`, in pixels.
-    picture
-        The picture on which region and patch were drawn.
-    turn, scale
-        The largest rotation in degrees, and the largest change of size as a share.
-    white_level
-        Of uint16 pictures.
-
-    Raises
-    ------
-    DatasetError
-        If the patch is smaller than 16 pixels or has no contrast, or if good parts correlate hardly better with the
-        reference than other places.
-    """
-    _check_patch(patch, picture)
-    chosen = frames[:: -(-len(frames) // _PICTURES)]
-    planes = [_shrink_to_grey(read(), patch, white_level) for read in chosen]
-    contrasts = [_remove_smooth(plane, patch) for plane in planes]
-    first = reference = _cut_patch(local_contrast(picture, patch, white_level), patch)
-    for _ in range(_ROUNDS):
-        finder = Finder(patch, reference, turn=turn, scale=scale)
-        seen = [finder.find(contrast) for contrast in contrasts]
-        patches = np.stack([finder.cut(contrast, pose) for contrast, pose in zip(contrasts, seen, strict=True)])
-        alike = np.array([pose.confidence >= _PLAUSIBLE for pose in seen])
-        reference = _median(patches[alike]) if alike.any() else first
-    found, absent = [], []
-    for number, (plane, contrast) in enumerate(zip(planes, contrasts, strict=True)):
-        others = alike & (np.arange(len(alike)) != number)
-        own = _median(patches[others]) if others.any() else first
-        finder = Finder(patch, own, turn=turn, scale=scale)
-        pose, other = finder.find_two(contrast)
-        found.append(pose.confidence)
-        empty = finder.find(_remove_smooth(finder.paint_over(plane, pose), patch)).confidence
-        absent.append(empty if other is None else max(empty, other.confidence))
-    low, high = float(np.quantile(found, 0.05)), float(np.quantile(absent, 0.95))
-    if low - high < _LEAST_GAIN:
-        raise DatasetError(
-            f"the part cannot be found by this reference: good parts correlate {max(low, 0.0):.2f} with it, "
-            f"and other places {max(high, 0.0):.2f}; give a patch with more structure that is there once, or good "
-            "pictures that show the same part"
-        )
-    cut = min(0.98, max(0.05, (low + max(high, 0.0)) / 2.0))
-    return Alignment(patch, _encode(reference), float(turn), float(scale), round(cut, 4), len(chosen))
-
-
 def local_contrast(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
     """Return a frame's local contrast at the scale of the stored reference, float32 [h, w] in grey levels."""
-    return _remove_smooth(_shrink_to_grey(frame, patch, white_level), patch)
+    return remove_smooth(shrink_to_grey(frame, patch, white_level), patch)
 
 
-def _shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
+def shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
     """Return a frame in grey levels of 0 to 255 at the scale of the stored reference, float32 [h, w]."""
     factor = shrink_factor(patch)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
-    if min(height, width) < 1:
-        words = f"the frame of {frame.shape[1]}x{frame.shape[0]} pixels is smaller than the reference patch"
-        raise ImageError(words, code="size")
+    if 2 * min(frame.shape[:2]) < min(patch[2:]):
+        raise ImageError(
+            f"the frame of {frame.shape[1]}x{frame.shape[0]} pixels is smaller than half of the reference patch of "
+            f"{patch[2]}x{patch[3]}; use the camera mode of the training images",
+            code="size",
+        )
     if factor > 1:
         frame = frame[: height * factor, : width * factor]
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
@@ -174,7 +92,7 @@ def _shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
     return np.asarray(frame, np.float32)
 
 
-def _remove_smooth(grey: Plane, patch: Rectangle) -> Plane:
+def remove_smooth(grey: Plane, patch: Rectangle) -> Plane:
     """Return grey levels less their own smoothed copy, over a sixth of the patch's longer side."""
     side = max(3, max(patch[2:]) // shrink_factor(patch) // 12 * 2 + 1)  # twice a box is nearly round
     smooth = cv2.blur(cv2.blur(grey, (side, side)), (side, side))
@@ -218,8 +136,8 @@ class Finder:
             for factor in _STEPS
             if factor == 1 or min(sides) // factor >= _LEAST_LEVEL
         ]
-        self._angles = _spread_angles(turn)
-        self._scales = _spread_scales(scale)
+        self._angles = spread_angles(turn)
+        self._scales = spread_scales(scale)
         self._searches = lru_cache(maxsize=4)(self._open_search)
 
     def find(self, contrast: Plane) -> Pose:
@@ -235,10 +153,10 @@ class Finder:
             return best, None
         return best, self._refine_all([coarse], levels)
 
-    def _find(self, contrast: Plane) -> tuple[Pose, _Search, Plane, list[tuple[_Level, Plane]]]:
+    def _find(self, contrast: Plane) -> tuple[Pose, CoarseSearch, Plane, list[tuple[_Level, Plane]]]:
         height, width = contrast.shape
         search = self._searches(width, height)
-        levels = [(level, _shrink(contrast, level.factor)) for level in self._levels]
+        levels = [(level, shrink(contrast, level.factor)) for level in self._levels]
         found, likeness = search.find(contrast)
         return self._refine_all(found, levels), search, likeness, levels
 
@@ -260,13 +178,13 @@ class Finder:
     def cut(self, contrast: Plane, pose: Pose) -> Plane:
         """Return the contrast under the reference at a pose, turned back, float32 like the reference."""
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink)
-        return _sample(contrast, own, self.reference.shape, 1)
+        return sample(contrast, own, self.reference.shape, 1)
 
     def paint_over(self, grey: Plane, pose: Pose) -> Plane:
         """Return grey levels without the part at a pose: there, with a margin of a tenth, is the median of the rest."""
         height, width = self.reference.shape
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink, scale=pose.scale * 1.1)
-        matrix = _matrix(own, self.reference.shape, 1)
+        matrix = matrix_at_pose(own, self.reference.shape, 1)
         corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64) @ matrix[:, :2].T
         part = np.zeros(grey.shape, np.uint8)
         cv2.fillConvexPoly(part, np.rint(corners + matrix[:, 2]).astype(np.int32), (1,))
@@ -278,9 +196,9 @@ class Finder:
         height, width = level.values.shape
         shape = height + 2 * _AROUND, width + 2 * _AROUND
         best = dataclasses.replace(pose, confidence=-1.0)
-        for turn in (-_STEP / 3.0, 0.0, _STEP / 3.0):
+        for turn in (-ANGLE_STEP / 3.0, 0.0, ANGLE_STEP / 3.0):
             turned = dataclasses.replace(pose, angle=pose.angle + turn)
-            wide = _sample(plane, turned, shape, level.factor)
+            wide = sample(plane, turned, shape, level.factor)
             likeness = cv2.matchTemplate(wide, level.values, cv2.TM_CCOEFF_NORMED)
             _, highest, _, (column, row) = cv2.minMaxLoc(likeness)
             if np.isfinite(highest) and highest > best.confidence:
@@ -292,174 +210,26 @@ class Finder:
         """Take Gauss-Newton steps from a pose; return the best one, with its correlation as the confidence."""
         best = dataclasses.replace(pose, confidence=-1.0)
         for number in range(_STEPS[level.factor] + 1):
-            sample = _normalise(_sample(plane, pose, level.values.shape, level.factor))
-            likeness = float(np.vdot(sample, level.values))
+            seen = _normalise(sample(plane, pose, level.values.shape, level.factor))
+            likeness = float(np.vdot(seen, level.values))
             if likeness <= best.confidence:
                 break  # it was better before
             best = dataclasses.replace(pose, confidence=likeness)
             if likeness <= 0.0 or number == _STEPS[level.factor]:
                 break
-            step = level.steps @ (sample / np.float32(likeness) - level.values).ravel()
+            step = level.steps @ (seen / np.float32(likeness) - level.values).ravel()
             pose = _step_back(pose, step, level.factor)
             if abs(step[0]) + abs(step[1]) + abs(step[2]) * level.radius < _SETTLED:
                 break
         return best
 
-    def _open_search(self, width: int, height: int) -> _Search:
-        return _Search(self.reference, (width, height), self._angles, self._scales)
-
-
-class _Search:
-    """The coarse search in frames of one size: the spectra of the turned references, and where a peak may be."""
-
-    def __init__(
-        self, reference: Plane, size: tuple[int, int], angles: NDArray[np.float64], scales: NDArray[np.float64]
-    ) -> None:
-        shorter = min(reference.shape)
-        self._factor = max(1, min(shorter // _COARSE_PATCH, max(size) // _COARSE_FRAME))
-        self._poses = [(angle, scale) for scale in scales for angle in angles]
-        self._across = len(angles)
-        small = _blur(_shrink(reference, self._factor))
-        self._canvas = int(np.ceil(np.hypot(*small.shape) * scales.max())) + 2
-        self._size = size[0] // self._factor, size[1] // self._factor
-        margin = 0.35 * min(small.shape)  # of the reference's middle from the frame's edge
-        pad = int(np.ceil(max(0.0, self._canvas / 2.0 - margin)))
-        self._shape = tuple(cv2.getOptimalDFTSize(side + pad) for side in self._size[::-1])
-        templates = np.stack([self._turn(small, *pose)[0] for pose in self._poses])
-        self._templates = np.conj(_spectra(templates, self._shape))
-        self._owner, masks = self._share_masks(small)
-        self._masks = np.conj(_spectra(masks, self._shape))
-        self._counts = masks.sum(axis=(1, 2), dtype=np.float32)[:, None, None]
-        self._allowed = self._find_allowed(margin)
-
-    def find(self, contrast: Plane) -> tuple[list[Pose], Plane]:
-        """Return the best poses, the best first, in pixels of the contrast's plane; and the likeness of all places.
-
-        The likeness is float32 [poses, h * w], for `find_other`.
-        """
-        plane = _blur(_shrink(contrast, self._factor)[: self._size[1], : self._size[0]])
-        spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
-        sums = np.fft.irfft2(spectra[:, None] * self._masks, self._shape)
-        energy = sums[1] - sums[0] * sums[0] / self._counts
-        floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
-        length = 1.0 / np.sqrt(np.maximum(energy, floor))
-        length *= self._allowed
-        likeness = np.fft.irfft2(spectra[0] * self._templates, self._shape).astype(np.float32, copy=False)
-        flat = likeness.reshape(len(likeness), -1)
-        weights = length.reshape(len(length), -1)
-        peaks = np.empty(len(flat), np.float32)
-        places = np.empty(len(flat), np.intp)
-        for number, owner in enumerate(self._owner):
-            np.multiply(flat[number], weights[owner], out=flat[number])
-            places[number] = flat[number].argmax()
-            peaks[number] = flat[number, places[number]]
-        return [self._describe(number, int(places[number])) for number in self._choose(peaks)], flat
-
-    def find_other(self, likeness: Plane, pose: Pose, radius: float) -> Pose | None:
-        """Return the best pose at a distance of at least radius from one; None if no place there is nearly as good."""
-        best = likeness.max(axis=0)
-        highest = float(best.max())
-        rows, columns = (np.arange(side, dtype=np.float32) for side in self._shape)
-        rows[self._size[1] :] -= self._shape[0]
-        columns[self._size[0] :] -= self._shape[1]
-        middle = self._canvas / 2.0
-        across, down = (columns + middle) * self._factor - pose.x, (rows + middle) * self._factor - pose.y
-        best[(down[:, None] ** 2 + across[None] ** 2 < radius * radius).ravel()] = -1.0
-        place = int(best.argmax())
-        if best[place] < _NEARLY * highest:
-            return None
-        return self._describe(int(likeness[:, place].argmax()), place)
-
-    def _choose(self, peaks: NDArray[np.float32]) -> list[int]:
-        """Return the poses with a peak higher than those of the neighbouring angles, the highest first."""
-        order = np.argsort(-peaks)
-        chosen: list[int] = []
-        around = self._across if self._across * _STEP >= 359.0 else 10 * self._across
-        for number in order.tolist():
-            if len(chosen) == _CANDIDATES or peaks[number] < peaks[order[0]] - _WORSE:
-                break
-            apart = [abs(number % self._across - other % self._across) for other in chosen]
-            if all(min(gap, around - gap) > 1 for gap in apart):
-                chosen.append(number)
-        return chosen
-
-    def _describe(self, number: int, place: int) -> Pose:
-        row, column = divmod(place, self._shape[1])
-        row -= self._shape[0] * (row >= self._size[1])
-        column -= self._shape[1] * (column >= self._size[0])
-        angle, scale = self._poses[number]
-        middle = self._canvas / 2.0
-        return Pose((column + middle) * self._factor, (row + middle) * self._factor, float(angle), float(scale))
-
-    def _turn(self, small: Plane, angle: float, scale: float) -> tuple[Plane, Plane]:
-        """Return a turned reference (mean 0, length 1) and the places that it covers, float32 [canvas, canvas]."""
-        pose = Pose(self._canvas / 2.0, self._canvas / 2.0, angle, scale)
-        matrix = centred(_matrix(pose, small.shape, 1))
-        size = (self._canvas, self._canvas)
-        mask = (cv2.warpAffine(np.ones_like(small), matrix, size) > 0.5).astype(np.float32)
-        turned = cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE)
-        turned = (turned - (turned * mask).sum() / mask.sum()) * mask
-        return (turned / max(1e-6, float(np.linalg.norm(turned)))).astype(np.float32), mask
-
-    def _share_masks(self, small: Plane) -> tuple[list[int], Plane]:
-        """Return the mask of each pose and the masks [n, canvas, canvas]: neighbours share one, and so do half a turn.
-
-        The contrast under a slightly turned mask is nearly the same, and here it only ranks the candidates.
-        """
-        shared = _SHARING * _STEP
-        keys = [(round(angle / shared) % round(180.0 / shared) * shared, scale) for angle, scale in self._poses]
-        unique = sorted(set(keys))
-        return [unique.index(key) for key in keys], np.stack([self._turn(small, *key)[1] for key in unique])
-
-    def _find_allowed(self, margin: float) -> Plane:
-        """Return 1 where the reference's middle is inside the frame by a margin, else 0; float32, of a transform."""
-        allowed = []
-        for side, whole in zip(self._size[::-1], self._shape, strict=True):
-            shift = np.arange(whole)
-            middle = np.where(shift >= side, shift - whole, shift) + self._canvas / 2.0
-            edge = min(margin, side / 2.0 - 1.0)
-            allowed.append((middle >= edge) & (middle <= side - edge))
-        return np.asarray(np.outer(*allowed), np.float32)
+    def _open_search(self, width: int, height: int) -> CoarseSearch:
+        return CoarseSearch(self.reference, (width, height), self._angles, self._scales)
 
 
 @lru_cache(maxsize=16)
 def _open_finder(alignment: Alignment) -> Finder:
     return Finder(alignment.patch, _decode(alignment.reference), turn=alignment.turn, scale=alignment.scale)
-
-
-def _check_patch(patch: Rectangle, picture: Frame) -> None:
-    x, y, width, height = patch
-    across, down = picture.shape[1], picture.shape[0]
-    if x + width > across or y + height > down:
-        raise DatasetError(
-            f"the reference patch of {width}x{height} pixels at {x},{y} does not fit into its picture of "
-            f"{across}x{down} pixels; draw it again"
-        )
-    if min(width, height) < SMALLEST_PATCH:
-        raise DatasetError(
-            f"the reference patch is {width}x{height} pixels; draw one of at least {SMALLEST_PATCH} pixels a side"
-        )
-    if picture[y : y + height, x : x + width].min() == picture[y : y + height, x : x + width].max():
-        raise DatasetError("the reference patch has no contrast; draw it where the part has structure")
-
-
-def _cut_patch(contrast: Plane, patch: Rectangle) -> Plane:
-    """Return the contrast of the patch in its own picture."""
-    factor = shrink_factor(patch)
-    x, y, width, height = patch
-    pose = Pose((x + width / 2.0) / factor, (y + height / 2.0) / factor, 0.0)
-    return _sample(contrast, pose, (height // factor, width // factor), 1)
-
-
-def _median(patches: NDArray[np.float32]) -> Plane:
-    return np.asarray(np.median(patches, axis=0), np.float32)
-
-
-def _encode(reference: Plane) -> str:
-    """Return a reference as the text of a PNG: 128 is no contrast, the strongest one is 1 or 255."""
-    strongest = max(1e-3, float(np.abs(reference).max()))
-    picture = np.rint(128.0 + reference * (127.0 / strongest)).astype(np.uint8)
-    return base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode()
 
 
 def _decode(text: str) -> Plane:
@@ -476,38 +246,8 @@ def _decode(text: str) -> Plane:
     return np.asarray(picture, np.float32) - np.float32(128.0)
 
 
-def _spread_angles(turn: float) -> NDArray[np.float64]:
-    """Return the angles of the coarse search, in degrees, about ten apart and 0 among them."""
-    if turn > 180.0 - _STEP / 2.0:
-        return np.arange(-180.0 + _STEP, 180.0 + 1e-6, _STEP)
-    count = int(np.ceil(turn / _STEP - 0.5))
-    return np.linspace(-count * _STEP, count * _STEP, 2 * count + 1)
-
-
-def _spread_scales(scale: float) -> NDArray[np.float64]:
-    count = int(np.ceil(scale / _SCALE_STEP - 0.5))
-    return np.asarray(np.linspace(1.0 - scale, 1.0 + scale, 2 * max(count, 0) + 1) if count > 0 else np.ones(1))
-
-
-def _spectra(planes: Plane, shape: tuple[int, ...]) -> NDArray[np.complex64]:
-    return np.asarray(np.fft.rfft2(planes, shape))
-
-
-def _shrink(plane: Plane, factor: int) -> Plane:
-    if factor == 1:
-        return plane
-    height, width = plane.shape[0] // factor, plane.shape[1] // factor
-    whole = plane[: height * factor, : width * factor]
-    return np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.float32)
-
-
-def _blur(plane: Plane) -> Plane:
-    """Return a plane of the coarse search without lines so thin that they miss each other between two angles."""
-    return np.asarray(cv2.GaussianBlur(plane, (0, 0), _BLUR), np.float32)
-
-
 def _make_level(reference: Plane, factor: int, scales: bool) -> _Level:
-    small = _shrink(reference, factor)
+    small = shrink(reference, factor)
     height, width = small.shape
     values = _normalise(small)
     smooth = cv2.GaussianBlur(values, (0, 0), 0.7)
@@ -531,18 +271,9 @@ def _normalise(plane: Plane) -> Plane:
     return np.asarray(centred / np.float32(max(length, 1e-6)), np.float32)
 
 
-def _matrix(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float64]:
-    """Return the matrix from a point of the reference to one of the frame, both shrunk by factor; float64 [2, 3]."""
-    angle = np.deg2rad(pose.angle)
-    cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
-    x, y = shape[1] / 2.0, shape[0] / 2.0
-    shift = (pose.x / factor - cos * x - sin * y, pose.y / factor + sin * x - cos * y)
-    return np.array([[cos, sin, shift[0]], [-sin, cos, shift[1]]])
-
-
-def _sample(plane: Plane, pose: Pose, shape: tuple[int, ...], factor: int) -> Plane:
+def sample(plane: Plane, pose: Pose, shape: tuple[int, ...], factor: int) -> Plane:
     """Return what a plane shows under the reference at a pose; plane and shape are shrunk by factor."""
-    matrix = centred(_matrix(pose, shape, factor))
+    matrix = centred(matrix_at_pose(pose, shape, factor))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (shape[1], shape[0])
     return np.asarray(cv2.warpAffine(plane, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)

@@ -30,12 +30,12 @@ def outline_part(frame: Frame, white_level: int) -> Polygon | None:
     rows, columns = max(3, round(height / factor)), max(3, round(width / factor))
     small = cv2.resize(frame, (columns, rows), interpolation=cv2.INTER_AREA).reshape(rows, columns, -1)
     grey = small.astype(np.float32) * np.float32(255.0 / white_level if frame.dtype == np.uint16 else 1.0)
-    differs = _differs_from_border(grey)
-    if differs is None:
+    mask = _differs_from_border(grey)
+    if mask is None:
         return None
     longer = max(rows, columns)
-    mask = cv2.morphologyEx(differs, cv2.MORPH_CLOSE, _disc(_GAP * longer))
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(_GAP * longer))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if not len(areas) or areas.max() < _LEAST_AREA * mask.size or (areas > _OTHER * areas.max()).sum() > 1:
         return None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.align import find_part
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.region import Placement, place_at_pose, place_region
+from onspect.runtime.images.placement import Placement, place_at_pose, place_region
 from onspect.runtime.model.schema import Preprocess
 
 

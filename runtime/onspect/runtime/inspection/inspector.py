@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.images.decode import Frame, read_image, read_or_error
+from onspect.runtime.images.placement import Placement
 from onspect.runtime.images.preprocess import check_size, place, prepare, prepare_at
-from onspect.runtime.images.region import Placement
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
 from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile

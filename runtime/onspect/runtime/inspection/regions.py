@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.images.region import Placement
+from onspect.runtime.images.placement import Placement
 from onspect.runtime.model.schema import Threshold
 
 if TYPE_CHECKING:

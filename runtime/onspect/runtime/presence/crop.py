@@ -6,7 +6,7 @@ import dataclasses
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.region import Placement
+from onspect.runtime.images.placement import Placement
 from onspect.runtime.inspection.inspector import Inspector, Prepared
 from onspect.runtime.model.schema import Rectangle
 

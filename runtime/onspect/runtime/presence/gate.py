@@ -430,7 +430,9 @@ def check_presence(settings: PresenceSettings) -> None:
         try:
             read_image(settings.background)
         except ImageError as error:
-            raise ChoiceError(f"[presence] background: {error}; give a picture of the line without parts") from error
+            raise ChoiceError(
+                f"[presence] background {str(settings.background)!r}: {error}; give a picture of the line without parts"
+            ) from error
 
 
 def _fit_window(blobs: Sequence[Blob]) -> tuple[int, int]:

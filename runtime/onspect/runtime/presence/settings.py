@@ -148,10 +148,11 @@ def format_presence(settings: PresenceSettings) -> str:
 
 def _number(key: str, value: object) -> float:
     low, high = _NUMBERS[key]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+    number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not low <= number <= high or math.isinf(number):
         limits = f"from {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
         raise ChoiceError(f"{key} is {value!r}; give a number {limits}")
-    return float(value)
+    return number
 
 
 def _whole_numbers(key: str, value: object, count: int, shape: str) -> tuple[int, ...]:

@@ -1,0 +1,184 @@
+"""Where a model's input lies in a frame: the crop to a region, at the pose in which the part was found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from onspect.runtime.errors import ImageError
+from onspect.runtime.images.decode import Frame
+from onspect.runtime.images.region import draw_region
+from onspect.runtime.model.schema import Rectangle, RegionOfInterest
+
+_GRID = 24  # places along each side at which it is asked whether the region lies inside the frame
+_MOST_OUTSIDE = 0.01  # share of the inspected places that may lie outside the frame: rounding, and no part
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where a part was found.
+
+    x, y: the middle of the reference patch in the frame, in pixels. angle: by how many degrees the part is turned from
+    the reference, counter-clockwise, above -180 and up to 180. scale: its size relative to the reference. confidence:
+    the correlation with the reference, -1 to 1.
+    """
+
+    x: float
+    y: float
+    angle: float
+    scale: float = 1.0
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model's input lies in its frame.
+
+    width, height: of the crop, in pixels of the frame. matrix: from a point (x, y, 1) of the crop to one of the frame,
+    its two rows one after the other. frame: width and height of the frame. pose: the part's, None without an alignment.
+    """
+
+    width: int
+    height: int
+    matrix: tuple[float, float, float, float, float, float]
+    frame: tuple[int, int]
+    pose: Pose | None = None
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """The matrix, float64 [2, 3]."""
+        return np.array(self.matrix, np.float64).reshape(2, 3)
+
+    @property
+    def is_upright(self) -> bool:
+        """Whether the crop is a plain rectangle of the frame."""
+        return self.pose is None
+
+    def cut(self, frame: Frame, size: tuple[int, int] | None = None) -> Frame:
+        """Return the crop of a frame: a view of its own pixels if it is upright, else a copy that is resampled once.
+
+        size: width and height that the crop is wanted at; by default those in the frame. A copy has whole multiples of
+        them, at least about as many pixels as the frame shows there, so that averaging areas shrinks it to the size.
+        """
+        if self.is_upright:
+            left, top = int(self.matrix[2]), int(self.matrix[5])
+            return frame[top : top + self.height, left : left + self.width]
+        sides = self.width, self.height
+        width, height = (
+            wanted * max(1, math.ceil(side / wanted - 0.125)) for side, wanted in zip(sides, size or sides, strict=True)
+        )
+        finer = self.rows @ np.diag([self.width / width, self.height / height, 1.0])
+        flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # bilinear would blur fine defects
+        return cv2.warpAffine(frame, centred(finer), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+    def box_in_frame(self, x: int, y: int, width: int, height: int) -> Rectangle:
+        """Return the bounding box, in the frame, of a box of the crop; it is cut at the frame's edges."""
+        corners = [(x, y), (x + width, y), (x, y + height), (x + width, y + height)]
+        points = self.points_in_frame(np.array(corners, np.float64))
+        (left, top), (right, bottom) = np.floor(points.min(axis=0) + 1e-6), np.ceil(points.max(axis=0) - 1e-6)
+        across, down = self.frame
+        left, top = min(max(0, int(left)), across - 1), min(max(0, int(top)), down - 1)
+        return left, top, max(1, min(across, int(right)) - left), max(1, min(down, int(bottom)) - top)
+
+    def points_in_frame(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return points [n, 2] of the crop as points of the frame."""
+        rows = self.rows
+        return np.asarray(points @ rows[:, :2].T + rows[:, 2])
+
+    @property
+    def area_factor(self) -> float:
+        """Pixels of the frame that one pixel of the crop covers."""
+        rows = self.rows
+        return float(abs(np.linalg.det(rows[:, :2])))
+
+    def map_in_frame(self, plane: NDArray[Any], size: tuple[int, int] | None = None) -> NDArray[Any]:
+        """Return a map [h, w] of the crop, at any size, as one of the whole frame; it is 0 outside the crop.
+
+        size: width and height of the result, those of the frame by default.
+        """
+        across, down = self.frame
+        width, height = size or self.frame
+        rows, columns = plane.shape[:2]
+        crop = np.diag([self.width / columns, self.height / rows, 1.0])
+        view = np.diag([width / across, height / down, 1.0])
+        whole = view @ np.vstack([self.rows, (0.0, 0.0, 1.0)]) @ crop
+        flags = cv2.INTER_LINEAR
+        return cv2.warpAffine(plane, centred(whole[:2]), (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+
+    def outline(self) -> NDArray[np.float64]:
+        """Return the crop's four corners in the frame, float64 [4, 2], in order around it."""
+        w, h = self.width, self.height
+        return self.points_in_frame(np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float64))
+
+
+def place_region(region: RegionOfInterest, width: int, height: int) -> Placement:
+    """Return where a region lies in a frame of width x height pixels, if parts are always in the same place.
+
+    Raises ImageError if it does not fit into the frame.
+    """
+    x, y, wide, high = region.box
+    if x + wide > width or y + high > height:
+        raise ImageError(
+            f"the region of {wide}x{high} pixels at {x},{y} does not fit into the frame of {width}x{height} pixels; "
+            f"it was drawn on {region.frame[0]}x{region.frame[1]}: use that camera mode, or teach with another --roi",
+            code="size",
+        )
+    return Placement(wide, high, (1.0, 0.0, float(x), 0.0, 1.0, float(y)), (width, height))
+
+
+def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame: tuple[int, int]) -> Placement:
+    """Return where a region lies in a frame (width, height) in which the reference patch was found.
+
+    Raises ImageError if the frame's edge cuts the region: more than 1% of the inspected places lie outside the frame.
+    """
+    x, y, wide, high = region.box
+    angle = np.deg2rad(pose.angle)
+    cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
+    turn = np.array([[cos, sin], [-sin, cos]])  # y points down, so this turns counter-clockwise
+    middle = np.array([patch[0] + patch[2] / 2.0 - x, patch[1] + patch[3] / 2.0 - y])
+    shift = np.array([pose.x, pose.y]) - turn @ middle
+    matrix = (cos, sin, float(shift[0]), -sin, cos, float(shift[1]))
+    placement = Placement(wide, high, tuple(map(float, matrix)), frame, pose)  # type: ignore[arg-type]  # six floats
+    points = placement.points_in_frame(_inspected_grid(region))
+    outside = float(np.mean(((points < 0.0) | (points > frame)).any(axis=1)))
+    if outside > _MOST_OUTSIDE:
+        raise ImageError(
+            f"the part is cut by the edge of the frame: {outside:.0%} of its region is outside "
+            f"(found at {pose.x:.0f},{pose.y:.0f}, turned by {pose.angle:.0f} degrees)",
+            code="position",
+        )
+    return placement
+
+
+@lru_cache(maxsize=16)
+def _inspected_grid(region: RegionOfInterest) -> NDArray[np.float64]:
+    """Return points spread over a region's inspected places, float64 [n, 2], in pixels of the crop."""
+    inspected = draw_region(region)
+    height, width = inspected.shape
+    down, across = np.linspace(0, height, _GRID), np.linspace(0, width, _GRID)
+    points = np.array([(x, y) for y in down for x in across])
+    columns, rows = (np.minimum(points[:, axis].astype(int), side - 1) for axis, side in ((0, width), (1, height)))
+    inside = points[inspected[rows, columns] > 0]
+    return inside if len(inside) else points  # tiny shapes fall between the points
+
+
+def centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the same matrix, float64 [2, 3], between pixel numbers, which count from the middle of the first pixel."""
+    between = matrix.copy()
+    between[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return between
+
+
+def matrix_at_pose(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float64]:
+    """Return the matrix from a point of the reference to one of the frame, both shrunk by factor; float64 [2, 3]."""
+    angle = np.deg2rad(pose.angle)
+    cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
+    x, y = shape[1] / 2.0, shape[0] / 2.0
+    shift = (pose.x / factor - cos * x - sin * y, pose.y / factor + sin * x - cos * y)
+    return np.array([[cos, sin, shift[0]], [-sin, cos, shift[1]]])

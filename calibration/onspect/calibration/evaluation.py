@@ -1,4 +1,4 @@
-"""Evaluation: every figure that says how a calibrated model does on labelled images it has not seen."""
+"""Evaluation: measure a calibrated model on labelled images that it has not seen."""
 
 from __future__ import annotations
 
@@ -128,7 +128,31 @@ def evaluate_images(
 ) -> Evaluation:
     """Score labelled images and measure the model on them, at its threshold if it has one.
 
-    source says where they are from; group is as of `evaluate`. Raises DatasetError where not one image can be judged.
+    Parameters
+    ----------
+    inspector
+        The model, ready to run.
+    model
+        The model file that `inspector` runs.
+    images
+        Labelled images.
+    source
+        Origin of the images, in words.
+    group
+        Regular expression for file names: images with the same match show one part. None: each image shows its own
+        part.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    Evaluation
+        Metrics with their confidence intervals, and the result for each image.
+
+    Raises
+    ------
+    DatasetError
+        If no image can be judged.
     """
     threshold = inspector.info.threshold
     masks = MaskReader(wanted=any(image.mask for image in images))
@@ -183,7 +207,7 @@ def _fingerprint_faults(faults: Sequence[Fault]) -> list[str]:
 
 
 def _shows_region(observation: Observation, threshold: Threshold) -> bool:
-    """Tell whether an image's verdict has a region."""
+    """Return whether the verdict on an image has a region."""
     verdict = decide(observation.scored.score, threshold)
     return bool(find_regions(observation.error_map, threshold, observation.width, observation.height, verdict))
 

@@ -68,7 +68,7 @@ class Areas:
     """Values by name, 0 to 1; all None if good or defective images, or pixels, are missing."""
 
     reason: str | None = None
-    """Reason why the values are None; None if they are numbers."""
+    """Reason why the values are undefined; None if they are numbers."""
 
     @property
     def auroc(self) -> float | None:
@@ -174,7 +174,7 @@ class Confusion:
 
 
 def _measure_auroc(good: Scores, defective: Scores) -> float:
-    from sklearn.metrics import roc_auc_score  # a second to load, which not every command has
+    from sklearn.metrics import roc_auc_score  # takes a second to load, and not every command needs it
 
     return float(roc_auc_score(*_label(good, defective)))
 
@@ -348,7 +348,7 @@ class RateMetric:
     """Name in JSON, and of a property of `Confusion`."""
 
     cause: str
-    """Reason why the share is None if it is undefined."""
+    """Reason in words for an undefined share."""
 
     count: Callable[[Confusion], tuple[int, int]] | None = None
     """Returns the numerator and the denominator; None for a metric that is not a binomial rate, and has no exact

@@ -17,11 +17,11 @@ FPR_LIMIT = 0.3
 """AUPRO is integrated up to this share of falsely marked normal pixels, the usual choice in the literature."""
 
 
-_MOST_LABELS = 32  # values of a mask that are taken for labels
-_FEW_LABELS = 3  # low values beside white that may be labels, white then marking what is ignored
-_LEAST_WHITE = 64  # the highest value of a mask from which on it may be white
-_LEAST_LOSSY = 16  # the highest value of a JPEG mask that is more than noise
-_EMPTY_OR_FULL = (0, 1, 255, 65535)  # values of masks that mark nothing or everything
+_MOST_LABELS = 32  # highest number of values of a mask that can be labels
+_FEW_LABELS = 3  # highest number of low values that can be labels; white then marks ignored areas
+_LEAST_WHITE = 64  # lowest value that can be white, as the highest value of a mask
+_LEAST_LOSSY = 16  # lowest value of a JPEG mask that is more than noise, as its highest value
+_EMPTY_OR_FULL = (0, 1, 255, 65535)  # values of uniform masks that mark no pixel or all pixels
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ class PixelEvidence:
         )
 
     def find_best_f1(self) -> float | None:
-        """Return the threshold of the error map with the highest F1, and thus IoU, of its pixels.
+        """Return the threshold of the error map with the highest F1 of its pixels. The same threshold has the highest
+        IoU.
 
         Returns
         -------
@@ -243,7 +244,7 @@ def _accumulate(histogram: ErrorHistogram, whole: float) -> NDArray[np.float64]:
 
 
 def _measure_auroc(curves: PixelCurves) -> float:
-    from sklearn.metrics import auc  # a second to load, which a threshold that is only moved need not wait for
+    from sklearn.metrics import auc  # takes a second to load, and moving a threshold does not need it
 
     return float(auc(curves.false_positive_rate, curves.true_positive_rate))
 

@@ -11,7 +11,7 @@ NOT_SHOWN = "it is not shown"
 
 _MOST_REJECTED = 0.5
 _SEEMS_USEFUL = 0.75
-_FEWEST = 3  # good or defective ones, below which mistakes are told as counts and prove nothing
+_FEWEST = 3  # with fewer good or defective images, the number of mistakes proves nothing
 
 
 def find_blindness(

@@ -97,8 +97,8 @@ def calibrate(
     training
         Handling of images that the model was trained on: ``refuse``, ``skip`` or ``allow``.
     strict
-        Raise DatasetError if the images are too few for the requirement, if a good image's score is an outlier, or if
-        the model does not separate good from defective images.
+        Whether doubts are an error. DatasetError if the images are too few for the requirement, if a good image's score
+        is an outlier, or if the model does not separate good from defective images.
     trim
         Leave out good images whose score is an outlier.
     progress
@@ -287,7 +287,7 @@ def move_threshold(
 
 
 def find_lone_images(results: Sequence[ScoredImage]) -> list[ScoredImage]:
-    """Return the good images whose score is an outlier.
+    """Return the good images with outlying scores.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ _SPLITS = click.Choice(["val", "test"])
 
 
 def _parse_costs(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float] | None:
-    """Return the costs written ``1:50``; a usage error where they are none."""
+    """Return the costs written ``1:50``; usage error if they are not valid."""
     if text is None:
         return None
     try:
@@ -36,13 +36,25 @@ def _parse_costs(context: click.Context, option: click.Parameter, text: str | No
 
 
 class _PolicyCommand(Command):
-    """A command with an option for each policy and review band.
+    """A command with an option for each policy and each review band.
 
-    The options are made from the tables when they are first needed: those load numpy, which `onspect --help` need not.
+    The options are made from the tables only when they are needed: the tables load numpy, which `onspect --help` must
+    not.
     """
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's parameters, the options of the rules after the leading ones."""
+        """Return the command's parameters, with the options of the rules after the leading ones.
+
+        Parameters
+        ----------
+        ctx
+            Context of the command.
+
+        Returns
+        -------
+        list[click.Parameter]
+            Parameters in the order of the help.
+        """
         if not any(option.name == "strict" for option in self.params):
             from onspect.calibration.review import BANDS
             from onspect.calibration.rules import list_options
@@ -186,7 +198,7 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
 
 
 def _parse_fields(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
-    """Return fields written ``lens=50 mm`` by name; a usage error where one has no name."""
+    """Return fields written ``lens=50 mm`` by name; usage error if a field has no name."""
     fields = {}
     for text in texts:
         name, found, value = text.partition("=")
@@ -289,7 +301,7 @@ def _report(outcome: CalibrationResult, model: Path) -> None:
 
 
 def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
-    """Print what makes a result less sure; that the model is of no use is said in red, or is not shown, with -q too."""
+    """Print the reasons why a result is less certain. Those that make the model useless are printed with -q too."""
     from onspect.calibration.blindness import NOT_SHOWN
 
     for sentence in blindness:

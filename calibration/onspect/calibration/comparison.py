@@ -174,7 +174,7 @@ def compare_models(
     read_model_file(Path(second))  # a wrong name is refused before any work
     comparison = compare_evaluations(evaluate(first, data, **options), evaluate(second, data, **options))
     if report is not None:
-        from onspect.calibration.report.page import write_report  # it loads a plotting library
+        from onspect.calibration.report.page import write_report  # loads a plotting library
 
         make_folder(Path(report))
         model = comparison.first

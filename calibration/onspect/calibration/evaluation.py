@@ -65,7 +65,7 @@ def evaluate(
     model
         The model file.
     data
-        A dataset folder: ``test/good/`` and ``test/DEFECT/``, with masks in ``ground_truth/`` where there are some.
+        A dataset folder: ``test/good/`` and ``test/DEFECT/``, and optional masks in ``ground_truth/``.
     report
         A folder for report.html and metrics.json, which are replaced; None to write nothing.
     title
@@ -111,7 +111,7 @@ def evaluate(
     )
     evaluation = replace(evaluation, requirement=requirement)
     if report is not None:
-        from onspect.calibration.report.page import write_report  # it imports this module, and a plotting library
+        from onspect.calibration.report.page import write_report  # imports this module, and a plotting library
 
         write_report(Path(report), evaluation, inspector, title, fields=fields or {})
     return evaluation

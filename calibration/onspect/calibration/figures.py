@@ -107,7 +107,7 @@ class Evaluation:
     """Pattern that tells which images show one part; None if each image shows its own part."""
 
     def __str__(self) -> str:
-        from onspect.calibration.report.tables import describe_evaluation  # it imports this module
+        from onspect.calibration.report.tables import describe_evaluation  # imports this module
 
         return describe_evaluation(self)
 

@@ -114,7 +114,7 @@ def judge_fitness(
     blindness
         Reasons why the model is not useful on these images, from `find_blindness`.
     doubts
-        Reasons why these images prove nothing, in a few words each.
+        Reasons why these images are not a proof, in a few words each.
 
     Returns
     -------

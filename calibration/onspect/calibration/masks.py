@@ -18,10 +18,10 @@ from onspect.runtime.images.decode import Frame, read_image
 
 _MOST_MARKED = 0.5
 _MOST_EDGE = 0.9
-_LEAST_SCALE = 16  # times that an image may be as large as its mask
-_FEWEST_TURNED = 8  # masks that it takes to tell that they are turned
-_SHARE_TURNED = 0.9  # of the masks, which fit better if they are turned
-_GAIN_TURNED = 1.5  # times as high as under the mask the error map is under the turned one
+_LEAST_SCALE = 16  # highest ratio of an image's longer side to that of its mask
+_FEWEST_TURNED = 8  # lowest number of masks that can show that they are turned
+_SHARE_TURNED = 0.9  # lowest share of the masks that fit better if they are turned
+_GAIN_TURNED = 1.5  # lowest ratio of the error under the turned mask to that under the mask
 _TURNS: dict[str, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
     "mirrored left to right": np.fliplr,
     "mirrored top to bottom": np.flipud,
@@ -45,13 +45,13 @@ class PixelMetrics:
     without_mask: int
     """Number of defective images without a mask."""
     empty_masks: int
-    """Number of defective images with a mask that marks nothing."""
+    """Number of defective images with an empty mask."""
     unreadable_masks: tuple[str, ...]
     """Masks that cannot be used, each with its path and the reason."""
     good_images: int
     """Number of good images."""
     examples: tuple[str, ...] = ()
-    """Path of an empty mask; empty if there is none."""
+    """Path of an empty mask, if there are any."""
     turned: str | None = None
     """Transformation after which the masks fit the error maps much better; None if they fit best without one."""
 
@@ -151,7 +151,7 @@ class MaskReader:
     """
 
     def __init__(self, *, wanted: bool) -> None:
-        self._wanted = wanted  # without masks, the pixels of good images have nothing to be compared with
+        self._wanted = wanted  # without masks, pixels of good images have no counterpart
         self._evidence = PixelEvidence()
         self._with_mask = self._without_mask = self._empty_masks = self._good_images = 0
         self.unreadable: list[str] = []
@@ -159,7 +159,13 @@ class MaskReader:
         self._fits: list[dict[str, float]] = []
 
     def add(self, observation: Observation) -> None:
-        """Add the error map of an image, and its mask if it has one."""
+        """Add the error map of an image, and its mask if it has one.
+
+        Parameters
+        ----------
+        observation
+            A scored image with its error map.
+        """
         image = observation.scored.image
         if not image.defective:
             self._good_images += 1

@@ -91,7 +91,7 @@ class RegionDemand:
 
 @dataclass(frozen=True)
 class RegionCuts:
-    """Thresholds for regions, as they were chosen."""
+    """Chosen thresholds for regions."""
 
     map: float
     """Threshold of the error map, as in `Threshold`."""
@@ -123,7 +123,13 @@ class PixelScores:
         self._masks = MaskReader(wanted=True) if by_masks else None
 
     def add(self, observation: Observation) -> None:
-        """Add the error map of an image."""
+        """Add the error map of an image.
+
+        Parameters
+        ----------
+        observation
+            A scored image with its error map.
+        """
         if not observation.scored.image.defective:
             self._good.add(find_bins(observation.error_map))
         if self._masks is not None:
@@ -196,7 +202,7 @@ def check_regions(demand: RegionDemand, images: Sequence[LabelledImage]) -> None
 def choose_map(demand: RegionDemand, pixels: PixelScores, cut: float, *, is_peak: bool) -> RegionCuts:
     """Return the threshold of the error map, without a smallest area.
 
-    If the score is the map's maximum, the map's threshold is at most the score's, so that every part that is not ``ok``
+    If the score is the map's maximum, the map's threshold is at most the score's. Then every part that is not ``ok``
     has a region.
 
     Parameters

@@ -181,7 +181,7 @@ def calibrate(
         compare_with_training(results, file).twins,
         len(results),
         "images that the model was trained on",
-        "if they show the same parts, their scores are lower than new parts' will be, and so is the threshold; "
+        "if they show the same parts, their scores are lower than those of new parts, and the threshold is too low; "
         "keep all pictures of a part in one folder of the dataset",
     )
     left_out_words = [] if not trimmed else [f"left out by --trim: {_name_lone(trimmed)}"]

@@ -107,7 +107,7 @@ _group_option = click.option(
     "--region-fpr",
     metavar="RATE",
     callback=functools.partial(parse_rate, no_limit=(1,)),
-    help="Leave out regions so small that at most this share of good parts shows one.",
+    help="Leave out small regions, so that at most this share of good parts has one.",
 )
 @click.option(
     "--region-area",
@@ -133,7 +133,7 @@ def calibrate(
     """Set MODEL's threshold from the labelled images of DATA and stamp it into the file.
 
     DATA has val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
-    Without a policy, --max-f1 is taken where there are defects, else --quantile 99%.
+    Without a policy, --max-f1 is used if there are defects, otherwise --quantile 99%.
 
     \b
     Example:
@@ -162,12 +162,12 @@ def calibrate(
 
 @click.command(cls=_PolicyCommand)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--set", "value", type=float, metavar="SCORE", help="This very score.")
-@click.option("--undo", is_flag=True, help="Go back to the threshold before this one.")
+@click.option("--set", "value", type=float, metavar="SCORE", help="This score.")
+@click.option("--undo", is_flag=True, help="Restore the previous threshold.")
 def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: bool, **options: Any) -> None:
-    """Move MODEL's threshold by the scores that its calibration left in it, without images.
+    """Move MODEL's threshold by the scores that its calibration recorded, without images.
 
-    The graph's bytes stay as they are, and the old threshold stays in the file's history.
+    The graph does not change. The old threshold stays in the file's history.
 
     \b
     Example:
@@ -240,10 +240,12 @@ def _parse_fields(context: click.Context, option: click.Parameter, texts: tuple[
     multiple=True,
     metavar="NAME=VALUE",
     callback=_parse_fields,
-    help="What the report says of part, camera, lens, light, line or anything else; may be repeated.",
+    help="A fact for the head of the report, such as part, camera, lens, light or line; may be repeated.",
 )
 @click.option("--title", help="The report's heading. [default: the field part, else the model's name]")
-@click.option("--strict", is_flag=True, help="Fail where the model is not fit for use, or does not tell good from bad.")
+@click.option(
+    "--strict", is_flag=True, help="Fail if the model is not fit for use, or does not separate good from defective."
+)
 def evaluate(
     models: tuple[Path, ...],
     data: Path,

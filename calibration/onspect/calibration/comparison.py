@@ -107,7 +107,7 @@ class Comparison:
             if found is not None and found.images:
                 shown = "a difference is shown" if found.p < 1.0 - CONFIDENCE else "no difference is shown"
                 lines.append(
-                    f"{kind} {noun}: {found.only_first} judged rightly by {first} alone, {found.only_second} by "
+                    f"{kind} {noun}: {found.only_first} judged correctly by {first} alone, {found.only_second} by "
                     f"{second} alone, of {found.images} (McNemar p = {found.p:.3g}): {shown}"
                 )
         if self.good is None:

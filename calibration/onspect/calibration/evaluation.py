@@ -169,7 +169,8 @@ def evaluate_images(
             shown[observation.scored.image.kind] += threshold is not None and _shows_region(observation, threshold)
     if not results:
         raise DatasetError(
-            f"none of the {len(images)} images can be judged, such as {str(faults[0].image.path)!r}: {faults[0].reason}"
+            f"no image can be judged; {len(faults)} of {len(images)} failed, such as "
+            f"{str(faults[0].image.path)!r}: {faults[0].reason}"
         )
     good, defective = part_scores(results, group)
     calibration = model.info.calibration

@@ -162,8 +162,8 @@ class Evaluation:
             )
         if self.calibrated_on:
             warnings.append(
-                "the threshold was chosen on these very images: the confusion matrix is better than it will be on new "
-                "parts; evaluate on other images"
+                "the threshold was chosen on exactly these images: the confusion matrix is better than it will be on "
+                "new parts; evaluate on other images"
             )
         shared = self.of_calibration.same
         if shared and not self.calibrated_on:
@@ -192,7 +192,7 @@ class Evaluation:
         if self.faults:
             warnings.append(
                 f"{len(self.faults)} of {len(self.results) + len(self.faults)} images could not be judged (fault), "
-                "and no figure but their own count includes them"
+                "and only their own count includes them"
             )
         warnings += self.pixels.list_warnings()
         return warnings

@@ -158,7 +158,7 @@ class PixelScores:
         cut = None if self._masks is None else self._masks.find_best_f1()
         if cut is None:
             raise DatasetError(
-                "--pixel-f1 needs masks of the defects, and not one can be used; put them into ground_truth/, "
+                "--pixel-f1 needs masks of the defects, and none can be used; put them into ground_truth/, "
                 "or use --pixel-fpr 0.1%, which needs good images only"
             )
         return cut
@@ -174,7 +174,7 @@ class PixelScores:
         if self._masks is None or not (unreadable := self._masks.unreadable):
             return ()
         masks = f"{len(unreadable)} mask{'s' * (len(unreadable) != 1)} cannot be used, such as {unreadable[0]}"
-        return (f"{masks}: the cut leaves their images out",)
+        return (f"{masks}: their images are left out",)
 
 
 def check_regions(demand: RegionDemand, images: Sequence[LabelledImage]) -> None:
@@ -229,8 +229,8 @@ def choose_map(demand: RegionDemand, pixels: PixelScores, cut: float, *, is_peak
     if not is_peak or found <= cut:
         return RegionCuts(found, 0, rule, None, notes=notes)
     note = (
-        f"the pixels' cut, {found:.6g}, is above the score's: regions begin at {cut:.6g}, "
-        "so that every part that is not ok shows where"
+        f"the pixels' threshold, {found:.6g}, is above the score's: regions begin at {cut:.6g}, "
+        "so that every part that is not ok has a region"
     )
     return RegionCuts(cut, 0, rule, None, notes=(*notes, note))
 

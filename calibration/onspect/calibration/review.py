@@ -127,7 +127,7 @@ class ReviewInterval(Band):
     """The band begins at the lower end of the threshold's 95% interval."""
 
     name = "review_interval"
-    option = OptionSpec("review", "Send to a person what scores from the threshold's 95% interval on.", metavar="")
+    option = OptionSpec("review", "Send parts that score within the threshold's 95% interval to a person.", metavar="")
 
     def describe(self) -> str:
         return "review down to the threshold's 95% interval"
@@ -157,7 +157,7 @@ class ReviewRecall(Band):
     name = "review_recall"
     option = OptionSpec(
         "review_recall",
-        "Send to a person what scores below the threshold, down to where this share of defects is seen.",
+        "Send parts below the threshold to a person, down to where this share of defects is seen.",
     )
     needs_defects = True
 

@@ -201,7 +201,7 @@ def _note_promise(info: ModelInfo, threshold: Threshold) -> list[str]:
         return []
     sentence = (
         f"the threshold rises from {info.threshold.score:.4g}, which teaching chose, to {threshold.score:.4g}: defects "
-        "that score between the two pass now; --undo of 'onspect threshold' goes back"
+        "that score between the two pass now; 'onspect threshold --undo' restores the old one"
     )
     return [sentence]
 
@@ -215,7 +215,7 @@ def _note_band(old: Threshold | None, threshold: Threshold, demand: CalibrationR
     if old is None or old.review is None:
         return []
     options = "--review, --review-recall or --review-share makes a new one"
-    return [f"the file's review band, from {old.review:.6g} on, is gone, and its parts pass now; {options}"]
+    return [f"the file's review band, from {old.review:.6g} on, was removed, and its parts pass now; {options}"]
 
 
 def stamp_threshold(

@@ -76,7 +76,7 @@ def find_test_split(
     try:
         images = labelled_images(data, "test")
     except DatasetError as error:
-        return [], [f"the file does not remember the test images: {error}"]
+        return [], [f"the file has no record of the test images: {error}"]
     seen = progress(see_images(inspector, images), len(images), "looking at test images")
     first: dict[str, SeenImage] = {}
     for image in seen:

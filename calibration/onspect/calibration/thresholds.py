@@ -420,7 +420,7 @@ class Conformal(_FalseRejectLimit):
     name = "conformal"
     option = OptionSpec(
         "conformal",
-        "Promise at most this rate of false rejects of new good parts, from good images alone.",
+        "Guarantee at most this rate of false rejects of new good parts; needs no defects.",
         no_limit=(0, 1),
     )
 

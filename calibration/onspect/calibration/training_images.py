@@ -71,5 +71,5 @@ def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[Labe
         cure = f"--skip-training-images calibrates on the other {others}, {cure}"
     return (
         f"{len(trained_on)} of {len(images)} images were trained on, such as {str(trained_on[0].path)!r}: their scores "
-        f"are lower than new parts' will be, and so would the threshold be; {cure}"
+        f"are lower than those of new parts, and the threshold would be too low; {cure}"
     )

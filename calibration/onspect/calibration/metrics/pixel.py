@@ -216,7 +216,7 @@ def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_
             raise ImageError(f"the mask has the value {most} everywhere; mark defects white on black")
         return np.asarray(brightest > 0, np.bool_)
     if lossy and most < _LEAST_LOSSY:
-        raise ImageError(f"the mask is a JPEG file with values of at most {most}, as noise has; save it as PNG")
+        raise ImageError(f"the mask is a JPEG file with values of at most {most}, like noise; save it as PNG")
     if least > most // 8:
         raise ImageError(f"the mask has no black background: its values are {least} to {most}; mark defects on black")
     low, high = values[(values > 0) & (values <= most // 8)], values[values >= most - most // 8]
@@ -226,7 +226,7 @@ def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_
         return half
     if len(values) > _MOST_LABELS:
         if counts[between].sum() > counts[high].sum():
-            raise ImageError(f"the mask has {len(values)} values, as a picture has; mark defects white on black")
+            raise ImageError(f"the mask has {len(values)} values, like a photo; mark defects white on black")
         return half
     if most < _LEAST_WHITE or not len(low):
         return np.asarray(brightest > 0, np.bool_)

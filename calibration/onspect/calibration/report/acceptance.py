@@ -79,7 +79,7 @@ def describe_operating_point(evaluation: Evaluation) -> list[str]:
     sentences = [rule, "A part that cannot be judged is a fault, and never passes."]
     calibration = evaluation.model.info.calibration
     if calibration is not None and (surely := describe_cut_interval(calibration)) is not None:
-        sentences.append(f"The calibration's images place the rejecting score at {surely}.")
+        sentences.append(f"By the calibration's images, the rejecting score is {surely}.")
     if confusion.good:
         sentences.append(
             f"Of {_OUT_OF:,} good parts like these, {_many(confusion.false_ng / confusion.good, intervals['fpr'])} "
@@ -152,7 +152,7 @@ def list_broken_targets(evaluation: Evaluation) -> list[str]:
         One sentence for each rate.
     """
     return [
-        f"required is {target.asked}, and here it is {target.rate:.1%} "
+        f"the requirement is {target.asked}; the rate of these images is {target.rate:.1%} "
         f"({target.interval[0]:.1%} to {target.interval[1]:.1%})"
         for target in evaluation.targets
         if target.broken

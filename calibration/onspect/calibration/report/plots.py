@@ -123,10 +123,10 @@ def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
-        axes.axhspan(1.0, _MOST_COST, facecolor="#777777", alpha=0.15, label="dearer than no inspection")
+        axes.axhspan(1.0, _MOST_COST, facecolor="#777777", alpha=0.15, label="costs more than no inspection")
         axes.plot(curve.weight, curve.stamped, color="black", linestyle="--", linewidth=2, label="this threshold")
         if banded:
-            words = "with its review band, looks free"
+            words = "with its review band, at no cost"
             axes.plot(curve.weight, curve.reviewed, color="black", linestyle="-.", label=words)
         axes.plot(
             curve.weight, curve.best, color=_CURVE, linewidth=2, clip_on=False, label="the cheapest threshold here"

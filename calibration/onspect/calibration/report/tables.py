@@ -54,7 +54,7 @@ def describe_outcome(outcome: CalibrationResult) -> str:
     lines = [*format_facts(facts + regions, 14), "", *describe_confusion(outcome.confusion, intervals)]
     if outcome.band is not None and calibration.defective_scores:
         lines += ["", *describe_review(outcome.threshold, calibration)]
-    lines += ["", f"so far, on the pictures that chose the threshold: {outcome.fitness.words}"]
+    lines += ["", f"so far, on the pictures that the threshold was chosen on: {outcome.fitness.words}"]
     return "\n".join(lines)
 
 

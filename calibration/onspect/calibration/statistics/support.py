@@ -118,13 +118,13 @@ class Target:
         """Compare the number of mistakes with its limit."""
         outcome: Outcome = "NOT PROVEN"
         if lower_bound(wrong, total) > limit:
-            outcome, answer = "FAIL", "broken: it is beyond with 95% confidence"
+            outcome, answer = "FAIL", "broken with 95% confidence"
         elif upper_bound(wrong, total) <= limit:
             outcome, answer = "PASS", "kept with 95% confidence"
         elif wrong <= limit * total:
-            answer = "kept here; so few images cannot prove it"
+            answer = "kept here; the images are too few to prove it"
         else:
-            answer = "missed here, by what chance can explain"
+            answer = "missed here, but chance can explain it"
         more = None if outcome == "FAIL" else count_missing(limit, wrong, total)
         return cls(asked, rate, interval, answer, outcome == "FAIL", outcome, more, side, wrong, total)
 

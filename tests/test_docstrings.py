@@ -19,7 +19,7 @@ WHOLE = (
     "export",
     "compare",
     "demo",
-    *(f"runtime/onspect/runtime/{room}" for room in ("model", "inspection")),
+    *(f"runtime/onspect/runtime/{room}" for room in ("model", "inspection", "dataset", "teaching")),
 )
 """Parts whose every module is checked, not the face alone."""
 

@@ -19,7 +19,10 @@ WHOLE = (
     "export",
     "compare",
     "demo",
-    *(f"runtime/onspect/runtime/{room}" for room in ("model", "inspection", "dataset", "teaching")),
+    *(
+        f"runtime/onspect/runtime/{room}"
+        for room in ("model", "inspection", "dataset", "teaching", "drift", "recalibration", "bench", "fleet", "ray")
+    ),
 )
 """Parts whose every module is checked, not the face alone."""
 

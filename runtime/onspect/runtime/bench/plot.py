@@ -17,7 +17,7 @@ _COLOURS = ("#4e79a7", "#76b7b2", "#f28e2b", "#b07aa1", "#222222")
 
 
 _Row = tuple[str, Sequence[tuple[float, float, int]], str]
-"""A label, bars (begin, end, index of the colour), and words behind them. begin and end are 0 to 1. Without bars: a heading."""
+"""A label, bars (begin, end, 0 to 1, and index of the colour), and words behind them. A heading has no bars."""
 
 
 def draw_bench(bench: Bench) -> str:

@@ -69,7 +69,7 @@ class GoodImages:
 class _Seen:
     """Facts about one file.
 
-    They are its shape as stored, whether it is grey, and its brightest value if it is 16-bit. Then the share of its
+    They are its shape as stored, whether it is grey, and its brightest value if it is 16-bit. Also the share of its
     values above the white level, and the fingerprints of its bytes and pixels.
     """
 

@@ -178,13 +178,13 @@ class Scored:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frame on its way to a verdict."""
+    """A frame that is prepared for a verdict."""
 
     width: int
-    """Of the frame, in pixels; 0 if there is none."""
+    """Width of the frame in pixels; 0 without a frame."""
 
     height: int
-    """Of the frame, in pixels; 0 if there is none."""
+    """Height of the frame in pixels; 0 without a frame."""
 
     image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
     """The model input, uint8 [height, width, channels]; None if it could not be made."""
@@ -372,7 +372,7 @@ class Inspector:
         frames
             The frames in their order. An ImageError instead of a frame becomes a ``fault``.
         scored
-            Result of `infer` for the frames without errors, None if there are none.
+            Result of `infer` for the frames without errors, None without such frames.
         contexts
             Where each frame comes from. By default all are "frame", numbered from 0.
         late_ms
@@ -741,8 +741,9 @@ def _describe_error(error: ImageError) -> _Finding:
 
 
 def _find_fault(score: float, lowest: float, highest: float) -> str | None:
-    """Return the reason why the output for one image is invalid, or None. Lowest and highest are those of its error
-    map.
+    """Return the reason why the output for one image is invalid, or None.
+
+    lowest and highest are the extreme values of its error map.
     """
     if not math.isfinite(score):
         return f"the model's score is {score}"

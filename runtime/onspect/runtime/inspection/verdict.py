@@ -26,10 +26,10 @@ class JudgementFacts:
     """The meaning of one verdict for the part."""
 
     meaning: str
-    """In words, for people."""
+    """Text for people."""
 
     severity: int
-    """Of two frames of one part, the one with the higher severity decides."""
+    """The frame with the highest severity decides on a part with several frames."""
 
     rejected: bool
     """Whether the part must leave the line."""

@@ -277,7 +277,7 @@ def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) ->
     Parameters
     ----------
     model
-        The file, as it was read.
+        The file.
     threshold
         The new threshold.
     calibration
@@ -304,7 +304,7 @@ def undo_restamp(model: ModelFile) -> ModelInfo:
     Parameters
     ----------
     model
-        The file, as it was read.
+        The file.
 
     Returns
     -------

@@ -117,8 +117,8 @@ class OpenVinoSession:
 def _import_openvino() -> Any:
     """Return the openvino module, without its telemetry.
 
-    `import openvino` reports to a server of its maker and stores an identity in the home folder. A package of its
-    own does this. Without that package OpenVINO uses a stand-in that does nothing.
+    `import openvino` reports to a server of its maker and stores an identity in the home folder. Another package
+    does this. Without that package OpenVINO uses a replacement that does nothing.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's mark of a missing module
     import openvino

@@ -172,7 +172,7 @@ def _choose_copies(
 ) -> str:
     """Return the changed copies that make the pictures look more familiar to each other.
 
-    With such copies, parts are rotated on the line. If all parts have the same orientation, a copy of another
+    If copies help, parts come in different orientations. If all parts have the same orientation, a copy of another
     picture is as far away as the picture itself. A rotated part then stays a defect.
     """
     some = np.sort(np.unique(groups, return_index=True)[1])[:_TRIED]  # one picture of each part

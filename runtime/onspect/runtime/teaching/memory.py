@@ -366,7 +366,7 @@ class Choice:
     vectors were chosen."""
 
     centre: NDArray[np.intp]
-    """Which of the chosen vectors that is, int [pool]. Empty if all vectors were chosen."""
+    """Index of that nearest vector among the chosen ones, int [pool]. Empty if all vectors were chosen."""
 
 
 def nearest_distances(queries: Floats, memory: Floats) -> Floats:

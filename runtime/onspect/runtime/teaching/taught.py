@@ -168,7 +168,7 @@ def find_lone(found: GoodImages, fitted: FittedMemory, rate: float, groups: NDAr
 
 
 def _without(scores: NDArray[np.float32], groups: NDArray[np.intp], places: Sequence[int]) -> NDArray[np.float64]:
-    """Return the highest score of each part, without the parts of which all pictures are among the places."""
+    """Return the highest score of each part, without the parts whose pictures are all among the places."""
     if len(places) == len(scores):
         return np.empty(0)
     parts = np.unique(np.delete(groups, places), return_inverse=True)[1]

@@ -33,8 +33,11 @@ def find_blindness(
     low = intervals["auroc"][0] if "auroc" in intervals else None
     if auroc is not None and low is not None and low <= 0.5:
         high = intervals["auroc"][1] or 1.0
-        figures = f"the AUROC is {auroc:.2f}, its 95% interval, {low:.2f} to {high:.2f}, includes 0.5, which is chance"
-        if auroc < _SEEMS_USEFUL:
+        span = f"the AUROC is {auroc:.2f}, its 95% interval, {low:.2f} to {high:.2f}"
+        figures = f"{span}, includes 0.5, which is chance"
+        if high < 0.5:
+            found.append(f"the model scores good {noun}s higher than defective ones: {span}; are the labels swapped?")
+        elif auroc < _SEEMS_USEFUL:
             found.append(f"the model does not tell good from defective {noun}s: {figures}")
         else:
             found.append(f"{NOT_SHOWN} that the model tells good from defective {noun}s: {figures}; they are too few")

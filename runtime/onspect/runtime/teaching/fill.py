@@ -129,7 +129,16 @@ def fill_graph(
     height, width, channels = images.shape[1:]
     prepared = edit_graph(graph, values, input_shape=(height, width, channels))
     extractor = Extractor.open(prepared)
-    copies, fitted = _fit(extractor, images, copies, by_whole, mask, groups, seed, progress)
+    copies, fitted = fit_images(
+        extractor,
+        images,
+        copies=copies,
+        by_whole=by_whole,
+        mask=mask,
+        groups=groups,
+        seed=seed,
+        progress=progress,
+    )
     content = edit_graph(prepared, fill(fitted, mask))
     del extractor, prepared  # before another session opens: the device has little memory
     _check_graph(content, images)
@@ -140,21 +149,52 @@ def _smooth(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([cv2.GaussianBlur(plane, (0, 0), _BLUR) for plane in planes]).astype(np.float32)
 
 
-def _fit(
+def fit_images(
     extractor: Extractor,
     images: NDArray[np.uint8],
-    copies: str,
-    whole: bool,
-    mask: NDArray[np.bool_] | None,
-    groups: NDArray[np.intp] | None,
-    seed: int,
-    progress: Progress | None,
+    *,
+    copies: str = "auto",
+    by_whole: bool = False,
+    mask: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.intp] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[str, FittedMemory]:
-    """Return the name of the changed copies that are taught, and the memory."""
+    """Choose the changed copies of prepared pictures that are taught too, and fit the memory.
+
+    Parameters
+    ----------
+    extractor
+        Extractor of a graph that takes the pictures.
+    images
+        uint8 [n, height, width, channels].
+    copies
+        Changed copies to teach: ``none``, ``flips``, ``turns`` or ``auto``, as in `teach`.
+    by_whole
+        Score whole images instead of their places.
+    mask
+        bool [height, width], True where parts are inspected; None for everywhere.
+    groups
+        Number of the part that each picture shows, int [n]. None: each shows its own part.
+    seed
+        Seed of all random numbers.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    tuple[str, FittedMemory]
+        Name of the changed copies, and the memory.
+
+    Raises
+    ------
+    ModelFileError
+        If the features of a picture are not finite.
+    """
     features = extractor.extract(images, progress=progress)
     parts = np.arange(len(images)) if groups is None else groups
     if copies == "auto":
-        turns = len(images) <= _MOST_TURNED and mask is None and not whole
+        turns = len(images) <= _MOST_TURNED and mask is None and not by_whole
         copies = _choose_copies(extractor, images, features, parts, seed) if turns else "none"
     changes = COPIES[copies]
     if changes:
@@ -163,7 +203,9 @@ def _fit(
         features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
     owners = np.tile(np.arange(len(images)), 1 + len(changes))
     places = inspected_places(mask, features.middle.shape[2:])
-    fitted = fit_memory(features, owners, by_whole=whole, inspected=places, groups=parts, seed=seed, progress=progress)
+    fitted = fit_memory(
+        features, owners, by_whole=by_whole, inspected=places, groups=parts, seed=seed, progress=progress
+    )
     return copies, fitted
 
 

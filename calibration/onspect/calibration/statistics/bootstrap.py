@@ -47,8 +47,8 @@ def draw_images(good: Scores, defective: Scores, draws: int, *, seed: int = 0) -
     seed
         Seed of the random numbers.
 
-    Yields
-    ------
+    Returns
+    -------
     Iterator[Draws]
         Samples in batches of bounded memory.
     """

@@ -97,8 +97,8 @@ def calibrate(
     training
         Handling of images that the model was trained on: ``refuse``, ``skip`` or ``allow``.
     strict
-        Whether doubts are an error. DatasetError if the images are too few for the requirement, if a good image's score
-        is an outlier, or if the model does not separate good from defective images.
+        Whether doubts are an error. DatasetError if the images are too few for the requirement, or if a good image's
+        score is an outlier. The same error if the model does not separate good from defective images.
     trim
         Leave out good images whose score is an outlier.
     progress

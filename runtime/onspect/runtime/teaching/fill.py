@@ -98,7 +98,16 @@ def fill_graph(
     height, width, channels = images.shape[1:]
     prepared = edit_graph(graph, values, input_shape=(height, width, channels))
     extractor = Extractor.open(prepared)
-    copies, fitted = _fit(extractor, images, copies, by_whole, mask, groups, seed, progress)
+    copies, fitted = fit_images(
+        extractor,
+        images,
+        copies=copies,
+        by_whole=by_whole,
+        mask=mask,
+        groups=groups,
+        seed=seed,
+        progress=progress,
+    )
     content = edit_graph(prepared, fill(fitted, mask))
     del extractor, prepared  # before another session opens: the device has little memory
     _check_graph(content, images)
@@ -109,21 +118,22 @@ def _smooth(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([cv2.GaussianBlur(plane, (0, 0), _BLUR) for plane in planes]).astype(np.float32)
 
 
-def _fit(
+def fit_images(
     extractor: Extractor,
     images: NDArray[np.uint8],
-    copies: str,
-    whole: bool,
-    mask: NDArray[np.bool_] | None,
-    groups: NDArray[np.intp] | None,
-    seed: int,
-    progress: Progress | None,
+    *,
+    copies: str = "auto",
+    by_whole: bool = False,
+    mask: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.intp] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[str, FittedMemory]:
-    """Return which changed copies are taught as well, and the memory."""
+    """Return which changed copies are taught as well, and the memory; arguments are as in `fill_graph`."""
     features = extractor.extract(images, progress=progress)
     parts = np.arange(len(images)) if groups is None else groups
     if copies == "auto":
-        turns = len(images) <= _MOST_TURNED and mask is None and not whole
+        turns = len(images) <= _MOST_TURNED and mask is None and not by_whole
         copies = _choose_copies(extractor, images, features, parts, seed) if turns else "none"
     changes = COPIES[copies]
     if changes:
@@ -132,7 +142,9 @@ def _fit(
         features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
     owners = np.tile(np.arange(len(images)), 1 + len(changes))
     places = inspected_places(mask, features.middle.shape[2:])
-    fitted = fit_memory(features, owners, by_whole=whole, inspected=places, groups=parts, seed=seed, progress=progress)
+    fitted = fit_memory(
+        features, owners, by_whole=by_whole, inspected=places, groups=parts, seed=seed, progress=progress
+    )
     return copies, fitted
 
 

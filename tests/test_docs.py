@@ -359,8 +359,8 @@ def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, read
 ROOT = DOCS.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 MOST_WORDS = 1500
-LONG = {"commands.md", "model-file.md", "research-log.md"}
-"""Pages that may be longer: a generated one, a format and a diary."""
+LONG = {"commands.md", "model-file.md"}
+"""Pages that may be longer: a generated one and a format."""
 
 
 def find_anchors(page: Path) -> set[str]:

@@ -85,8 +85,8 @@ def reader() -> Any:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """Return the example file of docs/model-file.md."""
-    (text,) = find_blocks("model-file.md", "base64")
+    """Return the example file of docs/model-file-example.md."""
+    (text,) = find_blocks("model-file-example.md", "base64")
     path = tmp_path / "example.onnx"
     path.write_bytes(base64.b64decode(text))
     return path
@@ -262,9 +262,9 @@ def test_documented_signals_are_there(tmp_path: Path) -> None:
 
 def test_documented_example_is_read_by_onspect(example: Path) -> None:
     """The format's page has a model file as its example, with the JSON, checksums and bytes that the page names."""
-    page = (DOCS / "model-file.md").read_text(encoding="utf-8")
+    page = read_pages("model-file-example.md")
     file = read_model_file(example)
-    content = json.loads(find_blocks("model-file.md", "json")[0])
+    content = json.loads(find_blocks("model-file-example.md", "json")[0])
     assert parse_dataclass(ModelInfo, content) == file.info
     assert f"`{content['graph_sha256']}`" in page
     assert f"SHA-256 of the whole file: `{hashlib.sha256(file.data).hexdigest()}`" in page
@@ -279,7 +279,7 @@ def test_documented_example_is_read_by_onspect(example: Path) -> None:
 def test_documented_frames_are_judged_as_the_page_says(example: Path, reader: Any) -> None:
     """Onspect and the documented reader make of each frame on the page the input, score, verdict and regions there."""
     inspector, independent = Inspector(example, provider="cpu"), reader(example)
-    frames = json.loads(find_blocks("model-file.md", "json")[1])
+    frames = json.loads(find_blocks("model-file-example.md", "json")[1])
     assert {item["verdict"] for item in frames} == {"ok", "ng", "fault"}
     for item in frames:
         frame = np.array(item["frame"], item["dtype"])
@@ -359,8 +359,8 @@ def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, read
 ROOT = DOCS.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 MOST_WORDS = 1500
-LONG = {"commands.md", "model-file.md"}
-"""Pages that may be longer: a generated one and a format."""
+LONG = {"commands.md"}
+"""Pages that may be longer: a generated one."""
 
 
 def find_anchors(page: Path) -> set[str]:

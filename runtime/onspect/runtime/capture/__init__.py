@@ -1,1 +1,1 @@
-"""Frames of a source become picture files to teach and calibrate with."""
+"""Store frames of a source as picture files, for teaching and calibration."""

@@ -1,4 +1,4 @@
-"""How a frame looks: sharpness and exposure for who sets up a camera, and whether it repeats an earlier frame."""
+"""Sharpness and exposure of a frame, for the set-up of a camera, and the search for repeated frames."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from onspect.runtime.images.decode import Frame
 
 _SIDE = 32
-"""A frame is compared in this number of areas per side."""
+"""Number of areas on each side in which frames are compared."""
 
 _LEAST_CHANGE = 4.0
 """Grey levels of 255 by which at least one area must differ; noise and JPEG stay below."""
 
 _USUAL_BRIGHTEST = 200.0
-"""Grey levels of 255 that the brightest area of a frame usually has; tells the scale of a 16-bit frame."""
+"""Usual brightest area of a frame in grey levels of 255; gives the scale of a 16-bit frame."""
 
 _GAIN = 1.1
 """Ratio of the brightness of two frames up to which they may still repeat each other: lamps flicker."""
@@ -44,13 +44,24 @@ class Exposure:
 
 
 class ExposureMeter:
-    """Measures frames; at 16 bits white is the end of the smallest usual bit depth that all frames so far fit in."""
+    """Measure frames; at 16 bits, white is the end of the smallest usual bit depth that fits all frames so far."""
 
     def __init__(self) -> None:
         self._white = 255
 
     def measure(self, frame: Frame) -> Exposure:
-        """Return sharpness and brightness of a frame, HxW or HxWxC, uint8 or uint16."""
+        """Measure a frame.
+
+        Parameters
+        ----------
+        frame
+            HxW or HxWxC, uint8 or uint16.
+
+        Returns
+        -------
+        Exposure
+            Sharpness and brightness.
+        """
         if frame.dtype != np.uint8:
             brightest = int(frame.max())
             self._white = max(self._white, next(level for level in _LEVELS if brightest <= level))
@@ -65,22 +76,40 @@ class ExposureMeter:
 
 
 class KnownFrames:
-    """The frames that were kept, by which one that repeats them is known.
+    """The stored frames, for the search for repetitions.
 
-    A perceptual hash would not do: it calls different parts of one kind almost the same. Here two frames repeat each
-    other if no area of a 32nd of the sides differs by more than 4 of 255 grey levels, apart from a common brightness.
+    A perceptual hash is not suitable: it gives almost the same value for different parts of one kind. Here two frames
+    repeat each other if no area of a 32nd of the sides differs by more than 4 of 255 grey levels, apart from a common
+    brightness.
     """
 
     def __init__(self) -> None:
         self._known: list[NDArray[np.float32]] = []
 
     def repeats(self, frame: Frame) -> bool:
-        """Tell whether a frame repeats one of the last 1,000 that were added."""
+        """Return whether a frame repeats one of the last 1,000 that were added.
+
+        Parameters
+        ----------
+        frame
+            HxW or HxWxC, uint8 or uint16.
+
+        Returns
+        -------
+        bool
+            True for a repetition.
+        """
         shown = _reduce(frame)
         return any(_is_same(shown, known) for known in reversed(self._known))
 
     def add(self, frame: Frame) -> None:
-        """Take a frame that was kept."""
+        """Add a stored frame.
+
+        Parameters
+        ----------
+        frame
+            HxW or HxWxC, uint8 or uint16.
+        """
         self._known.append(_reduce(frame))
         del self._known[:-_MOST_KNOWN]
 

@@ -1,4 +1,4 @@
-"""Single keys of a terminal, without waiting for them."""
+"""Single keys of a terminal, read without a wait."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Self, TextIO
 
 
 class Keys:
-    """The keys pressed at a terminal since they were last asked for; a context in which no Enter is needed."""
+    """The keys that were pressed at a terminal since the last read; a context in which Enter is not needed."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal
@@ -31,7 +31,13 @@ class Keys:
         self._restore.close()
 
     def read(self) -> str:
-        """Return the keys in their order, empty if none was pressed; never waits."""
+        """Return the pressed keys; never waits.
+
+        Returns
+        -------
+        str
+            The keys in order; empty if none was pressed.
+        """
         if sys.platform == "win32":
             console: Any = importlib.import_module("msvcrt")
             keys = ""

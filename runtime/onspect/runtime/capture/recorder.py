@@ -1,4 +1,4 @@
-"""Write frames as numbered pictures, whole or not at all, after those that a folder has."""
+"""Write frames as numbered pictures, complete or not at all, after those of the folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.sources.base import Capture
 
-_FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]  # a camera does not wait
+_FAST = [cv2.IMWRITE_PNG_COMPRESSION, 1]  # low compression: a camera does not wait
 
 
 @dataclass
 class CaptureCounts:
-    """What became of the frames of a source."""
+    """Counts of the frames of a source."""
 
     seen: int = 0
-    """Frames that came, those that could not be read included."""
+    """Frames that came, including unreadable ones."""
 
     saved: int = 0
     """Pictures that were written."""
 
     similar: int = 0
-    """Frames that were wanted and left out because they repeat a picture."""
+    """Chosen frames that were left out because they repeat a picture."""
 
     damaged: int = 0
     """Frames that could not be read, and interruptions of the source."""
@@ -37,23 +37,34 @@ class CaptureCounts:
 
 @dataclass(frozen=True)
 class Recorded:
-    """One frame that came, and what became of it."""
+    """One frame and its outcome."""
 
     counts: CaptureCounts
     """The counts so far; the same object for every frame."""
 
     frame: Frame | None
-    """The frame; None for one that could not be read."""
+    """The frame; None if it could not be read."""
 
     path: Path | None = None
-    """The picture that was written, None if none was."""
+    """The picture that was written; None if none was."""
 
     similar: bool = False
-    """Whether the frame was wanted and left out because it repeats a picture."""
+    """Whether the frame was chosen and left out because it repeats a picture."""
 
 
 class PictureFolder:
-    """Writes pictures as 0001.png, 0002.png and so on, from the first number above those in the folder."""
+    """Write pictures as 0001.png, 0002.png and so on, from the first number above those in the folder.
+
+    Parameters
+    ----------
+    folder
+        The folder; it is created.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be created.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = make_folder(folder)
@@ -62,7 +73,23 @@ class PictureFolder:
         self._begun: list[Path] = []
 
     def write(self, frame: Frame) -> Path:
-        """Write a frame, uint8 or uint16, as a PNG file and return its path; raises OutputError if that fails."""
+        """Write a frame as a PNG file.
+
+        Parameters
+        ----------
+        frame
+            HxW, HxWx1 or HxWx3 (BGR), uint8 or uint16.
+
+        Returns
+        -------
+        Path
+            Path of the file.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
         try:
             data = cv2.imencode(".png", frame, _FAST)[1].tobytes()
         except cv2.error as error:
@@ -76,7 +103,13 @@ class PictureFolder:
             self._begun.pop()
 
     def list_written(self) -> list[Path]:
-        """Return the pictures that were written, also one during whose writing a signal ended the capture."""
+        """Return the written pictures, including one whose writing was interrupted by a signal.
+
+        Returns
+        -------
+        list[Path]
+            Paths of the files.
+        """
         return [path for path in self._begun if path.exists()]
 
 
@@ -89,22 +122,27 @@ def record(
     count: int | None = None,
     keep_similar: bool = False,
 ) -> Iterator[Recorded]:
-    """Write the frames that a trigger chooses; yield each frame that came, and each that was chosen later or cut out.
+    """Write the frames that a trigger chooses; yield each frame, and each one that was chosen later or cut out.
 
     Parameters
     ----------
     captures
         Frames of a source, to its end.
     folder
-        Where the pictures go.
+        Folder of the pictures.
     trigger
-        Chooses the frames; the capture ends when it says so.
+        Chooses the frames, and may end the capture.
     counts
-        Where to count; right too after an interruption.
+        The counts to increase; they are correct after an interruption too. None for new ones.
     count
-        Pictures after which it ends; None for no limit.
+        Number of pictures after which the capture ends; None for no limit.
     keep_similar
         Whether frames that repeat a picture of this call are written too.
+
+    Returns
+    -------
+    Iterator[Recorded]
+        Each frame with its outcome.
 
     Raises
     ------

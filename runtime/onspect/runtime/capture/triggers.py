@@ -1,4 +1,4 @@
-"""What chooses the frames of a source that become pictures: a timer, a count, a key, or the parts themselves."""
+"""Selection of the frames that become pictures: by time, by count, by key, or by the parts themselves."""
 
 from __future__ import annotations
 
@@ -15,39 +15,72 @@ from onspect.runtime.sources.base import Capture
 
 
 class Trigger:
-    """Chooses frames. A subclass overrides `wants`, or `choose` and `finish` if it decides later."""
+    """Choose frames. A subclass overrides `wants`, or `choose` and `finish` if it decides later."""
 
     ended = False
     """Whether the user has ended the capture."""
 
     advice = ""
-    """What to say if no frame was chosen at all; it goes on with a semicolon."""
+    """Advice if no frame was chosen; it begins with a semicolon."""
 
     def __init__(self) -> None:
         self.failed: Counter[str] = Counter()
-        """The reasons why parts could not be taken, and how many parts have each."""
+        """Number of parts that could not be taken, by reason."""
 
     @property
     def hint(self) -> str:
-        """What the preview shows beside the figures; empty for nothing."""
+        """Text of the preview beside the figures; empty for none."""
         return ""
 
     def wants(self, capture: Capture) -> bool:
-        """Tell whether a frame that could be read shall be written."""
+        """Return whether a readable frame is to be written.
+
+        Parameters
+        ----------
+        capture
+            The frame.
+
+        Returns
+        -------
+        bool
+            True to write it.
+
+        Raises
+        ------
+        NotImplementedError
+            If a subclass implements neither this nor `choose`.
+        """
         raise NotImplementedError
 
     def choose(self, capture: Capture) -> Sequence[Frame]:
-        """Take the next frame and return the frames to write now; one that could not be read is passed too."""
+        """Return the frames to write now.
+
+        Parameters
+        ----------
+        capture
+            The next frame, which may be unreadable.
+
+        Returns
+        -------
+        Sequence[Frame]
+            The frames.
+        """
         readable = not isinstance(capture.frame, ImageError)
         return [capture.frame] if readable and self.wants(capture) else []  # type: ignore[list-item]  # it is readable
 
     def finish(self) -> Sequence[Frame]:
-        """Return the frames that are still to be written, because no other frame comes."""
+        """Return the frames that are still to be written when no more frames come.
+
+        Returns
+        -------
+        Sequence[Frame]
+            The frames.
+        """
         return []
 
 
 class TimeTrigger(Trigger):
-    """Wants the first frame, and then one after each pause of a number of seconds."""
+    """Choose the first frame, and then one after each pause of a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -55,7 +88,18 @@ class TimeTrigger(Trigger):
         self._due = time.monotonic()
 
     def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the clock decides
-        """Tell whether the pause is over."""
+        """Return whether the pause is over.
+
+        Parameters
+        ----------
+        capture
+            The frame.
+
+        Returns
+        -------
+        bool
+            True to write it.
+        """
         now = time.monotonic()
         if now < self._due:
             return False
@@ -66,7 +110,7 @@ class TimeTrigger(Trigger):
 
 
 class CountTrigger(Trigger):
-    """Wants the first frame that can be read, and then every `step`-th."""
+    """Choose the first readable frame, and then every `step`-th."""
 
     def __init__(self, step: int) -> None:
         super().__init__()
@@ -74,13 +118,24 @@ class CountTrigger(Trigger):
         self._count = -1
 
     def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the count decides
-        """Tell whether the frame's number is a multiple of the step."""
+        """Return whether the number of the frame is a multiple of the step.
+
+        Parameters
+        ----------
+        capture
+            The frame.
+
+        Returns
+        -------
+        bool
+            True to write it.
+        """
         self._count += 1
         return self._count % self._step == 0
 
 
 class KeyTrigger(Trigger):
-    """Wants a frame after SPACE or Enter; q or Esc ends. read: returns the keys pressed since the last call."""
+    """Choose a frame after SPACE or Enter; q or Esc ends. read: returns the keys pressed since its last call."""
 
     def __init__(self, read: Callable[[], str]) -> None:
         super().__init__()
@@ -88,25 +143,36 @@ class KeyTrigger(Trigger):
 
     @property
     def hint(self) -> str:
-        """Name the keys."""
+        """The keys."""
         return "SPACE: picture, q: end"
 
     def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the user decides
-        """Tell whether SPACE or Enter was pressed."""
+        """Return whether SPACE or Enter was pressed.
+
+        Parameters
+        ----------
+        capture
+            The frame.
+
+        Returns
+        -------
+        bool
+            True to write it.
+        """
         keys = self._read().lower()
         self.ended = self.ended or "q" in keys or "\x1b" in keys
         return any(key in keys for key in " \r\n")
 
 
 class PresenceTrigger(Trigger):
-    """Wants a crop of each part that passes: the one that `onspect run --presence` judges.
+    """Choose a crop of each part that passes: the same crop that `onspect run --presence` judges.
 
-    The first seconds are held until the line is learnt. All crops have the size of the first one.
+    Parts of the first seconds are chosen once the line is learnt. All crops have the size of the first one.
 
     Parameters
     ----------
     settings
-        What is known of the line; the rest is learnt.
+        Known facts about the line; the rest is learnt.
     live
         Whether the source is a camera, whose frames have a time; files have 30 frames a second.
     """
@@ -121,13 +187,24 @@ class PresenceTrigger(Trigger):
 
     @property
     def hint(self) -> str:
-        """Tell whether the line is learnt, and what the trigger has found."""
+        """Whether the line is being learnt, or the number of parts that were not whole in view."""
         if self._gate.learning:
             return "learning the line"
         return f"{self.failed.total()} not whole in view" if self.failed else ""
 
     def choose(self, capture: Capture) -> Sequence[Frame]:
-        """Take the next frame and return the crops of the parts that are decided now."""
+        """Return the crops of the parts that are decided now.
+
+        Parameters
+        ----------
+        capture
+            The next frame.
+
+        Returns
+        -------
+        Sequence[Frame]
+            The crops.
+        """
         self._frames += 1
         timed = self._live and capture.captured is not None
         seconds = capture.captured if timed and capture.captured is not None else self._frames / FILE_RATE
@@ -137,7 +214,13 @@ class PresenceTrigger(Trigger):
         return self._take(self._gate.feed(HeldFrame(capture, seconds)))
 
     def finish(self) -> Sequence[Frame]:
-        """Return the crops of the parts that are in view at the end."""
+        """Return the crops of the parts that are in view at the end.
+
+        Returns
+        -------
+        Sequence[Frame]
+            The crops.
+        """
         return self._take(self._gate.flush())
 
     def _take(self, step: Step) -> list[Frame]:

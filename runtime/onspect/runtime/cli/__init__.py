@@ -1,4 +1,4 @@
-"""The `onspect` command: the commands of every part, listed on any machine, each loading its work when it runs."""
+"""The `onspect` command: the commands of every part, listed on any machine; each loads its work when it runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 import click
 
-# Work is spread over threads of our own; numpy's threads inside them would only wait for each other.
+# Our own threads share the work; threads of numpy in them would only wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _GROUPS = {
@@ -41,9 +41,9 @@ _GROUPS = {
         "fleet": "runtime.cli.fleet",
     },
 }
-"""The commands by where they are used, in the order in which a user meets them, each with its module below ``onspect``.
+"""The commands in groups, in the order in which a user needs them, each with its module below ``onspect``.
 
-Only the one that is called is loaded: a process that gives one verdict would else spend a tenth of its time on the
+Only the called command is loaded: otherwise a process that gives one verdict would spend a tenth of its time on the
 options of commands that it does not run.
 """
 
@@ -53,7 +53,7 @@ _WHOLE = 1000  # characters: the first sentence of a command's help is wrapped, 
 
 
 class _Group(click.Group):
-    """Knows the commands by name and loads each when it is asked for."""
+    """Know the commands by name, and load each when it is needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click gives it
         return list(_HOMES)
@@ -74,7 +74,7 @@ class _Group(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; one that is not known is answered with what may be meant."""
+        """Find the command; for an unknown one, suggest the most similar one."""
         name = args[0]
         if name not in _HOMES and not name.startswith("-") and not ctx.resilient_parsing:
             from onspect.runtime.cli.mistakes import describe_unknown

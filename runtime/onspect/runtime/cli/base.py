@@ -1,4 +1,4 @@
-"""What every command shares: -q, -v and --debug, errors in one sentence, and progress on a terminal."""
+"""Common parts of all commands: -q, -v and --debug, errors in one sentence, and progress on a terminal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class Command(click.Command):
-    """A click command with -q, -v and --debug; an error on purpose becomes one sentence on stderr and exit code 1."""
+    """A click command with -q, -v and --debug; an expected error becomes one sentence on stderr and exit code 1."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -67,12 +67,41 @@ class Command(click.Command):
         ]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments, and keep them as they were given."""
+        """Parse the arguments, and keep the original ones.
+
+        Parameters
+        ----------
+        ctx
+            Context of click.
+        args
+            The arguments.
+
+        Returns
+        -------
+        list[str]
+            The arguments that are left, as in click.
+        """
         ctx.meta["onspect.arguments"] = list(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command under its logging and error rules."""
+        """Run the command with its logging and its handling of errors.
+
+        Parameters
+        ----------
+        ctx
+            Context of click.
+
+        Returns
+        -------
+        Any
+            The result of the command.
+
+        Raises
+        ------
+        ClickException
+            If the command failed with an expected error.
+        """
         quiet, verbose, debug = (ctx.params.pop(name) for name in ("quiet", "verbose", "debug"))
         ctx.meta["onspect.quiet"] = quiet
         ctx.meta["onspect.flags"] = ["-q"] * quiet + ["-v"] * verbose + ["--debug"] * debug
@@ -87,7 +116,7 @@ class Command(click.Command):
 
             raise click.ClickException(redact(str(error))) from error
         except BrokenPipeError:
-            raise  # click ends quietly where the reader of stdout has gone
+            raise  # click ends quietly if the reader of stdout has ended
         except OSError as error:
             if debug:
                 raise
@@ -100,14 +129,20 @@ class Command(click.Command):
 
 
 def _choose_color(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
-    """Switch colours off where the user does not want them; click leaves them out where there is no terminal."""
+    """Switch colours off if the user does not want them; click leaves them out if there is no terminal."""
     ctx.meta["onspect.no_color"] = value
     if value or os.environ.get("NO_COLOR"):
         ctx.color = False
 
 
 def say(message: str) -> None:
-    """Print a line for the person at the terminal, on stderr, unless the command was told to be quiet."""
+    """Print a line for the user on stderr, unless the command is quiet.
+
+    Parameters
+    ----------
+    message
+        The line.
+    """
     context = click.get_current_context(silent=True)
     if context is None or not context.meta.get("onspect.quiet", False):
         click.echo(message, err=True)
@@ -116,12 +151,26 @@ def say(message: str) -> None:
 def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
     """Yield the items under a progress bar with the time left, on stderr.
 
-    Where stderr is no terminal, a line every 30 s says how far the work is, so that a log shows that it goes on.
+    If stderr is no terminal, a line every 30 s shows the progress in the log.
+
+    Parameters
+    ----------
+    items
+        The items.
+    length
+        Number of items.
+    label
+        Label of the bar.
+
+    Returns
+    -------
+    Iterator[T]
+        The items.
     """
     if not shows_progress():
         yield from _tell_progress(items, length, label, ProgressLines())
         return
-    steps = max(1, length // 500)  # drawing the bar for each item would take longer than some items do
+    steps = max(1, length // 500)  # a new bar for each item would take longer than some items
     with click.progressbar(
         items, length=length, label=label, file=sys.stderr, show_pos=True, width=0, update_min_steps=steps
     ) as bar:
@@ -142,14 +191,20 @@ def _describe_time(seconds: float) -> str:
 
 
 class ProgressLines:
-    """When to say how far long work is where stderr is no terminal: every `every` seconds, and not at once."""
+    """When to report the progress of long work if stderr is no terminal: every `every` seconds, but not at once."""
 
     def __init__(self, every: float = 30.0) -> None:
         self._every = every
         self._due = time.monotonic() + every
 
     def are_due(self) -> bool:
-        """Tell whether a line is due, after which the next one is due `every` seconds later; never on a terminal."""
+        """Return whether a line is due; the next one is due `every` seconds later.
+
+        Returns
+        -------
+        bool
+            Always False on a terminal.
+        """
         if sys.stderr.isatty() or time.monotonic() < self._due:
             return False
         self._due = time.monotonic() + self._every
@@ -157,7 +212,13 @@ class ProgressLines:
 
 
 def shows_progress() -> bool:
-    """Tell whether a progress bar would be seen: stderr is a terminal and the command was not told to be quiet."""
+    """Return whether a progress bar is visible: stderr is a terminal and the command is not quiet.
+
+    Returns
+    -------
+    bool
+        True if it is visible.
+    """
     context = click.get_current_context(silent=True)
     quiet = context is not None and context.meta.get("onspect.quiet", False)
     return sys.stderr.isatty() and not quiet
@@ -165,7 +226,13 @@ def shows_progress() -> bool:
 
 @contextmanager
 def usage_errors() -> Iterator[None]:
-    """Turn a ChoiceError about an option's value into click's usage error, exit code 2."""
+    """Convert a ChoiceError about the value of an option to a usage error of click, exit code 2.
+
+    Raises
+    ------
+    UsageError
+        If the block raises ChoiceError.
+    """
     try:
         yield
     except ChoiceError as error:
@@ -182,7 +249,7 @@ def _describe_missing(command: str, package: str, error: ImportError) -> str:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes records through click, so that they go where stderr is at that moment."""
+    """Write records through click, to the current stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}:"
@@ -200,11 +267,30 @@ def _configure_logging(level: int) -> None:
 def parse_rate(
     context: click.Context, option: click.Parameter, text: str | None, no_limit: tuple[float, ...] = (0,)
 ) -> float | None:
-    """Return a share of 1 written ``0.5%`` or ``0.005``; a usage error if it is not one, or one of no_limit.
+    """Read a rate such as ``0.5%`` or ``0.005``; a callback of options.
 
-    A callback of options. no_limit: shares that set no limit to what the option is about.
+    Parameters
+    ----------
+    context
+        Context of click.
+    option
+        The option.
+    text
+        The value; None if the option is not given.
+    no_limit
+        Rates that would set no limit, which are refused.
+
+    Returns
+    -------
+    float | None
+        The rate, 0 to 1; None if the option is not given.
+
+    Raises
+    ------
+    BadParameter
+        If the value is not a rate, is out of range, or sets no limit.
     """
-    import decimal  # here, for commands that take no rate
+    import decimal  # imported here because most commands take no rate
 
     if text is None:
         return None

@@ -52,7 +52,7 @@ def cameras(producers: tuple[Path, ...], as_json: bool) -> None:
 
 
 def _find_genicam(producers: tuple[Path, ...]) -> list[FoundCamera]:
-    """Return the industrial cameras; that no driver is installed is no failure, unless one was named."""
+    """Return the industrial cameras; a missing driver is an error only if a producer was named."""
     from onspect.runtime.sources.cameras.discovery import find_genicam_cameras
 
     try:

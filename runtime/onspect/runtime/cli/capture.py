@@ -32,7 +32,7 @@ _LOG = logging.getLogger("onspect")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _PREVIEW_PAUSE = 0.2  # seconds
-_CLIPPED = 1.0  # percent of white values from which on a user is told
+_CLIPPED = 1.0  # percent of white values that cause a warning
 _FEW = 10  # pictures that 'teach' should have
 
 
@@ -112,7 +112,7 @@ def capture(
         folder = PictureFolder(output)
         display = _Display(counts, trigger)
         captures = stack.enter_context(_Interruptible(opened))
-        keep_similar = keep_similar or presence is not None  # two parts may look the same
+        keep_similar = keep_similar or presence is not None  # two parts may look equal
         for item in record(captures, folder, trigger, counts=counts, count=count, keep_similar=keep_similar):
             display.show(item)
         display.end()
@@ -133,7 +133,7 @@ def _check_place(source: str, output: Path) -> None:
 def _choose_trigger(
     source: Source, path: Path, every: _Every | None, presence: str | None, stack: ExitStack
 ) -> Trigger:
-    """Return what chooses the frames to write."""
+    """Return the trigger that chooses the frames to write."""
     from onspect.runtime.capture.triggers import CountTrigger, KeyTrigger, PresenceTrigger, TimeTrigger
 
     if presence is not None:
@@ -152,7 +152,7 @@ def _choose_trigger(
 
 
 def _count_frames(path: Path, seconds: float) -> int:
-    """Return how many frames of a video last so many seconds."""
+    """Return the number of frames of a video in a number of seconds."""
     import cv2
 
     rate = 0.0
@@ -166,7 +166,7 @@ def _count_frames(path: Path, seconds: float) -> int:
 
 
 class _Interruptible:
-    """The captures of a source, which end at Ctrl-C or SIGTERM; what was begun is finished. The second one aborts."""
+    """The captures of a source until Ctrl-C or SIGTERM, which ends the capture in order. The second signal aborts."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -201,7 +201,7 @@ class _Interruptible:
 
 
 class _Display:
-    """The preview line of a terminal, or a line from time to time where stderr is none."""
+    """The preview line of a terminal, or a line from time to time if stderr is no terminal."""
 
     def __init__(self, counts: CaptureCounts, trigger: Trigger) -> None:
         from onspect.runtime.capture.frames import ExposureMeter
@@ -230,7 +230,7 @@ class _Display:
             say(f"{count_of(self._counts.seen, 'frame')}, {self._describe_counts()}")
 
     def end(self) -> None:
-        """Leave the line empty."""
+        """Clear the line."""
         if self._width:
             self._draw("")
             click.echo("\r", nl=False, err=True)

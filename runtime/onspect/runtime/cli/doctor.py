@@ -63,5 +63,5 @@ def doctor(model: Path | None, as_json: bool) -> None:
 
 
 def _names_its_extra(finding: Finding) -> bool:
-    """Tell whether an optional package's name says what to install, so that the table can be short."""
+    """Return whether the name of an optional package says what to install, so that the table can be short."""
     return finding.status == "absent" and finding.name.startswith(("extra ", "provider openvino"))

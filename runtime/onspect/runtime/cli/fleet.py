@@ -16,7 +16,7 @@ from onspect.runtime.errors import FleetError
 if TYPE_CHECKING:
     from onspect.runtime.fleet.listen import FleetListener
 
-_REDRAW_S = 1.0  # the shortest time between two pictures, and the longest after which a line may have become stale
+_REDRAW_S = 1.0  # seconds between two pictures, so that a stale line is noticed
 
 
 @click.group()
@@ -75,7 +75,7 @@ def status(broker: str, *, watch: bool, as_json: bool) -> None:
 
 
 def _watch(listener: FleetListener, *, as_json: bool) -> None:
-    """Draw until the user has seen enough."""
+    """Draw until the user ends the command."""
     from onspect.runtime.fleet.table import draw_table, to_json
 
     drawn: str | None = None
@@ -98,14 +98,14 @@ def _watch(listener: FleetListener, *, as_json: bool) -> None:
 
 
 def _fit(lines: list[str]) -> list[str]:
-    """Return what the terminal has room for; the lines that need a person stand first."""
+    """Return as many lines as the terminal has; the lines that need a person come first."""
     width, height = shutil.get_terminal_size()
     shown = lines if len(lines) < height else [*lines[: height - 2], f"... {len(lines) - height + 2} more rows"]
     return [line[:width] for line in shown]
 
 
 def _draw(picture: str, *, first: bool) -> None:
-    if sys.stdout.isatty():  # over the old one, line by line, so that nothing flickers
+    if sys.stdout.isatty():  # draw over the old picture line by line, so that it does not flicker
         clear = "\x1b[2J" if first else ""
         erased = picture.replace("\n", "\x1b[K\n")
         click.echo(f"{clear}\x1b[H{erased}\x1b[K\n\x1b[J", nl=False, color=True)

@@ -1,4 +1,4 @@
-"""Images that a command is given: files, folders, patterns and lists."""
+"""Images that are given to a command: files, folders, patterns and lists."""
 
 from __future__ import annotations
 
@@ -20,8 +20,24 @@ _LOG = logging.getLogger("onspect")
 def expand_images(arguments: tuple[str, ...]) -> list[str]:
     """Return the paths of the image files that the arguments name, in their order.
 
-    Raises DatasetError where one of them names nothing, ChoiceError where it is a URL; a file named outright is taken
-    whatever its ending, so that what was asked for is judged or is a fault.
+    A file that is named directly is used with any ending, so that it is judged or is a fault.
+
+    Parameters
+    ----------
+    arguments
+        Files, folders, patterns, or ``-`` for a list on stdin.
+
+    Returns
+    -------
+    list[str]
+        The paths.
+
+    Raises
+    ------
+    DatasetError
+        If an argument names no image.
+    ChoiceError
+        If an argument is a URL.
     """
     paths: list[str] = []
     for argument in arguments:
@@ -36,7 +52,23 @@ def expand_images(arguments: tuple[str, ...]) -> list[str]:
 
 
 def expand_sources(arguments: tuple[str, ...]) -> list[str]:
-    """Return the images that the arguments name as paths and URLs, in their order; errors as `expand_images`."""
+    """Return the images that the arguments name as paths and URLs, in their order.
+
+    Parameters
+    ----------
+    arguments
+        Files, folders, patterns, URLs, or ``-`` for a list on stdin.
+
+    Returns
+    -------
+    list[str]
+        The paths and URLs.
+
+    Raises
+    ------
+    DatasetError
+        If an argument names no image.
+    """
     sources: list[str] = []
     for argument in arguments:
         if argument == "-":
@@ -47,7 +79,7 @@ def expand_sources(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _read_list() -> list[str]:
-    """Return the paths on stdin, one a line: UTF-8 with or without a mark at its start, or UTF-16 with one."""
+    """Return the paths on stdin, one for each line: UTF-8 with or without a mark at its start, or UTF-16 with one."""
     data = sys.stdin.buffer.read()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
@@ -60,7 +92,7 @@ def _read_list() -> list[str]:
         raise DatasetError("the list on stdin has zero bytes, like UTF-16 without a mark; write it as UTF-8")
     else:
         data = data.removeprefix(codecs.BOM_UTF8)
-        text = data.decode(sys.stdin.encoding, "surrogateescape")  # a file's name may be any bytes
+        text = data.decode(sys.stdin.encoding, "surrogateescape")  # the name of a file may be any bytes
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise DatasetError("the list on stdin names no image; give one path a line")
@@ -91,7 +123,18 @@ def _expand(argument: str) -> list[str]:
 
 
 def common_root(paths: list[str]) -> Path:
-    """Return the folder that all paths lie below."""
+    """Return the folder that contains all paths.
+
+    Parameters
+    ----------
+    paths
+        The paths, one or more.
+
+    Returns
+    -------
+    Path
+        The folder.
+    """
     parents = {os.path.dirname(os.path.abspath(path)) for path in paths}  # noqa: PTH100, PTH120 - Path keeps '..'
     try:
         return Path(os.path.commonpath(parents))

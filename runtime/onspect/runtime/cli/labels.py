@@ -1,4 +1,4 @@
-"""The commands about labels that were given on the dashboard: labels export, labels audit."""
+"""Commands about the labels from the dashboard: labels export, labels audit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to say where the first word is no command."""
+"""Help for a first word that is not a command."""
 
 from __future__ import annotations
 
@@ -11,8 +11,22 @@ from onspect.runtime.model.file import describe_folder
 
 
 def describe_unknown(word: str, commands: Sequence[str]) -> str:
-    """Return a sentence for a word that is no command: a path, or a command's name with a typing error.
+    """Return a message for a word that is not a command: a path, or a command's name with a typing error.
 
+    Parameters
+    ----------
+    word
+        The word.
+    commands
+        Names of the commands.
+
+    Returns
+    -------
+    str
+        One sentence with the remedy.
+
+    Examples
+    --------
     >>> describe_unknown("teech", ["teach", "score"])
     "there is no command 'teech'; is 'teach' meant? 'onspect --help' lists all"
     """

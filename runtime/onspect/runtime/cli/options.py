@@ -1,4 +1,4 @@
-"""What the commands that judge share: options, the folder of overlays, and the counts at the end."""
+"""Common parts of the commands that judge: options, the sink of overlays, and the counts at the end."""
 
 from __future__ import annotations
 
@@ -43,14 +43,49 @@ _overlay_format = click.option(
 
 
 def overlay_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of overlays: ``overlays``, ``overlay_style`` and ``overlay_format``, as `overlay_sinks` takes."""
+    """Add the options ``overlays``, ``overlay_style`` and ``overlay_format``, whose values `overlay_sinks` takes.
+
+    Parameters
+    ----------
+    command
+        The command.
+
+    Returns
+    -------
+    Callable[..., Any]
+        The command with the options.
+    """
     return _overlays(_overlay_style(_overlay_format(command)))
 
 
 def overlay_sinks(
     folder: Path | None, root: Path, images: Iterable[Path | str], *, style: str = "marks", ending: str = "png"
 ) -> list[OverlaySink]:
-    """Return the sink that draws into a folder, none for None; raises OutputError where the images lie in it."""
+    """Return the sink that draws into a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder; None for no overlays.
+    root
+        Folder of the images; subfolders below it are kept.
+    images
+        The images, which must not be in the folder.
+    style
+        ``marks``, ``beside`` or ``heat``.
+    ending
+        ``png`` or ``jpg``.
+
+    Returns
+    -------
+    list[OverlaySink]
+        The sink, or an empty list.
+
+    Raises
+    ------
+    OutputError
+        If the images are in the folder.
+    """
     if folder is None:
         return []
     target = folder.resolve()
@@ -62,10 +97,22 @@ def overlay_sinks(
 
 
 def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None) -> None:
-    """Say how many images there were of each verdict, and warn of faults.
+    """Print the number of images for each verdict, and warn of faults.
 
-    Faults do not fail the command as long as one image could be judged: each has its line and its reason, and did not
-    pass. reasons: how many faults have each reason, where that is known. Raises SourceError where none could be judged.
+    Faults do not fail the command if at least one image was judged: each fault has its line and its reason, and did not
+    pass.
+
+    Parameters
+    ----------
+    counts
+        Number of images by verdict.
+    reasons
+        Number of faults by reason; None if it is unknown.
+
+    Raises
+    ------
+    SourceError
+        If no image could be judged.
     """
     from onspect.runtime.inspection.verdict import JUDGEMENTS
 
@@ -80,7 +127,20 @@ def conclude(counts: Mapping[str, int], reasons: Mapping[str, int] | None = None
 
 
 def describe_reasons(reasons: Mapping[str, int], total: int) -> str:
-    """Return the usual reason of `total` faults in words; reasons: how many faults have each, where that is known."""
+    """Describe the most frequent reason of faults.
+
+    Parameters
+    ----------
+    reasons
+        Number of faults by reason; empty if it is unknown.
+    total
+        Number of faults.
+
+    Returns
+    -------
+    str
+        The description.
+    """
     if not reasons:
         return "each line's reason says why"
     reason, count = max(reasons.items(), key=lambda item: item[1])

@@ -1,4 +1,4 @@
-"""The command parts: cut each part out of what a free-running camera shows."""
+"""The command parts: cut each part out of the frames of a free-running camera."""
 
 from __future__ import annotations
 

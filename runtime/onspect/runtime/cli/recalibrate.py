@@ -47,7 +47,7 @@ def recalibrate(model: Path, source: str | None, count: int, undo: bool) -> None
     from onspect.runtime.sources.registry import open_source
 
     quieten_opencv()
-    find_base(file)  # refused before a camera is opened
+    find_base(file)  # refuse the file before a camera is opened
     name = Path(source).resolve().name if Path(source).exists() else show_address(source)
     with open_source(source) as captures:
         found = carry_over(file, Inspector(file), captures, count=count, source=name)

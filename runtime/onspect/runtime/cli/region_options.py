@@ -1,4 +1,4 @@
-"""The options --roi, --align, --max-turn and --max-scale, which teach and train share."""
+"""The options --roi, --align, --max-turn and --max-scale of teach and train."""
 
 from __future__ import annotations
 
@@ -43,7 +43,18 @@ _OPTIONS = (
 
 
 def region_options(command: F) -> F:
-    """Add the options to a command; `read_region_options` reads them."""
+    """Add the options to a command; `read_region_options` reads them.
+
+    Parameters
+    ----------
+    command
+        The command.
+
+    Returns
+    -------
+    F
+        The command with the options.
+    """
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -52,9 +63,30 @@ def region_options(command: F) -> F:
 def read_region_options(
     roi: tuple[str, ...], align: bool, max_turn: float | None, max_scale: float | None
 ) -> RegionFile | None:
-    """Return the region that the options describe, None without one.
+    """Return the region that the options describe.
 
-    Raises click.UsageError if options do not go together, ChoiceError if a value is wrong.
+    Parameters
+    ----------
+    roi
+        Values of ``--roi``.
+    align
+        Whether ``--align`` is given.
+    max_turn
+        Largest rotation in degrees; None if it is not given.
+    max_scale
+        Largest change of size in percent; None if it is not given.
+
+    Returns
+    -------
+    RegionFile | None
+        The region; None without options.
+
+    Raises
+    ------
+    UsageError
+        If options do not fit together.
+    ChoiceError
+        If a value is not valid.
     """
     from onspect.runtime.images.region import Reference, RegionFile, parse_region
 

@@ -1,4 +1,4 @@
-"""``onspect run``: judge what a source shows, for as long as it shows something."""
+"""``onspect run``: judge the frames of a source until it ends."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _configure(
     dashboard: str | None,
     dashboard_token: str | None,
 ) -> LineConfig:
-    """Return the line of the file, or an empty one, with the flags in the place of what it says."""
+    """Return the line of the file, or an empty one, with the flags in place of its values."""
     from onspect.runtime.line.config import LineConfig, SignalConfig, SourceConfig, read_config
     from onspect.runtime.presence.settings import PresenceSettings, parse_presence
 
@@ -212,7 +212,7 @@ def _check(config: LineConfig) -> None:
 
 
 def _teach_first(config: LineConfig, base: Path) -> LineConfig:
-    """Let a person teach the model file on a page if there is none; return the line with the page's address."""
+    """Let a person teach the model file on a page if there is none; return the line with the address of the page."""
     if config.model.exists():
         return config
     if config.dashboard is None or config.dashboard.token is None:
@@ -246,7 +246,7 @@ def _teach_first(config: LineConfig, base: Path) -> LineConfig:
 
 
 def _run_line(config: LineConfig, drawn: list[Sink]) -> None:
-    """Run a line to its end, and say how it was."""
+    """Run a line to its end, and print its result."""
     from onspect.runtime.credentials import resolve_secret
     from onspect.runtime.line.build import (
         build_line,

@@ -109,7 +109,7 @@ def score(
     sink = kind(None if output == "-" else Path(output), append=resume)
     drawing = overlay_sinks(overlays, common_root(paths), paths, style=overlay_style, ending=overlay_format)
     verdicts = _judge(inspector, paths, drawing, workers, done)
-    if not (output == "-" and sys.stdout.isatty()):  # there a bar would be torn apart by the verdicts' lines
+    if not (output == "-" and sys.stdout.isatty()):  # the lines of the verdicts would break the bar on a terminal
         verdicts = progress(verdicts, len(paths) - done, "scoring")
     size = 1 if drawing else choose_batch(inspector.info.preprocess, inspector.provider)
     reasons: Counter[str] = Counter()
@@ -123,12 +123,12 @@ def score(
 
 
 def _open_inspector(model: Path, provider: str) -> Inspector:
-    """Load a calibrated model: it is read while onnxruntime is loaded, and opened while OpenCV and all others are."""
+    """Load a calibrated model. The file is read while onnxruntime is loaded, and opened while OpenCV and others are."""
     from concurrent.futures import ThreadPoolExecutor
 
     from onspect.runtime.model.file import read_model_file
 
-    # numpy's linear algebra, of which nothing is used here, else spins on all cores for a tenth of a second
+    # otherwise numpy's linear algebra, which is not used here, keeps all cores busy for a tenth of a second
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read_model_file, model)
@@ -162,14 +162,14 @@ def _count_judged(output: Path, paths: list[str], inspector: Inspector) -> Count
 def _judge(
     inspector: Inspector, paths: list[str], drawing: list[OverlaySink], workers: int | None, done: int
 ) -> Iterator[Verdict]:
-    """Judge the paths behind the first so many, and draw them where there is a sink for that."""
+    """Judge the paths after those that are done, and draw them if there is a sink for overlays."""
     from onspect.runtime.inspection.batch import draw_files, judge_files
 
     if not drawing:
         return judge_files(inspector, paths[done:], workers=workers, first_index=done)
     (sink,) = drawing
     for path in paths[:done]:
-        sink.place(path)  # so that no later one takes its file
+        sink.place(path)  # so that no later image gets its file
     return draw_files(inspector, paths[done:], sink.place, sink.draw, workers=workers, first_index=done)
 
 
@@ -186,7 +186,7 @@ def _score_on_ray(
     from onspect.runtime.model.file import read_model_file
     from onspect.runtime.ray.judge import load_ray, score_on_ray
 
-    load_ray(address)  # that it is missing is said before the images are listed, which may take long
+    load_ray(address)  # report a missing package before the images are listed, which may take long
     quieten_opencv()
     file = read_model_file(model)
     refuse_target(output, [model])
@@ -205,7 +205,7 @@ def _score_on_ray(
 def _deliver(
     verdicts: Iterator[Verdict], sink: JsonlSink, size: int, counts: Counter[str], reasons: Counter[str]
 ) -> None:
-    """Write verdicts in groups of so many, and count those that are written and the reasons of faults."""
+    """Write verdicts in groups, and count the written ones and the reasons of faults."""
     from onspect.runtime.inspection.batch import batched
     from onspect.runtime.inspection.inspector import Inspection
 

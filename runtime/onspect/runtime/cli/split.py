@@ -32,7 +32,7 @@ class _Shares(click.ParamType):  # type: ignore[type-arg]  # generic in newer ve
 
 
 class _Defect(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """A defect's name and a pattern of file names, such as scratch=*_scr*."""
+    """Name of a defect and a pattern of file names, such as scratch=*_scr*."""
 
     name = "KIND=PATTERN"
 

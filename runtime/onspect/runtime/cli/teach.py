@@ -167,10 +167,7 @@ def teach(
 
 
 def _suggest(output: Path, good: Path, group: str | None) -> str:
-    """Return the next command: measure the file, if the pictures are of a dataset with a test split; else use it.
-
-    Without the extra train, which `evaluate` needs, the test split is judged.
-    """
+    """Return the next command: measure the file if the dataset has a test split, else use the file."""
     from onspect.runtime.dataset.folder import has_split
 
     model = shlex.quote(str(output))
@@ -199,10 +196,12 @@ def _check_usage(
 
 
 def _make_base() -> BaseFile:
-    """Return a base file made here; raises ModuleNotFoundError without the extra train."""
+    """Return a base file that is made here; raise ModuleNotFoundError without the extra train."""
     from onspect.runtime.teaching.base_file import parse_base_file
 
-    features = importlib.import_module("onspect.training.features")  # by name: the runtime imports no other part
+    features = importlib.import_module(
+        "onspect.training.features"
+    )  # imported by name: the runtime imports no other part
     say("making the base file; 'onspect backbone -o base.onnx' keeps one for --base")
     return parse_base_file(Path("base.onnx"), features.make_base())
 

@@ -1,4 +1,4 @@
-"""The versions of Onspect and of the packages that do its work."""
+"""Versions of Onspect and of the packages that it uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ _PACKAGES = (
 
 
 def describe_versions() -> str:
-    """Return ``onspect, version ..`` and a line for Python and each package that is installed; nothing is loaded."""
+    """Describe the versions of Onspect, Python and each installed package, without loading them.
+
+    Returns
+    -------
+    str
+        One line for each.
+    """
     lines = [f"onspect, version {importlib.metadata.version('onspect')}", f"python {platform.python_version()}"]
     for package in _PACKAGES:
         try:

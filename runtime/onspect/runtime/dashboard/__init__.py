@@ -1,7 +1,7 @@
-"""The page beside the line: what the camera sees, the verdict, the counters; served on this computer to a browser.
+"""The dashboard: a page in a browser with the picture of the camera, the verdict and the counts of a line.
 
-`Dashboard` is a sink: a line hands it every inspection and its status, and it keeps what the page shows. No client,
-slow or hostile, can hold the line up: the line only ever puts things on the `DashboardState`.
+`Dashboard` is a sink: the line gives it every inspection and its status, and it keeps what the page shows. No client,
+slow or hostile, can delay the line: the line only writes to the `DashboardState`.
 """
 
 from onspect.runtime.dashboard.server import Dashboard

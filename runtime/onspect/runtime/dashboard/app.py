@@ -1,4 +1,4 @@
-"""The page's requests and their answers."""
+"""Requests of the page and their answers."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from onspect.runtime.status import FADE_S, Commands
 _LOG = logging.getLogger("onspect")
 
 WATCHERS = 16
-"""Pages that may be open at a time; each has one stream of events."""
+"""Largest number of open pages; each has one stream of events."""
 
 TICK = 0.1
-"""Seconds between two looks at the board for a page."""
+"""Seconds between two updates of a page."""
 
 _COOKIE = "onspect-session"
-_SHORT_WAIT = 2.5  # seconds for which a login waits here, after wrong tokens, before it is told to come again
+_SHORT_WAIT = 2.5  # longest pause in seconds that a login waits here after wrong tokens; a longer one is refused
 _HEARTBEAT = 1.0
-_PATIENCE = 10.0  # seconds for which a page waits for a picture, and a request may take to arrive
+_PATIENCE = 10.0  # longest wait in seconds for a new picture, and for the rest of a request
 _FILES = {
     "": ("index.html", "text/html; charset=utf-8"),
     "dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
@@ -60,30 +60,50 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass
 class AppState:
-    """What the requests share; used from the server's one thread."""
+    """The state that all requests share; used in the server's one thread."""
 
     board: DashboardState
+    """The displayed inspections and the status."""
     darkroom: RenderWorker
+    """Renders the pictures."""
     archive: Archive
+    """The history and the evidence on disk."""
     access: Auth
+    """Token and sessions."""
     open_to_see: bool
+    """Whether the page may be seen without a login."""
     page: str = "line"
     """``line``, or ``teach`` while there is no model."""
     most_watchers: int = WATCHERS
+    """Largest number of open pages."""
     tick: float = TICK
+    """Seconds between two updates of a page."""
     commands: Commands | None = None
+    """Commands of the running line; None without one."""
     desk: LabelDesk | None = None
-    """Where parts are labelled and taught; None without a token or without a history."""
+    """Labels and lessons; None without a token or without a history."""
     watchers: int = 0
+    """Number of open pages."""
     closing: bool = False
+    """Whether the server is about to end."""
     waiting: set[str] = field(default_factory=set)
-    """Addresses of which a login waits its pause."""
+    """Addresses whose login waits for its pause."""
     moved: list[dict[str, Any]] = field(default_factory=list)
-    """Thresholds moved through this page: score, before, who, time."""
+    """Thresholds that were moved on this page: score, before, who, time."""
 
 
 class Refusal(Exception):  # noqa: N818 - not an error of ours: an answer
-    """An answer that ends a request early."""
+    """An answer that ends a request early.
+
+    Parameters
+    ----------
+    status
+        HTTP status.
+    reason
+        One sentence for the page.
+    headers
+        Further headers of the answer.
+    """
 
     def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(reason)
@@ -98,7 +118,19 @@ def build_application(
 ) -> SecurityMiddleware:
     """Return the ASGI application.
 
-    more: path, handler and method of further requests. index: the file of the page itself.
+    Parameters
+    ----------
+    room
+        The shared state.
+    more
+        Path, handler and method of further requests.
+    index
+        File of the page itself.
+
+    Returns
+    -------
+    SecurityMiddleware
+        The application, with all security checks.
     """
     pages = resources.files("onspect.runtime.dashboard").joinpath("page")
     names = _FILES | {"": (index, _FILES[""][1])}
@@ -145,7 +177,7 @@ def _answer(room: AppState, endpoint: Handler) -> Endpoint:
 
 
 async def _stream_events(room: AppState, _: Request) -> Response:
-    """Send what is new as server-sent events: at most ten a second, always the newest, one a second at least."""
+    """Send news as server-sent events: at most ten a second and at least one, always the newest."""
     if room.watchers >= room.most_watchers:
         raise Refusal(503, f"{room.most_watchers} pages are open already; close one of them", {"Retry-After": "30"})
     room.watchers += 1
@@ -168,7 +200,7 @@ async def _stream_events(room: AppState, _: Request) -> Response:
 
 
 async def _show_picture(room: AppState, request: Request) -> Response:
-    """Answer with a picture newer than the one that the page has, as soon as there is one; 204 where there is none."""
+    """Answer with a picture newer than that of the page as soon as there is one, or with 204."""
     view: View = "rejected" if request.query_params.get("view") == "rejected" else "latest"
     after = _whole_number(request.query_params.get("after", "0"))
     for _ in range(round(_PATIENCE / room.tick)):
@@ -185,7 +217,7 @@ async def _show_picture(room: AppState, request: Request) -> Response:
 
 
 async def _show_hours(room: AppState, _: Request) -> Response:
-    """Answer with the verdicts of each of the last hours."""
+    """Answer with the counts of each of the last hours."""
     recorded = await run_in_threadpool(room.archive.hours)
     return JSONResponse({"hours": room.board.hours() if recorded is None else recorded})
 
@@ -224,7 +256,7 @@ async def _show_evidence(room: AppState, request: Request) -> Response:
 
 
 async def _tell_session(room: AppState, request: Request) -> Response:
-    """Answer whether this browser may look and change, before it asks for anything that it may not have."""
+    """Answer whether this browser may look and change."""
     authorized = _has_session(room, request)
     return JSONResponse(
         {
@@ -279,7 +311,7 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
 
 
 async def _undo_threshold(room: AppState, request: Request) -> Response:
-    """Take the last move of the threshold back, with a record of who did so and when."""
+    """Undo the last move of the threshold, with a record of who did so and when."""
     await require_session(room, request)
     who = _read_name(await read_body(request))
     before, after = await _command(room, lambda commands: commands.undo_threshold())
@@ -312,7 +344,7 @@ def _to_float(score: object) -> float:
 
 
 async def _command(room: AppState, command: Callable[[Commands], T]) -> T:
-    """Give the line a command, and return what it returns."""
+    """Run a command of the line, and return its result."""
     if room.commands is None:
         raise Refusal(409, "no line is running")
     try:
@@ -322,7 +354,7 @@ async def _command(room: AppState, command: Callable[[Commands], T]) -> T:
 
 
 async def _log_change(room: AppState, log: Callable[[], None], take_back: Callable[[Commands], object]) -> None:
-    """Write a change into the audit log; if it cannot be written, take the change back and raise Refusal."""
+    """Write a change into the audit log; if that fails, undo the change and raise Refusal."""
     try:
         await run_in_threadpool(log)
     except OnspectError as error:
@@ -331,7 +363,7 @@ async def _log_change(room: AppState, log: Callable[[], None], take_back: Callab
 
 
 def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return who has set the threshold that holds, None if nobody has, or if the move was dropped."""
+    """Return the record of the move that set the current threshold, or None if there is none."""
     move = None if status is None else status["moved"]
     if move is None:
         return None
@@ -340,7 +372,20 @@ def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] 
 
 
 async def require_session(room: AppState, request: Request) -> None:
-    """Raise Refusal unless this browser has logged in, or the request carries the token itself."""
+    """Check that this browser has logged in, or that the request has the token itself.
+
+    Parameters
+    ----------
+    room
+        The shared state.
+    request
+        The request.
+
+    Raises
+    ------
+    Refusal
+        If neither is the case.
+    """
     if _has_session(room, request):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -361,7 +406,9 @@ async def _check_token(room: AppState, request: Request, token: str) -> None:
     if not room.access.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
     wait = room.access.wait_seconds(address)
-    if 0 < wait <= _SHORT_WAIT and address not in room.waiting:  # one at a time, or guesses would run side by side
+    if (
+        0 < wait <= _SHORT_WAIT and address not in room.waiting
+    ):  # one at a time, otherwise guesses would run in parallel
         room.waiting.add(address)
         try:
             await asyncio.sleep(wait)
@@ -376,12 +423,30 @@ async def _check_token(room: AppState, request: Request, token: str) -> None:
 
 
 def _address(request: Request) -> str:
-    """Return where a request comes from, for log and limits."""
+    """Return the address of the client, for log and limits."""
     return request.client.host if request.client is not None else "unknown"
 
 
 async def read_body(request: Request, largest: int = LARGEST_BODY) -> dict[str, Any]:
-    """Return the request's JSON object; raises Refusal where it is none, is too large, or does not come."""
+    """Return the JSON object of a request.
+
+    Parameters
+    ----------
+    request
+        The request.
+    largest
+        Largest size in bytes.
+
+    Returns
+    -------
+    dict[str, Any]
+        The object.
+
+    Raises
+    ------
+    Refusal
+        If it is not a JSON object, is too large, or does not arrive in time.
+    """
     content = b""
     try:
         async with asyncio.timeout(_PATIENCE):

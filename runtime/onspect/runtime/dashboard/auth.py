@@ -1,4 +1,4 @@
-"""Who may look and who may change something: one token, sessions, and a brake on guessing."""
+"""Access to the dashboard: one token, sessions, and a limit on guesses."""
 
 from __future__ import annotations
 
@@ -12,21 +12,29 @@ from collections import OrderedDict
 from onspect.runtime.errors import ChoiceError
 
 SHORTEST_TOKEN = 12
-"""Characters that a token has at least."""
+"""Smallest number of characters of a token."""
 
 _SESSIONS = 64
-_SESSION_SECONDS = 12 * 3600.0  # a shift, and the one after it
-_GUESSES = 5  # wrong tokens that one address has a minute before it is slowed down
-_GUESSES_OF_ALL = 30  # and all addresses together
-_LONGEST_PAUSE = 30.0  # seconds that a guess costs at most
+_SESSION_SECONDS = 12 * 3600.0  # longer than a shift
+_GUESSES = 5  # wrong tokens of one address in a minute before it must pause
+_GUESSES_OF_ALL = 30  # wrong tokens of all addresses in a minute
+_LONGEST_PAUSE = 30.0  # longest pause after a wrong token, in seconds
 _MINUTE = 60.0
 _ADDRESSES = 1024
 
 
 class Auth:
-    """The token, None where there is none, and the sessions that were opened with it.
+    """The token and the sessions that were opened with it; used in the server's one thread.
 
-    Used from the server's one thread. Raises ChoiceError for a token that can be guessed.
+    Parameters
+    ----------
+    token
+        The token, 12 characters or more; None if nothing can be changed.
+
+    Raises
+    ------
+    ChoiceError
+        If the token can be guessed.
     """
 
     def __init__(self, token: str | None) -> None:
@@ -42,14 +50,24 @@ class Auth:
 
     @property
     def has_token(self) -> bool:
-        """Whether anything can be changed at all."""
+        """Whether there is a token, so that changes are possible."""
         return self._digest is not None
 
     def wait_seconds(self, address: str) -> float:
-        """Return how long an address must wait before its next try, 0 where it may try now.
+        """Return the pause before the next try of an address.
 
         After five wrong tokens in a minute each further one costs a pause: 1 second, then 2, 4 and so on, up to 30.
-        While all addresses together send many, every try costs a second. Nobody is locked out by others' guesses.
+        While all addresses together send many, every try costs a second. Nobody is locked out by the guesses of others.
+
+        Parameters
+        ----------
+        address
+            Address of the client.
+
+        Returns
+        -------
+        float
+            Seconds; 0 if it may try now.
         """
         now = time.monotonic()
         own = [moment for moment in self._wrong.get(address, []) if now - moment < _MINUTE]
@@ -60,7 +78,20 @@ class Auth:
         return max(0.0, own[-1] + pause - now)
 
     def check(self, token: str, address: str) -> bool:
-        """Tell whether a token is the right one, in a time that does not depend on it; a wrong one is counted."""
+        """Compare a token, in a time that does not depend on it; a wrong token is counted.
+
+        Parameters
+        ----------
+        token
+            The token of the client.
+        address
+            Address of the client.
+
+        Returns
+        -------
+        bool
+            Whether the token is right.
+        """
         if self._digest is not None and hmac.compare_digest(_digest(token), self._digest):
             self._wrong.pop(address, None)
             return True
@@ -71,7 +102,13 @@ class Auth:
         return False
 
     def open_session(self) -> str:
-        """Return a new session's name; the oldest ends where there are too many."""
+        """Open a session; if there are too many, the oldest ends.
+
+        Returns
+        -------
+        str
+            Name of the session, for a cookie.
+        """
         session = secrets.token_urlsafe(32)
         self._sessions[_digest(session)] = time.monotonic() + _SESSION_SECONDS
         while len(self._sessions) > _SESSIONS:
@@ -79,16 +116,44 @@ class Auth:
         return session
 
     def has_session(self, session: str) -> bool:
-        """Tell whether a session is open."""
+        """Return whether a session is open.
+
+        Parameters
+        ----------
+        session
+            Name of the session.
+
+        Returns
+        -------
+        bool
+            True until it ends.
+        """
         return self._sessions.get(_digest(session), 0.0) > time.monotonic()
 
     def close_session(self, session: str) -> None:
-        """End a session."""
+        """End a session.
+
+        Parameters
+        ----------
+        session
+            Name of the session.
+        """
         self._sessions.pop(_digest(session), None)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address can only be reached from this computer; a name other than localhost is not."""
+    """Return whether only this computer can reach an address.
+
+    Parameters
+    ----------
+    host
+        Address or name.
+
+    Returns
+    -------
+    bool
+        False for every name other than localhost.
+    """
     if host.lower() == "localhost":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What earlier hours and runs left on disk: the history's counts and rejects, and the pictures of evidence."""
+"""Data of earlier hours and runs on disk: counts and rejects of the history, and pictures of evidence."""
 
 from __future__ import annotations
 
@@ -19,22 +19,30 @@ from onspect.runtime.inspection.verdict import JUDGEMENTS
 _LOG = logging.getLogger("onspect")
 
 REJECTS = 24
-"""Rejects that the page lists."""
+"""Number of rejects that the page lists."""
 
 FAULTS = 8
-"""Of these, faults at most: a camera that is covered for a minute must not push the rejects out."""
+"""Largest number of faults among them: a camera that is covered for a minute must not hide the rejects."""
 
 T = TypeVar("T")
 
 _HOURS = 24
-_LARGEST = 32 * 2**20  # bytes; a picture of evidence has a tenth of that
+_LARGEST = 32 * 2**20  # bytes; a picture of evidence has about a tenth
 _THUMBNAIL = 480  # pixels
 _THUMBNAILS = 2 * REJECTS
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)*\.jpg", re.ASCII)
 
 
 class Archive:
-    """Reads the database of verdicts and the folder of evidence; either may be None. For several threads."""
+    """Read the database of verdicts and the folder of evidence, from several threads.
+
+    Parameters
+    ----------
+    history
+        The database; None without one.
+    evidence
+        The folder; None without one.
+    """
 
     def __init__(self, history: Path | None, evidence: Path | None) -> None:
         self._history = history
@@ -43,13 +51,30 @@ class Archive:
         self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
 
     def require_history(self) -> Path:
-        """Return the database; raises OutputError without one."""
+        """Return the database.
+
+        Returns
+        -------
+        Path
+            Path of the database.
+
+        Raises
+        ------
+        OutputError
+            If the line keeps no history.
+        """
         if self._history is None:
             raise OutputError("this line keeps no history; start it with --sink sqlite:FILE")
         return self._history
 
     def hours(self) -> list[dict[str, Any]] | None:
-        """Return the verdicts of each of the last hours, oldest first; None without a history that can be read."""
+        """Return the counts of the last 24 hours.
+
+        Returns
+        -------
+        list[dict[str, Any]] | None
+            For each hour its start and the number of parts by verdict, oldest first; None if no history can be read.
+        """
         if self._history is None:
             return None
         from onspect.runtime.sinks.history import yield_per_hour
@@ -64,7 +89,13 @@ class Archive:
             return None
 
     def rejects(self) -> list[dict[str, Any]] | None:
-        """Return the last parts that were not ``ok``, newest first; None without a history that can be read."""
+        """Return the last parts that were not ``ok``.
+
+        Returns
+        -------
+        list[dict[str, Any]] | None
+            The verdicts with the address of their picture, newest first; None if no history can be read.
+        """
         if self._history is None:
             return None
         from onspect.runtime.sinks.history import read_recent
@@ -85,7 +116,20 @@ class Archive:
         ]
 
     def read_picture(self, name: str, *, small: bool) -> bytes | None:
-        """Return a picture of evidence as JPEG, or its thumbnail; None for whatever is not such a picture."""
+        """Return a picture of evidence, or its thumbnail.
+
+        Parameters
+        ----------
+        name
+            Path in the folder of evidence.
+        small
+            Whether the thumbnail is returned.
+
+        Returns
+        -------
+        bytes | None
+            JPEG; None if there is no such picture.
+        """
         path = self._find(name)
         if path is None:
             return None
@@ -104,11 +148,22 @@ class Archive:
         return thumbnail
 
     def find_address(self, name: str | None) -> str | None:
-        """Return the page's address of a picture of evidence, None if it is not there."""
+        """Return the page's address of a picture of evidence.
+
+        Parameters
+        ----------
+        name
+            Path in the folder of evidence; None for no picture.
+
+        Returns
+        -------
+        str | None
+            The address; None if there is no such picture.
+        """
         return f"/evidence/{name}" if name is not None and self._find(name) is not None else None
 
     def _find(self, name: str) -> Path | None:
-        """Return the file of a picture in the folder itself, whatever the name says or links point to."""
+        """Return the file of a picture; a name or a link that leads out of the folder gives None."""
         if self._evidence is None or not _NAME.fullmatch(name) or ".." in name.split("/"):
             return None
         try:
@@ -121,9 +176,19 @@ class Archive:
 
 
 def pick_rejects(found: Iterable[T], describe: Callable[[T], tuple[int, str]]) -> list[T]:
-    """Return the newest of some parts that were not ``ok``, newest first, with few faults among them.
+    """Return the newest parts that were not ``ok``, with few faults among them.
 
-    describe: gives a part's number, higher for a newer one, and its verdict.
+    Parameters
+    ----------
+    found
+        The parts.
+    describe
+        Returns number and verdict of a part; a newer part has a higher number.
+
+    Returns
+    -------
+    list[T]
+        At most `REJECTS` parts, newest first.
     """
     newest = sorted(found, key=lambda one: -describe(one)[0])
     faults = [one for one in newest if describe(one)[1] == "fault"][:FAULTS]

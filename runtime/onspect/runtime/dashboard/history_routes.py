@@ -1,4 +1,4 @@
-"""Requests about the history: parts by a filter, where and how high, and the report of a shift."""
+"""Requests about the history: parts by a filter, places and scores of defects, and the report of a shift."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHIFT = timedelta(hours=8)
 
 
 async def _find_parts(room: AppState, request: Request) -> Response:
-    """Answer with the newest parts of a filter; with ``before``, with those before a number."""
+    """Answer with the newest parts of a filter; with ``before``, with those below a number."""
     wanted, before = _read_filter(request), request.query_params.get("before", "")
     number = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
 
@@ -119,7 +119,7 @@ def _read_filter(request: Request) -> Filter:
 
 
 def _read_time(request: Request, name: str) -> str | None:
-    """Return a time in UTC as verdicts have it, None without one; a time without zone is UTC."""
+    """Return a time in UTC in the format of verdicts, or None without one; a time without zone is UTC."""
     text = request.query_params.get(name)
     if not text:
         return None

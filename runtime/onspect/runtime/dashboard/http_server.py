@@ -1,4 +1,4 @@
-"""An HTTP server in a thread of its own, which no client can hold up."""
+"""An HTTP server in a thread of its own, which no client can block."""
 
 from __future__ import annotations
 
@@ -21,20 +21,31 @@ from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
 
 LOOK = 5.0
-"""Seconds between two looks at clients that neither send nor read."""
+"""Seconds between two checks for clients that neither send nor read."""
 
 _CONNECTIONS = 64
-_RESERVED = 64  # file descriptors that are left to cameras and sinks
+_RESERVED = 64  # file descriptors that are reserved for cameras and sinks
 _EXHAUSTED_S = 0.05
 _LARGEST_HEAD = 16 * 1024  # bytes of a request's line and headers
-_FAREWELL = 3.0  # seconds for which a closing server waits for its clients
+_FAREWELL = 3.0  # seconds that a closing server waits for its clients
 
 
 class BackgroundServer:
-    """Serves an application at HOST:PORT; port 0 takes any that is free.
+    """Serve an application at HOST:PORT.
 
-    name: what messages call it. look: seconds between two looks at clients that neither send nor read; after two of
-    them the connection is closed. Raises ChoiceError if the address is none.
+    Parameters
+    ----------
+    address
+        HOST:PORT; port 0 is a free one.
+    name
+        Name in messages.
+    look
+        Seconds between two checks for clients that neither send nor read; after two checks the connection is closed.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid.
     """
 
     def __init__(self, address: str, name: str, *, look: float = LOOK) -> None:
@@ -46,12 +57,23 @@ class BackgroundServer:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/"
 
     def start(self, application: ASGIApp) -> None:
-        """Begin to serve; raises OutputError if the address is not available."""
+        """Begin to serve.
+
+        Parameters
+        ----------
+        application
+            The ASGI application.
+
+        Raises
+        ------
+        OutputError
+            If the address is not available.
+        """
         listener = self._listen()
         config = uvicorn.Config(
             application,
@@ -76,7 +98,7 @@ class BackgroundServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End all connections and the thread."""
+        """Close all connections and end the thread."""
         if self._server is not None and self._thread is not None:
             self._server.should_exit = True
             self._thread.join(_FAREWELL)
@@ -85,7 +107,7 @@ class BackgroundServer:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         listener = _Listener(family, socket.SOCK_STREAM)
         try:
-            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # on Windows another program could take over the port
+            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # otherwise another program could take over the port on Windows
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
             else:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,7 +125,25 @@ class BackgroundServer:
 
 
 def parse_address(address: str, name: str = "dashboard") -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``; raises ChoiceError where it is none."""
+    """Return host and port of ``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    Parameters
+    ----------
+    address
+        The address.
+    name
+        Name of the address in messages.
+
+    Returns
+    -------
+    tuple[str, int]
+        Host and port, 0 to 65535.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid.
+    """
     host, _, port = address.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -115,7 +155,7 @@ def parse_address(address: str, name: str = "dashboard") -> tuple[str, int]:
 
 
 class _Server(uvicorn.Server):
-    """Leaves no connection behind, whatever its client does."""
+    """A server that closes every connection at its end."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -123,15 +163,15 @@ class _Server(uvicorn.Server):
             transport = getattr(connection, "transport", None)
             if transport is not None:
                 transport.abort()
-        for _ in range(3):  # turns of the loop, in which sockets are closed
+        for _ in range(3):  # the loop closes sockets in its next turns
             await asyncio.sleep(0)
 
 
 class _Listener(socket.socket):
-    """Never takes the last file descriptors: cameras and sinks must be able to open theirs.
+    """A listener that never takes the last file descriptors: cameras and sinks need them.
 
-    A connection for which there is no room is accepted and closed at once. asyncio alone would leave it in the queue,
-    and log thousands of lines while it waits.
+    A connection without room is accepted and closed at once. asyncio alone would leave it in the queue, and log
+    thousands of lines while it waits.
     """
 
     def __init__(self, family: int, kind: int) -> None:
@@ -158,7 +198,7 @@ class _Listener(socket.socket):
         super().close()
 
     def _refuse_one(self) -> None:
-        """Accept a connection with the descriptor that is kept for it, and close it."""
+        """Accept a connection with the reserved descriptor, and close it."""
         if self._spare is not None:
             self._spare.close()
             self._spare = None
@@ -167,11 +207,11 @@ class _Listener(socket.socket):
         try:
             self._spare = open(os.devnull, "rb")  # noqa: SIM115, PTH123 - as above
         except OSError:
-            time.sleep(_EXHAUSTED_S)  # another thread has taken it; without a pause this would spin
+            time.sleep(_EXHAUSTED_S)  # another thread has taken it; without a pause this loop would use a whole core
 
 
 def _count_descriptors() -> int:
-    """Return how many file descriptors this process may have."""
+    """Return the largest number of file descriptors of this process."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -181,13 +221,13 @@ def _count_descriptors() -> int:
 
 
 class _PatientProtocol(H11Protocol):
-    """Ends connections of clients that neither send nor read: uvicorn alone would keep them for ever.
+    """Close connections of clients that neither send nor read; uvicorn alone would keep them.
 
-    Where there are too many, the oldest that waits for a request gives way: half-open connections keep nobody out.
+    If there are too many connections, the oldest idle one is closed, so half-open connections block nobody.
     """
 
     look_seconds = LOOK
-    patience = 2  # looks
+    patience = 2  # checks
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

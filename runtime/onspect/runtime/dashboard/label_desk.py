@@ -1,4 +1,4 @@
-"""What the page does with labels: it labels parts, teaches good ones, and logs every change."""
+"""Labels on the page: label parts, teach good ones, and log every change."""
 
 from __future__ import annotations
 
@@ -22,15 +22,22 @@ from onspect.runtime.status import Commands, LineStatus
 _LOG = logging.getLogger("onspect")
 
 _CHANGES = 100  # rows of the log that the page shows
-_APPLIED_S = 5.0  # seconds after which a move of the threshold is in the status
+_APPLIED_S = 5.0  # seconds until a move of the threshold is in the status
 _SHOWN = 24  # changed verdicts that the page shows
 
 
 class LabelDesk:
-    """The labels of one line. additions: parts that may be taught in one shift.
+    """The labels of one line.
 
-    `write` and `report` are called by the line, and take microseconds; the others by the page's threads, and raise
+    The line calls `write` and `report`, which take microseconds. The page's threads call the other methods, which raise
     OnspectError.
+
+    Parameters
+    ----------
+    path
+        The database of labels.
+    additions
+        Largest number of parts that may be taught in one shift.
     """
 
     def __init__(self, path: Path, *, additions: int) -> None:
@@ -40,27 +47,45 @@ class LabelDesk:
         self._commands: Commands | None = None
         self._status: LineStatus | None = None
         self._known: deque[tuple[float, float]] = deque()
-        """Thresholds that were set here and when, until a status has them."""
+        """Thresholds that were set here, with their time, until a status has them."""
 
     def open(self) -> None:
         """Begin to keep pictures."""
         self._keeper.open()
 
     def close(self) -> None:
-        """Write what waits, and close the database."""
+        """Write the waiting pictures, and close the database."""
         self._keeper.close()
         self.store.close()
 
     def attach(self, commands: Commands) -> None:
-        """Teach this line from now on."""
+        """Teach this line from now on.
+
+        Parameters
+        ----------
+        commands
+            The commands of the line.
+        """
         self._commands = commands
 
     def write(self, inspection: Inspection) -> None:
-        """Keep a part's picture if it is worth a label."""
+        """Keep the picture of a part if it is worth a label.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+        """
         self._keeper.add(inspection)
 
     def report(self, status: LineStatus) -> None:
-        """Log a model or a threshold that was changed on another way than this page."""
+        """Log a model or a threshold that was not changed on this page.
+
+        Parameters
+        ----------
+        status
+            The status of the line.
+        """
         before, self._status = self._status, status
         if before is None:
             return
@@ -72,19 +97,51 @@ class LabelDesk:
             self._record_quietly("threshold", {"before": before.threshold, "score": status.threshold})
 
     def note_threshold(self, record: Mapping[str, Any]) -> None:
-        """Log a threshold that was moved on this page: score, before and who."""
+        """Log a threshold that was moved on this page.
+
+        Parameters
+        ----------
+        record
+            ``score``, ``before`` and ``who``.
+
+        Raises
+        ------
+        OutputError
+            If the log cannot be written.
+        """
         self._known.append((record["score"], time.monotonic()))
         self._tell(self.store.record("threshold", record["who"], {key: record[key] for key in ("before", "score")}))
 
     def note_undo(self, before: float, after: float, who: str) -> None:
-        """Log that the last move of the threshold was taken back on this page, from `before` to `after`."""
+        """Log that the last move of the threshold was undone on this page.
+
+        Parameters
+        ----------
+        before
+            The threshold until then.
+        after
+            The threshold from now on.
+        who
+            Name of the person.
+
+        Raises
+        ------
+        OutputError
+            If the log cannot be written.
+        """
         self._known.append((after, time.monotonic()))
         self._tell(self.store.record("threshold", who, {"before": before, "undo": True}))
 
     def add_labels(self, parts: Sequence[dict[str, Any]]) -> None:
-        """Add to each part of a page its newest ``label`` and ``label_who``, None without one.
+        """Add ``label``, ``label_who`` and ``kept`` to each part of a page.
 
-        ``kept`` says whether the camera's own picture is there, so that the part can be labelled.
+        ``label`` is the newest one, None without one. ``kept`` says whether the camera's picture exists, so that the
+        part can be labelled.
+
+        Parameters
+        ----------
+        parts
+            Verdicts as JSON objects; they are changed.
         """
         keys = [PartKey(one["time"], one["index"], one["source"]) for one in parts]
         try:
@@ -98,7 +155,13 @@ class LabelDesk:
             part.update(label=label, label_who=who, kept=kept)
 
     def describe(self) -> dict[str, Any]:
-        """Return how many parts are labelled, how many may be taught, and whether an addition can be taken back."""
+        """Return the counts that the page shows.
+
+        Returns
+        -------
+        dict[str, Any]
+            Numbers of labels, the number of parts that may still be taught, and whether an addition can be undone.
+        """
         labels = [one.label for one in self.store.list_pictures(labelled=True)]
         return {
             "good": labels.count("good"),
@@ -109,13 +172,49 @@ class LabelDesk:
         }
 
     def label(self, key: PartKey, label: str, who: str) -> dict[str, Any]:
-        """Label a part; raises ChoiceError if its picture is not kept any more."""
+        """Label a part.
+
+        Parameters
+        ----------
+        key
+            The part.
+        label
+            ``good`` or ``bad``.
+        who
+            Name of the person.
+
+        Returns
+        -------
+        dict[str, Any]
+            The row of the log, and the counts of `describe`.
+
+        Raises
+        ------
+        ChoiceError
+            If the label is not valid or the picture is not kept any more.
+        """
         change = self.store.label(self._find(key), label, who)
         self._tell(change)
         return change.to_dict() | self.describe()
 
     def preview(self, key: PartKey) -> dict[str, Any]:
-        """Return what teaching a part would change."""
+        """Return the effect of teaching a part.
+
+        Parameters
+        ----------
+        key
+            The part.
+
+        Returns
+        -------
+        dict[str, Any]
+            The fields of `Preview`, and the first changed verdicts.
+
+        Raises
+        ------
+        OnspectError
+            If the part cannot be taught.
+        """
         threshold = Inspector(self._line.model_path()).threshold
         if self._status is not None and self._status.threshold != threshold.score:
             review = threshold.review if (threshold.review or 0.0) < self._status.threshold else None
@@ -134,23 +233,74 @@ class LabelDesk:
         }
 
     def accept(self, preview: str, who: str) -> dict[str, Any]:
-        """Teach a part as previewed; the line judges with it from the next part on."""
+        """Teach a part as previewed; the line judges with it from the next part on.
+
+        Parameters
+        ----------
+        preview
+            Id of the preview.
+        who
+            Name of the person.
+
+        Returns
+        -------
+        dict[str, Any]
+            The row of the log, and the counts of `describe`.
+
+        Raises
+        ------
+        OnspectError
+            If the part cannot be taught.
+        """
         change = self._lessons.accept(preview, who)
         self._tell(change)
         return change.to_dict() | self.describe()
 
     def undo(self, who: str) -> dict[str, Any]:
-        """Take the last addition back."""
+        """Undo the last addition.
+
+        Parameters
+        ----------
+        who
+            Name of the person.
+
+        Returns
+        -------
+        dict[str, Any]
+            The row of the log, and the counts of `describe`.
+
+        Raises
+        ------
+        ChoiceError
+            If there is no addition to undo.
+        """
         change = self._lessons.undo(who)
         self._tell(change)
         return change.to_dict() | self.describe()
 
     def propose(self) -> dict[str, Any]:
-        """Return the threshold that the labels propose."""
+        """Return the threshold that fits the labels.
+
+        Returns
+        -------
+        dict[str, Any]
+            The fields of `Proposal`.
+
+        Raises
+        ------
+        ChoiceError
+            If there is no good or no bad part.
+        """
         return asdict(propose(self.store, Inspector(self._line.model_path())))
 
     def audit(self) -> dict[str, Any]:
-        """Return the newest changes, newest first, and what was found to be tampered with."""
+        """Return the newest changes and the result of the check of the log.
+
+        Returns
+        -------
+        dict[str, Any]
+            ``changes``, newest first, and ``broken``, a sentence for each damaged place.
+        """
         changes = [change.to_dict() for change in reversed(self.store.changes(_CHANGES))]
         return {"changes": changes, "broken": self.store.verify()}
 
@@ -164,9 +314,9 @@ class LabelDesk:
         self._line.swap(path)
 
     def _is_known(self, threshold: float) -> bool:
-        """Return whether a threshold was set here a moment ago, so that it is in the log with its name.
+        """Return whether a threshold was set here just now, so that the log has it with its name.
 
-        Moves before it were over before a status had them.
+        Earlier moves were replaced before a status had them.
         """
         while self._known and time.monotonic() - self._known[0][1] > _APPLIED_S:
             self._known.popleft()
@@ -215,4 +365,4 @@ def _describe_change(change: ChangedVerdict) -> dict[str, Any]:
 
 
 Work = Callable[[LabelDesk], dict[str, Any]]
-"""What a request asks of the desk."""
+"""Work of a request that needs the labels."""

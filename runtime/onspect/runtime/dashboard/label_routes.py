@@ -1,4 +1,4 @@
-"""Requests about labels, teaching and the audit log; all need the token."""
+"""Requests about labels, lessons and the audit log; all need the token."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def _audit(room: AppState, request: Request) -> Response:
 
 async def _show_picture(room: AppState, request: Request) -> Response:
     await require_session(room, request)
-    desk, number = _find_desk(room), min(request.path_params["number"], (1 << 63) - 1)  # the largest that SQLite takes
+    desk, number = _find_desk(room), min(request.path_params["number"], (1 << 63) - 1)  # the largest number of SQLite
     try:
         jpeg = await run_in_threadpool(lambda: _to_jpeg(desk.store.read(number)))
     except OnspectError as error:

@@ -1,4 +1,4 @@
-"""What every request must pass, and what every answer carries, before any page of ours is involved."""
+"""Checks of every request and headers of every answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 4096
-"""Bytes that a request may carry; the page sends a hundred."""
+"""Largest size of a request in bytes; the page sends about a hundred."""
 
 _HEADERS = {
     "Content-Security-Policy": (
@@ -29,9 +29,14 @@ _HEADERS = {
 
 
 class SecurityMiddleware:
-    """Refuses requests that come through another site, under a strange name or with too much; adds safe headers.
+    """Refuse requests that come from another site, under a foreign name or that are too large; add security headers.
 
-    largest_body: bytes that a request may carry.
+    Parameters
+    ----------
+    app
+        The application.
+    largest_body
+        Largest size of a request in bytes.
     """
 
     def __init__(self, app: ASGIApp, largest_body: int = LARGEST_BODY) -> None:
@@ -39,7 +44,7 @@ class SecurityMiddleware:
         self._largest_body = largest_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a refusal, or hand the request on."""
+        """Answer a refusal, or pass the request on."""
         if scope["type"] != "http":
             return
 
@@ -76,10 +81,10 @@ def _find_refusal(scope: Scope, largest: int) -> tuple[int, str] | None:
 
 
 def _is_own_name(host: str) -> bool:
-    """Tell whether a Host header is an address, localhost or this computer's name.
+    """Return whether a Host header is an address, localhost or this computer's name.
 
-    A page on another site can have its own name point to this computer (DNS rebinding), but it cannot change what
-    the browser then sends as the host.
+    A page on another site can point its own name to this computer (DNS rebinding), but it cannot change the host that
+    the browser sends.
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
@@ -94,7 +99,7 @@ def _is_own_name(host: str) -> bool:
 
 
 def _comes_from_elsewhere(scope: Scope, headers: Headers, host: str) -> bool:
-    """Tell whether a browser says that another site's page made it send this; following a link to the page is fine."""
+    """Return whether a page of another site made the browser send this; a link to the page is accepted."""
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
         return True

@@ -1,4 +1,4 @@
-"""JPEG pictures of inspections, made in threads of their own: live ones when somebody looks, and those of rejects."""
+"""JPEG pictures of inspections, rendered in threads of their own: live ones on demand, and those of rejects."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from onspect.runtime.dashboard.state import DisplayedInspection
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.inspection.visualization import draw_view
 
-_LIVE = 960  # pixels of the longest side; a page shows no more, and a large camera's picture would keep a core busy
+_LIVE = 960  # pixels of the longest side; a page shows no more, and full pictures of a large camera need a whole core
 _KEPT = 640
-_PAUSE = 0.2  # seconds between two cached pictures of rejects: where every part is a reject, nobody sees each of them
-_LOOK = 0.1  # seconds between two looks at what is to be made
-_QUEUE = 4  # pictures that wait to be made, each with its frame
+_PAUSE = 0.2  # seconds between two cached pictures of rejects: nobody can look at more
+_LOOK = 0.1  # seconds between two checks for waiting pictures
+_QUEUE = 4  # largest number of waiting pictures, each with its frame
 _QUALITY = 85
-_ALBUM = 2 * REJECTS  # a page may still ask for one that it was told of a moment ago
+_ALBUM = 2 * REJECTS  # a page may still ask for a picture of its last list
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A part that was not ``ok``, with its picture to be; None where there was no frame, or no time for it."""
+    """A part that was not ``ok``."""
 
     number: int
+    """Number of the inspection, 1 or more."""
     verdict: Verdict
+    """The verdict."""
     picture: Future[bytes] | None
+    """The JPEG picture; None if there was no frame or no time to render it."""
 
 
 class RenderWorker:
-    """Makes each picture once, however many clients ask for it, and keeps the pictures of the last rejects."""
+    """Render each picture once for all clients, and keep the pictures of the last rejects."""
 
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onspect-pictures")
@@ -46,13 +49,23 @@ class RenderWorker:
         self._keeper = threading.Thread(target=self._develop_album, name="onspect-reject_cache", daemon=True)
 
     def open(self) -> None:
-        """Begin to make the pictures of rejects."""
+        """Start the thread that renders the pictures of rejects."""
         self._keeper.start()
 
     def make(self, shown: DisplayedInspection, *, heat: bool) -> Future[bytes]:
-        """Return a picture to be, with heat map and boxes or as the camera saw it; empty where there is no frame.
+        """Render a picture; called in the server's one thread only.
 
-        Called from the server's one thread only.
+        Parameters
+        ----------
+        shown
+            The inspection.
+        heat
+            Whether heat map and boxes are drawn.
+
+        Returns
+        -------
+        Future[bytes]
+            The JPEG picture; empty if there is no frame.
         """
         number, picture = self._made.get(heat, (0, None))
         if picture is None or number != shown.number:
@@ -61,9 +74,14 @@ class RenderWorker:
         return picture
 
     def keep(self, shown: DisplayedInspection) -> None:
-        """Put a reject into the cache, without its picture where they come faster than five a second.
+        """Add a reject to the cache, without its picture if rejects come faster than five a second.
 
-        Called by the line: no other thread is woken, which might then keep the interpreter to itself for milliseconds.
+        Called by the line. It wakes no other thread, which could block the interpreter for milliseconds.
+
+        Parameters
+        ----------
+        shown
+            The inspection.
         """
         picture: Future[bytes] | None = None
         there = shown.inspection.frame is not None
@@ -76,18 +94,35 @@ class RenderWorker:
         album.append(Reject(shown.number, verdict, picture))
 
     def reject_cache(self) -> list[Reject]:
-        """Return the last rejects, newest first."""
+        """Return the last rejects.
+
+        Returns
+        -------
+        list[Reject]
+            The rejects, newest first.
+        """
         kept = [*self._album.copy(), *self._faults.copy()]
         return pick_rejects(kept, lambda reject: (reject.number, reject.verdict.verdict))
 
     def find(self, number: int) -> Future[bytes] | None:
-        """Return a reject's picture to be, None where there is none."""
+        """Return the picture of a reject.
+
+        Parameters
+        ----------
+        number
+            Number of the inspection.
+
+        Returns
+        -------
+        Future[bytes] | None
+            The JPEG picture; None if there is none.
+        """
         return next(
             (reject.picture for reject in [*self._album.copy(), *self._faults.copy()] if reject.number == number), None
         )
 
     def close(self) -> None:
-        """End the threads after the pictures that are under way."""
+        """End the threads after the current pictures."""
         self._closing.set()
         self._worker.shutdown(cancel_futures=True)
         if self._keeper.ident is not None:
@@ -101,7 +136,7 @@ class RenderWorker:
                 shown, picture = self._undeveloped[0]
                 try:
                     picture.set_result(_render(shown, _KEPT, heat=True))
-                except Exception as error:  # noqa: BLE001 - told to who asks for it; the next ones are made all the same
+                except Exception as error:  # noqa: BLE001 - the request for the picture gets the error; the next pictures are still rendered
                     picture.set_exception(error)
                 self._undeveloped.popleft()
 

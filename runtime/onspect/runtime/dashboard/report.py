@@ -1,4 +1,4 @@
-"""A shift in numbers, as a page to print and as CSV."""
+"""Report of a shift, as a page to print and as CSV."""
 
 from __future__ import annotations
 
@@ -20,19 +20,27 @@ _MOST_PLACES = 10
 
 @dataclass(frozen=True)
 class ShiftReport:
-    """What happened from one time to another.
-
-    since, until: ISO 8601, UTC. summary: all parts. places: where rejects were found. changes: of the audit log.
-    """
+    """The events of a shift."""
 
     since: str
+    """Start, ISO 8601 in UTC."""
     until: str
+    """End, ISO 8601 in UTC; not included."""
     summary: Summary
+    """Counts of all parts."""
     places: Sequence[Place]
+    """Places of the rejects on the part."""
     changes: Sequence[Change]
+    """Changes in the audit log."""
 
     def tables(self) -> list[tuple[str, Sequence[str], Rows]]:
-        """Return title, headings and rows of each table."""
+        """Return the tables of the report.
+
+        Returns
+        -------
+        list[tuple[str, Sequence[str], Rows]]
+            Title, headings and rows of each table.
+        """
         counts, share = self.summary.counts, self.summary.good_share
         yielded = "-" if share is None else f"{100 * share:.2f} %"
         return [
@@ -61,7 +69,29 @@ class ShiftReport:
 
 
 def make_report(history: Path, since: str, until: str, changes: Iterable[Change]) -> ShiftReport:
-    """Read a shift from the history; raises OutputError if there is none."""
+    """Read a shift from the history.
+
+    Parameters
+    ----------
+    history
+        The database.
+    since
+        Start, ISO 8601 in UTC.
+    until
+        End, ISO 8601 in UTC; not included.
+    changes
+        Changes of the audit log; those outside the shift are left out.
+
+    Returns
+    -------
+    ShiftReport
+        The report.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
+    """
     wanted = Filter(since=since, until=until)
     rejects = Filter(verdict="reject", since=since, until=until)
     within = [change for change in changes if since <= change.time < until]
@@ -69,7 +99,18 @@ def make_report(history: Path, since: str, until: str, changes: Iterable[Change]
 
 
 def to_csv(report: ShiftReport) -> str:
-    """Return the report as CSV: each table with its title, a line of headings, its rows, and an empty line."""
+    """Return the report as CSV.
+
+    Parameters
+    ----------
+    report
+        The report.
+
+    Returns
+    -------
+    str
+        For each table its title, a line of headings, its rows, and an empty line.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["Shift", report.since, report.until])
@@ -80,7 +121,18 @@ def to_csv(report: ShiftReport) -> str:
 
 
 def to_html(report: ShiftReport) -> str:
-    """Return the report as a page without scripts, to be printed."""
+    """Return the report as a page without scripts, for printing.
+
+    Parameters
+    ----------
+    report
+        The report.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Onspect: shift report</title>',
         '<link rel="stylesheet" href="/dashboard.css"></head><body class="report">',

@@ -25,15 +25,32 @@ from onspect.runtime.status import Commands, LineStatus, SinkState
 class Dashboard(Sink):
     """A sink that shows the line in a browser, at http://HOST:PORT/.
 
-    address: HOST:PORT; port 0 takes any that is free. token: what a browser must know to change anything, and to see
-    anything where the address can be reached from other computers. history: the database that the line writes
-    (`SqliteSink`); with a token, parts can be labelled, and the labels are beside it. evidence: the folder of its
-    pictures (`EvidenceSink`). additions: parts that may be taught in one shift. watchers: how many pages may be open at
-    a time. tick: seconds between two looks at what there is to show. look: seconds between two looks at clients that
-    neither send nor read; after two of them the connection is closed.
+    Parameters
+    ----------
+    address
+        HOST:PORT; port 0 is a free one.
+    token
+        Secret that a browser needs for changes, and also for looking if other computers can reach the address. None if
+        nothing can be changed.
+    history
+        The database that the line writes (`SqliteSink`); with a token, parts can be labelled. None without one.
+    evidence
+        The folder of pictures of the line (`EvidenceSink`); None without one.
+    additions
+        Largest number of parts that may be taught in one shift.
+    watchers
+        Largest number of open pages.
+    tick
+        Seconds between two updates of a page.
+    look
+        Seconds between two checks for clients that neither send nor read; after two checks the connection is closed.
 
-    Raises ChoiceError where the address is none, where others could reach it without a token, and for a token that can
-    be guessed; entering raises OutputError where the address cannot be had.
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid, if others could reach it without a token, or if the token can be guessed.
+    OutputError
+        When it is entered, if the address is not available.
     """
 
     delivery: Delivery = "live"
@@ -71,7 +88,7 @@ class Dashboard(Sink):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return self._server.url
 
     def __enter__(self) -> Self:
@@ -89,7 +106,13 @@ class Dashboard(Sink):
             self._room.desk.close()
 
     def write(self, inspection: Inspection) -> None:
-        """Show an inspection; takes microseconds, whoever looks."""
+        """Show an inspection; takes microseconds for any number of clients.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+        """
         shown = self._room.board.add(inspection)
         if inspection.verdict.verdict != "ok":
             self._room.darkroom.keep(shown)
@@ -97,17 +120,35 @@ class Dashboard(Sink):
             self._room.desk.write(inspection)
 
     def report(self, status: LineStatus) -> None:
-        """Show how the line is."""
+        """Show the status of the line.
+
+        Parameters
+        ----------
+        status
+            The status.
+        """
         self._room.board.report(status)
         if self._room.desk is not None:
             self._room.desk.report(status)
 
     def state(self) -> SinkState:
-        """Return how many inspections were shown."""
+        """Return the state of the sink.
+
+        Returns
+        -------
+        SinkState
+            The state, with the number of shown inspections.
+        """
         return SinkState(f"dashboard {self._server.host}:{self._server.port}", delivered=self._room.board.number)
 
     def attach(self, commands: Commands) -> None:
-        """Move this line's threshold, from now on, where somebody with the token asks for it."""
+        """Accept changes for this line from now on, from browsers with the token.
+
+        Parameters
+        ----------
+        commands
+            The commands of the line.
+        """
         self._room.commands = commands
         if self._room.desk is not None:
             self._room.desk.attach(commands)

@@ -1,4 +1,4 @@
-"""What the page shows of the line, kept for whoever asks."""
+"""The data of the page, kept for all clients."""
 
 from __future__ import annotations
 
@@ -23,28 +23,36 @@ _LETTERS = 300
 
 @dataclass(frozen=True)
 class DisplayedInspection:
-    """An inspection on the board: its number among all, from 1, and when it came, on `time.monotonic`."""
+    """An inspection on the page."""
 
     number: int
+    """Its number, 1 or more."""
     inspection: Inspection
+    """The inspection."""
     came: float
+    """Time of its arrival on `time.monotonic`, in seconds."""
 
 
 @dataclass(frozen=True)
 class ScorePoint:
-    """One verdict in the strip of scores; score is None for a fault."""
+    """One verdict in the plot of scores."""
 
     number: int
+    """Number of the inspection, 1 or more."""
     verdict: str
+    """``ok``, ``ng``, ``review`` or ``fault``."""
     score: float | None
+    """The score; None for a fault."""
     threshold: float
+    """The threshold."""
     review: float | None
+    """Score from which parts are for review; None for none."""
 
 
 class DashboardState:
     """The latest inspection, the latest that was not ``ok``, the last scores and the status; for many threads.
 
-    Putting something up takes microseconds and never waits for a reader.
+    A write takes microseconds and never waits for a reader.
     """
 
     def __init__(self) -> None:
@@ -57,11 +65,22 @@ class DashboardState:
 
     @property
     def number(self) -> int:
-        """How many inspections were put up."""
+        """Number of inspections until now."""
         return self._number
 
     def add(self, inspection: Inspection) -> DisplayedInspection:
-        """Put an inspection up."""
+        """Add an inspection.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Returns
+        -------
+        DisplayedInspection
+            The inspection with its number.
+        """
         verdict = inspection.verdict
         with self._lock:
             self._number += 1
@@ -76,24 +95,57 @@ class DashboardState:
         return shown
 
     def report(self, status: LineStatus) -> None:
-        """Put the line's status up."""
+        """Replace the status of the line.
+
+        Parameters
+        ----------
+        status
+            The status.
+        """
         with self._lock:
             self._status = (status, time.monotonic())
 
     def find(self, view: View) -> DisplayedInspection | None:
-        """Return the inspection that a view shows, None before there is one."""
+        """Return the inspection of a view.
+
+        Parameters
+        ----------
+        view
+            ``latest`` or ``rejected``.
+
+        Returns
+        -------
+        DisplayedInspection | None
+            The inspection; None before the first one.
+        """
         with self._lock:
             return self._shown.get(view)
 
     def hours(self) -> list[dict[str, Any]]:
-        """Return the verdicts of each hour (ISO 8601, UTC) since the start, oldest first, at most a day."""
+        """Return the counts of each hour since the start, at most a day.
+
+        Returns
+        -------
+        list[dict[str, Any]]
+            Start of the hour (ISO 8601 in UTC) and number of parts by verdict, oldest first.
+        """
         with self._lock:
             return [{"hour": hour, **_verdicts(counts)} for hour, counts in self._hours.items()]
 
     def describe(self, after: int) -> dict[str, Any]:
-        """Return the JSON object that the page is told: status, both views, and the scores after a number.
+        """Return the JSON object for the page: status, both views, and new scores.
 
-        Ages are in seconds, since the browser's clock may be another one.
+        Ages are in seconds, because the browser's clock may differ.
+
+        Parameters
+        ----------
+        after
+            Number of the last inspection whose score the page has.
+
+        Returns
+        -------
+        dict[str, Any]
+            The JSON object.
         """
         now = time.monotonic()
         with self._lock:
@@ -112,7 +164,7 @@ class DashboardState:
             }
 
     def _describe_now(self, now: float) -> dict[str, Any]:
-        """Return what the page says first: of this moment, not of the status's, which is up to a second old."""
+        """Return the current state, which is newer than that of the status."""
         shown, status = self._shown.get("latest"), None if self._status is None else self._status[0]
         lost = [] if status is None or not status.running else [one.name for one in status.sources if not one.connected]
         if shown is None:
@@ -133,9 +185,9 @@ class DashboardState:
 
 
 def _copy_map(shown: DisplayedInspection) -> DisplayedInspection:
-    """Return the same with an error map of its own.
+    """Return the inspection with an error map of its own.
 
-    The model's one is memory of its runtime, which cannot give back a block of megabytes while a map in it is kept.
+    The original map is memory of the model's runtime, which cannot free a block of megabytes while a map in it is kept.
     """
     inspection = shown.inspection
     if inspection.error_map is None:
@@ -149,7 +201,18 @@ def _verdicts(counts: Counter[str]) -> dict[str, int]:
 
 
 def describe_part(shown: DisplayedInspection) -> dict[str, Any]:
-    """Return what the page needs of an inspection, however many regions or words it has."""
+    """Return the JSON object of an inspection, of bounded size.
+
+    Parameters
+    ----------
+    shown
+        The inspection.
+
+    Returns
+    -------
+    dict[str, Any]
+        The verdict with the number of its regions and shortened texts.
+    """
     verdict = shown.inspection.verdict
     content = verdict.to_dict() | {"number": shown.number, "regions": len(verdict.regions)}
     for key in ("reason", "source", "part"):
@@ -159,5 +222,18 @@ def describe_part(shown: DisplayedInspection) -> dict[str, Any]:
 
 
 def describe_shown(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
-    """Return the same with the age in seconds; now is on `time.monotonic`."""
+    """Return the JSON object of an inspection with its age.
+
+    Parameters
+    ----------
+    shown
+        The inspection; None before the first one.
+    now
+        Time on `time.monotonic`.
+
+    Returns
+    -------
+    dict[str, Any] | None
+        The object of `describe_part` with ``age`` in seconds; None for no inspection.
+    """
     return None if shown is None else describe_part(shown) | {"age": round(now - shown.came, 1)}

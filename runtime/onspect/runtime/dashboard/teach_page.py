@@ -1,4 +1,4 @@
-"""The page on which a box without a model file is taught."""
+"""The page on which a computer without a model file is taught."""
 
 from __future__ import annotations
 
@@ -25,16 +25,37 @@ from onspect.runtime.labels.store import LabelStore
 from onspect.runtime.presence import PresenceSettings
 from onspect.runtime.sources.base import Source
 
-_PATIENCE = 50  # looks for a newer picture,
-_LOOK = 0.1  # seconds between two
-_LAST_WORDS = 1.0  # seconds for which the page can still hear that the line begins
+_PATIENCE = 50  # checks for a newer picture
+_LOOK = 0.1  # seconds between two checks
+_LAST_WORDS = 1.0  # seconds in which the page can still learn that the line begins
 
 
 class TeachPage:
-    """Serves the page at an address until a model file is in service; a context manager.
+    """Serve the page until a model file is in service; a context manager.
 
-    address: HOST:PORT. token: what a browser must know, to look as well. The others are as in `TeachSession`.
-    Raises ChoiceError for a bad address or token; entering raises OutputError if the address is not available.
+    Parameters
+    ----------
+    address
+        HOST:PORT.
+    token
+        Secret that a browser needs, also for looking.
+    source
+        The camera.
+    model
+        The model file to write.
+    base
+        Base file of ``onspect backbone``.
+    store
+        Database that logs the new model; None without one.
+    presence
+        How parts are found if the camera runs freely; None if each frame shows one part.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid or the token can be guessed.
+    OutputError
+        When it is entered, if the address is not available.
     """
 
     def __init__(
@@ -61,12 +82,12 @@ class TeachPage:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return self._server.url
 
     @property
     def address(self) -> str:
-        """Host and port, with the port that was taken."""
+        """Host and port, with the port that is used."""
         return self._server.url.removeprefix("http://").rstrip("/")
 
     def __enter__(self) -> Self:
@@ -81,7 +102,7 @@ class TeachPage:
         self._room.darkroom.close()
 
     def wait(self) -> None:
-        """Return when the model file is in service."""
+        """Wait until the model file is in service."""
         while not self.session.in_service.wait(0.2):
             pass
         self.session.close()

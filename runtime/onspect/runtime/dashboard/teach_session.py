@@ -1,4 +1,4 @@
-"""From an empty box to a model file: good parts are taken from a camera, taught, tried, and put into service."""
+"""From an empty computer to a model file: good parts are taken from a camera, taught, tried, and put into service."""
 
 from __future__ import annotations
 
@@ -34,24 +34,37 @@ _LOG = logging.getLogger("onspect")
 Phase = Literal["take", "teaching", "try", "service"]
 
 MOST = 500
-"""Good parts that are taken at most."""
+"""Largest number of good parts."""
 
 _LONGEST = 960  # pixels of the picture on the page
 _MEASURED = 512  # pixels of the longest side at which exposure and focus are measured
-_THUMB = 48  # pixels of the picture by which a new part is told from the last one
-_NEW_PART = 2.0  # mean difference of two such pictures, in grey levels of 255
-_PAUSE = 0.5  # seconds between two frames of files, which would else be over at once
+_THUMB = 48  # pixels of the picture that is compared with the last part
+_NEW_PART = 2.0  # smallest mean difference of a new part, in grey levels of 255
+_PAUSE = 0.5  # seconds between two frames of files, which would otherwise end at once
 _CLIPPED = 250  # grey level from which a pixel counts as white
 
 
 class TeachSession:
-    """One camera, the good parts that were taken from it, and the model file that they make.
+    """One camera, the good parts that were taken from it, and their model file.
 
-    source: iterated in a thread of its own, until `close`. model: the file to make. base: of ``onspect backbone``.
-    store: where the new model is logged, None without one. copies: as in `teach`. presence: how parts are found if the
-    camera runs freely over a belt; the picture is then the crop of the newest part, and each one is another. Good parts
-    are kept beside the model, in the folder ``NAME-good``, and found again after a restart. Used from several
-    threads; methods raise OnspectError.
+    Good parts are stored beside the model, in the folder ``NAME-good``, and found again after a restart. The session
+    may be used from several threads; its methods raise OnspectError.
+
+    Parameters
+    ----------
+    source
+        The camera; it is read in a thread until `close`.
+    model
+        The model file to write.
+    base
+        Base file of ``onspect backbone``.
+    store
+        Database that logs the new model; None without one.
+    copies
+        Changed copies of each picture, as in `teach`.
+    presence
+        How parts are found if the camera runs freely; the picture is then the crop of the newest part. None if each
+        frame shows one part.
     """
 
     def __init__(
@@ -71,7 +84,9 @@ class TeachSession:
         self._base = base
         self._store = store
         self._workshop = tempfile.TemporaryDirectory(prefix="onspect-teach-")
-        self._candidate = Path(self._workshop.name, model.name)  # teaching names the model after its file
+        self._candidate = Path(
+            self._workshop.name, model.name
+        )  # the name of the model follows from the name of its file
         self._roi = model.with_name(f"{model.stem}-roi.toml")
         self.folder = model.with_name(f"{model.stem}-good")
         self.in_service = threading.Event()
@@ -96,12 +111,12 @@ class TeachSession:
         self._inspector: Inspector | None = None
 
     def open(self) -> None:
-        """Begin to watch the camera."""
+        """Start to read the camera."""
         make_folder(self.folder)
         self._thread.start()
 
     def close(self) -> None:
-        """Leave the camera, so that a line can open it."""
+        """Release the camera, so that a line can open it."""
         self._closing.set()
         self._source.stop()
         if self._thread.ident is not None:
@@ -111,7 +126,13 @@ class TeachSession:
         self._workshop.cleanup()
 
     def describe(self) -> dict[str, Any]:
-        """Return what the page shows besides the picture."""
+        """Return the texts and numbers of the page.
+
+        Returns
+        -------
+        dict[str, Any]
+            The JSON object for the page.
+        """
         state = self._source.state()
         with self._lock:
             taught = self._taught
@@ -137,7 +158,13 @@ class TeachSession:
             }
 
     def picture(self) -> tuple[int, bytes, dict[str, Any] | None]:
-        """Return the newest frame's number, its JPEG (empty before the first), and its verdict while it is tried."""
+        """Return the newest frame.
+
+        Returns
+        -------
+        tuple[int, bytes, dict[str, Any] | None]
+            Number of the frame, its JPEG (empty before the first), and its verdict while the model is tried, else None.
+        """
         with self._lock:
             number, frame, inspector = self._number, self._frame, self._inspector
         if frame is None:
@@ -159,7 +186,18 @@ class TeachSession:
         return number, cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes(), facts
 
     def take(self, count: int) -> None:
-        """Take the part on the screen (count 1), or the next `count` parts, each as it comes; 0 stops that."""
+        """Take the current part, or the next parts as they come.
+
+        Parameters
+        ----------
+        count
+            1 for the current part, more for the next parts, 0 to stop.
+
+        Raises
+        ------
+        ChoiceError
+            If the number is out of range, there is no new part, or the phase does not allow it.
+        """
         if not 0 <= count <= MOST:
             raise ChoiceError(f"the number of parts is {count}; give 1 to {MOST}")
         with self._lock:
@@ -175,7 +213,13 @@ class TeachSession:
             self._keep(self._frame)
 
     def remove_last(self) -> None:
-        """Remove the part that was taken last."""
+        """Remove the part that was taken last.
+
+        Raises
+        ------
+        ChoiceError
+            If no part was taken or the phase does not allow it.
+        """
         with self._lock:
             self._require("take", "try")
             if not self._taken:
@@ -184,7 +228,18 @@ class TeachSession:
             self._taken_number = 0
 
     def set_region(self, region: tuple[float, float, float, float] | None) -> None:
-        """Inspect a rectangle only: left, top, width, height as shares of the picture, 0 to 1; None for all of it."""
+        """Set the inspected rectangle.
+
+        Parameters
+        ----------
+        region
+            Left, top, width and height as shares of the picture, 0 to 1; None for the whole picture.
+
+        Raises
+        ------
+        ChoiceError
+            If the region is outside the picture or too small, or the phase does not allow it.
+        """
         if region is not None:
             left, top, width, height = region
             inside = min(left, top) >= 0 and left + width <= 1.0001 and top + height <= 1.0001
@@ -195,7 +250,13 @@ class TeachSession:
             self._region = region
 
     def start_teaching(self) -> None:
-        """Teach the parts that were taken, in a thread of its own."""
+        """Teach the parts that were taken, in a thread of its own.
+
+        Raises
+        ------
+        ChoiceError
+            If there are too few parts or the phase does not allow it.
+        """
         with self._lock:
             self._require("take", "try")
             if len(self._taken) < FEWEST:
@@ -210,7 +271,20 @@ class TeachSession:
             self._teacher.start()
 
     def put_into_service(self, who: str) -> None:
-        """Write the model file, and log it; a line can begin."""
+        """Write the model file and log it; then a line can start.
+
+        Parameters
+        ----------
+        who
+            Name of the person.
+
+        Raises
+        ------
+        ChoiceError
+            If the name is not valid or the phase does not allow it.
+        OutputError
+            If the file or the log cannot be written.
+        """
         who = check_name(who)
         with self._lock:
             self._require("try")
@@ -276,7 +350,7 @@ class TeachSession:
                     self._wanted, self._error = 0, str(error)
 
     def _is_new(self, small: NDArray[np.uint8]) -> bool:
-        """Tell whether a picture shows another part than the one that was taken last."""
+        """Return whether a picture shows another part than the last one that was taken."""
         last, thumb = self._last_taken, _thumb(small)
         return self._presence or last is None or float(np.abs(thumb.astype(np.int16) - last).mean()) >= _NEW_PART
 
@@ -315,7 +389,7 @@ class TeachSession:
                 self._progress = ""
 
     def _write_region(self, shares: tuple[float, float, float, float], picture: Path) -> RegionFile:
-        """Write the region as roi.toml has it, beside the model, and return it."""
+        """Write the region as roi.toml beside the model, and return it."""
         height, width = read_image(picture).shape[:2]
         left, top = round(shares[0] * width), round(shares[1] * height)
         sides = (min(width - left, round(shares[2] * width)), min(height - top, round(shares[3] * height)))
@@ -346,7 +420,7 @@ def _thumb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _advise(measures: dict[str, float], best: float) -> str:
-    """Return one sentence on exposure and focus."""
+    """Return one sentence about exposure and focus."""
     if not measures:
         return ""
     if measures["clipped"] > 0.1:

@@ -1,1 +1,1 @@
-"""What works on this computer, and what to do where something does not: `onspect doctor`."""
+"""Check of this computer, with a remedy for each problem: `onspect doctor`."""

@@ -13,9 +13,21 @@ from onspect.runtime.errors import ModelFileError, OnspectError
 
 
 def check_computer(folder: Path, model: Path | None = None) -> Iterator[Finding]:
-    """Check Python, libraries, machine and cameras, and a model file if one is given; yield what was found.
+    """Check Python, libraries, machine, cameras, and a model file if one is given.
 
-    folder: where 32 MB are written, and removed, to measure the disk. What needs a broken library is not checked.
+    Checks that need a broken library are left out.
+
+    Parameters
+    ----------
+    folder
+        Folder in which 32 MB are written and removed, to measure the disk.
+    model
+        The model file; None for none.
+
+    Returns
+    -------
+    Iterator[Finding]
+        The findings.
     """
     yield check_python()
     broken = False
@@ -35,7 +47,18 @@ def check_computer(folder: Path, model: Path | None = None) -> Iterator[Finding]
 
 
 def check_model(path: Path) -> Finding:
-    """Read a model file, load it and judge a grey frame with it."""
+    """Load a model file, and judge a grey frame with it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     import numpy as np
 
     from onspect.runtime.inspection.inspector import Inspector

@@ -1,4 +1,4 @@
-"""A check in a process of its own, where a library may crash, hang or print what it likes; prints JSON on stdout."""
+"""A check in a process of its own, because a library may crash, hang or print; the result is JSON on stdout."""
 
 from __future__ import annotations
 
@@ -13,12 +13,28 @@ from onspect.runtime.doctor.tiny_graph import build_tiny_graph
 
 
 def start_provider(provider: str) -> str:
-    """Open a session on an onnxruntime provider, run it, and return the name of the provider that it runs on."""
+    """Run a session on an onnxruntime provider.
+
+    Parameters
+    ----------
+    provider
+        Name of the provider in onnxruntime.
+
+    Returns
+    -------
+    str
+        Name of the provider that the session really uses.
+
+    Raises
+    ------
+    RuntimeError
+        If the result is wrong.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 2  # its warnings say which library is missing
+    options.log_severity_level = 2  # its warnings name the missing library
     options.intra_op_num_threads = 1
     providers = [provider] if provider == "CPUExecutionProvider" else [provider, "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(build_tiny_graph(), options, providers=providers)
@@ -29,7 +45,18 @@ def start_provider(provider: str) -> str:
 
 
 def start_openvino() -> str:
-    """Compile and run the graph with OpenVINO, and return its version."""
+    """Compile and run the graph with OpenVINO.
+
+    Returns
+    -------
+    str
+        Version of OpenVINO.
+
+    Raises
+    ------
+    RuntimeError
+        If the result is wrong.
+    """
     import openvino
 
     compiled = openvino.Core().compile_model(openvino.Core().read_model(build_tiny_graph()), "CPU")
@@ -40,18 +67,37 @@ def start_openvino() -> str:
 
 
 def list_cameras_of(producer: str) -> list[str]:
-    """Load a GenTL producer and return its cameras: serial number, model and status."""
+    """Load a GenTL producer and list its cameras.
+
+    Parameters
+    ----------
+    producer
+        Path of the .cti file.
+
+    Returns
+    -------
+    list[str]
+        Serial number, model and status of each camera.
+    """
     from onspect.runtime.sources.cameras.gentl import list_cameras
 
     return [f"{camera.serial} ({camera.model}, {camera.status})" for camera in list_cameras([Path(producer)])]
 
 
 def main(kind: str, argument: str) -> None:
-    """Run a check and print its answer, or in words what went wrong."""
+    """Run a check and print its answer or its error.
+
+    Parameters
+    ----------
+    kind
+        ``provider``, ``openvino`` or ``gentl``.
+    argument
+        Argument of the check.
+    """
     work = {"provider": start_provider, "openvino": lambda _: start_openvino(), "gentl": list_cameras_of}[kind]
     try:
         answer = {"answer": work(argument)}
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent shall say it
+    except Exception as error:  # noqa: BLE001 - the parent reports every error
         answer = {"error": f"{type(error).__name__}: {error}"}
     print(json.dumps(answer))  # noqa: T201 - the parent reads it
 

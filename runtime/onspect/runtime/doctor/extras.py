@@ -1,4 +1,4 @@
-"""Which extras are installed: their packages by the installed metadata of onspect, and what each is for."""
+"""The installed extras, by the metadata of onspect, and the purpose of each."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PURPOSES = {
     "ray": "score --engine ray",
     "docs": "the site of docs/",
 }
-"""What each extra brings, in the order of the list."""
+"""Purpose of each extra, in the order of the list."""
 
 _ALTERNATIVES = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
     "opencv-python": ("opencv-python", "opencv-python-headless"),
     "opencv-python-headless": ("opencv-python", "opencv-python-headless"),
 }
-"""Packages that another one can stand in for."""
+"""Packages that another one can replace."""
 
 _REQUIREMENT = re.compile(
     r"^(?P<package>[\w.-]+)(?:\[[^]]*\])?\s*(?:>=\s*(?P<oldest>[\d.]+))?[^;]*;\s*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"]"
@@ -40,16 +40,31 @@ _REQUIREMENT = re.compile(
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package of an extra: its name, the oldest version (empty for any), and the extra's name."""
+    """A package of an extra."""
 
     package: str
+    """Name of the package."""
     oldest: str
+    """Oldest version; empty for any."""
     extra: str
+    """Name of the extra."""
 
 
 def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
-    """Return the packages of extras among a distribution's requirements.
+    """Return the packages of extras among the requirements of a distribution.
 
+    Parameters
+    ----------
+    lines
+        The requirements.
+
+    Returns
+    -------
+    list[Requirement]
+        The packages of extras.
+
+    Examples
+    --------
     >>> parse_requirements(["click>=8.2", 'av>=14; extra == "video"'])
     [Requirement(package='av', oldest='14', extra='video')]
     """
@@ -58,7 +73,13 @@ def parse_requirements(lines: Iterable[str]) -> list[Requirement]:
 
 
 def check_extras() -> Iterator[Finding]:
-    """Yield for each extra whether it is installed, with what it is for."""
+    """Check which extras are installed.
+
+    Returns
+    -------
+    Iterator[Finding]
+        One finding for each extra.
+    """
     requirements = parse_requirements(importlib.metadata.requires("onspect") or [])
     for extra, purpose in PURPOSES.items():
         packages = [requirement for requirement in requirements if requirement.extra == extra]

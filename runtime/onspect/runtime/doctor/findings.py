@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Result of a check."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ Status = Literal["ok", "absent", "warning", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check."""
+    """Result of one check."""
 
     name: str
-    """What was checked, such as ``opencv`` or ``extra train``."""
+    """Name of the check, such as ``opencv`` or ``extra train``."""
 
     status: Status
     """``ok``; ``absent``: not installed and not needed; ``warning``: works, but look at it; ``broken``: needed."""
 
     detail: str
-    """What was found, in one line."""
+    """Result in one line."""
 
     remedy: str = ""
-    """What to do; empty if there is nothing to do."""
+    """What to do; empty if nothing is to be done."""

@@ -25,12 +25,18 @@ _BLOCK = 1 << 20  # bytes
 _BLOCKS = 32
 _LEAST_FREE = 1e9  # bytes
 _LEAST_SPEED = 5e6  # bytes per second
-_TIME_ERROR = 5  # what adjtimex(2) returns where the clock is not synchronised
+_TIME_ERROR = 5  # result of adjtimex(2) for a clock that is not synchronised
 _OLDEST_TIME = 1_704_067_200.0  # 2024-01-01: a clock before this time was never set
 
 
 def check_processor() -> Finding:
-    """Say how many cores are used, and whether a container's quota limits them."""
+    """Report the number of used cores and the quota of a container.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     cores, quota, used = schedulable_cores(), read_cpu_quota(), available_cores()
     detail = f"{count_of(used, 'thread')} of {count_of(os.cpu_count() or cores, 'core')}"
     if quota is not None:
@@ -39,7 +45,18 @@ def check_processor() -> Finding:
 
 
 def check_disk(folder: Path) -> Finding:
-    """Write 32 MB into a folder, to the disk, and remove them; free space and speed."""
+    """Write 32 MB into a folder and remove them, to measure free space and speed.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     name = f"disk ({folder})"
     path = folder / f".onspect-doctor-{secrets.token_hex(8)}.tmp"
     try:
@@ -69,7 +86,18 @@ def check_disk(folder: Path) -> Finding:
 
 
 def check_clock(now: float | None = None) -> Finding:
-    """Check that the clock was set, and on Linux whether it is kept by a time server."""
+    """Check that the clock was set, and on Linux whether a time server keeps it.
+
+    Parameters
+    ----------
+    now
+        Time in seconds since 1970; None for the current time.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     now = time.time() if now is None else now
     text = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     if now < _OLDEST_TIME:
@@ -88,7 +116,7 @@ def check_clock(now: float | None = None) -> Finding:
 
 
 def _is_synchronised() -> bool | None:
-    """Ask the Linux kernel; None elsewhere, and where a container may not ask."""
+    """Ask the Linux kernel; None on other systems, and if a container may not ask."""
     if sys.platform != "linux":
         return None
     with suppress(OSError, AttributeError):
@@ -98,7 +126,13 @@ def _is_synchronised() -> bool | None:
 
 
 def check_cameras() -> Finding:
-    """List the cameras that the operating system knows."""
+    """List the cameras that the operating system knows.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.sources.cameras.discovery import find_local_cameras
 
@@ -122,7 +156,13 @@ def _video_devices() -> list[Path]:
 
 
 def check_gentl() -> Iterator[Finding]:
-    """Load each registered GenTL producer in a process of its own, and list its cameras."""
+    """Load each registered GenTL producer in a process of its own, and list its cameras.
+
+    Returns
+    -------
+    Iterator[Finding]
+        One finding for each producer, or one that says why there is none.
+    """
     if importlib.util.find_spec("harvesters") is None:
         yield Finding("gentl", "absent", "industrial cameras: not installed", "pip install 'onspect[genicam]'")
         return

@@ -41,7 +41,13 @@ _LIBRARY_SOURCES = (
 
 
 def check_python() -> Finding:
-    """Check the version of Python."""
+    """Check the version of Python.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     text = (
         f"{platform.python_version()} ({platform.python_implementation()}) on {platform.system()} {platform.machine()}"
     )
@@ -52,7 +58,13 @@ def check_python() -> Finding:
 
 
 def check_opencv() -> Iterator[Finding]:
-    """Check that OpenCV loads and keeps 16 bits, and that it is installed once."""
+    """Check that OpenCV loads, keeps 16 bits, and is installed once.
+
+    Returns
+    -------
+    Iterator[Finding]
+        The findings.
+    """
     builds = list_builds(_OPENCV_BUILDS)
     if len(builds) > 1:
         yield report_two_builds("opencv builds", builds)
@@ -63,7 +75,7 @@ def check_opencv() -> Iterator[Finding]:
         frame = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
         kept = cv2.imdecode(cv2.imencode(".png", frame)[1], cv2.IMREAD_UNCHANGED)
         facts = cv2.getBuildInformation()
-    except (ImportError, AttributeError) as error:  # the latter where builds have removed each other's files
+    except (ImportError, AttributeError) as error:  # AttributeError: one build has removed files of another
         yield describe_import_failure("opencv", error)
         return
     if not np.array_equal(frame, kept):
@@ -74,7 +86,13 @@ def check_opencv() -> Iterator[Finding]:
 
 
 def check_onnxruntime() -> Iterator[Finding]:
-    """Check that onnxruntime loads, is installed once, and which of its providers really start."""
+    """Check that onnxruntime loads and is installed once, and which of its providers start.
+
+    Returns
+    -------
+    Iterator[Finding]
+        The findings.
+    """
     builds = list_builds(_ONNXRUNTIME_BUILDS)
     if len(builds) > 1:
         yield report_two_builds("onnxruntime builds", builds)
@@ -98,7 +116,20 @@ def check_onnxruntime() -> Iterator[Finding]:
 
 
 def check_provider(name: str, provider: str) -> Finding:
-    """Start a session on a provider of onnxruntime, in a process of its own."""
+    """Start a session on a provider of onnxruntime, in a process of its own.
+
+    Parameters
+    ----------
+    name
+        Name of the provider in Onspect, such as ``cuda``.
+    provider
+        Name of the provider in onnxruntime.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     started, words, log = run_child("provider", provider)
     title = f"provider {name}"
     if started and words == provider:
@@ -113,7 +144,13 @@ def check_provider(name: str, provider: str) -> Finding:
 
 
 def check_openvino() -> Finding:
-    """Compile a graph with OpenVINO, if it is installed."""
+    """Compile a graph with OpenVINO, if it is installed.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     if not list_builds(("openvino",)):
         return Finding("provider openvino", "absent", "not installed", "pip install 'onspect[openvino]'")
     started, words, _ = run_child("openvino", "")
@@ -123,7 +160,18 @@ def check_openvino() -> Finding:
 
 
 def list_builds(packages: tuple[str, ...]) -> list[str]:
-    """Return those of the packages that are installed, with their versions."""
+    """Return the installed packages of a list.
+
+    Parameters
+    ----------
+    packages
+        Names of the packages.
+
+    Returns
+    -------
+    list[str]
+        Name and version of each installed one.
+    """
     found = []
     for package in packages:
         try:
@@ -134,7 +182,20 @@ def list_builds(packages: tuple[str, ...]) -> list[str]:
 
 
 def report_two_builds(name: str, builds: list[str]) -> Finding:
-    """Return what to say of several builds of one library."""
+    """Report several builds of one library.
+
+    Parameters
+    ----------
+    name
+        Name of the check.
+    builds
+        Name and version of each build.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     packages = [build.partition(" ")[0] for build in builds]
     return Finding(
         name,
@@ -145,7 +206,20 @@ def report_two_builds(name: str, builds: list[str]) -> Finding:
 
 
 def describe_import_failure(name: str, error: Exception) -> Finding:
-    """Return what to say of a needed library that cannot be loaded."""
+    """Report a needed library that cannot be loaded.
+
+    Parameters
+    ----------
+    name
+        Name of the check.
+    error
+        The error of the import.
+
+    Returns
+    -------
+    Finding
+        The finding.
+    """
     if isinstance(error, ModuleNotFoundError):
         return Finding(name, "broken", "not installed", "pip install 'onspect[cpu]' (or gpu)")
     if isinstance(error, AttributeError):
@@ -159,8 +233,20 @@ def describe_import_failure(name: str, error: Exception) -> Finding:
 
 
 def find_missing_library(text: str) -> str | None:
-    """Return the shared library that a loader's or onnxruntime's message says is missing.
+    """Return the missing shared library that a message of a loader or of onnxruntime names.
 
+    Parameters
+    ----------
+    text
+        The message.
+
+    Returns
+    -------
+    str | None
+        File name of the library; None if the message names none.
+
+    Examples
+    --------
     >>> find_missing_library("ImportError: libGL.so.1: cannot open shared object file: No such file or directory")
     'libGL.so.1'
     """
@@ -169,17 +255,47 @@ def find_missing_library(text: str) -> str | None:
 
 
 def name_remedy(library: str | None) -> str:
-    """Return where a missing library comes from; empty for none and for one that is not known."""
+    """Return the remedy for a missing library.
+
+    Parameters
+    ----------
+    library
+        File name of the library; None for none.
+
+    Returns
+    -------
+    str
+        One sentence; empty if the library is unknown.
+    """
     return next((cure for start, cure in _LIBRARY_SOURCES if (library or "").startswith(start)), "")
 
 
 def has_nvidia_gpu() -> bool:
-    """Tell whether an NVIDIA driver is loaded, on Linux."""
+    """Return whether an NVIDIA driver is loaded, on Linux.
+
+    Returns
+    -------
+    bool
+        False on other systems.
+    """
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()
 
 
 def run_child(kind: str, argument: str) -> tuple[bool, Any, str]:
-    """Run a check of `onspect.runtime.doctor.child`; return whether it worked, its answer or error, and its stderr."""
+    """Run a check of `onspect.runtime.doctor.child`.
+
+    Parameters
+    ----------
+    kind
+        ``provider``, ``openvino`` or ``gentl``.
+    argument
+        Argument of the check.
+
+    Returns
+    -------
+    tuple[bool, Any, str]
+        Whether it worked, its answer or error, and its stderr.
+    """
     command = [sys.executable, "-P", "-m", "onspect.runtime.doctor.child", kind, argument]
     try:
         done = subprocess.run(  # noqa: S603 - our own module

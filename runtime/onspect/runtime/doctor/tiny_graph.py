@@ -1,4 +1,4 @@
-"""An ONNX graph of one node, written by hand since the runtime has no onnx package."""
+"""An ONNX graph of one node, encoded by hand because the runtime does not need the package onnx."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ _LENGTH = 4
 
 
 def build_tiny_graph() -> bytes:
-    """Return a graph that doubles ``numbers``, float32 [4], into ``doubled``."""
+    """Return a graph that doubles ``numbers``, float32 [4], into ``doubled``.
+
+    Returns
+    -------
+    bytes
+        The ONNX file.
+    """
     node = encode_bytes(1, b"numbers") * 2 + encode_bytes(2, b"doubled") + encode_bytes(4, b"Add")
     graph = (
         encode_bytes(1, node)

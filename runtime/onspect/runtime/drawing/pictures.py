@@ -1,4 +1,4 @@
-"""The pictures that a region is drawn on: image files, or the frames of a camera or video as they come."""
+"""The pictures that a region is drawn on: image files, or the frames of a camera or video."""
 
 from __future__ import annotations
 
@@ -16,34 +16,61 @@ from onspect.runtime.sources.registry import open_source
 
 _LOG = logging.getLogger("onspect")
 
-_KEPT = 4  # newest frames of a camera, and those shown last: the one on the page is still there when it is saved
+_KEPT = 4  # newest and last shown frames of a camera that are kept, so the shown frame exists when it is saved
 _PAUSE = 0.1  # seconds between two frames of a video file
 
 
 class Pictures(Protocol):
-    """What the page shows: numbered pictures."""
+    """The numbered pictures of the page."""
 
     @property
     def live(self) -> bool:
-        """Whether new ones come by themselves."""
+        """Whether new pictures come automatically."""
         ...
 
     @property
     def names(self) -> list[str]:
-        """The files' names, empty for frames."""
+        """Names of the files; empty for frames."""
         ...
 
     @property
     def newest(self) -> int:
-        """The number of the last picture, -1 without any."""
+        """Number of the last picture; -1 without pictures."""
         ...
 
     def read(self, number: int) -> Frame:
-        """Return a picture; raises ImageError if it cannot be read or is not there any more."""
+        """Return a picture.
+
+        Parameters
+        ----------
+        number
+            Number of the picture, 0 or more.
+
+        Returns
+        -------
+        Frame
+            The picture.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read or is not kept any more.
+        """
         ...
 
     def path(self, number: int) -> Path | None:
-        """Return the file of a picture, None for a frame."""
+        """Return the file of a picture.
+
+        Parameters
+        ----------
+        number
+            Number of the picture, 0 or more.
+
+        Returns
+        -------
+        Path | None
+            Path of the file; None for a frame.
+        """
         ...
 
     def __enter__(self) -> Self:
@@ -56,7 +83,23 @@ class Pictures(Protocol):
 
 
 def open_pictures(source: str) -> Pictures:
-    """Return the pictures of an image file, a folder of images, or any source that `open_source` takes."""
+    """Open the pictures of a source.
+
+    Parameters
+    ----------
+    source
+        An image file, a folder of images, or a source that `open_source` takes.
+
+    Returns
+    -------
+    Pictures
+        The pictures.
+
+    Raises
+    ------
+    OnspectError
+        If the source is not valid.
+    """
     path = Path(source)
     if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
         return FilePictures([path])
@@ -76,13 +119,40 @@ class FilePictures:
         self.newest = len(paths) - 1
 
     def read(self, number: int) -> Frame:
-        """Return a picture; raises ImageError."""
+        """Return a picture.
+
+        Parameters
+        ----------
+        number
+            Number of the picture, 0 or more.
+
+        Returns
+        -------
+        Frame
+            The picture.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be read or there is no such picture.
+        """
         if not 0 <= number < len(self._paths):
             raise ImageError(f"there is no picture {number}")
         return read_image(self._paths[number])
 
     def path(self, number: int) -> Path | None:
-        """Return the file of a picture."""
+        """Return the file of a picture.
+
+        Parameters
+        ----------
+        number
+            Number of the picture, 0 or more.
+
+        Returns
+        -------
+        Path | None
+            Path of the file.
+        """
         return self._paths[number]
 
     def __enter__(self) -> Self:
@@ -93,7 +163,7 @@ class FilePictures:
 
 
 class LivePictures:
-    """The newest frames of a camera, stream or video, numbered in the order in which they came."""
+    """The newest frames of a camera, stream or video, numbered in the order of their arrival."""
 
     live = True
 
@@ -109,12 +179,28 @@ class LivePictures:
 
     @property
     def newest(self) -> int:
-        """The number of the last frame, -1 before there is any."""
+        """Number of the last frame; -1 before the first."""
         with self._lock:
             return self._frames[-1][0] if self._frames else -1
 
     def read(self, number: int) -> Frame:
-        """Return a frame; a negative number is the newest. Raises ImageError if it is not kept any more."""
+        """Return a frame.
+
+        Parameters
+        ----------
+        number
+            Number of the frame; a negative number is the newest.
+
+        Returns
+        -------
+        Frame
+            The frame.
+
+        Raises
+        ------
+        ImageError
+            If it is not kept any more, or no frame has come.
+        """
         with self._lock:
             for own, frame in [*reversed(self._frames), *self._shown]:
                 if number < 0 or own == number:
@@ -125,7 +211,18 @@ class LivePictures:
         raise ImageError(f"frame {number} is not kept any more; let the picture run and stop it again")
 
     def path(self, number: int) -> Path | None:  # noqa: ARG002 - a frame has no file
-        """Return None."""
+        """Return None, because a frame has no file.
+
+        Parameters
+        ----------
+        number
+            Number of the frame.
+
+        Returns
+        -------
+        Path | None
+            None.
+        """
         return None
 
     def __enter__(self) -> Self:

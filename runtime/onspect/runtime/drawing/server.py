@@ -1,4 +1,4 @@
-"""The server behind the page on which a region is drawn."""
+"""The server of the page on which a region is drawn."""
 
 from __future__ import annotations
 
@@ -48,13 +48,25 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class RegionPage:
-    """Serves the page to browsers of this computer, at http://HOST:PORT/; a context manager.
+    """Serve the page to browsers of this computer, at http://HOST:PORT/; a context manager.
 
-    pictures: what is drawn on. output: the region's file; what it holds is shown at first. address: HOST:PORT of this
-    computer; port 0 takes any that is free. saved: set when a region was saved.
+    The attribute `saved` is set when a region was saved.
 
-    Raises ChoiceError if the address can be reached from other computers, or if the file is there and holds no region;
-    entering raises OutputError if the address is not available.
+    Parameters
+    ----------
+    pictures
+        The pictures to draw on.
+    output
+        The region file; its content is shown at first.
+    address
+        HOST:PORT of this computer; port 0 is a free one.
+
+    Raises
+    ------
+    ChoiceError
+        If other computers can reach the address, or if the file exists and is not a region.
+    OutputError
+        When it is entered, if the address is not available.
     """
 
     def __init__(self, pictures: Pictures, output: Path, *, address: str = "127.0.0.1:8081") -> None:
@@ -71,7 +83,7 @@ class RegionPage:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return self._server.url
 
     def __enter__(self) -> Self:
@@ -129,7 +141,7 @@ class RegionPage:
         return Response(jpeg, headers=headers, media_type="image/jpeg")
 
     async def _save(self, request: Request) -> Response:
-        """Write the region that the page sends, whole or not at all."""
+        """Write the region of the page, complete or not at all."""
         body = await read_body(request, _LARGEST_BODY)
         try:
             text = await run_in_threadpool(self._write, body)
@@ -152,18 +164,18 @@ class RegionPage:
         if region.reference is not None:
             region = self._name_reference(region, region.reference, number, frame)
         if region.mask is None:
-            region = replace(region, mask=self._region.mask)  # the page does not show it
+            region = replace(region, mask=self._region.mask)  # the page does not show the mask
         text = format_region(region, self._output.parent)
         write_atomically(self._output, text.encode())
         self._region = region
         return text
 
     def _name_reference(self, region: RegionFile, reference: Reference, number: int, frame: Frame) -> RegionFile:
-        """Return the region with the reference's picture: the file that is shown, or the frame, written as a PNG."""
+        """Return the region with the picture of the reference: the shown file, or the frame, written as a PNG."""
         picture = self._pictures.path(number)
         if picture is None:
             picture = self._output.with_name(f"{self._output.stem}-reference.png")
-            write_atomically(picture, cv2.imencode(".png", frame)[1].tobytes())  # as it came, also with 16 bits
+            write_atomically(picture, cv2.imencode(".png", frame)[1].tobytes())  # unchanged, also with 16 bits
         return replace(region, reference=replace(reference, picture=picture))
 
 

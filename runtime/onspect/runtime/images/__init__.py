@@ -1,1 +1,1 @@
-"""Images: decoding, preprocessing, finding them in folders, and pictures for people."""
+"""Images: decoding, preprocessing, image files in folders, and pictures for people."""

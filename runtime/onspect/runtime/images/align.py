@@ -1,8 +1,8 @@
-"""Alignment: a reference is found in each frame, with shift, rotation and (if asked) scale, before the crop.
+"""Alignment: find the reference in each frame, with shift, rotation and (if wanted) scale, before the crop.
 
-The search goes from coarse to fine on the local contrast, which is the frame less its own smoothed copy. The best few
-poses of the coarse search are refined by Gauss-Newton steps (inverse compositional), first at a quarter of the pixels.
-The normalised correlation at the final pose is the confidence.
+The search goes from coarse to fine on the local contrast, which is the frame minus a smoothed copy. The best few poses
+of the coarse search are refined by Gauss-Newton steps (inverse compositional), first at a quarter of the pixels. The
+confidence is the normalised correlation at the final pose.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from onspect.runtime.model.schema import Alignment, Rectangle
 
 _LONGEST = 160  # side of the stored reference, in pixels
 _REFINED = 3  # poses of the coarse search that are refined
-_CLOSE = 0.1  # of correlation, by which a refined pose may be worse and is still compared at the finest level
-_APART = 0.7  # of the reference's shorter side, the least distance of two parts
+_CLOSE = 0.1  # difference of correlation up to which a pose is compared at the finest level
+_APART = 0.7  # smallest distance of two parts, as a share of the reference's shorter side
 _STEPS = {2: 6, 1: 4}  # Gauss-Newton steps at each level; the number is how many times smaller it is
 _LEAST_LEVEL = 12  # pixels of the shorter side of a level
-_AROUND = 4  # pixels of the smallest level by which a coarse pose may be off
-_SETTLED = 0.02  # pixels
-_SLACK = 2.0  # degrees and percent that a pose may exceed its limits by
+_AROUND = 4  # largest error of a coarse pose in pixels of the smallest level
+_SETTLED = 0.02  # a step of fewer pixels ends the search
+_SLACK = 2.0  # degrees and percent by which a pose may exceed its limits
 
 
 def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
@@ -41,15 +41,20 @@ def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
     frame
         HxW or HxWx3 (BGR), uint8 or uint16.
     alignment
-        The reference, the largest rotation and change of size, and the least confidence.
+        The reference, the largest rotation and change of size, and the smallest confidence.
     white_level
-        Of a uint16 frame, as in `Preprocess`.
+        White of a uint16 frame, as in `Preprocess`.
+
+    Returns
+    -------
+    Pose
+        The pose of the part.
 
     Raises
     ------
     ImageError
-        If no place correlates as well as the good parts did: ``part not found``. If two places do: ``two parts are
-        in view``.
+        If no place correlates as well as the good parts did (``part not found``), or if two places do (``two parts are
+        in view``).
     """
     pose, other = _open_finder(alignment).find_two(local_contrast(frame, alignment.patch, white_level))
     if pose.confidence < alignment.confidence:
@@ -68,12 +73,52 @@ def find_part(frame: Frame, alignment: Alignment, white_level: int) -> Pose:
 
 
 def local_contrast(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
-    """Return a frame's local contrast at the scale of the stored reference, float32 [h, w] in grey levels."""
+    """Return the local contrast of a frame at the scale of the stored reference.
+
+    Parameters
+    ----------
+    frame
+        HxW or HxWx3 (BGR), uint8 or uint16.
+    patch
+        x, y, width and height of the reference in its frame.
+    white_level
+        White of a uint16 frame.
+
+    Returns
+    -------
+    Plane
+        float32 [h, w] in grey levels.
+
+    Raises
+    ------
+    ImageError
+        If the frame is smaller than half of the patch.
+    """
     return remove_smooth(shrink_to_grey(frame, patch, white_level), patch)
 
 
 def shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
-    """Return a frame in grey levels of 0 to 255 at the scale of the stored reference, float32 [h, w]."""
+    """Return a frame in grey at the scale of the stored reference.
+
+    Parameters
+    ----------
+    frame
+        HxW or HxWx3 (BGR), uint8 or uint16.
+    patch
+        x, y, width and height of the reference in its frame.
+    white_level
+        White of a uint16 frame.
+
+    Returns
+    -------
+    Plane
+        float32 [h, w] in grey levels of 0 to 255.
+
+    Raises
+    ------
+    ImageError
+        If the frame is smaller than half of the patch.
+    """
     factor = shrink_factor(patch)
     height, width = frame.shape[0] // factor, frame.shape[1] // factor
     if 2 * min(frame.shape[:2]) < min(patch[2:]):
@@ -93,20 +138,44 @@ def shrink_to_grey(frame: Frame, patch: Rectangle, white_level: int) -> Plane:
 
 
 def remove_smooth(grey: Plane, patch: Rectangle) -> Plane:
-    """Return grey levels less their own smoothed copy, over a sixth of the patch's longer side."""
+    """Subtract a smoothed copy, over a sixth of the patch's longer side.
+
+    Parameters
+    ----------
+    grey
+        float32 [h, w] in grey levels.
+    patch
+        x, y, width and height of the reference in its frame.
+
+    Returns
+    -------
+    Plane
+        float32 [h, w] in grey levels.
+    """
     side = max(3, max(patch[2:]) // shrink_factor(patch) // 12 * 2 + 1)  # twice a box is nearly round
     smooth = cv2.blur(cv2.blur(grey, (side, side)), (side, side))
     return np.asarray(cv2.subtract(grey, smooth), np.float32)
 
 
 def shrink_factor(patch: Rectangle) -> int:
-    """Return by how many times frames are shrunk before the search, so that the patch has at most 160 pixels a side."""
+    """Return the factor by which frames are shrunk before the search, so that the patch has at most 160 pixels a side.
+
+    Parameters
+    ----------
+    patch
+        x, y, width and height of the reference in its frame.
+
+    Returns
+    -------
+    int
+        1 or more.
+    """
     return -(-max(patch[2:]) // _LONGEST)
 
 
 @dataclass(frozen=True)
 class _Level:
-    """The reference at one size: its values (mean 0, length 1), and what a Gauss-Newton step needs.
+    """The reference at one size: its values (mean 0, length 1), and the data of a Gauss-Newton step.
 
     factor: how many times smaller than the stored reference. steps: float32 [k, h * w], the pseudo-inverse of the
     derivatives by shift (x, y), rotation and scale. radius: in pixels, for the length of a rotation.
@@ -119,10 +188,18 @@ class _Level:
 
 
 class Finder:
-    """Finds a reference in the local contrast of frames; safe to share between threads.
+    """Find a reference in the local contrast of frames; may be used from several threads.
 
-    patch: the reference's place in its frame, in pixels. reference: float32 [h, w], its local contrast as
-    `local_contrast` gives it. turn, scale: the largest rotation in degrees and change of size, a share.
+    Parameters
+    ----------
+    patch
+        x, y, width and height of the reference in its frame.
+    reference
+        Its local contrast, float32 [h, w], as `local_contrast` returns it.
+    turn
+        Largest rotation in degrees, 0 to 180.
+    scale
+        Largest change of size as a share.
     """
 
     def __init__(self, patch: Rectangle, reference: Plane, *, turn: float, scale: float) -> None:
@@ -141,11 +218,33 @@ class Finder:
         self._searches = lru_cache(maxsize=4)(self._open_search)
 
     def find(self, contrast: Plane) -> Pose:
-        """Return the pose that correlates best; `local_contrast` gave the contrast."""
+        """Return the pose with the highest correlation.
+
+        Parameters
+        ----------
+        contrast
+            float32 [h, w], as `local_contrast` returns it.
+
+        Returns
+        -------
+        Pose
+            The pose, in pixels of the frame.
+        """
         return self._find(contrast)[0]
 
     def find_two(self, contrast: Plane) -> tuple[Pose, Pose | None]:
-        """Return the pose that correlates best, and the best one of another place, None if none is like a part."""
+        """Return the pose with the highest correlation, and the best pose of another place.
+
+        Parameters
+        ----------
+        contrast
+            float32 [h, w], as `local_contrast` returns it.
+
+        Returns
+        -------
+        tuple[Pose, Pose | None]
+            Both poses; None for the second if no other place resembles a part.
+        """
         best, search, likeness, levels = self._find(contrast)
         own = dataclasses.replace(best, x=best.x / self._shrink, y=best.y / self._shrink)
         coarse = search.find_other(likeness, own, _APART * min(self.reference.shape))
@@ -176,12 +275,38 @@ class Finder:
         return dataclasses.replace(best, x=best.x * self._shrink, y=best.y * self._shrink)
 
     def cut(self, contrast: Plane, pose: Pose) -> Plane:
-        """Return the contrast under the reference at a pose, turned back, float32 like the reference."""
+        """Return the contrast under the reference at a pose, turned back.
+
+        Parameters
+        ----------
+        contrast
+            float32 [h, w], as `local_contrast` returns it.
+        pose
+            The pose.
+
+        Returns
+        -------
+        Plane
+            float32 with the shape of the reference.
+        """
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink)
         return sample(contrast, own, self.reference.shape, 1)
 
     def paint_over(self, grey: Plane, pose: Pose) -> Plane:
-        """Return grey levels without the part at a pose: there, with a margin of a tenth, is the median of the rest."""
+        """Replace the part at a pose, with a margin of a tenth, by the median of the rest.
+
+        Parameters
+        ----------
+        grey
+            float32 [h, w] in grey levels.
+        pose
+            The pose.
+
+        Returns
+        -------
+        Plane
+            float32 [h, w].
+        """
         height, width = self.reference.shape
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink, scale=pose.scale * 1.1)
         matrix = matrix_at_pose(own, self.reference.shape, 1)
@@ -192,7 +317,7 @@ class Finder:
         return np.where(part, np.median(rest) if rest.size else grey.mean(), grey).astype(np.float32)
 
     def _search_around(self, level: _Level, plane: Plane, pose: Pose) -> Pose:
-        """Return the best of the poses a third of an angle's step and a few pixels around one."""
+        """Return the best pose within a third of an angle step and a few pixels."""
         height, width = level.values.shape
         shape = height + 2 * _AROUND, width + 2 * _AROUND
         best = dataclasses.replace(pose, confidence=-1.0)
@@ -207,13 +332,13 @@ class Finder:
         return best
 
     def _refine(self, level: _Level, plane: Plane, pose: Pose) -> Pose:
-        """Take Gauss-Newton steps from a pose; return the best one, with its correlation as the confidence."""
+        """Take Gauss-Newton steps from a pose; return the best pose, with its correlation as the confidence."""
         best = dataclasses.replace(pose, confidence=-1.0)
         for number in range(_STEPS[level.factor] + 1):
             seen = _normalise(sample(plane, pose, level.values.shape, level.factor))
             likeness = float(np.vdot(seen, level.values))
             if likeness <= best.confidence:
-                break  # it was better before
+                break  # the last pose was better
             best = dataclasses.replace(pose, confidence=likeness)
             if likeness <= 0.0 or number == _STEPS[level.factor]:
                 break
@@ -233,7 +358,7 @@ def _open_finder(alignment: Alignment) -> Finder:
 
 
 def _decode(text: str) -> Plane:
-    """Return the reference of a PNG's text; raises ImageError if it is damaged."""
+    """Return the reference from the text of a PNG; raise ImageError if it is damaged."""
     try:
         data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
@@ -258,21 +383,38 @@ def _make_level(reference: Plane, factor: int, scales: bool) -> _Level:
     slopes = [across, down, across * y - down * x] + [across * x + down * y] * scales
     rows = np.stack([slope.ravel() for slope in slopes]).astype(np.float64)
     flat = values.ravel().astype(np.float64)
-    rows -= rows.mean(axis=1, keepdims=True)  # brightness and contrast are free
+    rows -= rows.mean(axis=1, keepdims=True)  # brightness and contrast may vary
     rows -= np.outer(rows @ flat, flat)
     steps = np.linalg.pinv(rows.T)
     return _Level(factor, values, steps.astype(np.float32), float(np.hypot(width, height) / 2.0))
 
 
 def _normalise(plane: Plane) -> Plane:
-    """Return values with mean 0 and length 1; those without contrast become 0."""
+    """Return values with mean 0 and length 1; values without contrast become 0."""
     centred = plane - plane.mean()
     length = float(np.linalg.norm(centred))
     return np.asarray(centred / np.float32(max(length, 1e-6)), np.float32)
 
 
 def sample(plane: Plane, pose: Pose, shape: tuple[int, ...], factor: int) -> Plane:
-    """Return what a plane shows under the reference at a pose; plane and shape are shrunk by factor."""
+    """Return the part of a plane under the reference at a pose.
+
+    Parameters
+    ----------
+    plane
+        float32 [h, w], shrunk by `factor`.
+    pose
+        The pose, in pixels of the plane before it is shrunk.
+    shape
+        Height and width of the reference, shrunk by `factor`.
+    factor
+        Shrink factor, 1 or more.
+
+    Returns
+    -------
+    Plane
+        float32 [shape].
+    """
     matrix = centred(matrix_at_pose(pose, shape, factor))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (shape[1], shape[0])

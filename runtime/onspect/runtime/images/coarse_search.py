@@ -1,6 +1,6 @@
-"""The coarse search of an alignment: the reference at every tenth degree, correlated with the whole frame.
+"""Coarse search of an alignment: the reference at every tenth degree, correlated with the whole frame.
 
-It works at about 80 pixels a side, by Fourier transforms; places outside the turned reference do not count.
+It works at about 80 pixels a side, with Fourier transforms; places outside the turned reference do not count.
 """
 
 from __future__ import annotations
@@ -16,18 +16,30 @@ Plane = NDArray[np.float32]
 ANGLE_STEP = 10.0
 """Degrees between the turned references."""
 
-_COARSE_FRAME, _COARSE_PATCH = 80, 14  # sides of the coarse search, of which both are kept at least
-_BLUR = 1.0  # pixels of the coarse search, about what half an angle's step moves the reference's ends by
+_COARSE_FRAME, _COARSE_PATCH = 80, 14  # smallest sides of frame and patch in the coarse search
+_BLUR = 1.0  # pixels; about the motion of the reference's ends at half an angle step
 _SHARING = 3  # turned references that share one mask
 _SCALE_STEP = 0.06
 _CANDIDATES = 4
-_WORSE = 0.15  # of correlation by which a candidate may be worse than the best one
-_NEARLY = 0.7  # of the coarse search's highest peak, below which no other peak is a part
-_FLAT = 0.1  # of the frame's highest contrast, below which a place counts as flat
+_WORSE = 0.15  # largest difference of correlation between a candidate and the best one
+_NEARLY = 0.7  # a peak below this share of the highest one is not a part
+_FLAT = 0.1  # a place below this share of the frame's highest contrast is flat
 
 
 class CoarseSearch:
-    """The coarse search in frames of one size: the spectra of the turned references, and where a peak may be."""
+    """The coarse search in frames of one size: spectra of the turned references, and the allowed places of a peak.
+
+    Parameters
+    ----------
+    reference
+        Local contrast of the reference, float32 [h, w].
+    size
+        Width and height of the frames, at the scale of the reference.
+    angles
+        Angles in degrees.
+    scales
+        Sizes relative to the reference.
+    """
 
     def __init__(
         self, reference: Plane, size: tuple[int, int], angles: NDArray[np.float64], scales: NDArray[np.float64]
@@ -39,7 +51,7 @@ class CoarseSearch:
         small = _blur(shrink(reference, self._factor))
         self._canvas = int(np.ceil(np.hypot(*small.shape) * scales.max())) + 2
         self._size = size[0] // self._factor, size[1] // self._factor
-        margin = 0.35 * min(small.shape)  # of the reference's middle from the frame's edge
+        margin = 0.35 * min(small.shape)  # distance of the reference's middle from the frame's edge
         pad = int(np.ceil(max(0.0, self._canvas / 2.0 - margin)))
         self._shape = tuple(cv2.getOptimalDFTSize(side + pad) for side in self._size[::-1])
         templates = np.stack([self._turn(small, *pose)[0] for pose in self._poses])
@@ -50,9 +62,17 @@ class CoarseSearch:
         self._allowed = self._find_allowed(margin)
 
     def find(self, contrast: Plane) -> tuple[list[Pose], Plane]:
-        """Return the best poses, the best first, in pixels of the contrast's plane; and the likeness of all places.
+        """Return the best poses, and the likeness of all places.
 
-        The likeness is float32 [poses, h * w], for `find_other`.
+        Parameters
+        ----------
+        contrast
+            float32 [h, w], the local contrast of the frame.
+
+        Returns
+        -------
+        tuple[list[Pose], Plane]
+            The poses in pixels of the contrast, best first; and the likeness, float32 [poses, h * w], for `find_other`.
         """
         plane = _blur(shrink(contrast, self._factor)[: self._size[1], : self._size[0]])
         spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
@@ -73,7 +93,22 @@ class CoarseSearch:
         return [self._describe(number, int(places[number])) for number in self._choose(peaks)], flat
 
     def find_other(self, likeness: Plane, pose: Pose, radius: float) -> Pose | None:
-        """Return the best pose at a distance of at least radius from one; None if no place there is nearly as good."""
+        """Return the best pose that is not near another one.
+
+        Parameters
+        ----------
+        likeness
+            Likeness of all places, from `find`.
+        pose
+            The other pose.
+        radius
+            Smallest distance in pixels.
+
+        Returns
+        -------
+        Pose | None
+            The pose; None if no such place is nearly as good.
+        """
         best = likeness.max(axis=0)
         highest = float(best.max())
         rows, columns = (np.arange(side, dtype=np.float32) for side in self._shape)
@@ -88,7 +123,7 @@ class CoarseSearch:
         return self._describe(int(likeness[:, place].argmax()), place)
 
     def _choose(self, peaks: NDArray[np.float32]) -> list[int]:
-        """Return the poses with a peak higher than those of the neighbouring angles, the highest first."""
+        """Return the poses whose peak is higher than those of the neighbouring angles, the highest first."""
         order = np.argsort(-peaks)
         chosen: list[int] = []
         around = self._across if self._across * ANGLE_STEP >= 359.0 else 10 * self._across
@@ -109,7 +144,7 @@ class CoarseSearch:
         return Pose((column + middle) * self._factor, (row + middle) * self._factor, float(angle), float(scale))
 
     def _turn(self, small: Plane, angle: float, scale: float) -> tuple[Plane, Plane]:
-        """Return a turned reference (mean 0, length 1) and the places that it covers, float32 [canvas, canvas]."""
+        """Return a turned reference (mean 0, length 1) and its covered places, float32 [canvas, canvas]."""
         pose = Pose(self._canvas / 2.0, self._canvas / 2.0, angle, scale)
         matrix = centred(matrix_at_pose(pose, small.shape, 1))
         size = (self._canvas, self._canvas)
@@ -119,9 +154,9 @@ class CoarseSearch:
         return (turned / max(1e-6, float(np.linalg.norm(turned)))).astype(np.float32), mask
 
     def _share_masks(self, small: Plane) -> tuple[list[int], Plane]:
-        """Return the mask of each pose and the masks [n, canvas, canvas]: neighbours share one, and so do half a turn.
+        """Return the mask of each pose and the masks [n, canvas, canvas]; neighbours and opposite angles share a mask.
 
-        The contrast under a slightly turned mask is nearly the same, and here it only ranks the candidates.
+        The contrast under a slightly turned mask is nearly equal, and here it only ranks the candidates.
         """
         shared = _SHARING * ANGLE_STEP
         keys = [(round(angle / shared) % round(180.0 / shared) * shared, scale) for angle, scale in self._poses]
@@ -129,7 +164,7 @@ class CoarseSearch:
         return [unique.index(key) for key in keys], np.stack([self._turn(small, *key)[1] for key in unique])
 
     def _find_allowed(self, margin: float) -> Plane:
-        """Return 1 where the reference's middle is inside the frame by a margin, else 0; float32, of a transform."""
+        """Return 1 where the reference's middle is inside the frame by a margin, else 0; float32 of a transform's shape."""
         allowed = []
         for side, whole in zip(self._size[::-1], self._shape, strict=True):
             shift = np.arange(whole)
@@ -140,7 +175,18 @@ class CoarseSearch:
 
 
 def spread_angles(turn: float) -> NDArray[np.float64]:
-    """Return the angles of the coarse search, in degrees, about ten apart and 0 among them."""
+    """Return the angles of the coarse search, about ten degrees apart, with 0 among them.
+
+    Parameters
+    ----------
+    turn
+        Largest rotation in degrees, 0 to 180.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Angles in degrees.
+    """
     if turn > 180.0 - ANGLE_STEP / 2.0:
         return np.arange(-180.0 + ANGLE_STEP, 180.0 + 1e-6, ANGLE_STEP)
     count = int(np.ceil(turn / ANGLE_STEP - 0.5))
@@ -148,13 +194,37 @@ def spread_angles(turn: float) -> NDArray[np.float64]:
 
 
 def spread_scales(scale: float) -> NDArray[np.float64]:
-    """Return the sizes of the coarse search relative to the reference, at most 0.06 apart and 1 among them."""
+    """Return the sizes of the coarse search, at most 0.06 apart, with 1 among them.
+
+    Parameters
+    ----------
+    scale
+        Largest change of size as a share.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Sizes relative to the reference.
+    """
     count = int(np.ceil(scale / _SCALE_STEP - 0.5))
     return np.asarray(np.linspace(1.0 - scale, 1.0 + scale, 2 * max(count, 0) + 1) if count > 0 else np.ones(1))
 
 
 def shrink(plane: Plane, factor: int) -> Plane:
-    """Return a plane [h, w] with the means of factor x factor pixels; a rest at the right and below is left out."""
+    """Return the means of squares of factor x factor pixels; incomplete squares at the right and bottom are left out.
+
+    Parameters
+    ----------
+    plane
+        float32 [h, w].
+    factor
+        Shrink factor, 1 or more.
+
+    Returns
+    -------
+    Plane
+        float32 [h // factor, w // factor].
+    """
     if factor == 1:
         return plane
     height, width = plane.shape[0] // factor, plane.shape[1] // factor
@@ -163,7 +233,7 @@ def shrink(plane: Plane, factor: int) -> Plane:
 
 
 def _blur(plane: Plane) -> Plane:
-    """Return a plane of the coarse search without lines so thin that they miss each other between two angles."""
+    """Return a plane of the coarse search without lines that are too thin to match between two angles."""
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), _BLUR), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Image files to frames. A file that is damaged, or has more pictures than one, is refused rather than half seen."""
+"""Image files to frames. A file that is damaged or has several pictures is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MOST_PIXELS = 1 << 28
-"""Pixels of an image that is read; a larger one is refused by its header, before it takes memory."""
+"""Largest number of pixels of an image; a larger one is refused by its header, before it needs memory."""
 
 _READ = 1 << 20  # bytes at a time
 
@@ -55,7 +55,23 @@ def read_image(path: Path | str, accepts: Accepts | None = None) -> Frame:
 
 
 def read_file(path: Path | str) -> bytes:
-    """Return a file's bytes; raises ImageError where it cannot be read."""
+    """Read the bytes of a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bytes
+        The bytes.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    """
     try:
         return _read_bytes(path)
     except OSError as error:
@@ -65,15 +81,46 @@ def read_file(path: Path | str) -> bytes:
 
 
 def read_or_error(path: Path | str, read: Callable[[Path | str], Frame]) -> Frame | ImageError:
-    """Return the frame that `read` makes of a file; the ImageError that it raises is returned."""
+    """Read a frame; an ImageError is returned and not raised.
+
+    Parameters
+    ----------
+    path
+        The file.
+    read
+        Reads the file.
+
+    Returns
+    -------
+    Frame | ImageError
+        The frame or the error.
+    """
     try:
         return read(path)
     except ImageError as error:
-        return error.with_traceback(None)  # its frames would live as long as it
+        return error.with_traceback(None)  # a traceback would keep its frames alive
 
 
 def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:
-    """Decode an image file's bytes; arguments, shapes, dtypes and errors as `read_image`."""
+    """Decode the bytes of an image file.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+    accepts
+        Called with width and height before the picture is decoded; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8 or uint16, [height, width] or [height, width, 3] in BGR.
+
+    Raises
+    ------
+    ImageError
+        If the file is empty, truncated, damaged or too large, is not an image, or has several pages or frames.
+    """
     if not data:
         raise ImageError("the file is empty (0 bytes)")
 
@@ -89,10 +136,10 @@ def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:
 
 
 def _read_bytes(path: Path | str) -> bytes:
-    """Return a file's bytes in as few calls as it takes.
+    """Return the bytes of a file in as few calls as possible.
 
-    Each call lets another thread run Python and then waits for it; `Path.read_bytes` makes nine. A pipe into which
-    nobody writes is empty, and not waited for.
+    Each call lets another thread run Python and then waits for it; `Path.read_bytes` makes nine. A pipe without a
+    writer is empty, and is not waited for.
     """
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
@@ -109,12 +156,12 @@ def _read_bytes(path: Path | str) -> bytes:
 
 
 def quieten_opencv() -> None:
-    """Leave the cores to our own workers, and keep OpenCV from printing what we report ourselves; for the commands.
+    """Leave the cores to our own workers, and keep OpenCV from printing messages that we report; for the commands.
 
-    FFmpeg inside it is silenced too: it may print a camera's URL with its password.
+    FFmpeg in OpenCV is silenced too, because it may print a camera's URL with its password.
     """
     cv2.setNumThreads(1)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     opencv: Any = cv2
     set_level = opencv.setLogLevel if hasattr(opencv, "setLogLevel") else opencv.utils.logging.setLogLevel
-    set_level(0)  # silent; the function moved between OpenCV 4 and 5
+    set_level(0)  # 0 is silent; the function moved between OpenCV 4 and 5

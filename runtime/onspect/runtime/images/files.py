@@ -17,18 +17,34 @@ _LOG = logging.getLogger("onspect")
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
-"""Files with these endings (any case) are taken for images when a folder is read."""
+"""Endings of image files (in any case) when a folder is read."""
 _SYSTEM_FOLDERS = frozenset(
     {"@eadir", "@recycle", "#recycle", "#snapshot", "@recently-snapshot", "__macosx", "$recycle.bin", "lost+found"}
     | {"@__thumb", "@__qini", "@tmp", "@sharebin", "~snapshot", "network trash folder", "temporary items"}
     | {"system volume information", "recycler", "found.000", "thumb", "thumbs", "_thumbs", "thumbnail", "thumbnails"}
 )
-_MOST_KINDS = 8  # of files left out, that are named
+_MOST_KINDS = 8  # largest number of kinds of ignored files in a message
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 
 
 def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the images below a folder and the files left out, both sorted, as `walk_files` finds them."""
+    """Return the images below a folder and the ignored files.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    tuple[list[Path], list[Path]]
+        Images and other files, both sorted, as `walk_files` finds them.
+
+    Raises
+    ------
+    DatasetError
+        If a folder is missing or may not be read.
+    """
     images: list[Path] = []
     others: list[Path] = []
     for path, is_image in walk_files(folder):
@@ -37,21 +53,49 @@ def list_images(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def walk_files(folder: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each file below a folder, sorted, and whether it is taken for an image.
+    """Yield each file below a folder, sorted, and whether it is an image.
 
-    Images that are hidden, or in a hidden folder or one of a file server's own, such as thumbnails, are none; other
-    hidden files and those of the operating system are not yielded. The paths are plain text, for there may be very
-    many. A folder that links reach more than once is read once. Raises DatasetError where the folder, or one below it,
-    is missing or may not be read: a folder that is silently skipped would be parts that nobody judged.
+    Hidden images do not count as images, nor do images in a hidden folder or in a folder of a file server, such as
+    thumbnails. Other hidden files and files of the operating system are left out. The paths are plain text, because
+    there may be very many. A folder that several links reach is read once. A folder that cannot be read is an error,
+    because its parts would not be judged.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    Iterator[tuple[str, bool]]
+        Path, and whether it is an image.
+
+    Raises
+    ------
+    DatasetError
+        If the folder, or one below it, is missing or may not be read.
     """
     start = str(folder)
     return _walk("" if start == "." else start, set())
 
 
 def list_folder(folder: Path | str) -> list[str]:
-    """Return the images below a folder, sorted, as `walk_files` finds them; a warning names the files left out.
+    """Return the images below a folder; a warning names the ignored files.
 
-    Raises DatasetError as that does, and if there is no image.
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    list[str]
+        Paths, sorted, as `walk_files` finds them.
+
+    Raises
+    ------
+    DatasetError
+        If there is no image, or a folder is missing or may not be read.
     """
     images: list[str] = []
     others: list[str] = []
@@ -68,13 +112,38 @@ def list_folder(folder: Path | str) -> list[str]:
 
 
 def is_left_out(name: str) -> bool:
-    """Tell whether a file or folder is hidden or belongs to the system or a file server, by its name."""
+    """Return whether a file or folder is hidden or belongs to the system or a file server.
+
+    Parameters
+    ----------
+    name
+        Name without its folder.
+
+    Returns
+    -------
+    bool
+        True if it is left out.
+    """
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS or name.lower() in _SYSTEM_FILES
 
 
 def describe_left_out(others: Iterable[Path | str], folder: Path | str) -> str:
-    """Return in words how many files of a folder are not taken for images, and of which kinds; empty for none.
+    """Describe the number and kinds of the ignored files of a folder.
 
+    Parameters
+    ----------
+    others
+        Paths of the files.
+    folder
+        The folder.
+
+    Returns
+    -------
+    str
+        The description; empty without files.
+
+    Examples
+    --------
     >>> describe_left_out(["a/b.txt", "a/c.txt", "a/@eaDir/c.png/SYNOPHOTO_THUMB_M.jpg"], "a")
     "3 files (.txt: 2, in '@eaDir': 1)"
     """
@@ -92,7 +161,7 @@ def describe_left_out(others: Iterable[Path | str], folder: Path | str) -> str:
 
 def _walk(parent: str, seen: set[str], *, hidden: bool = False) -> Iterator[tuple[str, bool]]:
     real = os.path.realpath(parent)
-    if real in seen:  # a link back to its own parent would go round for ever
+    if real in seen:  # a link back to its own parent would never end
         return
     seen.add(real)
     for name in _list_names(parent, hidden=hidden):
@@ -102,7 +171,7 @@ def _walk(parent: str, seen: set[str], *, hidden: bool = False) -> Iterator[tupl
         if stat.S_ISDIR(mode):
             yield from _walk(path, seen, hidden=is_hidden)
             continue
-        # on a pipe, socket or device reading could wait for ever; a broken link is named, and becomes a fault
+        # reading a pipe, socket or device could block; a broken link is listed and becomes a fault
         ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - as above
         is_image = ending in IMAGE_SUFFIXES and (mode == 0 or stat.S_ISREG(mode))
         if is_image or not is_hidden:
@@ -123,7 +192,7 @@ def _list_names(folder: str, *, hidden: bool) -> list[str]:
 
 
 def _read_mode(path: str) -> int:
-    """Return what kind of file a path leads to, 0 where it leads to none."""
+    """Return the kind of the file that a path leads to, or 0 if there is none."""
     try:
         return os.stat(path).st_mode  # noqa: PTH116 - as above
     except OSError:

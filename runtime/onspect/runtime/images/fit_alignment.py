@@ -1,4 +1,4 @@
-"""Learning an alignment from good pictures: the reference, and the least confidence at which a part is found."""
+"""Learn an alignment from good pictures: the reference, and the smallest confidence of a part."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from onspect.runtime.images.placement import Pose
 from onspect.runtime.model.schema import Alignment, Rectangle
 
 SMALLEST_PATCH = 16
-"""Least side of a reference patch, in pixels of the frame."""
+"""Shortest side of a reference patch, in pixels of the frame."""
 
-_PICTURES = 32  # on which reference and confidence are chosen
-_LEAST_GAIN = 0.1  # between the correlation of good parts and of places without one
-_PLAUSIBLE = 0.25  # correlation from which on a picture's part joins the median
-_ROUNDS = 2  # in which the median is made; the second finds the parts by the first one's median
+_PICTURES = 32  # largest number of pictures for reference and confidence
+_LEAST_GAIN = 0.1  # smallest difference of correlation between good parts and places without a part
+_PLAUSIBLE = 0.25  # smallest correlation of a part that joins the median
+_ROUNDS = 2  # rounds of the median; the second finds the parts by the median of the first
 
 
 def fit_alignment(
@@ -34,25 +34,32 @@ def fit_alignment(
     scale: float,
     white_level: int,
 ) -> Alignment:
-    """Make the reference and choose the least confidence from good pictures.
+    """Make the reference, and choose the smallest confidence, from good pictures.
 
     The reference is the median of the good parts, in the pose that the part has in `picture`. Each of the pictures is
-    then searched with a reference that was made without it: once as it is and once with the part painted over. The
-    least confidence is halfway between the 5% quantile of the first correlations and the 95% quantile of the second,
-    of which each is that of another place of the same picture if that is higher.
+    then searched with a reference that was made without it: once unchanged and once with the part painted over. The
+    smallest confidence is half way between the 5% quantile of the first correlations and the 95% quantile of the
+    second. If another place of the same picture correlates better, its correlation replaces the second one.
 
     Parameters
     ----------
     frames
-        Good pictures, each read when it is called; at most 32, evenly spread, are used.
+        Functions that read the good pictures; at most 32, evenly spread, are used.
     patch
-        The place of the reference in `picture`, in pixels.
+        x, y, width and height of the reference in `picture`.
     picture
         The picture on which region and patch were drawn.
-    turn, scale
-        The largest rotation in degrees, and the largest change of size as a share.
+    turn
+        Largest rotation in degrees, 0 to 180.
+    scale
+        Largest change of size as a share.
     white_level
-        Of uint16 pictures.
+        White of uint16 pictures.
+
+    Returns
+    -------
+    Alignment
+        The alignment.
 
     Raises
     ------
@@ -120,7 +127,7 @@ def _median(patches: NDArray[np.float32]) -> Plane:
 
 
 def _encode(reference: Plane) -> str:
-    """Return a reference as the text of a PNG: 128 is no contrast, the strongest one is 1 or 255."""
+    """Return a reference as the text of a PNG: 128 is no contrast, the strongest contrast is 1 or 255."""
     strongest = max(1e-3, float(np.abs(reference).max()))
     picture = np.rint(128.0 + reference * (127.0 / strongest)).astype(np.uint8)
     return base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode()

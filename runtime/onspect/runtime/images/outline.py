@@ -1,4 +1,4 @@
-"""The outline of a part on a plain ground: the region of an alignment for which nobody drew one."""
+"""Outline of a part on a plain ground: the region of an alignment if none was drawn."""
 
 from __future__ import annotations
 
@@ -10,20 +10,32 @@ from onspect.runtime.images.decode import Frame
 from onspect.runtime.model.schema import Polygon, Rectangle
 
 _LONG_SIDE = 320  # pixels of the shrunk frame
-_CONTRAST = 12.0  # least grey levels by which a part differs from the ground
+_CONTRAST = 12.0  # smallest difference between part and ground in grey levels
 _PLAIN = 40.0  # grey levels; a ground with a larger spread is not plain
-_GAP = 0.02  # of the longer side: gaps between the pieces of a part
-_MARGIN = 0.03  # of the longer side, around the part
-_LEAST_AREA = 0.03  # share of the frame
-_OTHER = 0.3  # share of the largest piece from which another piece is a second part
-_FRAME_MARGIN = 0.1  # of each side, without an outline
+_GAP = 0.02  # largest gap between the pieces of a part, as a share of the longer side
+_MARGIN = 0.03  # margin around the part, as a share of the longer side
+_LEAST_AREA = 0.03  # smallest part as a share of the frame
+_OTHER = 0.3  # a piece above this share of the largest one is a second part
+_FRAME_MARGIN = 0.1  # margin as a share of each side, if there is no outline
 
 
 def outline_part(frame: Frame, white_level: int) -> Polygon | None:
-    """Return the convex outline of the one part that lies whole on a plain ground, with a margin.
+    """Return the convex outline, with a margin, of the only part on a plain ground.
 
-    The colour of the frame's border is the ground. Returns None if it is not plain, or if the frame shows no part,
-    several parts, or one that touches the border. frame: HxW or HxWx3, uint8 or uint16, with `white_level`.
+    The border of the frame shows the ground.
+
+    Parameters
+    ----------
+    frame
+        HxW or HxWx3, uint8 or uint16.
+    white_level
+        White of a uint16 frame.
+
+    Returns
+    -------
+    Polygon | None
+        The outline; None if the ground is not plain, or if there is no part, several parts, or one that touches the
+        border.
     """
     height, width = frame.shape[:2]
     factor = max(1.0, max(height, width) / _LONG_SIDE)
@@ -50,14 +62,25 @@ def outline_part(frame: Frame, white_level: int) -> Polygon | None:
 
 
 def box_without_border(frame: Frame) -> Rectangle:
-    """Return a frame less a tenth on each side, by which a part may move."""
+    """Return a frame without a tenth on each side, by which a part may move.
+
+    Parameters
+    ----------
+    frame
+        The frame.
+
+    Returns
+    -------
+    Rectangle
+        x, y, width and height.
+    """
     height, width = frame.shape[:2]
     left, top = round(_FRAME_MARGIN * width), round(_FRAME_MARGIN * height)
     return left, top, width - 2 * left, height - 2 * top
 
 
 def _differs_from_border(grey: NDArray[np.float32]) -> NDArray[np.uint8] | None:
-    """Return 1 where grey levels [h, w, channels] differ from their border's, uint8 [h, w]; None if that varies."""
+    """Return 1 where grey levels [h, w, channels] differ from their border, uint8 [h, w]; None if the border varies."""
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
     ground = np.median(border, axis=0)
     spread = float(np.quantile(np.abs(border - ground).max(axis=1), 0.9))

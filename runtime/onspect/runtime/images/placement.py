@@ -1,4 +1,4 @@
-"""Where a model's input lies in a frame: the crop to a region, at the pose in which the part was found."""
+"""Place of a model's input in a frame: the crop to a region, at the pose of the part."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ from onspect.runtime.images.decode import Frame
 from onspect.runtime.images.region import draw_region
 from onspect.runtime.model.schema import Rectangle, RegionOfInterest
 
-_GRID = 24  # places along each side at which it is asked whether the region lies inside the frame
-_MOST_OUTSIDE = 0.01  # share of the inspected places that may lie outside the frame: rounding, and no part
+_GRID = 24  # points on each side that are checked to be inside the frame
+_MOST_OUTSIDE = 0.01  # largest share of inspected points outside the frame: a rounding error, not a part
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a part was found.
-
-    x, y: the middle of the reference patch in the frame, in pixels. angle: by how many degrees the part is turned from
-    the reference, counter-clockwise, above -180 and up to 180. scale: its size relative to the reference. confidence:
-    the correlation with the reference, -1 to 1.
-    """
+    """Pose of a part in a frame."""
 
     x: float
+    """Middle of the reference patch in pixels of the frame, from the left."""
     y: float
+    """Middle of the reference patch in pixels of the frame, from the top."""
     angle: float
+    """Rotation of the part against the reference in degrees, counter-clockwise, above -180 and up to 180."""
     scale: float = 1.0
+    """Size relative to the reference."""
     confidence: float = 1.0
+    """Correlation with the reference, -1 to 1."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model's input lies in its frame.
-
-    width, height: of the crop, in pixels of the frame. matrix: from a point (x, y, 1) of the crop to one of the frame,
-    its two rows one after the other. frame: width and height of the frame. pose: the part's, None without an alignment.
-    """
+    """Place of a model's input in its frame."""
 
     width: int
+    """Width of the crop in pixels of the frame."""
     height: int
+    """Height of the crop in pixels of the frame."""
     matrix: tuple[float, float, float, float, float, float]
+    """The two rows of the matrix from a point (x, y, 1) of the crop to a point of the frame."""
     frame: tuple[int, int]
+    """Width and height of the frame."""
     pose: Pose | None = None
+    """Pose of the part; None without an alignment."""
 
     @property
     def rows(self) -> NDArray[np.float64]:
@@ -61,10 +62,22 @@ class Placement:
         return self.pose is None
 
     def cut(self, frame: Frame, size: tuple[int, int] | None = None) -> Frame:
-        """Return the crop of a frame: a view of its own pixels if it is upright, else a copy that is resampled once.
+        """Return the crop of a frame: a view of its pixels if it is upright, else a copy that is resampled once.
 
-        size: width and height that the crop is wanted at; by default those in the frame. A copy has whole multiples of
-        them, at least about as many pixels as the frame shows there, so that averaging areas shrinks it to the size.
+        A copy has whole multiples of `size`, about as many pixels as the frame has there or more, so that a mean over
+        areas shrinks it to `size`.
+
+        Parameters
+        ----------
+        frame
+            The frame.
+        size
+            Width and height that are wanted in the end; None for those in the frame.
+
+        Returns
+        -------
+        Frame
+            The crop, with the dtype and the channels of the frame.
         """
         if self.is_upright:
             left, top = int(self.matrix[2]), int(self.matrix[5])
@@ -78,7 +91,24 @@ class Placement:
         return cv2.warpAffine(frame, centred(finer), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def box_in_frame(self, x: int, y: int, width: int, height: int) -> Rectangle:
-        """Return the bounding box, in the frame, of a box of the crop; it is cut at the frame's edges."""
+        """Return the bounding box in the frame of a box of the crop, cut at the edges of the frame.
+
+        Parameters
+        ----------
+        x
+            Left edge in the crop.
+        y
+            Top edge in the crop.
+        width
+            Width in pixels of the crop.
+        height
+            Height in pixels of the crop.
+
+        Returns
+        -------
+        Rectangle
+            x, y, width and height in the frame.
+        """
         corners = [(x, y), (x + width, y), (x, y + height), (x + width, y + height)]
         points = self.points_in_frame(np.array(corners, np.float64))
         (left, top), (right, bottom) = np.floor(points.min(axis=0) + 1e-6), np.ceil(points.max(axis=0) - 1e-6)
@@ -87,20 +117,41 @@ class Placement:
         return left, top, max(1, min(across, int(right)) - left), max(1, min(down, int(bottom)) - top)
 
     def points_in_frame(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return points [n, 2] of the crop as points of the frame."""
+        """Convert points of the crop to points of the frame.
+
+        Parameters
+        ----------
+        points
+            float64 [n, 2].
+
+        Returns
+        -------
+        NDArray[np.float64]
+            float64 [n, 2].
+        """
         rows = self.rows
         return np.asarray(points @ rows[:, :2].T + rows[:, 2])
 
     @property
     def area_factor(self) -> float:
-        """Pixels of the frame that one pixel of the crop covers."""
+        """Area of one pixel of the crop, in pixels of the frame."""
         rows = self.rows
         return float(abs(np.linalg.det(rows[:, :2])))
 
     def map_in_frame(self, plane: NDArray[Any], size: tuple[int, int] | None = None) -> NDArray[Any]:
-        """Return a map [h, w] of the crop, at any size, as one of the whole frame; it is 0 outside the crop.
+        """Convert a map of the crop to a map of the whole frame, with 0 outside the crop.
 
-        size: width and height of the result, those of the frame by default.
+        Parameters
+        ----------
+        plane
+            [h, w], at any size.
+        size
+            Width and height of the result; None for those of the frame.
+
+        Returns
+        -------
+        NDArray[Any]
+            [height, width], with the dtype of `plane`.
         """
         across, down = self.frame
         width, height = size or self.frame
@@ -112,15 +163,38 @@ class Placement:
         return cv2.warpAffine(plane, centred(whole[:2]), (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
     def outline(self) -> NDArray[np.float64]:
-        """Return the crop's four corners in the frame, float64 [4, 2], in order around it."""
+        """Return the four corners of the crop in the frame.
+
+        Returns
+        -------
+        NDArray[np.float64]
+            float64 [4, 2], in order around the crop.
+        """
         w, h = self.width, self.height
         return self.points_in_frame(np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float64))
 
 
 def place_region(region: RegionOfInterest, width: int, height: int) -> Placement:
-    """Return where a region lies in a frame of width x height pixels, if parts are always in the same place.
+    """Return the place of a region if parts are always in the same place.
 
-    Raises ImageError if it does not fit into the frame.
+    Parameters
+    ----------
+    region
+        The region.
+    width
+        Width of the frame in pixels.
+    height
+        Height of the frame in pixels.
+
+    Returns
+    -------
+    Placement
+        The place.
+
+    Raises
+    ------
+    ImageError
+        If the region does not fit into the frame.
     """
     x, y, wide, high = region.box
     if x + wide > width or y + high > height:
@@ -133,14 +207,33 @@ def place_region(region: RegionOfInterest, width: int, height: int) -> Placement
 
 
 def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame: tuple[int, int]) -> Placement:
-    """Return where a region lies in a frame (width, height) in which the reference patch was found.
+    """Return the place of a region in a frame in which the reference patch was found.
 
-    Raises ImageError if the frame's edge cuts the region: more than 1% of the inspected places lie outside the frame.
+    Parameters
+    ----------
+    region
+        The region.
+    patch
+        x, y, width and height of the reference in its picture.
+    pose
+        Pose of the part.
+    frame
+        Width and height of the frame.
+
+    Returns
+    -------
+    Placement
+        The place.
+
+    Raises
+    ------
+    ImageError
+        If more than 1% of the inspected points are outside the frame.
     """
     x, y, wide, high = region.box
     angle = np.deg2rad(pose.angle)
     cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
-    turn = np.array([[cos, sin], [-sin, cos]])  # y points down, so this turns counter-clockwise
+    turn = np.array([[cos, sin], [-sin, cos]])  # y points down, so this rotates counter-clockwise
     middle = np.array([patch[0] + patch[2] / 2.0 - x, patch[1] + patch[3] / 2.0 - y])
     shift = np.array([pose.x, pose.y]) - turn @ middle
     matrix = (cos, sin, float(shift[0]), -sin, cos, float(shift[1]))
@@ -158,25 +251,51 @@ def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame:
 
 @lru_cache(maxsize=16)
 def _inspected_grid(region: RegionOfInterest) -> NDArray[np.float64]:
-    """Return points spread over a region's inspected places, float64 [n, 2], in pixels of the crop."""
+    """Return points spread over the inspected places of a region, float64 [n, 2], in pixels of the crop."""
     inspected = draw_region(region)
     height, width = inspected.shape
     down, across = np.linspace(0, height, _GRID), np.linspace(0, width, _GRID)
     points = np.array([(x, y) for y in down for x in across])
     columns, rows = (np.minimum(points[:, axis].astype(int), side - 1) for axis, side in ((0, width), (1, height)))
     inside = points[inspected[rows, columns] > 0]
-    return inside if len(inside) else points  # tiny shapes fall between the points
+    return inside if len(inside) else points  # very small shapes may contain no point
 
 
 def centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the same matrix, float64 [2, 3], between pixel numbers, which count from the middle of the first pixel."""
+    """Convert a matrix of points to one of pixel numbers, which count from the middle of the first pixel.
+
+    Parameters
+    ----------
+    matrix
+        float64 [2, 3].
+
+    Returns
+    -------
+    NDArray[np.float64]
+        float64 [2, 3].
+    """
     between = matrix.copy()
     between[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
     return between
 
 
 def matrix_at_pose(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float64]:
-    """Return the matrix from a point of the reference to one of the frame, both shrunk by factor; float64 [2, 3]."""
+    """Return the matrix from a point of the reference to a point of the frame, both shrunk.
+
+    Parameters
+    ----------
+    pose
+        The pose, in pixels of the plane before it is shrunk.
+    shape
+        Height and width of the reference, shrunk by `factor`.
+    factor
+        Shrink factor, 1 or more.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        float64 [2, 3].
+    """
     angle = np.deg2rad(pose.angle)
     cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
     x, y = shape[1] / 2.0, shape[0] / 2.0

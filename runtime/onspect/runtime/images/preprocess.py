@@ -1,4 +1,4 @@
-"""From a frame to the uint8 array that the graph takes; training uses this very code."""
+"""From a frame to the uint8 input of the model; training uses the same code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,25 @@ from onspect.runtime.model.schema import Preprocess
 
 
 def place(frame: Frame, preprocess: Preprocess) -> Placement | None:
-    """Return where in a frame the model's input lies; None if it is the whole frame.
+    """Return the place of the model's input in a frame; an alignment searches for the part, which takes milliseconds.
 
-    With an alignment the part is searched for, which takes milliseconds. Raises ImageError if the frame is not one that
-    the model was trained for, if the region does not fit into it, or if the part is not found or is cut by its edge.
+    Parameters
+    ----------
+    frame
+        HxW or HxWxC, uint8 or uint16.
+    preprocess
+        The model's.
+
+    Returns
+    -------
+    Placement | None
+        The place; None for the whole frame.
+
+    Raises
+    ------
+    ImageError
+        If the model was not trained for such a frame, the region does not fit into it, or the part is not found or is
+        cut.
     """
     check_frame(frame, preprocess)
     if preprocess.region is None:
@@ -30,21 +45,51 @@ def place(frame: Frame, preprocess: Preprocess) -> Placement | None:
 
 
 def prepare(frame: Frame, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Turn a frame into one model input: uint8 [height, width, channels] as `preprocess` says, contiguous.
+    """Convert a frame to the input of the model.
 
-    With a region the frame is cropped first, where `place` says. A crop at a pose is resampled once (bicubic), at whole
-    multiples of the model's sides.
-    Colour becomes mono by OpenCV's weights (0.299 R, 0.587 G, 0.114 B), which leave grey in three channels as it is;
-    mono becomes colour by repetition, where the model was trained on mono images too. Shrinking
-    averages areas, by halves first; enlarging is bilinear. A uint16 value v becomes v * 255 / white_level, rounded, at
-    most 255.
-    Raises ImageError as `place` does.
+    With a region the frame is cropped first, at the place of `place`. A crop at a pose is resampled once (bicubic), at
+    whole multiples of the model's sides. Colour becomes mono with the weights of OpenCV (0.299 R, 0.587 G, 0.114 B),
+    which keep grey in three channels unchanged. Mono becomes colour by repetition, if the model was trained on mono
+    images too. To shrink, areas are averaged, by halves first; to enlarge, the frame is interpolated (bilinear). A
+    uint16 value v becomes v * 255 / white_level, rounded, at most 255.
+
+    Parameters
+    ----------
+    frame
+        HxW or HxWxC, uint8 or uint16.
+    preprocess
+        The model's.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        uint8 [height, width, channels], contiguous.
+
+    Raises
+    ------
+    ImageError
+        As for `place`.
     """
     return prepare_at(frame, preprocess, place(frame, preprocess))
 
 
 def prepare_at(frame: Frame, preprocess: Preprocess, placement: Placement | None) -> NDArray[np.uint8]:
-    """Turn a frame into a model input as `prepare` does, from the place that `place` returned for it."""
+    """Convert a frame to the input of the model, as `prepare` does.
+
+    Parameters
+    ----------
+    frame
+        HxW or HxWxC, uint8 or uint16.
+    preprocess
+        The model's.
+    placement
+        The place that `place` returned for the frame.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        uint8 [height, width, channels], contiguous.
+    """
     if placement is not None:
         frame = placement.cut(frame, (preprocess.width, preprocess.height))
     if frame.ndim == 3 and frame.shape[2] == 1:
@@ -60,7 +105,7 @@ def prepare_at(frame: Frame, preprocess: Preprocess, placement: Placement | None
 
 
 def _resize(frame: Frame, width: int, height: int) -> Frame:
-    """Resize a frame; halves, which OpenCV does many times faster than other shares, go before what is left."""
+    """Resize a frame; it is halved first as often as possible, because OpenCV does that many times faster."""
     while _can_halve(frame.shape[1], width) and _can_halve(frame.shape[0], height):
         frame = cv2.resize(frame, (frame.shape[1] // 2, frame.shape[0] // 2), interpolation=cv2.INTER_AREA)
     if (frame.shape[1], frame.shape[0]) == (width, height):
@@ -70,12 +115,25 @@ def _resize(frame: Frame, width: int, height: int) -> Frame:
 
 
 def _can_halve(side: int, wanted: int) -> bool:
-    """Tell whether half of an even side is 7/8 of the wanted one at least, as with 480 pixels for 256."""
+    """Return whether half of an even side is at least 7/8 of the wanted one, as with 480 pixels for 256."""
     return side % 2 == 0 and side // 2 * 8 >= wanted * 7
 
 
 def check_frame(frame: Frame, preprocess: Preprocess) -> None:
-    """Raise ImageError where a frame's dtype, channels or size are not what `preprocess` accepts."""
+    """Check dtype, channels and size of a frame.
+
+    Parameters
+    ----------
+    frame
+        The frame.
+    preprocess
+        The model's.
+
+    Raises
+    ------
+    ImageError
+        If the model does not accept the frame.
+    """
     if not isinstance(frame, np.ndarray):
         raise ImageError(f"the frame is {type(frame).__name__}, not a numpy array")
     if frame.dtype not in (np.uint8, np.uint16):
@@ -101,7 +159,22 @@ def check_frame(frame: Frame, preprocess: Preprocess) -> None:
 
 
 def check_size(width: int, height: int, preprocess: Preprocess) -> None:
-    """Raise ImageError where an image's size in pixels is not what `preprocess` accepts."""
+    """Check the size of an image.
+
+    Parameters
+    ----------
+    width
+        Width in pixels.
+    height
+        Height in pixels.
+    preprocess
+        The model's.
+
+    Raises
+    ------
+    ImageError
+        If the model does not accept the size.
+    """
     limits = preprocess.source
     for side, value, accepted in (("wide", width, limits.width), ("high", height, limits.height)):
         if accepted is not None and not accepted[0] <= value <= accepted[1]:

@@ -1,4 +1,4 @@
-"""How bright and how sharp a model input is, by which a line knows a picture that training never saw."""
+"""Brightness and sharpness of a model input, to recognise a picture unlike those of training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from onspect.runtime.model.schema import Appearance
 
 
 def measure(prepared: NDArray[np.uint8]) -> tuple[float, float]:
-    """Return brightness and sharpness of a model input, uint8 [height, width, channels].
+    """Return brightness and sharpness of a model input.
 
-    Brightness is the mean, 0 to 255. Sharpness is the standard deviation of the Laplacian (3x3), 0 or more: focus and
-    motion blur lower it, and so does a lens that is dirty or steamed up.
+    Brightness is the mean. Sharpness is the standard deviation of the Laplacian (3x3); bad focus, motion blur and a
+    dirty or misted lens reduce it.
+
+    Parameters
+    ----------
+    prepared
+        uint8 [height, width, channels].
+
+    Returns
+    -------
+    tuple[float, float]
+        Brightness, 0 to 255, and sharpness, 0 or more.
     """
     edges = cv2.Laplacian(prepared, cv2.CV_16S)
     spread = cv2.meanStdDev(edges)[1]
@@ -23,7 +33,18 @@ def measure(prepared: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def span(images: Iterable[NDArray[np.uint8]]) -> Appearance:
-    """Return lowest and highest brightness and sharpness of model inputs, of which there is one at least."""
+    """Return the range of brightness and sharpness of model inputs.
+
+    Parameters
+    ----------
+    images
+        uint8 [height, width, channels], one or more.
+
+    Returns
+    -------
+    Appearance
+        Lowest and highest values.
+    """
     brightness, sharpness = np.transpose([measure(image) for image in images])
     return Appearance(
         (float(brightness.min()), float(brightness.max())), (float(sharpness.min()), float(sharpness.max()))

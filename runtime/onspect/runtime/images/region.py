@@ -1,7 +1,7 @@
-"""The region of interest: which pixels of a frame are inspected, as options, as a file and as a mask.
+"""The region of interest: the inspected pixels of a frame, as options, as a file and as a mask.
 
-A region is the union of rectangles and polygons, less the ignored ones. A frame is cropped to the region's bounding
-box. What is inside the box and not inspected becomes a mask, which goes into the graph as that of ``--mask`` does.
+A region is the union of rectangles and polygons, without the ignored ones. A frame is cropped to the bounding box of
+the region. Ignored places in the box become a mask, which is used in the model like that of ``--mask``.
 """
 
 from __future__ import annotations
@@ -30,37 +30,56 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Reference:
-    """What a part is found by. picture: the file that region and patch were drawn on. patch: the place on it that is
-    searched for, None for the region's box. turn: largest rotation, in degrees. scale: largest change of size, a share.
-    """
+    """How a part is found."""
 
     picture: Path | None = None
+    """The file on which region and patch were drawn; None if it is unknown."""
     patch: Rectangle | None = None
+    """x, y, width and height of the patch that is searched for; None for the region's box."""
     turn: float = 180.0
+    """Largest rotation in degrees, 0 to 180."""
     scale: float = 0.0
+    """Largest change of size as a share, 0 to 0.2."""
 
 
 @dataclass(frozen=True)
 class RegionFile:
-    """What ``--roi`` says: the shapes of a region, in pixels of a frame.
-
-    rectangles, polygons: inspected; everything if there are none. ignored_rectangles, ignored_polygons: not inspected.
-    frame: width and height of the picture that it was drawn on, None if that is not known. mask: a black-and-white
-    picture as for ``--mask``. reference: by what the part is found, None if it is always in the same place.
-    """
+    """The shapes of a region in pixels of a frame; the content of ``--roi``."""
 
     rectangles: tuple[Rectangle, ...] = ()
+    """Inspected rectangles: x, y, width and height. Without shapes everything is inspected."""
     polygons: tuple[Polygon, ...] = ()
+    """Inspected polygons: corners x, y."""
     ignored_rectangles: tuple[Rectangle, ...] = ()
+    """Rectangles that are not inspected."""
     ignored_polygons: tuple[Polygon, ...] = ()
+    """Polygons that are not inspected."""
     frame: tuple[int, int] | None = None
+    """Width and height of the picture on which the region was drawn; None if they are unknown."""
     mask: Path | None = None
+    """A black-and-white picture as for ``--mask``; None for none."""
     reference: Reference | None = None
+    """How the part is found; None if it is always in the same place."""
 
     def place(self, width: int, height: int) -> RegionOfInterest:
-        """Return the region in frames of width x height pixels.
+        """Return the region in frames of a size.
 
-        Raises ChoiceError if the region leaves such a frame, or was drawn on frames of another size.
+        Parameters
+        ----------
+        width
+            Width of the frames in pixels.
+        height
+            Height of the frames in pixels.
+
+        Returns
+        -------
+        RegionOfInterest
+            The region.
+
+        Raises
+        ------
+        ChoiceError
+            If the region leaves such a frame, or was drawn on frames of another size.
         """
         if self.frame is not None and self.frame != (width, height):
             raise ChoiceError(
@@ -82,9 +101,22 @@ class RegionFile:
 
 
 def parse_region(values: Sequence[str]) -> RegionFile:
-    """Return what the values of ``--roi`` say: rectangles ``x,y,w,h``, or one file that `read_region` reads.
+    """Read the values of ``--roi``.
 
-    Raises ChoiceError if a value is neither, or if a file goes with other values.
+    Parameters
+    ----------
+    values
+        Rectangles ``x,y,w,h``, or one file.
+
+    Returns
+    -------
+    RegionFile
+        The region.
+
+    Raises
+    ------
+    ChoiceError
+        If a value is neither, or a file is given with other values.
     """
     rectangles: list[Rectangle] = []
     for value in values:
@@ -105,12 +137,24 @@ def parse_region(values: Sequence[str]) -> RegionFile:
 
 
 def read_region(path: Path) -> RegionFile:
-    """Read a region's file, as ``onspect roi`` writes it; file names in it are relative to its folder.
+    """Read a region file, as ``onspect roi`` writes it; file names in it are relative to its folder.
 
-    Raises ChoiceError if it cannot be read, is not TOML, has a key or a value that is not known, or a polygon whose
-    sides cross each other.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    RegionFile
+        The region.
+
+    Raises
+    ------
+    ChoiceError
+        If it cannot be read, is not TOML, has an unknown key or value, or a polygon whose sides cross.
     """
-    import tomllib  # here, for files without a region
+    import tomllib  # imported here because most commands have no region
 
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
@@ -125,9 +169,24 @@ def read_region(path: Path) -> RegionFile:
 
 
 def parse_region_file(content: dict[str, Any], path: Path) -> RegionFile:
-    """Return what a region's file says; path is its name in messages, and its folder that of names in it.
+    """Read the content of a region file.
 
-    Raises ChoiceError as `read_region` does.
+    Parameters
+    ----------
+    content
+        The content.
+    path
+        Name of the file for messages; file names are relative to its folder.
+
+    Returns
+    -------
+    RegionFile
+        The region.
+
+    Raises
+    ------
+    ChoiceError
+        If a key or a value is unknown, or the sides of a polygon cross.
     """
     name = str(path)
     _check_keys(content, "", name)
@@ -148,7 +207,20 @@ def parse_region_file(content: dict[str, Any], path: Path) -> RegionFile:
 
 
 def format_region(region: RegionFile, folder: Path) -> str:
-    """Return a region's file; files that lie in its folder are named relative to it."""
+    """Return the content of a region file.
+
+    Parameters
+    ----------
+    region
+        The region.
+    folder
+        Folder of the file; files in it are named relative to it.
+
+    Returns
+    -------
+    str
+        TOML.
+    """
     lines = ["# A region of interest, in pixels. A rectangle is [x, y, width, height], a polygon a list of [x, y]."]
     lines += [f"{key} = {value}" for key, value in _list_entries(region, folder)]
     ignored = [("rectangles", region.ignored_rectangles), ("polygons", region.ignored_polygons)]
@@ -167,9 +239,17 @@ def format_region(region: RegionFile, folder: Path) -> str:
 
 @lru_cache(maxsize=16)
 def draw_region(region: RegionOfInterest) -> NDArray[np.uint8]:
-    """Return the inspected places of a region's box, uint8 [height, width]: 255 is inspected, 0 is not.
+    """Draw the inspected places of a region's box. The array is shared and read-only.
 
-    The array is shared and read-only.
+    Parameters
+    ----------
+    region
+        The region.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        uint8 [height, width]: 255 is inspected, 0 is not.
     """
     x, y, width, height = region.box
     inspected = np.full((height, width), 0 if region.rectangles or region.polygons else 255, np.uint8)
@@ -187,9 +267,22 @@ def draw_region(region: RegionOfInterest) -> NDArray[np.uint8]:
 
 
 def mask_of_region(recipe: Preprocess) -> NDArray[np.bool_] | None:
-    """Return the region's mask, bool [height, width] at the working size; None if all of the box is inspected.
+    """Return the mask of a region. A pixel is inspected if more than half of it is, as in `read_mask`.
 
-    A place is inspected if more than half of it is, as in `read_mask`. Raises ChoiceError if nothing is left.
+    Parameters
+    ----------
+    recipe
+        The model's preprocess.
+
+    Returns
+    -------
+    NDArray[np.bool_] | None
+        bool [height, width] at the working size; None if the whole box is inspected.
+
+    Raises
+    ------
+    ChoiceError
+        If nothing is left to inspect.
     """
     if recipe.region is None:
         return None
@@ -212,7 +305,7 @@ def _bounds_of_polygon(polygon: Polygon) -> Rectangle:
 
 
 def _bounds(boxes: Sequence[Rectangle]) -> Rectangle:
-    """Return the least rectangle around rectangles, at least one."""
+    """Return the smallest rectangle around one or more rectangles."""
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
     right, bottom = max(box[0] + box[2] for box in boxes), max(box[1] + box[3] for box in boxes)
     return left, top, right - left, bottom - top
@@ -331,7 +424,23 @@ def _reference(table: dict[str, Any], path: Path) -> Reference:
 
 
 def check_reference(reference: Reference) -> Reference:
-    """Return a reference whose numbers are in their ranges; raises ChoiceError if one is not."""
+    """Check the numbers of a reference.
+
+    Parameters
+    ----------
+    reference
+        The reference.
+
+    Returns
+    -------
+    Reference
+        The reference.
+
+    Raises
+    ------
+    ChoiceError
+        If a number is out of range.
+    """
     if not 0.0 <= reference.turn <= 180.0:
         raise ChoiceError(f"the largest rotation is {reference.turn:g} degrees; give 0 to 180")
     if not 0.0 <= reference.scale <= 0.2:

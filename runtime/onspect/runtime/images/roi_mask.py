@@ -1,4 +1,4 @@
-"""The places that are inspected, from a picture that says so; what is elsewhere on a part can raise no alarm."""
+"""The inspected places from a painted mask; defects elsewhere on a part raise no alarm."""
 
 from __future__ import annotations
 
@@ -17,18 +17,35 @@ from onspect.runtime.model.schema import Preprocess, RegionOfInterest
 Mask = NDArray[np.bool_]
 """bool [height, width] at the working size, true where a part is inspected."""
 
-_SHAPE_TOLERANCE = 0.01  # of the ratio of the sides: what rounding a smaller mask's sides to pixels costs
-_GREYS = (0.25, 0.75)  # what is neither black nor white
-_MOST_GREY = 0.1  # soft edges have fewer such pixels, photographs more
+_SHAPE_TOLERANCE = 0.01  # error of the ratio of the sides, from the rounding of a smaller mask to pixels
+_GREYS = (0.25, 0.75)  # levels that are neither black nor white
+_MOST_GREY = 0.1  # soft edges have fewer grey pixels, photographs more
 
 
 def read_mask(path: Path, preprocess: Preprocess) -> Mask:
-    """Read a black-and-white picture of the parts as a mask: white is inspected, black is ignored.
+    """Read a black-and-white picture as a mask: white is inspected, black is ignored.
 
-    It has any size, and the shape of the images that the model was trained on; a place of the working size is inspected
-    where more than half of it is white. With a region it is a picture of the frame on which the region was drawn, and
-    the places outside the region's box do not matter. Raises ChoiceError where it cannot be read, is not black and
-    white, has another shape, leaves nothing to inspect or nothing out, or where the model takes images of any shape.
+    It has any size, and the aspect ratio of the training images. A pixel of the working size is inspected if more than
+    half of it is white. With a region it is a picture of the frame on which the region was drawn, and the places
+    outside the region's box do not matter.
+
+    Parameters
+    ----------
+    path
+        The picture.
+    preprocess
+        The model's.
+
+    Returns
+    -------
+    Mask
+        bool [height, width] at the working size.
+
+    Raises
+    ------
+    ChoiceError
+        If it cannot be read, is not black and white, has another shape, or ignores nothing or everything, or if the
+        model takes images of any shape.
     """
     sides = _common_sides(path, preprocess) if preprocess.region is None else preprocess.region.frame
     try:
@@ -58,11 +75,26 @@ def read_mask(path: Path, preprocess: Preprocess) -> Mask:
 
 
 def read_inspected(path: Path | None, preprocess: Preprocess, region: RegionFile | None = None) -> Mask | None:
-    """Return the places that are inspected by a painted mask and by the shapes of a region.
+    """Return the places that a painted mask and the shapes of a region leave to inspect.
 
-    The region is that of `preprocess`; with `region` these shapes mask a model that was trained on whole frames. Bool
-    [height, width] at the working size; None if that is all of it. Raises ChoiceError as `read_mask` does, if mask and
-    shapes together leave nothing to inspect, and for a region where `preprocess` has one already.
+    Parameters
+    ----------
+    path
+        The painted mask; None for none.
+    preprocess
+        The model's, with its region.
+    region
+        Shapes that mask a model trained on whole frames; None for none.
+
+    Returns
+    -------
+    Mask | None
+        bool [height, width] at the working size; None if everything is inspected.
+
+    Raises
+    ------
+    ChoiceError
+        If the mask is not valid, nothing is left to inspect, or the model has a region already.
     """
     if region is not None:
         preprocess = dataclasses.replace(preprocess, region=_mask_by(region, preprocess))
@@ -92,7 +124,7 @@ def _mask_by(region: RegionFile, preprocess: Preprocess) -> RegionOfInterest:
 
 
 def _common_sides(path: Path, preprocess: Preprocess) -> tuple[int, int]:
-    """Return a width and height that have the shape of all frames that the model accepts."""
+    """Return a width and height with the shape of all frames that the model accepts."""
     widths, heights = preprocess.source.width, preprocess.source.height
     if widths is None or heights is None:
         raise ChoiceError(

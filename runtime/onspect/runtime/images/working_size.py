@@ -1,7 +1,7 @@
-"""The working size of a model: a pixel budget, spent at the aspect ratio of the training images.
+"""The working size of a model: a pixel budget at the aspect ratio of the training images.
 
-Training and ``onspect teach`` call the same function, so that both look at the same images at the same size. This
-module needs no packages.
+Training and ``onspect teach`` call the same function, so both use the same size for the same images. This module needs
+no packages.
 """
 
 from __future__ import annotations
@@ -87,10 +87,15 @@ def median_size(sizes: Sequence[tuple[int, int]]) -> tuple[float, float]:
     Parameters
     ----------
     sizes
-        Height and width of each image, in pixels, at least one.
+        Height and width of each image in pixels, one or more.
+
+    Returns
+    -------
+    tuple[float, float]
+        Height and width in pixels.
     """
     if len(set(sizes)) == 1:
-        return float(sizes[0][0]), float(sizes[0][1])  # exactly, without a logarithm's last digits
+        return float(sizes[0][0]), float(sizes[0][1])  # exact, without the rounding of a logarithm
     ratio = statistics.median(math.log(height / width) for height, width in sizes)
     area = statistics.median(math.log(height * width) for height, width in sizes)
     return math.exp((area + ratio) / 2), math.exp((area - ratio) / 2)

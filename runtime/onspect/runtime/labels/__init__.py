@@ -1,4 +1,4 @@
-"""What people say about verdicts: labels with their pictures, additions to the memory, and the log of changes."""
+"""Labels of people with their pictures, additions to the memory, and the log of changes."""
 
 from __future__ import annotations
 

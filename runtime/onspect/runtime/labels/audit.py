@@ -1,8 +1,8 @@
-"""The audit log: one row for each change that a person or a command made, chained by hashes.
+"""The audit log: one row for each change by a person or a command, chained by hashes.
 
 Each row has the SHA-256 of its own content and of the hash before it. A changed, removed or inserted row breaks the
-chain. Rows cut off at the end, or the whole log of another line, are noticed only by a hash that was noted elsewhere,
-such as in the messages of the MQTT sink.
+chain. Rows that are cut off at the end, or the whole log of another line, are noticed only by a hash that was noted
+elsewhere, such as in the messages of the MQTT sink.
 """
 
 from __future__ import annotations
@@ -48,21 +48,46 @@ class Change:
     """``label``, ``add``, ``undo``, ``threshold``, ``swap`` or ``teach``."""
 
     who: str
-    """The name that the person gave; empty for a change that came to the line on another way."""
+    """Name of the person; empty for a change that came to the line in another way."""
 
     facts: Mapping[str, Any]
-    """What was changed, as a JSON object."""
+    """The change, as a JSON object."""
 
     hash: str
     """SHA-256 of the row and of the hash before it, in hexadecimal."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object that is published."""
+        """Return the change as the JSON object that is published.
+
+        Returns
+        -------
+        dict[str, Any]
+            The fields.
+        """
         return asdict(self)
 
 
 def append(connection: sqlite3.Connection, time: str, kind: str, who: str, facts: Mapping[str, Any]) -> Change:
-    """Add a row inside the caller's transaction, and return it."""
+    """Add a row in the caller's transaction.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    time
+        Time of the change, ISO 8601 in UTC.
+    kind
+        One of the kinds of `Change`.
+    who
+        Name of the person; empty for none.
+    facts
+        The change, as a JSON object.
+
+    Returns
+    -------
+    Change
+        The row.
+    """
     last = connection.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
     number, before = (0, START) if last is None else last
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -72,7 +97,22 @@ def append(connection: sqlite3.Connection, time: str, kind: str, who: str, facts
 
 
 def read_changes(connection: sqlite3.Connection, limit: int = -1, kinds: tuple[str, ...] = ()) -> list[Change]:
-    """Return the newest changes (of some kinds), oldest first; limit -1 for all."""
+    """Return the newest changes.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    limit
+        Largest number of changes; -1 for all.
+    kinds
+        Only changes of these kinds; empty for all.
+
+    Returns
+    -------
+    list[Change]
+        The changes, oldest first.
+    """
     chosen = f"WHERE kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
     question = f"SELECT id, time, kind, who, facts, hash FROM audit {chosen} ORDER BY id DESC LIMIT ?"  # noqa: S608
     rows = connection.execute(question, (*kinds, limit)).fetchall()
@@ -83,9 +123,19 @@ def read_changes(connection: sqlite3.Connection, limit: int = -1, kinds: tuple[s
 
 
 def verify_audit(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield a sentence for each place where the log, a label or a labelled picture was changed; nothing if none was.
+    """Check log, labels and labelled pictures.
 
-    Every label needs its row in the log, with the same word, name and picture.
+    Every label needs its row in the log, with the same label, name and picture.
+
+    Parameters
+    ----------
+    connection
+        The database.
+
+    Returns
+    -------
+    Iterator[str]
+        One sentence for each damaged place; empty if there is none.
     """
     expected, before = 1, START
     logged: dict[int, dict[str, Any]] = {}
@@ -121,7 +171,7 @@ def verify_audit(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _read_facts(text: str) -> dict[str, Any]:
-    """Return the facts of a row; of one that was tampered with its text, so that the rest can still be read."""
+    """Return the facts of a row; if they are damaged, their text, so that the rest can be read."""
     facts: Any = None
     with suppress(ValueError):
         facts = json.loads(text)

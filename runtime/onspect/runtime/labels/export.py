@@ -16,23 +16,37 @@ TEST_EVERY = 5
 
 @dataclass(frozen=True)
 class Exported:
-    """How many pictures an export wrote."""
+    """Counts of the pictures of an export."""
 
     train: int
-    """Good pictures in ``train/good``."""
+    """Number of good pictures in ``train/good``."""
 
     test_good: int
-    """Good pictures in ``test/good``."""
+    """Number of good pictures in ``test/good``."""
 
     test_bad: int
-    """Bad pictures in ``test/bad``."""
+    """Number of bad pictures in ``test/bad``."""
 
 
 def export_labels(store: LabelStore, folder: Path) -> Exported:
-    """Write each labelled picture as PNG, by its newest label, and pictures.jsonl with who and when.
+    """Write each labelled picture as PNG, by its newest label, and pictures.jsonl with name and time of each label.
 
-    The folder must be empty or not there yet. Raises OutputError if it is not, if nothing is labelled, or if it cannot
-    be written.
+    Parameters
+    ----------
+    store
+        The labels.
+    folder
+        The dataset folder; it must be empty or missing.
+
+    Returns
+    -------
+    Exported
+        The counts of the pictures.
+
+    Raises
+    ------
+    OutputError
+        If nothing is labelled, the folder is not empty, or it cannot be written.
     """
     pictures = store.list_pictures(labelled=True)
     if not pictures:

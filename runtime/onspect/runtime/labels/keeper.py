@@ -1,4 +1,4 @@
-"""Keeping the pictures of rejects, and of some good parts, in a thread of its own."""
+"""Store the pictures of rejects and of some good parts, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from onspect.runtime.labels.store import LabelStore, PartKey
 
 _LOG = logging.getLogger("onspect")
 
-_QUEUE = 8  # pictures that wait to be written, each with its frame
-_LOOK = 0.05  # seconds between two looks at what waits
-_OK_EVERY = 30.0  # seconds between two kept pictures of ok parts, from which a preview tells whether one would change
+_QUEUE = 8  # largest number of waiting pictures, each with its frame
+_LOOK = 0.05  # seconds between two checks for waiting pictures
+_OK_EVERY = 30.0  # seconds between two kept pictures of ok parts, for the previews
 _RECENT_BYTES = 64_000_000
 _REMIND_EVERY = 60.0  # seconds between two warnings
 
 
 class PictureKeeper:
-    """Keeps the picture of each ``ng`` and ``review`` part, and of an ``ok`` one now and then.
+    """Store the picture of each ``ng`` and ``review`` part, and of an ``ok`` part from time to time.
 
-    The last parts of whatever verdict stay in memory, at most `recent_bytes` of frames, so that a person can label the
-    part on the screen a few seconds later.
+    The last parts of any verdict stay in memory, so that a person can label the part on the screen a few seconds later.
+
+    Parameters
+    ----------
+    store
+        The database.
+    ok_every
+        Seconds between two pictures of ok parts.
+    recent_bytes
+        Largest size of the frames in memory, in bytes.
     """
 
     def __init__(self, store: LabelStore, *, ok_every: float = _OK_EVERY, recent_bytes: int = _RECENT_BYTES) -> None:
@@ -44,21 +52,27 @@ class PictureKeeper:
         """Pictures that were not kept: they came faster than they could be written, or the disk was full."""
 
     def open(self) -> None:
-        """Begin to keep pictures."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Write what waits, and end the thread."""
+        """Write the waiting pictures, and end the thread."""
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def add(self, inspection: Inspection) -> None:
-        """Take an inspection; takes microseconds."""
+        """Add an inspection; takes microseconds.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+        """
         frame, verdict = inspection.frame, inspection.verdict.verdict
         if frame is None or verdict == "fault":
             return
-        inspection = dataclasses.replace(inspection, error_map=None)  # it would hold memory of the model's runtime
+        inspection = dataclasses.replace(inspection, error_map=None)  # the map would keep memory of the model's runtime
         moment = time.monotonic()
         with self._lock:
             self._recent.append(inspection)
@@ -76,7 +90,18 @@ class PictureKeeper:
         self._waiting.append(inspection)
 
     def find(self, key: PartKey) -> Inspection | None:
-        """Return one of the last parts, None if it is not held any more."""
+        """Return one of the last parts.
+
+        Parameters
+        ----------
+        key
+            The part.
+
+        Returns
+        -------
+        Inspection | None
+            The inspection; None if it is not in memory any more.
+        """
         with self._lock:
             recent = list(self._recent)
         return next((one for one in reversed(recent) if _is(key, PartKey.of(one.verdict))), None)

@@ -1,4 +1,4 @@
-"""Good parts into the memory of a running line: previewed, applied to the file, and taken back."""
+"""Good parts into the memory of a running line: preview, addition to the file, and undo."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from onspect.runtime.labels.store import LabelStore, StoredPicture, check_name
 from onspect.runtime.model.schema import Threshold
 
 ADDITIONS = 20
-"""Parts that may be taught in one shift."""
+"""Largest number of parts that may be taught in one shift."""
 
 SHIFT = timedelta(hours=8)
-"""The time in which additions are counted, back from now."""
+"""Length of a shift; additions in this time before now are counted."""
 
 _DAY = timedelta(hours=24)
-_JUDGED = 300  # pictures that a preview judges at most, the newest first
-_PREVIEWS = 4  # that can be accepted; each holds a model file
+_JUDGED = 300  # largest number of pictures that a preview judges, the newest first
+_PREVIEWS = 4  # previews that can be accepted; each contains a model file
 
 
 @dataclass(frozen=True)
 class ChangedVerdict:
-    """A stored part that would be judged differently."""
+    """A stored part whose verdict would change."""
 
     picture: StoredPicture
     """The part."""
 
     before: Judgement
-    """Its verdict by the model file and threshold of now."""
+    """Its verdict by the current model file and threshold."""
 
     after: Judgement
     """Its verdict after the addition."""
@@ -53,10 +53,10 @@ class ChangedVerdict:
 
 @dataclass(frozen=True)
 class Preview:
-    """What an addition would do."""
+    """The effect of an addition."""
 
     id: str
-    """By which it is accepted."""
+    """Name by which it is accepted."""
 
     picture: StoredPicture
     """The good part."""
@@ -65,16 +65,16 @@ class Preview:
     """Its score after the addition."""
 
     threshold: float
-    """The threshold of the file, which stays."""
+    """Threshold of the file, which does not change."""
 
     judged: int
-    """Parts of the last day that were judged again."""
+    """Number of parts of the last day that were judged again."""
 
     changes: tuple[ChangedVerdict, ...]
-    """Those whose verdict would change, newest first."""
+    """Parts whose verdict would change, newest first."""
 
     left: int
-    """Additions that are left in this shift, this one included."""
+    """Number of additions that are left in this shift, this one included."""
 
     model: Path = field(repr=False)
     """The model file."""
@@ -87,15 +87,23 @@ class Preview:
 
     @property
     def missed(self) -> tuple[ChangedVerdict, ...]:
-        """Parts that a person called bad and that would pass."""
+        """Parts with the label bad that would pass."""
         return tuple(one for one in self.changes if one.picture.label == "bad" and one.after == "ok")
 
 
 class Lessons:
-    """Teaches the model file that a line judges with, one part at a time.
+    """Teach the model file of a line, one part at a time; may be used from several threads.
 
-    store: pictures, labels and log. model: returns the file that the line judges with. swap: lets the line judge with a
-    file from the next part on. most: additions in one shift. Used from several threads.
+    Parameters
+    ----------
+    store
+        Pictures, labels and log.
+    model
+        Returns the model file of the line.
+    swap
+        Lets the line judge with a file from the next part on.
+    most
+        Largest number of additions in one shift.
     """
 
     def __init__(
@@ -114,11 +122,26 @@ class Lessons:
         self._previews: OrderedDict[str, Preview] = OrderedDict()
 
     def preview(self, picture: StoredPicture, threshold: Threshold | None = None) -> Preview:
-        """Teach a copy of the model file, and judge the stored parts of the last day with it.
+        """Teach a copy of the model file, and judge the stored parts of the last day with it. Nothing is changed.
 
-        threshold: with which the line judges now, None for the file's. Nothing is changed. Raises ChoiceError if the
-        picture is not labelled good or the shift has no addition left, ModelFileError if the file has no memory or is
-        full, DatasetError if the picture is in the memory already.
+        Parameters
+        ----------
+        picture
+            The part; its label must be good.
+        threshold
+            Current threshold of the line; None for that of the file.
+
+        Returns
+        -------
+        Preview
+            The effect.
+
+        Raises
+        ------
+        ChoiceError
+            If the part is not labelled good, the shift has no addition left, or the memory has the part already.
+        ModelFileError
+            If the file has no memory or is full.
         """
         from onspect.runtime.teaching import add
 
@@ -160,10 +183,26 @@ class Lessons:
         return preview
 
     def accept(self, preview_id: str, who: str) -> Change:
-        """Replace the model file as previewed, and let the line judge with it; return the row of the log.
+        """Replace the model file as previewed, and let the line judge with it.
 
-        Raises ChoiceError if there is no such preview, the model file has changed since, a part called bad would pass,
-        or the shift has no addition left; ModelFileError if the line cannot use the file, which is then as before.
+        Parameters
+        ----------
+        preview_id
+            Id of the preview.
+        who
+            Name of the person.
+
+        Returns
+        -------
+        Change
+            The row of the log.
+
+        Raises
+        ------
+        ChoiceError
+            If the preview is unknown, the file has changed, a bad part would pass, or the shift has no addition left.
+        ModelFileError
+            If the line cannot use the file; the file is then as before.
         """
         who = check_name(who)
         with self._lock:
@@ -189,9 +228,22 @@ class Lessons:
             return self._apply("add", who, path, before, preview.content, facts)
 
     def undo(self, who: str) -> Change:
-        """Take the last addition of this page back; return the row of the log.
+        """Undo the last addition that was made here.
 
-        Raises ChoiceError if the last change of the file was not an addition of this page.
+        Parameters
+        ----------
+        who
+            Name of the person.
+
+        Returns
+        -------
+        Change
+            The row of the log.
+
+        Raises
+        ------
+        ChoiceError
+            If the last change of the file was not such an addition.
         """
         from onspect.runtime.teaching import take_back
 
@@ -214,14 +266,26 @@ class Lessons:
             return self._apply("undo", who, path, before, content, {"addition": added[-1].id})
 
     def can_undo(self) -> bool:
-        """Tell whether `undo` has something to take back."""
+        """Return whether there is an addition to undo.
+
+        Returns
+        -------
+        bool
+            False also if the model file cannot be read.
+        """
         try:
             return bool(self._find_additions(hashlib.sha256(_read(self._model())).hexdigest()))
         except OnspectError:
             return False
 
     def left(self) -> int:
-        """Return how many parts may still be taught in this shift."""
+        """Return the number of parts that may still be taught in this shift.
+
+        Returns
+        -------
+        int
+            0 or more.
+        """
         return max(0, self._most - self._count_added())
 
     def _count_added(self) -> int:
@@ -240,7 +304,7 @@ class Lessons:
         return left
 
     def _find_additions(self, sha256: str) -> list[Change]:
-        """Return the additions, oldest first, that led to the model file of now and were not taken back."""
+        """Return the additions that led to the current model file and were not undone, oldest first."""
         added: list[Change] = []
         current = None
         for change in self._store.changes(kinds=("add", "undo")):
@@ -254,7 +318,7 @@ class Lessons:
         return added if current == sha256 else []
 
     def _apply(self, kind: str, who: str, path: Path, before: bytes, after: bytes, facts: dict[str, Any]) -> Change:
-        """Replace the model file and write the log; where one cannot be done, the other is not."""
+        """Replace the model file and write the log; if one fails, the other is not changed."""
         self._replace(path, after, before)
         self._previews.clear()
         sums = {"before": hashlib.sha256(before).hexdigest(), "after": hashlib.sha256(after).hexdigest()}
@@ -279,7 +343,7 @@ class Lessons:
         for stored in self._store.list_pictures(since=_ago(_DAY), limit=_JUDGED):
             frame = decode_image(self._store.read(stored.id))
             before, after = now.inspect(frame), then.inspect(frame)
-            if before.score is None or after.score is None:  # a part of another model, of another size
+            if before.score is None or after.score is None:  # a part of another model with another size
                 continue
             judged += 1
             if before.verdict != after.verdict:

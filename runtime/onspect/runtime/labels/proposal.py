@@ -1,4 +1,4 @@
-"""A threshold proposed from labelled parts, with what the labels prove of it."""
+"""A threshold that fits the labelled parts, and the rates that these parts prove."""
 
 from __future__ import annotations
 
@@ -30,33 +30,49 @@ class Proposal:
     """The highest threshold with the same errors."""
 
     good: int
-    """Parts that are labelled good and were not taught."""
+    """Number of good parts that were not taught."""
 
     rejected: int
-    """Of those, how many would be NG."""
+    """Number of them that would be ng."""
 
     rejected_at_most: float
-    """Bound of the rate of NG among such good parts, one-sided, 95% confidence."""
+    """Upper bound of the rate of ng among such good parts, one-sided, 0 to 1."""
 
     bad: int
-    """Parts that are labelled bad."""
+    """Number of bad parts."""
 
     missed: int
-    """Of those, how many would not be NG."""
+    """Number of them that would not be ng."""
 
     missed_at_most: float
-    """Bound of the rate of misses among such bad parts, one-sided, 95% confidence."""
+    """Upper bound of the rate of misses among such bad parts, one-sided, 0 to 1."""
 
     confidence: float = CONFIDENCE
-    """Of both bounds."""
+    """Confidence of both bounds, 0 to 1."""
 
 
 def propose(store: LabelStore, inspector: Inspector) -> Proposal:
     """Judge every labelled part with a model, and return the threshold with the fewest errors.
 
-    Missed parts weigh most: of the thresholds that miss the fewest bad parts, those that reject the fewest good ones
-    are chosen, and of these the middle. Good parts that were taught are left out, for their score is 0 now. Raises
-    ChoiceError if there is no good or no bad part.
+    Misses weigh most: among the thresholds with the fewest misses, those with the fewest rejected good parts are
+    chosen, and of these the middle. Good parts that were taught are left out, because their score is now 0.
+
+    Parameters
+    ----------
+    store
+        The labels.
+    inspector
+        The model.
+
+    Returns
+    -------
+    Proposal
+        The threshold.
+
+    Raises
+    ------
+    ChoiceError
+        If there is no good or no bad part.
     """
     taught = read_model_file(inspector.path).training_images
     scores: dict[str | None, list[float]] = {"good": [], "bad": []}

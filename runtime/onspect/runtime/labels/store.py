@@ -1,4 +1,4 @@
-"""Pictures as the camera took them, the labels that people gave them, and the audit log, in one SQLite database."""
+"""Original pictures, their labels and the audit log, in one SQLite database."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ SCHEMA_VERSION = 1
 Label = Literal["good", "bad"]
 
 QUOTA_BYTES = 1_000_000_000
-"""What pictures without a label may take; those with one are always kept."""
+"""Default quota of pictures without a label, in bytes; labelled ones are always kept."""
 
 LONGEST_NAME = 80
-"""Characters of a person's name at most."""
+"""Largest number of characters of a person's name."""
 
 _TABLES = (
     (
@@ -51,15 +51,29 @@ _TABLES = (
 
 @dataclass(frozen=True)
 class PartKey:
-    """What names a part in every record: its verdict's time, position in the run, and source."""
+    """Identity of a part in every record."""
 
     time: str
+    """Time of the verdict, ISO 8601 in UTC."""
     index: int
+    """Position in the run, 0 or more."""
     source: str
+    """Name of the source."""
 
     @classmethod
     def of(cls, verdict: Verdict) -> PartKey:
-        """Return the key of a verdict's part."""
+        """Return the key of a verdict's part.
+
+        Parameters
+        ----------
+        verdict
+            The verdict.
+
+        Returns
+        -------
+        PartKey
+            The key.
+        """
         return cls(verdict.time, verdict.index, to_utf8(verdict.source))
 
 
@@ -74,35 +88,41 @@ class StoredPicture:
     """The part that it shows."""
 
     part: str | None
-    """The part's id, None if the source does not know it."""
+    """The part id; None if the source does not know it."""
 
     verdict: str
-    """What the line decided then."""
+    """The verdict of the line at that time."""
 
     score: float | None
-    """The score then, None for a fault."""
+    """The score at that time; None for a fault."""
 
     threshold: float
-    """The threshold then."""
+    """The threshold at that time."""
 
     model: str
-    """The model's name and checksum then."""
+    """Name and checksum of the model at that time."""
 
     sha256: str
-    """Of the PNG file."""
+    """SHA-256 of the PNG file."""
 
     label: Label | None
-    """The newest label, None without one."""
+    """The newest label; None for none."""
 
     who: str | None
-    """Who gave the newest label."""
+    """Name of the person who gave it; None for no label."""
 
 
 class LabelStore:
-    """The database of one line; safe to share between threads. The file is made when the first picture is kept.
+    """The database of one line; may be used from several threads. The first picture creates the file.
 
-    quota: bytes of the pictures without a label; the oldest go first. Methods raise OutputError if the database cannot
-    be read or written.
+    Methods raise OutputError if the database cannot be read or written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    quota
+        Largest size of the pictures without a label, in bytes; the oldest are removed first.
     """
 
     def __init__(self, path: Path, *, quota: int = QUOTA_BYTES) -> None:
@@ -120,9 +140,24 @@ class LabelStore:
                 self._connection = None
 
     def keep(self, verdict: Verdict, frame: Frame) -> int:
-        """Keep a part's picture as PNG, which loses nothing; return its row. A part that is there already is kept once.
+        """Store the picture of a part as PNG, without loss; a part that is stored already is not stored again.
 
-        frame: HxW, HxWx1 or HxWx3 (BGR), uint8 or uint16.
+        Parameters
+        ----------
+        verdict
+            The verdict.
+        frame
+            HxW, HxWx1 or HxWx3 (BGR), uint8 or uint16.
+
+        Returns
+        -------
+        int
+            Row of the picture.
+
+        Raises
+        ------
+        ChoiceError
+            If the frame is not a picture.
         """
         png = encode(frame)
         key = PartKey.of(verdict)
@@ -141,17 +176,55 @@ class LabelStore:
         return found.id
 
     def find(self, key: PartKey) -> StoredPicture | None:
-        """Return a part's picture, None if it was not kept. The key of a long source may have its beginning only."""
+        """Return the picture of a part.
+
+        Parameters
+        ----------
+        key
+            The part; a long name of the source may be cut off.
+
+        Returns
+        -------
+        StoredPicture | None
+            The picture; None if it was not kept.
+        """
         with self._reading() as connection:
             return None if connection is None else self._find(connection, key)
 
     def find_all(self, keys: Sequence[PartKey]) -> list[StoredPicture | None]:
-        """Return the picture of each part, as `find`."""
+        """Return the pictures of several parts.
+
+        Parameters
+        ----------
+        keys
+            The parts.
+
+        Returns
+        -------
+        list[StoredPicture | None]
+            The result of `find` for each part.
+        """
         with self._reading() as connection:
             return [None if connection is None else self._find(connection, key) for key in keys]
 
     def read(self, picture: int) -> bytes:
-        """Return a picture's PNG file; raises ChoiceError if it is not kept any more."""
+        """Return the PNG file of a picture.
+
+        Parameters
+        ----------
+        picture
+            Row of the picture.
+
+        Returns
+        -------
+        bytes
+            The file.
+
+        Raises
+        ------
+        ChoiceError
+            If the picture is not kept any more.
+        """
         with self._reading() as connection:
             row = connection and connection.execute("SELECT png FROM pictures WHERE id = ?", (picture,)).fetchone()
         if not row:
@@ -159,7 +232,22 @@ class LabelStore:
         return bytes(row[0])
 
     def list_pictures(self, *, since: str = "", labelled: bool | None = None, limit: int = -1) -> list[StoredPicture]:
-        """Return pictures, newest first: from a time (ISO 8601) on, and with or without a label, or both."""
+        """Return the stored pictures.
+
+        Parameters
+        ----------
+        since
+            First time, ISO 8601 in UTC; empty for all.
+        labelled
+            True for pictures with a label, False for those without, None for both.
+        limit
+            Largest number of pictures; -1 for all.
+
+        Returns
+        -------
+        list[StoredPicture]
+            The pictures, newest first.
+        """
         chosen = {None: "", True: " AND label IS NOT NULL", False: " AND label IS NULL"}[labelled]
         with self._reading() as connection:
             if connection is None:
@@ -168,9 +256,26 @@ class LabelStore:
             return [_to_picture(row) for row in connection.execute(question, (since, limit))]
 
     def label(self, picture: StoredPicture, label: str, who: str) -> Change:
-        """Give a picture a label, which replaces an earlier one; returns the row of the audit log.
+        """Label a picture; the new label replaces the earlier one.
 
-        Raises ChoiceError if the label is not ``good`` or ``bad``, or the name is empty or too long.
+        Parameters
+        ----------
+        picture
+            The picture.
+        label
+            ``good`` or ``bad``.
+        who
+            Name of the person.
+
+        Returns
+        -------
+        Change
+            The row of the audit log.
+
+        Raises
+        ------
+        ChoiceError
+            If the label is not valid, or the name is empty or too long.
         """
         if label not in get_args(Label):
             raise ChoiceError(f"the label is {label!r}; give good or bad")
@@ -192,17 +297,51 @@ class LabelStore:
             return append(connection, time, "label", who, facts)
 
     def record(self, kind: str, who: str, facts: Mapping[str, Any]) -> Change:
-        """Add a change to the audit log."""
+        """Add a change to the audit log.
+
+        Parameters
+        ----------
+        kind
+            One of the kinds of `Change`.
+        who
+            Name of the person; empty for none.
+        facts
+            The change, as a JSON object.
+
+        Returns
+        -------
+        Change
+            The row of the audit log.
+        """
         with self._writing() as connection:
             return append(connection, now(), kind, who, facts)
 
     def changes(self, limit: int = -1, kinds: tuple[str, ...] = ()) -> list[Change]:
-        """Return the newest changes (of some kinds), oldest first; limit -1 for all."""
+        """Return the newest changes.
+
+        Parameters
+        ----------
+        limit
+            Largest number of changes; -1 for all.
+        kinds
+            Only changes of these kinds; empty for all.
+
+        Returns
+        -------
+        list[Change]
+            The changes, oldest first.
+        """
         with self._reading() as connection:
             return [] if connection is None else read_changes(connection, limit, kinds)
 
     def verify(self) -> list[str]:
-        """Return a sentence for each place where log, labels or pictures were changed; raises OutputError."""
+        """Check log, labels and pictures.
+
+        Returns
+        -------
+        list[str]
+            One sentence for each damaged place; empty if there is none.
+        """
         with self._reading() as connection:
             return [] if connection is None else list(verify_audit(connection))
 
@@ -221,7 +360,7 @@ class LabelStore:
         if used <= self._quota:
             return
         oldest = connection.execute(f"SELECT id, size FROM pictures WHERE {unlabelled} ORDER BY id").fetchall()  # noqa: S608
-        for number, size in oldest[:-1]:  # the newest stays in any case
+        for number, size in oldest[:-1]:  # the newest is always kept
             if used <= self._quota:
                 break
             connection.execute("DELETE FROM pictures WHERE id = ?", (number,))
@@ -229,7 +368,7 @@ class LabelStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Yield the connection, None while there is no file."""
+        """Yield the connection, or None while there is no file."""
         with self._lock, self._errors():
             self._leave_removed_file()
             if self._connection is None and not self.path.exists():
@@ -252,7 +391,7 @@ class LabelStore:
                 raise
 
     def _leave_removed_file(self) -> None:
-        """Close a file that was removed or renamed: nobody would see what is written into it."""
+        """Close a file that was removed or renamed: new rows in it would be lost."""
         if self._connection is not None and identify(self.path) != self._identity:
             _LOG.warning("%r was removed or renamed; a new file is begun", str(self.path))
             self._connection.close()
@@ -281,7 +420,7 @@ class LabelStore:
 
 
 SHOWN_SOURCE = 300
-"""Characters of a source's name that the page is told; a longer name is found by these."""
+"""Number of characters of a source's name on the page; a longer name is found by its beginning."""
 
 _PICTURES = (
     "SELECT pictures.id, pictures.time, number, source, part, verdict, score, threshold, model, sha256, label, who "
@@ -290,12 +429,39 @@ _PICTURES = (
 
 
 def labels_path(database: Path) -> Path:
-    """Return where the labels of a history are: beside it, ``history.db`` has ``history.labels.db``."""
+    """Return the path of the labels of a history: ``history.labels.db`` beside ``history.db``.
+
+    Parameters
+    ----------
+    database
+        The history, or the database of labels itself.
+
+    Returns
+    -------
+    Path
+        Path of the database of labels.
+    """
     return database if database.name.endswith(".labels.db") else database.with_suffix(".labels.db")
 
 
 def open_existing(database: Path) -> LabelStore:
-    """Return the labels of a history, or of a database of labels; raises OutputError if there are none."""
+    """Open the labels of a history.
+
+    Parameters
+    ----------
+    database
+        The history, or the database of labels itself.
+
+    Returns
+    -------
+    LabelStore
+        The labels.
+
+    Raises
+    ------
+    OutputError
+        If there are no labels.
+    """
     path = labels_path(database)
     if not path.is_file():
         raise OutputError(
@@ -305,14 +471,46 @@ def open_existing(database: Path) -> LabelStore:
 
 
 def check_name(who: object) -> str:
-    """Return a person's name without spaces around it; raises ChoiceError if it is empty or too long."""
+    """Check a person's name.
+
+    Parameters
+    ----------
+    who
+        The name.
+
+    Returns
+    -------
+    str
+        The name without spaces around it.
+
+    Raises
+    ------
+    ChoiceError
+        If it is empty or too long.
+    """
     if not isinstance(who, str) or not 0 < len(who.strip()) <= LONGEST_NAME:
         raise ChoiceError(f"give your name, up to {LONGEST_NAME} letters")
     return to_utf8(who.strip())
 
 
 def encode(frame: Frame) -> bytes:
-    """Return a frame as a PNG file; raises ChoiceError if it is no picture."""
+    """Encode a frame as a PNG file.
+
+    Parameters
+    ----------
+    frame
+        HxW, HxWx1 or HxWx3 (BGR), uint8 or uint16.
+
+    Returns
+    -------
+    bytes
+        The file.
+
+    Raises
+    ------
+    ChoiceError
+        If the frame is not a picture.
+    """
     if frame.size == 0 or frame.dtype not in (np.uint8, np.uint16):
         raise ChoiceError("the frame is not a picture of 8 or 16 bits")
     return cv2.imencode(".png", frame, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
@@ -341,10 +539,21 @@ def _to_picture(row: tuple[Any, ...]) -> StoredPicture:
 
 
 def _compared(source: str) -> int:
-    """Return how many characters of a stored source are compared with this one: all, unless it may be cut off."""
+    """Return the number of characters of a stored source to compare: all, unless this name may be cut off."""
     return len(source) if len(source) >= SHOWN_SOURCE else 1 << 30
 
 
 def to_utf8(text: str) -> str:
-    """Return text that UTF-8 can hold; bytes of a file name that are no UTF-8 become escapes."""
+    """Return text that UTF-8 can encode; bytes of a file name that are not UTF-8 become escapes.
+
+    Parameters
+    ----------
+    text
+        The text.
+
+    Returns
+    -------
+    str
+        The text.
+    """
     return text.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""A line from its configuration: everything that it names is opened, or refused with the reason."""
+"""Build a line from its configuration: open everything that it names, or refuse it with the reason."""
 
 from __future__ import annotations
 
@@ -30,11 +30,29 @@ from onspect.runtime.sources.base import Source
 if TYPE_CHECKING:
     from onspect.runtime.dashboard import Dashboard
 
-_PART_TIMEOUT = 2.0  # seconds for which a live part waits for its next frame, unless the configuration says otherwise
+_PART_TIMEOUT = 2.0  # seconds that a live part waits for its next frame, if the configuration gives none
 
 
 def open_models(config: LineConfig, health: Health | None) -> Models:
-    """Load the models of a configuration; raises ModelFileError where one cannot be used."""
+    """Load the models of a configuration.
+
+    Parameters
+    ----------
+    config
+        The configuration; its `recipes`, or its `model` if there are none.
+    health
+        Checks of the frames; None to judge every frame that can be read.
+
+    Returns
+    -------
+    Models
+        The loaded models.
+
+    Raises
+    ------
+    ModelFileError
+        If a model file cannot be used.
+    """
     paths: dict[str | None, Path] = dict(config.recipes.items())
     if not paths:
         paths[None] = config.model
@@ -42,15 +60,42 @@ def open_models(config: LineConfig, health: Health | None) -> Models:
 
 
 def choose_health(config: LineConfig, sources: Sequence[Source]) -> Health | None:
-    """Return the checks of frames: as configured, else none for files that somebody chose, and all for cameras."""
+    """Return the checks of frames: the configured ones, else all for cameras and none for files.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    sources
+        The sources of the line.
+
+    Returns
+    -------
+    Health | None
+        The checks; None to judge every frame that can be read.
+    """
     return config.health or (Health() if any(source.live for source in sources) else None)
 
 
 def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -> list[Sink]:
-    """Put a queue before each sink, so that none holds up the line.
+    """Put a queue before each sink, so that no slow sink delays the line.
 
-    Before the end of files, the records are kept by the line itself: where one cannot be written, the run ends there,
-    with everything judged until then on record. They stand first, so that nothing is told that is not on record.
+    The line itself writes the records of files: if one cannot be written, the run ends, and everything judged until
+    then is recorded. Records come first, so that no receiver learns a verdict that is not recorded.
+
+    Parameters
+    ----------
+    named
+        Text and sink, one pair for each sink.
+    spool
+        Folder for verdicts whose receiver is away; each sink has a folder of its own in it.
+    live
+        Whether a source of the line has no end of its own.
+
+    Returns
+    -------
+    list[Sink]
+        The sinks in the order in which the line writes to them.
     """
     barrier = CommitBarrier()
     named = sorted(named, key=lambda one: one[1].delivery != "record")
@@ -63,14 +108,40 @@ def queue_sinks(named: Sequence[tuple[str, Sink]], spool: Path, *, live: bool) -
 
 
 def list_inputs(config: LineConfig) -> list[Path]:
-    """Return the files that a line reads, which none of its sinks may write."""
+    """Return the files that a line reads; none of its sinks may write to them.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+
+    Returns
+    -------
+    list[Path]
+        The model files and the files of the sources.
+    """
     return [config.model, *config.recipes.values(), *(Path(one.address).absolute() for one in config.sources)]
 
 
 def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> list[Dashboard]:
-    """Return the dashboard that is asked for, with the history and the evidence that the line's own sinks keep.
+    """Return the configured dashboard, with the history and the evidence of the line's own sinks.
 
-    Raises ChoiceError where its address is none, or would show the line to others without a token.
+    Parameters
+    ----------
+    config
+        The configuration of the dashboard; None for no dashboard.
+    sinks
+        The sinks of the line.
+
+    Returns
+    -------
+    list[Dashboard]
+        One dashboard, or an empty list.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid, or if others could reach the dashboard without a token.
     """
     if config is None:
         return []
@@ -82,21 +153,69 @@ def open_dashboard(config: DashboardConfig | None, sinks: Sequence[Sink]) -> lis
 
 
 def choose_voting(config: LineConfig, sources: Sequence[Source]) -> Voting:
-    """Return how frames become parts: as configured, and a live part does not wait for ever."""
+    """Return how frames become parts; a live part always has a time limit.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    sources
+        The sources of the line.
+
+    Returns
+    -------
+    Voting
+        The configured rule. If a source is live and no timeout is configured, the timeout is 2 s.
+    """
     if config.voting.timeout is None and any(source.live for source in sources):
         return dataclasses.replace(config.voting, timeout=_PART_TIMEOUT)
     return config.voting
 
 
 def choose_policies(config: LineConfig, sources: Sequence[Source]) -> list[Policy]:
-    """Return each source's policy: as configured, else the one that fits it."""
+    """Return the policy of each source: the configured one, else the default of the source.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    sources
+        The sources, in the order of the configuration.
+
+    Returns
+    -------
+    list[Policy]
+        One policy for each source.
+    """
     followed = config.presence is not None and config.presence.parts is None
     given = zip(config.sources, sources, strict=True)
     return [one.policy or default_policy(source, presence=followed) for one, source in given]
 
 
 def build_line(config: LineConfig, models: Models, sources: Sequence[Source], sinks: Sequence[Sink]) -> Line:
-    """Put a line together; raises ChoiceError where policies and voting do not go together."""
+    """Build the line.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    models
+        The loaded models.
+    sources
+        The sources, in the order of the configuration.
+    sinks
+        The sinks, in the order in which the line writes to them.
+
+    Returns
+    -------
+    Line
+        The line, ready for `run`.
+
+    Raises
+    ------
+    ChoiceError
+        If policies, voting, presence and the PLC's signal do not fit together.
+    """
     voting = choose_voting(config, sources)
     presence = config.presence
     if presence is not None:
@@ -128,7 +247,18 @@ def build_line(config: LineConfig, models: Models, sources: Sequence[Source], si
 
 
 def refuse_triggered(config: LineConfig) -> None:
-    """Raise ChoiceError if a line that a PLC triggers follows parts by itself, or has joined views."""
+    """Refuse a PLC-triggered line that also follows parts by itself or joins views.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+
+    Raises
+    ------
+    ChoiceError
+        If [presence] has no 'parts', or [voting] has views.
+    """
     if config.presence is not None and config.presence.parts is None:
         raise ChoiceError(
             "[signal] says when a part is in view, and [presence] without 'parts' decides it by itself: give parts = 1 "
@@ -139,7 +269,7 @@ def refuse_triggered(config: LineConfig) -> None:
 
 
 def _folder_for(name: str, spool: Path) -> Path:
-    """Return a sink's folder, the same at every start and different for every sink; an earlier version's is kept."""
+    """Return the folder of a sink, the same at every start; the folder of an earlier version is used again."""
     readable = "".join(letter if letter.isalnum() else "-" for letter in show_sink(name))[:40]
     digest = hashlib.blake2b(name.encode(), digest_size=4).hexdigest()
     return next(spool.glob(f"*-{digest}"), spool / f"{readable}-{digest}")

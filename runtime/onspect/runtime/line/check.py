@@ -1,4 +1,4 @@
-"""A look at everything that a line's configuration names, before the line runs: ``onspect run --check``."""
+"""Check of everything that a line's configuration names, before the line runs: ``onspect run --check``."""
 
 from __future__ import annotations
 
@@ -32,24 +32,38 @@ from onspect.runtime.sinks.targets import find_refusal, is_same_port
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.registry import open_source
 
-_FIRST_FRAME = 10.0  # seconds that a source has to give a frame
+_FIRST_FRAME = 10.0  # seconds to wait for the first frame of a source
 _QUIET = 3.0  # seconds
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing: its name, whether it works, and in words how."""
+    """Result of the check of one thing."""
 
     name: str
+    """The thing, such as ``source 1``."""
     works: bool
+    """Whether the line can use it."""
     detail: str
+    """One sentence about its state, or the error."""
 
 
 def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding]:
-    """Load the models, take a frame from each source and judge it, look at each sink; yield what is found of each.
+    """Load the models, judge one frame of each source, and check each sink.
 
-    What `run` refuses is refused here too. Nothing is written, and no receiver is told anything. quiet: seconds after
-    which a lost source counts as lost, and a triggered camera or a watched folder as idle.
+    The check refuses everything that `run` refuses. It writes nothing and sends nothing to a receiver.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    quiet
+        Seconds after which a lost source counts as lost, and a triggered camera or a watched folder as idle.
+
+    Returns
+    -------
+    Iterator[Finding]
+        One finding after the other: models, sources, sinks, policies, PLC and dashboard.
     """
     sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]

@@ -1,4 +1,4 @@
-"""What a line is to be: the content of line.toml, checked when it is read, and what flags make of it."""
+"""Content of line.toml, checked when the file is read."""
 
 from __future__ import annotations
 
@@ -27,60 +27,90 @@ from onspect.runtime.signals.handshake import HandshakeTimes
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One source: its address as `open_source` takes it, its policy (None: what fits it), and its recipe."""
+    """One source of a line."""
 
     address: str
+    """The address, as `open_source` takes it."""
     policy: Policy | None = None
+    """What happens to frames that come too fast; None for the default of the source."""
     recipe: str | None = None
+    """Name of the model that judges its frames; None for the active one."""
 
 
 @dataclass(frozen=True)
 class SignalConfig:
-    """The PLC that triggers the parts: its address as `open_signal` takes it, and the limits of the handshake."""
+    """The PLC that triggers the parts."""
 
     address: str
+    """The address, as `open_signal` takes it."""
     times: HandshakeTimes = field(default_factory=HandshakeTimes)
+    """Time limits of the handshake."""
 
 
 @dataclass(frozen=True)
 class DashboardConfig:
-    """Where the dashboard listens, as HOST:PORT, and the token that changes need; None where none is set."""
+    """The dashboard of a line."""
 
     listen: str
+    """Address, HOST:PORT."""
     token: str | None = field(default=None, repr=False)
+    """The token that changes need; None for no token."""
 
 
 @dataclass(frozen=True)
 class LineConfig:
-    """A whole line.
-
-    recipes: model files by name, and recipe the one to begin with; without recipes, model is the file. sinks: as
-    `open_sink` takes them. health None: what fits the sources. spool: the folder in which verdicts wait for receivers
-    that are away. signal: the PLC that triggers each part, None where the sources decide. ejector: only with a signal.
-    """
+    """Content of one line.toml, after the command line's options."""
 
     model: Path
+    """The model file, if there are no recipes; an empty path if none is given."""
     sources: tuple[SourceConfig, ...]
+    """The sources; empty if none is given."""
     sinks: tuple[str, ...] = ("jsonl:-",)
+    """The sinks, as `open_sink` takes them."""
     provider: str = "auto"
+    """Execution provider of onnxruntime, or ``auto``."""
     recipes: Mapping[str, Path] = field(default_factory=dict)
+    """Model files by the name of the recipe."""
     recipe: str | None = None
+    """The recipe at the start; None without recipes."""
     health: Health | None = None
+    """Checks of the frames; None for those that fit the sources."""
     voting: Voting = field(default_factory=Voting)
+    """How frames become parts."""
     alarm: AlarmRule | None = None
+    """When an alarm is raised; None for lost sources only."""
     dashboard: DashboardConfig | None = None
+    """The dashboard; None for no dashboard."""
     presence: PresenceSettings | None = None
+    """How parts are found in the frames; None if each frame shows one part."""
     signal: SignalConfig | None = None
+    """The PLC that triggers each part; None if the sources decide."""
     ejector: EjectorRule | None = None
+    """When the PLC's ejector fires; needs a `signal`."""
     spool: Path = Path("onspect-spool")
+    """Folder for verdicts whose receiver is away."""
 
 
 def read_config(path: Path) -> LineConfig:
-    """Read line.toml; docs/line.md has every section and key.
+    """Read line.toml; docs/line.md describes every section and key.
 
-    Paths in it are relative to the folder that the command runs in, as those on the command line. A file without a
-    model or a source leaves them to the flags: an empty path, no sources. Raises ChoiceError with line and key for
-    what is wrong.
+    Paths in the file are relative to the working directory, like those on the command line. The command line may add a
+    model or a source that the file does not give.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    LineConfig
+        The configuration. `model` is an empty path and `sources` is empty if the file gives none.
+
+    Raises
+    ------
+    ChoiceError
+        If the file cannot be read or a value is not valid; the message has line and key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -93,7 +123,7 @@ def read_config(path: Path) -> LineConfig:
 
 
 class _Wrong(Exception):  # noqa: N818 - never leaves this module
-    """A value that cannot be taken: section, its number where there are several, key or "", and what is wrong."""
+    """A value that is not valid: section, its number if there are several, key or "", and the problem."""
 
     def __init__(self, section: str, number: int, key: str, message: str) -> None:
         super().__init__(message)
@@ -101,7 +131,7 @@ class _Wrong(Exception):  # noqa: N818 - never leaves this module
 
 
 class _Reader:
-    """Turns the content of one file into a `LineConfig`, and knows on which line a key stands."""
+    """Turn the content of one file into a `LineConfig`; errors name the line of the key."""
 
     def __init__(self, path: Path, text: str) -> None:
         self._path = path
@@ -117,7 +147,7 @@ class _Reader:
             raise ChoiceError(f"{place}: {name}: {wrong}") from wrong
 
     def _find(self, section: str, number: int, key: str) -> int | None:
-        """Return the line of a key, or of its section where the key is not written on a line of its own."""
+        """Return the line of a key, or of its section if the key has no line of its own."""
         header = re.compile(rf"\s*\[\[?\s*[\"']?{re.escape(section)}[\"']?\s*\]\]?\s*(#.*)?$")
         any_header = re.compile(r"\s*\[\[?[^\[\]]+\]\]?\s*(#.*)?$")
         assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
@@ -136,7 +166,7 @@ class _Reader:
 
 
 class _Table:
-    """One table of the file, from which values are taken key by key; what is left in the end is not known."""
+    """One table of the file, whose values are taken key by key; a key that is left at the end is unknown."""
 
     def __init__(self, section: str, content: object, number: int = 0) -> None:
         self.section, self.number = section, number
@@ -149,7 +179,7 @@ class _Table:
         return _Wrong(self.section, self.number, key, message)
 
     def take(self, key: str, kind: type[Any]) -> Any:
-        """Return a value, None where it is not there."""
+        """Return a value, or None if the key is missing."""
         self._known.append(key)
         if key not in self._content:
             return None
@@ -175,14 +205,14 @@ class _Table:
         return value
 
     def number_from(self, key: str, kind: type[Any], low: float) -> Any:
-        """Return a number of at least `low`, None where it is not there."""
+        """Return a number of at least `low`, or None if the key is missing."""
         value = self.take(key, kind)
         if value is not None and not low <= value < float("inf"):
             raise self.wrong(key, f"is {value!r}; give {low:g} or more")
         return value
 
     def secret(self, key: str) -> str | None:
-        """Return a text that must not stand in the file itself."""
+        """Return a secret, which the file may only refer to."""
         value = self.take(key, str)
         if value is None:
             return None
@@ -195,7 +225,7 @@ class _Table:
 
     @property
     def names(self) -> list[str]:
-        """The keys that were not taken yet."""
+        """The keys that are not taken yet."""
         return list(self._content)
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""From a frame to its inspection: the check of the frame beside the model, and every way in which that can fail."""
+"""Judge one frame: the check of the frame and the model run in parallel, and every failure becomes a fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOG = logging.getLogger("onspect")
 
 
 class Examiner:
-    """Judges the frames of a line's sources, one at a time; each gives exactly one inspection."""
+    """Judge the frames of a line's sources, one at a time; each frame gives exactly one inspection."""
 
     def __init__(self, sources: Sequence[Source], health: Health) -> None:
         self._late_ms = health.late_ms
@@ -31,7 +31,7 @@ class Examiner:
         self._thread = ThreadPoolExecutor(1, "onspect-frame-check")
 
     def close(self) -> None:
-        """End the thread of the checks."""
+        """Stop the thread of the checks."""
         self._thread.shutdown()
 
     def examine(
@@ -43,10 +43,27 @@ class Examiner:
         index: int,
         view: PartView | None,
     ) -> Inspection:
-        """Judge a frame; whatever goes wrong is a fault with its reason.
+        """Judge one frame; every error becomes a fault with its reason.
 
-        model: None if there is no such recipe: then the frame is a fault, with the threshold of `fallback`. index: of
-        the part that it will be of. view: what presence decided of the frame, None without presence.
+        Parameters
+        ----------
+        model
+            The model; None if the frame's recipe does not exist, which is a fault.
+        fallback
+            The model whose threshold a fault has if `model` is None.
+        source_index
+            Index of the source, 0 or more.
+        capture
+            The frame.
+        index
+            Index of the part that the frame belongs to.
+        view
+            The presence gate's decision about the frame; None without presence.
+
+        Returns
+        -------
+        Inspection
+            The inspection.
         """
         captured = time.perf_counter() if capture.captured is None else capture.captured
         context = FrameContext(capture.source, index, capture.part, captured)
@@ -57,13 +74,13 @@ class Examiner:
             frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)", code="late")
         try:
             prepared = _prepare(inspector, frame, view)
-            # as late as possible: inference frees the interpreter
+            # start the check as late as possible: inference releases the interpreter lock
             check = self._start_check((model or fallback).limits, source_index, prepared, alone=view is None)
             scored = inspector.infer_frames([prepared])
             if check is not None:
                 prepared = dataclasses.replace(prepared, error=check.result())
             (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
-        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must go on
+        except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must continue
             _LOG.exception("the model failed")
             (inspection,) = inspector.judge([ImageError(f"the model failed: {error}", code="model")], None, [context])
         return inspection
@@ -95,6 +112,6 @@ def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | N
 
 
 def _make_frame_check(source: Source, health: Health) -> FrameCheck:
-    if source.can_wait:  # two files may well be equal, and of different sizes
+    if source.can_wait:  # two files may be equal, and may differ in size
         return FrameCheck(dataclasses.replace(health, identical=0))
     return FrameCheck(health, keeps_size=True)

@@ -1,4 +1,4 @@
-"""The check before the model: a frame that shows no part as training saw it is a fault, never ``ok``."""
+"""Check before the model: a frame unlike the training images is a fault, never ``ok``."""
 
 from __future__ import annotations
 
@@ -23,36 +23,57 @@ WHITE = 250
 
 @dataclass(frozen=True)
 class Health:
-    """What a frame must be to be judged.
+    """What a frame must satisfy to be judged.
 
-    brightness: lowest and highest mean of the model's input, 0 to 255. sharpness: the lowest (`appearance.measure`).
-    Where they are None, both follow from the training images: half the darkest, half the way from the brightest to
-    white, half the least sharp; a model file without those has no such limits. identical: the frame that is a fault
-    among equal ones that follow one another, 1 for the first repetition; 0 lets a picture stand still, as some
-    compressed streams do. width, height: in pixels, None for what the model accepts. late_ms: the longest time from
-    capture to verdict, None for any.
+    Limits that are None follow from the training images. Brightness: half of the darkest to half way between the
+    brightest and white. Sharpness: half of the least sharp. A model file without these values gives no limit.
     """
 
     brightness: tuple[float, float] | None = None
+    """Lowest and highest mean of the model input, 0 to 255."""
     sharpness: float | None = None
+    """Lowest sharpness, as `quality.measure` returns it."""
     identical: int = 1
+    """Number of equal successors of a frame that is a fault; 1 for the first repetition, 0 for no check, as for some
+    compressed streams.
+    """
     width: int | None = None
+    """Width in pixels; None for every width that the model accepts."""
     height: int | None = None
+    """Height in pixels; None for every height that the model accepts."""
     late_ms: float | None = None
+    """Longest time from capture to verdict in ms; None for no limit."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of brightness and sharpness that hold for one model; None where there is none."""
+    """Limits of brightness and sharpness for one model."""
 
     brightness: tuple[float, float] | None
+    """Lowest and highest mean of the model input, 0 to 255; None for no limit."""
     sharpness: float | None
+    """Lowest sharpness; None for no limit."""
     black: bool
+    """Whether a model input with no pixel above `BLACK` is a fault."""
     white: bool
+    """Whether a model input with no pixel below `WHITE` is a fault."""
 
 
 def limits_for(health: Health, appearance: Appearance | None) -> Limits:
-    """Return the limits that the configuration and a model's training images give together."""
+    """Return the limits for one model, from the configuration and the model's training images.
+
+    Parameters
+    ----------
+    health
+        The configured checks.
+    appearance
+        Brightness and sharpness of the training images; None if the model file has none.
+
+    Returns
+    -------
+    Limits
+        The limits.
+    """
     brightness, sharpness = health.brightness, health.sharpness
     if appearance is not None:
         darkest, brightest = appearance.brightness
@@ -67,9 +88,14 @@ def limits_for(health: Health, appearance: Appearance | None) -> Limits:
 
 
 class FrameCheck:
-    """Checks the frames of one source, in order; remembers the last one, to know a picture that stands still.
+    """Check the frames of one source in order; the last frame is kept to find a frozen picture.
 
-    keeps_size: whether all frames must have the size of the first one, as those of a camera.
+    Parameters
+    ----------
+    health
+        The checks.
+    keeps_size
+        Whether all frames must have the size of the first one, as those of a camera.
     """
 
     def __init__(self, health: Health, *, keeps_size: bool = False) -> None:
@@ -81,26 +107,52 @@ class FrameCheck:
 
     @property
     def frozen_for(self) -> float:
-        """Seconds for which frames came that were equal to the one before them; 0 where the last one was not."""
+        """Seconds for which every frame was equal to its predecessor; 0 if the last one was not."""
         return time.monotonic() - self._changed if self._equal else 0.0
 
     def wait_anew(self) -> None:
-        """Count `frozen_for` from now; the last frame is kept, for a camera that is opened again may show it still."""
+        """Restart `frozen_for` at 0; the last frame is kept, because a reopened camera may still show it."""
         self._changed = time.monotonic()
 
     def check(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> None:
-        """Raise ImageError where a frame, or the model input made of it, is not to be judged."""
+        """Check one frame and the model input made from it.
+
+        Parameters
+        ----------
+        frame
+            The frame.
+        limits
+            Limits of the model.
+        prepared
+            The model input, uint8 [height, width, channels].
+
+        Raises
+        ------
+        ImageError
+            If the frame must not be judged.
+        """
         self._check_size(frame)
         try:
             _check_empty(prepared, limits)
-        except ImageError:  # pictures without anything on them are equal without standing still
+        except ImageError:  # empty pictures are equal even if the camera is not frozen
             self._previous, self._equal = None, 0
             raise
         self._check_frozen(frame)
         _check_picture(prepared, limits)
 
     def watch(self, frame: Frame) -> ImageError | None:
-        """Return why a frame that may show no part is not to be used; None if it may be. It has no model input."""
+        """Check a frame that may show no part, so it has no model input.
+
+        Parameters
+        ----------
+        frame
+            The frame.
+
+        Returns
+        -------
+        ImageError | None
+            The reason not to use the frame, or None if it can be used.
+        """
         try:
             self._check_size(frame)
             self._check_frozen(frame)
@@ -109,11 +161,26 @@ class FrameCheck:
         return None
 
     def find_fault(self, frame: Frame, limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
-        """Return the error that `check` raises, None where there is none."""
+        """Return the error that `check` raises, or None.
+
+        Parameters
+        ----------
+        frame
+            The frame.
+        limits
+            Limits of the model.
+        prepared
+            The model input, uint8 [height, width, channels].
+
+        Returns
+        -------
+        ImageError | None
+            The reason not to judge the frame, or None if it can be judged.
+        """
         try:
             self.check(frame, limits, prepared)
         except ImageError as error:
-            return error.with_traceback(None)  # its frames would live as long as it
+            return error.with_traceback(None)  # a traceback would keep its frames alive
         return None
 
     def _check_size(self, frame: Frame) -> None:
@@ -139,7 +206,20 @@ class FrameCheck:
 
 
 def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageError | None:
-    """Return why a model input is not to be judged, None if it may be."""
+    """Check a model input without the frame that it was made from.
+
+    Parameters
+    ----------
+    limits
+        Limits of the model.
+    prepared
+        The model input, uint8 [height, width, channels].
+
+    Returns
+    -------
+    ImageError | None
+        The reason not to judge the model input, or None if it can be judged.
+    """
     try:
         _check_empty(prepared, limits)
         _check_picture(prepared, limits)
@@ -149,12 +229,12 @@ def find_picture_fault(limits: Limits, prepared: NDArray[np.uint8]) -> ImageErro
 
 
 def _is_equal(first: Frame, second: Frame) -> bool:
-    """Tell whether two frames are equal; a few rows settle it for nearly all, at a fraction of the time."""
+    """Return whether two frames are equal; a few rows decide it in most cases, which is faster."""
     return np.array_equal(first[::32], second[::32]) and np.array_equal(first, second)
 
 
 def _check_empty(prepared: NDArray[np.uint8], limits: Limits) -> None:
-    """Raise ImageError for a picture that is all black or all white; most are settled by their first row."""
+    """Raise ImageError for a picture that is all black or all white; the first row decides most cases."""
     if limits.black and prepared[0].max() <= BLACK and prepared.max() <= BLACK:
         raise ImageError(f"the picture is black: no pixel is brighter than {prepared.max()} of 255", code="black")
     if limits.white and prepared[0].min() >= WHITE and prepared.min() >= WHITE:

@@ -1,4 +1,4 @@
-"""The bounded queue between the threads that capture and the one that judges; it counts every frame."""
+"""Bounded queue between the threads that capture and the thread that judges; it counts every frame."""
 
 from __future__ import annotations
 
@@ -27,9 +27,19 @@ CAPACITY = 16
 
 
 def default_policy(source: Source, *, presence: bool = False) -> Policy:
-    """Return the policy that fits a source: files wait, triggered cameras lose nothing, others show the latest.
+    """Return the default policy: files wait, triggered cameras lose nothing, other cameras show the latest frame.
 
-    presence: whether parts are followed from frame to frame, so that no frame may be dropped.
+    Parameters
+    ----------
+    source
+        The source.
+    presence
+        Whether parts are followed from frame to frame, so that no frame may be dropped.
+
+    Returns
+    -------
+    Policy
+        ``wait``, ``every`` or ``latest``.
     """
     if source.can_wait:
         return "wait"
@@ -38,28 +48,43 @@ def default_policy(source: Source, *, presence: bool = False) -> Policy:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """What became of the frames: captured == judged + dropped + faulted + empty + waiting, at every moment."""
+    """Counts of frames; captured == judged + dropped + faulted + empty + waiting, at every moment."""
 
     captured: int = 0
+    """Frames that the sources gave."""
     judged: int = 0
+    """Frames with a verdict of the model."""
     dropped: int = 0
+    """Frames that a newer one replaced, or that waited when the line ended."""
     faulted: int = 0
+    """Frames that are a fault."""
     waiting: int = 0
+    """Frames in the queue or under judgement."""
     empty: int = 0
+    """Frames that show no part of their own."""
 
 
 @dataclass(frozen=True)
 class QueuedFrame:
-    """A capture with the number of the source that it came from."""
+    """A capture and the source that it came from."""
 
     source_index: int
+    """Index of the source, 0 or more."""
     capture: Capture
+    """The capture."""
 
 
 class FrameQueue:
-    """One queue a source, each with its policy; used by many capture threads and one that judges.
+    """One queue for each source, each with its policy; many threads put frames in, one takes them out.
 
     The caller calls `task_done` once for each frame that `take` returned.
+
+    Parameters
+    ----------
+    policies
+        One policy for each source.
+    capacity
+        Largest number of waiting frames of one source, 1 or more.
     """
 
     def __init__(self, policies: list[Policy], *, capacity: int = CAPACITY) -> None:
@@ -73,7 +98,15 @@ class FrameQueue:
         self._closed = False
 
     def put(self, source_index: int, capture: Capture) -> None:
-        """Put one capture into its source's queue; the policy ``wait`` waits until there is room."""
+        """Put one capture into the queue of its source; with the policy ``wait`` this waits for room.
+
+        Parameters
+        ----------
+        source_index
+            Index of the source, 0 or more.
+        capture
+            The capture.
+        """
         with self._changed:
             if self._closed:
                 return
@@ -95,7 +128,18 @@ class FrameQueue:
             self._changed.notify_all()
 
     def take(self, timeout: float) -> QueuedFrame | None:
-        """Return the next capture, each source in its turn, or None where none came within so many seconds."""
+        """Return the next capture; the sources take turns.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait for a capture.
+
+        Returns
+        -------
+        QueuedFrame | None
+            The capture, or None if none came in time.
+        """
         with self._changed:
             deadline = time.monotonic() + timeout
             while (source_index := self._next_source()) is None:
@@ -107,7 +151,13 @@ class FrameQueue:
             return QueuedFrame(source_index, capture)
 
     def task_done(self, outcome: Outcome) -> None:
-        """Count what became of one capture that was taken."""
+        """Count the outcome of one capture that was taken.
+
+        Parameters
+        ----------
+        outcome
+            ``judged``, ``faulted`` or ``empty``.
+        """
         with self._changed:
             self._judged += outcome == "judged"
             self._faulted += outcome == "faulted"
@@ -115,7 +165,13 @@ class FrameQueue:
             self._waiting -= 1
 
     def finish(self, source_index: int) -> None:
-        """Say that nothing more comes from a source."""
+        """Mark a source as finished: it gives no more captures.
+
+        Parameters
+        ----------
+        source_index
+            Index of the source, 0 or more.
+        """
         with self._changed:
             self._open.discard(source_index)
             self._changed.notify_all()
@@ -131,18 +187,24 @@ class FrameQueue:
 
     @property
     def done(self) -> bool:
-        """Whether every source is finished and nothing waits."""
+        """Whether every source is finished and the queue is empty."""
         with self._changed:
             return not self._open and not any(self._queues)
 
     @property
     def counts(self) -> FrameCounts:
-        """What became of the frames until now."""
+        """The counts of frames until now."""
         with self._changed:
             return FrameCounts(self._captured, self._judged, self._dropped, self._faulted, self._waiting, self._empty)
 
     def waiting_sources(self) -> set[int]:
-        """Return the indices of the sources of which a capture waits."""
+        """Return the sources that have a waiting capture.
+
+        Returns
+        -------
+        set[int]
+            Indices of the sources.
+        """
         with self._changed:
             return {source_index for source_index, queue in enumerate(self._queues) if queue}
 
@@ -152,7 +214,7 @@ class FrameQueue:
         return next((source_index for source_index in turns if self._queues[source_index]), None)
 
     def _drop_frames(self, queue: deque[Capture]) -> None:
-        """Drop the frames that wait, but no error: that something was lost must be told whatever comes after."""
+        """Drop the waiting frames, but no error: a loss must be reported even if newer frames came."""
         if not queue:
             return
         kept = [capture for capture in queue if isinstance(capture.frame, ImageError)][-self._capacity :]

@@ -1,4 +1,4 @@
-"""A thread that reads one source, and is left behind for a new one where a read hangs."""
+"""Thread that reads one source; a thread whose read hangs is left behind, and a new one starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG = logging.getLogger("onspect")
 
 
 class Grabber:
-    """Reads one source into the frame queue, in a thread, until it ends or is stopped."""
+    """Read one source into the frame queue, in a thread, until the source ends or is stopped."""
 
     def __init__(self, source: Source, source_index: int, queue: FrameQueue) -> None:
         self.source = source
@@ -30,7 +30,7 @@ class Grabber:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin to read, or begin anew and leave the thread before to itself: it ends when its read returns."""
+        """Start a thread that reads. An earlier thread ends when its read returns."""
         self._turn += 1
         self._beat = time.monotonic()
         name = f"onspect-source-{self._source_index}"
@@ -40,7 +40,7 @@ class Grabber:
         thread.start()
 
     def check(self) -> None:
-        """Start anew where the source has been silent for longer than its patience."""
+        """Start a new thread if the source has been silent for longer than its patience."""
         patience = self.source.patience
         if patience is None or self._stopped.is_set():
             return
@@ -53,19 +53,36 @@ class Grabber:
             self.restart(f"{self.source.state().name}: nothing came for {silent:.1f} s, so it is opened again")
 
     def restart(self, reason: str) -> None:
-        """Open the source again; the reason stands as a gap among its captures."""
+        """Open the source again, and put a gap with the reason into the queue.
+
+        Parameters
+        ----------
+        reason
+            One sentence for the log and the gap.
+        """
         if not self._stopped.is_set():
             _LOG.warning("%s", reason)
             self._queue.put(self._source_index, _stamp(Capture(self.source.state().name, GapError(reason))))
             self.start()
 
     def stop(self) -> None:
-        """Let the source end."""
+        """Stop the source."""
         self._stopped.set()
         self.source.stop()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the threads, and tell whether all have ended; one that hangs ends with the process."""
+        """Wait for the threads to end; a thread that hangs ends with the process.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait, for all threads together.
+
+        Returns
+        -------
+        bool
+            Whether all threads have ended.
+        """
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -94,7 +111,7 @@ class Grabber:
                 self._queue.put(self._source_index, _stamp(capture))
         except OnspectError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - a camera's driver may raise anything, and the line must go on
+        except Exception as error:  # noqa: BLE001 - a camera's driver may raise anything, and the line must continue
             return GapError(f"{self.source.state().name}: {type(error).__name__}: {error}")
         return None
 

@@ -1,4 +1,4 @@
-"""The line itself: sources, frame queue, frame check, model, voting, sinks."""
+"""The line: it reads sources, checks and judges frames, joins them to parts, and writes verdicts to sinks."""
 
 from __future__ import annotations
 
@@ -41,30 +41,53 @@ _VIEWS_WITHIN = 2.0  # seconds
 
 @dataclass(frozen=True)
 class Timing:
-    """How often a line looks after its parts, and how long it waits for them; all in seconds."""
+    """Intervals of a line, in seconds."""
 
     tick: float = 0.2
-    """Between two looks at sources that may hang."""
+    """Seconds between two checks for sources that hang."""
 
     report: float = 1.0
-    """Between two reports to sinks, and two looks at the model files."""
+    """Seconds between two reports to sinks, and between two checks of the model files."""
 
     farewell: float = 5.0
-    """For which a source may take to end once the line is stopped."""
+    """Seconds that a source has to end after the line is stopped."""
 
 
 class Line:
-    """Judges what its sources capture, hands each part's verdict to every sink, and says how it does.
+    """Judge the captures of the sources, write the verdict of each part to every sink, and report the status.
 
-    `run` works in the thread that calls it, until every source has ended or `stop` is called; a line runs once. All
-    other methods may be called from any thread, and are those of `status.Commands`.
+    `run` works in the calling thread until every source has ended or `stop` is called. A line runs once. All other
+    methods may be called from any thread; they are those of `status.Commands`.
 
-    models: what to judge with, or the path of one model file. policies: one for each source, by default the one that
-    fits it (`default_policy`). voting: how frames become parts. recipes: each source's own, None for the active one.
-    alarm: None raises one only where a source is away. presence: how parts are found in the frames of cameras that run
-    freely; None takes each frame as one that shows a part. timing: how often the line looks after its parts. signals:
-    the PLC that triggers the sources, each of which is a `TriggeredSource`. Raises ChoiceError where policies and
-    voting do not go together.
+    Parameters
+    ----------
+    models
+        The models, or the path of one model file.
+    sources
+        The sources.
+    sinks
+        The sinks, in the order in which they get each verdict.
+    policies
+        One policy for each source; None for the defaults (`default_policy`).
+    voting
+        How frames become parts; None for one part for each frame.
+    alarm
+        When an alarm is raised; None for lost sources only.
+    recipes
+        The recipe of each source, None for the active one; None if no source has its own.
+    presence
+        How parts are found in the frames of free-running cameras; None if each frame shows one part.
+    timing
+        Intervals.
+    signals
+        The PLC that triggers the sources; each of them is a `TriggeredSource`.
+
+    Raises
+    ------
+    ChoiceError
+        If policies, voting and presence do not fit together.
+    ModelFileError
+        If a model file cannot be used.
     """
 
     def __init__(
@@ -120,10 +143,19 @@ class Line:
         self._started = now()
 
     def run(self) -> LineStatus:
-        """Judge until the sources end or `stop` is called, flush, and return the last status.
+        """Judge until the sources end or `stop` is called, then flush the sinks. Everything captured before is judged.
 
-        What was captured before is judged. Raises OutputError where a sink cannot take a verdict (one in a `QueuedSink`
-        never raises), and what a source that is not live raises.
+        Returns
+        -------
+        LineStatus
+            The last status.
+
+        Raises
+        ------
+        OutputError
+            If a sink cannot take a verdict; a sink in a `QueuedSink` never raises.
+        OnspectError
+            If a source that is not live ended early.
         """
         keeper = threading.Thread(target=self._keep, name="onspect-keeper", daemon=True)
         try:
@@ -153,12 +185,12 @@ class Line:
 
     @property
     def stopped(self) -> bool:
-        """Whether `stop` was called, so that a source may not have come to its end."""
+        """Whether `stop` was called, so that a source may not have reached its end."""
         return self._stop_asked > 0.0
 
     @property
     def fault_reasons(self) -> dict[str, int]:
-        """How many parts were faults for each reason; of very many reasons only the first are counted."""
+        """Number of faults for each reason; only the first 100 reasons are counted."""
         return self._tally.reasons
 
     def stop(self) -> None:
@@ -168,45 +200,106 @@ class Line:
             grabber.stop()
 
     def swap(self, path: Path | str) -> None:
-        """Judge with another model file from the next part on; raises ModelFileError, and goes on, for a bad one."""
+        """Judge with another model file from the next part on. If the file is bad, the old model stays.
+
+        Parameters
+        ----------
+        path
+            The model file.
+
+        Raises
+        ------
+        ModelFileError
+            If the file cannot be used.
+        """
         self._models.swap(path)
 
     def recipe(self, name: str) -> None:
-        """Judge with a recipe's model from the next part on; raises ChoiceError where there is no such recipe."""
+        """Judge with the model of a recipe from the next part on.
+
+        Parameters
+        ----------
+        name
+            Name of the recipe.
+
+        Raises
+        ------
+        ChoiceError
+            If there is no such recipe.
+        """
         self._models.choose(name)
 
     def set_threshold(self, score: float) -> float:
-        """Move the running threshold from the next part on, and return the one before.
+        """Move the threshold from the next part on.
 
-        Raises ChoiceError where it cannot lie there.
+        Parameters
+        ----------
+        score
+            The new threshold, a tenth to ten times that of the model file.
+
+        Returns
+        -------
+        float
+            The threshold before.
+
+        Raises
+        ------
+        ChoiceError
+            If the value is out of range.
         """
         return self._models.set_threshold(score)
 
     def model_path(self) -> Path:
-        """Return the model file that the next part is judged with."""
+        """Return the model file of the next part.
+
+        Returns
+        -------
+        Path
+            Path of the file.
+        """
         return self._models.path
 
     def announce(self, change: Mapping[str, Any]) -> None:
-        """Tell every sink of a change that a person made."""
+        """Write a change that a person made to every sink.
+
+        Parameters
+        ----------
+        change
+            JSON object that describes the change.
+        """
         for sink in self._sinks:
             try:
                 sink.note(change)
-            except Exception:  # noqa: BLE001 - a sink's trouble is not the person's
+            except Exception:  # noqa: BLE001 - an error of a sink must not fail the person's change
                 _LOG.warning("a sink cannot take a change", exc_info=True)
 
     def undo_threshold(self) -> tuple[float, float]:
-        """Take the last move of the threshold back, and return the threshold until then and from now on.
+        """Undo the last move of the threshold.
 
-        Raises ChoiceError if there is none.
+        Returns
+        -------
+        tuple[float, float]
+            The threshold until then, and the threshold from now on.
+
+        Raises
+        ------
+        ChoiceError
+            If there is no move to undo.
         """
         return self._models.undo_threshold()
 
     def reload(self) -> None:
-        """Read every model file again, in a thread of its own; a bad one leaves the old one running."""
+        """Read every model file again, in a thread of its own. If a file is bad, its old model stays."""
         self._reload.set()
 
     def status(self) -> LineStatus:
-        """Return how the line is at this moment."""
+        """Return the current status of the line.
+
+        Returns
+        -------
+        LineStatus
+            The status.
+        """
         verdicts, counts, inspector = self._tally.verdicts, self._queue.counts, self._models.current.inspector
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
@@ -265,7 +358,7 @@ class Line:
             self._deliver(part)
 
     def _end_parts(self) -> Iterator[Inspection]:
-        """Yield the parts that are undecided when no frame comes any more."""
+        """Yield the parts that are undecided when no more frames come."""
         for source_index, gate in enumerate(self._gates):
             if gate is not None:
                 model = self._part_models[source_index] or self._models.current
@@ -275,14 +368,14 @@ class Line:
             yield from self._joiner.flush()
 
     def _leave_behind_what_hangs(self) -> None:
-        """After a while, end without sources that were asked to stop and hang in a read."""
+        """End without the sources that hang in a read some time after `stop`."""
         if self._stop_asked and time.monotonic() - self._stop_asked > self._timing.farewell:
             self._left_behind = True
             for source_index in range(len(self._grabbers)):
                 self._queue.finish(source_index)
 
     def _judge(self, queued: QueuedFrame) -> Iterator[Inspection]:
-        """Judge a frame; yield the part that ended before it, and the part that ends with it."""
+        """Judge a frame; yield the part that ended before it and the part that ends with it."""
         capture, source_index = queued.capture, queued.source_index
         gate = self._gates[source_index]
         if gate is not None:
@@ -329,7 +422,7 @@ class Line:
         yield from self._judge_step(source_index, known, step)
 
     def _judge_step(self, source_index: int, model: Model, step: Step) -> Iterator[Inspection]:
-        """Judge what presence decided, and settle the frames that no part needs any more."""
+        """Judge the parts that presence decided, and count the frames that no part needs any more."""
         inspections: Iterable[tuple[Inspection, Capture]] = (
             (self._judge_view(source_index, model, view), view.held.capture) for view in step.views
         )
@@ -349,12 +442,12 @@ class Line:
         return inspection
 
     def _tell_source(self, source_index: int, capture: Capture) -> None:
-        """Tell a source that wants to know it that a capture of its own has been judged."""
+        """Tell a source that one of its captures was judged."""
         if not isinstance(capture.frame, GapError):
             self._grabbers[source_index].source.task_done(capture)
 
     def _examine(self, source_index: int, capture: Capture, view: PartView | None = None) -> Inspection:
-        """Judge one frame with the model of the part that it is of."""
+        """Judge one frame with the model of its part."""
         model, current = self._part_models[source_index], self._models.current
         return self._examiner.examine(model, current, source_index, capture, self._voter.next_index, view)
 
@@ -362,7 +455,7 @@ class Line:
         return all(grabber.source.state().connected for grabber in self._grabbers)
 
     def _clear_alarm(self) -> None:
-        """Begin to count bad parts anew; called from the thread of the signals."""
+        """Start a new count of rejected parts; called from the thread of the signals."""
         if self._alarm_rule is not None:
             self._alarm = Alarm(self._alarm_rule)
 
@@ -376,7 +469,7 @@ class Line:
             sink.write(part)
 
     def _keep(self) -> None:
-        """Look after sources that hang, model files that change and sinks that want to know how the line is."""
+        """Check for sources that hang and model files that changed, and report the status to the sinks."""
         due, loads, leftovers = 0.0, self._models.loads, False
         while not self._ended.wait(self._timing.tick):
             try:
@@ -386,12 +479,12 @@ class Line:
                 due = time.monotonic() + self._timing.report
                 if leftovers or loads != self._models.loads:
                     give_memory_back()
-                leftovers = loads != self._models.loads  # the model before may be in use still, and be free next time
+                leftovers = loads != self._models.loads  # the old model may still be in use, and be free next time
                 loads = self._models.loads
                 self._models.watch(always=self._reload.is_set())
                 self._reload.clear()
                 self._report()
-            except Exception:  # noqa: BLE001 - without it nobody would notice a source that hangs
+            except Exception:  # noqa: BLE001 - if this thread ended, no source that hangs would be noticed
                 _LOG.exception("the line's supervisor failed, and continues")
 
     def _watch_sources(self) -> None:
@@ -410,7 +503,7 @@ class Line:
         for sink in self._sinks:
             try:
                 sink.report(status)
-            except Exception:  # noqa: BLE001 - a sink's trouble is not the line's
+            except Exception:  # noqa: BLE001 - an error of a sink must not stop the line
                 _LOG.warning("a sink cannot take the line's status", exc_info=True)
 
     def _end(self, keeper: threading.Thread) -> None:
@@ -425,7 +518,7 @@ class Line:
 
 
 def _check_parts(voting: Voting, *, followed: bool, presence: bool, policies: Sequence[Policy]) -> None:
-    """Raise ChoiceError if presence or views do not go together with voting or policies."""
+    """Raise ChoiceError if presence or views do not fit voting or policies."""
     if followed and "latest" in policies:
         raise ChoiceError(
             "presence follows parts from frame to frame, and the policy 'latest' drops frames; use 'every'"
@@ -438,7 +531,7 @@ def _check_parts(voting: Voting, *, followed: bool, presence: bool, policies: Se
 
 
 def _give_ticket(parts: list[tuple[Inspection, Capture]]) -> list[tuple[Inspection, Capture]]:
-    """Return the parts of one triggered frame; the worst of them has the trigger's ticket, so the PLC gets that one."""
+    """Give the trigger's ticket to the worst part of one triggered frame, so the PLC gets its verdict."""
     if not parts or parts[0][1].ticket is None:
         return parts
     worst = min(range(len(parts)), key=lambda place: WORST_FIRST.index(parts[place][0].verdict.verdict))

@@ -1,4 +1,4 @@
-"""Memory for a process that runs for months; what glibc does with it is told here, other systems need nothing."""
+"""Memory settings for a process that runs for months; only glibc needs them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h
 _ARENAS = 2
 _APART = 64 * 1024
-_TOGETHER = 32 * 2**20  # the largest there is
+_TOGETHER = 32 * 2**20  # the largest value that glibc accepts
 
 
 def keep_memory_together() -> None:
-    """Let all threads share two of malloc's arenas, for the process's whole life.
+    """Let all threads share two arenas of malloc for the life of the process.
 
-    By default each thread may get one of its own, up to eight a core, and what one thread freed is of no use to the
-    others: cameras that are opened anew and models that are exchanged come with new threads, and memory would creep.
+    By default each thread may get its own arena, up to eight per core, and other threads cannot use the memory that it
+    freed. New threads come with every reopened camera and every new model, so the memory would grow.
     """
     setting = _find("mallopt")
     if setting is not None:
@@ -26,10 +26,10 @@ def keep_memory_together() -> None:
 
 @contextmanager
 def lay_apart() -> Iterator[None]:
-    """Give what is allocated in pieces of 64 KiB and more a place of its own, which is the system's again once freed.
+    """Allocate pieces of 64 KiB and more separately, so that the system gets them back once they are freed.
 
-    A model is loaded so: among what lives on, its memory would come back in pieces that the next one does not fit into.
-    Frames are not, since memory that comes anew from the system for each costs three times the copying.
+    Models are loaded this way: otherwise their memory comes back in pieces that are too small for the next model.
+    Frames are not, because fresh memory from the system for each frame costs three times the copying.
     """
     setting = _find("mallopt")
     if setting is not None:
@@ -43,12 +43,12 @@ def lay_apart() -> Iterator[None]:
 
 
 def give_memory_back() -> None:
-    """Hand what was freed back to the system."""
+    """Return freed memory to the system."""
     trim = _find("malloc_trim")
     if trim is not None:
         trim(0)
 
 
 def _find(name: str) -> ctypes._NamedFuncPointer | None:
-    """Return a function of the C library, None where it has no such (musl, Windows, macOS)."""
+    """Return a function of the C library, or None if it does not have it (musl, Windows, macOS)."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

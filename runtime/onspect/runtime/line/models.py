@@ -1,4 +1,4 @@
-"""The models of a line: recipes by name, exchanged between two parts, and renewed where their files change."""
+"""Models of a line: recipes by name, replaced between two parts, and read again when their files change."""
 
 from __future__ import annotations
 
@@ -22,25 +22,39 @@ _LOG = logging.getLogger("onspect")
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model with the limits that frames must keep for it; limits None where frames are not checked."""
+    """A loaded model."""
 
     inspector: Inspector
+    """The model."""
     limits: Limits | None
+    """Limits that frames must satisfy; None if frames are not checked."""
 
 
 _FURTHEST = 10.0
-"""A threshold is moved at most to so many times, or to this part of, the one in the model file."""
+"""Largest factor between a moved threshold and that of the model file, in both directions."""
 
 
 class Models:
-    """What a line judges with.
+    """The models that a line judges with.
 
-    paths: a model file for each recipe; a line without recipes has one under the name None. active: the recipe to
-    begin with. open_inspector loads a file. Every model is loaded and tried at the start, so that a recipe is there at
-    once when it is called for. health: what frames must be to be judged; None judges every frame that can be read, as
-    of files that somebody chose. Raises ModelFileError where a model cannot be used.
+    Every model is loaded and tried at the start, so each recipe is ready at once. `swap`, `choose`, `set_threshold`,
+    `undo_threshold` and `watch` may be called from any thread; they take effect at `apply`.
 
-    swap, choose, set_threshold, undo_threshold and watch may be called from any thread; they take effect at `apply`.
+    Parameters
+    ----------
+    paths
+        Model file of each recipe; a line without recipes has one under the name None.
+    active
+        The recipe at the start.
+    open_inspector
+        Loads a file.
+    health
+        Checks of the frames; None to judge every frame that can be read.
+
+    Raises
+    ------
+    ModelFileError
+        If a model cannot be used.
     """
 
     def __init__(
@@ -69,7 +83,7 @@ class Models:
 
     @property
     def names(self) -> list[str | None]:
-        """The recipes; None alone where there are none."""
+        """Names of the recipes; only None if there are no recipes."""
         return list(self._models)
 
     @property
@@ -78,18 +92,29 @@ class Models:
         return self._models[self.active]
 
     def find(self, recipe: str | None) -> Model | None:
-        """Return the model of a recipe, of the active one for None, or None where there is no such recipe."""
+        """Return the model of a recipe.
+
+        Parameters
+        ----------
+        recipe
+            Name of the recipe; None for the active one.
+
+        Returns
+        -------
+        Model | None
+            The model, or None if there is no such recipe.
+        """
         return self.current if recipe is None else self._models.get(recipe)
 
     @property
     def path(self) -> Path:
-        """The model file of the recipe that the next part is judged with."""
+        """The model file of the recipe that judges the next part."""
         with self._lock:
             return self._paths[self._next]
 
     @property
     def moved(self) -> ThresholdMove | None:
-        """The threshold that stands in place of the active model file's, None where the file's own holds."""
+        """The moved threshold that replaces that of the active model file; None if it was not moved."""
         moves = self._moves.get(self.active)
         if not moves:
             return None
@@ -97,7 +122,18 @@ class Models:
         return ThresholdMove(moves[-1], inspector.file_threshold.score, inspector.label)
 
     def swap(self, path: Path | str) -> None:
-        """Load another model file for the active recipe; raises ModelFileError, and changes nothing, for a bad one."""
+        """Load another model file for the active recipe; if it is bad, nothing changes.
+
+        Parameters
+        ----------
+        path
+            The model file.
+
+        Raises
+        ------
+        ModelFileError
+            If the file cannot be used.
+        """
         path = Path(path)
         signature = _sign(path)
         try:
@@ -110,17 +146,40 @@ class Models:
             self._stage(self._next, model)
 
     def choose(self, recipe: str) -> None:
-        """Judge with a recipe's model; raises ChoiceError where there is no such recipe."""
+        """Judge with the model of a recipe.
+
+        Parameters
+        ----------
+        recipe
+            Name of the recipe.
+
+        Raises
+        ------
+        ChoiceError
+            If there is no such recipe.
+        """
         if recipe not in self._models:
             raise ChoiceError(f"there is no recipe {recipe!r}; the configuration has {self._describe_recipes()}")
         with self._lock:
             self._next = recipe
 
     def set_threshold(self, score: float) -> float:
-        """Move the active model's cut while this model file judges, and return the one before.
+        """Move the threshold of the active model. A model file with other content drops the move and reports it.
 
-        Raises ChoiceError if it cannot lie there. Another model file drops the move, and says so. A score must lie
-        within a tenth of the file's and ten times it.
+        Parameters
+        ----------
+        score
+            The new threshold, a tenth to ten times that of the model file.
+
+        Returns
+        -------
+        float
+            The threshold before.
+
+        Raises
+        ------
+        ChoiceError
+            If the value is out of range.
         """
         with self._lock:
             name = self._next
@@ -132,9 +191,17 @@ class Models:
         return old
 
     def undo_threshold(self) -> tuple[float, float]:
-        """Take the last move of the active model's cut back, and return the cut until then and from now on.
+        """Undo the last move of the active model's threshold.
 
-        Raises ChoiceError if there is none.
+        Returns
+        -------
+        tuple[float, float]
+            The threshold until then, and the threshold from now on.
+
+        Raises
+        ------
+        ChoiceError
+            If there is no move to undo.
         """
         with self._lock:
             name = self._next
@@ -149,7 +216,13 @@ class Models:
         return old, score
 
     def watch(self, *, always: bool = False) -> None:
-        """Load the model files that have changed since they were read, or all; a bad one is reported and left out."""
+        """Load the model files that have changed since they were read; a bad file is reported and its old model stays.
+
+        Parameters
+        ----------
+        always
+            Whether all files are read, changed or not.
+        """
         read = changed = 0
         for name, path in list(self._paths.items()):
             signature = _sign(path)
@@ -170,7 +243,7 @@ class Models:
             self._report(f"read again as asked: {read} of {len(self._paths)} model files, {changed} with other content")
 
     def apply(self) -> None:
-        """Take up what is pending; called between two parts."""
+        """Apply the pending changes; called between two parts."""
         if not self._pending and self._next == self.active:
             return
         with self._lock:
@@ -191,7 +264,7 @@ class Models:
     def _stage(self, name: str | None, model: Model) -> None:
         """Let a model that was read judge from the next part on.
 
-        A move of the threshold holds if the file is byte for byte the one on which it was made. Else it is dropped.
+        A moved threshold is kept if the file is byte for byte the one on which it was set. Otherwise it is dropped.
         """
         before = self._pending.get(name, self._models[name]).inspector
         moves = self._moves.get(name)
@@ -207,7 +280,7 @@ class Models:
             )
 
     def _load(self, path: Path, before: Model | None = None) -> Model:
-        """Load and try a model file; raises ModelFileError if it cannot take the place of the one before."""
+        """Load and try a model file; raise ModelFileError if it cannot replace the one before."""
         self.loads += 1
         with lay_apart():
             inspector = self._open_inspector(path)
@@ -236,7 +309,7 @@ class Models:
 
 
 def _move(model: Model, score: float) -> Model:
-    """Return a model that judges with another cut; raises ChoiceError if the cut cannot lie there."""
+    """Return the model with another threshold; raise ChoiceError if the value is out of range."""
     inspector = model.inspector
     own = inspector.file_threshold
     if not np.isfinite(score):
@@ -260,7 +333,7 @@ def _restore(model: Model) -> Model:
 
 
 def _sign(path: Path) -> tuple[int, int, int] | None:
-    """Return by what a changed file is known, None where it cannot be seen just now."""
+    """Return what identifies the content of a file, or None if the file cannot be read now."""
     try:
         stat = path.stat()
     except OSError:

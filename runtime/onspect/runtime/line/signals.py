@@ -1,4 +1,4 @@
-"""Signals to a running line: SIGTERM and Ctrl-C end it in order; SIGHUP lets a live one read its model files again."""
+"""Signals to a running line: SIGTERM and Ctrl-C end it in order; SIGHUP lets a live line read its model files again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,19 @@ from onspect.runtime.line.loop import Line
 
 @contextmanager
 def obeying_signals(line: Line) -> Iterator[None]:
-    """Let signals reach a line while it runs; a second Ctrl-C ends it at once. Does nothing outside the main thread."""
+    """Let signals control a line while it runs; a second Ctrl-C ends it at once.
+
+    Outside the main thread this has no effect.
+
+    Parameters
+    ----------
+    line
+        The line.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked: SimpleQueue[int | None] = SimpleQueue()  # may be filled from a signal's handler, as an Event may not
+    asked: SimpleQueue[int | None] = SimpleQueue()  # a signal handler may fill it, but may not set an Event
     before: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:

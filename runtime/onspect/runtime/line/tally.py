@@ -1,4 +1,4 @@
-"""What a line counts: the verdicts that it handed on, why parts were faults, and how long frames took."""
+"""Counts of a line: verdicts, reasons of faults, and latencies."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from onspect.runtime.status import Latency, Moment, describe_moment
 
 _LOG = logging.getLogger("onspect")
 
-_RECENT = 1000  # frames over which latency is told
-_ALL_FAULTS = 30  # parts at the start that are all faults, of which a line warns
-_MOST_REASONS = 100  # of faults that are counted apart
+_RECENT = 1000  # frames whose latency is reported
+_ALL_FAULTS = 30  # warn if this many parts at the start are all faults
+_MOST_REASONS = 100  # largest number of reasons that are counted
 
 
 class Tally:
-    """Counts parts and latencies; safe to share between threads."""
+    """Count parts and latencies; may be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,7 +32,13 @@ class Tally:
         self._last: tuple[Verdict, float] | None = None
 
     def add(self, verdict: Verdict) -> None:
-        """Count a part that goes to the sinks; warn if all parts from the start were faults."""
+        """Count a part that goes to the sinks; warn if all parts from the start were faults.
+
+        Parameters
+        ----------
+        verdict
+            Verdict of the part.
+        """
         with self._lock:
             self._verdicts[verdict.verdict] += 1
             self._last = verdict, time.monotonic()
@@ -45,31 +51,50 @@ class Tally:
             _LOG.warning("none of the first %d parts could be judged; %d of them: %r", total, count, reason)
 
     def add_latency(self, milliseconds: float) -> None:
-        """Count how long a frame took."""
+        """Record the latency of one frame.
+
+        Parameters
+        ----------
+        milliseconds
+            Time from capture to verdict in ms.
+        """
         with self._lock:
             self._latencies.append(milliseconds)
 
     @property
     def verdicts(self) -> Counter[str]:
-        """How many parts there were of each verdict."""
+        """Number of parts for each verdict."""
         with self._lock:
             return self._verdicts.copy()
 
     @property
     def reasons(self) -> dict[str, int]:
-        """How many parts were faults for each reason; of very many reasons only the first are counted."""
+        """Number of faults for each reason; only the first 100 reasons are counted."""
         with self._lock:
             return dict(self._reasons)
 
     @property
     def latency(self) -> Latency:
-        """How long the last frames took."""
+        """Latency of the last 1000 frames."""
         with self._lock:
             latencies = list(self._latencies)
         return _summarize(latencies)
 
     def describe_moment(self, lost: Sequence[str], *, ended: bool) -> Moment:
-        """Return what a display shows now. lost: the cameras that are away. ended: whether no part will come."""
+        """Return what a display shows now.
+
+        Parameters
+        ----------
+        lost
+            Names of the cameras that are away.
+        ended
+            Whether no more parts will come.
+
+        Returns
+        -------
+        Moment
+            Current state, source and age of the last verdict.
+        """
         with self._lock:
             last = self._last
         if last is None:

@@ -1,4 +1,4 @@
-"""A camera whose frames a PLC asks for: one part for each trigger, and nothing in between."""
+"""A camera that a PLC triggers: one part for each trigger, and no part between triggers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,28 @@ from onspect.runtime.signals.handshake import Ticket
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.status import SourceState
 
-_LOOK_S = 0.1  # between two looks at what the camera does while no trigger comes
+_LOOK_S = 0.1  # seconds between two checks of the camera while no trigger comes
 
 
 class TriggeredSource(Source):
-    """Gives `frames` captures of a camera for each trigger, with the part id, the recipe and the ticket of the trigger.
+    """Give the captures of a camera for each trigger, with the part id, the recipe and the ticket of the trigger.
 
-    A camera that runs freely is read all the time: the first frame after the trigger is taken, and frames between the
-    parts are ignored. With a hardware trigger of its own, a frame that came up to `early` seconds before the signal
-    was read belongs to it. A source that can wait (a folder, a camera with software trigger) is read once a trigger is
-    there. Every trigger gives all of its captures: an ImageError stands in the place of a frame that did not come.
+    A free-running camera is read all the time: the first frame after the trigger is taken, and frames between the parts
+    are ignored. A source that can wait (a folder, a camera with software trigger) is read only after a trigger. Every
+    trigger gives all of its captures: an ImageError replaces a frame that did not come.
+
+    Parameters
+    ----------
+    source
+        The camera.
+    signals
+        The PLC.
+    camera
+        Index of the camera, 0 or more.
+    frames
+        Captures for each trigger, 1 or more.
+    early
+        Seconds that a frame of a hardware trigger may come before the signal is read.
     """
 
     def __init__(
@@ -50,26 +62,38 @@ class TriggeredSource(Source):
         super().__exit__(*exception)
 
     def __iter__(self) -> Iterator[Capture]:
-        """Yield the captures of one trigger after the other, and a GapError where the camera is lost in between."""
+        """Yield the captures of each trigger, and a GapError if the camera is lost in between."""
         return self._pull() if self._source.can_wait else self._pick()
 
     def state(self) -> SourceState:
-        """Return how the camera is."""
+        """Return the state of the camera.
+
+        Returns
+        -------
+        SourceState
+            The state.
+        """
         return self._source.state()
 
     def stop(self) -> None:
-        """Accept no more triggers, and end after the part under way."""
+        """Accept no more triggers, and end after the current part."""
         self._signals.retire()
         super().stop()
         if self._source.can_wait:
             self._source.stop()
 
     def task_done(self, capture: Capture) -> None:
-        """Tell the camera."""
+        """Tell the camera that a capture was judged.
+
+        Parameters
+        ----------
+        capture
+            The capture.
+        """
         self._source.task_done(capture)
 
     def _tickets(self) -> Iterator[Ticket | None]:
-        """Yield each trigger, and None now and then while none comes; after the last one, end."""
+        """Yield each trigger, and None from time to time if there is none; end after the last one."""
         while True:
             stopped = self._stopped.is_set()
             ticket = self._signals.next_ticket(self._camera, 0.0 if stopped else _LOOK_S)
@@ -106,7 +130,7 @@ class TriggeredSource(Source):
         return None
 
     def _pick(self) -> Iterator[Capture]:
-        """Pick frames of a camera that sends them by itself."""
+        """Pick frames of a free-running camera."""
         frames = FrameQueue(["every" if self._early else "latest"])
         grabber = Grabber(self._source, 0, frames)
         grabber.start()
@@ -123,9 +147,9 @@ class TriggeredSource(Source):
             frames.close()
 
     def _skip(self, frames: FrameQueue) -> Iterator[Capture]:
-        """Leave out the frames that no trigger asked for; a loss of the camera is told, and so is a part without one.
+        """Ignore frames without a trigger, but report a lost camera and a part without a trigger.
 
-        A frame of a hardware trigger may be ahead of its signal, so it is kept for a while.
+        A frame of a hardware trigger may come before its signal, so it is kept for a while.
         """
         while (capture := frames.take(0.0)) is not None:
             frames.task_done("judged")
@@ -153,7 +177,7 @@ class TriggeredSource(Source):
                 if capture is None:
                     continue
                 if (capture.captured or 0.0) >= since or isinstance(capture.frame, GapError):
-                    break  # a loss just before the trigger is this part's fault
+                    break  # a loss just before the trigger makes this part a fault
                 yield from self._leave_out(capture)
             yield self._name(capture, ticket)
 
@@ -175,7 +199,9 @@ class TriggeredSource(Source):
     @staticmethod
     def _name(capture: Capture, ticket: Ticket) -> Capture:
         frame = capture.frame
-        if isinstance(frame, GapError):  # one part's fault, and no gap between parts: the trigger has counted the part
+        if isinstance(
+            frame, GapError
+        ):  # a fault of this part, not a gap between parts: the trigger has counted the part
             frame = ImageError(str(frame), code=frame.code)
         return dataclasses.replace(
             capture,
@@ -187,5 +213,5 @@ class TriggeredSource(Source):
 
 
 def _since(ticket: Ticket) -> float:
-    """Return the moment of a trigger on the clock of captures."""
+    """Return the time of a trigger on the clock of captures."""
     return time.perf_counter() - (time.monotonic() - ticket.opened)

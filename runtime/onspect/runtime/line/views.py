@@ -14,12 +14,12 @@ from onspect.runtime.inspection.verdict import WORST_FIRST
 Join = Literal["part", "trigger"]
 """By what views are known as those of one part: by its id, or by their captures at the same time."""
 
-_REMEMBERED = 256  # parts whose verdict was given, of which a late view is known
+_REMEMBERED = 256  # parts with a verdict whose late views are recognised
 
 
 @dataclass(eq=False)
 class _Group:
-    """The views of one part that came so far."""
+    """The views of one part that have come."""
 
     name: str | None
     captured: float
@@ -47,10 +47,23 @@ class ViewJoiner:
         self._index = 0
 
     def add(self, source_index: int, view: Inspection, *, captured: float, now: float) -> list[Inspection]:
-        """Take a view and return the parts that it completes.
+        """Add a view. A fault without a part id, such as a lost camera, is a part of its own if parts are joined by id.
 
-        captured: when its frame was captured, in seconds; now: on a clock that does not go back. A fault without a part
-        id, such as a lost camera, is given on at once when parts are joined by id.
+        Parameters
+        ----------
+        source_index
+            Index of the camera, 0 or more.
+        view
+            The inspection of the view.
+        captured
+            Time of the capture in seconds.
+        now
+            Time in seconds on a clock that never goes back.
+
+        Returns
+        -------
+        list[Inspection]
+            The parts that the view completes.
         """
         name = view.verdict.part
         if self._join == "part":
@@ -69,7 +82,20 @@ class ViewJoiner:
         return [self._close(group)] if len(group.views) == len(self._sources) else []
 
     def expire(self, now: float, waiting: Collection[int] = ()) -> list[Inspection]:
-        """Return the parts whose other views are overdue; waiting: the sources of which a frame waits in the queue."""
+        """Return the parts whose other views are overdue.
+
+        Parameters
+        ----------
+        now
+            Time in seconds on a clock that never goes back.
+        waiting
+            Indices of the sources that have a frame in the queue.
+
+        Returns
+        -------
+        list[Inspection]
+            The parts; a missing view is a fault.
+        """
         late = [
             group
             for group in self._open
@@ -79,7 +105,13 @@ class ViewJoiner:
         return [self._close(group) for group in late]
 
     def flush(self) -> list[Inspection]:
-        """Return the parts that wait for a view, for none comes any more."""
+        """Return the parts that still wait for a view, when no more views come.
+
+        Returns
+        -------
+        list[Inspection]
+            The parts; a missing view is a fault.
+        """
         return [self._close(group) for group in list(self._open)]
 
     def _find(self, source_index: int, name: str | None, captured: float) -> _Group | None:
@@ -109,7 +141,7 @@ class ViewJoiner:
 
 
 def _worst(views: Sequence[Inspection]) -> Inspection:
-    """Return the view with the worst verdict, of equal ones that with the highest score."""
+    """Return the view with the worst verdict; among equals, the one with the highest score."""
     return min(views, key=lambda view: (WORST_FIRST.index(view.verdict.verdict), -(view.verdict.score or 0.0)))
 
 

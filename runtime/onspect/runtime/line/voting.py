@@ -1,4 +1,4 @@
-"""One verdict a part, from all of its frames."""
+"""One verdict for each part, from all of its frames."""
 
 from __future__ import annotations
 
@@ -19,33 +19,50 @@ Rule = Literal["worst", "majority"]
 
 @dataclass(frozen=True)
 class Voting:
-    """How frames become one part's verdict.
+    """How frames become the verdict of one part.
 
-    frames: how many a part has; without it, the frames that follow one another with one part id are a part, and where
-    the source knows no parts each frame is one. rule: ``worst``, the worst of the frames' verdicts (ng, fault, review,
-    ok in this order), or ``majority``, what more than half of the part's frames say, and without such a majority the
-    worst. Frames that a part lacks count as faults. A part is never ok if a frame is missing or is a fault, or if the
-    source was lost in its midst. views: how the cameras of a line see one part together (`ViewJoiner`); None, each
-    camera has parts of its own.
-    timeout: seconds after its last frame, or the first of its views, at which an incomplete part gets its verdict all
-    the same; None waits for as long as it takes.
+    A missing frame counts as a fault. A part is never ok if a frame is missing or a fault, or if the source was lost
+    between its frames.
     """
 
     frames: int | None = None
+    """Number of frames of a part, 1 or more. None: consecutive frames with one part id are a part, and a frame without
+    an id is a part of its own.
+    """
     rule: Rule = "worst"
+    """``worst``: the worst verdict of the frames, in the order ng, fault, review, ok. ``majority``: the verdict of more
+    than half of the frames, else the worst.
+    """
     timeout: float | None = None
+    """Seconds after its last frame, or after its first view, at which an incomplete part gets its verdict; None for no
+    limit.
+    """
     views: Join | None = None
+    """How the cameras of a line see one part together (`ViewJoiner`); None if each camera has its own parts."""
 
 
 def refuse_policies(voting: Voting, policies: Collection[Policy]) -> None:
-    """Raise ChoiceError if parts of several frames meet a policy that drops some of them."""
+    """Refuse a policy that drops frames of a part with several frames.
+
+    Parameters
+    ----------
+    voting
+        How frames become parts.
+    policies
+        The policies of the sources.
+
+    Raises
+    ------
+    ChoiceError
+        If parts have several frames and a policy is ``latest``.
+    """
     if (voting.frames or 1) > 1 and "latest" in policies:
         raise ChoiceError("parts of several frames need the policy 'every': 'latest' drops some of their frames")
 
 
 @dataclass
 class _Part:
-    """A part whose frames are coming in: their verdicts, and of each verdict the frame with the highest score."""
+    """A part whose frames are coming: counts of verdicts, and for each verdict the frame with the highest score."""
 
     name: str | None
     last_seen: float
@@ -64,7 +81,7 @@ class _Part:
 
 
 class Voter:
-    """Gathers the frames of each source's parts. A part of several frames gets a verdict of its own when it ends."""
+    """Collect the frames of each source's parts. A part of several frames gets its verdict when it ends."""
 
     def __init__(self, voting: Voting, sources: int) -> None:
         self._voting = voting
@@ -73,19 +90,58 @@ class Voter:
         """The index of the next part that ends: the number of parts given out."""
 
     def is_between_parts(self, source_index: int) -> bool:
-        """Return whether no part of a source is under way."""
+        """Return whether a source has no unfinished part.
+
+        Parameters
+        ----------
+        source_index
+            Index of the source, 0 or more.
+
+        Returns
+        -------
+        bool
+            True if it has no unfinished part.
+        """
         return self._open[source_index] is None
 
     def begin(self, source_index: int, name: str | None, *, gap: bool) -> list[Inspection]:
-        """Return the part under way if the source's next frame does not belong to it; arguments as `add`."""
+        """End the unfinished part of a source if its next frame does not belong to it.
+
+        Parameters
+        ----------
+        source_index
+            Index of the source, 0 or more.
+        name
+            Part id of the next frame; None if it has none.
+        gap
+            Whether an unknown number of frames is missing in place of the next frame.
+
+        Returns
+        -------
+        list[Inspection]
+            The part that ends, or an empty list.
+        """
         part = self._open[source_index]
         return [] if part is None or part.name == name or gap else [self._close(source_index)]
 
     def add(self, source_index: int, inspection: Inspection, *, gap: bool, now: float) -> list[Inspection]:
-        """Take one frame's inspection and return the parts that it completes.
+        """Add the inspection of one frame.
 
-        gap says that an unknown number of frames is missing in its place: the part under way ends there as a fault.
-        now: seconds, on any clock that does not go back.
+        Parameters
+        ----------
+        source_index
+            Index of the source, 0 or more.
+        inspection
+            The inspection.
+        gap
+            Whether an unknown number of frames is missing in its place: the unfinished part ends as a fault.
+        now
+            Time in seconds on a clock that never goes back.
+
+        Returns
+        -------
+        list[Inspection]
+            The parts that the frame completes.
         """
         name = inspection.verdict.part
         done = self.begin(source_index, name, gap=gap)
@@ -101,9 +157,19 @@ class Voter:
         return done
 
     def expire(self, now: float, waiting: Collection[int]) -> list[Inspection]:
-        """Return the parts whose next frame is overdue and does not wait in the queue.
+        """Return the parts whose next frame is overdue and is not in the queue.
 
-        waiting: the indices of the sources of which a frame waits.
+        Parameters
+        ----------
+        now
+            Time in seconds on a clock that never goes back.
+        waiting
+            Indices of the sources that have a frame in the queue.
+
+        Returns
+        -------
+        list[Inspection]
+            The parts, as faults if frames are missing.
         """
         timeout = self._voting.timeout
         if timeout is None:
@@ -116,7 +182,13 @@ class Voter:
         return [self._close(source_index) for source_index in late]
 
     def flush(self) -> list[Inspection]:
-        """Return the parts under way, for no frame comes any more."""
+        """Return the unfinished parts, when no more frames come.
+
+        Returns
+        -------
+        list[Inspection]
+            The parts, as faults if frames are missing.
+        """
         return [self._close(source_index) for source_index, part in enumerate(self._open) if part is not None]
 
     def _close(self, source_index: int) -> Inspection:
@@ -142,7 +214,7 @@ def _decide(counts: Counter[Judgement], rule: Rule) -> Judgement:
 
 
 def _judge_part(part: _Part, judgement: Judgement, reason: str | None, index: int) -> Inspection:
-    """Return the part's inspection: that of the frame that decided, under the part's name and index."""
+    """Return the inspection of the frame that decided, with the name and index of the part."""
     example = part.examples.get(judgement)
     if example is not None:
         verdict = dataclasses.replace(example.verdict, index=index, part=part.name)

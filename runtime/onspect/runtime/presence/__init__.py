@@ -1,4 +1,4 @@
-"""Presence: which frames of a free-running camera show a part, and which of them is judged."""
+"""Presence: find the frames of a free-running camera that show a part, and choose the one to judge."""
 
 from onspect.runtime.presence.blobs import Blob
 from onspect.runtime.presence.gate import HeldFrame, PartView, PresenceGate

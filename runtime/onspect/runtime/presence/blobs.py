@@ -1,4 +1,4 @@
-"""From a frame to blobs: what differs from the learnt background, whatever the light."""
+"""From a frame to blobs: places that differ from the learnt background, at any light."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Side = Literal["left", "right", "top", "bottom"]
 
 _LONG_SIDE = 160  # pixels of the shrunk region
 _LEAST_CONTRAST, _MOST_CONTRAST = 12.0, 40.0  # grey levels
-_NOISES = 6.0  # times the noise from which a pixel differs
-_SHARE = 0.3  # of frames that must show the background at each pixel
-_STATIC = 5  # equal frames in a row that are taken into the background
+_NOISES = 6.0  # multiple of the noise from which a pixel differs
+_SHARE = 0.3  # share of frames that must show the background at each pixel
+_STATIC = 5  # largest number of equal frames in a row that are used for the background
 _MOST_LEARNT = 64  # frames from which the background is made
 _ROUNDS = 3
-_AROUND, _CLEAR = 0.25, 0.4  # side of the places around, and the share of them that may differ
-_GAINS = (0.4, 2.5)  # of brightness within which the background is known again
-_FADE = 0.02  # share of a new frame that goes into the background
-_SMALLEST = 0.002  # share of the region below which nothing is a part, while no part's area is known
-_PART = 0.25  # share of the usual area below which nothing is a part
+_AROUND, _CLEAR = 0.25, 0.4  # side of the neighbourhood, and the share of it that may differ
+_GAINS = (0.4, 2.5)  # range of relative brightness in which the background is recognised
+_FADE = 0.02  # weight of a new frame in the background
+_SMALLEST = 0.002  # smallest part as a share of the region, while the usual area is unknown
+_PART = 0.25  # smallest part as a share of the usual area
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Blob:
     """A connected place that differs from the background; all lengths are in pixels of the frame."""
 
     x: float
-    """Of the centre of gravity."""
+    """Centre of gravity, from the left."""
 
     y: float
-    """Of the centre of gravity."""
+    """Centre of gravity, from the top."""
 
     left: float
     """First column."""
@@ -50,42 +50,83 @@ class Blob:
     """First row."""
 
     right: float
-    """The column behind the last one."""
+    """Column after the last one."""
 
     bottom: float
-    """The row behind the last one."""
+    """Row after the last one."""
 
     area: float
-    """In square pixels."""
+    """Area in square pixels."""
 
     cut: frozenset[Side] = frozenset()
-    """The sides of the region that the blob touches; empty for a whole blob."""
+    """Sides of the region that the blob touches; empty for a whole blob."""
 
     @property
     def width(self) -> float:
-        """Of the box."""
+        """Width of the bounding box."""
         return self.right - self.left
 
     @property
     def height(self) -> float:
-        """Of the box."""
+        """Height of the bounding box."""
         return self.bottom - self.top
 
     @property
     def length(self) -> float:
-        """The longer side of the box."""
+        """Longer side of the bounding box."""
         return max(self.width, self.height)
 
     def contains(self, x: float, y: float) -> bool:
-        """Return whether the box contains a point."""
+        """Return whether the bounding box contains a point.
+
+        Parameters
+        ----------
+        x
+            Column of the point.
+        y
+            Row of the point.
+
+        Returns
+        -------
+        bool
+            True if the point is inside or on the edge.
+        """
         return self.left <= x <= self.right and self.top <= y <= self.bottom
 
     def distance(self, x: float, y: float) -> float:
-        """Return the distance between the centre of gravity and a point."""
+        """Return the distance between the centre of gravity and a point.
+
+        Parameters
+        ----------
+        x
+            Column of the point.
+        y
+            Row of the point.
+
+        Returns
+        -------
+        float
+            Distance in pixels.
+        """
         return math.hypot(self.x - x, self.y - y)
 
     def piece(self, middle: float, count: int, *, across: bool) -> Blob:
-        """Return the blob of one of `count` parts that touch, around a place along x (across) or y."""
+        """Return the blob of one of several parts that touch each other.
+
+        Parameters
+        ----------
+        middle
+            Middle of the piece, along x (across) or y.
+        count
+            Number of parts in the blob, 1 or more.
+        across
+            Whether the parts are side by side along x.
+
+        Returns
+        -------
+        Blob
+            The piece.
+        """
         if across:
             half = self.width / count / 2.0
             return replace(self, x=middle, left=middle - half, right=middle + half, area=self.area / count)
@@ -94,16 +135,16 @@ class Blob:
 
 
 class BlobFinder:
-    """Finds blobs in the frames of one camera.
+    """Find blobs in the frames of one camera.
 
     Parameters
     ----------
     background
-        The region without parts, as `shrink` gives it: float32 [h, w, channels].
+        The region without parts, as `shrink` returns it: float32 [h, w, channels].
     contrast
-        By how many grey levels a part differs from the background, 1 to 255.
+        Grey levels by which a part differs from the background, 1 to 255.
     region
-        x, y, width, height of the region, in pixels of the frame.
+        x, y, width and height of the region in pixels of the frame.
     """
 
     def __init__(self, background: NDArray[np.float32], contrast: float, region: Rectangle) -> None:
@@ -111,14 +152,28 @@ class BlobFinder:
         self.contrast = contrast
         self.region = region
         self.gain = 1.0
-        """Brightness of the last frame, relative to the background's."""
+        """Brightness of the last frame, relative to that of the background."""
         self._empty: NDArray[np.bool_] | None = None
 
     def find(self, small: NDArray[np.float32], area: float | None) -> list[Blob]:
-        """Return the blobs of a shrunk frame, from left to right; what is smaller than a part may be is left out.
+        """Return the blobs of a shrunk frame, without those that are too small for a part.
 
-        area: the usual area of a part in square pixels, None if it is not known. Raises ImageError if the frame is so
-        dark or so bright that the background is not known again.
+        Parameters
+        ----------
+        small
+            The frame, as `shrink` returns it: float32 [h, w, channels].
+        area
+            Usual area of a part in square pixels; None if it is unknown.
+
+        Returns
+        -------
+        list[Blob]
+            The blobs from left to right.
+
+        Raises
+        ------
+        ImageError
+            If the size differs from the background's, or the frame is too dark or too bright to recognise it.
         """
         if small.shape != self.background.shape:
             raise ImageError(
@@ -142,7 +197,7 @@ class BlobFinder:
         return self._list_blobs(mask, area)
 
     def _fit_gain(self, small: NDArray[np.float32]) -> float:
-        """Return by how many times a frame is brighter than the background, from the places without a part."""
+        """Return the brightness of a frame relative to the background, from the places without a part."""
         seen, known = _add_channels(small[::2, ::2]), _add_channels(self.background[::2, ::2])
         usable = known > 8.0 * small.shape[2]
         if self._empty is not None and (both := usable & self._empty[::2, ::2]).mean() > 0.1:
@@ -152,7 +207,7 @@ class BlobFinder:
         return float(_densest(np.sort(seen[usable] / known[usable])[:, None], 0.4)[0])
 
     def _learn(self, small: NDArray[np.float32], mask: NDArray[np.uint8]) -> None:
-        """Let the background follow the slow changes of the places without a part."""
+        """Adapt the background to slow changes at the places without a part."""
         wide = cv2.dilate(mask, np.ones((7, 7), np.uint8))
         self._empty = wide == 0
         cv2.accumulateWeighted(small / np.float32(self.gain), self.background, _FADE, self._empty.astype(np.uint8))
@@ -192,9 +247,26 @@ class BlobFinder:
 
 
 def shrink(frame: Frame, region: Rectangle | None, white_level: int = 65535) -> NDArray[np.float32]:
-    """Return a region of a frame, the frame itself for None, at up to 160 pixels a side: float32 [h, w, channels].
+    """Return a region of a frame at up to 160 pixels a side, in grey levels of 0 to 255.
 
-    Values are grey levels from 0 to 255. Raises ImageError if the region does not fit into the frame.
+    Parameters
+    ----------
+    frame
+        HxW or HxWxC, uint8 or uint16.
+    region
+        x, y, width and height in pixels; None for the whole frame.
+    white_level
+        White of a uint16 frame.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        float32 [h, w, channels].
+
+    Raises
+    ------
+    ImageError
+        If the region does not fit into the frame.
     """
     height, width = frame.shape[:2]
     if region is not None:
@@ -215,11 +287,21 @@ def shrink(frame: Frame, region: Rectangle | None, white_level: int = 65535) -> 
 
 
 def learn_background(frames: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], float]:
-    """Return the background of shrunk frames and the contrast from which a pixel differs from it.
+    """Return the background of shrunk frames, and the contrast of a part.
 
-    The background of a pixel is first where its values are densest over the frames, and then the median of the frames
-    in which the places around it show the background: that clears what a part left there. Of frames that show a belt
-    at a stop only five in a row are used. The contrast is six times the noise, 12 to 40 grey levels.
+    The background of a pixel is first the densest range of its values. Then it is the median of the frames in which the
+    neighbourhood shows the background, which removes traces of parts. Of frames of a stopped belt, only five in a row
+    are used. The contrast is six times the noise, 12 to 40 grey levels.
+
+    Parameters
+    ----------
+    frames
+        Frames as `shrink` returns them, one or more.
+
+    Returns
+    -------
+    tuple[NDArray[np.float32], float]
+        The background, float32 [h, w, channels], and the contrast in grey levels.
     """
     kept = [frames[0]]
     static = 0
@@ -239,12 +321,12 @@ def learn_background(frames: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.
     for _ in range(_ROUNDS):
         background = _clear_ghosts(stack, background)
     deviations = np.sort(np.abs(stack - background), axis=0)[: max(1, int(_SHARE * len(stack)))]
-    noise = float(np.median(deviations[-1])) / 0.4  # the deviation that 30% are below is 0.39 sigma of a normal one
+    noise = float(np.median(deviations[-1])) / 0.4  # 30% of a normal distribution deviate by less than 0.39 sigma
     return background, float(np.clip(_NOISES * noise, _LEAST_CONTRAST, _MOST_CONTRAST))
 
 
 def _clear_ghosts(stack: NDArray[np.float32], background: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the median over the frames [n, h, w, channels] in which the places around a pixel show the background."""
+    """Return the median over the frames [n, h, w, channels] in which a pixel's neighbourhood shows the background."""
     side = max(3, int(_AROUND * max(background.shape[:2])) | 1)
     masks = [(_strongest(cv2.absdiff(one, background)) > _MOST_CONTRAST / 2).astype(np.float32) for one in stack]
     clear = np.stack([cv2.blur(mask, (side, side)) < _CLEAR for mask in masks])
@@ -256,7 +338,18 @@ def _clear_ghosts(stack: NDArray[np.float32], background: NDArray[np.float32]) -
 
 
 def background_of_border(small: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a background of one colour, the median of a frame's border."""
+    """Return a background of one colour, the median of a frame's border.
+
+    Parameters
+    ----------
+    small
+        The frame, float32 [h, w, channels].
+
+    Returns
+    -------
+    NDArray[np.float32]
+        float32 [h, w, channels].
+    """
     border = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
     return np.broadcast_to(np.median(border, axis=0), small.shape).astype(np.float32)
 
@@ -273,7 +366,7 @@ def _add_channels(picture: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _densest(ordered: NDArray[np.float32], share: float) -> NDArray[np.float32]:
-    """Return the mean of the narrowest span that contains a share of values, sorted along the first axis."""
+    """Return the mean of the narrowest range that contains a share of the values, sorted along the first axis."""
     count = len(ordered)
     inside = max(1, math.ceil(share * count))
     spans = ordered[inside - 1 :] - ordered[: count - inside + 1]

@@ -1,4 +1,4 @@
-"""The crop around one part on its way to a verdict: judged as a picture of its own, told in the frame's pixels."""
+"""Judge the crop around one part as a picture of its own; the results are in pixels of the frame."""
 
 from __future__ import annotations
 
@@ -12,9 +12,23 @@ from onspect.runtime.model.schema import Rectangle
 
 
 def prepare_window(inspector: Inspector, frame: Frame, window: Rectangle) -> Prepared:
-    """Prepare a window (x, y, width, height) of a frame as the inspector prepares a picture of the window alone.
+    """Prepare a window of a frame as the inspector prepares a picture of the window alone.
 
     Score and error map are those of such a picture, bit for bit. Regions, pose and overlay are those of the frame.
+
+    Parameters
+    ----------
+    inspector
+        The model.
+    frame
+        The frame.
+    window
+        x, y, width and height in pixels of the frame.
+
+    Returns
+    -------
+    Prepared
+        The input for the model, or the error.
     """
     x, y, width, height = window
     prepared = inspector.prepare_frame(frame[y : y + height, x : x + width])
@@ -34,7 +48,20 @@ def prepare_window(inspector: Inspector, frame: Frame, window: Rectangle) -> Pre
 
 
 def prepare_fault(frame: Frame | ImageError, reason: str) -> Prepared:
-    """Return a frame that must not be judged; it is kept for the evidence."""
+    """Return a frame that must not be judged; it is kept for the evidence.
+
+    Parameters
+    ----------
+    frame
+        The frame.
+    reason
+        Reason of the fault.
+
+    Returns
+    -------
+    Prepared
+        The frame with the error.
+    """
     return Prepared(
         0, 0, frame=None if isinstance(frame, ImageError) else frame, error=ImageError(reason, code="position")
     )

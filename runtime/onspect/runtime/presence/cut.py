@@ -1,4 +1,4 @@
-"""Parts cut out of a source's frames, as files to teach, calibrate and score with."""
+"""Cut parts out of a source's frames, as files for teaching, calibration and scoring."""
 
 from __future__ import annotations
 
@@ -17,22 +17,41 @@ from onspect.runtime.sources.base import Source
 
 @dataclass
 class CutParts:
-    """What was found in a source."""
+    """Result of a cut."""
 
     frames: int = 0
-    """Frames read."""
+    """Number of frames."""
 
     written: int = 0
-    """Pictures written, one a part."""
+    """Number of pictures, one for each part."""
 
     faults: list[tuple[str, str]] = field(default_factory=list)
-    """Id (``-`` for a frame without a part) and reason of what could not be cut out."""
+    """Part id (``-`` for a frame without a part) and reason of each part that could not be cut out."""
 
 
 def cut_parts(source: Source, settings: PresenceSettings, output: Path, count: int | None = None) -> CutParts:
-    """Write each part of a source to ``output/parts/00001.png`` and so on, and what was learnt to presence.toml.
+    """Write each part of a source to ``output/parts/00001.png`` and so on, and the learnt settings to presence.toml.
 
-    count: parts after which it ends. Raises OutputError if the folder is not empty or cannot be written.
+    Parameters
+    ----------
+    source
+        The source.
+    settings
+        The known settings; the others are learnt.
+    output
+        The folder; it must be empty or missing.
+    count
+        Number of parts after which the cut ends; None for no limit.
+
+    Returns
+    -------
+    CutParts
+        The counts and the faults.
+
+    Raises
+    ------
+    OutputError
+        If the folder is not empty or cannot be written.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{str(output)!r} is not an empty folder; give a new one")

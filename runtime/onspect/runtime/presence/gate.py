@@ -1,4 +1,4 @@
-"""The gate between a camera and the model: frames go in, the parts to judge come out, each once."""
+"""The gate between a camera and the model: it takes frames and returns each part once, to be judged."""
 
 from __future__ import annotations
 
@@ -28,33 +28,41 @@ from onspect.runtime.sources.base import Capture
 
 _LOG = logging.getLogger("onspect")
 
-_MOST_BYTES = 512 * 2**20  # of frames that are kept while the line is learnt
-_CONTRAST = 20.0  # grey levels, where it is neither given nor learnt
-_MARGIN = 1.15  # of a learnt window around its part
-_AT_ONCE = 4  # frames of a backlog that go through with each new one
-_LOOK = 256  # pixels a side of the place on which sharpness is measured
+_MOST_BYTES = 512 * 2**20  # largest size of the frames that are kept while the line is learnt
+_CONTRAST = 20.0  # grey levels, if the contrast is neither given nor learnt
+_MARGIN = 1.15  # size of a learnt window relative to the part
+_AT_ONCE = 4  # frames of a backlog that are processed with each new one
+_LOOK = 256  # pixels on each side of the area in which sharpness is measured
 
 FILE_RATE = 30.0
-"""Frames a second of files, by which presence counts time."""
+"""Frames per second of files, from which their times follow."""
 
 Outcome = Literal["judged", "faulted", "empty"]
 
 
 @dataclass(eq=False)
 class HeldFrame:
-    """A frame between its capture and the moment at which no part needs it any more."""
+    """A frame that a part may still need."""
 
     capture: Capture
+    """The capture."""
     time: float
-    """Of the capture, in seconds."""
+    """Time of the capture in seconds."""
 
     outcome: Outcome = "empty"
-    """What became of the frame so far; ``empty`` until a part is judged by it."""
+    """Outcome of the frame until now; ``empty`` until a part is judged in it."""
 
     small: NDArray[np.float32] | None = field(default=None, repr=False)
+    """The shrunk frame, float32 [h, w, channels]; None before it is shrunk."""
 
     def note(self, *, judged: bool) -> None:
-        """Note a verdict on a part of this frame; one fault makes the frame a fault."""
+        """Record a verdict on a part of this frame; one fault makes the frame a fault.
+
+        Parameters
+        ----------
+        judged
+            Whether the verdict is not a fault.
+        """
         if self.outcome != "faulted":
             self.outcome = "judged" if judged else "faulted"
 
@@ -67,38 +75,38 @@ class PartView:
     """The frame that shows it."""
 
     part: str | None
-    """The part's id; None if the frame is a fault without a part."""
+    """The part id; None for a frame that is a fault without a part."""
 
     window: Rectangle | None
-    """x, y, width, height of the crop in the frame, None if there is none to judge."""
+    """x, y, width and height of the crop in the frame; None if there is nothing to judge."""
 
     reason: str | None = None
-    """Why the part cannot be judged; None if it can."""
+    """The reason why the part cannot be judged; None if it can."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a frame brought about."""
+    """Result of one frame."""
 
     views: list[PartView] = field(default_factory=list)
-    """The parts that are judged now."""
+    """The parts to judge now."""
 
     released: list[HeldFrame] = field(default_factory=list)
-    """The frames, in order, that no part needs after that."""
+    """The frames that no part needs any more, in order."""
 
 
 class PresenceGate:
-    """Decides for the frames of one camera which parts are judged by which frame.
+    """Decide which parts are judged in which frames of one camera.
 
-    Every frame that goes in is released once, by the step that nobody needs it any more after, or by `flush`. While
-    the line is learnt, frames are held, and then they go through as if they came just now: no part is missed.
+    Every frame is released once, by the step after which no part needs it, or by `flush`. While the line is learnt,
+    frames are kept, and then they are processed as if they had just come, so that no part is missed.
 
     Parameters
     ----------
     settings
-        What is given; the rest is learnt.
+        The known settings; the others are learnt.
     live
-        Whether frames go on to come while the line is learnt, so that `feed` must not wait for it.
+        Whether frames keep coming while the line is learnt, so that `feed` must not wait for it.
     """
 
     def __init__(self, settings: PresenceSettings, *, live: bool = False) -> None:
@@ -114,20 +122,33 @@ class PresenceGate:
         self._finder: BlobFinder | None = None
         self._tracker: Tracker[HeldFrame] | None = None
         self._frames = 0
-        self._window: tuple[int, int] | None = None  # as learnt
+        self._window: tuple[int, int] | None = None  # learnt size
 
     @property
     def parts(self) -> int:
-        """Parts numbered so far."""
+        """Number of parts until now."""
         return 0 if self._tracker is None else self._tracker.parts
 
     @property
     def learning(self) -> bool:
-        """Whether the line is being learnt, so that nothing was decided yet."""
+        """Whether the line is being learnt, so that no part is decided yet."""
         return self._tracker is None and self.settings.parts is None
 
     def feed(self, held: HeldFrame, preprocess: Preprocess | None = None) -> Step:
-        """Take the next frame. preprocess: the model's, for the window's size and the white level of 16-bit frames."""
+        """Process the next frame.
+
+        Parameters
+        ----------
+        held
+            The frame.
+        preprocess
+            The model's, for the size of the window and the white level of 16-bit frames; None without a model.
+
+        Returns
+        -------
+        Step
+            The parts to judge, and the released frames.
+        """
         self._held.append(held)
         self._frames += 1
         frame = held.capture.frame
@@ -149,7 +170,18 @@ class PresenceGate:
         return self._catch_up(preprocess, _AT_ONCE if self._live else None)
 
     def flush(self, preprocess: Preprocess | None = None) -> Step:
-        """Decide everything that is undecided, for no frame comes any more, and release every frame."""
+        """Decide all open parts and release every frame, when no more frames come.
+
+        Parameters
+        ----------
+        preprocess
+            As for `feed`.
+
+        Returns
+        -------
+        Step
+            The parts to judge, and the released frames.
+        """
         if self._tracker is None and self._learner is None and self._backlog:
             self._learn(list(self._backlog))
         if self._learner is not None:
@@ -163,7 +195,7 @@ class PresenceGate:
         return Step([*step.views, *rest.views], [*step.released, *rest.released])
 
     def _catch_up(self, preprocess: Preprocess | None, most: int | None) -> Step:
-        """Let frames of the backlog go through, `most` at most; none while the line is learnt."""
+        """Process frames of the backlog, at most `most`; none while the line is learnt."""
         views: list[PartView] = []
         count = 0
         while self._tracker is not None and self._backlog and (most is None or count < most):
@@ -176,7 +208,7 @@ class PresenceGate:
         return self._release(views)
 
     def _open(self, held: HeldFrame, frame: Frame, preprocess: Preprocess | None) -> None:
-        """Begin with the given background, or to learn it once there are frames enough."""
+        """Start with the given background, or learn it once there are enough frames."""
         if self.settings.background is not None:
             finder = self._read_background(self.settings.background, frame, preprocess)
             self._start(finder)
@@ -222,7 +254,7 @@ class PresenceGate:
             _LOG.warning("presence: the line could not be learnt", exc_info=True)
 
     def _give_up(self) -> Step:
-        """Make faults of the frames from which nothing could be learnt, and begin anew."""
+        """Make the frames from which nothing could be learnt faults, and start again."""
         reason = "presence: the line could not be learnt from these frames; do they all have one size?"
         views = [PartView(held, None, None, reason) for held in self._backlog]
         self._backlog.clear()
@@ -262,7 +294,7 @@ class PresenceGate:
         return [self._view(decision, preprocess) for decision in decisions]
 
     def _take_apart(self, held: HeldFrame, frame: Frame, preprocess: Preprocess | None) -> list[PartView]:
-        """Return the parts of a frame that stands for itself."""
+        """Return the parts of a frame that is independent of other frames."""
         expected = self.settings.parts
         assert expected is not None
         small = shrink(frame, self.settings.region, _white_level(preprocess))
@@ -274,7 +306,7 @@ class PresenceGate:
         blobs = finder.find(small, self.settings.area)
         if not blobs and held.capture.ticket is None:
             return []
-        if held.capture.ticket is not None and expected == 1 < len(blobs):  # nobody knows which of them it is
+        if held.capture.ticket is not None and expected == 1 < len(blobs):  # it is unknown which of them was triggered
             return [PartView(held, held.capture.part, None, f"{len(blobs)} parts are in the frame, and 1 is expected")]
         size = self.window_size(frame, preprocess)
         views = []
@@ -295,7 +327,7 @@ class PresenceGate:
         return views
 
     def _name(self, held: HeldFrame, place: int) -> str | None:
-        """Return the id of a part of a frame: ``FRAME.PLACE``, or what the PLC calls the one part that it triggered."""
+        """Return the id of a part of a frame: ``FRAME.PLACE``, or the PLC's id of the one part that it triggered."""
         capture = held.capture
         if capture.ticket is None:
             return f"{self._frames}.{place}"
@@ -304,9 +336,24 @@ class PresenceGate:
         return f"{capture.part or capture.ticket}.{place}"
 
     def window_size(self, frame: Frame, preprocess: Preprocess | None) -> tuple[int, int]:
-        """Return width and height of the crop around a part: as given, as the model takes it, or as learnt.
+        """Return the size of the crop around a part: as given, as the model takes it, or as learnt.
 
-        Raises ImageError if the crop is larger than the frame.
+        Parameters
+        ----------
+        frame
+            The frame.
+        preprocess
+            The model's; None without a model.
+
+        Returns
+        -------
+        tuple[int, int]
+            Width and height in pixels.
+
+        Raises
+        ------
+        ImageError
+            If the crop is larger than the frame.
         """
         height, width = frame.shape[:2]
         size = self.settings.window or _size_of_model(preprocess) or self._window or (width, height)
@@ -333,17 +380,31 @@ class PresenceGate:
 
 
 def _fault(held: HeldFrame, error: ImageError) -> PartView:
-    """Return a frame that shows nothing: a fault of the part that the PLC triggered, else one without a part."""
+    """Return a frame without a picture as a fault: of the part that the PLC triggered, or without a part."""
     return PartView(held, None if held.capture.ticket is None else held.capture.part, None, str(error))
 
 
 def learn_motion(
     settings: PresenceSettings, frames: Sequence[HeldFrame], finder: BlobFinder
 ) -> tuple[PresenceSettings, tuple[int, int] | None]:
-    """Return the settings with area, speed, direction, gap and sharpness as frames show them, and a window's size.
+    """Learn area, speed, direction, gap, sharpness and window from frames.
 
-    What is given stays. What cannot be learnt, for no part passed, stays None. The window is 1.15 times as large as
-    the parts, in steps of 8 pixels.
+    Given settings stay. Settings that cannot be learnt, because no part passed, stay None. The window is 1.15 times as
+    large as the parts, in steps of 8 pixels.
+
+    Parameters
+    ----------
+    settings
+        The known settings.
+    frames
+        The frames, with their shrunk pictures.
+    finder
+        Finds the blobs.
+
+    Returns
+    -------
+    tuple[PresenceSettings, tuple[int, int] | None]
+        The settings, and width and height of the window; None for the window if no part passed.
     """
     tracker: Tracker[HeldFrame] = Tracker(remember=settings.remember)
     whole: list[Blob] = []
@@ -392,16 +453,43 @@ def learn_motion(
 
 
 def place_window(blob: Blob, size: tuple[int, int], frame: Frame) -> Rectangle:
-    """Return the window around a blob's centre of gravity, moved into the frame: x, y, width, height."""
+    """Return the window around a blob's centre of gravity, moved into the frame.
+
+    Parameters
+    ----------
+    blob
+        The blob.
+    size
+        Width and height of the window, not larger than the frame.
+    frame
+        The frame.
+
+    Returns
+    -------
+    Rectangle
+        x, y, width and height.
+    """
     height, width = frame.shape[:2]
     x, y = round(blob.x - size[0] / 2.0), round(blob.y - size[1] / 2.0)
     return max(0, min(x, width - size[0])), max(0, min(y, height - size[1])), size[0], size[1]
 
 
 def measure_sharpness(frame: Frame, blob: Blob) -> float:
-    """Return how sharp a part is: the deviation of the Laplacian over the mean brightness, 0 or more.
+    """Return the sharpness of a part: the deviation of the Laplacian divided by the mean brightness.
 
-    At most 256 x 256 pixels in the middle of the part are looked at. The light has no influence.
+    At most 256 x 256 pixels in the middle of the part are used. The light has no influence.
+
+    Parameters
+    ----------
+    frame
+        The frame.
+    blob
+        The part.
+
+    Returns
+    -------
+    float
+        Sharpness, 0 or more.
     """
     left, right = _middle(blob.left, blob.right)
     top, bottom = _middle(blob.top, blob.bottom)
@@ -413,7 +501,18 @@ def measure_sharpness(frame: Frame, blob: Blob) -> float:
 
 
 def describe(settings: PresenceSettings) -> str:
-    """Return in words what is known of a line."""
+    """Describe the known facts of a line in one sentence.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+
+    Returns
+    -------
+    str
+        The description.
+    """
     if settings.area is None:
         return "the background; no part passed, so size and speed are measured while the line runs"
     facts = [f"parts of {settings.area:.0f} square pixels"]
@@ -425,7 +524,18 @@ def describe(settings: PresenceSettings) -> str:
 
 
 def check_presence(settings: PresenceSettings) -> None:
-    """Raise ChoiceError if a given background cannot be read; called before a line starts."""
+    """Check that a given background can be read; called before a line starts.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+
+    Raises
+    ------
+    ChoiceError
+        If it cannot be read.
+    """
     if settings.background is not None:
         try:
             read_image(settings.background)
@@ -436,7 +546,7 @@ def check_presence(settings: PresenceSettings) -> None:
 
 
 def _fit_window(blobs: Sequence[Blob]) -> tuple[int, int]:
-    """Return the size of a window around the centre of gravity of each of the blobs, with a margin."""
+    """Return the size of a window around the centre of gravity of each blob, with a margin."""
     across = max(max(blob.x - blob.left, blob.right - blob.x) for blob in blobs)
     down = max(max(blob.y - blob.top, blob.bottom - blob.y) for blob in blobs)
     width, height = (math.ceil(2.0 * _MARGIN * half / 8.0) * 8 for half in (across, down))
@@ -450,7 +560,7 @@ def _middle(low: float, high: float) -> tuple[int, int]:
 
 
 def _is_inside(blob: Blob, size: tuple[int, int], frame: Frame) -> bool:
-    """Return whether the window around a blob needs not be moved; a side as long as the frame never needs it."""
+    """Return whether the window around a blob is inside the frame; a side as long as the frame always is."""
     x, y, width, height = place_window(blob, size, frame)
     across = width == frame.shape[1] or abs(x + width / 2.0 - blob.x) <= 1.0
     down = height == frame.shape[0] or abs(y + height / 2.0 - blob.y) <= 1.0
@@ -463,7 +573,7 @@ def _overlaps(blob: Blob, window: Rectangle) -> bool:
 
 
 def _size_of_model(preprocess: Preprocess | None) -> tuple[int, int] | None:
-    """Return the one size of image that a model takes, None if it takes several."""
+    """Return the only image size that a model takes, or None if it takes several."""
     if preprocess is None or preprocess.source.width is None or preprocess.source.height is None:
         return None
     (narrow, wide), (low, high) = preprocess.source.width, preprocess.source.height
@@ -475,7 +585,7 @@ def _white_level(preprocess: Preprocess | None) -> int:
 
 
 def _enlarge(background: NDArray[np.float32], region: Rectangle, frame: Frame) -> NDArray[np.uint8]:
-    """Return a learnt background at the frames' size, uint8; outside the region it is black."""
+    """Return a learnt background at the size of the frames, uint8; it is black outside the region."""
     x, y, width, height = region
     large = cv2.resize(background, (width, height), interpolation=cv2.INTER_LINEAR)
     picture = np.zeros((*frame.shape[:2], background.shape[2]), np.uint8)

@@ -15,9 +15,16 @@ from onspect.runtime.status import SourceState
 
 
 class PartSource(Source):
-    """Gives one capture a part, its crop, as a line with these settings judges it; nothing between parts.
+    """Give one capture for each part, as a line with these settings judges it.
 
     A part that cannot be judged is an ImageError with the reason.
+
+    Parameters
+    ----------
+    source
+        The camera.
+    settings
+        The known settings; the others are learnt.
     """
 
     def __init__(self, source: Source, settings: PresenceSettings) -> None:
@@ -35,7 +42,7 @@ class PartSource(Source):
         super().__exit__(*exception)
 
     def __iter__(self) -> Iterator[Capture]:
-        """Yield the crops, in the order in which their parts are decided."""
+        """Yield the crops in the order in which their parts are decided."""
         for number, capture in enumerate(self._source, 1):
             since = capture.captured if self.live else number / FILE_RATE
             held = HeldFrame(capture, time.perf_counter() if since is None else since)
@@ -43,7 +50,13 @@ class PartSource(Source):
         yield from _cut(self._gate.flush())
 
     def state(self) -> SourceState:
-        """Return how the camera is, and whether the line is still being learnt."""
+        """Return the state of the camera, and whether the line is being learnt.
+
+        Returns
+        -------
+        SourceState
+            The state.
+        """
         state = self._source.state()
         if self._gate.learning and not state.message:
             return dataclasses.replace(state, message="the line is being learnt: let parts pass by")

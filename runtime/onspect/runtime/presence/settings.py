@@ -1,4 +1,4 @@
-"""What presence knows of a line: learnt from its first seconds, or given in a file."""
+"""Settings of presence: learnt from the first seconds of a line, or given in a file."""
 
 from __future__ import annotations
 
@@ -31,47 +31,47 @@ KEYS = (*_NUMBERS, "region", "window", "background", "parts")
 
 @dataclass(frozen=True)
 class PresenceSettings:
-    """How parts are found in the frames of a free-running camera. None: learnt, or measured while the line runs."""
+    """How parts are found in the frames of a free-running camera; None is learnt, or measured while the line runs."""
 
     learn: float = 5.0
-    """Seconds of frames from which everything is learnt that is not given; without effect with a background."""
+    """Seconds of frames from which missing settings are learnt; without effect if a background is given."""
 
     region: Rectangle | None = None
-    """x, y, width, height of the place where parts are looked for, in pixels of the frame; None for all of it."""
+    """x, y, width and height of the place with parts, in pixels of the frame; None for the whole frame."""
 
     window: tuple[int, int] | None = None
-    """Width and height of the crop around each part, in pixels; None for the image size that the model takes."""
+    """Width and height of the crop around each part in pixels; None for the image size of the model."""
 
     background: Path | None = None
-    """A picture of the line without parts, with the frames' size."""
+    """A picture of the line without parts, with the size of the frames."""
 
     contrast: float | None = None
-    """By how many grey levels a part differs from the background."""
+    """Grey levels by which a part differs from the background, 1 to 255."""
 
     area: float | None = None
-    """Of a part, in square pixels."""
+    """Area of a part in square pixels."""
 
     speed: float | None = None
-    """Of the belt, in pixels a second."""
+    """Speed of the belt in pixels per second."""
 
     direction: float | None = None
-    """In which parts move, in degrees: 0 is to the right, 90 down."""
+    """Direction of the parts in degrees: 0 is to the right, 90 down."""
 
     gap: float | None = None
-    """Least distance between two parts, in pixels."""
+    """Smallest distance between two parts in pixels."""
 
     sharpness: float | None = None
-    """Of a part, as `measure_sharpness` gives it."""
+    """Usual sharpness of a part, as `measure_sharpness` returns it."""
 
     parts: int | None = None
-    """Parts in each frame; each frame then counts for itself, as with a tray under a triggered camera."""
+    """Number of parts in each frame; frames are then independent, as with a tray under a triggered camera."""
 
     remember: float = 0.5
-    """Seconds for which a part that left is known again if it comes back by the same side."""
+    """Seconds in which a part that left is recognised if it comes back through the same side."""
 
     @property
     def velocity(self) -> tuple[float, float] | None:
-        """Speed along x and y in pixels a second; None if speed or direction is not known."""
+        """Speed along x and y in pixels per second; None if speed or direction is unknown."""
         if self.speed is None or self.direction is None:
             return None
         angle = math.radians(self.direction)
@@ -79,9 +79,22 @@ class PresenceSettings:
 
 
 def parse_presence(value: str) -> PresenceSettings:
-    """Return what the value of ``--presence`` says: ``learn=5s``, or the name of a file.
+    """Read the value of ``--presence``.
 
-    Raises ChoiceError if it is neither, and as `read_presence` does.
+    Parameters
+    ----------
+    value
+        ``learn=5s``, or the name of a file.
+
+    Returns
+    -------
+    PresenceSettings
+        The settings.
+
+    Raises
+    ------
+    ChoiceError
+        If the value is neither, or the file is not valid.
     """
     if not value.startswith("learn="):
         if not value.endswith(".toml"):
@@ -94,9 +107,22 @@ def parse_presence(value: str) -> PresenceSettings:
 
 
 def read_presence(path: Path) -> PresenceSettings:
-    """Read a presence file, as ``onspect parts`` writes it; the background's name is relative to its folder.
+    """Read a presence file, as ``onspect parts`` writes it; the name of the background is relative to its folder.
 
-    Raises ChoiceError if it cannot be read, is not TOML, or has a key or a value that is not known.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    PresenceSettings
+        The settings.
+
+    Raises
+    ------
+    ChoiceError
+        If it cannot be read, is not TOML, or has an unknown key or a value out of range.
     """
     try:
         content = tomllib.loads(path.read_bytes().decode())
@@ -111,7 +137,25 @@ def read_presence(path: Path) -> PresenceSettings:
 
 
 def build_presence(content: Mapping[str, Any], folder: Path) -> PresenceSettings:
-    """Return the settings of a table; raises ChoiceError that names the key if one is not known or out of range."""
+    """Return the settings of a table.
+
+    Parameters
+    ----------
+    content
+        The table.
+    folder
+        Folder to which the name of the background is relative.
+
+    Returns
+    -------
+    PresenceSettings
+        The settings.
+
+    Raises
+    ------
+    ChoiceError
+        If a key is unknown or a value is out of range.
+    """
     unknown = sorted(set(content) - set(KEYS))
     if unknown:
         raise ChoiceError(f"{unknown[0]!r} is not known; presence has {', '.join(KEYS)}")
@@ -136,7 +180,20 @@ def build_presence(content: Mapping[str, Any], folder: Path) -> PresenceSettings
 
 
 def format_presence(settings: PresenceSettings) -> str:
-    """Return a presence file; of the background only the name is written, so it must be in the file's folder."""
+    """Return the content of a presence file.
+
+    It has only the name of the background, which must be in the file's folder.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+
+    Returns
+    -------
+    str
+        TOML.
+    """
     lines = ["# How parts are found in the frames of this line; lengths in pixels of the frame, times in seconds."]
     for key in KEYS:
         value = getattr(settings, key)

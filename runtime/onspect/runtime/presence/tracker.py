@@ -1,7 +1,7 @@
-"""The state machine of presence: each part is numbered, and decided once.
+"""The state machine of presence: each part gets a number, and is decided once.
 
-A part is absent, entering (in view, but never whole so far), present (whole in the region) or leaving (was whole, and
-is cut by the region's edge now). The tracker gets the blobs of each frame and knows nothing of pixels.
+A part is absent, entering (in view, but not whole yet), present (whole in the region) or leaving (was whole, and the
+edge of the region cuts it now). The tracker gets the blobs of each frame and knows no pixels.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Generic, Literal, TypeVar
 from onspect.runtime.presence.blobs import Blob, Side
 
 State = Literal["entering", "present", "leaving"]
-"""Of a part in view; a part that is not in view is absent, and has no track."""
+"""State of a part in view; a part that is not in view is absent and has no track."""
 
 OPPOSITE: dict[Side, Side] = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
-_SHARP = 0.9  # share of the usual sharpness from which a part is judged at once
-_HISTORY = 31  # parts from which the usual area, speed and sharpness come
-_ENOUGH = 3  # parts after which an area or a sharpness counts as usual
-_TOUCHING = 1.6  # times the usual area from which a blob is more than one part
-_PATIENCE = 1.0  # seconds for which a whole part is waited on to become sharper
-_PAUSE = 5.0  # times the usual interval from which frames are missing, and do not come late
+_SHARP = 0.9  # share of the usual sharpness with which a part is judged at once
+_HISTORY = 31  # number of parts that give the usual area, speed and sharpness
+_ENOUGH = 3  # number of parts after which the usual area and sharpness are known
+_TOUCHING = 1.6  # multiple of the usual area from which a blob is more than one part
+_PATIENCE = 1.0  # seconds to wait for a sharper frame of a whole part
+_PAUSE = 5.0  # multiple of the usual interval from which frames are missing and not late
 _MISSED = 2  # frames without its blob after which a part is gone
-_FLICKER = 0.5  # seconds in which a part at the edge may vanish and be seen again
-_REACH = 0.5  # of a part's length, that it may move unseen and is still known
+_FLICKER = 0.5  # seconds for which a part at the edge may vanish and come back
+_REACH = 0.5  # share of its length by which a part may move unseen and is still recognised
 
 Token = TypeVar("Token")
 Look = Callable[[Blob], tuple[bool, float] | None]
@@ -36,19 +36,19 @@ Look = Callable[[Blob], tuple[bool, float] | None]
 
 @dataclass(frozen=True)
 class Decision(Generic[Token]):
-    """What is to be judged of one part. Exactly one is made for each part."""
+    """The decision about one part; each part gets exactly one."""
 
     part: int
-    """The part's number, from 1, in the order in which parts came into view."""
+    """Number of the part, from 1, in the order in which parts came into view."""
 
     frame: Token
     """The frame to judge; for a fault, the last frame that showed the part."""
 
     blob: Blob
-    """Where the part is in that frame."""
+    """Place of the part in that frame."""
 
     reason: str | None = None
-    """Why the part cannot be judged; None if it can."""
+    """The reason why the part cannot be judged; None if it can."""
 
 
 @dataclass
@@ -56,20 +56,35 @@ class Track(Generic[Token]):
     """A part in view."""
 
     blob: Blob
+    """Its last blob."""
     time: float
+    """Time of the last blob in seconds."""
     frame: Token
+    """Frame of the last blob."""
     entered: Side | None
+    """Side through which it came; None if it appeared inside."""
     state: State = "entering"
+    """Its state."""
     number: int | None = None
+    """Its number, 1 or more; None before it counts as a part."""
     velocity: tuple[float, float] | None = None
+    """Motion along x and y in pixels per second; None before it is known."""
     sightings: int = 1
+    """Number of frames that showed it."""
     missed: int = 0
+    """Number of the last frames that did not show it."""
     touches: bool = False
+    """Whether it touches another part now."""
     touched: bool = False
+    """Whether it has touched another part."""
     decided: bool = False
+    """Whether it is decided."""
     whole_since: float | None = None
+    """Time in seconds since which it is whole; None before."""
     best: tuple[bool, float, Token, Blob] | None = None
+    """The best frame until now: whether its window is inside, sharpness, frame and blob; None before the first."""
     sharpest: float = 0.0
+    """Largest sharpness until now."""
 
 
 @dataclass(frozen=True)
@@ -82,24 +97,24 @@ class _Gone(Generic[Token]):
 
 
 class Tracker(Generic[Token]):
-    """Follows the parts of one camera from frame to frame, and decides for each part which frame is judged.
+    """Follow the parts of one camera from frame to frame, and decide for each part which frame is judged.
 
-    A part is decided in its first whole frame that is at least 0.9 times as sharp as parts usually are. Without such a
-    frame it is decided in its sharpest one, when it begins to leave or after one second. The usual sharpness is the
-    median over the last 31 parts; the first three parts are decided when they begin to leave.
+    A part is decided in its first whole frame that is at least 0.9 times as sharp as usual. Without such a frame it is
+    decided in its sharpest one, when it begins to leave or after one second. The usual sharpness is the median of the
+    last 31 parts; the first three parts are decided when they begin to leave.
 
     Parameters
     ----------
     velocity
-        The usual motion of the belt along x and y, in pixels a second; None if it is not known.
+        Usual motion of the belt along x and y in pixels per second; None if it is unknown.
     area
-        The usual area of a part, in square pixels; None takes the median of the parts seen.
+        Usual area of a part in square pixels; None for the median of the parts until now.
     sharpness
-        The usual sharpness of a part; None takes the median of the parts seen.
+        Usual sharpness of a part; None for the median of the parts until now.
     gap
-        Least distance between two parts, in pixels; it allows longer pauses between frames.
+        Smallest distance between two parts in pixels; it allows longer pauses between frames.
     remember
-        Seconds, 0.5 at least, for which a part that left is known again if it comes back by the side it left through.
+        Seconds, at least 0.5, in which a part that left is recognised if it comes back through the same side.
     """
 
     def __init__(
@@ -128,21 +143,27 @@ class Tracker(Generic[Token]):
 
     @property
     def area(self) -> float | None:
-        """The usual area of a part in square pixels, None while it is not known."""
+        """Usual area of a part in square pixels; None while it is unknown."""
         return self._given_area or (statistics.median(self._areas) if len(self._areas) >= _ENOUGH else None)
 
     @property
     def sharpness(self) -> float | None:
-        """The usual sharpness of a part, None while it is not known."""
+        """Usual sharpness of a part; None while it is unknown."""
         return self._given_sharpness or (statistics.median(self._bests) if len(self._bests) >= _ENOUGH else None)
 
     @property
     def velocity(self) -> tuple[float, float] | None:
-        """The motion of the parts that were seen last, in pixels a second; None while it is not known."""
+        """Motion of the last parts in pixels per second; None while it is unknown."""
         return self._velocity
 
     def held(self) -> list[Token]:
-        """Return the frames that a part still needs, for it is not decided yet."""
+        """Return the frames that an undecided part still needs.
+
+        Returns
+        -------
+        list[Token]
+            The frames.
+        """
         frames = []
         waiting = [gone.track for gone in self._gone if not gone.track.decided]
         for track in (*self.tracks, *waiting):
@@ -153,19 +174,24 @@ class Tracker(Generic[Token]):
         return frames
 
     def update(self, blobs: Sequence[Blob], time: float, frame: Token, look: Look) -> list[Decision[Token]]:
-        """Take the blobs of the next frame, and return the parts that are decided by it.
+        """Process the blobs of the next frame.
 
         Parameters
         ----------
         blobs
-            What differs from the background, each as large as a part may be.
+            Places that differ from the background, each large enough for a part.
         time
-            Of the frame, in seconds; it grows from frame to frame.
+            Time of the frame in seconds; it grows from frame to frame.
         frame
-            The frame, as decisions give it back.
+            The frame, as decisions return it.
         look
-            Returns for a whole blob whether its window lies inside the frame, and its sharpness; None if another part
-            is in the window.
+            Returns for a whole blob whether its window is inside the frame, and its sharpness; None if another part is
+            in the window.
+
+        Returns
+        -------
+        list[Decision[Token]]
+            The parts that are decided by this frame.
         """
         decisions: list[Decision[Token]] = []
         step = self._take_step(time)
@@ -188,14 +214,20 @@ class Tracker(Generic[Token]):
         return decisions
 
     def flush(self) -> list[Decision[Token]]:
-        """Decide the parts that are still in view, for no frame comes any more."""
+        """Decide the parts that are still in view, when no more frames come.
+
+        Returns
+        -------
+        list[Decision[Token]]
+            The decisions.
+        """
         decisions = self._close_all("the line ended before the part was whole in view")
         return decisions + self._forget(math.inf)
 
     def _take_step(self, time: float) -> float:
         """Return the seconds since the last frame, as a multiple of the usual interval.
 
-        Drivers and networks deliver frames late and then in bursts; the belt moves on evenly.
+        Drivers and networks deliver frames late and then in bursts, while the belt moves evenly.
         """
         step = 0.0 if self._time is None else time - self._time
         self._time = time
@@ -208,14 +240,14 @@ class Tracker(Generic[Token]):
         return usual * max(1, round(step / usual))
 
     def _longest_step(self) -> float:
-        """Return the seconds between two frames after which nobody knows which part is which."""
+        """Return the longest time between two frames over which parts can be recognised, in seconds."""
         length = statistics.median(self._lengths) if self._lengths else None
         known = 1.0 if length is None or self._fastest <= 0.0 else _REACH * (length + self._gap) / self._fastest
         usual = statistics.fmean(self._steps) if self._steps else 0.0
         return max(known, 2.5 * usual, 0.05)
 
     def _match(self, blobs: Sequence[Blob], time: float, frame: Token) -> set[int]:
-        """Give each blob to the tracks that it shows, or to a new one; return the ids of the tracks seen."""
+        """Assign each blob to its tracks or to a new one; return the ids of the tracks that were seen."""
         seen: set[int] = set()
         owners: list[list[Track[Token]]] = [[] for _ in blobs]
         free = list(self.tracks)
@@ -248,7 +280,7 @@ class Tracker(Generic[Token]):
         return 1 if usual is None or blob.area < _TOUCHING * usual else math.floor(blob.area / usual + 0.4)
 
     def _split(self, blob: Blob, tracks: list[Track[Token]], places: dict[int, tuple[float, float]]) -> list[Blob]:
-        """Return the equal pieces of a blob for its tracks: known parts in their order, new ones where they came in."""
+        """Return equal pieces of a blob for its tracks: known parts in their order, new ones where they came in."""
         across = blob.width >= blob.height
         start, side = (blob.left, blob.width) if across else (blob.top, blob.height)
         axis = 0 if across else 1
@@ -279,7 +311,7 @@ class Tracker(Generic[Token]):
         return track
 
     def _find_return(self, blob: Blob) -> _Gone[Token] | None:
-        """Return the part that left last through the side by which a blob comes in, if it was there."""
+        """Return the part that left last through the side through which a blob comes in, if its place fits."""
         for gone in reversed(self._gone):
             along = gone.side in ("left", "right")
             apart = abs(gone.track.blob.y - blob.y) if along else abs(gone.track.blob.x - blob.x)
@@ -306,7 +338,7 @@ class Tracker(Generic[Token]):
         self._fastest = max(0.999 * self._fastest, math.hypot(*velocity))
 
     def _observe(self, track: Track[Token], time: float, look: Look) -> list[Decision[Token]]:
-        """Move a part's state on, and decide the part if this is its frame."""
+        """Update the state of a part, and decide the part if this is its frame."""
         blob = track.blob
         if track.number is None and (track.sightings > 1 or not blob.cut):
             self.parts += 1
@@ -348,7 +380,7 @@ class Tracker(Generic[Token]):
         if track.number is None:
             usual = self.area
             if usual is None or track.blob.area < 0.5 * usual:
-                return []  # seen once, and small: no part
+                return []  # seen once and small: not a part
             self.parts += 1
             track.number = self.parts
         if track.sharpest > 0.0:
@@ -364,14 +396,14 @@ class Tracker(Generic[Token]):
         return decisions if retreats else decisions + self._give_up(track)
 
     def _side_of(self, track: Track[Token]) -> Side | None:
-        """Return the side through which a part left: the one that cut it last, and towards which it moved."""
+        """Return the side through which a part left: the last one that cut it and towards which it moved."""
         cut = sorted(track.blob.cut)
         if len(cut) < 2 or track.entered not in cut:
             return next(iter(cut), None)
         return next((side for side in cut if side != track.entered), None)
 
     def _give_up(self, track: Track[Token], reason: str | None = None) -> list[Decision[Token]]:
-        """Return the fault of a part that was never fit to be judged; nothing if it is decided."""
+        """Return the fault of a part that had no usable frame; empty if it is decided."""
         if track.decided or track.number is None:
             return []
         track.decided = True

@@ -1,4 +1,4 @@
-"""Signals of a PLC: trigger, part id, recipe, reset and shift come in; handshake, result and reject coil go out."""
+"""Signals of a PLC. Inputs: trigger, part id, recipe, reset, shift. Outputs: handshake, result, reject coil."""
 
 from __future__ import annotations
 

@@ -25,10 +25,20 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 
 
 class SignalController:
-    """Gives a line its triggers, and the PLC its results; used as a context manager by the line.
+    """Give a line its triggers, and the PLC its results; the line uses it as a context manager.
 
-    Parameters: source: the connection. cameras: cameras that judge each part. times: limits of the handshake. ejector:
-    the reject coil, None without one. recipes: names in the order of their numbers, from 1.
+    Parameters
+    ----------
+    source
+        The connection.
+    cameras
+        Number of cameras that judge each part, 1 or more.
+    times
+        Time limits of the handshake.
+    ejector
+        When the reject coil is set; None without an ejector.
+    recipes
+        Names of the recipes in the order of their numbers, from 1.
     """
 
     def __init__(
@@ -65,7 +75,7 @@ class SignalController:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Serve the parts that are on their way to the gate by time, clear all outputs, and close the connection."""
+        """Serve the parts that are on the way to the gate by time, clear all outputs, and close the connection."""
         self.retire()
         with self._lock:
             self._handshake.fail("the line was stopped before the verdict came", error=NO_RESULT)
@@ -75,7 +85,15 @@ class SignalController:
         self._thread.join()
 
     def attach(self, *, can_judge: Callable[[], bool], on_reset: Callable[[], None]) -> None:
-        """Ask can_judge for ``ready``, and call on_reset at each reset; both are called in this object's thread."""
+        """Set the functions of the line; both are called in this object's thread.
+
+        Parameters
+        ----------
+        can_judge
+            Returns whether the line can judge a part, for ``ready``.
+        on_reset
+            Called at each reset.
+        """
         self._can_judge, self._on_reset = can_judge, on_reset
 
     @property
@@ -84,25 +102,57 @@ class SignalController:
         return self._retired
 
     def retire(self) -> None:
-        """Accept no more triggers; the part under way gets its result."""
+        """Accept no more triggers; the current part gets its result."""
         self._retired = True
 
     def next_ticket(self, camera: int, timeout: float) -> Ticket | None:
-        """Return the next trigger for one camera, None where none came within so many seconds."""
+        """Return the next trigger for one camera.
+
+        Parameters
+        ----------
+        camera
+            Index of the camera, 0 or more.
+        timeout
+            Longest wait in seconds.
+
+        Returns
+        -------
+        Ticket | None
+            The trigger; None if none came in time.
+        """
         try:
             return self._tickets[camera].get(timeout=timeout)
         except Empty:
             return None
 
     def is_open(self, ticket: Ticket) -> bool:
-        """Tell whether the result of a part is still to be decided."""
+        """Return whether the result of a part is not decided yet.
+
+        Parameters
+        ----------
+        ticket
+            The trigger of the part.
+
+        Returns
+        -------
+        bool
+            True until the result is decided.
+        """
         with self._lock:
             return self._handshake.ticket is ticket
 
     def settle(self, inspection: Inspection) -> Inspection:
-        """Take the verdict of a triggered part, and return it; as a fault where the PLC was told a fault before.
+        """Use the verdict of a triggered part as its result.
 
-        An inspection without a ticket is returned as it is.
+        Parameters
+        ----------
+        inspection
+            The inspection; without a ticket it is returned unchanged.
+
+        Returns
+        -------
+        Inspection
+            The inspection; a fault if the PLC already got a fault.
         """
         if inspection.ticket is None:
             return inspection
@@ -119,7 +169,13 @@ class SignalController:
         return dataclasses.replace(inspection, verdict=verdict, error_map=None)
 
     def state(self) -> SignalState:
-        """Return how the connection is, and what became of the parts."""
+        """Return the state of the connection and the counts of parts.
+
+        Returns
+        -------
+        SignalState
+            The state.
+        """
         with self._lock:
             handshake, ejector = self._handshake, self._ejector
             return SignalState(
@@ -147,7 +203,7 @@ class SignalController:
                 if outputs != written:
                     self._source.write(outputs)
                     written = outputs
-            except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the line must go on
+            except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the line must continue
                 written = None
                 self._note_loss(error)
                 self._ended.wait(pause)
@@ -158,7 +214,7 @@ class SignalController:
         self._say_goodbye(connected=written is not None)
 
     def _may_end(self) -> bool:
-        """Tell whether the PLC has the last result, or its time has passed, and no part is on its way by time."""
+        """Return whether the PLC has the last result or its time is over, and no part is on the way by time."""
         if not self._ended.is_set():
             return False
         with self._lock:
@@ -236,7 +292,7 @@ class SignalController:
         )
 
     def _forward_result(self) -> None:
-        """Tell the ejector the result of the last part, once it is decided."""
+        """Give the ejector the result of the last part, once it is decided."""
         result = self._handshake.result
         if result is not None and self._ejector is not None:
             self._ejector.decide(result.number, result.verdict, time.monotonic())
@@ -267,7 +323,7 @@ class SignalController:
             self._step_ejector(time.monotonic(), connected=False)
 
     def _say_goodbye(self, *, connected: bool) -> None:
-        """Clear ready, busy, valid and reject, so that nobody takes the last result for a new one."""
+        """Clear ready, busy, valid and reject, so that the last result is not taken for a new one."""
         left = 0 if self._ejector is None else self._ejector.waiting
         if left:
             _LOG.warning("%s: %d parts before the gate would be rejected; remove them", self._source.name, left)

@@ -1,4 +1,4 @@
-"""The reject coil: each part is tracked from the camera to the gate, in parts or in time."""
+"""The reject coil: each part is tracked from the camera to the gate, by parts or by time."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from onspect.runtime.inspection.verdict import Judgement
 
 @dataclass(frozen=True)
 class EjectorRule:
-    """Where the gate is behind the camera, and what is rejected there."""
+    """Position of the gate behind the camera, and the verdicts that are rejected there."""
 
     parts: int | None = None
-    """Parts between camera and gate, from 0: the part is at the gate when this many later parts were triggered."""
+    """Number of parts between camera and gate, 0 or more; the part is at the gate after this number of later triggers.
+    """
 
     seconds: float | None = None
-    """Seconds from the trigger to the gate, from 0; None with `parts`."""
+    """Seconds from the trigger to the gate, 0 or more; None with `parts`."""
 
     pulse: float | None = None
-    """Seconds for which the coil is set; None: until the next part is triggered. With `seconds` 0.1 by default."""
+    """Seconds that the coil is set. None: until the next trigger, or 0.1 with `seconds`."""
 
     rejects: Collection[Judgement] = ("ng", "fault")
-    """The verdicts that are rejected, of ng, fault and review."""
+    """The verdicts that are rejected: of ng, fault and review."""
 
 
 _PULSE_S = 0.1
@@ -31,7 +32,7 @@ _PULSE_S = 0.1
 
 @dataclass
 class _Cell:
-    """One part on the belt: the time at which it is at the gate (by time), and its verdict once it is known."""
+    """One part on the belt: its time at the gate (by time), and its verdict once it is known."""
 
     number: int
     due: float
@@ -39,10 +40,10 @@ class _Cell:
 
 
 class Ejector:
-    """The tracking register; the caller gives the time in seconds and holds the lock.
+    """The tracking register; the caller gives the time in seconds and owns the lock.
 
-    A part enters with its trigger and moves with the triggers after it, or with the time: never with the verdicts. So a
-    frame that is dropped or late moves no other part. A part without a verdict at the gate is a fault.
+    A part enters with its trigger and moves with later triggers or with the time, never with the verdicts. So a dropped
+    or late frame moves no other part. A part without a verdict at the gate is a fault.
     """
 
     def __init__(self, rule: EjectorRule) -> None:
@@ -63,18 +64,26 @@ class Ejector:
 
     @property
     def deadline(self) -> float | None:
-        """The time at which `step` is due; None if there is none."""
+        """Time at which `step` is due; None for no time."""
         due = self._cells[0].due if self._by_time and self._cells else None
         times = [time for time in (due, self._until if self._set else None) if time is not None]
         return min(times, default=None)
 
     @property
     def waiting(self) -> int:
-        """The parts between camera and gate that are to be rejected, or have no verdict yet."""
+        """Number of parts between camera and gate that are to be rejected or have no verdict yet."""
         return sum(self._rejects(cell) for cell in self._cells)
 
     def enter(self, number: int, now: float) -> None:
-        """Take a part whose trigger came now; by parts, every part on the belt moves on by one."""
+        """Add a part whose trigger came now; by parts, every part on the belt advances by one.
+
+        Parameters
+        ----------
+        number
+            Number of the part.
+        now
+            Time in seconds.
+        """
         self._cells.append(_Cell(number, now + (self._rule.seconds or 0.0)))
         if self._by_time:
             return
@@ -84,7 +93,17 @@ class Ejector:
             self._pass(self._cells.popleft(), now, connected=True)
 
     def decide(self, number: int, verdict: Judgement, now: float) -> None:
-        """Take the verdict of a part."""
+        """Set the verdict of a part.
+
+        Parameters
+        ----------
+        number
+            Number of the part.
+        verdict
+            The verdict.
+        now
+            Time in seconds.
+        """
         for cell in self._cells:
             if cell.number == number and cell.verdict is None:
                 cell.verdict = verdict
@@ -95,7 +114,20 @@ class Ejector:
                 self._fire(now)
 
     def step(self, now: float, *, connected: bool = True) -> bool:
-        """Return whether the coil is set at this moment."""
+        """Return the coil at this moment.
+
+        Parameters
+        ----------
+        now
+            Time in seconds.
+        connected
+            Whether the PLC is connected; a reject without a connection counts as missed.
+
+        Returns
+        -------
+        bool
+            Whether the coil is set.
+        """
         if self._set and self._until is not None and now >= self._until:
             self._set = False
         while self._by_time and self._cells and now >= self._cells[0].due:
@@ -103,14 +135,14 @@ class Ejector:
         return self._set
 
     def distrust(self) -> None:
-        """Take every part between camera and gate for a fault, since the belt may have been emptied or moved."""
+        """Make every part between camera and gate a fault, because the belt may have been emptied or moved."""
         for cell in self._cells:
             cell.verdict = "fault"
 
     def _pass(self, cell: _Cell, now: float, *, connected: bool) -> None:
-        """Let a part be at the gate."""
+        """Process a part that is at the gate."""
         if cell.verdict is None and self._behind == 0 and not self._by_time:
-            self._at_gate = cell  # the camera looks at the gate itself: the coil follows the verdict
+            self._at_gate = cell  # the camera is at the gate: the coil follows the verdict
             return
         if cell.verdict is None:
             self.overtaken = cell.number

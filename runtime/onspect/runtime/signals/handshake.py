@@ -1,4 +1,4 @@
-"""The handshake between PLC and line: ready, trigger, busy, result valid, ack. No clock and no connection in here."""
+"""Handshake between PLC and line: ready, trigger, busy, valid, ack. It has no clock and no connection."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ ERRORS = {
     WITHDRAWN: "the PLC cleared trigger before the result was valid; there is no result",
     DISCONNECTED: "the connection broke during the part; the result is a fault",
 }
-"""Each value of the output ``error``, in words."""
+"""Description of each value of the output ``error``."""
 
-_REMEMBERED = 256  # tickets that were closed without a verdict, of which a late verdict may still come
+_REMEMBERED = 256  # tickets that were closed without a verdict, for late verdicts
 
 
 @dataclass(frozen=True)
 class HandshakeTimes:
-    """The limits of a handshake, in seconds, above 0."""
+    """Time limits of a handshake in seconds, above 0."""
 
     result: float = 0.5
-    """From the trigger to the result; then the result is a fault, and a verdict that comes later is a fault too."""
+    """From the trigger to the result; then the result is a fault, and so is a later verdict."""
 
     ack: float = 1.0
     """From ``valid`` to ``ack``, and from ``ack`` to the release of both inputs."""
@@ -40,29 +40,45 @@ class HandshakeTimes:
 
 @dataclass
 class Ticket:
-    """One accepted trigger. Every camera's verdict on it is collected; the worst one is the result."""
+    """One accepted trigger. The worst verdict of all cameras is the result."""
 
     number: int
+    """Number of the part, 1 or more."""
     opened: float
+    """Time of the trigger in seconds."""
     part: str | None
+    """The part id; None if the PLC gives none."""
     recipe: str | None
+    """Name or number of the recipe; None for the active one."""
     verdicts: list[tuple[Judgement, float | None]] = field(default_factory=list)
+    """Verdict and score of each camera until now."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the PLC is told of one part."""
+    """The result of one part for the PLC."""
 
     number: int
+    """Number of the part, 1 or more."""
     part: str
+    """The part id; empty for none."""
     verdict: Judgement
+    """The verdict."""
     score: float | None
+    """The score; None for a fault."""
 
 
 class Handshake:
-    """The state machine; the caller gives the time in seconds, on a clock that does not go back, and holds the lock.
+    """The state machine; the caller gives the time in seconds and owns the lock.
 
-    cameras: cameras that judge each part. Each ticket ends in exactly one result.
+    Each ticket ends in exactly one result.
+
+    Parameters
+    ----------
+    times
+        Time limits.
+    cameras
+        Number of cameras that judge each part, 1 or more.
     """
 
     def __init__(self, times: HandshakeTimes = HandshakeTimes(), *, cameras: int = 1) -> None:
@@ -82,11 +98,24 @@ class Handshake:
 
     @property
     def deadline(self) -> float | None:
-        """The time at which `step` is due even if nothing changes; None if there is none."""
+        """Time at which `step` is due even if nothing changes; None for no time."""
         return self._deadline
 
     def step(self, inputs: Inputs, now: float) -> Ticket | None:
-        """Take the inputs of this moment; return the ticket of a part that begins with them."""
+        """Process the inputs of this moment.
+
+        Parameters
+        ----------
+        inputs
+            The signals of the PLC.
+        now
+            Time in seconds on a clock that never goes back.
+
+        Returns
+        -------
+        Ticket | None
+            The ticket of a part that begins now; None if none begins.
+        """
         reset, self._reset_before = inputs.reset and not self._reset_before, inputs.reset
         late = self._deadline is not None and now >= self._deadline
         if reset:
@@ -107,7 +136,7 @@ class Handshake:
         elif inputs.ack:
             self.acknowledged += 1
             self._enter("release", now + self._times.ack)
-        elif late or (self._released and inputs.trigger):  # the next part has come: this result must not become its own
+        elif late or (self._released and inputs.trigger):  # the next part has come: it must not get this result
             self.unacknowledged += 1
             self.error = NOT_ACKNOWLEDGED
             assert self.result is not None
@@ -118,7 +147,22 @@ class Handshake:
         return None
 
     def settle(self, number: int, verdict: Judgement, score: float | None) -> ImageError | None:
-        """Take one camera's verdict; return why it comes too late, None where it is in time."""
+        """Add one camera's verdict.
+
+        Parameters
+        ----------
+        number
+            Number of the part.
+        verdict
+            The verdict.
+        score
+            The score; None for a fault.
+
+        Returns
+        -------
+        ImageError | None
+            The reason why the verdict is too late; None if it is in time.
+        """
         if self.ticket is None or self.ticket.number != number:
             return self._failures.get(number) or ImageError("the result of this part was already decided", code="late")
         self.ticket.verdicts.append((verdict, score))
@@ -128,7 +172,15 @@ class Handshake:
         return None
 
     def fail(self, reason: str, *, error: int) -> None:
-        """Make the part under way a fault, if there is one; a verdict that comes later gets the reason."""
+        """Make the current part a fault, if there is one; a later verdict gets the reason.
+
+        Parameters
+        ----------
+        reason
+            One sentence.
+        error
+            Value of the output ``error``.
+        """
         if self.ticket is None:
             return
         known = ImageError(reason, code="late") if error == NO_RESULT else ImageError(reason, code="withdrawn")
@@ -141,7 +193,7 @@ class Handshake:
         self._decide("fault", None)
 
     def lose(self) -> None:
-        """Take note that the connection broke: the part under way is a fault, and is shown as one once it is back."""
+        """Process a lost connection: the current part is a fault, which is shown after the connection is back."""
         self.fail("the connection to the PLC broke before the verdict came", error=DISCONNECTED)
 
     def _step_busy(self, inputs: Inputs, now: float, *, late: bool) -> None:

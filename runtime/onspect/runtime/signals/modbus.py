@@ -1,14 +1,13 @@
 """Signals over Modbus TCP: the PLC is the server, and the line reads and writes its coils and holding registers.
 
-The offsets count from the address's options; text takes two characters a register, the high byte first.
+Offsets count from the options of the address; text takes two characters for each register, the high byte first.
 
-=================== ============================================================================================
-``in`` coils        +0 trigger, +1 ack, +2 reset
-``inreg`` registers +0 recipe (its number, 0 for the active one), +1 shift (0 for none), +2 to +9 part id (16
-                    characters, ends at the first 0)
-``out`` coils       +0 ready, +1 busy, +2 valid, +3 alive, +4 reject
-``outreg``          +0 sequence (uint32, high word first), +2 verdict, +3 error, +4 score (float32), +6 to +13 part
-=================== ============================================================================================
+=================== ============================================================================================ ``in``
+coils        +0 trigger, +1 ack, +2 reset ``inreg`` registers +0 recipe (its number, 0 for the active one), +1 shift (0
+for none), +2 to +9 part id (16                     characters, ends at the first 0) ``out`` coils       +0 ready, +1
+busy, +2 valid, +3 alive, +4 reject ``outreg``          +0 sequence (uint32, high word first), +2 verdict, +3 error, +4
+score (float32), +6 to +13 part ===================
+============================================================================================
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ _OPTIONS = {
     "outreg": "REGISTER",
     "poll": "MILLISECONDS",
 }
-_SHIFT_S = 0.5  # between two reads of the registers while no trigger comes
+_SHIFT_S = 0.5  # seconds between two reads of the registers while no trigger comes
 
 
 class ModbusSignal(SignalSource):
-    """Reads the coils at each poll, and the registers when the trigger rises; writes a result before ``valid``."""
+    """Read the coils at each poll, and the registers when the trigger rises; write a result before ``valid``."""
 
     def __init__(
         self, address: Address, *, unit: int, inputs: tuple[int, int], outputs: tuple[int, int], poll: float
@@ -52,7 +51,18 @@ class ModbusSignal(SignalSource):
         self._registers: list[int] | None = None
 
     def read(self) -> Inputs:
-        """Return the signals of the PLC; raises OutputError where it does not answer, or has no such addresses."""
+        """Return the signals of the PLC.
+
+        Returns
+        -------
+        Inputs
+            The signals.
+
+        Raises
+        ------
+        OutputError
+            If the PLC does not answer or does not have these addresses.
+        """
         bits = self._client.ask("read_coils", self._in_coil, count=IN_COILS).bits
         trigger, ack, reset = (bool(bit) for bit in bits[:IN_COILS])
         if (trigger and not self._trigger) or time.monotonic() >= self._due:
@@ -65,7 +75,18 @@ class ModbusSignal(SignalSource):
         return Inputs(trigger, ack, reset, part_id, recipe_number, shift_number)
 
     def write(self, outputs: Outputs) -> None:
-        """Write what has changed; a result is complete before ``valid`` is set, and lasts until it is cleared."""
+        """Write the changed signals; a result is complete before ``valid`` is set, and stays until it is cleared.
+
+        Parameters
+        ----------
+        outputs
+            The signals.
+
+        Raises
+        ------
+        OutputError
+            If the PLC does not answer or does not have these addresses.
+        """
         coils = [outputs.ready, outputs.busy, outputs.valid, outputs.alive, outputs.reject]
         registers = pack(outputs)
         if outputs.valid:
@@ -76,7 +97,7 @@ class ModbusSignal(SignalSource):
             self._write_registers(registers)
 
     def close(self) -> None:
-        """Close the connection; what was written counts as unknown."""
+        """Close the connection; the next write writes everything."""
         self._client.close()
         self._coils = self._registers = None
         self._trigger = False
@@ -93,14 +114,41 @@ class ModbusSignal(SignalSource):
 
 
 def pack(outputs: Outputs) -> list[int]:
-    """Return the registers of a result, 14 values from 0 to 65535."""
+    """Return the registers of a result.
+
+    Parameters
+    ----------
+    outputs
+        The signals.
+
+    Returns
+    -------
+    list[int]
+        14 values from 0 to 65535.
+    """
     part = outputs.part.encode("ascii", "replace")[:PART_LENGTH].ljust(PART_LENGTH, b"\0")
     data = struct.pack(">IHHf", outputs.sequence & 0xFFFFFFFF, outputs.verdict, outputs.error, outputs.score) + part
     return list(struct.unpack(f">{OUT_REGISTERS}H", data))
 
 
 def open_modbus(text: str) -> ModbusSignal:
-    """Open ``modbus://HOST[:502]?unit=1&in=0&inreg=0&out=16&outreg=16&poll=5``; raises ChoiceError for another URL."""
+    """Return the connection to a PLC over Modbus TCP.
+
+    Parameters
+    ----------
+    text
+        The address, ``modbus://HOST[:502]?unit=1&in=0&inreg=0&out=16&outreg=16&poll=5``.
+
+    Returns
+    -------
+    ModbusSignal
+        The connection.
+
+    Raises
+    ------
+    ChoiceError
+        If the address or an option is not valid.
+    """
     address = parse_url(text, _OPTIONS, "signal")
     if address.path:
         raise ChoiceError(f"the signal {address.shown!r} has a path; Modbus has none: modbus://HOST?in=100")

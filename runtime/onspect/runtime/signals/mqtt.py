@@ -1,7 +1,7 @@
-"""Signals over MQTT 3.1.1: the PLC, or its gateway, publishes ``TOPIC/in``, and the line publishes ``TOPIC/out``.
+"""Signals over MQTT 3.1.1: the PLC or its gateway publishes ``TOPIC/in``, and the line publishes ``TOPIC/out``.
 
 ``in`` is a JSON object with any of ``trigger``, ``ack``, ``reset`` (true or false), ``part``, ``recipe`` and ``shift``
-(a text, a number or null); what is left out stays as it is. Publish it retained with QoS 1, so that the line knows the
+(a text, a number or null); missing fields stay as they are. Publish it retained with QoS 1, so that the line knows the
 signals after a lost connection. ``out`` has every field of `Outputs` and ``online``; it is not retained, and
 ``{"online": false, "ready": false, "busy": false, "valid": false}`` is the last will.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("onspect")
 
-_POLL_S = 0.25  # messages are told of at once; this is how often deadlines are looked at besides
+_POLL_S = 0.25  # seconds between two checks of deadlines; messages are processed at once
 _CONNECT_S = 5.0
 _LARGEST = 10_000
 _LEVELS = ("trigger", "ack", "reset")
@@ -34,7 +34,7 @@ _WORDS = ("part", "recipe", "shift")
 
 
 class MqttSignal(SignalSource):
-    """Takes the messages one by one and in order, so that no edge is lost between two looks."""
+    """Process the messages one by one and in order, so that no edge is lost between two reads."""
 
     def __init__(self, broker: Broker, *, topic: str) -> None:
         super().__init__(broker.address.shown, poll=_POLL_S)
@@ -45,10 +45,21 @@ class MqttSignal(SignalSource):
         self._inputs = Inputs()
         self._greeted = threading.Event()
         self._trouble = ""
-        make_client(broker, "signal")  # so that a certificate that cannot be used is told when the address is opened
+        make_client(broker, "signal")  # report a bad certificate when the address is opened
 
     def read(self) -> Inputs:
-        """Return the signals after the next message; raises OutputError where there is no connection."""
+        """Return the signals after the next message.
+
+        Returns
+        -------
+        Inputs
+            The signals.
+
+        Raises
+        ------
+        OutputError
+            If there is no connection.
+        """
         if self._client is None:
             self._connect()
         assert self._client is not None
@@ -67,14 +78,25 @@ class MqttSignal(SignalSource):
         return self._inputs
 
     def write(self, outputs: Outputs) -> None:
-        """Publish the signals of the line with QoS 1; raises OutputError where the connection is broken."""
+        """Publish the signals of the line with QoS 1.
+
+        Parameters
+        ----------
+        outputs
+            The signals.
+
+        Raises
+        ------
+        OutputError
+            If the connection is broken.
+        """
         assert self._client is not None
         payload = json.dumps({"online": True} | dataclasses.asdict(outputs)).encode()
         if self._client.publish(f"{self._topic}/out", payload, qos=1).rc != 0:
             raise OutputError(f"cannot publish to {self.name}: the connection broke")
 
     def close(self) -> None:
-        """Close the connection; signals that were not read yet come again, where they are retained."""
+        """Close the connection; unread signals come again if they are retained."""
         client, self._client = self._client, None
         self._inbox = SimpleQueue()
         if client is not None:
@@ -110,7 +132,7 @@ class MqttSignal(SignalSource):
         elif self._client is None:
             client.subscribe(f"{self._topic}/in", qos=1)
         else:
-            client.disconnect()  # connected anew by itself: messages may be missing, so it is done in order
+            client.disconnect()  # an automatic new connection may miss messages, so connect again in order
 
     def _receive(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         self._inbox.put(bytes(message.payload))
@@ -118,7 +140,25 @@ class MqttSignal(SignalSource):
 
 
 def merge(inputs: Inputs, payload: bytes) -> Inputs:
-    """Return the signals with what one message changes; raises ChoiceError where it is not such a message."""
+    """Return the signals with the changes of one message.
+
+    Parameters
+    ----------
+    inputs
+        The signals before.
+    payload
+        The message, a JSON object.
+
+    Returns
+    -------
+    Inputs
+        The signals.
+
+    Raises
+    ------
+    ChoiceError
+        If the message is not valid.
+    """
     if len(payload) > _LARGEST:
         raise ChoiceError(f"the message has {len(payload)} bytes; {_LARGEST} are the most")
     try:
@@ -142,7 +182,23 @@ def merge(inputs: Inputs, payload: bytes) -> Inputs:
 
 
 def open_mqtt(text: str) -> MqttSignal:
-    """Open ``mqtt://HOST[:1883]/TOPIC`` or ``mqtts://...``; raises ChoiceError for a URL that makes no sense."""
+    """Return the connection to a PLC over MQTT.
+
+    Parameters
+    ----------
+    text
+        The address, ``mqtt://HOST[:1883]/TOPIC`` or ``mqtts://...``.
+
+    Returns
+    -------
+    MqttSignal
+        The connection.
+
+    Raises
+    ------
+    ChoiceError
+        If the address or an option is not valid.
+    """
     address = parse_url(text, OPTIONS, "signal")
     topic = address.path.rstrip("/")
     if not topic or any(sign in topic for sign in "#+\0"):

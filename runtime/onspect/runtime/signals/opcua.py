@@ -33,14 +33,16 @@ _TIMEOUT_S = 2.0
 
 
 class OpcUaSignal(SignalSource):
-    """Reads all inputs with one request at each poll; a result is written before ``Valid`` is set."""
+    """Read all inputs with one request at each poll; write a result before ``Valid`` is set."""
 
     def __init__(self, address: Address, *, node: str, poll: float) -> None:
-        import asyncua  # noqa: F401 - so that a missing package is told when the address is opened
+        import asyncua  # noqa: F401 - report a missing package when the address is opened
 
         super().__init__(address.shown, poll=poll)
         for name in ("asyncua", "asyncua.client"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # its troubles come as exceptions, and are told once
+            logging.getLogger(name).setLevel(
+                logging.CRITICAL
+            )  # its errors also come as exceptions, which are reported once
         self._address = address
         self._node = node
         host = f"[{address.host}]" if ":" in address.host else address.host
@@ -52,14 +54,36 @@ class OpcUaSignal(SignalSource):
         self._written: dict[str, Any] = {}
 
     def read(self) -> Inputs:
-        """Return the signals of the PLC; raises OutputError where it does not answer, or has no such nodes."""
+        """Return the signals of the PLC.
+
+        Returns
+        -------
+        Inputs
+            The signals.
+
+        Raises
+        ------
+        OutputError
+            If the PLC does not answer or does not have these nodes.
+        """
         if self._client is None:
             self._do(self._connect())
         trigger, ack, reset, part, recipe, shift = self._do(self._client.read_values(self._inputs))
         return Inputs(bool(trigger), bool(ack), bool(reset), _word(part), _word(recipe), _word(shift))
 
     def write(self, outputs: Outputs) -> None:
-        """Write what has changed: the result before ``Valid`` is set, and after it is cleared."""
+        """Write the changed signals: the result before ``Valid`` is set and after it is cleared.
+
+        Parameters
+        ----------
+        outputs
+            The signals.
+
+        Raises
+        ------
+        OutputError
+            If the PLC does not answer or does not have these nodes.
+        """
         values = {name: getattr(outputs, name.lower()) for name in OUTPUTS if name != "ResultPart"}
         values["ResultPart"] = outputs.part
         changed = [name for name in OUTPUTS if self._written.get(name) != values[name]]
@@ -70,7 +94,7 @@ class OpcUaSignal(SignalSource):
                 self._written |= {name: values[name] for name in group}
 
     def close(self) -> None:
-        """Close the connection, and the loop that it runs in."""
+        """Close the connection and its event loop."""
         client, self._client, self._written = self._client, None, {}
         loop, self._loop = self._loop, None
         if loop is None:
@@ -117,7 +141,7 @@ class OpcUaSignal(SignalSource):
 
 
 async def _say_goodbye(client: Any) -> None:
-    """Close the session, and end the tasks that it leaves behind."""
+    """Close the session, and end its remaining tasks."""
     if client is not None:
         with suppress(Exception, asyncio.CancelledError):  # a connection that is broken cannot be closed in order
             await asyncio.wait_for(client.disconnect(), _TIMEOUT_S)
@@ -128,7 +152,23 @@ async def _say_goodbye(client: Any) -> None:
 
 
 def open_opcua(text: str) -> OpcUaSignal:
-    """Open ``opcua://HOST[:4840]/PATH?node=ns=2;s=NAME&poll=5``; raises ChoiceError for another URL."""
+    """Return the connection to a PLC over OPC UA.
+
+    Parameters
+    ----------
+    text
+        The address, ``opcua://HOST[:4840]/PATH?node=ns=2;s=NAME&poll=5``.
+
+    Returns
+    -------
+    OpcUaSignal
+        The connection.
+
+    Raises
+    ------
+    ChoiceError
+        If the address or an option is not valid.
+    """
     address = parse_url(text, _OPTIONS, "signal")
     node = address.options.text("node")
     if node is None or ";s=" not in node or not node.startswith("ns="):
@@ -137,5 +177,5 @@ def open_opcua(text: str) -> OpcUaSignal:
 
 
 def _word(value: Any) -> str | None:
-    """Return a text or a number as text; an empty text and 0 stand for none."""
+    """Return a text or a number as text; an empty text and 0 give None."""
     return str(value) if value else None

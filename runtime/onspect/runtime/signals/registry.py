@@ -19,10 +19,25 @@ SIGNALS = (
 
 
 def open_signal(text: str) -> SignalSource:
-    """Return the connection that an address such as ``modbus://10.0.0.7?unit=1`` names; it connects when it is read.
+    """Return the connection to a PLC; it connects when it is read.
 
-    ``env:NAME`` and ``file:PATH`` are replaced by the address that is kept there. Raises ChoiceError for an address
-    that is not known or has wrong options, and ImportError if its package is missing.
+    Parameters
+    ----------
+    text
+        An address such as ``modbus://10.0.0.7?unit=1``. ``env:NAME`` and ``file:PATH`` name a variable or a file that
+        contains it.
+
+    Returns
+    -------
+    SignalSource
+        The connection.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is unknown or an option is not valid.
+    ImportError
+        If the package of the connection is not installed.
     """
     address = resolve_secret(text)
     kind = find_kind(SIGNALS, address)

@@ -1,4 +1,4 @@
-"""Consumers of verdicts: files, databases, pictures, and the machines beside the line; all are a `Sink`."""
+"""Receivers of verdicts: files, databases, pictures, and the machines of a line; each is a `Sink`."""
 
 from __future__ import annotations
 

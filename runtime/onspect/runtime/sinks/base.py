@@ -1,4 +1,4 @@
-"""What a sink is: one abstract class, of which only `write` must be filled in."""
+"""Base class of all sinks; a subclass must implement only `write`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Delivery = Literal["record", "event", "live"]
 
 
 class Sink(ABC):
-    """Takes inspections, one by one; used as a context manager.
+    """Receiver of inspections, used as a context manager.
 
-    A subclass fills in `write`. Every other method has a default that does nothing, and every attribute a default that
-    fits a receiver of events.
+    A subclass implements `write`. Every other method has a default that does nothing, and the defaults of the
+    attributes fit a receiver of events.
     """
 
     delivery: Delivery = "event"
@@ -33,28 +33,28 @@ class Sink(ABC):
     """
 
     pictures: bool = True
-    """Whether it uses frames and error maps; a `QueuedSink` keeps none in memory for a sink that does not."""
+    """Whether it uses frames and error maps; a `QueuedSink` drops them for a sink that does not."""
 
     stale_after: float = math.inf
-    """Seconds after which a ``live`` sink no longer wants a verdict that waited."""
+    """Seconds after which a ``live`` sink no longer wants a waiting verdict."""
 
     batch: int = 1
-    """Verdicts that `write_many` and `write_lines` take at once at most."""
+    """Largest number of verdicts that `write_many` and `write_lines` take at once."""
 
     wants_status: bool = False
-    """Whether `report` delivers the line's status; a `QueuedSink` calls it only then."""
+    """Whether it uses the line's status; a `QueuedSink` calls `report` only then."""
 
     history: Path | None = None
-    """The database that `sinks.history` can read, of a sink that writes one."""
+    """The database that it writes and `sinks.history` can read; None for none."""
 
     listens: tuple[str, int] | None = None
-    """Host and port of this machine that it listens on, of a sink that does; the host is "" for all of them."""
+    """Host and port of this machine that it listens on; the host is "" for all of them. None if it does not listen."""
 
     evidence: Path | None = None
-    """The folder of pictures, of a sink that keeps some."""
+    """The folder of pictures that it writes; None for none."""
 
     def __enter__(self) -> Self:
-        """Open files and connections. A receiver that is not there yet is no error."""
+        """Open files and connections. A receiver that is not available yet is no error."""
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -63,58 +63,170 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, inspection: Inspection) -> None:
-        """Take one inspection; raises OutputError if it cannot be kept now, RefusedError if it never will be."""
+        """Write one inspection.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written now.
+        RefusedError
+            If the receiver will never accept it.
+        """
 
     def write_many(self, inspections: Sequence[Inspection]) -> None:
-        """Take several inspections in order, or raise as `write`; then all of them come again."""
+        """Write several inspections in order. After an error, all of them are written again.
+
+        Parameters
+        ----------
+        inspections
+            The inspections, at most `batch`.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written now.
+        RefusedError
+            If the receiver will never accept them.
+        """
         for inspection in inspections:
             self.write(inspection)
 
     def write_lines(self, lines: Sequence[bytes]) -> None:
-        """Take verdicts as the bytes that a spool holds (`encode_verdict`, without the line's end), as `write_many`."""
-        from onspect.runtime.inspection.inspector import Inspection  # here, for it loads the model's runtime
+        """Write the verdicts of a spool, as `write_many` does.
+
+        Parameters
+        ----------
+        lines
+            One verdict each, as `encode_verdict` returns it, without the end of the line.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written now.
+        RefusedError
+            If the receiver will never accept them.
+        """
+        from onspect.runtime.inspection.inspector import (
+            Inspection,
+        )  # imported here because it loads the model's runtime
         from onspect.runtime.inspection.verdict import parse_verdict
 
         self.write_many([Inspection.without_picture(parse_verdict(line)) for line in lines])
 
     def flush(self) -> None:
-        """Bring what was written to the disk itself, so that it outlives a power cut; raises OutputError.
+        """Force written data to the disk, so that it survives a power cut; raises OutputError.
 
-        Called about once a second for a ``record`` sink, from another thread than the one that writes.
+        Called about once a second for a ``record`` sink, from another thread than `write`.
         """
         return
 
-    def note_lost(self, inspections: Sequence[Inspection]) -> None:  # noqa: B027 - for those that want to know
-        """Take note that some inspections were given up for good before, or by, `write`; called from any thread."""
+    def note_lost(self, inspections: Sequence[Inspection]) -> None:  # noqa: B027 - an optional hook
+        """Note that inspections were given up for good before or by `write`; called from any thread.
 
-    def read_recent(self, count: int) -> list[Verdict] | None:  # noqa: ARG002 - for those that keep a record
-        """Return the last verdicts of earlier runs, oldest first, or None if it keeps none; raises OutputError."""
+        Parameters
+        ----------
+        inspections
+            The inspections.
+        """
+
+    def read_recent(self, count: int) -> list[Verdict] | None:  # noqa: ARG002 - used by sinks that keep a record
+        """Return the last verdicts of earlier runs, if the sink keeps a record.
+
+        Parameters
+        ----------
+        count
+            Largest number of verdicts, 1 or more.
+
+        Returns
+        -------
+        list[Verdict] | None
+            The verdicts, oldest first; None if it keeps no record.
+
+        Raises
+        ------
+        OutputError
+            If the record cannot be read.
+        """
         return None
 
-    def report(self, status: LineStatus) -> None:  # noqa: B027 - for those that want it
-        """Take the line's status, about once a second; raises OutputError if it cannot be delivered."""
+    def report(self, status: LineStatus) -> None:  # noqa: B027 - an optional hook
+        """Write the status of the line; called about once a second.
 
-    def note(self, change: Mapping[str, Any]) -> None:  # noqa: B027 - for those that tell others
-        """Take a change that a person made, a JSON object (`labels.audit.Change`); returns at once."""
+        Parameters
+        ----------
+        status
+            The status.
 
-    def attach(self, commands: Commands) -> None:  # noqa: B027 - for those that take commands
-        """Carry out commands that come in on this line from now on."""
+        Raises
+        ------
+        OutputError
+            If it cannot be delivered.
+        """
+
+    def note(self, change: Mapping[str, Any]) -> None:  # noqa: B027 - an optional hook
+        """Record a change that a person made; returns at once.
+
+        Parameters
+        ----------
+        change
+            JSON object (`labels.audit.Change`).
+        """
+
+    def attach(self, commands: Commands) -> None:  # noqa: B027 - an optional hook
+        """Accept commands for a line from now on.
+
+        Parameters
+        ----------
+        commands
+            The commands of the line.
+        """
 
     def check(self) -> str:
-        """Reach the receiver without sending a verdict and return what was found, in words; raises OutputError."""
+        """Reach the receiver without sending a verdict.
+
+        Returns
+        -------
+        str
+            One sentence about the receiver.
+
+        Raises
+        ------
+        OutputError
+            If the receiver cannot be reached.
+        """
         return "can be opened"
 
     def probe(self) -> str:
-        """Look, without entering it, whether the sink can work; nothing is written, and no receiver is told anything.
+        """Check whether the sink can work, without entering it and without writing or sending anything.
 
-        Returns what was found, in words; raises OutputError. By default the sink is entered and checked, which fits
-        those that write nothing by that.
+        The default enters the sink and calls `check`, which fits sinks that write nothing when they are entered.
+
+        Returns
+        -------
+        str
+            One sentence about the receiver.
+
+        Raises
+        ------
+        OutputError
+            If the sink cannot work.
         """
         with self:
             return self.check()
 
     def state(self) -> SinkState:
-        """Return how the sink is; may be called from any thread."""
-        from onspect.runtime.status import SinkState  # here, for only a running line asks
+        """Return the state of the sink; may be called from any thread.
+
+        Returns
+        -------
+        SinkState
+            The state.
+        """
+        from onspect.runtime.status import SinkState  # imported here because only a running line needs it
 
         return SinkState(type(self).__name__)

@@ -1,4 +1,4 @@
-"""Reaching an MQTT broker: its address, the login and the certificates; for the line that publishes and who listens."""
+"""Connection to an MQTT broker: address, login and certificates, for sinks and signals."""
 
 from __future__ import annotations
 
@@ -24,27 +24,48 @@ OPTIONS = {
     "cert": "FILE",
     "key": "FILE",
 }
-"""What every address of a broker may have behind its ``?``."""
+"""Options that every address of a broker may have after its ``?``."""
 
 KEEPALIVE_S = 30
 
 
 @dataclass(frozen=True)
 class Broker:
-    """Where a broker is and how it is reached; ca None: the system's authorities. cert, key: the client's own."""
+    """How a broker is reached."""
 
     address: Address
+    """The parsed address, with the login."""
     port: int
+    """TCP port."""
     secure: bool
+    """Whether the connection uses TLS."""
     ca: Path | None = None
+    """File of the certificate authority; None for those of the system."""
     cert: Path | None = None
+    """File of the client's certificate; None for none."""
     key: Path | None = None
+    """File of the client's private key; None for none."""
 
 
 def read_broker(address: Address, what: str = "sink") -> Broker:
-    """Return what ``mqtt://HOST[:1883]`` or ``mqtts://HOST[:8883]`` stands for; raises ChoiceError.
+    """Read ``mqtt://HOST[:1883]`` or ``mqtts://HOST[:8883]``.
 
-    what: how messages call the address.
+    Parameters
+    ----------
+    address
+        The parsed address.
+    what
+        Name of the address in messages, such as ``sink``.
+
+    Returns
+    -------
+    Broker
+        The broker.
+
+    Raises
+    ------
+    ChoiceError
+        If the certificates do not fit the address.
     """
     secure = address.scheme == "mqtts"
     files = {name: path for name in ("ca", "cert", "key") if (path := address.options.path(name)) is not None}
@@ -56,7 +77,25 @@ def read_broker(address: Address, what: str = "sink") -> Broker:
 
 
 def make_client(broker: Broker, what: str = "sink") -> Client:
-    """Return a client that is ready to connect; raises ChoiceError where a certificate cannot be used."""
+    """Return an MQTT client that is ready to connect.
+
+    Parameters
+    ----------
+    broker
+        The broker.
+    what
+        Name of the address in messages, such as ``sink``.
+
+    Returns
+    -------
+    Client
+        The client.
+
+    Raises
+    ------
+    ChoiceError
+        If a certificate cannot be used.
+    """
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion
 

@@ -1,6 +1,6 @@
-"""A verdict as a line of JSON and as the columns of a table: the fields of `Verdict` decide both.
+"""A verdict as a line of JSON and as the columns of a table; both follow from the fields of `Verdict`.
 
-A new field of `Verdict` becomes a column of CSV, SQLite and Parquet by itself; its annotation gives the type.
+A new field of `Verdict` becomes a column of CSV, SQLite and Parquet automatically; its annotation gives the type.
 """
 
 from __future__ import annotations
@@ -30,17 +30,50 @@ COLUMNS: dict[str, type] = {field.name: _kind(_HINTS[field.name]) for field in d
 
 
 def encode_text(text: str) -> bytes:
-    """Return text as UTF-8; bytes of a file name that are not UTF-8 become JSON escapes."""
+    """Encode text as UTF-8; bytes of a file name that are not UTF-8 become JSON escapes.
+
+    Parameters
+    ----------
+    text
+        The text.
+
+    Returns
+    -------
+    bytes
+        The bytes.
+    """
     return text.encode(errors="backslashreplace")
 
 
 def encode_verdict(verdict: Verdict) -> bytes:
-    """Return the JSON of one verdict in UTF-8, without the line's end: what files hold and receivers get."""
+    """Encode one verdict as JSON, as files and receivers get it.
+
+    Parameters
+    ----------
+    verdict
+        The verdict.
+
+    Returns
+    -------
+    bytes
+        JSON in UTF-8, without the end of the line.
+    """
     return encode_text(verdict.to_json())
 
 
 def to_row(verdict: Verdict) -> dict[str, Any]:
-    """Return the verdict's values by column, as numbers and text that UTF-8 can hold; lists are JSON text."""
+    """Return the values of a verdict by column.
+
+    Parameters
+    ----------
+    verdict
+        The verdict.
+
+    Returns
+    -------
+    dict[str, Any]
+        Numbers and text that UTF-8 can encode, by name of the column; lists are JSON text.
+    """
     return {name: _flat(value) for name, value in verdict.to_dict().items()}
 
 

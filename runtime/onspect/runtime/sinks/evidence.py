@@ -1,4 +1,4 @@
-"""Annotated pictures as evidence, within a quota of the disk: the oldest ok goes first, ng is kept longest."""
+"""Annotated pictures as evidence, within a quota: the oldest ok is removed first, and ng is kept longest."""
 
 from __future__ import annotations
 
@@ -23,25 +23,34 @@ from onspect.runtime.inspection.visualization import draw_overlay
 from onspect.runtime.sinks.base import Delivery, Sink
 
 GOES_FIRST = WORST_FIRST[::-1]
-"""The order in which pictures give way to others when the quota is used up."""
+"""Order in which pictures are removed when the quota is used up."""
 
 QUOTA_BYTES = 5_000_000_000
-"""What the pictures may take where nothing else is said."""
+"""Default quota in bytes."""
 
 SMALLEST_QUOTA = 1_000_000
-"""Bytes below which hardly a picture would find room."""
+"""Smallest quota in bytes; a smaller one has no room for pictures."""
 
 _JPEG_QUALITY = 90
 _FORGET_AT_ONCE = 1000  # names of removed pictures
-_BLOCK = 4096  # what a file takes of the disk is a multiple of this
+_BLOCK = 4096  # the space of a file on disk is a multiple of this
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
 
 def evidence_name(verdict: Verdict) -> str:
-    """Return where a verdict's picture lies in the folder of evidence.
+    """Return the path of a verdict's picture in the folder of evidence.
 
-    Such as ``ng/2026-03-01/120000.123Z-camera-17.jpg``: it follows from the verdict alone, has forward slashes, and
-    sorts by time within a verdict. A source's name is shortened to what any file system takes.
+    It follows from the verdict alone and sorts by time within a verdict. The name of the source is shortened.
+
+    Parameters
+    ----------
+    verdict
+        The verdict.
+
+    Returns
+    -------
+    str
+        Path with forward slashes, such as ``ng/2026-03-01/120000.123Z-camera-17.jpg``.
     """
     day, _, clock = verdict.time.partition("T")
     source = _UNSAFE.sub("_", re.split(r"[/\\]", redact(verdict.source).rstrip("/\\"))[-1])[-40:].strip("._")
@@ -50,9 +59,9 @@ def evidence_name(verdict: Verdict) -> str:
 
 
 class _Kept:
-    """The pictures of one verdict, oldest first, each with its bytes: about 30 bytes of memory a picture.
+    """The pictures of one verdict, oldest first, with their sizes: about 30 bytes of memory for each.
 
-    A quota of terabytes has millions of pictures, so names are not kept as objects but as lines of one text a day.
+    A quota of terabytes has millions of pictures, so the names are kept as lines of one text for each day.
     """
 
     def __init__(self) -> None:
@@ -68,7 +77,7 @@ class _Kept:
         self.used += size
 
     def oldest(self) -> str | None:
-        """Return the oldest picture's name, None where there is none."""
+        """Return the name of the oldest picture, or None if there is none."""
         if not self._days:
             return None
         day = self._days[0]
@@ -90,7 +99,7 @@ class _Kept:
 
 @dataclass
 class _Day:
-    """The pictures of a folder, as lines of names; the first `gone` of them, up to byte `start`, are removed."""
+    """The pictures of a folder as lines of names; the first `gone` of them, up to byte `start`, are removed."""
 
     folder: str
     names: bytearray = field(default_factory=bytearray)
@@ -100,10 +109,17 @@ class _Day:
 
 
 class EvidenceSink(Sink):
-    """Writes a JPEG with verdict, outlines and boxes for each part that has a picture; never more than quota bytes.
+    """Write a JPEG with verdict, outlines and boxes for each part that has a picture, within a quota.
 
-    What is in the folder at the start counts, and each picture counts as whole blocks of the disk. Where a picture
-    would need room that only pictures of a higher rank could give (an ok among nothing but ng), it is not written.
+    Pictures that are in the folder at the start count, and each picture counts as whole blocks of the disk. A picture
+    is not written if only pictures of a higher rank could be removed for it (an ok among ng only).
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    quota
+        Largest space of all pictures in bytes.
     """
 
     delivery: Delivery = "live"
@@ -113,10 +129,16 @@ class EvidenceSink(Sink):
         self._quota = quota
         self._kept: dict[Judgement, _Kept] = {verdict: _Kept() for verdict in GOES_FIRST}
         self.recorders: list[Callable[[Sequence[str]], None]] = []
-        """Told the names of pictures that are not written, for the records that name them."""
+        """Functions that get the names of pictures that are not written, for the records that name them."""
 
     def note_lost(self, inspections: Sequence[Inspection]) -> None:
-        """Tell the records that these have no picture."""
+        """Tell the records that inspections have no picture.
+
+        Parameters
+        ----------
+        inspections
+            The inspections.
+        """
         for recorder in self.recorders:
             recorder([evidence_name(inspection.verdict) for inspection in inspections])
 
@@ -133,16 +155,38 @@ class EvidenceSink(Sink):
         self._kept = {verdict: _Kept() for verdict in GOES_FIRST}
 
     def probe(self) -> str:
-        """Look whether the folder can be written; raises OutputError."""
+        """Check whether the folder can be written.
+
+        Returns
+        -------
+        str
+            One sentence about the folder.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
         return check_place(self._folder, folder=True)
 
     @property
     def used(self) -> int:
-        """How many bytes of the disk the pictures take."""
+        """Space of all pictures on disk, in bytes."""
         return sum(kept.used for kept in self._kept.values())
 
     def write(self, inspection: Inspection) -> None:
-        """Draw and keep one inspection; raises OutputError where the disk is full."""
+        """Draw and write the picture of one inspection.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full.
+        """
         picture = draw_overlay(inspection)
         if picture is None:
             self.note_lost([inspection])
@@ -155,13 +199,13 @@ class EvidenceSink(Sink):
             return
         path = self._folder / name
         make_folder(path.parent)
-        write_atomically(path, data, sync=verdict != "ok")  # waiting for the disk at every ok part would be too slow
+        write_atomically(path, data, sync=verdict != "ok")  # a wait for the disk at every ok part would be too slow
         self._kept[verdict].add(name, size)
 
     def _find(self, verdict: Judgement) -> _Kept:
-        """Find the pictures of earlier runs, and remove what a killed one left half written.
+        """Return the pictures of earlier runs, and remove what a killed run left half written.
 
-        Their names give their order. What is dated later than today is of a clock that was wrong, and counts as older.
+        Their names give their order. A date after today comes from a wrong clock and counts as older.
         """
         kept, today = _Kept(), now()[:10]
         paths = sorted((self._folder / verdict).glob("*/*"), key=lambda path: (path.parent.name <= today, path))
@@ -173,7 +217,7 @@ class EvidenceSink(Sink):
         return kept
 
     def _make_room(self, size: int, verdict: Judgement) -> bool:
-        """Remove pictures of this rank and below until there is room for one more; False where there cannot be."""
+        """Remove pictures of this rank and below until one more fits; return False if that is not possible."""
         yielding = [self._kept[rank] for rank in GOES_FIRST[: GOES_FIRST.index(verdict) + 1]]
         if self.used + size - self._quota > sum(kept.used for kept in yielding):
             return False
@@ -192,12 +236,28 @@ class EvidenceSink(Sink):
                 "check the permissions of the folder"
             ) from error
         kept.pop()
-        with suppress(OSError):  # the day's folder goes with its last picture, and not before
+        with suppress(OSError):  # the folder of a day is removed with its last picture
             path.parent.rmdir()
 
 
 def open_evidence(text: str) -> EvidenceSink:
-    """Open ``evidence:FOLDER?quota=SIZE``."""
+    """Return the sink of pictures.
+
+    Parameters
+    ----------
+    text
+        The address, ``evidence:FOLDER?quota=SIZE``.
+
+    Returns
+    -------
+    EvidenceSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not valid.
+    """
     target, options = parse_file(text, {"quota": "SIZE"})
     return EvidenceSink(Path(target), quota=options.size("quota", smallest=SMALLEST_QUOTA) or QUOTA_BYTES)
 

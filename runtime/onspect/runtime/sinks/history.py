@@ -1,4 +1,4 @@
-"""Questions to the history that `SqliteSink` writes; each opens the database for reading only, and closes it."""
+"""Queries of the history that `SqliteSink` writes; each opens the database for reading only, and closes it."""
 
 from __future__ import annotations
 
@@ -18,47 +18,96 @@ from onspect.runtime.sinks.columns import COLUMNS
 
 @dataclass(frozen=True)
 class Record:
-    """A verdict in the history, with its number there and its picture's place in the folder of evidence.
-
-    evidence is None where no evidence was kept; the picture may be gone since, for its quota.
-    """
+    """A verdict in the history."""
 
     id: int
+    """Number of the row, 1 or more."""
     verdict: Verdict
+    """The verdict."""
     evidence: str | None
+    """Path of its picture in the folder of evidence; None if there is none. The quota may have removed the file."""
 
 
 @dataclass(frozen=True)
 class Hour:
-    """How many parts of each verdict one hour had; start is its beginning, ISO 8601 in UTC."""
+    """Counts of parts in one hour."""
 
     start: str
+    """Beginning of the hour, ISO 8601 in UTC."""
     ok: int = 0
+    """Number of ok parts."""
     ng: int = 0
+    """Number of ng parts."""
     review: int = 0
+    """Number of parts for review."""
     fault: int = 0
+    """Number of faults."""
 
     @property
     def total(self) -> int:
-        """All parts of the hour."""
+        """Number of parts of the hour."""
         return self.ok + self.ng + self.review + self.fault
 
     @property
     def good_share(self) -> float | None:
-        """The share of parts that were ok, from 0 to 1; None for an hour without parts."""
+        """Share of ok parts, 0 to 1; None for an hour without parts."""
         return self.ok / self.total if self.total else None
 
 
 def read_recent(path: Path, verdict: Judgement | None = None, limit: int = 50) -> list[Record]:
-    """Return the newest records (of one verdict), newest first; raises OutputError where there is no history."""
+    """Return the newest records.
+
+    Parameters
+    ----------
+    path
+        The database.
+    verdict
+        Only records with this verdict; None for all.
+    limit
+        Largest number of records, 1 or more.
+
+    Returns
+    -------
+    list[Record]
+        The records, newest first.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
+    """
     if verdict is None:
         return read_records(path, "1", (), limit)
-    condition = "verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else "")  # as the index has it
+    condition = "verdict = ?" + (
+        " AND verdict <> 'ok'" if verdict != "ok" else ""
+    )  # matches the condition of the index
     return read_records(path, condition, (verdict,), limit)
 
 
 def read_records(path: Path, condition: str, values: Sequence[object], limit: int) -> list[Record]:
-    """Return the newest records that meet an SQL condition with its values; raises OutputError as `read_recent`."""
+    """Return the newest records that satisfy an SQL condition.
+
+    Parameters
+    ----------
+    path
+        The database.
+    condition
+        SQL condition with a question mark for each value.
+    values
+        The values.
+    limit
+        Largest number of records, 1 or more.
+
+    Returns
+    -------
+    list[Record]
+        The records, newest first.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
+    """
     names = ", ".join(f'"{name}"' for name in COLUMNS)
     question = f"SELECT id, evidence, {names} FROM verdicts WHERE {condition} ORDER BY id DESC LIMIT ?"  # noqa: S608
     with reading(path) as connection:
@@ -67,9 +116,26 @@ def read_records(path: Path, condition: str, values: Sequence[object], limit: in
 
 
 def yield_per_hour(path: Path, hours: int = 24, *, now: datetime | None = None) -> list[Hour]:
-    """Return the counts of this hour and those before it, oldest first, also where an hour had no part.
+    """Return the counts of the last hours, including hours without parts.
 
-    Raises OutputError where there is no history.
+    Parameters
+    ----------
+    path
+        The database.
+    hours
+        Number of hours, 1 or more.
+    now
+        A time in the last hour; None for the current time.
+
+    Returns
+    -------
+    list[Hour]
+        One entry for each hour, oldest first.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
     """
     end = (now or datetime.now(UTC)).astimezone(UTC)
     starts = [(end - timedelta(hours=back)).strftime("%Y-%m-%dT%H") for back in reversed(range(hours))]
@@ -91,7 +157,23 @@ def _to_verdict(row: tuple[object, ...]) -> Verdict:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the database for reading only; raises OutputError if it cannot be read."""
+    """Open the database for reading only.
+
+    Parameters
+    ----------
+    path
+        The database.
+
+    Yields
+    ------
+    sqlite3.Connection
+        The connection.
+
+    Raises
+    ------
+    OutputError
+        If the database cannot be read.
+    """
     try:
         address = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection:

@@ -1,4 +1,4 @@
-"""Questions to the history: which parts, where on the part, at which scores, and what a shift was like."""
+"""Queries of the history: parts, places on the part, scores, and the summary of a shift."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onspect.runtime.inspection.verdict import JUDGEMENTS, Judgement
 from onspect.runtime.sinks.history import Record, read_records, reading
 
 COLUMNS, ROWS = 8, 6
-"""Cells of the grid over the part in which regions are counted."""
+"""Number of columns and rows of the grid in which regions are counted."""
 
 _MOST_PARTS = 20_000  # newest parts that are counted by place and by score
 _SCORE_STEPS = (0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0)  # of the threshold
@@ -24,26 +24,33 @@ _DIGITS = re.compile(r"\d+(\.\d+)?")
 
 @dataclass(frozen=True)
 class Filter:
-    """Which parts of the history are meant; None leaves a condition out.
-
-    verdict: one of the four, or ``reject`` for all but ``ok``. since, until: ISO 8601, UTC; until is not included.
-    source: the camera's name. part: the beginning of the part's id. region: x, y, width, height in pixels of the source
-    image; a part matches if one of its regions overlaps it. Raises ChoiceError for an unknown verdict.
-    """
+    """Conditions for parts of the history; None leaves a condition out. Raises ChoiceError for an unknown verdict."""
 
     verdict: str | None = None
+    """One of the four verdicts, or ``reject`` for all but ``ok``."""
     since: str | None = None
+    """First time, ISO 8601 in UTC."""
     until: str | None = None
+    """End of the time, ISO 8601 in UTC; not included."""
     source: str | None = None
+    """Name of the camera."""
     part: str | None = None
+    """Beginning of the part id."""
     region: tuple[float, float, float, float] | None = None
+    """x, y, width and height in pixels of the source image; a part matches if one of its regions overlaps it."""
 
     def __post_init__(self) -> None:
         if self.verdict not in (None, "reject", *JUDGEMENTS):
             raise ChoiceError(f"the verdict is {self.verdict!r}; give reject or one of {', '.join(JUDGEMENTS)}")
 
     def to_sql(self) -> tuple[str, list[Any]]:
-        """Return the condition of a WHERE clause, and its values."""
+        """Return the filter as SQL.
+
+        Returns
+        -------
+        tuple[str, list[Any]]
+            Condition of a WHERE clause, and its values.
+        """
         terms: list[str] = ["1"]
         values: list[Any] = []
         if self.verdict == "reject":
@@ -78,52 +85,80 @@ _OVERLAPS = (
 
 @dataclass(frozen=True)
 class Place:
-    """A cell of the grid over the part: its place in pixels of the source image, and the parts found there."""
+    """A cell of the grid over the part."""
 
     x: int
+    """Left edge in pixels of the source image."""
     y: int
+    """Top edge in pixels."""
     width: int
+    """Width in pixels."""
     height: int
+    """Height in pixels."""
     parts: int
+    """Number of parts whose highest region is in the cell."""
 
 
 @dataclass(frozen=True)
 class ScoreBand:
-    """Parts by score, in multiples of the threshold that held then; highest is None for the last band."""
+    """Number of parts in a range of scores."""
 
     lowest: float
+    """Lower end, as a multiple of the threshold of each part; included."""
     highest: float | None
+    """Upper end, not included; None for the last range."""
     parts: int
+    """Number of parts."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Parts of a filter, counted."""
+    """Counts of the parts of a filter."""
 
     counts: dict[Judgement, int]
-    """Parts of each verdict."""
+    """Number of parts by verdict."""
 
     sources: dict[str, dict[Judgement, int]]
-    """The same by camera."""
+    """Number of parts by camera and verdict."""
 
     faults: dict[str, int]
-    """Faults by code, or by reason without its numbers where an older version wrote none; the most frequent first."""
+    """Number of faults by code, most frequent first; by reason without its numbers if an older version wrote no code.
+    """
 
     @property
     def total(self) -> int:
-        """All parts."""
+        """Number of parts."""
         return sum(self.counts.values())
 
     @property
     def good_share(self) -> float | None:
-        """The share of parts that were ok, from 0 to 1; None without parts."""
+        """Share of ok parts, 0 to 1; None without parts."""
         return self.counts["ok"] / self.total if self.total else None
 
 
 def search(path: Path, wanted: Filter, *, limit: int = 50, before: int | None = None) -> list[Record]:
-    """Return the newest records of a filter, newest first; before: only those with a lower number.
+    """Return the newest records of a filter.
 
-    Raises OutputError if there is no history.
+    Parameters
+    ----------
+    path
+        The database.
+    wanted
+        The filter.
+    limit
+        Largest number of records, 1 or more.
+    before
+        Only records with a smaller number; None for all.
+
+    Returns
+    -------
+    list[Record]
+        The records, newest first.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
     """
     condition, values = wanted.to_sql()
     if before is not None:
@@ -132,9 +167,26 @@ def search(path: Path, wanted: Filter, *, limit: int = 50, before: int | None = 
 
 
 def rank_places(path: Path, wanted: Filter) -> list[Place]:
-    """Return where on the part the highest region of each part is, the most frequent place first.
+    """Count the places of the highest region of each part, over the newest 20,000 parts.
 
-    The grid spans from 0 to the farthest region. Counts the newest 20,000 parts. Raises OutputError as `search`.
+    The grid spans from 0 to the farthest region.
+
+    Parameters
+    ----------
+    path
+        The database.
+    wanted
+        The filter.
+
+    Returns
+    -------
+    list[Place]
+        The cells with a part, the most frequent first.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
     """
     boxes = [regions[0] for (text,) in _read(path, "regions", wanted) if (regions := json.loads(text or "[]"))]
     if not boxes:
@@ -155,9 +207,24 @@ def rank_places(path: Path, wanted: Filter) -> list[Place]:
 
 
 def count_scores(path: Path, wanted: Filter) -> list[ScoreBand]:
-    """Return how many parts have which score, in multiples of their threshold, lowest first; faults are left out.
+    """Count parts by score, as multiples of their threshold, over the newest 20,000 parts; faults are left out.
 
-    Counts the newest 20,000 parts. Raises OutputError as `search`.
+    Parameters
+    ----------
+    path
+        The database.
+    wanted
+        The filter.
+
+    Returns
+    -------
+    list[ScoreBand]
+        All ranges, lowest first.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
     """
     edges = (0.0, *_SCORE_STEPS)
     counts = [0] * len(edges)
@@ -168,7 +235,25 @@ def count_scores(path: Path, wanted: Filter) -> list[ScoreBand]:
 
 
 def summarize(path: Path, wanted: Filter) -> Summary:
-    """Count the parts of a filter; raises OutputError as `search`."""
+    """Count the parts of a filter.
+
+    Parameters
+    ----------
+    path
+        The database.
+    wanted
+        The filter.
+
+    Returns
+    -------
+    Summary
+        The counts.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
+    """
     condition, values = wanted.to_sql()
     with reading(path) as connection:
         rows = connection.execute(
@@ -192,7 +277,23 @@ def summarize(path: Path, wanted: Filter) -> Summary:
 
 
 def list_sources(path: Path) -> list[str]:
-    """Return the cameras in the newest part of the history, by name; raises OutputError as `search`."""
+    """Return the cameras of the newest 20,000 parts.
+
+    Parameters
+    ----------
+    path
+        The database.
+
+    Returns
+    -------
+    list[str]
+        The names, sorted.
+
+    Raises
+    ------
+    OutputError
+        If the history cannot be read.
+    """
     with reading(path) as connection:
         question = "SELECT DISTINCT source FROM (SELECT source FROM verdicts ORDER BY id DESC LIMIT ?) ORDER BY source"
         return [source for (source,) in connection.execute(question, (_MOST_PARTS,))]

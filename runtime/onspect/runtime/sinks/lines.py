@@ -1,4 +1,4 @@
-"""Verdicts as lines of a file: JSONL and CSV. A line is whole or absent, whatever happens while it is written."""
+"""Verdicts as lines of a file: JSONL and CSV. A line is complete or absent, even after a crash."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from onspect.runtime.sinks.columns import COLUMNS, encode_verdict, to_row
 _LOG = logging.getLogger("onspect")
 
 KEEP = 10
-"""How many older files stay where only the rotation's size is given."""
+"""Default number of older files that are kept."""
 
 SMALLEST_ROTATION = 100_000
-"""Bytes below which files would be set aside, and soon removed, every few seconds."""
+"""Smallest rotation size in bytes; a smaller one would rotate every few seconds."""
 
 _LONGEST_LINE = 1_000_000
 _BEGINNING = b'{"source": '
@@ -38,17 +38,28 @@ _BEGINNING = b'{"source": '
 
 @dataclass(frozen=True)
 class Rotation:
-    """When a file is set aside: before it grows beyond size bytes; keep older ones stay, FILE.1 the newest."""
+    """When a file is rotated."""
 
     size: int
+    """Largest size of a file in bytes."""
     keep: int
+    """Number of older files that are kept, 1 or more; FILE.1 is the newest."""
 
 
 class JsonlSink(Sink):
-    """One JSON object a line, UTF-8, to a file or (path None) standard output.
+    """Write one JSON object for each line, UTF-8, to a file or to standard output.
 
-    append keeps what the file holds. With a rotation, a full file is renamed to FILE.1, the one before to FILE.2 and so
-    on; a line is never parted, and where a file cannot be renamed (another program has it open), it grows on.
+    With a rotation, a full file is renamed to FILE.1, the one before to FILE.2 and so on. A line is never split. If a
+    file cannot be renamed (another program has it open), it keeps growing.
+
+    Parameters
+    ----------
+    path
+        The file; None for standard output.
+    append
+        Whether the content of the file is kept.
+    rotation
+        When the file is rotated; None for never.
     """
 
     header = b""
@@ -86,16 +97,38 @@ class JsonlSink(Sink):
             self._to_sync = []
 
     def write(self, inspection: Inspection) -> None:
-        """Write one verdict's line; raises OutputError where the disk is full, with only whole lines left."""
+        """Write the line of one verdict.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full; the file then has only complete lines.
+        """
         self.write_many([inspection])
 
     def write_many(self, inspections: Sequence[Inspection]) -> None:
-        """Write the lines of several verdicts, all or none; raises OutputError as `write`."""
+        """Write the lines of several verdicts, all or none.
+
+        Parameters
+        ----------
+        inspections
+            The inspections.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full; the file then has only complete lines.
+        """
         lines = b"".join(self.format(inspection.verdict) for inspection in inspections)
         if self._path is not None:
             if self._file is not None and identify(self._path) != self._identity:
                 self._leave_removed_file(self._path)
-            if self._file is None:  # it was set aside, and then no new one could be opened
+            if self._file is None:  # the file was rotated, and then no new one could be opened
                 self._open(self._path, "ab")
             if self._rotation is not None:
                 self._rotate_before(len(lines), self._path, self._rotation)
@@ -103,9 +136,9 @@ class JsonlSink(Sink):
         self._lines += len(inspections)
 
     def flush(self) -> None:
-        """Bring the lines to the disk itself, so that they outlive a power cut; raises OutputError.
+        """Force the lines to the disk, so that they survive a power cut; raises OutputError.
 
-        May be called from another thread than the one that writes, which it does not hold up.
+        May be called from another thread than `write`, which does not wait for it.
         """
         if self._path is None:
             return
@@ -119,7 +152,18 @@ class JsonlSink(Sink):
                 _sync(file)
 
     def read_recent(self, count: int) -> list[Verdict]:
-        """Return the file's last verdicts, oldest first, with those of the one set aside before it."""
+        """Return the last verdicts of the file and of the newest older file.
+
+        Parameters
+        ----------
+        count
+            Largest number of verdicts, 1 or more.
+
+        Returns
+        -------
+        list[Verdict]
+            The verdicts, oldest first.
+        """
         if self._path is None:
             return []
         lines: list[bytes] = []
@@ -129,17 +173,39 @@ class JsonlSink(Sink):
         return [verdict for line in lines[-count:] if (verdict := _parse(line)) is not None]
 
     def probe(self) -> str:
-        """Look whether the file can be written; raises OutputError."""
+        """Check whether the file can be written.
+
+        Returns
+        -------
+        str
+            One sentence about the file.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
         return "standard output" if self._path is None else check_place(self._path)
 
     def format(self, verdict: Verdict) -> bytes:
-        """Return a verdict's line with its end."""
+        """Return the line of a verdict.
+
+        Parameters
+        ----------
+        verdict
+            The verdict.
+
+        Returns
+        -------
+        bytes
+            The line with its end.
+        """
         return encode_verdict(verdict) + b"\n"
 
     def _open(self, path: Path, mode: Literal["ab", "wb"]) -> None:
         with writing(path):
             self._file = path.open(mode, buffering=0)
-            if path.is_file():  # a device can be read for ever
+            if path.is_file():  # reading a device would never end
                 self._mend(path)
             self._complete = self._file.tell() if self._file.seekable() else 0
             self._identity = identify(path)
@@ -147,10 +213,9 @@ class JsonlSink(Sink):
             self._write_line(self.header)
 
     def _mend(self, path: Path) -> None:
-        """See to it that the next verdict is not glued to a last line without an end.
+        """Make sure that the next verdict does not continue a last line without an end.
 
-        What is left of a verdict that was being written when the process or the power died is cut off; nobody was
-        told of it. Any other line gets an end.
+        The rest of a verdict from a crash is cut off; no receiver has learnt it. Any other line gets an end.
         """
         assert self._file is not None
         stump = _last_line(path)
@@ -168,7 +233,7 @@ class JsonlSink(Sink):
             return
         assert self._file is not None
         with self._lock:
-            if os.name != "nt":  # Windows renames no open file
+            if os.name != "nt":  # Windows cannot rename an open file
                 self._remember_to_sync()
             self._file.close()
             self._file = None
@@ -183,7 +248,7 @@ class JsonlSink(Sink):
         self._open(path, "ab")
 
     def _leave_removed_file(self, path: Path) -> None:
-        """Close a file that a person, or a tool that rotates logs, has renamed or removed: nobody would see its end."""
+        """Close a file that was renamed or removed by a person or by a log rotation: new lines in it would be lost."""
         _LOG.warning("%r was removed or renamed while verdicts were written to it; a new file is begun", str(path))
         with self._lock:
             self._remember_to_sync()
@@ -193,7 +258,7 @@ class JsonlSink(Sink):
         make_folder(path.parent)
 
     def _remember_to_sync(self) -> None:
-        """Keep the open file under a number of its own, which stays good when it is set aside and closed."""
+        """Keep the open file under a second descriptor, which stays valid after a rotation."""
         if self._file is not None:
             self._to_sync.append(os.dup(self._file.fileno()))
 
@@ -217,9 +282,9 @@ class JsonlSink(Sink):
 
 
 class CsvSink(JsonlSink):
-    """One row a verdict, with a header; regions are a JSON list in their column.
+    """Write one row for each verdict, with a header; regions are a JSON list in their column.
 
-    A file of an older release keeps its own columns where rows are added.
+    An existing file of an older release keeps its own columns.
     """
 
     header = ",".join(COLUMNS).encode() + b"\r\n"
@@ -231,7 +296,18 @@ class CsvSink(JsonlSink):
         return super().__enter__()
 
     def format(self, verdict: Verdict) -> bytes:
-        """Return a verdict's row with its end."""
+        """Return the row of a verdict.
+
+        Parameters
+        ----------
+        verdict
+            The verdict.
+
+        Returns
+        -------
+        bytes
+            The row with its end.
+        """
         text = io.StringIO()
         row = to_row(verdict)
         csv.writer(text).writerow([_defuse(row[name]) for name in self._columns])
@@ -239,23 +315,41 @@ class CsvSink(JsonlSink):
 
 
 def _defuse(value: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula: text that begins as one gets an apostrophe before it."""
+    """Return a cell that no spreadsheet takes for a formula: such text gets an apostrophe before it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _read_columns(path: Path) -> tuple[str, ...]:
-    """Return the columns of a table that is there, those of a new one if it has none or others."""
+    """Return the columns of an existing table, or those of a new one."""
     try:
         with path.open("rb") as file:
             first = file.readline(_LONGEST_LINE)
-    except OSError:  # there is none yet, or opening it says why it cannot be written
+    except OSError:  # there is no file yet, or opening it reports the error
         return tuple(COLUMNS)
     columns = tuple(first.decode(errors="replace").strip().split(","))
     return columns if set(columns) <= set(COLUMNS) else tuple(COLUMNS)
 
 
 def open_lines(text: str, *, append: bool) -> JsonlSink:
-    """Open ``jsonl:FILE?rotate=SIZE&keep=COUNT``, ``csv:FILE`` or, with - as FILE, standard output."""
+    """Return the sink of a file of lines.
+
+    Parameters
+    ----------
+    text
+        The address, ``jsonl:FILE?rotate=SIZE&keep=COUNT`` or ``csv:FILE``; FILE may be - for standard output.
+    append
+        Whether the content of the file is kept.
+
+    Returns
+    -------
+    JsonlSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not valid, or standard output is to be rotated.
+    """
     target, options = parse_file(text, {"rotate": "SIZE", "keep": "COUNT"})
     kind = JsonlSink if text.startswith("jsonl:") else CsvSink
     size = options.size("rotate", smallest=SMALLEST_ROTATION)
@@ -271,10 +365,10 @@ def open_lines(text: str, *, append: bool) -> JsonlSink:
 
 
 def _set_aside(path: Path, keep: int) -> None:
-    """Rename FILE to FILE.1, FILE.1 to FILE.2 and so on, up to the first number that is free, or over FILE.keep."""
+    """Rename FILE to FILE.1, FILE.1 to FILE.2 and so on, up to the first free number or FILE.keep."""
     numbered = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, keep + 1))]
     last = next((number for number, other in enumerate(numbered) if number and not other.exists()), keep)
-    for number in range(last, 0, -1):  # from behind: a process killed in between leaves a gap and loses nothing
+    for number in range(last, 0, -1):  # backwards: a process killed in between leaves a gap and loses nothing
         numbered[number - 1].replace(numbered[number])
 
 
@@ -282,7 +376,7 @@ def _sync(file: int) -> None:
     try:
         os.fsync(file)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a pipe or a device, which has no disk
+        if error.errno != errno.EINVAL:  # a pipe or a device has no disk
             raise
 
 
@@ -291,7 +385,7 @@ def _write_to_stdout(file: BinaryIO, line: bytes) -> None:
         file.write(line)
         file.flush()
     except BrokenPipeError:
-        raise  # its reader has gone: click ends the command without a word, as the shell's own tools do
+        raise  # its reader has ended: click then ends the command silently, as shell tools do
     except OSError as error:
         raise OutputError(f"cannot write to stdout: {describe_os_error(error)}") from error
 
@@ -309,12 +403,12 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
 def _parse(line: bytes) -> Verdict | None:
     try:
         return parse_verdict(line)
-    except ValueError:  # CSV, or a note that somebody has written into the file
+    except ValueError:  # CSV, or a note that a person wrote into the file
         return None
 
 
 def _last_line(path: Path) -> bytes:
-    """Return what stands behind the last end of a line but one, at most a megabyte."""
+    """Return the text after the last end of a line but one, at most a megabyte."""
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - _LONGEST_LINE))
@@ -329,7 +423,7 @@ def _last_byte(file: BinaryIO) -> bytes:
 
 
 def _is_torn(stump: bytes) -> bool:
-    """Tell whether a line begins like one of our verdicts, and is no JSON."""
+    """Return whether a line begins like a verdict but is not JSON."""
     if stump[: len(_BEGINNING)] != _BEGINNING[: len(stump)]:
         return False
     try:

@@ -36,11 +36,11 @@ from onspect.runtime.status import LineStatus, Now
 REGISTERS = 16
 COILS = 5
 CODES: dict[Judgement, int] = {"ok": 1, "ng": 2, "review": 3, "fault": 4}
-"""What the verdict register holds; 0 stands for no verdict yet."""
+"""Values of the verdict register; 0 means no verdict yet."""
 
 STATE_REGISTERS = 2
 STATES: dict[Now, int] = {"waiting": 0, "ok": 1, "ng": 2, "review": 3, "fault": 4, "lost": 5}
-"""What the state register holds."""
+"""Values of the state register."""
 
 _OPTIONS = {"unit": "0 to 255", "coil": "ADDRESS", "register": "ADDRESS", "state": "ADDRESS"}
 _TIMEOUT_S = 0.5
@@ -48,18 +48,48 @@ _HEARTBEAT = 3
 
 
 class ModbusClient:
-    """One unit of a Modbus TCP server; connects when there is something to ask. For one thread at a time."""
+    """One unit of a Modbus TCP server, for one thread; a request opens the connection.
+
+    Parameters
+    ----------
+    address
+        The parsed address.
+    unit
+        Number of the unit, 0 to 255.
+    """
 
     def __init__(self, address: Address, *, unit: int) -> None:
         from pymodbus.client import ModbusTcpClient
 
-        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # its troubles come as exceptions, and are told once
+        logging.getLogger("pymodbus").setLevel(
+            logging.CRITICAL
+        )  # its errors also come as exceptions, which are reported once
         self._client: Any = ModbusTcpClient(address.host, port=address.port or 502, timeout=_TIMEOUT_S, retries=0)
         self._shown = address.shown
         self.unit = unit
 
     def ask(self, function: str, address: int, **content: Any) -> Any:
-        """Send one request and return the answer; raises OutputError where it is none, or a refusal."""
+        """Send one request.
+
+        Parameters
+        ----------
+        function
+            Name of the method of pymodbus, such as ``read_coils``.
+        address
+            First coil or register, 0 to 65535.
+        content
+            Further arguments of the method.
+
+        Returns
+        -------
+        Any
+            The answer.
+
+        Raises
+        ------
+        OutputError
+            If there is no answer, or the server refuses the request.
+        """
         from pymodbus.exceptions import ModbusException
 
         why = "no connection"
@@ -83,10 +113,23 @@ class ModbusClient:
 
 
 class ModbusSink(Sink):
-    """Writes each verdict to a PLC, which is the Modbus server; connects when there is something to write.
+    """Write each verdict to a PLC, which is the Modbus server.
 
-    `write` returns when the PLC has acknowledged coils and registers. A verdict that is older than `stale_after`
-    seconds is not written by a `QueuedSink`: its part has passed.
+    `write` returns when the PLC has acknowledged coils and registers. A `QueuedSink` does not write a verdict that is
+    older than `stale_after` seconds, because its part has passed.
+
+    Parameters
+    ----------
+    address
+        The parsed address.
+    unit
+        Number of the unit, 0 to 255.
+    coil
+        First coil.
+    register
+        First register.
+    state
+        First of the two state registers; None for none.
     """
 
     delivery: Delivery = "live"
@@ -107,7 +150,18 @@ class ModbusSink(Sink):
         self._client.close()
 
     def write(self, inspection: Inspection) -> None:
-        """Write one verdict; raises OutputError where the PLC cannot be reached, or has no such addresses."""
+        """Write one verdict.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If the PLC cannot be reached or does not have these addresses.
+        """
         verdict = inspection.verdict
         self._counts[verdict.verdict] += 1
         reject = JUDGEMENTS[verdict.verdict].rejected
@@ -117,10 +171,21 @@ class ModbusSink(Sink):
         try:
             self._write_all(coils, state, registers)
         except OutputError:
-            self._write_all(coils, state, registers)  # a PLC closes connections that were idle, and takes new ones
+            self._write_all(coils, state, registers)  # a PLC closes idle connections and accepts new ones
 
     def check(self) -> str:
-        """Read the coils and registers that will be written; raises OutputError where the PLC has none such."""
+        """Read the coils and registers that will be written.
+
+        Returns
+        -------
+        str
+            One sentence about the PLC.
+
+        Raises
+        ------
+        OutputError
+            If the PLC cannot be reached or does not have these addresses.
+        """
         self._client.ask("read_coils", self._coil, count=COILS)
         self._client.ask("read_holding_registers", self._register, count=REGISTERS)
         if self._state is not None:
@@ -128,7 +193,18 @@ class ModbusSink(Sink):
         return f"unit {self._client.unit} answers, and has the coils and registers"
 
     def report(self, status: LineStatus) -> None:
-        """Change the heartbeat, unless frames wait that nobody judges; tell alarm and state; raises as `write`."""
+        """Write heartbeat, alarm and state. The heartbeat changes unless waiting frames are not judged.
+
+        Parameters
+        ----------
+        status
+            The status of the line.
+
+        Raises
+        ------
+        OutputError
+            If the PLC cannot be reached.
+        """
         judged = status.judged + status.faulted + status.empty
         if status.running and (status.waiting == 0 or judged != self._judged):
             self._heartbeat = not self._heartbeat
@@ -145,7 +221,20 @@ class ModbusSink(Sink):
 
 
 def pack(verdict: Verdict, counts: Counter[str]) -> list[int]:
-    """Return the registers of one verdict, 16 values from 0 to 65535."""
+    """Return the registers of one verdict.
+
+    Parameters
+    ----------
+    verdict
+        The verdict.
+    counts
+        Number of parts by verdict.
+
+    Returns
+    -------
+    list[int]
+        16 values from 0 to 65535.
+    """
     score = -1.0 if verdict.score is None else verdict.score
     data = struct.pack(
         ">IHHff4I",
@@ -160,7 +249,23 @@ def pack(verdict: Verdict, counts: Counter[str]) -> list[int]:
 
 
 def open_modbus(text: str) -> ModbusSink:
-    """Open ``modbus://HOST[:PORT]?unit=1&coil=0&register=0&state=16``; raises ChoiceError for a senseless URL."""
+    """Return the sink of a PLC.
+
+    Parameters
+    ----------
+    text
+        The address, ``modbus://HOST[:PORT]?unit=1&coil=0&register=0&state=16``.
+
+    Returns
+    -------
+    ModbusSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If the address or an option is not valid.
+    """
     address = parse_url(text, _OPTIONS)
     if address.path:
         raise ChoiceError(f"the sink {address.shown!r} has a path; Modbus has none: modbus://HOST?register=100")

@@ -1,9 +1,9 @@
-"""Verdicts, the line's status and commands over MQTT 3.1.1, as plain JSON.
+"""Verdicts, status and commands over MQTT 3.1.1, as plain JSON.
 
-Topics below the URL's path: ``verdict`` (QoS 1, one message a part), ``status`` (QoS 1, retained, about once a second;
-``{"online": false, "lost": true}`` is the last will), ``last`` (QoS 1, retained: a status that the last will leaves
-alone), ``audit`` (QoS 1: each change that a person made on the dashboard), and where commands are allowed ``command``
-(in) and ``result`` (out).
+Topics below the URL's path: ``verdict`` (QoS 1, one message for each part), ``status`` (QoS 1, retained, about once a
+second; ``{"online": false, "lost": true}`` is the last will), ``last`` (QoS 1, retained: a status that the last will
+does not replace), ``audit`` (QoS 1: each change that a person made on the dashboard), and if commands are allowed
+``command`` (in) and ``result`` (out).
 """
 
 from __future__ import annotations
@@ -40,28 +40,39 @@ _LARGEST_SHOWN = 200
 _LAST_EVERY_S = 5.0
 
 FORMAT = 1
-"""The version of status messages; it rises where a reader of this one would misunderstand the next."""
+"""Version of the status messages; a change that a reader could misunderstand increases it."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a sink waits for its broker; all in seconds."""
+    """Waits for the broker, in seconds."""
 
     acknowledge: float = 5.0
-    """For the broker to acknowledge what was published."""
+    """Longest wait for the acknowledgement of published messages."""
 
     first_pause: float = 1.0
-    """Before it connects again for the first time; each further pause is twice as long."""
+    """Pause before the first new connection; each further pause is twice as long."""
 
     longest_pause: float = 30.0
-    """Between two tries at most."""
+    """Longest pause between two tries."""
 
 
 class MqttSink(Sink):
-    """Publishes verdicts with QoS 1; `write` returns when the broker has acknowledged them.
+    """Publish verdicts with QoS 1; `write` returns when the broker has acknowledged them.
 
-    Connects by itself, again and again; what was on its way when the connection broke is sent again by the next
-    connection, in order. Commands are taken only where they are allowed and a line is attached.
+    It connects again after every loss; the new connection sends unacknowledged messages again, in order. Commands are
+    accepted only if they are allowed and a line is attached.
+
+    Parameters
+    ----------
+    broker
+        The broker.
+    topic
+        Prefix of all topics.
+    commands
+        Whether commands are allowed.
+    timing
+        Waits for the broker.
     """
 
     delivery: Delivery = "event"
@@ -88,7 +99,7 @@ class MqttSink(Sink):
         self._client = make_client(broker)
         will = _encode_status({"online": False, "lost": True})
         self._client.will_set(f"{topic}/status", will, qos=1, retain=True)
-        pauses: Any = (timing.first_pause, timing.longest_pause)  # paho declares whole seconds, and takes fractions
+        pauses: Any = (timing.first_pause, timing.longest_pause)  # paho declares whole seconds but accepts fractions
         self._client.reconnect_delay_set(*pauses)
         self._client.max_inflight_messages_set(_INFLIGHT)
         self._client.on_connect = self._greet
@@ -110,21 +121,54 @@ class MqttSink(Sink):
         self._client.disconnect()
         self._inbox.put(None)
         for thread in self._threads:
-            thread.join(_LEAVE_S)  # a broker that has fallen silent is not waited for
+            thread.join(_LEAVE_S)  # do not wait for a silent broker
 
     def write(self, inspection: Inspection) -> None:
-        """Publish one verdict; raises OutputError where the broker has not acknowledged it within seconds."""
+        """Publish one verdict.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If the broker does not acknowledge it in time.
+        """
         self.write_many([inspection])
 
     def write_many(self, inspections: Sequence[Inspection]) -> None:
-        """Publish verdicts one after the other, and wait until all are acknowledged; raises OutputError as `write`."""
+        """Publish verdicts in order, and wait until all are acknowledged.
+
+        Parameters
+        ----------
+        inspections
+            The inspections.
+
+        Raises
+        ------
+        OutputError
+            If the broker does not acknowledge them in time.
+        """
         self.write_lines([encode_verdict(inspection.verdict) for inspection in inspections])
 
     def write_lines(self, lines: Sequence[bytes]) -> None:
-        """Publish verdicts as they are, as `write_many`."""
+        """Publish encoded verdicts, as `write_many` does.
+
+        Parameters
+        ----------
+        lines
+            One verdict each, as `encode_verdict` returns it.
+
+        Raises
+        ------
+        OutputError
+            If the broker does not acknowledge them in time.
+        """
         payloads = list(lines)
         known = [payload for payload, _ in self._on_their_way]
-        if known != payloads[: len(known)]:  # another batch: what was on its way may arrive twice, never not at all
+        if known != payloads[: len(known)]:  # another batch: earlier messages may arrive twice, but are never lost
             self._on_their_way = []
         for payload in payloads[len(self._on_their_way) :]:
             self._require_connection()
@@ -139,18 +183,51 @@ class MqttSink(Sink):
         self._on_their_way = []
 
     def check(self) -> str:
-        """Wait for the broker's welcome; raises OutputError where it does not come."""
+        """Wait for the connection to the broker.
+
+        Returns
+        -------
+        str
+            One sentence about the broker.
+
+        Raises
+        ------
+        OutputError
+            If there is no connection in time.
+        """
         self._require_connection()
         return "the broker has let us in"
 
     def probe(self) -> str:
-        """Let the broker welcome us and go again; a running line's retained status stays as it is."""
+        """Connect and disconnect; the retained status of a running line stays as it is.
+
+        Returns
+        -------
+        str
+            One sentence about the broker.
+
+        Raises
+        ------
+        OutputError
+            If there is no connection in time.
+        """
         self._probing = True
         self._client.will_clear()
         return super().probe()
 
     def report(self, status: LineStatus) -> None:
-        """Publish the line's status, retained; raises OutputError where there is no connection."""
+        """Publish the status of the line, retained.
+
+        Parameters
+        ----------
+        status
+            The status.
+
+        Raises
+        ------
+        OutputError
+            If there is no connection.
+        """
         self._status = _encode_status({"online": True} | status.to_dict())
         before, self._latest = self._latest, status
         self._require_connection()
@@ -160,11 +237,23 @@ class MqttSink(Sink):
             self._client.publish(f"{self._topic}/last", self._status, qos=1, retain=True)
 
     def note(self, change: Mapping[str, Any]) -> None:
-        """Publish a change that a person made on the topic ``audit`` with QoS 1; without a connection it waits."""
+        """Publish a person's change on the topic ``audit`` with QoS 1; without a connection it waits.
+
+        Parameters
+        ----------
+        change
+            JSON object (`labels.audit.Change`).
+        """
         self._client.publish(f"{self._topic}/audit", json.dumps(dict(change), ensure_ascii=False).encode(), qos=1)
 
     def attach(self, commands: Commands) -> None:
-        """Let what comes in on the topic ``command`` be carried out, where the URL allows it."""
+        """Carry out commands from the topic ``command``, if the URL allows it.
+
+        Parameters
+        ----------
+        commands
+            The commands of the line.
+        """
         self._commands = commands
         if self._client.is_connected():
             self._subscribe()
@@ -172,7 +261,7 @@ class MqttSink(Sink):
     def _require_connection(self) -> None:
         if self._client.is_connected():
             return
-        self._tried.wait(self._timing.acknowledge)  # the very first attempt may be under way
+        self._tried.wait(self._timing.acknowledge)  # the first attempt may still be running
         if not self._client.is_connected():
             raise OutputError(f"cannot publish to {self._address.shown}: {self._trouble}")
 
@@ -197,7 +286,7 @@ class MqttSink(Sink):
         self._tried.set()
 
     def _note_failure(self, _client: Client, _data: object) -> None:
-        error = sys.exc_info()[1]  # paho calls this inside its except clause, and keeps the reason to itself
+        error = sys.exc_info()[1]  # paho calls this in its except clause and does not pass the error
         if isinstance(error, OSError):
             self._trouble = f"no connection: {describe_os_error(error)}"
         self._tried.set()
@@ -213,7 +302,7 @@ class MqttSink(Sink):
             self._inbox.put(bytes(message.payload))
 
     def _obey_all(self) -> None:
-        """Carry out commands beside the network's thread: loading a model takes longer than a broker waits."""
+        """Carry out commands outside the network thread: loading a model takes longer than a broker waits."""
         while (payload := self._inbox.get()) is not None:
             error = self._obey(payload)
             words = payload[:_LARGEST_SHOWN].decode(errors="replace")
@@ -222,19 +311,37 @@ class MqttSink(Sink):
             self._client.publish(f"{self._topic}/result", json.dumps(result).encode(), qos=1)
 
     def _obey(self, payload: bytes) -> str | None:
-        """Carry out one command; in words why not, None where it is done."""
+        """Carry out one command; return the reason if it failed, else None."""
         assert self._commands is not None
         try:
             obey(self._commands, _read_command(payload))
         except OnspectError as error:
             return str(error)
-        except Exception as error:  # noqa: BLE001 - nothing that comes in may end this thread
+        except Exception as error:  # noqa: BLE001 - no message may end this thread
             return f"{type(error).__name__}: {error}"
         return None
 
 
 def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
-    """Open ``mqtt://HOST[:PORT]/TOPIC`` or ``mqtts://...``; raises ChoiceError for a URL that makes no sense."""
+    """Return the sink of an MQTT broker.
+
+    Parameters
+    ----------
+    text
+        The address, ``mqtt://HOST[:PORT]/TOPIC`` or ``mqtts://...``.
+    timing
+        Waits for the broker.
+
+    Returns
+    -------
+    MqttSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If the address or an option is not valid.
+    """
     address = parse_url(text, _OPTIONS)
     topic = address.path.rstrip("/")
     if not topic or any(sign in topic for sign in "#+\0"):
@@ -244,7 +351,7 @@ def open_mqtt(text: str, *, timing: Timing = Timing()) -> MqttSink:
 
 
 def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
-    """Tell whether more has changed than counts do all the time."""
+    """Return whether anything changed except the counts."""
     facts = ("started", "running", "model", "threshold", "alarm", "drift", "moved")
     return before is None or any(getattr(before, name) != getattr(after, name) for name in facts)
 
@@ -262,7 +369,7 @@ def _read_command(payload: bytes) -> dict[str, Any]:
 
 
 def _await(messages: Sequence[MQTTMessageInfo], seconds: float) -> int:
-    """Wait until messages are acknowledged, and count those that are not."""
+    """Wait until messages are acknowledged; return the number of those that are not."""
     end = time.monotonic() + seconds
     for count, message in enumerate(messages):
         message.wait_for_publish(max(0.0, end - time.monotonic()))

@@ -1,7 +1,7 @@
-"""An OPC UA server beside the line, whose variables hold the last part and how the line is; all are read-only.
+"""An OPC UA server that shows the last part and the status of the line; all variables are read-only.
 
-Namespace ``urn:onspect:line``. Below Objects stand ``LastPart`` and ``Line``; a variable's node id is its path, such as
-``ns=1;s=LastPart.Verdict``. ``LastPart.Count`` is written last, so that who subscribes to it finds the part complete.
+Namespace ``urn:onspect:line``. Below Objects are ``LastPart`` and ``Line``; the node id of a variable is its path, such
+as ``ns=1;s=LastPart.Verdict``. ``LastPart.Count`` is written last, so a subscriber to it finds the part complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAMESPACE = "urn:onspect:line"
 PORT = 4840
 """OPC UA's own port."""
 
-_START_S = 120.0  # building the standard's own nodes takes 3 s on an idle core, and much longer on a busy one
+_START_S = 120.0  # the start takes 3 s on an idle core, and much longer on a busy one
 _WRITE_S = 2.0
 
 LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
@@ -45,7 +45,7 @@ LAST_PART: dict[str, tuple[str, Callable[[Verdict], Any]]] = {
     "Json": ("String", lambda verdict: verdict.to_json()),
     "Count": ("UInt64", lambda verdict: verdict.index + 1),
 }
-"""The variables below ``LastPart``: type, and what they hold."""
+"""The variables below ``LastPart``: type and value."""
 
 LINE: dict[str, tuple[str, Callable[[LineStatus], Any]]] = {
     "Running": ("Boolean", lambda status: status.running),
@@ -81,7 +81,15 @@ _ZEROS: dict[str, Any] = {
 
 
 class OpcUaSink(Sink):
-    """Serves the last part and the line's status; anybody who reaches the port may read them."""
+    """Serve the last part and the line's status; everyone who reaches the port may read them.
+
+    Parameters
+    ----------
+    address
+        The parsed address.
+    port
+        TCP port.
+    """
 
     delivery: Delivery = "live"
     pictures = False
@@ -99,7 +107,7 @@ class OpcUaSink(Sink):
         self._thread: threading.Thread | None = None
         self._server: Any = None
         self._nodes: dict[str, Any] = {}
-        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # its troubles come as exceptions
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # its errors also come as exceptions
 
     def __enter__(self) -> Self:
         self._try_port()
@@ -121,16 +129,38 @@ class OpcUaSink(Sink):
             self._end()
 
     def write(self, inspection: Inspection) -> None:
-        """Show one part; raises OutputError where the server does not take it."""
+        """Show one part.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If the server does not accept it.
+        """
         verdict = inspection.verdict
         self._do(self._set("LastPart", [(name, kind, tell(verdict)) for name, (kind, tell) in LAST_PART.items()]))
 
     def report(self, status: LineStatus) -> None:
-        """Show how the line is; raises OutputError as `write`."""
+        """Show the status of the line.
+
+        Parameters
+        ----------
+        status
+            The status.
+
+        Raises
+        ------
+        OutputError
+            If the server does not accept it.
+        """
         self._do(self._set("Line", [(name, kind, tell(status)) for name, (kind, tell) in LINE.items()]))
 
     def _try_port(self) -> None:
-        """Raise OutputError where the port cannot be listened on, before seconds are spent on the server."""
+        """Raise OutputError if the port is not available, before the slow start of the server."""
         host = self._address.host
         try:
             with socket.create_server((host, self._port), family=_family(host)):
@@ -147,7 +177,7 @@ class OpcUaSink(Sink):
 
         server = Server()
         await server.init()
-        server.allow_remote_admin(False)  # otherwise whoever calls himself admin, with any password, may write
+        server.allow_remote_admin(False)  # otherwise everyone who logs in as admin, with any password, may write
         server.set_endpoint(self._endpoint)
         server.set_server_name("Onspect")
         server.set_security_policy([self._ua.SecurityPolicyType.NoSecurity])
@@ -179,7 +209,7 @@ class OpcUaSink(Sink):
             await self._server.write_attribute_value(self._nodes[f"{folder}.{name}"], data)
 
     def _do(self, work: Coroutine[Any, Any, None], seconds: float = _WRITE_S) -> None:
-        """Run something in the server's thread, and wait for it."""
+        """Run a coroutine in the server's thread, and wait for it."""
         assert self._loop is not None
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
@@ -201,7 +231,23 @@ class OpcUaSink(Sink):
 
 
 def open_opcua(text: str) -> OpcUaSink:
-    """Open ``opcua://HOST[:PORT]/PATH``: the address to listen on; raises ChoiceError where that makes no sense."""
+    """Return the sink of an OPC UA server.
+
+    Parameters
+    ----------
+    text
+        The address to listen on, ``opcua://HOST[:PORT]/PATH``.
+
+    Returns
+    -------
+    OpcUaSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid.
+    """
     address = parse_url(text, {})
     if any(sign.isspace() for sign in address.path):
         raise ChoiceError(f"the sink {address.shown!r} has a path with spaces; give one such as /line-1")

@@ -1,4 +1,4 @@
-"""Overlay pictures: the verdict drawn on each source image, and an outline and a box around each region."""
+"""Overlay pictures: the source image with its verdict, and an outline and a box around each region."""
 
 from __future__ import annotations
 
@@ -13,9 +13,20 @@ from onspect.runtime.sinks.base import Sink
 
 
 class OverlaySink(Sink):
-    """Writes a picture for each image into a folder, in subfolders as the sources lie below `root`.
+    """Write a picture for each image into a folder.
 
-    heat: colour the error map. beside: the plain image to the left, and a legend. ending: ``png`` or ``jpg``.
+    Parameters
+    ----------
+    folder
+        The folder.
+    root
+        The folder of the sources; subfolders below it are kept.
+    heat
+        Whether the error map is coloured.
+    beside
+        Whether the plain image is shown at the left, with a legend.
+    ending
+        ``png`` or ``jpg``.
     """
 
     def __init__(
@@ -34,19 +45,54 @@ class OverlaySink(Sink):
         self._used.clear()
 
     def write(self, inspection: Inspection) -> None:
-        """Draw one inspection; one without a readable image has no picture. Raises OutputError on a full disk."""
+        """Draw one inspection; without a readable image there is no picture.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full.
+        """
         self.draw(inspection, self.place(inspection.verdict.source))
 
     def draw(self, inspection: Inspection, path: Path) -> None:
-        """Draw one inspection into the file that `place` gave; several threads may do so at a time."""
+        """Draw one inspection into a file; several threads may do so at a time.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+        path
+            The file that `place` returned.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full.
+        """
         picture = draw_overlay(inspection, heat=self._heat, beside=self._beside, legend=self._beside)
         if picture is not None:
             make_folder(path.parent)
             write_picture(path, picture)
 
     def place(self, text: str) -> Path:
-        """Return the file for a source's picture; sources that differ only in their ending get different ones."""
-        source = Path(os.path.abspath(text))  # noqa: PTH100 - '..' left in it would lead out of the folder
+        """Return the file for the picture of a source; sources that differ only in their ending get different files.
+
+        Parameters
+        ----------
+        text
+            Path of the source.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        source = Path(os.path.abspath(text))  # noqa: PTH100 - '..' in the path would lead out of the folder
         relative = source.relative_to(self._root) if source.is_relative_to(self._root) else Path(source.name)
         path = self._folder / relative.with_suffix(self._ending)
         if path in self._used:

@@ -23,15 +23,22 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
 PORT = 9464
-"""Where Prometheus' own list of ports has the exporters of measured applications."""
+"""Default port, from the port list of Prometheus for exporters of applications."""
 
 _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class PrometheusSink(Sink):
-    """Serves counts, latencies and states, in Prometheus' text format, from a thread of its own.
+    """Serve counts, latencies and states in the text format of Prometheus, from a thread of its own.
 
-    Parts and their latencies are counted as they come; what concerns the line as a whole is as of its last report.
+    Parts and their latencies are counted at once; figures of the whole line are those of the last report.
+
+    Parameters
+    ----------
+    address
+        The parsed address.
+    port
+        TCP port; 0 for a free one.
     """
 
     delivery: Delivery = "live"
@@ -86,23 +93,35 @@ class PrometheusSink(Sink):
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that the sink listens on."""
         return self._port if self._server is None else int(self._server.server_port)
 
     def write(self, inspection: Inspection) -> None:
-        """Count one part."""
+        """Count one part.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+        """
         self._parts.labels(inspection.verdict.verdict).inc()
         if inspection.verdict.code is not None:
             self._faults.labels(inspection.verdict.code).inc()
         self._latency.observe(inspection.verdict.latency_ms / 1000.0)
 
     def report(self, status: LineStatus) -> None:
-        """Take the line's status for the next scrape."""
+        """Keep the status of the line for the next scrape.
+
+        Parameters
+        ----------
+        status
+            The status.
+        """
         self._line.status = status
 
 
 class _LineCollector:
-    """What is known of the line as a whole, as figures."""
+    """The figures of the whole line."""
 
     def __init__(self) -> None:
         self.status: LineStatus | None = None
@@ -170,13 +189,13 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers each scrape in a thread, so that a slow one holds up nobody."""
+    """Answer each scrape in a thread, so that a slow one delays no other."""
 
     daemon_threads = True
     block_on_close = False
 
     def server_bind(self) -> None:
-        # WSGIServer asks the name server for its own name, which takes seconds where there is none.
+        # WSGIServer asks the name server for its own name, which takes seconds if there is no name server.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_name, self.server_port = self.socket.getsockname()[:2]
@@ -191,11 +210,27 @@ class _Handler(WSGIRequestHandler):
     timeout = 10.0
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing: a scrape every few seconds is no news."""
+        """Log nothing: a scrape every few seconds is not worth a line."""
 
 
 def open_prometheus(text: str) -> PrometheusSink:
-    """Open ``prometheus://HOST[:PORT]``; raises ChoiceError for a URL that makes no sense."""
+    """Return the sink for Prometheus.
+
+    Parameters
+    ----------
+    text
+        The address, ``prometheus://HOST[:PORT]``.
+
+    Returns
+    -------
+    PrometheusSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid.
+    """
     address = parse_url(text, {})
     if address.path not in ("", "metrics"):
         raise ChoiceError(f"the sink {address.shown!r} has a path; the figures are always at /metrics")

@@ -96,6 +96,17 @@ def open_sinks(texts: Sequence[str], *, append: bool) -> list[Sink]:
 
 
 def show_sink(text: str) -> str:
-    """Return a sink's address as messages show it: without secrets."""
+    """Return the address of a sink without secrets, for messages.
+
+    Parameters
+    ----------
+    text
+        The address.
+
+    Returns
+    -------
+    str
+        The address without secrets.
+    """
     kind = find_kind(SINKS, text)
     return show_address(text) if kind is None else kind.show(text)

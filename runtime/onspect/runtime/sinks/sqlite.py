@@ -1,9 +1,9 @@
-"""Verdicts in an SQLite database: the line's history, which can be read while it is written.
+"""Verdicts in an SQLite database: the history of the line, which can be read while it is written.
 
-What `write` returned from outlives the process: WAL with ``synchronous=NORMAL`` hands each commit to the operating
-system, and does not wait for the disk, which costs an industrial flash card 10 to 100 ms a part. About once a second a
-checkpoint beside the writing forces everything to the disk, so that a power cut loses the last second at most and never
-the database.
+When `write` returns, the verdict survives the process: WAL with ``synchronous=NORMAL`` hands each commit to the
+operating system without a wait for the disk, which takes an industrial flash card 10 to 100 ms for each part. About
+once a second a checkpoint forces everything to the disk, so a power cut loses at most the last second and never the
+database.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from onspect.runtime.sinks.base import Delivery, Sink
 from onspect.runtime.sinks.columns import COLUMNS, to_row
 from onspect.runtime.sinks.evidence import evidence_name
 
-APPLICATION_ID = 0x4F4E5350  # "ONSP": by this the database is known as ours
+APPLICATION_ID = 0x4F4E5350  # "ONSP": identifies our databases
 SCHEMA_VERSION = 1
-"""Stands in ``PRAGMA user_version``; columns may be added within a version, nothing else changes."""
+"""Value of ``PRAGMA user_version``; within a version, columns may be added and nothing else changes."""
 
 _TYPES = {int: "INTEGER", float: "REAL", str: "TEXT", tuple: "TEXT"}
 _COLUMNS = {name: _TYPES[kind] for name, kind in COLUMNS.items()} | {"evidence": "TEXT"}
 _FORGET_AT_ONCE = 2000
 _LOST_AT_ONCE = 500
-_LOST_AT_MOST = 10_000  # pictures that were not written, whose rows are not found yet
+_LOST_AT_MOST = 10_000  # pictures that were not written and whose rows are not found yet
 _DAY = 86_400.0  # seconds
 _MARK_EVERY = 3600.0  # seconds
 
@@ -45,11 +45,19 @@ _LOG = logging.getLogger("onspect")
 
 
 class SqliteSink(Sink):
-    """Adds verdicts to a database, one row each in the table ``verdicts``, and counts them by hour in ``hours``.
+    """Add verdicts to the table ``verdicts``, and count them by hour in the table ``hours``.
 
-    evidence says whether an `EvidenceSink` runs beside it: then each row has its picture's place. days is how long
-    rows are kept, None for ever; the counts by hour always are. A row's age is told from the rows after it and from how
-    long the line ran (`RowAges`), never from the clock alone.
+    The age of a row follows from the rows after it and from the running time of the line (`RowAges`), never from the
+    clock alone.
+
+    Parameters
+    ----------
+    path
+        The database.
+    evidence
+        Whether an `EvidenceSink` runs beside it, so that each row has the path of its picture.
+    days
+        Days after which rows are removed, 1 or more; None for never. The counts by hour are always kept.
     """
 
     delivery: Delivery = "record"
@@ -91,11 +99,33 @@ class SqliteSink(Sink):
         self._connection = self._keeper = self._age = None
 
     def write(self, inspection: Inspection) -> None:
-        """Add one verdict; raises OutputError where the disk is full or another program holds the database."""
+        """Add one verdict.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or another program has locked the database.
+        """
         self.write_many([inspection])
 
     def write_many(self, inspections: Sequence[Inspection]) -> None:
-        """Add verdicts in one transaction, all or none; raises OutputError as `write`."""
+        """Add verdicts in one transaction, all or none.
+
+        Parameters
+        ----------
+        inspections
+            The inspections.
+
+        Raises
+        ------
+        OutputError
+            If the disk is full or another program has locked the database.
+        """
         if identify(self._path) != self._identity:
             self._begin_anew()
         assert self._connection is not None
@@ -107,13 +137,40 @@ class SqliteSink(Sink):
             connection.executemany(_COUNT, [(hour, verdict, count) for (hour, verdict), count in hours.items()])
 
     def read_recent(self, count: int) -> list[Verdict]:
-        """Return the last verdicts, oldest first; raises OutputError."""
+        """Return the last verdicts.
+
+        Parameters
+        ----------
+        count
+            Largest number of verdicts, 1 or more.
+
+        Returns
+        -------
+        list[Verdict]
+            The verdicts, oldest first.
+
+        Raises
+        ------
+        OutputError
+            If the database cannot be read.
+        """
         from onspect.runtime.sinks.history import read_recent
 
         return [record.verdict for record in reversed(read_recent(self._path, limit=count))]
 
     def probe(self) -> str:
-        """Look whether the database is ours, or can be made; raises OutputError."""
+        """Check whether the database is ours or can be created.
+
+        Returns
+        -------
+        str
+            One sentence about the file.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written or belongs to another program.
+        """
         found = check_place(self._path)
         if self._path.exists() and self._path.stat().st_size:
             with (
@@ -124,12 +181,12 @@ class SqliteSink(Sink):
         return found
 
     def flush(self) -> None:
-        """Bring what was committed to the disk itself, and remove rows older than `days`; raises OutputError.
+        """Force committed rows to the disk, and remove rows older than `days`; raises OutputError.
 
-        Has a connection of its own, so that another thread can write at the same time.
+        It has a connection of its own, so another thread can write at the same time.
         """
         keeper = self._keeper
-        if keeper is None:  # the other thread begins a new file
+        if keeper is None:  # the other thread is beginning a new file
             return
         with self._errors():
             if self._days is not None:
@@ -139,7 +196,7 @@ class SqliteSink(Sink):
             keeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _begin_anew(self) -> None:
-        """Leave a file that was removed or renamed, whose rows nobody would see, and begin a new one."""
+        """Leave a file that was removed or renamed, and begin a new one."""
         if self._connection is not None:
             _LOG.warning(
                 "%r was removed or renamed while verdicts were written to it; a new file is begun", str(self._path)
@@ -148,11 +205,17 @@ class SqliteSink(Sink):
         self.__enter__()
 
     def forget_evidence(self, names: Sequence[str]) -> None:
-        """Say that pictures were not written: their rows name none from now on. Called from any thread."""
+        """Remove pictures that were not written from their rows; called from any thread.
+
+        Parameters
+        ----------
+        names
+            Names of the pictures, as of `evidence_name`.
+        """
         self._lost_evidence.extend(names)
 
     def _mark_lost(self, connection: sqlite3.Connection) -> None:
-        """Take the pictures that were not written out of their rows; a row that is not there yet comes later."""
+        """Remove the pictures that were not written from their rows; a missing row may come later."""
         names = [self._lost_evidence.popleft() for _ in range(len(self._lost_evidence))]
         for start in range(0, len(names), _LOST_AT_ONCE):
             some = names[start : start + _LOST_AT_ONCE]
@@ -180,14 +243,14 @@ class SqliteSink(Sink):
 
 
 class RowAges:
-    """How old rows are, by the rows' own order and the monotonic clock: a wrong clock makes no row old.
+    """Ages of rows, by the order of the rows and the monotonic clock: a wrong clock makes no row old.
 
-    While a line runs, its monotonic clock counts. From one row to the next of a database that had no ages yet, and from
-    one run to the next, the wall clock counts, a day at most and never backwards. So a clock that is ten years ahead
-    for a while ages the rows by a day, and rows live a little longer where a line stands still for days.
+    While a line runs, its monotonic clock counts. Between two runs, and between two rows of a database without ages,
+    the wall clock counts, at most one day and never backwards. So a clock that is ten years ahead for a while ages the
+    rows by a day, and rows live a little longer if a line pauses for days.
 
-    The table ``ages`` has rows of ``id`` and ``elapsed``: verdicts up to this id were there after so many seconds. Its
-    row 0 has the seconds until now and, in ``clock``, what the wall clock showed then.
+    The table ``ages`` has rows of ``id`` and ``elapsed``: verdicts up to this id existed after this number of seconds.
+    Its row 0 has the current number of seconds and, in ``clock``, the wall clock of that time.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -200,7 +263,13 @@ class RowAges:
         self._marked = -math.inf
 
     def forget(self, days: int) -> None:
-        """Remove some of the rows that are older than so many days."""
+        """Remove some of the rows that are too old.
+
+        Parameters
+        ----------
+        days
+            Largest age in days, 1 or more.
+        """
         elapsed = self._before + time.monotonic() - self._started
         if elapsed - self._marked >= _MARK_EVERY:
             self._mark(elapsed)
@@ -215,12 +284,12 @@ class RowAges:
     def _mark(self, elapsed: float) -> None:
         self._connection.execute("INSERT OR REPLACE INTO ages VALUES (0, ?, ?)", (elapsed, time.time()))
         (last,) = self._connection.execute("SELECT max(id) FROM verdicts").fetchone()
-        if last is not None:  # an older mark of the same row stays: since then it has been there
+        if last is not None:  # an older mark of the same row stays: the row exists since then
             self._connection.execute("INSERT OR IGNORE INTO ages VALUES (?, ?, NULL)", (last, elapsed))
         self._marked = elapsed
 
     def _read_rows(self) -> tuple[float, float]:
-        """Mark a database that has no ages yet by its rows' times; return the seconds and the clock at its end."""
+        """Mark a database without ages by the times of its rows; return the seconds and the clock at its end."""
         elapsed, marked, before = 0.0, 0.0, None
         marks: list[tuple[int, float]] = []
         for number, text in self._connection.execute("SELECT id, time FROM verdicts ORDER BY id"):
@@ -242,7 +311,25 @@ def _limit_step(seconds: float) -> float:
 
 
 def open_sqlite(text: str, *, evidence: bool) -> SqliteSink:
-    """Open ``sqlite:FILE?days=COUNT``."""
+    """Return the sink of a database.
+
+    Parameters
+    ----------
+    text
+        The address, ``sqlite:FILE?days=COUNT``.
+    evidence
+        Whether an `EvidenceSink` runs beside it.
+
+    Returns
+    -------
+    SqliteSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not valid.
+    """
     target, options = parse_file(text, {"days": "COUNT"})
     return SqliteSink(Path(target), evidence=evidence, days=options.count("days", smallest=1, largest=100_000))
 
@@ -260,7 +347,18 @@ _FORGET = "DELETE FROM verdicts WHERE id IN (SELECT id FROM verdicts WHERE id <=
 
 
 def marks(values: Collection[object]) -> str:
-    """Return a question mark for each value."""
+    """Return the question marks of an SQL statement.
+
+    Parameters
+    ----------
+    values
+        The values.
+
+    Returns
+    -------
+    str
+        One question mark for each value, separated by commas.
+    """
     return ", ".join("?" * len(values))
 
 
@@ -284,13 +382,13 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Create the tables where there are none; raises OutputError for a database that is not ours, or newer."""
+    """Create the tables if there are none; raise OutputError for a database that is not ours or is newer."""
     _check_owner(connection, path)
     _make_tables(connection, path)
 
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise OutputError for a database that is not ours, or newer."""
+    """Raise OutputError for a database that is not ours or is newer."""
     owner = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -1,4 +1,4 @@
-"""What verdicts must not be written over, and sinks that would get into each other's way."""
+"""Files that verdicts must not replace, and sinks that would conflict with each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,20 @@ _FILES = ("jsonl", "csv", "sqlite", "evidence")
 
 
 def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
-    """Raise OutputError where verdicts would replace an input, or an image, as the shell makes of ``-o *.png``."""
+    """Refuse a file of verdicts that would replace an input or an image, as after ``-o *.png`` in a shell.
+
+    Parameters
+    ----------
+    target
+        The file of verdicts.
+    inputs
+        The files that are read.
+
+    Raises
+    ------
+    OutputError
+        If the file is an input, an image or a model.
+    """
     path = Path(target)
     is_input = os.path.exists(path) and any(_is_same_file(path, other) for other in inputs)  # noqa: PTH110 - as in expand
     if path.suffix.lower() in IMAGE_SUFFIXES | {".onnx"} or is_input:
@@ -24,10 +37,23 @@ def refuse_target(target: str, inputs: Iterable[Path | str]) -> None:
 def find_refusal(
     targets: Sequence[str], sinks: Sequence[Sink | None], place: int, inputs: Iterable[Path | str]
 ) -> OnspectError | None:
-    """Return why the sink at a place of a line's list is refused beside those before it; None if it is not.
+    """Return the reason why a sink conflicts with the sinks before it or with an input.
 
-    targets: the sinks' addresses, as they are after ``env:`` and ``file:``. sinks: what they open to, None for one
-    that could not be opened. inputs: the files that the line reads.
+    Parameters
+    ----------
+    targets
+        Addresses of the sinks, with ``env:`` and ``file:`` resolved.
+    sinks
+        The sinks; None for one that could not be opened.
+    place
+        Index of the sink in both lists, 0 or more.
+    inputs
+        The files that the line reads.
+
+    Returns
+    -------
+    OnspectError | None
+        The error, or None if there is no conflict.
     """
     place_of = _find_place(targets[place])
     try:
@@ -46,7 +72,20 @@ def find_refusal(
 
 
 def is_same_port(first: tuple[str, int], second: tuple[str, int] | None) -> bool:
-    """Return whether two listeners of one machine would want the same port; port 0 takes any that is free."""
+    """Return whether two listeners of one machine need the same port; port 0 is any free port.
+
+    Parameters
+    ----------
+    first
+        Host and port; "" or 0.0.0.0 for all hosts.
+    second
+        Host and port; None for no listener.
+
+    Returns
+    -------
+    bool
+        True if both need the same port.
+    """
     if second is None or first[1] != second[1] or first[1] == 0:
         return False
     hosts = {host if host not in ("", "0.0.0.0", "::") else "" for host in (first[0], second[0])}  # noqa: S104 - read
@@ -54,7 +93,7 @@ def is_same_port(first: tuple[str, int], second: tuple[str, int] | None) -> bool
 
 
 def _find_place(target: str) -> str:
-    """Return by what two addresses of one place are known."""
+    """Return a text that is equal for two addresses of the same place."""
     kind, _, place = target.partition(":")
     place = place.partition("?")[0]
     if kind not in _FILES:
@@ -65,5 +104,5 @@ def _find_place(target: str) -> str:
 def _is_same_file(first: Path, second: Path | str) -> bool:
     try:
         return first.samefile(second)
-    except (OSError, ValueError):  # one of them is not there, or no file can have its name
+    except (OSError, ValueError):  # one of them does not exist, or its name is not valid
         return False

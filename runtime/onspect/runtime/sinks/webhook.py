@@ -1,4 +1,4 @@
-"""Verdicts to a web server, one POST a part, signed so that the server can tell whose they are."""
+"""Verdicts to a web server, one POST for each part, signed so that the server can check the sender."""
 
 from __future__ import annotations
 
@@ -23,15 +23,26 @@ _OPTIONS = {"secret": "env:NAME or file:PATH", "ca": "FILE"}
 _TIMEOUT = 5.0  # seconds
 _LONGEST_ANSWER = 65_536
 _REFUSALS = frozenset({400, 413, 415, 422})
-"""Answers that mean that this verdict will never be taken; any other failure may pass, also a wrong password."""
+"""Answers that reject this verdict for good; any other failure may be temporary, even a wrong password."""
 
 
 class WebhookSink(Sink):
-    """Posts each verdict as JSON; delivered is what was answered with 2xx.
+    """Post each verdict as JSON; an answer of 2xx means delivered.
 
-    Each request has an ``Idempotency-Key``, the same whenever the same verdict is sent again, and with a secret
-    ``Onspect-Timestamp`` (seconds since 1970) and ``Onspect-Signature``: ``sha256=`` and the hexadecimal HMAC-SHA256 of
-    the timestamp, a full stop and the body. Redirects are not followed. timeout: seconds that the server has to answer.
+    Each request has an ``Idempotency-Key``, which is the same for each repetition of a verdict. With a secret it also
+    has ``Onspect-Timestamp`` (seconds since 1970) and ``Onspect-Signature``: ``sha256=`` and the hexadecimal
+    HMAC-SHA256 of the timestamp, a full stop and the body. Redirects are not followed.
+
+    Parameters
+    ----------
+    url
+        The URL.
+    secret
+        Key of the signature; None for no signature.
+    ca
+        File of the certificate authority; None for those of the system.
+    timeout
+        Longest wait for an answer, in seconds.
     """
 
     delivery: Delivery = "event"
@@ -56,11 +67,37 @@ class WebhookSink(Sink):
         self._connection.close()
 
     def write(self, inspection: Inspection) -> None:
-        """Post one verdict; raises RefusedError if the server will never take it, OutputError if it failed."""
+        """Post one verdict.
+
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        RefusedError
+            If the server will never accept it.
+        OutputError
+            If the request failed.
+        """
         self.write_lines([encode_verdict(inspection.verdict)])
 
     def write_lines(self, lines: Sequence[bytes]) -> None:
-        """Post verdicts as they are, one request each, as `write`."""
+        """Post encoded verdicts, one request each.
+
+        Parameters
+        ----------
+        lines
+            One verdict each, as `encode_verdict` returns it.
+
+        Raises
+        ------
+        RefusedError
+            If the server will never accept one.
+        OutputError
+            If a request failed.
+        """
         for line in lines:
             self._deliver(line)
 
@@ -69,7 +106,7 @@ class WebhookSink(Sink):
             try:
                 status = self._post(body)
             except (ConnectionError, http.client.BadStatusLine):
-                status = self._post(body)  # the server had closed the connection while nothing was to be sent
+                status = self._post(body)  # the server had closed the idle connection
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             why = describe_os_error(error) if isinstance(error, OSError) else type(error).__name__
@@ -84,7 +121,18 @@ class WebhookSink(Sink):
         raise OutputError(f"cannot post to {self.shown}: the answer is {words}{hint}")
 
     def check(self) -> str:
-        """Connect, and over TLS look at the certificate, without a request; raises OutputError where that fails."""
+        """Connect to the server, with a check of its certificate over TLS, but without a request.
+
+        Returns
+        -------
+        str
+            One sentence about the server.
+
+        Raises
+        ------
+        OutputError
+            If the server cannot be reached.
+        """
         try:
             self._connection.connect()
         except OSError as error:
@@ -94,12 +142,12 @@ class WebhookSink(Sink):
         return "the server can be reached"
 
     def _post(self, body: bytes) -> int:
-        """Send one request and return the answer's status; the connection is kept for the next."""
+        """Send one request and return the status of the answer; the connection is kept for the next."""
         try:
             self._connection.request("POST", self._target, body, self._headers(body))
             with self._connection.getresponse() as response:
                 response.read(_LONGEST_ANSWER)
-                if not response.isclosed():  # there is more, which nobody wants
+                if not response.isclosed():  # the rest of the answer is not needed
                     self._connection.close()
                 return response.status
         except BaseException:
@@ -120,12 +168,45 @@ class WebhookSink(Sink):
 
 
 def sign(secret: bytes, stamp: str, body: bytes) -> str:
-    """Return the hexadecimal HMAC-SHA256 of ``stamp.body``, as a server computes it to compare."""
+    """Sign a request, as the server does to compare.
+
+    Parameters
+    ----------
+    secret
+        The key.
+    stamp
+        Value of ``Onspect-Timestamp``.
+    body
+        The body.
+
+    Returns
+    -------
+    str
+        Hexadecimal HMAC-SHA256 of ``stamp.body``.
+    """
     return hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def open_webhook(text: str, *, timeout: float = _TIMEOUT) -> WebhookSink:
-    """Open ``http[s]://HOST/PATH?QUERY#secret=env:NAME&ca=FILE``; what stands behind # is not sent to the server."""
+    """Return the sink of a web server.
+
+    Parameters
+    ----------
+    text
+        The address, ``http[s]://HOST/PATH?QUERY#secret=env:NAME&ca=FILE``; the part after # is not sent.
+    timeout
+        Longest wait for an answer, in seconds.
+
+    Returns
+    -------
+    WebhookSink
+        The sink.
+
+    Raises
+    ------
+    ChoiceError
+        If the address or an option is not valid.
+    """
     url, _, fragment = text.partition("#")
     shown = show_webhook(text)
     parts = split_url(url, shown)

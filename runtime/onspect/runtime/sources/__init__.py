@@ -1,7 +1,7 @@
 """Sources of frames: folders of images, video files, and cameras of all kinds.
 
-A source is a context manager and an iterable of `Capture`. Iterating opens it; iterating again opens it anew, which is
-how a line gets away from a read that hangs.
+A source is a context manager and an iterable of `Capture`. Iterating opens it; iterating again opens it again, so that
+a line can recover from a read that hangs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a source of frames is."""
+"""Base class of all sources, and the captures that they give."""
 
 from __future__ import annotations
 
@@ -16,56 +16,75 @@ from onspect.runtime.status import SourceState
 
 @dataclass(frozen=True)
 class Capture:
-    """One frame with where it came from; an ImageError stands in the place of a frame that could not be read.
-
-    source: the file or camera. time: when it was captured, ISO 8601, UTC. captured: the same moment on
-    `time.perf_counter`, from which its age is told. part: the part that it shows, where the source knows; the frames of
-    one part come one after the other. recipe: the model to judge it with, by its name in the configuration. ticket:
-    the number of the PLC's trigger that it belongs to. All five are None where the source does not know.
-    """
+    """One frame with its origin. Fields that are None are unknown to the source."""
 
     source: str
+    """The file or the camera."""
     frame: Frame | ImageError
+    """The frame, or an ImageError if it could not be read."""
     time: str | None = None
+    """Time of the capture, ISO 8601 in UTC."""
     captured: float | None = None
+    """The same time on `time.perf_counter`, in seconds; the age of the frame follows from it."""
     part: str | None = None
+    """The part that the frame shows; the frames of one part are consecutive."""
     recipe: str | None = None
+    """Name of the recipe that judges the frame."""
     ticket: int | None = None
+    """Number of the PLC's trigger that the frame belongs to."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """The pauses before a lost source is opened again: each is twice as long as the one before, half of it by chance.
+    """Pauses before a lost source is opened again: each is twice as long as its predecessor, half of it at random.
 
-    By chance, so that a hundred cameras behind one switch do not come back at one moment.
+    The random half keeps a hundred cameras behind one switch from coming back at the same moment.
     """
 
     first: float = 0.5
-    """Seconds before the first try, at most."""
+    """Longest pause before the first try, in seconds."""
 
     longest: float = 30.0
-    """Seconds between two tries at most, however long a source is away."""
+    """Longest pause between two tries, in seconds."""
 
     def pauses(self) -> Iterator[float]:
-        """Yield the seconds to wait before each try."""
+        """Yield the pause before each try, without end.
+
+        Returns
+        -------
+        Iterator[float]
+            Pauses in seconds.
+        """
         pause = self.first
         while True:
-            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it
+            yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
             pause = min(2 * pause, self.longest)
 
 
 class FirstSize:
-    """The size that a source's frames had first; frames of another size are faults, for the whole life of the source.
+    """The size of a source's first frame; frames of another size are faults for the whole life of the source.
 
-    A camera that was set up anew shows the parts otherwise than the model knows them, and they would be judged as if
-    nothing were.
+    A camera with changed settings shows the parts in another way than the model knows, and must not be judged silently.
     """
 
     def __init__(self) -> None:
         self._size: tuple[int, int] | None = None
 
     def find_change(self, width: int, height: int) -> ImageError | None:
-        """Return the error of a frame of this size in pixels, None if the first frame had it too."""
+        """Compare the size of a frame with that of the first one.
+
+        Parameters
+        ----------
+        width
+            Width in pixels.
+        height
+            Height in pixels.
+
+        Returns
+        -------
+        ImageError | None
+            The error of the frame, or None if it has the size of the first one.
+        """
         self._size = self._size or (width, height)
         if (width, height) == self._size:
             return None
@@ -75,25 +94,25 @@ class FirstSize:
 
 
 class Source(ABC):
-    """An iterable of captures that is opened by iterating and closed by leaving its context.
+    """An iterable of captures; iterating opens it, and leaving its context closes it.
 
-    A subclass yields captures until `_stopped` is set. The defaults fit files: they are there from start to end.
+    A subclass yields captures until `_stopped` is set. The defaults fit files, which are available from start to end.
     """
 
     live: bool = False
     """Whether it has no end of its own, as a camera."""
 
     can_wait: bool = True
-    """Whether it can be held up without a loss, as files can; the frames of a camera go by."""
+    """Whether a delay loses nothing, as with files; a camera's frames are lost."""
 
     patience: float | None = None
     """Seconds without a capture after which a read counts as hung; None for a source that may be silent."""
 
     retry: Retry = Retry()
-    """The pauses before it is opened again after a loss."""
+    """Pauses before it is opened again after a loss."""
 
     tried: float = 0.0
-    """When it was last tried to open it, on `time.monotonic`."""
+    """Time of the last try to open it, on `time.monotonic`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -109,18 +128,30 @@ class Source(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Capture]:
-        """Open the source and yield its captures; what is lost on the way is a capture with an ImageError.
+        """Open the source and yield its captures; a lost frame is a capture with an ImageError.
 
-        A live source opens itself again where it is lost, for ever, and ends only when stopped.
+        A live source opens itself again after every loss, and ends only when it is stopped.
         """
 
     def state(self) -> SourceState:
-        """Return how the source is; may be called from any thread."""
+        """Return the state of the source; may be called from any thread.
+
+        Returns
+        -------
+        SourceState
+            The state.
+        """
         return SourceState(self.name, connected=not self._stopped.is_set())
 
     def stop(self) -> None:
         """Let every iterator of this source end as soon as it can; may be called from any thread."""
         self._stopped.set()
 
-    def task_done(self, capture: Capture) -> None:  # noqa: B027 - for those that want to know
-        """Take note that one of its captures was judged and its verdict handed to the sinks."""
+    def task_done(self, capture: Capture) -> None:  # noqa: B027 - an optional hook
+        """Note that a capture was judged and its verdict was handed to the sinks.
+
+        Parameters
+        ----------
+        capture
+            The capture.
+        """

@@ -1,4 +1,4 @@
-"""A camera that plays a script, with the faults that real ones have; for the tests of whoever builds on a line."""
+"""A camera that plays a script, with the faults of real ones; for tests of programs that use a line."""
 
 from __future__ import annotations
 
@@ -24,26 +24,43 @@ FakeFaultKind = Literal["black", "white", "blurred", "frozen", "small", "corrupt
 
 @dataclass(frozen=True)
 class FakeFault:
-    """Something that goes wrong with a `FakeSource` at one frame.
-
-    kind: what is wrong with the next `frames` frames: ``black``, ``white``, ``blurred``, ``frozen`` (each is the one
-    before), ``small`` (half the size) or ``corrupt`` (an ImageError in its place); or, for `seconds`: ``gap`` (no frame
-    comes), ``lost`` (the device is gone and cannot be opened) or ``hang`` (the read does not return).
-    """
+    """A fault of a `FakeSource` that begins at one frame."""
 
     kind: FakeFaultKind
+    """For `frames` frames: ``black``, ``white``, ``blurred``, ``frozen`` (equal to the one before), ``small`` (half the
+    size) or ``corrupt`` (an ImageError). For `seconds`: ``gap`` (no frame), ``lost`` (the device cannot be opened) or
+    ``hang`` (the read does not return).
+    """
     frames: int = 1
+    """Number of frames, 1 or more."""
     seconds: float = math.inf
+    """Duration in seconds."""
 
 
 class FakeSource(LiveSource):
-    """A camera whose frame `number`, from 0, is draw(number), as often a second as `rate` (0: as fast as it is read).
+    """A camera whose frame `number`, from 0, is draw(number).
 
-    count: frames after which it ends; None for ever. faults: by the number of the frame at which they begin.
-    part: gives the part that a frame shows. retry: the pauses before it is opened again where it is lost, short unless
-    others are given.
+    Parameters
+    ----------
+    draw
+        Returns the frame of a number.
+    count
+        Number of frames; None for no end.
+    rate
+        Frames per second; 0 for as fast as the source is read.
+    faults
+        Faults by the number of the frame at which they begin.
+    part
+        Returns the part that a frame shows; None for no parts.
+    name
+        Name in captures and messages.
+    patience
+        Seconds without a capture after which a read counts as hung; None for no limit.
+    retry
+        Pauses before it is opened again after a loss.
 
-    Example:
+    Examples
+    --------
         FakeSource(lambda number: image, count=300, faults={30: FakeFault("black"), 60: FakeFault("lost", seconds=2)})
     """
 
@@ -63,16 +80,28 @@ class FakeSource(LiveSource):
         super().__init__(name, lambda: _FakeDevice(self._script), patience=patience, retry=retry)
 
     def inject(self, fault: FakeFault) -> None:
-        """Let something go wrong from the next frame on; may be called from any thread."""
+        """Begin a fault at the next frame; may be called from any thread.
+
+        Parameters
+        ----------
+        fault
+            The fault.
+        """
         self._script.injected.put(fault)
 
     def wait(self, seconds: float) -> None:
-        """Wait, but no longer than until the source is stopped."""
+        """Wait until the time has passed or the source is stopped.
+
+        Parameters
+        ----------
+        seconds
+            Time in seconds; infinity to wait until it is stopped.
+        """
         self._stopped.wait(None if math.isinf(seconds) else max(0.0, seconds))
 
 
 class _Script:
-    """What comes next; kept by the source, so that a device that is opened anew goes on where the last one was."""
+    """The frames to come; the source keeps it, so that a reopened device continues where the last one was."""
 
     def __init__(
         self,
@@ -166,4 +195,4 @@ class _FakeDevice:
         return self._script.read()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""

@@ -15,7 +15,18 @@ _LOG = logging.getLogger("onspect")
 
 
 class FolderSource(Source):
-    """Every image below a folder; raises DatasetError where there is none."""
+    """Every image below a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Raises
+    ------
+    DatasetError
+        If the folder has no images.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
@@ -37,7 +48,18 @@ class FolderSource(Source):
 
 
 def read_capture(path: Path) -> Capture:
-    """Read one image file; what cannot be read is a capture with the ImageError."""
+    """Read one image file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Capture
+        The capture; an unreadable file gives an ImageError.
+    """
     try:
         return Capture(str(path), read_image(path))
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""Sources by their address: one row for each kind; what has no prefix is a camera, a folder or a video file."""
+"""Sources by their address: one row for each kind. Without a prefix it is a camera, a folder or a video file."""
 
 from __future__ import annotations
 

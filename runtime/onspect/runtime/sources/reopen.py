@@ -1,4 +1,4 @@
-"""Sources that are lost and found again: what every camera shares."""
+"""Sources that are opened again after a loss: the common part of all cameras."""
 
 from __future__ import annotations
 
@@ -18,27 +18,44 @@ _LOG = logging.getLogger("onspect")
 
 
 class Device(Protocol):
-    """An open camera; used by one thread, from opening to closing."""
+    """An open camera; one thread uses it from opening to closing."""
 
     def read(self) -> Capture | None:
-        """Return the next capture, or None where there is none yet, at least once a second.
+        """Return the next capture; returns at least once a second.
 
-        Each frame is an array of its own, never a view of a buffer that the next frame overwrites. A frame that came
-        damaged is a capture with an ImageError. Raises SourceError where the device is lost.
+        Each frame is an array of its own, never a view of a buffer that the next frame overwrites. A damaged frame is a
+        capture with an ImageError.
+
+        Returns
+        -------
+        Capture | None
+            The capture, or None if there is none yet.
+
+        Raises
+        ------
+        SourceError
+            If the device is lost.
         """
         ...
 
     def close(self) -> None:
-        """Give the device back."""
+        """Release the device."""
         ...
 
 
 class LiveSource(Source):
-    """A camera that is opened again, for ever, where it is lost; its loss is one capture with a GapError.
+    """A camera that is opened again after every loss; a loss is one capture with a GapError.
 
-    name: as captures, states and messages call it; passwords in it are hidden. open_device: opens it, raising
-    SourceError where it is not there. patience: seconds without a capture after which a read counts as hung, None for
-    a triggered camera, which may be silent for as long as it likes. retry: the pauses before it is opened again.
+    Parameters
+    ----------
+    name
+        Name in captures, states and messages; passwords in it are hidden.
+    open_device
+        Opens the camera; raises SourceError if it is not available.
+    patience
+        Seconds without a capture after which a read counts as hung. None for a triggered camera, which may be silent.
+    retry
+        Pauses before it is opened again.
     """
 
     live = True
@@ -57,11 +74,17 @@ class LiveSource(Source):
         self._opened_before = False
 
     def state(self) -> SourceState:
-        """Return whether the camera is there, how often it was opened again, and what went wrong last."""
+        """Return whether the camera is connected, how often it was opened again, and its last error.
+
+        Returns
+        -------
+        SourceState
+            The state.
+        """
         return self._state
 
     def __iter__(self) -> Iterator[Capture]:
-        self._turn = mine = next(self._turns)  # an older iterator, stuck in a read, ends when it comes back
+        self._turn = mine = next(self._turns)  # an older iterator that hangs in a read ends when the read returns
         pauses = self.retry.pauses()
         while self._is_on(mine):
             self.tried = time.monotonic()

@@ -1,9 +1,9 @@
-"""A video file as a source, of which no frame is patched.
+"""Video file as a source that hides no damaged frame.
 
-FFmpeg fills what is damaged with the frame before, and through OpenCV it tells nobody. Videos of JPEG or PNG pictures
-are therefore taken apart, and each picture is decoded as a file is. Others are decoded by PyAV, which passes on what
-FFmpeg complains of, and each frame's size: from a damaged frame to the next key frame each frame is a fault. Codecs
-without checksums, such as MPEG-4, may decode changed bytes without complaint.
+FFmpeg replaces damaged areas with the frame before, and OpenCV does not report it. Videos of JPEG or PNG pictures are
+therefore split, and each picture is decoded as a file is. PyAV decodes the others: it passes on FFmpeg's complaints and
+the size of each frame. All frames from a damaged one to the next key frame are faults. Codecs without checksums, such
+as MPEG-4, may decode changed bytes without complaint.
 """
 
 from __future__ import annotations
@@ -30,30 +30,39 @@ _CHECKED = frozenset({"ffv1", "h264", "mpeg1video", "mpeg2video", "mpeg4", "pror
 _CURE = "record or copy it again"
 _BETWEEN = 64  # bytes that may be between two packets: headers of chunks and clusters
 _NO_FRAMES = (b"ix", b"idx1", b"RIFF", b"LIST", b"JUNK", b"\xec", b"\x1c\x53\xbb\x6b", b"\x12\x54\xc3\x67")
-"""How chunks and elements begin that come between packets, and are no frames: indices, paddings, tags."""
+"""First bytes of chunks and elements between packets that are not frames: indices, paddings, tags."""
 
-_STEADY = 1.5  # times the usual pause between frames, up to which a video counts as steady
+_STEADY = 1.5  # a video is steady if no pause between frames is longer than this multiple of the usual one
 
 
 class VideoSource(Source):
-    """Every frame of a video file (BGR uint8); one that is damaged is a capture with an ImageError.
+    """Every frame of a video file (BGR uint8); a damaged frame is a capture with an ImageError.
 
-    Raises SourceError where the file cannot be opened, ModuleNotFoundError where it takes PyAV (the extra ``video``),
-    which is not installed.
+    If the file announces more frames than can be read, the first missing one is a fault, and a warning has the number
+    of the others: parts that were not seen must not look like the end of the video.
 
-    Where the file announces more frames than can be read, the first missing one is a fault and the rest are counted
-    in a warning: parts that nobody saw must not look like a video that ended.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be opened.
+    ModuleNotFoundError
+        If the file needs PyAV (the extra ``video``), which is not installed.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
         self._path = path
         self._open().release()
-        self._start: float | None = None  # of the first frame, in seconds
-        self._time, self._pause = 0.0, 0.0  # of the last frame, and the longest between two
+        self._start: float | None = None  # time of the first frame in seconds
+        self._time, self._pause = 0.0, 0.0  # time of the last frame, and longest pause between two frames
         self._holds_pictures = next(self._read_packets(), b"").startswith(_PICTURES)
         if not self._holds_pictures:
-            import av  # noqa: F401 - that it is missing is said before anything runs
+            import av  # noqa: F401 - report a missing package before anything runs
 
     def __iter__(self) -> Iterator[Capture]:
         capture = self._open()
@@ -78,10 +87,10 @@ class VideoSource(Source):
             yield Capture(str(self._path), ImageError(missing, code="lost"))
 
     def _describe_missing(self, count: int, announced: int, rate: float) -> str:
-        """Return in words that the end is missing; empty where it is not.
+        """Return a sentence about the missing end of the video; empty if the video is complete.
 
-        Containers that do not count frames announce a length in time. Where the pauses between frames differ, the
-        number that follows from it is none, and the time of the last frame tells.
+        Containers that do not count frames announce a length in time. If the pauses between frames differ, the number
+        of frames does not follow from it, and the time of the last frame decides.
         """
         if count >= announced:
             return ""
@@ -159,7 +168,7 @@ class VideoSource(Source):
 
 
 def _check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raise ImageError where a picture is smaller than the video's, as one of two fields is."""
+    """Raise ImageError if a picture is smaller than the video's, as one of two fields is."""
     if found != size:
         raise ImageError(
             f"the video's picture is {found[1]}x{found[0]} pixels, the video {size[1]}x{size[0]}", code="resolution"
@@ -167,14 +176,14 @@ def _check_size(found: tuple[int, int], size: tuple[int, int]) -> None:
 
 
 class _Damage:
-    """From when to when frames are damaged, in the stream's time: up to the next key frame that is whole."""
+    """Times between which frames are damaged: up to the next key frame that is whole."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[float, float]] = []
         self._start: float | None = None
 
     def note(self, packet: Any, *, damaged: bool) -> None:
-        """Take a packet's times, and whether decoding it went wrong."""
+        """Record a packet's times, and whether decoding it failed."""
         if damaged:
             if self._start is None:
                 times = [time for time in (packet.dts, packet.pts) if time is not None]
@@ -184,7 +193,7 @@ class _Damage:
             self._start = None
 
     def touches(self, time: int | None) -> bool:
-        """Tell whether a frame of a time is damaged."""
+        """Return whether the frame of a time is damaged."""
         if time is None:
             return self._start is not None
         is_open = self._start is not None and time >= self._start
@@ -192,14 +201,14 @@ class _Damage:
 
 
 def _has_places(container: Any) -> bool:
-    """Tell whether a file's packets come one behind the other, but for a few bytes."""
+    """Return whether the packets of a file follow each other directly, except for a few bytes."""
     return len(container.streams) == 1 and container.format.name.startswith(("avi", "matroska"))
 
 
 class _Places:
-    """Where packets are in a file: between two there is hardly a byte, unless a damaged one was skipped.
+    """Positions of packets in a file: two packets are adjacent, unless a damaged one between them was skipped.
 
-    A decoder is not told of a packet that is lost, and shows wrong pictures up to the next key frame.
+    A decoder does not notice a lost packet, and gives wrong pictures up to the next key frame.
     """
 
     def __init__(self, path: Path) -> None:
@@ -207,7 +216,7 @@ class _Places:
         self._end: int | None = None
 
     def skips(self, packet: Any) -> bool:
-        """Tell whether the file has something before a packet that is neither a packet nor an index."""
+        """Return whether the file has something before a packet that is neither a packet nor an index."""
         end, place = self._end, packet.pos
         if place is None or not packet.size:
             return False
@@ -249,7 +258,7 @@ def _decode_packet(packet: Any, damage: _Damage, size: FirstSize) -> Iterator[Fr
 
 @cache
 def _quieten_ffmpeg() -> None:
-    """Let FFmpeg say what it complains of, to us alone."""
+    """Let FFmpeg report its complaints to this module only."""
     import av.logging
 
     av.logging.set_level(av.logging.ERROR)
@@ -259,7 +268,18 @@ def _quieten_ffmpeg() -> None:
 
 
 def add_tables(picture: bytes) -> bytes:
-    """Return a picture of a motion JPEG video with the standard Huffman tables, which webcams leave out."""
+    """Add the standard Huffman tables to a picture of a motion JPEG video; webcams leave them out.
+
+    Parameters
+    ----------
+    picture
+        Bytes of the picture.
+
+    Returns
+    -------
+    bytes
+        The picture with tables; unchanged if it has tables or is not a JPEG.
+    """
     if not picture.startswith(b"\xff\xd8") or b"\xff\xc4" in picture[: picture.find(b"\xff\xda") + 1]:
         return picture
     return picture[:2] + _standard_tables() + picture[2:]

@@ -1,4 +1,4 @@
-"""A folder into which a camera or another program writes images: each is taken once it is complete."""
+"""A folder into which a camera or another program writes images: each image is taken once it is complete."""
 
 from __future__ import annotations
 
@@ -26,14 +26,30 @@ from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
 
-_POLL = 0.2  # seconds between two looks
-_GRACE = 5.0  # seconds for which a file that no longer grows, and is no whole image, may still become one
+_POLL = 0.2  # seconds between two reads of the folder
+_GRACE = 5.0  # seconds to wait for an incomplete image that no longer grows
 
 _Signature = tuple[int, int, int]
 
 
 def open_watch(text: str) -> WatchSource:
-    """Open ``watch:DIR?done=DIR&poll=SECONDS``; raises ChoiceError for other options or if DIR is not a folder."""
+    """Return a watched folder as a source.
+
+    Parameters
+    ----------
+    text
+        The address, ``watch:DIR?done=DIR&poll=SECONDS``.
+
+    Returns
+    -------
+    WatchSource
+        The source.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is unknown, or DIR is not a folder.
+    """
     folder, options = parse_place(text, {"done": "DIR", "poll": "SECONDS"})
     if not Path(folder).is_dir():
         raise ChoiceError(f"{folder!r} in {text!r} is not a folder; create it, or name the one that images come into")
@@ -43,16 +59,24 @@ def open_watch(text: str) -> WatchSource:
 class WatchSource(LiveSource):
     """The images that come into a folder, in the order of their times, each once it is complete.
 
-    Complete is a file whose size and time were the same in two looks, `poll` seconds apart, and that holds a whole
-    image; a file that stays cut for `grace` seconds is a fault. When the source is stopped, what has come until then is
-    taken, and what is no whole image then is a fault at once. A file that vanishes before it is taken is a fault; files
-    that are no images are counted in a warning. That holds on network shares too, where no notice comes of a new file.
-    A file that is written anew is a new image.
+    A file is complete if it is a whole image and two reads, `poll` seconds apart, give the same size and time. This
+    works on network shares too, which do not announce new files. A file that is written again is a new image. A file
+    that vanishes before it is taken is a fault. Files that are not images are counted in a warning. When the source is
+    stopped, all waiting images are taken, and an incomplete one is a fault at once.
 
-    With done, a folder, each image is moved there once its verdict was handed to the sinks, and images that lie in the
-    watched folder at the start are judged; without it they are left alone, and so are all below it in folders of their
-    own. retry: the pauses before a lost folder is looked at again. Entering raises OutputError where done cannot be
-    made.
+    Parameters
+    ----------
+    folder
+        The watched folder; its subfolders are ignored.
+    done
+        Folder to which each image is moved once its verdict was handed to the sinks. Images that are in the watched
+        folder at the start are then judged. None leaves all images in place and ignores those at the start.
+    poll
+        Seconds between two reads of the folder.
+    grace
+        Seconds after which an incomplete image that no longer grows is a fault.
+    retry
+        Pauses before a lost folder is read again.
     """
 
     can_wait = True
@@ -82,16 +106,22 @@ class WatchSource(LiveSource):
             yield from device.finish()
 
     def __enter__(self) -> Self:
-        """Look whether images can be moved; raises OutputError."""
+        """Check that images can be moved to `done`; raises OutputError if not."""
         if self._done is not None:
             check_place(self._done, folder=True)
         return self
 
     def task_done(self, capture: Capture) -> None:
-        """Move a judged image away, where that is asked for."""
+        """Move a judged image to `done`, if it is set.
+
+        Parameters
+        ----------
+        capture
+            The capture.
+        """
         path = Path(capture.source)
         if self._done is None or self._known is None or _sign(path) != self._known.get(path.name):
-            return  # another image has come under the same name: it is still to be judged
+            return  # another image has come under the same name and is not judged yet
         try:
             shutil.move(path, _free_name(make_folder(self._done) / path.name))
         except (OSError, OutputError) as error:
@@ -111,7 +141,13 @@ class WatchSource(LiveSource):
         return self._device
 
     def list_folders(self) -> list[str]:
-        """Return the names of folders in the watched one that have images, other than `done`."""
+        """Return the subfolders of the watched folder that have images, other than `done`.
+
+        Returns
+        -------
+        list[str]
+            Names of the folders.
+        """
         found = []
         with suppress(OSError, DatasetError):
             for path in sorted(self._folder.iterdir()):
@@ -126,13 +162,13 @@ class WatchSource(LiveSource):
         return found
 
     def wait_for_next_look(self) -> None:
-        """Wait, but no longer than until the source is stopped."""
+        """Wait until the next read of the folder, or until the source is stopped."""
         self._stopped.wait(min(self._poll, 1.0))
 
 
 @dataclass
 class _Candidate:
-    """A file that is new or has changed: how it looked last, and since when it looks so."""
+    """A file that is new or has changed: its last signature, and the time since it has it."""
 
     signature: _Signature
     since: float
@@ -140,7 +176,7 @@ class _Candidate:
 
 
 class _Folder:
-    """The folder between two losses of it. known: how each file looked when it was taken; kept by the source."""
+    """The folder between two losses. known: signature of each file when it was taken; the source keeps it."""
 
     def __init__(self, folder: Path, known: dict[str, _Signature], source: WatchSource, grace: float) -> None:
         self._folder = folder
@@ -173,7 +209,7 @@ class _Folder:
         return Capture(path, ImageError("the file vanished before it was judged", code="vanished"))
 
     def finish(self) -> Iterator[Capture]:
-        """Yield what has come and was not taken, whole or as a fault, and warn of what was left out."""
+        """Yield the waiting images, complete or as faults, and warn of the ignored files."""
         try:
             self._find_complete()
         except SourceError:
@@ -192,16 +228,16 @@ class _Folder:
             _LOG.warning("left out in %r: %s", str(self._folder), "; ".join(facts))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     def _find_complete(self) -> None:
         found = _look(self._folder, self._others)
         for name in set(self._known) - set(found):
             del self._known[name]
-        files = {(time_, file) for time_, _, file in found.values()}  # a new file may well get a deleted one's number
+        files = {(time_, file) for time_, _, file in found.values()}  # a new file may get the number of a deleted one
         for name in sorted(set(self._candidates) - set(found)):
             time_, _, file = self._candidates[name].signature
-            if (time_, file) not in files:  # else it has another name now
+            if (time_, file) not in files:  # otherwise it was only renamed
                 self._vanished.append(name)
         self._candidates = {name: one for name, one in self._candidates.items() if name in found}
         for name, signature in found.items():
@@ -252,7 +288,7 @@ def _look(folder: Path, others: set[str] | None = None) -> dict[str, _Signature]
 
 
 def _sign(path: Path) -> _Signature | None:
-    """Return by what a changed file is known; None where it has gone, or is no file."""
+    """Return what identifies the content of a file, or None if it is gone or is not a file."""
     try:
         facts = path.stat()
     except OSError:
@@ -261,7 +297,7 @@ def _sign(path: Path) -> _Signature | None:
 
 
 def _free_name(path: Path) -> Path:
-    """Return the path, or one beside it with a number, that is not taken."""
+    """Return the path, or one with a number if the path is taken."""
     free, number = path, 1
     while free.exists():
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")

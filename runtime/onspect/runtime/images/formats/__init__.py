@@ -1,9 +1,9 @@
-"""Image files, format by format: each is decoded whole or refused with the reason.
+"""Image files, format by format: each is decoded completely or refused with the reason.
 
 A decoder that repairs, pads or guesses would let a part be judged by pixels that no camera saw. Each module has
-`decode(data, accepts)`: it reads the header, hands width and height to `accepts`, which may raise, and then returns the
-frame. Damage that a format's own checks cannot show, such as a changed byte among the pixels of a BMP file, cannot be
-noticed by anybody.
+`decode(data, accepts)`: it reads the header, calls `accepts` with width and height, which may raise, and then returns
+the frame. Damage that a format's own checks cannot show, such as a changed byte among the pixels of a BMP file, cannot
+be noticed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Frame = NDArray[Any]
 """A frame: HxW (mono) or HxWx3 (BGR), uint8 or uint16."""
 
 Accepts = Callable[[int, int], None]
-"""Raises ImageError where a width and a height, in pixels, are not accepted."""
+"""Raises ImageError if a width and a height, in pixels, are not accepted."""
 
 NAMES = "JPEG, PNG, TIFF, BMP, PNM or WebP"
 
@@ -42,7 +42,7 @@ _OTHERS = (
     (b"<html", "a web page"),
     (b"version https://git-lfs", "a Git LFS pointer"),
 )
-"""Beginnings, in small letters, of files that are not read."""
+"""First bytes, in small letters, of files that are not supported."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -58,7 +58,25 @@ _SIGNATURES = (
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a file's bytes by the format that they begin with; raises ImageError."""
+    """Decode the bytes of a file; the first bytes give the format.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+    accepts
+        Called with width and height; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8 or uint16, HxW or HxWx3 (BGR).
+
+    Raises
+    ------
+    ImageError
+        If the format is not supported or the file is damaged.
+    """
     for signature, name in _SIGNATURES:
         if data.startswith(signature):
             module: Any = import_module(f"onspect.runtime.images.formats.{name}")
@@ -69,7 +87,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
 
 
 def _name_other(data: bytes) -> str:
-    """Return what a file is that is not read, where its beginning says so; else nothing."""
+    """Return the kind of an unsupported file if its first bytes show it; else an empty text."""
     start = data[:512].lstrip().lower()
     if data[4:8] == b"ftyp":
         return {b"heic": "a HEIC file, ", b"mif1": "a HEIF file, ", b"avif": "an AVIF file, "}.get(data[8:12], "")
@@ -77,14 +95,42 @@ def _name_other(data: bytes) -> str:
 
 
 def refuse_following(data: bytes, end: int) -> None:
-    """Raise ImageError where another picture of the same format comes behind a file's end."""
+    """Refuse a file with another picture of the same format after its end.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    end
+        Position of the end of the first picture.
+
+    Raises
+    ------
+    ImageError
+        If there is another picture.
+    """
     signature = next(signature for signature, _ in _SIGNATURES if data.startswith(signature))
     if data[end : end + 4096].lstrip(b"\0").startswith(signature):
         raise ImageError(SEVERAL)
 
 
 def describe_index(kind: str, index: int, colours: int) -> str:
-    """Return why a picture is refused that uses a colour which its palette lacks."""
+    """Describe a picture with a colour that its palette lacks.
+
+    Parameters
+    ----------
+    kind
+        Name of the format.
+    index
+        Number of the colour.
+    colours
+        Number of colours of the palette.
+
+    Returns
+    -------
+    str
+        The message of the error.
+    """
     return f"the {kind} is damaged: it uses colour {index} of a palette of {colours}; copy or capture it again"
 
 
@@ -92,7 +138,20 @@ _AS_STORED = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIEN
 
 
 def decode_by_opencv(data: bytes, flags: int = _AS_STORED) -> Frame | None:
-    """Decode by OpenCV, not turned, as not all of its releases turn all formats; None where that fails."""
+    """Decode with OpenCV, without a rotation, because not all of its releases rotate all formats.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    flags
+        Flags of `cv2.imdecode`.
+
+    Returns
+    -------
+    Frame | None
+        The frame; None if OpenCV cannot decode it.
+    """
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -100,7 +159,18 @@ def decode_by_opencv(data: bytes, flags: int = _AS_STORED) -> Frame | None:
 
 
 def read_orientation(exif: bytes) -> int:
-    """Return the orientation, 1 to 8, of EXIF data; 1 where it has none."""
+    """Return the orientation in EXIF data.
+
+    Parameters
+    ----------
+    exif
+        The data.
+
+    Returns
+    -------
+    int
+        1 to 8; 1 if there is none.
+    """
     order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
 
     def number(place: int, length: int) -> int:
@@ -114,12 +184,37 @@ def read_orientation(exif: bytes) -> int:
 
 
 def accept_turned(accepts: Accepts, width: int, height: int, orientation: int) -> None:
-    """Call accepts with the size, in pixels, that a stored picture has when it is turned."""
+    """Call `accepts` with the size of a stored picture after its rotation.
+
+    Parameters
+    ----------
+    accepts
+        The function; it may raise ImageError.
+    width
+        Stored width in pixels.
+    height
+        Stored height in pixels.
+    orientation
+        EXIF orientation, 1 to 8.
+    """
     accepts(*((height, width) if orientation >= 5 else (width, height)))
 
 
 def turn(frame: Frame, orientation: int) -> Frame:
-    """Turn a frame as an EXIF or TIFF orientation, 1 to 8, says."""
+    """Rotate and mirror a frame by its orientation.
+
+    Parameters
+    ----------
+    frame
+        The stored frame.
+    orientation
+        EXIF or TIFF orientation, 1 to 8.
+
+    Returns
+    -------
+    Frame
+        The frame.
+    """
     if orientation == 1:
         return frame
     if orientation in (5, 6, 7, 8):

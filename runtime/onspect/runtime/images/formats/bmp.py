@@ -1,4 +1,4 @@
-"""BMP files: decoded by OpenCV, after the header and the file's length were checked; the format has no checksums."""
+"""BMP files: OpenCV decodes them after a check of header and length; the format has no checksums."""
 
 from __future__ import annotations
 
@@ -15,7 +15,25 @@ _MASKS = {16: {(0x7C00, 0x3E0, 0x1F), (0xF800, 0x7E0, 0x1F)}, 32: {(0xFF0000, 0x
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a BMP file, uint8; raises ImageError where it is truncated, or compressed."""
+    """Decode a BMP file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    accepts
+        Called with width and height; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8, HxW or HxWx3 (BGR).
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated, damaged or compressed.
+    """
     if len(data) < 30:
         raise _truncated(data)
     start, size = struct.unpack_from("<II", data, 10)
@@ -32,7 +50,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     if compression not in (0, 3) or (compression == 3 and not _has_usual_masks(data, bits)):
         raise ImageError("the BMP is compressed, or of a rare layout, which is not read; save it as PNG")
     stride = (width * bits + 31) // 32 * 4
-    if start < 14 + size or start + stride * abs(height) > len(data) + 2:  # some leave out the last padding
+    if start < 14 + size or start + stride * abs(height) > len(data) + 2:  # some writers leave out the last padding
         raise _truncated(data)
     end = start + stride * abs(height)
     refuse_following(data, end)
@@ -47,7 +65,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
 
 
 def _check_indices(data: bytes, start: int, shape: tuple[int, int], bits: int, size: int) -> None:
-    """Raise where a pixel has a colour that the palette lacks, for which OpenCV would take any bytes."""
+    """Raise ImageError if a pixel has a colour that the palette lacks; OpenCV would use random bytes."""
     declared = struct.unpack_from("<I", data, 46)[0] if size >= 40 else 0
     colours = min(declared or 1 << bits, 1 << bits, (start - 14 - size) // (3 if size == 12 else 4))
     if colours >= 1 << bits:
@@ -61,7 +79,7 @@ def _check_indices(data: bytes, start: int, shape: tuple[int, int], bits: int, s
 
 
 def _has_profile(data: bytes, size: int) -> bool:
-    """Tell whether a colour profile, which is behind the pixels, is a part of the file."""
+    """Return whether the file contains a colour profile, which comes after the pixels."""
     return size >= 124 and len(data) >= 138 and struct.unpack_from("<I", data, 14 + 116)[0] > 0
 
 

@@ -1,9 +1,9 @@
-"""JPEG files: decoded by OpenCV, and only where the compressed data is exactly as long as the picture needs.
+"""JPEG files: OpenCV decodes them, but only if the compressed data is exactly as long as the picture needs.
 
-libjpeg repairs: where data is missing it paints grey, where there is too much it skips, and OpenCV tells nobody. But a
-file that simply ends, without an end marker, makes OpenCV give up (4.12 and newer). So each scan is decoded once with
-eight bytes of filling in place of the end marker, which a whole scan never needs and a short one uses up; and once
-without its last byte, which a whole scan cannot do without. Scans with restart intervals are tested interval by
+libjpeg repairs: it paints grey where data is missing and skips where there is too much, and OpenCV does not report it.
+But a file that simply ends, without an end marker, makes OpenCV give up (4.12 and newer). So each scan is decoded once
+with eight filling bytes in place of the end marker: a complete scan never needs them and a short one uses them up. Then
+it is decoded without its last byte, which a complete scan needs. Scans with restart intervals are tested interval by
 interval.
 """
 
@@ -27,11 +27,11 @@ from onspect.runtime.images.formats import (
 )
 
 _AHEAD = 8  # bytes that libjpeg reads ahead
-_HOLE = 16  # zero bytes in a row: where zeros are coefficients, no picture has 42 equal ones one after the other
+_HOLE = 16  # zero bytes in a row: if zeros are coefficients, no picture has 42 equal ones in a row
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 _RESTART = re.compile(rb"\xff+([\xd0-\xd7])", re.DOTALL)
 _WIDEST = 65_500
-_SKETCH = cv2.IMREAD_REDUCED_GRAYSCALE_8  # all of the Huffman decoding, little of the rest
+_SKETCH = cv2.IMREAD_REDUCED_GRAYSCALE_8  # the complete Huffman decoding, and little else
 _REFUSED = {
     0xC3: "lossless",
     **dict.fromkeys((0xC5, 0xC6, 0xC7), "hierarchical"),
@@ -43,35 +43,54 @@ _MISSING = "the JPEG is truncated or damaged: compressed data is missing; copy o
 
 @dataclass(frozen=True)
 class Component:
-    """A colour component: its number, and how many of its blocks a unit of the picture has, across and down."""
+    """A colour component."""
 
     number: int
+    """Its number in the file."""
     across: int
+    """Number of its blocks in a unit of the picture, horizontally."""
     down: int
+    """Number of its blocks in a unit of the picture, vertically."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """What the frame header says, with the segment itself."""
+    """Content of the frame header."""
 
     kind: int
+    """Marker of the header, 0xC0 to 0xC2."""
     width: int
+    """Width in pixels."""
     height: int
+    """Height in pixels."""
     components: tuple[Component, ...]
+    """The components."""
     segment: bytes
+    """The bytes of the header."""
 
     @property
     def across(self) -> int:
-        """The most blocks of a component across a unit."""
+        """Largest number of blocks of a component in a unit, horizontally."""
         return max(component.across for component in self.components)
 
     @property
     def down(self) -> int:
-        """The most blocks of a component down a unit."""
+        """Largest number of blocks of a component in a unit, vertically."""
         return max(component.down for component in self.components)
 
     def blocks(self, component: Component) -> tuple[int, int]:
-        """Return how many blocks of 8x8 a component has by itself, across and down."""
+        """Return the number of 8x8 blocks of a component alone.
+
+        Parameters
+        ----------
+        component
+            The component.
+
+        Returns
+        -------
+        tuple[int, int]
+            Numbers horizontally and vertically.
+        """
         return (
             _ceil(self.width * component.across, 8 * self.across),
             _ceil(self.height * component.down, 8 * self.down),
@@ -80,21 +99,42 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scan:
-    """Compressed data of some components, with what it takes to decode it.
-
-    tables: DQT and DHT segments so far. end: of the data, in the file.
-    """
+    """Compressed data of some components."""
 
     components: tuple[Component, ...]
+    """The components."""
     tables: bytes
+    """DQT and DHT segments until here."""
     segment: bytes
+    """The bytes of the scan header."""
     restart: int
+    """Units between two restart markers; 0 for none."""
     data: bytes
+    """The compressed data."""
     end: int
+    """Position of the end of the data in the file."""
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a JPEG file; raises ImageError where it is not whole, or of a kind that cannot be checked."""
+    """Decode a JPEG file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    accepts
+        Called with width and height; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8, HxW or HxWx3 (BGR).
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated or damaged, or of a kind that cannot be checked.
+    """
     picture, scans = split(data)
     orientation = _find_orientation(data)
     accept_turned(accepts, picture.width, picture.height, orientation)
@@ -107,7 +147,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     else:
         _check_coverage(picture, scans)
         frame = None
-        if len(scans) == 1 and not scans[0].restart:  # as cameras write: the first of the two tests is the decoding
+        if len(scans) == 1 and not scans[0].restart:  # the usual file of a camera: the first test is also the decoding
             frame = _decode_scan(data, scans[0])
             _check_surplus(_write_head(picture, scans[0], (picture.width, picture.height)), scans[0].data)
         else:
@@ -120,7 +160,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
 
 
 def _find_orientation(data: bytes) -> int:
-    """Return the orientation, 1 to 8, of a JPEG file whose segments are known to be whole."""
+    """Return the orientation, 1 to 8, of a JPEG file whose segments are complete."""
     position = 2
     while (marker := data[position + 1]) != 0xDA:
         if marker == 0xFF:
@@ -134,7 +174,23 @@ def _find_orientation(data: bytes) -> int:
 
 
 def split(data: bytes) -> tuple[Picture, list[Scan]]:
-    """Return the frame header and the scans of a JPEG file, up to its end marker; raises ImageError."""
+    """Split a JPEG file at its markers, up to the end marker.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+
+    Returns
+    -------
+    tuple[Picture, list[Scan]]
+        The frame header and the scans.
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated, damaged or of an unsupported kind.
+    """
     position, restart, tables = 2, 0, b""
     picture: Picture | None = None
     scans: list[Scan] = []
@@ -182,7 +238,7 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
 
 
 def _check_tables(marker: int, content: bytes) -> None:
-    """Raise where a quantization table has a zero, or a Huffman table a symbol twice: no encoder writes either."""
+    """Raise ImageError for tables that no encoder writes: a quantization table with 0, a repeated Huffman symbol."""
     place, whole = 0, True
     while place < len(content):
         if marker == 0xDB:
@@ -200,7 +256,7 @@ def _check_tables(marker: int, content: bytes) -> None:
 
 
 def _refuse_another(data: bytes, picture: Picture, end: int) -> None:
-    """Raise where a picture of the same size comes behind the first; smaller ones are previews and gain maps."""
+    """Raise ImageError if a picture of the same size follows; smaller ones are previews and gain maps."""
     rest = data[data.find(b"\xff\xd9", end) + 2 :].lstrip(b"\0")
     if rest.startswith(b"\xff\xd8\xff"):
         try:
@@ -235,14 +291,14 @@ def _read_scan(picture: Picture, segment: bytes, tables: bytes, restart: int, da
 
 
 def _check_coverage(picture: Picture, scans: list[Scan]) -> None:
-    """Raise where a component comes in no scan, or in several."""
+    """Raise ImageError if a component is in no scan or in several."""
     found = sorted(component.number for scan in scans for component in scan.components)
     if found != sorted(component.number for component in picture.components):
         raise ImageError("the JPEG is damaged: a colour component is missing or comes twice; copy or capture it again")
 
 
 def _check_scan(picture: Picture, scan: Scan) -> None:
-    """Raise ImageError where a scan's data is not exactly what its part of the picture needs."""
+    """Raise ImageError if the data of a scan is not exactly as long as its part of the picture needs."""
     units, unit = measure_scan(picture, scan)
     total = units[0] * units[1]
     pieces = split_restarts(scan, total)
@@ -256,7 +312,7 @@ def _check_scan(picture: Picture, scan: Scan) -> None:
         size = columns * unit[0], rows * unit[1]
         if size[0] > _WIDEST:
             raise ImageError(f"the JPEG's restart intervals are too long to be checked; {_CURE}")
-        if len(pieces) == 1:  # not whole units, as the edges may have fewer blocks
+        if len(pieces) == 1:  # not only whole units: the edges may have fewer blocks
             size = _own_size(picture, scan)
         head = _write_head(picture, scan, size)
         if decode_by_opencv(head + piece + filling, _SKETCH) is None:
@@ -265,7 +321,7 @@ def _check_scan(picture: Picture, scan: Scan) -> None:
 
 
 def _decode_scan(data: bytes, scan: Scan) -> Frame:
-    """Decode a file of one scan, with filling in place of its end marker."""
+    """Decode a file of one scan, with filling bytes in place of its end marker."""
     filling = _choose_filling(scan.tables)
     _check_holes(scan, filling)
     frame = decode_by_opencv(data[: scan.end] + filling)
@@ -285,9 +341,9 @@ def _check_holes(scan: Scan, filling: bytes) -> None:
 
 
 def _choose_filling(tables: bytes) -> bytes:
-    """Return filling that is used up within a block: zeros where those are coefficients, else ones, no code at all.
+    """Return filling bytes that are used up within a block: zeros if they are coefficients, else ones (no code).
 
-    Where the code of zeros ends a block, eight bytes of them would stand for many blocks.
+    If the code of zeros ends a block, eight zero bytes would stand for many blocks.
     """
     position = 0
     while position + 21 < len(tables):
@@ -302,7 +358,20 @@ def _choose_filling(tables: bytes) -> bytes:
 
 
 def measure_scan(picture: Picture, scan: Scan) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return how many units a scan has, across and down, and a unit's pixels, across and down."""
+    """Return the size of a scan in units.
+
+    Parameters
+    ----------
+    picture
+        The frame header.
+    scan
+        The scan.
+
+    Returns
+    -------
+    tuple[tuple[int, int], tuple[int, int]]
+        Number of units, and pixels of a unit, both horizontally and vertically.
+    """
     if len(scan.components) == 1:
         return picture.blocks(scan.components[0]), (8, 8)
     unit = 8 * picture.across, 8 * picture.down
@@ -317,7 +386,25 @@ def _own_size(picture: Picture, scan: Scan) -> tuple[int, int]:
 
 
 def split_restarts(scan: Scan, total: int) -> list[bytes]:
-    """Return a scan's data between its restart markers; raises where those are not all there, in order."""
+    """Split the data of a scan at its restart markers.
+
+    Parameters
+    ----------
+    scan
+        The scan.
+    total
+        Number of units of the scan.
+
+    Returns
+    -------
+    list[bytes]
+        The data of each interval.
+
+    Raises
+    ------
+    ImageError
+        If a restart marker is missing or out of order.
+    """
     found = list(_RESTART.finditer(scan.data))
     wanted = 0 if not scan.restart else _ceil(total, scan.restart) - 1
     if len(found) != wanted or any(match[1][0] != 0xD0 + place % 8 for place, match in enumerate(found)):
@@ -331,7 +418,7 @@ def split_restarts(scan: Scan, total: int) -> list[bytes]:
 
 
 def _write_head(picture: Picture, scan: Scan, size: tuple[int, int]) -> bytes:
-    """Return a JPEG's beginning for a scan alone, as a picture of its own with another size and no restarts."""
+    """Return the beginning of a JPEG file for one scan, as a picture with another size and without restarts."""
     width, height = size
     parts = [picture.segment[at : at + 3] for at in range(10, 10 + 3 * len(picture.components), 3)]
     numbers = {component.number for component in scan.components}

@@ -1,4 +1,4 @@
-"""PNG files: decoded by OpenCV, after the checksum of each chunk and the end were checked; short data it refuses."""
+"""PNG files: OpenCV decodes them after a check of each chunk's checksum and of the end; it refuses short data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,25 @@ _PALETTE = 3  # the colour type
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a PNG file; raises ImageError where it is not whole, or moves."""
+    """Decode a PNG file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    accepts
+        Called with width and height; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8 or uint16, HxW or HxWx3 (BGR).
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated, damaged or animated.
+    """
     chunks = _read_chunks(data)
     header = chunks[0][1]
     if chunks[0][0] != b"IHDR" or len(header) != 13:
@@ -43,7 +61,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
 
 
 def _check_indices(chunks: list[tuple[bytes, bytes]]) -> None:
-    """Raise where a pixel has a colour that the palette lacks; the indices are decoded as a grey picture."""
+    """Raise ImageError if a pixel has a colour that the palette lacks; the indices are decoded as a grey picture."""
     header = chunks[0][1]
     most = (1 << header[8]) - 1
     colours = next((len(content) // 3 for name, content in chunks if name == b"PLTE"), 0)

@@ -1,4 +1,4 @@
-"""PBM, PGM and PPM files, decoded here: OpenCV does not scale by the file's own white."""
+"""PBM, PGM and PPM files, decoded here: OpenCV does not scale by the maximum of the file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,27 @@ _MOST_HEADER = 1 << 16
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a PBM, PGM or PPM file: uint8, or uint16 where its maximum is above 255; raises ImageError.
+    """Decode a PBM, PGM or PPM file.
 
-    A maximum below 255 is scaled to 255. 16-bit values stay as they are, as those of all formats: the model's white
-    level says which is white.
+    A maximum below 255 is scaled to 255. 16-bit values stay as they are, as in all formats: the model has the white
+    level.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    accepts
+        Called with width and height; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8, or uint16 if the maximum of the file is above 255; HxW or HxWx3 (BGR).
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated or damaged, or has several pictures.
     """
     number = data[1] - 48
     bitmap, plain, colour = number in (1, 4), number <= 3, number in (3, 6)
@@ -56,9 +73,9 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
 
 
 def _cut_line_end(content: bytes, header: bytes, wanted: int) -> bytes:
-    """Return binary values without the second half of a CR LF behind the header.
+    """Return binary values without the second half of a CR LF after the header.
 
-    Raises ImageError if a file with such line ends has more values than its size: a transfer as text puts a CR before
+    Raises ImageError if a file with such line ends has more values than its size: a transfer as text adds a CR before
     each LF among the values too.
     """
     if header.endswith(b"\r") and content.startswith(b"\n") and len(content) > wanted:
@@ -71,9 +88,9 @@ def _cut_line_end(content: bytes, header: bytes, wanted: int) -> bytes:
 
 
 def _refuse_surplus(content: bytes, row: int, height: int) -> None:
-    """Raise ImageError if whole rows or columns are behind the picture: its header gives a smaller size than it has.
+    """Raise ImageError if whole rows or columns follow the picture, because then the header has a wrong size.
 
-    Other bytes behind it are notes of a camera.
+    Other bytes after the picture are notes of a camera.
     """
     surplus = len(content) - row * height
     is_whole = surplus % row == 0 or surplus % height == 0

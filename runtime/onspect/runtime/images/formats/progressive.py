@@ -1,7 +1,7 @@
-"""Progressive JPEG: whether each scan has exactly the data that its part of the picture needs (ITU-T T.81, annex G).
+"""Progressive JPEG: check that each scan has exactly the data of its part of the picture (ITU-T T.81, annex G).
 
-The Huffman codes are followed, and no picture is made of them: in Python, about a second for a million pixels. Cameras
-do not write such files; picture editors and messengers do.
+The check follows the Huffman codes and makes no picture: in Python, about a second for a million pixels. Cameras do not
+write such files; picture editors and messengers do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,20 @@ _DAMAGED = "the JPEG is truncated or damaged: a scan's data does not fit its siz
 
 
 def check_progressive(picture: Picture, scans: list[Scan]) -> None:
-    """Raise ImageError where a scan is too short, too long or missing."""
+    """Check the length of every scan.
+
+    Parameters
+    ----------
+    picture
+        The frame header.
+    scans
+        The scans.
+
+    Raises
+    ------
+    ImageError
+        If a scan is too short, too long or missing.
+    """
     masks = {c.number: [0] * (picture.blocks(c)[0] * picture.blocks(c)[1]) for c in picture.components}
     levels: dict[tuple[int, int], int] = {}
     for scan in scans:
@@ -61,14 +74,14 @@ def _check_scan(
                 component = scan.components[0]
                 table = tables.get((1, _table_of(scan, component) & 15))
                 used = _follow_ac(table, bits, units, band, masks[component.number], refines=refines)
-        except (IndexError, TypeError) as error:  # beyond the data's end, or a table that is not there
+        except (IndexError, TypeError) as error:  # beyond the end of the data, or a missing table
             raise ImageError(_DAMAGED) from error
         if not 0 <= bits.length - used < 8:
             raise ImageError(_DAMAGED)
 
 
 class _Bits:
-    """Compressed data as the 16 bits that follow each place."""
+    """Compressed data as the 16 bits that follow each position."""
 
     def __init__(self, data: bytes) -> None:
         plain = data.replace(b"\xff\x00", b"\xff")
@@ -145,7 +158,7 @@ def _follow_ac(
 
 
 def _table_of(scan: Scan, component: Component) -> int:
-    """Return the byte of the scan header that names a component's Huffman tables."""
+    """Return the byte of the scan header with the Huffman tables of a component."""
     place = scan.segment.index(bytes([component.number]), 5)
     while (place - 5) % 2:
         place = scan.segment.index(bytes([component.number]), place + 1)
@@ -153,7 +166,7 @@ def _table_of(scan: Scan, component: Component) -> int:
 
 
 def _read_tables(segments: bytes) -> dict[tuple[int, int], list[int]]:
-    """Return the Huffman tables in force: for each 16 bits the code's length << 8 and its value; 0 for none."""
+    """Return the current Huffman tables: for each 16 bits the length of the code << 8 and its value; 0 for no code."""
     tables: dict[tuple[int, int], list[int]] = {}
     position = 0
     while position < len(segments):

@@ -1,6 +1,6 @@
 """TIFF files, decoded here: OpenCV pads damaged strips and misreads planar and inverted 16-bit files.
 
-Read are grey, palette and RGB pictures of 1 to 16 bits, in strips or tiles, chunky or planar, uncompressed or with
+Supported are grey, palette and RGB pictures of 1 to 16 bits, in strips or tiles, chunky or planar, uncompressed or with
 deflate, LZW or PackBits. Other layouts are refused by name.
 """
 
@@ -32,12 +32,12 @@ _AGAIN = "copy or capture it again"
 _MOST_ENTRIES = 4096
 _MOST_SAMPLES = 8
 _HOLE = 16  # zero bytes in a row, which no packed data has
-_LONG = 2048  # bytes from which on calling OpenCV is worth it
+_LONG = 2048  # smallest number of bytes for which OpenCV is faster
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the tags say. pieces: offset and length of each strip or tile; piece: its width and height."""
+    """The content of the tags. pieces: offset and length of each strip or tile; piece: its width and height."""
 
     width: int
     height: int
@@ -57,7 +57,25 @@ class _Layout:
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a TIFF file, uint8 or uint16, turned as its orientation says; raises ImageError where it is not whole."""
+    """Decode a TIFF file, rotated by its orientation.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    accepts
+        Called with width and height; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8 or uint16, HxW or HxWx3 (BGR).
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated or damaged, has several pages, or has an unsupported layout.
+    """
     try:
         tags, order = _read_only_page(data)
         layout = _read_layout(tags, order)
@@ -70,7 +88,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
 
 
 def _read_only_page(data: bytes) -> tuple[dict[int, tuple[int, ...]], Literal["<", ">"]]:
-    """Return the tags of the one page of full resolution; thumbnails and masks are no pages."""
+    """Return the tags of the only page of full resolution; thumbnails and masks do not count as pages."""
     order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
     position = struct.unpack_from(f"{order}Q" if big else f"{order}I", data, 8 if big else 4)[0]
@@ -182,7 +200,7 @@ def _read_samples(data: bytes, layout: _Layout) -> NDArray[np.uint16 | np.uint8]
 
 
 def _check_places(layout: _Layout) -> None:
-    """Raise ImageError where strips or tiles share bytes with each other, or with the file's header."""
+    """Raise ImageError if strips or tiles share bytes with each other or with the file's header."""
     end = 8
     for offset, length in sorted(layout.pieces):
         if offset < end:
@@ -201,7 +219,7 @@ def _read_piece(
     packed = data[place[0] : place[0] + place[1]]
     if layout.reversed_bits:
         packed = packed.translate(_MIRRORED)
-    full = layout.piece[1] * row_bytes  # to which some writers fill up the last strip
+    full = layout.piece[1] * row_bytes  # some writers pad the last strip to this size
     raw = _unpack(packed, layout.compression, wanted)
     if raw is None and full > wanted:
         raw = _unpack(packed, layout.compression, full)
@@ -235,7 +253,7 @@ def _to_values(rows: NDArray[np.uint8], layout: _Layout, count: int) -> NDArray[
 
 
 def _to_frame(samples: NDArray[np.uint16 | np.uint8], layout: _Layout) -> Frame:
-    """Return a frame from samples: palettes looked up, white as the highest value, alpha dropped."""
+    """Return a frame from samples: palettes applied, white as the highest value, alpha dropped."""
     if layout.photometric == 3:
         return _look_up(samples[:, :, 0], layout)
     most = (1 << layout.bits) - 1
@@ -252,13 +270,13 @@ def _look_up(indices: NDArray[np.uint16 | np.uint8], layout: _Layout) -> Frame:
     if layout.bits > 8 or len(layout.colours) != 3 * size:
         raise ImageError(f"the TIFF is damaged: its palette has {len(layout.colours)} of {3 * size} values; {_AGAIN}")
     colours = np.array(layout.colours, np.uint16).reshape(3, size).T
-    scaled = colours >> 8 if int(colours.max()) > 255 else colours  # some write 8 bits where 16 belong
+    scaled = colours >> 8 if int(colours.max()) > 255 else colours  # some writers store 8 bits in place of 16
     frame: Frame = scaled.astype(np.uint8)[indices][:, :, ::-1]
     return np.ascontiguousarray(frame)
 
 
 def _unpack(packed: bytes, compression: int, wanted: int) -> bytes | None:
-    """Return a strip's bytes; None where the data is damaged."""
+    """Return the bytes of a strip, or None if the data is damaged."""
     if compression == 1:
         return packed
     if compression in (8, 32946):
@@ -277,7 +295,20 @@ def _unpack(packed: bytes, compression: int, wanted: int) -> bytes | None:
 
 
 def unpack_bits(packed: bytes, wanted: int) -> bytes | None:
-    """Return what PackBits data stands for; None where it ends within a run, or goes on behind `wanted` bytes."""
+    """Unpack PackBits data.
+
+    Parameters
+    ----------
+    packed
+        The data.
+    wanted
+        Number of bytes to unpack.
+
+    Returns
+    -------
+    bytes | None
+        The bytes; None if the data ends within a run or is too long.
+    """
     parts, position, total = [], 0, 0
     while position < len(packed) and total < wanted:
         head = packed[position]
@@ -301,10 +332,10 @@ def unpack_bits(packed: bytes, wanted: int) -> bytes | None:
 
 
 def _unpack_lzw_by_opencv(packed: bytes, wanted: int) -> bytes | None:
-    """Return what LZW data stands for, as `unpack_lzw`, many times as fast.
+    """Unpack LZW data as `unpack_lzw` does, but many times faster.
 
-    Of 16-bit files OpenCV refuses a strip that is damaged or too short, so the data is handed to it as one row of such
-    a file; and as a row that is longer by one value, which it must refuse.
+    OpenCV refuses a damaged or short strip of a 16-bit file. So the data is decoded as one row of such a file, and as a
+    row that is longer by one value, which OpenCV must refuse.
     """
     row = decode_by_opencv(_write_row(packed, wanted // 2))
     if row is None or decode_by_opencv(_write_row(packed, wanted // 2 + 1)) is not None:
@@ -313,7 +344,7 @@ def _unpack_lzw_by_opencv(packed: bytes, wanted: int) -> bytes | None:
 
 
 def _write_row(packed: bytes, width: int) -> bytes:
-    """Return a little-endian TIFF file of one row of 16-bit grey, of LZW data."""
+    """Return a little-endian TIFF file with one row of 16-bit grey as LZW data."""
     values = {
         _WIDTH: width, _HEIGHT: 1, _BITS: 16, _COMPRESSION: 5, _PHOTOMETRIC: 1, _STRIPS: 8, _SAMPLES: 1, _ROWS: 1,
         _COUNTS: len(packed),
@@ -324,9 +355,22 @@ def _write_row(packed: bytes, width: int) -> bytes:
 
 
 def unpack_lzw(packed: bytes, wanted: int) -> bytes | None:
-    """Return what TIFF's LZW data stands for; None where a code is none, the end is missing, or data goes on."""
+    """Unpack the LZW data of a TIFF file.
+
+    Parameters
+    ----------
+    packed
+        The data.
+    wanted
+        Number of bytes to unpack.
+
+    Returns
+    -------
+    bytes | None
+        The bytes; None if a code is not valid, the end is missing, or the data is too long.
+    """
     if len(packed) > 1 and packed[0] == 0 and packed[1] & 1:
-        return None  # the bit order of before TIFF 5
+        return None  # the bit order of versions before TIFF 5
     table: list[bytes] = [bytes([value]) for value in range(256)] + [b"", b""]
     parts: list[bytes] = []
     width, buffer, held, total = 9, 0, 0, 0

@@ -1,4 +1,4 @@
-"""WebP files: decoded by OpenCV, after the lengths of its chunks were checked; the format has no checksums."""
+"""WebP files: OpenCV decodes them after a check of the lengths of all chunks; the format has no checksums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,25 @@ _HOLE = 16  # zero bytes in a row, which a lossless picture never has; a lossy o
 
 
 def decode(data: bytes, accepts: Accepts) -> Frame:
-    """Decode a WebP file; raises ImageError where it is truncated or moves."""
+    """Decode a WebP file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    accepts
+        Called with width and height; it may raise ImageError.
+
+    Returns
+    -------
+    Frame
+        uint8, HxW or HxWx3 (BGR).
+
+    Raises
+    ------
+    ImageError
+        If the file is truncated, damaged or animated.
+    """
     if data[8:12] != b"WEBP":
         raise ImageError(f"the file is RIFF, but no WebP image ({len(data)} bytes)")
     chunks = _read_chunks(data)

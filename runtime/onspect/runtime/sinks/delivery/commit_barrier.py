@@ -1,4 +1,4 @@
-"""What has been recorded so far, so that nothing is told to the outside before it is on record."""
+"""Progress of the records, so that no receiver learns a verdict before it is recorded."""
 
 from __future__ import annotations
 
@@ -15,23 +15,28 @@ class _Recorder:
 
 
 class CommitBarrier:
-    """Shared by the queued sinks of one line: the record sinks say how far they are, the others wait for them.
+    """Shared by the queued sinks of one line: record sinks report their progress, and the others wait for them.
 
-    A verdict's number is its position among those handed to the sinks, from 1; so every sink of a barrier must be
-    given every verdict. A record sink that fails (the disk is full) or takes longer than the patience of one who
-    waits is not waited for until it has caught up: parts must be rejected also where they cannot be recorded.
+    The number of a verdict is its position among those handed to the sinks, from 1. So every sink of a barrier must get
+    every verdict. A record sink that fails (a full disk) or is too slow is not waited for until it has caught up: parts
+    must be rejected even if they cannot be recorded.
     """
 
     def __init__(self) -> None:
         self._recorders: dict[Hashable, _Recorder] = {}
-        self._earlier: dict[Hashable, tuple[bytes, ...]] = {}  # also of those that have left: a short run ends at once
+        self._earlier: dict[Hashable, tuple[bytes, ...]] = {}  # kept after a sink has left: a short run ends at once
         self._asked = 0
         self._changed = threading.Condition()
 
     def join(self, recorder: Hashable, earlier: Sequence[bytes] | None = None) -> None:
-        """Say that a sink records, before the first verdict.
+        """Register a sink that records, before the first verdict.
 
-        earlier: the lines of the last verdicts that it holds from earlier runs, oldest first; None where it cannot say.
+        Parameters
+        ----------
+        recorder
+            The sink.
+        earlier
+            The last verdicts of earlier runs that it recorded, oldest first; None if it does not know.
         """
         with self._changed:
             self._recorders[recorder] = _Recorder()
@@ -39,7 +44,13 @@ class CommitBarrier:
                 self._earlier[recorder] = tuple(earlier)
 
     def earlier(self) -> list[bytes]:
-        """Return the lines of earlier runs that every sink holds that can say so, oldest first."""
+        """Return the verdicts of earlier runs that every sink has recorded, among the sinks that know.
+
+        Returns
+        -------
+        list[bytes]
+            Lines as of `encode_verdict`, oldest first.
+        """
         with self._changed:
             told = list(self._earlier.values())
         if not told:
@@ -48,13 +59,27 @@ class CommitBarrier:
         return [line for line in dict.fromkeys(told[0]) if line in common]
 
     def leave(self, recorder: Hashable) -> None:
-        """Say that a sink records no more."""
+        """Remove a sink that records no more.
+
+        Parameters
+        ----------
+        recorder
+            The sink.
+        """
         with self._changed:
             self._recorders.pop(recorder, None)
             self._changed.notify_all()
 
     def recorded(self, recorder: Hashable, number: int) -> None:
-        """Say that a sink has recorded all verdicts up to this one."""
+        """Report that a sink has recorded all verdicts up to a number.
+
+        Parameters
+        ----------
+        recorder
+            The sink.
+        number
+            Number of the last recorded verdict, 1 or more.
+        """
         with self._changed:
             one = self._recorders[recorder]
             one.through = number
@@ -62,13 +87,32 @@ class CommitBarrier:
             self._changed.notify_all()
 
     def failing(self, recorder: Hashable) -> None:
-        """Say that a sink cannot record at present."""
+        """Report that a sink cannot record now.
+
+        Parameters
+        ----------
+        recorder
+            The sink.
+        """
         with self._changed:
             self._recorders[recorder].failing = True
             self._changed.notify_all()
 
     def wait(self, number: int, patience: float) -> bool:
-        """Wait until every sink that can has recorded a verdict; False where one has not, after patience seconds."""
+        """Wait until every working sink has recorded a verdict.
+
+        Parameters
+        ----------
+        number
+            Number of the verdict, 1 or more.
+        patience
+            Longest wait in seconds.
+
+        Returns
+        -------
+        bool
+            False if a sink has not recorded it.
+        """
         end = time.monotonic() + patience
         with self._changed:
             self._asked = max(self._asked, number)

@@ -1,4 +1,4 @@
-"""`QueuedSink`: brings verdicts to a sink from a thread of its own, so that no sink can hold up the inspection."""
+"""`QueuedSink`: delivers verdicts to a sink in a thread of its own, so that no sink delays the inspection."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _LOG = logging.getLogger("onspect")
 _BATCH = 100
 _CAPACITY = 1000
 _RECORD_CAPACITY = 100_000  # an hour of a full disk at nearly 30 parts a second
-_VERDICT_BYTES, _REGION_BYTES = 1000, 300  # of memory, roughly
+_VERDICT_BYTES, _REGION_BYTES = 1000, 300  # approximate memory
 _EARLIER = 2000
-"""So many verdicts of the run before are looked at; more cannot be between record and spool when it is killed."""
+"""Verdicts of the last run that are compared; no more can be between record and spool when a run is killed."""
 
-_NOTHING = "0" * 16  # stands for the newest line of a spool that began when nothing was on record
+_NOTHING = "0" * 16  # newest line of a spool that began before anything was recorded
 _LEAVE_S = 1.0
 _REMIND_EVERY_S = 60.0
 _RECORD_PATIENCE_S = {"record": 0.0, "event": 30.0, "live": 0.5}
-"""How long a verdict waits to be on record before it is told to the outside all the same."""
+"""Longest wait in seconds for a verdict's record before the verdict is delivered without it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class _Item:
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is handed to the sink next: inspections from the queue (number is the last one's), or lines of the spool."""
+    """The next delivery: inspections from the queue (number is that of the last one), or lines of the spool."""
 
     inspections: tuple[Inspection, ...] = ()
     number: int = 0
@@ -66,36 +66,48 @@ class _Batch:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a `QueuedSink` waits before it tries again, and how often it flushes; all in seconds."""
+    """Intervals of a `QueuedSink`, in seconds."""
 
     first_pause: float = 0.1
-    """After the first failure; each further pause is twice as long, half of it by chance."""
+    """Pause after the first failure; each further pause is twice as long, half of it at random."""
 
     longest_pause: float = 30.0
-    """After a failure of an ``event`` sink, at most."""
+    """Longest pause after a failure of an ``event`` sink."""
 
     longest_record_pause: float = 2.0
-    """After a failure of a ``record`` sink, at most; the others wait for it."""
+    """Longest pause after a failure of a ``record`` sink; the others wait for it."""
 
     flush: float = 1.0
-    """Between two flushes of a sink that can flush."""
+    """Interval between two flushes."""
 
 
 class QueuedSink(Sink):
-    """A sink in front of another: `write` only queues, and a thread delivers in order, again and again if need be.
+    """A sink in front of another: `write` only queues, and a thread delivers, with retries.
 
-    name is what states and messages call the sink, usually its URL, of which the options are left out. spool is a
-    folder of this sink alone, used where the sink's delivery is ``event``: verdicts wait there on disk, and what is
-    left when the process ends or is killed is sent by the next run. Without it, and for other sinks, they wait in
-    memory.
+    If more verdicts wait than fit, `write` waits for room, and then gives up the oldest ``ok`` verdict (or the oldest
+    of all): it is counted as failed and logged. Closing delivers the waiting verdicts.
 
-    capacity is how many verdicts may wait in memory: by default 1000, and 100,000 before a ``record`` sink. They are
-    fewer where they, with their frames and error maps, take more than picture_bytes. Where they are more, `write` waits
-    for room, for at most patience seconds (0: not at all; `math.inf` where the source can be held up), and then the
-    oldest ``ok`` among them (or the oldest of all) is given up: counted as failed and told in the log. Queued sinks
-    with the same barrier tell nothing to the outside before the ``record`` sinks among them have it. Closing delivers
-    what waits, for at most deadline seconds; with endless patience, for as long as no more than deadline seconds pass
-    without a delivery.
+    Parameters
+    ----------
+    sink
+        The sink that gets the verdicts.
+    name
+        Name in states and messages, usually the address of the sink; its options are removed.
+    spool
+        Folder of this sink alone, used if the delivery is ``event``: verdicts wait there on disk, and the next run
+        sends what is left when the process ends or is killed. None to wait in memory.
+    capacity
+        Largest number of verdicts in memory; None for 1000, or 100,000 before a ``record`` sink.
+    patience
+        Longest wait of `write` for room, in seconds; `math.inf` if the source can wait.
+    deadline
+        Longest time of the delivery at closing, in seconds; with endless patience, the longest time without a delivery.
+    barrier
+        Sinks with the same barrier deliver nothing before its ``record`` sinks have it; None for no order.
+    picture_bytes
+        Largest memory of waiting verdicts with their frames and error maps, in bytes.
+    timing
+        Intervals.
     """
 
     def __init__(
@@ -167,7 +179,9 @@ class QueuedSink(Sink):
             self._end = time.monotonic() + self._deadline
             self._changed.notify_all()
         for thread in self._threads:
-            while thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0:  # the end may move
+            while (
+                thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0
+            ):  # _end may change in the meantime
                 thread.join(left)
         self._barrier.leave(self)
         if any(thread.is_alive() for thread in self._threads):
@@ -177,15 +191,34 @@ class QueuedSink(Sink):
         self._take_stock()
 
     def probe(self) -> str:
-        """Look whether the spool is free and the sink can work, as `Sink.probe`."""
+        """Check whether the spool is free and the sink can work.
+
+        Returns
+        -------
+        str
+            One sentence about the receiver.
+
+        Raises
+        ------
+        OutputError
+            If the spool is in use or the sink cannot work.
+        """
         if self._spool is not None:
             self._spool.probe()
         return self._sink.probe()
 
     def write(self, inspection: Inspection) -> None:
-        """Queue one inspection; returns within `patience`, whatever the sink does.
+        """Queue one inspection; returns within `patience`, even if the sink hangs.
 
-        Raises nothing but BrokenPipeError, where the sink is a pipe that nobody reads any more.
+        Parameters
+        ----------
+        inspection
+            The inspection.
+
+        Raises
+        ------
+        BrokenPipeError
+            If the sink is a pipe that nobody reads any more.
         """
         if self._gone is not None:
             raise self._gone
@@ -217,26 +250,50 @@ class QueuedSink(Sink):
         return None if earlier is None else [encode_verdict(verdict) for verdict in earlier]
 
     def _is_full(self, size: int) -> bool:
-        """Tell whether a verdict with a picture of so many bytes finds no room; a single one always does."""
+        """Return whether a verdict with a picture of this size finds no room; a single verdict always does."""
         return bool(self._queue) and (len(self._queue) >= self._capacity or self._bytes + size > self._picture_bytes)
 
     def report(self, status: LineStatus) -> None:
-        """Hand the line's status to a sink that tells it; one that was not delivered yet is replaced."""
+        """Hand the line's status to a sink that uses it; it replaces a status that was not delivered yet.
+
+        Parameters
+        ----------
+        status
+            The status.
+        """
         if self._sink.wants_status:
             with self._changed:
                 self._status = status
                 self._changed.notify_all()
 
     def note(self, change: Mapping[str, Any]) -> None:
-        """Hand a person's change to the sink at once."""
+        """Hand a person's change to the sink at once.
+
+        Parameters
+        ----------
+        change
+            JSON object (`labels.audit.Change`).
+        """
         self._sink.note(change)
 
     def attach(self, commands: Commands) -> None:
-        """Let the sink command the line, where it can."""
+        """Let the sink accept commands for a line, if it can.
+
+        Parameters
+        ----------
+        commands
+            The commands of the line.
+        """
         self._sink.attach(commands)
 
     def state(self) -> SinkState:
-        """Return how the sink is; a verdict in delivery counts as waiting."""
+        """Return the state of the sink; a verdict in delivery counts as waiting.
+
+        Returns
+        -------
+        SinkState
+            The state.
+        """
         spool = self._spool
         with self._changed:
             return SinkState(
@@ -253,14 +310,14 @@ class QueuedSink(Sink):
         self._threads.append(thread)
         thread.start()
 
-    # What the thread "spool" does, where there is a spool.
+    # Work of the thread "spool", which runs if there is a spool.
 
     def _keep_all(self) -> None:
-        """Move verdicts from the queue to the spool, as soon as they are on record."""
+        """Move verdicts from the queue to the spool as soon as they are recorded."""
         assert self._spool is not None
         caught_up = False
         while items := self._take(_BATCH):
-            if not caught_up:  # not before: the record sinks may have been opened after this one
+            if not caught_up:  # not earlier: the record sinks may be opened after this one
                 self._catch_up(self._spool)
                 caught_up = True
             self._await_record(items[-1].number)
@@ -268,7 +325,7 @@ class QueuedSink(Sink):
             self._put_down()
 
     def _catch_up(self, spool: Spool) -> None:
-        """Spool what the run before has recorded and, killed in that instant, not spooled any more."""
+        """Spool the verdicts that the last run recorded but could not spool before it was killed."""
         lines = self._barrier.earlier()
         prints = [fingerprint_bytes(line) for line in lines]
         if not spool.newest:  # a new spool begins here
@@ -280,7 +337,7 @@ class QueuedSink(Sink):
                 _LOG.warning("%s: sends %s that an earlier run recorded last", self.name, _count(len(missing)))
 
     def _take(self, count: int) -> list[_Item]:
-        """Wait for verdicts in the queue and take up to so many; none when the sink closes."""
+        """Wait for verdicts in the queue and take up to `count`; none when the sink closes."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
             return self._take_now(count)
@@ -292,7 +349,7 @@ class QueuedSink(Sink):
         self._changed.notify_all()
         return items
 
-    # What the thread "sink" does.
+    # Work of the thread "sink".
 
     def _deliver_all(self) -> None:
         try:
@@ -312,7 +369,7 @@ class QueuedSink(Sink):
             self._ended.set()
 
     def _await_work(self) -> bool:
-        """Wait until there is something to do; False where everything is done or the time for it is over."""
+        """Wait for work; return False if everything is done or the time is over."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting() or self._status is not None or self._closing)
             if not self._closing:
@@ -321,11 +378,11 @@ class QueuedSink(Sink):
             return not over and bool(self._waiting() or self._queue or self._in_hand or self._status is not None)
 
     def _waiting(self) -> int:
-        """Count the verdicts that could be delivered at once."""
+        """Return the number of verdicts that can be delivered at once."""
         return len(self._queue) if self._spool is None else len(self._spool) + self._spool.held
 
     def _next_batch(self) -> _Batch:
-        """Return what to deliver next, which may be nothing."""
+        """Return the next delivery, which may be empty."""
         count = self._sink.batch
         if self._spool is not None:
             piece = self._spool.read(count)
@@ -353,7 +410,7 @@ class QueuedSink(Sink):
             self._barrier.wait(number, patience)
 
     def _deliver(self, batch: _Batch) -> None:
-        """Hand a batch over, trying again until it is delivered or given up; from a spool it comes again by itself."""
+        """Deliver a batch with retries until it is delivered or given up; a batch of a spool comes again by itself."""
         while True:
             try:
                 if batch.lines:
@@ -363,7 +420,7 @@ class QueuedSink(Sink):
             except RefusedError as error:
                 self._settle(batch, refused=str(error))
                 return
-            except Exception as error:  # noqa: BLE001 - whatever one sink does, the line and its other sinks go on
+            except Exception as error:  # noqa: BLE001 - an error of one sink must not stop the line or its other sinks
                 self._note_trouble(error)
                 if isinstance(error, BrokenPipeError) and self.delivery == "record":
                     self._gone = error
@@ -379,7 +436,7 @@ class QueuedSink(Sink):
                 return
 
     def _settle(self, batch: _Batch, refused: str | None = None) -> None:
-        """Count a batch as delivered or lost, and take it from where it waited."""
+        """Count a batch as delivered or lost, and remove it from the queue or the spool."""
         count = len(batch)
         if refused is not None:
             self._lose(count, refused)
@@ -429,10 +486,10 @@ class QueuedSink(Sink):
         except Exception as error:  # noqa: BLE001 - as for verdicts
             self._note_trouble(error)
         else:
-            if self.delivery == "live":  # for others the verdicts decide
+            if self.delivery == "live":  # for other sinks the delivery of verdicts decides
                 self._note_success()
 
-    # What the thread "flush" does: a disk may take seconds, and no verdict must wait for it.
+    # Work of the thread "flush": a disk may take seconds, and no verdict must wait for it.
 
     def _flush_all(self) -> None:
         ended = False
@@ -453,7 +510,7 @@ class QueuedSink(Sink):
             _LOG.warning("%s: %s", self.name, trouble)
         self._flush_trouble = trouble
 
-    # What happened, for the log and for `state`.
+    # Events, for the log and for `state`.
 
     def _note_trouble(self, error: Exception) -> None:
         words = str(error) if isinstance(error, OnspectError) else f"{type(error).__name__}: {error}"
@@ -489,7 +546,7 @@ class QueuedSink(Sink):
             _LOG.warning("%s: %s lost so far (%s)", self.name, _count(lost), redact(reason))
 
     def _take_stock(self) -> None:
-        """Say at the end what was not delivered."""
+        """Log at the end what was not delivered."""
         with self._changed:
             left = len(self._queue) + self._in_hand
             self._lost += left
@@ -503,7 +560,7 @@ class QueuedSink(Sink):
 
 
 def _is_whole(line: bytes) -> bool:
-    """Return whether a spool's line is a verdict; a disk may have spoilt it."""
+    """Return whether a line of the spool is a verdict; a disk may have damaged it."""
     try:
         parse_verdict(line)
     except ValueError:

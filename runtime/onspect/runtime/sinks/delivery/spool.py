@@ -1,13 +1,13 @@
-"""A queue of lines on disk that survives the death of its process: what a sink could not deliver yet.
+"""Queue of lines on disk that survives the end of its process: the verdicts that a sink could not deliver yet.
 
-A folder holds segments, ``000000000001.jsonl`` and so on, that only grow, and a file ``cursor`` that says up to where
-they were delivered, and which line was the last. Each line is in the operating system's hands before `append` returns,
-so a killed process loses none; about once a second they are forced to the disk, so a power cut loses the last second at
-most. The cursor may be behind what was delivered and never ahead of it: after a crash lines come again, and none is
-left out.
+A folder has segments, ``000000000001.jsonl`` and so on, that only grow, and a file ``cursor`` with the delivered
+position and the fingerprint of the newest line. `append` returns after each line is handed to the operating system, so
+a killed process loses none. Lines are forced to the disk about once a second, so a power cut loses at most the last
+second. The cursor may be behind the delivered position, but never ahead of it: after a crash lines come again, and none
+is lost.
 
-SQLite in its place is shorter, but on a full disk it can neither take away what was delivered nor be opened again, and
-it writes 9.4 kB for a line of 335 bytes (these files 0.4 kB), which wears out industrial flash cards.
+SQLite would be shorter. But on a full disk it can neither remove what was delivered nor be opened again, and it writes
+9.4 kB for a line of 335 bytes (these files 0.4 kB), which wears out industrial flash cards.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from onspect.runtime.fingerprints import fingerprint_bytes
 _LOG = logging.getLogger("onspect")
 
 SEGMENT_BYTES = 8_000_000
-"""A new segment begins where one has grown to this."""
+"""Size at which a new segment begins."""
 
 LIMIT_BYTES = 1_000_000_000
-"""A spool takes this much of the disk at most (about three million verdicts); then its oldest segment goes."""
+"""Largest size of a spool (about three million verdicts); then its oldest segment is removed."""
 
 _SYNC_EVERY_S = 1.0
 _CHUNK = 1 << 20
@@ -44,26 +44,42 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A place between two lines: the segment's number and bytes from its beginning."""
+    """A place between two lines."""
 
     segment: int
+    """Number of the segment, 1 or more."""
     offset: int
+    """Bytes from its beginning."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Lines without their ends, and the position behind the last of them; `tail` of them stand in memory only."""
+    """Lines that were read from a spool."""
 
     lines: tuple[bytes, ...]
+    """The lines, without their ends."""
     end: Position
+    """Position after the last line."""
     tail: int = 0
+    """Number of the lines that exist in memory only."""
 
 
 class Spool:
-    """Lines on disk, first in, first out; for one process at a time, with a thread that appends and one that reads.
+    """Lines on disk, first in, first out; for one process, with one thread that appends and one that reads.
 
-    What the disk does not take (it is full) is kept in memory behind what it holds, up to `tail_capacity` lines, and
-    moves to the disk when that takes it again. `lost` counts the lines that found no place, or had to give theirs up.
+    Lines that the disk does not accept (it is full) wait in memory and move to the disk as soon as it accepts them.
+    `lost` counts the lines that found no room or were removed.
+
+    Parameters
+    ----------
+    folder
+        The folder; it is created.
+    segment_bytes
+        Size at which a new segment begins.
+    limit_bytes
+        Largest size of all segments; then the oldest is removed.
+    tail_capacity
+        Largest number of lines in memory.
     """
 
     def __init__(
@@ -83,7 +99,7 @@ class Spool:
         self._limit_bytes = limit_bytes
         self._tail: deque[bytes] = deque()
         self._tail_capacity = tail_capacity
-        self._lent = 0  # so many of the tail are being delivered, and must not move to the disk meanwhile
+        self._lent = 0  # lines of the tail that are in delivery and must not move to the disk
         self._lock = threading.RLock()
         self._segments: dict[int, int] = {}  # number -> bytes of whole lines
         self._cursor = Position(1, 0)
@@ -124,22 +140,28 @@ class Spool:
             self._file = self._cursor_file = self._guard = None
 
     def probe(self) -> None:
-        """Raise OutputError if another process has the spool, or its folder cannot be written; nothing is written."""
+        """Raise OutputError if another process uses the spool or its folder cannot be written; nothing is written."""
         check_place(self._folder, folder=True)
         if (self._folder / "lock").exists():
             _lock_folder(self._folder).close()
 
     def __len__(self) -> int:
-        """Return how many lines wait on disk."""
+        """Return the number of lines on disk."""
         return self._count
 
     @property
     def held(self) -> int:
-        """How many lines wait in memory because the disk did not take them."""
+        """Number of lines in memory that the disk did not accept."""
         return len(self._tail)
 
     def append(self, lines: Iterable[bytes]) -> None:
-        """Add lines, without their ends, behind the others; a disk that takes none is told by `message`."""
+        """Add lines at the end; `message` says if the disk does not accept them.
+
+        Parameters
+        ----------
+        lines
+            The lines, without their ends.
+        """
         with self._lock:
             self._move_tail()
             for line in lines:
@@ -154,13 +176,30 @@ class Spool:
             self._sync_sometimes()
 
     def begin_after(self, newest: str) -> None:
-        """Begin a new spool behind this line, which is not in it; kept on disk, so that a kill does not move it."""
+        """Begin a new spool after a line that is not in it; the position is kept on disk.
+
+        Parameters
+        ----------
+        newest
+            Fingerprint of the line.
+        """
         with self._lock:
             self.newest = newest
             self._write_cursor()
 
     def read(self, count: int) -> Piece:
-        """Return up to so many of the oldest lines; until `advance` takes them away they come with each call."""
+        """Return the oldest lines; each call returns them again until `advance` removes them.
+
+        Parameters
+        ----------
+        count
+            Largest number of lines, 1 or more.
+
+        Returns
+        -------
+        Piece
+            The lines.
+        """
         with self._lock:
             self._lent = 0
             self._move_tail()
@@ -175,13 +214,19 @@ class Spool:
             return Piece(lines, Position(segment, end))
 
     def advance(self, piece: Piece) -> None:
-        """Take away a piece that `read` gave and that is delivered."""
+        """Remove delivered lines.
+
+        Parameters
+        ----------
+        piece
+            Lines that `read` returned.
+        """
         with self._lock:
             if piece.tail:
                 for _ in range(piece.tail):
                     self._tail.popleft()
                 self._lent = 0
-            elif piece.end > self._cursor:  # otherwise the limit has taken it away in the meantime
+            elif piece.end > self._cursor:  # otherwise the limit has removed it in the meantime
                 self._cursor = piece.end
                 self._count -= len(piece.lines)
                 self._write_cursor()
@@ -247,7 +292,7 @@ class Spool:
     def _sync_sometimes(self) -> None:
         now = time.monotonic()
         if self._dirty and self._file is not None and now - self._synced_at > _SYNC_EVERY_S:
-            with suppress(OSError):  # the disk's trouble shows in the next write
+            with suppress(OSError):  # the next write shows the error of the disk
                 os.fsync(self._file.fileno())
             self._synced_at, self._dirty = now, False
 
@@ -262,7 +307,7 @@ class Spool:
         return tuple(found), offset
 
     def _count_lines(self, segment: int) -> int:
-        """Count the lines of a segment behind the cursor."""
+        """Return the number of lines of a segment after the cursor."""
         if segment < self._cursor.segment:
             return 0
         start = self._cursor.offset if segment == self._cursor.segment else 0
@@ -274,7 +319,7 @@ class Spool:
         return count
 
     def _forget_delivered(self) -> None:
-        """Remove segments that are delivered and will not be written to."""
+        """Remove segments that are delivered and closed."""
         newest = max(self._segments, default=0)
         for number in [number for number in self._segments if number < self._cursor.segment]:
             self._remove(number)
@@ -294,7 +339,7 @@ class Spool:
         del self._segments[number]
 
     def _cut_stump(self, number: int) -> None:
-        """Remove what power loss left of a last line without an end."""
+        """Remove the part of a last line without an end that a power cut left."""
         path = self._path(number)
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
@@ -341,7 +386,7 @@ def _open_for_updates(path: Path) -> BinaryIO:
 
 
 def _lock_folder(folder: Path) -> BinaryIO:
-    """Hold the folder's lock file until it is closed or the process ends; raises OutputError where another has it."""
+    """Lock the folder's lock file until it is closed or the process ends; raise OutputError if it is locked already."""
     file = _open_for_updates(folder / "lock")
     try:
         if sys.platform == "win32":

@@ -1,4 +1,4 @@
-"""The cameras that this computer can use right now."""
+"""The cameras that this computer can use now."""
 
 from __future__ import annotations
 
@@ -11,24 +11,40 @@ import cv2
 
 from onspect.runtime.sources.cameras.gentl import find_producers, list_cameras
 
-_PROBES = 4  # indices tried where the system has no list of its cameras
+_PROBES = 4  # indices that are tried if the system has no list of its cameras
 
 
 @dataclass(frozen=True)
 class FoundCamera:
-    """A camera: what to give as the source, what it is, and ``free``, ``in use`` or ``unknown``."""
+    """A camera that was found."""
 
     source: str
+    """The address to give as the source."""
     name: str
+    """Maker, model and name."""
     status: str
+    """``free``, ``in use`` or ``unknown``."""
 
 
 def find_genicam_cameras(producers: Iterable[Path] = ()) -> list[FoundCamera]:
-    """Return the industrial cameras that GenTL producers see: those given, or those that the drivers registered.
+    """Return the industrial cameras that GenTL producers see.
 
-    Raises SourceError where there is no producer or one of them cannot be loaded.
+    Parameters
+    ----------
+    producers
+        The .cti files; empty for those that the drivers registered.
+
+    Returns
+    -------
+    list[FoundCamera]
+        The cameras.
+
+    Raises
+    ------
+    SourceError
+        If there is no producer, or one of them cannot be loaded.
     """
-    import harvesters.core  # noqa: F401 - where it is missing, that is what to say, not that no driver is there
+    import harvesters.core  # noqa: F401 - if the package is missing, say this and not that there is no driver
 
     return [
         FoundCamera(
@@ -41,7 +57,13 @@ def find_genicam_cameras(producers: Iterable[Path] = ()) -> list[FoundCamera]:
 
 
 def find_local_cameras() -> list[FoundCamera]:
-    """Return the cameras that the operating system knows, such as webcams; each is opened for a moment."""
+    """Return the cameras that the operating system knows, such as webcams; each is opened for a moment.
+
+    Returns
+    -------
+    list[FoundCamera]
+        The cameras.
+    """
     return [
         FoundCamera(source=str(index), name=_describe(index, size), status="free" if size else "in use")
         for index, size in _probe()
@@ -50,7 +72,7 @@ def find_local_cameras() -> list[FoundCamera]:
 
 
 def _probe() -> Iterator[tuple[int, str]]:
-    """Yield each index with the size of its picture, empty where it does not open."""
+    """Yield each index with the size of its picture; the size is empty if the camera does not open."""
     indices: Iterable[int] = range(_PROBES)
     if sys.platform == "linux":
         indices = sorted(

@@ -1,4 +1,4 @@
-"""GenICam cameras as sources: GigE Vision, USB3 Vision and whatever else a maker's GenTL producer speaks."""
+"""GenICam cameras as sources: GigE Vision, USB3 Vision and every other kind that a GenTL producer supports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from onspect.runtime.sources.cameras.pixel_formats import decode_buffer
 from onspect.runtime.sources.reopen import LiveSource
 
 TRIGGERS = ("free", "software", "hardware")
-"""How a camera is set off: by its own clock, by the line for each frame, or by a signal on one of its inputs."""
+"""What triggers a frame: the camera's own clock, the line, or a signal on an input of the camera."""
 
 _OPTIONS = {
     "trigger": "|".join(TRIGGERS),
@@ -38,38 +38,57 @@ _OPTIONS = {
     "cti": "FILE",
     "Feature": "VALUE",
 }
-_SLICE = 0.25  # seconds for which a wait cannot be stopped
-_PATIENCE = 5.0  # seconds after which a missing frame is a fault; also how often a silent camera is asked for life
+_SLICE = 0.25  # longest wait in seconds that cannot be stopped
+_PATIENCE = 5.0  # seconds after which a missing frame is a fault and a silent camera is asked for a sign of life
 _PAYLOAD_IMAGE, _PAYLOAD_IMAGE_WITH_CHUNKS = 1, 4  # GenTL's PAYLOADTYPE_INFO_IDS
-_CLOSE_CALL = 3.0  # so many times its frames' distance may pass before a slow camera counts as silent
+_CLOSE_CALL = 3.0  # frame intervals after which a slow camera counts as silent
 
 
 @dataclass(frozen=True)
 class CameraSettings:
-    """How a GenICam camera is to be run; what is None or absent stays as the camera has it.
-
-    serial: its serial number, user-defined name or device id, empty for the only camera. producers: .cti files, none
-    for those that the drivers registered. trigger: one of `TRIGGERS`. exposure_us: microseconds. gain: in the camera's
-    unit, mostly dB. pixel_format: PFNC name. frame_rate: frames per second; with a software trigger, triggers.
-    features: the camera's own features by name, set in this order.
-    """
+    """Settings of a GenICam camera; a setting that is None stays as the camera has it."""
 
     serial: str
+    """Serial number, user-defined name or device id; empty for the only camera."""
     producers: tuple[Path, ...] = ()
+    """The .cti files; empty for those that the drivers registered."""
     trigger: str = "free"
+    """One of `TRIGGERS`."""
     exposure_us: float | None = None
+    """Exposure time in microseconds."""
     gain: float | None = None
+    """Gain in the camera's unit, mostly dB."""
     pixel_format: str | None = None
+    """Name of the pixel format in the PFNC standard."""
     frame_rate: float | None = None
+    """Frames per second; with a software trigger, triggers per second."""
     features: tuple[tuple[str, str], ...] = ()
+    """Features of the camera, name and value; they are set in this order."""
 
 
 def open_genicam(text: str) -> LiveSource:
-    """Return the camera that ``genicam:SERIAL?name=value&...`` names, as a source; nothing is opened yet.
+    """Return a camera as a source; it is opened when the source is iterated.
 
-    Raises ChoiceError for an option that is not known, SourceError where no GenTL producer is installed.
+    Parameters
+    ----------
+    text
+        The address, ``genicam:SERIAL?name=value&...``.
+
+    Returns
+    -------
+    LiveSource
+        The source.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is unknown or its value is not valid.
+    SourceError
+        If no GenTL producer is installed.
+    ImportError
+        If the extra ``genicam`` is not installed.
     """
-    import genicam  # noqa: F401 - said now where it is missing, not in the capture thread
+    import genicam  # noqa: F401 - report a missing package now, not in the capture thread
     import harvesters  # noqa: F401
 
     settings = parse_settings(text)
@@ -81,9 +100,22 @@ def open_genicam(text: str) -> LiveSource:
 
 
 def parse_settings(text: str) -> CameraSettings:
-    """Read ``genicam:SERIAL?name=value&...``: our options in lower case, the camera's features by capitalised names.
+    """Read the address of a camera. Our options are in lower case; features of the camera begin with a capital letter.
 
-    Raises ChoiceError for an option that is not known and for a value that it cannot have.
+    Parameters
+    ----------
+    text
+        The address, ``genicam:SERIAL?name=value&...``.
+
+    Returns
+    -------
+    CameraSettings
+        The settings.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is unknown or its value is not valid.
     """
     serial, options = parse_place(text, _OPTIONS, "camera", others="[A-Z]")
     return CameraSettings(
@@ -105,9 +137,23 @@ def _choose_patience(settings: CameraSettings, least: float = _PATIENCE) -> floa
 
 
 class GenicamDevice:
-    """An open GenICam camera, set as asked and acquiring; raises SourceError where that cannot be.
+    """An open GenICam camera with all settings applied, acquiring frames.
 
-    patience: seconds after which a missing frame is a fault, and how often a silent camera is asked for life.
+    Parameters
+    ----------
+    name
+        Name in captures and messages.
+    settings
+        The settings.
+    producers
+        The .cti files.
+    patience
+        Seconds after which a missing frame is a fault, and between two signs of life of a silent camera.
+
+    Raises
+    ------
+    SourceError
+        If the camera is not available or refuses a setting.
     """
 
     def __init__(
@@ -134,17 +180,26 @@ class GenicamDevice:
             raise SourceError(f"{name} does not start: {first_words(error)}; check its power and cable") from error
 
     def close(self) -> None:
-        """Stop acquiring and give the camera back."""
+        """Stop the acquisition and release the camera."""
         camera, self._camera = self._camera, None
         if camera is not None:
             close_camera(camera)
 
     def read(self) -> Capture | None:
-        """Return the next frame, or None where there was none within a quarter of a second.
+        """Return the next frame.
 
-        What came damaged or in a format that shows no picture is a capture with an ImageError, and so is a software
-        trigger that no frame followed; where the camera's count of frames jumps, a capture with a GapError comes first.
-        Raises SourceError where the camera is lost.
+        A damaged frame, a format without a picture and a software trigger without a frame are captures with an
+        ImageError. If the camera's frame counter jumps, a capture with a GapError comes first.
+
+        Returns
+        -------
+        Capture | None
+            The capture, or None if there was no frame within 0.25 s.
+
+        Raises
+        ------
+        SourceError
+            If the camera is lost.
         """
         if self._held is not None:
             held, self._held = self._held, None
@@ -156,7 +211,7 @@ class GenicamDevice:
             if buffer is not None:
                 return self._take(buffer)
             if self._incomplete():
-                self._number = None  # its number went with it, and it is counted here
+                self._number = None  # its number is lost, and the loss is reported here
                 return self._fault("the frame came incomplete: data were lost between camera and computer")
             return self._wait_on()
         except camera_errors() as error:
@@ -188,7 +243,7 @@ class GenicamDevice:
         return Capture(self._name, GapError(reason), time=at, captured=captured)
 
     def _count_lost(self, buffer: Any) -> int:
-        """Return how many frames the camera took between the last one and this one, by its own count."""
+        """Return the number of frames that are missing between the last one and this one, by the camera's counter."""
         from genicam import gentl
 
         try:
@@ -203,7 +258,7 @@ class GenicamDevice:
         return Capture(self._name, ImageError(reason), time=now(), captured=time.perf_counter())
 
     def _wait_on(self) -> Capture | None:
-        """Return None, unless there was no frame for too long: then make sure that the camera is still there."""
+        """Return None; if there was no frame for too long, check first that the camera still answers."""
         patience = _choose_patience(self._settings, self._patience)
         if time.monotonic() - self._last < (self._patience if patience is None else patience):
             return None
@@ -217,7 +272,20 @@ class GenicamDevice:
 
 
 def configure(node_map: Any, settings: CameraSettings) -> None:
-    """Set a camera as asked; raises SourceError where it has no such feature or refuses the value."""
+    """Apply the settings to a camera.
+
+    Parameters
+    ----------
+    node_map
+        The camera's node map, of the GenICam libraries.
+    settings
+        The settings.
+
+    Raises
+    ------
+    SourceError
+        If the camera lacks a feature or refuses a value.
+    """
     _set_trigger(node_map, settings)
     for name, value in settings.features:
         _set(node_map, name, value)
@@ -259,18 +327,36 @@ def _set(node_map: Any, name: str, value: str) -> None:
 
 
 def _set_if_there(node_map: Any, name: str, value: str) -> None:
-    """Set a feature that not every camera has, or can be set in every state."""
+    """Set a feature that not every camera has."""
     if node_map.has_node(name):
         _set(node_map, name, value)
 
 
 def _which(node_map: Any, *names: str) -> str:
-    """Return the first of a feature's names, new and old, that the camera knows; the first of all where none."""
+    """Return the first of a feature's names, new and old, that the camera knows, or the first of all."""
     return next((name for name in names if node_map.has_node(name)), names[0])
 
 
 def read_buffer(buffer: Any, node_map: Any) -> Frame:
-    """Return the picture in a raw GenTL buffer; raises ImageError where it holds none that can be read."""
+    """Return the picture in a raw GenTL buffer.
+
+    Parameters
+    ----------
+    buffer
+        The buffer.
+    node_map
+        The camera's node map, for facts that the buffer does not have.
+
+    Returns
+    -------
+    Frame
+        The frame, HxW or HxWx3 (BGR), uint8 or uint16.
+
+    Raises
+    ------
+    ImageError
+        If the buffer has no picture that can be read.
+    """
     from genicam import gentl
     from harvesters.util.pfnc import dict_by_ints
 
@@ -293,7 +379,7 @@ def read_buffer(buffer: Any, node_map: Any) -> Frame:
 
 
 def _first(buffers: Any) -> Any:
-    """Return the first stream's buffer of a camera that has several; the others go back."""
+    """Return the buffer of the first stream of a camera with several streams; release the others."""
     if not isinstance(buffers, list):
         return buffers
     for other in buffers[1:]:
@@ -303,7 +389,7 @@ def _first(buffers: Any) -> Any:
 
 
 def _watch_incomplete(acquirer: Any) -> Callable[[], bool]:
-    """Return a function that tells whether a buffer came incomplete since it was last called."""
+    """Return a function that says whether an incomplete buffer has come since its last call."""
     from harvesters.core import Callback
 
     seen: list[bool] = []

@@ -1,8 +1,8 @@
-"""GenTL producers, the camera makers' drivers, shared by every GenICam camera of the process.
+"""GenTL producers (the drivers of camera makers), shared by every GenICam camera of the process.
 
 A producer (a ``.cti`` file) can be loaded once in a process, and harvesters closes all cameras of a `Harvester` when it
-looks for devices again. So there is one `Harvester` a file, kept while one of its cameras is open, and the list of
-devices is renewed interface by interface.
+looks for devices again. So each file has one `Harvester`, which is kept while one of its cameras is open, and the list
+of devices is renewed interface by interface.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from onspect.runtime.errors import SourceError
 
 SEARCH_PATH = "GENICAM_GENTL64_PATH" if sys.maxsize > 2**32 else "GENICAM_GENTL32_PATH"
-"""The environment variable in which drivers register the folders of their producers, as the GenTL standard has it."""
+"""The environment variable in which drivers register the folders of their producers (GenTL standard)."""
 
 _DISCOVERY_MS = 2000  # GigE Vision cameras answer a broadcast; the standard gives them a second
 _lock = threading.RLock()
@@ -31,28 +31,49 @@ _users: dict[Path, int] = {}
 
 @dataclass(frozen=True)
 class CameraInfo:
-    """A camera that a producer sees; status is ``free``, ``in use`` or ``unknown``."""
+    """A camera that a producer sees."""
 
     serial: str
+    """Serial number."""
     name: str
+    """User-defined name; empty for none."""
     vendor: str
+    """Maker."""
     model: str
+    """Model."""
     status: str
+    """``free``, ``in use`` or ``unknown``."""
     producer: str
+    """The producer that sees the camera."""
 
 
 @dataclass(frozen=True)
 class OpenCamera:
-    """A camera that is ours until `close_camera`; acquirer is harvesters' `ImageAcquirer`."""
+    """A camera that is in use until `close_camera`."""
 
     acquirer: Any
+    """The `ImageAcquirer` of harvesters."""
     producer: Path
+    """The .cti file."""
 
 
 def find_producers(files: Iterable[Path] = ()) -> list[Path]:
-    """Return the producers to load: the files given, else every ``.cti`` in the folders of `SEARCH_PATH`.
+    """Return the producers to load.
 
-    Raises SourceError where there is none.
+    Parameters
+    ----------
+    files
+        The .cti files; empty for every ``.cti`` in the folders of `SEARCH_PATH`.
+
+    Returns
+    -------
+    list[Path]
+        Paths of the .cti files.
+
+    Raises
+    ------
+    SourceError
+        If there is no producer.
     """
     given = [path.absolute() for path in files]
     for path in given:
@@ -71,15 +92,46 @@ def find_producers(files: Iterable[Path] = ()) -> list[Path]:
 
 
 def list_cameras(producers: Iterable[Path]) -> list[CameraInfo]:
-    """Return the cameras that the producers see; raises SourceError where one of the producers cannot be loaded."""
+    """Return the cameras that the producers see.
+
+    Parameters
+    ----------
+    producers
+        The .cti files.
+
+    Returns
+    -------
+    list[CameraInfo]
+        The cameras.
+
+    Raises
+    ------
+    SourceError
+        If a producer cannot be loaded.
+    """
     with _lock:
         return [camera for path in producers for camera in _list(path)]
 
 
 def open_camera(serial: str, producers: Iterable[Path]) -> OpenCamera:
-    """Open the camera with this serial number, user-defined name or device id; an empty text is the only camera.
+    """Open a camera.
 
-    Raises SourceError where there is none, several, or another program has it.
+    Parameters
+    ----------
+    serial
+        Serial number, user-defined name or device id; empty for the only camera.
+    producers
+        The .cti files.
+
+    Returns
+    -------
+    OpenCamera
+        The camera.
+
+    Raises
+    ------
+    SourceError
+        If no camera or several match, or another program uses it.
     """
     with _lock:
         seen: list[str] = []
@@ -101,7 +153,13 @@ def open_camera(serial: str, producers: Iterable[Path]) -> OpenCamera:
 
 
 def close_camera(camera: OpenCamera) -> None:
-    """Give the camera back; whatever it answers, it is not ours any more."""
+    """Release a camera; an error of a lost camera is only logged.
+
+    Parameters
+    ----------
+    camera
+        The camera.
+    """
     with _lock:
         try:
             camera.acquirer.destroy()
@@ -111,14 +169,31 @@ def close_camera(camera: OpenCamera) -> None:
 
 
 def camera_errors() -> tuple[type[Exception], ...]:
-    """Return the bases of what harvesters and the GenICam libraries raise."""
+    """Return the base classes of the errors that harvesters and the GenICam libraries raise.
+
+    Returns
+    -------
+    tuple[type[Exception], ...]
+        The classes.
+    """
     from genicam import genapi, gentl
 
     return (gentl.GenericException, genapi.GenericException, OSError, ValueError)
 
 
 def first_words(error: Exception) -> str:
-    """Return what a GenICam error says, without the names of C++ files behind it."""
+    """Return the message of a GenICam error without the names of C++ files.
+
+    Parameters
+    ----------
+    error
+        The error.
+
+    Returns
+    -------
+    str
+        The message.
+    """
     return str(error).removeprefix("GenTL exception: ").split(" : ")[0].split(" (Message from")[0].strip().rstrip(".")
 
 
@@ -139,11 +214,11 @@ def _list(path: Path) -> list[CameraInfo]:
 
 @contextmanager
 def _using(path: Path) -> Iterator[Any]:
-    """Yield the producer's `Harvester` with a fresh list of devices; it is closed where no camera of it stays open."""
+    """Yield the producer's `Harvester` with a fresh list of devices; it is closed if none of its cameras stays open."""
     from harvesters.core import Harvester
 
     if path not in _harvesters:
-        logging.getLogger("harvesters").setLevel(logging.CRITICAL)  # what it logs is raised as well, and said by us
+        logging.getLogger("harvesters").setLevel(logging.CRITICAL)  # it also raises what it logs, and we report that
         logging.getLogger("harvesters.core").setLevel(logging.CRITICAL)
         harvester = Harvester()
         harvester.add_file(str(path))
@@ -200,7 +275,7 @@ def _acquire(harvester: Any, device: Any) -> Any:
             "check its power and cable"
         ) from error
     finally:
-        if in_main_thread and interrupt is not None:  # harvesters puts its own handler in the place of Ctrl-C's
+        if in_main_thread and interrupt is not None:  # harvesters replaces the handler of Ctrl-C
             signal.signal(signal.SIGINT, interrupt)
 
 
@@ -222,7 +297,7 @@ def _status(device: Any) -> str:
 
 
 def _text(device: Any, name: str) -> str:
-    """Return one of a device's properties; not every producer has them all."""
+    """Return a property of a device; not every producer has all of them."""
     from genicam import gentl
 
     try:

@@ -1,4 +1,4 @@
-"""Cameras through OpenCV: those of this machine, and streams in the network."""
+"""Cameras through OpenCV: those of this machine, and network streams."""
 
 from __future__ import annotations
 
@@ -33,13 +33,21 @@ _OPTIONS = {"fourcc": "FOURCC", "width": "PIXELS", "height": "PIXELS", "rate": "
 
 
 class StreamSource(LiveSource):
-    """A camera in the network, by its URL; frames are BGR uint8.
+    """A network camera by its URL; frames are BGR uint8.
 
-    A connection that is cut is noticed at once, one that is frozen within read_timeout seconds: a read that lasts as
-    long as its timeout has only an old picture to give, and the connection never recovers. A camera that sends less
-    than one frame in this time counts as lost. PyAV (the extra ``video``) reads the stream where it is installed:
-    through OpenCV, a stream that changes its resolution is scaled to the first one, and nobody is told. retry: the
-    pauses before it is opened again.
+    A broken connection is noticed at once, a frozen one within `read_timeout`. A read that takes as long as its timeout
+    returns only an old picture, and the connection never recovers. So a camera with less than one frame in this time
+    counts as lost. PyAV (the extra ``video``) reads the stream if it is installed. OpenCV scales a stream whose
+    resolution changes to the first one, without notice.
+
+    Parameters
+    ----------
+    url
+        The URL.
+    read_timeout
+        Longest time for one frame, in seconds.
+    retry
+        Pauses before it is opened again.
     """
 
     def __init__(self, url: str, *, read_timeout: float = _READ_TIMEOUT, retry: Retry = Retry()) -> None:
@@ -57,10 +65,23 @@ class StreamSource(LiveSource):
 
 
 def open_camera(text: str) -> LiveSource:
-    """Return a camera of this machine, by its number or device path, as in ``0?width=1280&height=720``.
+    """Return a camera of this machine. A camera that refuses a setting counts as lost: its frames would be others.
 
-    Options: ``fourcc`` (such as MJPG, set first), ``width``, ``height`` and ``rate`` to ask of it. Raises ChoiceError
-    for others; a camera that cannot do what is asked counts as lost, for its frames would not be those that were meant.
+    Parameters
+    ----------
+    text
+        Number or device path, as in ``0?width=1280&height=720``. Options: ``fourcc`` (such as MJPG, set first),
+        ``width``, ``height`` and ``rate``.
+
+    Returns
+    -------
+    LiveSource
+        The source.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is unknown or its value is not valid.
     """
     place, options = parse_place(f"camera:{text}", _OPTIONS)
     fourcc = options.text("fourcc")
@@ -91,7 +112,7 @@ def _open_local(place: str, wanted: dict[str, float], fourcc: str | None = None)
     if isinstance(which, str) and not Path(which).exists():
         raise SourceError(f"there is no device {which!r}; 'onspect cameras' lists the connected cameras")
     capture = cv2.VideoCapture(which, backend)
-    if fourcc is not None:  # first: many webcams have their large sizes and high rates as motion JPEG only
+    if fourcc is not None:  # first: many webcams have large sizes and high rates only as motion JPEG
         code = cv2.VideoWriter.fourcc(*fourcc)
         capture.set(cv2.CAP_PROP_FOURCC, code)
         given = int(capture.get(cv2.CAP_PROP_FOURCC))
@@ -109,7 +130,7 @@ def _open_local(place: str, wanted: dict[str, float], fourcc: str | None = None)
 
 
 class _Device:
-    """An open capture that knows a stalled read by the time that it takes."""
+    """An open capture that recognises a stalled read by its duration."""
 
     def __init__(
         self, name: str, open_capture: Callable[[], cv2.VideoCapture], read_timeout: float = _READ_TIMEOUT

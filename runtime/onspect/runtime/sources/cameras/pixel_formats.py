@@ -1,6 +1,6 @@
-"""Camera buffers to frames: the pixel formats of the GenICam Pixel Format Naming Convention (PFNC) that show a picture.
+"""Camera buffers to frames, for the picture formats of the GenICam Pixel Format Naming Convention (PFNC).
 
-Values stay as the camera gives them: Mono12 comes as 0 to 4095 in uint16, and the model's recipe knows its white level.
+Values stay as the camera gives them: Mono12 gives 0 to 4095 in uint16, and the model's recipe has the white level.
 """
 
 from __future__ import annotations
@@ -50,10 +50,30 @@ class _Format:
 
 
 def decode_buffer(data: NDArray[np.uint8], name: str, width: int, height: int, padding: int = 0) -> Frame:
-    """Turn a camera's buffer into a frame of its own: HxW (mono) or HxWx3 (BGR), uint8 or uint16.
+    """Convert a camera's buffer to a frame with memory of its own; an alpha channel is dropped.
 
-    data: the buffer, uint8 [n]. name: its PFNC format, such as ``Mono8``, ``BayerRG12p`` or ``RGBa8``; an alpha channel
-    is dropped. padding: bytes after each row. Raises ImageError for other formats and where the buffer is too short.
+    Parameters
+    ----------
+    data
+        The buffer, uint8 [n].
+    name
+        PFNC name of the format, such as ``Mono8``, ``BayerRG12p`` or ``RGBa8``.
+    width
+        Width in pixels.
+    height
+        Height in pixels.
+    padding
+        Bytes after each row.
+
+    Returns
+    -------
+    Frame
+        The frame, HxW (mono) or HxWx3 (BGR), uint8 or uint16.
+
+    Raises
+    ------
+    ImageError
+        If the format is not supported or the buffer is too short.
     """
     pixel_format = _parse(name)
     if width < 1 or height < 1:
@@ -82,7 +102,7 @@ def _read_values(data: NDArray[np.uint8], pixel_format: _Format, count: int, hei
     if padding:
         row_bytes = math.ceil(count * stored / 8)
         needed = height * (row_bytes + padding)
-    else:  # packed values run on over the ends of rows
+    else:  # packed values continue across the ends of rows
         needed = math.ceil(count * height * stored / 8)
     if len(data) < needed:
         raise ImageError(f"the buffer has {len(data)} bytes, and the picture needs {needed}; it came incomplete")

@@ -1,4 +1,4 @@
-"""A stream in the network through PyAV, which says what size each frame has, and whether it came whole."""
+"""Network stream through PyAV, which gives the size of each frame and whether it is complete."""
 
 from __future__ import annotations
 
@@ -17,10 +17,23 @@ _OPTIONS = {"rtsp_transport": "tcp"}  # as OpenCV asks for: over UDP, lost packe
 
 
 class DecodedStream:
-    """An open stream; frames are BGR uint8. Raises SourceError where it is not there.
+    """An open stream; frames are BGR uint8.
 
-    timeouts: seconds for opening it, and for a read. size: the first size that the camera had; kept by the source, so
-    that a camera that comes back with another one is noticed.
+    Parameters
+    ----------
+    name
+        Name in captures and messages.
+    url
+        The URL.
+    timeouts
+        Seconds for opening the stream, and for one read.
+    size
+        The size of the first frame. The source keeps it, so that a camera that returns with another size is noticed.
+
+    Raises
+    ------
+    SourceError
+        If the stream cannot be opened.
     """
 
     def __init__(self, name: str, url: str, timeouts: tuple[float, float], size: FirstSize) -> None:
@@ -38,7 +51,18 @@ class DecodedStream:
         self._frames = self._decode()
 
     def read(self) -> Capture:
-        """Return the next frame; raises SourceError where the stream has ended or stands still."""
+        """Return the next frame.
+
+        Returns
+        -------
+        Capture
+            The capture; a damaged frame or one of another size is an ImageError.
+
+        Raises
+        ------
+        SourceError
+            If the stream has ended or is frozen.
+        """
         import av
 
         started = time.perf_counter()
@@ -49,7 +73,7 @@ class DecodedStream:
             raise SourceError(f"{self._name} has stopped sending: {redact(str(error))}") from None
         if frame is None:
             raise SourceError(f"{self._name} has stopped sending")
-        self._refuse_stalled(started)  # what comes then is an old picture that the decoder still had
+        self._refuse_stalled(started)  # this would be an old picture that the decoder still had
         captured = time.perf_counter()
         change = self._size.find_change(frame.width, frame.height)
         if change is not None:
@@ -64,8 +88,8 @@ class DecodedStream:
             raise SourceError(f"{self._name} is frozen: nothing new came for {waited:.1f} s")
 
     def close(self) -> None:
-        """Give the connection back."""
-        with suppress(Exception):  # what a cut connection says at its end helps nobody
+        """Close the connection."""
+        with suppress(Exception):  # an error of a connection that is already cut does not matter
             self._container.close()
 
     def _decode(self) -> Iterator[Any]:
@@ -79,5 +103,7 @@ class DecodedStream:
         for packet in self._container.demux(stream):
             try:
                 yield from packet.decode()
-            except av.error.InvalidDataError:  # a packet from the middle, as when joining; the next key frame mends it
+            except (
+                av.error.InvalidDataError
+            ):  # the stream was joined within a group of pictures; the next key frame repairs it
                 continue

@@ -3,9 +3,11 @@
 Teaches on DATA/train/good with the default options for each seed, and measures on val/ and test/ together, as the
 literature does, and on val/ alone: image AUROC, false rejects at 95% and 99% recall, pixel AUROC, AUPRO. Measures also
 the seconds of teaching on all cores with reading the pictures, the milliseconds an image on one core at the working
-size and at 256 x 256, and the megabytes of the file. Then it draws a few good pictures several times, teaches each
-draw, and prints mean, lowest and highest image AUROC. All files accept frames of any size (--any-size), so that no
-image is a fault. Finished rows are kept in -o/results.json and are not measured again. Needs onspect[cpu,train].
+size and at 256 x 256, and the megabytes of the file. All files accept frames of any size (--any-size), so that no image
+is a fault. Then it draws a few good pictures several times, fits a memory to each draw as `onspect teach` does, and
+prints mean, lowest and highest image AUROC. For this, features are extracted once, at the working size of all pictures,
+and kept in -o/features; distances are computed by numpy. Finished rows are kept in -o/results.json and are not measured
+again. Needs onspect[cpu,train].
 
     python benchmarks/industrial.py DATA -o results [--seeds 0,1,2] [--pictures 5,10,20,50,200] [--draws 5]
         [--limit 0] [--skip-speed]
@@ -14,6 +16,8 @@ image is a fault. Finished rows are kept in -o/results.json and are not measured
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import io
 import json
 import sys
 import time
@@ -22,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from onspect.calibration.evaluation import evaluate_images
@@ -29,11 +34,16 @@ from onspect.calibration.figures import Evaluation
 from onspect.calibration.scores import find_images, part_scores
 from onspect.runtime.atomic import write_atomically
 from onspect.runtime.dataset.folder import GOOD, training_images
+from onspect.runtime.fingerprints import fingerprint_pixels
 from onspect.runtime.images.decode import quieten_opencv, read_image
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import teach
-from onspect.runtime.teaching.base_file import BaseFile, parse_base_file
+from onspect.runtime.teaching.base_file import FEATURES, BaseFile, edit_graph, fold_channels, parse_base_file
+from onspect.runtime.teaching.extract import Extractor, Images, open_session
+from onspect.runtime.teaching.fill import fit_images
+from onspect.runtime.teaching.memory import Features, nearest_distances, score_distances
+from onspect.runtime.teaching.pictures import load
 from onspect.training.features import make_base
 
 SPLITS = {"val and test": ("val", "test"), "val": ("val",)}
@@ -89,20 +99,67 @@ def time_an_image(model: Path, data: Path) -> float:
     return float(np.median(taken) * 1000.0)
 
 
-def measure_few(model: Path, data: Path) -> dict[str, float]:
-    """Return the image AUROC on each of `SPLITS`, without a look at the masks."""
-    inspector = Inspector(model)
-    scores: dict[str, list[tuple[bool, float]]] = {}
-    for split in ("val", "test"):
-        images = find_images(data, split)
-        verdicts = inspector.inspect_many(image.path for image in images)
-        scores[split] = [
-            (image.kind != GOOD, float(verdict.score))
-            for image, verdict in zip(images, verdicts, strict=True)
-            if verdict.score is not None
-        ]
-    joined = {name: [pair for split in splits for pair in scores[split]] for name, splits in SPLITS.items()}
-    return {name: float(roc_auc_score(*zip(*pairs, strict=True))) for name, pairs in joined.items()}
+@dataclasses.dataclass(frozen=True)
+class KeptExtractor(Extractor):
+    """Gives features without running the network again on an image that it has seen, also in an earlier process."""
+
+    folder: Path
+    seen: dict[str, Features] = dataclasses.field(default_factory=dict)
+
+    def _extract_one(self, image: NDArray[np.uint8]) -> Features:
+        name = fingerprint_pixels(image)
+        path = self.folder / f"{name}.npz"
+        if name not in self.seen and path.exists():
+            with np.load(path) as found:
+                self.seen[name] = Features(found["fine"], found["middle"], found["coarse"])
+        elif name not in self.seen:
+            self.seen[name] = features = super()._extract_one(image)
+            content = io.BytesIO()
+            np.savez(content, fine=features.fine, middle=features.middle, coarse=features.coarse)
+            write_atomically(path, content.getvalue())
+        return self.seen[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """The images to teach and those to judge, with whether each is defective, at one working size; their extractor."""
+
+    taught: Images
+    judged: dict[str, tuple[Images, NDArray[np.bool_]]]
+    extractor: KeptExtractor
+
+    @classmethod
+    def read(cls, data: Path, base: BaseFile, folder: Path) -> Curve:
+        """Read all images of a dataset; features are kept in the folder."""
+        found = load(data, None, None, 65535, True, None, None)
+        height, width, channels = found.images.shape[1:]
+        judged = {}
+        for split in ("val", "test"):
+            images = {image.path: image.kind != GOOD for image in find_images(data, split)}
+            read = load(list(images), (width, height), channels, 65535, True, None, None)
+            judged[split] = (read.images, np.array([images[path] for path in read.paths]))
+        graph = edit_graph(base.graph, fold_channels(base.graph, channels), input_shape=(height, width, channels))
+        session = open_session(edit_graph(graph, {}, outputs=FEATURES))
+        folder.mkdir(exist_ok=True)
+        return cls(found.images, judged, KeptExtractor(session, folder))
+
+    def measure(self, count: int, draw: int) -> dict[str, Any]:
+        """Fit a memory to a few pictures, drawn at random, and return the image AUROC on each of `SPLITS`."""
+        order = np.random.default_rng([count, draw]).permutation(len(self.taught))[:count]
+        copies, fitted = fit_images(self.extractor, self.taught[order], seed=draw)
+        memory = fitted.vectors.astype(np.float32)
+        scores, defective = {}, {}
+        for split, (images, labels) in self.judged.items():
+            patches = fitted.metric.patches(self.extractor.extract(images))
+            scores[split] = score_distances(nearest_distances(patches, memory), fitted.shape)
+            defective[split] = labels
+        areas = {
+            name: float(
+                roc_auc_score(*(np.concatenate([part[split] for split in splits]) for part in (defective, scores)))
+            )
+            for name, splits in SPLITS.items()
+        }
+        return {"pictures": count, "draw": draw, "copies": copies} | areas
 
 
 def measure_seed(pictures: Sequence[Path], data: Path, model: Path, base: BaseFile, *, seed: int) -> dict[str, Any]:
@@ -181,17 +238,14 @@ def main() -> None:
             teach(pictures, small, base=base, any_size=True, size=SMALL, seed=seed)
             row["milliseconds"], row["milliseconds_256"] = (time_an_image(path, chosen.data) for path in (model, small))
         keep("rows", row)
-    for count in map(int, filter(None, chosen.pictures.split(","))):
-        for draw in range(chosen.draws):
-            if (count, draw) in [(row["pictures"], row["draw"]) for row in content["curve"]]:
-                continue
-            order = np.random.default_rng([count, draw]).permutation(len(every))[:count]
-            model = chosen.output / "few.onnx"
-            seconds = teach_timed([every[place] for place in order], model, base, seed=draw)
-            memory = read_model_file(model).info.memory
-            copies = "none" if memory is None else memory.copies
-            row = {"pictures": count, "draw": draw, "seconds": seconds, "copies": copies}
-            keep("curve", row | measure_few(model, chosen.data))
+    counts = list(map(int, filter(None, chosen.pictures.split(","))))
+    done = {(row["pictures"], row["draw"]) for row in content["curve"]}
+    curve = None
+    for draw in range(chosen.draws):
+        for count in counts:
+            if (count, draw) not in done:
+                curve = curve or Curve.read(chosen.data, base, chosen.output / "features")
+                keep("curve", curve.measure(count, draw))
     show(content["rows"], content["curve"])
 
 

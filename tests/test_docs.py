@@ -85,8 +85,8 @@ def reader() -> Any:
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """Return the example file of docs/model-file.md."""
-    (text,) = find_blocks("model-file.md", "base64")
+    """Return the example file of docs/model-file-example.md."""
+    (text,) = find_blocks("model-file-example.md", "base64")
     path = tmp_path / "example.onnx"
     path.write_bytes(base64.b64decode(text))
     return path
@@ -187,8 +187,8 @@ def test_line_examples_print_what_the_page_says(
 
 
 def test_presence_settings_are_read(tmp_path: Path) -> None:
-    """Each configuration of docs/presence.md is read, and its table has every key."""
-    for block in find_blocks("presence.md", "toml"):
+    """Each configuration of the pages about presence is read, and the table has every key."""
+    for block in (*find_blocks("presence.md", "toml"), *find_blocks("several-parts.md", "toml")):
         (tmp_path / "line.toml").write_text(block, encoding="utf-8")
         config = read_config(tmp_path / "line.toml")
         assert config.presence is not None or config.voting.views is not None
@@ -196,26 +196,34 @@ def test_presence_settings_are_read(tmp_path: Path) -> None:
     assert set(KEYS) == {key for row in rows for key in re.findall(r"`(\w+)`", row)}
 
 
+SINK_PAGES = ("sinks.md", "sink-files.md", "sink-network.md", "sink-plc.md")
+
+
+def read_pages(*pages: str) -> str:
+    """Return the text of several pages of docs/, one after the other."""
+    return "\n".join((DOCS / page).read_text(encoding="utf-8") for page in pages)
+
+
 def test_sink_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every example of docs/sinks.md runs and prints what stands below it."""
+    """Every example of the pages about sinks runs and prints the text below it."""
     monkeypatch.chdir(tmp_path)
     with SqliteSink(Path("history.db"), evidence=True) as sink:
         for index in range(4):
             sink.write(inspection("camera", index, time=f"2026-01-01T00:00:{index:02d}.000Z"))
-    assert run_examples("sinks.md", capsys, inspection=inspection()) == 3
+    assert [run_examples(page, capsys, inspection=inspection()) for page in SINK_PAGES] == [1, 1, 1, 0]
 
 
 def test_documented_addresses_of_sinks_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every sink that docs/sinks.md gives in a command can be opened, and every kind in its table."""
+    """Every sink in a command of the pages about sinks can be opened, and every kind in the table."""
     monkeypatch.chdir(tmp_path)
     write_certificates(tmp_path)
     (tmp_path / "ca.pem").rename("factory-ca.pem")
     monkeypatch.setenv("LINE_USER", "line")
     monkeypatch.setenv("LINE_PASSWORD", "geheim")
-    page = (DOCS / "sinks.md").read_text(encoding="utf-8")
+    page = read_pages(*SINK_PAGES)
     given = [first or second for first, second in re.findall(r"--sink (?:'([^']+)'|(\S+))", page)]
     table = re.findall(r"`(\w+:[^`]+)`", page[page.index("| sink |") : page.index("An extra is")])
-    assert len(given) >= 6
+    assert len(given) >= 12
     assert len(table) >= 10
     for text in (*given, *table):
         open_sink(text, append=True)
@@ -223,7 +231,7 @@ def test_documented_addresses_of_sinks_open(tmp_path: Path, monkeypatch: pytest.
 
 def test_documented_nodes_and_registers_are_there() -> None:
     """The tables of OPC UA variables and Modbus registers are those of the code."""
-    page = (DOCS / "sinks.md").read_text(encoding="utf-8")
+    page = read_pages("sink-plc.md")
     for folder, variables in (("LastPart", LAST_PART), ("Line", LINE)):
         (row,) = re.findall(rf"^\| `{folder}` \| (.*) \|$", page, re.MULTILINE)
         assert re.findall(r"`(\w+)`", row) == list(variables)
@@ -232,31 +240,31 @@ def test_documented_nodes_and_registers_are_there() -> None:
 
 
 def test_documented_signals_are_there(tmp_path: Path) -> None:
-    """The configuration of docs/plc.md is read, each address opens, and registers, nodes and errors are the code's."""
-    page = (DOCS / "plc.md").read_text(encoding="utf-8")
+    """The pages about a PLC: the configuration is read, addresses open, registers, nodes and errors are the code's."""
+    page = read_pages("plc.md", "plc-signals.md")
     (configuration,) = find_blocks("plc.md", "toml")
     (tmp_path / "line.toml").write_text(configuration, encoding="utf-8")
     config = read_config(tmp_path / "line.toml")
     assert config.signal is not None
     assert config.ejector is not None
     assert config.ejector.parts == 3
-    (message,) = find_blocks("plc.md", "json")
+    (message,) = find_blocks("plc-signals.md", "json")
     assert merge(Inputs(), message.encode()) == Inputs(trigger=True, part="P-1", shift="late")
     for address in (config.signal.address, *re.findall(r"^`(\w+://HOST[^`]*)`", page, re.MULTILINE)):
         open_signal(re.sub(r"\[:\d+\]", "", address))
     assert f"| `outreg` +6 to +{OUT_REGISTERS - 1} |" in page
     assert f"| `inreg` +2 to +{IN_REGISTERS - 1} |" in page
     assert all(f"`{name}`" in page or f"`.{name}`" in page or f".{name}`" in page for name in (*INPUTS, *OUTPUTS))
-    handshake = page[page.index("| what goes wrong") : page.index("`error` is cleared")]
+    handshake = page[page.index("| event |") : page.index("`error` is cleared")]
     assert {int(code) for code in re.findall(r"\| (\d) \|$", handshake, re.MULTILINE)} == {0, *ERRORS}
     assert all(f"| `{field.name}`" in page or f"`{field.name}`" in page for field in dataclasses.fields(Outputs))
 
 
 def test_documented_example_is_read_by_onspect(example: Path) -> None:
     """The format's page has a model file as its example, with the JSON, checksums and bytes that the page names."""
-    page = (DOCS / "model-file.md").read_text(encoding="utf-8")
+    page = read_pages("model-file-example.md")
     file = read_model_file(example)
-    content = json.loads(find_blocks("model-file.md", "json")[0])
+    content = json.loads(find_blocks("model-file-example.md", "json")[0])
     assert parse_dataclass(ModelInfo, content) == file.info
     assert f"`{content['graph_sha256']}`" in page
     assert f"SHA-256 of the whole file: `{hashlib.sha256(file.data).hexdigest()}`" in page
@@ -271,7 +279,7 @@ def test_documented_example_is_read_by_onspect(example: Path) -> None:
 def test_documented_frames_are_judged_as_the_page_says(example: Path, reader: Any) -> None:
     """Onspect and the documented reader make of each frame on the page the input, score, verdict and regions there."""
     inspector, independent = Inspector(example, provider="cpu"), reader(example)
-    frames = json.loads(find_blocks("model-file.md", "json")[1])
+    frames = json.loads(find_blocks("model-file-example.md", "json")[1])
     assert {item["verdict"] for item in frames} == {"ok", "ng", "fault"}
     for item in frames:
         frame = np.array(item["frame"], item["dtype"])
@@ -351,8 +359,8 @@ def test_documented_reader_refuses_an_uncalibrated_file(uncalibrated: Path, read
 ROOT = DOCS.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 MOST_WORDS = 1500
-LONG = {"commands.md", "model-file.md", "research-log.md", "plc.md", "sinks.md"}
-"""Pages that may be longer: a generated one, a format, a diary, and pages that are still to be split."""
+LONG = {"commands.md"}
+"""Pages that may be longer: a generated one."""
 
 
 def find_anchors(page: Path) -> set[str]:

@@ -295,9 +295,9 @@ def test_an_incomplete_record_clears_only_what_it_covers(
 
 def test_a_threshold_that_rejects_everything_is_pointed_out(onspect: Run, model: Path, make_dataset: Make) -> None:
     """When the best F1 is to reject every part, a warning says that the model tells nothing here."""
-    result = onspect("calibrate", model, make_dataset({"val/good": [100, 101], "val/odd": range(115, 130)}))
+    result = onspect("calibrate", model, make_dataset({"val/good": [100, 101, 102], "val/odd": range(115, 130)}))
     assert result.exit_code == 0
-    assert "rejects 2 of 2 good images" in result.stderr
+    assert "rejects 3 of 3 good images" in result.stderr
 
 
 def test_info_shows_the_calibration(onspect: Run, model: Path, make_dataset: Make) -> None:

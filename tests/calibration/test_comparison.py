@@ -78,7 +78,7 @@ def test_two_models_judge_the_same_images(
     assert result.exit_code == 0, result.output
     assert "first.onnx against second.onnx, 11 images that both scored:" in result.stdout
     assert "difference +0.0000: resampled images show no spread, so there is no interval" in result.stdout
-    words = "defective images: 6 judged rightly by first.onnx alone, 0 by second.onnx alone, of 7 (McNemar p = 0.031"
+    words = "defective images: 6 judged correctly by first.onnx alone, 0 by second.onnx alone, of 7 (McNemar p = 0.031"
     assert f"{words}3): a difference is shown" in result.stdout
     found = json.loads((tmp_path / "report/metrics.json").read_text())
     counts = {"images": 7, "only_first": 6, "only_second": 0, "p": pytest.approx(1 / 32)}

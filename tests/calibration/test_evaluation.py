@@ -194,7 +194,7 @@ def test_the_calibration_images_are_recognised(onspect: Run, model: Path, make_d
     data = make_dataset({"val/good": GOOD, "val/bright": BRIGHT})
     onspect("calibrate", model, data)
     result = onspect("evaluate", model, data, "--split", "val", "-o", tmp_path / "report")
-    assert "the threshold was chosen on these very images" in result.stderr
+    assert "the threshold was chosen on exactly these images" in result.stderr
 
 
 def test_a_model_without_a_threshold_is_measured_without_verdicts(
@@ -226,7 +226,7 @@ def test_images_of_which_none_can_be_judged_are_an_error(
     (data / "test/good/000.png").write_bytes(b"no image")
     result = onspect("evaluate", calibrated, data, "-o", tmp_path / "report")
     assert result.exit_code == 1
-    assert "none of the 1 images can be judged" in result.stderr
+    assert "no image can be judged; 1 of 1 failed, such as" in result.stderr
     assert not list((tmp_path / "report").iterdir())
 
 

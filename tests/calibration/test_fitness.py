@@ -98,7 +98,7 @@ def test_calibrate_ends_with_the_verdict(onspect: Run, model: Path, make_dataset
     """The last line of `calibrate` judges the policy's rate by the pictures that chose the threshold."""
     data = make_dataset({"val/good": range(120, 136), "val/bright": [180, 190, 200]})
     last = onspect("calibrate", model, data, "--max-fpr", "5%").stdout.splitlines()[-1]
-    assert last.startswith("so far, on the pictures that chose the threshold: not proven with so few pictures: false")
+    assert last.startswith("so far, on the pictures that the threshold was chosen on: not proven with so few pictures:")
     assert "43 more good pictures without a false reject would prove at most 5% of good parts rejected" in last
 
 

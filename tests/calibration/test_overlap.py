@@ -210,7 +210,7 @@ def test_test_folder_that_cannot_be_read_is_said(model: Path, data: Path, onspec
     (data / "test/stray.png").write_bytes((data / "test/good/60.png").read_bytes())
     result = onspect("calibrate", model, data)
     assert result.exit_code == 0, result.output
-    assert "the file does not remember the test images: 1 image in" in result.stderr
+    assert "the file has no record of the test images: 1 image in" in result.stderr
     calibration = read_model_file(model).info.calibration
     assert calibration is not None
     assert calibration.held_back is None

@@ -161,7 +161,7 @@ def test_a_moved_cut_keeps_every_bad_part_in_view(tmp_path: Path, data: Path, wr
     model = write_model(tmp_path / "peak.onnx", score="peak")
     first = calibrate(model, data, policy=MaxF1(), regions=RegionDemand(Rule("pixel_fpr", rate=0.001)))
     assert first.threshold.map == first.threshold.score
-    assert "so that every part that is not ok shows where" in "".join(first.notes)
+    assert "so that every part that is not ok has a region" in "".join(first.notes)
     assert first.calibration.map_rule is not None
     pixels_cut = first.calibration.map_rule.value
     assert pixels_cut is not None
@@ -173,7 +173,7 @@ def test_masks_that_are_not_there_are_missed_at_once(model: Path, data: Path, on
     """--pixel-f1 without masks is refused before anything is scored, and with none that can be read after."""
     for path in (data / "ground_truth/val/spot").iterdir():
         path.write_bytes(b"no image")
-    with pytest.raises(DatasetError, match="not one can be used"):
+    with pytest.raises(DatasetError, match="none can be used"):
         calibrate(model, data, regions=RegionDemand(Rule("pixel_f1")))
     for path in (data / "ground_truth/val/spot").iterdir():
         path.unlink()

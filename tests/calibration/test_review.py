@@ -135,7 +135,7 @@ def test_band_that_goes_is_pointed_out(model: Path, data: Path, onspect: Run) ->
     """Moving the threshold of a file with a band without asking for one says that there is none any more."""
     calibrate(model, data, policy=MaxFpr(0.05), band=ReviewShare(0.2))
     result = onspect("threshold", model, "--max-fpr", "10%")
-    assert "is gone, and its parts pass now" in result.stderr
+    assert "was removed, and its parts pass now" in result.stderr
     onspect("threshold", model, "--undo")
     threshold = read_model_file(model).info.threshold
     assert threshold is not None

@@ -9,6 +9,8 @@ import pytest
     [
         ("decode", "images.decode", "read_image"),
         ("inspector", "inspection.inspector", "Inspector"),
+        ("model_file", "model.file", "read_model_file"),
+        ("verdict", "inspection.verdict", "Verdict"),
     ],
 )
 def test_modules_of_earlier_releases_are_found_with_a_warning(

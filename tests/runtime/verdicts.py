@@ -39,7 +39,7 @@ def line_status(**facts: Any) -> LineStatus:
     return LineStatus(**(common | facts))
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait until a condition holds; an AssertionError where it does not in time."""
     end = time.monotonic() + seconds
     while not condition():

@@ -1,4 +1,4 @@
-"""Calibration: score labelled images, choose a threshold by a policy, and stamp it with its evidence into the file."""
+"""Calibration: score labelled images, choose a threshold by a policy, and write it with its evidence into the file."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def calibrate(
     training
         Handling of images that the model was trained on: ``refuse``, ``skip`` or ``allow``.
     strict
-        Raise DatasetError if the images are too few for the requirement, if a good image's score is an outlier, or if
-        the model does not separate good from defective images.
+        Whether doubts are an error. DatasetError if the images are too few for the requirement, or if a good image's
+        score is an outlier. The same error if the model does not separate good from defective images.
     trim
         Leave out good images whose score is an outlier.
     progress
@@ -181,7 +181,7 @@ def calibrate(
         compare_with_training(results, file).twins,
         len(results),
         "images that the model was trained on",
-        "if they show the same parts, their scores are lower than new parts' will be, and so is the threshold; "
+        "if they show the same parts, their scores are lower than those of new parts, and the threshold is too low; "
         "keep all pictures of a part in one folder of the dataset",
     )
     left_out_words = [] if not trimmed else [f"left out by --trim: {_name_lone(trimmed)}"]
@@ -193,7 +193,7 @@ def calibrate(
 def _read_options(
     options: Mapping[str, Any], policy: Policy | None, band: Band | None, regions: RegionDemand | None
 ) -> tuple[Policy | None, Band | None, RegionDemand]:
-    """Return the rules that options name, with those that were given as objects; raises ChoiceError if both are."""
+    """Return the rules as objects; ChoiceError if a rule is given both as an object and by options."""
     bands, of_regions = list_options(BANDS), RegionDemand.OPTIONS
     named = (
         Policy.from_options({name: options[name] for name in options if name not in {*bands, *of_regions}}),
@@ -287,7 +287,18 @@ def move_threshold(
 
 
 def find_lone_images(results: Sequence[ScoredImage]) -> list[ScoredImage]:
-    """Return the good images whose score stands alone, highest first."""
+    """Return the good images with outlying scores.
+
+    Parameters
+    ----------
+    results
+        Scored images of all kinds.
+
+    Returns
+    -------
+    list[ScoredImage]
+        The outliers, highest score first.
+    """
     good = [result for result in results if not result.image.defective]
     return [good[place] for place in find_lone_scores([result.score for result in good])]
 
@@ -301,7 +312,7 @@ def _name_lone(lone: Sequence[ScoredImage]) -> str:
 def _score_marks(
     inspector: Inspector, images: Sequence[LabelledImage], progress: Progress
 ) -> tuple[tuple[float, ...], ...]:
-    """Return the scores of good images with test marks drawn on, of at most `MAX_MARKED` evenly chosen ones."""
+    """Return the scores of at most `MAX_MARKED` evenly chosen good images with test marks drawn on them."""
     good = [image.path for image in images if not image.defective]
     chosen = [good[position] for position in np.unique(np.linspace(0, len(good) - 1, MAX_MARKED).astype(int))]
 
@@ -313,7 +324,7 @@ def _score_marks(
 
 
 def _collect(observations: Iterable[Observation | Fault], total: int, pixels: PixelScores) -> list[ScoredImage]:
-    """Gather all scores, and what is needed of the error maps; raise where an image could not be scored."""
+    """Return the scored images and add their error maps to `pixels`; raise an error if an image has no score."""
     results: list[ScoredImage] = []
     faults: list[Fault] = []
     for observation in observations:

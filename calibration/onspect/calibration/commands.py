@@ -23,7 +23,7 @@ _SPLITS = click.Choice(["val", "test"])
 
 
 def _parse_costs(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, float] | None:
-    """Return the costs written ``1:50``; a usage error where they are none."""
+    """Return the costs written ``1:50``; usage error if they are not valid."""
     if text is None:
         return None
     try:
@@ -36,13 +36,25 @@ def _parse_costs(context: click.Context, option: click.Parameter, text: str | No
 
 
 class _PolicyCommand(Command):
-    """A command with an option for each policy and review band.
+    """A command with an option for each policy and each review band.
 
-    The options are made from the tables when they are first needed: those load numpy, which `onspect --help` need not.
+    The options are made from the tables only when they are needed: the tables load numpy, which `onspect --help` must
+    not.
     """
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's parameters, the options of the rules after the leading ones."""
+        """Return the command's parameters, with the options of the rules after the leading ones.
+
+        Parameters
+        ----------
+        ctx
+            Context of the command.
+
+        Returns
+        -------
+        list[click.Parameter]
+            Parameters in the order of the help.
+        """
         if not any(option.name == "strict" for option in self.params):
             from onspect.calibration.review import BANDS
             from onspect.calibration.rules import list_options
@@ -95,7 +107,7 @@ _group_option = click.option(
     "--region-fpr",
     metavar="RATE",
     callback=functools.partial(parse_rate, no_limit=(1,)),
-    help="Leave out regions so small that at most this share of good parts shows one.",
+    help="Leave out small regions, so that at most this share of good parts has one.",
 )
 @click.option(
     "--region-area",
@@ -121,7 +133,7 @@ def calibrate(
     """Set MODEL's threshold from the labelled images of DATA and stamp it into the file.
 
     DATA has val/good/ and val/DEFECT/ (or good/ and DEFECT/, or only good images). Rates are written 0.5% or 0.005.
-    Without a policy, --max-f1 is taken where there are defects, else --quantile 99%.
+    Without a policy, --max-f1 is used if there are defects, otherwise --quantile 99%.
 
     \b
     Example:
@@ -150,12 +162,12 @@ def calibrate(
 
 @click.command(cls=_PolicyCommand)
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--set", "value", type=float, metavar="SCORE", help="This very score.")
-@click.option("--undo", is_flag=True, help="Go back to the threshold before this one.")
+@click.option("--set", "value", type=float, metavar="SCORE", help="This score.")
+@click.option("--undo", is_flag=True, help="Restore the previous threshold.")
 def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: bool, **options: Any) -> None:
-    """Move MODEL's threshold by the scores that its calibration left in it, without images.
+    """Move MODEL's threshold by the scores that its calibration recorded, without images.
 
-    The graph's bytes stay as they are, and the old threshold stays in the file's history.
+    The graph does not change. The old threshold stays in the file's history.
 
     \b
     Example:
@@ -186,7 +198,7 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
 
 
 def _parse_fields(context: click.Context, option: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
-    """Return fields written ``lens=50 mm`` by name; a usage error where one has no name."""
+    """Return fields written ``lens=50 mm`` by name; usage error if a field has no name."""
     fields = {}
     for text in texts:
         name, found, value = text.partition("=")
@@ -228,10 +240,12 @@ def _parse_fields(context: click.Context, option: click.Parameter, texts: tuple[
     multiple=True,
     metavar="NAME=VALUE",
     callback=_parse_fields,
-    help="What the report says of part, camera, lens, light, line or anything else; may be repeated.",
+    help="A fact for the head of the report, such as part, camera, lens, light or line; may be repeated.",
 )
 @click.option("--title", help="The report's heading. [default: the field part, else the model's name]")
-@click.option("--strict", is_flag=True, help="Fail where the model is not fit for use, or does not tell good from bad.")
+@click.option(
+    "--strict", is_flag=True, help="Fail if the model is not fit for use, or does not separate good from defective."
+)
 def evaluate(
     models: tuple[Path, ...],
     data: Path,
@@ -289,7 +303,7 @@ def _report(outcome: CalibrationResult, model: Path) -> None:
 
 
 def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
-    """Print what makes a result less sure; that the model is of no use is said in red, or is not shown, with -q too."""
+    """Print the reasons why a result is less certain. Those that make the model useless are printed with -q too."""
     from onspect.calibration.blindness import NOT_SHOWN
 
     for sentence in blindness:

@@ -1,4 +1,4 @@
-"""Two models on the same images: whether one tells good from defective better, and which parts they judge otherwise."""
+"""Comparison of two models on the same images: AUROC with an interval, and different verdicts."""
 
 from __future__ import annotations
 
@@ -24,58 +24,69 @@ from onspect.runtime.model.schema import Threshold
 
 @dataclass(frozen=True)
 class Disagreement:
-    """The images, or parts, of one kind, good or defective, that exactly one of two models judges rightly."""
+    """Verdicts of two models on the good or on the defective images; with a group, on parts."""
 
     images: int
-    """That both judged; with a group the parts."""
+    """Number of images or parts that both models judged."""
 
     only_first: int
-    """Judged rightly by the first model alone."""
+    """Number that only the first model judged correctly."""
 
     only_second: int
-    """Judged rightly by the second model alone."""
+    """Number that only the second model judged correctly."""
 
     p: float
-    """How probable so uneven a split is if both are equally good: McNemar's test, exact, two-sided."""
+    """Two-sided p-value of the exact McNemar test, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two models, measured on the images that both could score.
 
-    auroc: of each, None where good or defective images are missing. difference: that of the first less that of the
-    second; interval: its 95% interval, None where redrawn images show no spread. good, defective: None where one of the
-    models has no threshold. A part for review counts as not rejected. parts: that the images show, each counted once by
-    its worst image; None if each image counts.
+    For verdicts, a part for review counts as not rejected.
     """
 
     first: Evaluation
+    """Evaluation of the first model on all its images."""
     second: Evaluation
+    """Evaluation of the second model on all its images."""
     images: int
+    """Number of images that both models scored."""
     parts: int | None
+    """Number of parts that the images show, each counted once by its worst image; None without a group."""
     auroc: tuple[float, float] | None
+    """AUROC of the first and of the second model, 0 to 1; None if good or defective images are missing."""
     interval: Interval | None
+    """95% interval of `difference`, -1 to 1; None if resampled images show no spread."""
     good: Disagreement | None
+    """Verdicts on good parts; None if one of the models has no threshold."""
     defective: Disagreement | None
+    """Verdicts on defective parts; None if one of the models has no threshold."""
 
     def __str__(self) -> str:
         return f"{self.first}\n\n" + "\n".join(self.describe())
 
     @property
     def difference(self) -> float | None:
-        """The AUROC of the first model less that of the second."""
+        """AUROC of the first model minus that of the second, -1 to 1; None if it is undefined."""
         return None if self.auroc is None else self.auroc[0] - self.auroc[1]
 
     @property
     def names(self) -> tuple[str, str]:
-        """The names of both files, told apart by their digits where they are the same."""
+        """Names of both files; with the first digits of their fingerprints if the names are equal."""
         first, second = self.first.model, self.second.model
         if first.path.name != second.path.name:
             return first.path.name, second.path.name
         return f"{first.path.name} {first.sha256[:12]}", f"{second.path.name} {second.sha256[:12]}"
 
     def describe(self) -> list[str]:
-        """Return the outcome in sentences."""
+        """Return the result in sentences.
+
+        Returns
+        -------
+        list[str]
+            One line for each fact: AUROC first, then the verdicts.
+        """
         first, second = self.names
         shown = "" if self.parts is None else f" of {self.parts} parts"
         noun = "images" if self.parts is None else "parts"
@@ -96,7 +107,7 @@ class Comparison:
             if found is not None and found.images:
                 shown = "a difference is shown" if found.p < 1.0 - CONFIDENCE else "no difference is shown"
                 lines.append(
-                    f"{kind} {noun}: {found.only_first} judged rightly by {first} alone, {found.only_second} by "
+                    f"{kind} {noun}: {found.only_first} judged correctly by {first} alone, {found.only_second} by "
                     f"{second} alone, of {found.images} (McNemar p = {found.p:.3g}): {shown}"
                 )
         if self.good is None:
@@ -104,7 +115,13 @@ class Comparison:
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as a JSON object."""
+        """Return the comparison as a JSON object.
+
+        Returns
+        -------
+        dict[str, Any]
+            Names and fingerprint of the second model, all figures, and the sentences of `describe`.
+        """
         other = self.second
         return {
             "model": {"name": other.model.info.name, "file": other.model.path.name, "sha256": other.model.sha256},
@@ -157,7 +174,7 @@ def compare_models(
     read_model_file(Path(second))  # a wrong name is refused before any work
     comparison = compare_evaluations(evaluate(first, data, **options), evaluate(second, data, **options))
     if report is not None:
-        from onspect.calibration.report.page import write_report  # it loads a plotting library
+        from onspect.calibration.report.page import write_report  # loads a plotting library
 
         make_folder(Path(report))
         model = comparison.first
@@ -166,7 +183,20 @@ def compare_models(
 
 
 def compare_evaluations(first: Evaluation, second: Evaluation) -> Comparison:
-    """Compare two models on the images that both scored; the images are told by their paths."""
+    """Compare two evaluations on the images that both models scored. Images are matched by their paths.
+
+    Parameters
+    ----------
+    first
+        Evaluation of the first model. Its group applies to both.
+    second
+        Evaluation of the second model.
+
+    Returns
+    -------
+    Comparison
+        Both evaluations and the difference of each metric.
+    """
     others = {result.image.path: result for result in second.results}
     pairs = [(result, others[result.image.path]) for result in first.results if result.image.path in others]
     both = [part_scores([pair[place] for pair in pairs], first.group) for place in (0, 1)]  # parts in the same order
@@ -190,7 +220,7 @@ def compare_evaluations(first: Evaluation, second: Evaluation) -> Comparison:
 def _count_disagreement(
     scores: NDArray[np.float64], thresholds: tuple[Threshold | None, Threshold | None], *, defective: bool
 ) -> Disagreement | None:
-    """Return how many parts of one kind, by scores [2, n], one model alone judges rightly."""
+    """Return how often one model alone is correct, from scores [2, n] of one kind; None if a threshold is missing."""
     first, second = thresholds
     if first is None or second is None:
         return None

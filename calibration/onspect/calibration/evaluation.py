@@ -1,4 +1,4 @@
-"""Evaluation: every figure that says how a calibrated model does on labelled images it has not seen."""
+"""Evaluation: measure a calibrated model on labelled images that it has not seen."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def evaluate(
     model
         The model file.
     data
-        A dataset folder: ``test/good/`` and ``test/DEFECT/``, with masks in ``ground_truth/`` where there are some.
+        A dataset folder: ``test/good/`` and ``test/DEFECT/``, and optional masks in ``ground_truth/``.
     report
         A folder for report.html and metrics.json, which are replaced; None to write nothing.
     title
@@ -111,7 +111,7 @@ def evaluate(
     )
     evaluation = replace(evaluation, requirement=requirement)
     if report is not None:
-        from onspect.calibration.report.page import write_report  # it imports this module, and a plotting library
+        from onspect.calibration.report.page import write_report  # imports this module, and a plotting library
 
         write_report(Path(report), evaluation, inspector, title, fields=fields or {})
     return evaluation
@@ -128,7 +128,31 @@ def evaluate_images(
 ) -> Evaluation:
     """Score labelled images and measure the model on them, at its threshold if it has one.
 
-    source says where they are from; group is as of `evaluate`. Raises DatasetError where not one image can be judged.
+    Parameters
+    ----------
+    inspector
+        The model, ready to run.
+    model
+        The model file that `inspector` runs.
+    images
+        Labelled images.
+    source
+        Origin of the images, in words.
+    group
+        Regular expression for file names: images with the same match show one part. None: each image shows its own
+        part.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    Evaluation
+        Metrics with their confidence intervals, and the result for each image.
+
+    Raises
+    ------
+    DatasetError
+        If no image can be judged.
     """
     threshold = inspector.info.threshold
     masks = MaskReader(wanted=any(image.mask for image in images))
@@ -145,7 +169,8 @@ def evaluate_images(
             shown[observation.scored.image.kind] += threshold is not None and _shows_region(observation, threshold)
     if not results:
         raise DatasetError(
-            f"none of the {len(images)} images can be judged, such as {str(faults[0].image.path)!r}: {faults[0].reason}"
+            f"no image can be judged; {len(faults)} of {len(images)} failed, such as "
+            f"{str(faults[0].image.path)!r}: {faults[0].reason}"
         )
     good, defective = part_scores(results, group)
     calibration = model.info.calibration
@@ -183,7 +208,7 @@ def _fingerprint_faults(faults: Sequence[Fault]) -> list[str]:
 
 
 def _shows_region(observation: Observation, threshold: Threshold) -> bool:
-    """Tell whether an image's verdict has a region."""
+    """Return whether the verdict on an image has a region."""
     verdict = decide(observation.scored.score, threshold)
     return bool(find_regions(observation.error_map, threshold, observation.width, observation.height, verdict))
 

@@ -1,4 +1,4 @@
-"""What an evaluation measured: every figure, with its warnings, as text and as JSON."""
+"""Results of an evaluation: every figure, with its warnings, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -27,91 +27,109 @@ _NOTHING_MORE = Requirement()
 
 @dataclass(frozen=True)
 class KindMetrics:
-    """How one kind of defect fares: areas against all good images, and how many were caught (ng) and missed (ok).
-
-    With a group all of this counts parts.
-
-    reviewed: how many were sent to a person. unjudged: how many were only scored, because there is no threshold.
-    """
+    """Results for one kind of defect. With a group, parts are counted instead of images."""
 
     areas: Areas
+    """Metrics of this kind against all good images."""
     caught: int
+    """Number that was rejected (``ng``)."""
     missed: int
+    """Number that passed (``ok``)."""
     reviewed: int = 0
+    """Number that was sent to a person (``review``)."""
     unjudged: int = 0
+    """Number that was only scored because there is no threshold."""
 
     @property
     def images(self) -> int:
-        """How many images of the kind were scored."""
+        """Number of scored images of the kind."""
         return self.caught + self.missed + self.reviewed + self.unjudged
 
     @property
     def recall(self) -> float | None:
-        """The share that was caught, None where no image of the kind was judged."""
+        """Share that was rejected, 0 to 1; None if no image of the kind was judged."""
         judged = self.images - self.unjudged
         return self.caught / judged if judged else None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured.
+    """All results of an evaluation.
 
-    threshold: None where the file has none; then nothing is judged, and the figures without a threshold remain.
-    areas, confusion, kinds, intervals: with a group of parts, each by its worst image (`part_scores`); else of images.
-    source: description of the images' origin. results: the scored images; faults: the others. shown: how
-    many images of each kind have a region. trained_on: images (of results) that the model was trained on.
-    calibrated_on: whether these are the very images that the threshold was chosen on. of_training, of_calibration:
-    what they share with those others. test_split: how all images, faults too, compare with the test images that
-    stood beside the calibration's; None where the file does not say. intervals: 95% intervals of ``auroc``,
-    ``aupr``, ``fpr`` and ``recall``, with a review band of ``review`` and ``escapes`` too, those of them that could
-    be had. repeats: files that equal an earlier one; they count once. group: the pattern that tells parts apart.
+    With a group, `areas`, `confusion`, `kinds` and `intervals` count parts, each by its worst image (`part_scores`).
     """
 
     model: ModelFile
+    """The model file that was measured."""
     threshold: Threshold | None
+    """The file's threshold. None if the file has none: then no image is judged, and only figures without a threshold
+    exist.
+    """
     source: str
+    """Origin of the images, in words."""
     time: str
+    """Time of the evaluation, ISO 8601."""
     results: tuple[ScoredImage, ...] = field(repr=False)
+    """The scored images."""
     faults: tuple[Fault, ...]
+    """The images that could not be scored."""
     areas: Areas
+    """Metrics without a threshold."""
     confusion: Confusion
+    """Number of images or parts by label and verdict; all 0 without a threshold."""
     kinds: dict[str, KindMetrics]
+    """Results by kind of defect."""
     pixels: PixelMetrics
+    """Metrics of the error maps against the masks."""
     shown: dict[str, int]
+    """Number of images with a region, by kind."""
     trained_on: int
+    """Number of scored images that the model was trained on."""
     calibrated_on: bool
+    """Whether the scored images are exactly those that the threshold was chosen on."""
     of_training: Overlap
+    """Images that equal or resemble images of the training."""
     of_calibration: Overlap
+    """Images that equal or resemble images of the calibration."""
     test_split: SplitShare | None
+    """Comparison of all images, with faults, with the test images that were held back at calibration; None if the file
+    does not record them.
+    """
     intervals: dict[str, Interval]
+    """95% intervals of ``auroc``, ``aupr``, ``fpr`` and ``recall``, and with a review band of ``review`` and
+    ``escapes``. Undefined ones are left out.
+    """
     repeats: tuple[Path, ...] = ()
+    """Files that equal an earlier one; they count once."""
     requirement: Requirement = _NOTHING_MORE
+    """Rates that were required for this evaluation."""
     group: str | None = None
+    """Pattern that tells which images show one part; None if each image shows its own part."""
 
     def __str__(self) -> str:
-        from onspect.calibration.report.tables import describe_evaluation  # it imports this module
+        from onspect.calibration.report.tables import describe_evaluation  # imports this module
 
         return describe_evaluation(self)
 
     @property
     def blindness(self) -> list[str]:
-        """Why the model is of no use on these images, one sentence each; mostly none."""
+        """Reasons why the model is not useful on these images, one sentence each; usually empty."""
         return find_blindness(self.areas.auroc, self.intervals, self.confusion)
 
     @property
     def banded(self) -> bool:
-        """Whether there is a review band."""
+        """Whether the threshold has a review band."""
         return self.threshold is not None and self.threshold.review is not None
 
     @property
     def targets(self) -> list[Target]:
-        """Each rate that is required, beside that of these parts."""
+        """Each required rate, with the rate of these images."""
         calibration = self.model.info.calibration
         return find_targets(calibration, self.confusion, banded=self.banded, requirement=self.requirement)
 
     @property
     def fitness(self) -> Fitness | None:
-        """Whether the model is fit for use, by these parts; None without a threshold."""
+        """Whether the model is fit for use, according to these images; None without a threshold."""
         if self.threshold is None:
             return None
         doubts = [f"{self.trained_on} of the pictures were trained on"] if self.trained_on else []
@@ -119,11 +137,23 @@ class Evaluation:
         return judge_fitness(self.targets, self.confusion, self.blindness, doubts)
 
     def count_parts(self) -> tuple[int, int]:
-        """Return how many distinct good and defective parts the images show."""
+        """Return the number of distinct parts that the images show.
+
+        Returns
+        -------
+        tuple[int, int]
+            Number of good and of defective parts.
+        """
         return count_sides([result.image for result in self.results], self.group)
 
     def list_warnings(self) -> list[str]:
-        """Return what makes the figures better than they will be on the line, or incomplete; one sentence each."""
+        """Return the reasons why the figures are better than they will be on the line, or incomplete.
+
+        Returns
+        -------
+        list[str]
+            One sentence for each reason.
+        """
         warnings = [*self._describe_lone(), *describe_repeats(self.repeats, len(self.results) + len(self.repeats))]
         if self.trained_on:
             warnings.append(
@@ -132,8 +162,8 @@ class Evaluation:
             )
         if self.calibrated_on:
             warnings.append(
-                "the threshold was chosen on these very images: the confusion matrix is better than it will be on new "
-                "parts; evaluate on other images"
+                "the threshold was chosen on exactly these images: the confusion matrix is better than it will be on "
+                "new parts; evaluate on other images"
             )
         shared = self.of_calibration.same
         if shared and not self.calibrated_on:
@@ -162,7 +192,7 @@ class Evaluation:
         if self.faults:
             warnings.append(
                 f"{len(self.faults)} of {len(self.results) + len(self.faults)} images could not be judged (fault), "
-                "and no figure but their own count includes them"
+                "and only their own count includes them"
             )
         warnings += self.pixels.list_warnings()
         return warnings
@@ -178,7 +208,13 @@ class Evaluation:
         return [f"{len(lone)} of {len(good)} good images {verb} with a score of {scores}: check {names}"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every figure as a JSON object; null where it is undefined, with the reason beside it."""
+        """Return all figures as a JSON object.
+
+        Returns
+        -------
+        dict[str, Any]
+            An undefined figure is null, with its reason beside it.
+        """
         info = self.model.info
         return {
             "model": {"name": info.name, "sha256": self.model.sha256},

@@ -1,4 +1,4 @@
-"""Whether a model is fit for use: what is required of it, held against images, in one sentence."""
+"""Fitness for use: compare a model's rates with the required rates and give the result in one sentence."""
 
 from __future__ import annotations
 
@@ -22,15 +22,14 @@ _ONE: dict[Side, str] = {"false rejects": "a false reject", "escapes": "an escap
 
 @dataclass(frozen=True)
 class Requirement:
-    """What is required of a model on a line.
-
-    max_fpr: the highest share of good parts that may be rejected. min_recall: the lowest share of defective parts that
-    must be rejected or seen by a person. Shares of 1; None for what the file was calibrated for. Raises ChoiceError for
-    a share that is none.
-    """
+    """Rates that a model must keep on a line; ChoiceError if a rate is not 0 to 1."""
 
     max_fpr: float | None = None
+    """Highest share of good parts that may be rejected, 0 to 1; None for the limit of the calibration."""
     min_recall: float | None = None
+    """Lowest share of defective parts that must be rejected or seen by a person, 0 to 1; None for that of the
+    calibration.
+    """
 
     def __post_init__(self) -> None:
         for name, rate in vars(self).items():
@@ -43,10 +42,10 @@ class Fitness:
     """Whether a model is fit for use."""
 
     outcome: Outcome
-    """``PASS`` only where both false rejects and escapes keep a limit with 95% confidence."""
+    """``PASS`` only if both false rejects and escapes keep a limit with 95% confidence."""
 
     words: str
-    """One sentence."""
+    """The result in one sentence."""
 
 
 _WORST_FIRST: tuple[Outcome, ...] = ("FAIL", "NOT PROVEN", "PASS")
@@ -60,10 +59,25 @@ _SIDES: tuple[tuple[Side, str, str], ...] = (
 def find_targets(
     calibration: Calibration | None, confusion: Confusion, *, banded: bool, requirement: Requirement | None = None
 ) -> list[Target]:
-    """Return each rate that is required beside that of these images; what a file was calibrated for is required.
+    """Return each required rate with the rate of these images.
 
-    A rate of the requirement takes the place of that of the calibration's policy. banded: whether the threshold has a
-    review band.
+    A rate of the requirement replaces the one that the file was calibrated for.
+
+    Parameters
+    ----------
+    calibration
+        Calibration of the file, or None.
+    confusion
+        Number of images or parts by label and verdict.
+    banded
+        Whether the threshold has a review band.
+    requirement
+        Rates that are required in addition; None for those of the calibration only.
+
+    Returns
+    -------
+    list[Target]
+        The required rates for which there are images.
     """
     required = requirement or Requirement()
     targets: list[Target | None] = []
@@ -89,18 +103,23 @@ def find_targets(
 def judge_fitness(
     targets: Sequence[Target], confusion: Confusion, blindness: Sequence[str], doubts: Sequence[str] = ()
 ) -> Fitness:
-    """Return whether a model is fit for use, and in one sentence why, or what would prove it.
+    """Return whether a model is fit for use, and the reason or the missing proof.
 
     Parameters
     ----------
     targets
-        What is required, as `find_targets` returns it.
+        Required rates, from `find_targets`.
     confusion
-        How the images, or parts, were judged.
+        Number of images or parts by label and verdict.
     blindness
-        Why the model is of no use on these images, as `find_blindness` returns it.
+        Reasons why the model is not useful on these images, from `find_blindness`.
     doubts
-        Why these images prove nothing, in a few words each.
+        Reasons why these images are not a proof, in a few words each.
+
+    Returns
+    -------
+    Fitness
+        The outcome and one sentence.
     """
     sides = [_describe_side(side, images, option, targets, confusion) for side, images, option in _SIDES]
     noun = _name(confusion)
@@ -152,8 +171,20 @@ def _describe_target(target: Target, name: str, noun: str) -> str:
 
 
 def format_bound(rate: float) -> str:
-    """Return what a rate is at most, in percent with two digits, rounded up.
+    """Return the upper bound of a rate in percent, rounded up to two digits.
 
+    Parameters
+    ----------
+    rate
+        Upper bound, a share of 1.
+
+    Returns
+    -------
+    str
+        Such as ``4.9%``.
+
+    Examples
+    --------
     >>> format_bound(0.0487), format_bound(0.00431)
     ('4.9%', '0.44%')
     """

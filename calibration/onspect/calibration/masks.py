@@ -1,4 +1,4 @@
-"""Error maps held against the masks of the defects, image by image."""
+"""Comparison of error maps with the masks of the defects, image by image."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from onspect.runtime.images.decode import Frame, read_image
 
 _MOST_MARKED = 0.5
 _MOST_EDGE = 0.9
-_LEAST_SCALE = 16  # times that an image may be as large as its mask
-_FEWEST_TURNED = 8  # masks that it takes to tell that they are turned
-_SHARE_TURNED = 0.9  # of the masks, which fit better if they are turned
-_GAIN_TURNED = 1.5  # times as high as under the mask the error map is under the turned one
+_LEAST_SCALE = 16  # highest ratio of an image's longer side to that of its mask
+_FEWEST_TURNED = 8  # lowest number of masks that can show that they are turned
+_SHARE_TURNED = 0.9  # lowest share of the masks that fit better if they are turned
+_GAIN_TURNED = 1.5  # lowest ratio of the error under the turned mask to that under the mask
 _TURNS: dict[str, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
     "mirrored left to right": np.fliplr,
     "mirrored top to bottom": np.flipud,
@@ -34,25 +34,35 @@ _TURNS: dict[str, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] = {
 
 @dataclass(frozen=True)
 class PixelMetrics:
-    """Areas over pixels with what they rest on: how many defective images had a mask, none, an empty or bad one.
-
-    point: what the file's own cut of the error map marks, None where there is nothing to hold it against. examples: an
-    empty mask, where there is one.
-    """
+    """Metrics over pixels, with the number of images that they are based on."""
 
     areas: PixelAreas
+    """Metrics without a threshold."""
     point: PixelPoint | None
+    """Figures at the file's threshold of the error map; None without a threshold or without usable masks."""
     with_mask: int
+    """Number of defective images with a mask that can be used."""
     without_mask: int
+    """Number of defective images without a mask."""
     empty_masks: int
+    """Number of defective images with an empty mask."""
     unreadable_masks: tuple[str, ...]
+    """Masks that cannot be used, each with its path and the reason."""
     good_images: int
+    """Number of good images."""
     examples: tuple[str, ...] = ()
+    """Path of an empty mask, if there are any."""
     turned: str | None = None
-    """How the masks fit the error maps much better, None if as they are."""
+    """Transformation after which the masks fit the error maps much better; None if they fit best without one."""
 
     def list_warnings(self) -> list[str]:
-        """Return what is wrong with the masks, one sentence each."""
+        """Return the faults of the masks.
+
+        Returns
+        -------
+        list[str]
+            One sentence for each fault.
+        """
         unreadable, masks = len(self.unreadable_masks), self.with_mask + self.empty_masks + len(self.unreadable_masks)
         found = []
         if unreadable:
@@ -69,10 +79,26 @@ class PixelMetrics:
 
 
 def read_mask(image: LabelledImage, height: int, width: int) -> NDArray[np.bool_]:
-    """Return the mask of an image, bool [height, width], the image's own; several masks are joined.
+    """Return the mask of an image; several masks are joined.
 
-    A smaller or larger mask of the same shape is scaled. Raises ImageError where a mask cannot be read, has another
-    shape than its image, or seems to be inverted.
+    A mask that is smaller or larger than its image, but has the same aspect ratio, is scaled.
+
+    Parameters
+    ----------
+    image
+        A labelled image with a mask.
+    height, width
+        Size of the image in pixels.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        bool [height, width], True where the part is defective.
+
+    Raises
+    ------
+    ImageError
+        If a mask cannot be read, has another aspect ratio than its image, or seems to be inverted.
     """
     assert image.mask is not None
     parts = [_read_part(path, height, width) for path in (image.mask, *image.further_masks)]
@@ -95,7 +121,7 @@ def _read_part(path: Path, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _read_alpha(data: bytes, frame: Frame) -> Frame:
-    """Return a mask's alpha channel where its colours say nothing, else the mask as it is."""
+    """Return the alpha channel of a mask if only that channel has different values, otherwise the mask unchanged."""
     raw = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw[:, :, 3].min() == raw[:, :, 3].max():
         return frame
@@ -103,7 +129,7 @@ def _read_alpha(data: bytes, frame: Frame) -> Frame:
 
 
 def _check_shape(shape: tuple[int, ...], height: int, width: int) -> None:
-    """Raise ImageError where a mask is neither as large as its image nor a scaled copy of it."""
+    """Raise ImageError if a mask does not have the aspect ratio of its image."""
     is_alike = abs(shape[0] * width / shape[1] - height) <= max(1.0, height / shape[0])
     if is_alike and max(shape) * _LEAST_SCALE >= max(height, width):
         return
@@ -119,10 +145,13 @@ def _fit(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
 
 
 class MaskReader:
-    """Holds error maps against their masks, and counts the images that have none that can be used."""
+    """Compares error maps with their masks, and counts the images without a usable mask.
+
+    If `wanted` is False, no image has a mask, and the error maps of good images are not collected.
+    """
 
     def __init__(self, *, wanted: bool) -> None:
-        self._wanted = wanted  # without masks, the pixels of good images have nothing to be compared with
+        self._wanted = wanted  # without masks, pixels of good images have no counterpart
         self._evidence = PixelEvidence()
         self._with_mask = self._without_mask = self._empty_masks = self._good_images = 0
         self.unreadable: list[str] = []
@@ -130,7 +159,13 @@ class MaskReader:
         self._fits: list[dict[str, float]] = []
 
     def add(self, observation: Observation) -> None:
-        """Take one image's error map, and read its mask where it has one."""
+        """Add the error map of an image, and its mask if it has one.
+
+        Parameters
+        ----------
+        observation
+            A scored image with its error map.
+        """
         image = observation.scored.image
         if not image.defective:
             self._good_images += 1
@@ -158,11 +193,28 @@ class MaskReader:
         self._fits.append(_measure_fits(error_map, mask))
 
     def find_best_f1(self) -> float | None:
-        """Return the cut of the error map that marks the masks best; None where no mask can be used."""
+        """Return the threshold of the error map with the highest F1 of its pixels against the masks.
+
+        Returns
+        -------
+        float | None
+            A value of the error map; None if no mask can be used.
+        """
         return self._evidence.find_best_f1()
 
     def measure(self, map_threshold: float | None) -> PixelMetrics:
-        """Return all figures, with those of a cut of the error map where there is one."""
+        """Return all metrics over pixels.
+
+        Parameters
+        ----------
+        map_threshold
+            Threshold of the error map; None for metrics without a threshold only.
+
+        Returns
+        -------
+        PixelMetrics
+            Metrics of all images that were added.
+        """
         return PixelMetrics(
             areas=self._evidence.measure(),
             point=None if map_threshold is None else self._evidence.measure_at(map_threshold),
@@ -177,7 +229,7 @@ class MaskReader:
 
 
 def _measure_fits(error_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> dict[str, float]:
-    """Return by each turn how much higher the error map is under the turned mask than under the mask, as a ratio."""
+    """Return, by transformation, the ratio of the error under the transformed mask to the error under the mask."""
     found = {}
     for name, turn in _TURNS.items():
         turned = turn(mask)
@@ -192,7 +244,7 @@ def _mean_under(error_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> floa
 
 
 def _find_turn(fits: Sequence[dict[str, float]]) -> str | None:
-    """Return the turn by which the masks fit the error maps much better; None where none does."""
+    """Return the transformation after which the masks fit the error maps much better, or None."""
     found: dict[str, float] = {}
     for name in _TURNS:
         gains = [fit[name] for fit in fits if name in fit]

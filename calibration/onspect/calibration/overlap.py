@@ -1,4 +1,4 @@
-"""Images that are, or look almost like, those that the model was trained on, its threshold chosen on."""
+"""Images that equal or resemble images of the training or of the calibration."""
 
 from __future__ import annotations
 
@@ -19,40 +19,67 @@ _NAMED = 3
 
 
 class KnownImage(Protocol):
-    """What an image is known again by: the fingerprint of its file, and its look (`dct_features`)."""
+    """Features by which an image is recognized."""
 
     @property
     def image(self) -> LabelledImage:
-        """Where it lies, and what is known of it."""
+        """The labelled image."""
 
     @property
     def fingerprint(self) -> str:
-        """Of its file."""
+        """Fingerprint of its file."""
 
     @property
     def look(self) -> NDArray[np.float32] | None:
-        """None where it has none."""
+        """Features from `dct_features`, or None if the image has none."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What a set of images shares with others, and what only looks almost like one of those; paths, in order.
-
-    twins is None where there is nothing to compare with: an older release, or too few training images.
-    """
+    """Images of a set that equal or resemble others."""
 
     same: tuple[Path, ...]
+    """Paths of the images that equal one of the others, in order."""
     twins: tuple[Path, ...] | None
+    """Paths of the images that only resemble one of the others, in order. None if they cannot be compared: the file is
+    of an older release, or there are too few training images.
+    """
 
 
 def compare_with_training(found: Sequence[KnownImage], model: ModelFile) -> Overlap:
-    """Return what images share with those that the model was trained on."""
+    """Return the images that equal or resemble images of the training.
+
+    Parameters
+    ----------
+    found
+        The images to compare.
+    model
+        The model file.
+
+    Returns
+    -------
+    Overlap
+        Paths of equal and of similar images.
+    """
     known = None if model.looks is None else model.looks.hashes
     return _compare(found, model, model.training_images, known)
 
 
 def compare_with_calibration(found: Sequence[KnownImage], model: ModelFile) -> Overlap:
-    """Return what images share with those that the file's threshold was chosen on."""
+    """Return the images that equal or resemble images that the file's threshold was chosen on.
+
+    Parameters
+    ----------
+    found
+        The images to compare.
+    model
+        The model file.
+
+    Returns
+    -------
+    Overlap
+        Paths of equal and of similar images.
+    """
     calibration = model.info.calibration
     if calibration is None:
         return Overlap((), None)
@@ -61,7 +88,22 @@ def compare_with_calibration(found: Sequence[KnownImage], model: ModelFile) -> O
 
 
 def compare_with_images(found: Sequence[KnownImage], others: Sequence[KnownImage], model: ModelFile) -> Overlap:
-    """Return what images share with other ones."""
+    """Return the images that equal or resemble other images.
+
+    Parameters
+    ----------
+    found
+        The images to compare.
+    others
+        The images to compare with.
+    model
+        The model file, with the features that similarity is measured by.
+
+    Returns
+    -------
+    Overlap
+        Paths of equal and of similar images.
+    """
     fingerprints = frozenset(other.fingerprint for other in others)
     return _compare(found, model, fingerprints, [hash_look(other.look, model.looks) for other in others])
 
@@ -82,7 +124,24 @@ def _compare(
 
 
 def describe_twins(twins: Sequence[Path] | None, total: int, whose: str, effect: str) -> list[str]:
-    """Return a sentence about images that look almost like others, none where there are none."""
+    """Return a warning about images that resemble others.
+
+    Parameters
+    ----------
+    twins
+        Paths of the similar images; None if they are not known.
+    total
+        Number of images compared.
+    whose
+        Description of the others, such as ``images that the model was trained on``.
+    effect
+        Consequence for the result, as a clause.
+
+    Returns
+    -------
+    list[str]
+        One sentence; empty if there are no similar images.
+    """
     if not twins:
         return []
     verb = "looks" if len(twins) == 1 else "look"
@@ -90,5 +149,16 @@ def describe_twins(twins: Sequence[Path] | None, total: int, whose: str, effect:
 
 
 def name_some(paths: Sequence[Path]) -> str:
-    """Return the paths of the first few files, in quotes."""
+    """Return the first few paths as text.
+
+    Parameters
+    ----------
+    paths
+        Paths of files.
+
+    Returns
+    -------
+    str
+        At most three paths in quotes, separated by commas.
+    """
     return ", ".join(repr(str(path)) for path in paths[:_NAMED])

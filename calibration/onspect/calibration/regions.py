@@ -1,4 +1,4 @@
-"""Regions: which cut of the error map marks them, and how small a region may be and still be reported."""
+"""Regions: the threshold of the error map that marks them, and the smallest area that is reported."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from onspect.runtime.inspection.regions import find_regions
 from onspect.runtime.model.schema import Rule, Threshold
 
 PIXEL_FPR = Rule("pixel_fpr", rate=0.001)
-"""The rule for the error map's cut where none is given and the score is not the map's maximum.
+"""Rule for the threshold of the error map if no rule is given and the score is not the map's maximum.
 
-One pixel in a thousand marks a few pixels on a good part, so good parts stay almost clean, and what is higher than that
-is worth a box; at 0.5% a 256 x 256 map of a good part would have 328 marked pixels on average, at 0.01% a single odd
-image among a hundred would set the cut alone.
+One pixel in a thousand marks only a few pixels of a good part, so good parts have almost no regions. At 0.5%, a 256 x
+256 map of a good part would have 328 marked pixels on average. At 0.01%, one unusual image among a hundred would decide
+the threshold alone.
 """
 
 
 @dataclass(frozen=True)
 class RegionDemand:
-    """What is asked of regions.
-
-    map: a rule for the error map's cut, ``pixel_fpr`` (at most the share `rate` of the good images' inspected pixels is
-    marked) or ``pixel_f1`` (highest F1 of the pixels against the masks); None for the score's own cut, or `PIXEL_FPR`
-    where the score is not the map's maximum. area: a rule for the least area, ``region_area`` (`value` pixels of the
-    map) or ``region_fpr`` (at most the share `rate` of the good images has a region as large); None for all regions.
-    """
+    """Requirements for regions."""
 
     OPTIONS: ClassVar = ("pixel_fpr", "pixel_f1", "region_fpr", "region_area")
-    """The options of `from_options`."""
+    """Names of the options of `from_options`."""
 
     map: Rule | None = None
+    """Rule for the threshold of the error map. ``pixel_fpr`` marks at most the share `rate` of the inspected pixels of
+    good images; ``pixel_f1`` has the highest F1 against the masks. None: the score's own threshold, or `PIXEL_FPR` if
+    the score is not the map's maximum.
+    """
     area: Rule | None = None
+    """Rule for the smallest area. ``region_area`` has `value` pixels of the map; with ``region_fpr``, at most the share
+    `rate` of the good images has a region of this area. None: all regions are reported.
+    """
 
     @classmethod
     def from_options(
@@ -55,7 +56,29 @@ class RegionDemand:
         region_fpr: float | None = None,
         region_area: int | None = None,
     ) -> RegionDemand:
-        """Return what the options of ``onspect calibrate`` ask of regions; raises ChoiceError where they clash."""
+        """Return the requirements that the options of ``onspect calibrate`` name.
+
+        Parameters
+        ----------
+        pixel_fpr
+            Highest share of the pixels of good parts that may be marked, 0 to 1.
+        pixel_f1
+            Whether the threshold has the highest F1 against the masks.
+        region_fpr
+            Highest share of good parts with a region, 0 to 1.
+        region_area
+            Smallest area in pixels of the error map, 1 or more.
+
+        Returns
+        -------
+        RegionDemand
+            The rules.
+
+        Raises
+        ------
+        ChoiceError
+            If options exclude each other.
+        """
         if pixel_f1 and pixel_fpr is not None:
             raise ChoiceError("--pixel-fpr and --pixel-f1 exclude each other; give one of them")
         if region_fpr is not None and region_area is not None:
@@ -68,26 +91,29 @@ class RegionDemand:
 
 @dataclass(frozen=True)
 class RegionCuts:
-    """What was chosen.
-
-    map, area: as in `Threshold`. map_rule, area_rule: as they stand in the file, the first with the cut that it gave as
-    its value. unsupported: what was asked for that so many images do not support. notes: what else there is to say.
-    shown: how many images have a region, in words; empty where that was not counted.
-    """
+    """Chosen thresholds for regions."""
 
     map: float
+    """Threshold of the error map, as in `Threshold`."""
     area: int
+    """Smallest area in pixels of the error map; 0 for all regions."""
     map_rule: Rule | None
+    """Rule of the map's threshold, as the file has it; its value is the threshold that the rule gave."""
     area_rule: Rule | None
+    """Rule of the smallest area, as the file has it."""
     unsupported: tuple[str, ...] = ()
+    """Requirements that the images are too few to support, one sentence each."""
     notes: tuple[str, ...] = ()
+    """Other remarks, one sentence each."""
     shown: str = ""
+    """Number of images with a region, in words; empty if they were not counted."""
 
 
 class PixelScores:
-    """Gathers what the error map's cut is chosen on, in constant memory: errors of good images and, for F1, masks.
+    """Collects the data for the threshold of the error map in constant memory: errors of good images and, for F1,
+    masks.
 
-    inspected: the model's share of places that are inspected, as in `Score`; the others are 0 and count for nothing.
+    `inspected` is the share of the map that the model inspects, as in `Score`. The other places are 0 and do not count.
     """
 
     def __init__(self, demand: RegionDemand, inspected: float = 1.0) -> None:
@@ -97,34 +123,75 @@ class PixelScores:
         self._masks = MaskReader(wanted=True) if by_masks else None
 
     def add(self, observation: Observation) -> None:
-        """Take one image's error map."""
+        """Add the error map of an image.
+
+        Parameters
+        ----------
+        observation
+            A scored image with its error map.
+        """
         if not observation.scored.image.defective:
             self._good.add(find_bins(observation.error_map))
         if self._masks is not None:
             self._masks.add(observation)
 
     def find_cut(self, rule: Rule) -> float:
-        """Return the cut of the error map by a rule; raises DatasetError where no mask can be used for one."""
+        """Return the threshold of the error map by a rule.
+
+        Parameters
+        ----------
+        rule
+            ``pixel_fpr`` or ``pixel_f1``.
+
+        Returns
+        -------
+        float
+            A value of the error map.
+
+        Raises
+        ------
+        DatasetError
+            If the rule needs masks and no mask can be used.
+        """
         if rule.name == "pixel_fpr":
             return self._good.find_quantile(1.0 - (rule.rate or 0.0) * self._inspected)
         cut = None if self._masks is None else self._masks.find_best_f1()
         if cut is None:
             raise DatasetError(
-                "--pixel-f1 needs masks of the defects, and not one can be used; put them into ground_truth/, "
+                "--pixel-f1 needs masks of the defects, and none can be used; put them into ground_truth/, "
                 "or use --pixel-fpr 0.1%, which needs good images only"
             )
         return cut
 
     def list_notes(self) -> tuple[str, ...]:
-        """Return what there is to say about the masks, one sentence each."""
+        """Return the faults of the masks.
+
+        Returns
+        -------
+        tuple[str, ...]
+            One sentence for each fault.
+        """
         if self._masks is None or not (unreadable := self._masks.unreadable):
             return ()
         masks = f"{len(unreadable)} mask{'s' * (len(unreadable) != 1)} cannot be used, such as {unreadable[0]}"
-        return (f"{masks}: the cut leaves their images out",)
+        return (f"{masks}: their images are left out",)
 
 
 def check_regions(demand: RegionDemand, images: Sequence[LabelledImage]) -> None:
-    """Raise DatasetError where the images cannot give what is asked of regions, before any of them is scored."""
+    """Check that the images can meet the requirements for regions, before any image is scored.
+
+    Parameters
+    ----------
+    demand
+        The requirements.
+    images
+        Labelled images.
+
+    Raises
+    ------
+    DatasetError
+        If masks are required and no image has one.
+    """
     if demand.map is not None and demand.map.name == "pixel_f1" and not any(image.mask for image in images):
         raise DatasetError(
             f"--pixel-f1 needs masks of the defects, and none of the {len(images)} images has one; "
@@ -133,10 +200,26 @@ def check_regions(demand: RegionDemand, images: Sequence[LabelledImage]) -> None
 
 
 def choose_map(demand: RegionDemand, pixels: PixelScores, cut: float, *, is_peak: bool) -> RegionCuts:
-    """Return the cut of the error map, with no least area yet.
+    """Return the threshold of the error map, without a smallest area.
 
-    cut is the lower of the score's; is_peak tells whether the score is the map's maximum. There the map's cut is never
-    above it, so that every part that is not ``ok`` shows where.
+    If the score is the map's maximum, the map's threshold is at most the score's. Then every part that is not ``ok``
+    has a region.
+
+    Parameters
+    ----------
+    demand
+        The requirements.
+    pixels
+        Errors of the images.
+    cut
+        The lower threshold of the score.
+    is_peak
+        Whether the score is the map's maximum.
+
+    Returns
+    -------
+    RegionCuts
+        The threshold with its rule and remarks.
     """
     if demand.map is None and is_peak:
         return RegionCuts(cut, 0, None, None)
@@ -146,21 +229,53 @@ def choose_map(demand: RegionDemand, pixels: PixelScores, cut: float, *, is_peak
     if not is_peak or found <= cut:
         return RegionCuts(found, 0, rule, None, notes=notes)
     note = (
-        f"the pixels' cut, {found:.6g}, is above the score's: regions begin at {cut:.6g}, "
-        "so that every part that is not ok shows where"
+        f"the pixels' threshold, {found:.6g}, is above the score's: regions begin at {cut:.6g}, "
+        "so that every part that is not ok has a region"
     )
     return RegionCuts(cut, 0, rule, None, notes=(*notes, note))
 
 
 def move_map(old: Threshold, map_rule: Rule | None, cut: float, *, is_peak: bool) -> float:
-    """Return the cut of the error map after the score's lower cut has moved, by the rule that it was chosen by."""
+    """Return the threshold of the error map after the score's lower threshold has moved.
+
+    Parameters
+    ----------
+    old
+        Thresholds before the move.
+    map_rule
+        Rule that the map's threshold was chosen by, or None.
+    cut
+        The new lower threshold of the score.
+    is_peak
+        Whether the score is the map's maximum.
+
+    Returns
+    -------
+    float
+        Threshold of the error map.
+    """
     if not is_peak:
         return old.map
     return cut if map_rule is None or map_rule.value is None else min(map_rule.value, cut)
 
 
 def choose_area(cuts: RegionCuts, rule: Rule | None, observations: Callable[[], Iterable[Observation]]) -> RegionCuts:
-    """Return the cuts with the least area that a rule asks for; observations are the images' once more, if needed."""
+    """Return thresholds for regions with the smallest area that a rule requires.
+
+    Parameters
+    ----------
+    cuts
+        Thresholds without a smallest area.
+    rule
+        Rule for the smallest area; None for all regions.
+    observations
+        Returns the scored images once more. Called only if the rule needs them.
+
+    Returns
+    -------
+    RegionCuts
+        The thresholds with area, rule and unsupported requirements.
+    """
     if rule is None:
         return cuts
     if rule.rate is None:
@@ -183,17 +298,42 @@ def choose_area(cuts: RegionCuts, rule: Rule | None, observations: Callable[[], 
 
 
 def find_largest(error_map: NDArray[np.float32], cut: float) -> int:
-    """Return the size of the largest region of an error map, in its pixels; 0 where there is none."""
+    """Return the size of the largest region of an error map.
+
+    Parameters
+    ----------
+    error_map
+        float32 [h, w], 0 or more.
+    cut
+        Threshold of the error map.
+
+    Returns
+    -------
+    int
+        Pixels of the error map; 0 if there is no region.
+    """
     rows, columns = error_map.shape
     regions = find_regions(error_map, Threshold(cut, cut), columns, rows)
     return max((region.area for region in regions), default=0)
 
 
 def find_least_area(largest: Sequence[int], rate: float) -> int:
-    """Return the smallest area that the largest region reaches on at most the share `rate` of the images.
+    """Return the smallest area that the largest region reaches on at most a given share of the images.
 
-    It is 0, and leaves out nothing, where no more than that have a region at all.
+    Parameters
+    ----------
+    largest
+        Size of the largest region of each image, in pixels of the error map.
+    rate
+        Highest share of the images, 0 to 1.
 
+    Returns
+    -------
+    int
+        Pixels of the error map; 0 if no more images than that have a region at all.
+
+    Examples
+    --------
     >>> find_least_area([0, 3, 9, 4], 0.25)
     5
     >>> find_least_area([0, 0, 9, 0], 0.25)
@@ -205,7 +345,20 @@ def find_least_area(largest: Sequence[int], rate: float) -> int:
 
 
 def describe_regions(map_rule: Rule | None, area_rule: Rule | None) -> str:
-    """Return the rules in words with their numbers; empty where regions follow the score's own cut."""
+    """Return a description of the rules for regions.
+
+    Parameters
+    ----------
+    map_rule
+        Rule of the map's threshold, or None.
+    area_rule
+        Rule of the smallest area, or None.
+
+    Returns
+    -------
+    str
+        A phrase with the numbers; empty if regions follow the score's own threshold.
+    """
     words = []
     if map_rule is not None:
         share = "" if map_rule.rate is None else format_rate(map_rule.rate)

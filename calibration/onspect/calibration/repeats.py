@@ -1,4 +1,4 @@
-"""Images with the same pixels as another one: they count once, whatever is measured."""
+"""Images with the same pixels as another image. They count once in every figure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,22 @@ from onspect.runtime.outliers import name_some
 
 
 def drop_repeats(images: Sequence[LabelledImage]) -> tuple[list[LabelledImage], list[Path]]:
-    """Return the images without those with the pixels of an earlier one, and the paths of those.
+    """Remove images with the same pixels as an earlier one.
 
-    Raises DatasetError if an image is both among the good and among the defective ones.
+    Parameters
+    ----------
+    images
+        Labelled images.
+
+    Returns
+    -------
+    tuple[list[LabelledImage], list[Path]]
+        The images that are kept, and the paths of the others.
+
+    Raises
+    ------
+    DatasetError
+        If an image is both among the good and among the defective ones.
     """
     repeats = Repeats()
     kept = [
@@ -26,14 +39,32 @@ def drop_repeats(images: Sequence[LabelledImage]) -> tuple[list[LabelledImage], 
 
 
 class Repeats:
-    """Knows which images came before."""
+    """Remembers images and recognizes those with the same pixels."""
 
     def __init__(self) -> None:
         self._first: dict[str, LabelledImage] = {}
         self.paths: list[Path] = []
 
     def is_repeat(self, image: LabelledImage, fingerprint: str) -> bool:
-        """Tell whether equal pixels came before, and remember these; raises DatasetError if the labels differ."""
+        """Return whether equal pixels came before, and remember these.
+
+        Parameters
+        ----------
+        image
+            A labelled image.
+        fingerprint
+            Fingerprint of its pixels.
+
+        Returns
+        -------
+        bool
+            Whether an earlier image has the same pixels.
+
+        Raises
+        ------
+        DatasetError
+            If one of them is good and the other defective.
+        """
         first = self._first.setdefault(fingerprint, image)
         if first is image:
             return False
@@ -47,7 +78,20 @@ class Repeats:
 
 
 def describe_repeats(paths: Sequence[Path], total: int) -> list[str]:
-    """Return a sentence about files that repeat another, none where there are none."""
+    """Return a sentence about files that repeat another one.
+
+    Parameters
+    ----------
+    paths
+        The repeated files.
+    total
+        Number of all images.
+
+    Returns
+    -------
+    list[str]
+        One sentence; empty if there are no such files.
+    """
     if not paths:
         return []
     verb = "repeats another file and counts" if len(paths) == 1 else "repeat other files and count"

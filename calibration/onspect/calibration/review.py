@@ -1,4 +1,4 @@
-"""The review band: which parts below the threshold go to a person instead of passing, and what that saves."""
+"""Review band: parts below the threshold that are sent to a person instead of passing."""
 
 from __future__ import annotations
 
@@ -21,30 +21,80 @@ from onspect.runtime.errors import DatasetError
 from onspect.runtime.model.schema import Rule, Threshold
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""The shares of good parts sent to a person for which a table says what is saved."""
+"""Shares of good parts sent to a person for which a table shows the effect."""
 
 
 @dataclass(frozen=True)
 class Band(NamedRule):
-    """A way to choose where the review band below a threshold begins."""
+    """Base class of the rules that choose the lower end of the review band below a threshold."""
 
     substitute = "--review-share 5%"
 
     @staticmethod
     def from_rule(rule: Rule) -> Band:
-        """Return the band that a model file names; raises ModelFileError if this release does not know it."""
+        """Return the object for the band of a model file.
+
+        Parameters
+        ----------
+        rule
+            The rule of the model file.
+
+        Returns
+        -------
+        Band
+            The band.
+
+        Raises
+        ------
+        ModelFileError
+            If this release does not know the rule, or its number is missing.
+        """
         return read_rule(BANDS, rule)
 
     @staticmethod
     def from_options(options: Mapping[str, Any]) -> Band | None:
-        """Return the band that options name, such as ``{"review_share": 0.05}``; raises ChoiceError as `make_rule`."""
+        """Return the band that options name.
+
+        Parameters
+        ----------
+        options
+            Such as ``{"review_share": 0.05}``.
+
+        Returns
+        -------
+        Band | None
+            The band; None if the options name none.
+
+        Raises
+        ------
+        ChoiceError
+            If options are unknown or exclude each other.
+        """
         return make_rule(BANDS, options)
 
     def choose(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float | None:
-        """Return where the review band below a threshold begins; None where the rule leaves no band.
+        """Return the lower end of the review band below a threshold.
 
-        good and defective are scores; interval is the threshold's own, None where it has none. Raises DatasetError as
-        `check` does, and if the rule needs an interval that is not there.
+        Parameters
+        ----------
+        good
+            Scores of the good images or parts, float [n].
+        defective
+            Scores of the defective images or parts, float [m].
+        threshold
+            Threshold of the score.
+        interval
+            95% interval of the threshold; None if it has none.
+
+        Returns
+        -------
+        float | None
+            Score at which the band begins; None if the rule gives no band.
+
+        Raises
+        ------
+        DatasetError
+            If the images are not enough for the rule, or if the rule needs an interval and `interval` is missing.
         """
         self.check(len(good), len(defective))
         review = self.pick(good, defective, threshold, interval)
@@ -52,7 +102,24 @@ class Band(NamedRule):
 
     @abstractmethod
     def pick(self, good: Scores, defective: Scores, threshold: float, interval: Interval | None) -> float:
-        """Return where the band begins; the threshold or above for none."""
+        """Return the lower end of the band, without the checks of `choose`.
+
+        Parameters
+        ----------
+        good
+            Scores of the good images or parts, float [n].
+        defective
+            Scores of the defective images or parts, float [m].
+        threshold
+            Threshold of the score.
+        interval
+            95% interval of the threshold; None if it has none.
+
+        Returns
+        -------
+        float
+            Score at which the band begins; the threshold or more if there is no band.
+        """
 
 
 @dataclass(frozen=True)
@@ -60,7 +127,7 @@ class ReviewInterval(Band):
     """The band begins at the lower end of the threshold's 95% interval."""
 
     name = "review_interval"
-    option = OptionSpec("review", "Send to a person what scores from the threshold's 95% interval on.", metavar="")
+    option = OptionSpec("review", "Send parts that score within the threshold's 95% interval to a person.", metavar="")
 
     def describe(self) -> str:
         return "review down to the threshold's 95% interval"
@@ -81,7 +148,7 @@ class ReviewInterval(Band):
 
 @dataclass(frozen=True)
 class ReviewRecall(Band):
-    """The band begins where the share `rate` of the defective images is rejected or reviewed.
+    """The band begins where at least the share `rate` of the defective images is rejected or reviewed.
 
     >>> ReviewRecall(1.0).choose(np.array([1.0, 2.0]), np.array([3.0, 5.0]), 4.0, None)
     2.5
@@ -90,12 +157,12 @@ class ReviewRecall(Band):
     name = "review_recall"
     option = OptionSpec(
         "review_recall",
-        "Send to a person what scores below the threshold, down to where this share of defects is seen.",
+        "Send parts below the threshold to a person, down to where this share of defects is seen.",
     )
     needs_defects = True
 
     rate: float
-    """A share of 1."""
+    """Lowest share of defective images that are rejected or reviewed, 0 to 1."""
 
     def describe(self) -> str:
         return f"review down to where at least {format_rate(self.rate)} of defects are caught or reviewed"
@@ -117,7 +184,7 @@ class ReviewRecall(Band):
 
 @dataclass(frozen=True)
 class ReviewShare(Band):
-    """The band is as long as it may be with at most the share `rate` of the good images reviewed.
+    """The longest band with at most the share `rate` of the good images.
 
     >>> ReviewShare(0.5).choose(np.array([1.0, 2.0]), np.array([3.0, 5.0]), 4.0, None)
     1.5
@@ -130,7 +197,7 @@ class ReviewShare(Band):
     )
 
     rate: float
-    """A share of 1."""
+    """Highest share of good images that are reviewed, 0 to 1."""
 
     def describe(self) -> str:
         return f"review of at most {format_rate(self.rate)} of good parts"
@@ -155,35 +222,76 @@ class ReviewShare(Band):
 
 
 BANDS: tuple[type[Band], ...] = (ReviewInterval, ReviewRecall, ReviewShare)
-"""Every rule for a review band, in the order of the help."""
+"""All rules for a review band, in the order of the help."""
 
 
 @dataclass(frozen=True)
 class ReviewCurve:
-    """What a review band saves, for each place where it could begin, from no band at all downwards; float64 [n] each.
-
-    review: the band's lower end. good, defective: share of the good and of the defective images that it sends to a
-    person. escapes: share of the defective images that pass all the same. All shares are 0 to 1.
-    """
+    """Effect of each possible review band, from no band to the longest one. All shares are 0 to 1."""
 
     review: NDArray[np.float64]
+    """Score at which the band begins, float64 [n], descending."""
     good: NDArray[np.float64]
+    """Share of the good images in the band, float64 [n]."""
     defective: NDArray[np.float64]
+    """Share of the defective images in the band, float64 [n]."""
     escapes: NDArray[np.float64]
+    """Share of the defective images that pass, float64 [n]."""
 
     def find(self, share: float) -> int:
-        """Return the index of the longest band that sends at most this share of the good images to a person."""
+        """Return the longest band with at most a given share of the good images.
+
+        Parameters
+        ----------
+        share
+            Highest share of good images in the band, 0 to 1.
+
+        Returns
+        -------
+        int
+            Index of the band.
+        """
         return int(np.flatnonzero(self.good <= share)[-1])
 
 
 def trace_review(good: Scores, defective: Scores, threshold: float) -> ReviewCurve:
-    """Return what every review band below a threshold would do on these scores; there must be good ones."""
+    """Return the effect of every review band below a threshold. There must be good scores.
+
+    Parameters
+    ----------
+    good
+        Scores of the good images or parts, float [n].
+    defective
+        Scores of the defective images or parts, float [m].
+    threshold
+        Threshold of the score.
+
+    Returns
+    -------
+    ReviewCurve
+        Shares for each band.
+    """
     below = candidates(np.concatenate([good, defective]))
     return _measure(good, defective, threshold, np.concatenate([[threshold], below[below < threshold][::-1]]))
 
 
 def tabulate_review(good: Scores, defective: Scores, threshold: Threshold) -> ReviewCurve:
-    """Return the points of the curve that a table shows: no band, a band for each of `SHARES`, and the threshold's."""
+    """Return the effect of the bands that a table shows.
+
+    Parameters
+    ----------
+    good
+        Scores of the good images or parts, float [n].
+    defective
+        Scores of the defective images or parts, float [m].
+    threshold
+        The threshold with its review band, if any.
+
+    Returns
+    -------
+    ReviewCurve
+        Shares for no band, for a band for each of `SHARES`, and for the threshold's own band.
+    """
     curve = trace_review(good, defective, threshold.score)
     begins = {threshold.score, threshold.score if threshold.review is None else threshold.review}
     begins |= {float(curve.review[curve.find(share)]) for share in SHARES}

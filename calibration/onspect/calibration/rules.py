@@ -1,4 +1,4 @@
-"""Rules by which a threshold or a review band is chosen, as objects: the base class, and its options as data."""
+"""Base class of the rules for a threshold or a review band, and the data of their command-line options."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from onspect.runtime.model.schema import Rule
 
 @dataclass(frozen=True)
 class OptionSpec:
-    """An option of the commands, and the keyword argument of `calibrate` with the same name, as data."""
+    """An option of the commands. `calibrate` has a keyword argument with the same name."""
 
     name: str
-    """The keyword; the option is the same with dashes: ``max_fpr`` and ``--max-fpr``."""
+    """The keyword. The option has dashes instead of underscores: ``max_fpr`` and ``--max-fpr``."""
 
     help: str
+    """Help text of the option."""
 
     metavar: str = "RATE"
-    """How its value is written: ``RATE`` is a share of 1, ``FP:FN`` two costs. Empty for a flag without a value."""
+    """Format of the value: ``RATE`` is a share of 1, ``FP:FN`` two costs. Empty for a flag without a value."""
 
     no_limit: tuple[float, ...] = (0,)
-    """Rates that limit nothing; the command line refuses them."""
+    """Rates that have no effect as a limit. The command line refuses them."""
 
     @property
     def flag(self) -> str:
@@ -40,16 +41,16 @@ class NamedRule(ABC):
     """A rule with a name and numbers. Its dataclass fields are fields of `Rule`; the first is the option's value."""
 
     name: ClassVar[str]
-    """In the model file."""
+    """Name in the model file."""
 
     option: ClassVar[OptionSpec | None]
-    """None if no option of the commands chooses the rule."""
+    """Option that chooses the rule; None if no option does."""
 
     needs_defects: ClassVar[bool] = False
     """Whether the rule needs scores of defective images."""
 
     substitute: ClassVar[str] = ""
-    """An option that does not need defective images."""
+    """An option for the same purpose that needs no defective images."""
 
     def __post_init__(self) -> None:
         rate = getattr(self, "rate", None)
@@ -62,7 +63,20 @@ class NamedRule(ABC):
         return Rule(self.name, **dataclasses.asdict(self))
 
     def check(self, good: int, defective: int) -> None:
-        """Raise DatasetError if the numbers of good and defective images are too low for the rule."""
+        """Check that there are enough images for the rule.
+
+        Parameters
+        ----------
+        good
+            Number of good images or parts, 0 or more.
+        defective
+            Number of defective images or parts, 0 or more.
+
+        Raises
+        ------
+        DatasetError
+            If there are too few.
+        """
         if self.needs_defects and not defective:
             assert self.option is not None
             raise DatasetError(
@@ -72,16 +86,43 @@ class NamedRule(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Return a description of the rule, with its value."""
+        """Return a description of the rule.
+
+        Returns
+        -------
+        str
+            A phrase with the value of the rule.
+        """
 
     def support(self, confusion: Confusion) -> str | None:
-        """Return a sentence with the request and what the images support, or None if they support the request."""
+        """Return whether the images are enough to support the request.
+
+        Parameters
+        ----------
+        confusion
+            Counts at the chosen threshold.
+
+        Returns
+        -------
+        str | None
+            A sentence with the request and the rate that the images support; None if they support the request.
+        """
         return None
 
     def target(self, confusion: Confusion, *, banded: bool) -> Target | None:
-        """Return the rate that was asked for beside that of these images; None where the rule asks for no rate.
+        """Return the requested rate with the rate of these images.
 
-        banded: whether the threshold has a review band.
+        Parameters
+        ----------
+        confusion
+            Counts at the threshold.
+        banded
+            Whether the threshold has a review band.
+
+        Returns
+        -------
+        Target | None
+            The comparison; None if the rule requests no rate or there are no images for it.
         """
         return None
 
@@ -90,21 +131,54 @@ R = TypeVar("R", bound=NamedRule)
 
 
 def read_rule(kinds: Sequence[type[R]], rule: Rule) -> R:
-    """Return the object for a rule of a model file; raises ModelFileError if this release does not know it."""
+    """Return the object for a rule of a model file.
+
+    Parameters
+    ----------
+    kinds
+        Classes of the rules that are known.
+    rule
+        The rule of the model file.
+
+    Returns
+    -------
+    R
+        An object of one of the classes.
+
+    Raises
+    ------
+    ModelFileError
+        If no class has this name, or the number of the rule is missing.
+    """
     known = {kind.name: kind for kind in kinds}
     if rule.name not in known:
-        raise ModelFileError(f"the file has a rule {rule.name!r}, which this onspect does not know")
+        raise ModelFileError(f"the file has a rule {rule.name!r}, which this version of onspect does not know")
     kind = known[rule.name]
     values = {field.name: getattr(rule, field.name) for field in dataclasses.fields(kind)}
     if any(values[field.name] is None for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING):
-        raise ModelFileError(f"the file has a rule {rule.name!r}, and its number is missing")
+        raise ModelFileError(f"the number of the file's rule {rule.name!r} is missing")
     return kind(**values)
 
 
 def make_rule(kinds: Sequence[type[R]], options: Mapping[str, Any]) -> R | None:
-    """Return the rule that options name, such as ``{"max_fpr": 0.005}``, or None if they name none.
+    """Return the rule that options name.
 
-    An option that is None or False is not given. Raises ChoiceError for unknown options and for more than one rule.
+    Parameters
+    ----------
+    kinds
+        Classes of the rules that are known.
+    options
+        Such as ``{"max_fpr": 0.005}``. An option that is None or False counts as not given.
+
+    Returns
+    -------
+    R | None
+        An object of one of the classes; None if the options name no rule.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is unknown, lacks the option that it belongs to, or names a second rule.
     """
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     known, owners = list_options(kinds), {kind.option.name: kind for kind in kinds if kind.option}
@@ -125,7 +199,18 @@ def make_rule(kinds: Sequence[type[R]], options: Mapping[str, Any]) -> R | None:
 
 
 def list_options(kinds: Sequence[type[NamedRule]]) -> dict[str, OptionSpec]:
-    """Return the options of rules by name, in the order of the help."""
+    """Return the options of rules.
+
+    Parameters
+    ----------
+    kinds
+        Classes of the rules.
+
+    Returns
+    -------
+    dict[str, OptionSpec]
+        Options by name, in the order of the help.
+    """
     found = []
     for kind in kinds:
         found += [] if kind.option is None else [kind.option]
@@ -134,6 +219,6 @@ def list_options(kinds: Sequence[type[NamedRule]]) -> dict[str, OptionSpec]:
 
 
 def _list_extras(kind: type[NamedRule]) -> dict[str, str]:
-    """Return the options beside the one that chooses a rule, each with the field that it sets."""
+    """Return the additional options of a rule, each with the field that it sets."""
     fields = [field for field in dataclasses.fields(kind) if "option" in field.metadata]
     return {field.metadata["option"].name: field.name for field in fields}

@@ -1,4 +1,4 @@
-"""Scoring labelled images with the deployed runtime, on all cores, in order, with bounded memory."""
+"""Scores of labelled images from the deployed runtime, on all cores, in order, with bounded memory."""
 
 from __future__ import annotations
 
@@ -25,61 +25,93 @@ _SPLITS = ("val", "test")
 
 @dataclass(frozen=True)
 class ScoredImage:
-    """A labelled image with its score (finite), the fingerprints of its file and its pixels, and its look.
-
-    look: as of `dct_features`.
-    """
+    """A labelled image with its score."""
 
     image: LabelledImage
+    """The labelled image."""
     fingerprint: str
+    """Fingerprint of its file."""
     score: float
+    """Finite score; higher is worse."""
     look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """Features from `dct_features`, or None."""
     pixels: str = ""
+    """Fingerprint of its pixels."""
 
 
 @dataclass(frozen=True)
 class SeenImage:
-    """A labelled image that is only looked at: the fingerprint of its file, and, if it can be decoded, its look and the
-    fingerprint of its pixels."""
+    """A labelled image that was read but not scored."""
 
     image: LabelledImage
+    """The labelled image."""
     fingerprint: str
+    """Fingerprint of its file."""
     look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    """Features from `dct_features`; None if the file cannot be decoded."""
     pixels: str = ""
+    """Fingerprint of its pixels; empty if the file cannot be decoded."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A labelled image that could not be scored, and why; by_model where the image is fine and its score is not."""
+    """A labelled image that could not be scored."""
 
     image: LabelledImage
+    """The labelled image."""
     reason: str
+    """Reason in words."""
     by_model: bool = False
+    """Whether the image can be read and the model's score is not valid."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """A scored image with its error map, float32 [h, w] at the model's working size, and the image's own size.
-
-    placement: where the error map lies in the image, None if it is the whole image.
-    """
+    """A scored image with its error map."""
 
     scored: ScoredImage
+    """The image and its score."""
     error_map: NDArray[np.float32] = field(repr=False, compare=False)
+    """float32 [h, w] at the model's working size, 0 or more."""
     height: int
+    """Height of the image in pixels."""
     width: int
+    """Width of the image in pixels."""
     placement: Placement | None = field(default=None, repr=False, compare=False)
+    """Position of the error map in the image; None if the map covers the whole image."""
 
     def map_in_image(self) -> NDArray[np.float32]:
-        """Return the error map of the whole image, at any size: where a region leaves places out it is 0."""
+        """Return the error map of the whole image.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            float32 [H, W], at any size; 0 outside the model's region.
+        """
         return self.error_map if self.placement is None else self.placement.map_in_frame(self.error_map)
 
 
 def find_images(folder: Path, split: str) -> list[LabelledImage]:
-    """Return the labelled images of a dataset's split, as `labelled_images` does.
+    """Return the labelled images of a dataset's split.
 
-    Raises DatasetError as that does, and where the folder lacks the split and has the other one: falling back to it
-    silently would calibrate on test images, or the reverse.
+    The other split is never used instead: that would calibrate on test images, or evaluate on those of the calibration.
+
+    Parameters
+    ----------
+    folder
+        A dataset folder.
+    split
+        ``val`` or ``test``.
+
+    Returns
+    -------
+    list[LabelledImage]
+        The images, as `labelled_images` returns them.
+
+    Raises
+    ------
+    DatasetError
+        If there are no images, or the folder has the other split only.
     """
     other = next(name for name in _SPLITS if name != split)
     if folder.is_dir() and not has_split(folder, split) and has_split(folder, other):
@@ -91,15 +123,39 @@ def find_images(folder: Path, split: str) -> list[LabelledImage]:
 
 
 def name_source(folder: Path, split: str) -> str:
-    """Return in words where `find_images` found them: the split, or the folder itself where it has no splits."""
+    """Return a description of the origin of images.
+
+    Parameters
+    ----------
+    folder
+        A dataset folder.
+    split
+        ``val`` or ``test``.
+
+    Returns
+    -------
+    str
+        Name of the folder, and the split if the folder has splits.
+    """
     name = folder.resolve().name
     return f"{name}, split {split}" if has_split(folder, split) else f"{name} (it has no splits)"
 
 
 def count_kinds(images: Sequence[LabelledImage], group: str | None = None) -> dict[str, int]:
-    """Return how many parts there are of each kind, good ones first, then the defects by name.
+    """Return the number of parts of each kind.
 
-    group: images with the same match of this pattern show one part; None: each shows its own.
+    Parameters
+    ----------
+    images
+        Labelled images.
+    group
+        Regular expression for file names: images with the same match show one part. None: each image shows its own
+        part.
+
+    Returns
+    -------
+    dict[str, int]
+        Number by kind, ``good`` first, then the defects by name.
     """
     numbers = group_names([image.path for image in images], group).tolist()
     kinds = [kind for kind, _ in {(image.kind, number) for image, number in zip(images, numbers, strict=True)}]
@@ -107,14 +163,42 @@ def count_kinds(images: Sequence[LabelledImage], group: str | None = None) -> di
 
 
 def count_sides(images: Sequence[LabelledImage], group: str | None) -> tuple[int, int]:
-    """Return how many good and how many defective parts images show; group is as of `count_kinds`."""
+    """Return the number of good and of defective parts that images show.
+
+    Parameters
+    ----------
+    images
+        Labelled images.
+    group
+        Regular expression for file names: images with the same match show one part. None: each image shows its own
+        part.
+
+    Returns
+    -------
+    tuple[int, int]
+        Number of good and of defective parts.
+    """
     sides = [[image.path for image in images if image.defective == defective] for defective in (False, True)]
     good, defective = (len(np.unique(group_names(paths, group))) for paths in sides)
     return good, defective
 
 
 def list_parts(results: Sequence[ScoredImage], group: str | None) -> list[list[ScoredImage]]:
-    """Return the images of each part, in the order of the first ones; None: each shows its own part."""
+    """Return the images of each part.
+
+    Parameters
+    ----------
+    results
+        Scored images.
+    group
+        Regular expression for file names: images with the same match show one part. None: each image shows its own
+        part.
+
+    Returns
+    -------
+    list[list[ScoredImage]]
+        One list for each part, in the order of their first images.
+    """
     numbers = group_names([result.image.path for result in results], group).tolist()
     parts: dict[int, list[ScoredImage]] = {}
     for number, result in zip(numbers, results, strict=True):
@@ -123,9 +207,22 @@ def list_parts(results: Sequence[ScoredImage], group: str | None) -> list[list[S
 
 
 def list_worst(results: Sequence[ScoredImage], group: str | None) -> tuple[list[ScoredImage], list[ScoredImage]]:
-    """Return the worst image of each good part, with the highest score, and of each defective one, with the lowest.
+    """Return the worst image of each part.
 
     A part with good and defective images counts as one of each.
+
+    Parameters
+    ----------
+    results
+        Scored images.
+    group
+        Regular expression for file names: images with the same match show one part. None: each image shows its own
+        part.
+
+    Returns
+    -------
+    tuple[list[ScoredImage], list[ScoredImage]]
+        The image with the highest score of each good part, and that with the lowest score of each defective part.
     """
     good = [result for result in results if not result.image.defective]
     defective = [result for result in results if result.image.defective]
@@ -138,18 +235,54 @@ def list_worst(results: Sequence[ScoredImage], group: str | None) -> tuple[list[
 def part_scores(
     results: Sequence[ScoredImage], group: str | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the scores of good and of defective parts, float64 [n] each; a part has the score of its worst image."""
+    """Return the scores of good and of defective parts. A part has the score of its worst image.
+
+    Parameters
+    ----------
+    results
+        Scored images.
+    group
+        Regular expression for file names: images with the same match show one part. None: each image shows its own
+        part.
+
+    Returns
+    -------
+    tuple[NDArray[np.float64], NDArray[np.float64]]
+        Scores of the good parts, float64 [n], and of the defective parts, float64 [m].
+    """
     good, defective = ([result.score for result in worst] for worst in list_worst(results, group))
     return np.array(good, np.float64), np.array(defective, np.float64)
 
 
 def fingerprint_images(images: Sequence[LabelledImage]) -> Iterator[str | None]:
-    """Yield the fingerprint of each image's file, in order; None where the file cannot be read."""
+    """Return the fingerprints of the images' files.
+
+    Parameters
+    ----------
+    images
+        Labelled images.
+
+    Returns
+    -------
+    Iterator[str | None]
+        One for each image, in order; None if the file cannot be read.
+    """
     return in_order(_fingerprint_or_none, [image.path for image in images])
 
 
 def fingerprint_pixels_of(images: Sequence[LabelledImage]) -> Iterator[str | None]:
-    """Yield the fingerprint of each image's pixels, in order; None if it cannot be decoded."""
+    """Return the fingerprints of the images' pixels.
+
+    Parameters
+    ----------
+    images
+        Labelled images.
+
+    Returns
+    -------
+    Iterator[str | None]
+        One for each image, in order; None if the file cannot be decoded.
+    """
 
     def find(image: LabelledImage) -> str | None:
         try:
@@ -161,7 +294,20 @@ def fingerprint_pixels_of(images: Sequence[LabelledImage]) -> Iterator[str | Non
 
 
 def see_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterator[SeenImage | None]:
-    """Look at images in order on all cores, without scoring them; None where a file cannot be read."""
+    """Read images on all cores without scoring them.
+
+    Parameters
+    ----------
+    inspector
+        The model, ready to run.
+    images
+        Labelled images.
+
+    Returns
+    -------
+    Iterator[SeenImage | None]
+        One for each image, in order; None if the file cannot be read.
+    """
 
     def see(image: LabelledImage) -> SeenImage | None:
         try:
@@ -179,7 +325,20 @@ def see_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterato
 
 
 def score_images(inspector: Inspector, images: Sequence[LabelledImage]) -> Iterator[Observation | Fault]:
-    """Score images in order on all cores; one that cannot be read, or whose score is no number, becomes a Fault."""
+    """Score images on all cores.
+
+    Parameters
+    ----------
+    inspector
+        The model, ready to run.
+    images
+        Labelled images.
+
+    Returns
+    -------
+    Iterator[Observation | Fault]
+        One for each image, in order; a `Fault` if it cannot be read, or its score is not a number.
+    """
 
     def score(batch: tuple[LabelledImage, ...]) -> list[Observation | Fault]:
         return _score_batch(inspector, batch)
@@ -200,7 +359,7 @@ def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[O
 
 
 def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, tuple[str, str]]:
-    """Return an image's model input, or why there is none, and the fingerprints of its file and its pixels."""
+    """Return an image's model input, or the error, and the fingerprints of its file and its pixels."""
     try:
         data = read_file(image.path)
         frame = decode_image(data, inspector.accepts)
@@ -228,4 +387,4 @@ def _fingerprint_or_none(path: Path) -> str | None:
     try:
         return fingerprint_bytes(read_file(path))
     except ImageError:
-        return None  # scoring finds it unreadable too, and says why
+        return None  # scoring cannot read it either, and gives the reason

@@ -1,4 +1,4 @@
-"""Writing a threshold into a model file: it is chosen from scores, measured, and stamped with its evidence."""
+"""Write a threshold into a model file: choose it from scores, measure it, and record its evidence."""
 
 from __future__ import annotations
 
@@ -28,27 +28,30 @@ from onspect.runtime.outliers import find_lone_scores, name_some
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """What was stamped.
-
-    source: where the images came from, in words. left_out: images not used because the model was trained on them.
-    band: the review band that was asked for. regions: how regions are marked, in words, empty where by the score's own
-    cut. notes: what makes the threshold less sure, one sentence each. blindness: why the model is of no use here, one
-    sentence each, mostly none.
-    """
+    """A threshold that was written into a model file, with its evidence."""
 
     threshold: Threshold
+    """The threshold."""
     calibration: Calibration
+    """The evidence, as the file has it."""
     confusion: Confusion
+    """Verdicts at the threshold on the images that it was chosen on."""
     source: str
+    """Origin of the images, in words."""
     left_out: int
+    """Number of images that were left out because the model was trained on them."""
     band: Band | None
+    """Rule of the review band that was requested, or None."""
     regions: str
+    """Rules for regions, in words; empty if regions follow the score's own threshold."""
     notes: tuple[str, ...]
+    """Reasons why the threshold is less certain, one sentence each."""
     blindness: tuple[str, ...] = ()
+    """Reasons why the model is not useful on these images, one sentence each; usually empty."""
 
     @property
     def fitness(self) -> Fitness:
-        """Whether the model is fit for use, by the pictures that the threshold was chosen on."""
+        """Whether the model is fit for use, according to the images that the threshold was chosen on."""
         banded = self.threshold.review is not None
         trained_on = self.calibration.training_images
         doubts = [f"{trained_on} of the pictures were trained on"] if trained_on else []
@@ -56,54 +59,68 @@ class CalibrationResult:
         return judge_fitness(targets, self.confusion, self.blindness, doubts)
 
     def __str__(self) -> str:
-        from onspect.calibration.report.tables import describe_outcome  # it imports this module
+        from onspect.calibration.report.tables import describe_outcome  # imports this module
 
         return describe_outcome(self)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a threshold is chosen on: scores, float64, and what there is to say about their images.
-
-    counts, good, defective: of parts; without groups each image is a part. pictures: images that show them, 0 where an
-    older release did not write it. names: of the good images with these scores, in their order; empty where they are
-    not known. trimmed: how many good images were left out because their scores stand alone.
-    """
+    """Scores that a threshold is chosen from, and facts about their images."""
 
     data: str
+    """Name of the dataset."""
     counts: dict[str, int]
+    """Number of parts by kind; without groups each image is a part."""
     pictures: int
+    """Number of images that show the parts; 0 if an older release did not record it."""
     images: str
+    """Fingerprint of the set of images."""
     good: NDArray[np.float64]
+    """Scores of the good parts, float64 [n]."""
     defective: NDArray[np.float64]
+    """Scores of the defective parts, float64 [m]."""
     trained_on: int
+    """Number of images that the model was trained on."""
     fingerprints: str
+    """Packed fingerprints of the images' files."""
     looks: str
+    """Packed hashes of the images' features, for the search for similar images."""
     marks: tuple[tuple[float, ...], ...]
+    """Scores of good images with test marks, one tuple for each image."""
     auroc: float | None
+    """AUROC, 0 to 1; None if good or defective images are missing."""
     aupr: float | None
+    """AUPR, 0 to 1; None if good or defective images are missing."""
     areas: Mapping[str, Sequence[float | None]]
+    """95% intervals of AUROC and AUPR by name."""
     held_back: HeldBack | None
+    """Test images that are held back, or None."""
     names: tuple[str, ...] = ()
+    """Paths of the good images, in the order of their scores; empty if unknown."""
     trimmed: int = 0
+    """Number of good images that were left out because their scores are outliers."""
 
     @property
     def noun(self) -> Noun:
-        """What the scores are of."""
+        """Unit of the scores."""
         return "part" if sum(self.counts.values()) < self.pictures else "image"
 
 
 @dataclass(frozen=True)
 class CalibrationRequest:
-    """What is asked of a threshold; strict makes an error of what the images do not support."""
+    """Requirements for a threshold."""
 
     policy: Policy
+    """Rule for the threshold."""
     band: Band | None
+    """Rule for the review band; None for no band."""
     strict: bool
+    """Whether requirements that the images do not support are an error."""
 
 
 def _choose_cuts(evidence: Evidence, demand: CalibrationRequest) -> tuple[float, float | None, Interval | None]:
-    """Return the cut for ``ng``, where the review band begins below it, and the cut's own interval."""
+    """Return the threshold, the lower end of the review band, and the 95% interval of the threshold."""
     good, defective = evidence.good, evidence.defective
     score = demand.policy.choose(good, defective)
     interval = demand.policy.interval(good, defective)
@@ -120,7 +137,7 @@ def _describe_evidence(
     interval: Interval | None,
     regions: RegionCuts,
 ) -> Calibration:
-    """Return what stands in the file beside a threshold."""
+    """Return the evidence of a threshold as the file records it."""
     good, defective, trained_on = evidence.good, evidence.defective, evidence.trained_on
     return Calibration(
         policy=_describe_demand(demand, threshold, evidence),
@@ -156,7 +173,7 @@ def _describe_evidence(
 
 
 def _note_doubts(evidence: Evidence) -> list[str]:
-    """Say what makes the threshold less sure than its table."""
+    """Return the reasons why the threshold is less certain than its table shows."""
     notes = []
     if evidence.trained_on:
         notes.append(
@@ -177,20 +194,20 @@ def _describe_demand(demand: CalibrationRequest, threshold: Threshold, evidence:
 
 
 def _note_promise(info: ModelInfo, threshold: Threshold) -> list[str]:
-    """Say if a threshold that teaching promised something for is raised: defects below the new one pass."""
+    """Return a note if the threshold rises above the one that teaching gave a guarantee for."""
     if info.threshold is None or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
         return []
     if threshold.score <= info.threshold.score:
         return []
     sentence = (
         f"the threshold rises from {info.threshold.score:.4g}, which teaching chose, to {threshold.score:.4g}: defects "
-        "that score between the two pass now; --undo of 'onspect threshold' goes back"
+        "that score between the two pass now; 'onspect threshold --undo' restores the old one"
     )
     return [sentence]
 
 
 def _note_band(old: Threshold | None, threshold: Threshold, demand: CalibrationRequest) -> list[str]:
-    """Say where a review band that was asked for, or was there, is not."""
+    """Return a note if a review band that was requested, or existed before, is missing."""
     if threshold.review is not None:
         return []
     if demand.band is not None:
@@ -198,7 +215,7 @@ def _note_band(old: Threshold | None, threshold: Threshold, demand: CalibrationR
     if old is None or old.review is None:
         return []
     options = "--review, --review-recall or --review-share makes a new one"
-    return [f"the file's review band, from {old.review:.6g} on, is gone, and its parts pass now; {options}"]
+    return [f"the file's review band, from {old.review:.6g} on, was removed, and its parts pass now; {options}"]
 
 
 def stamp_threshold(
@@ -208,7 +225,33 @@ def stamp_threshold(
     choose_regions: Callable[[float], RegionCuts],
     source: str,
 ) -> CalibrationResult:
-    """Choose a threshold, measure it and write both into the file; choose_regions takes the lower of the cuts."""
+    """Choose a threshold, measure it and write it with its evidence into the file.
+
+    On an error the file does not change.
+
+    Parameters
+    ----------
+    file
+        The model file.
+    evidence
+        Scores and facts about their images.
+    demand
+        Requirements for the threshold.
+    choose_regions
+        Returns the thresholds for regions from the lower threshold of the score.
+    source
+        Origin of the images, in words.
+
+    Returns
+    -------
+    CalibrationResult
+        The threshold, its evidence and warnings.
+
+    Raises
+    ------
+    DatasetError
+        If the images are not enough for a rule, or with `strict` do not support the requirements.
+    """
     score, review, interval = _choose_cuts(evidence, demand)
     regions = choose_regions(score if review is None else review)
     threshold = Threshold(score, regions.map, review, regions.area)
@@ -231,7 +274,7 @@ def stamp_threshold(
 
 
 def _note_lone(evidence: Evidence, policy: Policy, threshold: float) -> list[str]:
-    """Name the good images whose score stands alone, with the threshold that the others give."""
+    """Return a note with the good images whose score is an outlier, and the threshold without them."""
     lone = [] if isinstance(policy, Manual) else find_lone_scores(evidence.good)
     if not lone:
         return []

@@ -1,4 +1,4 @@
-"""The test images that stand beside those of a calibration: remembered in the file, and known again by `evaluate`."""
+"""Test images that are held back at calibration: recorded in the file, and recognized by `evaluate`."""
 
 from __future__ import annotations
 
@@ -20,22 +20,28 @@ from onspect.runtime.progress import Progress, no_progress
 
 @dataclass(frozen=True)
 class SplitShare:
-    """How a set of images compares with the test images that were held back at calibration.
-
-    held_back: how many those were. here: how many of them are in the set. others: images of the set beside them.
-    """
+    """Comparison of a set of images with the test images that were held back at calibration."""
 
     held_back: int
+    """Number of test images that were held back."""
     here: int
+    """Number of these that are in the set."""
     others: int
+    """Number of other images in the set."""
 
     @property
     def same(self) -> bool:
-        """Whether the set is what was held back, no more and no less."""
+        """Whether the set is exactly the test images that were held back."""
         return self.here == self.held_back and not self.others
 
     def describe(self) -> str:
-        """Return in words what the images are."""
+        """Return a description of the set.
+
+        Returns
+        -------
+        str
+            A phrase for the report.
+        """
         if self.same:
             return f"the {self.held_back} test images that were held back at calibration"
         if not self.here:
@@ -47,16 +53,30 @@ class SplitShare:
 def find_test_split(
     inspector: Inspector, data: Path, split: str, progress: Progress = no_progress
 ) -> tuple[list[SeenImage], list[str]]:
-    """Look at the images of DATA/test that a calibration on another split holds back.
+    """Read the test images of a dataset that is calibrated on another split.
 
-    Returns them, none where there is no such folder, and in words why they could not be had.
+    Parameters
+    ----------
+    inspector
+        The model, ready to run.
+    data
+        A dataset folder.
+    split
+        Split of the calibration.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    tuple[list[SeenImage], list[str]]
+        The images, and a sentence for the error if they cannot be read; both are empty if there are no test images.
     """
     if split == "test" or not has_split(data, "test"):
         return [], []
     try:
         images = labelled_images(data, "test")
     except DatasetError as error:
-        return [], [f"the file does not remember the test images: {error}"]
+        return [], [f"the file has no record of the test images: {error}"]
     seen = progress(see_images(inspector, images), len(images), "looking at test images")
     first: dict[str, SeenImage] = {}
     for image in seen:
@@ -66,7 +86,18 @@ def find_test_split(
 
 
 def describe_test_split(found: Sequence[SeenImage]) -> HeldBack | None:
-    """Return what a model file says of the test images, None where there are none."""
+    """Return the record of the test images for a model file.
+
+    Parameters
+    ----------
+    found
+        The test images.
+
+    Returns
+    -------
+    HeldBack | None
+        Number and fingerprints; None if there are no images.
+    """
     if not found:
         return None
     fingerprints = [item.fingerprint for item in found]
@@ -74,9 +105,23 @@ def describe_test_split(found: Sequence[SeenImage]) -> HeldBack | None:
 
 
 def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownImage], model: ModelFile) -> list[str]:
-    """Return a sentence for each kind of overlap of the test images with those of training and of calibration.
+    """Return warnings about test images that are also images of the training or of the calibration.
 
-    Nothing is said of test images that look almost like training's: `evaluate` does, whose figures they touch.
+    Test images that only resemble those of the training are left to `evaluate`, because they change its figures.
+
+    Parameters
+    ----------
+    found
+        The test images.
+    calibrated_on
+        Images of the calibration.
+    model
+        The model file.
+
+    Returns
+    -------
+    list[str]
+        One sentence for each kind of overlap.
     """
     of_calibration = compare_with_images(found, calibrated_on, model)
     pairs = (
@@ -96,7 +141,20 @@ def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownIm
 
 
 def compare_with_test_split(fingerprints: Iterable[str], model: ModelFile) -> SplitShare | None:
-    """Return how images compare with those that were held back at calibration, None where the file does not say."""
+    """Compare images with the test images that were held back at calibration.
+
+    Parameters
+    ----------
+    fingerprints
+        Fingerprints of the images' files.
+    model
+        The model file.
+
+    Returns
+    -------
+    SplitShare | None
+        The comparison; None if the file has no record of test images.
+    """
     calibration = model.info.calibration
     if calibration is None or calibration.held_back is None:
         return None

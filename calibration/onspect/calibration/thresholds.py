@@ -1,11 +1,11 @@
-"""Policies that turn the scores of labelled images into a threshold; a part is ``ng`` where score >= threshold.
+"""Policies that choose a threshold from the scores of labelled images. A part is ``ng`` if its score >= threshold.
 
-Every policy picks from the same candidates: the lowest score itself (all are ``ng``), the midpoint between each two
-neighbouring distinct scores, and the next float64 above the highest score (all are ``ok``). A threshold thus never
-sits on an observed score that has a lower neighbour: on the calibration images the verdicts are those of the cut at
-the score, and a score that differs in its last digits on another machine is still judged alike.
+All policies choose from the same candidates: the lowest score (all are ``ng``), the midpoints between neighbouring
+distinct scores, and the next float64 above the highest score (all are ``ok``). Therefore a threshold never equals an
+observed score that has a lower neighbour. The scores of another machine can differ in the last digits without a change
+of verdicts.
 
-A policy is a class; `POLICIES` lists them, and the commands, `calibrate` and the model file read that table.
+Each policy is a class in `POLICIES`. The commands, `calibrate` and the model file read that table.
 """
 
 from __future__ import annotations
@@ -39,25 +39,70 @@ from onspect.runtime.model.schema import Rule
 
 @dataclass(frozen=True)
 class Policy(NamedRule):
-    """A way to choose a threshold from the scores of good and of defective images."""
+    """Base class of the rules that choose a threshold from the scores of good and of defective images."""
 
     substitute = "--quantile 99%"
 
     bounded_by: ClassVar[Literal["good", "defective"] | None] = None
-    """The images whose number gives the threshold's exact interval; None where the bootstrap gives it."""
+    """Images whose number gives the threshold's exact interval; None if the bootstrap gives it."""
 
     @staticmethod
     def from_rule(rule: Rule) -> Policy:
-        """Return the policy that a model file names; raises ModelFileError if this release does not know it."""
+        """Return the object for the policy of a model file.
+
+        Parameters
+        ----------
+        rule
+            The rule of the model file.
+
+        Returns
+        -------
+        Policy
+            The policy.
+
+        Raises
+        ------
+        ModelFileError
+            If this release does not know the rule, or its number is missing.
+        """
         return read_rule(POLICIES, rule)
 
     @staticmethod
     def from_options(options: Mapping[str, Any]) -> Policy | None:
-        """Return the policy that options name, such as ``{"max_fpr": 0.005}``; raises ChoiceError as `make_rule`."""
+        """Return the policy that options name.
+
+        Parameters
+        ----------
+        options
+            Such as ``{"max_fpr": 0.005}``.
+
+        Returns
+        -------
+        Policy | None
+            The policy; None if the options name none.
+
+        Raises
+        ------
+        ChoiceError
+            If options are unknown or exclude each other.
+        """
         return make_rule(POLICIES, options)
 
     def check(self, good: int, defective: int) -> None:
-        """Raise DatasetError if so many good and defective images are not enough for the policy."""
+        """Check that there are enough images for the policy.
+
+        Parameters
+        ----------
+        good
+            Number of good images or parts, 0 or more.
+        defective
+            Number of defective images or parts, 0 or more.
+
+        Raises
+        ------
+        DatasetError
+            If there are too few.
+        """
         if not good:
             raise DatasetError(
                 f"there are {defective} defective images and no good ones; a threshold needs good images: add some"
@@ -67,8 +112,23 @@ class Policy(NamedRule):
     def choose(self, good: Scores, defective: Scores) -> float:
         """Return the threshold for scores of good and of defective images.
 
-        Raises DatasetError as `check` does, and if two or more images all have the same score, so that no threshold
-        tells any of them apart.
+        Parameters
+        ----------
+        good
+            Scores of the good images or parts, float [n].
+        defective
+            Scores of the defective images or parts, float [m].
+
+        Returns
+        -------
+        float
+            The threshold.
+
+        Raises
+        ------
+        DatasetError
+            If there are too few images, or two or more images all have the same score, so that no threshold separates
+            them.
         """
         self.check(len(good), len(defective))
         every = np.concatenate([good, defective])
@@ -81,27 +141,50 @@ class Policy(NamedRule):
 
     @abstractmethod
     def pick(self, good: Scores, defective: Scores) -> float:
-        """Return the threshold as `choose` does, without its checks."""
+        """Return the threshold, without the checks of `choose`.
+
+        Parameters
+        ----------
+        good
+            Scores of the good images or parts, float [n].
+        defective
+            Scores of the defective images or parts, float [m].
+
+        Returns
+        -------
+        float
+            The threshold.
+        """
 
     def interval(self, good: Scores, defective: Scores) -> Interval | None:
-        """Return the 95% interval of the threshold: its place if it were chosen on all such parts.
+        """Return the 95% interval of the threshold that the policy would choose on all such parts.
 
-        None where neither end is available. An end that so few images cannot bound is infinite.
+        Parameters
+        ----------
+        good
+            Scores of the good images or parts, float [n].
+        defective
+            Scores of the defective images or parts, float [m].
+
+        Returns
+        -------
+        Interval | None
+            Lower and upper end. An end that the images are too few to bound is infinite; None if both are.
         """
 
 
 class _BestCut(Policy):
-    """A policy that takes the best cut by a measure; of several, the lowest: it catches most.
+    """A policy that takes the best cut by a measure. Of equally good cuts it takes the lowest, which catches most.
 
-    The threshold's interval is the bootstrap's, two scores wider at each end. There is none where images drawn anew
-    can all have one score, or always give the same threshold.
+    The threshold's interval is that of the bootstrap, two scores wider at each end. There is no interval if a bootstrap
+    sample can have only one score, or if all samples give the same threshold.
     """
 
     needs_defects = True
 
     @abstractmethod
     def rate_cuts(self, caught: Any, rejected: Any, defective: Any, good: Any) -> NDArray[np.float64]:
-        """Return how good each cut is, from the numbers of images that reach it and of all images."""
+        """Return how good each cut is, from the number of images that reach it and of all images."""
 
     def pick(self, good: Scores, defective: Scores) -> float:
         thresholds = candidates(np.concatenate([good, defective]))
@@ -109,7 +192,7 @@ class _BestCut(Policy):
         return float(thresholds[np.argmax(self.rate_cuts(caught, rejected, len(defective), len(good)))])
 
     def choose_drawn(self, draws: Draws) -> NDArray[np.float64] | None:
-        """Return the threshold of each draw, [draws], as `choose` does; None if a draw has one score only."""
+        """Return the threshold of each bootstrap sample, [draws]; None if a sample has only one score."""
         caught, rejected = count_reaching_drawn(draws.defective), count_reaching_drawn(draws.good)
         values = self.rate_cuts(caught, rejected, caught[:, :1], rejected[:, :1])
         return place_cuts(draws, np.argmax(values, axis=1))
@@ -127,7 +210,7 @@ class _BestCut(Policy):
 
 @dataclass(frozen=True)
 class MaxF1(_BestCut):
-    """The highest F1; defective is positive.
+    """The threshold with the highest F1, with defective as the positive class.
 
     >>> MaxF1().choose(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
     3.0
@@ -145,7 +228,7 @@ class MaxF1(_BestCut):
 
 @dataclass(frozen=True)
 class Cost(_BestCut):
-    """The lowest expected cost a part.
+    """The threshold with the lowest expected cost per part.
 
     >>> Cost((1.0, 100.0), 0.01).choose(np.array([1.0, 2.0, 6.0]), np.array([4.0, 7.0]))
     3.0
@@ -157,7 +240,7 @@ class Cost(_BestCut):
     option = OptionSpec("cost", "Lowest cost, of a false reject and of an escape, as 1:50.", metavar="FP:FN")
 
     costs: tuple[float, float]
-    """Of one false reject and of one escape, above 0."""
+    """Cost of one false reject and of one escape, both above 0 and finite."""
 
     prevalence: float | None = field(
         default=None,
@@ -169,7 +252,7 @@ class Cost(_BestCut):
             )
         },
     )
-    """The share of defective parts on the line, 0 to 1; None for the share among the images."""
+    """Share of defective parts on the line, 0 to 1; None for the share among the images."""
 
     def __post_init__(self) -> None:
         if not all(0.0 < cost < math.inf for cost in self.costs):
@@ -184,12 +267,13 @@ class Cost(_BestCut):
         share = defective / (good + defective) if self.prevalence is None else self.prevalence
         false_rejects, escapes = rejected / good, 1.0 - caught / defective
         expected = self.costs[0] * (1.0 - share) * false_rejects + self.costs[1] * share * escapes
-        return np.asarray(-np.round(expected, 12))  # so that sums in another order tie as they should
+        return np.asarray(-np.round(expected, 12))  # so that equal costs tie in spite of rounding
 
 
 @dataclass(frozen=True)
 class Youden(_BestCut):
-    """The highest recall minus false-reject rate (Youden, "Index for rating diagnostic tests", Cancer 3, 1950).
+    """The threshold with the highest recall minus false-reject rate (Youden, "Index for rating diagnostic tests",
+    Cancer 3, 1950).
 
     >>> Youden().choose(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
     3.0
@@ -207,16 +291,16 @@ class Youden(_BestCut):
 
 @dataclass(frozen=True)
 class _Rate(Policy):
-    """A policy with a rate. The threshold's interval is exact, and infinite at an end that the images cannot bound."""
+    """A policy with a rate. The threshold's interval is exact; an end that the images cannot bound is infinite."""
 
     rate: float
-    """A share of 1."""
+    """Share of 1."""
 
     bounded_by: ClassVar[Literal["good", "defective"]] = "good"
 
     @property
     def passing(self) -> float:
-        """The share of the images named by `bounded_by` that is to pass."""
+        """Share of the images named by `bounded_by` that must pass, 0 to 1."""
         return 1.0 - self.rate
 
     def interval(self, good: Scores, defective: Scores) -> Interval | None:
@@ -231,7 +315,7 @@ class _FalseRejectLimit(_Rate):
 
     @property
     def limit(self) -> float:
-        """The highest share of good parts that may be rejected."""
+        """Highest share of good parts that may be rejected, 0 to 1."""
         return self.rate
 
     _lead: ClassVar[str] = "you asked for"
@@ -249,10 +333,11 @@ class _FalseRejectLimit(_Rate):
 
 @dataclass(frozen=True)
 class MaxFpr(_FalseRejectLimit):
-    """The lowest threshold that rejects at most the share `rate` of the good images: the best recall there.
+    """The lowest threshold that rejects at most the share `rate` of the good images. Its recall is the best at this
+    limit.
 
-    The rate may be reached exactly. There may be no defective images; their scores only place the threshold between
-    neighbours. Tied good scores fall together: where rejecting all of them would be too many, none is rejected.
+    The rate may be reached exactly. Defective images are not needed: their scores only place the threshold between
+    neighbours. Equal good scores are rejected together or not at all.
 
     >>> MaxFpr(0.25).choose(np.array([1.0, 2.0, 3.0, 4.0]), np.array([3.5]))
     3.25
@@ -271,9 +356,9 @@ class MaxFpr(_FalseRejectLimit):
 
 @dataclass(frozen=True)
 class MinRecall(_Rate):
-    """The highest threshold that catches at least the share `rate` of the defective images.
+    """The highest threshold that rejects at least the share `rate` of the defective images.
 
-    The rate may be reached exactly. Tied defective scores are caught together.
+    The rate may be reached exactly. Equal defective scores are rejected together.
 
     >>> MinRecall(1.0).choose(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     2.5
@@ -307,7 +392,7 @@ class MinRecall(_Rate):
 
 @dataclass(frozen=True)
 class Quantile(_FalseRejectLimit):
-    """The lowest threshold that lets at least the share `rate` of the good images pass (`conformal.quantile`)."""
+    """The lowest threshold that passes at least the share `rate` of the good images (`conformal.quantile`)."""
 
     name = "quantile"
     option = OptionSpec("quantile", "Pass this share of good parts; needs no defects.")
@@ -335,7 +420,7 @@ class Conformal(_FalseRejectLimit):
     name = "conformal"
     option = OptionSpec(
         "conformal",
-        "Promise at most this rate of false rejects of new good parts, from good images alone.",
+        "Guarantee at most this rate of false rejects of new good parts; needs no defects.",
         no_limit=(0, 1),
     )
 
@@ -350,7 +435,7 @@ class Conformal(_FalseRejectLimit):
         return conformal(good, self.rate)
 
     def support(self, confusion: Confusion) -> str | None:
-        return None  # the promise is about the mean over sets of images, and `check` has proved it
+        return None  # the guarantee is for the mean over sets of images, and `check` has tested it
 
 
 @dataclass(frozen=True)
@@ -361,6 +446,7 @@ class Manual(Policy):
     option = None
 
     value: float
+    """Threshold of the score, finite."""
 
     def describe(self) -> str:
         return f"set by hand to {self.value:g}"
@@ -374,9 +460,20 @@ class Manual(Policy):
 
 
 POLICIES: tuple[type[Policy], ...] = (MaxF1, Youden, Cost, MaxFpr, MinRecall, Quantile, Conformal, Manual)
-"""Every policy, in the order of the help."""
+"""All policies, in the order of the help."""
 
 
 def default_policy(defective: int) -> Policy:
-    """Return the policy where none is asked for: the highest F1, or 99% of good images pass without defective ones."""
+    """Return the policy that is used if none is requested.
+
+    Parameters
+    ----------
+    defective
+        Number of defective images or parts.
+
+    Returns
+    -------
+    Policy
+        The highest F1; without defective images, the policy that passes 99% of the good images.
+    """
     return MaxF1() if defective else Quantile(0.99)

@@ -1,4 +1,4 @@
-"""Labelled images that the model was trained on: refused, left out or allowed."""
+"""Labelled images that the model was trained on: refuse, leave out or allow them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,37 @@ from onspect.runtime.model.file import ModelFile
 from onspect.runtime.progress import Progress, no_progress
 
 TrainingImages = Literal["refuse", "skip", "allow"]
-"""What to do with images that the model was trained on."""
+"""Treatment of images that the model was trained on."""
 
 
 def select_images(
     images: Sequence[LabelledImage], file: ModelFile, training: TrainingImages, progress: Progress = no_progress
 ) -> tuple[list[LabelledImage], int]:
-    """Return the images to calibrate on, and how many of them the model was trained on (0 unless allowed).
+    """Return the images to calibrate on.
 
-    A file that was trained on more images than it records has their smallest fingerprints; where training images are
-    skipped, an image above the highest of those is left out too, because the record cannot clear it. Raises
-    DatasetError where training images are refused and there are some, or where skipping leaves none.
+    A file that was trained on more images than it records has their smallest fingerprints. With ``skip``, an image with
+    a fingerprint above the highest of those is left out too, because the file cannot rule it out.
+
+    Parameters
+    ----------
+    images
+        Labelled images.
+    file
+        The model file.
+    training
+        ``refuse``, ``skip`` or ``allow``.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    tuple[list[LabelledImage], int]
+        The images, and the number of them that the model was trained on (0 unless allowed).
+
+    Raises
+    ------
+    DatasetError
+        If training images are refused and there are some, or if no image remains without them.
     """
     fingerprints = list(progress(fingerprint_images(images), len(images), "comparing"))
     known = file.training_images
@@ -51,5 +71,5 @@ def _describe_overlap(images: Sequence[LabelledImage], trained_on: Sequence[Labe
         cure = f"--skip-training-images calibrates on the other {others}, {cure}"
     return (
         f"{len(trained_on)} of {len(images)} images were trained on, such as {str(trained_on[0].path)!r}: their scores "
-        f"are lower than new parts' will be, and so would the threshold be; {cure}"
+        f"are lower than those of new parts, and the threshold would be too low; {cure}"
     )

@@ -1,9 +1,9 @@
 """Score camera frames and image files with an onspect model file; needs numpy, OpenCV and onnxruntime only.
 
-The public names are those below; each is loaded when it is first used, so that ``onspect --help`` starts at once and
-works where an extra is missing. onnxruntime's own builds report how they are used to Microsoft, over the network and
-from a database in the home folder. Nothing here talks to anyone unasked, so that is turned off before onnxruntime is
-loaded (``ORT_DISABLE_TELEMETRY``, unless it is set already).
+The public names are below. Each is loaded at its first use, so that ``onspect --help`` starts fast and works if an
+extra is missing. onnxruntime's official builds report their use to Microsoft, over the network and from a database in
+the home folder. Nothing in this package contacts anyone unasked. So this is turned off before onnxruntime is loaded
+(``ORT_DISABLE_TELEMETRY``, unless it is set already).
 """
 
 from __future__ import annotations
@@ -85,6 +85,6 @@ _HOMES = {
     "status": "LineStatus",
     "teaching": "Taught teach",
 }
-"""The modules and their public names; a test compares them with the imports above, which are for type checkers."""
+"""The modules and their public names. A test compares them with the imports above, which are for type checkers."""
 
 __all__, __getattr__, __dir__ = public_names(__name__, _HOMES)

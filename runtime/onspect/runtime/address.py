@@ -19,10 +19,25 @@ _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 class Options:
-    """The options of an address, ``NAME=VALUE&NAME=VALUE``; each method reads one and raises ChoiceError.
+    """The options of an address, ``NAME=VALUE&NAME=VALUE``. Each method reads one.
 
-    allowed has what each option's value is, for messages. others: a pattern of further names that are allowed. shown:
-    the address without secrets, as messages call it. what: what it is the address of.
+    Parameters
+    ----------
+    query
+        The text behind ``?``.
+    allowed
+        The meaning of each option's value, for messages.
+    shown
+        The address without secrets, for messages.
+    what
+        The kind of address, for messages.
+    others
+        Pattern of further allowed names, None for no others.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not allowed or has no value.
     """
 
     def __init__(
@@ -31,7 +46,7 @@ class Options:
         self._shown = shown
         self._what = what
         self.pairs = parse_qsl(query, keep_blank_values=True)
-        """Every name with its value, in order; a name may be given several times."""
+        """Every name with its value, in order. A name may appear several times."""
         for name, value in self.pairs:
             if name not in allowed and not (others and re.match(others, name)):
                 known = ", ".join(f"{key}={meaning}" for key, meaning in allowed.items()) or "none"
@@ -52,22 +67,78 @@ class Options:
         return ChoiceError(f"{self}: the option {name} is {self._values[name]!r}; give {hint}")
 
     def text(self, name: str) -> str | None:
-        """Return an option as it is, or None if it is not given, as all of these do."""
+        """Return an option unchanged.
+
+        Parameters
+        ----------
+        name
+            Name of the option.
+
+        Returns
+        -------
+        str or None
+            The value, None if the option is not given.
+        """
         return self._values.get(name)
 
     def path(self, name: str) -> Path | None:
-        """Return an option that is a file or folder."""
+        """Return an option that is a file or folder.
+
+        Parameters
+        ----------
+        name
+            Name of the option.
+
+        Returns
+        -------
+        Path or None
+            The path, None if the option is not given.
+        """
         return Path(self._values[name]) if name in self else None
 
     def choice(self, name: str, allowed: Sequence[str]) -> str | None:
-        """Return an option that is one of several words."""
+        """Return an option that is one of several words.
+
+        Parameters
+        ----------
+        name
+            Name of the option.
+        allowed
+            The words.
+
+        Returns
+        -------
+        str or None
+            The word, None if the option is not given.
+
+        Raises
+        ------
+        ChoiceError
+            If the value is not one of them.
+        """
         value = self.text(name)
         if value is not None and value not in allowed:
             raise self._wrong(name, f"one of {', '.join(allowed)}")
         return value
 
     def secret(self, name: str) -> str | None:
-        """Return the secret that an option names by its place; the secret itself is refused."""
+        """Return the secret that an option names by its place.
+
+        Parameters
+        ----------
+        name
+            Name of the option.
+
+        Returns
+        -------
+        str or None
+            The secret, None if the option is not given.
+
+        Raises
+        ------
+        ChoiceError
+            If the value is the secret itself, or the secret cannot be read.
+        """
         value = self.text(name)
         if value is None:
             return None
@@ -76,9 +147,24 @@ class Options:
         return resolve_secret(value)
 
     def size(self, name: str, *, smallest: int) -> int | None:
-        """Return the bytes of a size such as ``100MB`` (decimal) or ``1GiB`` (binary).
+        """Return an option that is a size such as ``100MB`` (decimal) or ``1GiB`` (binary).
 
-        smallest: fewer bytes are refused, since a forgotten MB would throw away nearly everything.
+        Parameters
+        ----------
+        name
+            Name of the option.
+        smallest
+            Smallest allowed number of bytes. A forgotten MB would discard nearly everything.
+
+        Returns
+        -------
+        int or None
+            Bytes, None if the option is not given.
+
+        Raises
+        ------
+        ChoiceError
+            If the value is not a size, or too small.
         """
         text = self.text(name)
         if text is None:
@@ -93,7 +179,27 @@ class Options:
         return size
 
     def count(self, name: str, *, smallest: int, largest: int) -> int | None:
-        """Return a whole number within its range."""
+        """Return an option that is a whole number.
+
+        Parameters
+        ----------
+        name
+            Name of the option.
+        smallest
+            Smallest allowed number.
+        largest
+            Largest allowed number.
+
+        Returns
+        -------
+        int or None
+            The number, None if the option is not given.
+
+        Raises
+        ------
+        ChoiceError
+            If the value is not a whole number in this range.
+        """
         text = self.text(name)
         if text is None:
             return None
@@ -102,7 +208,25 @@ class Options:
         return int(text)
 
     def number(self, name: str, *, above_zero: bool = True) -> float | None:
-        """Return a finite number."""
+        """Return an option that is a finite number.
+
+        Parameters
+        ----------
+        name
+            Name of the option.
+        above_zero
+            Whether the number must be above 0.
+
+        Returns
+        -------
+        float or None
+            The number, None if the option is not given.
+
+        Raises
+        ------
+        ChoiceError
+            If the value is not such a number.
+        """
         text = self.text(name)
         if text is None:
             return None
@@ -117,26 +241,57 @@ class Options:
 
 @dataclass(frozen=True)
 class Address:
-    """A URL in parts; username and password are resolved and never shown.
-
-    shown: the URL without options and secrets, as it stands in messages. path: without its first slash, unquoted.
-    """
+    """The parts of a URL. Username and password are resolved and never shown."""
 
     shown: str
+    """The URL without options and secrets, for messages."""
+
     scheme: str = field(repr=False)
+    """The scheme, such as ``mqtt``."""
+
     host: str = field(repr=False)
+    """Name or address of the host."""
+
     port: int | None = field(repr=False)
+    """Number of the port, None if the URL has none."""
+
     path: str = field(repr=False)
+    """The path without its first slash, unquoted."""
+
     options: Options = field(repr=False)
+    """The options behind ``?``."""
+
     username: str | None = field(repr=False, default=None)
+    """The user name, None without one."""
+
     password: str | None = field(repr=False, default=None)
+    """The password, None without one."""
 
 
 def parse_url(text: str, allowed: Mapping[str, str], what: str = "sink") -> Address:
-    """Return a URL's parts; raises ChoiceError for what is no URL, and for options that are not allowed.
+    """Return the parts of a URL.
 
-    allowed names each option with what it means. The options ``username`` and ``password`` are given as ``env:NAME``
-    or ``file:PATH``: a secret in the URL itself would stand in the list of processes and in shell histories.
+    The options ``username`` and ``password`` are given as ``env:NAME`` or ``file:PATH``. A secret in the URL itself
+    would appear in the list of processes and in shell histories.
+
+    Parameters
+    ----------
+    text
+        The URL.
+    allowed
+        The meaning of each option.
+    what
+        The kind of address, for messages.
+
+    Returns
+    -------
+    Address
+        The parts.
+
+    Raises
+    ------
+    ChoiceError
+        If the text is not a URL, has a password in it, or has an option that is not allowed.
     """
     shown = show_address(text)
     parts = split_url(text, shown, what)
@@ -159,10 +314,29 @@ def parse_url(text: str, allowed: Mapping[str, str], what: str = "sink") -> Addr
 
 
 def split_url(text: str, shown: str, what: str = "sink") -> SplitResult:
-    """Return a URL's parts, with a host and a `port` that can be read; raises ChoiceError for what is no URL.
+    """Return the parts of a URL with a host and a readable port.
 
-    The reason is not Python's: that quotes pieces of the URL, and where a password holds a ``?`` or ``/`` that is not
-    escaped these are pieces of the password.
+    The error does not have Python's reason, which quotes pieces of the URL. They may be pieces of a password with
+    an unescaped ``?`` or ``/``.
+
+    Parameters
+    ----------
+    text
+        The URL.
+    shown
+        The URL without secrets, for messages.
+    what
+        The kind of address, for messages.
+
+    Returns
+    -------
+    SplitResult
+        The parts.
+
+    Raises
+    ------
+    ChoiceError
+        If the text is not a URL, or has no host.
     """
     try:
         parts = urlsplit(text)
@@ -179,13 +353,55 @@ def split_url(text: str, shown: str, what: str = "sink") -> SplitResult:
 def parse_place(
     text: str, allowed: Mapping[str, str], what: str = "source", *, others: str | None = None
 ) -> tuple[str, Options]:
-    """Return the place and the options of ``KIND:PLACE?name=value&...``."""
+    """Return the place and the options of ``KIND:PLACE?name=value&...``.
+
+    Parameters
+    ----------
+    text
+        The address.
+    allowed
+        The meaning of each option.
+    what
+        The kind of address, for messages.
+    others
+        Pattern of further allowed names, None for no others.
+
+    Returns
+    -------
+    tuple[str, Options]
+        The place and the options.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not allowed or has no value.
+    """
     place, _, query = text.partition(":")[2].partition("?")
     return place, Options(query, allowed, show_address(text), what, others=others)
 
 
 def parse_file(text: str, allowed: Mapping[str, str]) -> tuple[str, Options]:
-    """Return the path and the options of ``KIND:FILE?name=value&...``; a ``?`` without options is the file's own."""
+    """Return the path and the options of ``KIND:FILE?name=value&...``.
+
+    A ``?`` without options behind it is part of the file name.
+
+    Parameters
+    ----------
+    text
+        The address.
+    allowed
+        The meaning of each option.
+
+    Returns
+    -------
+    tuple[str, Options]
+        The path and the options.
+
+    Raises
+    ------
+    ChoiceError
+        If an option is not allowed or has no value.
+    """
     place = text.partition(":")[2]
     found = _OPTIONS.search(place)
     query = "" if found is None else found.group(1)
@@ -194,28 +410,70 @@ def parse_file(text: str, allowed: Mapping[str, str]) -> tuple[str, Options]:
 
 @dataclass(frozen=True)
 class Kind:
-    """One row of a registry: a kind of source or sink, and where the function is that opens it.
-
-    prefixes: how its addresses begin. module, opener: the function, in a module of package; loaded when it is needed.
-    forms: its addresses, for messages. takes: settings of `open` that the function takes. show: hides secrets.
-    """
+    """One row of a registry: a kind of source or sink, and the function that opens it."""
 
     package: str
+    """The package of the module."""
+
     prefixes: tuple[str, ...]
+    """Beginnings of its addresses."""
+
     module: str
+    """The module of the function. It is loaded at its first use."""
+
     opener: str
+    """Name of the function."""
+
     forms: tuple[str, ...]
+    """Forms of its addresses, for messages."""
+
     takes: tuple[str, ...] = ()
+    """Settings of `open` that the function takes."""
+
     show: Callable[[str], str] = show_address
+    """Function that hides the secrets of an address."""
 
     def open(self, text: str, **settings: object) -> object:
-        """Open an address of this kind; raises ChoiceError, and ImportError if its package is missing."""
+        """Open an address of this kind.
+
+        Parameters
+        ----------
+        text
+            The address.
+        **settings
+            Settings for the function; only those in `takes` are passed.
+
+        Returns
+        -------
+        object
+            The source or sink.
+
+        Raises
+        ------
+        ChoiceError
+            If the address is not valid.
+        ImportError
+            If its package is not installed.
+        """
         opener = getattr(importlib.import_module(f"{self.package}.{self.module}"), self.opener)
         return opener(text, **{name: settings[name] for name in self.takes})
 
 
 def find_kind(kinds: Sequence[Kind], text: str) -> Kind | None:
-    """Return the kind that an address has, by how it begins, or None; the scheme of a URL may have capitals."""
+    """Return the kind of an address. The scheme of a URL may have capitals.
+
+    Parameters
+    ----------
+    kinds
+        The rows of the registry.
+    text
+        The address.
+
+    Returns
+    -------
+    Kind or None
+        The row, None if no row matches.
+    """
     scheme, slashes, place = text.partition("://")
     text = f"{scheme.lower()}{slashes}{place}" if slashes else text
     return next((kind for kind in kinds if text.startswith(kind.prefixes)), None)

@@ -1,4 +1,4 @@
-"""Write files whole or not at all."""
+"""Write files completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,13 +17,35 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def describe_os_error(error: OSError) -> str:
-    """Return the operating system's words for an error, without its number and path."""
+    """Return the operating system's words for an error.
+
+    Parameters
+    ----------
+    error
+        The error.
+
+    Returns
+    -------
+    str
+        The words without number and path.
+    """
     return error.strerror or str(error)
 
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Turn an OSError raised inside into an OutputError that names the path."""
+    """Turn an OSError inside the block into an OutputError with the path.
+
+    Parameters
+    ----------
+    path
+        The file or folder that is written.
+
+    Raises
+    ------
+    OutputError
+        If the block raises an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -32,9 +54,24 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def check_place(path: Path, *, folder: bool = False) -> str:
-    """Return in words what writing to a file, or into a folder, would meet; nothing is written.
+    """Check whether a file, or into a folder, can be written. Nothing is written.
 
-    Raises OutputError if it cannot be written: a part of its path is not a folder, or rights are missing.
+    Parameters
+    ----------
+    path
+        The file or folder.
+    folder
+        Whether the path is that of a folder.
+
+    Returns
+    -------
+    str
+        The present state in words.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written: a part of its path is not a folder, or rights are missing.
     """
     if path.exists():
         right = os.W_OK | os.X_OK if folder else os.W_OK
@@ -51,12 +88,25 @@ def check_place(path: Path, *, folder: bool = False) -> str:
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part; a failure leaves the old.
+    """Write a file so that a reader sees the old content or the new, never a part. A failure leaves the old content.
 
-    Where path is a link, the file that it points to is written. Without sync it is not forced to the disk, and a power
-    cut may leave it empty. Raises OutputError where the disk is full or the folder cannot be written.
+    If path is a link, its target is written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        The new content.
+    sync
+        Whether to force the file to the disk. Without it a power cut may leave it empty.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder cannot be written.
     """
-    import secrets  # here, for they take longer to load than a verdict does, and one that is printed needs neither
+    import secrets  # imported here: they load slowly, and printing verdicts needs neither
     import shutil
 
     path = Path(os.path.realpath(path))
@@ -78,9 +128,24 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 
 def write_new(path: Path, data: bytes) -> bool:
-    """Write a file whole under a name that is free; return False, and change nothing, if the name is taken.
+    """Write a file completely under a name that is free.
 
-    Raises OutputError if the disk is full or the folder cannot be written.
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        The content.
+
+    Returns
+    -------
+    bool
+        False if the name is taken. Then nothing is changed.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or the folder cannot be written.
     """
     import secrets
 
@@ -102,7 +167,7 @@ def _move_to_free_name(temporary: Path, path: Path) -> bool:
         path.hardlink_to(temporary)
     except FileExistsError:
         return False
-    except OSError:  # a file system without links, such as that of a USB stick
+    except OSError:  # a file system without links, as on a USB stick
         if os.path.lexists(path):
             return False
         temporary.rename(path)
@@ -110,10 +175,15 @@ def _move_to_free_name(temporary: Path, path: Path) -> bool:
 
 
 def sweep_abandoned(path: Path) -> None:
-    """Remove what killed `write_atomically` of this very file left beside it, an hour ago or more.
+    """Remove temporary files of an interrupted `write_atomically` of this file that are an hour old or more.
 
-    No write takes an hour, so none that is under way loses its file, on whatever machine it runs. Reads the whole
-    folder: for files that are seldom written. What cannot be removed stays.
+    No write takes an hour, so no write in progress loses its file, on any machine. It reads the whole folder, so it
+    is for files that are seldom written. Files that cannot be removed are kept.
+
+    Parameters
+    ----------
+    path
+        The file that was written.
     """
     path = Path(os.path.realpath(path))
     with suppress(OSError):
@@ -124,19 +194,49 @@ def sweep_abandoned(path: Path) -> None:
 
 
 def _temporary_prefix(path: Path) -> str:
-    """Return how the names of a file's temporaries begin: not with its name, which may be as long as can be."""
+    """Return the beginning of the names of a file's temporary files.
+
+    It is not the file's own name, which may have the largest length already.
+    """
     return f".onspect-{hashlib.blake2b(os.fsencode(path.name), digest_size=4).hexdigest()}-"
 
 
 def make_folder(folder: Path) -> Path:
-    """Create a folder with its parents where missing, and return it; raises OutputError where that fails."""
+    """Create a folder with its missing parents.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def identify(path: Path) -> tuple[int, int] | None:
-    """Return by what the file at a path is told from another one, such as its successor; None if there is none."""
+    """Return the identity of a file, which differs from that of a file that replaces it.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    tuple[int, int] or None
+        Device and inode number, None if there is no file.
+    """
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What a rate is at most and at least after so many images: exact binomial bounds, with numpy alone."""
+"""Clopper-Pearson bounds of a binomial rate, with numpy alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-"""Of every interval and bound: the share of repetitions in which it holds the true value."""
+"""Confidence of every interval and bound: the share of repetitions that include the true value."""
 
-_HALVINGS = 60  # more than a float64 has bits
+_HALVINGS = 60  # more than the bits of a float64
 
 
 def chances(total: int, rate: float) -> NDArray[np.float64]:
-    """Return how probable each number of `total` is, 0 to `total`, where each of them has the chance `rate`.
+    """Return the binomial distribution.
 
+    Parameters
+    ----------
+    total
+        Number of trials, 0 or more.
+    rate
+        Probability of each, 0 to 1.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Probability of each count from 0 to total, float64 [total + 1].
+
+    Examples
+    --------
     >>> chances(2, 0.5).tolist()
     [0.25, 0.5, 0.25]
     """
@@ -27,8 +41,24 @@ def chances(total: int, rate: float) -> NDArray[np.float64]:
 
 
 def rate_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float:
-    """Return what a rate is at most, with one-sided confidence, after count of total (Clopper and Pearson 1934).
+    """Return the upper Clopper-Pearson bound of a rate (Clopper and Pearson 1934).
 
+    Parameters
+    ----------
+    count
+        Number of observed events, 0 to total.
+    total
+        Number of trials, 1 or more.
+    confidence
+        One-sided confidence, between 0 and 1.
+
+    Returns
+    -------
+    float
+        The largest rate that the observation allows, 0 to 1.
+
+    Examples
+    --------
     >>> round(rate_bound(0, 60), 3)
     0.049
     """
@@ -43,7 +73,7 @@ def rate_bound(count: int, total: int, confidence: float = CONFIDENCE) -> float:
 
 
 def _log_ways(total: int) -> NDArray[np.float64]:
-    """Return the logarithms of the binomial coefficients, which themselves would overflow."""
+    """Return the logarithms of the binomial coefficients. The coefficients themselves would overflow."""
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])
     return np.asarray(factorials[-1] - factorials - factorials[::-1])
 

@@ -1,4 +1,4 @@
-"""How much of this machine the process may use."""
+"""The number of cores that the process may use."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from pathlib import Path
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use: 1 or more.
+    """Return how many cores this process may use.
 
-    Counts the cores that it may run on and the CPU quota of its container (control groups, version 1 or 2), rounded up:
-    more threads than the quota has would be halted again and again.
+    It counts the cores that the process may run on and the CPU quota of its container (control groups, version 1 or
+    2), rounded up. More threads than the quota would be stopped repeatedly.
+
+    Returns
+    -------
+    int
+        1 or more.
     """
     quota = _own_quota()
     cores = schedulable_cores()
@@ -23,14 +28,26 @@ def available_cores() -> int:
 
 
 def schedulable_cores() -> int:
-    """Return on how many cores the system may schedule this process, whatever its quota."""
+    """Return on how many cores the system may schedule this process, whatever its quota.
+
+    Returns
+    -------
+    int
+        1 or more.
+    """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """Return the name of this machine's processor, as the system gives it."""
+    """Return the name of this machine's processor.
+
+    Returns
+    -------
+    str
+        The name that the system reports.
+    """
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -39,9 +56,17 @@ def processor_name() -> str:
 
 
 def read_cpu_quota(root: Path = Path("/")) -> float | None:
-    """Return the CPU quota of this process in cores, None if it has none or the system has no control groups.
+    """Return the CPU quota of this process. The smallest quota of its own group and the groups above it counts.
 
-    root: where ``proc`` and ``sys`` are. The smallest quota of its own group and those above it counts.
+    Parameters
+    ----------
+    root
+        The folder that has ``proc`` and ``sys``.
+
+    Returns
+    -------
+    float or None
+        Number of cores, None without a quota or without control groups.
     """
     quotas: list[float] = []
     with suppress(OSError, ValueError):
@@ -60,7 +85,10 @@ def _own_quota() -> float | None:
 
 
 def _read_groups(mount: Path, path: str, read: Callable[[Path], float | None]) -> list[float]:
-    """Return the quotas of a group and those above it. In a container the path may be the host's: then its root's."""
+    """Return the quotas of a group and those above it.
+
+    In a container the path may be that of the host. Then the quotas of the container's root are returned.
+    """
     group = mount / path.lstrip("/")
     places = [place for place in (group, *group.parents) if place.is_relative_to(mount)]
     quotas = []

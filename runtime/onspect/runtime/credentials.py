@@ -1,7 +1,7 @@
-"""Passwords and tokens: taken from the environment or from files, and kept out of every message.
+"""Passwords and tokens: read from the environment or from files, and kept out of every message.
 
-A secret that is read once is remembered by the process. `redact` replaces it wherever it appears, and the logger
-``onspect`` redacts every line. Text that holds a secret nobody has read yet is redacted by its form.
+The process remembers each secret that it reads. `redact` replaces it wherever it appears, and the logger ``onspect``
+redacts every line. Secrets that were not read are found by their form.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
 
 _SHORTEST = 4  # characters: a shorter secret is part of too many words
-_TOKEN = 16  # characters of a piece of a path from which on it counts as a secret of its own
+_TOKEN = 16  # smallest number of characters of a piece of a path that counts as a secret
 
 _SECRET_NAME = re.compile(
     r"pas|pwd|psw|user|usr|login|token|secret|key|hmac|auth|sig|cred|sess|bearer|nonce|hash|ticket|streamid"
@@ -29,7 +29,9 @@ _URL = {False: re.compile(r"://[^\s'\"]+"), True: re.compile(r"://.+", re.DOTALL
 _IN_PATH = re.compile(r"[/_]([\w.-]{1,40})=")
 _OPTION = re.compile(r"[?&;#]([\w.-]{1,40})=(?!env:|file:)")
 _STREAM_KEY = re.compile(r"/[^/?]+/(?=\w*\d)([\w-]{12,})(?=[?:]|$)")  # rtmp://HOST/APPLICATION/KEY
-_END = re.compile(r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE)  # as recorders part options
+_END = re.compile(
+    r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE
+)  # options in the form of recorders
 _OPTION_END = {False: re.compile(r"[&;\s'\"]"), True: re.compile(r"[&;]")}
 
 _known: dict[str, str] = {}
@@ -38,13 +40,21 @@ _lock = threading.Lock()
 
 
 def remember_secret(secret: str, shown: str = "***") -> None:
-    """Let `redact` replace a text, also escaped, by what is to be shown; texts of less than 4 characters are not."""
-    import json  # here, for a command that needs no secret
+    """Let `redact` replace a text, also in its escaped forms. Texts of less than 4 characters are not replaced.
+
+    Parameters
+    ----------
+    secret
+        The text.
+    shown
+        Its replacement.
+    """
+    import json  # imported here, because most commands need no secret
     from urllib.parse import quote, unquote
 
     global _ordered
     forms = {secret, unquote(secret), quote(secret, safe=""), json.dumps(secret)[1:-1]}
-    forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4]}  # a text that has one quote is escaped unlike one of both
+    forms |= {repr(secret)[1:-1], repr(secret + "'\"")[1:-4]}  # Python escapes text with both quotes in another way
     with _lock:
         for form in forms:
             if len(form) >= _SHORTEST and form != shown:
@@ -61,9 +71,19 @@ def forget_secrets() -> None:
 
 
 def redact(text: str) -> str:
-    """Return a message with the secrets that are known, and those in its URLs, replaced by ``***``.
+    """Replace the known secrets in a message, and those in its URLs.
 
     In doubt too much is replaced. The place of a secret (``?password=env:NAME``) stays readable.
+
+    Parameters
+    ----------
+    text
+        The message.
+
+    Returns
+    -------
+    str
+        The message with ``***``, or with its place, for each secret.
     """
     for secret, shown in _ordered:
         if secret in text:
@@ -72,9 +92,17 @@ def redact(text: str) -> str:
 
 
 def show_address(text: str) -> str:
-    """Return an address without its secrets, and remember them; an address from ``env:`` or ``file:`` is its place.
+    """Return an address without its secrets, and remember them.
 
-    text is the address and nothing else, so passwords with spaces and quotes are found too.
+    Parameters
+    ----------
+    text
+        The address and nothing else, so that passwords with spaces and quotes are found too.
+
+    Returns
+    -------
+    str
+        The address for messages. An address from ``env:`` or ``file:`` is replaced by its place.
     """
     if text not in _known:
         _remember_parts(text)
@@ -86,7 +114,18 @@ def show_address(text: str) -> str:
 
 
 def show_webhook(text: str) -> str:
-    """Return a web server's address as `show_address`, without path and options: the path is often the secret."""
+    """Return the address of a web server without secrets, path and options: the path is often the secret.
+
+    Parameters
+    ----------
+    text
+        The address and nothing else.
+
+    Returns
+    -------
+    str
+        The address for messages.
+    """
     shown = show_address(text)
     if shown.startswith(("env:", "file:")):
         return shown
@@ -103,9 +142,22 @@ def show_webhook(text: str) -> str:
 
 
 def resolve_secret(value: str) -> str:
-    """Return what ``env:NAME`` or ``file:PATH`` stands for, without the line's end; any other value is itself.
+    """Read the secret that a text refers to.
 
-    Raises ChoiceError where the variable is not set or the file cannot be read.
+    Parameters
+    ----------
+    value
+        ``env:NAME`` or ``file:PATH``. Any other text is returned unchanged.
+
+    Returns
+    -------
+    str
+        The secret without the line's end.
+
+    Raises
+    ------
+    ChoiceError
+        If the variable is not set or the file cannot be read.
     """
     kind, _, place = value.partition(":")
     if kind == "env":
@@ -136,19 +188,19 @@ def _hide(text: str, *, whole: bool) -> str:
 
 def _remember_parts(address: str) -> None:
     for name, start, end in _find(address, whole=True):
-        if not _USER_NAME.fullmatch(name):  # "admin" alone is a word like any other
+        if not _USER_NAME.fullmatch(name):  # "admin" is a common word
             remember_secret(address[start:end])
             remember_secret(address[start:end].partition(":")[2])
 
 
 def _find(text: str, *, whole: bool) -> Iterator[tuple[str, int, int]]:
-    """Yield each secret's name, start and end: before the host, in the path and behind the name of an option.
+    """Yield name, start and end of each secret: before the host, in the path, and behind the name of an option.
 
-    Takes time in proportion to the text, whatever it is, since every line of the log comes here.
+    The time is proportional to the length of the text, because every line of the log is searched.
     """
     for url in _URL[whole].finditer(text):
         start, end = url.start() + 3, url.end()
-        if (host := text.rfind("@", start, end)) >= 0:  # the last @: a password may hold one unescaped
+        if (host := text.rfind("@", start, end)) >= 0:  # the last @: a password may have an unescaped one
             yield "", start, host
         if text[max(0, url.start() - 5) : url.start()].lower().endswith(("rtmp", "rtmps")):
             for key in _STREAM_KEY.finditer(text[:end], text.find("/", start, end)):
@@ -181,7 +233,7 @@ def _merge(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 class _Redact(logging.Filter):
-    """Takes secrets out of log lines, also out of their tracebacks."""
+    """Removes secrets from log lines and their tracebacks."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = redact(record.getMessage()), ()

@@ -1,22 +1,22 @@
-"""Every error that onspect raises on purpose; each message names the value at fault and the cure.
+"""Every error that onspect raises on purpose. Each message names the wrong value and the remedy.
 
 ::
 
     OnspectError
-    +-- ChoiceError        an argument is none of the values allowed; also a ValueError
+    +-- ChoiceError        an argument is not one of the allowed values; also a ValueError
     +-- ImageError         one image cannot be judged (unreadable, wrong size, wrong channels)
-    |   +-- GapError            frames are missing here, nobody knows how many
+    |   +-- GapError            an unknown number of frames is missing here
     +-- ModelFileError     the .onnx file cannot be used (truncated, foreign, newer format)
-    |   +-- UncalibratedError   it can be used, but has no threshold yet
-    +-- DatasetError       a folder of images is not what the command needs
-    +-- SeparationError    good and defective parts can no longer be told apart, or it is not shown that they can
+    |   +-- UncalibratedError   the file can be used, but has no threshold yet
+    +-- DatasetError       a folder of images is not suitable for the command
+    +-- SeparationError    it is not shown that good and defective parts still have different scores
     +-- SourceError        a video or folder cannot be opened as a source of frames
     +-- OutputError        something could not be written or delivered
-    |   +-- RefusedError   the receiver will never take this verdict, so it is not tried again
-    +-- EngineError        work could not be spread over processes or machines, and stopped part of the way
-    +-- FleetError         the lines of a fleet cannot be heard
-    +-- TrainingError      training cannot go on (loss is not finite, no such checkpoint)
-    +-- ExportError        the exported file does not do what the trained model does
+    |   +-- RefusedError   the receiver refuses this verdict for good, so it is not tried again
+    +-- EngineError        work could not be distributed to processes or machines, and stopped early
+    +-- FleetError         the status of a fleet's lines cannot be received
+    +-- TrainingError      training cannot start or continue (loss is not finite, no such checkpoint)
+    +-- ExportError        the exported file differs from the trained model
 """
 
 FAULT_CODES: dict[str, str] = {
@@ -38,13 +38,13 @@ FAULT_CODES: dict[str, str] = {
     "model": "the model failed, or its output is invalid",
     "withdrawn": "the PLC ended the part before its verdict: trigger cleared, reset, or connection lost",
 }
-"""Every code of a fault with its meaning. A code stays, whatever becomes of the sentence beside it.
+"""Every code of a fault with its meaning. Codes are stable; their sentences may change.
 
 New codes are added at the end: `FAULT_NUMBERS` counts them.
 """
 
 FAULT_NUMBERS: dict[str, int] = {code: number for number, code in enumerate(FAULT_CODES, 1)}
-"""The number of each code, for receivers that take no text; 0 stands for none."""
+"""Number of each code, for receivers that take no text; 0 means no fault."""
 
 
 class OnspectError(Exception):
@@ -52,13 +52,18 @@ class OnspectError(Exception):
 
 
 class ChoiceError(OnspectError, ValueError):
-    """An argument is none of the values allowed."""
+    """An argument is not one of the allowed values."""
 
 
 class ImageError(OnspectError):
-    """One image cannot be judged; the run around it may go on.
+    """One image cannot be judged. Other images of the run are not affected.
 
-    code: the kind of the fault, one of `FAULT_CODES`, for programs; the message is for people.
+    Parameters
+    ----------
+    message
+        The reason, for people.
+    code
+        Kind of the fault, one of `FAULT_CODES`, for programs. None for the default of the class.
     """
 
     _code = "image"
@@ -69,7 +74,7 @@ class ImageError(OnspectError):
 
 
 class GapError(ImageError):
-    """A source was lost, or hung, and frames may be missing; it stands in the place of all of them."""
+    """A source was lost or hung. It takes the place of all frames that may be missing."""
 
     _code = "lost"
 
@@ -83,11 +88,11 @@ class UncalibratedError(ModelFileError):
 
 
 class DatasetError(OnspectError):
-    """A folder of images is not what the command needs."""
+    """A folder of images is not suitable for the command."""
 
 
 class SeparationError(OnspectError):
-    """It is not shown that good and defective parts can still be told apart."""
+    """It is not shown that good and defective parts still have different scores."""
 
 
 class SourceError(OnspectError):
@@ -95,24 +100,24 @@ class SourceError(OnspectError):
 
 
 class OutputError(OnspectError):
-    """A file or folder could not be written, or a verdict not be delivered."""
+    """A file or folder could not be written, or a verdict could not be delivered."""
 
 
 class RefusedError(OutputError):
-    """A receiver refused one verdict for good; trying again would not help."""
+    """A receiver refused one verdict for good. Another attempt would not help."""
 
 
 class EngineError(OnspectError):
-    """Work could not be spread over processes or machines; what was written until then stays."""
+    """Work could not be distributed to processes or machines. Results that are already written are kept."""
 
 
 class FleetError(OnspectError):
-    """What the lines of a fleet say of themselves cannot be heard."""
+    """The status of a fleet's lines cannot be received."""
 
 
 class TrainingError(OnspectError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class ExportError(OnspectError):
-    """An exported file differs from the trained model, so it was not kept."""
+    """An exported file differs from the trained model, so it was discarded."""

@@ -12,26 +12,86 @@ if TYPE_CHECKING:
 
 
 def fingerprint_bytes(data: bytes) -> str:
-    """Return the 64-bit fingerprint (16 hexadecimal digits of BLAKE2b) by which an image file is known again."""
+    """Return the fingerprint of an image file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+
+    Returns
+    -------
+    str
+        64 bits of BLAKE2b, 16 hexadecimal digits.
+    """
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def fingerprint_pixels(frame: NDArray[Any]) -> str:
-    """Return the 64-bit fingerprint of an image's shape, dtype and pixels: a file that is saved again keeps it."""
+    """Return the fingerprint of an image's shape, dtype and pixels. A file that is saved again keeps it.
+
+    Parameters
+    ----------
+    frame
+        The image, any shape and dtype.
+
+    Returns
+    -------
+    str
+        64 bits of BLAKE2b, 16 hexadecimal digits.
+    """
     return fingerprint_bytes(repr((frame.shape, frame.dtype.str)).encode() + frame.tobytes())
 
 
 def fingerprint_set(fingerprints: Iterable[str]) -> str:
-    """Return one fingerprint (32 hexadecimal digits) for a set of image fingerprints, whatever their order."""
+    """Return one fingerprint for a set of image fingerprints, whatever their order.
+
+    Parameters
+    ----------
+    fingerprints
+        The fingerprints.
+
+    Returns
+    -------
+    str
+        128 bits of BLAKE2b, 32 hexadecimal digits.
+    """
     return hashlib.blake2b("\n".join(sorted(fingerprints)).encode(), digest_size=16).hexdigest()
 
 
 def pack_fingerprints(fingerprints: Iterable[str]) -> str:
-    """Return fingerprints or hashes, 16 hexadecimal digits each, as base64."""
+    """Pack fingerprints or hashes as text.
+
+    Parameters
+    ----------
+    fingerprints
+        16 hexadecimal digits each.
+
+    Returns
+    -------
+    str
+        Base64, 8 bytes each.
+    """
     return base64.b64encode(bytes.fromhex("".join(fingerprints))).decode()
 
 
 def unpack_fingerprints(text: str) -> list[str]:
-    """Return what `pack_fingerprints` packed; raises ValueError where it is damaged."""
+    """Unpack the text of `pack_fingerprints`.
+
+    Parameters
+    ----------
+    text
+        Base64.
+
+    Returns
+    -------
+    list[str]
+        The fingerprints, 16 hexadecimal digits each.
+
+    Raises
+    ------
+    ValueError
+        If the text is damaged.
+    """
     packed = base64.b64decode(text)
     return [packed[place : place + 8].hex() for place in range(0, len(packed), 8)]

@@ -1,4 +1,4 @@
-"""Public names of a part, loaded when they are first used."""
+"""Public names of a package, loaded at their first use."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ def public_names(
     Parameters
     ----------
     package
-        Its full name.
+        Full name of the package.
     homes
-        The modules below it, each with the public names in it, divided by spaces.
+        The modules below it, each with its public names, separated by spaces.
+
+    Returns
+    -------
+    tuple[list[str], Callable[[str], object], Callable[[], list[str]]]
+        List of names, function that loads a name, and function that lists all names.
     """
     modules = {name: module for module, names in homes.items() for name in names.split()}
 
     def load(name: str) -> object:
         if name == "__version__":
-            from importlib import metadata  # here, for it takes long to load
+            from importlib import metadata  # imported here, because it loads slowly
 
             return metadata.version("onspect")
         if name not in modules:

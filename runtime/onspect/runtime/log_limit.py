@@ -1,4 +1,4 @@
-"""A brake on log lines that repeat: a fault that comes back a thousand times a second must not fill the disk."""
+"""A limit for repeated log lines: a fault that returns a thousand times a second must not fill the disk."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MOST = 10
-"""Times that one line stands in the log within `WINDOW_S`."""
+"""Largest number of equal lines in the log within `WINDOW_S`."""
 
 WINDOW_S = 60.0
 
 _LOGGERS = ("onspect", "asyncio", "uvicorn.error")
-_KINDS = 1000  # different lines that are remembered
+_KINDS = 1000  # most different lines that are remembered
 _NUMBER = re.compile(r"\d+")
 
 
 class RepeatLimit(logging.Filter):
-    """Lets each line pass ten times a minute; the next that passes says how many like it were left out.
+    """Lets each line pass ten times a minute. The next one that passes says how many lines like it were left out.
 
-    Warnings and errors that differ in numbers only count as the same line; other lines are the same if they are equal.
+    Warnings and errors that differ only in numbers count as the same line. Other lines are the same if they are
+    equal.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,18 @@ class RepeatLimit(logging.Filter):
         self._left_out: dict[tuple[int, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record passes."""
+        """Return whether a record passes.
+
+        Parameters
+        ----------
+        record
+            The log record. Its message gets the number of lines that were left out.
+
+        Returns
+        -------
+        bool
+            False if the line is left out.
+        """
         text = record.getMessage()
         key = (record.levelno, _NUMBER.sub("#", text) if record.levelno >= logging.WARNING else text)
         now = time.monotonic()
@@ -55,7 +67,7 @@ class RepeatLimit(logging.Filter):
 
 @contextmanager
 def limit_repeats() -> Iterator[None]:
-    """Put the brake on the log of this package, and on those of the server behind the dashboard, for a while."""
+    """Limit the log of this package, and those of the dashboard's server, inside the block."""
     limit = RepeatLimit()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:

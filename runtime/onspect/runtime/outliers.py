@@ -1,4 +1,4 @@
-"""Good pictures whose score stands alone: a damaged or mislabelled one among them would move a threshold by itself."""
+"""Good pictures with outlying scores: a single damaged or mislabelled picture would move a threshold."""
 
 from __future__ import annotations
 
@@ -9,27 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEWEST = 6
-"""Scores that it takes to tell that one of them stands alone."""
+"""Smallest number of scores in which outliers can be found."""
 
-_SHARE = 0.1  # of the scores that may stand alone, one at least: more are a kind of good part by themselves
-_GAP = 2.0  # times the way from the median to the highest of the others, by which a lone score is higher than that
-_CAUTION = 20.0  # further times, divided by the number of scores: few of them span less than they could
-_FACTOR = 1.3  # times the highest of the others that a lone score has at least
+_SHARE = 0.1  # largest share of outliers, at least one: more are a kind of good part
+_GAP = 2.0  # times the distance from the median to the highest other score: smallest gap
+_CAUTION = 20.0  # additional times, divided by the number of scores: few scores have a small range
+_FACTOR = 1.3  # times the highest other score: smallest outlier
 
 
 def find_lone_scores(scores: Sequence[float] | NDArray[np.float64]) -> list[int]:
-    """Return the indices of high scores that stand alone, highest first; an empty list where none does.
+    """Find high scores that are outliers.
+
+    At most a tenth of the scores can be outliers: those above a gap. The gap must be at least 2 + 20 / n times the
+    distance from the median to the score below it. It must also be at least 0.3 times that score. Among 10 to 1,000
+    normal, gamma or lognormal (0.5) scores one is mistaken for an outlier in less than 1 of 30 cases. From 20
+    scores on it is less than 1 of 50.
 
     Parameters
     ----------
     scores
-        Of good pictures; finite, 0 or more, higher is worse.
+        Scores of good pictures; finite, 0 or more, higher is worse.
 
-    Of the highest scores, a tenth of them at most, those above a gap stand alone where the gap is at least
-    2 + 20 / n times the distance from the median to the score below it, and at least 0.3 times that score. Among 10 to
-    1,000 normal, gamma or lognormal (0.5) scores one is mistaken for such in less than 1 of 30 cases, from 20 scores on
-    in less than 1 of 50.
+    Returns
+    -------
+    list[int]
+        Their indices, highest first; empty without outliers.
 
+    Examples
+    --------
     >>> find_lone_scores([1.0, 1.2, 0.9, 1.1, 1.3, 9.0, 1.0])
     [5]
     >>> find_lone_scores([1.0, 1.2, 0.9, 1.1, 1.3, 1.5, 1.0])
@@ -52,6 +59,19 @@ def find_lone_scores(scores: Sequence[float] | NDArray[np.float64]) -> list[int]
 
 
 def name_some(names: Sequence[str], most: int = 3) -> str:
-    """Return the first few names in quotes, and how many more there are."""
+    """Return the first few names in quotes, and the number of the other ones.
+
+    Parameters
+    ----------
+    names
+        The names.
+    most
+        Largest number of names to return.
+
+    Returns
+    -------
+    str
+        Text such as ``'a.png', 'b.png', 'c.png' and 4 more``.
+    """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(repr(name) for name in names[:most]) + more

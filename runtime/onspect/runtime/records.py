@@ -1,4 +1,4 @@
-"""JSON objects to frozen dataclasses, checked field by field."""
+"""Parse JSON objects into frozen dataclasses, checked field by field."""
 
 from __future__ import annotations
 
@@ -12,9 +12,28 @@ T = TypeVar("T")
 
 
 def parse_dataclass(kind: type[T], content: Any) -> T:
-    """Build a frozen dataclass from its JSON object; keys it does not know are left out, missing ones take defaults.
+    """Build a frozen dataclass from its JSON object.
 
-    Raises TypeError or ValueError, naming the field, where a value does not fit.
+    Unknown keys are ignored; missing ones take their defaults.
+
+    Parameters
+    ----------
+    kind
+        The dataclass.
+    content
+        The JSON object.
+
+    Returns
+    -------
+    T
+        The dataclass.
+
+    Raises
+    ------
+    TypeError
+        If a value has the wrong type, or a field without a default is missing. The message names the field.
+    ValueError
+        If a value is out of its range.
     """
     if not isinstance(content, dict):
         raise TypeError(f"{kind.__name__} is {content!r}, not an object")
@@ -24,7 +43,7 @@ def parse_dataclass(kind: type[T], content: Any) -> T:
 
 
 def _all_finite(values: list[Any]) -> bool:
-    """Tell whether all are finite floats, as almost always: then there is nothing to look at one by one."""
+    """Return whether all values are finite floats. This is the usual case, and needs no check one by one."""
     return all(type(value) is float for value in values) and all(map(math.isfinite, values))
 
 

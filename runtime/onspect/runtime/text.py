@@ -6,8 +6,22 @@ from collections.abc import Iterable, Sequence
 
 
 def count_of(count: int, noun: str) -> str:
-    """Return a count with its noun, which takes an s where it is not one.
+    """Return a count with its noun, in the plural unless it is one.
 
+    Parameters
+    ----------
+    count
+        The count.
+    noun
+        The noun in the singular.
+
+    Returns
+    -------
+    str
+        Such as ``2 images``.
+
+    Examples
+    --------
     >>> count_of(1, "image"), count_of(2, "image")
     ('1 image', '2 images')
     """
@@ -15,8 +29,22 @@ def count_of(count: int, noun: str) -> str:
 
 
 def format_facts(facts: Iterable[tuple[str, str]], width: int) -> list[str]:
-    """Return a line for each name and value; the values begin at the same column, `width`.
+    """Return a line for each name and value.
 
+    Parameters
+    ----------
+    facts
+        Names and values.
+    width
+        Column at which the values begin.
+
+    Returns
+    -------
+    list[str]
+        The lines.
+
+    Examples
+    --------
     >>> format_facts([("images", "8 good"), ("", "from val")], 8)
     ['images  8 good', '        from val']
     """
@@ -31,10 +59,17 @@ def format_table(rows: Sequence[Sequence[str]], align: str, gap: int = 2) -> lis
     rows
         The cells, the headings first.
     align
-        One character a column, as in a format: ``<`` left, ``>`` right, ``^`` middle.
+        One character for each column, as in a format: ``<`` left, ``>`` right, ``^`` middle.
     gap
         Spaces between two columns.
 
+    Returns
+    -------
+    list[str]
+        The lines.
+
+    Examples
+    --------
     >>> format_table([("kind", "images"), ("bright", "3")], "<>")
     ['kind    images', 'bright       3']
     """

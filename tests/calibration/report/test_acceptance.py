@@ -70,12 +70,12 @@ def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: 
     ("rule", "confusion", "rate", "answer"),
     [
         (Rule("max_fpr", rate=0.1), Confusion(0, 2, 98, 0), 0.02, "kept with 95%"),
-        (Rule("max_fpr", rate=0.05), Confusion(0, 2, 98, 0), 0.02, "kept here; so few"),
-        (Rule("conformal", rate=0.01), Confusion(0, 2, 98, 0), 0.02, "missed here, by what chance can"),
-        (Rule("quantile", rate=0.999), Confusion(0, 2, 98, 0), 0.02, "broken: it is"),
-        (Rule("min_recall", rate=0.95), Confusion(98, 0, 9, 2), 0.98, "kept here; so few"),
-        (Rule("min_recall", rate=0.999), Confusion(98, 0, 9, 2), 0.98, "broken: it is"),
-        (Rule("review_share", rate=0.1), Confusion(5, 0, 60, 0, 40, 5), 0.4, "broken: it is"),
+        (Rule("max_fpr", rate=0.05), Confusion(0, 2, 98, 0), 0.02, "kept here; the images"),
+        (Rule("conformal", rate=0.01), Confusion(0, 2, 98, 0), 0.02, "missed here, but chance can"),
+        (Rule("quantile", rate=0.999), Confusion(0, 2, 98, 0), 0.02, "broken with 95%"),
+        (Rule("min_recall", rate=0.95), Confusion(98, 0, 9, 2), 0.98, "kept here; the images"),
+        (Rule("min_recall", rate=0.999), Confusion(98, 0, 9, 2), 0.98, "broken with 95%"),
+        (Rule("review_share", rate=0.1), Confusion(5, 0, 60, 0, 40, 5), 0.4, "broken with 95%"),
         (Rule("review_recall", rate=0.85), Confusion(50, 0, 60, 5, 1, 45), 0.95, "kept with 95%"),
     ],
 )
@@ -103,9 +103,9 @@ def test_broken_promise_is_warned_of(
     calibrate(model, data, policy=MaxFpr(0.001))
     make_dataset({"test/good": [*range(10, 20), *range(240, 250)]})
     metrics, page, stderr = write_sheet()
-    assert "required is at most 0.1% of good parts rejected, and here it is 100.0%" in stderr
+    assert "the requirement is at most 0.1% of good parts rejected; the rate of these images is 100.0%" in stderr
     assert metrics["promises"][0]["broken"] is True
-    assert "broken: it is beyond with 95% confidence" in page
+    assert "broken with 95% confidence" in page
 
 
 @pytest.mark.slow

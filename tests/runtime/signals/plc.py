@@ -55,7 +55,7 @@ class Program:
         self.inputs = dataclasses.replace(self.inputs, **changes)  # type: ignore[arg-type]
         self.tell(self.inputs)
 
-    def wait(self, condition: Callable[[Outputs], bool], seconds: float = 10.0) -> Outputs:
+    def wait(self, condition: Callable[[Outputs], bool], seconds: float = 60.0) -> Outputs:
         """Wait for a state of the outputs; an AssertionError where it does not come."""
         end = time.monotonic() + seconds
         while not condition(outputs := self.look()):

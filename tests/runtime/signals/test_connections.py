@@ -185,7 +185,7 @@ KINDS = ["modbus:", pytest.param("opcua:", marks=pytest.mark.slow), "mqtt:"]  # 
 
 @pytest.fixture(scope="module", params=KINDS)
 def plant(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Return a PLC of each kind; an OPC UA server takes seconds to start."""
+    """Return a PLC of each kind."""
     with SITES[request.param](tmp_path_factory.mktemp("plc")) as found:
         yield found
 

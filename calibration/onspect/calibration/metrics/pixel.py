@@ -1,4 +1,4 @@
-"""How well error maps point at the defects: pixel AUROC and AUPRO, streamed over images of any number and size."""
+"""Metrics of error maps against masks: pixel AUROC and AUPRO, for any number and size of images in constant memory."""
 
 from __future__ import annotations
 
@@ -14,71 +14,79 @@ from onspect.calibration.report.histogram import ErrorHistogram, find_bins, find
 from onspect.runtime.errors import ImageError
 
 FPR_LIMIT = 0.3
-"""AUPRO is integrated up to this share of falsely marked normal pixels, the field's usual choice."""
+"""AUPRO is integrated up to this share of falsely marked normal pixels, the usual choice in the literature."""
 
 
-_MOST_LABELS = 32  # values of a mask that are taken for labels
-_FEW_LABELS = 3  # low values beside white that may be labels, white then marking what is ignored
-_LEAST_WHITE = 64  # the highest value of a mask from which on it may be white
-_LEAST_LOSSY = 16  # the highest value of a JPEG mask that is more than noise
-_EMPTY_OR_FULL = (0, 1, 255, 65535)  # values of masks that mark nothing or everything
+_MOST_LABELS = 32  # highest number of values of a mask that can be labels
+_FEW_LABELS = 3  # highest number of low values that can be labels; white then marks ignored areas
+_LEAST_WHITE = 64  # lowest value that can be white, as the highest value of a mask
+_LEAST_LOSSY = 16  # lowest value of a JPEG mask that is more than noise, as its highest value
+_EMPTY_OR_FULL = (0, 1, 255, 65535)  # values of uniform masks that mark no pixel or all pixels
 
 
 @dataclass(frozen=True)
 class PixelCurves:
-    """What every cut of the error map marks, from the highest cut down, float64 [cuts] each; shares of 1."""
+    """Pixels that each threshold of the error map marks, from the highest threshold down."""
 
     false_positive_rate: NDArray[np.float64]
-    """The share of the normal pixels that are marked."""
+    """Share of the normal pixels that are marked, float64 [thresholds], 0 to 1."""
 
     true_positive_rate: NDArray[np.float64]
-    """The share of the defective pixels that are marked."""
+    """Share of the defective pixels that are marked, float64 [thresholds], 0 to 1."""
 
     overlap: NDArray[np.float64]
-    """The mean over the annotated regions of the share of their pixels that are marked."""
+    """Share of the pixels of an annotated region that are marked, as the mean over all regions; float64 [thresholds].
+    """
 
 
 @dataclass(frozen=True)
 class PixelAreas(Areas):
-    """The pixel metrics of a set of error maps."""
+    """Values of the pixel metrics of a set of error maps."""
 
     regions: int = 0
-    """8-connected pieces of the masks."""
+    """Number of 8-connected regions of the masks."""
 
     @property
     def aupro(self) -> float | None:
-        """The mean per-region overlap up to `FPR_LIMIT`, divided by it, 0 to 1."""
+        """Mean per-region overlap up to `FPR_LIMIT`, divided by that limit, 0 to 1, or None."""
         return self.values["aupro"]
 
     def to_dict(self) -> dict[str, float | str | None]:
-        """Return the values by name, the number of regions, and the reason."""
+        """Return the values as a JSON object.
+
+        Returns
+        -------
+        dict[str, float | str | None]
+            Values by name, the number of regions, and the reason.
+        """
         return super().to_dict() | {"regions": self.regions}
 
 
 @dataclass(frozen=True)
 class PixelPoint:
-    """What one cut of the error map marks, held against the masks, exact to the width of a bin; shares of 1.
-
-    threshold: the cut. precision: the share of the marked pixels that are defective, None where none is marked.
-    recall: the share of the defective pixels that are marked. fpr: the share of the normal pixels that are. f1: the
-    harmonic mean of precision and recall. iou: marked and defective pixels over those that are either.
-    """
+    """Figures of one threshold of the error map against the masks, exact to the width of a bin; shares of 1."""
 
     threshold: float
+    """Threshold of the error map."""
     precision: float | None
+    """Share of the marked pixels that are defective; None if no pixel is marked."""
     recall: float
+    """Share of the defective pixels that are marked."""
     fpr: float
+    """Share of the normal pixels that are marked."""
     f1: float
+    """Harmonic mean of precision and recall."""
     iou: float
+    """Pixels that are marked and defective, divided by those that are marked or defective."""
 
 
 class PixelEvidence:
-    """Collects error maps against masks, at the masks' resolution, in constant memory (24 MB).
+    """Collects error maps and masks, at the masks' resolution, in constant memory (24 MB).
 
-    AUPRO follows Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129, 2021: at each threshold the overlap
-    of the marked pixels with each annotated region, averaged over the regions of all images, against the share of
-    normal pixels (of all images) that are marked. Thresholds are the edges of `find_bins`: values closer than 1 part in
-    4,096 count as ties.
+    AUPRO follows Bergmann et al., "The MVTec Anomaly Detection Dataset", IJCV 129, 2021. It plots the mean overlap of
+    marked pixels with the annotated regions of all images against the share of normal pixels that are marked.
+
+    Thresholds are the edges of `find_bins`: values that differ by less than 1 part in 4,096 count as ties.
     """
 
     def __init__(self) -> None:
@@ -88,7 +96,15 @@ class PixelEvidence:
         self._overlap = ErrorHistogram()
 
     def add(self, error_map: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-        """Take an error map [h, w] and a mask [H, W], True where the part is defective; the map is resized to it."""
+        """Add an error map and its mask. The map is resized to the mask.
+
+        Parameters
+        ----------
+        error_map
+            Error map, float32 [h, w], 0 or more.
+        mask
+            bool [H, W], True where the part is defective.
+        """
         height, width = mask.shape
         resized = cv2.resize(error_map, (width, height), interpolation=cv2.INTER_LINEAR)
         bins = find_bins(np.asarray(resized, np.float32))
@@ -103,7 +119,13 @@ class PixelEvidence:
         self.regions += count - 1
 
     def measure(self) -> PixelAreas:
-        """Return the areas under the curves of all that was added."""
+        """Return the metrics of all images that were added.
+
+        Returns
+        -------
+        PixelAreas
+            Values by name; None with a reason if defective or normal pixels are missing.
+        """
         if not self.regions or not self._normal.total:
             missing = "defective pixels in any mask" if not self.regions else "normal pixels"
             names = (metric.name for metric in PIXEL_METRICS)
@@ -116,7 +138,18 @@ class PixelEvidence:
         return PixelAreas({metric.name: metric.measure(curves) for metric in PIXEL_METRICS}, regions=self.regions)
 
     def measure_at(self, threshold: float) -> PixelPoint | None:
-        """Return what a cut of the error map marks; None where defective or normal pixels are missing."""
+        """Return the figures at one threshold of the error map.
+
+        Parameters
+        ----------
+        threshold
+            Threshold of the error map.
+
+        Returns
+        -------
+        PixelPoint | None
+            The figures; None if defective or normal pixels are missing.
+        """
         if not self.regions or not self._normal.total:
             return None
         place = int(find_bins(np.array([threshold], np.float32))[0])
@@ -133,9 +166,13 @@ class PixelEvidence:
         )
 
     def find_best_f1(self) -> float | None:
-        """Return the cut of the error map with the highest F1, and so IoU, of its pixels; None as `measure_at` does.
+        """Return the threshold of the error map with the highest F1 of its pixels. The same threshold has the highest
+        IoU.
 
-        Of cuts that mark the same pixels it is the middle one.
+        Returns
+        -------
+        float | None
+            The middle one of the thresholds that mark the same pixels; None if defective or normal pixels are missing.
         """
         if not self.regions or not self._normal.total:
             return None
@@ -147,11 +184,28 @@ class PixelEvidence:
 
 
 def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_]:
-    """Turn a mask's image (HxW or HxWxC, uint8 or uint16) into bool [H, W], True where it is defective.
+    """Convert the image of a mask to booleans.
 
-    All but black is defective where a mask has a few values: 1, numbers of classes, the colours of a palette. With many
-    values, or with noise beside the lowest and the highest one, as after JPEG, a pixel is defective if it is brighter
-    than half of the highest value. Raises ImageError where the values do not say which pixels are defective.
+    If a mask has few values (1, numbers of classes, colours of a palette), all pixels but black ones are defective. If
+    it has many values, or noise beside the lowest and the highest value, pixels above half of the highest value are
+    defective.
+
+    Parameters
+    ----------
+    frame
+        uint8 or uint16, [H, W] or [H, W, channels].
+    lossy
+        Whether the file is a JPEG.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        bool [H, W], True where the part is defective.
+
+    Raises
+    ------
+    ImageError
+        If the values do not tell which pixels are defective.
     """
     brightest = frame if frame.ndim == 2 else frame.max(axis=2)
     counts = np.bincount(brightest.ravel())
@@ -162,7 +216,7 @@ def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_
             raise ImageError(f"the mask has the value {most} everywhere; mark defects white on black")
         return np.asarray(brightest > 0, np.bool_)
     if lossy and most < _LEAST_LOSSY:
-        raise ImageError(f"the mask is a JPEG file with values of at most {most}, as noise has; save it as PNG")
+        raise ImageError(f"the mask is a JPEG file with values of at most {most}, like noise; save it as PNG")
     if least > most // 8:
         raise ImageError(f"the mask has no black background: its values are {least} to {most}; mark defects on black")
     low, high = values[(values > 0) & (values <= most // 8)], values[values >= most - most // 8]
@@ -172,7 +226,7 @@ def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_
         return half
     if len(values) > _MOST_LABELS:
         if counts[between].sum() > counts[high].sum():
-            raise ImageError(f"the mask has {len(values)} values, as a picture has; mark defects white on black")
+            raise ImageError(f"the mask has {len(values)} values, like a photo; mark defects white on black")
         return half
     if most < _LEAST_WHITE or not len(low):
         return np.asarray(brightest > 0, np.bool_)
@@ -185,12 +239,12 @@ def decode_mask(frame: NDArray[Any], *, lossy: bool = False) -> NDArray[np.bool_
 
 
 def _accumulate(histogram: ErrorHistogram, whole: float) -> NDArray[np.float64]:
-    """Return the share of a histogram that reaches each threshold, from the highest down, starting at 0."""
+    """Return the share of a histogram that reaches each threshold, from the highest threshold down, starting at 0."""
     return np.concatenate([[0.0], np.cumsum(histogram.sums[::-1]) / whole])
 
 
 def _measure_auroc(curves: PixelCurves) -> float:
-    from sklearn.metrics import auc  # a second to load, which a threshold that is only moved need not wait for
+    from sklearn.metrics import auc  # takes a second to load, and moving a threshold does not need it
 
     return float(auc(curves.false_positive_rate, curves.true_positive_rate))
 
@@ -203,11 +257,11 @@ PIXEL_METRICS = (
     Metric("auroc", "pixel AUROC", "area under the ROC curve over pixels", _measure_auroc),
     Metric("aupro", "AUPRO", f"overlap with defects, up to {FPR_LIMIT:.0%} falsely marked pixels", _measure_aupro),
 )
-"""Every pixel metric, in the order in which they are shown."""
+"""All pixel metrics, in the order in which they are shown."""
 
 
 def _integrate_up_to(limit: float, x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Return the trapezoid area under y over x from 0 to limit; x ascends, y is interpolated at the limit."""
+    """Return the trapezoid area under y over x from 0 to limit. x is ascending; y is interpolated at the limit."""
     from sklearn.metrics import auc
 
     inside = int(np.searchsorted(x, limit, side="right"))

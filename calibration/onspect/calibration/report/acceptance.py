@@ -17,38 +17,57 @@ from onspect.runtime.model.schema import Calibration, Threshold
 from onspect.runtime.text import count_of
 
 _OUT_OF = 1000
-"""Rates are told as so many of this many parts."""
+"""Rates are given per this number of parts."""
 
 _FEW = 4
-"""Images on the wrong side of a threshold below which it is told that so few decide where it lies."""
+"""With fewer images on the wrong side of a threshold, their number is given beside its interval."""
 
 
 @dataclass(frozen=True)
 class ThresholdRecord:
-    """A threshold that the file has or had: its evidence in short, None where an older release kept none."""
+    """A present or earlier threshold of the file, with a summary of its evidence."""
 
     time: str | None
+    """Time of the calibration, ISO 8601; None if an older release did not record it."""
     threshold: Threshold
+    """The threshold."""
     policy: str | None
+    """Rules that it was chosen by, in words; None if unknown."""
     data: str | None
+    """Name of the dataset; None if unknown."""
     good: int
+    """Number of good images or parts; 0 if unknown."""
     rejected: int
+    """Number of good ones that were rejected."""
     defective: int
+    """Number of defective images or parts; 0 if unknown."""
     caught: int
+    """Number of defective ones that were rejected."""
 
     @property
     def fpr(self) -> float | None:
-        """The share of the good images that was rejected, None where there is no evidence."""
+        """Share of the good images that were rejected, 0 to 1, or None if their number is 0."""
         return self.rejected / self.good if self.good else None
 
     @property
     def recall(self) -> float | None:
-        """The share of the defective images that was caught, None where there were none."""
+        """Share of the defective images that were rejected, 0 to 1, or None if their number is 0."""
         return self.caught / self.defective if self.defective else None
 
 
 def describe_operating_point(evaluation: Evaluation) -> list[str]:
-    """Return in sentences what the file does with a part, and how often it did so with these images."""
+    """Return a description of the verdicts of the file, with their rates on these images.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation.
+
+    Returns
+    -------
+    list[str]
+        Sentences for the report.
+    """
     threshold, confusion, intervals = evaluation.threshold, evaluation.confusion, evaluation.intervals
     if threshold is None:
         return ["The file has no threshold yet, so no part is judged. 'onspect calibrate' sets one."]
@@ -60,7 +79,7 @@ def describe_operating_point(evaluation: Evaluation) -> list[str]:
     sentences = [rule, "A part that cannot be judged is a fault, and never passes."]
     calibration = evaluation.model.info.calibration
     if calibration is not None and (surely := describe_cut_interval(calibration)) is not None:
-        sentences.append(f"The calibration's images place the rejecting score at {surely}.")
+        sentences.append(f"By the calibration's images, the rejecting score is {surely}.")
     if confusion.good:
         sentences.append(
             f"Of {_OUT_OF:,} good parts like these, {_many(confusion.false_ng / confusion.good, intervals['fpr'])} "
@@ -78,7 +97,18 @@ def describe_operating_point(evaluation: Evaluation) -> list[str]:
 
 
 def describe_cut_interval(calibration: Calibration) -> str | None:
-    """Return in words how surely the images place the threshold, None where nothing is known of that."""
+    """Return a description of the threshold's 95% interval.
+
+    Parameters
+    ----------
+    calibration
+        Calibration of the file.
+
+    Returns
+    -------
+    str | None
+        The interval and its origin in words; None if there is no interval.
+    """
     low, high = calibration.intervals.get("threshold", (None, None))
     if calibration.rule is None or (low is None and high is None):
         return None
@@ -109,9 +139,20 @@ def _for_review(rate: float, interval: Interval | None) -> str:
 
 
 def list_broken_targets(evaluation: Evaluation) -> list[str]:
-    """Return a sentence for each rate that is required and that these images contradict."""
+    """Return the required rates that these images disprove.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation.
+
+    Returns
+    -------
+    list[str]
+        One sentence for each rate.
+    """
     return [
-        f"required is {target.asked}, and here it is {target.rate:.1%} "
+        f"the requirement is {target.asked}; the rate of these images is {target.rate:.1%} "
         f"({target.interval[0]:.1%} to {target.interval[1]:.1%})"
         for target in evaluation.targets
         if target.broken
@@ -119,7 +160,18 @@ def list_broken_targets(evaluation: Evaluation) -> list[str]:
 
 
 def list_threshold_records(model: ModelFile) -> list[ThresholdRecord]:
-    """Return the file's thresholds, the present one first, then those before it, newest first."""
+    """Return the thresholds of a file.
+
+    Parameters
+    ----------
+    model
+        The model file.
+
+    Returns
+    -------
+    list[ThresholdRecord]
+        The present threshold first, then earlier ones, newest first.
+    """
     info = model.info
     stamps = [(stamp.threshold, stamp.calibration) for stamp in info.history]
     if info.threshold is not None:
@@ -146,15 +198,29 @@ def _describe_record(threshold: Threshold, calibration: Calibration | None) -> T
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a file or set of images is known by: its role, what it is in words, and the digits."""
+    """Fingerprint of a file or of a set of images."""
 
     role: str
+    """Role, such as ``model file`` or ``training images``."""
     what: str
+    """Description in words."""
     digits: str
+    """Hexadecimal digits."""
 
 
 def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
-    """Return the fingerprints of model file, graph, and the images of training, calibration, test and this report."""
+    """Return the fingerprints of the model file, the graph and all sets of images.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation.
+
+    Returns
+    -------
+    list[Fingerprint]
+        In the order model file, graph, images of training, calibration, test and this report.
+    """
     info = evaluation.model.info
     source = info.provenance
     found = [
@@ -177,7 +243,18 @@ def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
 
 
 def describe_counts(counts: dict[str, int]) -> str:
-    """Return how many images there are of each kind, in words."""
+    """Return the number of images of each kind, in words.
+
+    Parameters
+    ----------
+    counts
+        Number of images by kind.
+
+    Returns
+    -------
+    str
+        Such as ``20 good, 8 defective (5 crack, 3 hole)``.
+    """
     defects = {kind: count for kind, count in counts.items() if kind != GOOD}
     words = f"{counts.get(GOOD, 0)} good"
     if defects:

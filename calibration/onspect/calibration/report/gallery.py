@@ -1,4 +1,4 @@
-"""The report's gallery: the images that the model judged with most confidence, rightly and wrongly."""
+"""Gallery of a report: images with the clearest verdicts, correct and wrong."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onspect.runtime.inspection.visualization import Picture, heat_map, mark_reg
 from onspect.runtime.model.schema import Threshold
 
 MOST = 6
-"""Images shown of each sort."""
+"""Highest number of images of each group."""
 
 _LONGEST_SIDE = 480
 _JPEG_QUALITY = 85
@@ -31,27 +31,54 @@ _MASK_COLOUR = (255, 255, 255)
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the gallery; pictures are data URIs: image, reconstruction (if there is one), marks, error."""
+    """One image of the gallery."""
 
     name: str
+    """Name of the file."""
     kind: str
+    """Label: ``good`` or the kind of defect."""
     score: float
+    """Score of the image."""
     pictures: dict[str, str]
+    """Pictures as data URIs by column: ``image``, ``reconstruction`` if the model has one, ``marks`` and ``error``."""
     masked: bool
+    """Whether the pictures show the outline of a mask."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The most confident hits (defects with the highest scores), misses (lowest) and false alarms (good, highest)."""
+    """Examples of correct and of wrong verdicts."""
 
     hits: tuple[Example, ...]
+    """Rejected defective images with the highest scores."""
     misses: tuple[Example, ...]
+    """Passed defective images with the lowest scores."""
     false_alarms: tuple[Example, ...]
+    """Rejected good images with the highest scores."""
     columns: tuple[str, ...]
+    """Names of the pictures of each example, in order."""
 
 
 def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
-    """Read again and draw the images of the gallery; raises DatasetError where one has vanished since."""
+    """Read the images of the gallery again and draw them.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation.
+    inspector
+        The model, ready to run.
+
+    Returns
+    -------
+    Gallery
+        The examples with their pictures.
+
+    Raises
+    ------
+    DatasetError
+        If an image can no longer be read.
+    """
     hits, misses, false_alarms = choose_examples(evaluation.results, evaluation.threshold)
     return Gallery(
         hits=tuple(_draw(result, inspector) for result in hits),
@@ -66,10 +93,22 @@ def draw_gallery(evaluation: Evaluation, inspector: Inspector) -> Gallery:
 def choose_examples(
     results: Sequence[ScoredImage], threshold: Threshold | None
 ) -> tuple[list[ScoredImage], list[ScoredImage], list[ScoredImage]]:
-    """Return hits, misses and false alarms, at most `MOST` of each, farthest from the threshold first.
+    """Return the images of the gallery, farthest from the threshold first.
 
     Without a threshold: the defective images with the highest scores, those with the lowest, and the good ones with the
     highest.
+
+    Parameters
+    ----------
+    results
+        Scored images.
+    threshold
+        The file's threshold, or None.
+
+    Returns
+    -------
+    tuple[list[ScoredImage], list[ScoredImage], list[ScoredImage]]
+        Hits, misses and false alarms, at most `MOST` of each.
     """
     if threshold is None:
         ordered = sorted(results, key=lambda result: result.score)
@@ -125,7 +164,7 @@ def _read_mask(result: ScoredImage, height: int, width: int) -> NDArray[np.bool_
     try:
         mask = read_mask(result.image, height, width)
     except ImageError:
-        return None  # the evaluation has counted it, and the report names it
+        return None  # the evaluation counts this mask, and the report names it
     return mask if mask.any() else None
 
 

@@ -1,4 +1,4 @@
-"""The report of an evaluation: metrics.json for machines, and the acceptance sheet, one page for people."""
+"""The report of an evaluation: metrics.json for machines, and report.html, an acceptance sheet for people."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.card import list_facts
 
 FIELDS = ("part", "camera", "lens", "light", "line")
-"""What the sheet has a place for, filled in or not."""
+"""Fields of the sheet that are always shown, with or without a value."""
 
 _MOST_FAULTS = 50
 
@@ -47,11 +47,36 @@ def write_report(
     fields: Mapping[str, str],
     comparison: Comparison | None = None,
 ) -> Path:
-    """Write report.html and then metrics.json into an existing folder, each whole or not at all; return the page.
+    """Write report.html and metrics.json into an existing folder.
 
-    title: None for the field ``part``, or else the model's name. fields: what the sheet says of the part and its
-    line. comparison: with another model. Both are made in memory first, so an error while drawing leaves what an
-    earlier report wrote as it was. Raises OutputError where the folder cannot be written.
+    Both are made in memory first. An error while drawing leaves an earlier report unchanged.
+
+    Parameters
+    ----------
+    folder
+        The folder. Files of an earlier report are replaced.
+    evaluation
+        The evaluation.
+    inspector
+        The model, ready to run.
+    title
+        Heading; None for the field ``part``, otherwise the model's name.
+    fields
+        Names and values for the head of the sheet, such as part, camera and lens.
+    comparison
+        Comparison with another model, or None.
+
+    Returns
+    -------
+    Path
+        Path of report.html.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written.
+    DatasetError
+        If an image can no longer be read.
     """
     title = title or fields.get("part") or evaluation.model.info.name
     page = render_page(evaluation, inspector, title, fields=fields, comparison=comparison).encode()
@@ -74,7 +99,26 @@ def render_page(
     fields: Mapping[str, str],
     comparison: Comparison | None = None,
 ) -> str:
-    """Return the page as HTML that needs no other file, no network and no script."""
+    """Return the page of a report as HTML that needs no other file, no network and no script.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation.
+    inspector
+        The model, ready to run.
+    title
+        Heading.
+    fields
+        Names and values for the head of the sheet.
+    comparison
+        Comparison with another model, or None.
+
+    Returns
+    -------
+    str
+        The page.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onspect.calibration.report", "."),
         autoescape=True,
@@ -110,7 +154,18 @@ def render_page(
 
 
 def list_metrics(evaluation: Evaluation) -> dict[str, Any]:
-    """Return every number of the page as a JSON object, those behind its plots among them."""
+    """Return every number of the page, with the points of its plots, as a JSON object.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation.
+
+    Returns
+    -------
+    dict[str, Any]
+        Content of metrics.json.
+    """
     good, defective = part_scores(evaluation.results, evaluation.group)
     traces = _trace(evaluation)
     return evaluation.to_dict() | {
@@ -135,7 +190,7 @@ def _dump(content: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class _Traces:
-    """The curves of the page, None where good or defective images are missing."""
+    """Curves of the page, None if good or defective images are missing."""
 
     curves: Curves | None = None
     cost: CostCurve | None = None
@@ -159,7 +214,7 @@ def _trace(evaluation: Evaluation) -> _Traces:
 
 
 def _zip_review(table: ReviewCurve | None) -> list[dict[str, float]]:
-    """Return a review table's rows, each with the names of its columns."""
+    """Return the rows of a review table, each by the names of its columns."""
     if table is None:
         return []
     columns = vars(table)
@@ -167,7 +222,7 @@ def _zip_review(table: ReviewCurve | None) -> list[dict[str, float]]:
 
 
 def _asked_weight(evaluation: Evaluation) -> float | None:
-    """Return the weight of an escape that the threshold was chosen for, None where it was chosen otherwise."""
+    """Return the weight of an escape that the threshold was chosen for, or None if it was chosen by another rule."""
     calibration = evaluation.model.info.calibration
     if calibration is None or calibration.rule is None or calibration.rule.costs is None:
         return None
@@ -179,17 +234,52 @@ def _asked_weight(evaluation: Evaluation) -> float | None:
 
 
 def format_figure(value: float | None) -> str:
-    """Return a figure between 0 and 1 with four decimals, a dash where it is undefined."""
+    """Return a figure with four decimals.
+
+    Parameters
+    ----------
+    value
+        0 to 1, or None if it is undefined.
+
+    Returns
+    -------
+    str
+        Such as ``0.9876``; a dash for None.
+    """
     return "–" if value is None else f"{value:.4f}"  # noqa: RUF001 - a dash in print
 
 
 def format_percent(value: float | None) -> str:
-    """Return a share in percent with one decimal, a dash where it is undefined."""
+    """Return a share in percent with one decimal.
+
+    Parameters
+    ----------
+    value
+        Share of 1, or None if it is undefined.
+
+    Returns
+    -------
+    str
+        Such as ``98.8%``; a dash for None.
+    """
     return "–" if value is None else f"{value:.1%}"  # noqa: RUF001 - a dash in print
 
 
 def format_span(intervals: Mapping[str, Sequence[float | None]], name: str) -> str:
-    """Return an interval of shares in percent, a dash where there is none."""
+    """Return an interval of shares in percent.
+
+    Parameters
+    ----------
+    intervals
+        Intervals by name; an end may be None.
+    name
+        Name of the interval.
+
+    Returns
+    -------
+    str
+        Such as ``1.0% to 2.5%``; a dash if there is no such interval.
+    """
     if name not in intervals:
         return format_percent(None)
     low, high = intervals[name]
@@ -197,7 +287,18 @@ def format_span(intervals: Mapping[str, Sequence[float | None]], name: str) -> s
 
 
 def format_css(text: str) -> str:
-    """Return text as it may stand in quotes in a style sheet: letters, digits, spaces and ``._-`` only."""
+    """Return text that is safe in quotes in a style sheet.
+
+    Parameters
+    ----------
+    text
+        Any text.
+
+    Returns
+    -------
+    str
+        The text with letters, digits, spaces and ``._-``; other characters are replaced by ``_``.
+    """
     return re.sub(r"[^\w .-]", "_", text)
 
 

@@ -1,4 +1,4 @@
-"""The report's plots, as SVG: told apart by line style and hatching as well as by colour, so they print in grey."""
+"""Plots of the report, as SVG. Line styles and hatching distinguish the curves, so that plots print in grey."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onspect.calibration.metrics.image import Confusion, CostCurve, Curves
 from onspect.calibration.review import ReviewCurve
 from onspect.runtime.model.schema import Threshold
 
-_GOOD = "#56B4E9"  # sky blue and vermilion of Okabe and Ito's palette: apart for every eye
+_GOOD = "#56B4E9"  # sky blue and vermilion of Okabe and Ito's palette, which colour-blind people can distinguish
 _DEFECTIVE = "#D55E00"
 _CURVE = "#0072B2"
 _MOST_COST = 1.25
@@ -36,7 +36,22 @@ _STYLE: Any = {
 
 
 def plot_roc(curves: Curves, confusion: Confusion, auroc: float) -> bytes:
-    """Return the ROC curve with the operating point of the threshold, as SVG."""
+    """Draw the ROC curve with the operating point of the threshold.
+
+    Parameters
+    ----------
+    curves
+        Points of the curve.
+    confusion
+        Counts at the threshold.
+    auroc
+        Area under the curve, 0 to 1.
+
+    Returns
+    -------
+    bytes
+        SVG file.
+    """
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
         axes.plot([0, 1], [0, 1], linestyle=":", color="#777777", label="guessing")
@@ -54,9 +69,23 @@ def plot_roc(curves: Curves, confusion: Confusion, auroc: float) -> bytes:
 
 
 def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float, share: float) -> bytes:
-    """Return the precision-recall curve with the operating point of the threshold, as SVG.
+    """Draw the precision-recall curve with the operating point of the threshold.
 
-    share: of defective images.
+    Parameters
+    ----------
+    curves
+        Points of the curve.
+    confusion
+        Counts at the threshold.
+    aupr
+        Average precision, 0 to 1.
+    share
+        Share of defective images, 0 to 1.
+
+    Returns
+    -------
+    bytes
+        SVG file.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
@@ -76,13 +105,28 @@ def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float, sha
 
 
 def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
-    """Return what mistakes cost over the weight of an escape, with the weight that was asked for, as SVG."""
+    """Draw the cost of mistakes against the weight of an escape.
+
+    Parameters
+    ----------
+    curve
+        Costs at the threshold and at the best one.
+    weight
+        Weight that the threshold was chosen for, marked in the plot; None for no mark.
+    banded
+        Whether there is a review band.
+
+    Returns
+    -------
+    bytes
+        SVG file.
+    """
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
-        axes.axhspan(1.0, _MOST_COST, facecolor="#777777", alpha=0.15, label="dearer than no inspection")
+        axes.axhspan(1.0, _MOST_COST, facecolor="#777777", alpha=0.15, label="costs more than no inspection")
         axes.plot(curve.weight, curve.stamped, color="black", linestyle="--", linewidth=2, label="this threshold")
         if banded:
-            words = "with its review band, looks free"
+            words = "with its review band, at no cost"
             axes.plot(curve.weight, curve.reviewed, color="black", linestyle="-.", label=words)
         axes.plot(
             curve.weight, curve.best, color=_CURVE, linewidth=2, clip_on=False, label="the cheapest threshold here"
@@ -104,7 +148,22 @@ def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
 
 
 def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> bytes:
-    """Return the escapes over the share of good parts that a person sees, with the file's own band, as SVG."""
+    """Draw the escapes against the share of good parts that a person sees, and mark the file's own band.
+
+    Parameters
+    ----------
+    curve
+        Shares for each possible review band.
+    confusion
+        Counts at the threshold.
+    banded
+        Whether there is a review band.
+
+    Returns
+    -------
+    bytes
+        SVG file.
+    """
     with mpl.rc_context(_STYLE):
         figure, axes = _open_figure(4.2, 4.0)
         axes.plot(curve.good, curve.escapes, color=_CURVE, linewidth=2, label="any band below the threshold")
@@ -120,10 +179,25 @@ def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> by
 def plot_scores(
     good: NDArray[np.float64], defective: NDArray[np.float64], threshold: Threshold | None, noun: str = "images"
 ) -> bytes:
-    """Return the histogram of the scores, good against defective, with threshold and band where there are, as SVG.
+    """Draw histograms of the scores of good and defective parts, with threshold and review band.
 
-    noun: what the scores are of, for the axis. The score's axis is logarithmic where the scores span more than a factor
-    of 30.
+    The axis of the scores is logarithmic if they span more than a factor of 30.
+
+    Parameters
+    ----------
+    good
+        Scores of the good images or parts, float [n].
+    defective
+        Scores of the defective images or parts, float [m].
+    threshold
+        The file's threshold, or None.
+    noun
+        Unit of the counts, for the axis.
+
+    Returns
+    -------
+    bytes
+        SVG file.
     """
     cuts = [] if threshold is None else [cut for cut in (threshold.review, threshold.score) if cut is not None]
     every = np.concatenate([good, defective, cuts])
@@ -157,7 +231,7 @@ def plot_scores(
 
 
 def _above(value: float) -> float:
-    """Return a bit more than a value, so that a histogram whose values are all equal has bins."""
+    """Return a value slightly above another one, so that a histogram of equal values has bins."""
     return value * 1.001 if value > 0 else value + 1e-6
 
 

@@ -1,4 +1,4 @@
-"""What calibrate and evaluate print: plain text, one fact a line."""
+"""Printed results of calibrate and evaluate: plain text, one fact per line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,18 @@ from onspect.runtime.text import count_of, format_facts, format_table
 
 
 def describe_outcome(outcome: CalibrationResult) -> str:
-    """Return a calibration's outcome as a small table."""
+    """Return the result of a calibration as a table.
+
+    Parameters
+    ----------
+    outcome
+        The result.
+
+    Returns
+    -------
+    str
+        Several lines of text.
+    """
     calibration = outcome.calibration
     noun = f"{outcome.confusion.noun}s"
     images = f"{describe_counts(calibration.counts)}, from {outcome.source}"
@@ -43,12 +54,25 @@ def describe_outcome(outcome: CalibrationResult) -> str:
     lines = [*format_facts(facts + regions, 14), "", *describe_confusion(outcome.confusion, intervals)]
     if outcome.band is not None and calibration.defective_scores:
         lines += ["", *describe_review(outcome.threshold, calibration)]
-    lines += ["", f"so far, on the pictures that chose the threshold: {outcome.fitness.words}"]
+    lines += ["", f"so far, on the pictures that the threshold was chosen on: {outcome.fitness.words}"]
     return "\n".join(lines)
 
 
 def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]:
-    """Return what review bands of several lengths would do on the calibration's images, as lines of a table."""
+    """Return the effect of review bands of several lengths on the images of a calibration.
+
+    Parameters
+    ----------
+    threshold
+        The threshold with its review band, if any.
+    calibration
+        Calibration with the scores.
+
+    Returns
+    -------
+    list[str]
+        Lines of a table.
+    """
     table = tabulate_review(np.array(calibration.good_scores), np.array(calibration.defective_scores), threshold)
     stamped = threshold.score if threshold.review is None else threshold.review
     rows: list[tuple[str, ...]] = [("review from", "of good", "of defects", "escapes", "")]
@@ -58,7 +82,18 @@ def describe_review(threshold: Threshold, calibration: Calibration) -> list[str]
 
 
 def describe_evaluation(evaluation: Evaluation) -> str:
-    """Return an evaluation's main figures as a small table."""
+    """Return the main figures of an evaluation as a table.
+
+    Parameters
+    ----------
+    evaluation
+        The evaluation.
+
+    Returns
+    -------
+    str
+        Several lines of text.
+    """
     counts = count_kinds([result.image for result in evaluation.results])
     facts = [("images", f"{describe_counts(counts)}, from {evaluation.source}")]
     if evaluation.test_split is not None:
@@ -90,7 +125,20 @@ def describe_evaluation(evaluation: Evaluation) -> str:
 
 
 def describe_confusion(confusion: Confusion, intervals: Mapping[str, Sequence[float | None]]) -> list[str]:
-    """Return a confusion matrix as lines, with FPR and recall and their 95% intervals beside it."""
+    """Return a confusion matrix, with FPR and recall beside it.
+
+    Parameters
+    ----------
+    confusion
+        Number of images or parts by label and verdict.
+    intervals
+        95% intervals of the rates by name.
+
+    Returns
+    -------
+    list[str]
+        Lines of a table.
+    """
     fpr = "" if confusion.fpr is None else f"   false rejects {confusion.fpr:.2%} (FPR)"
     recall = "" if confusion.recall is None else f"   caught {confusion.recall:.2%} (recall)"
     rows = [

@@ -1,1 +1,1 @@
-"""Intervals, the bootstrap, and what a number of images can support."""
+"""Intervals, the bootstrap, and the claims that a number of images can support."""

@@ -1,4 +1,4 @@
-"""The bootstrap: what other images like these would have given, for all of many draws at once."""
+"""Bootstrap: resample the images and calculate a statistic for all samples at once."""
 
 from __future__ import annotations
 
@@ -13,28 +13,45 @@ from onspect.calibration.statistics.intervals import Interval, area_interval, lo
 from onspect.runtime.conformal import Scores
 
 RESAMPLES = 500
-"""Draws of an interval."""
+"""Number of bootstrap samples for an interval."""
 
 _CELLS = 2_000_000
-"""Draws are handled so many at a time that their counts take about this many numbers."""
+"""Samples are calculated in batches whose counts have about this many numbers."""
 
 Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Sets of images drawn anew with replacement, good and defective apart, each as often as there are of them.
-
-    scores: float64 [k], distinct, ascending. good, defective: how often each score was drawn, [draws, k].
-    """
+    """Bootstrap samples: images drawn with replacement, good and defective ones separately."""
 
     scores: NDArray[np.float64]
+    """Distinct scores, float64 [k], ascending."""
     good: Counts
+    """Number of times that each score was drawn among the good images, int64 [draws, k]."""
     defective: Counts
+    """Number of times that each score was drawn among the defective images, int64 [draws, k]."""
 
 
 def draw_images(good: Scores, defective: Scores, draws: int, *, seed: int = 0) -> Iterator[Draws]:
-    """Yield so many draws in all, in batches of bounded memory (Efron 1979); the scores' order does not matter."""
+    """Draw bootstrap samples (Efron 1979). The order of the scores does not matter.
+
+    Parameters
+    ----------
+    good
+        Scores of the good images or parts, float [n].
+    defective
+        Scores of the defective images or parts, float [m].
+    draws
+        Number of samples.
+    seed
+        Seed of the random numbers.
+
+    Returns
+    -------
+    Iterator[Draws]
+        Samples in batches of bounded memory.
+    """
     random = np.random.default_rng(seed)
     scores, places = np.unique(np.concatenate([good, defective]).astype(np.float64), return_inverse=True)
     of_good, of_defective = np.sort(places[: len(good)]), np.sort(places[len(good) :])
@@ -49,7 +66,7 @@ def draw_images(good: Scores, defective: Scores, draws: int, *, seed: int = 0) -
 
 
 def _draw(random: np.random.Generator, places: NDArray[np.intp], draws: int, size: int) -> Counts:
-    """Return how often each of `size` scores comes up when the images at these places are drawn anew."""
+    """Return how often each of `size` scores is drawn from the images at these places."""
     if not len(places):
         return np.zeros((draws, size), np.int64)
     drawn = places[random.integers(0, len(places), (draws, len(places)))]
@@ -58,7 +75,18 @@ def _draw(random: np.random.Generator, places: NDArray[np.intp], draws: int, siz
 
 
 def measure_drawn_areas(draws: Draws) -> NDArray[np.float64]:
-    """Return AUROC and AUPR of each draw, [draws, 2], as scikit-learn defines them; both kinds must be there."""
+    """Return AUROC and AUPR of each sample, as scikit-learn defines them. There must be good and defective images.
+
+    Parameters
+    ----------
+    draws
+        Bootstrap samples.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        float64 [draws, 2], 0 to 1.
+    """
     good, defective = draws.good, draws.defective
     images, defects = good.sum(axis=1), defective.sum(axis=1)
     below = np.cumsum(good, axis=1) - good
@@ -69,10 +97,22 @@ def measure_drawn_areas(draws: Draws) -> NDArray[np.float64]:
 
 
 def aupr_interval(good: Scores, defective: Scores) -> Interval:
-    """Return the 95% interval of the AUPR, by the bootstrap on the scale of log-odds; both kinds must be there.
+    """Return the 95% interval of the AUPR, by the bootstrap on the scale of log-odds.
 
-    Where no set of images drawn anew shows another AUROC, it follows from the interval of the AUROC, as for normal
-    scores.
+    If all samples have the same AUROC, the interval follows from that of the AUROC, as for normal scores. There must be
+    good and defective scores.
+
+    Parameters
+    ----------
+    good
+        Scores of the good images or parts, float [n].
+    defective
+        Scores of the defective images or parts, float [m].
+
+    Returns
+    -------
+    Interval
+        Lower and upper end, 0 to 1.
     """
     ((_, aupr),) = measure_drawn_areas(count_images(good, defective)).tolist()
     draws = draw_images(good, defective, RESAMPLES)
@@ -86,7 +126,20 @@ def aupr_interval(good: Scores, defective: Scores) -> Interval:
 
 
 def count_images(good: Scores, defective: Scores) -> Draws:
-    """Return the images as they are, as the one draw in which each comes up once."""
+    """Return the images as a single sample in which each image occurs once.
+
+    Parameters
+    ----------
+    good
+        Scores of the good images or parts, float [n].
+    defective
+        Scores of the defective images or parts, float [m].
+
+    Returns
+    -------
+    Draws
+        One sample.
+    """
     scores, places = np.unique(np.concatenate([good, defective]).astype(np.float64), return_inverse=True)
     of_good, of_defective = (
         np.bincount(part, minlength=len(scores))[None] for part in (places[: len(good)], places[len(good) :])
@@ -95,23 +148,43 @@ def count_images(good: Scores, defective: Scores) -> Draws:
 
 
 def count_reaching_drawn(counts: Counts) -> Counts:
-    """Return how many images reach each score, and that none reaches more than the highest: [draws, k + 1]."""
+    """Return how many images of each sample reach each score.
+
+    Parameters
+    ----------
+    counts
+        Number of times that each score was drawn, int64 [draws, k].
+
+    Returns
+    -------
+    Counts
+        int64 [draws, k + 1]. The last column is 0: no image exceeds the highest score.
+    """
     reached = np.cumsum(counts[:, ::-1], axis=1)[:, ::-1]
     return np.concatenate([reached, np.zeros((len(counts), 1), np.int64)], axis=1)
 
 
 def place_cuts(draws: Draws, cuts: NDArray[np.intp]) -> NDArray[np.float64] | None:
-    """Return each draw's threshold, midway between the scores that were drawn below and above its cut, [draws].
+    """Return the threshold of each sample: midway between the drawn scores below and above its cut.
 
-    cuts: the place of the lowest rejected score, the number of scores where none is rejected. None if a draw has one
-    score only, so that no threshold can be chosen on it.
+    Parameters
+    ----------
+    draws
+        Bootstrap samples.
+    cuts
+        Index of the lowest rejected score for each sample, [draws]; k if no score is rejected.
+
+    Returns
+    -------
+    NDArray[np.float64] | None
+        float64 [draws]. None if a sample has one score only, so that no threshold can be chosen on it.
     """
     present = draws.good + draws.defective > 0
     return None if (present.sum(axis=1) < 2).any() else _place(draws.scores, present, cuts)
 
 
 def _place(scores: NDArray[np.float64], present: NDArray[np.bool_], cuts: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return each draw's threshold: midway between the scores that were drawn below and above its cut."""
+    """Return the threshold of each sample: midway between the drawn scores below and above its cut."""
     size = len(scores)
     places = np.arange(size)
     lower = np.where(present & (places < cuts[:, None]), places, -1).max(axis=1)

@@ -1,4 +1,4 @@
-"""How sure a figure is, from how many images stand behind it."""
+"""Confidence intervals and bounds of rates, quantiles and areas."""
 
 from __future__ import annotations
 
@@ -12,23 +12,38 @@ from onspect.runtime import binomial
 from onspect.runtime.binomial import chances, rate_bound
 
 Interval = tuple[float, float]
-"""Lower and upper end; infinite where it has none."""
+"""Lower and upper end. An end without a bound is infinite."""
 
 CONFIDENCE = binomial.CONFIDENCE
-"""Of every interval and bound."""
+"""Confidence of every interval and bound."""
 
 TAIL = (1.0 - CONFIDENCE) / 2.0
-"""What lies beyond each end of a two-sided interval."""
+"""Probability beyond each end of a two-sided interval."""
 
-_WIDER = 2  # scores by which a bootstrap interval of a threshold goes on at each end
-_Z = 1.959963984540054  # of the normal distribution, at 1 - TAIL
+_WIDER = 2  # scores by which a bootstrap interval of a threshold is widened at each end
+_Z = 1.959963984540054  # quantile of the normal distribution at 1 - TAIL
 
 
 def rate_interval(count: int, total: int) -> Interval:
-    """Return the two-sided Clopper-Pearson interval of a rate, count of total; total is at least 1.
+    """Return the two-sided Clopper-Pearson interval of a rate.
 
-    Exact and cautious: it holds the true rate in at least `CONFIDENCE` of all cases (Clopper and Pearson 1934).
+    It is exact and conservative: it contains the true rate in at least `CONFIDENCE` of all cases (Clopper and Pearson
+    1934).
 
+    Parameters
+    ----------
+    count
+        Number of images with the property, 0 to total.
+    total
+        Number of images, 1 or more.
+
+    Returns
+    -------
+    Interval
+        Lower and upper end, 0 to 1.
+
+    Examples
+    --------
     >>> rate_interval(0, 60)[0]
     0.0
     """
@@ -36,8 +51,22 @@ def rate_interval(count: int, total: int) -> Interval:
 
 
 def upper_bound(count: int, total: int) -> float:
-    """Return what a rate is at most, with one-sided confidence `CONFIDENCE`, after count of total.
+    """Return the one-sided upper bound of a rate, with confidence `CONFIDENCE`.
 
+    Parameters
+    ----------
+    count
+        Number of images with the property, 0 to total.
+    total
+        Number of images, 0 or more.
+
+    Returns
+    -------
+    float
+        Share of 1.
+
+    Examples
+    --------
     >>> round(upper_bound(0, 60), 3)
     0.049
     """
@@ -45,8 +74,22 @@ def upper_bound(count: int, total: int) -> float:
 
 
 def lower_bound(count: int, total: int) -> float:
-    """Return what a rate is at least, with one-sided confidence `CONFIDENCE`, after count of total.
+    """Return the one-sided lower bound of a rate, with confidence `CONFIDENCE`.
 
+    Parameters
+    ----------
+    count
+        Number of images with the property, 0 to total.
+    total
+        Number of images, 0 or more.
+
+    Returns
+    -------
+    float
+        Share of 1.
+
+    Examples
+    --------
     >>> round(lower_bound(60, 60), 3)
     0.951
     """
@@ -54,12 +97,25 @@ def lower_bound(count: int, total: int) -> float:
 
 
 def quantile_interval(scores: NDArray[np.float64], share: float) -> Interval:
-    """Return two of the scores that the quantile of all such scores, `share` of which lie below it, lies between.
+    """Return the confidence interval of a quantile of all such scores. Its ends are two of the scores.
 
-    Exact and cautious, whatever the distribution: how many of n scores lie below the quantile is binomial (David and
-    Nagaraja, "Order Statistics", 2003, section 7.1). An end is infinite where so few scores cannot bound it. share is 0
-    to 1.
+    It is exact and conservative for every distribution: the number of scores below the quantile is binomial (David and
+    Nagaraja, "Order Statistics", 2003, section 7.1).
 
+    Parameters
+    ----------
+    scores
+        Scores, float64 [n].
+    share
+        Share of all such scores below the quantile, 0 to 1.
+
+    Returns
+    -------
+    Interval
+        Lower and upper end. An end is infinite if the scores are too few to bound it.
+
+    Examples
+    --------
     >>> quantile_interval(np.arange(1.0, 61.0), 0.9)
     (49.0, 59.0)
     >>> quantile_interval(np.arange(1.0, 61.0), 0.98)
@@ -75,17 +131,40 @@ def quantile_interval(scores: NDArray[np.float64], share: float) -> Interval:
 
 
 def percentile_interval(values: NDArray[np.float64]) -> Interval:
-    """Return the interval of a statistic that holds the middle `CONFIDENCE` of its draws, [draws]."""
+    """Return the interval with the middle `CONFIDENCE` of the bootstrap samples of a statistic.
+
+    Parameters
+    ----------
+    values
+        The statistic for each sample, float64 [draws].
+
+    Returns
+    -------
+    Interval
+        Lower and upper end.
+    """
     low, high = np.quantile(values, [TAIL, 1.0 - TAIL])
     return float(low), float(high)
 
 
 def widen_interval(interval: Interval, scores: NDArray[np.float64]) -> Interval:
-    """Return a bootstrap interval of a threshold, each end moved on by two of the scores, or to the last one.
+    """Widen the bootstrap interval of a threshold by two scores at each end, or to the last score.
 
-    Draws with replacement know no cut but those between the scores themselves: wherever a threshold lies between two,
-    it judges these images alike. Without it the interval of few images, or of kinds that hardly overlap, is too narrow
+    Bootstrap samples contain only cuts between the observed scores: any threshold between two of them gives equal
+    verdicts. Without this step, the interval is too narrow for few images and for kinds with little overlap
     (`benchmarks/guarantees.py`).
+
+    Parameters
+    ----------
+    interval
+        Interval from the bootstrap.
+    scores
+        Scores of all images, float64 [n].
+
+    Returns
+    -------
+    Interval
+        Lower and upper end.
     """
     ordered = np.unique(scores)
     low = int(np.searchsorted(ordered, interval[0], side="left")) - _WIDER
@@ -97,12 +176,27 @@ def widen_interval(interval: Interval, scores: NDArray[np.float64]) -> Interval:
 
 
 def log_odds_interval(value: float, draws: NDArray[np.float64], step: float) -> Interval:
-    """Return the interval of an area, 0 to 1, from the bootstrap's spread, on the scale of the area's log-odds.
+    """Return the interval of an area from the spread of its bootstrap samples, on the scale of log-odds.
 
-    The spread is that of the draws themselves, brought to that scale by its slope at the area: the log-odds of a draw
-    of 1 are infinite, and a few of them would decide. The middle `CONFIDENCE` of the draws is within the interval too:
-    the area under PR was covered too seldom without. On that scale the ends cannot leave 0 to 1. step is the least by
-    which an area of so many images can change; an area within half of it of 0 or 1 counts as that far from it.
+    The spread is that of the samples themselves, converted by the slope of the log-odds at the area. The log-odds of a
+    sample of 1 would be infinite, and a few such samples would decide. On this scale, no end leaves 0 to 1.
+
+    The interval also includes the middle `CONFIDENCE` of the samples. Otherwise its coverage is too low for the AUPR.
+
+    Parameters
+    ----------
+    value
+        The area, 0 to 1.
+    draws
+        The area of each sample, float64 [draws].
+    step
+        Smallest change of the area that the number of images allows. A value closer than half of it to 0 or 1 is moved
+        to that distance.
+
+    Returns
+    -------
+    Interval
+        Lower and upper end, 0 to 1.
     """
     kept = min(max(value, step / 2.0), 1.0 - step / 2.0)
     odds = math.log(kept) - math.log1p(-kept)
@@ -113,12 +207,27 @@ def log_odds_interval(value: float, draws: NDArray[np.float64], step: float) -> 
 
 
 def area_interval(good: NDArray[np.float64], defective: NDArray[np.float64]) -> Interval:
-    """Return the interval of the AUROC of two sets of scores, of which neither is empty.
+    """Return the interval of the AUROC of two sets of scores, each with at least one score.
 
-    It reaches as far as the wider of two at each end: that of DeLong et al., "Comparing the areas under two or more
-    correlated ROC curves", Biometrics 44 (1988), on the scale of log-odds, and `separated_interval`. Alone the first
-    is too narrow with few defective images, the second with scores of unequal spread (tests simulate the coverage).
+    Each end is the farther one of two intervals. The first is that of DeLong et al. on the scale of log-odds
+    ("Comparing the areas under two or more correlated ROC curves", Biometrics 44, 1988). The second is
+    `separated_interval`. The first alone is too narrow for few defective images, the second for scores of unequal
+    spread (tests simulate the coverage).
 
+    Parameters
+    ----------
+    good
+        Scores of the good images or parts, float [n].
+    defective
+        Scores of the defective images or parts, float [m].
+
+    Returns
+    -------
+    Interval
+        Lower and upper end, 0 to 1.
+
+    Examples
+    --------
     >>> low, high = area_interval(np.arange(20.0), np.arange(15.0, 35.0))
     >>> round(low, 2), round(high, 2)
     (0.84, 0.99)
@@ -135,18 +244,35 @@ def area_interval(good: NDArray[np.float64], defective: NDArray[np.float64]) -> 
 
 
 def _place(scores: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return which share of the others lies below each score; equal ones count half."""
+    """Return the share of the others below each score. Equal ones count half."""
     ordered = np.sort(others)
     sides = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
     return np.asarray(sides / (2.0 * len(others)))
 
 
 def separated_interval(auroc: float, good: int, defective: int) -> Interval:
-    """Return the interval of an AUROC from the number of images alone, for where drawing them anew shows no spread.
+    """Return the interval of an AUROC from the number of images alone.
 
-    That is so where the scores part good from defective completely. Newcombe, "Confidence intervals for an effect size
-    measure based on the Mann-Whitney statistic", part 2, method 5, Statistics in Medicine 25 (2006).
+    It is for scores that separate good from defective images completely, because bootstrap samples then have no spread.
+    Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic", part 2, method 5,
+    Statistics in Medicine 25 (2006).
 
+    Parameters
+    ----------
+    auroc
+        AUROC of the images, 0 to 1.
+    good
+        Number of good images, 1 or more.
+    defective
+        Number of defective images, 1 or more.
+
+    Returns
+    -------
+    Interval
+        Lower and upper end, 0 to 1.
+
+    Examples
+    --------
     >>> [round(end, 2) for end in separated_interval(1.0, 60, 40)]
     [0.96, 1.0]
     """
@@ -158,8 +284,22 @@ def separated_interval(auroc: float, good: int, defective: int) -> Interval:
 
 
 def normal_aupr(auroc: float, share: float) -> float:
-    """Return the average precision of normal scores of equal spread with this AUROC, `share` of them defective.
+    """Return the average precision that belongs to an AUROC if scores are normal with equal spread.
 
+    Parameters
+    ----------
+    auroc
+        AUROC, 0 to 1.
+    share
+        Share of defective images, 0 to 1.
+
+    Returns
+    -------
+    float
+        Average precision, 0 to 1.
+
+    Examples
+    --------
     >>> normal_aupr(0.5, 0.4)
     0.4
     """

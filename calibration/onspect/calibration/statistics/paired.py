@@ -1,4 +1,4 @@
-"""Two models that judge the same images: how sure their difference is."""
+"""Tests and intervals for the difference of two models on the same images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,30 @@ from onspect.calibration.statistics.intervals import Interval, percentile_interv
 from onspect.runtime.binomial import chances
 
 RESAMPLES = 2000
-"""Draws of an interval."""
+"""Number of bootstrap samples for an interval."""
 
-_CELLS = 2_000_000  # draws are handled so many at a time that they take about this many numbers
+_CELLS = 2_000_000  # samples are calculated in batches of about this many numbers
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Return the exact two-sided p of McNemar's test from the images that only one of two models judges rightly.
+    """Return the exact two-sided p-value of McNemar's test (McNemar, Psychometrika 12, 1947).
 
-    The binomial test of whether both are as many (McNemar, Psychometrika 12, 1947); 1 where there are none.
+    It is the binomial test of whether both numbers are equal.
 
+    Parameters
+    ----------
+    only_first
+        Number of images that only the first model judges correctly.
+    only_second
+        Number of images that only the second model judges correctly.
+
+    Returns
+    -------
+    float
+        0 to 1; 1 if both numbers are 0.
+
+    Examples
+    --------
     >>> round(mcnemar(0, 6), 6), mcnemar(3, 3)
     (0.03125, 1.0)
     """
@@ -30,11 +44,24 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def difference_interval(
     good: NDArray[np.float64], defective: NDArray[np.float64], *, seed: int = 0
 ) -> tuple[tuple[float, float], Interval | None]:
-    """Return the AUROC of two models, and the 95% interval of the first less the second.
+    """Return the AUROC of two models, and the 95% interval of their difference, first minus second.
 
-    good, defective: scores [2, n] of the same images by both models, at least one each. The interval is the paired
-    bootstrap's: each draw takes the same images for both, good and defective apart (Efron and Tibshirani, "An
-    Introduction to the Bootstrap", 1993). None where no draw shows another difference.
+    The interval is that of the paired bootstrap: each sample has the same images for both models, with good and
+    defective ones drawn separately (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993).
+
+    Parameters
+    ----------
+    good
+        Scores of the good images by both models, float64 [2, n], n at least 1.
+    defective
+        Scores of the defective images by both models, float64 [2, m], m at least 1.
+    seed
+        Seed of the random numbers.
+
+    Returns
+    -------
+    tuple[tuple[float, float], Interval | None]
+        AUROC of both models, and the interval; None if all samples have the same difference.
     """
     random = np.random.default_rng(seed)
     places = [_place(*scores) for scores in zip(good, defective, strict=True)]
@@ -52,7 +79,7 @@ def difference_interval(
 
 
 _Places = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]
-"""The good images by score, and for each defective one how many of them lie below it and how many not above."""
+"""Good images by score, and for each defective one the number of good ones below it and not above it."""
 
 
 def _place(good: NDArray[np.float64], defective: NDArray[np.float64]) -> _Places:
@@ -62,14 +89,14 @@ def _place(good: NDArray[np.float64], defective: NDArray[np.float64]) -> _Places
 
 
 def _draw(random: np.random.Generator, total: int, draws: int) -> NDArray[np.int64]:
-    """Return how often each of so many images comes up in each draw, [draws, total]."""
+    """Return how often each of the images is drawn in each sample, [draws, total]."""
     rows = np.arange(draws)[:, None] * total
     drawn = random.integers(0, total, (draws, total)) + rows
     return np.bincount(drawn.ravel(), minlength=draws * total).reshape(draws, total)
 
 
 def _measure(places: _Places, good: NDArray[np.int64], defective: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the AUROC of each draw, [draws]; good and defective say how often each image was drawn."""
+    """Return the AUROC of each sample, [draws], from how often each good and defective image was drawn."""
     order, below, not_above = places
     counts = np.cumsum(good[:, order], axis=1)
     counts = np.concatenate([np.zeros((len(counts), 1), np.int64), counts], axis=1)

@@ -1,4 +1,4 @@
-"""What so many images can support of a rate that was asked for, and what other images say of it."""
+"""Claims about a rate that a number of images can support, prove or disprove."""
 
 from __future__ import annotations
 
@@ -10,57 +10,97 @@ from onspect.calibration.statistics.intervals import CONFIDENCE, Interval, lower
 from onspect.runtime.conformal import format_rate
 
 _MOST_IMAGES = 1_000_000
-"""More than anybody takes: what would need as many is said to be out of reach."""
+"""Highest number of images that is given as a goal. A rate that needs more counts as impossible to prove."""
 
 Outcome = Literal["PASS", "FAIL", "NOT PROVEN"]
-"""What images say of a rate that was asked for: it is kept or broken with 95% confidence, or neither is shown."""
+"""Result for a required rate: kept or broken with 95% confidence, or neither is proved."""
 
 Side = Literal["false rejects", "escapes", "reviews"]
-"""Good parts that are rejected, defective parts that pass, good parts that go to a person."""
+"""Kind of mistake: good parts rejected, defective parts passed, good parts sent to a person."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A rate that was asked for, and what these images say of it."""
+    """A required rate, with the rate of these images."""
 
     asked: str
-    """In words."""
+    """The requirement in words."""
 
     rate: float
-    """Of these images, 0 to 1."""
+    """Rate of these images, 0 to 1."""
 
     interval: Interval
     """95% interval of the rate."""
 
     answer: str
-    """In words."""
+    """Comparison in words."""
 
     broken: bool
-    """Whether the rate lies beyond what was asked for, with 95% confidence."""
+    """Whether the rate breaks the requirement with 95% confidence."""
 
     outcome: Outcome
-    """The answer in one word."""
+    """Result in one word."""
 
     more: int | None
-    """How many more images without one on the wrong side would prove it; 0 if it is proved, None if no number would."""
+    """Number of further images without a mistake that would prove the requirement. 0 if it is proved; None if no number
+    would.
+    """
 
     side: Side
-    """What it is about."""
+    """Kind of mistake that the requirement limits."""
 
     wrong: int
-    """How many were on the wrong side."""
+    """Number of mistakes."""
 
     total: int
-    """Of how many."""
+    """Number of images."""
 
     @classmethod
     def at_most(cls, asked: str, limit: float, count: int, total: int, side: Side = "false rejects") -> Target:
-        """Compare a rate, count of total, with a limit that it must not exceed."""
+        """Compare a rate with a limit that it must not exceed.
+
+        Parameters
+        ----------
+        asked
+            The requirement in words.
+        limit
+            Highest rate, 0 to 1.
+        count
+            Number of images that the rate counts, 0 to total.
+        total
+            Number of images, 1 or more.
+        side
+            Kind of mistake.
+
+        Returns
+        -------
+        Target
+            The comparison.
+        """
         return cls._compare(asked, limit, count, total, side, count / total, rate_interval(count, total))
 
     @classmethod
     def at_least(cls, asked: str, demand: float, count: int, total: int, side: Side = "escapes") -> Target:
-        """Compare a rate, count of total, with one that it must reach."""
+        """Compare a rate with a limit that it must reach.
+
+        Parameters
+        ----------
+        asked
+            The requirement in words.
+        demand
+            Lowest rate, 0 to 1.
+        count
+            Number of images that the rate counts, 0 to total.
+        total
+            Number of images, 1 or more.
+        side
+            Kind of mistake: the images that are not counted.
+
+        Returns
+        -------
+        Target
+            The comparison.
+        """
         wrong, limit = total - count, round(1.0 - demand, 12)
         return cls._compare(asked, limit, wrong, total, side, count / total, rate_interval(count, total))
 
@@ -75,25 +115,39 @@ class Target:
         rate: float,
         interval: Interval,
     ) -> Target:
-        """Hold the number of images on the wrong side against its limit."""
+        """Compare the number of mistakes with its limit."""
         outcome: Outcome = "NOT PROVEN"
         if lower_bound(wrong, total) > limit:
-            outcome, answer = "FAIL", "broken: it is beyond with 95% confidence"
+            outcome, answer = "FAIL", "broken with 95% confidence"
         elif upper_bound(wrong, total) <= limit:
             outcome, answer = "PASS", "kept with 95% confidence"
         elif wrong <= limit * total:
-            answer = "kept here; so few images cannot prove it"
+            answer = "kept here; the images are too few to prove it"
         else:
-            answer = "missed here, by what chance can explain"
+            answer = "missed here, but chance can explain it"
         more = None if outcome == "FAIL" else count_missing(limit, wrong, total)
         return cls(asked, rate, interval, answer, outcome == "FAIL", outcome, more, side, wrong, total)
 
 
 def count_missing(limit: float, wrong: int, total: int) -> int | None:
-    """Return how many more images, none on the wrong side, show with 95% confidence that a rate keeps its limit.
+    """Return how many further images, all without a mistake, prove with 95% confidence that a rate keeps its limit.
 
-    wrong of total are on the wrong side so far. 0 if they show it; None if no number of images would.
+    Parameters
+    ----------
+    limit
+        Highest rate of mistakes, 0 to 1.
+    wrong
+        Number of mistakes so far.
+    total
+        Number of images so far.
 
+    Returns
+    -------
+    int | None
+        0 if it is proved already; None if no number of images would prove it.
+
+    Examples
+    --------
     >>> count_missing(0.05, 0, 0), count_missing(0.05, 0, 59), count_missing(0.05, 1, 59), count_missing(0.0, 0, 59)
     (59, 0, 34, None)
     """
@@ -115,10 +169,27 @@ def count_missing(limit: float, wrong: int, total: int) -> int | None:
 def find_unsupported_limit(
     limit: float, lead: str, what: str, count: int, good: int, noun: str = "image"
 ) -> str | None:
-    """Return in words that count of so many good images do not support a limit on their share; None if they do.
+    """Return whether the images support an upper limit: the one-sided 95% upper bound of the rate is within it.
 
-    They support it if the rate's one-sided 95% upper bound is within it. lead says what was asked for, with ``{limit}``
-    in the place of the limit; what says what the counted ones are, such as ``rejected``.
+    Parameters
+    ----------
+    limit
+        Highest share of good images, 0 to 1.
+    lead
+        Beginning of the sentence: the requirement, with ``{limit}`` for the limit.
+    what
+        Participle for the counted images, such as ``rejected``.
+    count
+        Number of counted images, 0 to good.
+    good
+        Number of good images, 1 or more.
+    noun
+        Unit of the counts, ``image`` or ``part``.
+
+    Returns
+    -------
+    str | None
+        A sentence with the rate that the images support; None if they support the limit.
     """
     bound = upper_bound(count, good)
     if bound <= limit:
@@ -134,9 +205,27 @@ def find_unsupported_limit(
 def find_unsupported_demand(
     demand: float, verb: str, what: str, count: int, defective: int, noun: str = "image"
 ) -> str | None:
-    """Return in words that count of so many defective images do not support a demand on their share; None if they do.
+    """Return whether the images support a lower limit: the one-sided 95% lower bound of the rate reaches it.
 
-    They support it if the share's one-sided 95% lower bound reaches it. verb, what: such as ``catch``, ``caught``.
+    Parameters
+    ----------
+    demand
+        Lowest share of defective images, 0 to 1.
+    verb
+        Verb for the requirement, such as ``catch``.
+    what
+        Participle for the counted images, such as ``caught``.
+    count
+        Number of counted images, 0 to defective.
+    defective
+        Number of defective images, 1 or more.
+    noun
+        Unit of the counts, ``image`` or ``part``.
+
+    Returns
+    -------
+    str | None
+        A sentence with the rate that the images support; None if they support the limit.
     """
     bound = lower_bound(count, defective)
     if bound >= demand:
@@ -151,13 +240,25 @@ def find_unsupported_demand(
 
 
 def _images_without_failure(rate: float) -> int | None:
-    """Return how many images without a failure bound its rate by `rate`; None where no number does."""
+    """Return how many images without a mistake prove that their rate is at most `rate`; None if no number does."""
     return math.ceil(math.log(1.0 - CONFIDENCE) / math.log1p(-rate)) if 0.0 < rate < 1.0 else None
 
 
 def format_share(rate: float) -> str:
-    """Return a share of 1 in percent, to a hundredth of it where it is not smaller.
+    """Return a share in percent, rounded to 0.01%, or to two digits if it is below 0.1%.
 
+    Parameters
+    ----------
+    rate
+        Share of 1.
+
+    Returns
+    -------
+    str
+        Such as ``14.29%``.
+
+    Examples
+    --------
     >>> format_share(1 / 7), format_share(0.0005)
     ('14.29%', '0.05%')
     """

@@ -1,4 +1,4 @@
-"""A process of its own that judges the images named on stdin and says how much memory it came to use."""
+"""A process that judges the images named on stdin and reports how much memory it used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from pathlib import Path
 
 
 def read_peak_memory() -> float | None:
-    """Return the peak of this process's resident memory in MiB, None where the system does not say."""
+    """Return the peak of this process's resident memory.
+
+    Returns
+    -------
+    float or None
+        MiB; None if the system does not report it.
+    """
     with suppress(OSError):
         status = Path("/proc/self/status").read_text(encoding="ascii")
         if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):

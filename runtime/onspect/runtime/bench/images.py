@@ -1,4 +1,4 @@
-"""The images that a bench judges: the user's, or drawn ones of the kind that the model takes."""
+"""The images that a bench judges: the user's, or drawn ones in the model's size."""
 
 from __future__ import annotations
 
@@ -19,9 +19,24 @@ _DRAWN = 16
 
 
 def choose_images(paths: Sequence[Path], inspectors: Sequence[Inspector]) -> list[Path]:
-    """Return up to 128 of the images, evenly spread, in random order: some figures are taken on the first ones alone.
+    """Choose up to 128 of the images, evenly spread and in random order. Some figures use only the first ones.
 
-    Raises DatasetError for one that a model cannot judge.
+    Parameters
+    ----------
+    paths
+        Image files.
+    inspectors
+        The models.
+
+    Returns
+    -------
+    list[Path]
+        The chosen files.
+
+    Raises
+    ------
+    DatasetError
+        If a model cannot judge an image.
     """
     chosen = list(paths[:: -(-len(paths) // _MOST)])
     random.Random(0).shuffle(chosen)  # noqa: S311 - no secret
@@ -36,9 +51,24 @@ def choose_images(paths: Sequence[Path], inspectors: Sequence[Inspector]) -> lis
 
 
 def draw_images(folder: Path, preprocess: Preprocess) -> list[Path]:
-    """Write drawn JPEG images of the size and colour that a model was trained on, and return their paths.
+    """Write drawn JPEG images in the size and colour that a model was trained on.
 
-    Raises DatasetError if the model looks for a part in each frame: drawn images show none.
+    Parameters
+    ----------
+    folder
+        The folder for the files.
+    preprocess
+        How the model prepares frames.
+
+    Returns
+    -------
+    list[Path]
+        The files.
+
+    Raises
+    ------
+    DatasetError
+        If the model aligns frames: drawn images show no part to find.
     """
     if preprocess.align is not None:
         raise DatasetError(
@@ -62,7 +92,20 @@ def draw_images(folder: Path, preprocess: Preprocess) -> list[Path]:
 
 
 def describe_images(paths: Sequence[Path], drawn: bool) -> str:
-    """Return in words how many images there are and how large they are."""
+    """Return number and size of the images in words.
+
+    Parameters
+    ----------
+    paths
+        The image files, at least one.
+    drawn
+        Whether they are drawn.
+
+    Returns
+    -------
+    str
+        Text such as ``16 images of 512 x 512 pixels (such as a.png)``.
+    """
     shapes = {read_image(path).shape[:2] for path in paths}
     heights, widths = [shape[0] for shape in shapes], [shape[1] for shape in shapes]
     size = f"{_span(widths)} x {_span(heights)} pixels"

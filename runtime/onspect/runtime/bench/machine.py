@@ -1,4 +1,4 @@
-"""The machine that measures: what it is, and how busy it is with other things."""
+"""The machine that measures: its description and its load by other processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from onspect.runtime.cpu import available_cores, processor_name
 
 
 def describe_machine() -> Machine:
-    """Return the machine's system, processor, usable cores and versions."""
+    """Return the machine's system, processor, usable cores and versions.
+
+    Returns
+    -------
+    Machine
+        The description.
+    """
     versions = {
         "onspect": importlib.metadata.version("onspect"),
         "python": platform.python_version(),
@@ -32,7 +38,7 @@ def describe_machine() -> Machine:
 
 
 class LoadMeter:
-    """Tells, from its making to `stop`, how much of the machine other processes used."""
+    """Measures, from its creation to `stop`, how much of the machine other processes used."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
@@ -42,12 +48,26 @@ class LoadMeter:
         self._cpu = 0.0
 
     def count(self, wall: float, cpu: float) -> None:
-        """Take the seconds for which one busy thread of ours worked, and those for which it had a processor."""
+        """Add the work of one busy thread of this process.
+
+        Parameters
+        ----------
+        wall
+            Seconds by the clock.
+        cpu
+            Seconds in which it ran on a processor.
+        """
         self._wall += wall
         self._cpu += cpu
 
     def stop(self) -> Load:
-        """Return the load since the meter was made."""
+        """Return the load since the meter was created.
+
+        Returns
+        -------
+        Load
+            The load.
+        """
         share = min(1.0, self._cpu / self._wall) if self._wall else 1.0
         now = _read_busy_seconds()
         if self._all is None or now is None:
@@ -62,7 +82,7 @@ def _own_seconds() -> float:
 
 
 def _read_busy_seconds() -> float | None:
-    """Return the seconds that all processors together have worked since the start, None where that is not told."""
+    """Return the seconds that all processors together have worked since the start, None if the system hides them."""
     with suppress(OSError, ValueError, IndexError):
         fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()
         user, nice, system, _, _, interrupts, soft, stolen = (int(field) for field in fields[1:9])

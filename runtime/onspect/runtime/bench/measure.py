@@ -1,4 +1,4 @@
-"""The measurements; of two models they are taken in turns, so that what disturbs one disturbs both."""
+"""The measurements. Two models are measured in turns, so that a disturbance affects both."""
 
 from __future__ import annotations
 
@@ -22,15 +22,28 @@ from onspect.runtime.images.decode import Frame, read_image
 from onspect.runtime.inspection.batch import judge_files
 from onspect.runtime.inspection.inspector import Inspector
 
-_ROUNDS = 5  # at least, however long one takes
+_ROUNDS = 5  # smallest number of rounds, however long one takes
 _WARM_UP = 3
-_PASS, _PASS_SHARE = 0.4, 0.8  # seconds that one pass over image files is to take, and its share of a figure at most
+_PASS, _PASS_SHARE = 0.4, 0.8  # seconds of one pass over image files, and its largest share of a result
 
 Sample = TypeVar("Sample")
 
 
 def take_turns(works: Sequence[Callable[[], Sample]], seconds: float) -> list[list[Sample]]:
-    """Call each work in turn, for about so many seconds each, and return what each gave, equally many."""
+    """Call the functions in turn, each equally often.
+
+    Parameters
+    ----------
+    works
+        The functions.
+    seconds
+        Seconds for each function. Each is called at least five times.
+
+    Returns
+    -------
+    list[list[Sample]]
+        The results of each function.
+    """
     for work in works:
         for _ in range(_WARM_UP):
             work()
@@ -45,10 +58,26 @@ def take_turns(works: Sequence[Callable[[], Sample]], seconds: float) -> list[li
 def measure_stages(
     inspectors: Sequence[Inspector], paths: Sequence[Path], seconds: float, meter: LoadMeter
 ) -> list[list[NDArray[np.float64]]]:
-    """Return the seconds of each stage from file to verdict, one array [stage, clock] an image, on one thread.
+    """Measure the stages from file to verdict, on one thread.
 
-    The clocks are the wall's and this thread's on a processor. The stages are `STAGES`: reading, `prepare`, `infer` and
-    `judge`.
+    The stages are `STAGES`: reading, `prepare`, `infer` and `judge`.
+
+    Parameters
+    ----------
+    inspectors
+        The models.
+    paths
+        Image files.
+    seconds
+        Seconds for each model.
+    meter
+        Counts the work.
+
+    Returns
+    -------
+    list[list[NDArray[np.float64]]]
+        For each model and image the seconds of each stage, float64 [stage, 2]: by the clock, and of this thread
+        on a processor.
     """
 
     def prepare_work(inspector: Inspector) -> Callable[[], NDArray[np.float64]]:
@@ -73,20 +102,52 @@ def measure_stages(
 
 
 def summarize_stages(samples: Sequence[NDArray[np.float64]]) -> Stages:
-    """Return the figures of several images as one."""
+    """Return the medians of several images.
+
+    Parameters
+    ----------
+    samples
+        Seconds of each image, float64 [stage, 2].
+
+    Returns
+    -------
+    Stages
+        The medians in milliseconds.
+    """
     wall, cpu = (1000.0 * np.median(samples, axis=0).clip(0.0)).T.tolist()
     return Stages(dict(zip(STAGES, wall, strict=True)), dict(zip(STAGES, cpu, strict=True)))
 
 
 def _read_clocks() -> tuple[float, float]:
-    """Return the seconds by the clock, and those for which this thread had a processor."""
+    """Return the seconds by the clock, and those in which this thread ran on a processor."""
     return time.perf_counter(), time.thread_time()
 
 
 def measure_throughput(
     inspectors: Sequence[Inspector], paths: Sequence[Path], workers: int, batch: int, seconds: float, pace: float
 ) -> list[list[float]]:
-    """Return images a second from files to verdicts, one figure a pass; pace is about how many that will be."""
+    """Measure the throughput from files to verdicts.
+
+    Parameters
+    ----------
+    inspectors
+        The models.
+    paths
+        Image files.
+    workers
+        Number of threads.
+    batch
+        Images in one run.
+    seconds
+        Seconds for each model.
+    pace
+        Expected images a second, which sets the length of a pass.
+
+    Returns
+    -------
+    list[list[float]]
+        For each model the images a second of each pass.
+    """
     count = max(2 * workers * batch, round(pace * min(_PASS, _PASS_SHARE * seconds)))
     images = list(itertools.islice(itertools.cycle(paths), count))
 
@@ -103,14 +164,46 @@ def measure_throughput(
 
 
 def summarize_throughput(workers: int, batch: int, passes: Sequence[float]) -> Throughput:
-    """Return the figures of several passes as one."""
+    """Return the spread of several passes.
+
+    Parameters
+    ----------
+    workers
+        Number of threads.
+    batch
+        Images in one run.
+    passes
+        Images a second of each pass.
+
+    Returns
+    -------
+    Throughput
+        The throughput.
+    """
     return Throughput(workers, batch, Spread.of(passes))
 
 
 def measure_latency(
     inspectors: Sequence[Inspector], frames: Sequence[Frame], batch: int, seconds: float
 ) -> list[list[float]]:
-    """Return the milliseconds from a batch of frames to their verdicts, one figure a batch, each model in turn."""
+    """Measure the latency from a batch of frames to their verdicts.
+
+    Parameters
+    ----------
+    inspectors
+        The models.
+    frames
+        Frames in memory.
+    batch
+        Frames in one run.
+    seconds
+        Seconds for each model.
+
+    Returns
+    -------
+    list[list[float]]
+        For each model the milliseconds of each batch.
+    """
     source = list(itertools.islice(itertools.cycle(frames), batch))
 
     def prepare_work(inspector: Inspector) -> Callable[[], float]:
@@ -125,13 +218,47 @@ def measure_latency(
 
 
 def summarize_latency(provider: str, threads: int, batch: int, times: Sequence[float]) -> Latency:
-    """Return the times of many batches as percentiles."""
+    """Return the percentiles of many batches.
+
+    Parameters
+    ----------
+    provider
+        Our name of the provider.
+    threads
+        Threads of one run.
+    batch
+        Frames in one run.
+    times
+        Milliseconds of each batch.
+
+    Returns
+    -------
+    Latency
+        The latency.
+    """
     p50, p95, p99 = (float(value) for value in np.percentile(times, [50, 95, 99]))
     return Latency(provider, threads, batch, p50, p95, p99, len(times))
 
 
 def measure_paced(inspector: Inspector, frames: Sequence[Frame], rate: float, seconds: float) -> Paced:
-    """Judge frames that come `rate` times a second; a frame that comes while one is judged waits for its turn."""
+    """Judge frames at a camera's rate. A frame that arrives while another is judged waits for its turn.
+
+    Parameters
+    ----------
+    inspector
+        The model.
+    frames
+        Frames in memory.
+    rate
+        Frames a second, above 0.
+    seconds
+        Seconds of the measurement.
+
+    Returns
+    -------
+    Paced
+        Latency and load.
+    """
     times = []
     source = itertools.cycle(frames)
     cpu, started = time.process_time(), time.perf_counter()
@@ -146,7 +273,29 @@ def measure_paced(inspector: Inspector, frames: Sequence[Frame], rate: float, se
 
 
 def measure_start(model: Path, provider: str, paths: Sequence[Path], *, starts: int = 3) -> Start:
-    """Measure processes of their own: the time to the first verdict and that of the imports, in turns, and memory."""
+    """Measure new processes: the time to the first verdict and the time of the imports, in turns, and the memory.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    provider
+        Our name of the provider.
+    paths
+        Image files.
+    starts
+        Number of starts.
+
+    Returns
+    -------
+    Start
+        The medians and the memory.
+
+    Raises
+    ------
+    SourceError
+        If a process fails.
+    """
     python = [sys.executable, "-m"]
     command = [*python, "onspect.runtime", "score", str(model), str(paths[0]), "--provider", provider, "-q"]
     imports = [sys.executable, "-c", "import numpy, cv2, onnxruntime; print()"]
@@ -160,7 +309,23 @@ def measure_start(model: Path, provider: str, paths: Sequence[Path], *, starts: 
 
 
 def time_first_line(command: Sequence[str]) -> float:
-    """Return the milliseconds from a process's start to its first line; raises SourceError where it prints none."""
+    """Measure the time from the start of a process to its first line.
+
+    Parameters
+    ----------
+    command
+        The command with its arguments.
+
+    Returns
+    -------
+    float
+        Milliseconds.
+
+    Raises
+    ------
+    SourceError
+        If the process prints no line.
+    """
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # noqa: S603 - our own
         assert process.stdout is not None

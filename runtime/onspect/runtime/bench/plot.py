@@ -1,4 +1,4 @@
-"""A bench run as an SVG picture of bars, drawn without a plotting library: the runtime has none."""
+"""The results of a bench as an SVG picture of bars, drawn without a plotting library."""
 
 from __future__ import annotations
 
@@ -10,18 +10,29 @@ from onspect.runtime.bench.tables import describe_load
 from onspect.runtime.text import count_of
 
 _WIDTH = 960
-_LEFT = 170  # of the bars
-_BARS = 420  # their greatest length
+_LEFT = 170  # start of the bars
+_BARS = 420  # length of the longest bar
 _ROW = 22
 _COLOURS = ("#4e79a7", "#76b7b2", "#f28e2b", "#b07aa1", "#222222")
 
 
 _Row = tuple[str, Sequence[tuple[float, float, int]], str]
-"""A label, bars (begin and end, 0 to 1, and index of the colour), and words behind them; without bars, a heading."""
+"""A label, bars (begin, end, 0 to 1, and index of the colour), and words behind them. A heading has no bars."""
 
 
 def draw_bench(bench: Bench) -> str:
-    """Return the stages, the throughput and the latency of each model as an SVG document."""
+    """Draw the stages, the throughput and the latency of each model.
+
+    Parameters
+    ----------
+    bench
+        The results.
+
+    Returns
+    -------
+    str
+        The text of an SVG document.
+    """
     load = describe_load(bench.load, bench.machine.cores).split("; ")
     headings = [f"{bench.machine.processor}, {bench.machine.cores} cores", *load, bench.images]
     rows: list[_Row] = [(line, (), "") for line in headings]
@@ -34,7 +45,7 @@ def draw_bench(bench: Bench) -> str:
 
 
 def _draw(row: _Row, top: int) -> Iterator[str]:
-    """Yield a row's elements."""
+    """Yield the elements of a row."""
     label, bars, words = row
     begin, anchor = (_LEFT - 8, "end") if bars else (16, "start")
     yield f'<text x="{begin}" y="{top + 15}" text-anchor="{anchor}">{escape(label)}</text>'

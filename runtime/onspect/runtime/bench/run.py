@@ -1,4 +1,4 @@
-"""A bench run from first to last; the Python face of ``onspect bench``."""
+"""A whole bench run, the Python function of ``onspect bench``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LOG = logging.getLogger("onspect")
 
 BATCHES = (1, 4, 16)
 
-_FRAMES = 16  # kept in memory for the latencies
+_FRAMES = 16  # frames kept in memory for the latencies
 
 
 def run_bench(
@@ -52,14 +52,34 @@ def run_bench(
     seconds: float = 0.5,
     progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
 ) -> Bench:
-    """Measure one model file, or two in turns, on image files, or on drawn ones where there are none.
+    """Measure one model file, or two in turns.
 
-    rate is that of the camera at which the processor's load is measured, frames a second. seconds is what one figure
-    takes, of some twenty for each model on two cores. progress(steps, count, label) yields the steps and shows how far
-    they are; None shows nothing.
+    Parameters
+    ----------
+    models
+        One or two model files.
+    images
+        Image files; without any, images are drawn.
+    rate
+        Frames a second at which the load of the processor is measured.
+    seconds
+        Seconds for one result. A model has about twenty results on two cores.
+    progress
+        Function of steps, count and label that yields the steps and shows the progress; None shows nothing.
 
-    Raises ModelFileError as `Inspector` does, UncalibratedError where a model has no threshold, DatasetError for an
-    image that a model cannot judge.
+    Returns
+    -------
+    Bench
+        The results.
+
+    Raises
+    ------
+    ModelFileError
+        If a file cannot be used.
+    UncalibratedError
+        If a model has no threshold.
+    DatasetError
+        If a model cannot judge an image, or aligns frames and there are no images.
     """
     files = [read_model_file(path) for path in models]
     inspectors = [Inspector(file) for file in files]
@@ -79,7 +99,7 @@ def run_bench(
 
 @dataclass
 class _Run:
-    """A run under way: what to measure, and what was found so far, a list for each model."""
+    """A bench run in progress: its settings, and a list of results for each model."""
 
     files: Sequence[ModelFile]
     inspectors: Sequence[Inspector]
@@ -113,7 +133,7 @@ class _Run:
         ]
 
     def conclude(self, number: int) -> ModelBench:
-        """Return what was found of a model."""
+        """Return the results of one model."""
         file, inspector = self.files[number], self.inspectors[number]
         preprocess = file.info.preprocess
         return ModelBench(
@@ -162,7 +182,7 @@ class _Run:
         return step
 
     def _compare(self, name: str, found: Sequence[Sequence[float]]) -> None:
-        """Keep the second model's figures over the first's, turn by turn."""
+        """Store the ratio of the second model to the first, turn by turn."""
         if len(found) > 1:
             self.ratios.append(Ratio(name, Spread.of([float(x) for x in np.divide(found[1], found[0])])))
 
@@ -182,9 +202,9 @@ def _list_counts() -> list[int]:
 
 
 def _list_providers(files: Sequence[ModelFile]) -> list[str]:
-    """Return the providers that this onnxruntime has, by our names, and OpenVINO where it is there and takes the files.
+    """Return our names of the available providers, and OpenVINO if it is installed and accepts the files.
 
-    What it says of a file that it refuses is logged.
+    The reason why it refuses a file is logged.
     """
     here = onnxruntime.get_available_providers()
     names = [name for name, chain in ONNXRUNTIME.items() if chain[0] in here]

@@ -1,4 +1,4 @@
-"""What bench prints: plain text, a table for each question."""
+"""The output of bench: plain text, a table for each question."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ BUSY = "THIS MACHINE WAS BUSY: wall-clock times are too long; processor times an
 
 
 def describe_bench(bench: Bench) -> str:
-    """Return a run's figures as text."""
+    """Return the results of a bench as text.
+
+    Parameters
+    ----------
+    bench
+        The results.
+
+    Returns
+    -------
+    str
+        The lines of facts and tables.
+    """
     machine = bench.machine
     facts = [
         ("machine", f"{machine.processor}, {machine.cores} cores, {machine.system}"),
@@ -33,7 +44,20 @@ def describe_bench(bench: Bench) -> str:
 
 
 def describe_load(load: Load, cores: int) -> str:
-    """Return in words how busy the machine was with other things, and what that means for the figures."""
+    """Return in words how busy the machine was, and the effect on the results.
+
+    Parameters
+    ----------
+    load
+        The load by other processes.
+    cores
+        Number of usable cores.
+
+    Returns
+    -------
+    str
+        One sentence without its full stop.
+    """
     words = f"one busy thread of ours got {load.share:.0%} of a processor"
     if load.others is not None:
         words = f"other processes used {load.others:.1f} of {cores} processors, {words}"

@@ -103,7 +103,9 @@ class TimeTrigger(Trigger):
         now = time.monotonic()
         if now < self._due:
             return False
-        self._due = max(self._due + self._seconds, now)
+        self._due += self._seconds
+        if self._due <= now:  # frames were missing: no pause is made up for
+            self._due = now + self._seconds
         return True
 
 

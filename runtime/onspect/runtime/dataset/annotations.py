@@ -1,4 +1,4 @@
-"""Annotations that are not read as masks: LabelMe, COCO, Pascal VOC and YOLO files that mark something in an image."""
+"""Annotations in the formats of LabelMe, COCO, Pascal VOC and YOLO. They are not read as masks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-_MOST = 1 << 26  # bytes of a file that is looked into
+_MOST = 1 << 26  # bytes of the largest file that is read
 _YOLO = re.compile(r"\s*\d+(?:[ \t]+[\d.eE+-]+){4,}\s*")
 
 
 def find_annotated(images: Sequence[Path], others: Iterable[Path]) -> dict[Path, Path]:
-    """Return the images in which an annotation file marks something, with that file.
+    """Find the images in which an annotation file marks something.
 
-    A file belongs to the image of its name; a COCO file names its images. Files of other content mark nothing.
+    A file belongs to the image of the same name; a COCO file names its images. Files of other content are ignored.
+
+    Parameters
+    ----------
+    images
+        The images.
+    others
+        Files beside the images.
+
+    Returns
+    -------
+    dict[Path, Path]
+        Each marked image with its annotation file.
     """
     by_stem = {path.with_suffix(""): path for path in images}
     by_name = {path.name: path for path in images}
@@ -37,10 +49,10 @@ def _marks(text: str, ending: str) -> bool:
 
 
 def _list_marked(path: Path, own: Path | None) -> list[str]:
-    """Return the names of the images that a JSON file marks something in."""
+    """Return the names of the images in which a JSON file marks something."""
     try:
         content: Any = json.loads(_read_text(path))
-    except ValueError:  # JSON of a camera's own, or no JSON at all
+    except ValueError:  # not JSON, such as a file of the camera
         return []
     if not isinstance(content, dict):
         return []
@@ -57,5 +69,5 @@ def _list_marked(path: Path, own: Path | None) -> list[str]:
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace") if path.stat().st_size <= _MOST else ""
-    except OSError:  # the file counts as left out
+    except OSError:  # the file is ignored
         return ""

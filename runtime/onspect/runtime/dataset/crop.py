@@ -1,4 +1,4 @@
-"""Where the part is in good pictures: the region of interest, and by what the part is found in each of them."""
+"""The region of interest in good pictures, and the alignment that finds the part in each of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,28 @@ from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest
 
 @dataclass(frozen=True)
 class Crop:
-    """What frames are cropped to, and how the part is found before that, None if it is always in the same place."""
+    """The region that frames are cropped to, and the alignment before it."""
 
     region: RegionOfInterest
+    """Region of a frame."""
+
     align: Alignment | None = None
+    """How the part is found before the crop; None if its place is fixed."""
 
     @classmethod
     def of(cls, preprocess: Preprocess) -> Crop | None:
-        """Return the crop of `preprocess`, None if it judges whole frames."""
+        """Return the crop of a model.
+
+        Parameters
+        ----------
+        preprocess
+            How the model prepares frames.
+
+        Returns
+        -------
+        Crop or None
+            The crop, None if the model judges whole frames.
+        """
         return None if preprocess.region is None else cls(preprocess.region, preprocess.align)
 
     @property
@@ -35,18 +49,23 @@ class Crop:
 
 
 def fit_crop(shapes: RegionFile, paths: Sequence[Path], *, white_level: int = 65535) -> Crop:
-    """Place a region in good pictures and, with a reference, choose how the part is found in them.
+    """Place a region in good pictures. With a reference, choose how the part is found in them.
 
     Parameters
     ----------
     shapes
-        What ``--roi`` says. Its reference names the picture that it was drawn on; else that is the first good picture.
-        A reference without a region takes the outline of the part, as `outline_part` finds it in that picture, or
-        else the picture less a tenth on each side.
+        The region of ``--roi``. Its reference names the picture that it was drawn on; by default that is the
+        first good picture. A reference without a region uses the outline of the part (`outline_part`). Without
+        an outline it uses the picture less a tenth on each side.
     paths
         Good pictures, at least one.
     white_level
-        Of 16-bit pictures.
+        White level of 16-bit pictures.
+
+    Returns
+    -------
+    Crop
+        The region, with an alignment if there is a reference.
 
     Raises
     ------

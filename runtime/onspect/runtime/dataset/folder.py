@@ -1,7 +1,8 @@
-"""A dataset is a folder: where its training images, its labelled images and their masks are.
+"""A dataset is a folder with training images, labelled images and masks.
 
-Read are the layouts of MVTec AD, MVTec LOCO, MVTec AD 2, VisA, BTAD, Real-IAD and Kolektor, a folder for each kind, and
-flat folders whose names, masks or labels.csv say what is good. What is left out is counted in one warning.
+These layouts are read: MVTec AD, MVTec LOCO, MVTec AD 2, VisA, BTAD, Real-IAD, Kolektor, and a folder for each kind. In
+flat folders the names, masks or a labels.csv say which images are good. Files that are left out are counted in one
+warning.
 """
 
 from __future__ import annotations
@@ -38,15 +39,19 @@ _LOG = logging.getLogger("onspect")
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image with what is known of it: kind is ``good`` or a defect's name, mask an image of its defect or None.
-
-    further_masks: where several masks make one, as in MVTec LOCO.
-    """
+    """An image with its label."""
 
     path: Path
+    """The image file."""
+
     kind: str
+    """``good`` or the name of the defect."""
+
     mask: Path | None = None
+    """Mask of the defect, None without one."""
+
     further_masks: tuple[Path, ...] = ()
+    """More masks of the same image, as in MVTec LOCO."""
 
     @property
     def defective(self) -> bool:
@@ -55,10 +60,24 @@ class LabelledImage:
 
 
 def training_images(folder: Path) -> list[Path]:
-    """Return the good images to train on: those of FOLDER/train, of FOLDER/good, or of FOLDER itself.
+    """Return the good images to train on: those in FOLDER/train, in FOLDER/good, or in FOLDER itself.
 
-    Nothing that a folder, a name, a mask or a table calls defective is among them. Raises DatasetError where there are
-    none, or where it is not known which are good.
+    Images that a folder, name, mask or table calls defective are left out.
+
+    Parameters
+    ----------
+    folder
+        The dataset.
+
+    Returns
+    -------
+    list[Path]
+        The image files, at least one.
+
+    Raises
+    ------
+    DatasetError
+        If there are no good images, or it is not known which images are good.
     """
     _check_folder(folder)
     split = _find_split(folder, "train")
@@ -82,21 +101,71 @@ def training_images(folder: Path) -> list[Path]:
 
 
 def good_images(folder: Path) -> list[Path]:
-    """Return the good images of a folder of good pictures, or of a dataset, as `training_images` does."""
+    """Return the good images of a folder of good pictures, or of a dataset.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    list[Path]
+        The image files, as `training_images` finds them.
+
+    Raises
+    ------
+    DatasetError
+        If there are no good images, or it is not known which images are good.
+    """
     return training_images(folder)
 
 
 def has_split(folder: Path, split: str) -> bool:
-    """Tell whether a dataset has a folder for a split, under one of its names."""
+    """Return whether a dataset has a folder for a split, under one of its names.
+
+    Parameters
+    ----------
+    folder
+        The dataset.
+    split
+        ``train``, ``val`` or ``test``.
+
+    Returns
+    -------
+    bool
+        True if there is such a folder.
+
+    Raises
+    ------
+    DatasetError
+        If several folders with images have names for the split.
+    """
     return _find_split(folder, split) is not None
 
 
 def labelled_images(folder: Path, split: str) -> list[LabelledImage]:
-    """Return the images of FOLDER/split/KIND/, or FOLDER/KIND/ where FOLDER has ``good``, or of a flat folder (good).
+    """Return the labelled images of a split, of a folder of kinds, or of a flat folder.
 
-    split is ``val`` or ``test``; ``validation`` and ``test_public`` are read too. A defect's mask is in a folder
-    ``ground_truth`` of the dataset or the split, with or without a folder for the split, or beside its image. Raises
-    DatasetError where there are no images, or where it is not known what some of them show.
+    They are in FOLDER/split/KIND, in FOLDER/KIND if FOLDER has ``good``, or in FOLDER itself (all good). Masks are
+    beside the images, or in a folder ``ground_truth`` of the dataset or the split.
+
+    Parameters
+    ----------
+    folder
+        The dataset.
+    split
+        ``val`` or ``test``. The names ``validation`` and ``test_public`` are read too.
+
+    Returns
+    -------
+    list[LabelledImage]
+        The images with their kinds and masks.
+
+    Raises
+    ------
+    DatasetError
+        If there are no images, or it is not known what some of them show.
     """
     _check_folder(folder)
     root = _find_split(folder, split) or folder
@@ -113,7 +182,10 @@ def labelled_images(folder: Path, split: str) -> list[LabelledImage]:
 
 
 def _suggest_dataset(folder: Path) -> str:
-    """Return which folders in this one look like datasets, as the beginning of a remedy; empty where none does."""
+    """Return the folders in this one that look like datasets, as the beginning of a remedy.
+
+    Empty if there is no such folder.
+    """
     found = [
         path
         for path in _subfolders(folder)
@@ -124,7 +196,7 @@ def _suggest_dataset(folder: Path) -> str:
 
 
 def _read_root(folder: Path, root: Path, split: str) -> list[LabelledImage]:
-    """Return the images of a split's folder, or of a folder without splits, and warn of what is left out."""
+    """Return the images of a split's folder, or of a folder without splits, and warn of files that are left out."""
     visa = root / "Data" / "Images"
     if root == folder and visa.is_dir():
         return _read_kinds(folder, visa, split, [folder / "Data" / "Masks"])
@@ -160,7 +232,7 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
         left_out += others
         if not images:
             empty.append(place.name)
-        if kind == GOOD:  # a mask of a good image says nothing
+        if kind == GOOD:  # masks of good images are ignored
             _refuse_orphans(folder, place, images, [path for path in images if is_named_as_mask(path.stem)])
             _refuse_annotated(images, others)
             if split != "train":
@@ -191,7 +263,7 @@ def _read_kinds(folder: Path, root: Path, split: str, truths: Sequence[Path]) ->
 
 
 def _refuse_orphans(folder: Path, place: Path, images: Sequence[Path], orphans: Sequence[Path]) -> None:
-    """Raise DatasetError where files are named as masks are, and have no image."""
+    """Raise DatasetError if files are named like masks and have no image."""
     if orphans:
         is_one = len(orphans) == 1
         verb, has = ("is named as a mask is", "has") if is_one else ("are named as masks are", "have")
@@ -202,7 +274,7 @@ def _refuse_orphans(folder: Path, place: Path, images: Sequence[Path], orphans: 
 
 
 def _refuse_annotated(images: Sequence[Path], others: Sequence[Path]) -> None:
-    """Raise DatasetError where annotations, which are not read, mark something in images that would count as good."""
+    """Raise DatasetError if annotations, which are not read, mark something in images that would count as good."""
     found = find_annotated(images, others)
     if found:
         path, file = min(found.items())
@@ -226,7 +298,7 @@ def _warn_of_bad_names(place: Path, images: Sequence[Path]) -> None:
 
 
 def _hold_against_table(folder: Path, root: Path, labelled: Sequence[LabelledImage]) -> None:
-    """Raise DatasetError where a table calls an image defective that is in the folder of good ones."""
+    """Raise DatasetError if a table calls an image defective that is in the folder of good images."""
     table = find_label_file(root) or find_label_file(folder)
     if table is None:
         return
@@ -245,7 +317,10 @@ def _hold_against_table(folder: Path, root: Path, labelled: Sequence[LabelledIma
 
 
 def _list_kinds(folder: Path, root: Path) -> list[tuple[str, Path]]:
-    """Return the kinds of a folder with their folders; one of defects that has folders only is taken apart."""
+    """Return the kinds of a folder with their folders.
+
+    A folder of defects that has only folders gives one kind for each of them.
+    """
     kinds: list[tuple[str, Path]] = []
     good = [path for path in _subfolders(root) if is_good(path.name)]
     if len(good) > 1:
@@ -270,7 +345,7 @@ def _list_kinds(folder: Path, root: Path) -> list[tuple[str, Path]]:
 
 
 def _truth_places(truths: Sequence[Path], split: str, kind: Path) -> list[Path]:
-    """Return the folders in which masks of a kind may be."""
+    """Return the folders that may have masks of a kind."""
     found = []
     for truth in truths:
         for names in (*SPLITS.get(split, ()), ""):
@@ -282,9 +357,9 @@ def _truth_places(truths: Sequence[Path], split: str, kind: Path) -> list[Path]:
 
 
 def _read_flat(folder: Path, root: Path, own: Sequence[Path], split: str) -> list[LabelledImage] | None:
-    """Return the images of a flat folder by its table, masks or names, else all as good; None for no flat folder.
+    """Return the images of a flat folder by its table, masks or names, or all as good. None if the folder is not flat.
 
-    Kolektor's first collection has folders of images with their masks beside them, which is read as flat too.
+    Kolektor's first dataset has folders of images with their masks beside them. They are read as flat too.
     """
     images, masks = part_masks(own)
     if not own:
@@ -347,7 +422,7 @@ def _find_masks(
 
 
 def _marks(mask: Path) -> bool:
-    """Tell whether a mask marks anything; one that cannot be read may."""
+    """Return whether a mask marks anything. True if it cannot be read."""
     from onspect.runtime.images.decode import read_image
 
     try:
@@ -361,7 +436,7 @@ def _is_called_bad(path: Path) -> bool:
 
 
 def _describe_folders(root: Path, images: Sequence[Path], truths: Sequence[Path]) -> list[str]:
-    """Return the names of folders whose images a flat folder's reading leaves out."""
+    """Return the names of the folders with images that are left out when a folder is read as flat."""
     if any(path.parent != root for path in images):
         return []
     folders = [path for path in _subfolders(root) if path not in truths and not is_split(path.name)]
@@ -387,7 +462,7 @@ def _find_split(folder: Path, split: str) -> Path | None:
 
 
 def _find_folder(path: Path) -> Path | None:
-    """Return a folder, whatever the case and the Unicode form of its last name; None where there is none."""
+    """Return a folder by its name without regard to case and Unicode form; None if it does not exist."""
     if path.is_dir():
         return path
     return next((other for other in _subfolders(path.parent) if plain(other.name) == plain(path.name)), None)
@@ -410,7 +485,7 @@ def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DatasetError(f"{str(folder)!r} {what}; give a folder of images")
-    list_images(folder)  # raises where a folder in it may not be read
+    list_images(folder)  # raises if a folder in it is not readable
 
 
 def _own_images(folder: Path) -> list[Path]:

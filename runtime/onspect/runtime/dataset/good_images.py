@@ -1,4 +1,4 @@
-"""Good pictures, read once as the runtime will see them, with what there is to know about them.
+"""Read good pictures once, in the form that the runtime uses, and collect the facts about them.
 
 Training and teaching read their pictures with this one function.
 """
@@ -29,41 +29,49 @@ from onspect.runtime.model.schema import Preprocess, SourceLimits
 
 _LOG = logging.getLogger("onspect")
 
-_NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch, from which on a user is told
+_NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch above which a warning is logged
 _MOST_CLIPPED = 0.001
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], int, str], Iterator[T]]
 
 Shapes = Sequence[tuple[int, int]]
-"""Heights and widths of images as stored, in pixels."""
+"""Height and width of each image as stored, in pixels."""
 
 
 @dataclass(frozen=True)
 class GoodImages:
-    """Good images as a model takes them, those that repeat an earlier file left out.
-
-    paths: of the files. images: uint8 [n, height, width, channels]. fingerprints: one for each image. preprocess: how a
-    frame became one of them. shapes: of the images as stored.
-    """
+    """Good images as model inputs. Repeated files are left out."""
 
     paths: tuple[Path, ...]
+    """The image files."""
+
     images: NDArray[np.uint8] = dataclasses.field(repr=False)
+    """Model inputs, uint8 [n, height, width, channels]."""
+
     fingerprints: tuple[str, ...] = dataclasses.field(repr=False)
+    """Fingerprint of each file."""
+
     preprocess: Preprocess
+    """How a frame became a model input."""
+
     shapes: Shapes = dataclasses.field(repr=False)
+    """Height and width of each image as stored, in pixels."""
 
     @property
     def crops(self) -> Shapes:
-        """Heights and widths of what is judged: of the region, or of the images without one."""
+        """Height and width of each region, or of each image without a region."""
         crop = Crop.of(self.preprocess)
         return self.shapes if crop is None else [crop.shape] * len(self.shapes)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one file showed: its shape as stored, whether it is grey, its brightest value where it is 16-bit, and the
-    share of its values above the white level; fingerprints of its bytes and its pixels."""
+    """Facts about one file.
+
+    They are its shape as stored, whether it is grey, and its brightest value if it is 16-bit. Also the share of its
+    values above the white level, and the fingerprints of its bytes and pixels.
+    """
 
     height: int
     width: int
@@ -93,19 +101,24 @@ def load_good_images(
     paths
         Image files, at least one.
     choose_size
-        Returns the height and width to work at, in pixels, from the shapes and the channels (1 or 3) of the images, or
-        of their crops.
+        Function that returns the working height and width in pixels. It gets the shapes and the channels (1 or
+        3) of the images or of their crops.
     channels
-        1 or 3; without it, 1 if every image is grey.
+        1 or 3; None for 1 if every image is grey, otherwise 3.
     white_level
-        The value of a 16-bit image that is white.
+        Value of a 16-bit image that is white.
     any_size
-        Lets the model accept frames of any size later; else those of the images' one size, or from half to twice
-        their span.
+        Whether the model accepts frames of any size later. Otherwise it accepts the one size of the images, or
+        from half their smallest to twice their largest side.
     crop
-        What the images are cropped to (`fit_crop`); None for whole images.
+        Region that the images are cropped to (`fit_crop`); None for whole images.
     progress
         Wraps the reading of the images, for a progress bar.
+
+    Returns
+    -------
+    GoodImages
+        The images, without repeated files.
 
     Raises
     ------
@@ -119,7 +132,7 @@ def load_good_images(
     paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
     preprocess = choices.decide(seen)
     if (preprocess.width, preprocess.height, preprocess.channels) != (guess.width, guess.height, guess.channels):
-        seen = _read_all(paths, preprocess, progress)  # the first image was not like the others
+        seen = _read_all(paths, preprocess, progress)  # the first image differs from the others
     _warn_of_mixtures(paths, seen, preprocess, channels)
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
@@ -148,7 +161,7 @@ class _Choices:
 
 
 def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:
-    """Return the images' heights and widths, as stored."""
+    """Return height and width of the images as stored."""
     return [(item.height, item.width) for item in seen]
 
 
@@ -169,7 +182,7 @@ def _read_all(paths: Sequence[Path], preprocess: Preprocess, progress: Progress[
     any_frame = dataclasses.replace(preprocess, source=SourceLimits((1, 3), None, None))
     items: Iterable[_Seen | str] = in_order(lambda path: _look(path, any_frame), paths)
     if progress is not None:
-        items = progress(items, len(paths), "reading images")  # type: ignore[arg-type]  # it passes on what it is given
+        items = progress(items, len(paths), "reading images")  # type: ignore[arg-type]  # it returns its items
     found = list(items)
     bad = [(path, item) for path, item in zip(paths, found, strict=True) if isinstance(item, str)]
     if bad:
@@ -218,7 +231,7 @@ def _warn_of_mixtures(
 ) -> None:
     sizes = Counter((item.width, item.height) for item in seen)
     usual = sizes.most_common(1)[0][1]
-    if len(seen) > usual > len(seen) // 2:  # where no size is usual, none is odd
+    if len(seen) > usual > len(seen) // 2:  # without a usual size there is no unusual one
         (rarest, count) = sizes.most_common()[-1]
         example = next(path for path, item in zip(paths, seen, strict=True) if (item.width, item.height) == rarest)
         _LOG.warning(

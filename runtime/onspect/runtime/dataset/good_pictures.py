@@ -1,4 +1,4 @@
-"""What training and teaching say of a folder of good pictures before they start: copies, and too few."""
+"""Checks of a folder of good pictures before training and teaching: repeated and too few pictures."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from pathlib import Path
 _LOG = logging.getLogger("onspect")
 
 FEW = 20
-"""Good pictures below which a user is told what to expect."""
+"""Number of good pictures below which a warning is logged."""
 
 
 def find_distinct(paths: Sequence[Path], fingerprints: Sequence[str]) -> list[int]:
-    """Return the places of files that show no earlier one's pixels, in order, and warn of the others.
+    """Find the files whose pixels differ from those of all earlier files, and warn of the others.
 
-    fingerprints: of the pixels, as a file that is saved anew has other bytes.
+    Parameters
+    ----------
+    paths
+        The image files.
+    fingerprints
+        Fingerprint of the pixels of each. A file that is saved again has other bytes, so its bytes do not
+        count.
+
+    Returns
+    -------
+    list[int]
+        Positions of the distinct files, ascending.
     """
     first: dict[str, int] = {}
     for place, fingerprint in enumerate(fingerprints):
@@ -29,7 +40,15 @@ def find_distinct(paths: Sequence[Path], fingerprints: Sequence[str]) -> list[in
 
 
 def warn_of_few(count: int, few: int = FEW) -> None:
-    """Say before the work starts what so few different good pictures can give."""
+    """Warn, before the work starts, that there are too few different good pictures.
+
+    Parameters
+    ----------
+    count
+        Number of different good pictures.
+    few
+        Smallest number without a warning.
+    """
     if count == 1:
         _LOG.warning(
             "there is only 1 good image, which does not show how good parts differ: expect many false rejects; give "

@@ -15,17 +15,57 @@ _OF_PARTS = " parts in "
 
 
 def describe_parts(parts: int, pictures: int) -> str:
-    """Return how many parts how many pictures show, as the policy of a threshold says it."""
+    """Return the number of parts and pictures in the words of a threshold's policy.
+
+    Parameters
+    ----------
+    parts
+        Number of parts.
+    pictures
+        Number of pictures of these parts.
+
+    Returns
+    -------
+    str
+        Text such as ``12 parts in 48 pictures``.
+    """
     return f"{parts}{_OF_PARTS}{pictures} pictures"
 
 
 def says_parts(policy: str) -> bool:
-    """Tell whether a policy in words counts parts with several pictures, by `describe_parts` or as teaching says it."""
+    """Return whether a policy in words counts parts with several pictures.
+
+    Parameters
+    ----------
+    policy
+        The policy of a calibration.
+
+    Returns
+    -------
+    bool
+        True if the policy has the words of `describe_parts`.
+    """
     return _OF_PARTS in policy
 
 
 def compile_group(pattern: str) -> re.Pattern[str]:
-    """Return a compiled pattern; raises ChoiceError if it is no regular expression."""
+    """Compile the pattern of ``--group``.
+
+    Parameters
+    ----------
+    pattern
+        A regular expression.
+
+    Returns
+    -------
+    re.Pattern[str]
+        The compiled expression.
+
+    Raises
+    ------
+    ChoiceError
+        If the pattern is not a regular expression.
+    """
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -35,9 +75,24 @@ def compile_group(pattern: str) -> re.Pattern[str]:
 
 
 def find_group(expression: re.Pattern[str], path: Path) -> tuple[str | None, ...]:
-    """Return what the expression captures in a path, or its whole match if it captures nothing.
+    """Return the part that a path belongs to.
 
-    Raises DatasetError if it does not match.
+    Parameters
+    ----------
+    expression
+        The pattern of ``--group``.
+    path
+        Path of the picture.
+
+    Returns
+    -------
+    tuple[str or None, ...]
+        The captured groups, or the whole match if the expression captures nothing.
+
+    Raises
+    ------
+    DatasetError
+        If the expression does not match.
     """
     found = expression.search(path.as_posix())
     if found is None:
@@ -49,9 +104,26 @@ def find_group(expression: re.Pattern[str], path: Path) -> tuple[str | None, ...
 
 
 def group_names(paths: Sequence[Path], pattern: str | None) -> NDArray[np.intp]:
-    """Return for each picture the number of its part, int [n], from 0 in the order of the first pictures.
+    """Return the number of the part that each picture shows.
 
-    The pattern is searched in the file's name; None: each picture shows a part of its own. Errors as `find_group`.
+    Parameters
+    ----------
+    paths
+        The pictures.
+    pattern
+        A regular expression, searched in the file name. None: each picture shows its own part.
+
+    Returns
+    -------
+    NDArray[np.intp]
+        int [n], from 0 in the order of the first picture of each part.
+
+    Raises
+    ------
+    ChoiceError
+        If the pattern is not a regular expression.
+    DatasetError
+        If the pattern does not match a file name.
     """
     if pattern is None:
         return np.arange(len(paths))
@@ -61,8 +133,22 @@ def group_names(paths: Sequence[Path], pattern: str | None) -> NDArray[np.intp]:
 
 
 def worst_of_groups(scores: NDArray[np.float32], groups: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the highest score of each part, float64 [parts].
+    """Return the highest score of each part.
 
+    Parameters
+    ----------
+    scores
+        Score of each picture, float [n].
+    groups
+        Number of the part of each picture, int [n], from 0.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        float64 [parts].
+
+    Examples
+    --------
     >>> worst_of_groups(np.array([1, 5, 2], np.float32), np.array([0, 0, 1])).tolist()
     [5.0, 2.0]
     """

@@ -1,4 +1,4 @@
-"""A table that says which images of a folder are good: labels.csv and its like."""
+"""A table of labels, such as labels.csv, that says which images of a folder are good."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LABEL_COLUMNS = (
 )  # fmt: skip
 _GOOD_COLUMNS = ("good", "is_good", "ok", "is_ok", "passed")
 _DEFECT_COLUMNS = ("defect", "anomaly", "is_defect", "fehler")
-"""Columns of labels in which an empty cell says that there is no defect."""
+"""Columns of labels in which an empty cell means "no defect"."""
 
 _GOOD_VALUES = ("0", "0.0", "false", "none", "no", "", "nein")
 _BAD_VALUES = ("1", "1.0", "true", "yes", "ja", "x")
@@ -37,7 +37,18 @@ _NO_LABELS = ("?", "unknown", "nan", "n/a", "na", "null", "unlabeled", "unlabell
 
 
 def find_label_file(folder: Path) -> Path | None:
-    """Return the table of labels of a folder, None where it has none."""
+    """Find the table of labels of a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    Path or None
+        The table, None if the folder has none.
+    """
     try:
         found = {path.name.casefold(): path for path in folder.iterdir() if path.suffix.casefold() in _ENDINGS}
     except OSError:
@@ -46,15 +57,40 @@ def find_label_file(folder: Path) -> Path | None:
 
 
 def find_other_labels(paths: Iterable[Path]) -> list[Path]:
-    """Return files that may say which images are good and that are not read, such as labels.json."""
+    """Find files that may say which images are good and that are not read, such as labels.json.
+
+    Parameters
+    ----------
+    paths
+        The files of a folder.
+
+    Returns
+    -------
+    list[Path]
+        The files with such names.
+    """
     return [path for path in paths if path.stem.casefold() in _STEMS and path.suffix.casefold() in _OTHER_ENDINGS]
 
 
 def read_label_file(table: Path, images: Sequence[Path]) -> dict[Path, str]:
-    """Return the kind of each image, ``good`` or a defect's name.
+    """Read the kind of each image. Every image must have a label, so that no unlabelled image counts as good.
 
-    Raises DatasetError where the table cannot be understood or does not name an image: an image that nobody called good
-    must not be taken for good.
+    Parameters
+    ----------
+    table
+        The table.
+    images
+        The images.
+
+    Returns
+    -------
+    dict[Path, str]
+        ``good`` or the name of the defect, for each image.
+
+    Raises
+    ------
+    DatasetError
+        If the table is not understood or does not name an image.
     """
     kinds = look_up_labels(table, images)
     missing = [path for path in images if path not in kinds]
@@ -67,9 +103,24 @@ def read_label_file(table: Path, images: Sequence[Path]) -> dict[Path, str]:
 
 
 def look_up_labels(table: Path, images: Sequence[Path]) -> dict[Path, str]:
-    """Return the kind of each image that a table names, with or without folders and endings.
+    """Read the kind of each image that a table names, with or without folders and endings.
 
-    Raises DatasetError where the table cannot be read, has no columns of files and labels, or contradicts itself.
+    Parameters
+    ----------
+    table
+        The table.
+    images
+        The images.
+
+    Returns
+    -------
+    dict[Path, str]
+        ``good`` or the name of the defect, for each image in the table.
+
+    Raises
+    ------
+    DatasetError
+        If the table cannot be read, has no columns of files and labels, or contradicts itself.
     """
     known: dict[str, list[tuple[PurePosixPath, str]]] = defaultdict(list)
     for name, kind in _read_rows(table):
@@ -104,7 +155,7 @@ def _agree(path: Path, file: PurePosixPath) -> int:
 
 
 def _read_rows(table: Path) -> list[tuple[str, str]]:
-    """Return the name of a file and its kind in each row that has a label; a first row of an image is no header."""
+    """Return file name and kind of each row that has a label. A first row that names an image is not a header."""
     rows = _split_rows(table)
     header = [cell.strip().casefold() for cell in rows[0]] if rows else []
     if len(header) == 2 and PurePosixPath(header[0]).suffix in IMAGE_SUFFIXES:
@@ -160,7 +211,7 @@ def _read_text(table: Path) -> str:
 
 
 def _read_kind(table: Path, label: str, column: str) -> str | None:
-    """Return what a label calls an image: ``good``, ``defective`` or the label itself; None if it says nothing."""
+    """Return the kind that a label names: ``good``, ``defective`` or the label itself; None if it names no kind."""
     value = label.casefold()
     if column in _GOOD_COLUMNS and value in (*_GOOD_VALUES, *_BAD_VALUES):
         return GOOD if value in _BAD_VALUES else "defective"

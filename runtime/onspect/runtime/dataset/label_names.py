@@ -1,4 +1,4 @@
-"""What folders and files call good and defective parts, masks and splits."""
+"""Names of folders and files for good and defective parts, masks and splits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NO_KINDS = frozenset(
     | {"overlay", "overlays", "heatmap", "heatmaps", "result", "results", "output", "outputs", "predictions"}
     | {"preview", "previews", "cache", "tmp", "temp", "backup", "backups", "archive", "old"}
 )
-_LONG = 5  # letters of a word that means good or defective wherever it is in a name
+_LONG = 5  # letters of a word that counts anywhere in a name
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "validation", "valid"),
@@ -50,53 +50,153 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def plain(name: str) -> str:
-    """Return a name in small letters, composed Unicode, with spaces for ``_`` and ``-``, without dots."""
+    """Return a name in a form for comparison.
+
+    Parameters
+    ----------
+    name
+        Name of a folder, or a label.
+
+    Returns
+    -------
+    str
+        The name in small letters and composed Unicode, with spaces for ``_`` and ``-``, without dots.
+    """
     return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name).casefold().replace(".", "")).strip()
 
 
 def is_good(name: str) -> bool:
-    """Tell whether a folder's name, or a label, means good."""
+    """Return whether a folder's name, or a label, means good.
+
+    Parameters
+    ----------
+    name
+        Name of a folder, or a label.
+
+    Returns
+    -------
+    bool
+        True for the words in `GOOD_WORDS`.
+    """
     return plain(name) in GOOD_WORDS
 
 
 def is_bad(name: str) -> bool:
-    """Tell whether a folder's name, or a label, means defective in general."""
+    """Return whether a folder's name, or a label, means defective in general.
+
+    Parameters
+    ----------
+    name
+        Name of a folder, or a label.
+
+    Returns
+    -------
+    bool
+        True for the words in `BAD_WORDS`.
+    """
     return plain(name) in BAD_WORDS
 
 
 def seems_good(name: str) -> bool:
-    """Tell whether a folder's name begins as one of good parts does, or is one with an ending, and is none known."""
+    """Return whether a folder's name resembles a name for good parts without being one.
+
+    Parameters
+    ----------
+    name
+        Name of a folder.
+
+    Returns
+    -------
+    bool
+        True for names such as ``good_parts`` and ``good.old``.
+    """
     words = _WORD.findall(plain(name.replace(".", " ") if is_good(name.partition(".")[0]) else name))
     return not is_good(name) and bool(words) and words[0] in {"good", "ok", "okay", "normal", "gut", "goods"}
 
 
 def is_no_kind(name: str) -> bool:
-    """Tell whether a folder's name is one of unlabelled images or of a program's output, and none of a defect."""
+    """Return whether a folder's name is one for unlabelled images or for the output of a program.
+
+    Parameters
+    ----------
+    name
+        Name of a folder.
+
+    Returns
+    -------
+    bool
+        True for names such as ``images`` and ``results``.
+    """
     return plain(name) in _NO_KINDS
 
 
 def is_truth(name: str) -> bool:
-    """Tell whether a folder's name is one of masks."""
+    """Return whether a folder's name is one for masks.
+
+    Parameters
+    ----------
+    name
+        Name of a folder.
+
+    Returns
+    -------
+    bool
+        True for the words in `TRUTH_WORDS`.
+    """
     return plain(name) in TRUTH_WORDS
 
 
 def may_be_truth(name: str) -> bool:
-    """Tell whether a folder's name is one of masks, where it is beside images; else it may be a kind of defect."""
+    """Return whether a folder beside images may have masks. Elsewhere such a name may be a kind of defect.
+
+    Parameters
+    ----------
+    name
+        Name of a folder.
+
+    Returns
+    -------
+    bool
+        True for names such as ``masks``, ``labels`` and ``annotations``.
+    """
     return is_truth(name) or plain(name) in _LABEL_FOLDERS
 
 
 def is_split(name: str) -> bool:
-    """Tell whether a folder's name is one of a split of the data."""
+    """Return whether a folder's name is one for a split of the data.
+
+    Parameters
+    ----------
+    name
+        Name of a folder.
+
+    Returns
+    -------
+    bool
+        True for the names in `SPLITS` and for the private test splits of MVTec AD 2.
+    """
     return any(plain(name) == plain(known) for names in SPLITS.values() for known in names) or (
         plain(name) in _OTHER_SPLITS
     )
 
 
 def read_label(stem: str) -> bool | None:
-    """Return whether a file's name, without its ending, says that the part is good (True) or defective (False).
+    """Return whether a file name says that the part is good or defective.
 
-    Short words count as the first or the last word of the name only, and what says both says nothing.
+    Short words count only as the first or the last word of the name. A name with words of both has no label.
 
+    Parameters
+    ----------
+    stem
+        File name without its ending.
+
+    Returns
+    -------
+    bool or None
+        True for good, False for defective, None if the name has no label.
+
+    Examples
+    --------
     >>> read_label("good_001"), read_label("img17_NG"), read_label("part_003")
     (True, False, None)
     """
@@ -113,17 +213,50 @@ def read_label(stem: str) -> bool | None:
 
 
 def strip_mask_ending(stem: str) -> str | None:
-    """Return the name of the image that a mask's name is made of, None where the name is none of a mask."""
+    """Return the name of the image that a mask belongs to.
+
+    Parameters
+    ----------
+    stem
+        File name without its ending.
+
+    Returns
+    -------
+    str or None
+        The name without ``_mask`` or a similar ending; None if the name has no such ending.
+    """
     found = _MASK_ENDING.search(stem)
     return stem[: found.start()] if found and found.start() else None
 
 
 def strip_mask_addition(stem: str) -> str | None:
-    """Return a name without ``mask`` or its like before or behind it, as ``mask_7`` and ``7Mask``; None without one."""
+    """Return a name without the word for a mask before or behind it.
+
+    Parameters
+    ----------
+    stem
+        File name without its ending, such as ``mask_7`` or ``7Mask``.
+
+    Returns
+    -------
+    str or None
+        The rest of the name; None if the name has no such word.
+    """
     base = _MASK_ADDITION.sub("", stem, count=1)
     return base if base and base != stem else None
 
 
 def is_named_as_mask(stem: str) -> bool:
-    """Tell whether a file's name ends with ``_mask`` or ``_gt``, which hardly an image of a part does."""
+    """Return whether a file name ends with ``_mask`` or ``_gt``, a name that images of parts hardly have.
+
+    Parameters
+    ----------
+    stem
+        File name without its ending.
+
+    Returns
+    -------
+    bool
+        True if it has such an ending.
+    """
     return bool(re.search(r"[_ .-](?:masks?|gt)$", stem, re.IGNORECASE))

@@ -1,4 +1,4 @@
-"""Which file is the mask of which image."""
+"""The masks of images, by their file names."""
 
 from __future__ import annotations
 
@@ -28,17 +28,40 @@ class TruthFolder:
                 self._masks[_key(relative.parent)].append(path)
 
     def find(self, image: Path, kind: Path) -> tuple[Path, ...]:
-        """Return the masks of an image of the folder kind; empty where it has none."""
+        """Find the masks of an image.
+
+        Parameters
+        ----------
+        image
+            The image file.
+        kind
+            The folder of its kind.
+
+        Returns
+        -------
+        tuple[Path, ...]
+            The masks, empty without any.
+        """
         relative = image.relative_to(kind)
         found = self._masks.get(_key(relative.parent / image.stem)) or self._masks.get(_key(Path(image.stem)))
         return tuple(sorted(set(found or ())))
 
 
 def part_masks(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, Path]]:
-    """Return the images among files of one folder tree, and the masks that lie beside images, by their image.
+    """Separate images from masks among the files of one folder tree.
 
-    A mask has its image's name with ``_mask``, ``_GT`` or ``_label`` behind it or before it, or the same name with
-    another ending where the image is a JPEG file (Real-IAD).
+    A mask has the name of its image with ``_mask``, ``_GT`` or ``_label`` behind or before it. Beside a JPEG file
+    it may have the same name with another ending (Real-IAD).
+
+    Parameters
+    ----------
+    paths
+        The files.
+
+    Returns
+    -------
+    tuple[list[Path], dict[Path, Path]]
+        The images, and the mask of each image that has one.
     """
     by_name = {_key(path.with_suffix("")): path for path in paths}
     jpegs = {_key(path.with_suffix("")): path for path in paths if path.suffix.lower() in _NEVER_MASKS}
@@ -57,7 +80,18 @@ def part_masks(paths: Sequence[Path]) -> tuple[list[Path], dict[Path, Path]]:
 
 
 def name_orphans(paths: Iterable[Path]) -> list[Path]:
-    """Return files that are named as masks are, and of which there is no image."""
+    """Return the files that are named like masks.
+
+    Parameters
+    ----------
+    paths
+        Files that are not the mask of an image.
+
+    Returns
+    -------
+    list[Path]
+        The files whose names end with ``_mask`` or a similar word.
+    """
     return [path for path in paths if strip_mask_ending(path.stem) is not None]
 
 

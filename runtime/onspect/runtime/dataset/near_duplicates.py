@@ -1,10 +1,10 @@
-"""What an image looks like in 64 bits, by which almost the same picture is known again: a perceptual hash.
+"""Near duplicates: images that look almost the same, found by a 64-bit perceptual hash.
 
-An exact fingerprint does not know an image that was saved anew, or the same part photographed twice, and either makes
-figures better than they will be. The hash is that of Zauner, "Implementation and benchmarking of perceptual image hash
-functions" (2010): the signs of the lowest frequencies of the image's cosine transform. Here each is held against its
-median over the training images instead of over the image: parts of one kind look alike, and what all of them have in
-common says nothing. `python benchmarks/near_duplicates.py` measures what it finds and what it mistakes.
+An exact fingerprint does not recognize an image that was saved again, or a part that was photographed twice. Both make
+results better than they will be. The hash is that of Zauner, "Implementation and benchmarking of perceptual image hash
+functions" (2010): the signs of the lowest frequencies of the image's cosine transform. Here each frequency is compared
+with its median over the training images instead of over the image. Parts of one kind look alike, and their common
+structure carries no information. `python benchmarks/near_duplicates.py` measures found and mistaken duplicates.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ BITS = 64
 """Length of a hash."""
 
 MOST = 10_000
-"""Training images whose hashes are kept."""
+"""Largest number of training images whose hashes are kept."""
 
 LIMIT = 4
-"""Images whose hashes differ in so many bits or fewer look almost the same."""
+"""Largest number of different bits in the hashes of near duplicates."""
 
-_MIRROR_LIMIT = 1  # bits in which the hash of a mirror image may differ
+_MIRROR_LIMIT = 1  # largest number of different bits in the hash of a mirror image
 
 _SIDE = 32
 _FEWEST = 16
-"""Training images with structure that it takes for medians that mean anything."""
+"""Smallest number of training images with structure that gives useful medians."""
 
-_MOST_ALIKE = 0.2  # of the training images; from then on, that two look almost the same says nothing
-_MARGIN = 4  # bits below the closest of them
-_CLOSEST = 0.01  # of the training images without a twin: the share that may be as close as the closest
+_MOST_ALIKE = 0.2  # of the training images; above this share near duplicates are normal
+_MARGIN = 4  # bits below the most similar different images
+_CLOSEST = 0.01  # share of the training images without a duplicate that is ignored as too similar
 
 _LEAST_SPREAD = 1.0
-"""Standard deviation, in grey levels, below which an image has no structure to be known by."""
+"""Standard deviation, in grey levels, below which an image has no structure to recognize."""
 
 _FREQUENCIES = sorted(
     ((down, across) for down in range(_SIDE) for across in range(_SIDE) if down + across > 0),
@@ -47,7 +47,18 @@ _ROWS, _COLUMNS = np.array(_FREQUENCIES).T
 
 
 def dct_features(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """Return the 64 lowest frequencies of a prepared image, uint8 [h, w, c]; None where it has no structure."""
+    """Return the 64 lowest frequencies of a prepared image.
+
+    Parameters
+    ----------
+    image
+        uint8 [height, width, channels].
+
+    Returns
+    -------
+    NDArray[np.float32] or None
+        float32 [64]; None if the image has no structure.
+    """
     grey = image.mean(axis=2, dtype=np.float32)
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     if float(small.std()) < _LEAST_SPREAD:
@@ -56,10 +67,22 @@ def dct_features(image: NDArray[np.uint8]) -> NDArray[np.float32] | None:
 
 
 def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str], most: int = MOST) -> Looks | None:
-    """Return the looks of training images, by which others are held against them; None where there are too few.
+    """Learn the medians and the hashes of training images.
 
-    images are prepared, uint8 [n, h, w, c]. Of more than `most` those with the smallest fingerprints are kept, as the
-    fingerprints themselves are.
+    Parameters
+    ----------
+    images
+        Prepared images, uint8 [n, height, width, channels].
+    fingerprints
+        Fingerprint of each image.
+    most
+        Largest number of images; those with the smallest fingerprints are kept, like the fingerprints
+        themselves.
+
+    Returns
+    -------
+    Looks or None
+        The medians and hashes, None if there are too few images.
     """
     order = np.argsort(np.array(fingerprints))[:most]
     described = [dct_features(images[place]) for place in order]
@@ -74,9 +97,21 @@ def learn_near_duplicates(images: NDArray[np.uint8], fingerprints: Sequence[str]
 
 
 def extend_near_duplicates(looks: Looks | None, images: NDArray[np.uint8], fingerprints: Sequence[str]) -> Looks | None:
-    """Return looks with those of further training images, by the same medians; learned anew where there are none.
+    """Add the hashes of further training images, by the same medians.
 
-    images, fingerprints: as in `learn_near_duplicates`. The first `MOST` hashes stay.
+    Parameters
+    ----------
+    looks
+        Medians and hashes of the earlier images; None learns new ones (`learn_near_duplicates`).
+    images
+        Prepared images, uint8 [n, height, width, channels].
+    fingerprints
+        Fingerprint of each image.
+
+    Returns
+    -------
+    Looks or None
+        The medians and all hashes; the first `MOST` are kept. None if there are too few images.
     """
     if looks is None:
         return learn_near_duplicates(images, fingerprints)
@@ -85,7 +120,20 @@ def extend_near_duplicates(looks: Looks | None, images: NDArray[np.uint8], finge
 
 
 def hash_look(look: NDArray[np.float32] | None, looks: Looks | None) -> str:
-    """Return an image's hash, 16 hexadecimal digits, by the training images' medians; empty where there is none."""
+    """Return the hash of an image by the medians of the training images.
+
+    Parameters
+    ----------
+    look
+        The frequencies from `dct_features`, float32 [64], or None.
+    looks
+        The medians, or None.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; empty if one of the two is None.
+    """
     return "" if look is None or looks is None else _pack(look, np.array(looks.medians, np.float32))
 
 
@@ -94,7 +142,22 @@ def _pack(look: NDArray[np.float32], medians: NDArray[np.float32]) -> str:
 
 
 def find_near_duplicates(hashes: Sequence[str], known: Iterable[str], limit: int = LIMIT) -> list[bool]:
-    """Tell of each hash whether it differs from any known one in at most `limit` bits; an empty one does from all."""
+    """Find the hashes that differ from a known one in few bits.
+
+    Parameters
+    ----------
+    hashes
+        Hashes of the images; an empty one differs from all.
+    known
+        Hashes of the known images.
+    limit
+        Largest number of different bits.
+
+    Returns
+    -------
+    list[bool]
+        Whether each hash has a near duplicate.
+    """
     others = [text for text in known if text]
     found = [False] * len(hashes)
     places = [place for place, text in enumerate(hashes) if text]
@@ -108,9 +171,25 @@ def find_near_duplicates(hashes: Sequence[str], known: Iterable[str], limit: int
 def find_mirrored(
     features: Sequence[NDArray[np.float32] | None], looks: Looks, known: Iterable[str], limit: int
 ) -> list[bool]:
-    """Tell of each image, by its `dct_features`, whether a known hash is of its mirror image or of it turned by half.
+    """Find the images whose mirror image, or copy turned by 180 degrees, has a known hash.
 
-    Parts that are nearly symmetrical have mirror images that look alike, so `limit` is lowered to 1 bit.
+    Nearly symmetrical parts look like their mirror images, so `limit` is lowered to 1 bit.
+
+    Parameters
+    ----------
+    features
+        The frequencies of each image (`dct_features`), float32 [64] or None.
+    looks
+        The medians of the training images.
+    known
+        Hashes of the known images.
+    limit
+        Largest number of different bits.
+
+    Returns
+    -------
+    list[bool]
+        Whether each image has such a mirror image.
     """
     others, found = list(known), [False] * len(features)
     for down, across in ((0, 1), (1, 0), (1, 1)):
@@ -122,11 +201,21 @@ def find_mirrored(
 
 
 def choose_limit(known: Sequence[str]) -> int:
-    """Return in how many bits two images may differ to look almost the same, from training images' hashes.
+    """Choose in how many bits two images may differ to count as near duplicates.
 
-    Pictures of different parts that simply look alike must not count: the limit is four bits below what the most alike
-    of the training images that have no twin differ in, `LIMIT` at most. It is below 0, so that nothing counts, where
-    more than a fifth of the training images have a twin among each other.
+    Pictures of different parts that look alike must not count. The limit is four bits below the distance of the
+    most similar training images without a duplicate.
+
+    Parameters
+    ----------
+    known
+        Hashes of the training images.
+
+    Returns
+    -------
+    int
+        At most `LIMIT`. Below 0, so that nothing counts, if more than a fifth of the training images have a
+        duplicate.
     """
     hashes = [text for text in known if text]
     if len(hashes) < _FEWEST:
@@ -140,16 +229,32 @@ def choose_limit(known: Sequence[str]) -> int:
 
 
 def count_twins(hashes: Sequence[str]) -> int:
-    """Return how many of the hashes differ from another one of them in at most `LIMIT` bits; empty ones do not."""
+    """Count the hashes that have a near duplicate among the others.
+
+    Parameters
+    ----------
+    hashes
+        Hashes of images; empty ones do not count.
+
+    Returns
+    -------
+    int
+        How many differ from another one in at most `LIMIT` bits.
+    """
     known = [text for text in hashes if text]
     return int((_measure_nearest(known, known, apart=True) <= LIMIT).sum()) if len(known) > 1 else 0
 
 
 def _measure_nearest(hashes: Sequence[str], others: Sequence[str], *, apart: bool = False) -> NDArray[np.float32]:
-    """Return in how many bits each hash differs from the nearest other; with apart, not from the one at its place."""
+    """Return in how many bits each hash differs from the nearest other one.
+
+    With apart, each hash is not compared with the one at its own position.
+    """
     bits, nearest = _unpack(others), []
-    for start in range(0, len(hashes), 1024):  # bounded memory, however many there are
-        agreement = _unpack(hashes[start : start + 1024]) @ bits.T  # equal bits less different ones
+    for start in range(0, len(hashes), 1024):  # bounds the memory
+        agreement = (
+            _unpack(hashes[start : start + 1024]) @ bits.T
+        )  # number of equal bits minus number of different bits
         if apart:
             rows = np.arange(len(agreement))
             agreement[rows, start + rows] = -BITS

@@ -1,4 +1,4 @@
-"""Divide a folder of pictures into train, val and test, so that no part is on two sides and train has no defect."""
+"""Split a folder of pictures into train, val and test. No part is in two splits, and train has no defect."""
 
 from __future__ import annotations
 
@@ -37,29 +37,42 @@ class PlacedImage:
     """A picture and its place in the new dataset."""
 
     image: LabelledImage
-    """The picture as the folder has it, with its kind and masks."""
+    """The picture in its folder, with its kind and masks."""
 
     split: str
     """``train``, ``val`` or ``test``."""
 
     name: str
-    """File name in the new dataset; no two pictures have names that differ only in the ending."""
+    """File name in the new dataset. No two pictures have names that differ only in the ending."""
 
 
 @dataclass(frozen=True)
 class NamePatterns:
-    """Patterns of file names, such as ``IMG_1*``, that say what a picture shows."""
+    """Patterns of file names, such as ``IMG_1*``, for the kinds of pictures."""
 
     good: tuple[str, ...] = ()
-    """Pictures of good parts, unless a pattern of a defect matches too."""
+    """Patterns of pictures of good parts. A pattern of a defect that matches too takes precedence."""
 
     defects: tuple[tuple[str, str], ...] = ()
     """Pairs of a defect's name and a pattern."""
 
     def read_kind(self, name: str) -> str | None:
-        """Return the kind of a picture by its file name, None if no pattern matches.
+        """Return the kind of a picture by its file name.
 
-        Raises DatasetError if patterns of two defects match.
+        Parameters
+        ----------
+        name
+            File name of the picture.
+
+        Returns
+        -------
+        str or None
+            ``good`` or the name of the defect; None if no pattern matches.
+
+        Raises
+        ------
+        DatasetError
+            If patterns of two defects match.
         """
         kinds = sorted({kind for kind, pattern in self.defects if fnmatchcase(name, pattern)})
         if len(kinds) > 1:
@@ -80,30 +93,36 @@ def plan_split(
     shares: tuple[float, float, float] = (60.0, 20.0, 20.0),
     seed: int = 0,
 ) -> list[PlacedImage]:
-    """Return where each picture of a folder belongs; nothing is written.
+    """Choose the split of each picture of a folder. Nothing is written.
 
     Parameters
     ----------
     folder
-        Pictures in one folder, or in one folder for each kind. Without `labels` and `patterns`, the folder is read as
-        `labelled_images` reads it: by names such as ``good_1.png``, a ``labels.csv``, masks, or folders.
+        Pictures in one folder, or in one folder for each kind. Without `labels` and `patterns` the folder is
+        read as `labelled_images` reads it: by names such as ``good_1.png``, a ``labels.csv``, masks, or
+        folders.
     labels
         A CSV file with the columns ``file`` and ``label``.
     patterns
-        Patterns of file names; a picture that no pattern matches is an error.
+        Patterns of file names. A picture that no pattern matches is an error.
     group
-        A regular expression, searched in the path below `folder`. Pictures with the same match (or the same captured
-        groups, if it has some) are kept on one side. Equal files are kept together in any case.
+        A regular expression, searched in the path below `folder`. Pictures with the same match, or the same
+        captured groups, are kept in one split. Equal files are always kept together.
     shares
-        Shares of train, val and test of the good pictures, 0 or more. Defective pictures, and good pictures of their
-        groups, are divided between val and test in the ratio of their shares.
+        Shares of train, val and test of the good pictures, 0 or more. Defective pictures, and good pictures of
+        their groups, are divided between val and test in the ratio of their shares.
     seed
         The same seed and the same folder give the same split.
+
+    Returns
+    -------
+    list[PlacedImage]
+        Every picture with its split and its new name.
 
     Raises
     ------
     ChoiceError
-        If the shares or the expression cannot be used.
+        If the shares or the expression are not valid.
     DatasetError
         If it is not known what a picture shows, or there are too few groups.
     """
@@ -123,8 +142,23 @@ def write_split(
 ) -> None:
     """Write a planned dataset: ``train/good``, ``val/KIND``, ``test/KIND`` and the masks in ``ground_truth``.
 
-    The folders appear when all files are there; a failure leaves none. link: symbolic links to the pictures instead of
-    copies. Raises OutputError if the output has one of these folders already, or cannot be written.
+    The folders appear when all files are complete. A failure leaves no folder.
+
+    Parameters
+    ----------
+    plan
+        The pictures with their places.
+    output
+        The folder of the new dataset.
+    link
+        Whether to write symbolic links to the pictures instead of copies.
+    progress
+        Wraps the writing, for a progress bar.
+
+    Raises
+    ------
+    OutputError
+        If the output already has one of these folders, or cannot be written.
     """
     taken = [name for name in (*SPLITS, _TRUTH) if (output / name).exists() or (output / name).is_symlink()]
     if taken:
@@ -148,8 +182,20 @@ def write_split(
 
 
 def describe_split(plan: Iterable[PlacedImage]) -> str:
-    """Return how many pictures of each kind each side has, in one line.
+    """Return the number of pictures of each kind in each split, in one line.
 
+    Parameters
+    ----------
+    plan
+        The pictures with their places.
+
+    Returns
+    -------
+    str
+        Text such as ``train 6 good; test 2 good, 3 scratch``.
+
+    Examples
+    --------
     >>> image = LabelledImage(Path("a.png"), "good")
     >>> describe_split([PlacedImage(image, "train", "a.png"), PlacedImage(image, "val", "b.png")])
     'train 1 good; val 1 good'
@@ -202,7 +248,7 @@ def _read_images(folder: Path, labels: Path | None, patterns: NamePatterns | Non
 
 
 def _refuse_equal_names(folder: Path, images: Sequence[Path], labels: Path) -> None:
-    """Raise DatasetError if two images have one name: the table cannot tell them apart."""
+    """Raise DatasetError if two images have the same name: the table names files without their folders."""
     name, count = Counter(path.name for path in images).most_common(1)[0]
     if count > 1:
         raise DatasetError(
@@ -251,9 +297,9 @@ def _read_fingerprint(path: Path) -> str:
 def _assign(
     groups: Sequence[Sequence[tuple[int, str]]], shares: tuple[float, float, float], random: np.random.Generator
 ) -> dict[int, str]:
-    """Return the side of each place: each group goes where most is missing, large groups first.
+    """Return the split of each place. Each group goes to the split that lacks most pictures, large groups first.
 
-    Groups with defects come first, and never to train.
+    Groups with defects come first and never go to train.
     """
     sides = dict(zip(SPLITS, shares, strict=True))
     order = [groups[place] for place in random.permutation(len(groups))]
@@ -268,7 +314,7 @@ def _assign(
         if not open_sides:
             raise DatasetError("defective images need a share of val or test; give shares such as 60:20:20")
         empty = [side for side in open_sides if not given[side][GOOD]]
-        if not kinds and len(empty) >= len(order) - number:  # the last groups go where no good picture is yet
+        if not kinds and len(empty) >= len(order) - number:  # the last groups go to splits without a good picture
             open_sides = {side: sides[side] for side in empty}
         whole = sum(open_sides.values())
         missing = {side: totals[kind] * share / whole - given[side][kind] for side, share in open_sides.items()}
@@ -285,7 +331,7 @@ def _assign(
 
 
 def _choose_names(folder: Path, images: Sequence[LabelledImage]) -> list[str]:
-    """Return a file name for each image: its own, or one with its folders if another image has the same."""
+    """Return a file name for each image: its own, or one with its folders if another image has the same name."""
 
     def key(name: str) -> str:
         return unicodedata.normalize("NFC", Path(name).stem).casefold()
@@ -307,7 +353,7 @@ def _choose_names(folder: Path, images: Sequence[LabelledImage]) -> list[str]:
 
 @contextmanager
 def _staging(output: Path) -> Iterator[Path]:
-    """Give a hidden folder inside the output, which is removed with what is left in it."""
+    """Give a hidden folder inside the output. It is removed at the end with its content."""
     staging = output / f".onspect-split-{secrets.token_hex(8)}"
     with writing(output):
         staging.mkdir()

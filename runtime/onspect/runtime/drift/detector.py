@@ -1,23 +1,28 @@
-"""Drift: a sequential test of whether a line's scores still come as its calibration's good scores did.
+"""Drift: a sequential test whether the scores of a line still have the distribution of the calibration's good scores.
 
-Each score gets a conformal p-value: its rank among the calibration's good scores *and* the line's scores before it,
-ties broken at random. As long as all of them come alike, whatever their distribution, these p-values are independent
-and uniform (Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005, theorem 8.1). Ranking against
-the calibration alone would not do: sixty fixed scores differ from the line's true distribution by chance, and a test
-that runs for ever would find that difference and call it drift.
+Each score gets a conformal p-value: its rank among the calibration's good scores *and* the earlier scores of the line,
+with ties broken at random. As long as all scores have the same distribution, these p-values are independent and
+uniform. This is theorem 8.1 of Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005. Ranks among
+the calibration alone would not do. Sixty fixed scores differ from the line's true distribution by chance, and a test
+without an end would find that difference and call it drift.
 
-The p-values are bet against by Shiryaev-Roberts statistics, R = (1 + R) * f(p), with f of mean 1: a few for scores
-that rose, a few for scores that fell. R minus the number of parts is a martingale (Shin, Ramdas and Rinaldo,
-"E-detectors", 2022). They find a change once many parts have gone before, and are slow to see one at the start, since
-the changed scores are soon most of those ranked against. So for the first few hundred parts there is also the
-likelihood ratio of the whole order of calibration and line under proportional hazards (Savage, "Contributions to the
-theory of rank order statistics", 1956), for a change before the first part and at some parts after it: martingales too,
-which share `START_CHANCE` * A among them from the outset. Where all together reach A, the alarm is raised: on an
-unchanged line, whatever its distribution, within N parts with a probability of at most N / A + START_CHANCE.
+Shiryaev-Roberts statistics bet against the p-values: R = (1 + R) * f(p), with f of mean 1. Some bet on scores that
+rose, some on scores that fell. R minus the number of parts is a martingale (Shin, Ramdas and Rinaldo, "E-detectors",
+2022). These statistics find a change after many parts. They are slow to find one at the start, because the changed
+scores soon are most of those that they are ranked among.
 
-Defects are not drift. Only scores below a cut just under the threshold take part, on both sides of the comparison, so
-that rejected parts have no say; unless there are so many that an unchanged line with one part in five defective would
-hardly have them, which is a bet of its own: a lamp that failed leaves no score below the cut.
+The first few hundred parts therefore have a second test. It is the likelihood ratio of the whole order of calibration
+and line under proportional hazards. The method is that of Savage, "Contributions to the theory of rank order
+statistics", 1956. It covers a change before the first part and at some parts after it. These ratios are martingales too
+and share `START_CHANCE` * A from the start.
+
+The alarm is raised when the sum of all reaches A. On an unchanged line, whatever its distribution, this happens within
+N parts with a probability of at most N / A + START_CHANCE.
+
+Defects are not drift. Only scores below a cut just under the threshold are used, on both sides of the comparison, so
+rejected parts have no effect. The exception is a bet on the share of rejected parts. It wins if the share is hardly
+possible on an unchanged line with one defective part in five. A failed lamp, for example, leaves no score below the
+cut.
 """
 
 from __future__ import annotations
@@ -41,57 +46,82 @@ RUN_LENGTH = 1_000_000
 """A: an unchanged line of N parts has a false alarm with a probability of at most N / A + `START_CHANCE`."""
 
 START_CHANCE = 0.001
-"""The probability of a false alarm that the closer look at the first parts adds."""
+"""Additional probability of a false alarm by the second test of the first parts."""
 
-_START_PARTS = 512  # compared parts that are looked at more closely
-_START_STEP = 32  # from one such part to the next at which a change may have come
-_START_PAUSE = 8  # parts from one look at them to the next, each of which takes a millisecond
-_START_REFERENCE = 500  # scores of the calibration that take part in it, at most
+_START_PARTS = 512  # compared parts with the second test
+_START_STEP = 32  # compared parts between two possible changes
+_START_PAUSE = 8  # compared parts between two evaluations, which take a millisecond each
+_START_REFERENCE = 500  # most scores of the calibration in the second test
 
 DEFECTIVE_SHARE = 0.2
-"""The share of defective parts that an unchanged line is believed to have at most."""
+"""Largest assumed share of defective parts on an unchanged line."""
 
 Direction = Literal["rose", "fell"]
 
 _POWERS = (0.9, 0.75, 0.5, 0.25)  # f(p) = b * p ** (b - 1): from a slight to a strong excess of one tail
 _HAZARDS = (0.25, 0.5, 0.7, 1.4, 2.0, 4.0)  # of the line's scores against the calibration's; below 1, they rose
-_FINE_BITS = 9  # of a score's sign, exponent and mantissa: scores are told apart to 0.2%
+_FINE_BITS = 9  # of a score's sign, exponent and mantissa: a resolution of 0.2%
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """Scores that no longer come as the calibration's: where it began (an estimate) and where it was noticed.
-
-    began, noticed: parts, from 0, faults counted.
-    """
+    """A change of the scores."""
 
     direction: Direction
+    """``rose`` or ``fell``."""
+
     began: int
+    """Estimated number of the first changed part, from 0, with faults counted."""
+
     noticed: int
+    """Number of the part that raised the alarm, from 0, with faults counted."""
 
     @property
     def danger(self) -> str:
-        """What it may lead to, and what to do."""
+        """The possible consequence, and what to do."""
         danger = "defects may pass unnoticed" if self.direction == "fell" else "good parts may be rejected"
         return f"{danger}: look at lamp, lens and camera, then 'onspect recalibrate' the model with good parts"
 
     def describe(self) -> str:
-        """Return the alarm in a sentence."""
+        """Return the alarm in words.
+
+        Returns
+        -------
+        str
+            One sentence without its full stop.
+        """
         return (
             f"drift: the scores {self.direction}, from about part {self.began} on (noticed at part {self.noticed}); "
             f"{self.danger}"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
+        """Return the alarm as a JSON object.
+
+        Returns
+        -------
+        dict[str, Any]
+            Every field under its name.
+        """
         return asdict(self)
 
 
 class Drift:
-    """Watches the scores of a line, one by one, in about a megabyte and some ten microseconds a part.
+    """Watches the scores of a line one by one, in about a megabyte and ten microseconds for each part.
 
-    good_scores are the calibration's, threshold is the lowest score that does not pass as ``ok``, run_length is as
-    `RUN_LENGTH`. Raises UncalibratedError where fewer than two good scores lie below the threshold.
+    Parameters
+    ----------
+    good_scores
+        The good scores of the calibration.
+    threshold
+        The lowest score that does not pass as ``ok``.
+    run_length
+        A, as in `RUN_LENGTH`.
+
+    Raises
+    ------
+    UncalibratedError
+        If fewer than two good scores are below the threshold.
     """
 
     def __init__(self, good_scores: Sequence[float], threshold: float, *, run_length: float = RUN_LENGTH) -> None:
@@ -101,16 +131,16 @@ class Drift:
                 f"{len(below)} of the calibration's {len(good_scores)} good scores are below the threshold, and drift "
                 f"needs at least 2: run 'onspect calibrate' with more good images"
             )
-        self.cut = below.pop()  # given the highest one, those below it are still drawn as the line's below it are
-        """Scores below this take part."""
+        self.cut = below.pop()  # given the highest score, lower ones of calibration and line have one distribution
+        """Scores below this value are compared."""
         self.reference = len(below)
-        """How many good scores of the calibration take part."""
+        """Number of the calibration's good scores that are compared."""
         self.parts = 0
-        """Parts seen, faults counted."""
+        """Number of parts, with faults."""
         self.compared = 0
-        """Parts that took part."""
+        """Number of parts whose scores were compared."""
         self.alarm: Alarm | None = None
-        """The alarm, once there was one."""
+        """The alarm, None before it."""
         self._run_length = run_length
         self._random = random.Random(0)  # noqa: S311 - breaks ties; the same stream gives the same answer again
         self._ranks = _Ranks()
@@ -123,7 +153,18 @@ class Drift:
         self._rejected_share = 1.0 - (1.0 - DEFECTIVE_SHARE) * len(below) / (len(good_scores) + 1)
 
     def update(self, score: float | None) -> Alarm | None:
-        """Take the next part's score (None for a fault); returns the alarm at the part that raises it, else None."""
+        """Take the score of the next part.
+
+        Parameters
+        ----------
+        score
+            The score, None for a fault.
+
+        Returns
+        -------
+        Alarm or None
+            The alarm if this part raises it, otherwise None.
+        """
         part = self.parts
         self.parts += 1
         if score is None or self.alarm is not None:
@@ -157,7 +198,7 @@ class Drift:
         if self._start is not None:
             self._start.take(score, part)
             if self.compared == _START_PARTS:
-                self._start = None  # from here on the bets see as much
+                self._start = None  # from here on the bets are as sensitive
         for bet, power in zip(self._rose, _POWERS, strict=True):
             bet.win(power * high ** (power - 1.0), part)
         low = max(1.0 - high, 1e-12)
@@ -166,7 +207,10 @@ class Drift:
 
 
 class _Bet:
-    """One Shiryaev-Roberts statistic, and from which part on its factors speak most for a change (CUSUM's start)."""
+    """One Shiryaev-Roberts statistic, and the most likely part of its change.
+
+    That part is the one from which its factors are the strongest evidence of a change (CUSUM's start).
+    """
 
     __slots__ = ("_sum", "began", "statistic")
 
@@ -186,21 +230,21 @@ class _Bet:
 class _Start:
     """Likelihood ratios of the order of the calibration's and the line's scores, for changes among the first parts.
 
-    scores are the calibration's; only so many of them take part as `_START_REFERENCE` says, chosen at random.
+    At most `_START_REFERENCE` of the calibration's scores are used, chosen at random.
     """
 
     def __init__(self, scores: Sequence[float], chance: random.Random) -> None:
         self.evidence = 0.0
-        """The mean of the ratios, half of it for a change before the first part; 0 between two looks at them."""
+        """Mean of the ratios, half of it for a change before the first part; 0 between two evaluations."""
         self._chance = chance
         self._scores = np.sort(chance.sample(list(scores), min(len(scores), _START_REFERENCE)))
-        self._order = np.full(len(self._scores), -1)  # which of the compared parts each score is of; -1: calibration
+        self._order = np.full(len(self._scores), -1)  # index of the compared part of each score; -1: calibration
         self._parts: list[int] = []
 
     def take(self, score: float, part: int) -> None:
-        """Take the line's next score."""
+        """Take the next score of the line."""
         first, last = (int(np.searchsorted(self._scores, score, side=side)) for side in ("left", "right"))
-        place = self._chance.randint(first, last)  # among equal scores each order is as likely
+        place = self._chance.randint(first, last)  # equal scores are ordered at random
         self._scores = np.insert(self._scores, place, score)
         self._order = np.insert(self._order, place, len(self._parts))
         self._parts.append(part)
@@ -211,13 +255,13 @@ class _Start:
         return float(np.exp(first).mean() + np.exp(others).mean()) / 2.0
 
     def find_change(self) -> tuple[Direction, int]:
-        """Return whether scores rose or fell, and the part from which on that is most likely."""
+        """Return whether scores rose or fell, and the most likely part of the change."""
         ratios = np.array([self._compare(start) for start in range(len(self._parts))])
         start, hazard = np.unravel_index(np.argmax(ratios), ratios.shape)
         return "rose" if _HAZARDS[hazard] < 1.0 else "fell", self._parts[start]
 
     def _compare(self, start: int) -> NDArray[np.float64]:
-        """Return the log likelihood ratio for each hazard, where the compared parts from `start` on have it alone."""
+        """Return the log likelihood ratio of each hazard if it applies to the compared parts from `start` on only."""
         changed = self._order >= start
         at_risk = np.arange(len(changed), 0, -1)
         changed_at_risk = np.cumsum(changed[::-1])[::-1]
@@ -227,9 +271,10 @@ class _Start:
 
 
 class _Ranks:
-    """Counts of scores on a fixed, fine scale, so that ranks among any number of them take bounded memory.
+    """Counts of scores on a fixed, fine scale, so that ranks among any number of scores take bounded memory.
 
-    The scale is fixed beforehand (the leading bits of the score as float32), which keeps the p-values exact.
+    The scale consists of the leading bits of the score as float32. It is fixed in advance, which keeps the p-values
+    exact.
     """
 
     def __init__(self) -> None:
@@ -245,7 +290,10 @@ class _Ranks:
         self._total += 1
 
     def place(self, score: float, chance: float) -> float:
-        """Return a score's p-value: small where it is high. It and chance are above 0 and at most 1."""
+        """Return the p-value of a score, which is small for a high score.
+
+        The p-value and chance are above 0 and at most 1.
+        """
         row, column = _find_cell(score)
         above = int(self._rows[row + 1 :].sum()) + int(self._counts[row, column + 1 :].sum())
         alike = int(self._counts[row, column])
@@ -253,14 +301,30 @@ class _Ranks:
 
 
 def _find_cell(score: float) -> tuple[int, int]:
-    """Return the leading 18 bits of a score, as two numbers of 9, in the order of the scores."""
+    """Return the leading 18 bits of a score as two numbers of 9 bits, in the order of the scores."""
     (bits,) = struct.unpack("<I", struct.pack("<f", score))
     ordered = ~bits & 0xFFFFFFFF if bits & 0x80000000 else bits | 0x80000000
     return ordered >> (32 - _FINE_BITS), ordered >> (32 - 2 * _FINE_BITS) & ((1 << _FINE_BITS) - 1)
 
 
 def make_drift(info: ModelInfo) -> Drift:
-    """Return the drift watch for a calibrated model; raises UncalibratedError where its file holds no good scores."""
+    """Return the drift watch of a calibrated model.
+
+    Parameters
+    ----------
+    info
+        Metadata of the model file.
+
+    Returns
+    -------
+    Drift
+        A watch without any score of the line.
+
+    Raises
+    ------
+    UncalibratedError
+        If the file has no threshold or no good scores, or too few of them are below it.
+    """
     if info.threshold is None or info.calibration is None or not info.calibration.good_scores:
         raise UncalibratedError(
             f"the model {info.name!r} has no good scores to compare a line's scores with: "

@@ -23,50 +23,87 @@ from onspect.runtime.text import format_facts
 
 @dataclass(frozen=True)
 class LoggedPart:
-    """What a line of JSONL says of a part, as far as drift needs it; fields as in `Verdict`."""
+    """The facts of a verdict's line that drift needs."""
 
     source: str
+    """Path or name of the source."""
+
     time: str
+    """ISO 8601, UTC."""
+
     verdict: str
+    """``ok``, ``ng``, ``review`` or ``fault``."""
+
     score: float | None
+    """The score, None for a fault."""
+
     model: str
+    """Name and checksum of the model."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """The parts of a stretch of the line: how many, the median of their scores, and the share judged ``ng``."""
+    """Consecutive parts of a line."""
 
     parts: int
+    """Number of parts."""
+
     median: float | None
+    """Median of their scores, None if no part was judged."""
+
     rejected: float | None
+    """Share of the judged parts that are ``ng``, 0 to 1; None if no part was judged."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A line's verdicts against the calibration of its model file.
-
-    parts: verdicts read, faults among them. compared: those whose scores took part, each below `cut`. reference: good
-    scores of the calibration that took part. unread: lines that are no verdict. other_files: parts judged by a file of
-    the model's name with another checksum, as before its threshold was moved. false_alarm_chance: at most so probable
-    is an alarm on an unchanged line of so many parts. began, noticed: the parts of the alarm, None without one.
-    before, since: the stretches up to where it began and from there on; without an alarm `before` is all.
-    """
+    """The verdicts of a line compared with the calibration of its model file."""
 
     parts: int
+    """Number of verdicts, with faults."""
+
     compared: int
+    """Number of parts whose scores were compared. These scores are below `cut`."""
+
     cut: float
+    """Scores below this value are compared."""
+
     reference: int
+    """Number of the calibration's good scores that were compared."""
+
     unread: int
+    """Number of lines that are not a verdict."""
+
     other_files: int
+    """Number of parts that a file of the same name and another checksum judged, such as before its threshold was
+    moved."""
+
     false_alarm_chance: float
+    """Upper bound of the probability of an alarm on an unchanged line of this length, 0 to 1."""
+
     alarm: Alarm | None
+    """The first alarm, None without one."""
+
     began: LoggedPart | None
+    """The part of its estimated beginning, None without an alarm."""
+
     noticed: LoggedPart | None
+    """The part that raised it, None without an alarm."""
+
     before: Stretch
+    """The parts before the beginning, or all parts without an alarm."""
+
     since: Stretch | None
+    """The parts from the beginning on, None without an alarm."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object."""
+        """Return the comparison as a JSON object.
+
+        Returns
+        -------
+        dict[str, Any]
+            Every field under its name.
+        """
         return asdict(self)
 
 
@@ -134,7 +171,20 @@ def compare_log(path: Path | str, model: ModelFile | Path | str) -> Comparison:
 
 
 def describe_comparison(comparison: Comparison, calibration: str) -> str:
-    """Return a comparison as text, one fact a line; calibration names the images behind the good scores."""
+    """Return a comparison as text, one fact a line.
+
+    Parameters
+    ----------
+    comparison
+        The comparison.
+    calibration
+        Name of the calibration's data.
+
+    Returns
+    -------
+    str
+        The lines, each with the name of its fact.
+    """
     alarm = comparison.alarm
     parts = comparison.parts if alarm is None else alarm.noticed + 1
     compared = (
@@ -162,7 +212,7 @@ def describe_comparison(comparison: Comparison, calibration: str) -> str:
 
 
 def _read_parts(path: Path) -> Iterator[LoggedPart | None]:
-    """Yield each line's part, None for a line that is none, such as one that a power cut left."""
+    """Yield the part of each line, None for a line without a verdict, such as one that a power cut left."""
     try:
         with path.open("rb") as file:
             for line in file:

@@ -1,4 +1,4 @@
-"""Whether the scores of a running line still come as its calibration's, for each of its models."""
+"""Watch the scores of a running line for drift, separately for each of its models."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ from onspect.runtime.inspection.inspector import Inspector
 
 _LOG = logging.getLogger("onspect")
 
-_MODELS = 8  # watched at a time, the last ones used: a megabyte each
+_MODELS = 8  # most models watched at a time, the last ones used: a megabyte each
 
 
 class DriftWatch:
-    """Follows the scores that each model gives; `message` says what drifts, None where nothing does."""
+    """Follows the scores of each model. `message` describes the drift, None without drift."""
 
     def __init__(self) -> None:
         self._drifts: dict[str, Drift | None] = {}
         self.message: str | None = None
 
     def update(self, inspector: Inspector, score: float | None) -> None:
-        """Take a frame's score by a model, None for a fault."""
+        """Take the score of a frame.
+
+        Parameters
+        ----------
+        inspector
+            The model that judged the frame.
+        score
+            The score, None for a fault.
+        """
         drift = self._find(inspector)
         alarm = None if drift is None else drift.update(score)
         if alarm is not None:
@@ -36,7 +44,7 @@ class DriftWatch:
             except UncalibratedError as error:
                 _LOG.info("drift is not watched for: %s", error)
                 self._drifts[label] = None
-            self.message = None  # another model: what was said of the one before holds no more
+            self.message = None  # the message about the earlier model is obsolete
             while len(self._drifts) > _MODELS:
                 del self._drifts[next(iter(self._drifts))]
         return self._drifts[label]

@@ -1,1 +1,1 @@
-"""Many lines at a glance, from what each publishes of itself over MQTT."""
+"""An overview of many lines, from the status that each publishes over MQTT."""

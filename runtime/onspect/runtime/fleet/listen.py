@@ -1,4 +1,4 @@
-"""Hearing the lines of a fleet: a connection to the broker that takes their status, and nothing else."""
+"""A connection to the broker that receives the status of the lines of a fleet."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from onspect.runtime.sinks.broker import KEEPALIVE_S, OPTIONS, Broker, make_clie
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
-_WHAT = "broker"  # how messages call the address
+_WHAT = "broker"  # name of the address in messages
 _CONNECT_S = 10.0
 _LISTEN_S = 3.0
 _POLL_S = 0.05
 _RECONNECT_S = (1, 10)
 _LEAVE_S = 2.0
-_DEEPEST = 8  # levels of a topic below the prefix at which lines are looked for
+_DEEPEST = 8  # deepest level of a line's topic below the prefix
 
 
 class FleetListener:
-    """A connection to a broker, as a context manager; `board` follows what the lines below the prefix publish.
+    """A connection to a broker, as a context manager. `board` follows the messages of the lines below the prefix.
 
-    It comes back by itself; `trouble` is in words what is wrong with it now, empty where nothing is.
+    It reconnects by itself. `trouble` describes the present problem and is empty without one.
     """
 
     def __init__(self, broker: Broker, prefix: str) -> None:
@@ -37,7 +37,7 @@ class FleetListener:
         self.board = FleetBoard(prefix)
         self.trouble = "it does not answer"
         self.changed = threading.Event()
-        """Set whenever something was received, or the connection came or went."""
+        """Set whenever a message was received, or the connection changed."""
         self._refused = False
         self._prefix = prefix
         self._broker = broker
@@ -60,7 +60,13 @@ class FleetListener:
         self._thread.join(_LEAVE_S)
 
     def await_welcome(self) -> None:
-        """Wait until the broker lets us listen; raises FleetError where it does not."""
+        """Wait until the broker accepts the connection.
+
+        Raises
+        ------
+        FleetError
+            If the broker does not answer or refuses.
+        """
         end = time.monotonic() + _CONNECT_S
         while self.trouble and not self._refused and time.monotonic() < end:
             self.changed.wait(_POLL_S)
@@ -69,7 +75,7 @@ class FleetListener:
             raise FleetError(f"cannot receive the lines' status from {self.shown}: {self.trouble}")
 
     def await_lines(self) -> None:
-        """Wait until every line that says it is online was heard, which takes about a second, or has had the time."""
+        """Wait until every line that is online has reported, or the time is over. It takes about a second."""
         began = time.monotonic()
         while (passed := time.monotonic() - began) < _LISTEN_S:
             if passed > _LISTEN_S / 3 and not self.board.is_waiting:
@@ -96,7 +102,7 @@ class FleetListener:
             self._tell("")
 
     def _note_failure(self, _client: Client, _data: object) -> None:
-        error = sys.exc_info()[1]  # paho calls this inside its except clause, and keeps the reason to itself
+        error = sys.exc_info()[1]  # paho calls this inside its except clause and does not pass the reason
         self._refused = True
         self._tell(f"no connection: {describe_os_error(error)}" if isinstance(error, OSError) else "no connection")
 
@@ -118,9 +124,24 @@ class FleetListener:
 
 
 def open_fleet(text: str) -> FleetListener:
-    """Return a listener for ``mqtt://HOST[:PORT][/PREFIX]`` or ``mqtts://...``, with the options of the MQTT sink.
+    """Return a listener for a broker.
 
-    Raises ChoiceError for an address that makes no sense, ImportError where paho-mqtt is missing.
+    Parameters
+    ----------
+    text
+        ``mqtt://HOST[:PORT][/PREFIX]`` or ``mqtts://...``, with the options of the MQTT sink.
+
+    Returns
+    -------
+    FleetListener
+        The listener, not connected yet.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is not valid.
+    ImportError
+        If paho-mqtt is not installed.
     """
     text = resolve_secret(text)
     if text.partition(":")[0] not in ("mqtt", "mqtts"):

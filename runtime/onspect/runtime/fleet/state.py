@@ -1,4 +1,4 @@
-"""What is known of each line of a fleet, from the messages it has published."""
+"""The state of each line of a fleet, from the messages that it has published."""
 
 from __future__ import annotations
 
@@ -15,50 +15,76 @@ from onspect.runtime.records import parse_dataclass
 State = Literal["running", "stopped", "lost", "stale", "unreadable"]
 
 SILENCE_S = 10.0
-"""A line that says it is online reports about once a second; after so long without a word it is stale."""
+"""An online line reports about once a second; without a message for this time it is stale."""
 
-_FORMAT = 1  # of status messages, the newest that is understood
+_FORMAT = 1  # newest format of status messages that is read
 _LARGEST_MESSAGE = 100_000
 _LARGEST_COUNT = 2**53
-_MOST_LINES = 10_000  # a broker's other users cannot fill the memory
+_MOST_LINES = 10_000  # so that other users of the broker cannot fill the memory
 _LONGEST_WORDS = 300
 
 
 @dataclass(frozen=True)
 class LineReport:
-    """One line of a fleet.
-
-    topic: the sink's, under which the line publishes. line: the same below the prefix asked for. since: when it came
-    into this state, ISO 8601 and UTC by the line's own clock; for `lost` and `stale`, when it was last heard of; None
-    where nobody knows. parts: verdicts since the line started; ok_share: of them, 0 to 1, None without any. drift,
-    alarm: in words, None where there is none. trouble: why a line is unreadable, and sinks that do not deliver.
-    """
+    """One line of a fleet."""
 
     topic: str
+    """Topic of the sink, under which the line publishes."""
+
     line: str
+    """The same below the prefix."""
+
     state: State
+    """``running``, ``stopped``, ``lost``, ``stale`` or ``unreadable``."""
+
     since: str | None = None
+    """Beginning of this state by the line's clock, ISO 8601 and UTC. For ``lost`` and ``stale`` the time of the last
+    message. None if it is not known."""
+
     model: str | None = None
+    """Name and checksum of the model."""
+
     recipe: str | None = None
+    """Name of the recipe, None without recipes."""
+
     threshold: float | None = None
+    """Threshold of the score."""
+
     parts: int = 0
+    """Number of verdicts since the line started."""
+
     ok_share: float | None = None
+    """Share of ``ok``, 0 to 1; None without verdicts."""
+
     ok: int = 0
+    """Number of ``ok``."""
+
     ng: int = 0
+    """Number of ``ng``."""
+
     review: int = 0
+    """Number of ``review``."""
+
     fault: int = 0
+    """Number of ``fault``."""
+
     drift: str | None = None
+    """The drift in words, None without drift."""
+
     alarm: str | None = None
+    """The reason of the alarm, None without an alarm."""
+
     trouble: str | None = None
+    """Why a line is unreadable, and sinks that do not deliver; None without trouble."""
 
     @property
     def is_well(self) -> bool:
-        """Whether nobody need look: it runs without alarm and drift, or was stopped in order."""
+        """Whether the line needs no attention: it runs without alarm and drift, or was stopped in order."""
         return self.state == "stopped" or (self.state == "running" and self.alarm is None and self.drift is None)
 
 
 _SAME = ("model", "recipe", "threshold", "ok", "ng", "review", "fault", "drift", "alarm")
-"""The fields of a status message that a report has too."""
+"""Fields that status message and report share."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +96,7 @@ class _Sink:
 
 @dataclass(frozen=True)
 class _Status:
-    """A status message (docs/sinks.md); an offline one that does not say how it ended is taken for a loss."""
+    """A status message (docs/sinks.md). An offline message without the reason of its end counts as a loss."""
 
     online: bool
     lost: bool = True
@@ -91,7 +117,10 @@ class _Status:
 
 @dataclass
 class _Line:
-    """What one line has said. status: a message, or in words why it cannot be read. heard: when it spoke itself."""
+    """The messages of one line.
+
+    status: a message, or the reason why it cannot be read. heard: when the line itself sent the last one.
+    """
 
     status: _Status | str | None = None
     last: _Status | None = None
@@ -99,9 +128,16 @@ class _Line:
 
 
 class FleetBoard:
-    """Takes the messages of lines below a prefix, from any thread, and says how each line is.
+    """Takes the messages of lines below a prefix, from any thread, and reports the state of each line.
 
-    clock gives seconds that never jump, now the time of day.
+    Parameters
+    ----------
+    prefix
+        Prefix of the topics.
+    clock
+        Function that returns seconds without jumps.
+    now
+        Function that returns the time of day.
     """
 
     def __init__(
@@ -118,9 +154,16 @@ class FleetBoard:
         self._lock = threading.Lock()
 
     def receive(self, topic: str, payload: bytes, *, retained: bool) -> None:
-        """Take a message on a topic that ends in ``status`` or ``last``; an empty one takes back what was retained.
+        """Take a message. An empty message withdraws the retained one.
 
-        retained: the broker kept it from before, so that it says nothing of whether the line is there now.
+        Parameters
+        ----------
+        topic
+            A topic that ends in ``status`` or ``last``.
+        payload
+            Content of the message.
+        retained
+            Whether the broker stored it earlier. Then it does not show that the line is online now.
         """
         name, _, kind = topic.rpartition("/")
         with self._lock:
@@ -136,14 +179,20 @@ class FleetBoard:
                 line.heard = self._clock()
 
     def reports(self) -> list[LineReport]:
-        """Return every line that has published its status, by name."""
+        """Return the state of every line that has published its status.
+
+        Returns
+        -------
+        list[LineReport]
+            The lines in the order of their topics.
+        """
         with self._lock:
             known = [(name, line) for name, line in sorted(self._lines.items()) if line.status is not None]
             return [self._describe(name, line) for name, line in known]
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a line that says it is online has not spoken itself yet."""
+        """Whether a line that is online by its retained message has not sent one itself yet."""
         with self._lock:
             lines = list(self._lines.values())
         return any(isinstance(one.status, _Status) and one.status.online and one.heard is None for one in lines)
@@ -154,7 +203,7 @@ class FleetBoard:
         if not isinstance(line.status, _Status):
             return LineReport(topic, below, "unreadable", trouble=line.status)
         state = self._judge(line.status, line.heard)
-        told = line.status.online or line.status.model is not None  # a last will tells nothing but the loss
+        told = line.status.online or line.status.model is not None  # a last will only reports the loss
         facts = line.status if told else line.last or line.status
         parts = facts.ok + facts.ng + facts.review + facts.fault
         return LineReport(
@@ -174,13 +223,15 @@ class FleetBoard:
         if not status.running:
             return "stopped"
         silent = self._clock() - (self._began if heard is None else heard)
-        if heard is None and status.time is not None:  # by two clocks, which may differ: only until it is heard itself
+        if (
+            heard is None and status.time is not None
+        ):  # two clocks, which may differ: only until the line itself is heard
             silent = max(silent, (self._now() - datetime.fromisoformat(status.time)).total_seconds())
         return "stale" if silent > SILENCE_S else "running"
 
 
 def _read(payload: bytes) -> _Status | str:
-    """Return what a message says, or in words why it cannot be read: anybody may publish anything."""
+    """Return the content of a message, or why it cannot be read. Anybody may publish anything."""
     if len(payload) > _LARGEST_MESSAGE:
         return f"the message has {len(payload)} bytes; {_LARGEST_MESSAGE} are the most"
     try:
@@ -214,7 +265,7 @@ def _cleaned(value: Any) -> Any:
 
 
 def _clean(text: str) -> str:
-    """Return text that a terminal shows and never obeys, of a bearable length."""
+    """Return text without control characters and of limited length, safe for a terminal."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in text[: _LONGEST_WORDS + 1])
     return shown if len(shown) <= _LONGEST_WORDS else f"{shown[:_LONGEST_WORDS]}..."
 

@@ -1,4 +1,4 @@
-"""The lines of a fleet as a table that is read without colours, and as JSON."""
+"""The lines of a fleet as a table without colours, and as JSON."""
 
 from __future__ import annotations
 
@@ -16,9 +16,19 @@ _HEADINGS = ("", "LINE", "STATE", "SINCE (UTC)", "MODEL", *_NUMBERS, "DRIFT")
 
 
 def draw_table(reports: Sequence[LineReport]) -> list[str]:
-    """Return the table's lines: a sentence of counts, the headings, and the lines, first those that need a person.
+    """Draw the table of the lines, first those that need a person.
 
-    Those have a ``!`` before them, and below them in words what is wrong.
+    Those have a ``!`` before them and the problem in words below them.
+
+    Parameters
+    ----------
+    reports
+        State of each line.
+
+    Returns
+    -------
+    list[str]
+        Lines of text: a sentence of counts, the headings, and the rows.
     """
     ordered = sorted(reports, key=lambda report: (report.is_well, report.topic))
     rows = [_HEADINGS, *(_row(report) for report in ordered)]
@@ -33,7 +43,18 @@ def draw_table(reports: Sequence[LineReport]) -> list[str]:
 
 
 def summarize(reports: Sequence[LineReport]) -> str:
-    """Return how many lines are in which state, in one sentence."""
+    """Return the number of lines in each state.
+
+    Parameters
+    ----------
+    reports
+        State of each line.
+
+    Returns
+    -------
+    str
+        One sentence without its full stop.
+    """
     counts = Counter(report.state for report in reports)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     troubled = sum(not report.is_well for report in reports)
@@ -42,13 +63,37 @@ def summarize(reports: Sequence[LineReport]) -> str:
 
 
 def to_dict(reports: Sequence[LineReport]) -> dict[str, Any]:
-    """Return the fleet as a JSON object: ``format``, ``well`` (what the exit code says) and ``lines``."""
+    """Return the fleet as a JSON object.
+
+    Parameters
+    ----------
+    reports
+        State of each line.
+
+    Returns
+    -------
+    dict[str, Any]
+        ``format``, ``well`` (the meaning of the exit code) and ``lines``.
+    """
     lines = [asdict(report) | {"well": report.is_well} for report in reports]
     return {"format": 1, "well": all(report.is_well for report in reports), "lines": lines}
 
 
 def to_json(reports: Sequence[LineReport], *, indent: int | None = None) -> str:
-    """Return the fleet as JSON text."""
+    """Return the fleet as JSON text.
+
+    Parameters
+    ----------
+    reports
+        State of each line.
+    indent
+        Spaces of indentation; None for one line.
+
+    Returns
+    -------
+    str
+        The text.
+    """
     return json.dumps(to_dict(reports), indent=indent, ensure_ascii=False)
 
 

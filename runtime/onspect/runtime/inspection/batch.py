@@ -1,4 +1,4 @@
-"""Many image files at a time: workers that each go from file to verdict, results in order, memory bounded."""
+"""Judge many image files: each worker goes from file to verdict, results are in order, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from onspect.runtime.model.schema import Preprocess
 
 BATCH = 4
-"""Images a run where there is no telling how large they are: more gains little on a CPU and costs memory."""
+"""Images in a run if their size is not known. More images gain little on a CPU and cost memory."""
 
-_PIXELS = 64 * 1024  # in a run on a processor; more gain little and cost memory, as benchmarks/growth.py finds
+_PIXELS = 64 * 1024  # in a run on a processor; more gain little and cost memory (benchmarks/growth.py)
 _MOST = 32
-_GPU_FACTOR = 16  # a GPU is not filled by what fills a core; chosen without having been measured
+_GPU_FACTOR = 16  # a GPU needs more work than a core; chosen without a measurement
 _TINY = 96 * 96  # pixels of an input up to which workers take turns
 _PATIENCE = 0.01  # seconds that a worker waits for its turn
-_TAKEN = 4  # images at least that a worker takes at a time: for single ones it waits longer for its turn
+_TAKEN = 4  # smallest number of images that a worker takes at a time; with single ones it waits longer for its turn
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,9 +40,22 @@ Place = TypeVar("Place")
 
 
 def choose_batch(preprocess: Preprocess, provider: str) -> int:
-    """Return how many images a run takes: 1 for large inputs, up to 32 for tiny ones, whose runs cost little more.
+    """Choose how many images one run takes.
 
-    On a GPU it is 16 times as many: its workers read and resize while others wait for the GPU.
+    Runs of tiny inputs cost little more than one image. On a GPU a run takes 16 times as many, because its workers
+    read and resize while others wait for it.
+
+    Parameters
+    ----------
+    preprocess
+        Size of the model input.
+    provider
+        Our name of the provider that runs the model.
+
+    Returns
+    -------
+    int
+        1 for large inputs, up to 32 for tiny ones; up to 512 on a GPU.
     """
     factor = 1 if runs_on_processor(provider) else _GPU_FACTOR
     return max(1, min(_MOST * factor, _PIXELS * factor // (preprocess.width * preprocess.height)))
@@ -57,14 +70,39 @@ def judge_files(
     first_index: int = 0,
     read: Callable[[Path | str], Frame] | None = None,
 ) -> Iterator[Verdict]:
-    """Judge image files in order, `batch` in a run; one that cannot be read becomes a ``fault`` and the others go on.
+    """Judge image files in order. A file that cannot be read becomes a ``fault``; the others are still judged.
 
-    first_index is the first verdict's; read reads an image as `read_image` does. A worker takes the images of one run
-    at a time, or four where that is more; at most two such groups a worker are under way, however many paths there are,
-    and a frame is let go once the model's input is made of it. Raises UncalibratedError where the model has no
-    threshold, ChoiceError where workers is below 1.
+    A worker takes the images of one run at a time, at least four. At most two such groups for each worker are in
+    progress. A frame is released once the model input is made.
+
+    Parameters
+    ----------
+    inspector
+        The model.
+    paths
+        The image files.
+    workers
+        Number of threads, from 1; None for the number of cores.
+    batch
+        Images in one run; None for `choose_batch`.
+    first_index
+        Index of the first verdict.
+    read
+        Function that reads an image as `read_image` does; None for `read_image`.
+
+    Returns
+    -------
+    Iterator[Verdict]
+        The verdicts in the order of the files.
+
+    Raises
+    ------
+    UncalibratedError
+        If the model has no threshold.
+    ChoiceError
+        If workers is below 1.
     """
-    _ = inspector.threshold  # an uncalibrated model is refused here, not in a thread
+    _ = inspector.threshold  # refuse an uncalibrated model here instead of in a thread
     preprocess = inspector.info.preprocess
     read = read or partial(read_image, accepts=inspector.accepts)
     size = batch or choose_batch(preprocess, inspector.provider)
@@ -92,7 +130,31 @@ def judge_files(
 def examine_files(
     inspector: Inspector, paths: Iterable[Path | str], *, workers: int | None = None, first_index: int = 0
 ) -> Iterator[Inspection]:
-    """Judge image files as `judge_files` does, one in a run, and keep each frame and error map."""
+    """Judge image files as `judge_files` does, one in a run, and keep each frame and error map.
+
+    Parameters
+    ----------
+    inspector
+        The model.
+    paths
+        The image files.
+    workers
+        Number of threads, from 1; None for the number of cores.
+    first_index
+        Index of the first verdict.
+
+    Returns
+    -------
+    Iterator[Inspection]
+        The inspections in the order of the files.
+
+    Raises
+    ------
+    UncalibratedError
+        If the model has no threshold.
+    ChoiceError
+        If workers is below 1.
+    """
     _ = inspector.threshold
     numbered = enumerate(paths, first_index)
     return in_order(lambda item: inspector.examine(item[1], index=item[0]), numbered, workers=workers)
@@ -109,8 +171,32 @@ def draw_files(
 ) -> Iterator[Verdict]:
     """Judge image files as `judge_files` does, one in a run, and draw each in the worker that judged it.
 
-    place is called with one source after the other, in order, and what it returns is handed to draw. What draw raises
-    is raised here, at its image's place.
+    Parameters
+    ----------
+    inspector
+        The model.
+    paths
+        The image files.
+    place
+        Function from a source to a place for its picture. It is called for each source in order.
+    draw
+        Function that draws an inspection at its place. Its errors are raised here, in the order of the files.
+    workers
+        Number of threads, from 1; None for the number of cores.
+    first_index
+        Index of the first verdict.
+
+    Returns
+    -------
+    Iterator[Verdict]
+        The verdicts in the order of the files.
+
+    Raises
+    ------
+    UncalibratedError
+        If the model has no threshold.
+    ChoiceError
+        If workers is below 1.
     """
     _ = inspector.threshold
 
@@ -125,9 +211,26 @@ def draw_files(
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
-    """Yield work(item) for each item, in order, from as many threads as there are cores (or `workers`).
+    """Apply a function to items in parallel threads and yield the results in order.
 
-    At most two items a worker are taken ahead. Raises ChoiceError where workers is below 1.
+    Parameters
+    ----------
+    work
+        The function.
+    items
+        The items. At most two for each worker are taken ahead.
+    workers
+        Number of threads, from 1; None for the number of cores.
+
+    Returns
+    -------
+    Iterator[Result]
+        The result for each item.
+
+    Raises
+    ------
+    ChoiceError
+        If workers is below 1.
     """
     if workers is not None and workers < 1:
         raise ChoiceError(f"workers is {workers}; give 1 or more")
@@ -150,11 +253,11 @@ def _in_order(work: Callable[[Item], Result], items: Iterable[Item], workers: in
 
 
 class _Turns:
-    """Lets workers take turns at what they do in Python: one prepares or judges a group while others run the model.
+    """Let workers take turns at their work in Python: one prepares or judges a group while others run the model.
 
-    With a tiny network that is a third of the work, and two workers at it hand Python's own lock to and fro with each
-    file that they open. Where one waits long, turns are given up: what takes long, as decoding large images or reading
-    from far away does, does not hold Python's lock.
+    With a tiny network this is a third of the work, and two workers pass Python's lock back and forth with each
+    file. Turns end for good once a worker has waited long. Long work, such as decoding large images or reading from
+    a network, does not keep Python's lock.
     """
 
     def __init__(self) -> None:
@@ -163,7 +266,7 @@ class _Turns:
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
-        """Wait for a turn, though not for long, and give it back."""
+        """Wait a short time for a turn, and give it back."""
         mine = not self._given_up and self._lock.acquire(timeout=_PATIENCE)
         self._given_up |= not mine
         try:
@@ -174,7 +277,20 @@ class _Turns:
 
 
 def batched(items: Iterable[Item], size: int) -> Iterator[tuple[Item, ...]]:
-    """Yield the items in tuples of `size`, the last one shorter."""
+    """Yield the items in tuples.
+
+    Parameters
+    ----------
+    items
+        The items.
+    size
+        Length of a tuple, from 1; the last one may be shorter.
+
+    Returns
+    -------
+    Iterator[tuple[Item, ...]]
+        The next items.
+    """
     source = iter(items)
     while batch := tuple(itertools.islice(source, size)):
         yield batch

@@ -1,4 +1,4 @@
-"""`Inspector`: a model file, loaded, that turns frames into verdicts."""
+"""`Inspector`: a loaded model file that turns frames into verdicts."""
 
 from __future__ import annotations
 
@@ -28,36 +28,63 @@ from onspect.runtime.model.session import LoadedModel, load_model
 
 @dataclass(frozen=True)
 class Inspection:
-    """A verdict with what it was seen from.
-
-    frame: the source image as it came, None where it could not be read. error_map: float32 [h, w] at the model's
-    working size, None for a fault. map_threshold, white_level: of the model that judged; they scale heat map and 16-bit
-    frame in a picture, so a copy of an inspection keeps them (`dataclasses.replace`). placement: where the error map
-    lies in the frame, None if it is the whole frame. ticket: the number of the PLC's trigger that the part belongs to,
-    None without one. window: x, y, width, height of the part in the frame, None if the frame shows one part.
-    """
+    """A verdict with its frame and error map."""
 
     verdict: Verdict
+    """The verdict."""
+
     frame: Frame | None = field(repr=False, compare=False)
+    """The source image, unchanged; None if it could not be read."""
+
     error_map: NDArray[np.float32] | None = field(repr=False, compare=False)
+    """float32 [h, w] at the model's working size; None for a fault."""
+
     map_threshold: float
+    """Cut of the error map of the model that judged. It scales the heat of a picture."""
+
     white_level: int
+    """White level of that model. It scales a 16-bit frame in a picture."""
+
     placement: Placement | None = field(default=None, compare=False)
+    """Where the error map is in the frame; None if it covers the whole frame."""
+
     ticket: int | None = None
+    """Number of the PLC's trigger of the part, None without one."""
+
     window: Rectangle | None = field(default=None, compare=False)
+    """x, y, width and height of the part in the frame, in pixels; None if the frame shows one part."""
 
     @property
     def part_frame(self) -> Frame | None:
-        """The picture of the part alone, as it would be taught: the frame, or presence's window of it."""
+        """The picture of the part alone, as it would be taught: the frame, or the window in it that presence
+        found.
+        """
         if self.frame is None or self.window is None:
             return self.frame
         x, y, width, height = self.window
         return self.frame[y : y + height, x : x + width]
 
     def plot(self, *, heat: bool = False, beside: bool = False, legend: bool = True) -> NDArray[np.uint8]:
-        """Return the frame with verdict, outlines and boxes as a picture, uint8 [height, width, 3], BGR.
+        """Return the frame with verdict, outlines and boxes.
 
-        The arguments are those of `draw_overlay`. Raises ImageError where there is no frame to draw on.
+        Parameters
+        ----------
+        heat
+            Colour the error map over the image too, whatever the verdict.
+        beside
+            Put the image without marks to the left.
+        legend
+            Explain the marks below the image.
+
+        Returns
+        -------
+        NDArray[np.uint8]
+            uint8 [height, width, 3], BGR.
+
+        Raises
+        ------
+        ImageError
+            If there is no frame to draw on.
         """
         from onspect.runtime.inspection.visualization import draw_overlay  # it imports this module
 
@@ -67,9 +94,17 @@ class Inspection:
         return picture
 
     def resize_error_map(self) -> NDArray[np.float32]:
-        """Return the error map at the frame's size, float32 [height, width], interpolated; 0 outside a crop.
+        """Return the error map at the size of the frame, interpolated.
 
-        Raises ImageError where there is no frame or no error map.
+        Returns
+        -------
+        NDArray[np.float32]
+            float32 [height, width]; 0 outside a crop.
+
+        Raises
+        ------
+        ImageError
+            If there is no frame or no error map.
         """
         if self.frame is None or self.error_map is None:
             raise ImageError(f"there is no error map of {self.verdict.source!r}: {self.verdict.reason}")
@@ -82,7 +117,7 @@ class Inspection:
         return np.asarray(resized, np.float32)
 
     def _repr_png_(self) -> bytes | None:
-        """Return the picture of `plot` for a notebook; None where there is no frame."""
+        """Return the picture of `plot` for a notebook, None if there is no frame."""
         from onspect.runtime.inspection.visualization import encode_png
 
         try:
@@ -92,28 +127,47 @@ class Inspection:
 
     @classmethod
     def without_picture(cls, verdict: Verdict) -> Inspection:
-        """Return the inspection of a verdict that was read back: frame and error map are gone, no picture is drawn."""
+        """Return the inspection of a verdict that was read back from a file.
+
+        Parameters
+        ----------
+        verdict
+            The verdict.
+
+        Returns
+        -------
+        Inspection
+            An inspection that has no frame and no error map, so it cannot be drawn.
+        """
         return cls(verdict, frame=None, error_map=None, map_threshold=math.inf, white_level=65535)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The model's output for a batch: score float32 [n] and error_map float32 [n, h, w], both >= 0, higher is worse."""
+    """The model's output for a batch. Higher values are worse."""
 
     score: NDArray[np.float32]
+    """float32 [n], 0 or more."""
+
     error_map: NDArray[np.float32]
+    """float32 [n, h, w], 0 or more."""
 
     @cached_property
     def peaks(self) -> list[float]:
-        """The highest error of each map; NaN where the map has a NaN."""
+        """The highest error of each map; NaN if the map has a NaN."""
         peaks: list[float] = self.error_map.reshape(len(self.score), -1).max(axis=1).tolist()
         return peaks
 
     def faults(self) -> list[str | None]:
         """Return for each image the reason why the model's output is invalid, or None if it is valid.
 
-        A score must be finite. Every error of a map must be finite and at least 0. Line and calibration both ask here,
-        so a threshold never rests on an output that the line refuses, nor the reverse.
+        A score must be finite. Every error of a map must be finite and at least 0. The line and the calibration
+        both use this check. So no threshold is based on an output that the line refuses.
+
+        Returns
+        -------
+        list[str or None]
+            One entry for each image.
         """
         lowest = self.error_map.reshape(len(self.score), -1).min(axis=1).tolist()
         return [
@@ -124,28 +178,28 @@ class Scored:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A frame on its way to a verdict."""
+    """A frame that is prepared for a verdict."""
 
     width: int
-    """Of the frame, in pixels; 0 if there is none."""
+    """Width of the frame in pixels; 0 without a frame."""
 
     height: int
-    """Of the frame, in pixels; 0 if there is none."""
+    """Height of the frame in pixels; 0 without a frame."""
 
     image: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
-    """The model input, uint8 [height, width, channels]; None if none could be made."""
+    """The model input, uint8 [height, width, channels]; None if it could not be made."""
 
     frame: Frame | None = field(default=None, repr=False, compare=False)
     """The frame itself, for pictures; None if it is not kept."""
 
     error: ImageError | None = None
-    """Why the frame must not be judged, None if it may be."""
+    """Reason why the frame must not be judged, otherwise None."""
 
     placement: Placement | None = field(default=None, compare=False)
-    """Where the model input lies in the frame, None if it is the whole frame."""
+    """Where the model input is in the frame, None if it is the whole frame."""
 
     window: Rectangle | None = None
-    """The place of the part in the frame, if presence found it; None if the frame shows one part."""
+    """Place of the part in the frame that presence found; None if the frame shows one part."""
 
     @property
     def crop_size(self) -> tuple[int, int]:
@@ -162,12 +216,25 @@ class Prepared:
 class Inspector:
     """A loaded model file that judges frames and image files; safe to share between threads.
 
-    provider is ``auto`` (the best that this onnxruntime has), ``cpu``, ``cuda`` or ``tensorrt``; where the one asked
-    for cannot be had, a warning is logged and the next best runs. ``openvino`` is OpenVINO's own runtime on the
-    processor. threads is how many one run may use (1: many runs at a time, in threads, make the best use of the cores).
+    Parameters
+    ----------
+    path
+        The model file, or its content or session if they were loaded before.
+    provider
+        ``auto`` (the best that this onnxruntime has), ``cpu``, ``cuda`` or ``tensorrt``. If it is not
+        available, a warning is logged and the next best one runs. ``openvino`` is OpenVINO's own runtime on the
+        processor.
+    threads
+        Number of threads that one run may use. With 1, many runs in parallel threads use the cores best.
 
-    Raises ModelFileError where the file cannot be used, ChoiceError for an unknown provider, ImportError where OpenVINO
-    is asked for and not installed.
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be used.
+    ChoiceError
+        If the provider is unknown.
+    ImportError
+        If OpenVINO is chosen and not installed.
     """
 
     def __init__(self, path: Path | str | ModelFile | LoadedModel, *, provider: str = "auto", threads: int = 1) -> None:
@@ -185,7 +252,13 @@ class Inspector:
 
     @property
     def threshold(self) -> Threshold:
-        """The file's threshold; raises UncalibratedError where it has none yet."""
+        """The threshold that this inspector judges with.
+
+        Raises
+        ------
+        UncalibratedError
+            If the file has no threshold yet.
+        """
         if self.info.threshold is None:
             raise UncalibratedError(
                 f"{str(self.path)!r} has no threshold yet, so it cannot tell ok from ng: "
@@ -200,26 +273,88 @@ class Inspector:
         return self._file_info.threshold
 
     def with_threshold(self, threshold: Threshold) -> Inspector:
-        """Return an inspector of the same loaded model that judges with another threshold; the file stays as it is."""
+        """Return an inspector of the same loaded model with another threshold.
+
+        Parameters
+        ----------
+        threshold
+            The other threshold.
+
+        Returns
+        -------
+        Inspector
+            The inspector. The file stays unchanged.
+        """
         other = copy.copy(self)
         other.info = dataclasses.replace(self.info, threshold=threshold)
         return other
 
     def prepare(self, frame: Frame) -> NDArray[np.uint8]:
-        """Turn a frame into one model input, uint8 [height, width, channels]; raises ImageError as `prepare` does."""
+        """Turn a frame into one model input.
+
+        Parameters
+        ----------
+        frame
+            [height, width] or [height, width, 3], BGR; uint8 or uint16.
+
+        Returns
+        -------
+        NDArray[np.uint8]
+            uint8 [height, width, channels].
+
+        Raises
+        ------
+        ImageError
+            If the model does not accept the frame, or the part is not found in it.
+        """
         return prepare(frame, self.info.preprocess)
 
     def accepts(self, width: int, height: int) -> None:
-        """Raise ImageError where images of a size are not accepted; `read_image` asks before it decodes."""
+        """Check that images of a size are accepted; `read_image` asks before it decodes.
+
+        Parameters
+        ----------
+        width
+            Width in pixels.
+        height
+            Height in pixels.
+
+        Raises
+        ------
+        ImageError
+            If the size is not accepted.
+        """
         check_size(width, height, self.info.preprocess)
 
     def infer(self, batch: NDArray[np.uint8]) -> Scored:
-        """Run the model on prepared inputs, uint8 [n, height, width, channels]; needs no threshold."""
+        """Run the model on prepared inputs. It needs no threshold.
+
+        Parameters
+        ----------
+        batch
+            uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        Scored
+            Score and error map of each input.
+        """
         score, error_map = self._session.run(["score", "error_map"], {"image": batch})
         return Scored(score, error_map)
 
     def run(self, batch: NDArray[np.uint8]) -> Scored:
-        """Return what `infer` returns; the older name."""
+        """Return the result of `infer`; the older name.
+
+        Parameters
+        ----------
+        batch
+            uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        Scored
+            Score and error map of each input.
+        """
         return self.infer(batch)
 
     def judge(
@@ -230,17 +365,30 @@ class Inspector:
         *,
         late_ms: float | None = None,
     ) -> list[Inspection]:
-        """Compare scores with the threshold, find the regions, and make each frame's verdict.
+        """Compare scores with the threshold, find the regions, and make the verdict of each frame.
 
         Parameters
         ----------
-        frames: the frames in their order; an ImageError in a frame's place becomes its ``fault``.
-        scored: what `infer` returned for the frames without those errors, None if there are none.
-        contexts: where each frame comes from; by default all are "frame", numbered from 0.
-        late_ms: the longest latency in milliseconds; a verdict that took longer becomes a ``fault``. None for any.
+        frames
+            The frames in their order. An ImageError instead of a frame becomes a ``fault``.
+        scored
+            Result of `infer` for the frames without errors, None without such frames.
+        contexts
+            Where each frame comes from. By default all are "frame", numbered from 0.
+        late_ms
+            Longest latency in milliseconds. A later verdict becomes a ``fault``. None allows any.
 
-        Raises UncalibratedError if the model has no threshold, ValueError if the numbers of frames, contexts and
-        scores do not match.
+        Returns
+        -------
+        list[Inspection]
+            One inspection for each frame, in order.
+
+        Raises
+        ------
+        UncalibratedError
+            If the model has no threshold.
+        ValueError
+            If the numbers of frames, contexts and scores do not match.
         """
         threshold = self.threshold
         items = [frame if isinstance(frame, Prepared) else self._describe_frame(frame) for frame in frames]
@@ -288,9 +436,19 @@ class Inspector:
         return inspections
 
     def prepare_frame(self, frame: Frame | ImageError, *, keep: bool = True) -> Prepared:
-        """Prepare a frame for `infer_frames` and `judge`; an ImageError is noted, not raised.
+        """Prepare a frame for `infer_frames` and `judge`.
 
-        keep: whether the inspection shall hold the frame.
+        Parameters
+        ----------
+        frame
+            The frame, or the reason why it could not be read.
+        keep
+            Whether the inspection keeps the frame.
+
+        Returns
+        -------
+        Prepared
+            The prepared frame. An ImageError is stored in it, not raised.
         """
         if isinstance(frame, ImageError):
             return self._describe_frame(frame)
@@ -300,10 +458,12 @@ class Inspector:
             image = prepare_at(frame, self.info.preprocess, placement)
             return Prepared(frame.shape[1], frame.shape[0], image, kept, placement=placement)
         except ImageError as error:
-            return Prepared(0, 0, frame=kept, error=error.with_traceback(None))  # its frames would live as long as it
+            return Prepared(
+                0, 0, frame=kept, error=error.with_traceback(None)
+            )  # a traceback would keep its frames in memory
 
     def _describe_frame(self, frame: Frame | ImageError) -> Prepared:
-        """Return a frame, whose input is not at hand, as `judge` takes it."""
+        """Return a frame without a model input, in the form that `judge` takes."""
         if isinstance(frame, ImageError):
             return Prepared(0, 0, error=frame)
         height, width = frame.shape[:2]
@@ -313,17 +473,46 @@ class Inspector:
             return Prepared(width, height, frame=frame, error=error.with_traceback(None))
 
     def infer_frames(self, items: Sequence[Prepared]) -> Scored | None:
-        """Run the model once on those of the prepared frames that have an input; None if none has."""
+        """Run the model once on the prepared frames that have an input.
+
+        Parameters
+        ----------
+        items
+            The prepared frames.
+
+        Returns
+        -------
+        Scored or None
+            Score and error map of each input. None if no frame has an input.
+        """
         images = [item.image for item in items if item.image is not None]
         if not images:
             return None
-        # a view of one image: on a line, what has not run for a while takes ten times as long
+        # a view of a single image: on a line, code that has not run for a while is ten times slower
         return self.infer(images[0][None] if len(images) == 1 else np.stack(images))
 
     def examine_batch(
         self, frames: Sequence[Frame | ImageError], contexts: Sequence[FrameContext] | None = None
     ) -> list[Inspection]:
-        """Prepare, infer and judge frames in one run; arguments and errors as `judge`."""
+        """Prepare, infer and judge frames in one run.
+
+        Parameters
+        ----------
+        frames
+            The frames in their order. An ImageError instead of a frame becomes a ``fault``.
+        contexts
+            Where each frame comes from. By default all are "frame", numbered from 0.
+
+        Returns
+        -------
+        list[Inspection]
+            One inspection for each frame, in order.
+
+        Raises
+        ------
+        UncalibratedError
+            If the model has no threshold.
+        """
         if contexts is None:
             contexts = [FrameContext(index=index) for index in range(len(frames))]
         items = [self.prepare_frame(frame) for frame in frames]
@@ -331,13 +520,26 @@ class Inspector:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the file has an autoencoder of images; one of features, or a memory alone, is none."""
+        """Whether the file has an autoencoder of images. An autoencoder of features and a memory do not count."""
         return self.info.network is not None and not self.info.network.backbone
 
     def reconstruct(self, batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the autoencoder's reconstruction of prepared inputs, uint8 [n, height, width, channels] like them.
+        """Return the autoencoder's reconstruction of prepared inputs.
 
-        Raises ModelFileError if the file has no autoencoder of images.
+        Parameters
+        ----------
+        batch
+            uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        NDArray[np.uint8]
+            uint8 [n, height, width, channels].
+
+        Raises
+        ------
+        ModelFileError
+            If the file has no autoencoder of images.
         """
         if not self.reconstructs:
             raise ModelFileError(f"{str(self.path)!r} has no autoencoder of images, so it reconstructs nothing")
@@ -346,37 +548,113 @@ class Inspector:
         return np.asarray(pixels.clip(0, 255), np.uint8)
 
     def encode(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the latent vectors of prepared inputs, float32 [n, latent]."""
+        """Return the latent vectors of prepared inputs.
+
+        Parameters
+        ----------
+        batch
+            uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        NDArray[np.float32]
+            float32 [n, latent].
+        """
         (latent,) = self._session.run(["latent"], {"image": batch})
         return np.asarray(latent, np.float32)
 
     def inspect(self, frame: Frame | ImageError | Path | str, *, source: str | None = None, index: int = 0) -> Verdict:
-        """Judge one frame: HxW or HxWx3 (BGR), uint8 or uint16, or an image file. A ``fault`` if it cannot be judged.
+        """Judge one frame or image file.
 
-        source: the name in the verdict; by default the file's path, or "frame". Raises UncalibratedError where the
-        model has no threshold.
+        Parameters
+        ----------
+        frame
+            [height, width] or [height, width, 3], BGR, uint8 or uint16; or an image file.
+        source
+            Name in the verdict. By default the path of the file, or "frame".
+        index
+            Position in the verdict.
+
+        Returns
+        -------
+        Verdict
+            The verdict, a ``fault`` if the frame cannot be judged.
+
+        Raises
+        ------
+        UncalibratedError
+            If the model has no threshold.
         """
         return self.examine(frame, source=source, index=index).verdict
 
     def examine(
         self, frame: Frame | ImageError | Path | str, *, source: str | None = None, index: int = 0
     ) -> Inspection:
-        """Judge one frame or image file as `inspect` does, and keep the frame and its error map."""
+        """Judge one frame or image file as `inspect` does, and keep the frame and its error map.
+
+        Parameters
+        ----------
+        frame
+            [height, width] or [height, width, 3], BGR, uint8 or uint16; or an image file.
+        source
+            Name in the verdict. By default the path of the file, or "frame".
+        index
+            Position in the verdict.
+
+        Returns
+        -------
+        Inspection
+            The verdict, a ``fault`` if the frame cannot be judged, with frame and error map.
+
+        Raises
+        ------
+        UncalibratedError
+            If the model has no threshold.
+        """
         is_file = isinstance(frame, Path | str)
         context = FrameContext(source or (str(frame) if is_file else "frame"), index)
         return self.examine_batch([self.read(frame) if isinstance(frame, Path | str) else frame], [context])[0]
 
     def read(self, path: Path | str) -> Frame | ImageError:
-        """Read an image file as `read_image` does; the reason why it cannot be judged is returned, not raised."""
+        """Read an image file as `read_image` does.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        Frame or ImageError
+            The image, or the reason why it cannot be judged. The reason is not raised.
+        """
         return read_or_error(path, partial(read_image, accepts=self.accepts))
 
     def inspect_many(
         self, paths: Iterable[Path | str] | Path | str, *, workers: int | None = None
     ) -> Iterator[Verdict]:
-        """Judge image files in order, on all cores (or `workers` threads). An unreadable file is a ``fault``.
+        """Judge image files in order, on all cores. An unreadable file becomes a ``fault``.
 
-        paths: image files; or one file; or one folder, whose images are judged with those of its subfolders. Raises
-        DatasetError if the folder cannot be read or has no image, UncalibratedError if the model has no threshold.
+        Parameters
+        ----------
+        paths
+            Image files; or one file; or one folder, whose images are judged with those of its subfolders.
+        workers
+            Number of threads, from 1; None for the number of cores.
+
+        Returns
+        -------
+        Iterator[Verdict]
+            The verdicts in the order of the files.
+
+        Raises
+        ------
+        DatasetError
+            If the folder cannot be read or has no image.
+        UncalibratedError
+            If the model has no threshold.
+        ChoiceError
+            If workers is below 1.
         """
         from onspect.runtime.inspection.batch import judge_files
 
@@ -385,7 +663,29 @@ class Inspector:
     def examine_many(
         self, paths: Iterable[Path | str] | Path | str, *, workers: int | None = None
     ) -> Iterator[Inspection]:
-        """Judge image files as `inspect_many` does, and keep each frame and error map."""
+        """Judge image files as `inspect_many` does, and keep each frame and error map.
+
+        Parameters
+        ----------
+        paths
+            Image files; or one file; or one folder, whose images are judged with those of its subfolders.
+        workers
+            Number of threads, from 1; None for the number of cores.
+
+        Returns
+        -------
+        Iterator[Inspection]
+            The inspections in the order of the files.
+
+        Raises
+        ------
+        DatasetError
+            If the folder cannot be read or has no image.
+        UncalibratedError
+            If the model has no threshold.
+        ChoiceError
+            If workers is below 1.
+        """
         from onspect.runtime.inspection.batch import examine_files
 
         return examine_files(self, _list_paths(paths), workers=workers)
@@ -400,7 +700,7 @@ def _list_paths(paths: Iterable[Path | str] | Path | str) -> Iterable[Path | str
 
 
 def _describe_pose(placement: Placement | None) -> dict[str, float]:
-    """Return what a verdict says of the part's pose, rounded to a hundredth of a pixel and of a degree."""
+    """Return the fields of a verdict for the part's pose, rounded to a hundredth of a pixel and of a degree."""
     pose = None if placement is None else placement.pose
     if pose is None:
         return {}
@@ -408,11 +708,11 @@ def _describe_pose(placement: Placement | None) -> dict[str, float]:
 
 
 _Finding = tuple[Judgement, str | None, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]
-"""Of one frame: verdict, reason and code of a fault, score, regions, error map."""
+"""Finding of one frame: verdict, reason and code of a fault, score, regions, error map."""
 
 
 def _find(items: Sequence[Prepared], scored: Scored | None, threshold: Threshold) -> Iterator[_Finding]:
-    """Yield what the model's output says of each frame."""
+    """Yield the finding of each frame from the model's output."""
     rows = [item for item in items if item.is_inferred]
     reasons = [] if scored is None else scored.faults()
     if len(reasons) != len(rows):
@@ -441,7 +741,10 @@ def _describe_error(error: ImageError) -> _Finding:
 
 
 def _find_fault(score: float, lowest: float, highest: float) -> str | None:
-    """Return the reason why the output for one image is invalid; lowest and highest are those of its error map."""
+    """Return the reason why the output for one image is invalid, or None.
+
+    lowest and highest are the extreme values of its error map.
+    """
     if not math.isfinite(score):
         return f"the model's score is {score}"
     if not (math.isfinite(highest) and lowest >= 0.0):

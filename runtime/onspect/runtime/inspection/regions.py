@@ -18,25 +18,33 @@ if TYPE_CHECKING:
     from onspect.runtime.inspection.verdict import Judgement
 
 _SHEET = 1 << 16  # pixels of maps that are searched for regions together
-_MANY_LABELS = 65535  # more regions than this cannot be counted in 16 bits, which is twice as fast
+_MANY_LABELS = 65535  # most regions that 16 bits can count, which is twice as fast as 32
 
 
 @dataclass(frozen=True, init=False)
 class Region:
-    """A connected part of the error map above its threshold, in source-image pixels.
-
-    x, y: left and top edge. width, height: at least 1. peak: highest error inside. area: in square pixels.
-    """
+    """A connected part of the error map at or above the threshold, in pixels of the source image."""
 
     x: int
+    """Left edge."""
+
     y: int
+    """Top edge."""
+
     width: int
+    """Width, at least 1."""
+
     height: int
+    """Height, at least 1."""
+
     peak: float
+    """Highest error inside."""
+
     area: int
+    """Area in square pixels, at least 1."""
 
     def __init__(self, x: int, y: int, width: int, height: int, peak: float, area: int) -> None:
-        facts = vars(self)  # a frozen class's own __init__ takes twice as long, and there are many regions
+        facts = vars(self)  # the __init__ of a frozen dataclass takes twice as long, and there are many regions
         facts["x"], facts["y"], facts["width"], facts["height"] = x, y, width, height
         facts["peak"], facts["area"] = peak, area
 
@@ -46,9 +54,26 @@ def find_regions(
 ) -> tuple[Region, ...]:
     """Return the connected regions (8 neighbours) with error >= threshold.map, highest peak first.
 
-    error_map is [h, w] at the model's working size; regions are scaled to a source image of width x height. A region
-    of fewer than threshold.area pixels of the map is left out, unless it is the highest of a part whose verdict is
-    not ``ok``: that one may be what the verdict rests on.
+    A region of fewer than threshold.area pixels is left out. The highest region of a part that is not ``ok`` is
+    kept, because the verdict may depend on it.
+
+    Parameters
+    ----------
+    error_map
+        float32 [h, w], at the model's working size.
+    threshold
+        The cut of the map, and the smallest area.
+    width
+        Width of the source image in pixels. Regions are scaled to it.
+    height
+        Height of the source image in pixels.
+    verdict
+        Verdict of the part.
+
+    Returns
+    -------
+    tuple[Region, ...]
+        The regions in pixels of the source image.
     """
     return find_regions_of_batch(error_map[None], [float(error_map.max())], threshold, [(width, height)], [verdict])[0]
 
@@ -60,16 +85,32 @@ def find_regions_of_batch(
     sizes: Sequence[tuple[int, int]],
     verdicts: Sequence[Judgement],
 ) -> list[tuple[Region, ...]]:
-    """Return the regions of each of the maps [n, h, w], as `find_regions` does.
+    """Return the regions of each map of a batch, as `find_regions` does.
 
-    peaks: the highest error of each map. sizes: width and height of each image.
+    Small maps are searched together, because there the calls take longer than the work. Large maps are searched one
+    by one, each within the box around its high errors.
 
-    Small maps are searched together: there the calls take longer than the work, and each lets another thread have the
-    interpreter. Large ones are searched one by one, each within the box around what is high in it.
+    Parameters
+    ----------
+    error_maps
+        float32 [n, h, w], at the model's working size.
+    peaks
+        Highest error of each map.
+    threshold
+        The cut of the maps, and the smallest area.
+    sizes
+        Width and height of each source image in pixels.
+    verdicts
+        Verdict of each part.
+
+    Returns
+    -------
+    list[tuple[Region, ...]]
+        The regions of each image, in pixels of that image.
     """
     found: list[list[Region]] = [[] for _ in sizes]
     high = [number for number, peak in enumerate(peaks) if peak >= threshold.map]
-    if not high:  # as with most parts
+    if not high:  # true for most parts
         return [()] * len(found)
     cut = _least_float32(threshold.map)
     rows, columns = error_maps.shape[1:]
@@ -84,7 +125,20 @@ def find_regions_of_batch(
 
 
 def move_to_frame(regions: Sequence[Region], placement: Placement) -> tuple[Region, ...]:
-    """Return regions of a crop as regions of its frame; of a turned one the upright box around it."""
+    """Convert regions of a crop to regions of its frame.
+
+    Parameters
+    ----------
+    regions
+        Regions in pixels of the crop.
+    placement
+        Where the crop is in the frame.
+
+    Returns
+    -------
+    tuple[Region, ...]
+        The regions in pixels of the frame. A region of a rotated crop becomes the upright box around it.
+    """
     factor = placement.area_factor
     moved = []
     for region in regions:
@@ -109,7 +163,7 @@ def _scale(box: Sequence[int], pixels: int, peak: float, shape: tuple[int, int],
 
 
 def _one_below_the_other(maps: NDArray[np.float32], some: list[int]) -> NDArray[np.float32]:
-    """Return some of the maps [n, h, w] as one of n * (h + 1) rows, with a row below each that no region crosses."""
+    """Stack some of the maps [n, h, w] into one of n * (h + 1) rows, with a separating row below each."""
     if len(some) == 1:
         alone: NDArray[np.float32] = maps[some[0]]
         return alone
@@ -120,9 +174,9 @@ def _one_below_the_other(maps: NDArray[np.float32], some: list[int]) -> NDArray[
 
 
 def _connect(sheet: NDArray[np.float32], cut: np.float32, rows: int) -> Iterator[tuple[Any, ...]]:
-    """Yield the regions of maps of so many rows that stand one below the other: by map, the highest peak first.
+    """Yield the regions of stacked maps of equal height, map by map, the highest peak first.
 
-    Of each its map's number, its pixels, left and top edge, width and height, and its peak.
+    Each region has the number of its map, its pixels, left and top edge, width and height, and its peak.
     """
     high_errors = (sheet >= cut).view(np.uint8)
     left, top, wide, high = cv2.boundingRect(high_errors)
@@ -140,7 +194,7 @@ def _connect(sheet: NDArray[np.float32], cut: np.float32, rows: int) -> Iterator
 
 
 def _least_float32(cut: float) -> np.float32:
-    """Return the least float32 that is not below a cut: a float32 map is held against it without being converted."""
+    """Return the lowest float32 that is not below a cut, so that a float32 map is compared without conversion."""
     with np.errstate(over="ignore"):
         nearest = np.float32(cut)
     return nearest if float(nearest) >= cut else np.nextafter(nearest, np.float32(np.inf))

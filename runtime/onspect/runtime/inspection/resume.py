@@ -1,4 +1,4 @@
-"""Going on with a run of ``onspect score`` that was interrupted: which images its file of verdicts already holds."""
+"""Resume an interrupted run of ``onspect score``: find the images that its file of verdicts already has."""
 
 from __future__ import annotations
 
@@ -14,10 +14,29 @@ from onspect.runtime.inspection.verdict import Verdict, parse_verdict
 
 
 def count_judged(path: Path, sources: Sequence[str], inspector: Inspector) -> Counter[str]:
-    """Return how many verdicts of each kind a JSONL file holds, which are those of the first sources, in their order.
+    """Count the verdicts in the JSONL file of an interrupted run.
 
-    A last line that was cut off is not counted; a sink that appends removes it. A file that is not there holds none.
-    Raises OutputError where the file cannot be read, or holds verdicts of other images, another model or threshold.
+    The verdicts must be those of the first sources, in their order. A last line that was cut off is not counted; a
+    sink that appends removes it. A missing file has no verdicts.
+
+    Parameters
+    ----------
+    path
+        The file.
+    sources
+        Names of all images of the run, in order.
+    inspector
+        The model of the run.
+
+    Returns
+    -------
+    Counter[str]
+        Number of verdicts of each kind.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be read, or has verdicts of other images, another model or another threshold.
     """
     counts: Counter[str] = Counter()
     try:
@@ -63,6 +82,17 @@ def _check(path: Path, number: int, verdict: Verdict, sources: Sequence[str], in
 
 
 def as_written(source: str) -> str:
-    """Return a source as it is read back from a verdict's line, where a name's bytes may be no UTF-8."""
+    """Return a source as it is read back from the line of a verdict, also if its name is not valid UTF-8.
+
+    Parameters
+    ----------
+    source
+        The name of the source.
+
+    Returns
+    -------
+    str
+        The name after encoding and decoding.
+    """
     text = json.dumps(source, ensure_ascii=False).encode(errors="backslashreplace")
     return str(json.loads(text))

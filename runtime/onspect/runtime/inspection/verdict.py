@@ -1,4 +1,4 @@
-"""The verdict on one part, and the one place where a score is held against a threshold."""
+"""The verdict on one part, and the only comparison of a score with a threshold."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Judgement = Literal["ok", "ng", "review", "fault"]
 
 @dataclass(frozen=True)
 class JudgementFacts:
-    """What one verdict means for the part."""
+    """The meaning of one verdict for the part."""
 
     meaning: str
-    """In words, for people."""
+    """Text for people."""
 
     severity: int
-    """Of two frames of one part, the one with the higher severity decides."""
+    """The frame with the highest severity decides on a part with several frames."""
 
     rejected: bool
     """Whether the part must leave the line."""
@@ -51,7 +51,7 @@ _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 @dataclass(frozen=True)
 class FrameContext:
-    """Where a frame comes from. It goes in with the frame, and its verdict repeats it."""
+    """Where a frame comes from. Its verdict repeats these facts."""
 
     source: str = "frame"
     """Path of the image file, or name of the camera."""
@@ -63,51 +63,93 @@ class FrameContext:
     """The part's id, None if the source does not know it."""
 
     captured: float = field(default_factory=time.perf_counter)
-    """Seconds on `time.perf_counter` when the frame was captured, or its file opened. The latency counts from here."""
+    """Seconds on `time.perf_counter` at capture, or when the file was opened. The latency counts from here."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was decided about one part; `to_json` is one line of a JSONL file.
-
-    source: path or name of the frame's source. index: position in the run, from 0. time: ISO 8601, UTC.
-    score: None for a fault. threshold: the cut it was held against. latency_ms: from frame (or file) to verdict.
-    model: the model's name and the first 12 digits of its file's SHA-256. reason: for a fault, why.
-    part: the part's id, where the source knows it.
-    review_threshold: where the review band below `threshold` begins, None without one.
-    pose_x, pose_y, pose_angle: with an alignment, where the middle of the reference was found in the frame, in pixels,
-    and by how many degrees it is turned, counter-clockwise; None without one and for a part that was not found.
-    code: for a fault, its kind: one of `errors.FAULT_CODES`.
-    """
+    """The verdict on one part. `to_json` gives one line of a JSONL file."""
 
     source: str
+    """Path of the image file, or name of the camera."""
+
     index: int
+    """Position in the run, from 0."""
+
     time: str
+    """ISO 8601, UTC."""
+
     verdict: Judgement
+    """``ok``, ``ng``, ``review`` or ``fault``."""
+
     score: float | None
+    """The score, None for a fault."""
+
     threshold: float
+    """The threshold that the score was compared with."""
+
     regions: tuple[Region, ...]
+    """Regions of high error, in pixels of the frame."""
+
     latency_ms: float
+    """Milliseconds from the frame (or the opening of the file) to the verdict."""
+
     model: str
+    """Name of the model and the first 12 digits of its file's SHA-256."""
+
     reason: str | None = None
+    """Reason of a fault, otherwise None."""
+
     part: str | None = None
+    """The part's id, None if the source does not know it."""
+
     review_threshold: float | None = None
+    """The score where the review band below `threshold` begins, None without one."""
+
     pose_x: float | None = None
+    """Where alignment found the middle of the reference, in pixels of the frame from the left. None without an
+    alignment, and if the part was not found."""
+
     pose_y: float | None = None
+    """The same in pixels from the top."""
+
     pose_angle: float | None = None
+    """Rotation of the part in degrees, counter-clockwise. None as for `pose_x`."""
+
     code: str | None = None
+    """Kind of a fault, one of `errors.FAULT_CODES`; otherwise None."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object of interface lines and files."""
-        content = dict(vars(self))  # not asdict, which takes as long as some networks
+        """Return the verdict as the JSON object of lines and files.
+
+        Returns
+        -------
+        dict[str, Any]
+            Every field under its name; regions as objects.
+        """
+        content = dict(vars(self))  # asdict takes as long as some networks
         content["regions"] = tuple(dict(vars(region)) for region in self.regions)
         return content
 
     def plot(self, frame: Frame | None = None) -> NDArray[np.uint8]:
-        """Return the frame with the verdict and a box around each region, uint8 [height, width, 3], BGR.
+        """Return the frame with the verdict and a box around each region.
 
-        frame: HxW or HxWx3, uint8 or uint16; None to read the file that `source` names. `Inspection.plot` draws
-        outlines too. Raises ImageError where there is no such frame or file.
+        `Inspection.plot` draws outlines too.
+
+        Parameters
+        ----------
+        frame
+            [height, width] or [height, width, 3], uint8 or uint16. None reads the file `source`.
+
+        Returns
+        -------
+        NDArray[np.uint8]
+            uint8 [height, width, 3], BGR.
+
+        Raises
+        ------
+        ImageError
+            If the frame cannot be drawn, or the file cannot be read.
         """
         from onspect.runtime.images.decode import read_image
         from onspect.runtime.inspection.visualization import draw_boxes  # it imports this module
@@ -127,7 +169,13 @@ class Verdict:
         return f"<table>{''.join(rows)}</table>"
 
     def to_json(self) -> str:
-        """Return the verdict as one line of JSON, without the line's end."""
+        """Return the verdict as one line of JSON.
+
+        Returns
+        -------
+        str
+            The line without its end.
+        """
         return _JSON.encode(vars(self) | {"regions": tuple(map(vars, self.regions))})
 
 
@@ -162,10 +210,20 @@ def parse_verdict(line: str | bytes) -> Verdict:
 
 
 def decide(score: float, threshold: Threshold) -> Judgement:
-    """Return the verdict that a score brings.
+    """Return the verdict for a score.
 
-    ``ng`` where score >= threshold.score; below that ``review`` where there is a band and score >= threshold.review,
-    else ``ok``; ``fault`` where the score is not finite.
+    Parameters
+    ----------
+    score
+        The score of the part.
+    threshold
+        The threshold of the model.
+
+    Returns
+    -------
+    Judgement
+        ``ng`` if score >= threshold.score. Below that ``review`` if there is a band and score >=
+        threshold.review, otherwise ``ok``. ``fault`` if the score is not finite.
     """
     if not math.isfinite(score):
         return "fault"
@@ -179,10 +237,29 @@ def reaches(score: float, threshold: Threshold) -> bool: ...
 @overload
 def reaches(score: NDArray[Any], threshold: Threshold) -> NDArray[np.bool_]: ...
 def reaches(score: float | NDArray[Any], threshold: Threshold) -> bool | NDArray[np.bool_]:
-    """Return whether a score rejects a part; of scores [n], bool [n]."""
+    """Return whether a score rejects a part.
+
+    Parameters
+    ----------
+    score
+        One score, or scores [n].
+    threshold
+        The threshold of the model.
+
+    Returns
+    -------
+    bool or array
+        True if score >= threshold.score; for scores [n], bool [n].
+    """
     return score >= threshold.score
 
 
 def now() -> str:
-    """Return the time in UTC as ISO 8601 with milliseconds, such as ``2026-03-01T12:00:00.000Z``."""
+    """Return the time in UTC.
+
+    Returns
+    -------
+    str
+        ISO 8601 with milliseconds, such as ``2026-03-01T12:00:00.000Z``.
+    """
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

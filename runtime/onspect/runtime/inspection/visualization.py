@@ -21,20 +21,33 @@ from onspect.runtime.inspection.verdict import Verdict
 Picture = NDArray[np.uint8]
 
 _COLOURS = {"ok": (80, 160, 40), "ng": (40, 40, 220), "review": (0, 165, 255), "fault": (200, 60, 160)}
-_BOXES = {"ng": (60, 110, 255), "review": (80, 200, 250)}  # told apart by people who see no red or no green
-_EDGE = (20, 20, 20)  # of lines, so that they are seen on bright and coloured parts
+_BOXES = {"ng": (60, 110, 255), "review": (80, 200, 250)}  # also distinct for people who are colour-blind
+_EDGE = (20, 20, 20)  # of lines, so that they are visible on bright and coloured parts
 _SMALLEST_BOX = 12  # pixels
 _JPEG_QUALITY = 92
 _OUTLINE = (255, 211, 143)  # of the region, and of the pose's cross
 _WEIGHTS = ((np.arange(256, dtype=np.float32) / 255.0 - 0.25) / 0.5).clip(
     0.0, 0.6
-)  # of the heat, by its relative height
+)  # of the heat, by the relative error
 _SMALLEST_SIDE = 256  # smaller images are enlarged so that boxes and words can be read,
 _LARGEST_SIDE = 4096  # but not beyond this: a line camera's 1 x 20000 pixels would take gigabytes
 
 
 def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
-    """Return a frame (HxW, HxWx1 or HxWx3; uint8 or uint16) as BGR uint8; white_level as in `Preprocess`."""
+    """Convert a frame to 8-bit colour.
+
+    Parameters
+    ----------
+    frame
+        [height, width], [height, width, 1] or [height, width, 3]; uint8 or uint16.
+    white_level
+        Value of a uint16 frame that becomes 255.
+
+    Returns
+    -------
+    Picture
+        uint8 [height, width, 3], BGR.
+    """
     if frame.dtype == np.uint16:
         frame = cv2.convertScaleAbs(frame, alpha=255.0 / white_level)
     if frame.ndim == 3 and frame.shape[2] == 3:
@@ -43,7 +56,20 @@ def to_bgr(frame: Frame, white_level: int = 65535) -> Picture:
 
 
 def heat_map(error_map: NDArray[Any], threshold: float) -> Picture:
-    """Colour an error map [h, w]: black at 0, orange at the threshold, white from twice the threshold on."""
+    """Colour an error map: black at 0, orange at the threshold, white from twice the threshold on.
+
+    Parameters
+    ----------
+    error_map
+        [h, w], 0 or more.
+    threshold
+        The cut of the map.
+
+    Returns
+    -------
+    Picture
+        uint8 [h, w, 3], BGR.
+    """
     return np.asarray(cv2.applyColorMap(_relative(error_map, threshold), cv2.COLORMAP_INFERNO), np.uint8)
 
 
@@ -91,7 +117,7 @@ def draw_overlay(
 
 
 def _find_map(inspection: Inspection, picture: Picture) -> NDArray[np.float32] | None:
-    """Return the error map as one of the whole picture, at any size; None where there is none."""
+    """Return the error map in the coordinates of the whole picture, at any size; None if there is no map."""
     if inspection.error_map is None or inspection.placement is None:
         return inspection.error_map
     height, width = picture.shape[:2]
@@ -106,11 +132,24 @@ def mark_regions(
     *,
     colour: tuple[int, int, int] = _BOXES["ng"],
 ) -> None:
-    """Draw into a picture, around each region, a thin box, and an outline around its core.
+    """Draw a thin box around each region, and an outline around its core.
 
-    The core is what lies nearer to the region's peak than to the threshold. regions are in pixels of the picture.
-    Both lines lie outside of what they show, which stays free; a box is at least 12 pixels wide and high. Both have
-    a dark edge, so that they are seen on every ground. Without an error map [h, w] there are only boxes.
+    The core is the part of a region whose error is nearer to the peak than to the threshold. Both lines are drawn
+    outside and leave the content visible. A box is at least 12 pixels wide and high. Both lines have a dark edge,
+    so that they are visible on any background.
+
+    Parameters
+    ----------
+    picture
+        uint8 [height, width, 3], BGR; it is changed.
+    regions
+        Regions in pixels of the picture.
+    error_map
+        [h, w] at any size. None draws boxes only.
+    threshold
+        The cut of the map.
+    colour
+        Colour of the lines, BGR.
     """
     height, width = picture.shape[:2]
     thick = max(1, round(min(height, width) / 200))
@@ -134,9 +173,9 @@ def _outline_regions(
         x, y = max(0, region.x), max(0, region.y)
         high = full[y : region.y + region.height, x : region.x + region.width] >= (threshold + region.peak) / 2.0
         if not high.any():
-            continue  # the map is finer than the picture, and its box is enough
+            continue  # the map is finer than the picture; the box is enough
         low = np.pad((~high).astype(np.uint8), apart + 1, constant_values=1)
-        grown = (cv2.distanceTransform(low, cv2.DIST_L2, 3) <= apart).astype(np.uint8)  # far faster than dilating
+        grown = (cv2.distanceTransform(low, cv2.DIST_L2, 3) <= apart).astype(np.uint8)  # much faster than dilating
         offset = (x - apart - 1, y - apart - 1)
         contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=offset)
         found += contours
@@ -144,7 +183,7 @@ def _outline_regions(
 
 
 def _place_side(start: int, length: int, whole: int, thick: int) -> tuple[int, int]:
-    """Return where a box begins and ends along one side: outside the region, and at least `_SMALLEST_BOX`."""
+    """Return where a box begins and ends along one side: outside the region, and at least `_SMALLEST_BOX` long."""
     first, last = start - 4 * thick, start + length - 1 + 4 * thick
     missing = max(0, _SMALLEST_BOX - 1 - (last - first))
     first, last = first - missing // 2, last + missing - missing // 2
@@ -152,7 +191,20 @@ def _place_side(start: int, length: int, whole: int, thick: int) -> tuple[int, i
 
 
 def scale_region(region: Region, scale: float) -> Region:
-    """Return a region as it lies in a picture that is so many times as large."""
+    """Scale a region to a picture of another size.
+
+    Parameters
+    ----------
+    region
+        The region.
+    scale
+        Factor of the picture's size, above 0.
+
+    Returns
+    -------
+    Region
+        The region in pixels of the scaled picture.
+    """
     x, y = math.floor(region.x * scale), math.floor(region.y * scale)
     right, bottom = math.ceil((region.x + region.width) * scale), math.ceil((region.y + region.height) * scale)
     area = max(1, round(region.area * scale * scale))
@@ -160,9 +212,26 @@ def scale_region(region: Region, scale: float) -> Region:
 
 
 def draw_boxes(verdict: Verdict, frame: Frame, white_level: int = 65535) -> Picture:
-    """Draw a verdict and a box around each of its regions on its frame, where the error map is not at hand.
+    """Draw a verdict and a box around each of its regions, without an error map.
 
-    Raises ImageError for a frame that is neither HxW nor HxWx3, uint8 or uint16.
+    Parameters
+    ----------
+    verdict
+        The verdict.
+    frame
+        The frame, [height, width] or [height, width, 3], uint8 or uint16.
+    white_level
+        Value of a uint16 frame that becomes 255.
+
+    Returns
+    -------
+    Picture
+        uint8 [height, width, 3], BGR.
+
+    Raises
+    ------
+    ImageError
+        If the frame has another shape or type.
     """
     picture = draw_overlay(Inspection(verdict, frame, None, np.inf, white_level))
     if picture is None:
@@ -171,10 +240,23 @@ def draw_boxes(verdict: Verdict, frame: Frame, white_level: int = 65535) -> Pict
 
 
 def draw_view(inspection: Inspection, *, longest: int, heat: bool) -> Picture | None:
-    """Draw the source image for a screen, with heat and boxes or as it came; None where there is none.
+    """Draw the source image for a screen, with or without heat and boxes.
 
-    The picture's longest side is about `longest` pixels, whatever the source's is, so that boxes are drawn thin and
-    work stays small.
+    The picture is scaled to a fixed size, so that boxes stay thin and drawing stays fast.
+
+    Parameters
+    ----------
+    inspection
+        The verdict with its frame and error map.
+    longest
+        Longest side of the picture in pixels.
+    heat
+        Whether to draw heat and boxes.
+
+    Returns
+    -------
+    Picture or None
+        uint8 [height, width, 3], BGR. None if there is no image.
     """
     if not _is_drawable(inspection.frame):
         return None
@@ -199,23 +281,71 @@ def draw_view(inspection: Inspection, *, longest: int, heat: bool) -> Picture | 
 
 
 def enlarge(picture: Picture, scale: int) -> Picture:
-    """Return a picture with every pixel repeated scale times both ways."""
+    """Repeat every pixel of a picture in both directions.
+
+    Parameters
+    ----------
+    picture
+        uint8 [height, width, 3].
+    scale
+        Number of repetitions, from 1.
+
+    Returns
+    -------
+    Picture
+        uint8 [height * scale, width * scale, 3].
+    """
     return np.repeat(np.repeat(picture, scale, axis=0), scale, axis=1)
 
 
 def side_by_side(rows: Sequence[Sequence[Picture]], gap: int = 4) -> Picture:
-    """Return rows of pictures of equal size as one picture on white."""
+    """Arrange pictures of equal size in rows, on white.
+
+    Parameters
+    ----------
+    rows
+        The pictures of each row, uint8 [height, width, 3].
+    gap
+        Pixels between two pictures.
+
+    Returns
+    -------
+    Picture
+        One picture, uint8 [height, width, 3].
+    """
     spaced = [_join(row, gap, axis=1) for row in rows]
     return _join(spaced, gap, axis=0)
 
 
 def encode_png(picture: Picture) -> bytes:
-    """Return a picture as the bytes of a PNG file."""
+    """Encode a picture as PNG.
+
+    Parameters
+    ----------
+    picture
+        uint8 [height, width, 3], BGR.
+
+    Returns
+    -------
+    bytes
+        The bytes of the file.
+    """
     return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def encode_jpeg(picture: Picture) -> bytes:
-    """Return a picture as the bytes of a JPEG file."""
+    """Encode a picture as JPEG.
+
+    Parameters
+    ----------
+    picture
+        uint8 [height, width, 3], BGR.
+
+    Returns
+    -------
+    bytes
+        The bytes of the file.
+    """
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
 
 
@@ -263,7 +393,7 @@ def write_picture(path: Path | str, picture: Picture) -> None:
 
 
 def _is_drawable(frame: Frame | None) -> TypeGuard[Frame]:
-    """Tell whether `to_bgr` takes a frame; a fault may carry anything that a caller handed in."""
+    """Return whether `to_bgr` accepts a frame. A fault may have anything that a caller passed."""
     if not isinstance(frame, np.ndarray) or frame.size == 0 or frame.dtype not in (np.uint8, np.uint16):
         return False
     return frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in (1, 3))
@@ -305,7 +435,7 @@ def _blend_heat(picture: Picture, error_map: NDArray[Any], inspection: Inspectio
 
 
 def _banner(verdict: Verdict, height: int, width: int) -> Picture:
-    scale = max(1.0, min(width / 512.0, height / 256.0))  # words that can be read when a large picture is shown small
+    scale = max(1.0, min(width / 512.0, height / 256.0))  # keeps text readable when a large picture is shown small
     banner = np.full((round(28 * scale), width, 3), _COLOURS[verdict.verdict], np.uint8)
     words = verdict.verdict.upper()
     if verdict.score is not None:
@@ -321,7 +451,7 @@ def _banner(verdict: Verdict, height: int, width: int) -> Picture:
 
 
 def _legend(inspection: Inspection, heat: bool, height: int, width: int) -> Picture:
-    """Return a strip of words that says what the marks of an overlay mean, in as many lines as they need."""
+    """Return a strip with the meaning of an overlay's marks, one line for each."""
     words = ["no marks: the part passes"]
     if inspection.verdict.verdict != "ok":
         words = [f"box: error of {inspection.map_threshold:.4g} or more", "outline: where it is highest"]
@@ -337,7 +467,7 @@ def _legend(inspection: Inspection, heat: bool, height: int, width: int) -> Pict
 
 
 def _compare(verdict: Verdict, score: float) -> str:
-    """Return in words how a score lies to the cuts that it was held against."""
+    """Return in words how a score compares with the cuts."""
     if verdict.verdict == "ng":
         return f"{score:.4g} >= {verdict.threshold:.4g}"
     if verdict.verdict == "review":

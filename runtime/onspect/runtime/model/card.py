@@ -18,12 +18,34 @@ from onspect.runtime.text import format_facts
 
 
 def describe(file: ModelFile) -> str:
-    """Return the model's card: one fact a line, readable without colour."""
+    """Return the model card as text, one fact a line, readable without colour.
+
+    Parameters
+    ----------
+    file
+        The model file.
+
+    Returns
+    -------
+    str
+        The lines, each with the name of its fact.
+    """
     return "\n".join(format_facts(list_facts(file), 13))
 
 
 def summarize(info: ModelInfo) -> str:
-    """Return the ten facts about a model that matter most, one a line."""
+    """Return the ten most important facts about a model.
+
+    Parameters
+    ----------
+    info
+        The metadata of the model file.
+
+    Returns
+    -------
+    str
+        One fact a line.
+    """
     source, calibration, network, memory = info.provenance, info.calibration, info.network, info.memory
     counts = {} if calibration is None else calibration.counts
     made_of = _describe_memory(memory)[:1] or _describe_network(network)[:1]
@@ -44,7 +66,19 @@ def summarize(info: ModelInfo) -> str:
 
 
 def list_facts(file: ModelFile) -> list[tuple[str, str]]:
-    """Return the model card's facts, each with its name."""
+    """Return the facts of the model card.
+
+    Parameters
+    ----------
+    file
+        The model file.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Name and text of each fact, in the order of the card. A name is empty where a fact continues the one
+        above.
+    """
     info = file.info
     network, source = info.network, info.provenance
     smoothing = f", smoothed by {info.score.smoothing:g} px" if info.score.smoothing else ""
@@ -120,7 +154,18 @@ def _describe_network(network: Network | None) -> list[tuple[str, str]]:
 
 
 def describe_threshold(threshold: Threshold) -> str:
-    """Return a threshold in words: from which score a part is ng or for review, and what counts as a region."""
+    """Return a threshold in words.
+
+    Parameters
+    ----------
+    threshold
+        The threshold.
+
+    Returns
+    -------
+    str
+        The scores from which a part is ``ng`` or for review, and what counts as a region.
+    """
     words = f"ng at score >= {threshold.score:.6g}"
     if threshold.review is not None:
         words += f", review from {threshold.review:.6g}"
@@ -129,7 +174,18 @@ def describe_threshold(threshold: Threshold) -> str:
 
 
 def describe_agreement(agreement: Agreement) -> str:
-    """Return in words how many verdicts differ from the reference's."""
+    """Return in words how many verdicts differ from those of the reference.
+
+    Parameters
+    ----------
+    agreement
+        The comparison with the reference.
+
+    Returns
+    -------
+    str
+        One sentence without its full stop.
+    """
     return (
         f"{agreement.flips} of {agreement.images} verdicts differ from {agreement.reference} after recalibration, "
         f"{agreement.carried} with its threshold kept; scores moved by {agreement.shift:.2%} of their spread"
@@ -141,7 +197,7 @@ def _describe_training(source: Provenance) -> str:
 
 
 def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
-    """Return the fingerprints of the sets of images behind the file, those that it has."""
+    """Return the known fingerprints of the sets of images behind the file."""
     sets = [("training", info.provenance.training_images, info.provenance.training_fingerprint)]
     calibration = info.calibration
     if calibration is not None:
@@ -153,7 +209,7 @@ def _describe_images(info: ModelInfo) -> list[tuple[str, str]]:
 
 
 def _describe_export(source: Provenance) -> list[tuple[str, str]]:
-    if not source.parity_images:  # a taught file: nothing was trained, and nothing was exported
+    if not source.parity_images:  # a taught file was neither trained nor exported
         return []
     parity = f"{source.parity_images} scores within {source.parity:.1e} of the trained model's"
     facts = [("exported", f"{source.exported}, {parity}" + (" in float32" if source.precision != "fp32" else ""))]

@@ -1,10 +1,14 @@
 """Read a model file and stamp it, without the onnx package.
 
-An onspect model file is an ONNX file whose ``metadata_props`` hold ``onspect`` (JSON, `ModelInfo`),
-``onspect.training_images`` (fingerprints of the training images) and ``onspect.checksum`` over both. ``onspect.looks``
-holds their perceptual hashes.
-docs/model-file.md is the format's definition. An ONNX file is one protocol-buffer message; only its outermost fields
-are walked here, so that a new stamp leaves every other byte as it was.
+An onspect model file is an ONNX file with metadata in its ``metadata_props``:
+
+- ``onspect``: JSON, `ModelInfo`.
+- ``onspect.training_images``: fingerprints of the training images.
+- ``onspect.looks``: perceptual hashes of the training images.
+- ``onspect.checksum``: a checksum over the first two.
+
+docs/model-file.md defines the format. An ONNX file is one protocol-buffer message. Only its outermost fields are read
+here, so a new stamp leaves every other byte unchanged.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from onspect.runtime.model.schema import FORMAT_VERSION, Calibration, Looks, Mod
 from onspect.runtime.records import parse_dataclass
 
 BASE_KEY = "onspect.base"
-"""Key of the metadata of a base file (`teaching.base_file`), which is no model file yet."""
+"""Key of the metadata of a base file (`teaching.base_file`), from which a model file is made."""
 
 _METADATA_KEY = "onspect"
 _TRAINING_IMAGES_KEY = "onspect.training_images"
@@ -39,14 +43,25 @@ _MAX_TRAINING_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file's bytes, read once and checked, with what they say. sha256 is of the whole file."""
+    """The bytes of a model file, read once and checked, with their content."""
 
     path: Path
+    """The file."""
+
     data: bytes = field(repr=False)
+    """All bytes of the file."""
+
     info: ModelInfo
+    """The metadata."""
+
     training_images: frozenset[str] = field(repr=False)
+    """Fingerprints of the training images (`fingerprint_bytes`), 10,000 at most."""
+
     sha256: str
+    """SHA-256 of the whole file, 64 hexadecimal digits."""
+
     looks: Looks | None = field(default=None, repr=False)
+    """Hashes of the training images, None if the file has none."""
 
 
 def read_model_file(path: Path | str) -> ModelFile:
@@ -83,7 +98,18 @@ def read_model_file(path: Path | str) -> ModelFile:
 
 
 def describe_folder(path: Path) -> str:
-    """Return what to do with a training run that was given in the place of a model file; empty for other folders."""
+    """Return what to do with a training run that was given instead of a model file.
+
+    Parameters
+    ----------
+    path
+        A folder.
+
+    Returns
+    -------
+    str
+        A sentence with the command to run. Empty if the folder is not a training run.
+    """
     if not all((path / name).is_file() for name in ("config.json", "weights.safetensors")):
         return ""
     return (
@@ -93,7 +119,25 @@ def describe_folder(path: Path) -> str:
 
 
 def parse_model_file(path: Path, data: bytes) -> ModelFile:
-    """Check a model file's bytes; path is what messages call it. Raises ModelFileError as `read_model_file` does."""
+    """Check the bytes of a model file.
+
+    Parameters
+    ----------
+    path
+        The name of the file in messages.
+    data
+        All bytes of the file.
+
+    Returns
+    -------
+    ModelFile
+        The metadata, graph and checksums.
+
+    Raises
+    ------
+    ModelFileError
+        If the bytes are truncated or damaged, are not a model file, or have a newer format version.
+    """
     rest, metadata = _split(path, data)
     if BASE_KEY in metadata and _METADATA_KEY not in metadata:
         raise ModelFileError(
@@ -160,10 +204,31 @@ def read_model_info(path: Path | str) -> ModelInfo:
 
 
 def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: Looks | None = None) -> bytes:
-    """Return an ONNX file's bytes with new onspect metadata; all bytes outside the metadata stay as they are.
+    """Return the bytes of an ONNX file with new onspect metadata.
 
-    training_images are fingerprints (`fingerprint_bytes`). At most 10,000 are kept, the smallest ones: enough to
-    notice that a folder was trained on. looks are the training images'; None keeps what the file holds.
+    All bytes outside the metadata stay unchanged.
+
+    Parameters
+    ----------
+    data
+        All bytes of the file.
+    info
+        The new metadata. Checksums and format version are filled in.
+    training_images
+        Fingerprints (`fingerprint_bytes`). The 10,000 smallest are kept, enough to recognize a folder that was
+        trained on.
+    looks
+        Hashes of the training images; None keeps those in the file.
+
+    Returns
+    -------
+    bytes
+        The bytes of the new file.
+
+    Raises
+    ------
+    ModelFileError
+        If the bytes are truncated or not an ONNX file.
     """
     rest, metadata = _split(Path(info.name), data)
     kept = sorted(training_images)[:_MAX_TRAINING_IMAGES]
@@ -180,16 +245,16 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: L
     metadata[_METADATA_KEY] = json.dumps(info, default=vars, ensure_ascii=False, allow_nan=False)
     metadata[_TRAINING_IMAGES_KEY] = pack_fingerprints(kept)
     metadata.pop(_CHECKSUM_KEY, None)
-    metadata[_CHECKSUM_KEY] = _checksum(metadata)  # last, so that a file cut between two entries is known by it
+    metadata[_CHECKSUM_KEY] = _checksum(metadata)  # last, so that a file cut between two entries is detected
     return b"".join((rest, *(_encode_entry(key, value) for key, value in metadata.items())))
 
 
 def _needed_version(info: ModelInfo) -> int:
-    """Return the oldest format version whose readers give this file's verdicts and regions.
+    """Return the oldest format version whose readers give the verdicts and regions of this file.
 
-    A reader of version 1 knows no review band and would pass its parts as ``ok``, so it must refuse such a file. Up to
-    version 2 every file has an autoencoder of images. Readers of version 3 would judge
-    the whole frame and not its region.
+    A reader of version 1 ignores the review band and would pass its parts as ``ok``, so it must refuse such a file.
+    Up to version 2 every file has an autoencoder of images. Readers of version 3 would judge the whole frame
+    instead of its region.
     """
     if info.preprocess.region is not None:
         return 4
@@ -205,9 +270,28 @@ def _checksum(metadata: dict[str, str]) -> str:
 
 
 def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) -> ModelInfo:
-    """Write a new threshold and its evidence into a model file, atomically; returns what the file now says.
+    """Write a new threshold and its evidence into a model file, atomically.
 
-    The threshold that was there goes to the end of the history.
+    The previous threshold becomes the last entry of the history.
+
+    Parameters
+    ----------
+    model
+        The file.
+    threshold
+        The new threshold.
+    calibration
+        The evidence for it.
+
+    Returns
+    -------
+    ModelInfo
+        The metadata that the file has now.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written. It stays unchanged.
     """
     old = model.info
     history = old.history if old.threshold is None else (*old.history, Stamp(old.threshold, old.calibration))
@@ -215,7 +299,25 @@ def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) ->
 
 
 def undo_restamp(model: ModelFile) -> ModelInfo:
-    """Go back to the threshold before this one; returns what the file now says. Raises ModelFileError without one."""
+    """Restore the previous threshold of a model file, atomically.
+
+    Parameters
+    ----------
+    model
+        The file.
+
+    Returns
+    -------
+    ModelInfo
+        The metadata that the file has now.
+
+    Raises
+    ------
+    ModelFileError
+        If the file has no earlier threshold.
+    OutputError
+        If the file cannot be written. It stays unchanged.
+    """
     if not model.info.history:
         raise ModelFileError(f"{str(model.path)!r} has no earlier threshold to restore")
     last = model.info.history[-1]
@@ -234,7 +336,7 @@ def _write_info(model: ModelFile, info: ModelInfo) -> ModelInfo:
 
 
 def _hash_both(rest: bytes | memoryview, data: bytes) -> tuple[str, str]:
-    """Return the SHA-256 of the graph and of the whole file, in one go where the file begins with the graph."""
+    """Return the SHA-256 of the graph and of the whole file, in one pass if the file begins with the graph."""
     graph = hashlib.sha256(rest)
     if not isinstance(rest, memoryview):
         return graph.hexdigest(), hashlib.sha256(data).hexdigest()
@@ -244,9 +346,9 @@ def _hash_both(rest: bytes | memoryview, data: bytes) -> tuple[str, str]:
 
 
 def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]:
-    """Part a file into all its bytes but the metadata, and the metadata.
+    """Split a file into its metadata and all other bytes.
 
-    Where the metadata stand at the end, as `stamp` leaves them, the other bytes are a view of the beginning of data.
+    If the metadata are at the end, as `stamp` writes them, the other bytes are a view of the beginning of data.
     """
     rest: list[memoryview] = []
     view = memoryview(data)

@@ -1,4 +1,4 @@
-"""OpenVINO's own runtime, asked as an onnxruntime session is; it is loaded when the first session is opened."""
+"""OpenVINO's own runtime with the interface of an onnxruntime session. It is loaded when the first session opens."""
 
 from __future__ import annotations
 
@@ -16,21 +16,38 @@ from onspect.runtime.cpu import available_cores
 
 @dataclass(frozen=True)
 class GraphInput:
-    """An input of a graph in onnxruntime's words: the type such as ``tensor(uint8)``, the shape with the batch."""
+    """An input of a graph, in onnxruntime's terms."""
 
     name: str
+    """The name of the input."""
+
     type: str
+    """The element type, such as ``tensor(uint8)``."""
+
     shape: tuple[int, ...]
+    """The shape, with the batch first."""
 
 
 class OpenVinoSession:
     """A graph, compiled by OpenVINO for this machine's processor; safe to share between threads.
 
-    It is compiled for one image, which makes a fifth more images a second than for any number of them: a batch is so
-    many runs, and no score depends on the batch it is in. threads: how many one run may use; as many run at a time as
-    there are cores for. Arithmetic is float32 where the graph's is, also where the processor knows a shorter one.
+    It is compiled for one image, which is a fifth faster than a graph for any number of images. A batch runs image
+    by image, so no score depends on its batch. The sessions run at the same time, as many as there are cores for.
+    The arithmetic stays in float32 where the graph uses it, also on a processor with a shorter format.
 
-    Raises ImportError where OpenVINO is not installed, RuntimeError where it refuses the graph.
+    Parameters
+    ----------
+    data
+        The bytes of the model file.
+    threads
+        Number of threads that one run may use, from 1.
+
+    Raises
+    ------
+    ImportError
+        If OpenVINO is not installed.
+    RuntimeError
+        If OpenVINO refuses the graph.
     """
 
     def __init__(self, data: bytes, threads: int) -> None:
@@ -43,22 +60,41 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": "f32",
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams * threads,
-            "ENABLE_CPU_PINNING": False,  # each process would pin itself to the same first cores
-            "ENABLE_HYPER_THREADING": True,  # else half the workers of such a machine wait for each other
+            "ENABLE_CPU_PINNING": False,  # all processes would use the same first cores
+            "ENABLE_HYPER_THREADING": True,  # otherwise half the workers of such a machine wait for each other
         }
         self._model = core.compile_model(model, "CPU", settings)
         self._shapes = {name: tuple(port.shape)[1:] for port in self._model.outputs for name in port.names}
-        self._idle: deque[Any] = deque()  # requests that no thread runs now
+        self._idle: deque[Any] = deque()  # requests that no thread uses
 
     def get_inputs(self) -> list[GraphInput]:
-        """Return the graph's inputs."""
+        """Return the inputs of the graph.
+
+        Returns
+        -------
+        list[GraphInput]
+            One entry for each input.
+        """
         return [
             GraphInput(port.any_name, self._describe_type(port.element_type), tuple(port.shape))
             for port in self._model.inputs
         ]
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Return the outputs of these names, float32 [n, ...], for an input of n images by its name."""
+        """Run the graph.
+
+        Parameters
+        ----------
+        names
+            The outputs to return.
+        feeds
+            One input by its name, with n images, uint8 [n, height, width, channels].
+
+        Returns
+        -------
+        list[NDArray[np.float32]]
+            The outputs in the order of names, each float32 [n, ...].
+        """
         ((name, batch),) = feeds.items()
         outputs = [np.empty((len(batch), *self._shapes[output]), np.float32) for output in names]
         try:
@@ -79,12 +115,12 @@ class OpenVinoSession:
 
 
 def _import_openvino() -> Any:
-    """Return the module, kept from reporting.
+    """Return the openvino module, without its telemetry.
 
-    As it comes, `import openvino` reports itself to a server of its makers' and keeps an identity in the home folder,
-    in a package of its own; without that one it uses a stand-in that does nothing.
+    `import openvino` reports to a server of its maker and stores an identity in the home folder. Another package
+    does this. Without that package OpenVINO uses a replacement that does nothing.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # so Python marks what is not there
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's mark of a missing module
     import openvino
 
     return openvino

@@ -1,4 +1,4 @@
-"""Protocol buffers by hand: just what it takes to read and replace parts of an ONNX file without the onnx package."""
+"""The parts of the protocol-buffer format that are needed to edit an ONNX file without the onnx package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,23 @@ from collections.abc import Iterator
 
 
 def walk(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Yield number, start, payload start and end of each field of a protocol-buffer message."""
+    """Yield the position of each field of a protocol-buffer message.
+
+    Parameters
+    ----------
+    data
+        The bytes of the message.
+
+    Returns
+    -------
+    Iterator[tuple[int, int, int, int]]
+        The number of the field; the positions of its first byte, of its payload, and behind its last byte.
+
+    Raises
+    ------
+    ValueError
+        If the message is empty, truncated, or has an unknown wire type.
+    """
     position = 0
     while position < len(data):
         start = position
@@ -33,7 +49,25 @@ def walk(data: bytes | memoryview) -> Iterator[tuple[int, int, int, int]]:
 
 
 def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
-    """Return a number and the position behind it; raises ValueError if the data end inside it."""
+    """Read a number of variable length.
+
+    Parameters
+    ----------
+    data
+        The bytes of the message.
+    position
+        The position of the first byte, from 0.
+
+    Returns
+    -------
+    tuple[int, int]
+        The number, and the position behind it.
+
+    Raises
+    ------
+    ValueError
+        If the data end inside the number, or it has more than ten bytes.
+    """
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):
@@ -47,7 +81,18 @@ def read_varint(data: bytes | memoryview, position: int) -> tuple[int, int]:
 
 
 def encode_varint(value: int) -> bytes:
-    """Return a number of 0 or more as a varint."""
+    """Encode a number with variable length.
+
+    Parameters
+    ----------
+    value
+        The number, 0 or more.
+
+    Returns
+    -------
+    bytes
+        One byte for each 7 bits.
+    """
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -57,5 +102,18 @@ def encode_varint(value: int) -> bytes:
 
 
 def encode_bytes(number: int, payload: bytes) -> bytes:
-    """Return a field of bytes, text or a message."""
+    """Encode a field with bytes, text or a message.
+
+    Parameters
+    ----------
+    number
+        The number of the field, from 1.
+    payload
+        The bytes.
+
+    Returns
+    -------
+    bytes
+        Key, length and payload.
+    """
     return encode_varint(number << 3 | 2) + encode_varint(len(payload)) + payload

@@ -1,4 +1,4 @@
-"""What a model may run on, by our names; apart from the sessions, so that options can list them without loading any."""
+"""Our names of the runtimes and devices. The sessions are in another module, so that options can list them cheaply."""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ ONNXRUNTIME = {
     "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
     "tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
 }
-"""Those of onnxruntime, each with what it falls back to."""
+"""Providers of onnxruntime, each with its fallbacks."""
 
 CHOICES = ("auto", *ONNXRUNTIME, "openvino")
-"""What may be asked for. ``auto`` never means OpenVINO, whose scores differ in the last digits."""
+"""Valid choices. ``auto`` never selects OpenVINO, because its scores differ in the last digits."""
 
 
 def runs_on_processor(provider: str) -> bool:
-    """Tell whether a provider runs on the processor's own cores, and on no other device."""
+    """Return whether a provider uses only the cores of the processor.
+
+    Parameters
+    ----------
+    provider
+        One of `CHOICES`, other than ``auto``.
+
+    Returns
+    -------
+    bool
+        True for ``cpu`` and ``openvino``.
+    """
     return provider in ("cpu", "openvino")

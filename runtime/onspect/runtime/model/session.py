@@ -1,4 +1,4 @@
-"""A model file and the session that runs it. Apart from `Inspector`, so that it loads beside OpenCV."""
+"""A model file and the session that runs it. It is a module of its own, so that it loads while OpenCV does."""
 
 from __future__ import annotations
 
@@ -20,18 +20,44 @@ _LOG = logging.getLogger("onspect")
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model file, read and checked, and the session that runs it: onnxruntime's or our own of OpenVINO.
-
-    provider: what it runs on, by our name.
-    """
+    """A model file, read and checked, and the session that runs it."""
 
     file: ModelFile
+    """The file."""
+
     session: Any
+    """An `onnxruntime.InferenceSession` or an `OpenVinoSession`."""
+
     provider: str
+    """Our name of the provider that runs the model: ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``."""
 
 
 def load_model(path: Path | str | ModelFile, *, provider: str = "auto", threads: int = 1) -> LoadedModel:
-    """Read and check a model file and open its session; parameters and errors as `Inspector`'s."""
+    """Read and check a model file and open its session.
+
+    Parameters
+    ----------
+    path
+        The file, or its content if it was read before.
+    provider
+        One of `CHOICES`. If it is not available, a warning is logged and the next best one runs.
+    threads
+        Number of threads that one run may use, from 1.
+
+    Returns
+    -------
+    LoadedModel
+        The file and its session.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read or run.
+    ChoiceError
+        If the provider is unknown.
+    ImportError
+        If ``openvino`` is chosen and not installed.
+    """
     file = path if isinstance(path, ModelFile) else read_model_file(path)
     if provider not in CHOICES:
         raise ChoiceError(f"provider is {provider!r}; choose one of {', '.join(CHOICES)}")
@@ -47,7 +73,7 @@ def _open_on_openvino(file: ModelFile, threads: int) -> LoadedModel:
     try:
         return LoadedModel(file, OpenVinoSession(file.data, threads), "openvino")
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]  # behind the lines of its source that it names
+        reason = str(error).strip().splitlines()[-1]  # the lines before it name OpenVINO's source
         raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; take the provider cpu") from error
 
 

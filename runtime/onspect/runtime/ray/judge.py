@@ -1,8 +1,8 @@
-"""Scoring on Ray: one worker a core or a GPU, each with an Inspector of its own, and one writer of what they find.
+"""Scoring on Ray: one worker for each core or GPU, each with its own Inspector, and one writer of the verdicts.
 
-The list of images is parted; a partition is what a worker takes at a time, and what is written at a time, by the
-process that started the job and under a name that follows from its place in the list. So work that Ray repeats after
-a lost worker cannot appear twice, and what was not written when a job stopped is what is left to do.
+The list of images is divided into partitions. A worker takes one partition at a time. The process that started the job
+writes it, under a name that follows from its place in the list. So work that Ray repeats after a lost worker does not
+appear twice. When a job stops, the partitions that were not written remain to be done.
 """
 
 from __future__ import annotations
@@ -48,35 +48,42 @@ from onspect.runtime.ray.urls import is_url, read_url
 _LOG = logging.getLogger("onspect")
 
 DEATHS = 2
-"""Workers that die on an image before it is a fault: one may have been killed by something else at that moment."""
+"""Number of workers that die on an image before it is a fault: a single one may have another cause."""
 
 ATTEMPTS = 5
-"""How many workers may die on a partition, besides those on such images, before the job ends."""
+"""Number of other workers that may die on a partition before the job ends."""
 
 _READERS = 8  # threads that wait for a store while others judge
-_AHEAD = 2  # partitions that wait at each worker
+_AHEAD = 2  # partitions queued at each worker
 _PATIENCE_S = 5.0
-_STORE_BYTES = 512 << 20  # of a cluster of our own: the model, and some partitions of text
+_STORE_BYTES = 512 << 20  # of a new cluster: the model, and some partitions of text
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What every worker is told.
-
-    folder: the driver's working folder, from which relative paths start. sample: an image file that the driver sees,
-    None where all are behind URLs. threads: judging at a time. version: the driver's, of onspect.
-    """
+    """Settings of every worker."""
 
     folder: str
+    """Working folder of the driver, from which relative paths start."""
+
     sample: str | None
+    """An image file that the driver can read; None if all images have URLs."""
+
     provider: str
+    """Our name of the provider."""
+
     threads: int
+    """Number of threads that judge."""
+
     kind: Kind
+    """Format of the partitions."""
+
     version: str
+    """Version of onspect of the driver."""
 
 
 class Retries:
-    """Knows how often work on each partition has begun, and where it ended early; outlives the workers."""
+    """Counts how often work on each partition has begun, and where it ended early. It outlives the workers."""
 
     def __init__(self) -> None:
         self._begun: Counter[int] = Counter()
@@ -84,17 +91,44 @@ class Retries:
         self._deaths: Counter[int] = Counter()
 
     def begin(self, number: int) -> tuple[int, list[int]]:
-        """Count one more attempt at a partition; return how many there were, and the images on which workers die."""
+        """Count one more attempt at a partition.
+
+        Parameters
+        ----------
+        number
+            Number of the partition, from 0.
+
+        Returns
+        -------
+        tuple[int, list[int]]
+            The number of attempts, and the images on which workers die.
+        """
         self._begun[number] += 1
         self.end(number, died=True)
         return self._begun[number], [index for index, deaths in self._deaths.items() if deaths >= DEATHS]
 
     def judging(self, number: int, index: int) -> None:
-        """Note which image of a partition a worker is at."""
+        """Note the image that a worker judges.
+
+        Parameters
+        ----------
+        number
+            Number of the partition, from 0.
+        index
+            Position of the image in the list.
+        """
         self._at[number] = index
 
     def end(self, number: int, *, died: bool = False) -> None:
-        """Note that no worker is at an image of a partition any more."""
+        """Note that no worker judges an image of a partition any more.
+
+        Parameters
+        ----------
+        number
+            Number of the partition, from 0.
+        died
+            Whether the worker died on the image.
+        """
         index = self._at.pop(number, None)
         if died and index is not None:
             self._deaths[index] += 1
@@ -103,8 +137,16 @@ class Retries:
 class Scorer:
     """A worker: judges one partition at a time and returns the content of its file.
 
-    model: Ray's reference to the model file's bytes, so that no other machine needs the file. retries: the handle of
-    the job's `Retries`.
+    Parameters
+    ----------
+    model
+        Ray's reference to the bytes of the model file, so that no other machine needs the file.
+    retries
+        Handle of the job's `Retries`.
+    name
+        Name of the model file in messages.
+    config
+        Settings of the worker.
     """
 
     def __init__(self, model: Any, retries: Any, name: str, config: WorkerConfig) -> None:
@@ -122,7 +164,7 @@ class Scorer:
     def __call__(self, rows: Any) -> Any:
         """Judge the partition in a table of one row, and return a table of one row.
 
-        What is wrong with the place rather than with an image comes back as ``error``.
+        A problem of the machine, rather than of an image, is returned as ``error``.
         """
         import pyarrow
 
@@ -150,13 +192,43 @@ class Scorer:
         return pyarrow.Table.from_pylist([answer])
 
     def judge(self, sources: list[str], first: int) -> list[Verdict]:
-        """Return the verdicts on images, in order; the first has the index `first`."""
+        """Judge the images of a partition.
+
+        Parameters
+        ----------
+        sources
+            Paths and URLs.
+        first
+            Index of the first image.
+
+        Returns
+        -------
+        list[Verdict]
+            The verdicts in order.
+        """
         waits = any(is_url(source) for source in sources)
         workers = max(self._config.threads, _READERS if waits else 1)
         return list(judge_files(self._inspector, sources, workers=workers, first_index=first, read=self._read))
 
     def judge_isolated(self, sources: list[str], first: int, number: int, deadly: list[int]) -> list[Verdict]:
-        """Return the verdicts as `judge` does, image by image, so that it is known on which one a worker dies."""
+        """Judge the images of a partition one by one, so that it is known on which one a worker dies.
+
+        Parameters
+        ----------
+        sources
+            Paths and URLs.
+        first
+            Index of the first image.
+        number
+            Number of the partition, from 0.
+        deadly
+            Indices of images on which workers died. They become faults.
+
+        Returns
+        -------
+        list[Verdict]
+            The verdicts in order.
+        """
         import ray
 
         verdicts: list[Verdict] = []
@@ -202,7 +274,7 @@ class Scorer:
 
 @dataclass(frozen=True)
 class _Cluster:
-    """Which cluster to use, and what of it; None: one of our own on this machine, and all."""
+    """The cluster to use, and how much of it. None: a new one on this machine, and all of it."""
 
     address: str | None
     provider: str
@@ -211,7 +283,7 @@ class _Cluster:
 
 @dataclass(frozen=True)
 class _WorkerPool:
-    """So many workers, each with what Ray calls its resources, and as many threads that judge."""
+    """The number of workers, each with its resources in Ray's terms and a number of threads that judge."""
 
     size: int
     provider: str
@@ -226,13 +298,26 @@ def _refuse(_: Path | str) -> Frame:
 
 
 def load_ray(address: str | None) -> Any:
-    """Import Ray, set so that it reports nothing to its makers, nor to the terminal, and return the module.
+    """Import Ray, set so that it reports nothing to its makers or to the terminal.
 
-    address: of the cluster that is to be joined; None: Ray will listen on loopback alone, on every system, unless this
-    process has imported it before. Raises ImportError where it is not installed.
+    Parameters
+    ----------
+    address
+        Address of the cluster to join. None: Ray listens on loopback only, on every system, unless this process
+        has imported it before.
+
+    Returns
+    -------
+    Any
+        The module.
+
+    Raises
+    ------
+    ImportError
+        If Ray is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters of it also comes as an exception
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # important messages are exceptions too
     if address is None:
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
@@ -253,16 +338,44 @@ def score_on_ray(
     resume: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
-    """Judge images on all cores (or GPUs) of a Ray cluster, write partitions into a folder, and yield each verdict.
+    """Judge images on all cores (or GPUs) of a Ray cluster, and write partitions into a folder.
 
-    sources: paths and URLs. output: a folder or the URL of one in an object store; its partitions are Parquet where
-    its name ends in .parquet, else JSONL. address: of a running cluster (``auto``, ``HOST:PORT``), None for one of our
-    own on this machine. workers: one a core of the cluster, or one a GPU with the provider ``cuda`` or ``tensorrt``.
-    resume: go on with the job whose output it is. tell: called with a sentence on what an earlier run judged.
+    Parameters
+    ----------
+    model
+        The model file.
+    sources
+        Paths and URLs of images.
+    output
+        A folder, or the URL of one in an object store. The partitions are Parquet if its name ends in
+        ``.parquet``, otherwise JSONL.
+    provider
+        As in `Inspector`.
+    workers
+        Number of workers, from 1. None: one for each core, or one for each GPU with the provider ``cuda`` or
+        ``tensorrt``.
+    address
+        Address of a running cluster (``auto``, ``HOST:PORT``); None starts one on this machine.
+    resume
+        Continue the job with this output.
+    tell
+        Called with a sentence on the images that an earlier run judged.
 
-    Yields ``ok``, ``ng``, ``review`` or ``fault`` for each image, in no order, those written by an earlier run first.
-    Raises OutputError where the folder cannot be written or holds another job, EngineError where the cluster cannot be
-    joined or its workers die, SourceError where images cannot be reached.
+    Returns
+    -------
+    Iterator[str]
+        ``ok``, ``ng``, ``review`` or ``fault`` for each image, in no order. Those of an earlier run come first.
+
+    Raises
+    ------
+    ChoiceError
+        If the address is that of Ray's clients.
+    UncalibratedError
+        If the model has no threshold.
+    OutputError
+        If the folder cannot be written or has another job.
+    EngineError
+        If the cluster cannot be joined, its workers die, or images cannot be reached.
     """
     if address is not None and address.startswith("ray://"):
         raise ChoiceError(f"{address!r} is for Ray's clients; run this on a machine of the cluster: --address auto")
@@ -303,7 +416,7 @@ def _run(
     if len(written) < job.partitions:
         with _joined(cluster) as ray:
             pool = _choose_pool(cluster, ray.cluster_resources())
-            if not written:  # the workers are counted now
+            if not written:  # the number of workers is known now
                 job = dataclasses.replace(job, partition=choose_partition(job.images, pool.size))
             write_job(folder, job)
             missing = [number for number in range(job.partitions) if number not in written]
@@ -317,7 +430,7 @@ def _run(
 def _judge(
     model: ModelFile, sources: Sequence[str], job: Job, missing: list[int], pool: _WorkerPool, ray: Any
 ) -> Iterator[tuple[int, bytes, Counter[str]]]:
-    """Yield the partitions as they come, each once: number, content of its file, and count of each verdict."""
+    """Yield the partitions as they are finished, each once: number, content of its file, and count of each verdict."""
     ray.data.DataContext.get_current().enable_progress_bars = False
     config = WorkerConfig(
         folder=os.getcwd(),  # noqa: PTH109 - a text
@@ -331,7 +444,7 @@ def _judge(
         {
             "number": number,
             "first": job.span(number).start,
-            "sources": json.dumps([sources[place] for place in job.span(number)]),  # escapes what is no UTF-8
+            "sources": json.dumps([sources[place] for place in job.span(number)]),  # escapes names that are not UTF-8
         }
         for number in missing
     ]
@@ -395,7 +508,7 @@ def _joined(cluster: _Cluster) -> Iterator[Any]:
     else:
         what = f"join the Ray cluster at {cluster.address!r}"
     with ExitStack() as stack:
-        # what Ray prints goes to stdout, which is for verdicts
+        # Ray prints to stdout, which is for verdicts
         aside = sys.stderr if verbose else stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - no path
         stack.enter_context(redirect_stdout(aside))
         try:
@@ -409,7 +522,7 @@ def _joined(cluster: _Cluster) -> Iterator[Any]:
 
 
 def _check_address(address: str | None) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    """Raise OSError if nothing listens at HOST:PORT. Ray itself would try for minutes."""
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE_S).close()
@@ -417,7 +530,7 @@ def _check_address(address: str | None) -> None:
 
 @contextmanager
 def _without_stderr() -> Iterator[None]:
-    """Keep from the terminal what libraries in other languages print; Python's exceptions come as ever."""
+    """Keep the output of libraries in other languages from the terminal. Python's exceptions are not affected."""
     kept = os.dup(2)
     with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path
         os.dup2(nowhere.fileno(), 2)
@@ -429,7 +542,7 @@ def _without_stderr() -> Iterator[None]:
 
 
 def _explain(error: BaseException) -> str:
-    """Return why a cluster could not be had; that its token is missing stands deep in the causes of Ray's error."""
+    """Return why a cluster is not available. A missing token is deep in the causes of Ray's error."""
     cause: BaseException | None = error
     while cause is not None:
         if "InvalidAuthToken" in str(cause):
@@ -439,6 +552,6 @@ def _explain(error: BaseException) -> str:
 
 
 def _summarise(error: BaseException) -> str:
-    """Return the last line of an error's text that says something, since Ray's come with a traceback in them."""
+    """Return the last line of an error's text that is not empty. Ray's errors contain a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""A job's output: a folder of partitions, each written whole or not at all, and what it takes to go on with a job."""
+"""The output of a job: a folder of partitions, each written completely or not at all, and the facts for resuming."""
 
 from __future__ import annotations
 
@@ -32,49 +32,102 @@ Kind = Literal["jsonl", "parquet"]
 FORMAT_VERSION = 1
 
 SMALLEST, LARGEST = 64, 4096
-"""Images of a partition: few enough that a lost worker loses little, many enough that a file is worth its name."""
+"""Limits of the images in a partition: a lost worker loses little, and there are not too many files."""
 
-_EACH = 16  # partitions a worker, so that the last ones end at about the same time
-_JOB = "_job.json"  # the readers of Parquet folders pass over names that begin with _
+_EACH = 16  # partitions for each worker, so that all end at about the same time
+_JOB = "_job.json"  # readers of Parquet folders skip names that begin with _
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a job judges, and how it is parted; kept beside its partitions.
-
-    model: name and first digits of the model file's SHA-256. sha256: all digits. sources: fingerprint of the list of
-    images, in order. images: how many. partition: images in each partition but the last.
-    """
+    """The images of a job and their partitions. It is stored beside the partitions."""
 
     model: str
+    """Name and first digits of the model file's SHA-256."""
+
     sha256: str
+    """SHA-256 of the model file, 64 hexadecimal digits."""
+
     sources: str
+    """Fingerprint of the list of images, in order."""
+
     images: int
+    """Number of images."""
+
     partition: int
+    """Number of images in each partition but the last."""
+
     kind: Kind
+    """Format of the partitions, ``jsonl`` or ``parquet``."""
 
     @property
     def partitions(self) -> int:
-        """How many partitions there are."""
+        """Number of partitions."""
         return math.ceil(self.images / self.partition)
 
     def name(self, number: int) -> str:
-        """Return the file name of a partition, by its number from 0."""
+        """Return the file name of a partition.
+
+        Parameters
+        ----------
+        number
+            Number of the partition, from 0.
+
+        Returns
+        -------
+        str
+            Such as ``part-000000.jsonl``.
+        """
         return f"part-{number:06d}.{self.kind}"
 
     def span(self, number: int) -> range:
-        """Return the positions of a partition's images in the list."""
+        """Return the positions of a partition's images in the list.
+
+        Parameters
+        ----------
+        number
+            Number of the partition, from 0.
+
+        Returns
+        -------
+        range
+            The positions, from 0.
+        """
         return range(number * self.partition, min(self.images, (number + 1) * self.partition))
 
 
 def choose_partition(images: int, workers: int) -> int:
-    """Return how many images a partition has where so many workers share so many images."""
+    """Choose the number of images in a partition.
+
+    Parameters
+    ----------
+    images
+        Number of images.
+    workers
+        Number of workers that share them.
+
+    Returns
+    -------
+    int
+        `SMALLEST` to `LARGEST`.
+    """
     return min(LARGEST, max(SMALLEST, math.ceil(images / (_EACH * workers))))
 
 
 def fingerprint_list(sources: Sequence[str]) -> str:
-    """Return the fingerprint (32 hexadecimal digits) of a list of paths and URLs, in their order."""
+    """Return the fingerprint of a list of paths and URLs, in their order.
+
+    Parameters
+    ----------
+    sources
+        The paths and URLs.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits.
+    """
     digest = hashlib.blake2b(digest_size=16)
     for source in sources:
         digest.update(source.encode(errors="surrogatepass") + b"\0")
@@ -82,25 +135,73 @@ def fingerprint_list(sources: Sequence[str]) -> str:
 
 
 class Folder(Protocol):
-    """Where the partitions lie."""
+    """The folder of the partitions."""
 
     def names(self) -> list[str]:
-        """Return the names of its files, hidden ones left out; none where there is no such folder yet."""
+        """Return the names of its files without hidden ones.
+
+        Returns
+        -------
+        list[str]
+            The names, sorted; empty if the folder does not exist yet.
+        """
         ...
 
     def read(self, name: str) -> bytes:
-        """Return a file's content; raises OSError."""
+        """Read a file.
+
+        Parameters
+        ----------
+        name
+            Its name.
+
+        Returns
+        -------
+        bytes
+            Its content.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
         ...
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all; raises OutputError."""
+        """Write a file completely or not at all.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        content
+            Its content.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
         ...
 
 
 def open_folder(place: str) -> Folder:
-    """Return the folder at a path, or at a URL of an object store, whose files appear whole or not at all.
+    """Open a folder in which files appear completely or not at all.
 
-    Raises OutputError for a URL of another kind, or a path that is a file.
+    Parameters
+    ----------
+    place
+        A path, or the URL of an object store.
+
+    Returns
+    -------
+    Folder
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        If the URL has another scheme, or the path is a file.
     """
     if not is_url(place):
         if Path(place).exists() and not Path(place).is_dir():
@@ -163,9 +264,24 @@ class _RemoteFolder:
 
 
 def find_job(folder: Folder, place: str) -> Job | None:
-    """Return the job whose partitions lie in a folder, None where the folder is empty or not there yet.
+    """Return the job whose partitions are in a folder.
 
-    Raises OutputError where it holds anything else.
+    Parameters
+    ----------
+    folder
+        The folder.
+    place
+        Its name in messages.
+
+    Returns
+    -------
+    Job or None
+        The job, None if the folder is empty or does not exist yet.
+
+    Raises
+    ------
+    OutputError
+        If the folder has other content.
     """
     names = folder.names()
     if not names:
@@ -180,13 +296,38 @@ def find_job(folder: Folder, place: str) -> Job | None:
 
 
 def write_job(folder: Folder, job: Job, counts: Counter[str] | None = None) -> None:
-    """Write what a job is beside its partitions; counts, of each verdict, stand there once it is complete."""
+    """Write the description of a job beside its partitions.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    job
+        The job.
+    counts
+        Count of each verdict once the job is complete, otherwise None.
+    """
     content = {"format_version": FORMAT_VERSION} | dataclasses.asdict(job) | {"complete": counts}
     folder.write(_JOB, json.dumps(content, indent=2).encode() + b"\n")
 
 
 def check_same(job: Job, wanted: Job, place: str) -> None:
-    """Raise OutputError where a job cannot go on as the one that is wanted."""
+    """Check that a job can be continued as the wanted one.
+
+    Parameters
+    ----------
+    job
+        The job in the folder.
+    wanted
+        The wanted job.
+    place
+        Name of the folder in messages.
+
+    Raises
+    ------
+    OutputError
+        If model, images or format differ.
+    """
     lists = f"its list of {job.images} images is not the list of {wanted.images} that is given now"
     differences = (
         (job.sha256 == wanted.sha256, f"the model was {job.model}, and is {wanted.model} now"),
@@ -199,9 +340,26 @@ def check_same(job: Job, wanted: Job, place: str) -> None:
 
 
 def read_written(folder: Folder, job: Job) -> dict[int, Counter[str]]:
-    """Return what is written already: the count of each verdict by partition number.
+    """Return the counts of the partitions that are written already.
 
-    A partition that cannot be read, or is not as long as it should be, is left out with a warning: it is judged again.
+    A partition that cannot be read, or has the wrong length, is skipped with a warning and judged again.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    job
+        The job.
+
+    Returns
+    -------
+    dict[int, Counter[str]]
+        Count of each verdict, by the number of the partition.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be read.
     """
     names = set(folder.names())
     written = {}
@@ -220,7 +378,20 @@ def read_written(folder: Folder, job: Job) -> dict[int, Counter[str]]:
 
 
 def encode(kind: Kind, verdicts: Sequence[Verdict]) -> bytes:
-    """Return the content of a partition's file."""
+    """Encode the verdicts of a partition.
+
+    Parameters
+    ----------
+    kind
+        ``jsonl`` or ``parquet``.
+    verdicts
+        The verdicts in order.
+
+    Returns
+    -------
+    bytes
+        The content of the file.
+    """
     if kind == "jsonl":
         return b"".join(encode_verdict(verdict) + b"\n" for verdict in verdicts)
     import pyarrow
@@ -233,7 +404,29 @@ def encode(kind: Kind, verdicts: Sequence[Verdict]) -> bytes:
 
 
 def count_verdicts(kind: Kind, content: bytes) -> Counter[str]:
-    """Return how many of each verdict a partition's file holds; raises ValueError, KeyError, OSError."""
+    """Count the verdicts in the file of a partition.
+
+    Parameters
+    ----------
+    kind
+        ``jsonl`` or ``parquet``.
+    content
+        The content of the file.
+
+    Returns
+    -------
+    Counter[str]
+        Count of each verdict.
+
+    Raises
+    ------
+    ValueError
+        If the content is truncated or damaged.
+    KeyError
+        If a line is not a verdict.
+    OSError
+        If the content is not Parquet.
+    """
     if kind == "jsonl":
         if content and not content.endswith(b"\n"):
             raise ValueError("its last line has no end")

@@ -1,4 +1,4 @@
-"""Images behind URLs (s3://, gs://, az://, file:// and whatever else fsspec knows): finding and reading them."""
+"""Find and read images behind URLs: s3://, gs://, az://, file:// and the other schemes of fsspec."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from onspect.runtime.images.files import IMAGE_SUFFIXES, describe_left_out, is_l
 
 _LOG = logging.getLogger("onspect")
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least: C:// is a drive of Windows
-_UNREACHABLE = {errno.EBUSY, errno.EHOSTUNREACH, errno.ENETUNREACH}  # a store that is busy says nothing about a file
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # at least two letters: C:// is a drive of Windows
+_UNREACHABLE = {errno.EBUSY, errno.EHOSTUNREACH, errno.ENETUNREACH}  # a busy store is not a fault of the file
 
 _PASSWORD = re.compile(r"[^/]+://[^/]*:[^/]*@")
 
@@ -26,16 +26,45 @@ T = TypeVar("T")
 
 
 def is_url(text: str) -> bool:
-    """Tell whether a text is a URL rather than a path."""
+    """Return whether a text is a URL rather than a path.
+
+    Parameters
+    ----------
+    text
+        The text.
+
+    Returns
+    -------
+    bool
+        True if it begins with a scheme of two letters or more.
+    """
     return _URL.match(text) is not None
 
 
 def expand_url(url: str) -> list[str]:
-    """Return the URLs of the images that a URL names, sorted: of a folder all below it, of a glob what matches it.
+    """Return the URLs of the images that a URL names: all below a folder, or all that match a glob pattern.
 
-    Any other URL is returned as it is, whatever its ending, so that what was asked for is judged or is a fault.
-    Hidden images and those in a file server's own folders are left out, and counted in a warning. Raises DatasetError
-    where it names nothing, ChoiceError where it holds a password, SourceError where its store cannot be reached.
+    Any other URL is returned unchanged, whatever its ending, so that it is judged or becomes a fault. Hidden images
+    and images in a file server's own folders are left out and counted in a warning.
+
+    Parameters
+    ----------
+    url
+        The URL.
+
+    Returns
+    -------
+    list[str]
+        The URLs, sorted.
+
+    Raises
+    ------
+    DatasetError
+        If the URL names no image.
+    ChoiceError
+        If the URL contains a password.
+    SourceError
+        If the store cannot be reached.
     """
     if _PASSWORD.match(url):
         raise ChoiceError(
@@ -60,10 +89,24 @@ def expand_url(url: str) -> list[str]:
 
 
 def read_url(url: str) -> bytes:
-    """Return the bytes of the file behind a URL.
+    """Read the file behind a URL.
 
-    Raises ImageError where that file cannot be read, and SourceError where the store cannot be reached at all, which
-    says nothing about the file.
+    Parameters
+    ----------
+    url
+        The URL.
+
+    Returns
+    -------
+    bytes
+        The bytes of the file.
+
+    Raises
+    ------
+    ImageError
+        If this file cannot be read.
+    SourceError
+        If the store cannot be reached. The file may be readable later.
     """
     filesystem, path = open_store(url)
     try:
@@ -73,7 +116,23 @@ def read_url(url: str) -> bytes:
 
 
 def open_store(url: str) -> tuple[Any, str]:
-    """Return the fsspec file system of a URL and the path in it; raises DatasetError where there is none."""
+    """Open the file system of a URL.
+
+    Parameters
+    ----------
+    url
+        The URL.
+
+    Returns
+    -------
+    tuple[Any, str]
+        The fsspec file system, and the path in it.
+
+    Raises
+    ------
+    DatasetError
+        If no file system supports the URL.
+    """
     import fsspec
 
     try:
@@ -86,7 +145,25 @@ def open_store(url: str) -> tuple[Any, str]:
 
 
 def reach(url: str, work: Callable[[], T]) -> T:
-    """Return what work returns; raises OSError as it does, SourceError where the store itself does not answer."""
+    """Call a function that uses a store.
+
+    Parameters
+    ----------
+    url
+        The URL, for messages.
+    work
+        The function.
+
+    Returns
+    -------
+    T
+        The result of the function. Its OSError is raised unchanged.
+
+    Raises
+    ------
+    SourceError
+        If the store itself does not answer.
+    """
     try:
         return work()
     except (ConnectionError, TimeoutError) as error:
@@ -95,7 +172,7 @@ def reach(url: str, work: Callable[[], T]) -> T:
         if error.errno in _UNREACHABLE:
             raise _unreachable(url, error) from error
         raise
-    except Exception as error:  # every store's client has exceptions of its own
+    except Exception as error:  # every store's client has its own exceptions
         raise _unreachable(url, error) from error
 
 
@@ -126,7 +203,7 @@ def _list_folder(filesystem: Any, url: str, path: str) -> list[str]:
 
 
 def _under(filesystem: Any, base: str, names: list[str]) -> list[str]:
-    """Return URLs that begin as the user wrote them, whatever a store calls its files inside."""
+    """Return URLs that begin as the user wrote them, whatever names a store uses for its files."""
     root = str(filesystem._strip_protocol(base)).rstrip("/")
     return [base + name[len(root) :].lstrip("/") for name in names]
 

@@ -1,9 +1,9 @@
-"""Test marks: spots drawn on good parts, which tell whether a model still sees what is not good.
+"""Probe defects: spots drawn on good parts, which show whether a model still detects defects.
 
-A line that changes its lamp has good parts at hand and hardly a defective one. Whether good and defective scores can
-still be told apart then shows in parts with a drawn spot: three darker ones and a brighter one, by a share of the
-brightness that is there, so that they scale with the light as dirt, holes and glare do. They stand in for defects of
-that size, and for no others. Calibration leaves the marks' scores in the model file, to be compared with.
+A line that changes its lamp has good parts but hardly a defective one. Good parts with a drawn spot then show whether
+good and defective parts still have different scores. Three spots are darker and one is brighter, by a share of the
+local brightness. So they scale with the light like dirt, holes and glare. They represent defects of that size only.
+Calibration stores the scores of the probes in the model file, for comparison.
 """
 
 from __future__ import annotations
@@ -18,17 +18,29 @@ if TYPE_CHECKING:
     from onspect.runtime.inspection.inspector import Inspector
 
 MAX_MARKED = 100
-"""Good images that calibration draws marks on, at most: they take four runs each."""
+"""Largest number of good images that calibration draws probe defects on: they take four runs each."""
 
-_GAINS = (0.7, 0.5, 0.3, 1.5)  # a mark's brightness over that of its place
+_GAINS = (0.7, 0.5, 0.3, 1.5)  # brightness of a probe relative to its place
 _RADIUS = 0.05  # of the image's shorter side
 
 
 def draw_probe_defects(image: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
-    """Draw each mark on a copy of an image, uint8 [h, w, c], and return the copies, uint8 [4, h, w, c].
+    """Draw each probe defect on a copy of an image.
 
-    The marks' places follow from number, the image's position among its like: well spread, inside the middle three
-    fifths, the same on every machine.
+    The places follow from number and are the same on every machine. They are well spread inside the middle three
+    fifths.
+
+    Parameters
+    ----------
+    image
+        uint8 [height, width, channels].
+    number
+        Position of the image among the images, from 0.
+
+    Returns
+    -------
+    NDArray[np.uint8]
+        uint8 [4, height, width, channels].
     """
     height, width = image.shape[:2]
     marked = []  # the steps below, 1/p and 1/p^2 with p^3 = p + 1, leave no gaps and repeat no place
@@ -40,7 +52,22 @@ def draw_probe_defects(image: NDArray[np.uint8], number: int) -> NDArray[np.uint
 
 
 def score_probe_defects(inspector: Inspector, image: NDArray[np.uint8], number: int) -> tuple[float, ...]:
-    """Return the scores of an image with each of the marks; arguments as for `draw_probe_defects`."""
+    """Score an image with each of the probe defects.
+
+    Parameters
+    ----------
+    inspector
+        The model.
+    image
+        A model input, uint8 [height, width, channels].
+    number
+        Position of the image among the images, from 0.
+
+    Returns
+    -------
+    tuple[float, ...]
+        The four scores.
+    """
     return tuple(float(score) for score in inspector.infer(draw_probe_defects(image, number)).score)
 
 

@@ -1,4 +1,4 @@
-"""Carrying a threshold over to new light with a few good frames, on the device; refusing where that is no cure."""
+"""Transfer a threshold to new light with a few good frames, on the device. Refuse if it cannot help."""
 
 from __future__ import annotations
 
@@ -30,52 +30,75 @@ from onspect.runtime.sources.base import Capture
 from onspect.runtime.text import format_facts
 
 MIN_FRAMES = 10
-"""Fewer good frames say nothing that a threshold could stand on."""
+"""Smallest number of good frames that can support a threshold."""
 
-_ODD_CHANCE = 0.01  # as improbable a number of rejects is not put down to chance
+_ODD_CHANCE = 0.01  # a less probable number of rejects is not attributed to chance
 
 
 @dataclass(frozen=True)
 class Base:
-    """A threshold that was calibrated, with its evidence: what one for new light is carried over from."""
+    """A calibrated threshold and its evidence, from which a threshold for new light is transferred."""
 
     threshold: Threshold
+    """The threshold."""
+
     evidence: Calibration
+    """The calibration that chose it."""
 
 
 @dataclass(frozen=True)
 class GoodFrames:
-    """Good frames of the line, scored.
-
-    scores: float64 [n]. probe_scores: their scores with each test mark, [n, 4]. images: fingerprint of their set.
-    faults: frames that could not be judged. repeated: frames equal to an earlier one. names: where each comes from.
-    """
+    """Scored good frames of the line."""
 
     scores: Scores
+    """Score of each frame, float64 [n]."""
+
     probe_scores: Scores
+    """Scores of each frame with each probe defect, float64 [n, 4]."""
+
     images: str
+    """Fingerprint of the set of frames."""
+
     faults: int
+    """Number of frames that could not be judged."""
+
     repeated: int
+    """Number of frames equal to an earlier one."""
+
     names: tuple[str, ...] = ()
+    """Source of each frame."""
 
 
 @dataclass(frozen=True)
 class Recalibration:
-    """What good frames of the line say of a threshold.
-
-    base: where it was carried over from. before: the file's threshold until now. threshold: the one from now
-    on. interval: 95%, of the carried cut. rejected: frames that reach it. changed: whether the file was stamped.
-    """
+    """The result of a recalibration."""
 
     frames: GoodFrames
+    """The good frames."""
+
     base: Base
+    """The threshold that was transferred."""
+
     before: Threshold
+    """The file's threshold before."""
+
     threshold: Threshold
+    """The file's threshold now."""
+
     transform: ScoreTransform
+    """How the good scores moved."""
+
     interval: tuple[float, float]
+    """95% interval of the transferred threshold."""
+
     probe_auroc: ProbeAuroc
+    """Separation of the probe defects, at calibration and now."""
+
     rejected: int
+    """Number of frames at or above the new threshold."""
+
     changed: bool
+    """Whether the file was changed."""
 
 
 def recalibrate(
@@ -144,8 +167,22 @@ def recalibrate(
 def find_base(model: ModelFile) -> Base:
     """Return the latest threshold that was calibrated on the workstation, with its evidence.
 
-    Thresholds that were carried over are left out, so that errors do not add up from lamp to lamp. Raises
-    UncalibratedError where there is none with good scores and test marks.
+    Transferred thresholds are skipped, so that errors do not add up from lamp to lamp.
+
+    Parameters
+    ----------
+    model
+        The model file.
+
+    Returns
+    -------
+    Base
+        The threshold and its calibration.
+
+    Raises
+    ------
+    UncalibratedError
+        If there is no calibration with good scores and probe defects.
     """
     info = model.info
     stamps = [] if info.threshold is None else [Stamp(info.threshold, info.calibration)]
@@ -162,9 +199,28 @@ def find_base(model: ModelFile) -> Base:
 
 
 def score_frames(inspector: Inspector, captures: Iterable[Capture], count: int) -> GoodFrames:
-    """Score the first `count` frames that can be judged and differ from those before; the others are counted.
+    """Score the first `count` frames that can be judged and differ from earlier ones. The other frames are counted.
 
-    Raises DatasetError where the source ends before, SourceError where more frames are of no use than are asked for.
+    Parameters
+    ----------
+    inspector
+        The model.
+    captures
+        Frames of good parts.
+    count
+        Number of frames to use, 1 or more.
+
+    Returns
+    -------
+    GoodFrames
+        The scores, and the number of unusable frames.
+
+    Raises
+    ------
+    DatasetError
+        If the source has too few usable frames.
+    SourceError
+        If more than `count` frames are unusable.
     """
     scores: list[float] = []
     probe_scores: list[tuple[float, ...]] = []
@@ -213,7 +269,7 @@ def _score(inspector: Inspector, capture: Capture) -> tuple[NDArray[np.uint8], f
 
 
 def _check_lone(frames: GoodFrames) -> None:
-    """Raise DatasetError where a frame's score stands alone: it would move the threshold by itself."""
+    """Raise DatasetError if the score of a frame is an outlier, which would move the threshold by itself."""
     lone = find_lone_scores(frames.scores)
     if lone:
         named = name_some([frames.names[place] for place in lone])
@@ -227,7 +283,7 @@ def _check_lone(frames: GoodFrames) -> None:
 
 
 def _check_probe_auroc(probe_auroc: ProbeAuroc, frames: int) -> None:
-    """Raise SeparationError where it is not shown that the model still sees what it saw at calibration."""
+    """Raise SeparationError if it is not shown that the model still detects the probe defects of the calibration."""
     if probe_auroc.kept:
         return
     if not probe_auroc.usable:
@@ -253,7 +309,7 @@ def _check_probe_auroc(probe_auroc: ProbeAuroc, frames: int) -> None:
 
 
 def _check_rejected(rejected: int, frames: int, base: Base, transform: ScoreTransform) -> None:
-    """Raise DatasetError where more frames are rejected at the carried threshold than there should be."""
+    """Raise DatasetError if more frames are rejected at the transferred threshold than expected."""
     good = np.array(base.evidence.good_scores)
     if chance_of_rejects(good, base.threshold.score, transform, frames, rejected) < _ODD_CHANCE:
         raise DatasetError(
@@ -264,21 +320,21 @@ def _check_rejected(rejected: int, frames: int, base: Base, transform: ScoreTran
 
 
 def _is_bounded(base: Base, frames: GoodFrames) -> bool:
-    """Tell whether no score was ever above 1, so that they are taken for probabilities."""
+    """Return whether no score was ever above 1, so that scores count as probabilities."""
     evidence = base.evidence
     stored = [*evidence.good_scores, *evidence.defective_scores, *np.ravel(evidence.mark_scores), base.threshold.score]
     return bool(max(*stored, frames.scores.max(), frames.probe_scores.max()) <= 1.0)
 
 
 def _transfer_threshold(base: Base, transform: ScoreTransform, frames: GoodFrames, *, peak: bool) -> Threshold:
-    """Return all of a threshold's cuts carried over; peak tells whether the score is the map's maximum."""
+    """Return all cuts of a threshold after the transfer; peak tells whether the score is the maximum of the map."""
     threshold = base.threshold
     score = transform.apply(threshold.score)
     review = None if threshold.review is None else transform.apply(threshold.review)
     if peak:
         lowest = score if review is None else review
         cut = lowest if base.evidence.map_rule is None else min(lowest, transform.apply(threshold.map))
-    else:  # the map is on a scale of its own, which moved about as the scores did
+    else:  # the map has its own scale, which moved about like the scores
         middle = float(np.median(base.evidence.good_scores))
         cut = threshold.map * (float(np.median(frames.scores)) / middle if middle > 0 else 1.0)
     return Threshold(score, cut, review, threshold.area)
@@ -314,7 +370,18 @@ def _make_evidence(found: Recalibration, source: str) -> Calibration:
 
 
 def describe_recalibration(found: Recalibration) -> str:
-    """Return a recalibration as text, one fact a line, with what it rests on."""
+    """Return a recalibration as text, one fact a line, with its assumption.
+
+    Parameters
+    ----------
+    found
+        The recalibration.
+
+    Returns
+    -------
+    str
+        The lines, each with the name of its fact.
+    """
     frames, base, probe_auroc = found.frames, found.base.evidence, found.probe_auroc
     count = len(frames.scores)
     low, high = found.interval

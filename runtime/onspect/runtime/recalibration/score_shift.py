@@ -1,9 +1,9 @@
-"""How far good scores have moved from the calibration's, and whether good and defective can still be told apart.
+"""How good scores have moved since calibration, and whether good and defective parts still have different scores.
 
-Scores are compared as logarithms, or as log-odds where they are 0 to 1: only their order and their ratios are taken to
-mean anything. The model is that each part's score moved by one shift and one spread, score' = centre' + spread *
-(score - centre), for good and for defective parts. Twenty frames cannot tell more, and cannot show that it holds for
-defects; test marks (`onspect.runtime.recalibration.probe_defects`) are what speaks for it.
+Scores are compared as logarithms, or as log-odds if they are 0 to 1, because only their order and ratios are
+meaningful. The model is that the score of each part moved by one shift and one spread: score' = centre' + spread *
+(score - centre). It applies to good and to defective parts. Twenty frames cannot show more, and cannot show that the
+model is valid for defects. The evidence for that are probe defects (`onspect.runtime.recalibration.probe_defects`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onspect.runtime.binomial import CONFIDENCE
 Scores = NDArray[Any]
 """Scores, float [n], at least 0, higher is worse."""
 
-_LEVELS = np.linspace(0.1, 0.9, 17)  # the quantiles compared: a frame in ten may be an odd one
+_LEVELS = np.linspace(0.1, 0.9, 17)  # compared quantiles: one frame in ten may be an outlier
 _RESAMPLES = 500
 _LEAST_AUROC = 0.75
 _MOST_LOST = 0.25
@@ -28,33 +28,61 @@ _MOST_LOST = 0.25
 
 @dataclass(frozen=True)
 class ScoreTransform:
-    """How good scores have moved, in units of the link.
-
-    odds: whether the link is the log-odds, else it is the logarithm. floor: scores below it count as it. old_centre,
-    new_centre: of the middle four fifths. spread: of the new scores over the old; exactly 1 where its interval holds 1,
-    since so few frames place a threshold better with the old spread than with their own. resamples: the three anew,
-    [3, n], for intervals.
-    """
+    """How good scores have moved, in units of the link."""
 
     odds: bool
+    """Whether the link is the log-odds; otherwise it is the logarithm."""
+
     floor: float
+    """Lower scores are raised to this value, above 0."""
+
     old_centre: float
+    """Centre of the middle four fifths of the old scores."""
+
     new_centre: float
+    """Centre of the middle four fifths of the new scores."""
+
     spread: float
+    """Spread of the new scores over that of the old ones. It is exactly 1 if its interval contains 1, because the old
+    spread then places a threshold better."""
+
     resamples: NDArray[np.float64] = field(repr=False, compare=False)
+    """Bootstrap of the two centres and the spread, float64 [3, n], for intervals."""
 
     @property
     def moved(self) -> bool:
-        """Whether the scores have moved by more than so many frames differ by chance."""
+        """Whether the scores have moved more than this number of frames differs by chance."""
         low, high = _span(self.resamples[1] - self.resamples[0])
         return self.spread != 1.0 or not low <= 0.0 <= high
 
     def apply(self, score: float) -> float:
-        """Return what a score of before is now."""
+        """Transform an old score to the new scale.
+
+        Parameters
+        ----------
+        score
+            The old score, 0 or more.
+
+        Returns
+        -------
+        float
+            The new score.
+        """
         return float(self._unlink(self.new_centre + self.spread * (self._link(score) - self.old_centre)))
 
     def apply_interval(self, score: float) -> tuple[float, float]:
-        """Return the 95% bootstrap interval of `apply`; the spread is free in it."""
+        """Return the 95% bootstrap interval of `apply`. The spread is free in it.
+
+        Parameters
+        ----------
+        score
+            The old score, 0 or more.
+
+        Returns
+        -------
+        tuple[float, float]
+            Low and high end of the new score.
+        """
         old, new, spread = self.resamples
         low, high = _span(new + spread * (self._link(score) - old))
         return float(self._unlink(low)), float(self._unlink(high))
@@ -67,9 +95,21 @@ class ScoreTransform:
 
 
 def fit_transform(old: Scores, new: Scores, *, odds: bool) -> ScoreTransform:
-    """Compare the good scores of before with those of now, by a line through their quantiles from 10% to 90%.
+    """Fit a line through the quantiles of old and new good scores, from 10% to 90%.
 
-    odds tells whether scores are 0 to 1, as probabilities are.
+    Parameters
+    ----------
+    old
+        Good scores of the calibration, float [n].
+    new
+        Good scores of now, float [m].
+    odds
+        Whether scores are 0 to 1, like probabilities.
+
+    Returns
+    -------
+    ScoreTransform
+        The transform from old to new scores.
     """
     every = np.concatenate([old, new])
     positive = every[every > 0]
@@ -84,10 +124,28 @@ def fit_transform(old: Scores, new: Scores, *, odds: bool) -> ScoreTransform:
 
 
 def chance_of_rejects(old: Scores, threshold: float, transform: ScoreTransform, frames: int, rejected: int) -> float:
-    """Return how probable so many rejects or more are among new good frames, at the threshold carried over to them.
+    """Return the probability of a number of rejects, or more, among new good frames at the transferred threshold.
 
-    Scores drawn from the old ones stand in for frames whose scores moved as the model has it. Their own threshold is
-    carried over to them in the same way, so that its uncertainty counts.
+    Random old scores represent frames whose scores moved as the model says. Their own threshold is transferred in
+    the same way, so that its uncertainty counts.
+
+    Parameters
+    ----------
+    old
+        Good scores of the calibration, float [n].
+    threshold
+        The threshold of the calibration.
+    transform
+        The transform from old to new scores.
+    frames
+        Number of new frames.
+    rejected
+        Number of rejects.
+
+    Returns
+    -------
+    float
+        0 to 1.
     """
     old = _link(old, transform.odds, transform.floor)
     cut = float(_link(np.array([threshold]), transform.odds, transform.floor)[0])
@@ -114,39 +172,59 @@ def _link(scores: Scores, odds: bool, floor: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ProbeAuroc:
-    """How well marked parts are told from good ones: the share of pairs in which the marked one scores higher.
-
-    before: at calibration. now: of the new frames. worst: with one-sided 95% confidence it is now no less than this
-    below `before`.
+    """How well probe defects are separated from good parts: the share of pairs in which the probe has the higher
+    score.
     """
 
     before: float
+    """AUROC at calibration, 0 to 1."""
+
     now: float
+    """AUROC of the new frames, 0 to 1."""
+
     worst: float
+    """Upper bound of the loss since calibration, with one-sided 95% confidence."""
 
     @property
     def usable(self) -> bool:
-        """Whether the model saw the marks well enough at calibration for them to show anything."""
+        """Whether the model separated the probes well enough at calibration for a comparison."""
         return self.before >= _LEAST_AUROC
 
     @property
     def kept(self) -> bool:
-        """Whether it is shown that at most a quarter of what is above chance was lost."""
+        """Whether it is shown that at most a quarter of the AUROC above chance was lost."""
         return self.usable and self.worst < self.allowed
 
     @property
     def allowed(self) -> float:
-        """What may be lost at most: a quarter of what is above chance."""
+        """The largest allowed loss: a quarter of the AUROC above chance."""
         return _MOST_LOST * (self.before - 0.5)
 
     @property
     def lost(self) -> bool:
-        """Whether more than that seems lost already, so that more frames are no cure."""
+        """Whether more than that seems lost already, so that more frames do not help."""
         return self.before - self.now >= self.allowed
 
 
 def compare_probe_auroc(old_good: Scores, old_probes: Scores, new_good: Scores, new_probes: Scores) -> ProbeAuroc:
-    """Compare how well test marks are seen. Scores of marks are [images, 4]; the bootstrap resamples whole images."""
+    """Compare the separation of probe defects at calibration and now. The bootstrap resamples whole images.
+
+    Parameters
+    ----------
+    old_good
+        Good scores of the calibration, float [n].
+    old_probes
+        Scores of the calibration's probe defects, float [images, 4].
+    new_good
+        Good scores of now, float [m].
+    new_probes
+        Scores of the probe defects now, float [m, 4].
+
+    Returns
+    -------
+    ProbeAuroc
+        Both AUROCs and the bound of the loss.
+    """
     random = np.random.default_rng(0)
 
     def resample(scores: Scores) -> Scores:

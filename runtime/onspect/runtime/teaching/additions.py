@@ -1,4 +1,4 @@
-"""Teaching a model file more good pictures, and taking the last addition back."""
+"""Teach more good pictures to a model file, and undo the last addition."""
 
 from __future__ import annotations
 
@@ -50,17 +50,48 @@ def add(
     keep_threshold: bool = False,
     progress: Progress | None = None,
 ) -> Taught:
-    """Teach a model file more good pictures; the file is replaced whole or not at all.
+    """Teach more good pictures to a model file. The file is replaced completely or not at all.
 
-    Vectors are added to the memory and none is taken away, so no score rises. Pictures that were taught before are left
-    out. The threshold is chosen again where `teach` chose it, but without rate it is never raised: a part that was
-    rejected has a high score, and a threshold above it would let defects pass. One from ``onspect calibrate`` stays,
-    and with keep_threshold so does any other: then no part is rejected that passed before.
+    Vectors are added to the memory and none is removed, so no score rises. Pictures that were taught before are
+    left out. If `teach` chose the threshold, it is chosen again, but without `rate` it is never raised. A rejected
+    part has a high score, and a threshold above it would let defects pass. A threshold from ``onspect calibrate``
+    is kept.
 
-    group: as of `teach`, for the new pictures. They are taken as pictures of new parts: if a part was taught before,
-    give all its pictures at once.
+    Parameters
+    ----------
+    model
+        The model file.
+    pictures
+        A folder of good pictures, or image files.
+    group
+        A regular expression for file names, as in `teach`. The pictures count as pictures of new parts. If a
+        part was taught before, give all its pictures at once.
+    rate
+        Share of new good parts that may be rejected, between 0 and 1. None as in `teach`.
+    strict
+        Refuse pictures whose score is an outlier.
+    trim
+        Leave out pictures whose score is an outlier, once.
+    keep_threshold
+        Keep the threshold in any case. Then no part is rejected that passed before.
+    progress
+        Wraps long work, for a progress bar.
 
-    Raises ModelFileError if the file has no memory or its memory is full, DatasetError as `teach` does.
+    Returns
+    -------
+    Taught
+        The file, its metadata, the promised rate and outliers.
+
+    Raises
+    ------
+    ModelFileError
+        If the file has no memory, or its memory is full.
+    DatasetError
+        If pictures cannot be used, or all were taught before, or (with `strict`) one is an outlier.
+    ChoiceError
+        If the group is not a regular expression.
+    OutputError
+        If the file cannot be written.
     """
     file = read_model_file(model)
     memory = _require_memory(file)
@@ -116,7 +147,25 @@ def add(
 
 
 def take_back(model: Path | str) -> Taught:
-    """Take the last addition to a model file back; raises ModelFileError if there is none."""
+    """Undo the last addition to a model file. The file is replaced completely or not at all.
+
+    Parameters
+    ----------
+    model
+        The model file.
+
+    Returns
+    -------
+    Taught
+        The file, its metadata, and the number of pictures that were removed.
+
+    Raises
+    ------
+    ModelFileError
+        If there is no addition.
+    OutputError
+        If the file cannot be written.
+    """
     file = read_model_file(model)
     memory = _require_memory(file)
     if len(memory.lessons) < 2:
@@ -166,7 +215,7 @@ def _lengthen(
     rate: float | None,
     data: str,
 ) -> ModelInfo:
-    """Return what a file says after an addition; scores: of the new parts, without them the threshold stays."""
+    """Return the metadata of a file after an addition. Without the scores of the new parts the threshold is kept."""
     info = file.info
     lesson = Lesson(
         time=now(),
@@ -198,7 +247,7 @@ def _score_of(info: ModelInfo) -> float:
 
 
 def _recount(info: ModelInfo, fingerprints: frozenset[str] | set[str]) -> ModelInfo:
-    """Return what a file says of the pictures it was made from, after their number has changed."""
+    """Return the metadata with the new number of pictures and their fingerprint."""
     assert info.memory is not None
     source = dataclasses.replace(
         info.provenance,

@@ -1,7 +1,7 @@
-"""The base file: a backbone with an empty memory, which `teach` fills; and how its graph is edited without onnx.
+"""The base file: a backbone with an empty memory that `teach` fills. Its graph is edited without the onnx package.
 
-An ONNX file is one protocol-buffer message. Replacing initializers, the sides of the input and the list of outputs
-leaves every other byte as it was.
+An ONNX file is one protocol-buffer message. New initializers, sides of the input and outputs leave every other byte
+unchanged.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ModelFileError
-from onspect.runtime.model.file import BASE_KEY as BASE_KEY  # where it was
+from onspect.runtime.model.file import BASE_KEY as BASE_KEY  # its earlier place
 from onspect.runtime.model.protobuf import encode_bytes, encode_varint, read_varint, walk
 from onspect.runtime.records import parse_dataclass
 
 BASE_VERSION = 1
 
 FEATURES = ("stride8.pooled", "stride16", "stride32")
-"""Values of the graph that a memory is fitted to: float32 [N, C, h, w], the first two at a sixteenth of the image."""
+"""Outputs of the graph for fitting a memory: float32 [N, C, h, w], the first two at a sixteenth of the image."""
 
 # Field numbers of onnx.proto.
 _GRAPH, _METADATA = 7, 14
@@ -39,38 +39,68 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class BaseInfo:
-    """What a base file says about itself.
-
-    backbone: the network's name. weights_sha256: of the file of its weights; empty if it was not checked.
-    licence: of the weights. widths: channels of the three stages, at strides of 8, 16 and 32 pixels. graph_sha256: of
-    the file's bytes without metadata.
-    """
+    """Metadata of a base file."""
 
     backbone: str
+    """Name of the pretrained network."""
+
     weights_sha256: str
+    """SHA-256 of the file of its weights; empty if it was not checked."""
+
     licence: str
+    """Licence of the weights."""
+
     widths: tuple[int, ...]
+    """Channels of the three stages, at strides of 8, 16 and 32 pixels."""
+
     graph_sha256: str = ""
+    """SHA-256 of the file's bytes without metadata."""
+
     format_version: int = BASE_VERSION
+    """Format version of the file, 1 to `BASE_VERSION`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON object in the file."""
+        """Return the metadata as the JSON object in the file.
+
+        Returns
+        -------
+        dict[str, Any]
+            Every field under its name.
+        """
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
 class BaseFile:
-    """A base file's bytes without metadata, read once and checked."""
+    """A base file, read once and checked."""
 
     path: Path
+    """The file."""
+
     graph: bytes = dataclasses.field(repr=False)
+    """Its bytes without metadata."""
+
     info: BaseInfo = dataclasses.field()
+    """Its metadata."""
 
 
 def read_base_file(path: Path | str) -> BaseFile:
     """Read and check a base file.
 
-    Raises ModelFileError if it cannot be read, is damaged, is not a base file, or has a newer format version.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    BaseFile
+        Its graph and metadata.
+
+    Raises
+    ------
+    ModelFileError
+        If the file cannot be read, is damaged, is not a base file, or has a newer format version.
     """
     path = Path(path)
     try:
@@ -81,7 +111,25 @@ def read_base_file(path: Path | str) -> BaseFile:
 
 
 def parse_base_file(path: Path, data: bytes) -> BaseFile:
-    """Check a base file's bytes; messages call it path. Raises ModelFileError as `read_base_file` does."""
+    """Check the bytes of a base file.
+
+    Parameters
+    ----------
+    path
+        The name of the file in messages.
+    data
+        All bytes of the file.
+
+    Returns
+    -------
+    BaseFile
+        Its graph and metadata.
+
+    Raises
+    ------
+    ModelFileError
+        If the bytes are damaged, are not a base file, or have a newer format version.
+    """
     graph, metadata = split_metadata(path, data)
     if BASE_KEY not in metadata:
         what = "a model file already; add to it with --add-to" if "onspect" in metadata else "not a base file"
@@ -106,7 +154,25 @@ def parse_base_file(path: Path, data: bytes) -> BaseFile:
 
 
 def split_metadata(path: Path, data: bytes) -> tuple[bytes, dict[str, str]]:
-    """Return an ONNX file's bytes without its metadata, and the metadata; raises ModelFileError if it is damaged."""
+    """Split an ONNX file into its graph and its metadata.
+
+    Parameters
+    ----------
+    path
+        The name of the file in messages.
+    data
+        All bytes of the file.
+
+    Returns
+    -------
+    tuple[bytes, dict[str, str]]
+        The bytes without metadata, and the metadata.
+
+    Raises
+    ------
+    ModelFileError
+        If the bytes are truncated or not an ONNX file.
+    """
     rest, metadata = [], {}
     try:
         for number, start, payload, end in walk(data):
@@ -123,7 +189,25 @@ def split_metadata(path: Path, data: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def read_initializers(data: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return initializers of a model's graph by name; raises KeyError if one is missing."""
+    """Read initializers of a model's graph.
+
+    Parameters
+    ----------
+    data
+        The bytes of the model.
+    names
+        Names of the initializers.
+
+    Returns
+    -------
+    dict[str, NDArray[Any]]
+        The arrays by name.
+
+    Raises
+    ------
+    KeyError
+        If an initializer is missing.
+    """
     found = {}
     for number, _, payload, end in walk(data):
         if number == _GRAPH:
@@ -135,11 +219,24 @@ def read_initializers(data: bytes, names: Sequence[str]) -> dict[str, NDArray[An
 
 
 def fold_channels(graph: bytes, channels: int) -> dict[str, NDArray[Any]]:
-    """Return the values of a base file's graph that let it take images of so many channels, for `edit_graph`."""
+    """Return the initializers with which a base file's graph takes images of another number of channels.
+
+    Parameters
+    ----------
+    graph
+        The bytes of the base file's graph.
+    channels
+        1 or 3.
+
+    Returns
+    -------
+    dict[str, NDArray[Any]]
+        New values for `edit_graph`; empty for 3 channels.
+    """
     if channels == 3:
         return {}
     stem = read_initializers(graph, ["stem.weight"])["stem.weight"]
-    return {"stem.weight": stem.sum(axis=1, keepdims=True)}  # a grey value three times: the sum of the weights
+    return {"stem.weight": stem.sum(axis=1, keepdims=True)}  # three equal channels need the sum of the weights
 
 
 def edit_graph(
@@ -154,14 +251,19 @@ def edit_graph(
     Parameters
     ----------
     data
-        The model's bytes.
+        The bytes of the model.
     initializers
         New values by name: float16, float32 or int64 arrays of any shape.
     input_shape
-        Height, width and channels of the input ``image``, and height and width of the output ``error_map``. None
-        leaves them as they are.
+        Height, width and channels of the input ``image``. They also set height and width of the output
+        ``error_map``. None keeps them.
     outputs
-        Values inside the graph, float32, that become outputs as well.
+        Values inside the graph, float32, that become outputs too.
+
+    Returns
+    -------
+    bytes
+        The bytes of the new model.
 
     Raises
     ------

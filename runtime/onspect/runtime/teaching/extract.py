@@ -1,4 +1,4 @@
-"""Features of prepared images by onnxruntime, from a base file or a model file with a memory."""
+"""Features of prepared images with onnxruntime, from a base file or a model file with a memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,29 @@ _TURNS = 12
 
 
 def open_session(graph: bytes) -> onnxruntime.InferenceSession:
-    """Open a graph on all cores, with as little memory as it takes; raises ModelFileError if onnxruntime cannot."""
+    """Open a graph on all cores, with little memory.
+
+    Parameters
+    ----------
+    graph
+        The bytes of the graph.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+        The session.
+
+    Raises
+    ------
+    ModelFileError
+        If onnxruntime cannot run the graph.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()  # one image at a time: the device has little memory
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # it would keep the largest intermediate values for ever
+    options.enable_cpu_mem_arena = False  # it would keep the largest intermediate values in memory
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base class
@@ -40,24 +56,61 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Gives the features of prepared images."""
+    """Extracts the features of prepared images."""
 
     session: onnxruntime.InferenceSession
+    """Session of a graph with the outputs `FEATURES`."""
 
     @classmethod
     def open(cls, graph: bytes) -> Extractor:
-        """Open the graph of a base or model file; raises ModelFileError if onnxruntime cannot run it."""
+        """Open the graph of a base or model file.
+
+        Parameters
+        ----------
+        graph
+            The bytes of the file without metadata.
+
+        Returns
+        -------
+        Extractor
+            The extractor.
+
+        Raises
+        ------
+        ModelFileError
+            If onnxruntime cannot run the graph.
+        """
         return cls(open_session(edit_graph(graph, {}, outputs=FEATURES)))
 
     def extract(
         self, images: Images, *, progress: Progress | None = None, label: str = "extracting features"
     ) -> Features:
-        """Return the features of images, one after the other, each on all cores."""
+        """Extract the features of images one by one, each on all cores.
+
+        Parameters
+        ----------
+        images
+            uint8 [n, height, width, channels].
+        progress
+            Wraps the work, for a progress bar.
+        label
+            Text of the progress bar.
+
+        Returns
+        -------
+        Features
+            The features of all images, in order.
+
+        Raises
+        ------
+        ModelFileError
+            If the features of an image are not finite.
+        """
         items = images if progress is None else progress(images, len(images), label)
         return Features.join([self._extract_one(image) for image in items])
 
     def _extract_one(self, image: NDArray[np.uint8]) -> Features:
-        with np.errstate(over="ignore"):  # what is beyond float16 becomes infinite, and is refused
+        with np.errstate(over="ignore"):  # values beyond float16 become infinite and are refused
             stages = [stage.astype(np.float16) for stage in self.session.run(list(FEATURES), {"image": image[None]})]
         if not all(np.isfinite(stage).all() for stage in stages):
             raise ModelFileError(
@@ -67,7 +120,20 @@ class Extractor:
 
 
 def change_images(images: Images, changes: Sequence[Change]) -> Images:
-    """Return changed copies of images: all of them by the first change, then by the second, and so on."""
+    """Return changed copies of images: all with the first change, then all with the second, and so on.
+
+    Parameters
+    ----------
+    images
+        uint8 [n, height, width, channels].
+    changes
+        Functions from one image to a changed one of the same size.
+
+    Returns
+    -------
+    Images
+        uint8 [n * changes, height, width, channels].
+    """
     return np.stack([_keep_shape(change(image), image) for change in changes for image in images])
 
 
@@ -88,4 +154,4 @@ def _turn(degrees: float) -> Change:
 FLIPS: tuple[Change, ...] = (lambda image: image[:, ::-1], lambda image: image[::-1], lambda image: image[::-1, ::-1])
 TURNS: tuple[Change, ...] = tuple(_turn(360.0 / _TURNS * step) for step in range(1, _TURNS))
 COPIES: dict[str, tuple[Change, ...]] = {"none": (), "flips": FLIPS, "turns": (*TURNS, FLIPS[0])}
-"""Changed copies of each good picture that a memory can be taught as well, by name."""
+"""Changed copies of each good picture that can be taught too, by name."""

@@ -1,4 +1,4 @@
-"""Filling a base file's graph with a memory of prepared pictures."""
+"""Fill the graph of a base file with a memory of prepared pictures."""
 
 from __future__ import annotations
 
@@ -19,24 +19,44 @@ from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
 from onspect.runtime.teaching.graph_values import fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
 
-_BLUR = 16  # pixels of the working size over which what is painted over is smoothed
-_MOST_TURNED = 100  # pictures up to which it is tried whether parts come turned
-_TRIED = 4  # pictures on which that is tried
-_GAIN = 0.03  # by which copies must lower the scores of pictures judged by the others to be kept
-_SQUARE = 1.1  # ratio of the sides up to which an image can be turned by any angle
+_BLUR = 16  # pixels over which the filling of ignored places is smoothed
+_MOST_TURNED = 100  # most pictures with which copies are tried
+_TRIED = 4  # pictures on which copies are tried
+_GAIN = 0.03  # by which copies must lower the scores to be used
+_SQUARE = 1.1  # largest ratio of the sides at which images are rotated by any angle
 _CHECKED = 2
 
 
 @dataclass(frozen=True)
 class FilledGraph:
-    """A graph with a memory: its bytes, the memory, and which changed copies of the pictures it was taught."""
+    """A graph with a memory."""
 
     graph: bytes = field(repr=False)
+    """The bytes of the graph."""
+
     fitted: FittedMemory
+    """The memory."""
+
     copies: str
+    """Changed copies of the pictures that were taught: ``none``, ``flips`` or ``turns``."""
 
     def describe(self, base: BaseInfo, fingerprints: Sequence[str], data: str) -> Memory:
-        """Return what a model file says of the memory; data is the name of the pictures' folder."""
+        """Return the metadata of the memory.
+
+        Parameters
+        ----------
+        base
+            Metadata of the base file.
+        fingerprints
+            Fingerprint of each picture.
+        data
+            Name of the pictures' folder.
+
+        Returns
+        -------
+        Memory
+            The memory with one lesson.
+        """
         fitted = self.fitted
         lesson = Lesson(
             time=now(),
@@ -69,20 +89,31 @@ def fill_graph(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> FilledGraph:
-    """Fit a memory to prepared pictures and put it into a base file's graph.
+    """Fit a memory to prepared pictures and put it into the graph of a base file.
 
     Parameters
     ----------
     graph
-        Of a base file.
+        The graph of a base file.
     images
-        Uint8 [n, height, width, channels].
+        uint8 [n, height, width, channels].
     mask
-        Bool [height, width], True where parts are inspected; None for everywhere.
+        bool [height, width], True where parts are inspected; None for everywhere.
+    by_whole
+        Score whole images instead of their places.
+    copies
+        Changed copies to teach: ``none``, ``flips``, ``turns`` or ``auto``, as in `teach`.
     groups
-        Which part each picture shows, [n]; None: each its own.
-    by_whole, copies, seed, progress
-        As in `teach`.
+        Number of the part that each picture shows, int [n]. None: each shows its own part.
+    seed
+        Seed of all random numbers.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    FilledGraph
+        The graph and its memory.
 
     Raises
     ------
@@ -98,7 +129,16 @@ def fill_graph(
     height, width, channels = images.shape[1:]
     prepared = edit_graph(graph, values, input_shape=(height, width, channels))
     extractor = Extractor.open(prepared)
-    copies, fitted = _fit(extractor, images, copies, by_whole, mask, groups, seed, progress)
+    copies, fitted = fit_images(
+        extractor,
+        images,
+        copies=copies,
+        by_whole=by_whole,
+        mask=mask,
+        groups=groups,
+        seed=seed,
+        progress=progress,
+    )
     content = edit_graph(prepared, fill(fitted, mask))
     del extractor, prepared  # before another session opens: the device has little memory
     _check_graph(content, images)
@@ -109,21 +149,52 @@ def _smooth(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack([cv2.GaussianBlur(plane, (0, 0), _BLUR) for plane in planes]).astype(np.float32)
 
 
-def _fit(
+def fit_images(
     extractor: Extractor,
     images: NDArray[np.uint8],
-    copies: str,
-    whole: bool,
-    mask: NDArray[np.bool_] | None,
-    groups: NDArray[np.intp] | None,
-    seed: int,
-    progress: Progress | None,
+    *,
+    copies: str = "auto",
+    by_whole: bool = False,
+    mask: NDArray[np.bool_] | None = None,
+    groups: NDArray[np.intp] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[str, FittedMemory]:
-    """Return which changed copies are taught as well, and the memory."""
+    """Choose the changed copies of prepared pictures that are taught too, and fit the memory.
+
+    Parameters
+    ----------
+    extractor
+        Extractor of a graph that takes the pictures.
+    images
+        uint8 [n, height, width, channels].
+    copies
+        Changed copies to teach: ``none``, ``flips``, ``turns`` or ``auto``, as in `teach`.
+    by_whole
+        Score whole images instead of their places.
+    mask
+        bool [height, width], True where parts are inspected; None for everywhere.
+    groups
+        Number of the part that each picture shows, int [n]. None: each shows its own part.
+    seed
+        Seed of all random numbers.
+    progress
+        Wraps long work, for a progress bar.
+
+    Returns
+    -------
+    tuple[str, FittedMemory]
+        Name of the changed copies, and the memory.
+
+    Raises
+    ------
+    ModelFileError
+        If the features of a picture are not finite.
+    """
     features = extractor.extract(images, progress=progress)
     parts = np.arange(len(images)) if groups is None else groups
     if copies == "auto":
-        turns = len(images) <= _MOST_TURNED and mask is None and not whole
+        turns = len(images) <= _MOST_TURNED and mask is None and not by_whole
         copies = _choose_copies(extractor, images, features, parts, seed) if turns else "none"
     changes = COPIES[copies]
     if changes:
@@ -132,17 +203,19 @@ def _fit(
         features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
     owners = np.tile(np.arange(len(images)), 1 + len(changes))
     places = inspected_places(mask, features.middle.shape[2:])
-    fitted = fit_memory(features, owners, by_whole=whole, inspected=places, groups=parts, seed=seed, progress=progress)
+    fitted = fit_memory(
+        features, owners, by_whole=by_whole, inspected=places, groups=parts, seed=seed, progress=progress
+    )
     return copies, fitted
 
 
 def _choose_copies(
     extractor: Extractor, images: NDArray[np.uint8], features: Features, groups: NDArray[np.intp], seed: int
 ) -> str:
-    """Return which changed copies make the pictures look more familiar to each other: then parts come turned.
+    """Return the changed copies that make the pictures look more familiar to each other.
 
-    Where parts always lie alike, a copy of another picture is no nearer than the picture itself, and a part that is
-    turned stays a defect.
+    If copies help, parts come in different orientations. If all parts have the same orientation, a copy of another
+    picture is as far away as the picture itself. A rotated part then stays a defect.
     """
     some = np.sort(np.unique(groups, return_index=True)[1])[:_TRIED]  # one picture of each part
     metric = learn_metric(features, len(images), seed=seed)
@@ -174,7 +247,7 @@ def _flat(memory: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _check_graph(content: bytes, images: NDArray[np.uint8]) -> None:
-    """Raise ModelFileError where the finished graph does not score the pictures as teaching does."""
+    """Raise ModelFileError if the finished graph gives a score or an error map that is not finite."""
     session = open_session(content)
     for image in images[:_CHECKED]:
         score, error_map = session.run(["score", "error_map"], {"image": image[None]})

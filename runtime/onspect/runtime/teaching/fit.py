@@ -1,4 +1,4 @@
-"""Fitting a memory to the features of good pictures, and judging each of them by a memory without it."""
+"""Fit a memory to the features of good pictures, and judge each of them by a memory without it."""
 
 from __future__ import annotations
 
@@ -29,36 +29,45 @@ from onspect.runtime.teaching.memory import (
 Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 FOLDS = 10
-"""Groups of pictures that are left out together; with up to 20 pictures each is left out alone."""
+"""Number of groups of pictures that are left out together; with up to 20 pictures each is left out alone."""
 
 _ALONE = 20
-_MOST_WHOLE = 6000  # pictures in the memory of whole images
-_FEW_PLACES = 5000  # of all pictures, below which each is judged by a metric without it as well
-_MOST_APART = 1.5  # times the usual ratio, by which a metric without a picture may raise its score
+_MOST_WHOLE = 6000  # most pictures in the memory of whole images
+_FEW_PLACES = 5000  # of all pictures; below this each is also judged by a metric without it
+_MOST_APART = 1.5  # times the usual ratio; largest increase of a score by a metric without the picture
 _SMALLEST = 1000  # vectors below which a smaller memory saves nothing
-_GAIN = 0.01  # by which a memory of twice the size must lower held-out good pictures' scores to be worth it
+_GAIN = 0.01  # by which a memory of twice the size must lower the scores of held-out pictures
 _LEAST = 1e-12
-_MAP_SHARE = 0.999  # of good parts' places that are below the error map's cut
+_MAP_SHARE = 0.999  # of the places of good parts, below the cut of the error map
 
 
 @dataclass(frozen=True)
 class FittedMemory:
-    """What the graph needs, and what the good pictures say about it.
-
-    vectors, map_vectors: float16 [m, dimensions]. whole: float16 [n, C], mean features of whole images.
-    by_whole: the score is the distance of the whole image. scores: float32 [n], of each picture by a memory without
-    it. map_cut: the value of the error map that one in a thousand places of good parts reaches. shape: rows and columns
-    of places.
-    """
+    """A memory for the graph, and the scores of the good pictures."""
 
     metric: Metric
+    """How features become vectors."""
+
     vectors: NDArray[np.float16] = field(repr=False)
+    """Vectors of the score's memory, float16 [m, dimensions]."""
+
     map_vectors: NDArray[np.float16] = field(repr=False)
+    """Vectors of the error map's memory, float16 [m, dimensions]."""
+
     whole: NDArray[np.float16] = field(repr=False)
+    """Mean features of whole images, float16 [n, C]."""
+
     by_whole: bool
+    """Whether the score is the distance of the whole image."""
+
     scores: Floats = field(repr=False)
+    """Score of each picture by a memory without it, float32 [n]."""
+
     map_cut: float
+    """Value of the error map that one in a thousand places of good parts reaches."""
+
     shape: tuple[int, int]
+    """Rows and columns of places."""
 
 
 def fit_memory(
@@ -76,20 +85,25 @@ def fit_memory(
     Parameters
     ----------
     features
-        Of the pictures, and of changed copies of them.
+        Features of the pictures and of their changed copies.
     owners
-        Which picture each of the features is of, [n]; the first with a number is the picture itself.
+        Number of the picture of each of the features, int [n]. The first of a number is the picture itself.
     by_whole
-        Score whole images by their mean features instead of places.
+        Score whole images by their mean features instead of their places.
     inspected
         Places that count, bool [h, w] at a sixteenth of the working size; None for all.
     groups
-        Which part each picture shows, [pictures]: the pictures of one part are left out together. None: each shows its
-        own.
+        Number of the part that each picture shows, int [pictures]. The pictures of one part are left out
+        together. None: each shows its own part.
     seed
-        Of all that is drawn at random.
+        Seed of all random numbers.
     progress
         Wraps the folds, for a progress bar.
+
+    Returns
+    -------
+    FittedMemory
+        The memory, with the score of each picture by the others.
     """
     own = np.unique(owners, return_index=True)[1]
     metric = learn_metric(features, len(own), seed=seed)
@@ -105,7 +119,7 @@ def fit_memory(
     count = _SMALLEST if by_whole else _choose_count(coreset, flat, patches[own], folds[0], (shape, weights))
     chosen, chosen_marks = coreset.choose(count), mark_coreset.choose(MAP_VECTORS)
     whole = whole_vectors(features).astype(np.float16)
-    few = len(own) * int(kept.sum()) < _FEW_PLACES  # then one picture has a say in the metric by which it is judged
+    few = len(own) * int(kept.sum()) < _FEW_PLACES  # then each picture affects the metric that judges it
 
     def judge(fold: NDArray[np.intp]) -> tuple[Floats, ...]:
         held = own[fold]
@@ -144,16 +158,23 @@ def fit_memory(
 
 
 def limit_apart(apart: Floats, together: Floats) -> Floats:
-    """Return values by metrics without the picture, none far above that by the metric of all pictures.
+    """Limit values by metrics without the picture to a multiple of the values by the metric of all pictures.
 
-    A metric of few other pictures can stretch a direction in which only the left-out one varies. Then its value says
-    nothing of parts that the metric of all pictures judges, and a threshold above it would let every defect pass.
+    A metric of few other pictures can stretch a direction in which only the left-out picture varies. Its value then
+    does not describe parts that the metric of all pictures judges. A threshold above it would let every defect
+    pass.
 
     Parameters
     ----------
-    apart, together
-        Scores or map values of the same pictures, float32 of one shape, by a metric without the picture and by the
-        metric of all. An apart value is at most 1.5 times the ratio of their medians times the other.
+    apart
+        Scores or map values by a metric without the picture, float32 of any shape.
+    together
+        Values of the same pictures by the metric of all pictures, float32 of the same shape.
+
+    Returns
+    -------
+    Floats
+        The first values, at most 1.5 times the ratio of the medians times the second values.
     """
     usual = float(np.median(apart)) / max(float(np.median(together)), _LEAST)
     limited: Floats = np.minimum(apart, np.float32(_MOST_APART * usual) * together)
@@ -195,12 +216,12 @@ def _flatten(vectors: Floats, kept: NDArray[np.bool_]) -> Floats:
 
 
 def _rounded(memory: Floats) -> Floats:
-    """Return vectors as the file keeps them, in float16."""
+    """Return vectors with the precision of the file, float16."""
     return memory.astype(np.float16).astype(np.float32)
 
 
 def _split(groups: NDArray[np.intp], seed: int) -> list[NDArray[np.intp]]:
-    """Return the folds: places of pictures that are left out together, those of a part in one fold."""
+    """Return the folds: places of pictures that are left out together. The pictures of a part are in one fold."""
     parts = int(groups.max()) + 1
     order = np.random.default_rng(seed).permutation(parts)
     folds = np.array_split(order, parts if parts <= _ALONE else FOLDS)
@@ -214,10 +235,12 @@ def _choose_count(
     held: NDArray[np.intp],
     places: tuple[tuple[int, int], Floats | None],
 ) -> int:
-    """Return how many vectors the memory has: more, as long as held-out good pictures gain by them."""
+    """Return the number of vectors of the memory. It grows as long as this lowers the scores of held-out good
+    pictures.
+    """
     order = coreset.choose(PATCH_VECTORS, without=held).indices
     if len(order) < PATCH_VECTORS:
-        return PATCH_VECTORS  # there are no more
+        return PATCH_VECTORS  # these are all
     count, best = PATCH_VECTORS, 0.0
     while count >= _SMALLEST:
         distances = nearest_distances(patches[held], _rounded(flat[order[:count]]))

@@ -1,4 +1,4 @@
-"""The memory in a model file's graph: its initializers, as they are written, read and added to."""
+"""The memory in the graph of a model file: write, read and extend its initializers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from onspect.runtime.teaching.memory import (
 )
 
 STRIDE = 16
-"""Pixels of the working size that one place is apart from the next."""
+"""Distance of two places in pixels of the working size."""
 
 MOST_ADDED = 2000
 """Most vectors that one addition adds to the memory of places."""
@@ -40,7 +40,20 @@ Vectors = NDArray[np.float16]
 
 
 def inspected_places(mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """Return the places, bool of a shape of rows and columns, of which at least half is inspected."""
+    """Return the places of which at least half is inspected.
+
+    Parameters
+    ----------
+    mask
+        bool [height, width] at the working size, True where parts are inspected; None for everywhere.
+    shape
+        Rows and columns of places.
+
+    Returns
+    -------
+    NDArray[np.bool_] or None
+        bool [rows, columns]; None without a mask.
+    """
     if mask is None:
         return None
     shares = cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
@@ -49,9 +62,19 @@ def inspected_places(mask: NDArray[np.bool_] | None, shape: tuple[int, int]) -> 
 
 
 def fill(fitted: FittedMemory, mask: NDArray[np.bool_] | None) -> Arrays:
-    """Return the values of the graph's initializers for a fitted memory.
+    """Return the initializers of the graph for a fitted memory.
 
-    mask: bool at the images' size, True where a part is inspected.
+    Parameters
+    ----------
+    fitted
+        The memory.
+    mask
+        bool [height, width] at the working size, True where parts are inspected; None for everywhere.
+
+    Returns
+    -------
+    Arrays
+        The arrays by name.
     """
     metric = fitted.metric
     places = inspected_places(mask, fitted.shape)
@@ -76,7 +99,23 @@ def fill(fitted: FittedMemory, mask: NDArray[np.bool_] | None) -> Arrays:
 
 
 def read_metric(graph: bytes) -> Metric:
-    """Return the metric in a model file's graph."""
+    """Read the metric in the graph of a model file.
+
+    Parameters
+    ----------
+    graph
+        The bytes of the graph.
+
+    Returns
+    -------
+    Metric
+        The metric.
+
+    Raises
+    ------
+    KeyError
+        If the graph has no memory.
+    """
     names = [f"memory.{kind}{stride}" for kind in ("gain", "shift") for stride in (16, 32)]
     names += ["memory.floor16"]
     names += [f"{part}.{kind}" for part in ("memory", "map") for kind in ("project", "offset")]
@@ -91,19 +130,46 @@ def read_metric(graph: bytes) -> Metric:
 
 @dataclass(frozen=True)
 class Stored:
-    """The vectors in a file, float16 [m, dimensions] each: of places for the score and the map, and of whole images."""
+    """The vectors in a model file."""
 
     vectors: Vectors
+    """Vectors of places for the score, float16 [m, dimensions]."""
+
     map_vectors: Vectors
+    """Vectors of places for the error map, float16 [m, dimensions]."""
+
     whole: Vectors
+    """Mean features of whole images, float16 [n, C]."""
 
     @classmethod
     def read(cls, graph: bytes) -> Stored:
-        """Return the vectors in a model file's graph."""
+        """Read the vectors in the graph of a model file.
+
+        Parameters
+        ----------
+        graph
+            The bytes of the graph.
+
+        Returns
+        -------
+        Stored
+            The vectors.
+
+        Raises
+        ------
+        KeyError
+            If the graph has no memory.
+        """
         return cls(*read_initializers(graph, ("memory.vectors", "map.vectors", "whole.vectors")).values())
 
     def arrays(self) -> Arrays:
-        """Return them as the graph's initializers."""
+        """Return the vectors as initializers of the graph.
+
+        Returns
+        -------
+        Arrays
+            The arrays by name.
+        """
         found: Arrays = {}
         for name, vectors in (("memory", self.vectors), ("map", self.map_vectors), ("whole", self.whole)):
             found[f"{name}.vectors"] = vectors
@@ -121,20 +187,28 @@ class Stored:
         by_whole: bool,
         path: Path,
     ) -> tuple[Stored, Floats]:
-        """Add vectors of new pictures; return all of them, and each new picture's score without its part's pictures.
+        """Add vectors of new pictures, and score each new picture without the pictures of its part.
 
         Parameters
         ----------
         graph
-            The model file's graph, which these vectors are of.
-        features, owners
-            As in `fit_memory`; the first of a number is the picture itself.
+            The graph of the model file with these vectors.
+        features
+            Features of the new pictures and of their changed copies.
+        owners
+            Number of the picture of each of the features, int [n]. The first of a number is the picture
+            itself.
         groups
-            Which part each new picture shows, [pictures].
+            Number of the part that each new picture shows, int [pictures].
         by_whole
             Whether the score is the distance of the whole image.
         path
             The file, for messages.
+
+        Returns
+        -------
+        tuple[Stored, Floats]
+            All vectors, and the score of each new picture, float32 [pictures].
 
         Raises
         ------
@@ -178,7 +252,10 @@ class Stored:
 
 
 def _farthest(vectors: Floats, memory: Vectors, most: int) -> NDArray[np.intp]:
-    """Return up to `most` vectors, each the farthest from the memory and those before it; none that is in it."""
+    """Return up to `most` vectors, each the farthest from the memory and from those before it.
+
+    Vectors that are in the memory already are skipped.
+    """
     nearest = nearest_distances(vectors, memory.astype(np.float32))
     least = 1e-3 * float(np.median(np.linalg.norm(vectors, axis=1)))
     chosen: list[int] = []

@@ -1,8 +1,8 @@
-"""A memory of good parts: fitted to features of good pictures with numpy alone, and searched by the model's graph.
+"""A memory of good parts. It is fitted to features of good pictures with numpy, and the model's graph searches it.
 
-The score follows PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", 2022): the distance of
-each place of an image to the nearest place of a good part, over a coreset of those. docs/memory.md describes what
-differs, and what each step earns.
+The score follows PatchCore (Roth et al., "Towards Total Recall in Industrial Anomaly Detection", 2022). It is the
+distance of each place of an image to the nearest place of a good part, over a coreset of these places. docs/memory.md
+describes the differences and the effect of each step.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 MANY = 200
-"""Pictures from which on `FLOOR` and `PATCH_DIMENSIONS` have their second value."""
+"""Number of pictures from which `FLOOR` and `PATCH_DIMENSIONS` have their second value."""
 
 FLOOR = (1.0, 0.5)
-"""Added to the length of a place's features before they are divided by it: short ones, which are mostly noise, stay
-short. With few pictures the length itself says more than with many."""
+"""Added to the length of a place's features before they are divided by it. Short features, which are mostly noise, stay
+short. With few pictures the length itself carries more information than with many."""
 
 PATCH_DIMENSIONS = (128, 96)
 PATCH_WHITENING = 0.75
 MAP_DIMENSIONS = 128
 MAP_WHITENING = 0.5
-"""Principal components that are kept, and the share of their spread that is taken out (0: none, 1: all alike)."""
+"""Number of principal components, and the share of their spread that is removed (0: none, 1: equal spread)."""
 
 PATCH_VECTORS = 8000
 MAP_VECTORS = 1000
@@ -43,40 +43,64 @@ WHOLE_WEIGHTS = {16: 0.7, 32: 1.0}
 """Lengths of the mean features of a whole image, by the stride of their stage."""
 
 WHOLE_NEIGHBOURS = 5
-"""Nearest whole images whose mean distance is the score; fewer where fewer were taught."""
+"""Nearest whole images whose mean distance is the score; fewer if fewer were taught."""
 
 _COVERED = 10_000  # places that the principal components are computed from
 _SKETCH = 32  # dimensions of the random projection in which the coreset is chosen
-_CHUNK = 256  # rows at a time of a product with a whole memory, which is large
+_CHUNK = 256  # rows of a product with a whole memory, which is large
 _LEAST = 1e-6
-_PLACES_A_COMPONENT = 16  # fewer places do not say which direction is a component, and whitening makes much of it
+_PLACES_A_COMPONENT = 16  # fewer places give unreliable components, and whitening amplifies them
 _FEWEST_COMPONENTS = 8
-_LEAST_SHARE = 1e-3  # of the mean variance: a component that hardly varies must not decide
-_LEAST_SPREAD = 0.02  # of a channel, as a share of its stage's: one that hardly varied must not drown the others
-_PLACES_EACH = 32  # of an image, for each place that counts towards its score
+_LEAST_SHARE = 1e-3  # of the mean variance: a component with little variance must not dominate
+_LEAST_SPREAD = 0.02  # of a channel, relative to its stage: one with little variance must not dominate
+_PLACES_EACH = 32  # places of an image for each place of its score
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features of images, float16 to save memory.
-
-    fine, middle: [n, C, h, w] at strides of 8 (averaged over 2 x 2) and 16 pixels. coarse: [n, C, h / 2, w / 2].
-    """
+    """Features of images, in float16 to save memory."""
 
     fine: NDArray[np.float16]
+    """[n, C, h, w], at a stride of 8 pixels, averaged over 2 x 2 places."""
+
     middle: NDArray[np.float16]
+    """[n, C, h, w], at a stride of 16 pixels."""
+
     coarse: NDArray[np.float16]
+    """[n, C, h / 2, w / 2], at a stride of 32 pixels."""
 
     def __len__(self) -> int:
         return len(self.middle)
 
     def take(self, places: NDArray[np.intp]) -> Features:
-        """Return the features of some of the images."""
+        """Return the features of some of the images.
+
+        Parameters
+        ----------
+        places
+            Positions of the images, int [m].
+
+        Returns
+        -------
+        Features
+            The features of these images, in the order of places.
+        """
         return Features(self.fine[places], self.middle[places], self.coarse[places])
 
     @staticmethod
     def join(parts: Sequence[Features]) -> Features:
-        """Return the features of all the images, in order."""
+        """Join the features of several batches of images.
+
+        Parameters
+        ----------
+        parts
+            The features of each batch.
+
+        Returns
+        -------
+        Features
+            The features of all images, in order.
+        """
         return Features(
             np.concatenate([part.fine for part in parts]),
             np.concatenate([part.middle for part in parts]),
@@ -86,38 +110,68 @@ class Features:
 
 @dataclass(frozen=True)
 class Projection:
-    """Principal components, y = project @ x + offset: project float32 [dimensions, C], offset float32 [dimensions]."""
+    """Principal components: y = project @ x + offset."""
 
     project: Floats
+    """float32 [dimensions, C]."""
+
     offset: Floats
+    """float32 [dimensions]."""
 
     def __call__(self, vectors: Floats) -> Floats:
-        """Return vectors [n, C] in the components, [n, dimensions]."""
+        """Return vectors [n, C] as components, [n, dimensions]."""
         found: Floats = vectors @ self.project.T + self.offset
         return found
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What turns features into comparable vectors, learned from good pictures and then fixed.
-
-    gain, shift: of the middle and the coarse stage, float32 [C] each: a channel x becomes gain * x + shift, with mean 0
-    and the same spread in all channels of a stage. floor: see `FLOOR`. patch, place: projections for the score and for
-    the error map.
-    """
+    """How features become comparable vectors. It is learned from good pictures and then fixed."""
 
     gain: tuple[Floats, Floats]
+    """Gain of each channel of the middle and the coarse stage, float32 [C] each. A channel x becomes gain * x + shift.
+    Then its mean is 0, and all channels of a stage have the same spread."""
+
     shift: tuple[Floats, Floats]
+    """Shift of each channel of the two stages, float32 [C] each."""
+
     floor: float
+    """One of the values of `FLOOR`."""
+
     patch: Projection
+    """Projection for the score."""
+
     place: Projection
+    """Projection for the error map."""
 
     def patches(self, features: Features) -> Floats:
-        """Return the vectors of the score's memory, [n, h * w, dimensions]."""
+        """Return the vectors for the score's memory.
+
+        Parameters
+        ----------
+        features
+            Features of n images.
+
+        Returns
+        -------
+        Floats
+            float32 [n, h * w, dimensions].
+        """
         return np.concatenate([self.patch(block)[None] for block in self.raw_patches(features)])
 
     def raw_patches(self, features: Features) -> Iterator[Floats]:
-        """Yield pooled and normalised features of each image before the projection, [h * w, C]."""
+        """Yield the pooled and normalized features of each image before the projection.
+
+        Parameters
+        ----------
+        features
+            Features of n images.
+
+        Returns
+        -------
+        Iterator[Floats]
+            float32 [h * w, C] for each image.
+        """
         for middle, coarse in zip(features.middle, features.coarse, strict=True):
             parts = []
             for stage, gain, shift in zip((middle, coarse), self.gain, self.shift, strict=True):
@@ -127,18 +181,55 @@ class Metric:
             yield _flatten(np.concatenate([parts[0], _double(parts[1])]))
 
     def places(self, features: Features) -> Floats:
-        """Return the vectors of the error map's memory, [n, h * w, dimensions]."""
+        """Return the vectors for the error map's memory.
+
+        Parameters
+        ----------
+        features
+            Features of n images.
+
+        Returns
+        -------
+        Floats
+            float32 [n, h * w, dimensions].
+        """
         return np.concatenate([self.place(block)[None] for block in raw_places(features)])
 
 
 def raw_places(features: Features) -> Iterator[Floats]:
-    """Yield the features of each image at all three stages, [h * w, C]."""
+    """Yield the features of each image at all three stages.
+
+    Parameters
+    ----------
+    features
+        Features of n images.
+
+    Returns
+    -------
+    Iterator[Floats]
+        float32 [h * w, C] for each image.
+    """
     for fine, middle, coarse in zip(features.fine, features.middle, features.coarse, strict=True):
         yield _flatten(np.concatenate([fine, middle, _double(coarse.astype(np.float32))]).astype(np.float32))
 
 
 def learn_metric(features: Features, pictures: int, *, seed: int = 0) -> Metric:
-    """Learn from features of so many good pictures, and of copies of them, how features become comparable vectors."""
+    """Learn from good pictures how features become comparable vectors.
+
+    Parameters
+    ----------
+    features
+        Features of the pictures and of their changed copies.
+    pictures
+        Number of pictures without copies.
+    seed
+        Seed of the choice of images.
+
+    Returns
+    -------
+    Metric
+        The metric.
+    """
     many = int(pictures >= MANY)
     stages = (features.middle, features.coarse)
     moments = [_moments(stage) for stage in stages]
@@ -156,9 +247,23 @@ def learn_metric(features: Features, pictures: int, *, seed: int = 0) -> Metric:
 
 
 def learn_places(features: Features, dimensions: int, whitening: float, *, seed: int = 0) -> Projection:
-    """Learn the strongest principal components of places at all three stages, where each stage weighs as much.
+    """Learn the strongest principal components of places at all three stages. Each stage has the same weight.
 
-    whitening: share of their spread that is taken out, 0 to 1.
+    Parameters
+    ----------
+    features
+        Features of good pictures.
+    dimensions
+        Number of components.
+    whitening
+        Share of their spread that is removed, 0 to 1.
+    seed
+        Seed of the choice of images.
+
+    Returns
+    -------
+    Projection
+        The projection.
     """
     scales = [_moments(stage)[1] for stage in (features.fine, features.middle, features.coarse)]
     weights = np.concatenate([1.0 / (spread * np.sqrt(len(spread))) for spread in scales]).astype(np.float32)
@@ -169,19 +274,21 @@ def learn_places(features: Features, dimensions: int, whitening: float, *, seed:
 
 
 class Coreset:
-    """Chooses which vectors make a memory: the farthest from those chosen before, one by one.
+    """Chooses the vectors of a memory one by one, each the farthest from those chosen before.
 
-    It is the greedy k-centre coreset (Roth et al. 2022, Algorithm 1), among at most `pool` of the vectors drawn at
-    random, in a random projection.
+    It is the greedy k-centre coreset (Roth et al. 2022, Algorithm 1). It works in a random projection, among at
+    most `pool` randomly chosen vectors.
 
     Parameters
     ----------
     vectors
-        Float32 [n, dimensions].
+        float32 [n, dimensions].
     owners
-        Which picture each vector is of, [n].
+        Number of the picture of each vector, int [n].
     pool
-        Most vectors that are looked at.
+        Largest number of vectors to choose from.
+    seed
+        Seed of projection and choice.
     """
 
     def __init__(self, vectors: Floats, owners: NDArray[np.intp], pool: int, *, seed: int = 0) -> None:
@@ -196,10 +303,21 @@ class Coreset:
         self._half = 0.5 * np.einsum("ij,ij->i", self._sketch, self._sketch)
 
     def choose(self, count: int, *, without: NDArray[np.intp] | None = None, after: Choice | None = None) -> Choice:
-        """Choose at most `count` vectors; the first k of them are the coreset of k vectors.
+        """Choose at most `count` vectors. The first k of them are the coreset of k vectors.
 
-        without: pictures whose vectors are left out. after: an earlier choice with which this one begins, without the
-        vectors of those pictures.
+        Parameters
+        ----------
+        count
+            Largest number of vectors.
+        without
+            Numbers of pictures whose vectors are left out.
+        after
+            An earlier choice that this one begins with, without the vectors of those pictures.
+
+        Returns
+        -------
+        Choice
+            The chosen vectors.
         """
         allowed = np.ones(len(self._drawn), bool) if without is None else ~np.isin(self._owners, without)
         if allowed.sum() <= count:
@@ -235,16 +353,37 @@ class Coreset:
 
 @dataclass(frozen=True)
 class Choice:
-    """Chosen vectors: indices, places in the pool, and of each vector of the pool the nearest chosen one."""
+    """Chosen vectors of a coreset."""
 
     indices: NDArray[np.intp]
+    """Positions among all vectors, int [k]."""
+
     places: NDArray[np.intp]
+    """Positions in the pool, int [k]."""
+
     nearest: Floats
+    """Half the squared distance of each vector of the pool to the nearest chosen one, float32 [pool]. Empty if all
+    vectors were chosen."""
+
     centre: NDArray[np.intp]
+    """Index of that nearest vector among the chosen ones, int [pool]. Empty if all vectors were chosen."""
 
 
 def nearest_distances(queries: Floats, memory: Floats) -> Floats:
-    """Return the distance of each query, [..., dimensions], to the nearest vector of a memory, [m, dimensions]."""
+    """Return the distance of each query to the nearest vector of a memory.
+
+    Parameters
+    ----------
+    queries
+        float32 [..., dimensions].
+    memory
+        float32 [m, dimensions].
+
+    Returns
+    -------
+    Floats
+        float32 [...].
+    """
     flat = queries.reshape(-1, queries.shape[-1])
     squares = np.einsum("ij,ij->i", memory, memory)
     found = np.empty(len(flat), np.float32)
@@ -256,7 +395,22 @@ def nearest_distances(queries: Floats, memory: Floats) -> Floats:
 
 
 def score_distances(distances: Floats, shape: tuple[int, int], inspected: Floats | None = None) -> Floats:
-    """Return the score of each image from the distances of its places, [n, h * w], as the graph computes it."""
+    """Return the score of each image from the distances of its places, as the graph computes it.
+
+    Parameters
+    ----------
+    distances
+        float32 [n, h * w].
+    shape
+        Rows and columns of places, h and w.
+    inspected
+        float32 [h, w], 0 where a place is ignored; None for all.
+
+    Returns
+    -------
+    Floats
+        float32 [n].
+    """
     maps = distances.reshape(len(distances), *shape)
     padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows, columns = shape
@@ -271,13 +425,37 @@ def score_distances(distances: Floats, shape: tuple[int, int], inspected: Floats
 
 
 def count_highest(shape: tuple[int, int], inspected: Floats | None = None) -> int:
-    """Return how many places make the score of an image of so many places."""
+    """Return the number of highest places whose mean is the score of an image.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of places, h and w.
+    inspected
+        float32 [h, w], 0 where a place is ignored; None for all.
+
+    Returns
+    -------
+    int
+        1 to `HIGHEST`.
+    """
     places = shape[0] * shape[1] if inspected is None else int(np.count_nonzero(inspected))
     return max(1, min(HIGHEST, places // _PLACES_EACH))
 
 
 def whole_vectors(features: Features) -> Floats:
-    """Return the mean features of each image, each of the two stages of its own length, [n, C]."""
+    """Return the mean features of each image. Each of the two stages has a fixed length.
+
+    Parameters
+    ----------
+    features
+        Features of n images.
+
+    Returns
+    -------
+    Floats
+        float32 [n, C].
+    """
     parts = []
     for stage, weight in zip((features.middle, features.coarse), WHOLE_WEIGHTS.values(), strict=True):
         mean = stage.mean(axis=(2, 3), dtype=np.float32)
@@ -286,7 +464,20 @@ def whole_vectors(features: Features) -> Floats:
 
 
 def score_whole(queries: NDArray[np.float16], memory: NDArray[np.float16]) -> Floats:
-    """Return the mean distance of whole images to the nearest few, as the graph computes it."""
+    """Return the mean distance of whole images to the nearest few, as the graph computes it.
+
+    Parameters
+    ----------
+    queries
+        Mean features of the images, float16 [n, C].
+    memory
+        Mean features of good images, float16 [m, C].
+
+    Returns
+    -------
+    Floats
+        float32 [n].
+    """
     rows, others = queries.astype(np.float32), memory.astype(np.float32)
     squares = np.einsum("ij,ij->i", others, others) - 2.0 * (rows @ others.T)
     count = min(WHOLE_NEIGHBOURS, len(others))
@@ -311,7 +502,7 @@ def _moments(stage: NDArray[np.float16]) -> tuple[Floats, Floats]:
 
 
 def _spread_images(features: Features, seed: int) -> Features:
-    """Return as many images, drawn at random, as the components are computed from."""
+    """Return randomly chosen images, as many as the components need."""
     places = features.middle.shape[2] * features.middle.shape[3]
     most = max(1, _COVERED // places)
     if len(features) <= most:
@@ -320,9 +511,9 @@ def _spread_images(features: Features, seed: int) -> Features:
 
 
 def _find_components(vectors: Floats, dimensions: int, whitening: float) -> Projection:
-    """Return the projection on the strongest principal components, each scaled by its spread to a power.
+    """Return the projection on the strongest principal components, each scaled by a power of its spread.
 
-    The vectors are changed, for they may take a large share of a device's memory.
+    It overwrites the vectors, because they may take a large share of a device's memory.
     """
     mean = vectors.mean(axis=0, dtype=np.float64)
     vectors -= mean.astype(np.float32)

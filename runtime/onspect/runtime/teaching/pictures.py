@@ -1,4 +1,4 @@
-"""The pictures that are taught: reading them, the size at which they are worked on, and which cannot be used."""
+"""The pictures that are taught: read and check them, and choose their working size."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BUDGET = 128 * 1024
 """Most pixels of the working size."""
 
 OBJECT_SIDE = 64
-"""Pictures with a side below this, in pixels, show a whole object and no places of it."""
+"""Pictures with a side below this, in pixels, are judged as whole objects."""
 
 FEWEST = 2
-"""Pictures that it takes to teach: one shows nothing of how good parts differ."""
+"""Smallest number of pictures: a single one does not show how good parts differ."""
 
-_SMALL = 192  # sides below this are enlarged to twice their length, for the deepest features to have enough places
+_SMALL = 192  # sides below this are doubled, so that the deepest features have enough places
 _OBJECT_ENLARGED = 128  # the shorter side of pictures of whole objects
 
 
@@ -37,9 +37,36 @@ def load(
     region: RegionFile | None,
     progress: Progress | None,
 ) -> GoodImages:
-    """Read good pictures to teach; size is width and height to work at, None for the pictures' own.
+    """Read good pictures to teach.
 
-    The others are as in `teach`, with its errors.
+    Parameters
+    ----------
+    pictures
+        A folder of good pictures, or image files.
+    size
+        Working width and height in pixels; None for `choose_working_size`.
+    channels
+        1 or 3; None for 1 if every picture is grey, otherwise 3.
+    white_level
+        Value of a 16-bit picture that is white.
+    any_size
+        Whether the model accepts frames of any size later.
+    region
+        Region that frames are cropped to, with its alignment; None for whole frames.
+    progress
+        Wraps the reading, for a progress bar.
+
+    Returns
+    -------
+    GoodImages
+        The pictures as model inputs, without repeated files.
+
+    Raises
+    ------
+    DatasetError
+        If there are no pictures, or some cannot be read.
+    ChoiceError
+        If the region cannot be used.
     """
 
     def choose(shapes: Sequence[tuple[int, int]], _: int) -> tuple[int, int]:
@@ -60,7 +87,27 @@ def load(
 def load_like(
     pictures: Path | str | Sequence[Path | str], preprocess: Preprocess, progress: Progress | None
 ) -> GoodImages:
-    """Read pictures as a model takes them; raises DatasetError where it does not accept one."""
+    """Read pictures as the inputs of a model.
+
+    Parameters
+    ----------
+    pictures
+        A folder of good pictures, or image files.
+    preprocess
+        How the model prepares frames.
+    progress
+        Wraps the reading, for a progress bar.
+
+    Returns
+    -------
+    GoodImages
+        The pictures as model inputs, without repeated files.
+
+    Raises
+    ------
+    DatasetError
+        If there are no pictures, some cannot be read, or the model does not accept the size of one.
+    """
     found = load_good_images(
         _list(pictures),
         lambda *_: (preprocess.height, preprocess.width),
@@ -82,10 +129,20 @@ def load_like(
 
 
 def choose_working_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the height and width at which a memory works on images of these shapes: multiples of 32.
+    """Choose the working size of a memory.
 
-    Images with a side below 192 pixels are enlarged to twice their size, those of whole objects, with a side below 64
-    pixels, until their shorter side has 128. No others are enlarged: their sides are rounded down.
+    Images with a side below 192 pixels are enlarged to twice their size. Images of whole objects, with a side below
+    64 pixels, are enlarged until their shorter side has 128. Sides of larger images are rounded down.
+
+    Parameters
+    ----------
+    shapes
+        Height and width of each image in pixels.
+
+    Returns
+    -------
+    tuple[int, int]
+        Height and width in pixels, multiples of 32.
     """
     height, width = median_size(shapes)  # one small picture among many must not enlarge them all
     smallest = min(height, width)
@@ -97,12 +154,34 @@ def choose_working_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def name_folder(pictures: Path | str | Sequence[Path | str]) -> str:
-    """Return the name of the pictures' folder, or ``pictures`` for a list of files."""
+    """Return the name of the pictures' folder.
+
+    Parameters
+    ----------
+    pictures
+        A folder of good pictures, or image files.
+
+    Returns
+    -------
+    str
+        The name of the folder, or ``pictures`` for a list of files.
+    """
     return Path(pictures).resolve().name if isinstance(pictures, str | Path) else "pictures"
 
 
 def check_pictures(found: GoodImages) -> None:
-    """Raise DatasetError where there is one picture only, or all show the same pixels."""
+    """Check that the pictures show how good parts differ.
+
+    Parameters
+    ----------
+    found
+        The pictures.
+
+    Raises
+    ------
+    DatasetError
+        If there is only one picture, or all have the same pixels.
+    """
     count = len(found.images)
     if count < FEWEST:
         raise DatasetError(
@@ -117,7 +196,20 @@ def check_pictures(found: GoodImages) -> None:
 
 
 def take(found: GoodImages, places: Sequence[int]) -> GoodImages:
-    """Return some of the images."""
+    """Return some of the images.
+
+    Parameters
+    ----------
+    found
+        The images.
+    places
+        Positions of the images to return.
+
+    Returns
+    -------
+    GoodImages
+        These images with their facts.
+    """
     return dataclasses.replace(
         found,
         paths=tuple(found.paths[place] for place in places),
@@ -128,7 +220,18 @@ def take(found: GoodImages, places: Sequence[int]) -> GoodImages:
 
 
 def show_objects(found: GoodImages) -> bool:
-    """Return whether the pictures are so small that each shows a whole object and no places of it."""
+    """Return whether the pictures are so small that each shows a whole object.
+
+    Parameters
+    ----------
+    found
+        The pictures.
+
+    Returns
+    -------
+    bool
+        True if the shorter side is below `OBJECT_SIDE` pixels.
+    """
     return min(median_size(found.crops)) < OBJECT_SIDE
 
 

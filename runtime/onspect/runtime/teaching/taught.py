@@ -1,4 +1,4 @@
-"""What teaching gives back, and which good pictures stand alone."""
+"""The result of teaching, and good pictures with outlying scores."""
 
 from __future__ import annotations
 
@@ -27,43 +27,61 @@ from onspect.runtime.text import count_of
 
 @dataclass(frozen=True)
 class Lone:
-    """A good picture whose score stands alone, its score, and the threshold without it."""
+    """A good picture whose score is an outlier."""
 
     path: Path
+    """The picture."""
+
     score: float
+    """Its score by a memory without it."""
+
     threshold: float
+    """The threshold without the outliers."""
 
 
 @dataclass(frozen=True)
 class Taught:
-    """What `teach` made.
-
-    info: what the file says. pictures: how many were taught now. rate: share of new good parts that the threshold
-    promises to reject at most, on average. lone: good pictures whose score stands alone, highest first. trimmed: those
-    that were left out for it.
-    """
+    """The result of `teach` and `add`."""
 
     path: Path
+    """The model file."""
+
     info: ModelInfo
+    """Its metadata."""
+
     pictures: int
+    """Number of pictures that were taught, or removed, now."""
+
     rate: float
+    """Share of new good parts that the threshold promises to reject at most, on average, between 0 and 1."""
+
     lone: tuple[Lone, ...] = field(default=())
+    """Good pictures whose score is an outlier, highest first."""
+
     trimmed: tuple[Lone, ...] = field(default=())
+    """Outliers that were left out."""
+
     refused_threshold: float | None = None
-    """The threshold to which an addition would have raised the file's; None if it would not have."""
+    """The threshold to which an addition would have raised the file's; None if it would not have raised it."""
 
     @property
     def promises(self) -> bool:
-        """Whether the threshold is the one that teaching chose, and not one from a calibration on other images."""
+        """Whether teaching chose the threshold, and not a calibration on other images."""
         return self.info.calibration is not None and CROSS_CONFORMAL in self.info.calibration.policy
 
     def describe_support(self) -> str:
-        """Return a sentence on what so many pictures can support."""
+        """Return in words the false rejects that the pictures support.
+
+        Returns
+        -------
+        str
+            One or more sentences.
+        """
         calibration = self.info.calibration
         if calibration is None or not self.promises:
             return "The threshold is that of an earlier calibration; run 'onspect calibrate' again to choose a new one."
         count = len(calibration.good_scores)
-        most = math.ceil(round(1e4 * self.rate, 6)) / 1e4  # rounded up: "at most" has to be true
+        most = math.ceil(round(1e4 * self.rate, 6)) / 1e4  # rounded up, so that "at most" is true
         noun, shown = "pictures", ""
         if self.info.memory is not None and counts_parts(self.info):
             noun, shown = "parts", f" in {self.info.memory.pictures} pictures"
@@ -85,10 +103,29 @@ def find_lone_additions(
     groups: NDArray[np.intp],
     rate: float | None,
 ) -> tuple[Lone, ...]:
-    """Return the new pictures whose score stands alone among all, with the threshold without them."""
+    """Find new pictures whose score is an outlier among all scores.
+
+    Parameters
+    ----------
+    file
+        The model file before the addition.
+    found
+        The new pictures.
+    scores
+        Score of each new picture, float32 [n].
+    groups
+        Number of the part of each new picture, int [n].
+    rate
+        Share of new good parts that may be rejected; None as in `teach`.
+
+    Returns
+    -------
+    tuple[Lone, ...]
+        The outliers, highest first, with the threshold without them.
+    """
     old, threshold = file.info.calibration, file.info.threshold
     earlier = np.array(() if old is None else old.good_scores, np.float64)
-    before = np.delete(earlier, find_lone_scores(earlier))  # taught nevertheless, and no measure for others
+    before = np.delete(earlier, find_lone_scores(earlier))  # earlier outliers are no reference for others
     every = np.concatenate([before, scores.astype(np.float64)])
     among_all = {place - len(before) for place in find_lone_scores(every) if place >= len(before)}
     lone = sorted(among_all.union(find_lone_scores(scores.tolist())), key=lambda place: -float(scores[place]))
@@ -96,7 +133,7 @@ def find_lone_additions(
         return ()
     others = np.concatenate([earlier, _without(scores, groups, lone)])
     if old is None or threshold is None or CROSS_CONFORMAL not in old.policy:
-        without = 0.0 if threshold is None else threshold.score  # an earlier calibration's stays
+        without = 0.0 if threshold is None else threshold.score  # the threshold of an earlier calibration is kept
     else:
         least = 1.0 / (len(others) + 1)
         without = conformal(others, max(RATE if rate is None else rate, least))
@@ -104,7 +141,24 @@ def find_lone_additions(
 
 
 def find_lone(found: GoodImages, fitted: FittedMemory, rate: float, groups: NDArray[np.intp]) -> tuple[Lone, ...]:
-    """Return the pictures whose score stands alone, with the threshold without them."""
+    """Find pictures whose score is an outlier.
+
+    Parameters
+    ----------
+    found
+        The pictures.
+    fitted
+        The memory with their scores.
+    rate
+        Share of new good parts that may be rejected, between 0 and 1.
+    groups
+        Number of the part of each picture, int [n].
+
+    Returns
+    -------
+    tuple[Lone, ...]
+        The outliers, highest first, with the threshold without them.
+    """
     places = find_lone_scores(fitted.scores.tolist())
     if not places:
         return ()
@@ -114,7 +168,7 @@ def find_lone(found: GoodImages, fitted: FittedMemory, rate: float, groups: NDAr
 
 
 def _without(scores: NDArray[np.float32], groups: NDArray[np.intp], places: Sequence[int]) -> NDArray[np.float64]:
-    """Return the highest score of each part whose pictures are not all among the places."""
+    """Return the highest score of each part, without the parts whose pictures are all among the places."""
     if len(places) == len(scores):
         return np.empty(0)
     parts = np.unique(np.delete(groups, places), return_inverse=True)[1]
@@ -122,7 +176,20 @@ def _without(scores: NDArray[np.float32], groups: NDArray[np.intp], places: Sequ
 
 
 def refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
-    """Raise DatasetError with strict where a picture stands alone."""
+    """Refuse outliers if that was asked for.
+
+    Parameters
+    ----------
+    lone
+        The outliers.
+    strict
+        Whether to refuse them.
+
+    Raises
+    ------
+    DatasetError
+        If there is an outlier and `strict` is true.
+    """
     if strict and lone:
         names = ", ".join(repr(str(item.path)) for item in lone)
         raise DatasetError(
@@ -132,13 +199,39 @@ def refuse_lone(lone: Sequence[Lone], *, strict: bool) -> None:
 
 
 def leave_out(found: GoodImages, lone: Sequence[Lone]) -> GoodImages:
-    """Return the images without those that stand alone."""
+    """Return the images without outliers.
+
+    Parameters
+    ----------
+    found
+        The images.
+    lone
+        The outliers.
+
+    Returns
+    -------
+    GoodImages
+        The other images.
+    """
     left_out = {item.path for item in lone}
     return take(found, [place for place, path in enumerate(found.paths) if path not in left_out])
 
 
 def note_trimmed(info: ModelInfo, trimmed: Sequence[Lone]) -> ModelInfo:
-    """Let the policy say how many pictures were left out."""
+    """Add the number of pictures that were left out to the policy.
+
+    Parameters
+    ----------
+    info
+        Metadata of the model file.
+    trimmed
+        The pictures that were left out.
+
+    Returns
+    -------
+    ModelInfo
+        The metadata with the new policy.
+    """
     if not trimmed or info.calibration is None or CROSS_CONFORMAL not in info.calibration.policy:
         return info
     words = f" ({count_of(len(trimmed), 'good image')} left out by --trim)"

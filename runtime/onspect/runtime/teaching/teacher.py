@@ -33,7 +33,7 @@ from onspect.runtime.teaching.threshold import choose_rate, fit_threshold
 _LOG = logging.getLogger("onspect")
 
 _MOST_TWINS = 0.2
-"""Share of pictures that look almost like another one, from which on a user is asked for ``--group``."""
+"""Share of near duplicates among the pictures above which a warning suggests ``--group``."""
 
 
 def teach(
@@ -159,7 +159,7 @@ def _find_groups(found: GoodImages, group: str | None) -> NDArray[np.intp]:
 
 
 def _warn_of_twins(looks: Looks) -> None:
-    """Warn where so many pictures look almost like another one that several may show one part."""
+    """Warn if many pictures look almost like another one, so that several may show one part."""
     count = count_twins(looks.hashes)
     if count > _MOST_TWINS * len(looks.hashes):
         _LOG.warning(

@@ -18,13 +18,28 @@ from onspect.runtime.model.schema import Calibration, ModelInfo, Rule, Threshold
 from onspect.runtime.teaching.fit import FittedMemory
 
 RATE = 0.01
-"""Share of new good parts that may be rejected, where there are enough pictures to promise it."""
+"""Share of new good parts that may be rejected, if there are enough pictures to support it."""
 
 
 def choose_rate(rate: float | None, count: int) -> float:
-    """Return the share of false rejects that is promised: as asked for, or the least that so many pictures can.
+    """Choose the share of false rejects that is promised.
 
-    Raises DatasetError if so many pictures cannot promise what was asked for.
+    Parameters
+    ----------
+    rate
+        The requested share, between 0 and 1; None for `RATE`, or the smallest possible one if that is larger.
+    count
+        Number of good parts.
+
+    Returns
+    -------
+    float
+        The share, between 0 and 1.
+
+    Raises
+    ------
+    DatasetError
+        If the number of parts cannot support the requested share.
     """
     least = 1.0 / (count + 1)
     if rate is None:
@@ -47,8 +62,29 @@ def fit_threshold(
 ) -> tuple[Threshold, Calibration]:
     """Return the threshold that the pictures' own scores support, and its evidence.
 
-    rate: share of new good parts that may be rejected. fingerprints: of the pictures. data: their folder's name.
-    groups: which part each picture shows; a part counts once, with its highest score. None: each shows its own.
+    Parameters
+    ----------
+    fitted
+        The memory with the score of each picture by the others.
+    rate
+        Share of new good parts that may be rejected, between 0 and 1.
+    fingerprints
+        Fingerprint of each picture.
+    data
+        Name of the pictures' folder.
+    groups
+        Number of the part that each picture shows, int [n]. A part counts once, with its highest score. None:
+        each shows its own part.
+
+    Returns
+    -------
+    tuple[Threshold, Calibration]
+        The threshold and its evidence.
+
+    Raises
+    ------
+    DatasetError
+        If there are too few parts for the rate.
     """
     scores = worst_of_groups(fitted.scores, np.arange(len(fitted.scores)) if groups is None else groups)
     threshold = Threshold(score=conformal(scores, rate), map=fitted.map_cut)
@@ -56,19 +92,46 @@ def fit_threshold(
 
 
 def counts_parts(info: ModelInfo) -> bool:
-    """Tell whether teaching chose the threshold by parts of which several pictures were taught."""
+    """Return whether teaching chose the threshold by parts with several pictures each.
+
+    Parameters
+    ----------
+    info
+        Metadata of the model file.
+
+    Returns
+    -------
+    bool
+        False if another policy chose the threshold.
+    """
     memory, calibration = info.memory, info.calibration
     if memory is None or calibration is None or CROSS_CONFORMAL not in calibration.policy:
         return False
-    return says_parts(calibration.policy)  # pictures that were added without a new threshold have no scores in it
+    return says_parts(calibration.policy)  # pictures that were added without a new threshold have no scores there
 
 
 def make_calibration(
     scores: NDArray[np.float64], threshold: Threshold, rate: float, fingerprints: Sequence[str], data: str
 ) -> Calibration:
-    """Return the evidence of a threshold: float64 scores [n] of the parts, each by a memory without it.
+    """Return the evidence of a threshold.
 
-    rate, fingerprints, data: as in `fit_threshold`.
+    Parameters
+    ----------
+    scores
+        Score of each part by a memory without it, float64 [n].
+    threshold
+        The threshold.
+    rate
+        Share of new good parts that may be rejected, between 0 and 1.
+    fingerprints
+        Fingerprint of each picture.
+    data
+        Name of the pictures' folder.
+
+    Returns
+    -------
+    Calibration
+        The evidence.
     """
     of_parts = ""
     if len(scores) < len(fingerprints):

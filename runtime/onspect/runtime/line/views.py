@@ -94,7 +94,7 @@ class ViewJoiner:
         Returns
         -------
         list[Inspection]
-            The parts; a missing view is a fault.
+            The parts: a fault, or ng if a view is ng.
         """
         late = [
             group
@@ -110,7 +110,7 @@ class ViewJoiner:
         Returns
         -------
         list[Inspection]
-            The parts; a missing view is a fault.
+            The parts: a fault, or ng if a view is ng.
         """
         return [self._close(group) for group in list(self._open)]
 

@@ -81,7 +81,15 @@ class _Part:
 
 
 class Voter:
-    """Collect the frames of each source's parts. A part of several frames gets its verdict when it ends."""
+    """Collect the frames of each source's parts. A part of several frames gets its verdict when it ends.
+
+    Parameters
+    ----------
+    voting
+        How frames become parts.
+    sources
+        Number of sources, 1 or more.
+    """
 
     def __init__(self, voting: Voting, sources: int) -> None:
         self._voting = voting
@@ -169,7 +177,7 @@ class Voter:
         Returns
         -------
         list[Inspection]
-            The parts, as faults if frames are missing.
+            The parts. A part with missing frames is never ok.
         """
         timeout = self._voting.timeout
         if timeout is None:
@@ -187,7 +195,7 @@ class Voter:
         Returns
         -------
         list[Inspection]
-            The parts, as faults if frames are missing.
+            The parts. A part with missing frames is never ok.
         """
         return [self._close(source_index) for source_index, part in enumerate(self._open) if part is not None]
 

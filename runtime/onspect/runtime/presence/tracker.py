@@ -74,17 +74,17 @@ class Track(Generic[Token]):
     missed: int = 0
     """Number of the last frames that did not show it."""
     touches: bool = False
-    """Whether it touches another part now."""
+    """Whether its blob contains several parts now."""
     touched: bool = False
-    """Whether it has touched another part."""
+    """Whether another part has touched it or was in its window."""
     decided: bool = False
     """Whether it is decided."""
     whole_since: float | None = None
-    """Time in seconds since which it is whole; None before."""
+    """Time in seconds of its first whole frame; None before."""
     best: tuple[bool, float, Token, Blob] | None = None
     """The best frame until now: whether its window is inside, sharpness, frame and blob; None before the first."""
     sharpest: float = 0.0
-    """Largest sharpness until now."""
+    """Largest sharpness in its whole frames; 0 before the first."""
 
 
 @dataclass(frozen=True)

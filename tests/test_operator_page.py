@@ -35,7 +35,7 @@ KIND = "document.getElementById('verdict').dataset.verdict"
 
 def grow_old(dashboard: Dashboard, seconds: float) -> None:
     """Let the last part have come so long ago."""
-    shown = dashboard._room.board._shown
+    shown = dashboard._app_state.displayed._shown
     shown["latest"] = dataclasses.replace(shown["latest"], came=time.monotonic() - seconds)
 
 

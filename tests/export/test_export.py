@@ -82,18 +82,17 @@ def test_default_of_the_autoencoder_alone(make_run: MakeRun) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "score"), [((28, 28), "memory"), ((48, 40), "memory")])
-def test_default_score(make_run: MakeRun, tmp_path: Path, size: tuple[int, int], score: str) -> None:
+def test_default_score(make_run: MakeRun, tmp_path: Path) -> None:
     """Without --score the file has a memory beside the autoencoder, whose outputs are those of a file without one."""
-    result = CliRunner().invoke(main, ["export", str(make_run("cae", *size)), "-o", str(tmp_path / "a.onnx")])
+    result = CliRunner().invoke(main, ["export", str(make_run("cae", 48, 40)), "-o", str(tmp_path / "a.onnx")])
     assert result.exit_code == 0, result.output
-    assert f"score {score}\n" in result.stderr
+    assert "score memory\n" in result.stderr
     written = read_model_file(tmp_path / "a.onnx").info
     assert written.network is not None
     assert written.memory is not None
-    assert (written.score.name, written.score.why, written.network.head) == (score, "", ())
-    assert written.memory.by_whole  # both have a side below 64 pixels
-    onnx_writer.export(make_run("cae", *size), tmp_path / "b.onnx", score="mse")
+    assert (written.score.name, written.score.why, written.network.head) == ("memory", "", ())
+    assert written.memory.by_whole  # it has a side below 64 pixels
+    onnx_writer.export(make_run("cae", 48, 40), tmp_path / "b.onnx", score="mse")
     preprocess = written.preprocess
     images = np.random.default_rng(3).integers(0, 255, (2, preprocess.height, preprocess.width, 1), np.uint8)
     both, alone = Inspector(tmp_path / "a.onnx"), Inspector(tmp_path / "b.onnx")

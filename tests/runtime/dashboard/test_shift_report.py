@@ -173,7 +173,7 @@ def test_report_has_the_changes_of_the_shift(history: Path) -> None:
     """What people changed within the shift is in its report, with their names escaped."""
     dashboard = Dashboard("127.0.0.1:0", token=TOKEN, history=history)
     with dashboard:
-        desk = dashboard._room.desk
+        desk = dashboard._app_state.desk
         assert desk is not None
         desk.store.record("threshold", "<b>Anna", {"before": 1.0, "score": 2.0})
         page = Client(dashboard).ask("/report").body.decode()

@@ -322,7 +322,7 @@ def test_no_threshold_moves_without_a_row_in_the_log(taught: Path, monkeypatch: 
         running.client.log_in()
         running.judge(300)
         own = running.line.status().threshold
-        store = running.dashboard._room.desk.store  # type: ignore[union-attr]
+        store = running.dashboard._app_state.desk.store  # type: ignore[union-attr]
 
         def fail(*_: object) -> None:
             raise OutputError("disk full")
@@ -350,7 +350,7 @@ def test_two_people_who_move_the_threshold_at_once_are_both_in_the_log(taught: P
             assert running.client.post("/threshold", {"score": factor * own, "who": who}).status == 200
         assert running.client.post("/threshold/undo", {"who": "Ben"}).status == 200
         running.judge(301)
-        board = running.dashboard._room.board
+        board = running.dashboard._app_state.displayed
         wait_until(lambda: (board.describe(0)["status"] or {}).get("threshold") == 1.2 * own, 60.0)
         running.line.set_threshold(3 * own)  # over MQTT, say
         running.judge(302)

@@ -203,12 +203,12 @@ def _check(config: LineConfig) -> None:
     from onspect.runtime.line.check import check_line
 
     logging.getLogger("onspect").setLevel(logging.ERROR)  # the table says it all
-    amiss = 0
+    failed = 0
     for finding in check_line(config):
         click.echo(f"{finding.name:<12} {'ok' if finding.works else 'FAILS':<6} {finding.detail}")
-        amiss += not finding.works
-    if amiss:
-        raise SourceError(f"{amiss} {'check' if amiss == 1 else 'checks'} of the line failed")
+        failed += not finding.works
+    if failed:
+        raise SourceError(f"{failed} {'check' if failed == 1 else 'checks'} of the line failed")
 
 
 def _teach_first(config: LineConfig, base: Path) -> LineConfig:

@@ -62,13 +62,13 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class AppState:
     """The state that all requests share; used in the server's one thread."""
 
-    board: DashboardState
+    displayed: DashboardState
     """The displayed inspections and the status."""
-    darkroom: RenderWorker
+    renderer: RenderWorker
     """Renders the pictures."""
     archive: Archive
     """The history and the evidence on disk."""
-    access: Auth
+    auth: Auth
     """Token and sessions."""
     open_to_see: bool
     """Whether the page may be seen without a login."""
@@ -114,13 +114,13 @@ Handler = Callable[[AppState, Request], Awaitable[Response]]
 
 
 def build_application(
-    room: AppState, more: Sequence[tuple[str, Handler, str]] = (), *, index: str = "index.html"
+    app_state: AppState, more: Sequence[tuple[str, Handler, str]] = (), *, index: str = "index.html"
 ) -> SecurityMiddleware:
     """Return the ASGI application.
 
     Parameters
     ----------
-    room
+    app_state
         The shared state.
     more
         Path, handler and method of further requests.
@@ -141,7 +141,7 @@ def build_application(
         return Response(content, media_type=kind)
 
     def route(path: str, endpoint: Handler, method: str = "GET") -> Route:
-        return Route(path, _answer(room, endpoint), methods=[method])
+        return Route(path, _answer(app_state, endpoint), methods=[method])
 
     return SecurityMiddleware(
         Starlette(
@@ -164,141 +164,143 @@ def build_application(
     )
 
 
-def _answer(room: AppState, endpoint: Handler) -> Endpoint:
+def _answer(app_state: AppState, endpoint: Handler) -> Endpoint:
     async def answer(request: Request) -> Response:
         try:
-            if request.url.path not in ("/session", "/login") and not room.open_to_see:
-                await require_session(room, request)
-            return await endpoint(room, request)
+            if request.url.path not in ("/session", "/login") and not app_state.open_to_see:
+                await require_session(app_state, request)
+            return await endpoint(app_state, request)
         except Refusal as refusal:
             return refusal.answer
 
     return answer
 
 
-async def _stream_events(room: AppState, _: Request) -> Response:
+async def _stream_events(app_state: AppState, _: Request) -> Response:
     """Send news as server-sent events: at most ten a second and at least one, always the newest."""
-    if room.watchers >= room.most_watchers:
-        raise Refusal(503, f"{room.most_watchers} pages are open already; close one of them", {"Retry-After": "30"})
-    room.watchers += 1
+    if app_state.watchers >= app_state.most_watchers:
+        raise Refusal(
+            503, f"{app_state.most_watchers} pages are open already; close one of them", {"Retry-After": "30"}
+        )
+    app_state.watchers += 1
 
     async def events() -> AsyncIterator[bytes]:
         try:
             after, quiet = 0, _HEARTBEAT
-            while not room.closing:
-                content = room.board.describe(after)
-                quiet += room.tick
+            while not app_state.closing:
+                content = app_state.displayed.describe(after)
+                quiet += app_state.tick
                 if content["number"] != after or quiet >= _HEARTBEAT:
-                    content |= {"moved": _find_move(room, content["status"])}
+                    content |= {"moved": _find_move(app_state, content["status"])}
                     yield f"data: {json.dumps(content, allow_nan=False)}\n\n".encode()
                     after, quiet = content["number"], 0.0
-                await asyncio.sleep(room.tick)
+                await asyncio.sleep(app_state.tick)
         finally:
-            room.watchers -= 1
+            app_state.watchers -= 1
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-async def _show_picture(room: AppState, request: Request) -> Response:
+async def _show_picture(app_state: AppState, request: Request) -> Response:
     """Answer with a picture newer than that of the page as soon as there is one, or with 204."""
     view: View = "rejected" if request.query_params.get("view") == "rejected" else "latest"
     after = _whole_number(request.query_params.get("after", "0"))
-    for _ in range(round(_PATIENCE / room.tick)):
-        shown = room.board.find(view)
+    for _ in range(round(_PATIENCE / app_state.tick)):
+        shown = app_state.displayed.find(view)
         if shown is not None and shown.number != after:
             heat = request.query_params.get("heat") != "0"
-            jpeg = await asyncio.shield(asyncio.wrap_future(room.darkroom.make(shown, heat=heat)))
+            jpeg = await asyncio.shield(asyncio.wrap_future(app_state.renderer.make(shown, heat=heat)))
             headers = {"X-Onspect-Part": json.dumps(describe_shown(shown, time.monotonic()))}
             return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
-        if room.closing:
+        if app_state.closing:
             break
-        await asyncio.sleep(room.tick)
+        await asyncio.sleep(app_state.tick)
     return Response(status_code=204)
 
 
-async def _show_hours(room: AppState, _: Request) -> Response:
+async def _show_hours(app_state: AppState, _: Request) -> Response:
     """Answer with the counts of each of the last hours."""
-    recorded = await run_in_threadpool(room.archive.hours)
-    return JSONResponse({"hours": room.board.hours() if recorded is None else recorded})
+    recorded = await run_in_threadpool(app_state.archive.hours)
+    return JSONResponse({"hours": app_state.displayed.hours() if recorded is None else recorded})
 
 
-async def _list_rejects(room: AppState, _: Request) -> Response:
+async def _list_rejects(app_state: AppState, _: Request) -> Response:
     """Answer with the last parts that were not ok, newest first, each with the address of its picture."""
     reject_cache = {
         (reject.verdict.time, reject.verdict.index): reject.verdict.to_dict()
         | {"regions": [], "picture": f"/rejects/{reject.number}" if reject.picture else None}
-        for reject in room.darkroom.reject_cache()
+        for reject in app_state.renderer.reject_cache()
     }
-    recorded = await run_in_threadpool(room.archive.rejects)
+    recorded = await run_in_threadpool(app_state.archive.rejects)
     if recorded is None:
         recorded = list(reject_cache.values())
     for reject in recorded:
         if reject["picture"] is None:
             reject["picture"] = reject_cache.get((reject["time"], reject["index"]), reject)["picture"]
-    if room.desk is not None:
-        await run_in_threadpool(room.desk.add_labels, recorded)
+    if app_state.desk is not None:
+        await run_in_threadpool(app_state.desk.add_labels, recorded)
     return JSONResponse({"rejects": recorded})
 
 
-async def _show_reject(room: AppState, request: Request) -> Response:
-    picture = room.darkroom.find(request.path_params["number"])
+async def _show_reject(app_state: AppState, request: Request) -> Response:
+    picture = app_state.renderer.find(request.path_params["number"])
     if picture is None or not (jpeg := await asyncio.shield(asyncio.wrap_future(picture))):
         raise Refusal(404, "this picture is not kept any more")
     return Response(jpeg, media_type="image/jpeg")
 
 
-async def _show_evidence(room: AppState, request: Request) -> Response:
+async def _show_evidence(app_state: AppState, request: Request) -> Response:
     small = request.query_params.get("small") == "1"
-    jpeg = await run_in_threadpool(room.archive.read_picture, request.path_params["name"], small=small)
+    jpeg = await run_in_threadpool(app_state.archive.read_picture, request.path_params["name"], small=small)
     if jpeg is None:
         raise Refusal(404, "there is no such picture")
     return Response(jpeg, media_type="image/jpeg")
 
 
-async def _tell_session(room: AppState, request: Request) -> Response:
+async def _tell_session(app_state: AppState, request: Request) -> Response:
     """Answer whether this browser may look and change."""
-    authorized = _has_session(room, request)
+    authorized = _has_session(app_state, request)
     return JSONResponse(
         {
-            "may_see": room.open_to_see or authorized,
+            "may_see": app_state.open_to_see or authorized,
             "may_change": authorized,
-            "has_token": room.access.has_token,
-            "has_labels": room.desk is not None,
-            "page": room.page,
+            "has_token": app_state.auth.has_token,
+            "has_labels": app_state.desk is not None,
+            "page": app_state.page,
             "fade_s": FADE_S,
         }
     )
 
 
-async def _log_in(room: AppState, request: Request) -> Response:
+async def _log_in(app_state: AppState, request: Request) -> Response:
     token = (await read_body(request)).get("token")
-    await _check_token(room, request, token if isinstance(token, str) else "")
+    await _check_token(app_state, request, token if isinstance(token, str) else "")
     answer = JSONResponse({"may_change": True})
-    session = room.access.open_session()
+    session = app_state.auth.open_session()
     answer.set_cookie(_COOKIE, session, httponly=True, samesite="strict", path="/")
     return answer
 
 
-async def _log_out(room: AppState, request: Request) -> Response:
-    room.access.close_session(request.cookies.get(_COOKIE, ""))
+async def _log_out(app_state: AppState, request: Request) -> Response:
+    app_state.auth.close_session(request.cookies.get(_COOKIE, ""))
     answer = JSONResponse({"may_change": False})
     answer.delete_cookie(_COOKIE, httponly=True, samesite="strict", path="/")
     return answer
 
 
-async def _move_threshold(room: AppState, request: Request) -> Response:
+async def _move_threshold(app_state: AppState, request: Request) -> Response:
     """Move the line's threshold, with a record of who did so and when."""
-    await require_session(room, request)
+    await require_session(app_state, request)
     body = await read_body(request)
     score = body.get("score")
     score = _to_float(score)
     who = _read_name(body)
-    before = await _command(room, lambda commands: commands.set_threshold(score))
+    before = await _command(app_state, lambda commands: commands.set_threshold(score))
     record = {"score": score, "before": before, "who": who, "time": now()}
-    desk = room.desk
+    desk = app_state.desk
     if desk is not None:
-        await _log_change(room, lambda: desk.note_threshold(record), lambda commands: commands.undo_threshold())
-    room.moved = [*room.moved[-99:], record]
+        await _log_change(app_state, lambda: desk.note_threshold(record), lambda commands: commands.undo_threshold())
+    app_state.moved = [*app_state.moved[-99:], record]
     _LOG.warning(
         "threshold moved from %s to %g by %r at %s, from %s",
         record["before"],
@@ -310,16 +312,16 @@ async def _move_threshold(room: AppState, request: Request) -> Response:
     return JSONResponse(record)
 
 
-async def _undo_threshold(room: AppState, request: Request) -> Response:
+async def _undo_threshold(app_state: AppState, request: Request) -> Response:
     """Undo the last move of the threshold, with a record of who did so and when."""
-    await require_session(room, request)
+    await require_session(app_state, request)
     who = _read_name(await read_body(request))
-    before, after = await _command(room, lambda commands: commands.undo_threshold())
+    before, after = await _command(app_state, lambda commands: commands.undo_threshold())
     record = {"before": before, "who": who, "time": now()}
-    desk = room.desk
+    desk = app_state.desk
     if desk is not None:
         await _log_change(
-            room, lambda: desk.note_undo(before, after, who), lambda commands: commands.set_threshold(before)
+            app_state, lambda: desk.note_undo(before, after, who), lambda commands: commands.set_threshold(before)
         )
     words = "threshold move taken back, from %s, by %r at %s, from %s"
     _LOG.warning(words, before, who, record["time"], _address(request))
@@ -343,40 +345,40 @@ def _to_float(score: object) -> float:
     return value
 
 
-async def _command(room: AppState, command: Callable[[Commands], T]) -> T:
+async def _command(app_state: AppState, command: Callable[[Commands], T]) -> T:
     """Run a command of the line, and return its result."""
-    if room.commands is None:
+    if app_state.commands is None:
         raise Refusal(409, "no line is running")
     try:
-        return await run_in_threadpool(command, room.commands)
+        return await run_in_threadpool(command, app_state.commands)
     except OnspectError as error:
         raise Refusal(422, str(error)) from error
 
 
-async def _log_change(room: AppState, log: Callable[[], None], take_back: Callable[[Commands], object]) -> None:
+async def _log_change(app_state: AppState, log: Callable[[], None], take_back: Callable[[Commands], object]) -> None:
     """Write a change into the audit log; if that fails, undo the change and raise Refusal."""
     try:
         await run_in_threadpool(log)
     except OnspectError as error:
-        await _command(room, take_back)
+        await _command(app_state, take_back)
         raise Refusal(409, f"nothing was changed, for the audit log cannot be written: {error}") from error
 
 
-def _find_move(room: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:
+def _find_move(app_state: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the record of the move that set the current threshold, or None if there is none."""
     move = None if status is None else status["moved"]
     if move is None:
         return None
-    found = (record for record in reversed(room.moved) if record["score"] == move["score"])
+    found = (record for record in reversed(app_state.moved) if record["score"] == move["score"])
     return next(found, None)
 
 
-async def require_session(room: AppState, request: Request) -> None:
+async def require_session(app_state: AppState, request: Request) -> None:
     """Check that this browser has logged in, or that the request has the token itself.
 
     Parameters
     ----------
-    room
+    app_state
         The shared state.
     request
         The request.
@@ -386,38 +388,38 @@ async def require_session(room: AppState, request: Request) -> None:
     Refusal
         If neither is the case.
     """
-    if _has_session(room, request):
+    if _has_session(app_state, request):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        await _check_token(room, request, token.strip())
+        await _check_token(app_state, request, token.strip())
         return
-    if not room.access.has_token:
+    if not app_state.auth.has_token:
         raise Refusal(403, "nothing can be changed here: this dashboard was started without a token")
     raise Refusal(401, "log in with the dashboard's token first", {"WWW-Authenticate": "Bearer"})
 
 
-def _has_session(room: AppState, request: Request) -> bool:
-    return room.access.has_session(request.cookies.get(_COOKIE, ""))
+def _has_session(app_state: AppState, request: Request) -> bool:
+    return app_state.auth.has_session(request.cookies.get(_COOKIE, ""))
 
 
-async def _check_token(room: AppState, request: Request, token: str) -> None:
+async def _check_token(app_state: AppState, request: Request, token: str) -> None:
     address = _address(request)
-    if not room.access.has_token:
+    if not app_state.auth.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
-    wait = room.access.wait_seconds(address)
+    wait = app_state.auth.wait_seconds(address)
     if (
-        0 < wait <= _SHORT_WAIT and address not in room.waiting
+        0 < wait <= _SHORT_WAIT and address not in app_state.waiting
     ):  # one at a time, otherwise guesses would run in parallel
-        room.waiting.add(address)
+        app_state.waiting.add(address)
         try:
             await asyncio.sleep(wait)
         finally:
-            room.waiting.discard(address)
+            app_state.waiting.discard(address)
         wait = 0.0
     if wait > 0:
         raise Refusal(429, f"too many wrong tokens; try again in {wait:.0f} s", {"Retry-After": str(math.ceil(wait))})
-    if not room.access.check(token, address):
+    if not app_state.auth.check(token, address):
         _LOG.warning("a wrong dashboard token came from %s", address)
         raise Refusal(401, "the token is wrong", {"WWW-Authenticate": "Bearer"})
 

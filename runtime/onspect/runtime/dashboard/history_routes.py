@@ -26,31 +26,31 @@ _PAGE = 60  # parts of one answer
 _SHIFT = timedelta(hours=8)
 
 
-async def _find_parts(room: AppState, request: Request) -> Response:
+async def _find_parts(app_state: AppState, request: Request) -> Response:
     """Answer with the newest parts of a filter; with ``before``, with those below a number."""
     wanted, before = _read_filter(request), request.query_params.get("before", "")
     number = int(before) if before.isascii() and before.isdigit() and len(before) < 16 else None
 
     def work() -> dict[str, Any]:
-        path = room.archive.require_history()
+        path = app_state.archive.require_history()
         records = search(path, wanted, limit=_PAGE, before=number)
         parts = [
-            record.verdict.to_dict() | {"number": record.id, "picture": room.archive.find_address(record.evidence)}
+            record.verdict.to_dict() | {"number": record.id, "picture": app_state.archive.find_address(record.evidence)}
             for record in records
         ]
-        if room.desk is not None:
-            room.desk.add_labels(parts)
+        if app_state.desk is not None:
+            app_state.desk.add_labels(parts)
         return {"parts": parts, "more": len(records) == _PAGE}
 
     return await _answer(work)
 
 
-async def _summarize(room: AppState, request: Request) -> Response:
+async def _summarize(app_state: AppState, request: Request) -> Response:
     """Answer with counts, cameras, places and scores of a filter."""
     wanted = _read_filter(request)
 
     def work() -> dict[str, Any]:
-        path = room.archive.require_history()
+        path = app_state.archive.require_history()
         summary = summarize(path, wanted)
         return asdict(summary) | {
             "total": summary.total,
@@ -63,14 +63,16 @@ async def _summarize(room: AppState, request: Request) -> Response:
     return await _answer(work)
 
 
-async def _report(room: AppState, request: Request) -> Response:
+async def _report(app_state: AppState, request: Request) -> Response:
     """Answer with the report of a shift, by default the last eight hours; ``format`` is html or csv."""
     now = datetime.now(UTC)
     since = _read_time(request, "since") or _write_time(now - _SHIFT)
     until = _read_time(request, "until") or _write_time(now)
     try:
-        changes = [] if room.desk is None else await run_in_threadpool(room.desk.store.changes)
-        report = await run_in_threadpool(lambda: make_report(room.archive.require_history(), since, until, changes))
+        changes = [] if app_state.desk is None else await run_in_threadpool(app_state.desk.store.changes)
+        report = await run_in_threadpool(
+            lambda: make_report(app_state.archive.require_history(), since, until, changes)
+        )
     except OnspectError as error:
         raise Refusal(409, str(error)) from error
     if request.query_params.get("format") == "csv":

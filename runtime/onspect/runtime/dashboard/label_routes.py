@@ -20,43 +20,46 @@ from onspect.runtime.labels.store import PartKey, to_utf8
 _LONGEST = 960  # pixels of a picture's longer side on the page
 
 
-async def _describe(room: AppState, request: Request) -> Response:
-    return await _ask(room, request, lambda desk: desk.describe())
+async def _describe(app_state: AppState, request: Request) -> Response:
+    return await _ask(app_state, request, lambda desk: desk.describe())
 
 
-async def _label(room: AppState, request: Request) -> Response:
-    desk, body = await _begin(room, request)
+async def _label(app_state: AppState, request: Request) -> Response:
+    desk, body = await _begin(app_state, request)
     key, label, who = _read_key(body), body.get("label"), body.get("who")
     return await _do(desk, lambda desk: desk.label(key, label, who))  # type: ignore[arg-type]  # checked by the store
 
 
-async def _preview(room: AppState, request: Request) -> Response:
-    desk, body = await _begin(room, request)
+async def _preview(app_state: AppState, request: Request) -> Response:
+    desk, body = await _begin(app_state, request)
     key = _read_key(body)
     return await _do(desk, lambda desk: desk.preview(key))
 
 
-async def _accept(room: AppState, request: Request) -> Response:
-    desk, body = await _begin(room, request)
+async def _accept(app_state: AppState, request: Request) -> Response:
+    desk, body = await _begin(app_state, request)
     return await _do(desk, lambda desk: desk.accept(str(body.get("id")), body.get("who", "")))
 
 
-async def _undo(room: AppState, request: Request) -> Response:
-    desk, body = await _begin(room, request)
+async def _undo(app_state: AppState, request: Request) -> Response:
+    desk, body = await _begin(app_state, request)
     return await _do(desk, lambda desk: desk.undo(body.get("who", "")))
 
 
-async def _propose(room: AppState, request: Request) -> Response:
-    return await _ask(room, request, lambda desk: desk.propose())
+async def _propose(app_state: AppState, request: Request) -> Response:
+    return await _ask(app_state, request, lambda desk: desk.propose())
 
 
-async def _audit(room: AppState, request: Request) -> Response:
-    return await _ask(room, request, lambda desk: desk.audit())
+async def _audit(app_state: AppState, request: Request) -> Response:
+    return await _ask(app_state, request, lambda desk: desk.audit())
 
 
-async def _show_picture(room: AppState, request: Request) -> Response:
-    await require_session(room, request)
-    desk, number = _find_desk(room), min(request.path_params["number"], (1 << 63) - 1)  # the largest number of SQLite
+async def _show_picture(app_state: AppState, request: Request) -> Response:
+    await require_session(app_state, request)
+    desk, number = (
+        _find_desk(app_state),
+        min(request.path_params["number"], (1 << 63) - 1),
+    )  # the largest number of SQLite
     try:
         jpeg = await run_in_threadpool(lambda: _to_jpeg(desk.store.read(number)))
     except OnspectError as error:
@@ -77,14 +80,14 @@ ROUTES: tuple[tuple[str, Handler, str], ...] = (
 """Path, handler and method of each request."""
 
 
-async def _ask(room: AppState, request: Request, work: Work) -> Response:
-    await require_session(room, request)
-    return await _do(_find_desk(room), work)
+async def _ask(app_state: AppState, request: Request, work: Work) -> Response:
+    await require_session(app_state, request)
+    return await _do(_find_desk(app_state), work)
 
 
-async def _begin(room: AppState, request: Request) -> tuple[LabelDesk, dict[str, Any]]:
-    await require_session(room, request)
-    return _find_desk(room), await read_body(request)
+async def _begin(app_state: AppState, request: Request) -> tuple[LabelDesk, dict[str, Any]]:
+    await require_session(app_state, request)
+    return _find_desk(app_state), await read_body(request)
 
 
 async def _do(desk: LabelDesk, work: Work) -> Response:
@@ -96,10 +99,10 @@ async def _do(desk: LabelDesk, work: Work) -> Response:
         raise Refusal(409, str(error)) from error
 
 
-def _find_desk(room: AppState) -> LabelDesk:
-    if room.desk is None:
+def _find_desk(app_state: AppState) -> LabelDesk:
+    if app_state.desk is None:
         raise Refusal(409, "parts can be labelled where the line keeps a history; start it with --sink sqlite:FILE")
-    return room.desk
+    return app_state.desk
 
 
 def _read_key(body: dict[str, Any]) -> PartKey:

@@ -20,7 +20,7 @@ _PAUSE = 0.2  # seconds between two cached pictures of rejects: nobody can look 
 _LOOK = 0.1  # seconds between two checks for waiting pictures
 _QUEUE = 4  # largest number of waiting pictures, each with its frame
 _QUALITY = 85
-_ALBUM = 2 * REJECTS  # a page may still ask for a picture of its last list
+_KEPT_REJECTS = 2 * REJECTS  # a page may still ask for a picture of its last list
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class RenderWorker:
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="onspect-pictures")
         self._made: dict[bool, tuple[int, Future[bytes]]] = {}
-        self._album: deque[Reject] = deque(maxlen=_ALBUM)
+        self._rejects: deque[Reject] = deque(maxlen=_KEPT_REJECTS)
         self._faults: deque[Reject] = deque(maxlen=2 * FAULTS)
-        self._undeveloped: deque[tuple[DisplayedInspection, Future[bytes]]] = deque()
+        self._unrendered: deque[tuple[DisplayedInspection, Future[bytes]]] = deque()
         self._kept = -_PAUSE
         self._closing = threading.Event()
-        self._keeper = threading.Thread(target=self._develop_album, name="onspect-reject_cache", daemon=True)
+        self._keeper = threading.Thread(target=self._render_rejects, name="onspect-rejects", daemon=True)
 
     def open(self) -> None:
         """Start the thread that renders the pictures of rejects."""
@@ -85,13 +85,13 @@ class RenderWorker:
         """
         picture: Future[bytes] | None = None
         there = shown.inspection.frame is not None
-        if there and shown.came - self._kept >= _PAUSE and len(self._undeveloped) < _QUEUE:
+        if there and shown.came - self._kept >= _PAUSE and len(self._unrendered) < _QUEUE:
             self._kept = shown.came
             picture = Future()
-            self._undeveloped.append((shown, picture))
+            self._unrendered.append((shown, picture))
         verdict = shown.inspection.verdict
-        album = self._faults if verdict.verdict == "fault" else self._album
-        album.append(Reject(shown.number, verdict, picture))
+        kept_pictures = self._faults if verdict.verdict == "fault" else self._rejects
+        kept_pictures.append(Reject(shown.number, verdict, picture))
 
     def reject_cache(self) -> list[Reject]:
         """Return the last rejects.
@@ -101,7 +101,7 @@ class RenderWorker:
         list[Reject]
             The rejects, newest first.
         """
-        kept = [*self._album.copy(), *self._faults.copy()]
+        kept = [*self._rejects.copy(), *self._faults.copy()]
         return pick_rejects(kept, lambda reject: (reject.number, reject.verdict.verdict))
 
     def find(self, number: int) -> Future[bytes] | None:
@@ -118,7 +118,8 @@ class RenderWorker:
             The JPEG picture; None if there is none.
         """
         return next(
-            (reject.picture for reject in [*self._album.copy(), *self._faults.copy()] if reject.number == number), None
+            (reject.picture for reject in [*self._rejects.copy(), *self._faults.copy()] if reject.number == number),
+            None,
         )
 
     def close(self) -> None:
@@ -127,18 +128,18 @@ class RenderWorker:
         self._worker.shutdown(cancel_futures=True)
         if self._keeper.ident is not None:
             self._keeper.join()
-        for _, picture in self._undeveloped:
+        for _, picture in self._unrendered:
             picture.cancel()
 
-    def _develop_album(self) -> None:
+    def _render_rejects(self) -> None:
         while not self._closing.wait(_LOOK):
-            while self._undeveloped and not self._closing.is_set():
-                shown, picture = self._undeveloped[0]
+            while self._unrendered and not self._closing.is_set():
+                shown, picture = self._unrendered[0]
                 try:
                     picture.set_result(_render(shown, _KEPT, heat=True))
                 except Exception as error:  # noqa: BLE001 - the request for the picture gets the error; the next pictures are still rendered
                     picture.set_exception(error)
-                self._undeveloped.popleft()
+                self._unrendered.popleft()
 
 
 def _render(shown: DisplayedInspection, longest: int, heat: bool) -> bytes:

@@ -75,11 +75,11 @@ class Dashboard(Sink):
                 f"the dashboard at {address!r} could be seen by other computers: give it a token, "
                 "or take 127.0.0.1 so that only this computer sees it"
             )
-        self._room = AppState(
-            board=DashboardState(),
-            darkroom=RenderWorker(),
+        self._app_state = AppState(
+            displayed=DashboardState(),
+            renderer=RenderWorker(),
             archive=Archive(history, evidence),
-            access=Auth(token),
+            auth=Auth(token),
             desk=None if token is None or history is None else LabelDesk(labels_path(history), additions=additions),
             open_to_see=local,
             most_watchers=watchers,
@@ -92,18 +92,18 @@ class Dashboard(Sink):
         return self._server.url
 
     def __enter__(self) -> Self:
-        self._server.start(build_application(self._room, (*ROUTES, *HISTORY_ROUTES)))
-        self._room.darkroom.open()
-        if self._room.desk is not None:
-            self._room.desk.open()
+        self._server.start(build_application(self._app_state, (*ROUTES, *HISTORY_ROUTES)))
+        self._app_state.renderer.open()
+        if self._app_state.desk is not None:
+            self._app_state.desk.open()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._room.closing = True
+        self._app_state.closing = True
         self._server.stop()
-        self._room.darkroom.close()
-        if self._room.desk is not None:
-            self._room.desk.close()
+        self._app_state.renderer.close()
+        if self._app_state.desk is not None:
+            self._app_state.desk.close()
 
     def write(self, inspection: Inspection) -> None:
         """Show an inspection; takes microseconds for any number of clients.
@@ -113,11 +113,11 @@ class Dashboard(Sink):
         inspection
             The inspection.
         """
-        shown = self._room.board.add(inspection)
+        shown = self._app_state.displayed.add(inspection)
         if inspection.verdict.verdict != "ok":
-            self._room.darkroom.keep(shown)
-        if self._room.desk is not None:
-            self._room.desk.write(inspection)
+            self._app_state.renderer.keep(shown)
+        if self._app_state.desk is not None:
+            self._app_state.desk.write(inspection)
 
     def report(self, status: LineStatus) -> None:
         """Show the status of the line.
@@ -127,9 +127,9 @@ class Dashboard(Sink):
         status
             The status.
         """
-        self._room.board.report(status)
-        if self._room.desk is not None:
-            self._room.desk.report(status)
+        self._app_state.displayed.report(status)
+        if self._app_state.desk is not None:
+            self._app_state.desk.report(status)
 
     def state(self) -> SinkState:
         """Return the state of the sink.
@@ -139,7 +139,9 @@ class Dashboard(Sink):
         SinkState
             The state, with the number of shown inspections.
         """
-        return SinkState(f"dashboard {self._server.host}:{self._server.port}", delivered=self._room.board.number)
+        return SinkState(
+            f"dashboard {self._server.host}:{self._server.port}", delivered=self._app_state.displayed.number
+        )
 
     def attach(self, commands: Commands) -> None:
         """Accept changes for this line from now on, from browsers with the token.
@@ -149,6 +151,6 @@ class Dashboard(Sink):
         commands
             The commands of the line.
         """
-        self._room.commands = commands
-        if self._room.desk is not None:
-            self._room.desk.attach(commands)
+        self._app_state.commands = commands
+        if self._app_state.desk is not None:
+            self._app_state.desk.attach(commands)

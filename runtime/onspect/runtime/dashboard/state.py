@@ -59,7 +59,7 @@ class DashboardState:
         self._lock = threading.Lock()
         self._number = 0
         self._shown: dict[View, DisplayedInspection] = {}
-        self._marks: deque[ScorePoint] = deque(maxlen=_SCORES)
+        self._points: deque[ScorePoint] = deque(maxlen=_SCORES)
         self._hours: dict[str, Counter[str]] = {}
         self._status: tuple[LineStatus, float] | None = None
 
@@ -88,7 +88,7 @@ class DashboardState:
             self._shown["latest"] = shown
             if verdict.verdict != "ok":
                 self._shown["rejected"] = _copy_map(shown)
-            self._marks.append(
+            self._points.append(
                 ScorePoint(self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
             )
             self._count_hour(verdict)
@@ -157,9 +157,9 @@ class DashboardState:
                 "latest": describe_shown(self._shown.get("latest"), now),
                 "rejected": describe_shown(self._shown.get("rejected"), now),
                 "scores": [
-                    [mark.number, mark.verdict, mark.score, mark.threshold, mark.review]
-                    for mark in self._marks
-                    if mark.number > after
+                    [point.number, point.verdict, point.score, point.threshold, point.review]
+                    for point in self._points
+                    if point.number > after
                 ],
             }
 

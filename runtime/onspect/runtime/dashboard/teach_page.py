@@ -71,11 +71,11 @@ class TeachPage:
     ) -> None:
         self.session = TeachSession(source, model, base, store, presence=presence)
         self._server = BackgroundServer(address, "teach page")
-        self._room = AppState(
-            board=DashboardState(),
-            darkroom=RenderWorker(),
+        self._app_state = AppState(
+            displayed=DashboardState(),
+            renderer=RenderWorker(),
             archive=Archive(None, None),
-            access=Auth(token),
+            auth=Auth(token),
             open_to_see=False,
             page="teach",
         )
@@ -91,15 +91,15 @@ class TeachPage:
         return self._server.url.removeprefix("http://").rstrip("/")
 
     def __enter__(self) -> Self:
-        self._server.start(build_application(self._room, _routes(self.session), index="teach.html"))
+        self._server.start(build_application(self._app_state, _routes(self.session), index="teach.html"))
         self.session.open()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._room.closing = True
+        self._app_state.closing = True
         self.session.close()
         self._server.stop()
-        self._room.darkroom.close()
+        self._app_state.renderer.close()
 
     def wait(self) -> None:
         """Wait until the model file is in service."""
@@ -112,25 +112,25 @@ class TeachPage:
 def _routes(session: TeachSession) -> tuple[tuple[str, Handler, str], ...]:
     """Return the requests of the page."""
 
-    async def picture(room: AppState, request: Request) -> Response:
-        await require_session(room, request)
+    async def picture(app_state: AppState, request: Request) -> Response:
+        await require_session(app_state, request)
         after = request.query_params.get("after", "")
         for _ in range(_PATIENCE):
             facts = session.describe()
-            if str(facts["number"]) != after or room.closing or facts["phase"] == "teaching":
+            if str(facts["number"]) != after or app_state.closing or facts["phase"] == "teaching":
                 break
             await asyncio.sleep(_LOOK)
         number, jpeg, verdict = await run_in_threadpool(session.picture)
         headers = {"X-Onspect-Teach": json.dumps(session.describe() | {"number": number, "verdict": verdict})}
         return Response(jpeg, 200 if jpeg else 204, headers, media_type="image/jpeg" if jpeg else None)
 
-    async def state(room: AppState, request: Request) -> Response:
-        await require_session(room, request)
+    async def state(app_state: AppState, request: Request) -> Response:
+        await require_session(app_state, request)
         return JSONResponse(session.describe())
 
     def does(work: Callable[[dict[str, Any]], None]) -> Handler:
-        async def handle(room: AppState, request: Request) -> Response:
-            await require_session(room, request)
+        async def handle(app_state: AppState, request: Request) -> Response:
+            await require_session(app_state, request)
             body = await read_body(request)
             try:
                 await run_in_threadpool(work, body)

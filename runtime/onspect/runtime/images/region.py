@@ -266,13 +266,13 @@ def draw_region(region: RegionOfInterest) -> NDArray[np.uint8]:
     return inspected
 
 
-def mask_of_region(recipe: Preprocess) -> NDArray[np.bool_] | None:
+def mask_of_region(preprocess: Preprocess) -> NDArray[np.bool_] | None:
     """Return the mask of a region. A pixel is inspected if more than half of it is, as in `read_mask`.
 
     Parameters
     ----------
-    recipe
-        The model's preprocess.
+    preprocess
+        The model's preprocessing.
 
     Returns
     -------
@@ -284,17 +284,17 @@ def mask_of_region(recipe: Preprocess) -> NDArray[np.bool_] | None:
     ChoiceError
         If nothing is left to inspect.
     """
-    if recipe.region is None:
+    if preprocess.region is None:
         return None
-    inspected = draw_region(recipe.region)
+    inspected = draw_region(preprocess.region)
     if inspected.all():
         return None
-    share = cv2.resize(inspected, (recipe.width, recipe.height), interpolation=cv2.INTER_AREA)
+    share = cv2.resize(inspected, (preprocess.width, preprocess.height), interpolation=cv2.INTER_AREA)
     mask: NDArray[np.bool_] = share > 127
     if not mask.any():
         raise ChoiceError(
-            f"the region leaves nothing to inspect at the working size of {recipe.width}x{recipe.height} pixels; "
-            "draw larger shapes, or fewer ignored areas"
+            f"the region leaves nothing to inspect at the working size of {preprocess.width}x{preprocess.height} "
+            "pixels; draw larger shapes, or fewer ignored areas"
         )
     return None if mask.all() else mask
 

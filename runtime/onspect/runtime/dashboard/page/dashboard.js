@@ -52,7 +52,7 @@ function shape(name) {
 /* ---- what the line says ---- */
 
 function hear(data) {
-  if (state.data && data.number < state.data.number) state.marks = []; // the line was started anew
+  if (state.data && data.number < state.data.number) state.marks = []; // the line was restarted
   const before = state.data;
   state.data = data;
   state.heard = performance.now();

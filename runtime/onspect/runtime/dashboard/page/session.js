@@ -26,7 +26,7 @@ const camera = (source) => (/^\w{2,}:/.test(source) ? source : source.split(/[/\
 
 async function read(answer) {
   const content = await answer.json().catch(() => ({}));
-  if (answer.status === 401) session.may_change = false; // the line was started anew: ask for the token again
+  if (answer.status === 401) session.may_change = false; // the line was restarted: ask for the token again
   if (!answer.ok) throw new Error(content.error || `the server answers ${answer.status}`);
   return content;
 }

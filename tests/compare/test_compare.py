@@ -18,7 +18,7 @@ from onspect.compare import experiments
 from onspect.compare.datasets import load_dataset
 from onspect.compare.figures import choose_examples, draw_figures
 from onspect.compare.results import gather
-from onspect.compare.run import Plan, _choose_scores
+from onspect.compare.run import Plan, _choose_scores, _plan_experiments
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training import session
@@ -122,6 +122,13 @@ def test_each_variant_has_its_scores(
 ) -> None:
     """A score is measured of the variants that have it; the memory, which has none, of the first."""
     assert _choose_scores(Plan(tmp_path, tmp_path, variants, scores=scores), "paper") == chosen
+
+
+def test_a_variant_without_a_score_is_not_trained(drawn_idx: Path, tmp_path: Path) -> None:
+    """The memory alone needs one run, of the first variant."""
+    plan = Plan(drawn_idx, tmp_path, ("cae", "vae", "aae"), normal=("0",), scores=("memory",), seeds=2)
+    planned = _plan_experiments(plan, load_dataset(drawn_idx, limit=24))
+    assert [(experiment.variant, experiment.seed) for experiment in planned] == [("cae", 0), ("cae", 1)]
 
 
 @pytest.mark.parametrize(("score", "words"), [("kl", "none of cae has the score kl"), ("expected", "not every auto")])

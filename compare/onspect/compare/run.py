@@ -138,6 +138,7 @@ def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
         for seed in range(plan.seeds)
         for normal in normals
         for variant in plan.variants
+        if scores[variant]  # otherwise it would be trained for nothing
     ]
 
 

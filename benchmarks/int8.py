@@ -197,7 +197,7 @@ def compare_taught(source: Path, data: Path, small: list[Path], turns: int, fold
 
 
 def find_misses(rows: list[dict[str, Any]], images: int) -> list[str]:
-    """Return in words what the best int8 row misses of the promise: the one that misses least, then the fastest."""
+    """Describe what the best int8 row misses of the promise: the one that misses least, then the fastest."""
     found = []
     for row in (row for row in rows if row["name"].startswith("int8")):
         speed, shift, flips = row["speed"]["median"], abs(row["auroc"] - rows[0]["auroc"]), row["flips"][0][0]

@@ -87,7 +87,7 @@ def compiled_environment(folder: Path) -> dict[str, str]:
 
 
 def describe_averages() -> str:
-    """Return the system's load averages in words, where it tells."""
+    """Return the system's load averages as text, where it tells."""
     if not hasattr(os, "getloadavg"):
         return "load average unknown"
     return "load average " + ", ".join(f"{value:.2f}" for value in os.getloadavg())

@@ -135,7 +135,7 @@ class Saboteur:
         folder, aside = self._folder / "evidence" / GOES_FIRST[0], self._folder / "aside"
         if folder.exists() and sys.platform == "linux":
             aside.write_bytes(b"")
-            exchange(folder, aside)  # in one step: the sink would make a missing folder anew
+            exchange(folder, aside)  # in one step: the sink would create a missing folder again
             time.sleep(2.0)
             exchange(folder, aside)
             aside.unlink()

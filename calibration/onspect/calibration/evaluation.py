@@ -137,7 +137,7 @@ def evaluate_images(
     images
         Labelled images.
     source
-        Origin of the images, in words.
+        Origin of the images as text.
     group
         Regular expression for file names: images with the same match show one part. None: each image shows its own
         part.

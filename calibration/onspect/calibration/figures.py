@@ -66,7 +66,7 @@ class Evaluation:
     exist.
     """
     source: str
-    """Origin of the images, in words."""
+    """Origin of the images as text."""
     time: str
     """Time of the evaluation, ISO 8601."""
     results: tuple[ScoredImage, ...] = field(repr=False)

@@ -106,7 +106,7 @@ class RegionCuts:
     notes: tuple[str, ...] = ()
     """Other remarks, one sentence each."""
     shown: str = ""
-    """Number of images with a region, in words; empty if they were not counted."""
+    """Text with the number of images that have a region; empty if they were not counted."""
 
 
 class PixelScores:

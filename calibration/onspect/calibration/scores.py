@@ -60,7 +60,7 @@ class Fault:
     image: LabelledImage
     """The labelled image."""
     reason: str
-    """Reason in words."""
+    """Reason as text."""
     by_model: bool = False
     """Whether the image can be read and the model's score is not valid."""
 

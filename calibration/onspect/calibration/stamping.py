@@ -37,13 +37,13 @@ class CalibrationResult:
     confusion: Confusion
     """Verdicts at the threshold on the images that it was chosen on."""
     source: str
-    """Origin of the images, in words."""
+    """Origin of the images as text."""
     left_out: int
     """Number of images that were left out because the model was trained on them."""
     band: Band | None
     """Rule of the review band that was requested, or None."""
     regions: str
-    """Rules for regions, in words; empty if regions follow the score's own threshold."""
+    """Rules for regions as text; empty if regions follow the score's own threshold."""
     notes: tuple[str, ...]
     """Reasons why the threshold is less certain, one sentence each."""
     blindness: tuple[str, ...] = ()
@@ -240,7 +240,7 @@ def stamp_threshold(
     choose_regions
         Returns the thresholds for regions from the lower threshold of the score.
     source
-        Origin of the images, in words.
+        Origin of the images as text.
 
     Returns
     -------

@@ -216,7 +216,7 @@ def compare_thresholds(reference: Reference, scores: Scores, own: Threshold, pol
     own
         Threshold of these scores.
     policy
-        How both thresholds were chosen, in words; None for the reference's policy.
+        Text on the choice of both thresholds; None for the reference's policy.
 
     Returns
     -------

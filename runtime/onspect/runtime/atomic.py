@@ -66,7 +66,7 @@ def check_place(path: Path, *, folder: bool = False) -> str:
     Returns
     -------
     str
-        The present state in words.
+        The present state as text.
 
     Raises
     ------

@@ -250,7 +250,7 @@ class LineStatus:
     """Reason of the alarm, None without an alarm."""
 
     drift: str | None = None
-    """The drift in words, None without drift."""
+    """The drift as text, None without drift."""
 
     message: str = ""
     """The last event that a person should see, such as a model that could not be loaded."""

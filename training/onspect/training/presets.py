@@ -80,7 +80,7 @@ class Preset:
         return f"{self.name}, at most {side}x{side} pixels and {self.first_filters} filters in the first layer"
 
     def describe_sizes(self) -> str:
-        """Return the fixed sizes in words, such as ``28x28 mono and 32x32 colour``.
+        """Return the fixed sizes as text, such as ``28x28 mono and 32x32 colour``.
 
         Returns
         -------
@@ -177,7 +177,7 @@ def choose_preset(sizes: Iterable[tuple[int, int]], channels: int) -> str:
 
 
 def list_adaptable() -> str:
-    """Return the presets that take any size, in words.
+    """Return the names of the presets that take any size.
 
     Returns
     -------

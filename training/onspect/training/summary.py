@@ -64,7 +64,7 @@ def describe(record: RunRecord) -> str:
 
 
 def _tell_why_size(record: RunRecord) -> str:
-    """Return in words how the working size was chosen."""
+    """Describe how the working size was chosen."""
     preprocess, preset = record.data.recipe, record.config.preset
     source, size = preprocess.source, (preprocess.height, preprocess.width)
     if source.width is None or source.height is None:
@@ -85,7 +85,7 @@ def _tell_why_size(record: RunRecord) -> str:
 
 
 def _tell_of_score(record: RunRecord) -> str:
-    """Return in words how an image will be scored."""
+    """Describe how an image will be scored."""
     return f"score: the reconstruction error, {_SCORES[PRESETS[record.config.preset].score]}"
 
 

@@ -348,7 +348,7 @@ class RateMetric:
     """Name in JSON, and of a property of `Confusion`."""
 
     cause: str
-    """Reason in words for an undefined share."""
+    """Text of the reason for an undefined share."""
 
     count: Callable[[Confusion], tuple[int, int]] | None = None
     """Returns the numerator and the denominator; None for a metric that is not a binomial rate, and has no exact

@@ -32,7 +32,7 @@ class ThresholdRecord:
     threshold: Threshold
     """The threshold."""
     policy: str | None
-    """Rules that it was chosen by, in words; None if unknown."""
+    """Text of the rules that it was chosen by; None if unknown."""
     data: str | None
     """Name of the dataset; None if unknown."""
     good: int
@@ -107,7 +107,7 @@ def describe_cut_interval(calibration: Calibration) -> str | None:
     Returns
     -------
     str | None
-        The interval and its origin in words; None if there is no interval.
+        The interval and its origin as text; None if there is no interval.
     """
     low, high = calibration.intervals.get("threshold", (None, None))
     if calibration.rule is None or (low is None and high is None):
@@ -203,7 +203,7 @@ class Fingerprint:
     role: str
     """Role, such as ``model file`` or ``training images``."""
     what: str
-    """Description in words."""
+    """Description as text."""
     digits: str
     """Hexadecimal digits."""
 
@@ -243,7 +243,7 @@ def list_fingerprints(evaluation: Evaluation) -> list[Fingerprint]:
 
 
 def describe_counts(counts: dict[str, int]) -> str:
-    """Return the number of images of each kind, in words.
+    """Return the number of images of each kind as text.
 
     Parameters
     ----------

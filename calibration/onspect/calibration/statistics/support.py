@@ -24,7 +24,7 @@ class Target:
     """A required rate, with the rate of these images."""
 
     asked: str
-    """The requirement in words."""
+    """The requirement as text."""
 
     rate: float
     """Rate of these images, 0 to 1."""
@@ -33,7 +33,7 @@ class Target:
     """95% interval of the rate."""
 
     answer: str
-    """Comparison in words."""
+    """Comparison as text."""
 
     broken: bool
     """Whether the rate breaks the requirement with 95% confidence."""
@@ -62,7 +62,7 @@ class Target:
         Parameters
         ----------
         asked
-            The requirement in words.
+            The requirement as text.
         limit
             Highest rate, 0 to 1.
         count
@@ -86,7 +86,7 @@ class Target:
         Parameters
         ----------
         asked
-            The requirement in words.
+            The requirement as text.
         demand
             Lowest rate, 0 to 1.
         count

@@ -92,7 +92,7 @@ def draw_images(folder: Path, preprocess: Preprocess) -> list[Path]:
 
 
 def describe_images(paths: Sequence[Path], drawn: bool) -> str:
-    """Return number and size of the images in words.
+    """Return number and size of the images as text.
 
     Parameters
     ----------

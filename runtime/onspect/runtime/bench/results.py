@@ -252,7 +252,7 @@ class Bench:
     """Its load by other processes."""
 
     images: str
-    """The images in words."""
+    """The images as text."""
 
     models: tuple[ModelBench, ...]
     """Results of each model."""

@@ -44,7 +44,7 @@ def describe_bench(bench: Bench) -> str:
 
 
 def describe_load(load: Load, cores: int) -> str:
-    """Return in words how busy the machine was, and the effect on the results.
+    """Describe how busy the machine was, and the effect on the results.
 
     Parameters
     ----------

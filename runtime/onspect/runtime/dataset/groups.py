@@ -33,7 +33,7 @@ def describe_parts(parts: int, pictures: int) -> str:
 
 
 def says_parts(policy: str) -> bool:
-    """Return whether a policy in words counts parts with several pictures.
+    """Return whether the text of a policy counts parts with several pictures.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class Alarm:
         return f"{danger}: look at lamp, lens and camera, then 'onspect recalibrate' the model with good parts"
 
     def describe(self) -> str:
-        """Return the alarm in words.
+        """Return the alarm as text.
 
         Returns
         -------

@@ -69,7 +69,7 @@ class LineReport:
     """Number of ``fault``."""
 
     drift: str | None = None
-    """The drift in words, None without drift."""
+    """The drift as text, None without drift."""
 
     alarm: str | None = None
     """The reason of the alarm, None without an alarm."""

@@ -18,7 +18,7 @@ _HEADINGS = ("", "LINE", "STATE", "SINCE (UTC)", "MODEL", *_NUMBERS, "DRIFT")
 def draw_table(reports: Sequence[LineReport]) -> list[str]:
     """Draw the table of the lines, first those that need a person.
 
-    Those have a ``!`` before them and the problem in words below them.
+    Those have a ``!`` before them and the problem as text below them.
 
     Parameters
     ----------

@@ -467,7 +467,7 @@ def _legend(inspection: Inspection, heat: bool, height: int, width: int) -> Pict
 
 
 def _compare(verdict: Verdict, score: float) -> str:
-    """Return in words how a score compares with the cuts."""
+    """Describe how a score compares with the cuts."""
     if verdict.verdict == "ng":
         return f"{score:.4g} >= {verdict.threshold:.4g}"
     if verdict.verdict == "review":

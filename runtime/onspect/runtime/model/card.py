@@ -154,7 +154,7 @@ def _describe_network(network: Network | None) -> list[tuple[str, str]]:
 
 
 def describe_threshold(threshold: Threshold) -> str:
-    """Return a threshold in words.
+    """Return a threshold as text.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def describe_threshold(threshold: Threshold) -> str:
 
 
 def describe_agreement(agreement: Agreement) -> str:
-    """Return in words how many verdicts differ from those of the reference.
+    """Describe how many verdicts differ from those of the reference.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ class RegionOfInterest:
             raise ValueError("a polygon has fewer than three corners")
 
     def describe(self) -> str:
-        """Return the region in words.
+        """Return the region as text.
 
         Returns
         -------
@@ -119,7 +119,7 @@ class Alignment:
             raise ValueError(f"turn {self.turn}, scale {self.scale} or confidence {self.confidence} is out of range")
 
     def describe(self) -> str:
-        """Return in words how the part is found.
+        """Describe how the part is found.
 
         Returns
         -------
@@ -215,7 +215,7 @@ class Tiling:
         return self.lefts[-1] + self.width, self.tops[-1] + self.height
 
     def describe(self) -> str:
-        """Return number, size and overlap of the tiles in words.
+        """Return number, size and overlap of the tiles as text.
 
         Returns
         -------
@@ -438,7 +438,7 @@ class Calibration:
     """The evidence behind a threshold."""
 
     policy: str
-    """The policy in words, with its number."""
+    """The policy as text, with its number."""
 
     data: str
     """Name of the folder."""
@@ -559,7 +559,7 @@ class Agreement:
     """What the file was made from. A file is given by its name and the first digits of its checksum."""
 
     policy: str
-    """The policy in words. Each of the two thresholds was chosen by it, from its own scores."""
+    """The policy as text. Each of the two thresholds was chosen by it, from its own scores."""
 
     images: int
     """Number of images compared."""

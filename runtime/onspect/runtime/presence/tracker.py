@@ -18,7 +18,6 @@ from onspect.runtime.presence.blobs import Blob, Side
 State = Literal["entering", "present", "leaving"]
 """State of a part in view; a part that is not in view is absent and has no track."""
 
-OPPOSITE: dict[Side, Side] = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 _SHARP = 0.9  # share of the usual sharpness with which a part is judged at once
 _HISTORY = 31  # number of parts that give the usual area, speed and sharpness
 _ENOUGH = 3  # number of parts after which the usual area and sharpness are known

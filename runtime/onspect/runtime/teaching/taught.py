@@ -70,7 +70,7 @@ class Taught:
         return self.info.calibration is not None and CROSS_CONFORMAL in self.info.calibration.policy
 
     def describe_support(self) -> str:
-        """Return in words the false rejects that the pictures support.
+        """Describe the false rejects that the pictures support.
 
         Returns
         -------

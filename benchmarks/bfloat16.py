@@ -49,7 +49,7 @@ def open_openvino(graph: bytes, precision: str) -> Route:
 
 
 def find_band(full: Floats, fast: Floats, threshold: float) -> tuple[float, int]:
-    """Return the share of images to judge again so that few enough verdicts differ, and how many still do."""
+    """Return the share of images to judge again so that few verdicts differ, and the number that still differ."""
     distance = np.abs(fast - threshold)
     wrong = np.sort(distance[(fast >= threshold) != (full >= threshold)])[::-1]
     kept = int(MOST * len(full))

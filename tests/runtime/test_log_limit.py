@@ -31,7 +31,7 @@ def test_what_was_left_out_is_counted(caplog: pytest.LogCaptureFixture, monkeypa
             LOG.warning("lost")
         now[0] = 61.0
         LOG.warning("lost")
-    assert caplog.messages == ["lost"] * MOST + ["lost (and 15 like it before, left out)"]
+    assert caplog.messages == ["lost"] * MOST + ["lost (15 messages like it were left out)"]
 
 
 def test_progress_in_numbers_is_no_repetition(caplog: pytest.LogCaptureFixture) -> None:

@@ -219,7 +219,7 @@ def test_bad_folders_in_train_are_not_trained_on(tmp_path: Path, caplog: Log) ->
     """Training takes train/good, and counts what lies beside it."""
     _fill(tmp_path, "train/good/0.png", "train/NG/0.png", "train/NG/1.png")
     assert len(training_images(tmp_path)) == 1
-    assert "2 of 3 images are not trained on" in caplog.text
+    assert "2 of 3 images are left out of training" in caplog.text
     assert "NG" in caplog.text
 
 

@@ -172,7 +172,7 @@ def test_an_old_retained_status_is_stale_at_once() -> None:
         ('{"online": true, "time": "yesterday"}', "cannot be read"),
         ('{"online": true, "time": "2026-01-01T00:00:00"}', "has no time zone"),
         ('{"online": true, "sinks": [1]}', "cannot be read"),
-        (b'{"online": true, "model": "' + b"x" * 100_000 + b'"}', "bytes; 100000 are the most"),
+        (b'{"online": true, "model": "' + b"x" * 100_000 + b'"}', "bytes; at most 100000 are allowed"),
     ],
 )
 def test_a_strangers_message_is_unreadable(payload: bytes | str, words: str) -> None:

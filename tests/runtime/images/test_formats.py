@@ -310,7 +310,7 @@ def test_pnm_is_scaled_by_its_maximum(data: bytes, want: list[object]) -> None:
         (b"P5\n3 2\n0\n123456", "maximum 0"),
         (b"P5\n3 2\n70000\n123456", "maximum 70000"),
         (b"P5\n3\n", "header"),
-        (b"P2\n2 1\n255\n1 x\n", "other than numbers"),
+        (b"P2\n2 1\n255\n1 x\n", "a value in it is not a number"),
         (b"P5 1 1 255\n1P5 1 1 255\n1", "several pages"),
     ],
 )

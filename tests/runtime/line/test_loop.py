@@ -196,7 +196,7 @@ def test_a_model_with_other_channels_is_not_taken_up(
         models.swap(calibrated)
     models.apply()
     assert models.current.inspector.label == before
-    assert f"going on with {before}" in models.message
+    assert f"continuing with {before}" in models.message
 
 
 def test_recipes_are_chosen_by_command_and_by_part(

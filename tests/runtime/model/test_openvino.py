@@ -89,7 +89,7 @@ def test_graph_that_it_refuses_is_a_model_file_error(
     model.graph.node[0].op_type = "NoSuchOperator"
     (tmp_path / "part.onnx").write_bytes(stamp(model.SerializeToString(), tiny_info(), []))
     with pytest.raises(
-        ModelFileError, match=r"OpenVINO cannot load '.*part\.onnx': .*; take the provider cpu$"
+        ModelFileError, match=r"OpenVINO cannot load '.*part\.onnx': .*; use the provider cpu$"
     ) as found:
         Inspector(tmp_path / "part.onnx", provider="openvino")
     assert "\n" not in str(found.value)

@@ -227,7 +227,7 @@ def test_a_frame_of_a_hardware_trigger_may_be_ahead_of_its_signal(unchecked: Mod
         time.sleep(0.02)
         assert cell.program.run_part("b").verdict == 1
     assert [(v.part, v.verdict) for v in keeper.verdicts] == [("a", "ng"), (None, "fault"), ("b", "ok")]
-    assert "no trigger of the PLC belongs to it" in str(keeper.verdicts[1].reason)
+    assert "without a trigger of the PLC" in str(keeper.verdicts[1].reason)
 
 
 def test_the_line_is_not_ready_while_a_camera_is_away(

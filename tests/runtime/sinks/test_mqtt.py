@@ -333,7 +333,7 @@ def test_wrong_url_is_refused(text: str, message: str) -> None:
 def test_check_waits_for_the_broker(broker: Broker) -> None:
     """Checking says whether the broker lets the line in."""
     with open_quick(f"mqtt://127.0.0.1:{broker.port}/line") as sink:
-        assert sink.check() == "the broker has let us in"  # type: ignore[attr-defined]
+        assert sink.check() == "the broker has accepted the connection"  # type: ignore[attr-defined]
     with (
         open_quick(f"mqtt://127.0.0.1:{free_port()}/line") as sink,
         pytest.raises(OutputError, match="refused"),

@@ -150,7 +150,7 @@ def test_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
         write(queued, range(20))
         sink.gate.set()
     assert [record.getMessage() for record in caplog.records] == [
-        "fake: 1 verdict lost so far (they come faster than they are taken)",
+        "fake: 1 verdict lost so far (they come faster than the sink accepts them)",
         f"fake: {queued.state().failed} verdicts lost in all",
     ]
     assert queued.state().failed >= 17

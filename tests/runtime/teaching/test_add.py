@@ -94,7 +94,7 @@ def test_two_additions_are_undone_one_by_one(taught: Path, more: Path, tmp_path:
     assert graph_of(taught) == states[1]
     take_back(taught)
     assert graph_of(taught) == states[0]
-    with pytest.raises(ModelFileError, match=r"was taught only once; there is no addition to take back$"):
+    with pytest.raises(ModelFileError, match=r"was taught only once; there is no addition to undo$"):
         take_back(taught)
 
 

@@ -143,7 +143,7 @@ def test_what_teach_leaves_out_is_counted(onspect: Run, base_file: Path, tmp_pat
     done = onspect("teach", folder, "--base", base_file, "-o", tmp_path / "a.onnx", "--copies", "none")
     assert done.exit_code == 0, done.output
     assert f"left out in {str(folder)!r}: 3 files (in '@eaDir': 2, .heic: 1)" in done.output
-    assert "1 of 10 images is not trained on" in done.output
+    assert "1 of 10 images is left out of training" in done.output
     assert "1 of 9 images repeats another file" in done.output
     assert "taught 8 good pictures" in done.output
 

@@ -117,7 +117,7 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Number of devices.")
 @click.option(
     "--precision", type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]), default="32-true", show_default=True
 )

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 @click.option(
     "--frames-per-part",
     type=click.IntRange(min=1),
-    help="One verdict from this number of frames: the worst one.  [default: 1, or as the source says]",
+    help="Give one verdict for this number of frames, that of the worst.  [default: 1, or as the source says]",
 )
 @click.option(
     "--presence",
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dashboard-token",
     metavar="env:NAME|file:PATH",
-    help="Where to read the token. A browser needs it to move the threshold, and on other computers also to look.",
+    help="Where to read the token. A browser needs it to move the threshold; on other computers also to see the page.",
 )
 @click.option(
     "--base",

@@ -91,7 +91,7 @@ def fit_alignment(
     if low - high < _LEAST_GAIN:
         raise DatasetError(
             f"the part cannot be found by this reference: good parts correlate {max(low, 0.0):.2f} with it, "
-            f"and other places {max(high, 0.0):.2f}; give a patch with more structure that is there once, or good "
+            f"and other places {max(high, 0.0):.2f}; give a patch with a structure that occurs once, or good "
             "pictures that show the same part"
         )
     cut = min(0.98, max(0.05, (low + max(high, 0.0)) / 2.0))

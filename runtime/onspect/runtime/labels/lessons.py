@@ -214,7 +214,7 @@ class Lessons:
                 names = ", ".join(one.picture.key.time for one in preview.missed[:3])
                 raise ChoiceError(
                     f"{len(preview.missed)} parts that are labelled bad would pass, such as that of {names}; "
-                    "the part is too much like them to be taught"
+                    "the part is too similar to them"
                 )
             path, before = self._model(), _read(preview.model)
             if path != preview.model or hashlib.sha256(before).hexdigest() != preview.base:

@@ -217,7 +217,7 @@ class _Table:
         if value is None:
             return None
         if not value.startswith(("env:", "file:")):
-            raise self.wrong(key, "is written in the file itself; give env:NAME or file:PATH, where it is to be found")
+            raise self.wrong(key, "is written in the file itself; give env:NAME or file:PATH instead")
         try:
             return resolve_secret(value)
         except OnspectError as error:

@@ -74,7 +74,7 @@ def _open_on_openvino(file: ModelFile, threads: int) -> LoadedModel:
         return LoadedModel(file, OpenVinoSession(file.data, threads), "openvino")
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]  # the lines before it name OpenVINO's source
-        raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; take the provider cpu") from error
+        raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; use the provider cpu") from error
 
 
 def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> LoadedModel:

@@ -238,7 +238,7 @@ class QueuedSink(Sink):
             self._bytes += size
             self._changed.notify_all()
         if lost:
-            self._lose(len(lost), "they come faster than they are taken")
+            self._lose(len(lost), "they come faster than the sink accepts them")
             self._sink.note_lost(lost)
 
     def _read_earlier(self) -> list[bytes] | None:

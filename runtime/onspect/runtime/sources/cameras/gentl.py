@@ -247,7 +247,7 @@ def _discover(harvester: Any, path: Path, *, first: bool) -> None:
         if not harvester._systems:  # update() only logs that a producer cannot be loaded
             raise SourceError(
                 f"the GenTL producer {str(path)!r} cannot be loaded; install the driver it belongs to, for this "
-                "computer's processor, or take it out of the search path"
+                "computer's processor, or remove it from the search path"
             )
         return
     harvester.device_info_list.clear()

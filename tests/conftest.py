@@ -1,4 +1,4 @@
-"""What the tests of several parts share: the tiny model file, images of one brightness, and the command line."""
+"""Fixtures for the tests of several parts: the tiny model file, images of one brightness, and the command line."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[
 
 @pytest.fixture(autouse=True)
 def plain_logging() -> None:
-    """Undo what a command of an earlier test has set, so that `caplog` sees the log of every test."""
+    """Undo the log settings of an earlier test's command, so that `caplog` sees the log of every test."""
     logger = logging.getLogger("onspect")
     logger.propagate = True
     logger.handlers.clear()
@@ -138,7 +138,7 @@ def write_image() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def onspect() -> Callable[..., Result]:
-    """Return a function that runs the command line and returns what it printed and its exit code."""
+    """Return a function that runs the command line and returns its output and its exit code."""
 
     def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
         return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)

@@ -58,7 +58,7 @@ def find_blocks(page: str, language: str) -> list[str]:
 
 
 def run_examples(page: str, capsys: pytest.CaptureFixture[str], **given: object) -> int:
-    """Run a page's Python blocks one after the other, hold what they print against the text below, and count them."""
+    """Run a page's Python blocks one after the other, compare what they print with the text below, and count them."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", text, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = dict(given)
@@ -114,7 +114,7 @@ def test_python_examples_run(
     base_file: Path,
     parts: Path,
 ) -> None:
-    """Every example of docs/python.md runs and prints what stands below it."""
+    """Every example of docs/python.md runs and prints the text below it."""
     assert calibrated == tmp_path / "part.onnx"
     write_image(tmp_path / "parts" / "a.png", 128, (32, 48))
     spot = np.full((32, 48), 128, np.uint8)
@@ -173,7 +173,7 @@ def test_readme_examples_run(
 
 @pytest.mark.parametrize(("page", "count"), [("networks.md", 2), ("paper-networks.md", 1)])
 def test_network_examples_run(capsys: pytest.CaptureFixture[str], page: str, count: int) -> None:
-    """Every figure of the pages about networks that an example prints is the one that stands below it."""
+    """Every example of the pages about networks prints the figures below it."""
     assert run_examples(page, capsys) == count
 
 

@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 
 
 def test_the_areas_are_those_of_scikit_learn() -> None:
-    """Both AUROC are exact with ties, and the interval holds the difference."""
+    """Both AUROC are exact with ties, and the interval contains the difference."""
     random = np.random.default_rng(1)
     good, defective = random.integers(0, 9, (2, 60)).astype(float), random.integers(3, 12, (2, 40)).astype(float)
     areas, interval = difference_interval(good, defective)

@@ -114,7 +114,7 @@ def test_calibration_left_the_graph_alone(job: Path, onspect: Run, tmp_path: Pat
 
 
 def test_training_images_are_refused_for_calibration(job: Path, onspect: Run, tmp_path: Path) -> None:
-    """A flat folder of the training images is refused; the share held out of training is taken when asked for."""
+    """A flat folder of the training images is refused; the share held out of training is taken when requested."""
     good = job / "parts" / "train" / "good"
     flat = tmp_path / "flat.onnx"
     flat.write_bytes((job / "part.onnx").read_bytes())

@@ -64,7 +64,7 @@ def test_what_was_never_seen_scores_higher(models: dict[str, TrainedModel], name
 
 
 def test_distance_keeps_its_digits_where_one_direction_says_nearly_all() -> None:
-    """What lies outside the known directions is little beside the whole and counts much: float32 suffices for it."""
+    """The residual outside the known directions is small and has a large weight: float32 is exact enough for it."""
     random = torch.Generator().manual_seed(0)
     vectors = torch.randn(400, 256, generator=random).double()
     vectors += 1000.0 * torch.randn(400, 1, generator=random) * torch.randn(256, generator=random)

@@ -242,7 +242,7 @@ def test_a_tiled_file_in_lower_precision(exported: Path, plates: Path, tmp_path:
 
 @pytest.mark.parametrize("score", ["combined", "whitened", "latent"])
 def test_measures_of_the_whole_image_are_refused(run: Path, tmp_path: Path, score: str) -> None:
-    """What is fitted to whole images is not for networks that see tiles: one sentence, and no file."""
+    """Scores fitted to whole images are refused for networks that see tiles: one sentence, and no file."""
     with pytest.raises(
         ChoiceError, match=f"score is '{score}', .* see tiles of it; choose mse, peak, relative or expected"
     ):

@@ -30,7 +30,7 @@ def test_flat_folder(parts: Path) -> None:
 
 
 def test_uniform_size_is_demanded_later(parts: Path) -> None:
-    """Where all training images have one size, the model takes only that one; with any_size it takes all."""
+    """If all training images have one size, the model takes only that one; with any_size it takes all."""
     assert load_training_set(parts).preprocess.source.width == (28, 28)
     assert load_training_set(parts, any_size=True).preprocess.source.width is None
 
@@ -115,7 +115,7 @@ def test_copies_count_once_and_few_images_are_told(tmp_path: Path, caplog: pytes
 
 
 def test_several_sizes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where no size is usual, the smallest and the largest are named."""
+    """If no size is usual, the smallest and the largest are named."""
     for number, side in enumerate((32, 48, 64)):
         write(tmp_path, f"{number}.png", np.full((side, side), 90, np.uint8))
     load_training_set(tmp_path)

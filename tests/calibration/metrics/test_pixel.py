@@ -87,7 +87,7 @@ def test_small_regions_weigh_as_much_as_large_ones() -> None:
 
 
 def test_maps_are_resized_to_their_masks() -> None:
-    """A map at the model's size is held against a mask at the image's size."""
+    """A map at the model's size is compared with a mask at the image's size."""
     mask = np.zeros((40, 60), bool)
     mask[:, 30:] = True
     areas = collect([np.array([[0.0, 1.0]], np.float32)], [mask]).measure()

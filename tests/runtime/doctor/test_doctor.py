@@ -32,7 +32,7 @@ Run = Callable[..., Result]
 
 @pytest.mark.slow
 def test_this_computer_is_checked(onspect: Run, calibrated: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Where all works the exit code is 0, each library has its line, and nothing is left in the folder."""
+    """If all works the exit code is 0, each library has its line, and nothing is left in the folder."""
     monkeypatch.chdir(tmp_path)
     result = onspect("doctor", calibrated)
     assert result.exit_code == 0, result.stdout
@@ -114,7 +114,7 @@ def test_missing_cuda_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_missing_library_is_read_from_a_message(text: str, library: str | None, words: str) -> None:
-    """Loaders name the library; where it is known, so is its source."""
+    """Loaders name the library; if it is known, so is its source."""
     assert find_missing_library(text) == library
     assert words in name_remedy(library)
     assert bool(words) == bool(name_remedy(library))
@@ -173,7 +173,7 @@ def test_crash_of_a_check_is_an_answer() -> None:
 
 
 def test_virtual_cameras_of_a_producer_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A registered producer is loaded and its cameras named; a file that is none is warned of."""
+    """A registered producer is loaded and its cameras named; a file that is not a producer gives a warning."""
     genicam = pytest.importorskip("genicam", reason="the extra 'genicam' is not installed")
     monkeypatch.setenv("GENICAM_GENTL64_PATH", str(tmp_path))
     assert [finding.status for finding in check_gentl()] == ["absent"]
@@ -201,7 +201,7 @@ def test_requirements_are_read() -> None:
 
 
 def test_extras_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installed, missing, partly installed and outdated extras are told apart; gpu's OpenCV may be the headless one."""
+    """Installed, missing, partial and outdated extras are distinguished; gpu's OpenCV may be the headless one."""
     versions = {"onnxruntime": "1.19.2", "opencv-python-headless": "4.13.0.90", "av": "14.0", "starlette": "0.46"}
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [f'{line}; extra == "{name}"' for name, all_ in project["optional-dependencies"].items() for line in all_]

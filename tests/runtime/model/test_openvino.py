@@ -43,7 +43,7 @@ def test_every_output_is_onnxruntime_s(inspector: Inspector, calibrated: Path) -
 
 
 def test_answers_outlive_the_next_run(inspector: Inspector) -> None:
-    """What a run gave is the caller's own: the next run does not write over it."""
+    """The arrays of a run belong to the caller: the next run does not overwrite them."""
     first = inspector.run(RANDOM[:2])
     kept = first.error_map.copy()
     inspector.run(RANDOM[2:4])

@@ -42,7 +42,7 @@ COPIES = 16_000
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command printed, and its exit code."""
+    """Output and exit code of a command."""
 
     exit_code: int
     stdout: str
@@ -54,7 +54,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def onspect() -> Run:
-    """Run the command in a process of its own: gRPC, on which Ray stands, may hang where other tests have forked."""
+    """Run the command in its own process: gRPC, which Ray uses, may hang after other tests have forked."""
 
     def run(*arguments: object, stdin: str | None = None) -> Ran:
         command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *map(str, arguments)]
@@ -191,7 +191,7 @@ def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path:
 def test_killed_workers_lose_and_repeat_nothing(
     onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
 ) -> None:
-    """Workers that are killed in the middle of a job are replaced, and every image stands in the output once."""
+    """Workers that are killed in the middle of a job are replaced, and every image is in the output once."""
     killed: list[int] = []
 
     def kill() -> None:
@@ -215,7 +215,7 @@ def test_killed_workers_lose_and_repeat_nothing(
 def test_killed_job_resumes_at_what_is_missing(
     onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
 ) -> None:
-    """After kill -9 of the whole job, --resume leaves what is written as it is, and judges the rest."""
+    """After kill -9 of the whole job, --resume keeps the written partitions, and judges the rest."""
     output = tmp_path / "out"
     arguments = ["score", str(calibrated), "-", "-o", str(output), "--engine", "ray", "--address", address]
     command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *arguments]
@@ -237,7 +237,7 @@ def test_killed_job_resumes_at_what_is_missing(
 
 
 def test_cluster_that_is_not_there_is_one_line(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
-    """Where no cluster listens, the command says so in a line, and leaves no output."""
+    """If no cluster listens, the command says so in a line, and leaves no output."""
     options = ["-o", tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:1"]
     refused = onspect("score", calibrated, parts, *options)
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)

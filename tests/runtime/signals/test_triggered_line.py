@@ -136,7 +136,7 @@ def test_the_picture_is_the_triggered_parts(unchecked: Models, keeper: Any, runn
 def test_a_running_camera_gives_the_first_frame_after_the_trigger(
     unchecked: Models, keeper: Any, noisy: Draw, running: Any
 ) -> None:
-    """Frames between the parts are no parts: as many verdicts as triggers, each with a frame of its own."""
+    """Frames between the parts are not judged: one verdict for each trigger, each with its own frame."""
     source = FakeSource(noisy, rate=200, patience=5.0)
     cell = make_cell(unchecked, [source], keeper)
     with running(cell.line):
@@ -362,7 +362,7 @@ def test_the_last_result_is_delivered_when_the_source_ends(unchecked: Models, ke
 
 
 def test_cameras_end_together(unchecked: Models, keeper: Any, noisy: Draw) -> None:
-    """Where one of two folders has no more images, the part is a fault, and the line ends."""
+    """If one of two folders has no more images, the part is a fault, and the line ends."""
     cell = make_cell(unchecked, [Pictures(noisy), Pictures(noisy, count=1)], keeper)
     thread = threading.Thread(target=cell.line.run)
     thread.start()
@@ -375,7 +375,7 @@ def test_cameras_end_together(unchecked: Models, keeper: Any, noisy: Draw) -> No
 def test_bad_parts_before_the_gate_are_told_at_the_end(
     unchecked: Models, keeper: Any, running: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By parts nobody moves the belt any more, so the log says how many bad parts are on it."""
+    """With a distance in parts the belt no longer counts, so the log has the number of bad parts on it."""
     cell = make_cell(unchecked, [Pictures(lambda _: flat(BAD))], keeper, ejector=EjectorRule(parts=5))
     with running(cell.line):
         for _ in range(3):

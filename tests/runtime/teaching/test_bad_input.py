@@ -106,7 +106,7 @@ def test_a_bad_part_is_left_out_by_trim(onspect: Run, base_file: Path, tmp_path:
 
 
 def test_a_bad_addition_is_named(onspect: Run, taught: Path, tmp_path: Path) -> None:
-    """One bad picture that is added is held against those taught before: named, refused, or left out."""
+    """A bad picture that is added is compared with those taught before: named, refused, or left out."""
     file = read_model_file(taught)
     assert file.info.calibration is not None
     assert file.info.threshold is not None
@@ -149,7 +149,7 @@ def test_what_teach_leaves_out_is_counted(onspect: Run, base_file: Path, tmp_pat
 
 
 def test_good_parts_are_not_named(onspect: Run, parts: Path, base_file: Path, tmp_path: Path) -> None:
-    """Among good parts none stands alone."""
+    """There is no outlier among good parts."""
     done = onspect("teach", parts, "--base", base_file, "-o", tmp_path / "new.onnx", "--strict", "--copies", "none")
     assert done.exit_code == 0, done.output
     assert "outlier" not in done.output
@@ -256,7 +256,7 @@ def test_usage(onspect: Run, arguments: list[str], sentence: str) -> None:
 def test_a_backbone_that_gives_no_numbers(
     refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path
 ) -> None:
-    """Where the network's features are not finite, no file is written."""
+    """If the network's features are not finite, no file is written."""
     graph, metadata = split_metadata(base_file, base_file.read_bytes())
     weights = read_initializers(graph, ["stem.weight"])["stem.weight"]
     graph = edit_graph(graph, {"stem.weight": np.full_like(weights, np.nan)})

@@ -95,6 +95,14 @@ def test_numbers_continue_and_nothing_is_overwritten(tmp_path: Path, onspect: Ru
     assert f"next: onspect teach {folder} -o part.onnx" in result.stderr
 
 
+def test_pictures_for_tests_are_not_to_be_taught(tmp_path: Path, onspect: Run) -> None:
+    """After pictures for val/ or test/ the command names no next step."""
+    path = video(tmp_path / "line.avi", [part(number, 128) for number in range(12)])
+    result = onspect("capture", path, "-o", tmp_path / "parts" / "test" / "scratch")
+    assert "wrote 12 pictures" in result.stderr
+    assert "next:" not in result.stderr
+
+
 def test_every_time_of_a_video_is_its_own_time(tmp_path: Path, onspect: Run) -> None:
     """--every 1s takes a frame for each second of the video, --every 4 each fourth frame, --count ends it."""
     path = video(tmp_path / "line.avi", [part(number, 128) for number in range(12)], rate=5.0)

@@ -148,7 +148,7 @@ def test_verdicts_and_status_arrive(broker: Broker) -> None:
 def test_a_probe_tells_nobody_anything(broker: Broker) -> None:
     """A look at the broker before a run leaves the retained status of a running line as it is."""
     with Listener(broker) as listener:
-        assert "let us in" in open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201").probe()
+        assert "accepted the connection" in open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201").probe()
         with open_queued(broker) as queued:
             queued.write(inspection(index=0))
             wait_until(lambda: listener.of("verdict"))

@@ -272,6 +272,8 @@ def _summarize(
             len(saved),
         )
     number = int(saved[-1].stem)
+    if output.resolve().parent.name in ("val", "test"):
+        return
     if number < _FEW:
         say(f"next: take more pictures, {_FEW} or more of different good parts")
     else:

@@ -13,6 +13,7 @@ import click
 
 from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
 from onspect.runtime.cli.region_options import read_region_options, region_options
+from onspect.runtime.text import count_of
 
 if TYPE_CHECKING:
     from onspect.runtime.teaching import Taught
@@ -132,7 +133,7 @@ def teach(
         assert good is not None
         if add_to is not None:
             taught = add(add_to, good, group=group, rate=rate, strict=strict, trim=trim, progress=progress)
-            say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
+            say(f"taught {count_of(taught.pictures, 'more good picture')}; {add_to} has {_count(taught)}")
             if taught.refused_threshold is not None:
                 say(
                     f"the threshold stays: chosen from all pictures it would be {taught.refused_threshold:.4g}, and "

@@ -143,7 +143,7 @@ def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, 
     """calibrate names the test images that training or calibration has too, and those like calibration's."""
     result = onspect("calibrate", model, data)
     assert (
-        f"1 of 14 test images was trained on, such as '{data}/test/good/6.png': figures on these are better"
+        f"1 of 14 test images was trained on, such as '{data}/test/good/6.png': figures of new parts will be worse"
         in result.stderr
     )
     assert (

@@ -396,7 +396,7 @@ def test_good_label_ends_a_repeated_false_reject_within_one_part(taught: Path) -
 
 
 def test_live_ok_part_is_labelled_bad(taught: Path) -> None:
-    """A part that passed, without a written picture can be labelled while it is among the last ones."""
+    """A part that passed, without a written picture, can be labelled while it is among the last ones."""
     with Running(taught) as running:
         verdicts = [running.judge(number, spot=False) for number in (400, 401)]
         running.client.log_in()
@@ -405,7 +405,7 @@ def test_live_ok_part_is_labelled_bad(taught: Path) -> None:
             assert answer.status == 200
         unknown = key_of(verdicts[0]) | {"index": 77, "label": "bad", "who": "Anna"}
         answer = running.client.post("/labels", unknown)
-        assert (answer.status, "not kept any more" in answer.json()["error"]) == (422, True)
+        assert (answer.status, "no longer kept" in answer.json()["error"]) == (422, True)
         store = LabelStore(taught.with_name("history.labels.db"))
         assert [picture.label for picture in store.list_pictures(labelled=True)] == ["bad", "bad"]
         store.close()

@@ -84,7 +84,7 @@ def test_triggered_parts_beyond_what_may_wait_are_faults(models: Models, keeper:
     assert accounts(status)
     assert (status.captured, status.dropped, len(keeper.verdicts)) == (500, 0, 500)
     assert status.faulted > 0
-    assert "16 frames waited" in keeper.reasons[0]
+    assert "16 frames were already waiting" in keeper.reasons[0]
 
 
 def test_a_hung_read_is_a_fault_and_the_camera_is_opened_again(models: Models, keeper: Any, noisy: Draw) -> None:
@@ -168,7 +168,7 @@ def test_a_changed_model_file_is_taken_up(
         assert line.status().swaps == 1
         swapped = line.status().model
         calibrated.write_bytes(calibrated.read_bytes()[:-10])
-        wait_for(lambda: "going on" in line.status().message)
+        wait_for(lambda: "continuing" in line.status().message)
         with pytest.raises(ModelFileError, match="truncated"):
             line.swap(calibrated)
         assert line.status().model == swapped

@@ -59,8 +59,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
     """Return a function that gives the folder of a name, which it has filled with a function.
 
-    That happens once a session: the workers of pytest-xdist share the folders, and wait for whoever fills one. Tests
-    read what is in them, and write elsewhere.
+    That happens once a session: the workers of pytest-xdist share the folders, and wait until one is filled. Tests
+    read the files in them, and write elsewhere.
     """
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"

@@ -158,7 +158,7 @@ def test_file_is_shown_and_changed_by_keyboard(browser: Browser, folder: Path, t
 @in_chromium
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (768, 1024)])
 def test_page_fits_the_screen(browser: Browser, page: RegionPage, width: int, height: int) -> None:
-    """The page is no wider than the screen, and the picture is seen whole."""
+    """The page is not wider than the screen, and the picture is seen whole."""
     browser.resize(width, height)
     try:
         open_page(browser, page)
@@ -230,5 +230,5 @@ def test_frame_of_a_camera_is_kept_as_the_reference(tmp_path: Path) -> None:
     assert region.reference is not None
     assert region.reference.picture == tmp_path / "roi-reference.png"
     assert np.array_equal(cv2.imread(str(region.reference.picture), cv2.IMREAD_UNCHANGED), shown)
-    with pytest.raises(ImageError, match="not kept any more"):
+    with pytest.raises(ImageError, match="no longer kept"):
         pictures.read(10**6)

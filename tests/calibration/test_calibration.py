@@ -69,7 +69,7 @@ def test_the_table_says_what_was_used_and_found(onspect: Run, model: Path, make_
 
 
 def test_the_graph_stays_byte_for_byte(onspect: Run, model: Path, make_dataset: Make) -> None:
-    """Stamping a threshold twice leaves the graph as it was, and the last policy stands."""
+    """Stamping a threshold twice keeps the graph, and the last policy is in the file."""
     data = make_dataset({"val/good": GOOD, "val/bright": BRIGHT})
     before = strip_metadata(model)
     assert onspect("calibrate", model, data).exit_code == 0

@@ -63,7 +63,7 @@ def test_mcnemar_is_exact() -> None:
 
 @pytest.fixture
 def models(write_model: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
-    """Return a model that rejects what is 20 off 128, and one that rejects hardly anything."""
+    """Return a model that rejects images 20 off 128, and one that rejects hardly anything."""
     first = write_model(tmp_path / "first.onnx", threshold=Threshold(0.0062, 0.0062))
     return first, write_model(tmp_path / "second.onnx", threshold=Threshold(0.2, 0.2))
 

@@ -26,7 +26,7 @@ BRIGHT = [200, 210, 129]
 
 
 def refuse_constant(name: str) -> Any:
-    """Fail on NaN and Infinity, which are no JSON."""
+    """Fail on NaN and Infinity, which are not JSON."""
     raise AssertionError(name)
 
 
@@ -261,7 +261,7 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
 
 
 def test_the_page_takes_a_title_and_escapes_it(report: Report) -> None:
-    """A title with markup in it is shown, not run, and is in metrics.json as it was given."""
+    """A title with markup in it is shown, not run, and is unchanged in metrics.json."""
     assert "<h1>Line &lt;7&gt; &amp; 8</h1>" in report.page
     assert "<7>" not in report.page
     assert read_metrics(report.folder)["title"] == "Line <7> & 8"

@@ -49,7 +49,7 @@ def test_one_sentence_says_whether_a_model_is_fit(confusion: Confusion, outcome:
 
 
 def test_a_side_without_a_limit_leaves_it_undecided() -> None:
-    """False rejects alone make no model fit: the escapes are told, with the option that sets their limit."""
+    """False rejects alone make no model fit: the escapes are reported, with the option that sets their limit."""
     outcome, words = judge(Confusion(30, 0, 400, 30), Requirement(max_fpr=0.01))
     assert outcome == "NOT PROVEN"
     assert words.startswith("not decided: false rejects 0 of 400 prove")

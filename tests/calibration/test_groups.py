@@ -119,9 +119,9 @@ def draw_parts(random: np.random.Generator, parts: int, shots: int, shift: float
 
 
 def test_intervals_over_parts_cover_as_often_as_they_say() -> None:
-    """Of 300 test sets of 40 parts with five pictures, at least 93% of the intervals over parts hold the true rate.
+    """Of 300 test sets of 40 parts with five pictures, at least 93% of the intervals over parts contain the true rate.
 
-    Intervals that count the pictures hold the true rate of pictures far too seldom.
+    Intervals that count the pictures contain the true rate of pictures far too seldom.
     """
     random = np.random.default_rng(5)
     cut = Threshold(1.5, 1.5)

@@ -175,7 +175,7 @@ def test_a_png_that_was_a_jpeg_before_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("turn", ["as they are", "transposed", "mirrored left to right", "turned by half"])
 def test_turned_masks_are_named(onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, turn: str) -> None:
-    """Masks of square images that were turned fit no error map, which no single mask shows."""
+    """Masks of square images that were turned fit no error map; a single mask does not show this."""
     turned: dict[str, Callable[[Mask], Mask]] = {
         "transposed": np.transpose,
         "mirrored left to right": np.fliplr,

@@ -102,7 +102,7 @@ def test_training_images_are_not_forgotten(tmp_path: Path, data: Path, write_tin
 
 @pytest.mark.parametrize("arguments", [[], ["--undo", "--youden"], ["--set", "nan"], ["--set", "1", "--max-f1"]])
 def test_bad_usage(model: Path, onspect: Run, arguments: list[str]) -> None:
-    """Nothing requested, two things at once, or a threshold that is no number end with exit code 2."""
+    """Nothing requested, two things at once, or a threshold that is not a number end with exit code 2."""
     assert onspect("threshold", model, *arguments).exit_code == 2
 
 

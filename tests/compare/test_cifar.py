@@ -161,7 +161,7 @@ def test_damaged_binary_version(tmp_path: Path, name: str, damage: Callable[[byt
     ],
 )
 def test_pickle_of_something_else(tmp_path: Path, change: dict[bytes, Any], words: str) -> None:
-    """A harmless pickle that is no batch of images is refused with the entry at fault."""
+    """A harmless pickle that is not a batch of images is refused with the entry at fault."""
     folder = write_pickles(tmp_path / "pickles")
     rows, labels = draw_batch(0)
     (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": rows, b"labels": labels} | change, protocol=2))

@@ -35,7 +35,7 @@ def case(request: pytest.FixtureRequest) -> SinkCase:
 
 
 def parts(first: int, end: int) -> list[Inspection]:
-    """Return numbered parts with a picture: good ones, bad ones, and faults of a source whose name is no UTF-8."""
+    """Return numbered parts with a picture: good ones, bad ones, and faults of a source whose name is not UTF-8."""
     picture = np.full((32, 32), 128, np.uint8)
     kinds: list[dict[str, Any]] = [
         {"verdict": "ok", "regions": ()},

@@ -94,7 +94,7 @@ def test_an_output_below_a_file_is_refused(onspect: Run, job: Path, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xe0 cut"], ids=["empty", "text", "cut"])
 def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, content: bytes) -> None:
-    """A file that is no image is refused by name where every image counts, and is a fault where parts are judged."""
+    """A file that is not an image is refused by name if every image counts, and is a fault if parts are judged."""
     for name in ("train/good", "val/good"):
         draw(tmp_path / name, 3, 91)
         (tmp_path / name / "unreadable.png").write_bytes(content)

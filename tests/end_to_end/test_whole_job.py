@@ -125,7 +125,7 @@ def test_training_images_are_refused_for_calibration(job: Path, onspect: Run, tm
 
 
 def link_some(data: Path, folder: Path, every: int) -> Path:
-    """Make a dataset of links to one in so many of the images of each folder of another."""
+    """Make a dataset of links to every n-th image of each folder of another."""
     for kind in (path for split in ("train", "val") for path in (data / split).iterdir()):
         place = folder / kind.parent.name / kind.name
         place.mkdir(parents=True)

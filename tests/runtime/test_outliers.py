@@ -28,7 +28,7 @@ Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
     ],
 )
 def test_scores_far_above_all_others_stand_alone(scores: list[float], lone: list[int]) -> None:
-    """A tenth of the scores at most is found, highest first; a group of good parts by itself is not."""
+    """A tenth of the scores at most is found, highest first; a separate group of good parts is not."""
     assert find_lone_scores(scores) == lone
 
 

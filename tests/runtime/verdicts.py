@@ -64,7 +64,7 @@ class Keeper(Sink):
 
     @property
     def judged(self) -> int:
-        """How many verdicts are no fault."""
+        """Number of verdicts that are not a fault."""
         return sum(verdict.verdict != "fault" for verdict in self.verdicts)
 
     def faults(self, reason: str) -> int:

@@ -171,7 +171,7 @@ _ROWS = (
         "as relative, with the error divided by the error that the decoder predicts for this image",
         Reduction.MAXIMUM,
         _SMOOTHING,
-        normal_floor=0.1,  # an error far below the prediction everywhere is no evidence
+        normal_floor=0.1,  # an error far below the prediction everywhere is not evidence
         expects=True,
     ),
     ScoreSpec(FEATURES, "the highest places of the reconstruction error of features", Reduction.HIGHEST, on=FEATURES),

@@ -96,7 +96,7 @@ def test_maps_are_resized_to_their_masks() -> None:
 
 @pytest.mark.parametrize(("value", "missing"), [(False, "defective pixels in any mask"), (True, "normal pixels")])
 def test_areas_without_one_kind_of_pixel_are_undefined_with_a_reason(value: bool, missing: str) -> None:
-    """With normal or with defective pixels only there is no area, and the reason names what is missing."""
+    """With normal or with defective pixels only there is no area, and the reason names the missing kind."""
     areas = collect([np.ones((4, 4), np.float32)], [np.full((4, 4), value)]).measure()
     assert (areas.auroc, areas.aupro) == (None, None)
     assert areas.reason == f"there are no {missing}"

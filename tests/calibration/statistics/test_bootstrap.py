@@ -24,7 +24,7 @@ def scores(digits: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unfold(draws: bootstrap.Draws, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return one draw's good and defective scores, each as often as it was drawn."""
+    """Return one draw's good and defective scores, each repeated by its count."""
     return np.repeat(draws.scores, draws.good[row]), np.repeat(draws.scores, draws.defective[row])
 
 

@@ -123,7 +123,7 @@ def test_normal_error_is_that_of_inspected_places() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(5, 7), (36, 52), (300, 20)])
 def test_ignored_places_are_painted_over(height: int, width: int) -> None:
-    """An image of one tone is of that tone beside what is inspected, whatever it shows there, and black far away."""
+    """Ignored places get the tone of the inspected area next to it, and black far away."""
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[:2, :2] = True
     planes = torch.where(mask, torch.full((1, 3, height, width), 0.3), 1.0)

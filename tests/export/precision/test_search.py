@@ -185,7 +185,7 @@ def test_int8_needs_training_images(source: Path, data: Path, tmp_path: Path) ->
 
 
 def test_bad_sources_and_targets(source: Path, data: Path, tmp_path: Path) -> None:
-    """The source itself, a name that is no .onnx, and a file that is reduced already are refused."""
+    """The source itself, a name without .onnx, and a file that is reduced already are refused."""
     with pytest.raises(OutputError, match="is the file to be converted"):
         quantize(source, source, "fp16", data)
     with pytest.raises(OutputError, match=r"must end in \.onnx"):

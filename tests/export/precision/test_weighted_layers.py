@@ -24,7 +24,7 @@ def build_chain(*layers: tuple[str, tuple[int, ...], int]) -> onnx.GraphProto:
 
 
 def test_layers_are_those_that_mix_channels() -> None:
-    """A convolution of one channel to one and a depthwise one are no layers; the others are, by their weights' name."""
+    """A convolution of one channel to one and a depthwise one do not count; the others are, by their weights' name."""
     graph = build_chain(
         ("encoder.0.weight", (8, 1, 3, 3), 1),
         ("depthwise.weight", (8, 1, 3, 3), 8),

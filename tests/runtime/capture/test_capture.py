@@ -273,7 +273,7 @@ def test_exposure_is_measured_against_the_camera_s_white() -> None:
 
 
 def test_a_taken_name_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`write_new` leaves a taken name alone, with and without links of the file system, and no rest behind."""
+    """`write_new` leaves a taken name alone, with and without links of the file system, and leaves nothing else."""
     assert write_new(tmp_path / "a", b"1")
     assert not write_new(tmp_path / "a", b"2")
 

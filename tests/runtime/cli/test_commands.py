@@ -87,7 +87,7 @@ def test_missing_file_is_a_fault(onspect: Run, calibrated: Path, tmp_path: Path)
 
 
 def test_list_of_any_bytes_is_read(onspect: Run, calibrated: Path) -> None:
-    """A file name on stdin that is no UTF-8 becomes a verdict, not a traceback."""
+    """A file name on stdin that is not UTF-8 becomes a verdict, not a traceback."""
     result = onspect("score", calibrated, "-", stdin=b"Pr\xe4fling.png\n")
     assert json.loads(result.stdout)["source"] == "Pr\udce4fling.png"
 

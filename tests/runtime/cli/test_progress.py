@@ -10,7 +10,7 @@ from onspect.runtime.cli.base import ProgressLines, progress
 
 
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """If stderr is no terminal, work of less than 30 s prints nothing."""
+    """If stderr is not a terminal, work of less than 30 s prints nothing."""
     assert list(progress(range(5), 5, "counting")) == [0, 1, 2, 3, 4]
     assert capsys.readouterr() == ("", "")
 

@@ -240,7 +240,7 @@ def test_picture_waits_for_a_newer_one(shown: tuple[Dashboard, Client], inspecto
 
 
 def test_part_without_a_frame_has_no_picture_but_a_reason(open_dashboard: Any, inspector: Inspector) -> None:
-    """A fault without a frame is told with its reason, and its picture is empty, not an older one."""
+    """A fault without a frame is reported with its reason, and its picture is empty, not an older one."""
     dashboard, client = open_dashboard()
     dashboard.write(inspector.examine(GOOD))
     dashboard.write(inspector.examine(ImageError("no frame came"), source="camera", index=1))
@@ -503,7 +503,7 @@ def test_wrong_address_is_named(address: str) -> None:
 
 
 def test_address_in_use_is_said_so(open_dashboard: Any) -> None:
-    """Two lines cannot have one address; the second is told at its start."""
+    """Two lines cannot have one address; the second is reported at its start."""
     _, client = open_dashboard()
     with pytest.raises(OutputError, match=rf"127\.0\.0\.1:{client.port}.*another port"):
         Dashboard(f"127.0.0.1:{client.port}").__enter__()
@@ -662,7 +662,7 @@ def test_evidence_is_shown_whole_and_small(archive: Client, evidence: Path) -> N
     ],
 )
 def test_nothing_but_evidence_is_shown(archive: Client, name: str) -> None:
-    """No way of writing a path leads out of the folder, or to anything in it that is no picture."""
+    """No way of writing a path leads out of the folder, or to anything in it that is not a picture."""
     answer = archive.ask(f"/evidence/{name}")
     assert answer.status == 404
     assert b"secret" not in answer.body
@@ -697,7 +697,7 @@ def test_picture_is_made_once_for_all_clients(shown: tuple[Dashboard, Client], m
 
 
 def test_streams_are_bounded(open_dashboard: Any) -> None:
-    """One page too many is told so, and when one closes the next is let in."""
+    """One page too many is refused, and when one closes the next is accepted."""
     _, client = open_dashboard(watchers=2)
     with ExitStack() as stack:
         client.open_streams(stack, 2)

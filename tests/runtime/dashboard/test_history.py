@@ -172,7 +172,7 @@ def test_missing_history_is_an_output_error(tmp_path: Path) -> None:
 
 
 def test_name_that_is_no_utf8_is_kept(tmp_path: Path) -> None:
-    r"""A file name with bytes that are no UTF-8 is kept as its JSON escape."""
+    r"""A file name with bytes that are not UTF-8 is kept as its JSON escape."""
     with SqliteSink(tmp_path / "h.db") as sink:
         sink.write(inspection(source="Pr\udce4fling.png"))
     assert read_recent(tmp_path / "h.db")[0].verdict.source == r"Pr\udce4fling.png"

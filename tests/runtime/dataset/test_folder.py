@@ -153,7 +153,7 @@ def test_kolektor(tmp_path: Path) -> None:
 
 
 def test_masks_beside_images_are_masks(tmp_path: Path) -> None:
-    """NAME_mask.png beside NAME.png is no picture of a defect; without its image it is refused."""
+    """NAME_mask.png beside NAME.png is not a picture of a defect; without its image it is refused."""
     _fill(tmp_path, "test/good/0.png", "test/dent/0.png", "test/dent/0_mask.png", "test/dent/1.png")
     images = labelled_images(tmp_path, "test")
     assert _kinds(images) == {"good": 1, "dent": 2}
@@ -216,7 +216,7 @@ def test_folders_beside_flat_images_are_named(tmp_path: Path, caplog: Log) -> No
 
 
 def test_bad_folders_in_train_are_not_trained_on(tmp_path: Path, caplog: Log) -> None:
-    """Training takes train/good, and counts what is beside it."""
+    """Training uses train/good, and counts the files beside it."""
     _fill(tmp_path, "train/good/0.png", "train/NG/0.png", "train/NG/1.png")
     assert len(training_images(tmp_path)) == 1
     assert "2 of 3 images are left out of training" in caplog.text
@@ -389,7 +389,7 @@ def test_a_mask_without_its_image_is_not_trained_on(tmp_path: Path, place: str) 
 @pytest.mark.parametrize("folder", ["masks", "ground_truth", "Label"])
 @pytest.mark.parametrize("root", ["", "Train"])
 def test_masks_say_what_is_bad_in_a_flat_folder(tmp_path: Path, folder: str, root: str) -> None:
-    """An image of a flat folder whose mask marks something is no good one; DAGM is such."""
+    """An image of a flat folder whose mask marks something is not a good one; DAGM is such."""
     _fill(tmp_path / root, "0.png", "1.png", "2.png")
     _draw(tmp_path / root / folder / "1_label.png", 255)
     _draw(tmp_path / root / folder / "2_label.png", 0)
@@ -419,7 +419,7 @@ SYSTEM_FOLDERS = [
 
 @pytest.mark.parametrize("folder", SYSTEM_FOLDERS)
 def test_system_folders_are_left_out_and_counted(tmp_path: Path, caplog: Log, folder: str) -> None:
-    """Pictures of file servers and operating systems are no parts."""
+    """Pictures of file servers and operating systems are not parts."""
     _fill(tmp_path, "good/0.png", f"good/{folder}/0.png", f"good/{folder}/deeper/1.jpg")
     assert len(training_images(tmp_path)) == 1
     assert f"left out in {str(tmp_path)!r}: 2 files (in {folder!r}: 2)" in caplog.text

@@ -155,7 +155,7 @@ def test_images_that_only_look_alike_are_no_twins() -> None:
 
 @pytest.mark.slow
 def test_no_drawn_part_is_taken_for_another() -> None:
-    """Parts of the demo, each drawn by itself, are no near-duplicates of each other."""
+    """Parts of the demo, drawn independently, are not near-duplicates of each other."""
     parts = pytest.importorskip("onspect.demo.parts")
     drawn = [parts.draw_part(np.random.default_rng(seed), size=128)[0][:, :, None] for seed in range(240)]
     looks = learn_near_duplicates(np.stack(drawn[:100]), fingerprints(100))

@@ -1,4 +1,4 @@
-"""`onspect doctor` finds what is broken, names it and says what to do."""
+"""`onspect doctor` finds a fault, names it and gives the remedy."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_provider_that_does_not_start_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_unused_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU beside an onnxruntime without CUDA is pointed out, and is no failure."""
+    """A GPU beside an onnxruntime without CUDA is pointed out, and is not a failure."""
     monkeypatch.setattr(packages, "has_nvidia_gpu", lambda: True)
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     found = {finding.name: finding for finding in check_onnxruntime()}
@@ -141,7 +141,7 @@ def test_opencv_without_libgl_is_broken(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_remains_of_a_removed_build_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removing one of two builds leaves a package without functions, which is said as such."""
+    """Removing one of two builds leaves a package without functions, which is reported as such."""
     monkeypatch.setattr(importlib, "import_module", lambda _: type("Rest", (), {}))
     (finding,) = check_opencv()
     assert (finding.status, finding.detail.startswith("its files are incomplete")) == ("broken", True)
@@ -231,7 +231,7 @@ def test_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_clock_that_was_never_set_is_broken() -> None:
-    """A box that thinks it is 1970 is told so."""
+    """A clock at 1970 is reported."""
     finding = check_clock(now=100.0)
     assert (finding.status, finding.detail.startswith("1970-01-01")) == ("broken", True)
     assert check_clock().status in ("ok", "warning")

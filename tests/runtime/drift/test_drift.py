@@ -175,7 +175,7 @@ def test_log_without_drift(onspect: Run, model: Path, tmp_path: Path) -> None:
 
 
 def test_log_with_stumps_and_an_older_stamp(onspect: Run, model: Path, tmp_path: Path) -> None:
-    """Lines that are no verdict are left out, and verdicts from before the last stamp compared, with a warning each."""
+    """Lines that are not verdicts are left out, older ones than the last stamp are compared, each with a warning."""
     log = write_log(tmp_path / "v.jsonl", model, draw(2, 30))
     text = log.read_text()
     log.write_text(f'{text}{{"source": "30.png", "ind\n' + text.replace("tiny@", "tiny@0")[: text.index("\n") + 2])

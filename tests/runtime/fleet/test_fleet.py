@@ -267,7 +267,7 @@ def states(result: Result) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_three_lines_of_which_one_is_killed(broker: Broker) -> None:
-    """Lines appear with their figures; one killed is lost since then, one stopped in order is no alarm."""
+    """Lines appear with their figures; one killed is lost since then, one stopped in order is not an alarm."""
     address = f"mqtt://127.0.0.1:{broker.port}/factory"
     with ExitStack() as stack:
         lines = {name: stack.enter_context(start_line(broker, name)) for name in ("line-1", "line-2")}
@@ -317,7 +317,7 @@ def test_watching_prints_each_change_and_ends_cleanly(broker: Broker) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
 def test_login_and_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TLS, user and password work as for the MQTT sink; a refusal is told, and no secret is shown."""
+    """TLS, user and password work as for the MQTT sink; a refusal is reported, and no secret is shown."""
     ca, cert, key = write_certificates(tmp_path)
     passwords = tmp_path / "passwords"
     subprocess.run([find_program("mosquitto_passwd"), "-c", "-b", str(passwords), "eye", "geheim"], check=True)

@@ -102,7 +102,7 @@ def test_tiff_palette_and_alpha() -> None:
 
 
 def test_tiff_pages() -> None:
-    """A second page is refused; a thumbnail, which says that it is one, is no page."""
+    """A second page is refused; a thumbnail, which says that it is one, is not a page."""
     small = np.ascontiguousarray(GREY[::4, ::4])
     _refused(make_tiff(GREY, following=make_tiff(small)), "several pages")
     np.testing.assert_array_equal(decode_image(make_tiff(GREY, following=make_tiff(small, subfile=1))), GREY)
@@ -560,7 +560,7 @@ def _make_bmp(indices: Picture, bits: int, colours: int, *, declared: int | None
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_png_with_a_colour_that_its_palette_lacks_is_refused(bits: int) -> None:
-    """libpng gives such a pixel any colour; a palette that is only as long as it must be is read."""
+    """libpng gives such a pixel any colour; a palette of the shortest sufficient length is read."""
     indices = (np.arange(48 * 64).reshape(48, 64) % (1 << bits)).astype(np.uint8)
     most = (1 << bits) - 1
     palette = bytes(value % 256 for value in range(3 * most))

@@ -202,7 +202,7 @@ def test_paths_are_taken_only_as_far_as_needed(
 
 
 def test_drawing_is_done_by_the_workers(inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]) -> None:
-    """Places are given in the order of the paths; drawing is no work of the thread that takes the verdicts."""
+    """Places are given in the order of the paths; drawing is not done by the thread that reads the verdicts."""
     paths = [write_image(tmp_path / f"{number:02}.png", 120 + number) for number in range(9)]
     places: list[str] = []
     drawn: dict[int, str] = {}

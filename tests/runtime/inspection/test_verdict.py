@@ -153,7 +153,7 @@ def test_json_has_the_keys_of_the_interface() -> None:
 
 
 def test_json_never_holds_nan() -> None:
-    """A NaN, which is no JSON, is refused instead of written."""
+    """A NaN, which is not JSON, is refused instead of written."""
     settings: dict[str, Any] = VERDICT.to_dict() | {"score": math.nan, "regions": ()}
     with pytest.raises(ValueError, match="not JSON compliant"):
         Verdict(**settings).to_json()
@@ -212,7 +212,7 @@ def test_no_maps_have_no_regions() -> None:
 
 @pytest.mark.parametrize("cut", [0.1, 0.3, 1e39, 1e-46])
 def test_map_is_held_against_the_cut_itself(cut: float) -> None:
-    """A float32 error just above the cut belongs to a region and one just below does not; the cut is no float32."""
+    """A float32 error just above the cut belongs to a region and one just below does not; the cut is not float32."""
     above = np.nextafter(np.float32(min(cut, 3e38)), np.float32(np.inf))
     found = find_regions(np.full((1, 1), above, np.float32), Threshold(cut, cut), 1, 1)
     assert len(found) == (float(above) >= cut)

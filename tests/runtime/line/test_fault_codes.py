@@ -84,7 +84,7 @@ def test_a_part_with_missing_frames_has_its_code(models: Models, keeper: Any, no
 
 
 def test_wrong_size_and_invalid_output_have_their_codes(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
-    """Channels that a model does not take, and a score that is no number, are distinguished."""
+    """Channels that a model does not take, and a score that is not a number, are distinguished."""
     broken = Inspector(write_tiny_model(tmp_path / "broken.onnx", gain=float("nan"), threshold=Threshold(0.1, 0.1)))
     assert broken.inspect(np.full((16, 16), 128, np.uint8)).code == "model"
     assert broken.inspect(np.full((16, 16, 4), 128, np.uint8)).code == "size"

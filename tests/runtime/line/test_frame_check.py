@@ -62,7 +62,7 @@ def test_configured_limits_win_over_the_trained_ones() -> None:
 
 
 def test_black_parts_pass_where_training_saw_black_ones() -> None:
-    """If training images are black, a black picture is no fault; the same for white ones."""
+    """If training images are black, a black picture is not a fault; the same for white ones."""
     for value in (0, 255):
         picture = np.full_like(NOISE, value)
         assert refusal(picture, appearance=span([picture, NOISE])) == ""

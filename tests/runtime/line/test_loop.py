@@ -97,7 +97,7 @@ def test_a_hung_read_is_a_fault_and_the_camera_is_opened_again(models: Models, k
 
 
 def test_a_camera_that_is_away_for_long_is_one_fault(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
-    """However long a camera is away, it is tried again and again, and its absence is told once."""
+    """However long a camera is away, it is tried again and again, and its absence is reported once."""
     source = FakeSource(noisy, faults={0: FakeFault("lost")}, patience=0.1)
     with running(Line(models, [source], [keeper])):
         time.sleep(0.5)  # ten tries and more

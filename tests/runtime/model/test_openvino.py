@@ -75,7 +75,7 @@ def test_images_are_taken_as_on_the_processor(inspector: Inspector) -> None:
 
 
 def test_input_of_another_type_is_refused(inspector: Inspector) -> None:
-    """Numbers that are no uint8 raise an error, as in onnxruntime, and are not turned into some silently."""
+    """Numbers that are not uint8 raise an error, as in onnxruntime, and are not turned into some silently."""
     with pytest.raises(RuntimeError):
         inspector.run(RANDOM.astype(np.float32))  # type: ignore[arg-type]
     assert np.isfinite(inspector.run(RANDOM).score).all()

@@ -30,7 +30,7 @@ from onspect.runtime.status import LineStatus
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.text(st.characters() | st.integers(0xDC80, 0xDCFF).map(chr))
-"""Names of files, also those whose bytes are no UTF-8: Python keeps these as lone surrogates."""
+"""Names of files, also those whose bytes are not UTF-8: Python keeps these as lone surrogates."""
 
 
 def make_threshold(score: float, map_cut: float, below: float | None, area: int) -> Threshold:

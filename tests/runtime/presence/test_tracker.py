@@ -254,7 +254,7 @@ def test_a_short_gap_changes_nothing() -> None:
 
 
 def test_a_speck_is_no_part() -> None:
-    """A small blob that is seen once at the edge is no part, and a hand that flickers there is one part at most."""
+    """A small blob that is seen once at the edge is not a part, and a hand that flickers there is one part at most."""
     run = Run()
     speck = Blob(2.0, 50.0, 0.0, 48.0, 4.0, 52.0, 16.0, frozenset({"left"}))
     for number in range(30):

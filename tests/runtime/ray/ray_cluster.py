@@ -1,4 +1,4 @@
-"""A Ray cluster on loopback, for as long as standard input is open: prints its address, and does as it is told.
+"""A Ray cluster on loopback, for as long as standard input is open: prints its address, and obeys its lines.
 
 python ray_cluster.py CORES...     one machine for each number, all of them this one
 """

@@ -277,7 +277,7 @@ def test_without_an_ack_valid_is_cleared(site: Site) -> None:
 
 
 def test_a_plc_that_was_away_is_served_again(own_site: Site) -> None:
-    """The loss is told, the line does not hang, and parts are judged once the PLC is back."""
+    """The loss is reported, the line does not hang, and parts are judged once the PLC is back."""
     site = own_site
     with judging(site.address) as signals:
         assert site.program.run_part("a").verdict == 1

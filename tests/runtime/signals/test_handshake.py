@@ -59,7 +59,7 @@ def test_a_trigger_that_is_set_at_the_start_is_no_part() -> None:
 
 
 def test_without_a_verdict_in_time_the_result_is_a_fault_and_a_late_ok_is_refused() -> None:
-    """At the limit, and not before, the PLC is told a fault; the late verdict gets the reason."""
+    """At the limit, and not before, the PLC gets a fault; the late verdict gets the reason."""
     handshake, ticket = begin()
     handshake.step(TRIGGER, 1.499)
     assert handshake.phase == "busy"
@@ -190,7 +190,7 @@ def test_the_worst_of_several_cameras_is_the_result(verdicts: tuple[str, str], w
 
 
 def test_a_camera_that_is_missing_makes_a_fault() -> None:
-    """One ok of two cameras is no ok."""
+    """One ok of two cameras is not ok."""
     handshake, ticket = begin(cameras=2)
     handshake.settle(ticket.number, "ok", 0.1)
     handshake.step(TRIGGER, 1.5)

@@ -286,7 +286,7 @@ def test_the_coil_is_set_for_each_bad_part_at_the_gate(unchecked: Models, keeper
 def test_a_part_at_the_gate_before_its_verdict_is_rejected_and_a_fault(
     unchecked: Models, keeper: Any, running: Any
 ) -> None:
-    """The gate cannot wait: the part is rejected, the PLC is told a fault, and so is the record."""
+    """The gate cannot wait: the part is rejected, the PLC gets a fault, and so does the record."""
 
     def draw(number: int) -> np.ndarray:
         time.sleep(0.4)

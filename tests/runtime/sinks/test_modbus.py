@@ -98,7 +98,7 @@ def test_heartbeat_changes_with_each_status(plc: Plc) -> None:
 
 
 def test_heartbeat_of_a_line_that_hangs_stands_still(plc: Plc) -> None:
-    """If frames wait and none is judged, or the line has ended, the heartbeat does not change; the alarm is told."""
+    """If frames wait and none is judged, or the line has ended, the heartbeat does not change; the alarm is set."""
     statuses = [
         line_status(judged=5, waiting=3),
         line_status(judged=5, waiting=3),
@@ -140,7 +140,7 @@ def test_connection_closed_by_the_plc_is_opened_again(plc: Plc) -> None:
 
 
 def test_wrong_address_is_told(plc: Plc) -> None:
-    """A PLC that has no such registers is told as refusing, with what to check."""
+    """A PLC that has no such registers gives a message with the settings to check."""
     with open_modbus(plc, register=60) as sink, pytest.raises(OutputError, match="check unit, coil and register"):
         sink.write(inspection())
 

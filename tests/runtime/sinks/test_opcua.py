@@ -96,7 +96,7 @@ def test_line_can_be_read(sink: OpcUaSink, client: Any) -> None:
 
 
 def test_subscriber_finds_the_part_complete(sink: OpcUaSink, client: Any) -> None:
-    """Who subscribes to LastPart.Count is told of a new part when its other variables are there."""
+    """A subscriber of LastPart.Count is notified of a new part after its other variables are set."""
     seen: list[int] = []
 
     class Handler:
@@ -152,7 +152,7 @@ def test_queued_sink_delivers(sink: OpcUaSink, client: Any) -> None:
 
 
 def test_port_in_use_is_an_output_error(sink: OpcUaSink, port: int) -> None:
-    """A port that another program has is told when the line starts."""
+    """A port that another program has is reported when the line starts."""
     with pytest.raises(OutputError, match="another port"), open_sink(f"opcua://127.0.0.1:{port}", append=True):
         pass
 

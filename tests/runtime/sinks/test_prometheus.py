@@ -100,7 +100,7 @@ def test_port_is_free_after_the_run() -> None:
 
 
 def test_port_in_use_is_an_output_error(sink: PrometheusSink) -> None:
-    """A port that another program has is told when the line starts."""
+    """A port that another program has is reported when the line starts."""
     with (
         pytest.raises(OutputError, match="Address already in use"),
         open_sink(f"prometheus://127.0.0.1:{sink.port}", append=True),

@@ -169,7 +169,7 @@ def test_patient_writer_loses_nothing() -> None:
 def test_failed_delivery_is_tried_again(
     tmp_path: Path, delivery: Delivery, spooled: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A sink that fails for a while gets everything in order afterwards; trouble and recovery are told once each."""
+    """A sink that fails for a while gets everything in order afterwards; trouble and recovery are logged once each."""
     sink = FakeSink(delivery)
     sink.error = OutputError("the broker is gone")
     with caplog.at_level(logging.WARNING), open_queued(sink, "fake", tmp_path if spooled else None) as queued:
@@ -211,7 +211,7 @@ def test_refused_verdict_does_not_block_the_others(tmp_path: Path) -> None:
 
 
 def test_error_of_any_kind_is_survived() -> None:
-    """An error that no sink should raise is told with its kind, and the verdict is tried again."""
+    """An error that no sink should raise is reported with its kind, and the verdict is tried again."""
     sink = FakeSink("record")
     sink.error = ZeroDivisionError("division by zero")
     with open_queued(sink, "fake") as queued:
@@ -279,7 +279,7 @@ def test_slow_sink_at_the_end_of_files_gets_everything(patience: float, lost: bo
 
 
 def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
-    """A line that is no verdict is counted as failed, once, and the others arrive, also after trying again."""
+    """A line that is not a verdict is counted as failed, once, and the others arrive, also after trying again."""
     tmp_path.joinpath("000000000001.jsonl").write_bytes(
         b"\n".join([inspection(index=0).verdict.to_json().encode(), b'{"source": ', b"[]", b"{}", b""])
     )
@@ -486,7 +486,7 @@ def test_status_commands_and_flush_reach_the_sink() -> None:
 
 
 def test_disk_that_takes_its_time_holds_up_no_verdict() -> None:
-    """While a flush hangs, verdicts are recorded and told; one that fails is told once, and is no loss."""
+    """While a flush hangs, verdicts are recorded and delivered; one that fails is reported once, and is not a loss."""
     release = threading.Event()
 
     class SlowDisk(FakeSink):

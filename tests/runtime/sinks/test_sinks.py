@@ -273,7 +273,7 @@ def test_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [JsonlSink, CsvSink])
 def test_file_name_that_is_no_utf8_is_written(tmp_path: Path, kind: type[JsonlSink]) -> None:
-    r"""A file name with bytes that are no UTF-8 is written as its JSON escape, \udce4, and the file stays UTF-8."""
+    r"""A file name with bytes that are not UTF-8 is written as its JSON escape, \udce4, and the file stays UTF-8."""
     path = tmp_path / "out"
     with kind(path) as sink:
         sink.write(inspection(source="Pr\udce4fling.png"))

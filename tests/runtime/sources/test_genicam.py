@@ -50,7 +50,7 @@ def test_settings_are_read_from_the_source_s_text() -> None:
     "text", ["0?expsure_us=5", "0?trigger=always", "0?exposure_us=fast", "0?exposure_us=0", "0?frame_rate=-1"]
 )
 def test_wrong_option_is_named(text: str) -> None:
-    """An option that is not known, or cannot be so, is said before any camera is opened."""
+    """An option that is not known, or cannot be so, is reported before any camera is opened."""
     with pytest.raises(ChoiceError, match=text[2:].replace("=", ".*")):
         parse_settings(f"genicam:{text}")
 

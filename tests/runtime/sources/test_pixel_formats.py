@@ -75,7 +75,7 @@ def test_bayer_tile_gives_the_colour_seen(tile: str, bits: int) -> None:
 
 
 def test_row_padding_is_left_out() -> None:
-    """Bytes after each row are no pixels."""
+    """Bytes after each row are not pixels."""
     buffer = np.array([1, 2, 99, 3, 4, 99], np.uint8)
     assert decode_buffer(buffer, "Mono8", 2, 2, padding=1).tolist() == [[1, 2], [3, 4]]
     rows = [np.append(pack_stream(row, 12), np.uint8(99)) for row in VALUES]

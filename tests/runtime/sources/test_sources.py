@@ -79,7 +79,7 @@ def test_missing_source_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_video_is_refused(calibrated: Path) -> None:
-    """A file that is no video raises SourceError."""
+    """A file that is not a video raises SourceError."""
     with pytest.raises(SourceError, match="as a video"):
         open_source(str(calibrated))
 

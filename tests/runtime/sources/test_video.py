@@ -100,7 +100,7 @@ def test_what_ffmpeg_patches_in_mpeg_4_is_a_fault(tmp_path: Path, codec: str) ->
 def test_codecs_without_checks_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, warned: bool
 ) -> None:
-    """If FFmpeg notices hardly any damage, that is said once."""
+    """If FFmpeg notices hardly any damage, that is reported once."""
     assert len(_read(_film(tmp_path / "x.avi", codec, frames=3))) == 3
     assert ("is not noticed; record FFV1 or motion JPEG instead" in caplog.text) == warned
 

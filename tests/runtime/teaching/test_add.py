@@ -107,7 +107,7 @@ def test_taught_pictures_are_refused(taught: Path, parts: Path) -> None:
 
 
 def test_only_new_pictures_of_a_folder_are_added(taught: Path, parts: Path, more: Path) -> None:
-    """If a folder has grown, only what is new in it is taught."""
+    """If a folder has grown, only the new pictures are taught."""
     for path in (parts / "train/good").iterdir():
         shutil.copy(path, more / path.name)
     assert add(taught, more).pictures == 6

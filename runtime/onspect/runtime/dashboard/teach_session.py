@@ -250,7 +250,7 @@ class TeachSession:
             self._region = region
 
     def start_teaching(self) -> None:
-        """Teach the parts that were taken, in a thread of its own.
+        """Teach the parts that were taken, in its own thread.
 
         Raises
         ------

@@ -116,7 +116,7 @@ def check_onnxruntime() -> Iterator[Finding]:
 
 
 def check_provider(name: str, provider: str) -> Finding:
-    """Start a session on a provider of onnxruntime, in a process of its own.
+    """Start a session on a provider of onnxruntime, in its own process.
 
     Parameters
     ----------

@@ -127,7 +127,7 @@ def _median(patches: NDArray[np.float32]) -> Plane:
 
 
 def _encode(reference: Plane) -> str:
-    """Return a reference as the text of a PNG: 128 is no contrast, the strongest contrast is 1 or 255."""
+    """Return a reference as the text of a PNG: 128 means no contrast, the strongest contrast is 1 or 255."""
     strongest = max(1e-3, float(np.abs(reference).max()))
     picture = np.rint(128.0 + reference * (127.0 / strongest)).astype(np.uint8)
     return base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode()

@@ -29,7 +29,7 @@ _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.
 
 
 class PrometheusSink(Sink):
-    """Serve counts, latencies and states in the text format of Prometheus, from a thread of its own.
+    """Serve counts, latencies and states in the text format of Prometheus, from its own thread.
 
     Parts and their latencies are counted at once; figures of the whole line are those of the last report.
 

@@ -343,7 +343,7 @@ def _check_holes(scan: Scan, filling: bytes) -> None:
 def _choose_filling(tables: bytes) -> bytes:
     """Return filling bytes that are used up within a block: zeros if they are coefficients, else ones (no code).
 
-    If the code of zeros ends a block, eight zero bytes would stand for many blocks.
+    If the code of zeros ends a block, eight zero bytes would represent many blocks.
     """
     position = 0
     while position + 21 < len(tables):

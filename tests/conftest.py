@@ -79,6 +79,12 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[
     return fill
 
 
+@pytest.fixture(scope="session", autouse=True)
+def exported_backbones(share: Callable[[str, Callable[[Path], object]], Path]) -> None:
+    """Keep exported backbones in one folder of the session, and not in that of the user; `.ci/run` names its own."""
+    os.environ.setdefault("ONSPECT_CACHE", str(share("backbones", lambda folder: folder)))
+
+
 @pytest.fixture(autouse=True)
 def plain_logging() -> None:
     """Undo what a command of an earlier test has set, so that `caplog` sees the log of every test."""

@@ -190,7 +190,7 @@ def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path:
 def test_kills_lose_and_repeat_nothing(
     onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
 ) -> None:
-    """Workers that are killed are replaced. After kill -9 of the job, --resume judges what is missing, and only that."""
+    """Killed workers are replaced. After kill -9 of the job, --resume judges what is missing, and only that."""
     output = tmp_path / "out"
     arguments = ["score", str(calibrated), "-", "-o", str(output), "--engine", "ray", "--address", address]
     command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *arguments]

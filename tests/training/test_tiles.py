@@ -144,6 +144,7 @@ def test_an_older_run_has_no_tiles(run: Path) -> None:
     assert parse_dataclass(TrainConfig, content).tiling is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [3, 8])
 def test_a_resumed_run_has_the_same_weights(plates: Path, run: Path, tmp_path: Path, stop_at: int) -> None:
     """A tiled run that was interrupted ends as if it had not been."""

@@ -23,8 +23,7 @@ from onspect.training.features import BACKBONES, find_backbone, make_base, trunk
 from onspect.training.features.trunk import export_trunk, read_weights
 
 from ...runtime.teaching.tiny_backbone import WIDTHS, write_backbone
-
-Share = Callable[[str, Callable[[Path], object]], Path]
+from ...sharing import Share
 
 LITE = BACKBONES["efficientnet-lite0"]
 

@@ -74,7 +74,7 @@ class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 @click.option(
     "--presence",
     metavar="learn=5s|FILE",
-    help="A picture of each part that passes, cut out of its best frame. What parts look like is learnt from the first "
+    help="A picture of each part that passes, cut out of its best frame. Their appearance is learnt from the first "
     "seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
 )
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this number of pictures.")

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 @click.option(
     "--presence",
     metavar="learn=5s|FILE",
-    help="For a camera that runs freely: judge each part once, and nothing between parts. What parts look like is "
+    help="For a camera that runs freely: judge each part once, and nothing between parts. The appearance of parts is "
     "learnt from the first seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
 )
 @click.option(

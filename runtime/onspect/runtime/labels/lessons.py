@@ -365,7 +365,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"cannot read the model {str(path)!r}: {describe_os_error(error)}") from error
+        raise ModelFileError(
+            f"cannot read the model {str(path)!r}: {describe_os_error(error)}; put the file back"
+        ) from error
 
 
 def _explain(error: DatasetError) -> str:

@@ -116,9 +116,11 @@ def read_config(path: Path) -> LineConfig:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as error:
-        raise ChoiceError(f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}") from error
+        raise ChoiceError(
+            f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}; give a TOML file (docs/line.md)"
+        ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ChoiceError(f"{path}: not TOML: {error}") from error
+        raise ChoiceError(f"{path}: not TOML: {error}; correct it there") from error
     return _Reader(path, text).read(content)
 
 

@@ -161,10 +161,8 @@ def test_wrong_base_files(
 ) -> None:
     """A missing file, a text, an ONNX file of another program, and a model file as base."""
     path = tmp_path / "other.onnx"
-    assert (
-        refuse(parts, base=path)
-        == f"cannot read the base file {str(path)!r}: No such file or directory; give a file that 'onspect backbone' wrote"
-    )
+    cure = "give a file that 'onspect backbone' wrote"
+    assert refuse(parts, base=path) == f"cannot read the base file {str(path)!r}: No such file or directory; {cure}"
     path.write_text("not an ONNX file at all")
     assert refuse(parts, base=path) == f"{str(path)!r} is truncated or not an ONNX file (23 bytes); copy it again"
     path.write_bytes(b"")

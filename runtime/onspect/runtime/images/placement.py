@@ -88,7 +88,7 @@ class Placement:
         )
         finer = self.rows @ np.diag([self.width / width, self.height / height, 1.0])
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # bilinear would blur fine defects
-        return cv2.warpAffine(frame, centred(finer), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(frame, _centred(finer), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def box_in_frame(self, x: int, y: int, width: int, height: int) -> Rectangle:
         """Return the bounding box in the frame of a box of the crop, cut at the edges of the frame.
@@ -160,7 +160,7 @@ class Placement:
         view = np.diag([width / across, height / down, 1.0])
         whole = view @ np.vstack([self.rows, (0.0, 0.0, 1.0)]) @ crop
         flags = cv2.INTER_LINEAR
-        return cv2.warpAffine(plane, centred(whole[:2]), (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.warpAffine(plane, _centred(whole[:2]), (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
     def outline(self) -> NDArray[np.float64]:
         """Return the four corners of the crop in the frame.
@@ -261,26 +261,10 @@ def _inspected_grid(region: RegionOfInterest) -> NDArray[np.float64]:
     return inside if len(inside) else points  # very small shapes may contain no point
 
 
-def centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert a matrix of points to one of pixel numbers, which count from the middle of the first pixel.
-
-    Parameters
-    ----------
-    matrix
-        float64 [2, 3].
-
-    Returns
-    -------
-    NDArray[np.float64]
-        float64 [2, 3].
-    """
-    between = matrix.copy()
-    between[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    return between
-
-
 def matrix_at_pose(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float64]:
-    """Return the matrix from a point of the reference to a point of the frame, both shrunk.
+    """Return the matrix from a pixel of the reference to a pixel of the frame, both shrunk.
+
+    Pixels are numbered from the middle of the first one, as OpenCV does.
 
     Parameters
     ----------
@@ -296,8 +280,15 @@ def matrix_at_pose(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[n
     NDArray[np.float64]
         float64 [2, 3].
     """
-    angle = np.deg2rad(pose.angle)
-    cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
-    x, y = shape[1] / 2.0, shape[0] / 2.0
-    shift = (pose.x / factor - cos * x - sin * y, pose.y / factor + sin * x - cos * y)
+    angle = math.radians(pose.angle)
+    cos, sin = pose.scale * math.cos(angle), pose.scale * math.sin(angle)
+    x, y = (shape[1] - 1) / 2.0, (shape[0] - 1) / 2.0
+    shift = (pose.x / factor - 0.5 - cos * x - sin * y, pose.y / factor - 0.5 + sin * x - cos * y)
     return np.array([[cos, sin, shift[0]], [-sin, cos, shift[1]]])
+
+
+def _centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert a matrix of points to one of pixel numbers, which count from the middle of the first pixel."""
+    between = matrix.copy()
+    between[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return between

@@ -20,6 +20,7 @@ from onspect.runtime.cli import main
 from onspect.runtime.credentials import forget_secrets
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
+from .sharing import Share
 from .tiny_model import SIDE, build_graph, make_info, write_model
 
 collect_ignore = [
@@ -77,6 +78,12 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[
         return folder
 
     return fill
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exported_backbones(share: Share) -> None:
+    """Keep exported backbones in one folder of the session, and not in that of the user; `.ci/run` names its own."""
+    os.environ.setdefault("ONSPECT_CACHE", str(share("backbones", lambda folder: folder)))
 
 
 @pytest.fixture(autouse=True)

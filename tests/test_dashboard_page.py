@@ -69,6 +69,7 @@ def text(browser: Browser, name: str) -> str:
     return str(browser.evaluate(f"document.getElementById({name!r}).textContent"))
 
 
+@pytest.mark.slow
 def test_line_is_seen_and_moved_through_the_page(browser: Browser, tmp_path: Path) -> None:
     """A running line's verdicts, counters and camera are read in a browser, and its threshold moved by keyboard."""
     path = write_model(tmp_path / "part.onnx", threshold=Threshold(score=0.1, map=0.1))
@@ -151,6 +152,7 @@ def test_keys_choose_what_is_seen(browser: Browser, dashboard: Dashboard, inspec
     assert browser.evaluate("document.getElementById('heat').getAttribute('aria-pressed')") == "false"
 
 
+@pytest.mark.slow
 def test_reject_is_looked_at_by_keyboard(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """Enter on a reject opens it, the arrows go to its neighbours, Escape closes it."""
     for index, verdict in enumerate(("fault", "ng")):
@@ -167,6 +169,7 @@ def test_reject_is_looked_at_by_keyboard(browser: Browser, dashboard: Dashboard,
     browser.wait_for("!document.getElementById('reject').open")
 
 
+@pytest.mark.slow
 def test_page_fits_every_screen(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """On a panel, a tablet and a phone nothing is wider than the screen, and the verdict is in sight at once."""
     dashboard.write(examine(inspector, "review"))

@@ -116,6 +116,7 @@ class BeltCamera(Source):
             yield Capture("belt", self._belt.draw(number), captured=number / 30)
 
 
+@pytest.mark.slow
 def test_parts_of_a_belt_are_taken_once_each(tmp_path: Path, base_file: Path) -> None:
     """With presence each passing part is taken once, as 'onspect parts' cuts it, and the file fits the line."""
     belt = make_belt(12, stops=1, stop_frames=20, seed=5)

@@ -62,6 +62,7 @@ def test_the_threshold_is_moved_by_parts(model: Path, shots: Path) -> None:
     assert moved.confusion.noun == "part"
 
 
+@pytest.mark.slow
 def test_evaluation_counts_parts(onspect: Run, model: Path, shots: Path, tmp_path: Path, make_dataset: Make) -> None:
     """A good part is rejected if one picture is, a defective one passes if one does; figures and intervals agree."""
     calibrate(model, shots, group=PATTERN, max_fpr=0.25)
@@ -118,6 +119,7 @@ def draw_parts(random: np.random.Generator, parts: int, shots: int, shift: float
     return random.normal(shift, 1.0, (parts, 1)) + random.normal(0.0, 0.3, (parts, shots))
 
 
+@pytest.mark.slow
 def test_intervals_over_parts_cover_as_often_as_they_say() -> None:
     """Of 300 test sets of 40 parts with five pictures, at least 93% of the intervals over parts hold the true rate.
 

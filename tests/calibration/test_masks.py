@@ -109,6 +109,7 @@ def test_a_defect_over_most_of_the_image_is_read(tmp_path: Path) -> None:
     assert _read(tmp_path, make_png(wide, 0)).mean() > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["evaluate", "calibrate"])
 def test_wrong_masks_are_warned_of_on_the_command_line(
     onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, command: str
@@ -173,6 +174,7 @@ def test_a_png_that_was_a_jpeg_before_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(_read(tmp_path, make_png((np.where(TRUE, 250, 4) + noise).astype(np.uint8), 0)), TRUE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", ["as they are", "transposed", "mirrored left to right", "turned by half"])
 def test_turned_masks_are_named(onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, turn: str) -> None:
     """Masks of square images that were turned fit no error map, which no single mask shows."""

@@ -145,6 +145,7 @@ def test_areas_do_not_move_with_the_threshold(model: Path, data: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--set", "0.01"], ["--max-fpr", "10%"], ["--max-f1"], ["--review", "--youden"]])
 def test_moving_loads_neither_scipy_nor_scikit_learn(model: Path, data: Path, options: list[str]) -> None:
     """The command that moves a threshold works where those are not installed, and so does not wait for them."""

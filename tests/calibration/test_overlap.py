@@ -156,6 +156,7 @@ def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words", "share"),
     [

@@ -23,13 +23,15 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training import session
 
+from ..sharing import Share
+
 Onspect = Callable[..., Result]
 
 QUICK = ("--limit", 24, "--epochs", 2, "--jobs", 1)
 
 
 @pytest.fixture(scope="module")
-def compared(share: Callable[[str, Callable[[Path], object]], Path], onspect: Onspect, drawn_idx: Path) -> Path:
+def compared(share: Share, onspect: Onspect, drawn_idx: Path) -> Path:
     """The folder of a comparison of all three variants on drawn classes, class 0 normal."""
     return share("compared", lambda folder: compare(folder, onspect, drawn_idx))
 

@@ -51,6 +51,7 @@ def test_every_sink_of_the_registry_is_here() -> None:
     assert [row.forms for row in SINKS if not tested.intersection(row.prefixes)] == []
 
 
+@pytest.mark.slow
 def test_verdicts_arrive(case: SinkCase, tmp_path: Path) -> None:
     """What is written one by one, several at once or as lines arrives, each once; status and commands are taken."""
     with case.start(tmp_path) as (address, count):
@@ -94,6 +95,7 @@ def test_nothing_happens_before_it_is_entered(case: SinkCase, tmp_path: Path) ->
     assert set(threading.enumerate()) == threads
 
 
+@pytest.mark.slow
 def test_trouble_is_an_output_error(case: SinkCase, tmp_path: Path) -> None:
     """Where nothing can be delivered, entering or writing raises OutputError, with a sentence and no secret."""
     (tmp_path / "file").touch()

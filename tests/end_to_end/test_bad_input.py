@@ -9,6 +9,8 @@ import pytest
 import torch
 from click.testing import Result
 
+from ..sharing import Share
+
 Run = Callable[..., Result]
 
 
@@ -20,7 +22,7 @@ def draw(folder: Path, count: int, brightness: int = 100) -> None:
 
 
 @pytest.fixture(scope="module")
-def job(share: Callable[[str, Callable[[Path], object]], Path], onspect: Run) -> Path:
+def job(share: Share, onspect: Run) -> Path:
     """A folder with parts, a run of one epoch on them, and its calibrated model."""
     return share("bad-input", lambda folder: do_job(folder, onspect))
 

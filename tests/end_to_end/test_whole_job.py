@@ -17,6 +17,8 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
 from onspect.training.checkpoint import load_trained
 
+from ..sharing import Share
+
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., Result]
@@ -31,7 +33,7 @@ def succeed(result: Result) -> Result:
 
 
 @pytest.fixture(scope="module")
-def job(share: Callable[[str, Callable[[Path], object]], Path], onspect: Run) -> Path:
+def job(share: Share, onspect: Run) -> Path:
     """A folder in which small drawn parts went through train, export, calibrate, evaluate and score."""
     return share("whole-job", lambda folder: do_job(folder, onspect))
 

@@ -62,6 +62,7 @@ def test_outputs_have_the_documented_shapes(make_file: MakeRun) -> None:
         assert all(value.dtype == np.float32 for value in outputs)
 
 
+@pytest.mark.slow
 def test_mono_images_are_not_transposed(make_file: MakeRun) -> None:
     """With one channel the layouts are the same bytes, so the graph has no Transpose."""
     assert "Transpose" not in {node.op_type for node in onnx.load(make_file()).graph.node}

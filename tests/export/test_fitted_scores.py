@@ -78,6 +78,7 @@ def test_distance_keeps_its_digits_where_one_direction_says_nearly_all() -> None
     torch.testing.assert_close(single.double(), exact, rtol=2e-5, atol=0.0)
 
 
+@pytest.mark.slow
 def test_distances_of_good_images_are_about_one(models: dict[str, TrainedModel]) -> None:
     """Distances are squared, per dimension, in the good images' own spread: about 1, less the ridge."""
     for name in ("whitened", "contrast", "latent", "statistics"):

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,8 @@ from onspect.training import session
 from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.config import NetworkConfig, design_tiling
 from onspect.training.tiles import place_of
+
+from ..sharing import Share
 
 HEIGHT, WIDTH = 56, 72
 TILING = design_tiling("fast", HEIGHT, WIDTH, (40, 32))
@@ -141,9 +142,6 @@ def test_what_a_mask_ignores_changes_nothing_in_tiles(name: str) -> None:
     assert np.array_equal(error_map, map_again)
     assert not error_map[:, ~mask].any()
     assert (error_map[:, mask] > 0).all()
-
-
-Share = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="module")

@@ -139,6 +139,7 @@ def test_no_password_of_a_source_is_shown(form: str, secret: str, message: str) 
         assert "10.0.0.4" in source.name
 
 
+@pytest.mark.slow
 @given(secret=ANY, message=st.sampled_from(MESSAGES))
 @example(secret="x9Q/B0/\" '", message="{}")
 def test_what_comes_from_the_environment_is_not_shown(secret: str, message: str) -> None:
@@ -162,6 +163,7 @@ def test_what_comes_from_the_environment_is_not_shown(secret: str, message: str)
 PATHS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=4, max_size=40).map("x9Q{}".format)
 
 
+@pytest.mark.slow
 @given(secret=PATHS, message=st.sampled_from(MESSAGES))
 def test_no_path_of_a_webhook_is_shown(secret: str, message: str) -> None:
     """The path of a webhook is its secret: neither the sink's name nor a message about it has it; the host is shown."""

@@ -20,6 +20,8 @@ from onspect.training.config import TrainConfig, design_tiling
 from onspect.training.summary import describe
 from onspect.training.tiles import Cut, Stitching, Tiles, place_of
 
+from ..sharing import Share
+
 CPU = session.Devices(accelerator="cpu")
 CHOICES = session.TrainOptions(preset="fast", size=(72, 56), tile=(40, 32), epochs=2, batch_size=8, holdout=0.25)
 TILING = Tiling(40, 32, (0, 32), (0, 24))
@@ -32,21 +34,21 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="module")
-def plates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plates(share: Share) -> Path:
     """Twelve drawn images, larger than a tile."""
-    folder = tmp_path_factory.mktemp("plates")
-    random = np.random.default_rng(0)
-    for index in range(12):
-        cv2.imwrite(str(folder / f"{index}.png"), random.integers(90, 160, (56, 72), np.uint8))
-    return folder
+
+    def draw(folder: Path) -> None:
+        random = np.random.default_rng(0)
+        for index in range(12):
+            cv2.imwrite(str(folder / f"{index}.png"), random.integers(90, 160, (56, 72), np.uint8))
+
+    return share("tiled-plates", draw)
 
 
 @pytest.fixture(scope="module")
-def run(plates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(plates: Path, share: Share) -> Path:
     """A tiny tiled run, trained once."""
-    run = tmp_path_factory.mktemp("runs") / "run"
-    session.train(plates, run, CHOICES, devices=CPU)
-    return run
+    return share("tiled-run", lambda folder: session.train(plates, folder / "run", CHOICES, devices=CPU)) / "run"
 
 
 @pytest.mark.parametrize("tile", [32, 36, 64, 100, 128, 256, 320])
@@ -144,6 +146,7 @@ def test_an_older_run_has_no_tiles(run: Path) -> None:
     assert parse_dataclass(TrainConfig, content).tiling is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [3, 8])
 def test_a_resumed_run_has_the_same_weights(plates: Path, run: Path, tmp_path: Path, stop_at: int) -> None:
     """A tiled run that was interrupted ends as if it had not been."""

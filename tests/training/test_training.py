@@ -45,6 +45,7 @@ def test_training_lowers_the_error(parts: Path, tmp_path: Path, variant: str) ->
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["cae", "vae", "aae"])
 def test_seed_repeats(parts: Path, tmp_path: Path, variant: str) -> None:
     """The same seed gives the same weights, another seed others."""
@@ -54,6 +55,7 @@ def test_seed_repeats(parts: Path, tmp_path: Path, variant: str) -> None:
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["cae", "vae", "aae"])
 def test_the_expected_error_leaves_the_autoencoder_alone(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -38,13 +39,13 @@ def demo(output: Path, epochs: int | None, seed: int) -> None:
     Example:
       onspect demo
     """
-    import torch as _torch  # noqa: F401 - where it is missing, say so before anything is drawn
-
     from onspect.demo.overview import draw_overview
     from onspect.demo.parts import draw_dataset
     from onspect.runtime.atomic import make_folder
     from onspect.runtime.cli import main
 
+    if find_spec("torch") is None:  # say so before anything is drawn
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
     if epochs is not None:
         _LOG.warning("--epochs is ignored: the demo teaches a memory and trains nothing")
     if output.is_file():

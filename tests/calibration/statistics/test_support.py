@@ -52,6 +52,7 @@ def test_conformal_says_how_many_images_a_promise_needs() -> None:
     assert conformal(np.arange(199.0), 0.005) > 198.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [19, 60, 137])
 @pytest.mark.parametrize("rate", [0.05, 0.1, 0.25])
 def test_conformal_rejects_new_parts_as_promised(count: int, rate: float) -> None:

@@ -234,6 +234,7 @@ def test_overexposed_pictures_are_warned_of(tmp_path: Path, onspect: Run, write_
     assert "1 of 2 pictures have more than 1% of white pixels" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [128, 256])
 def test_same_part_repeats_and_another_does_not(size: int) -> None:
     """Noise, JPEG and a flickering lamp leave a frame the same; another part, or a small defect, does not."""
@@ -328,6 +329,7 @@ def filmed(frames: list[Picture], tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.mark.slow
 def test_each_part_of_a_belt_is_taken_once(tmp_path: Path, onspect: Run, filmed: Path) -> None:
     """With --presence the crops are those of `onspect parts`, also of parts that pass during the learning."""
     assert onspect("parts", filmed, "--presence", "learn=2s", "-o", tmp_path / "parts").exit_code == 0

@@ -41,6 +41,7 @@ def bench(*models: Path, images: tuple[Path, ...] = ()) -> Bench:
     return run.run_bench(models, images, rate=1000.0, seconds=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_every_arrangement_is_measured(calibrated: Path) -> None:
     """Each number of workers and threads is there with each batch, and throughput with score's own too."""

@@ -72,6 +72,7 @@ def test_every_error_is_public() -> None:
     assert kinds <= set(onspect.runtime.__all__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "arguments", "extra"),
     [
@@ -98,6 +99,7 @@ def test_missing_package_names_the_extra(calibrated: Path, package: str, argumen
     assert done.stderr == f"Error: 'onspect {arguments[0]}' needs {package}: pip install 'onspect[{extra}]'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "sink", "extra"),
     [

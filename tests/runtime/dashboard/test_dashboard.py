@@ -402,6 +402,7 @@ def test_who_has_not_logged_in_changes_nothing(shown: tuple[Dashboard, Client]) 
 # What is refused
 
 
+@pytest.mark.slow
 def test_wrong_token_is_refused_and_guessing_is_slowed(shown: tuple[Dashboard, Client]) -> None:
     """After five wrong tokens in a minute each further guess costs a pause that grows, and the pauses add up."""
     client = shown[1]
@@ -414,6 +415,7 @@ def test_wrong_token_is_refused_and_guessing_is_slowed(shown: tuple[Dashboard, C
     assert 0 < int(answer.headers["retry-after"]) <= 30
 
 
+@pytest.mark.slow
 def test_wrong_tokens_do_not_lock_the_right_one_out(shown: tuple[Dashboard, Client]) -> None:
     """Who mistypes the token five times gets in with the right one, after a second."""
     client = shown[1]
@@ -424,6 +426,7 @@ def test_wrong_tokens_do_not_lock_the_right_one_out(shown: tuple[Dashboard, Clie
     assert client.log_in().status == 200
 
 
+@pytest.mark.slow
 def test_guesses_side_by_side_wait_one_by_one(shown: tuple[Dashboard, Client]) -> None:
     """Many guesses at a moment do not all wait the same second: one does, and the others are refused."""
     client = shown[1]
@@ -705,6 +708,7 @@ def test_streams_are_bounded(open_dashboard: Any) -> None:
     wait_until(lambda: client.begin_stream() == 200)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent", [b"", b"GET / HTTP/1.1\r\nHost: 127", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /"]
 )
@@ -795,6 +799,7 @@ def test_closing_ends_streams_and_threads(inspector: Inspector) -> None:
     stack.close()
 
 
+@pytest.mark.slow
 def test_closing_cuts_off_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that leaves the server with much to send keeps no socket open after closing."""
     numbers = itertools.count(1)

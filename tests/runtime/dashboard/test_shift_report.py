@@ -145,6 +145,7 @@ def test_page_finds_parts_with_their_picture(ask: Callable[..., Any]) -> None:
     assert ask("/history/summary?part=A").json()["total"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["verdict=bad", "region=1,2", "region=a,b,c,d", "since=yesterday"])
 def test_bad_filters_are_refused(ask: Callable[..., Any], query: str) -> None:
     """A filter that makes no sense is answered with a sentence."""

@@ -291,6 +291,7 @@ def test_three_lines_of_which_one_is_killed(broker: Broker) -> None:
     assert (lost["model"], lost["ok_share"]) == ("line-2@0123456789ab", 0.9)
 
 
+@pytest.mark.slow
 def test_watching_prints_each_change_and_ends_cleanly(broker: Broker) -> None:
     """--watch shows a line that comes and a stranger's message, and Ctrl-C ends it without a word."""
     address = f"mqtt://127.0.0.1:{broker.port}/factory"
@@ -315,6 +316,7 @@ def test_watching_prints_each_change_and_ends_cleanly(broker: Broker) -> None:
     assert (watch.returncode, rest, error) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
 def test_login_and_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TLS, user and password work as for the MQTT sink; a refusal is told, and no secret is shown."""
@@ -357,6 +359,7 @@ def test_wrong_addresses_are_refused(address: str, code: int, words: str) -> Non
     assert "geheim" not in result.stderr
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_not_there_is_told_at_once() -> None:
     """Where nobody listens, the command fails with the reason instead of waiting."""
     began = time.monotonic()

@@ -56,6 +56,7 @@ def draw_holder(seed: int, side: int, line: int) -> NDArray[np.uint8]:
     return part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "line"), [(248, 10), (144, 3)])
 def test_thin_lines_are_found_between_the_angles_of_the_coarse_search(side: int, line: int) -> None:
     """A part whose lines are thinner than half an angle's step at its ends is found, and not turned by 180 degrees."""

@@ -150,6 +150,7 @@ def test_lzw_round_trip_over_all_code_widths() -> None:
     assert unpack_lzw(pack_lzw(raw), len(raw) - 1) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -521,6 +522,7 @@ UNCHECKED: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CHECKED, *UNCHECKED])
 def test_changed_bytes_give_a_frame_or_an_image_error(kind: str) -> None:
     """Whatever happens to a file's bytes, decoding ends in a frame or an ImageError of one sentence, nothing else.

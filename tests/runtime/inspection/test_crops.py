@@ -159,6 +159,7 @@ def test_region_of_a_turned_part_is_where_the_frame_shows_it(aligned: Inspector)
     )
 
 
+@pytest.mark.slow
 def test_file_and_camera_give_the_same_verdict(aligned: Inspector, tmp_path: Path) -> None:
     """Score, regions and pose of a frame are the same bit for bit from a file and from a camera's line."""
     frames = [draw_scene(150 + 9 * n, 115 + 5 * n, 50.0 * n, seed=n) for n in range(4)]

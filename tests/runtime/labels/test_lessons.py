@@ -340,6 +340,7 @@ def test_no_threshold_moves_without_a_row_in_the_log(taught: Path, monkeypatch: 
         assert running.line.status().moved is not None
 
 
+@pytest.mark.slow
 def test_two_people_who_move_the_threshold_at_once_are_both_in_the_log(taught: Path) -> None:
     """Each row has the threshold of before and who moved it; what came over the page is in the log once."""
     with Running(taught) as running:
@@ -421,6 +422,7 @@ def test_rejects_carry_their_label(taught: Path) -> None:
         assert (reject["label"], reject["label_who"]) == ("bad", "Anna")
 
 
+@pytest.mark.slow
 def test_threshold_and_swap_are_logged_whoever_does_them(taught: Path, tmp_path: Path) -> None:
     """A threshold moved on the page is logged once, with its name; one moved by a command, and a swap, without one."""
     other = tmp_path / "other.onnx"

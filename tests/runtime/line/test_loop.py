@@ -459,6 +459,7 @@ def test_no_thread_is_made_for_a_frame(models: Models, keeper: Any, noisy: Draw)
     assert sorted(started) == ["onspect-frame-check_0", "onspect-keeper", "onspect-source-0"]
 
 
+@pytest.mark.slow
 def test_frames_that_are_faults_are_let_go(models: Models, keeper: Any, noisy: Draw) -> None:
     """A fault keeps no frame alive until Python looks for circles, at one megabyte a frame."""
     frames: list[weakref.ref[Any]] = []

@@ -223,6 +223,7 @@ def test_a_wrong_option_is_refused() -> None:
             parse_presence(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [lambda frame: frame[:, :, 0], lambda frame: frame.astype(np.uint16) * 257])
 def test_mono_and_16_bit_cameras(belt: Belt, draw: Callable[[np.ndarray], np.ndarray]) -> None:
     """Presence works on mono and on 16-bit frames."""

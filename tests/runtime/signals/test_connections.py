@@ -254,6 +254,7 @@ def test_parts_go_through_the_handshake(site: Site) -> None:
     assert (state.parts, state.unacknowledged, state.failed) == (5, 0, 0)
 
 
+@pytest.mark.slow
 def test_without_a_verdict_the_plc_reads_a_fault(site: Site) -> None:
     """No ok, and not nothing: a fault with its error code, and then the next part."""
     with judging(site.address, HandshakeTimes(1.5, 10.0)):
@@ -262,6 +263,7 @@ def test_without_a_verdict_the_plc_reads_a_fault(site: Site) -> None:
         assert site.program.run_part("next").verdict == 1
 
 
+@pytest.mark.slow
 def test_without_an_ack_valid_is_cleared(site: Site) -> None:
     """A PLC that does not acknowledge finds no valid result, and a fault in its place; then the line goes on."""
     with judging(site.address, HandshakeTimes(10.0, 1.5)) as signals:
@@ -276,6 +278,7 @@ def test_without_an_ack_valid_is_cleared(site: Site) -> None:
         assert signals.state().unacknowledged == 1
 
 
+@pytest.mark.slow
 def test_a_plc_that_was_away_is_served_again(own_site: Site) -> None:
     """The loss is told, the line does not hang, and parts are judged once the PLC is back."""
     site = own_site
@@ -296,6 +299,7 @@ def test_a_plc_that_was_away_is_served_again(own_site: Site) -> None:
         assert signals.state().reconnects >= 1
 
 
+@pytest.mark.slow
 def test_the_alive_signal_changes(site: Site) -> None:
     """A PLC can see that the line is there."""
     with judging(site.address):

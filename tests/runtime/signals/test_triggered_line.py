@@ -148,6 +148,7 @@ def test_a_running_camera_gives_the_first_frame_after_the_trigger(
     assert "fault" not in keeper.seen
 
 
+@pytest.mark.slow
 def test_no_frame_in_time_is_a_fault_for_plc_and_record(
     unchecked: Models, keeper: Any, noisy: Draw, running: Any
 ) -> None:
@@ -169,6 +170,7 @@ def test_no_frame_in_time_is_a_fault_for_plc_and_record(
     assert "no frame of the camera came in time" in str(keeper.verdicts[1].reason)
 
 
+@pytest.mark.slow
 def test_a_verdict_that_comes_too_late_is_a_fault_in_the_record_too(
     unchecked: Models, keeper: Any, running: Any
 ) -> None:
@@ -300,6 +302,7 @@ def test_a_part_at_the_gate_before_its_verdict_is_rejected_and_a_fault(
     assert keeper.verdicts[0].reason == "the part was at the gate before its verdict came"
 
 
+@pytest.mark.slow
 def test_the_coil_by_time_is_served_after_the_last_part(unchecked: Models, keeper: Any) -> None:
     """A line that ends lets no bad part pass that is on its way to the gate."""
     cell = make_cell(

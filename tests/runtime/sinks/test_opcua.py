@@ -71,6 +71,7 @@ def test_last_part_can_be_read(sink: OpcUaSink, client: Any) -> None:
     }
 
 
+@pytest.mark.slow
 def test_fault_is_rejected_without_a_score(sink: OpcUaSink, client: Any) -> None:
     """A fault is to be rejected, has no score (NaN) and says why."""
     facts = {"reason": "the frame is black", "code": "black"}

@@ -84,6 +84,7 @@ def test_slow_client_holds_up_nobody(sink: PrometheusSink) -> None:
         sink.__exit__()
 
 
+@pytest.mark.slow
 def test_port_is_free_after_the_run() -> None:
     """After closing nobody listens any more, and the next run may have the same port."""
     ports = []

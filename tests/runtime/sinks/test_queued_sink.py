@@ -249,6 +249,7 @@ def test_without_a_spool_the_rest_is_counted_as_lost() -> None:
     assert (queued.state().failed, queued.state().queued) == (7, 0)
 
 
+@pytest.mark.slow
 def test_hung_sink_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """A sink that never returns is left as it is after the deadline, which is told."""
     sink = FakeSink("live")
@@ -262,6 +263,7 @@ def test_hung_sink_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) ->
     wait_until(lambda: not any(thread.is_alive() for thread in queued._threads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("patience", "lost"), [(math.inf, False), (0.0, True)])
 def test_slow_sink_at_the_end_of_files_gets_everything(patience: float, lost: bool) -> None:
     """Where the source can be held up so can the end, as long as the sink takes one after the other; a line cannot."""

@@ -395,6 +395,7 @@ def test_only_a_software_trigger_waits_for_the_line() -> None:
     assert policies == {"free": "latest", "software": "wait", "hardware": "every"}
 
 
+@pytest.mark.slow
 def test_source_stops_while_it_waits_for_a_part() -> None:
     """stop() ends an iterator that waits, within the fraction of a second for which a wait lasts."""
     source = open_genicam(f"genicam:0?cti={VIKY}&frame_rate=1")

@@ -80,6 +80,7 @@ def test_a_stream_that_is_killed_frozen_and_restarted_comes_back(server: RtspSer
         captures.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_line_on_a_stream_tells_each_loss_and_counts_every_frame(server: RtspServer, calibrated: Path) -> None:
     """A line whose server is killed, started and frozen has a fault for each loss, and verdicts before and after."""
     sink = Keeper()
@@ -116,6 +117,7 @@ def test_a_password_is_nowhere_to_be_seen(server: RtspServer, capfd: Any, caplog
     assert "tester" not in told
 
 
+@pytest.mark.slow
 def test_an_address_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch, server: RtspServer) -> None:
     """env:NAME as a source's address is the address that stands there."""
     monkeypatch.setenv("ONSPECT_TEST_CAMERA", server.url)

@@ -64,6 +64,7 @@ def test_whole_video_is_read_as_opencv_reads_it(tmp_path: Path, codec: str) -> N
         assert difference.mean() < (8.0 if codec == "MJPG" else 0.5)  # FFmpeg enlarges JPEG's colours otherwise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("codec", ["FFV1", "MPNG"])
 def test_no_damaged_frame_is_judged(tmp_path: Path, codec: str, seed: int) -> None:

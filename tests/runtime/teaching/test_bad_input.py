@@ -73,6 +73,7 @@ def test_a_file_that_is_no_picture(refuse: Callable[..., str], tmp_path: Path) -
     assert f"1 of 4 images cannot be used ({str(folder / '0003.png')!r}: " in refuse(folder)
 
 
+@pytest.mark.slow
 def test_a_bad_part_is_named(onspect: Run, refuse: Callable[..., str], base_file: Path, tmp_path: Path) -> None:
     """A bad part among the good ones is named with the threshold without it; --strict refuses it."""
     folder = write_pictures(tmp_path / "good", range(14))

@@ -142,6 +142,7 @@ def test_numpy_score_is_the_graph_s(taught: Path, parts: Path) -> None:
     assert score(taught, images) == pytest.approx(expected, rel=HALF)
 
 
+@pytest.mark.slow
 def test_map_is_the_graph_s(taught: Path, parts: Path) -> None:
     """The error map is what numpy computes, enlarged."""
     images = load(taught, parts / "test/good")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.cpu import available_cores
+from onspect.runtime.errors import ChoiceError
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class OpenVinoSession:
 
     It is compiled for one image, which is a fifth faster than a graph for any number of images. A batch runs image
     by image, so no score depends on its batch. The sessions run at the same time, as many as there are cores for.
-    The arithmetic stays in float32 where the graph uses it, also on a processor with a shorter format.
+    The arithmetic stays in float32 where the graph uses it, also on a processor with a shorter format, unless
+    bfloat16 is chosen.
 
     Parameters
     ----------
@@ -41,23 +43,32 @@ class OpenVinoSession:
         The bytes of the model file.
     threads
         Number of threads that one run may use, from 1.
+    bfloat16
+        Whether to compute in bfloat16. Scores change in the third digit.
 
     Raises
     ------
+    ChoiceError
+        If bfloat16 is chosen and this processor does not have it.
     ImportError
         If OpenVINO is not installed.
     RuntimeError
         If OpenVINO refuses the graph.
     """
 
-    def __init__(self, data: bytes, threads: int) -> None:
+    def __init__(self, data: bytes, threads: int, *, bfloat16: bool = False) -> None:
         self._openvino = _import_openvino()
         core = self._openvino.Core()
+        if bfloat16 and not has_bfloat16(core):
+            raise ChoiceError(
+                "this processor has no bfloat16 (AVX512-BF16 or AMX), which the provider 'openvino-bf16' needs; take "
+                "the provider 'cpu' or 'openvino'"
+            )
         model = core.read_model(data)
         model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
         streams = max(1, available_cores() // threads)
         settings = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams * threads,
             "ENABLE_CPU_PINNING": False,  # all processes would use the same first cores
@@ -65,6 +76,8 @@ class OpenVinoSession:
         }
         self._model = core.compile_model(model, "CPU", settings)
         self._shapes = {name: tuple(port.shape)[1:] for port in self._model.outputs for name in port.names}
+        self.version: str = self._openvino.__version__.partition("-")[0]
+        """Version of OpenVINO."""
         self._idle: deque[Any] = deque()  # requests that no thread uses
 
     def get_inputs(self) -> list[GraphInput]:
@@ -112,6 +125,22 @@ class OpenVinoSession:
 
     def _describe_type(self, kind: Any) -> str:
         return "tensor(uint8)" if kind == self._openvino.Type.u8 else str(kind)
+
+
+def has_bfloat16(core: Any) -> bool:
+    """Return whether this processor computes in bfloat16.
+
+    Parameters
+    ----------
+    core
+        An `openvino.Core`.
+
+    Returns
+    -------
+    bool
+        True with AVX512-BF16 or AMX.
+    """
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _import_openvino() -> Any:

@@ -27,13 +27,13 @@ from onspect.runtime.bench.measure import (
 )
 from onspect.runtime.bench.results import Bench, Latency, ModelBench, Paced, Ratio, Spread, Stages, Start, Throughput
 from onspect.runtime.cpu import available_cores
-from onspect.runtime.errors import ModelFileError
+from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.images.decode import Frame, read_image
 from onspect.runtime.inspection.batch import choose_batch
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file
-from onspect.runtime.model.providers import ONNXRUNTIME, runs_on_processor
+from onspect.runtime.model.providers import BFLOAT16, ONNXRUNTIME, runs_on_processor
 from onspect.runtime.model.session import load_model
 from onspect.runtime.text import count_of
 
@@ -202,18 +202,20 @@ def _list_counts() -> list[int]:
 
 
 def _list_providers(files: Sequence[ModelFile]) -> list[str]:
-    """Return our names of the available providers, and OpenVINO if it is installed and accepts the files.
+    """Return our names of the available providers, and those of OpenVINO if it is installed and accepts the files.
 
-    The reason why it refuses a file is logged.
+    ``openvino-bf16`` is for files with a margin. The reason why OpenVINO refuses a file is logged.
     """
     here = onnxruntime.get_available_providers()
     names = [name for name, chain in ONNXRUNTIME.items() if chain[0] in here]
     if importlib.util.find_spec("openvino") is None:
         return names
-    try:
-        for file in files:
-            load_model(file, provider="openvino")
-    except ModelFileError as error:
-        _LOG.warning("not measured on openvino: %s", error)
-        return names
-    return [*names, "openvino"]
+    for name in ("openvino", BFLOAT16) if all(file.info.valid_margin for file in files) else ("openvino",):
+        try:
+            for file in files:
+                load_model(file, provider=name)
+        except (ModelFileError, ChoiceError) as error:
+            _LOG.warning("not measured on %s: %s", name, error)
+            continue
+        names.append(name)
+    return names

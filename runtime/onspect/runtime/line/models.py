@@ -285,16 +285,16 @@ class Models:
         with lay_apart():
             inspector = self._open_inspector(path)
             _ = inspector.threshold
-            preprocess = inspector.info.preprocess
             try:
-                inspector.infer(np.full((1, preprocess.height, preprocess.width, preprocess.channels), 128, np.uint8))
+                inspector.try_out()
             except Exception as error:  # onnxruntime's errors share no base class
                 raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
-            channels = preprocess.channels if before is None else before.inspector.info.preprocess.channels
-            if channels != preprocess.channels:
+            own = inspector.info.preprocess.channels
+            channels = own if before is None else before.inspector.info.preprocess.channels
+            if channels != own:
                 words = {1: "grey images", 3: "colour images"}
                 raise ModelFileError(
-                    f"{str(path)!r} judges {words[preprocess.channels]}, and the line runs with {words[channels]}; "
+                    f"{str(path)!r} judges {words[own]}, and the line runs with {words[channels]}; "
                     "restart the line if that is intended"
                 )
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)

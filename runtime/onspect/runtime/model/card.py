@@ -6,6 +6,7 @@ from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import (
     Agreement,
     Appearance,
+    Bfloat16Margin,
     Calibration,
     Memory,
     ModelInfo,
@@ -103,6 +104,8 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         facts.append(("threshold", describe_threshold(info.threshold)))
     if info.calibration is not None:
         facts += _describe_calibration(info.calibration)
+    if info.bfloat16 is not None:
+        facts.append(("bfloat16", describe_margin(info.bfloat16, valid=info.valid_margin is not None)))
     if info.history:
         earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
         facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
@@ -171,6 +174,28 @@ def describe_threshold(threshold: Threshold) -> str:
         words += f", review from {threshold.review:.6g}"
     words += f", regions at {threshold.map:.6g}"
     return words + (f" of {threshold.area} working pixels or more" if threshold.area else "")
+
+
+def describe_margin(margin: Bfloat16Margin, *, valid: bool = True) -> str:
+    """Return a margin of bfloat16 as text.
+
+    Parameters
+    ----------
+    margin
+        The margin.
+    valid
+        Whether it was measured on the graph of the file.
+
+    Returns
+    -------
+    str
+        The differences of scores with their evidence.
+    """
+    words = (
+        f"moves scores by {margin.low:.3g} to {margin.high:.3g} ({margin.share:.0%} of pictures, measured on "
+        f"{margin.pictures} of {margin.data!r}, OpenVINO {margin.openvino}, {margin.time})"
+    )
+    return words if valid else f"{words}; not valid: the graph has changed since"
 
 
 def describe_agreement(agreement: Agreement) -> str:

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -48,10 +48,19 @@ T = TypeVar("T")
 
 
 class Command(click.Command):
-    """A click command with -q, -v and --debug; an expected error becomes one sentence on stderr and exit code 1."""
+    """A click command with -q, -v and --debug; an expected error becomes one sentence on stderr and exit code 1.
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    Parameters
+    ----------
+    arguments, settings
+        As in click.
+    sections
+        Names of options below each heading of the help. The other options follow under "Options".
+    """
+
+    def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
+        self._sections = sections or {}
         self.params += [
             click.Option(["-q", "--quiet"], is_flag=True, help="Errors only."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Print more messages."),
@@ -65,6 +74,27 @@ class Command(click.Command):
                 help="No colours, as with the variable NO_COLOR.",
             ),
         ]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in their sections.
+
+        Parameters
+        ----------
+        ctx
+            Context of click.
+        formatter
+            Writer of the help.
+        """
+        if not self._sections:
+            super().format_options(ctx, formatter)
+            return
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        records = {option.name: record for option in options if (record := option.get_help_record(ctx)) is not None}
+        for title, names in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl([records.pop(name) for name in names])
+        with formatter.section("Options"):
+            formatter.write_dl(list(records.values()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and keep the original ones.

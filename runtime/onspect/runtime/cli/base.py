@@ -178,6 +178,31 @@ def say(message: str) -> None:
         click.echo(message, err=True)
 
 
+def wrap(text: str, *, err: bool = False) -> str:
+    """Wrap lines of sentences between words at the width of the terminal.
+
+    Parameters
+    ----------
+    text
+        The lines.
+    err
+        Whether they go to stderr instead of stdout.
+
+    Returns
+    -------
+    str
+        The lines; unchanged if the stream is no terminal.
+    """
+    import shutil  # imported here: most commands print no long line
+    import textwrap
+
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.fill(line) if len(line) > width else line for line in text.splitlines())
+
+
 def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
     """Yield the items under a progress bar with the time left, on stderr.
 
@@ -284,7 +309,8 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}:"
         colour = "red" if record.levelno >= logging.ERROR else "yellow"
-        click.echo(f"{click.style(label, fg=colour)} {record.getMessage()}" if label else record.getMessage(), err=True)
+        text = wrap(f"{label} {record.getMessage()}" if label else record.getMessage(), err=True)
+        click.echo(f"{click.style(label, fg=colour) if label else ''}{text[len(label) :]}", err=True)
 
 
 def _configure_logging(level: int) -> None:

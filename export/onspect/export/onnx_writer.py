@@ -25,7 +25,7 @@ from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
 from onspect.export.precision.search import Quantized, quantize_model
 from onspect.export.scores import MEMORY, SCORES, ScoreSpec, choose_score, find_score, own_score
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import write_atomically, write_together
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
 from onspect.runtime.fingerprints import fingerprint_set
@@ -136,9 +136,7 @@ def export(
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
         files |= _convert_parts(model, output, inspected)
-    make_folder(output.parent)
-    for path, content in reversed(files.items()):  # the model file last: the others need it
-        write_atomically(path, content)
+    write_together(files)
     return Exported(tuple(files), built.info, built.parity)
 
 

@@ -224,6 +224,7 @@ def test_nothing_written_is_a_failure(tmp_path: Path, onspect: Run) -> None:
     result = onspect("capture", tmp_path / "in", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "no picture was written from 1 frame; 1 frame could not be read" in result.stderr
+    assert names(tmp_path) == ["in"]
 
 
 def test_overexposed_pictures_are_warned_of(tmp_path: Path, onspect: Run, write_image: Callable[..., Path]) -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import make_folder, new_folder, write_atomically
 from onspect.runtime.dataset.crop import Crop
 from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
 from onspect.runtime.errors import ChoiceError, TrainingError
@@ -152,7 +153,8 @@ def train(
 ) -> Outcome:
     """Train on the good images of a dataset folder, and write a run.
 
-    A run is a folder with weights, configuration, checkpoint, log and preview pictures.
+    A run is a folder with weights, configuration, checkpoint, log and preview pictures. After a failure before the
+    first checkpoint, there is no run.
 
     Parameters
     ----------
@@ -260,15 +262,16 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         started=now(),
     )
     _check_shares(record, fabric)
-    if fabric.is_global_zero:
-        make_folder(run)
-        samples = _samples(images, data.images[held_out], config)
-        write_tensors(run / SAMPLES, {"images": torch.from_numpy(samples)})
-        if extractor is not None:
-            write_atomically(run / EXTRACTOR, extractor)
-        write_record(run, record)
-    fabric.barrier()
-    return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(new_folder(run, keep=(run / CHECKPOINT).exists))
+            samples = _samples(images, data.images[held_out], config)
+            write_tensors(run / SAMPLES, {"images": torch.from_numpy(samples)})
+            if extractor is not None:
+                write_atomically(run / EXTRACTOR, extractor)
+            write_record(run, record)
+        fabric.barrier()
+        return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
 
 
 def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:

@@ -42,7 +42,7 @@ from onspect.export.precision.memory import (
 )
 from onspect.export.precision.weighted_layers import Layer, find_layers
 from onspect.export.scores import SCORES
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import write_together
 from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.dataset.good_images import Progress
@@ -230,8 +230,7 @@ def _write_smaller(
     content = stamp(graph, info, file.training_images, file.looks)
     if file.info.threshold is not None and not by_teaching:
         content = _recalibrate(content, file, data, reference)
-    make_folder(output.parent)
-    write_atomically(output, content)
+    write_together({output: content})
     written = read_model_file(output)
     return Quantized(output, written.info, layers, agreement, _measure_speed(file, written))
 

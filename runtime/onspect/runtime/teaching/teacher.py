@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.atomic import make_folder, sweep_abandoned, write_atomically
+from onspect.runtime.atomic import sweep_abandoned, write_together
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import group_names
 from onspect.runtime.dataset.near_duplicates import count_twins, learn_near_duplicates
@@ -144,8 +144,7 @@ def teach(
     looks = learn_near_duplicates(found.images, list(found.fingerprints))
     if group is None and looks is not None:
         _warn_of_twins(looks)
-    make_folder(output.parent)
-    write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
+    write_together({output: stamp(filled.graph, info, found.fingerprints, looks)})
     sweep_abandoned(output)
     return Taught(output, read_model_file(output).info, len(found.images), promised, lone, trimmed)
 

@@ -45,8 +45,8 @@ _FRAMES = 16  # frames kept in memory for the latencies
 
 
 def run_bench(
-    models: Sequence[Path],
-    images: Sequence[Path] = (),
+    models: Sequence[Path | str],
+    images: Sequence[Path | str] = (),
     *,
     rate: float = 30.0,
     seconds: float = 0.5,
@@ -82,17 +82,18 @@ def run_bench(
         If a model cannot judge an image, or aligns frames and there are no images.
     """
     files = [read_model_file(path) for path in models]
+    given = [Path(path) for path in images]
     inspectors = [Inspector(file) for file in files]
     for inspector in inspectors:
         _ = inspector.threshold
     with tempfile.TemporaryDirectory() as folder:
-        paths = choose_images(images or draw_images(Path(folder), files[0].info.preprocess), inspectors)
+        paths = choose_images(given or draw_images(Path(folder), files[0].info.preprocess), inspectors)
         run = _Run(files, inspectors, paths, rate, seconds)
         steps = run.list_steps()
         for step in progress(steps, len(steps), "measuring") if progress else steps:
             step()
         load = run.meter.stop()
-        words = describe_images(paths, drawn=not images)
+        words = describe_images(paths, drawn=not given)
     models_found = tuple(run.conclude(number) for number in range(len(files)))
     return Bench(now(), describe_machine(), load, words, models_found, tuple(run.ratios))
 

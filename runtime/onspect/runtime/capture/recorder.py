@@ -66,9 +66,9 @@ class PictureFolder:
         If the folder cannot be created.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = make_folder(folder)
-        numbers = [int(path.stem) for path in folder.iterdir() if path.stem.isascii() and path.stem.isdecimal()]
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = make_folder(Path(folder))
+        numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isascii() and path.stem.isdecimal()]
         self._next = max(numbers, default=0) + 1
         self._begun: list[Path] = []
 

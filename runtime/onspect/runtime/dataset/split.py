@@ -85,9 +85,9 @@ class NamePatterns:
 
 
 def plan_split(
-    folder: Path,
+    folder: Path | str,
     *,
-    labels: Path | None = None,
+    labels: Path | str | None = None,
     patterns: NamePatterns | None = None,
     group: str | None = None,
     shares: tuple[float, float, float] = (60.0, 20.0, 20.0),
@@ -130,7 +130,8 @@ def plan_split(
         raise ChoiceError(f"the shares are {':'.join(f'{share:g}' for share in shares)}; give three such as 60:20:20")
     if labels is not None and patterns is not None:
         raise ChoiceError("a table of labels and patterns of names were given; give one of them")
-    images = _read_images(folder, labels, patterns)
+    folder = Path(folder)
+    images = _read_images(folder, labels if labels is None else Path(labels), patterns)
     groups = _group_images(folder, images, group)
     sides = _assign(groups, shares, np.random.default_rng(seed))
     names = _choose_names(folder, images)
@@ -138,7 +139,7 @@ def plan_split(
 
 
 def write_split(
-    plan: Sequence[PlacedImage], output: Path, *, link: bool = False, progress: Progress | None = None
+    plan: Sequence[PlacedImage], output: Path | str, *, link: bool = False, progress: Progress | None = None
 ) -> None:
     """Write a planned dataset: ``train/good``, ``val/KIND``, ``test/KIND`` and the masks in ``ground_truth``.
 
@@ -160,6 +161,7 @@ def write_split(
     OutputError
         If the output already has one of these folders, or cannot be written.
     """
+    output = Path(output)
     taken = [name for name in (*SPLITS, _TRUTH) if (output / name).exists() or (output / name).is_symlink()]
     if taken:
         raise OutputError(

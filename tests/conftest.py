@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 from hypothesis import settings
 
+from onspect.runtime import credentials
 from onspect.runtime.cli import main
-from onspect.runtime.credentials import forget_secrets
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
 from .tiny_model import SIDE, build_graph, make_info, write_model
@@ -89,9 +89,10 @@ def plain_logging() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_known_secrets() -> None:
+def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the secrets of earlier tests, whose words may be in the messages of this one."""
-    forget_secrets()
+    monkeypatch.setattr(credentials, "_known", {})
+    monkeypatch.setattr(credentials, "_ordered", ())
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -35,6 +34,7 @@ from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file
 from onspect.runtime.model.providers import ONNXRUNTIME, runs_on_processor
 from onspect.runtime.model.session import load_model
+from onspect.runtime.progress import Progress, no_progress
 from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
@@ -50,7 +50,7 @@ def run_bench(
     *,
     rate: float = 30.0,
     seconds: float = 0.5,
-    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
+    progress: Progress | None = None,
 ) -> Bench:
     """Measure one model file, or two in turns.
 
@@ -90,7 +90,7 @@ def run_bench(
         paths = choose_images(given or draw_images(Path(folder), files[0].info.preprocess), inspectors)
         run = _Run(files, inspectors, paths, rate, seconds)
         steps = run.list_steps()
-        for step in progress(steps, len(steps), "measuring") if progress else steps:
+        for step in (progress or no_progress)(steps, len(steps), "measuring"):
             step()
         load = run.meter.stop()
         words = describe_images(paths, drawn=not given)

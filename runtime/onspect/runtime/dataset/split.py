@@ -8,7 +8,7 @@ import secrets
 import shutil
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,8 +25,7 @@ from onspect.runtime.dataset.mask_files import part_masks
 from onspect.runtime.errors import ChoiceError, DatasetError, OutputError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.files import list_images
-
-Progress = Callable[[Iterable["PlacedImage"], int, str], Iterator["PlacedImage"]]
+from onspect.runtime.progress import Progress, no_progress
 
 _TRUTH = "ground_truth"
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -171,7 +170,7 @@ def write_split(
     make_folder(output)
     try:
         with _staging(output) as staging:
-            for placed in plan if progress is None else progress(plan, len(plan), "writing"):
+            for placed in (progress or no_progress)(plan, len(plan), "writing"):
                 _write_one(placed, staging, link=link)
             for name in (*SPLITS, _TRUTH):
                 if (staging / name).exists():

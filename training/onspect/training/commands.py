@@ -97,7 +97,12 @@ _SECTIONS = {
 @click.option(
     "--any-size", is_flag=True, help="Let the model accept images of any size, not only of the sizes in DATA."
 )
-@click.option("--latent", type=click.IntRange(min=1), help="Size of the latent vector, n_z [default: from the preset].")
+@click.option(
+    "--latent",
+    type=click.IntRange(min=1),
+    help=f"Size of the latent vector, n_z [default: {describe_defaults('latent')}; "
+    f"{PRESETS[FEATURES].latent} on features].",
+)
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),

@@ -66,10 +66,10 @@ class PictureFolder:
         If the folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        check_place(folder, folder=True)
-        self._folder = folder
-        stems = [path.stem for path in folder.iterdir()] if folder.exists() else []
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+        check_place(self._folder, folder=True)
+        stems = [path.stem for path in self._folder.iterdir()] if self._folder.exists() else []
         numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdecimal()]
         self._next = max(numbers, default=0) + 1
         self._begun: list[Path] = []

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,8 +25,7 @@ from onspect.runtime.dataset.mask_files import part_masks
 from onspect.runtime.errors import ChoiceError, DatasetError, OutputError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.files import list_images
-
-Progress = Callable[[Iterable["PlacedImage"], int, str], Iterator["PlacedImage"]]
+from onspect.runtime.progress import Progress, no_progress
 
 _TRUTH = "ground_truth"
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -85,9 +84,9 @@ class NamePatterns:
 
 
 def plan_split(
-    folder: Path,
+    folder: Path | str,
     *,
-    labels: Path | None = None,
+    labels: Path | str | None = None,
     patterns: NamePatterns | None = None,
     group: str | None = None,
     shares: tuple[float, float, float] = (60.0, 20.0, 20.0),
@@ -130,7 +129,8 @@ def plan_split(
         raise ChoiceError(f"the shares are {':'.join(f'{share:g}' for share in shares)}; give three such as 60:20:20")
     if labels is not None and patterns is not None:
         raise ChoiceError("a table of labels and patterns of names were given; give one of them")
-    images = _read_images(folder, labels, patterns)
+    folder = Path(folder)
+    images = _read_images(folder, labels if labels is None else Path(labels), patterns)
     groups = _group_images(folder, images, group)
     sides = _assign(groups, shares, np.random.default_rng(seed))
     names = _choose_names(folder, images)
@@ -138,7 +138,7 @@ def plan_split(
 
 
 def write_split(
-    plan: Sequence[PlacedImage], output: Path, *, link: bool = False, progress: Progress | None = None
+    plan: Sequence[PlacedImage], output: Path | str, *, link: bool = False, progress: Progress | None = None
 ) -> None:
     """Write a planned dataset: ``train/good``, ``val/KIND``, ``test/KIND`` and the masks in ``ground_truth``.
 
@@ -160,13 +160,14 @@ def write_split(
     OutputError
         If the output already has one of these folders, or cannot be written.
     """
+    output = Path(output)
     taken = [name for name in (*SPLITS, _TRUTH) if (output / name).exists() or (output / name).is_symlink()]
     if taken:
         raise OutputError(
             f"{str(output / taken[0])!r} exists already, and nothing is overwritten; give another folder with -o"
         )
     with new_folder(output), _staging(output) as staging:
-        for placed in plan if progress is None else progress(plan, len(plan), "writing"):
+        for placed in (progress or no_progress)(plan, len(plan), "writing"):
             for source, place in _list_files(placed):
                 _place(source, staging / place, link=link, shown=output / place)
         for name in (*SPLITS, _TRUTH):

@@ -236,8 +236,9 @@ def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame:
     turn = np.array([[cos, sin], [-sin, cos]])  # y points down, so this rotates counter-clockwise
     middle = np.array([patch[0] + patch[2] / 2.0 - x, patch[1] + patch[3] / 2.0 - y])
     shift = np.array([pose.x, pose.y]) - turn @ middle
+    cos, sin = float(cos), float(sin)
     matrix = (cos, sin, float(shift[0]), -sin, cos, float(shift[1]))
-    placement = Placement(wide, high, tuple(map(float, matrix)), frame, pose)  # type: ignore[arg-type]  # six floats
+    placement = Placement(wide, high, matrix, frame, pose)
     points = placement.points_in_frame(_inspected_grid(region))
     outside = float(np.mean(((points < 0.0) | (points > frame)).any(axis=1)))
     if outside > _MOST_OUTSIDE:

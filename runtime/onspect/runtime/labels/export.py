@@ -28,7 +28,7 @@ class Exported:
     """Number of bad pictures in ``test/bad``."""
 
 
-def export_labels(store: LabelStore, folder: Path) -> Exported:
+def export_labels(store: LabelStore, folder: Path | str) -> Exported:
     """Write each labelled picture as PNG, by its newest label, and pictures.jsonl with name and time of each label.
 
     Parameters
@@ -51,6 +51,7 @@ def export_labels(store: LabelStore, folder: Path) -> Exported:
     pictures = store.list_pictures(labelled=True)
     if not pictures:
         raise OutputError(f"no picture in {str(store.path)!r} has a label; label parts on the dashboard first")
+    folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{str(folder)!r} is not an empty folder; give a new one")
     counts = {"train/good": 0, "test/good": 0, "test/bad": 0}

@@ -59,7 +59,7 @@ class Models:
 
     def __init__(
         self,
-        paths: Mapping[str | None, Path],
+        paths: Mapping[str | None, Path | str],
         active: str | None,
         open_inspector: Callable[[Path], Inspector],
         health: Health | None = None,
@@ -69,9 +69,9 @@ class Models:
         self._lock = threading.Lock()
         self.loads = 0
         """Number of model files that were read, including bad ones."""
-        self._paths = dict(paths)
-        self._signatures = {name: _sign(path) for name, path in paths.items()}
-        self._models = {name: self._load(path) for name, path in paths.items()}
+        self._paths = {name: Path(path) for name, path in paths.items()}
+        self._signatures = {name: _sign(path) for name, path in self._paths.items()}
+        self._models = {name: self._load(path) for name, path in self._paths.items()}
         self._pending: dict[str | None, Model] = {}
         self._moves: dict[str | None, list[float]] = {}
         """The moved thresholds of each recipe, the newest last."""

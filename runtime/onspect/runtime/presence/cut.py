@@ -29,7 +29,7 @@ class CutParts:
     """Part id (``-`` for a frame without a part) and reason of each part that could not be cut out."""
 
 
-def cut_parts(source: Source, settings: PresenceSettings, output: Path, count: int | None = None) -> CutParts:
+def cut_parts(source: Source, settings: PresenceSettings, output: Path | str, count: int | None = None) -> CutParts:
     """Write each part of a source to ``output/parts/00001.png`` and so on, and the learnt settings to presence.toml.
 
     Ctrl-C ends the cut of a camera. The first part creates the folder and its settings, so that an interruption leaves
@@ -56,6 +56,7 @@ def cut_parts(source: Source, settings: PresenceSettings, output: Path, count: i
     OutputError
         If the folder is not empty or cannot be written.
     """
+    output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{str(output)!r} is not an empty folder; give a new one")
     check_place(output, folder=True)

@@ -22,10 +22,10 @@ from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import read_model_file, stamp
 from onspect.runtime.model.schema import Looks, ModelInfo, Provenance, Score
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import BaseFile, BaseInfo, read_base_file
 from onspect.runtime.teaching.extract import COPIES
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
-from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import FEWEST, check_pictures, load, name_folder, show_objects
 from onspect.runtime.teaching.taught import Lone, Taught, find_lone, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, fit_threshold

@@ -1,99 +1,97 @@
-"""Is bfloat16 on OpenVINO a faster form of a taught file, and what does it cost in verdicts?
+"""Is the provider openvino-bf16 a faster form of a taught file, and what does it cost in verdicts?
 
-Judges all images of val/ and test/ with onnxruntime in float32, and with OpenVINO in float32 and in bfloat16, one
-thread each and one after the other for each image, so that a disturbance hits all. Prints the image AUROC, the speed
-(processor time of onnxruntime over that of the route, median over images) and the verdicts that differ from those of
-onnxruntime: at the file's threshold, and at the thresholds that reject 2%, 5%, 10% and 20% of the good images, each
-route by its own scores.
-
-The last row is a cascade: bfloat16 first, and float32 again where the score is within a band around the threshold. The
-band is the narrowest with which at most 0.5% of the verdicts differ. Needs onspect[cpu,train,openvino] and a processor
+Judges all images of val/ and test/ with the first file on onnxruntime in float32, and with each file on openvino-bf16,
+on one thread and one after the other for each image, so that a disturbance hits all. Each file needs a margin that was
+measured on other images (onspect bench MODEL DATA/train/good --margin 95%). Prints for each file its megabytes, the
+image AUROC, the images per second (processor time from file to verdict, and of the model alone) as a ratio to
+onnxruntime, the share of the images that ran again in float32, and the verdicts that differ from the same file's on
+onnxruntime and from the first file's. The second table has the same shares and counts at the thresholds that reject
+2%, 5%, 10% and 20% of the good images, from the scores of the first. Needs onspect[cpu,train,openvino] and a processor
 with bfloat16.
 
-    python benchmarks/bfloat16.py part.onnx magnetic_tile
+    python benchmarks/bfloat16.py part.onnx part-fp16.onnx --data magnetic_tile
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from onspect.runtime.dataset.folder import labelled_images
 from onspect.runtime.images.decode import read_image
+from onspect.runtime.inspection.doubtful import find_doubtful
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.model.file import read_model_file
+from onspect.runtime.model.file import ModelFile, read_model_file
+from onspect.runtime.model.schema import Threshold
 
 RATES = (0.02, 0.05, 0.1, 0.2)
-MOST = 0.005
-"""Share of the verdicts that may differ in the cascade."""
-
 Floats = NDArray[np.float64]
-Route = Callable[[NDArray[np.uint8]], float]
 
 
-def open_openvino(graph: bytes, precision: str) -> Route:
-    """Return a function that scores one prepared image [1, height, width, channels] on one thread."""
-    core = openvino.Core()
-    model = core.read_model(graph)
-    model.reshape({port: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
-    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": precision}
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    return lambda batch: float(np.ravel(request.infer([batch])["score"])[0])
+def judge(inspector: Inspector, path: Path) -> tuple[float, float, float]:
+    """Return the score of an image file, the seconds of a processor to its verdict, and those of the model alone."""
+    begun = time.process_time()
+    items = [inspector.prepare_frame(read_image(path))]
+    prepared = time.process_time()
+    scored = inspector.infer_frames(items)
+    inferred = time.process_time()
+    (inspection,) = inspector.judge(items, scored)
+    assert inspection.verdict.score is not None, inspection.verdict.reason
+    return inspection.verdict.score, time.process_time() - begun, inferred - prepared
 
 
-def find_band(full: Floats, fast: Floats, threshold: float) -> tuple[float, int]:
-    """Return the share of images to judge again so that few verdicts differ, and the number that still differ."""
-    distance = np.abs(fast - threshold)
-    wrong = np.sort(distance[(fast >= threshold) != (full >= threshold)])[::-1]
-    kept = int(MOST * len(full))
-    band = wrong[kept] if len(wrong) > kept else -1.0
-    return float((distance <= band).mean()), int((wrong > band).sum())
+def print_thresholds(file: ModelFile, full: Floats, fast: Floats, bad: NDArray[np.bool_]) -> None:
+    """Print for other thresholds the share of images that run again, and the verdicts that differ."""
+    assert file.info.bfloat16 is not None
+    cells = []
+    for rate in RATES:
+        cut = float(np.quantile(full[~bad], 1.0 - rate))
+        again = find_doubtful(fast.astype(np.float32), Threshold(cut, cut), file.info.bfloat16)
+        decided = np.where(again, full, fast)
+        cells.append(f"{again.mean():.1%}, {((decided >= cut) != (full >= cut)).sum()}")
+    print(f"{file.path.name:<24}" + "".join(f"{cell:>12}" for cell in cells))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("data", type=Path)
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args()
-    file = read_model_file(arguments.model)
-    threshold = file.info.threshold
-    assert threshold is not None, "the file has no threshold"
-    inspector = Inspector(file, threads=1)
-    routes: dict[str, Route] = {
-        "onnxruntime float32": lambda batch: float(inspector.run(batch).score[0]),
-        "OpenVINO float32": open_openvino(file.data, "f32"),
-        "OpenVINO bfloat16": open_openvino(file.data, "bf16"),
-    }
+    files = [read_model_file(path) for path in arguments.models]
+    routes = [Inspector(file, provider=provider) for file in files for provider in ("cpu", "openvino-bf16")]
+    # without a threshold in reach, no image runs again
+    routes += [route.with_threshold(replace(route.threshold, score=1e9, review=None)) for route in routes[1::2]]
     images = [image for split in ("val", "test") for image in labelled_images(arguments.data, split)]
     bad = np.array([image.defective for image in images])
-    scores, times = (np.empty((len(routes), len(images))) for _ in range(2))
+    found = np.empty((len(routes), 3, len(images)))
     for place, image in enumerate(images):
-        batch = inspector.prepare(read_image(image.path))[None]
-        for row, route in enumerate(routes.values()):
-            begun = time.thread_time()
-            scores[row, place] = route(batch)
-            times[row, place] = time.thread_time() - begun
-    full = scores[0]
-    print(f"{len(images)} images, {bad.sum()} defective; verdicts that differ, of all")
-    print(f"{'route':<22}{'AUROC':>8}{'speed':>7}{'file':>6}" + "".join(f"{rate:>6.0%}" for rate in RATES))
-    for name, own, spent in zip(routes, scores, times, strict=True):
-        speed = float(np.median(times[0] / spent))
-        flips = [int(((own >= threshold.score) != (full >= threshold.score)).sum())]
-        for rate in RATES:
-            cuts = [np.quantile(values[~bad], 1.0 - rate) for values in (own, full)]
-            flips.append(int(((own >= cuts[0]) != (full >= cuts[1])).sum()))
-        print(f"{name:<22}{roc_auc_score(bad, own):>8.4f}{speed:>7.2f}" + "".join(f"{count:>6}" for count in flips))
-    again, left = find_band(full, scores[2], threshold.score)
-    speed = 1.0 / (1.0 / float(np.median(times[0] / times[2])) + again)
-    print(f"cascade at the file's threshold: {again:.1%} judged again, {left} differ, {speed:.2f} times as fast")
+        for row in np.roll(range(len(routes)), place):
+            found[row, :, place] = judge(routes[row], image.path)
+    scores, spent, inferred = found[:, 0], found[:, 1], found[:, 2]
+    cuts = [route.file_threshold.score for route in routes]
+    verdicts = np.array([own >= cut for own, cut in zip(scores, cuts, strict=True)])
+    print(f"{len(images)} images, {bad.sum()} defective; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(f"{'file':<24}{'provider':<15}{'MB':>6}{'AUROC':>8}{'images/s':>10}{'model':>7}{'again':>7}{'differ':>14}")
+    for row, route in enumerate(routes[: 2 * len(files)]):
+        fast = scores[2 * len(files) + row // 2]
+        again = float((scores[row] != fast).mean()) if row % 2 else 1.0
+        pace, alone = (float(one[0].sum() / one[row].sum()) for one in (spent, inferred))
+        own, first = ((verdicts[row] != verdicts[other]).sum() for other in (row - row % 2, 0))
+        print(
+            f"{files[row // 2].path.name:<24}{route.provider:<15}{len(files[row // 2].data) / 1e6:>6.2f}"
+            f"{roc_auc_score(bad, scores[row]):>8.4f}{pace:>10.2f}{alone:>7.2f}{again:>7.1%}{own:>7}{first:>7}"
+        )
+    print(f"{'at other thresholds':<24}" + "".join(f"{rate:>12.0%}" for rate in RATES))
+    for number, file in enumerate(files):
+        print_thresholds(file, scores[2 * number], scores[2 * len(files) + number], bad)
 
 
 if __name__ == "__main__":

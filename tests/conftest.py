@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 from hypothesis import settings
 
+from onspect.runtime import credentials
 from onspect.runtime.cli import main
-from onspect.runtime.credentials import forget_secrets
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
 from .sharing import Share
@@ -96,9 +96,10 @@ def plain_logging() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_known_secrets() -> None:
+def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the secrets of earlier tests, whose words may be in the messages of this one."""
-    forget_secrets()
+    monkeypatch.setattr(credentials, "_known", {})
+    monkeypatch.setattr(credentials, "_ordered", ())
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.demo.parts import DEFECT_KINDS, draw_part
+from onspect.demo import DEFECT_KINDS, draw_part
 
 FOLDER = Path(__file__).parent
 _WITHOUT_TORCH = (

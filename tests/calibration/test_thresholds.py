@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,17 +9,14 @@ from onspect.calibration.metrics.image import count_confusion
 from onspect.calibration.rules import list_options
 from onspect.calibration.thresholds import (
     POLICIES,
-    Conformal,
     Cost,
-    Manual,
     MaxF1,
     MaxFpr,
     MinRecall,
     Policy,
     Quantile,
-    Youden,
 )
-from onspect.runtime.conformal import format_rate, quantile
+from onspect.runtime.conformal import candidates, format_rate, quantile
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError
 from onspect.runtime.model.schema import Rule, Threshold
 
@@ -191,16 +190,9 @@ def test_rates_print_without_floating_point_dust() -> None:
     assert format_rate(0.07) == "7%"
 
 
-EXAMPLES = [
-    MaxF1(),
-    Youden(),
-    Cost((1.0, 50.0), 0.02),
-    MaxFpr(0.005),
-    MinRecall(0.99),
-    Quantile(0.99),
-    Conformal(0.1),
-    Manual(1.5),
-]
+VALUES = {"float": 0.25, "tuple[float, float]": (1.0, 50.0), "float | None": 0.02}
+"""A value for each type of field that a policy has."""
+EXAMPLES = [kind(*(VALUES[str(field.type)] for field in dataclasses.fields(kind))) for kind in POLICIES]
 
 
 @pytest.mark.parametrize("policy", EXAMPLES, ids=lambda policy: policy.name)
@@ -209,9 +201,19 @@ def test_a_policy_survives_the_model_file(policy: Policy) -> None:
     assert Policy.from_rule(policy.rule) == policy
 
 
-def test_every_policy_has_an_example() -> None:
-    """The tests of this page know every policy of the table."""
-    assert {type(policy) for policy in EXAMPLES} == set(POLICIES)
+@pytest.mark.parametrize("policy", EXAMPLES, ids=lambda policy: policy.name)
+def test_a_policy_takes_a_candidate_within_its_interval(policy: Policy) -> None:
+    """A threshold is one of the candidates, or the number that was given, and is within its 95% interval."""
+    good, defective = draw(3)
+    threshold = policy.choose(good, defective)
+    assert threshold in candidates(np.concatenate([good, defective])) or threshold == policy.rule.value
+    low, high = policy.interval(good, defective) or (threshold, threshold)
+    assert low <= threshold <= high
+
+
+def test_every_rule_has_an_example_in_its_docstring() -> None:
+    """The values of a small example are in the class itself, where they run as a test."""
+    assert [kind.name for kind in POLICIES if kind.option and f">>> {kind.__name__}(" not in str(kind.__doc__)] == []
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,21 @@ def test_interrupted_comparison_goes_on(
     )
 
 
+def test_ctrl_c_before_the_first_training_leaves_no_folder(
+    drawn_idx: Path, onspect: Onspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison that has trained nothing yet leaves nothing; with other choices the folder can be used at once."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        assert (tmp_path / "new" / "settings.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onspect.compare.run.complete_experiments", interrupt)
+    result = onspect("compare", drawn_idx, "-o", tmp_path / "new", "--normal", 0, *QUICK)
+    assert (result.exit_code, "Aborted" in result.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
     """A folder that has a comparison with other epochs is refused, and both numbers are named."""

@@ -78,6 +78,23 @@ def test_a_full_disk_leaves_the_old_files(
     assert "No space left on device" in result.stderr
     assert before == {path: path.read_bytes() for path in before}
     assert not list(tmp_path.rglob("*.tmp"))
+    assert {path.name for path in tmp_path.iterdir()} <= {"part.onnx", "report", "v.jsonl", "overlays"}
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow), 3], ids=["train", "export", "evaluate"])
+def test_ctrl_c_leaves_no_new_folder(
+    onspect: Run, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A command that is interrupted at its first file leaves neither its folder nor the folder's parent."""
+
+    def interrupt(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    result = onspect(*commands(job, tmp_path / "new")[number])
+    assert (result.exit_code, "Aborted" in result.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -150,6 +167,19 @@ def test_demo_needs_an_empty_folder(onspect: Run, tmp_path: Path) -> None:
         assert result.exit_code == 1
         assert words in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_demo_that_is_interrupted_leaves_nothing(onspect: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C the demo's folder is gone, so that the same command can start again."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        assert (tmp_path / "demo" / "parts" / "train").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onspect.training.features.make_base", interrupt)
+    result = onspect("demo", "-o", tmp_path / "demo")
+    assert (result.exit_code, "Aborted" in result.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_demo_ignores_the_epochs_of_older_releases(onspect: Run, tmp_path: Path) -> None:

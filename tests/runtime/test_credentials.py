@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from onspect.runtime import credentials
 from onspect.runtime.address import parse_url
-from onspect.runtime.credentials import forget_secrets, redact, resolve_secret, show_address
+from onspect.runtime.credentials import redact, resolve_secret, show_address
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.registry import open_sink, show_sink
@@ -117,6 +118,12 @@ ADDRESSES = {
     "of a web camera": "http://10.0.0.4/videostream.cgi?loginuse=admin&loginpas={}",
 }
 MESSAGES = ["cannot open {}: refused", "the source {!r} is lost", "{} {}", '{{"source": {!r}}}']
+
+
+def forget_secrets() -> None:
+    """Forget the secrets of the example before."""
+    credentials._known.clear()
+    credentials._ordered = ()
 
 
 @pytest.mark.parametrize("form", ADDRESSES.values(), ids=ADDRESSES)

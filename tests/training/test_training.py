@@ -105,6 +105,17 @@ def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, vari
     assert logs[0] == logs[1]
 
 
+def test_a_failure_before_the_first_checkpoint_leaves_no_run(parts: Path, tmp_path: Path) -> None:
+    """A diverging first epoch leaves no folder, and what the user has in the folder stays."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    for name in ("new", "mine"):
+        with pytest.raises(TrainingError, match="no epoch was completed"):
+            session.train(parts, tmp_path / name, options(learning_rate=1e30), devices=CPU)
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
 def test_early_stopping_keeps_the_best(parts: Path, tmp_path: Path) -> None:
     """Without progress training ends after its patience, and a resumed run does not continue past that."""
     outcome = session.train(parts, tmp_path / "run", options(epochs=50, learning_rate=1e-12, patience=2), devices=CPU)

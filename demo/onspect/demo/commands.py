@@ -47,7 +47,7 @@ def demo(output: Path, epochs: int | None, seed: int) -> None:
     """
     from onspect.demo.overview import draw_overview
     from onspect.demo.parts import draw_dataset
-    from onspect.runtime.atomic import make_folder
+    from onspect.runtime.atomic import make_folder, new_folder
     from onspect.runtime.cli import main
 
     if find_spec("torch") is None:  # say so before anything is drawn
@@ -60,20 +60,21 @@ def demo(output: Path, epochs: int | None, seed: int) -> None:
         raise OutputError(f"{str(output)!r} is not empty; remove it, or give another folder with -o")
     parts, base, model = output / "parts", output / "base.onnx", output / "part.onnx"
     report, verdicts, overlays = output / "report", output / "verdicts.jsonl", output / "overlays"
-    make_folder(parts)
-    say(f"drawing synthetic parts into {parts}")
-    draw_dataset(parts, seed=seed, train=_TRAIN, size=_SIZE)
-    for arguments in (
-        ("backbone", "-o", base),
-        ("teach", parts / "train" / "good", "--base", base, "-o", model, "--seed", seed),
-        ("calibrate", model, parts),
-        ("evaluate", model, parts, "-o", report),
-        ("score", model, parts / "test", "-o", verdicts, "--overlays", overlays),
-    ):
-        words = [*(str(argument) for argument in arguments), *click.get_current_context().meta["onspect.flags"]]
-        say(f"\n$ onspect {shlex.join(words)}")
-        main.main(words, prog_name="onspect", standalone_mode=False)
-    draw_overview(model, parts, output / "overview.png")
+    with new_folder(output):
+        make_folder(parts)
+        say(f"drawing synthetic parts into {parts}")
+        draw_dataset(parts, seed=seed, train=_TRAIN, size=_SIZE)
+        for arguments in (
+            ("backbone", "-o", base),
+            ("teach", parts / "train" / "good", "--base", base, "-o", model, "--seed", seed),
+            ("calibrate", model, parts),
+            ("evaluate", model, parts, "-o", report),
+            ("score", model, parts / "test", "-o", verdicts, "--overlays", overlays),
+        ):
+            words = [*(str(argument) for argument in arguments), *click.get_current_context().meta["onspect.flags"]]
+            say(f"\n$ onspect {shlex.join(words)}")
+            main.main(words, prog_name="onspect", standalone_mode=False)
+        draw_overview(model, parts, output / "overview.png")
     say(
         f"\nThese parts are drawn. The figures show that the pipeline works. They do not predict its accuracy on your "
         f"parts.\n"

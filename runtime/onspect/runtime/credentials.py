@@ -62,14 +62,6 @@ def remember_secret(secret: str, shown: str = "***") -> None:
         _ordered = tuple(sorted(_known.items(), key=lambda one: -len(one[0])))
 
 
-def forget_secrets() -> None:
-    """Forget every secret that was remembered; for tests."""
-    global _ordered
-    with _lock:
-        _known.clear()
-        _ordered = ()
-
-
 def redact(text: str) -> str:
     """Replace the known secrets in a message, and those in its URLs.
 

@@ -22,7 +22,7 @@ from onspect.demo.parts import draw_part
 from onspect.runtime.atomic import write_new
 from onspect.runtime.capture.frames import ExposureMeter, KnownFrames
 from onspect.runtime.capture.recorder import PictureFolder, record
-from onspect.runtime.capture.triggers import PresenceTrigger, TimeTrigger, Trigger
+from onspect.runtime.capture.triggers import CountTrigger, PresenceTrigger, TimeTrigger
 from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.presence import PresenceSettings
@@ -232,6 +232,7 @@ def test_nothing_written_is_a_failure(tmp_path: Path, onspect: Run) -> None:
     result = onspect("capture", tmp_path / "in", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "no picture was written from 1 frame; 1 frame could not be read" in result.stderr
+    assert names(tmp_path) == ["in"]
 
 
 def test_overexposed_pictures_are_warned_of(tmp_path: Path, onspect: Run, write_image: Callable[..., Path]) -> None:
@@ -299,19 +300,13 @@ def test_another_program_may_write_into_the_folder(tmp_path: Path) -> None:
 
 
 def test_frames_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
-    """Each frame is reported; one that could not be read has no frame, and the trigger is not asked about it."""
+    """Each frame is reported; one that could not be read has no frame, and does not count for the trigger."""
     captures = [Capture("c", ImageError("damaged")), Capture("c", part(1)), Capture("c", part(1))]
-    asked: list[Capture] = []
-
-    class Every(Trigger):
-        def wants(self, capture: Capture) -> bool:
-            asked.append(capture)
-            return True
-
-    items = list(record(captures, PictureFolder(tmp_path), Every()))
+    items = list(record(captures, PictureFolder(tmp_path), CountTrigger(1)))
     assert [item.frame is None for item in items] == [True, False, False]
     assert [item.similar for item in items] == [False, False, True]
-    assert len(asked) == 2
+    trigger = CountTrigger(2)
+    assert [len(trigger.choose(capture)) for capture in captures] == [0, 1, 0]
     counts = items[-1].counts
     assert (counts.seen, counts.saved, counts.similar, counts.damaged) == (3, 1, 1, 1)
 

@@ -354,6 +354,27 @@ def test_help_of_each_command_has_an_example(onspect: Run, name: str) -> None:
     assert f"Example:\n    onspect {name}" in text
 
 
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_option_has_a_sentence(name: str) -> None:
+    """No option of any command is listed without an explanation."""
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    below = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    options = [option for one in below for option in one.get_params(click.Context(one))]
+    named = [option for option in options if isinstance(option, click.Option) and not option.hidden]
+    assert not [option.opts for option in named if not option.help]
+
+
+def test_options_of_train_are_in_sections(onspect: Run) -> None:
+    """Each heading comes once, and each option below one heading only."""
+    text = onspect("train", "--help").stdout
+    headings = ["Images:", "Network:", "Training:", "Devices:", "Options:"]
+    assert [line for line in text.splitlines() if line in headings] == headings
+    assert "DATA]" not in text.partition("Images:")[2]
+    for option in ("--tile", "--preset", "--epochs", "--device ", "--resume  ", "--debug"):
+        assert text.count(f"  {option}") == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes of this kind")
 def test_closed_stdout_ends_without_a_traceback(calibrated: Path, parts: Path) -> None:
     """If the reader of stdout has gone, as with `| head -1`, the command ends with code 1 and no message."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onspect.runtime import Inspector, draw_overlay, read_model_info, write_picture
 from onspect.runtime.errors import ImageError, OutputError
+from onspect.runtime.images.placement import Placement
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Judgement
@@ -96,6 +97,35 @@ def test_beside_and_legend_make_the_picture_larger() -> None:
     heat = draw_overlay(make_inspection("ok"), heat=True)
     assert heat is not None
     assert (heat[-300:] != 128).any()
+
+
+def test_a_legend_has_a_line_for_each_kind_of_mark() -> None:
+    """Boxes and outlines, the inspected region and the heat have a line each; without marks one line says why."""
+    found = make_inspection("ng")
+    bare = dataclasses.replace(found, verdict=dataclasses.replace(found.verdict, regions=()))
+    fault = dataclasses.replace(make_inspection("fault"), error_map=None)
+    crop = dataclasses.replace(found, placement=Placement(300, 300, (1, 0, 0, 0, 1, 0), (300, 300)))
+    for inspection, heat, lines in (
+        (found, False, 2),
+        (found, True, 3),
+        (bare, False, 1),
+        (fault, True, 1),
+        (make_inspection("ok"), False, 1),
+        (crop, False, 3),
+    ):
+        with_legend, without = (draw_overlay(inspection, heat=heat, legend=legend) for legend in (True, False))
+        assert with_legend is not None
+        assert without is not None
+        assert (with_legend.shape[0] - without.shape[0]) // 20 == lines
+
+
+def test_an_inspector_and_an_inspection_print_one_line(calibrated: Path, write_image: Callable[..., Path]) -> None:
+    """The name of the model, its threshold and its provider are shown, and no array is."""
+    inspector = Inspector(calibrated)
+    assert repr(inspector).startswith(f"<Inspector {inspector.label}, ng from ")
+    shown = repr(inspector.examine(write_image(calibrated.parent / "bright.png", 200, (32, 48))))
+    assert "array" not in shown
+    assert "\n" not in shown
 
 
 def test_an_inspection_is_a_picture_in_a_notebook(calibrated: Path, write_image: Callable[..., Path]) -> None:

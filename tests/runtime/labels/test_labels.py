@@ -236,6 +236,28 @@ def test_export_needs_labels(tmp_path: Path, store: LabelStore, onspect: Callabl
     assert labels_path(tmp_path / "history.db") == labels_path(store.path) == store.path
 
 
+def test_an_export_that_fails_leaves_no_folder(
+    tmp_path: Path, store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the second picture cannot be read, or Ctrl-C comes, the folder and the first picture are gone."""
+    for number in range(3):
+        keep(store, number, "good")
+    read = store.read
+    for failure in (OutputError("damaged"), KeyboardInterrupt()):
+        left = [None, failure]
+
+        def fail(number: int, left: list[BaseException | None] = left) -> bytes:
+            wrong = left.pop(0)
+            if wrong is not None:
+                raise wrong
+            return read(number)
+
+        monkeypatch.setattr(store, "read", fail)
+        with pytest.raises(type(failure)):
+            export_labels(store, tmp_path / "out" / "labelled")
+        assert not (tmp_path / "out").exists()
+
+
 def test_keeper_keeps_rejects_and_the_last_parts(store: LabelStore) -> None:
     """Rejects and reviews are written; of ok parts one now and then, the last ones only in memory; faults never."""
     keeper = PictureKeeper(store, ok_every=3600.0, recent_bytes=3 * draw(0).nbytes)

@@ -10,18 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import Result
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.inspection.batch import choose_batch
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import stamp
+from onspect.runtime.model.openvino import OpenVinoSession
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("openvino is not installed: pip install 'onspect[openvino]'", allow_module_level=True)
 
+INT8 = "<Type: 'int8_t'>"
 RANDOM = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 1), np.uint8)
 
 
@@ -135,3 +140,95 @@ def test_nothing_is_reported_or_kept(calibrated: Path, tmp_path: Path, write_ima
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "1 image: 1 ok\n")
     assert not [path for path in home.rglob("*") if "intel" in path.name.lower() or "openvino" in path.name.lower()]
+
+
+def build_weighted(*, quantized: bool = False) -> bytes:
+    """Return a graph with a convolution of 8-bit weights and a scale, whose result [N, 1, 8, 6] is enlarged 16 times.
+
+    With `quantized` the activations are rounded to 8 bits too.
+    """
+    random = np.random.default_rng(0)
+    values = {
+        "weights.int8": random.integers(-127, 128, (1, 1, 3, 3)).astype(np.int8),
+        "weights.scale": np.array([[[[0.01]]]], np.float32),
+        "step": np.array(0.5, np.float32),
+        "zero": np.array(0, np.uint8),
+        "scales": np.array([1, 1, 16, 16], np.float32),
+        "channel": np.array([1], np.int64),
+        "sides": np.array([1, 2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["weights.int8"], ["weights.float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["weights.float", "weights.scale"], ["weights"]),
+        helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["numbers"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("QuantizeLinear", ["planes", "step", "zero"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["rounded", "step", "zero"], ["taken"]),
+        helper.make_node("Conv", ["taken" if quantized else "planes", "weights"], ["small"], pads=[1, 1, 1, 1]),
+        helper.make_node(
+            *("Resize", ["small", "", "scales"], ["large"]),
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        ),
+        helper.make_node("Squeeze", ["large", "channel"], ["error_map"]),
+        helper.make_node("ReduceMean", ["error_map", "sides"], ["score"], keepdims=0),
+    ]
+    outputs = [("score", ["N"]), ("error_map", ["N", 128, 96])]
+    graph = helper.make_graph(
+        nodes
+        if quantized
+        else [node for node in nodes if "Quantize" not in node.op_type and "Dequant" not in node.op_type],
+        "weighted",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 8, 6, 1])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in values.items()
+            if quantized or name not in ("step", "zero")
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+def read_types(graph: bytes, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the types of the operations that OpenVINO compiles for a graph; a constant's is that of its values."""
+    import openvino
+
+    compiled = []
+
+    class Core(openvino.Core):
+        def compile_model(self, model: openvino.Model, *rest: object) -> openvino.CompiledModel:
+            compiled.append(model)
+            return super().compile_model(model, *rest)
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    OpenVinoSession(graph, 1)
+    operations = compiled[0].get_ops()
+    constants = [str(item.get_element_type()) for item in operations if item.get_type_name() == "Constant"]
+    return [item.get_type_name() for item in operations] + constants
+
+
+def test_stored_weights_are_computed_before_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights with a scale are constants before OpenVINO compiles, and the enlargement is two products."""
+    types = read_types(build_weighted(), monkeypatch)
+    assert (types.count("Convert"), types.count("Multiply"), types.count("Interpolate")) == (1, 0, 0)
+    assert INT8 not in types
+    assert types.count("MatMul") == 2
+
+
+def test_quantized_arithmetic_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a graph with quantized activations the weights stay in 8 bits."""
+    types = read_types(build_weighted(quantized=True), monkeypatch)
+    assert "FakeQuantize" in types
+    assert INT8 in types
+
+
+def test_changed_graph_gives_onnxruntime_s_outputs() -> None:
+    """Computed weights and products change neither score nor error map, up to its edges."""
+    images: NDArray[np.uint8] = np.random.default_rng(1).integers(0, 256, (3, 8, 6, 1), np.uint8)
+    session = onnxruntime.InferenceSession(build_weighted(), providers=["CPUExecutionProvider"])
+    expected = session.run(["score", "error_map"], {"image": images})
+    found = OpenVinoSession(build_weighted(), 1).run(["score", "error_map"], {"image": images})
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-3)

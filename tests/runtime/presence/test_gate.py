@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -128,6 +128,36 @@ def test_cut_parts_are_the_crops_of_a_run(belt: Belt, tmp_path: Path) -> None:
     assert len(crops) == len(files)
     same = [np.array_equal(np.asarray(cv2.imread(str(file))), crop) for file, crop in zip(files, crops, strict=True)]
     assert sum(same) >= len(same) - 3  # the first parts are those that a learnt line may see in another frame
+
+
+class Watched(FolderSource):
+    """A camera that Ctrl-C ends after a number of frames."""
+
+    live = True
+
+    def __init__(self, folder: Path, end: int) -> None:
+        super().__init__(folder)
+        self._end = end
+
+    def __iter__(self) -> Iterator[Capture]:
+        for number, capture in enumerate(super().__iter__()):
+            if number == self._end:
+                raise KeyboardInterrupt
+            yield capture
+
+
+@pytest.mark.parametrize("end", [pytest.param(200, marks=pytest.mark.slow), 0], ids=["with parts", "without"])
+def test_ctrl_c_ends_the_cut_of_a_camera(belt: Belt, tmp_path: Path, end: int) -> None:
+    """The pictures have the settings that judge them; before the first part there is no folder."""
+    (tmp_path / "frames").mkdir()
+    for number in range(end + 1):
+        cv2.imwrite(str(tmp_path / "frames" / f"{number:04d}.png"), belt.draw(number))
+    found = cut_parts(Watched(tmp_path / "frames", end), PresenceSettings(learn=3.0), tmp_path / "out")
+    assert found.frames == end
+    assert (tmp_path / "out").exists() == bool(found.written) == (end > 100)
+    if found.written:
+        assert read_presence(tmp_path / "out" / "presence.toml").window is not None
+        assert len(list((tmp_path / "out" / "parts").iterdir())) == found.written
 
 
 def test_light_that_fails_is_a_fault_and_not_an_empty_belt(belt: Belt) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from onspect.training.checkpoint import load_trained as load_trained
     from onspect.training.config import NetworkConfig as NetworkConfig
     from onspect.training.config import TrainConfig as TrainConfig
+    from onspect.training.config import design_network as design_network
+    from onspect.training.features.base import make_base as make_base
     from onspect.training.presets import PRESETS as PRESETS
     from onspect.training.presets import Preset as Preset
     from onspect.training.session import Callbacks as Callbacks
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "autoencoder.loop": "Outcome TrainingProgress",
     "checkpoint": "RunRecord TrainedModel load_trained",
-    "config": "NetworkConfig TrainConfig",
+    "config": "NetworkConfig TrainConfig design_network",
+    "features.base": "make_base",
     "presets": "PRESETS Preset",
     "session": "Callbacks Devices TrainOptions resume train",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, progress, say, usage_errors
+from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
 
 
 @click.command(cls=Command)
@@ -23,8 +24,21 @@ from onspect.runtime.cli.base import Command, progress, say, usage_errors
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture (SVG) here.")
+@click.option(
+    "--margin",
+    metavar="SHARE",
+    callback=functools.partial(parse_rate, no_limit=(0, 1)),
+    help="Measure how far bfloat16 moves the scores of this share of IMAGES, such as 95%, and write it into MODEL for "
+    "the provider openvino-bf16; nothing else is measured.",
+)
 def bench(
-    model: Path, images: tuple[str, ...], compare: Path | None, rate: float, json_file: Path | None, plot: Path | None
+    model: Path,
+    images: tuple[str, ...],
+    compare: Path | None,
+    rate: float,
+    json_file: Path | None,
+    plot: Path | None,
+    margin: float | None,
 ) -> None:
     """Measure what the calibrated MODEL costs on this machine, on your IMAGES or on drawn ones.
 
@@ -37,8 +51,9 @@ def bench(
     Example:
       onspect bench part.onnx parts/test --plot bench.svg
       onspect bench part.onnx --compare part-int8.onnx
+      onspect bench part.onnx parts/train/good --margin 95%
     """
-    from onspect.runtime.atomic import write_atomically
+    from onspect.runtime.atomic import write_together
     from onspect.runtime.bench.plot import draw_bench
     from onspect.runtime.bench.run import run_bench
     from onspect.runtime.bench.tables import describe_bench
@@ -49,12 +64,19 @@ def bench(
     models = [model] if compare is None else [model, compare]
     with usage_errors():
         paths = [Path(image) for image in expand_images(images)]
+    if margin is not None:
+        if compare or json_file or plot:
+            raise click.UsageError("--margin writes into MODEL and measures nothing else; leave the other options out")
+        from onspect.runtime.bench.margin import measure_margin
+        from onspect.runtime.model.card import describe_margin
+
+        say(f"bfloat16 {describe_margin(measure_margin(model, paths, margin, progress=progress))}")
+        say(f"{model} runs with --provider openvino-bf16 now")
+        return
     found = run_bench(models, paths, rate=rate, progress=progress)
     click.echo(describe_bench(found))
-    for path, text in (
-        (json_file, json.dumps(found.to_dict(), indent=1) + "\n"),
-        (plot, draw_bench(found)),
-    ):
-        if path is not None:
-            write_atomically(path, text.encode())
-            say(f"wrote {path}")
+    texts = ((json_file, json.dumps(found.to_dict(), indent=1) + "\n"), (plot, draw_bench(found)))
+    files = {path: text.encode() for path, text in texts if path is not None}
+    write_together(files)
+    for path in files:
+        say(f"wrote {path}")

@@ -23,7 +23,8 @@ provider_option = click.option(
     type=click.Choice(CHOICES),
     default="auto",
     show_default=True,
-    help="The provider that runs the model; cuda and tensorrt fall back with a warning; auto never chooses openvino.",
+    help="The provider that runs the model; cuda and tensorrt fall back with a warning; auto never chooses openvino. "
+    "With openvino-bf16, scores near a threshold are computed again in float32; 'onspect bench --margin' prepares it.",
 )
 _overlays = click.option(
     "--overlays",

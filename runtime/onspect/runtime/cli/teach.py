@@ -78,7 +78,9 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
 )
 @click.option("--strict", is_flag=True, help="Refuse pictures whose score is an outlier.")
 @click.option("--trim", is_flag=True, help="Leave out pictures whose score is an outlier.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same file."
+)
 def teach(
     good: Path | None,
     output: Path | None,

@@ -32,7 +32,7 @@ from onspect.runtime.dataset.mask_files import TruthFolder, name_orphans, part_m
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.files import describe_left_out, list_images
 
-__all__ = ["GOOD", "LabelledImage", "good_images", "has_split", "labelled_images", "training_images"]
+__all__ = ["GOOD", "LabelledImage", "has_split", "labelled_images", "training_images"]
 
 _LOG = logging.getLogger("onspect")
 
@@ -98,27 +98,6 @@ def training_images(folder: Path) -> list[Path]:
         f"{str(folder)!r} has no folder train/{GOOD} and no good images of its own; {_suggest_dataset(folder)}"
         f"put the good parts into {str(wanted)!r}, or give a folder of good images"
     )
-
-
-def good_images(folder: Path) -> list[Path]:
-    """Return the good images of a folder of good pictures, or of a dataset.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-
-    Returns
-    -------
-    list[Path]
-        The image files, as `training_images` finds them.
-
-    Raises
-    ------
-    DatasetError
-        If there are no good images, or it is not known which images are good.
-    """
-    return training_images(folder)
 
 
 def has_split(folder: Path, split: str) -> bool:

@@ -50,7 +50,7 @@ def start_openvino() -> str:
     Returns
     -------
     str
-        Version of OpenVINO.
+        Version of OpenVINO, and whether this processor has bfloat16.
 
     Raises
     ------
@@ -63,7 +63,9 @@ def start_openvino() -> str:
     (doubled,) = compiled(np.arange(4, dtype=np.float32)).values()
     if doubled.tolist() != [0.0, 2.0, 4.0, 6.0]:
         raise RuntimeError(f"a graph that doubles 0, 1, 2, 3 gave {doubled.tolist()}")
-    return str(openvino.__version__)
+    from onspect.runtime.model.openvino import has_bfloat16
+
+    return f"{openvino.__version__}, {'with' if has_bfloat16(openvino.Core()) else 'without'} bfloat16"
 
 
 def list_cameras_of(producer: str) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.images.decode import Frame, read_image, read_or_error
 from onspect.runtime.images.placement import Placement
 from onspect.runtime.images.preprocess import check_size, place, prepare, prepare_at
+from onspect.runtime.inspection.doubtful import find_doubtful
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
 from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile
@@ -45,7 +47,7 @@ class Inspection:
     white_level: int
     """White level of that model. It scales a 16-bit frame in a picture."""
 
-    placement: Placement | None = field(default=None, compare=False)
+    placement: Placement | None = field(default=None, repr=False, compare=False)
     """Where the error map is in the frame; None if it covers the whole frame."""
 
     ticket: int | None = None
@@ -223,7 +225,8 @@ class Inspector:
     provider
         ``auto`` (the best that this onnxruntime has), ``cpu``, ``cuda`` or ``tensorrt``. If it is not
         available, a warning is logged and the next best one runs. ``openvino`` is OpenVINO's own runtime on the
-        processor.
+        processor. ``openvino-bf16`` computes in bfloat16 first, and again in float32 if the score is near a threshold;
+        the file must have a margin (`onspect bench --margin`).
     threads
         Number of threads that one run may use. With 1, many runs in parallel threads use the cores best.
 
@@ -232,7 +235,7 @@ class Inspector:
     ModelFileError
         If the file cannot be used.
     ChoiceError
-        If the provider is unknown.
+        If the provider is unknown, or the processor has no bfloat16.
     ImportError
         If OpenVINO is chosen and not installed.
     """
@@ -247,8 +250,12 @@ class Inspector:
         self.label = f"{model.info.name}@{model.sha256[:12]}"
         """The model's name and the first digits of its checksum, as verdicts carry them."""
         self.provider = loaded.provider
-        """What the model runs on: ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``."""
-        self._session = loaded.session
+        """What the model runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` or ``openvino-bf16``."""
+        self._session, self._fast = loaded.session, loaded.fast
+
+    def __repr__(self) -> str:
+        cut = "no threshold" if self.info.threshold is None else f"ng from {self.info.threshold.score:.6g}"
+        return f"<Inspector {self.label}, {cut}, on {self.provider}>"
 
     @property
     def threshold(self) -> Threshold:
@@ -327,7 +334,10 @@ class Inspector:
         check_size(width, height, self.info.preprocess)
 
     def infer(self, batch: NDArray[np.uint8]) -> Scored:
-        """Run the model on prepared inputs. It needs no threshold.
+        """Run the model on prepared inputs. It needs a threshold with ``openvino-bf16`` only.
+
+        With ``openvino-bf16``, inputs whose score in bfloat16 is near a threshold run again in float32. Score and error
+        map of an input are from the same run.
 
         Parameters
         ----------
@@ -338,9 +348,31 @@ class Inspector:
         -------
         Scored
             Score and error map of each input.
+
+        Raises
+        ------
+        UncalibratedError
+            If the model has no threshold and runs on ``openvino-bf16``.
         """
-        score, error_map = self._session.run(["score", "error_map"], {"image": batch})
-        return Scored(score, error_map)
+        if self._fast is None:
+            return _run(self._session, batch)
+        scored, margin = _run(self._fast, batch), self.info.bfloat16
+        assert margin is not None  # else load_model has raised
+        again = find_doubtful(scored.score, self.threshold, margin)
+        if again.any():
+            full = _run(self._session, batch[again])
+            scored.score[again], scored.error_map[again] = full.score, full.error_map
+        return scored
+
+    def try_out(self) -> None:
+        """Run the model once on a grey input, on all of its sessions: the first run of a session takes longer.
+
+        Its errors are those of the runtime, without a common base class.
+        """
+        preprocess = self.info.preprocess
+        grey = np.full((1, preprocess.height, preprocess.width, preprocess.channels), 128, np.uint8)
+        for session in filter(None, (self._fast, self._session)):
+            _run(session, grey)
 
     def run(self, batch: NDArray[np.uint8]) -> Scored:
         """Return the result of `infer`; the older name.
@@ -689,6 +721,11 @@ class Inspector:
         from onspect.runtime.inspection.batch import examine_files
 
         return examine_files(self, _list_paths(paths), workers=workers)
+
+
+def _run(session: Any, batch: NDArray[np.uint8]) -> Scored:
+    score, error_map = session.run(["score", "error_map"], {"image": batch})
+    return Scored(score, error_map)
 
 
 def _list_paths(paths: Iterable[Path | str] | Path | str) -> Iterable[Path | str]:

@@ -125,8 +125,8 @@ class LabelStore:
         Largest size of the pictures without a label, in bytes; the oldest are removed first.
     """
 
-    def __init__(self, path: Path, *, quota: int = QUOTA_BYTES) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, *, quota: int = QUOTA_BYTES) -> None:
+        self.path = Path(path)
         self._quota = quota
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -444,7 +444,7 @@ def labels_path(database: Path) -> Path:
     return database if database.name.endswith(".labels.db") else database.with_suffix(".labels.db")
 
 
-def open_existing(database: Path) -> LabelStore:
+def open_existing(database: Path | str) -> LabelStore:
     """Open the labels of a history.
 
     Parameters
@@ -462,7 +462,7 @@ def open_existing(database: Path) -> LabelStore:
     OutputError
         If there are no labels.
     """
-    path = labels_path(database)
+    path = labels_path(Path(database))
     if not path.is_file():
         raise OutputError(
             f"there are no labels at {str(path)!r}; give the history of a line with a dashboard, such as history.db"

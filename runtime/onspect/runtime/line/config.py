@@ -91,7 +91,7 @@ class LineConfig:
     """Folder for verdicts whose receiver is away."""
 
 
-def read_config(path: Path) -> LineConfig:
+def read_config(path: Path | str) -> LineConfig:
     """Read line.toml; docs/line.md describes every section and key.
 
     Paths in the file are relative to the working directory, like those on the command line. The command line may add a
@@ -112,6 +112,7 @@ def read_config(path: Path) -> LineConfig:
     ChoiceError
         If the file cannot be read or a value is not valid; the message has line and key.
     """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)

@@ -59,7 +59,7 @@ class Models:
 
     def __init__(
         self,
-        paths: Mapping[str | None, Path],
+        paths: Mapping[str | None, Path | str],
         active: str | None,
         open_inspector: Callable[[Path], Inspector],
         health: Health | None = None,
@@ -69,9 +69,9 @@ class Models:
         self._lock = threading.Lock()
         self.loads = 0
         """Number of model files that were read, including bad ones."""
-        self._paths = dict(paths)
-        self._signatures = {name: _sign(path) for name, path in paths.items()}
-        self._models = {name: self._load(path) for name, path in paths.items()}
+        self._paths = {name: Path(path) for name, path in paths.items()}
+        self._signatures = {name: _sign(path) for name, path in self._paths.items()}
+        self._models = {name: self._load(path) for name, path in self._paths.items()}
         self._pending: dict[str | None, Model] = {}
         self._moves: dict[str | None, list[float]] = {}
         """The moved thresholds of each recipe, the newest last."""
@@ -285,16 +285,16 @@ class Models:
         with lay_apart():
             inspector = self._open_inspector(path)
             _ = inspector.threshold
-            preprocess = inspector.info.preprocess
             try:
-                inspector.infer(np.full((1, preprocess.height, preprocess.width, preprocess.channels), 128, np.uint8))
+                inspector.try_out()
             except Exception as error:  # onnxruntime's errors share no base class
                 raise ModelFileError(f"{str(path)!r} loads, but cannot judge a picture: {error}") from error
-            channels = preprocess.channels if before is None else before.inspector.info.preprocess.channels
-            if channels != preprocess.channels:
+            own = inspector.info.preprocess.channels
+            channels = own if before is None else before.inspector.info.preprocess.channels
+            if channels != own:
                 words = {1: "grey images", 3: "colour images"}
                 raise ModelFileError(
-                    f"{str(path)!r} judges {words[preprocess.channels]}, and the line runs with {words[channels]}; "
+                    f"{str(path)!r} judges {words[own]}, and the line runs with {words[channels]}; "
                     "restart the line if that is intended"
                 )
         limits = None if self.health is None else limits_for(self.health, inspector.info.appearance)

@@ -6,6 +6,7 @@ from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import (
     Agreement,
     Appearance,
+    Bfloat16Margin,
     Calibration,
     Memory,
     ModelInfo,
@@ -59,7 +60,7 @@ def summarize(info: ModelInfo) -> str:
         ("threshold", "none yet" if info.threshold is None else describe_threshold(info.threshold)),
         ("chosen for", "nothing yet" if calibration is None else calibration.policy),
         ("chosen on", ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no images yet"),
-        ("AUROC there", "unknown" if area is None else f"{area:.4f}"),
+        ("AUROC", "unknown: no defects to measure on" if area is None else f"{area:.4f} on these images"),
         ("trained on", f"{source.training_images} images of {source.data!r}, {source.trained}"),
     ]
     return "\n".join(format_facts(facts, 13))
@@ -103,6 +104,8 @@ def list_facts(file: ModelFile) -> list[tuple[str, str]]:
         facts.append(("threshold", describe_threshold(info.threshold)))
     if info.calibration is not None:
         facts += _describe_calibration(info.calibration)
+    if info.bfloat16 is not None:
+        facts.append(("bfloat16", describe_margin(info.bfloat16, valid=info.valid_margin is not None)))
     if info.history:
         earlier = ", ".join(f"{stamp.threshold.score:.6g}" for stamp in info.history)
         facts.append(("before", f"{earlier} ('onspect threshold {file.path} --undo' goes back)"))
@@ -171,6 +174,28 @@ def describe_threshold(threshold: Threshold) -> str:
         words += f", review from {threshold.review:.6g}"
     words += f", regions at {threshold.map:.6g}"
     return words + (f" of {threshold.area} working pixels or more" if threshold.area else "")
+
+
+def describe_margin(margin: Bfloat16Margin, *, valid: bool = True) -> str:
+    """Return a margin of bfloat16 as text.
+
+    Parameters
+    ----------
+    margin
+        The margin.
+    valid
+        Whether it was measured on the graph of the file.
+
+    Returns
+    -------
+    str
+        The differences of scores with their evidence.
+    """
+    words = (
+        f"moves scores by {margin.low:.3g} to {margin.high:.3g} ({margin.share:.0%} of pictures, measured on "
+        f"{margin.pictures} of {margin.data!r}, OpenVINO {margin.openvino}, {margin.time})"
+    )
+    return words if valid else f"{words}; not valid: the graph has changed since"
 
 
 def describe_agreement(agreement: Agreement) -> str:
@@ -256,7 +281,7 @@ def _describe_calibration(calibration: Calibration) -> list[tuple[str, str]]:
     counts = ", ".join(f"{count} {kind}" for kind, count in calibration.counts.items())
     facts = [("calibrated", f"{calibration.policy}, on {calibration.data!r} ({counts}), {calibration.time}")]
     if calibration.auroc is not None and calibration.aupr is not None:
-        facts.append(("there", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f}"))
+        facts.append(("metrics", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f} on these images"))
     defects = "no defects to measure on"
     if calibration.true_ng + calibration.false_ok + calibration.review_defective:
         defects = f"{calibration.true_ng} defects caught, {calibration.false_ok} missed"

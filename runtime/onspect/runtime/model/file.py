@@ -27,7 +27,15 @@ from onspect.runtime.atomic import describe_os_error, sweep_abandoned, write_ato
 from onspect.runtime.errors import ModelFileError
 from onspect.runtime.fingerprints import pack_fingerprints, unpack_fingerprints
 from onspect.runtime.model.protobuf import encode_bytes, walk
-from onspect.runtime.model.schema import FORMAT_VERSION, Calibration, Looks, ModelInfo, Stamp, Threshold
+from onspect.runtime.model.schema import (
+    FORMAT_VERSION,
+    Bfloat16Margin,
+    Calibration,
+    Looks,
+    ModelInfo,
+    Stamp,
+    Threshold,
+)
 from onspect.runtime.records import parse_dataclass
 
 BASE_KEY = "onspect.base"
@@ -296,6 +304,29 @@ def restamp(model: ModelFile, threshold: Threshold, calibration: Calibration) ->
     old = model.info
     history = old.history if old.threshold is None else (*old.history, Stamp(old.threshold, old.calibration))
     return _write_info(model, dataclasses.replace(old, threshold=threshold, calibration=calibration, history=history))
+
+
+def restamp_margin(model: ModelFile, margin: Bfloat16Margin) -> ModelInfo:
+    """Write a margin of bfloat16 into a model file, atomically. The threshold stays.
+
+    Parameters
+    ----------
+    model
+        The file.
+    margin
+        The margin.
+
+    Returns
+    -------
+    ModelInfo
+        The metadata that the file has now.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written. It stays unchanged.
+    """
+    return _write_info(model, dataclasses.replace(model.info, bfloat16=margin))
 
 
 def undo_restamp(model: ModelFile) -> ModelInfo:

@@ -9,7 +9,10 @@ ONNXRUNTIME = {
 }
 """Providers of onnxruntime, each with its fallbacks."""
 
-CHOICES = ("auto", *ONNXRUNTIME, "openvino")
+BFLOAT16 = "openvino-bf16"
+"""OpenVINO in bfloat16, and onnxruntime in float32 for scores near a threshold."""
+
+CHOICES = ("auto", *ONNXRUNTIME, "openvino", BFLOAT16)
 """Valid choices. ``auto`` never selects OpenVINO, because its scores differ in the last digits."""
 
 
@@ -24,6 +27,6 @@ def runs_on_processor(provider: str) -> bool:
     Returns
     -------
     bool
-        True for ``cpu`` and ``openvino``.
+        True for ``cpu``, ``openvino`` and ``openvino-bf16``.
     """
-    return provider in ("cpu", "openvino")
+    return provider in ("cpu", "openvino", BFLOAT16)

@@ -575,6 +575,47 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Bfloat16Margin:
+    """How far bfloat16 moves the scores of a file. The provider ``openvino-bf16`` needs it.
+
+    A difference is the score in bfloat16 minus the score in float32.
+
+    Raises
+    ------
+    ValueError
+        If 0 is not between `low` and `high`.
+    """
+
+    low: float
+    """Lowest difference within the margin, 0 or less."""
+
+    high: float
+    """Highest difference within the margin, 0 or more."""
+
+    share: float
+    """Share of new pictures whose difference is within the margin, 0 to 1."""
+
+    pictures: int
+    """Number of pictures that the differences were measured on."""
+
+    data: str
+    """Name of their folder."""
+
+    time: str
+    """ISO 8601, UTC."""
+
+    openvino: str
+    """Version of OpenVINO."""
+
+    graph_sha256: str
+    """Checksum of the graph. The margin is not valid for another graph."""
+
+    def __post_init__(self) -> None:
+        if not self.low <= 0.0 <= self.high:
+            raise ValueError(f"the margin of bfloat16 is {self.low} to {self.high}, and 0 is not between them")
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the model comes from."""
 
@@ -661,10 +702,19 @@ class ModelInfo:
     format_version: int = 1
     """Format version of the file, 1 to `FORMAT_VERSION`."""
 
+    bfloat16: Bfloat16Margin | None = None
+    """How far bfloat16 moves the scores, None if it was not measured."""
+
     def __repr__(self) -> str:
         from onspect.runtime.model.card import summarize  # it imports this module
 
         return summarize(self)
+
+    @property
+    def valid_margin(self) -> Bfloat16Margin | None:
+        """The margin of bfloat16, None if it was not measured, or was measured on another graph."""
+        margin = self.bfloat16
+        return margin if margin is not None and margin.graph_sha256 == self.graph_sha256 else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metadata as the JSON object in the file.

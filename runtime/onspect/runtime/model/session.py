@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import onnxruntime
 from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.model.file import ModelFile, read_model_file
 from onspect.runtime.model.openvino import OpenVinoSession
-from onspect.runtime.model.providers import CHOICES, ONNXRUNTIME
+from onspect.runtime.model.providers import BFLOAT16, CHOICES, ONNXRUNTIME
 from onspect.runtime.model.schema import ModelInfo
 
 _LOG = logging.getLogger("onspect")
@@ -29,7 +30,10 @@ class LoadedModel:
     """An `onnxruntime.InferenceSession` or an `OpenVinoSession`."""
 
     provider: str
-    """Our name of the provider that runs the model: ``cpu``, ``cuda``, ``tensorrt`` or ``openvino``."""
+    """Our name of the provider that runs the model: one of `CHOICES` other than ``auto``."""
+
+    fast: OpenVinoSession | None = None
+    """With ``openvino-bf16`` the session in bfloat16, which runs first; None with the other providers."""
 
 
 def load_model(path: Path | str | ModelFile, *, provider: str = "auto", threads: int = 1) -> LoadedModel:
@@ -52,29 +56,68 @@ def load_model(path: Path | str | ModelFile, *, provider: str = "auto", threads:
     Raises
     ------
     ModelFileError
-        If the file cannot be read or run.
+        If the file cannot be read or run, or has no margin for ``openvino-bf16``.
     ChoiceError
-        If the provider is unknown.
+        If the provider is unknown, or the processor has no bfloat16.
     ImportError
-        If ``openvino`` is chosen and not installed.
+        If OpenVINO is chosen and not installed.
     """
     file = path if isinstance(path, ModelFile) else read_model_file(path)
     if provider not in CHOICES:
         raise ChoiceError(f"provider is {provider!r}; choose one of {', '.join(CHOICES)}")
     if provider == "openvino":
-        loaded = _open_on_openvino(file, threads)
+        loaded = LoadedModel(file, open_on_openvino(file, threads), provider)
+    elif provider == BFLOAT16:
+        _check_margin(file)
+        fast = open_on_openvino(file, threads, bfloat16=True)
+        loaded = LoadedModel(file, _open_on_onnxruntime(file, "cpu", threads).session, provider, fast)
     else:
         loaded = _open_on_onnxruntime(file, provider, threads)
     _check_inputs(file.path, loaded.session, file.info)
     return loaded
 
 
-def _open_on_openvino(file: ModelFile, threads: int) -> LoadedModel:
+def open_on_openvino(file: ModelFile, threads: int, *, bfloat16: bool = False) -> OpenVinoSession:
+    """Open a session on OpenVINO.
+
+    Parameters
+    ----------
+    file
+        The model file.
+    threads
+        Number of threads that one run may use, from 1.
+    bfloat16
+        Whether to compute in bfloat16.
+
+    Returns
+    -------
+    OpenVinoSession
+        The session.
+
+    Raises
+    ------
+    ModelFileError
+        If OpenVINO refuses the file.
+    ChoiceError
+        If bfloat16 is chosen and the processor does not have it.
+    ImportError
+        If OpenVINO is not installed.
+    """
     try:
-        return LoadedModel(file, OpenVinoSession(file.data, threads), "openvino")
+        return OpenVinoSession(file.data, threads, bfloat16=bfloat16)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]  # the lines before it name OpenVINO's source
         raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; use the provider cpu") from error
+
+
+def _check_margin(file: ModelFile) -> None:
+    """Raise ModelFileError if the file has no margin of bfloat16 for its graph."""
+    if file.info.valid_margin is None:
+        reason = "no margin of bfloat16" if file.info.bfloat16 is None else "a margin of bfloat16 for an earlier graph"
+        raise ModelFileError(
+            f"{str(file.path)!r} has {reason}, which the provider {BFLOAT16!r} needs; measure it: "
+            f"onspect bench {shlex.quote(str(file.path))} GOOD --margin 95%"
+        )
 
 
 def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> LoadedModel:
@@ -82,11 +125,7 @@ def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> Loaded
     wanted = provider
     if provider == "auto":
         wanted = "cuda" if "CUDAExecutionProvider" in here else "cpu"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options = session_options(threads)
     usable = [name for name in ONNXRUNTIME[wanted] if name in here]
     try:
         session = onnxruntime.InferenceSession(file.data, options, providers=usable)
@@ -101,6 +140,27 @@ def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> Loaded
             running,
         )
     return LoadedModel(file, session, running)
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the settings of all sessions: waiting threads sleep, and warnings are not printed.
+
+    Parameters
+    ----------
+    threads
+        Number of threads for one run, 1 or more.
+
+    Returns
+    -------
+    onnxruntime.SessionOptions
+        The settings.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
 
 
 def _name_provider(session: Any) -> str:

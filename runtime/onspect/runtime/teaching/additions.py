@@ -20,9 +20,9 @@ from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unp
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
 from onspect.runtime.model.schema import Lesson, Looks, Memory, ModelInfo, Stamp
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
-from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.graph_values import Stored
 from onspect.runtime.teaching.memory import Features
 from onspect.runtime.teaching.pictures import load_like, name_folder, take

@@ -25,6 +25,7 @@ from onspect.training.features.trunk import export_trunk
 from onspect.training.to_onnx import OPSET, strip_traces
 
 _STAGES = ("stride8", "stride16", "stride32")
+_IN_PARTS = {"memory": 8}  # parts in which a search takes a memory: products of fewer leave the cache
 _IR_VERSION = 9  # of onnx 1.14: every onnxruntime that this package allows reads it
 
 
@@ -280,9 +281,8 @@ def _add_search(graph: _Graph, name: str, features: str, width: int) -> str:
     every = graph.value(f"{name}.every", np.array([-1], np.int64))
     shape = graph.node("Concat", [every, dimensions], f"{name}.shape", axis=0)
     vectors = graph.node("Reshape", [rows, shape], f"{name}.queries")
-    squares = _squared_distances(graph, name, vectors, np.zeros((1, 1), np.float16))
     axis = graph.value(f"{name}.axis", np.array([1], np.int64))
-    nearest = graph.node("ReduceMin", [squares, axis], f"{name}.nearest", keepdims=1)
+    nearest = _nearest_squares(graph, name, vectors, axis)
     own = graph.node("ReduceSumSquare", [vectors, axis], f"{name}.own", keepdims=1)
     total = graph.node("Add", [nearest, own], f"{name}.total")
     zero = graph.value(f"{name}.zero", np.array(0.0, np.float32))
@@ -297,10 +297,51 @@ def _add_search(graph: _Graph, name: str, features: str, width: int) -> str:
 
 def _squared_distances(graph: _Graph, name: str, queries: str, memory: NDArray[np.float16]) -> str:
     """Add |m|^2 - 2 q.m for each query and each vector of the memory, which is stored in float16."""
+    return _multiply(graph, f"{name}.gemm", _extend_queries(graph, name, queries), _extend_memory(graph, name, memory))
+
+
+def _nearest_squares(graph: _Graph, name: str, queries: str, axis: str) -> str:
+    """Add the least |m|^2 - 2 q.m of each query, [queries, 1].
+
+    A large memory is searched in parts, whose products stay in the processor's cache. Copies of the last vector fill
+    the parts, so that none is empty; they change no minimum.
+    """
+    extended, vectors = _extend_queries(graph, name, queries), _extend_memory(graph, name, np.zeros((1, 1), np.float16))
+    if name not in _IN_PARTS:
+        squares = _multiply(graph, f"{name}.gemm", extended, vectors)
+        return graph.node("ReduceMin", [squares, axis], f"{name}.nearest", keepdims=1)
+    count = _IN_PARTS[name]
+    more = graph.value(f"{name}.more", np.array([0, 0, count * count, 0], np.int64))
+    filled = graph.node("Pad", [vectors, more], f"{name}.filled", mode="edge")
+    parts = [f"{name}.piece{number}" for number in range(count)]
+    graph.nodes.append(helper.make_node("Split", [filled], parts, name=f"{name}.split", axis=0, num_outputs=count))
+    least = [
+        graph.node("ReduceMin", [_multiply(graph, f"{part}.gemm", extended, part), axis], f"{part}.least", keepdims=1)
+        for part in parts
+    ]
+    return graph.node("Min", least, f"{name}.nearest")
+
+
+def _extend_queries(graph: _Graph, name: str, queries: str) -> str:
+    """Add a column of ones to queries [queries, dimensions]."""
+    column = graph.value(f"{name}.column", np.array([0, 0, 0, 1], np.int64))
+    one = graph.value(f"{name}.one", np.array(1.0, np.float32))
+    return graph.node("Pad", [queries, column, one], f"{name}.extended")
+
+
+def _extend_memory(graph: _Graph, name: str, memory: NDArray[np.float16]) -> str:
+    """Add rows of -2 m and |m|^2, [vectors, dimensions + 1]. They are constants: a session computes them once."""
     stored = graph.value(f"{name}.vectors", memory)
     vectors = graph.node("Cast", [stored], f"{name}.float", to=TensorProto.FLOAT)
+    doubled = graph.node("Mul", [vectors, graph.value(f"{name}.factor", np.array(-2.0, np.float32))], f"{name}.doubled")
     squares = graph.value(f"{name}.squares", np.zeros(len(memory), np.float32))
-    return graph.node("Gemm", [queries, vectors, squares], f"{name}.gemm", alpha=-2.0, beta=1.0, transB=1)
+    axis = graph.value(f"{name}.rows", np.array([1], np.int64))
+    column = graph.node("Unsqueeze", [squares, axis], f"{name}.squared")
+    return graph.node("Concat", [doubled, column], f"{name}.rows.extended", axis=1)
+
+
+def _multiply(graph: _Graph, name: str, queries: str, vectors: str) -> str:
+    return graph.node("Gemm", [queries, vectors], name, transB=1)
 
 
 def _enlarge(graph: _Graph, planes: str, name: str, factor: int) -> str:

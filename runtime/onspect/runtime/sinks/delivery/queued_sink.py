@@ -114,7 +114,7 @@ class QueuedSink(Sink):
         self,
         sink: Sink,
         name: str,
-        spool: Path | None = None,
+        spool: Path | str | None = None,
         capacity: int | None = None,
         *,
         patience: float = 0.0,
@@ -127,7 +127,7 @@ class QueuedSink(Sink):
         self._sink = sink
         self.delivery = sink.delivery
         self.stale_after = sink.stale_after
-        self._spool = Spool(spool) if spool is not None and self.delivery == "event" else None
+        self._spool = Spool(Path(spool)) if spool is not None and self.delivery == "event" else None
         self.pictures = self._spool is None and sink.pictures
         self._capacity = capacity or (_RECORD_CAPACITY if self.delivery == "record" else _CAPACITY)
         self._patience = patience

@@ -394,7 +394,7 @@ def _watch_incomplete(acquirer: Any) -> Callable[[], bool]:
 
     seen: list[bool] = []
 
-    class Note(Callback):  # type: ignore[misc]
+    class Note(Callback):  # type: ignore[misc]  # harvesters has no types
         def emit(self, context: object = None) -> None:  # noqa: ARG002 - harvesters' signature
             seen.append(True)
 

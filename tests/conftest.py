@@ -1,4 +1,4 @@
-"""What the tests of several parts share: the tiny model file, images of one brightness, and the command line."""
+"""Fixtures for the tests of several parts: the tiny model file, images of one brightness, and the command line."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
     """Return a function that gives the folder of a name, which it has filled with a function.
 
-    That happens once a session: the workers of pytest-xdist share the folders, and wait for whoever fills one. Tests
-    read what is in them, and write elsewhere.
+    That happens once a session: the workers of pytest-xdist share the folders, and wait until one is filled. Tests
+    read the files in them, and write elsewhere.
     """
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
@@ -88,7 +88,7 @@ def exported_backbones(share: Share) -> None:
 
 @pytest.fixture(autouse=True)
 def plain_logging() -> None:
-    """Undo what a command of an earlier test has set, so that `caplog` sees the log of every test."""
+    """Undo the log settings of an earlier test's command, so that `caplog` sees the log of every test."""
     logger = logging.getLogger("onspect")
     logger.propagate = True
     logger.handlers.clear()
@@ -146,7 +146,7 @@ def write_image() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def onspect() -> Callable[..., Result]:
-    """Return a function that runs the command line and returns what it printed and its exit code."""
+    """Return a function that runs the command line and returns its output and its exit code."""
 
     def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
         return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)

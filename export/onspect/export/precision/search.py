@@ -201,7 +201,7 @@ def _write_smaller(
     *,
     by_teaching: bool = False,
 ) -> Quantized:
-    """Write the first small form of whose verdicts few enough differ; raises ExportError if there is none.
+    """Write the first small form with few enough different verdicts; raises ExportError if there is none.
 
     Its threshold is that of the new memory with by_teaching; else it is chosen again, if the file has one.
     """

@@ -20,7 +20,6 @@ from onspect.runtime import credentials
 from onspect.runtime.cli import main
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
-from .sharing import Share
 from .tiny_model import SIDE, build_graph, make_info, write_model
 
 collect_ignore = [

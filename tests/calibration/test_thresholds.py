@@ -203,7 +203,7 @@ def test_a_policy_survives_the_model_file(policy: Policy) -> None:
 
 @pytest.mark.parametrize("policy", EXAMPLES, ids=lambda policy: policy.name)
 def test_a_policy_takes_a_candidate_within_its_interval(policy: Policy) -> None:
-    """A threshold is one of the candidates, or the number that was given, and lies within its 95% interval."""
+    """A threshold is one of the candidates, or the number that was given, and is within its 95% interval."""
     good, defective = draw(3)
     threshold = policy.choose(good, defective)
     assert threshold in candidates(np.concatenate([good, defective])) or threshold == policy.rule.value

@@ -1,4 +1,4 @@
-"""What the tests of several parts share: the tiny model file, images of one brightness, and the command line."""
+"""Fixtures for the tests of several parts: the tiny model file, images of one brightness, and the command line."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 from hypothesis import settings
 
+from onspect.runtime import credentials
 from onspect.runtime.cli import main
-from onspect.runtime.credentials import forget_secrets
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
+from .sharing import Share
 from .tiny_model import SIDE, build_graph, make_info, write_model
 
 collect_ignore = [
@@ -59,8 +60,8 @@ def pytest_xdist_auto_num_workers() -> int:
 def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
     """Return a function that gives the folder of a name, which it has filled with a function.
 
-    That happens once a session: the workers of pytest-xdist share the folders, and wait for whoever fills one. Tests
-    read what is in them, and write elsewhere.
+    That happens once a session: the workers of pytest-xdist share the folders, and wait until one is filled. Tests
+    read the files in them, and write elsewhere.
     """
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
@@ -79,9 +80,15 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[
     return fill
 
 
+@pytest.fixture(scope="session", autouse=True)
+def exported_backbones(share: Share) -> None:
+    """Keep exported backbones in one folder of the session, and not in that of the user; `.ci/run` names its own."""
+    os.environ.setdefault("ONSPECT_CACHE", str(share("backbones", lambda folder: folder)))
+
+
 @pytest.fixture(autouse=True)
 def plain_logging() -> None:
-    """Undo what a command of an earlier test has set, so that `caplog` sees the log of every test."""
+    """Undo the log settings of an earlier test's command, so that `caplog` sees the log of every test."""
     logger = logging.getLogger("onspect")
     logger.propagate = True
     logger.handlers.clear()
@@ -89,9 +96,10 @@ def plain_logging() -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_known_secrets() -> None:
+def no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the secrets of earlier tests, whose words may be in the messages of this one."""
-    forget_secrets()
+    monkeypatch.setattr(credentials, "_known", {})
+    monkeypatch.setattr(credentials, "_ordered", ())
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +146,7 @@ def write_image() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def onspect() -> Callable[..., Result]:
-    """Return a function that runs the command line and returns what it printed and its exit code."""
+    """Return a function that runs the command line and returns its output and its exit code."""
 
     def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
         return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)

@@ -50,6 +50,7 @@ def enter_token(browser: Browser, name: str | None = "Anna") -> None:
         browser.press("Enter")
 
 
+@pytest.mark.slow
 def test_old_verdict_fades_to_waiting(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """An OK of three seconds ago is faded; one of a minute ago is WAITING, with the last verdict in small words."""
     dashboard.write(examine(inspector, "ok"))
@@ -63,6 +64,7 @@ def test_old_verdict_fades_to_waiting(browser: Browser, dashboard: Dashboard, in
     browser.wait_for(f"{WORD} === 'NG' && !document.getElementById('verdict').classList.contains('fading')")
 
 
+@pytest.mark.slow
 def test_lost_camera_is_louder_than_the_other_one_s_ok(
     browser: Browser, dashboard: Dashboard, inspector: Inspector
 ) -> None:
@@ -92,6 +94,7 @@ def test_tile_and_picture_are_of_the_same_part(browser: Browser, dashboard: Dash
     assert browser.evaluate(f"(state.data = {newer}, state.shownAt -= 5000, render(), {WORD})") == "NG"
 
 
+@pytest.mark.slow
 def test_part_is_labelled_by_key(browser: Browser, taught: Path) -> None:
     """G labels the part on the screen after token and name were given once; B labels an opened reject."""
     with Running(taught) as running:
@@ -118,7 +121,7 @@ def test_part_is_labelled_by_key(browser: Browser, taught: Path) -> None:
 
 @pytest.mark.slow
 def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught: Path) -> None:
-    """A false reject is labelled, previewed and taught, and the next part passes; the log takes it back."""
+    """A false reject is labelled, previewed and taught, and the next part passes; the log undoes it."""
     with Running(taught) as running:
         for number in (300, 301):
             assert running.judge(number).verdict == "ng"
@@ -140,13 +143,14 @@ def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught
         browser.wait_for("!document.getElementById('reject').open")
         browser.press("c")
         browser.wait_for("document.querySelectorAll('#audit-rows li').length >= 2")
-        assert text(browser, "audit-state") == "1 good and 0 bad labels; the log is whole"
+        assert text(browser, "audit-state") == "1 good and 0 bad labels; the log is complete"
         browser.evaluate("document.getElementById('undo').click()")
         browser.wait_for("document.getElementById('audit-note').textContent.startsWith('Taken back')")
         assert running.judge(303).verdict == "ng"
         assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_threshold_from_labels_takes_a_second_click(browser: Browser, taught: Path) -> None:
     """The proposal says its interval and moves nothing; the second click moves the threshold."""
     with Running(taught) as running:
@@ -173,10 +177,11 @@ def test_threshold_from_labels_takes_a_second_click(browser: Browser, taught: Pa
         assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_page_without_a_history_has_no_label_buttons(
     browser: Browser, dashboard: Dashboard, inspector: Inspector
 ) -> None:
-    """Where labels cannot be kept the page shows no buttons for them, and their keys do nothing."""
+    """If labels cannot be kept the page shows no buttons for them, and their keys do nothing."""
     dashboard.write(examine(inspector, "ng"))
     browser.open(dashboard.url)
     browser.wait_for("document.getElementById('caption').textContent.startsWith('NG')")
@@ -209,6 +214,7 @@ def test_history_is_searched_on_the_page(browser: Browser, inspector: Inspector,
         assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_past_parts_are_labelled_on_the_history_page(browser: Browser, taught: Path) -> None:
     """On the history page a part is labelled by click, and the next one by arrow key and B; both are there again."""
     history = taught.with_name("history.db")

@@ -1,4 +1,4 @@
-"""One wrong picture, copies of files, and a model that sees nothing: said, and refused where that is asked for."""
+"""One wrong picture, copies of files, and a model that sees nothing: reported, and refused on request."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def _threshold(model: Path) -> float:
     return threshold.score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [["--quantile", "99%"], ["--max-fpr", "1%"], []])
 def test_one_wrong_picture_is_named(onspect: Run, model: Path, make_dataset: Make, policy: list[str]) -> None:
     """A defective part among good ones is named with both thresholds; --strict refuses, --trim leaves it out."""
@@ -69,6 +70,7 @@ def test_threshold_command_knows_lone_scores_too(onspect: Run, model: Path, make
     assert "an outlier" not in by_hand.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_names_lone_good_pictures(onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path) -> None:
     """A test set with a defective part among the good ones is pointed out by its path."""
     data = make_dataset({"test/good": [*GOOD, 250], "test/bright": [240, 245]})

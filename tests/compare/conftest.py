@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ..sharing import Share
 from .drawn import draw_class
 
 
@@ -29,7 +30,7 @@ def idx_bytes() -> Callable[[NDArray[np.uint8]], bytes]:
 
 
 @pytest.fixture(scope="session")
-def drawn_idx(share: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def drawn_idx(share: Share) -> Path:
     """A folder of four IDX files with three drawn classes of 28 px: two compressed, two not."""
     return share("idx", lambda folder: draw_idx(folder / "bars")) / "bars"
 

@@ -23,13 +23,15 @@ from onspect.runtime.errors import ChoiceError
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.training import session
 
+from ..sharing import Share
+
 Onspect = Callable[..., Result]
 
 QUICK = ("--limit", 24, "--epochs", 2, "--jobs", 1)
 
 
 @pytest.fixture(scope="module")
-def compared(share: Callable[[str, Callable[[Path], object]], Path], onspect: Onspect, drawn_idx: Path) -> Path:
+def compared(share: Share, onspect: Onspect, drawn_idx: Path) -> Path:
     """The folder of a comparison of all three variants on drawn classes, class 0 normal."""
     return share("compared", lambda folder: compare(folder, onspect, drawn_idx))
 
@@ -140,7 +142,7 @@ def test_scores_that_a_comparison_cannot_have(tmp_path: Path, score: str, words:
 
 @pytest.mark.slow
 def test_page_holds_tables_and_figures(compared: Path) -> None:
-    """The page shows every table and embeds the figures, which also lie beside it, and needs nothing else."""
+    """The page shows every table and embeds the figures, which are beside it too, and needs nothing else."""
     page = (compared / "compare.html").read_text(encoding="utf-8")
     for name in ("examples.svg", "curves-mse.svg"):
         assert base64.b64encode((compared / name).read_bytes()).decode() in page
@@ -167,7 +169,7 @@ def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspe
 
 @pytest.mark.slow
 def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each column of the examples holds what the variant in its title makes of the inputs."""
+    """Each column of the examples shows the reconstructions by the variant in its title."""
     titled: dict[str, list[Any]] = {}
 
     def imshow(axes: Axes, picture: Any, **_: Any) -> None:
@@ -191,7 +193,7 @@ def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monke
 
 @pytest.mark.slow
 def test_nothing_is_trained_twice(copied: Path, drawn_idx: Path, onspect: Onspect) -> None:
-    """A comparison whose tables and one variant's scores are gone makes those anew and leaves the rest as it was."""
+    """A comparison whose tables and one variant's scores are gone computes those again and keeps the rest."""
     places = {path: path.stat().st_mtime_ns for path in copied.glob("runs/0/*/weights.safetensors")}
     before = {path: np.load(path) for path in copied.glob("runs/0/*/mse.npy")}
     (copied / "compare.md").unlink()
@@ -227,9 +229,24 @@ def test_interrupted_comparison_goes_on(
     )
 
 
+def test_ctrl_c_before_the_first_training_leaves_no_folder(
+    drawn_idx: Path, onspect: Onspect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison that has trained nothing yet leaves nothing; with other choices the folder can be used at once."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        assert (tmp_path / "new" / "settings.json").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onspect.compare.run.complete_experiments", interrupt)
+    result = onspect("compare", drawn_idx, "-o", tmp_path / "new", "--normal", 0, *QUICK)
+    assert (result.exit_code, "Aborted" in result.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
-    """A folder that holds a comparison with other epochs is refused, and both numbers are named."""
+    """A folder that has a comparison with other epochs is refused, and both numbers are named."""
     result = onspect("compare", drawn_idx, "-o", compared, "--normal", 0, "--limit", 24, "--epochs", 3)
     assert result.exit_code == 2
     assert "contains a comparison with epochs 2, not 3" in result.stderr
@@ -275,7 +292,7 @@ def test_every_class_in_processes(drawn_idx: Path, onspect: Onspect, tmp_path: P
 def test_wrong_choices(
     drawn_idx: Path, onspect: Onspect, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    """A class, variant or combination that is none is wrong usage, and nothing is written."""
+    """An unknown class, variant or combination is wrong usage, and nothing is written."""
     result = onspect("compare", drawn_idx, "-o", tmp_path / "new", *arguments)
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
@@ -283,7 +300,7 @@ def test_wrong_choices(
 
 
 def test_missing_file_of_a_collection(drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:
-    """Where one of the four IDX files is missing, it is named."""
+    """If one of the four IDX files is missing, it is named."""
     for path in drawn_idx.iterdir():
         if "t10k-labels" not in path.name:
             (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -9,6 +9,8 @@ import pytest
 import torch
 from click.testing import Result
 
+from ..sharing import Share
+
 Run = Callable[..., Result]
 
 
@@ -20,7 +22,7 @@ def draw(folder: Path, count: int, brightness: int = 100) -> None:
 
 
 @pytest.fixture(scope="module")
-def job(share: Callable[[str, Callable[[Path], object]], Path], onspect: Run) -> Path:
+def job(share: Share, onspect: Run) -> Path:
     """A folder with parts, a run of one epoch on them, and its calibrated model."""
     return share("bad-input", lambda folder: do_job(folder, onspect))
 
@@ -59,7 +61,7 @@ def commands(job: Path, place: Path) -> list[list[object]]:
 def test_a_full_disk_leaves_the_old_files(
     onspect: Run, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where the disk is full, a command ends with one sentence and code 1, old files whole and no piece of a new."""
+    """If the disk is full, a command ends with one sentence and code 1, old files complete and no part of a new one."""
     (tmp_path / "part.onnx").write_bytes((job / "part.onnx").read_bytes())
     (tmp_path / "report").mkdir()
     (tmp_path / "report/report.html").write_text("older")
@@ -76,6 +78,23 @@ def test_a_full_disk_leaves_the_old_files(
     assert "No space left on device" in result.stderr
     assert before == {path: path.read_bytes() for path in before}
     assert not list(tmp_path.rglob("*.tmp"))
+    assert {path.name for path in tmp_path.iterdir()} <= {"part.onnx", "report", "v.jsonl", "overlays"}
+    assert [path.name for path in (tmp_path / "report").iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow), 3], ids=["train", "export", "evaluate"])
+def test_ctrl_c_leaves_no_new_folder(
+    onspect: Run, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A command that is interrupted at its first file leaves neither its folder nor the folder's parent."""
+
+    def interrupt(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    result = onspect(*commands(job, tmp_path / "new")[number])
+    assert (result.exit_code, "Aborted" in result.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +113,7 @@ def test_an_output_below_a_file_is_refused(onspect: Run, job: Path, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xe0 cut"], ids=["empty", "text", "cut"])
 def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, content: bytes) -> None:
-    """A file that is no image is refused by name where every image counts, and is a fault where parts are judged."""
+    """A file that is not an image is refused by name if every image counts, and is a fault if parts are judged."""
     for name in ("train/good", "val/good"):
         draw(tmp_path / name, 3, 91)
         (tmp_path / name / "unreadable.png").write_bytes(content)
@@ -141,13 +160,26 @@ def test_images_unlike_the_others_are_pointed_out(onspect: Run, tmp_path: Path) 
 
 
 def test_demo_needs_an_empty_folder(onspect: Run, tmp_path: Path) -> None:
-    """The demo refuses a file, and a folder that holds anything, and touches neither."""
+    """The demo refuses a file, and a folder that is not empty, and changes neither."""
     (tmp_path / "file").write_text("mine")
     for output, words in ((tmp_path / "file", "is a file"), (tmp_path, "is not empty")):
         result = onspect("demo", "-o", output)
         assert result.exit_code == 1
         assert words in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_demo_that_is_interrupted_leaves_nothing(onspect: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C the demo's folder is gone, so that the same command can start again."""
+
+    def interrupt(*_: object, **__: object) -> None:
+        assert (tmp_path / "demo" / "parts" / "train").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onspect.training.features.make_base", interrupt)
+    result = onspect("demo", "-o", tmp_path / "demo")
+    assert (result.exit_code, "Aborted" in result.stderr) == (1, True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_demo_ignores_the_epochs_of_older_releases(onspect: Run, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
 from onspect.training.checkpoint import load_trained
 
+from ..sharing import Share
+
 pytestmark = pytest.mark.slow
 
 Run = Callable[..., Result]
@@ -31,7 +33,7 @@ def succeed(result: Result) -> Result:
 
 
 @pytest.fixture(scope="module")
-def job(share: Callable[[str, Callable[[Path], object]], Path], onspect: Run) -> Path:
+def job(share: Share, onspect: Run) -> Path:
     """A folder in which small drawn parts went through train, export, calibrate, evaluate and score."""
     return share("whole-job", lambda folder: do_job(folder, onspect))
 
@@ -114,7 +116,7 @@ def test_calibration_left_the_graph_alone(job: Path, onspect: Run, tmp_path: Pat
 
 
 def test_training_images_are_refused_for_calibration(job: Path, onspect: Run, tmp_path: Path) -> None:
-    """A flat folder of the training images is refused; the share held out of training is taken when asked for."""
+    """A flat folder of the training images is refused; the share held out of training is taken when requested."""
     good = job / "parts" / "train" / "good"
     flat = tmp_path / "flat.onnx"
     flat.write_bytes((job / "part.onnx").read_bytes())
@@ -125,7 +127,7 @@ def test_training_images_are_refused_for_calibration(job: Path, onspect: Run, tm
 
 
 def link_some(data: Path, folder: Path, every: int) -> Path:
-    """Make a dataset of links to one in so many of the images of each folder of another."""
+    """Make a dataset of links to every n-th image of each folder of another."""
     for kind in (path for split in ("train", "val") for path in (data / split).iterdir()):
         place = folder / kind.parent.name / kind.name
         place.mkdir(parents=True)

@@ -9,8 +9,9 @@ import torch
 from onspect.export import onnx_writer
 from onspect.training import session
 
+from ..sharing import Share
+
 MakeRun = Callable[..., Path]
-Share = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(autouse=True)

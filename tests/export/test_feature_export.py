@@ -28,20 +28,26 @@ from onspect.training.features import make_base
 from onspect.training.features.places import PlaceExtractor
 
 from ..feature_runs import HEIGHT, WIDTH, draw_part, write_backbone, write_parts
+from ..sharing import Share
 
 VARIANTS = ("cae", "vae", "aae")
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def parts(share: Share) -> Path:
     """A dataset folder of grey parts, some of them scratched."""
-    return write_parts(tmp_path_factory.mktemp("data") / "parts")
+    return share("feature-parts", lambda folder: write_parts(folder / "parts")) / "parts"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> dict[str, Path]:
+def runs(share: Share, parts: Path) -> dict[str, Path]:
     """A run of each variant, with a tiny frozen network."""
-    folder = tmp_path_factory.mktemp("runs")
+    folder = share("feature-runs", lambda folder: train_all(folder, parts))
+    return {variant: folder / variant for variant in VARIANTS}
+
+
+def train_all(folder: Path, parts: Path) -> None:
+    """Train each variant."""
     base = make_base(str(write_backbone(folder / "tiny.onnx")))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "make_base", lambda: base)
@@ -50,16 +56,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> dict[str, Pat
                 variant=variant, on="features", size=(WIDTH, HEIGHT), epochs=30, batch_size=64
             )
             session.train(parts, folder / variant, chosen, devices=session.Devices(accelerator="cpu"))
-    return {variant: folder / variant for variant in VARIANTS}
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory, runs: dict[str, Path], parts: Path) -> Path:
+def model(share: Share, runs: dict[str, Path], parts: Path) -> Path:
     """A calibrated model file of the CAE."""
-    path = tmp_path_factory.mktemp("models") / "part.onnx"
-    onnx_writer.export(runs["cae"], path)
-    calibrate(path, parts)
-    return path
+
+    def make(folder: Path) -> None:
+        onnx_writer.export(runs["cae"], folder / "part.onnx")
+        calibrate(folder / "part.onnx", parts)
+
+    return share("feature-model", make) / "part.onnx"
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ from onspect.runtime.model.file import read_model_file
 from onspect.runtime.model.schema import Threshold
 from onspect.training import session
 
+from ..sharing import Share
+
 pytestmark = pytest.mark.slow
 
 REGION = RegionFile(rectangles=((20, 10, 32, 32),), ignored_rectangles=((20, 10, 8, 32),))
@@ -27,9 +29,13 @@ SIZE = (32, 32)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(share: Share) -> Path:
     """Return a run of two epochs on a region of the pictures."""
-    folder = tmp_path_factory.mktemp("region")
+    return share("region-run", train) / "run"
+
+
+def train(folder: Path) -> None:
+    """Draw the pictures, and train the run."""
     (folder / "data/train/good").mkdir(parents=True)
     random = np.random.default_rng(0)
     for number in range(12):
@@ -48,7 +54,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(folder / f"data/ground_truth/val/spot/{number}_mask.png"), mask)
     options = session.TrainOptions(epochs=2, size=SIZE, region=REGION)
     session.train(folder / "data", folder / "run", options, devices=session.Devices(accelerator="cpu"))
-    return folder / "run"
 
 
 def test_region_goes_from_the_run_into_the_file(run: Path, tmp_path: Path) -> None:
@@ -68,7 +73,7 @@ def test_region_goes_from_the_run_into_the_file(run: Path, tmp_path: Path) -> No
 
 
 def test_resumed_run_crops_alike(run: Path) -> None:
-    """The images that a run goes on with are those that it began with."""
+    """A run continues with the images that it began with."""
     record = session.read_record(run)
     data = session.read_training_set(run, record)
     assert data.preprocess == record.data.recipe

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from onspect.runtime import credentials
 from onspect.runtime.address import parse_url
-from onspect.runtime.credentials import forget_secrets, redact, resolve_secret, show_address
+from onspect.runtime.credentials import redact, resolve_secret, show_address
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.sinks.delivery.queued_sink import QueuedSink
 from onspect.runtime.sinks.registry import open_sink, show_sink
@@ -52,7 +53,7 @@ def test_no_secret_is_shown(text: str, shown: str) -> None:
 
 
 def test_secrets_come_from_environment_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """env:NAME and file:PATH stand for what is there, a file's last line end left out; anything else is itself."""
+    """env:NAME and file:PATH give the stored text, without a file's last line end; anything else is itself."""
     monkeypatch.setenv("ONSPECT_TEST_SECRET", "from the environment")
     (tmp_path / "token").write_text("from a file\n", encoding="utf-8")
     assert resolve_secret("env:ONSPECT_TEST_SECRET") == "from the environment"
@@ -70,7 +71,7 @@ def test_missing_secret_is_refused(value: str) -> None:
 SECRETS = st.text(st.characters(exclude_categories=["Z", "C"], exclude_characters="'\""), min_size=1, max_size=20).map(
     "x9Q{}".format
 )
-"""Passwords of all signs but spaces and quotes, in which a URL ends; they begin as nothing else does here."""
+"""Passwords of all signs but spaces and quotes, which end a URL; no other text here begins like them."""
 
 ARGUMENTS = SECRETS.map(lambda secret: "".join(sign for sign in secret if sign not in "&;"))
 FRAMES = st.sampled_from(["{}", "cannot open '{}': refused", 'the sink "{}" is lost; trying again', "{} {}"])
@@ -78,7 +79,7 @@ FRAMES = st.sampled_from(["{}", "cannot open '{}': refused", 'the sink "{}" is l
 
 @given(SECRETS, FRAMES, st.sampled_from(["rtsp", "mqtts", "http"]))
 def test_no_generated_password_is_shown(secret: str, frame: str, scheme: str) -> None:
-    """Whatever a password holds, also signs that should be escaped, it is not shown, and the host is."""
+    """A password with any signs, also unescaped ones, is not shown, and the host is."""
     url = f"{scheme}://admin:{secret}@10.0.0.4:8554/stream?id=4"
     shown = redact(frame.format(url, url))
     assert "x9Q" not in shown
@@ -119,6 +120,12 @@ ADDRESSES = {
 MESSAGES = ["cannot open {}: refused", "the source {!r} is lost", "{} {}", '{{"source": {!r}}}']
 
 
+def forget_secrets() -> None:
+    """Forget the secrets of the example before."""
+    credentials._known.clear()
+    credentials._ordered = ()
+
+
 @pytest.mark.parametrize("form", ADDRESSES.values(), ids=ADDRESSES)
 @given(secret=ANY, message=st.sampled_from(MESSAGES))
 @example(secret="x9Qmy pass'wo\"rd\\", message="the source {!r} is lost")
@@ -139,6 +146,7 @@ def test_no_password_of_a_source_is_shown(form: str, secret: str, message: str) 
         assert "10.0.0.4" in source.name
 
 
+@pytest.mark.slow
 @given(secret=ANY, message=st.sampled_from(MESSAGES))
 @example(secret="x9Q/B0/\" '", message="{}")
 def test_what_comes_from_the_environment_is_not_shown(secret: str, message: str) -> None:
@@ -162,6 +170,7 @@ def test_what_comes_from_the_environment_is_not_shown(secret: str, message: str)
 PATHS = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=4, max_size=40).map("x9Q{}".format)
 
 
+@pytest.mark.slow
 @given(secret=PATHS, message=st.sampled_from(MESSAGES))
 def test_no_path_of_a_webhook_is_shown(secret: str, message: str) -> None:
     """The path of a webhook is its secret: neither the sink's name nor a message about it has it; the host is shown."""
@@ -176,7 +185,7 @@ def test_no_path_of_a_webhook_is_shown(secret: str, message: str) -> None:
 
 
 def test_no_secret_is_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log line, and its traceback, have the place of a secret and not the secret, whoever writes them."""
+    """A log line and its traceback have the place of a secret, not the secret, from any logger."""
     monkeypatch.setenv("ONSPECT_TEST_SECRET", "geheim und lang")
     secret = resolve_secret("env:ONSPECT_TEST_SECRET")
     with caplog.at_level(logging.WARNING):

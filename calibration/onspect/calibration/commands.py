@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors, wrap
 
 if TYPE_CHECKING:
     from onspect.calibration.rules import OptionSpec
@@ -288,7 +288,7 @@ def evaluate(
             outcome = str(evaluation)
     page = output / "report.html"
     _warn(evaluation.blindness, [*evaluation.list_warnings(), *list_broken_targets(evaluation)])
-    click.echo(outcome)
+    click.echo(wrap(outcome))
     say(f"report: {page}")
     fitness = evaluation.fitness
     if strict and (evaluation.blindness or (fitness is not None and fitness.outcome == "FAIL")):
@@ -298,7 +298,7 @@ def evaluate(
 
 def _report(outcome: CalibrationResult, model: Path) -> None:
     _warn(outcome.blindness, outcome.notes)
-    click.echo(str(outcome))
+    click.echo(wrap(str(outcome)))
     say(f"stamped into {model}")
 
 
@@ -308,7 +308,7 @@ def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
 
     for sentence in blindness:
         label, colour = ("Not proven", "yellow") if sentence.startswith(NOT_SHOWN) else ("Not fit for use", "red")
-        click.echo(click.style(f"{label}: {sentence}", fg=colour, bold=True), err=True)
+        click.echo(click.style(wrap(f"{label}: {sentence}", err=True), fg=colour, bold=True), err=True)
     for note in notes:
         _LOG.warning("%s", note)
 

@@ -15,7 +15,7 @@ from onspect.calibration.figures import Evaluation
 from onspect.calibration.scores import part_scores
 from onspect.calibration.statistics.intervals import CONFIDENCE, Interval
 from onspect.calibration.statistics.paired import difference_interval, mcnemar
-from onspect.runtime.atomic import make_folder
+from onspect.runtime.atomic import check_place
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import decide
 from onspect.runtime.model.file import read_model_file
@@ -172,11 +172,12 @@ def compare_models(
         As `evaluate` does.
     """
     read_model_file(Path(second))  # a wrong name is refused before any work
+    if report is not None:
+        check_place(Path(report), folder=True)
     comparison = compare_evaluations(evaluate(first, data, **options), evaluate(second, data, **options))
     if report is not None:
         from onspect.calibration.report.page import write_report  # loads a plotting library
 
-        make_folder(Path(report))
         model = comparison.first
         write_report(Path(report), model, Inspector(model.model), title, fields=fields or {}, comparison=comparison)
     return comparison

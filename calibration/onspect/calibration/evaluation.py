@@ -32,7 +32,7 @@ from onspect.calibration.scores import (
     score_images,
 )
 from onspect.calibration.test_split import compare_with_test_split
-from onspect.runtime.atomic import make_folder
+from onspect.runtime.atomic import check_place
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
 from onspect.runtime.dataset.groups import group_names
 from onspect.runtime.errors import DatasetError
@@ -67,7 +67,7 @@ def evaluate(
     data
         A dataset folder: ``test/good/`` and ``test/DEFECT/``, and optional masks in ``ground_truth/``.
     report
-        A folder for report.html and metrics.json, which are replaced; None to write nothing.
+        A folder for report.html and metrics.json, which are replaced when both are complete; None to write nothing.
     title
         Heading of the report; None for the field ``part``, otherwise the model's name.
     fields
@@ -105,7 +105,7 @@ def evaluate(
     images = find_images(data, split)
     group_names([image.path for image in images], group)  # a wrong pattern is refused before any work
     if report is not None:
-        make_folder(Path(report))
+        check_place(Path(report), folder=True)
     evaluation = evaluate_images(
         inspector, file, images, source=name_source(data, split), group=group, progress=progress
     )

@@ -17,7 +17,8 @@ from onspect.runtime.conformal import format_rate
 from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.model.schema import Calibration
 
-_ONE: dict[Side, str] = {"false rejects": "a false reject", "escapes": "an escape", "reviews": "a review"}
+MISTAKES: dict[Side, str] = {"false rejects": "a false reject", "escapes": "an escape", "reviews": "a review"}
+"""One mistake of each side, for sentences."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _describe_target(target: Target, name: str, noun: str) -> str:
         return f"{count} disprove {target.asked}"
     if target.more is None:
         return f"{count}, and no number of {noun} would prove {target.asked}"
-    return f"{count}; {target.more} more {images} {noun} without {_ONE[target.side]} would prove {target.asked}"
+    return f"{count}; {target.more} more {images} {noun} without {MISTAKES[target.side]} would prove {target.asked}"
 
 
 def format_bound(rate: float) -> str:

@@ -392,7 +392,11 @@ class MinRecall(_Rate):
 
 @dataclass(frozen=True)
 class Quantile(_FalseRejectLimit):
-    """The lowest threshold that passes at least the share `rate` of the good images (`conformal.quantile`)."""
+    """The lowest threshold that passes at least the share `rate` of the good images (`conformal.quantile`).
+
+    >>> Quantile(0.75).choose(np.array([1.0, 2.0, 3.0, 4.0]), np.array([]))
+    3.5
+    """
 
     name = "quantile"
     option = OptionSpec("quantile", "Pass this share of good parts; needs no defects.")
@@ -415,7 +419,11 @@ class Quantile(_FalseRejectLimit):
 
 @dataclass(frozen=True)
 class Conformal(_FalseRejectLimit):
-    """The split-conformal threshold: it rejects a new good part with a probability of at most `rate`."""
+    """The split-conformal threshold: it rejects a new good part with a probability of at most `rate`.
+
+    >>> Conformal(0.25).choose(np.array([1.0, 2.0, 3.0, 4.0]), np.array([]))
+    4.000000000000001
+    """
 
     name = "conformal"
     option = OptionSpec(

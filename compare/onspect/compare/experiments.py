@@ -34,6 +34,8 @@ from onspect.training.session import Devices, TrainOptions, resume_on, train_on
 
 _BATCH = 64
 _TRAINED = "trained.json"
+RUNS = "runs"
+"""Folder of the experiments within that of a comparison."""
 _HOLDOUT = 0.1  # share of the normal images that chooses the best epoch
 
 
@@ -53,7 +55,7 @@ class Experiment:
     @property
     def folder(self) -> Path:
         """The run's folder within the comparison's."""
-        return Path("runs", describe_normal(self.normal), f"{self.variant}-{self.seed}")
+        return Path(RUNS, describe_normal(self.normal), f"{self.variant}-{self.seed}")
 
     def identify(self) -> dict[str, Any]:
         """Return the fields that distinguish the experiment, for the files of a comparison.
@@ -204,7 +206,9 @@ def reading(path: Path, cure: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+        raise DatasetError(
+            f"cannot read {str(path)!r}: {describe_os_error(error)}; check the file and its permissions"
+        ) from error
     except (ValueError, TypeError, EOFError) as error:
         raise DatasetError(f"{str(path)!r} is damaged ({error}); {cure}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from onspect.calibration.metrics.image import trace_curves
+from onspect.calibration.report.plots import to_svg
 from onspect.compare.experiments import Experiment, read_scores
 from onspect.compare.published import find_shown
 from onspect.compare.results import ALL, Comparison, part
@@ -81,7 +81,7 @@ def _draw_examples(comparison: Comparison, experiments: dict[str, Experiment], f
             elif name not in normal:
                 area = comparison.select(normal, variant, score)[0].areas[name]
                 place.set_xlabel(f"AUROC {area.auroc:.4f}", fontsize=8)
-    return _save(figure)
+    return to_svg(figure)
 
 
 def choose_examples(comparison: Comparison, experiment: Experiment, score: str, folder: Path) -> list[tuple[str, int]]:
@@ -144,7 +144,7 @@ def _draw_curves(comparison: Comparison, experiments: dict[str, Experiment], sco
     roc.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC, score {score}")
     precision.set(xlabel="recall", ylabel="precision", title=f"PR, score {score}")
     _finish([roc, precision])
-    return _save(figure)
+    return to_svg(figure)
 
 
 def _finish(axes: Sequence[Axes]) -> None:
@@ -152,9 +152,3 @@ def _finish(axes: Sequence[Axes]) -> None:
         place.set(xlim=(0, 1), ylim=(0, 1.02))
         place.grid(color="#dddddd", linewidth=0.6)
         place.legend(loc="lower right" if place is axes[0] else "lower left")
-
-
-def _save(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return buffer.getvalue()

@@ -50,7 +50,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{str(path)!r} is a damaged gzip file ({error}); fetch it again") from error
     except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+        raise DatasetError(
+            f"cannot read {str(path)!r}: {describe_os_error(error)}; check the file and its permissions"
+        ) from error
 
 
 def _read(path: Path, file: BinaryIO) -> NDArray[np.uint8]:

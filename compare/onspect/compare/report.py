@@ -13,14 +13,12 @@ import jinja2
 from onspect.compare.figures import draw_figures
 from onspect.compare.results import Comparison
 from onspect.compare.tables import RULES, make_tables, to_csv, to_json, to_markdown
-from onspect.runtime.atomic import write_atomically
+from onspect.runtime.atomic import write_together
 from onspect.runtime.cpu import available_cores, processor_name
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
-    """Write the comparison into its folder in every format. Each file is written completely or not at all.
-
-    All files are made in memory first, so an error while drawing leaves the old files unchanged.
+    """Write the comparison into its folder in every format, all files or none.
 
     Parameters
     ----------
@@ -46,10 +44,8 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
         "compare.csv": to_csv(comparison),
         "compare.json": to_json(comparison, describe_machine()),
     }
-    for name, picture in figures.items():
-        write_atomically(folder / name, picture)
-    for name, content in files.items():
-        write_atomically(folder / name, content.encode())
+    tables = {name: content.encode() for name, content in files.items()}
+    write_together({folder / name: content for name, content in (figures | tables).items()})
     return [folder / name for name in files]
 
 

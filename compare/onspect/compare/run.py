@@ -8,12 +8,20 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from onspect.compare.datasets import Dataset, load_dataset
-from onspect.compare.experiments import Experiment, Settings, describe_normal, is_complete, read_trained, reading
+from onspect.compare.experiments import (
+    RUNS,
+    Experiment,
+    Settings,
+    describe_normal,
+    is_complete,
+    read_trained,
+    reading,
+)
 from onspect.compare.report import write_comparison
 from onspect.compare.results import gather
 from onspect.compare.workers import Work, complete_experiments
 from onspect.export.scores import MEMORY, SCORES, find_score
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import new_folder, write_atomically
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.records import parse_dataclass
@@ -85,10 +93,7 @@ def compare(plan: Plan, tell: Tell | None = None) -> list[Path]:
     dataset = load_dataset(data, preset=plan.preset, limit=plan.limit)
     settings = Settings(dataset.name, dataset.fingerprint(), dataset.preset, plan.epochs, plan.limit)
     experiments = _plan_experiments(plan, dataset)
-    _claim(make_folder(folder), settings)
-    waiting = [experiment for experiment in experiments if not is_complete(experiment, folder)]
-    jobs = min(plan.jobs or available_cores(), max(1, len(waiting)))
-    finished = len(experiments) - len(waiting)
+    finished = 0
 
     def done(experiment: Experiment) -> None:
         nonlocal finished
@@ -97,8 +102,13 @@ def compare(plan: Plan, tell: Tell | None = None) -> list[Path]:
             trained = read_trained(experiment, folder)
             tell(experiment, finished, len(experiments), f"{trained.epochs} epochs in {trained.seconds:.0f} s, scored")
 
-    complete_experiments(waiting, Work(settings, data, plan.preset, folder, jobs), dataset, done)
-    return write_comparison(folder, gather(experiments, settings, dataset, folder))
+    with new_folder(folder, keep=(folder / RUNS).exists):
+        _claim(folder, settings)
+        waiting = [experiment for experiment in experiments if not is_complete(experiment, folder)]
+        jobs = min(plan.jobs or available_cores(), max(1, len(waiting)))
+        finished = len(experiments) - len(waiting)
+        complete_experiments(waiting, Work(settings, data, plan.preset, folder, jobs), dataset, done)
+        return write_comparison(folder, gather(experiments, settings, dataset, folder))
 
 
 def _choose_scores(plan: Plan, preset: str) -> dict[str, tuple[str, ...]]:
@@ -131,7 +141,7 @@ def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
         dataset.indices(normal)
         normals = [normal]
     if len({describe_normal(normal) for normal in normals}) < len(normals):
-        raise DatasetError(f"classes of {dataset.name} have names that cannot be told apart as folders; rename them")
+        raise DatasetError(f"classes of {dataset.name} have names that give the same folder; rename them")
     scores = _choose_scores(plan, dataset.preset)
     return [
         Experiment(normal, variant, seed, scores[variant])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -27,7 +28,13 @@ _TRAIN = 100  # good pictures; 99 are enough for teach to promise 1% false rejec
     help="A new or empty folder for all results.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), hidden=True)  # accepted because 0.1.0 had it
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of parts and memory.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the drawn parts and of the memory.",
+)
 def demo(output: Path, epochs: int | None, seed: int) -> None:
     """Do the whole job on synthetic parts: teach, calibrate, evaluate, score.
 
@@ -38,13 +45,13 @@ def demo(output: Path, epochs: int | None, seed: int) -> None:
     Example:
       onspect demo
     """
-    import torch as _torch  # noqa: F401 - where it is missing, say so before anything is drawn
-
     from onspect.demo.overview import draw_overview
     from onspect.demo.parts import draw_dataset
-    from onspect.runtime.atomic import make_folder
+    from onspect.runtime.atomic import make_folder, new_folder
     from onspect.runtime.cli import main
 
+    if find_spec("torch") is None:  # say so before anything is drawn
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
     if epochs is not None:
         _LOG.warning("--epochs is ignored: the demo teaches a memory and trains nothing")
     if output.is_file():
@@ -53,20 +60,21 @@ def demo(output: Path, epochs: int | None, seed: int) -> None:
         raise OutputError(f"{str(output)!r} is not empty; remove it, or give another folder with -o")
     parts, base, model = output / "parts", output / "base.onnx", output / "part.onnx"
     report, verdicts, overlays = output / "report", output / "verdicts.jsonl", output / "overlays"
-    make_folder(parts)
-    say(f"drawing synthetic parts into {parts}")
-    draw_dataset(parts, seed=seed, train=_TRAIN, size=_SIZE)
-    for arguments in (
-        ("backbone", "-o", base),
-        ("teach", parts / "train" / "good", "--base", base, "-o", model, "--seed", seed),
-        ("calibrate", model, parts),
-        ("evaluate", model, parts, "-o", report),
-        ("score", model, parts / "test", "-o", verdicts, "--overlays", overlays),
-    ):
-        words = [*(str(argument) for argument in arguments), *click.get_current_context().meta["onspect.flags"]]
-        say(f"\n$ onspect {shlex.join(words)}")
-        main.main(words, prog_name="onspect", standalone_mode=False)
-    draw_overview(model, parts, output / "overview.png")
+    with new_folder(output):
+        make_folder(parts)
+        say(f"drawing synthetic parts into {parts}")
+        draw_dataset(parts, seed=seed, train=_TRAIN, size=_SIZE)
+        for arguments in (
+            ("backbone", "-o", base),
+            ("teach", parts / "train" / "good", "--base", base, "-o", model, "--seed", seed),
+            ("calibrate", model, parts),
+            ("evaluate", model, parts, "-o", report),
+            ("score", model, parts / "test", "-o", verdicts, "--overlays", overlays),
+        ):
+            words = [*(str(argument) for argument in arguments), *click.get_current_context().meta["onspect.flags"]]
+            say(f"\n$ onspect {shlex.join(words)}")
+            main.main(words, prog_name="onspect", standalone_mode=False)
+        draw_overview(model, parts, output / "overview.png")
     say(
         f"\nThese parts are drawn. The figures show that the pipeline works. They do not predict its accuracy on your "
         f"parts.\n"

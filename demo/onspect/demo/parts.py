@@ -91,7 +91,7 @@ def draw_part(
 
 
 def draw_dataset(
-    folder: Path, *, seed: int, train: int = 160, good: int = 40, defective: int = 20, size: int = 128
+    folder: Path | str, *, seed: int, train: int = 160, good: int = 40, defective: int = 20, size: int = 128
 ) -> None:
     """Write a synthetic dataset in the MVTec layout, with a validation split beside the test split.
 
@@ -121,6 +121,7 @@ def draw_dataset(
     OSError
         If a file cannot be written.
     """
+    folder = Path(folder)
     for name, value in (("seed", seed), ("train", train), ("good", good), ("defective", defective)):
         if value < 0:
             raise ValueError(f"{name} is {value}: it cannot be negative")

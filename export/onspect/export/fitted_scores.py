@@ -100,29 +100,12 @@ def fit_measures(
         Module of each score, from `ModelOutputs` to float32 [n].
     """
     wanted = dict.fromkeys((*names, *(COMPONENTS if "combined" in names else ())))
-    described: dict[str, list[Tensor]] = {name: [] for name in wanted if name in _DESCRIPTIONS}
-    complexities = []
-    codes = []
+    described: dict[str, list[Tensor]] = {name: [] for name in wanted if name in _FITS}
     with torch.no_grad():
         for view in _look(networks, images):
-            for name, vectors in described.items():
-                vectors.append(_DESCRIPTIONS[name](view).double())
-            complexities.append(_complexity(view.planes))
-            if "critic" in wanted:
-                codes.append(view.latent)
-        measures: dict[str, nn.Module] = {}
-        for name in wanted:
-            if name in described:
-                measures[name] = PpcaDistance(_DESCRIPTIONS[name], torch.cat(described.pop(name)))
-            elif name == "normalised":
-                measures[name] = Normalised(float(torch.cat(complexities).mean()))
-            elif name == "kl":
-                measures[name] = KlScore()
-            elif name == "probability":
-                measures[name] = ReconstructionProbability(networks.decoder, networks.encoder.latent.out_features)
-            elif name == "critic":
-                assert networks.critic is not None
-                measures[name] = CriticScore(networks.critic, torch.cat(codes))
+            for name, found in described.items():
+                found.append(_FITS[name].describe(view))
+        measures = {name: _FITS[name].make(networks, torch.cat(found)) for name, found in described.items()}
         if "combined" in wanted:
             enough = held_out if len(held_out) >= _FEWEST_HELD_OUT else np.concatenate([held_out, images])
             measures["combined"] = Combined([measures[name] for name in COMPONENTS], list(_look(networks, enough)))
@@ -381,12 +364,36 @@ def _describe_statistics(view: ModelOutputs) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-_DESCRIPTIONS: dict[str, Callable[[ModelOutputs], Tensor]] = {
-    "whitened": _describe_residual,
-    "contrast": _describe_contrast,
-    "latent": _describe_latent,
-    "statistics": _describe_statistics,
+@dataclass(frozen=True)
+class _Fit:
+    """How a score is fitted to good images."""
+
+    make: Callable[[Networks, Tensor], nn.Module]
+    """Makes the score from the networks and the descriptions of all good images, float32 [n, ...]."""
+    describe: Callable[[ModelOutputs], Tensor] = _describe_latent
+    """Describes a batch of images."""
+
+
+def _fit_distance(describe: Callable[[ModelOutputs], Tensor]) -> _Fit:
+    return _Fit(lambda _, found: PpcaDistance(describe, found.double()), describe)
+
+
+def _make_critic(networks: Networks, codes: Tensor) -> CriticScore:
+    assert networks.critic is not None
+    return CriticScore(networks.critic, codes)
+
+
+_FITS: dict[str, _Fit] = {
+    "whitened": _fit_distance(_describe_residual),
+    "contrast": _fit_distance(_describe_contrast),
+    "latent": _fit_distance(_describe_latent),
+    "statistics": _fit_distance(_describe_statistics),
+    "normalised": _Fit(lambda _, found: Normalised(float(found.mean())), lambda view: _complexity(view.planes)),
+    "kl": _Fit(lambda *_: KlScore()),
+    "probability": _Fit(lambda networks, codes: ReconstructionProbability(networks.decoder, codes.shape[1])),
+    "critic": _Fit(_make_critic),
 }
+"""One row for each fitted score but ``combined``, which is fitted to the others."""
 
 
 def _contrast(planes: Tensor) -> Tensor:

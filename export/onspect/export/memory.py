@@ -14,9 +14,9 @@ from onnx import compose, helper
 from onspect.export.scores import MEMORY, SCORES
 from onspect.runtime.errors import ExportError
 from onspect.runtime.model.schema import Memory, ModelInfo
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import parse_base_file
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
-from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.training.features import make_base
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -25,7 +24,7 @@ from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
 from onspect.export.precision.search import Quantized, quantize_model
 from onspect.export.scores import MEMORY, SCORES, ScoreSpec, choose_score, find_score, own_score
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import write_atomically, write_together
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import ChoiceError, DatasetError, ImageError, OutputError
 from onspect.runtime.fingerprints import fingerprint_set
@@ -36,10 +35,11 @@ from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import parse_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo, Network, Preprocess, Provenance, Score, Tiling
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.pictures import OBJECT_SIDE
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import TrainedModel, load_trained
-from onspect.training.datasets import Progress, TrainingSet
+from onspect.training.datasets import TrainingSet
 from onspect.training.session import read_training_set, split_as_recorded
 from onspect.training.tiles import Cut, Stitching
 from onspect.training.to_onnx import convert
@@ -67,7 +67,7 @@ def export(
     max_flips: int | None = None,
     mask: str | Path | None = None,
     region: RegionFile | None = None,
-    progress: Progress[Any] | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Write a run's best weights as an uncalibrated model file. If a check fails, no file is written.
 
@@ -136,9 +136,7 @@ def export(
     files = {output: stamp(built.graph, built.info, model.record.data.images, model.record.data.looks)}
     if parts:
         files |= _convert_parts(model, output, inspected)
-    make_folder(output.parent)
-    for path, content in reversed(files.items()):  # the model file last: the others need it
-        write_atomically(path, content)
+    write_together(files)
     return Exported(tuple(files), built.info, built.parity)
 
 
@@ -152,7 +150,7 @@ def export_quantized(
     max_flips: int | None = None,
     mask: str | Path | None = None,
     region: RegionFile | None = None,
-    progress: Progress[Any] | None = None,
+    progress: Progress | None = None,
 ) -> Quantized:
     """Write a run's best weights as an uncalibrated model file in a lower precision, as `quantize` does.
 
@@ -247,7 +245,7 @@ Images = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """Training and held-out images of a run, uint8 [n, height, width, channels]."""
 
 
-def _read_images(model: TrainedModel, run: Path, spec: ScoreSpec, progress: Progress[Any] | None) -> Images | None:
+def _read_images(model: TrainedModel, run: Path, spec: ScoreSpec, progress: Progress | None) -> Images | None:
     """Read the images that a run was trained on, if the score needs them."""
     if not spec.needs_images:
         return None
@@ -264,7 +262,7 @@ def _build_whole(
     mask: Tensor | None = None,
     data: Path | None = None,
     max_flips: int | None = None,
-    progress: Progress[Any] | None = None,
+    progress: Progress | None = None,
 ) -> Built:
     """Return a model's graph with a score that may need training images; fit the measure if it is None."""
     if spec.is_fitted and measure is None:
@@ -282,7 +280,7 @@ def _attach(
     model: TrainedModel,
     images: NDArray[np.uint8],
     mask: Tensor | None,
-    progress: Progress[Any] | None,
+    progress: Progress | None,
 ) -> Built:
     """Return a graph with a memory of the images that a run was trained on."""
     preprocess = model.record.data.recipe

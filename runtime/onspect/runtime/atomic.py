@@ -6,8 +6,8 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from onspect.runtime.errors import OutputError
@@ -106,25 +106,60 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
     OutputError
         If the disk is full or the folder cannot be written.
     """
+    with ExitStack() as stack:
+        _stage(Path(os.path.realpath(path)), data, stack, sync=sync)()
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """Write files as `write_atomically` does, and their missing folders: all of them or none.
+
+    Every file is complete on the disk before the first one gets its name. A failure leaves the old contents, and
+    removes the folders that were created.
+
+    Parameters
+    ----------
+    files
+        The content of each file.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full or a folder cannot be written.
+    """
+    with ExitStack() as stack:
+        for folder in dict.fromkeys(path.parent for path in files):
+            stack.enter_context(_making(folder))
+        for finish in [_stage(Path(os.path.realpath(path)), data, stack) for path, data in files.items()]:
+            finish()
+
+
+def _stage(path: Path, data: bytes, stack: ExitStack, *, sync: bool = True) -> Callable[[], None]:
+    """Write a temporary file, which the stack removes; return the function that gives it its name."""
     import secrets  # imported here: they load slowly, and printing verdicts needs neither
     import shutil
 
-    path = Path(os.path.realpath(path))
     temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(8)}.tmp")
-    with writing(path):
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-            if path.exists():
-                shutil.copymode(path, temporary)
+
+    def remove() -> None:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+    def finish() -> None:
+        with writing(path):
             temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+
+    stack.callback(remove)
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+    return finish
 
 
 def write_new(path: Path, data: bytes) -> bool:
@@ -222,6 +257,61 @@ def make_folder(folder: Path) -> Path:
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextmanager
+def _making(folder: Path) -> Iterator[None]:
+    """Create a folder with its missing parents. If the block fails, remove those that are empty then."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for made in missing:
+                made.rmdir()
+        raise
+
+
+@contextmanager
+def new_folder(folder: Path, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+    """Create a folder for results that are only useful together. If the block fails, they are removed.
+
+    What was in the folder before stays, and an interruption counts as a failure. Only the block may write into the
+    folder.
+
+    Parameters
+    ----------
+    folder
+        The folder; missing parents are created too, and removed again.
+    keep
+        Called after a failure: whether the results are kept nevertheless, because the work can be continued.
+
+    Yields
+    ------
+    Path
+        The folder.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be created.
+    """
+    import shutil
+
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    with _making(folder):
+        try:
+            yield folder
+        except BaseException:
+            if not keep():
+                with suppress(OSError):
+                    for path in set(folder.iterdir()) - before:
+                        if path.is_dir() and not path.is_symlink():
+                            shutil.rmtree(path, ignore_errors=True)
+                        else:
+                            path.unlink()
+            raise
 
 
 def identify(path: Path) -> tuple[int, int] | None:

@@ -41,6 +41,7 @@ def bench(*models: Path, images: tuple[Path, ...] = ()) -> Bench:
     return run.run_bench(models, images, rate=1000.0, seconds=0.001)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_every_arrangement_is_measured(calibrated: Path) -> None:
     """Each number of workers and threads is there with each batch, and throughput with score's own too."""
@@ -85,11 +86,13 @@ def test_command_writes_table_json_and_picture(
     """The table goes to stdout, the figures and the picture into the named files."""
     monkeypatch.setattr(run, "run_bench", functools.partial(run.run_bench, seconds=0.001))
     image = write_image(tmp_path / "images/a.png", 130)
-    result = onspect("bench", calibrated, image.parent, "--json", tmp_path / "b.json", "--plot", tmp_path / "b.svg")
+    result = onspect(
+        "bench", calibrated, image.parent, "--json", tmp_path / "new" / "b.json", "--plot", tmp_path / "b.svg"
+    )
     assert result.exit_code == 0, result.output
     assert "1 image of 16 x 16 pixels (such as a.png)" in result.stdout
     assert "process start to first verdict: 200 ms" in result.stdout
-    assert json.loads((tmp_path / "b.json").read_text())["models"][0]["start"]["peak_memory"] == 90.0
+    assert json.loads((tmp_path / "new" / "b.json").read_text())["models"][0]["start"]["peak_memory"] == 90.0
     assert (tmp_path / "b.svg").read_text().startswith("<svg")
 
 

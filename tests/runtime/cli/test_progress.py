@@ -1,16 +1,38 @@
-"""Long work says how far it is, also where nobody sees a terminal."""
+"""Long work reports its progress, also without a terminal."""
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 
 import pytest
 
-from onspect.runtime.cli.base import ProgressLines, progress
+from onspect.runtime.cli.base import ProgressLines, progress, wrap
+
+
+class Terminal(io.StringIO):
+    """A stream that a person watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_sentences_are_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines end between words and no later than the terminal; a table and what a program reads stay as they are."""
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "good    40   0\n" + "verdict: " + "false rejects 1 of 40; " * 4
+    assert wrap(text) == wrap(text, err=True) == text
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    lines = wrap(text).splitlines()
+    assert lines[0] == "good    40   0"
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines[1:]) == text.splitlines()[1].strip()
+    assert wrap(text, err=True) == text
 
 
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal, work of less than 30 s prints nothing."""
+    """If stderr is not a terminal, work of less than 30 s prints nothing."""
     assert list(progress(range(5), 5, "counting")) == [0, 1, 2, 3, 4]
     assert capsys.readouterr() == ("", "")
 

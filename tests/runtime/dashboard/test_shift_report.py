@@ -145,6 +145,7 @@ def test_page_finds_parts_with_their_picture(ask: Callable[..., Any]) -> None:
     assert ask("/history/summary?part=A").json()["total"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", ["verdict=bad", "region=1,2", "region=a,b,c,d", "since=yesterday"])
 def test_bad_filters_are_refused(ask: Callable[..., Any], query: str) -> None:
     """A filter that makes no sense is answered with a sentence."""
@@ -189,7 +190,7 @@ def test_without_a_history_the_page_says_so() -> None:
 
 
 def test_others_see_no_history_without_the_token(history: Path) -> None:
-    """Where other computers reach the page, history and report need the token as everything else."""
+    """If other computers reach the page, history and report need the token as everything else."""
     with Dashboard("0.0.0.0:0", token=TOKEN, history=history) as dashboard:
         client = Client(dashboard)
         for path in ("/history/parts", "/history/summary", "/report"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onspect.runtime.dataset.folder import labelled_images, training_images
-from onspect.runtime.dataset.split import NamePatterns, PlacedImage, plan_split
+from onspect.runtime.dataset.split import NamePatterns, PlacedImage, plan_split, write_split
 from onspect.runtime.errors import ChoiceError, DatasetError
 
 Run = Callable[..., Result]
@@ -107,7 +108,7 @@ def test_equal_files_of_two_kinds_are_refused(tmp_path: Path) -> None:
 
 
 def test_table_is_read(tmp_path: Path, onspect: Run) -> None:
-    """A CSV file anywhere says what the pictures below a folder show."""
+    """A CSV file at any place labels the pictures below a folder."""
     folder = fill(tmp_path / "photos", *(f"sub/{n}.png" for n in range(8)))
     rows = "".join(f"{n}.png,{'scratch' if n < 2 else 'ok'}\n" for n in range(8))
     (tmp_path / "list.csv").write_text("file,label\n" + rows)
@@ -183,19 +184,33 @@ def test_nothing_is_overwritten(tmp_path: Path, onspect: Run) -> None:
 
 
 def test_failure_leaves_nothing(tmp_path: Path, onspect: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a picture cannot be copied no folder of the dataset is left behind."""
+    """On a full disk the message names the file that was asked for, and no folder is left behind."""
     folder = fill(tmp_path / "photos", *named(6, 2))
     (tmp_path / "parts").mkdir()
+    write = Path.write_bytes
 
-    def fail(source: Path, target: Path) -> None:
-        if "test" in target.parts:
-            raise OSError(28, "No space left on device")
-        target.touch()
+    def fail(path: Path, data: bytes) -> int:
+        if "test" in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
 
-    monkeypatch.setattr("shutil.copyfile", fail)
-    result = onspect("split", folder, "-o", tmp_path / "parts")
-    assert (result.exit_code, "No space left on device" in result.stderr) == (1, True)
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    for output in (tmp_path / "parts", tmp_path / "new" / "parts"):
+        result = onspect("split", folder, "-o", output)
+        assert result.exit_code == 1
+        assert re.search(rf"cannot write '{output}/test/\w+/\w+\.png': No space left on device; free", result.stderr)
     assert list((tmp_path / "parts").iterdir()) == []
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_picture_that_vanishes_is_named(tmp_path: Path) -> None:
+    """A picture that is gone when it is copied is the one that the message names, and no folder is left behind."""
+    folder = fill(tmp_path / "photos", *named(6, 2))
+    plan = plan_split(folder)
+    plan[-1].image.path.unlink()
+    with pytest.raises(DatasetError, match=f"cannot read '{plan[-1].image.path}'"):
+        write_split(plan, tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
 
 
 def test_equal_names_of_two_folders_are_told_apart(tmp_path: Path) -> None:
@@ -232,6 +247,6 @@ def test_unmatched_group_and_too_few_groups_are_refused(tmp_path: Path) -> None:
 
 
 def test_pictures_without_labels_are_said_to_be_taken_for_good(tmp_path: Path, onspect: Run) -> None:
-    """Where nothing calls a picture bad the command says what it assumes."""
+    """If no label or name marks a picture as bad, the command states its assumption."""
     folder = fill(tmp_path / "photos", *(f"IMG_{n}.png" for n in range(6)))
     assert "all are taken as good parts" in onspect("split", folder, "-o", tmp_path / "parts").stderr

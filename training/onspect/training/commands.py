@@ -37,10 +37,28 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     return () if value == "none" else tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-@click.command(cls=Command)
+_SECTIONS = {
+    "Images": ("size", "tile", "channels", "white_level", "roi", "align", "max_turn", "max_scale", "any_size"),
+    "Network": ("variant", "on", "preset", "latent"),
+    "Training": (
+        *("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "augment", "holdout", "patience", "seed"),
+    ),
+    "Devices": ("device", "devices", "precision"),
+}
+
+
+@click.command(cls=Command, sections=_SECTIONS)
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("-o", "--output", "run", required=True, type=click.Path(path_type=Path), help="The run's folder.")
-@click.option("-m", "--model", "variant", type=click.Choice(VARIANTS), default=VARIANTS[0], show_default=True)
+@click.option(
+    "-m",
+    "--model",
+    "variant",
+    type=click.Choice(VARIANTS),
+    default=VARIANTS[0],
+    show_default=True,
+    help="Plain (cae), variational (vae) or adversarial (aae) autoencoder.",
+)
 @click.option(
     "--on",
     type=click.Choice(SUBJECTS),
@@ -79,27 +97,50 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
 @click.option(
     "--any-size", is_flag=True, help="Let the model accept images of any size, not only of the sizes in DATA."
 )
-@click.option("--latent", type=click.IntRange(min=1), help="Size of the latent vector, n_z [default: from the preset].")
+@click.option(
+    "--latent",
+    type=click.IntRange(min=1),
+    help=f"Size of the latent vector, n_z [default: {describe_defaults('latent')}; "
+    f"{PRESETS[FEATURES].latent} on features].",
+)
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
-    help=f"With tiles, the default is divided by their number [default: {describe_defaults('epochs')}; "
-    f"{PRESETS[FEATURES].steps} steps on features].",
+    help="Passes over the images. With tiles, the default is divided by their number [default: "
+    f"{describe_defaults('epochs')}; {PRESETS[FEATURES].steps} steps on features].",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help=f"[default: {describe_defaults('batch_size')}; {PRESETS[FEATURES].batch_size} places of images on features]",
+    help=f"Images of one step [default: {describe_defaults('batch_size')}; {PRESETS[FEATURES].batch_size} places of "
+    "images on features].",
 )
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default=OPTIMIZERS[0], show_default=True)
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
-@click.option("--schedule", type=click.Choice(SCHEDULES), help=f"[default: {describe_defaults('schedule')}]")
+@click.option(
+    "--optimizer",
+    type=click.Choice(OPTIMIZERS),
+    default=OPTIMIZERS[0],
+    show_default=True,
+    help="Adam, or Adam with weight decay.",
+)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="Size of the steps at the start.",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(SCHEDULES),
+    help="Learning rate over the epochs: half a cosine down to 1%, or constant "
+    f"[default: {describe_defaults('schedule')}].",
+)
 @click.option(
     "--augment",
     callback=_parse_list,
     metavar="LIST",
-    help=f"Comma-separated: {', '.join(AUGMENTATIONS)}, or none [default: {describe_defaults('augment')}]. With "
-    f"flips, a part that is inserted the wrong way round counts as good.",
+    help=f"Random changes of the images, comma-separated: {', '.join(AUGMENTATIONS)}, or none [default: "
+    f"{describe_defaults('augment')}]. With flips, a part that is inserted the wrong way round counts as good.",
 )
 @click.option(
     "--holdout",
@@ -115,11 +156,23 @@ def _parse_list(_context: click.Context, _option: click.Parameter, value: str | 
     show_default=True,
     help="Stop after this number of epochs without a better validation loss; 0 never stops early.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
 @click.option(
-    "--precision", type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]), default="32-true", show_default=True
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The same seed gives the same weights."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to train; auto takes a GPU if PyTorch finds one.",
+)
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Number of devices.")
+@click.option(
+    "--precision",
+    type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]),
+    default="32-true",
+    show_default=True,
+    help="float32, or mixed with bfloat16 or float16, which is faster on most GPUs.",
 )
 @click.option(
     "--resume", is_flag=True, help="Resume the interrupted run in the folder -o, with the options it was started with."

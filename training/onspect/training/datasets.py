@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.dataset.crop import Crop, fit_crop
 from onspect.runtime.dataset.folder import training_images
-from onspect.runtime.dataset.good_images import Progress, load_good_images
+from onspect.runtime.dataset.good_images import load_good_images
 from onspect.runtime.dataset.good_pictures import warn_of_few
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import median_size, working_size
 from onspect.runtime.model.schema import Preprocess
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.pictures import choose_working_size
 from onspect.training.presets import FEATURES, PRESETS, Preset, check_preset, choose_preset
 
-__all__ = ["Progress", "TrainingSet", "load_training_set"]
+__all__ = ["TrainingSet", "load_training_set"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def load_training_set(
     any_size: bool = False,
     region: RegionFile | None = None,
     crop: Crop | None = None,
-    progress: Progress[Any] | None = None,
+    progress: Progress | None = None,
 ) -> TrainingSet:
     """Read every good image of a dataset folder.
 

@@ -7,9 +7,9 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from numpy.typing import NDArray
 
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import make_folder, new_folder, write_atomically
 from onspect.runtime.dataset.crop import Crop
 from onspect.runtime.dataset.near_duplicates import learn_near_duplicates
 from onspect.runtime.errors import ChoiceError, TrainingError
@@ -28,6 +28,7 @@ from onspect.runtime.images.working_size import MULTIPLE
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.inspection.visualization import write_png
 from onspect.runtime.model.schema import Tiling
+from onspect.runtime.progress import Progress, no_progress
 from onspect.training.autoencoder.loop import Outcome, TrainingProgress, fit
 from onspect.training.autoencoder.networks import Decoder, Encoder
 from onspect.training.checkpoint import (
@@ -54,7 +55,7 @@ from onspect.training.config import (
     design_network,
     design_tiling,
 )
-from onspect.training.datasets import Progress, TrainingSet, load_training_set
+from onspect.training.datasets import TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.launcher import is_member
@@ -134,7 +135,7 @@ class Devices:
 class Callbacks:
     """Functions that training calls to report its progress. None for no report."""
 
-    reading: Progress[Any] | None = None
+    reading: Progress | None = None
     """Wraps the reading of images, for a progress bar."""
     planned: Callable[[RunRecord], None] | None = None
     """Called once with the configuration, before the first step."""
@@ -152,7 +153,8 @@ def train(
 ) -> Outcome:
     """Train on the good images of a dataset folder, and write a run.
 
-    A run is a folder with weights, configuration, checkpoint, log and preview pictures.
+    A run is a folder with weights, configuration, checkpoint, log and preview pictures. After a failure before the
+    first checkpoint, there is no run.
 
     Parameters
     ----------
@@ -260,15 +262,16 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         started=now(),
     )
     _check_shares(record, fabric)
-    if fabric.is_global_zero:
-        make_folder(run)
-        samples = _samples(images, data.images[held_out], config)
-        write_tensors(run / SAMPLES, {"images": torch.from_numpy(samples)})
-        if extractor is not None:
-            write_atomically(run / EXTRACTOR, extractor)
-        write_record(run, record)
-    fabric.barrier()
-    return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(new_folder(run, keep=(run / CHECKPOINT).exists))
+            samples = _samples(images, data.images[held_out], config)
+            write_tensors(run / SAMPLES, {"images": torch.from_numpy(samples)})
+            if extractor is not None:
+                write_atomically(run / EXTRACTOR, extractor)
+            write_record(run, record)
+        fabric.barrier()
+        return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
 
 
 def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:
@@ -337,7 +340,7 @@ def resume_on(
     return _go_on(data, run, record, _start_fabric(devices or Devices()), callbacks or Callbacks())
 
 
-def read_training_set(run: Path, record: RunRecord, progress: Progress[Any] | None = None) -> TrainingSet:
+def read_training_set(run: Path, record: RunRecord, progress: Progress | None = None) -> TrainingSet:
     """Read the images that a run began with, with the run's own preprocessing.
 
     Parameters
@@ -456,10 +459,10 @@ def _fit(
 
 
 def _find_places(
-    extractor: PlaceExtractor, images: NDArray[np.uint8], progress: Progress[Any] | None
+    extractor: PlaceExtractor, images: NDArray[np.uint8], progress: Progress | None
 ) -> NDArray[np.float16]:
     """Return all places of images, in order. One image at a time limits the memory for float32 features."""
-    items = images if progress is None else progress(images, len(images), "extracting features")
+    items = (progress or no_progress)(images, len(images), "extracting features")
     found = [flatten_places(extractor.extract(image[None])) for image in items]
     return np.concatenate(found) if found else np.zeros((0, 1, 1, 1), np.float16)
 

@@ -7,14 +7,16 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from onspect.runtime.errors import ExportError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 OPSET = 18
 """ONNX operator set of the graph; every supported onnxruntime can read it."""
@@ -44,6 +46,8 @@ def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, o
     ExportError
         If torch cannot convert the module, or the onnx checker refuses the result.
     """
+    import torch  # imported here: a base file from a kept backbone needs only the graph's constants
+
     inputs = torch.from_numpy(example) if isinstance(example, np.ndarray) else example
     try:
         with quiet_exporter():

@@ -17,6 +17,7 @@ import numpy as np
 from onspect.calibration.blindness import NOT_SHOWN
 from onspect.calibration.comparison import Comparison
 from onspect.calibration.figures import Evaluation
+from onspect.calibration.fitness import MISTAKES
 from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
 from onspect.calibration.metrics.pixel import PIXEL_METRICS
 from onspect.calibration.report.acceptance import (
@@ -28,7 +29,7 @@ from onspect.calibration.report.gallery import draw_gallery
 from onspect.calibration.report.plots import plot_cost, plot_precision_recall, plot_review, plot_roc, plot_scores
 from onspect.calibration.review import ReviewCurve, tabulate_review, trace_review
 from onspect.calibration.scores import count_kinds, part_scores
-from onspect.runtime.atomic import write_atomically
+from onspect.runtime.atomic import write_together
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.card import list_facts
 
@@ -47,14 +48,14 @@ def write_report(
     fields: Mapping[str, str],
     comparison: Comparison | None = None,
 ) -> Path:
-    """Write report.html and metrics.json into an existing folder.
+    """Write report.html and metrics.json into a folder, both or none.
 
-    Both are made in memory first. An error while drawing leaves an earlier report unchanged.
+    A failure leaves an earlier report unchanged, and no new folder.
 
     Parameters
     ----------
     folder
-        The folder. Files of an earlier report are replaced.
+        The folder; it is created. Files of an earlier report are replaced.
     evaluation
         The evaluation.
     inspector
@@ -86,8 +87,7 @@ def write_report(
         | {"comparison": None if comparison is None else comparison.to_dict()}
     )
     path = folder / "report.html"
-    write_atomically(path, page)
-    write_atomically(folder / "metrics.json", f"{metrics}\n".encode())
+    write_together({path: page, folder / "metrics.json": f"{metrics}\n".encode()})
     return path
 
 
@@ -140,6 +140,7 @@ def render_page(
         comparison=comparison,
         not_shown=NOT_SHOWN,
         targets=evaluation.targets,
+        mistakes=MISTAKES,
         parts=evaluation.count_parts(),
         records=list_threshold_records(evaluation.model),
         image_metrics=IMAGE_METRICS,

@@ -65,7 +65,7 @@ def plot_roc(curves: Curves, confusion: Confusion, auroc: float) -> bytes:
         _mark(axes, confusion.fpr, confusion.recall)
         axes.set(xlabel="false rejects (share of good parts)", ylabel="defects caught (share of defective parts)")
         _finish_unit_square(axes, "lower right")
-        return _save(figure)
+        return to_svg(figure)
 
 
 def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float, share: float) -> bytes:
@@ -101,7 +101,7 @@ def plot_precision_recall(curves: Curves, confusion: Confusion, aupr: float, sha
         _mark(axes, confusion.recall, confusion.precision)
         axes.set(xlabel="defects caught (share of defective parts)", ylabel="right rejects (share of rejected parts)")
         _finish_unit_square(axes, "lower left")
-        return _save(figure)
+        return to_svg(figure)
 
 
 def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
@@ -144,7 +144,7 @@ def plot_cost(curve: CostCurve, weight: float | None, *, banded: bool) -> bytes:
         axes.set_xticks(_WEIGHTS, [f"1/{round(1 / weight)}" if weight < 1 else f"{weight:g}" for weight in _WEIGHTS])
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         figure.legend(loc="outside upper left")
-        return _save(figure)
+        return to_svg(figure)
 
 
 def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> bytes:
@@ -173,7 +173,7 @@ def plot_review(curve: ReviewCurve, confusion: Confusion, *, banded: bool) -> by
         axes.set(xlim=(0, 1), xlabel="good parts sent to a person (share)", ylabel="defects that pass unseen (share)")
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper right")
-        return _save(figure)
+        return to_svg(figure)
 
 
 def plot_scores(
@@ -227,7 +227,7 @@ def plot_scores(
         axes.set(xlabel="score (higher is worse)", ylabel=noun)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="best")
-        return _save(figure)
+        return to_svg(figure)
 
 
 def _above(value: float) -> float:
@@ -250,7 +250,19 @@ def _finish_unit_square(axes: Axes, legend: Literal["lower left", "lower right"]
     axes.legend(loc=legend)
 
 
-def _save(figure: Figure) -> bytes:
+def to_svg(figure: Figure) -> bytes:
+    """Return a figure as SVG. Equal figures give equal bytes.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+
+    Returns
+    -------
+    bytes
+        The SVG file.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return buffer.getvalue()

@@ -6,11 +6,11 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -42,10 +42,9 @@ from onspect.export.precision.memory import (
 )
 from onspect.export.precision.weighted_layers import Layer, find_layers
 from onspect.export.scores import SCORES
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import write_together
 from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import labelled_images, training_images
-from onspect.runtime.dataset.good_images import Progress
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.decode import read_image
@@ -54,6 +53,7 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo
+from onspect.runtime.progress import Progress, no_progress
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ def quantize(
     data: str | Path,
     *,
     max_flips: int | None = None,
-    progress: Progress[Any] | None = None,
+    progress: Progress | None = None,
 ) -> Quantized:
     """Write a float32 model file in a lower precision. If too many verdicts differ, no file is written.
 
@@ -148,13 +148,9 @@ def quantize(
     output, data = Path(output), Path(data)
     file = read_model_file(Path(source))
     if file.info.memory is not None:  # the memory is fitted again, and layers are not measured one by one
-        return _quantize_taught(file, output, precision, data, max_flips, progress or _in_silence)
+        return _quantize_taught(file, output, precision, data, max_flips, progress or no_progress)
     samples = read_samples(file, data) if precision == "int8" else np.empty((0,), np.uint8)
     return quantize_model(file, output, precision, data, samples, max_flips=max_flips, progress=progress)
-
-
-def _in_silence(items: Iterable[T], _length: int, _label: str) -> Iterator[T]:
-    yield from items
 
 
 Smaller = tuple[bytes, tuple[LayerChoice, ...], ModelInfo]
@@ -162,7 +158,7 @@ Smaller = tuple[bytes, tuple[LayerChoice, ...], ModelInfo]
 
 
 def _quantize_taught(
-    file: ModelFile, output: Path, precision: str, data: Path, max_flips: int | None, progress: Progress[Any]
+    file: ModelFile, output: Path, precision: str, data: Path, max_flips: int | None, progress: Progress
 ) -> Quantized:
     """Write a taught file with a smaller backbone."""
     _check(file, output, precision)
@@ -175,7 +171,7 @@ def _quantize_taught(
 
 
 def _try_backbones(
-    model: onnx.ModelProto, file: ModelFile, precision: str, data: Path, progress: Progress[Any]
+    model: onnx.ModelProto, file: ModelFile, precision: str, data: Path, progress: Progress
 ) -> Generator[Smaller]:
     """Yield the float16 graph, or int8 graphs with fewer and fewer layers, each with a memory of its own features."""
     layers = find_backbone(model.graph)
@@ -205,7 +201,7 @@ def _write_smaller(
     *,
     by_teaching: bool = False,
 ) -> Quantized:
-    """Write the first small form of whose verdicts few enough differ; raises ExportError if there is none.
+    """Write the first small form with few enough different verdicts; raises ExportError if there is none.
 
     Its threshold is that of the new memory with by_teaching; else it is chosen again, if the file has one.
     """
@@ -230,8 +226,7 @@ def _write_smaller(
     content = stamp(graph, info, file.training_images, file.looks)
     if file.info.threshold is not None and not by_teaching:
         content = _recalibrate(content, file, data, reference)
-    make_folder(output.parent)
-    write_atomically(output, content)
+    write_together({output: content})
     written = read_model_file(output)
     return Quantized(output, written.info, layers, agreement, _measure_speed(file, written))
 
@@ -294,7 +289,7 @@ def quantize_model(
     samples: NDArray[np.uint8],
     *,
     max_flips: int | None = None,
-    progress: Progress[Any] | None = None,
+    progress: Progress | None = None,
 ) -> Quantized:
     """Write a model file in memory in a lower precision, as `quantize` does.
 
@@ -327,7 +322,7 @@ def quantize_model(
     model = _read_graph(file)
     if not find_layers(model.graph):
         raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered")
-    tries = _try_networks(model, file, precision, samples, reference, progress or _in_silence)
+    tries = _try_networks(model, file, precision, samples, reference, progress or no_progress)
     return _write_smaller(tries, file, output, precision, data, reference, allowed)
 
 
@@ -363,7 +358,7 @@ def _try_networks(
     precision: str,
     samples: NDArray[np.uint8],
     reference: Reference,
-    progress: Progress[Any],
+    progress: Progress,
 ) -> Generator[Smaller]:
     """Yield the float16 graph; or in int8 all layers, then all but the most harmful, all but the two, and so on."""
     if precision == "fp16":
@@ -380,7 +375,7 @@ def _try_networks(
 
 
 def _measure_harms(
-    quantizer: Quantizer, file: ModelFile, reference: Reference, progress: Progress[Any]
+    quantizer: Quantizer, file: ModelFile, reference: Reference, progress: Progress
 ) -> dict[Layer, float]:
     """Return for each layer the shift of the scores nearest the threshold with this layer alone quantised."""
     nearest = np.sort(np.argsort(np.abs(reference.scores - reference.threshold.score), kind="stable")[:_PROBES])

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -35,6 +34,7 @@ from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file
 from onspect.runtime.model.providers import BFLOAT16, ONNXRUNTIME, runs_on_processor
 from onspect.runtime.model.session import load_model
+from onspect.runtime.progress import Progress, no_progress
 from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
@@ -45,12 +45,12 @@ _FRAMES = 16  # frames kept in memory for the latencies
 
 
 def run_bench(
-    models: Sequence[Path],
-    images: Sequence[Path] = (),
+    models: Sequence[Path | str],
+    images: Sequence[Path | str] = (),
     *,
     rate: float = 30.0,
     seconds: float = 0.5,
-    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
+    progress: Progress | None = None,
 ) -> Bench:
     """Measure one model file, or two in turns.
 
@@ -82,17 +82,18 @@ def run_bench(
         If a model cannot judge an image, or aligns frames and there are no images.
     """
     files = [read_model_file(path) for path in models]
+    given = [Path(path) for path in images]
     inspectors = [Inspector(file) for file in files]
     for inspector in inspectors:
         _ = inspector.threshold
     with tempfile.TemporaryDirectory() as folder:
-        paths = choose_images(images or draw_images(Path(folder), files[0].info.preprocess), inspectors)
+        paths = choose_images(given or draw_images(Path(folder), files[0].info.preprocess), inspectors)
         run = _Run(files, inspectors, paths, rate, seconds)
         steps = run.list_steps()
-        for step in progress(steps, len(steps), "measuring") if progress else steps:
+        for step in (progress or no_progress)(steps, len(steps), "measuring"):
             step()
         load = run.meter.stop()
-        words = describe_images(paths, drawn=not images)
+        words = describe_images(paths, drawn=not given)
     models_found = tuple(run.conclude(number) for number in range(len(files)))
     return Bench(now(), describe_machine(), load, words, models_found, tuple(run.ratios))
 

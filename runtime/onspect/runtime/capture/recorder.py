@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from onspect.runtime.atomic import make_folder, write_new
+from onspect.runtime.atomic import check_place, make_folder, write_new
 from onspect.runtime.capture.frames import KnownFrames
 from onspect.runtime.capture.triggers import Trigger
 from onspect.runtime.errors import ImageError, OutputError
@@ -58,17 +58,19 @@ class PictureFolder:
     Parameters
     ----------
     folder
-        The folder; it is created.
+        The folder; the first picture creates it.
 
     Raises
     ------
     OutputError
-        If the folder cannot be created.
+        If the folder cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = make_folder(folder)
-        numbers = [int(path.stem) for path in folder.iterdir() if path.stem.isascii() and path.stem.isdecimal()]
+    def __init__(self, folder: Path | str) -> None:
+        self._folder = Path(folder)
+        check_place(self._folder, folder=True)
+        stems = [path.stem for path in self._folder.iterdir()] if self._folder.exists() else []
+        numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdecimal()]
         self._next = max(numbers, default=0) + 1
         self._begun: list[Path] = []
 
@@ -94,6 +96,7 @@ class PictureFolder:
             data = cv2.imencode(".png", frame, _FAST)[1].tobytes()
         except cv2.error as error:
             raise OutputError(f"a frame {frame.shape} of {frame.dtype} cannot be a PNG file: {error}") from error
+        make_folder(self._folder)
         while True:
             path = self._folder / f"{self._next:04d}.png"
             self._next += 1

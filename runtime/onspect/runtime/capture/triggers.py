@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -14,8 +15,8 @@ from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.sources.base import Capture
 
 
-class Trigger:
-    """Choose frames. A subclass overrides `wants`, or `choose` and `finish` if it decides later."""
+class Trigger(ABC):
+    """Choose frames. A subclass implements `choose`, and `finish` if it decides later."""
 
     ended = False
     """Whether the user has ended the capture."""
@@ -32,26 +33,7 @@ class Trigger:
         """Text of the preview beside the figures; empty for none."""
         return ""
 
-    def wants(self, capture: Capture) -> bool:
-        """Return whether a readable frame is to be written.
-
-        Parameters
-        ----------
-        capture
-            The frame.
-
-        Returns
-        -------
-        bool
-            True to write it.
-
-        Raises
-        ------
-        NotImplementedError
-            If a subclass implements neither this nor `choose`.
-        """
-        raise NotImplementedError
-
+    @abstractmethod
     def choose(self, capture: Capture) -> Sequence[Frame]:
         """Return the frames to write now.
 
@@ -65,8 +47,6 @@ class Trigger:
         Sequence[Frame]
             The frames.
         """
-        readable = not isinstance(capture.frame, ImageError)
-        return [capture.frame] if readable and self.wants(capture) else []  # type: ignore[list-item]  # it is readable
 
     def finish(self) -> Sequence[Frame]:
         """Return the frames that are still to be written when no more frames come.
@@ -79,7 +59,30 @@ class Trigger:
         return []
 
 
-class TimeTrigger(Trigger):
+class _FrameTrigger(Trigger):
+    """A trigger that decides at once, about whole frames."""
+
+    @abstractmethod
+    def _is_due(self) -> bool:
+        """Return whether to write this readable frame."""
+
+    def choose(self, capture: Capture) -> Sequence[Frame]:
+        """Return the frame if it is readable and to be written.
+
+        Parameters
+        ----------
+        capture
+            The next frame.
+
+        Returns
+        -------
+        Sequence[Frame]
+            The frame, or nothing.
+        """
+        return [] if isinstance(capture.frame, ImageError) or not self._is_due() else [capture.frame]
+
+
+class TimeTrigger(_FrameTrigger):
     """Choose the first frame, and then one after each pause of a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
@@ -87,19 +90,7 @@ class TimeTrigger(Trigger):
         self._seconds = seconds
         self._due = time.monotonic()
 
-    def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the clock decides
-        """Return whether the pause is over.
-
-        Parameters
-        ----------
-        capture
-            The frame.
-
-        Returns
-        -------
-        bool
-            True to write it.
-        """
+    def _is_due(self) -> bool:
         now = time.monotonic()
         if now < self._due:
             return False
@@ -109,7 +100,7 @@ class TimeTrigger(Trigger):
         return True
 
 
-class CountTrigger(Trigger):
+class CountTrigger(_FrameTrigger):
     """Choose the first readable frame, and then every `step`-th."""
 
     def __init__(self, step: int) -> None:
@@ -117,24 +108,12 @@ class CountTrigger(Trigger):
         self._step = step
         self._count = -1
 
-    def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the count decides
-        """Return whether the number of the frame is a multiple of the step.
-
-        Parameters
-        ----------
-        capture
-            The frame.
-
-        Returns
-        -------
-        bool
-            True to write it.
-        """
+    def _is_due(self) -> bool:
         self._count += 1
         return self._count % self._step == 0
 
 
-class KeyTrigger(Trigger):
+class KeyTrigger(_FrameTrigger):
     """Choose a frame after SPACE or Enter; q or Esc ends. read: returns the keys pressed since its last call."""
 
     def __init__(self, read: Callable[[], str]) -> None:
@@ -146,19 +125,7 @@ class KeyTrigger(Trigger):
         """The keys."""
         return "SPACE: picture, q: end"
 
-    def wants(self, capture: Capture) -> bool:  # noqa: ARG002 - the user decides
-        """Return whether SPACE or Enter was pressed.
-
-        Parameters
-        ----------
-        capture
-            The frame.
-
-        Returns
-        -------
-        bool
-            True to write it.
-        """
+    def _is_due(self) -> bool:
         keys = self._read().lower()
         self.ended = self.ended or "q" in keys or "\x1b" in keys
         return any(key in keys for key in " \r\n")

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -48,10 +48,19 @@ T = TypeVar("T")
 
 
 class Command(click.Command):
-    """A click command with -q, -v and --debug; an expected error becomes one sentence on stderr and exit code 1."""
+    """A click command with -q, -v and --debug; an expected error becomes one sentence on stderr and exit code 1.
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    Parameters
+    ----------
+    arguments, settings
+        As in click.
+    sections
+        Names of options below each heading of the help. The other options follow under "Options".
+    """
+
+    def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
+        self._sections = sections or {}
         self.params += [
             click.Option(["-q", "--quiet"], is_flag=True, help="Errors only."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Print more messages."),
@@ -65,6 +74,27 @@ class Command(click.Command):
                 help="No colours, as with the variable NO_COLOR.",
             ),
         ]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options in their sections.
+
+        Parameters
+        ----------
+        ctx
+            Context of click.
+        formatter
+            Writer of the help.
+        """
+        if not self._sections:
+            super().format_options(ctx, formatter)
+            return
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        records = {option.name: record for option in options if (record := option.get_help_record(ctx)) is not None}
+        for title, names in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl([records.pop(name) for name in names])
+        with formatter.section("Options"):
+            formatter.write_dl(list(records.values()))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and keep the original ones.
@@ -148,10 +178,35 @@ def say(message: str) -> None:
         click.echo(message, err=True)
 
 
+def wrap(text: str, *, err: bool = False) -> str:
+    """Wrap lines of sentences between words at the width of the terminal.
+
+    Parameters
+    ----------
+    text
+        The lines.
+    err
+        Whether they go to stderr instead of stdout.
+
+    Returns
+    -------
+    str
+        The lines; unchanged if the stream is no terminal.
+    """
+    import shutil  # imported here: most commands print no long line
+    import textwrap
+
+    if not (sys.stderr if err else sys.stdout).isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.fill(line) if len(line) > width else line for line in text.splitlines())
+
+
 def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
     """Yield the items under a progress bar with the time left, on stderr.
 
-    If stderr is no terminal, a line every 30 s shows the progress in the log.
+    If stderr is not a terminal, a line every 30 s shows the progress in the log.
 
     Parameters
     ----------
@@ -191,7 +246,7 @@ def _describe_time(seconds: float) -> str:
 
 
 class ProgressLines:
-    """When to report the progress of long work if stderr is no terminal: every `every` seconds, but not at once."""
+    """When to report the progress of long work if stderr is not a terminal: every `every` seconds, but not at once."""
 
     def __init__(self, every: float = 30.0) -> None:
         self._every = every
@@ -254,7 +309,8 @@ class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         label = "" if record.levelno <= logging.INFO else f"{record.levelname.capitalize()}:"
         colour = "red" if record.levelno >= logging.ERROR else "yellow"
-        click.echo(f"{click.style(label, fg=colour)} {record.getMessage()}" if label else record.getMessage(), err=True)
+        text = wrap(f"{label} {record.getMessage()}" if label else record.getMessage(), err=True)
+        click.echo(f"{click.style(label, fg=colour) if label else ''}{text[len(label) :]}", err=True)
 
 
 def _configure_logging(level: int) -> None:

@@ -53,7 +53,7 @@ def bench(
       onspect bench part.onnx --compare part-int8.onnx
       onspect bench part.onnx parts/train/good --margin 95%
     """
-    from onspect.runtime.atomic import write_atomically
+    from onspect.runtime.atomic import write_together
     from onspect.runtime.bench.plot import draw_bench
     from onspect.runtime.bench.run import run_bench
     from onspect.runtime.bench.tables import describe_bench
@@ -75,10 +75,8 @@ def bench(
         return
     found = run_bench(models, paths, rate=rate, progress=progress)
     click.echo(describe_bench(found))
-    for path, text in (
-        (json_file, json.dumps(found.to_dict(), indent=1) + "\n"),
-        (plot, draw_bench(found)),
-    ):
-        if path is not None:
-            write_atomically(path, text.encode())
-            say(f"wrote {path}")
+    texts = ((json_file, json.dumps(found.to_dict(), indent=1) + "\n"), (plot, draw_bench(found)))
+    files = {path: text.encode() for path, text in texts if path is not None}
+    write_together(files)
+    for path in files:
+        say(f"wrote {path}")

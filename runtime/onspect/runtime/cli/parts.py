@@ -24,7 +24,7 @@ from onspect.runtime.cli.base import Command, say, usage_errors
     default="learn=5s",
     show_default=True,
     metavar="learn=5s|FILE",
-    help="Learn what parts look like from the first seconds, or read it from a file.",
+    help="Learn the appearance of parts from the first seconds, or read it from a file.",
 )
 @click.option(
     "--count", type=click.IntRange(min=1), help="Stop after this number of parts.  [default: at the source's end]"
@@ -33,7 +33,8 @@ def parts(source: str, output: Path, presence: str, count: int | None) -> None:
     """Cut each part that passes in SOURCE out of its sharpest frame, once, and write it as a PNG file.
 
     SOURCE is a video, a folder of frames, or a camera as for 'onspect run'. The pictures are those that
-    'onspect run --presence presence.toml' judges, so teach, calibrate and score take them as they are.
+    'onspect run --presence presence.toml' judges, so teach, calibrate and score take them as they are. Ctrl-C ends the
+    pictures of a camera.
 
     \b
     Example:
@@ -55,6 +56,9 @@ def parts(source: str, output: Path, presence: str, count: int | None) -> None:
         found = cut_parts(open_source(source), settings, output, count)
     for name, reason in found.faults[:5]:
         say(f"part {name}: {reason}")
-    say(f"{found.frames} frames: {found.written} parts written to {output / 'parts'}, {len(found.faults)} faults")
     if not found.written:
-        raise DatasetError(f"no part was found in {source}; give the frames of a line on which parts pass one by one")
+        raise DatasetError(
+            f"no part was found in {found.frames} frames of {source!r}; give the frames of a line on which parts pass "
+            "one by one"
+        )
+    say(f"{found.frames} frames: {found.written} parts written to {output / 'parts'}, {len(found.faults)} faults")

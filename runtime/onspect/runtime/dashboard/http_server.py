@@ -1,4 +1,4 @@
-"""An HTTP server in a thread of its own, which no client can block."""
+"""An HTTP server in its own thread, which no client can block."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ class _PatientProtocol(H11Protocol):
     look_seconds = LOOK
     patience = 2  # checks
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn names its own kind of transport
         super().connection_made(transport)
         self._idle = 0
         self._unread = 0

@@ -32,7 +32,7 @@ from onspect.runtime.dataset.mask_files import TruthFolder, name_orphans, part_m
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.files import describe_left_out, list_images
 
-__all__ = ["GOOD", "LabelledImage", "good_images", "has_split", "labelled_images", "training_images"]
+__all__ = ["GOOD", "LabelledImage", "has_split", "labelled_images", "training_images"]
 
 _LOG = logging.getLogger("onspect")
 
@@ -87,7 +87,7 @@ def training_images(folder: Path) -> list[Path]:
     images = [path for path in (image.path for image in found) if path not in set(bad)]
     if bad:
         verb, pronoun = ("is", "it is") if len(bad) == 1 else ("are", "they are")
-        words = "%d of %d images %s not trained on, as %s not called good, such as %r"
+        words = "%d of %d images %s left out of training, because %s not called good, such as %r"
         _LOG.warning(words, len(bad), len(found), verb, pronoun, str(bad[0]))
     if images:
         return images
@@ -98,27 +98,6 @@ def training_images(folder: Path) -> list[Path]:
         f"{str(folder)!r} has no folder train/{GOOD} and no good images of its own; {_suggest_dataset(folder)}"
         f"put the good parts into {str(wanted)!r}, or give a folder of good images"
     )
-
-
-def good_images(folder: Path) -> list[Path]:
-    """Return the good images of a folder of good pictures, or of a dataset.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-
-    Returns
-    -------
-    list[Path]
-        The image files, as `training_images` finds them.
-
-    Raises
-    ------
-    DatasetError
-        If there are no good images, or it is not known which images are good.
-    """
-    return training_images(folder)
 
 
 def has_split(folder: Path, split: str) -> bool:
@@ -289,7 +268,7 @@ def _warn_of_bad_names(place: Path, images: Sequence[Path]) -> None:
     bad = [path for path in images if _is_called_bad(path.relative_to(place))]
     if bad:
         _LOG.warning(
-            "%d of %d images in %r count as good, and their names or folders call them bad, such as %r",
+            "%d of %d images in %r count as good, but their names or folders call them bad, such as %r",
             len(bad),
             len(images),
             str(place),
@@ -383,7 +362,7 @@ def _read_flat(folder: Path, root: Path, own: Sequence[Path], split: str) -> lis
     if not masks:
         _refuse_annotated(images, others)
     if unread := find_other_labels(others):
-        _LOG.warning("%r may say which images are good, and is not read: save it as labels.csv", str(unread[0]))
+        _LOG.warning("%r may say which images are good, but is not read: save it as labels.csv", str(unread[0]))
     if masks:
         marked = {path: mask for path, mask in masks.items() if _marks(mask)}
         return [

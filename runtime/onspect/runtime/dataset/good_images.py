@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +26,7 @@ from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.images.working_size import largest_stretch
 from onspect.runtime.inspection.batch import in_order
 from onspect.runtime.model.schema import Preprocess, SourceLimits
+from onspect.runtime.progress import Progress, no_progress
 
 _LOG = logging.getLogger("onspect")
 
@@ -33,7 +34,6 @@ _NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch above whic
 _MOST_CLIPPED = 0.001
 
 T = TypeVar("T")
-Progress = Callable[[Iterable[T], int, str], Iterator[T]]
 
 Shapes = Sequence[tuple[int, int]]
 """Height and width of each image as stored, in pixels."""
@@ -92,7 +92,7 @@ def load_good_images(
     white_level: int = 65535,
     any_size: bool = False,
     crop: Crop | None = None,
-    progress: Progress[_Seen] | None = None,
+    progress: Progress | None = None,
 ) -> GoodImages:
     """Read good images and prepare them for a model.
 
@@ -178,12 +178,10 @@ def _look_at_first(paths: Sequence[Path]) -> _Seen:
     raise _unreadable([(paths[0], _look(paths[0], None))], len(paths))
 
 
-def _read_all(paths: Sequence[Path], preprocess: Preprocess, progress: Progress[_Seen] | None) -> list[_Seen]:
+def _read_all(paths: Sequence[Path], preprocess: Preprocess, progress: Progress | None) -> list[_Seen]:
     any_frame = dataclasses.replace(preprocess, source=SourceLimits((1, 3), None, None))
-    items: Iterable[_Seen | str] = in_order(lambda path: _look(path, any_frame), paths)
-    if progress is not None:
-        items = progress(items, len(paths), "reading images")  # type: ignore[arg-type]  # it returns its items
-    found = list(items)
+    items = in_order(lambda path: _look(path, any_frame), paths)
+    found = list((progress or no_progress)(items, len(paths), "reading images"))
     bad = [(path, item) for path, item in zip(paths, found, strict=True) if isinstance(item, str)]
     if bad:
         raise _unreadable(bad, len(paths))

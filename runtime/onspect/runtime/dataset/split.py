@@ -8,7 +8,7 @@ import secrets
 import shutil
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onspect.runtime.atomic import describe_os_error, make_folder, writing
+from onspect.runtime.atomic import describe_os_error, new_folder, writing
 from onspect.runtime.dataset.folder import GOOD, LabelledImage, has_split, labelled_images
 from onspect.runtime.dataset.groups import compile_group, find_group
 from onspect.runtime.dataset.label_file import read_label_file
@@ -25,8 +25,7 @@ from onspect.runtime.dataset.mask_files import part_masks
 from onspect.runtime.errors import ChoiceError, DatasetError, OutputError
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.files import list_images
-
-Progress = Callable[[Iterable["PlacedImage"], int, str], Iterator["PlacedImage"]]
+from onspect.runtime.progress import Progress, no_progress
 
 _TRUTH = "ground_truth"
 _UNSAFE = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -85,9 +84,9 @@ class NamePatterns:
 
 
 def plan_split(
-    folder: Path,
+    folder: Path | str,
     *,
-    labels: Path | None = None,
+    labels: Path | str | None = None,
     patterns: NamePatterns | None = None,
     group: str | None = None,
     shares: tuple[float, float, float] = (60.0, 20.0, 20.0),
@@ -130,7 +129,8 @@ def plan_split(
         raise ChoiceError(f"the shares are {':'.join(f'{share:g}' for share in shares)}; give three such as 60:20:20")
     if labels is not None and patterns is not None:
         raise ChoiceError("a table of labels and patterns of names were given; give one of them")
-    images = _read_images(folder, labels, patterns)
+    folder = Path(folder)
+    images = _read_images(folder, labels if labels is None else Path(labels), patterns)
     groups = _group_images(folder, images, group)
     sides = _assign(groups, shares, np.random.default_rng(seed))
     names = _choose_names(folder, images)
@@ -138,11 +138,11 @@ def plan_split(
 
 
 def write_split(
-    plan: Sequence[PlacedImage], output: Path, *, link: bool = False, progress: Progress | None = None
+    plan: Sequence[PlacedImage], output: Path | str, *, link: bool = False, progress: Progress | None = None
 ) -> None:
     """Write a planned dataset: ``train/good``, ``val/KIND``, ``test/KIND`` and the masks in ``ground_truth``.
 
-    The folders appear when all files are complete. A failure leaves no folder.
+    The folders appear when all files are complete. A failure or an interruption leaves no folder.
 
     Parameters
     ----------
@@ -160,25 +160,20 @@ def write_split(
     OutputError
         If the output already has one of these folders, or cannot be written.
     """
+    output = Path(output)
     taken = [name for name in (*SPLITS, _TRUTH) if (output / name).exists() or (output / name).is_symlink()]
     if taken:
         raise OutputError(
             f"{str(output / taken[0])!r} exists already, and nothing is overwritten; give another folder with -o"
         )
-    made = not output.exists()
-    make_folder(output)
-    try:
-        with _staging(output) as staging:
-            for placed in plan if progress is None else progress(plan, len(plan), "writing"):
-                _write_one(placed, staging, link=link)
-            for name in (*SPLITS, _TRUTH):
-                if (staging / name).exists():
-                    with writing(output / name):
-                        (staging / name).rename(output / name)
-    except BaseException:
-        if made and not any(output.iterdir()):
-            output.rmdir()
-        raise
+    with new_folder(output), _staging(output) as staging:
+        for placed in (progress or no_progress)(plan, len(plan), "writing"):
+            for source, place in _list_files(placed):
+                _place(source, staging / place, link=link, shown=output / place)
+        for name in (*SPLITS, _TRUTH):
+            if (staging / name).exists():
+                with writing(output / name):
+                    (staging / name).rename(output / name)
 
 
 def describe_split(plan: Iterable[PlacedImage]) -> str:
@@ -270,7 +265,7 @@ def _group_images(folder: Path, images: Sequence[LabelledImage], pattern: str | 
 
     first: dict[object, int] = {}
     for place, image in enumerate(images):
-        keys: list[object] = [("content", _read_fingerprint(image.path))]
+        keys: list[object] = [("content", fingerprint_bytes(_read(image.path)))]
         if expression is not None:
             keys.append(("name", find_group(expression, image.path.relative_to(folder))))
         for key in keys:
@@ -287,9 +282,9 @@ def _group_images(folder: Path, images: Sequence[LabelledImage], pattern: str | 
     return list(groups.values())
 
 
-def _read_fingerprint(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return fingerprint_bytes(path.read_bytes())
+        return path.read_bytes()
     except OSError as error:
         raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}; remove or replace it") from error
 
@@ -363,22 +358,25 @@ def _staging(output: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write_one(placed: PlacedImage, staging: Path, *, link: bool) -> None:
+def _list_files(placed: PlacedImage) -> Iterator[tuple[Path, Path]]:
+    """Yield a picture and its masks, each with its place in the new dataset."""
     image, name = placed.image, Path(placed.name)
     kind = _UNSAFE.sub("_", image.kind)
-    _place(image.path, staging / placed.split / kind / name, link=link)
+    yield image.path, Path(placed.split, kind, name)
     masks = [mask for mask in (image.mask, *image.further_masks) if mask is not None]
-    truth = staging / _TRUTH / placed.split / kind
+    truth = Path(_TRUTH, placed.split, kind)
     if len(masks) == 1:
-        _place(masks[0], truth / f"{name.stem}_mask{masks[0].suffix}", link=link)
+        yield masks[0], truth / f"{name.stem}_mask{masks[0].suffix}"
     for number, mask in enumerate(masks if len(masks) > 1 else []):
-        _place(mask, truth / name.stem / f"{number:03d}{mask.suffix}", link=link)
+        yield mask, truth / name.stem / f"{number:03d}{mask.suffix}"
 
 
-def _place(source: Path, target: Path, *, link: bool) -> None:
-    with writing(target):
+def _place(source: Path, target: Path, *, link: bool, shown: Path) -> None:
+    """Copy or link a file; messages name the shown path."""
+    content = b"" if link else _read(source)
+    with writing(shown):
         target.parent.mkdir(parents=True, exist_ok=True)
         if link:
             target.symlink_to(os.path.abspath(source))  # noqa: PTH100 - Path.absolute leaves .. in it
         else:
-            shutil.copyfile(source, target)
+            target.write_bytes(content)

@@ -12,7 +12,7 @@ from onspect.runtime.doctor.packages import check_onnxruntime, check_opencv, che
 from onspect.runtime.errors import ModelFileError, OnspectError
 
 
-def check_computer(folder: Path, model: Path | None = None) -> Iterator[Finding]:
+def check_computer(folder: Path | str, model: Path | str | None = None) -> Iterator[Finding]:
     """Check Python, libraries, machine, cameras, and a model file if one is given.
 
     Checks that need a broken library are left out.
@@ -37,13 +37,13 @@ def check_computer(folder: Path, model: Path | None = None) -> Iterator[Finding]
     yield check_openvino()
     yield from check_extras()
     yield check_processor()
-    yield check_disk(folder)
+    yield check_disk(Path(folder))
     yield check_clock()
     if not broken:
         yield check_cameras()
     yield from check_gentl()
     if model is not None and not broken:
-        yield check_model(model)
+        yield check_model(Path(model))
 
 
 def check_model(path: Path) -> Finding:

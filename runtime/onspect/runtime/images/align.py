@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.coarse_search import ANGLE_STEP, CoarseSearch, Plane, shrink, spread_angles, spread_scales
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.images.placement import Pose, centred, matrix_at_pose
+from onspect.runtime.images.placement import Pose, matrix_at_pose
 from onspect.runtime.model.schema import Alignment, Rectangle
 
 _LONGEST = 160  # side of the stored reference, in pixels
@@ -30,6 +31,7 @@ _STEPS = {2: 6, 1: 4}  # Gauss-Newton steps at each level; the number is how man
 _LEAST_LEVEL = 12  # pixels of the shorter side of a level
 _AROUND = 4  # largest error of a coarse pose in pixels of the smallest level
 _SETTLED = 0.02  # a step of fewer pixels ends the search
+_LEAST_LENGTH = 1e-3  # of the contrast under the reference, in grey levels: less is a rounding error
 _SLACK = 2.0  # degrees and percent by which a pose may exceed its limits
 
 
@@ -177,13 +179,14 @@ def shrink_factor(patch: Rectangle) -> int:
 class _Level:
     """The reference at one size: its values (mean 0, length 1), and the data of a Gauss-Newton step.
 
-    factor: how many times smaller than the stored reference. steps: float32 [k, h * w], the pseudo-inverse of the
-    derivatives by shift (x, y), rotation and scale. radius: in pixels, for the length of a rotation.
+    factor: how many times smaller than the stored reference. products: float32 [1 + k, h * w], the values and the
+    pseudo-inverse of the derivatives by shift (x, y), rotation and scale; the latter are blind to brightness and
+    contrast. radius: in pixels, for the length of a rotation.
     """
 
     factor: int
     values: Plane
-    steps: Plane
+    products: Plane
     radius: float
 
 
@@ -310,9 +313,9 @@ class Finder:
         height, width = self.reference.shape
         own = dataclasses.replace(pose, x=pose.x / self._shrink, y=pose.y / self._shrink, scale=pose.scale * 1.1)
         matrix = matrix_at_pose(own, self.reference.shape, 1)
-        corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64) @ matrix[:, :2].T
+        corners = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
         part = np.zeros(grey.shape, np.uint8)
-        cv2.fillConvexPoly(part, np.rint(corners + matrix[:, 2]).astype(np.int32), (1,))
+        cv2.fillConvexPoly(part, np.rint(corners @ matrix[:, :2].T + matrix[:, 2]).astype(np.int32), (1,))
         rest = grey[part == 0]
         return np.where(part, np.median(rest) if rest.size else grey.mean(), grey).astype(np.float32)
 
@@ -320,33 +323,35 @@ class Finder:
         """Return the best pose within a third of an angle step and a few pixels."""
         height, width = level.values.shape
         shape = height + 2 * _AROUND, width + 2 * _AROUND
-        best = dataclasses.replace(pose, confidence=-1.0)
+        best = Pose(pose.x, pose.y, pose.angle, pose.scale, -1.0)
         for turn in (-ANGLE_STEP / 3.0, 0.0, ANGLE_STEP / 3.0):
-            turned = dataclasses.replace(pose, angle=pose.angle + turn)
+            turned = Pose(pose.x, pose.y, pose.angle + turn, pose.scale)
             wide = sample(plane, turned, shape, level.factor)
             likeness = cv2.matchTemplate(wide, level.values, cv2.TM_CCOEFF_NORMED)
             _, highest, _, (column, row) = cv2.minMaxLoc(likeness)
             if np.isfinite(highest) and highest > best.confidence:
-                moved = _move(turned, column - _AROUND, row - _AROUND, level.factor)
-                best = dataclasses.replace(moved, confidence=float(highest))
+                x, y = _move(turned, column - _AROUND, row - _AROUND, level.factor)
+                best = Pose(x, y, turned.angle, turned.scale, float(highest))
         return best
 
     def _refine(self, level: _Level, plane: Plane, pose: Pose) -> Pose:
         """Take Gauss-Newton steps from a pose; return the best pose, with its correlation as the confidence."""
-        best = dataclasses.replace(pose, confidence=-1.0)
+        best, highest = pose, -1.0
         for number in range(_STEPS[level.factor] + 1):
-            seen = _normalise(sample(plane, pose, level.values.shape, level.factor))
-            likeness = float(np.vdot(seen, level.values))
-            if likeness <= best.confidence:
+            seen = sample(plane, pose, level.values.shape, level.factor)
+            product, *steps = (level.products @ seen.ravel()).tolist()
+            length = float(cv2.meanStdDev(seen)[1][0, 0]) * math.sqrt(seen.size)
+            likeness = product / max(length, _LEAST_LENGTH)
+            if likeness <= highest:
                 break  # the last pose was better
-            best = dataclasses.replace(pose, confidence=likeness)
+            best, highest = pose, likeness
             if likeness <= 0.0 or number == _STEPS[level.factor]:
                 break
-            step = level.steps @ (seen / np.float32(likeness) - level.values).ravel()
+            step = [value / product for value in steps]
             pose = _step_back(pose, step, level.factor)
             if abs(step[0]) + abs(step[1]) + abs(step[2]) * level.radius < _SETTLED:
                 break
-        return best
+        return Pose(best.x, best.y, best.angle, best.scale, highest)
 
     def _open_search(self, width: int, height: int) -> CoarseSearch:
         return CoarseSearch(self.reference, (width, height), self._angles, self._scales)
@@ -385,8 +390,8 @@ def _make_level(reference: Plane, factor: int, scales: bool) -> _Level:
     flat = values.ravel().astype(np.float64)
     rows -= rows.mean(axis=1, keepdims=True)  # brightness and contrast may vary
     rows -= np.outer(rows @ flat, flat)
-    steps = np.linalg.pinv(rows.T)
-    return _Level(factor, values, steps.astype(np.float32), float(np.hypot(width, height) / 2.0))
+    products = np.vstack([flat, np.linalg.pinv(rows.T)]).astype(np.float32)
+    return _Level(factor, values, products, float(np.hypot(width, height) / 2.0))
 
 
 def _normalise(plane: Plane) -> Plane:
@@ -415,23 +420,23 @@ def sample(plane: Plane, pose: Pose, shape: tuple[int, ...], factor: int) -> Pla
     Plane
         float32 [shape].
     """
-    matrix = centred(matrix_at_pose(pose, shape, factor))
+    matrix = matrix_at_pose(pose, shape, factor)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     size = (shape[1], shape[0])
     return np.asarray(cv2.warpAffine(plane, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _step_back(pose: Pose, step: NDArray[np.float32], factor: int) -> Pose:
+def _step_back(pose: Pose, step: Sequence[float], factor: int) -> Pose:
     """Return a pose after the inverse of a small step (x, y, rotation in radians, scale) of the reference."""
-    turned = pose.angle - float(np.rad2deg(step[2]))
-    scale = pose.scale / (1.0 + float(step[3])) if len(step) > 3 else pose.scale
-    moved = _move(dataclasses.replace(pose, angle=turned, scale=scale), -float(step[0]), -float(step[1]), factor)
-    return dataclasses.replace(moved, angle=180.0 - (180.0 - turned) % 360.0)
+    turned = pose.angle - math.degrees(step[2])
+    scale = pose.scale / (1.0 + step[3]) if len(step) > 3 else pose.scale
+    own = Pose(pose.x, pose.y, 180.0 - (180.0 - turned) % 360.0, scale)
+    x, y = _move(own, -step[0], -step[1], factor)
+    return Pose(x, y, own.angle, own.scale)
 
 
-def _move(pose: Pose, across: float, down: float, factor: int) -> Pose:
-    """Return a pose moved along the part's own axes, by pixels of a level."""
-    angle = np.deg2rad(pose.angle)
-    cos, sin = pose.scale * factor * np.cos(angle), pose.scale * factor * np.sin(angle)
-    x, y = pose.x + float(cos * across + sin * down), pose.y + float(cos * down - sin * across)
-    return dataclasses.replace(pose, x=x, y=y)
+def _move(pose: Pose, across: float, down: float, factor: int) -> tuple[float, float]:
+    """Return the place of a pose after a move along the part's own axes, by pixels of a level."""
+    angle = math.radians(pose.angle)
+    cos, sin = pose.scale * factor * math.cos(angle), pose.scale * factor * math.sin(angle)
+    return pose.x + cos * across + sin * down, pose.y + cos * down - sin * across

@@ -1,15 +1,18 @@
 """Coarse search of an alignment: the reference at every tenth degree, correlated with the whole frame.
 
-It works at about 80 pixels a side, with Fourier transforms; places outside the turned reference do not count.
+It works at about 80 pixels a side, with Fourier transforms; places outside the turned reference do not count. The
+correlation is computed only where the reference's middle may be.
 """
 
 from __future__ import annotations
+
+import math
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.images.placement import Pose, centred, matrix_at_pose
+from onspect.runtime.images.placement import Pose, matrix_at_pose
 
 Plane = NDArray[np.float32]
 
@@ -20,6 +23,7 @@ _COARSE_FRAME, _COARSE_PATCH = 80, 14  # smallest sides of frame and patch in th
 _BLUR = 1.0  # pixels; about the motion of the reference's ends at half an angle step
 _SHARING = 3  # turned references that share one mask
 _SCALE_STEP = 0.06
+_TOGETHER = 6  # turned references that are transformed at a time: their spectra fit into the processor's cache
 _CANDIDATES = 4
 _WORSE = 0.15  # largest difference of correlation between a candidate and the best one
 _NEARLY = 0.7  # a peak below this share of the highest one is not a part
@@ -27,7 +31,7 @@ _FLAT = 0.1  # a place below this share of the frame's highest contrast is flat
 
 
 class CoarseSearch:
-    """The coarse search in frames of one size: spectra of the turned references, and the allowed places of a peak.
+    """The coarse search in frames of one size: spectra of the turned references, and the places of a peak.
 
     Parameters
     ----------
@@ -53,13 +57,12 @@ class CoarseSearch:
         self._size = size[0] // self._factor, size[1] // self._factor
         margin = 0.35 * min(small.shape)  # distance of the reference's middle from the frame's edge
         pad = int(np.ceil(max(0.0, self._canvas / 2.0 - margin)))
-        self._shape = tuple(cv2.getOptimalDFTSize(side + pad) for side in self._size[::-1])
-        templates = np.stack([self._turn(small, *pose)[0] for pose in self._poses])
-        self._templates = np.conj(_spectra(templates, self._shape))
+        self._shape = tuple(4 * cv2.getOptimalDFTSize(-(-(side + pad) // 4)) for side in self._size[::-1])
+        (self._left, self._columns), (self._top, self._rows) = (self._find_places(side, margin) for side in self._size)
+        self._templates = self._transform(np.stack([self._turn(small, *pose)[0] for pose in self._poses]))
         self._owner, masks = self._share_masks(small)
-        self._masks = np.conj(_spectra(masks, self._shape))
+        self._masks = self._transform(masks)
         self._counts = masks.sum(axis=(1, 2), dtype=np.float32)[:, None, None]
-        self._allowed = self._find_allowed(margin)
 
     def find(self, contrast: Plane) -> tuple[list[Pose], Plane]:
         """Return the best poses, and the likeness of all places.
@@ -72,24 +75,23 @@ class CoarseSearch:
         Returns
         -------
         tuple[list[Pose], Plane]
-            The poses in pixels of the contrast, best first; and the likeness, float32 [poses, h * w], for `find_other`.
+            The poses in pixels of the contrast, best first; and the likeness, float32 [poses, places], for
+            `find_other`.
         """
         plane = _blur(shrink(contrast, self._factor)[: self._size[1], : self._size[0]])
-        spectra = _spectra(np.stack([plane, plane * plane]), self._shape)
-        sums = np.fft.irfft2(spectra[:, None] * self._masks, self._shape)
+        spectra = np.asarray(np.fft.rfft2(np.stack([plane, plane * plane]), self._shape), np.complex64)
+        sums = self._transform_back(spectra[:, None] * self._masks)
         energy = sums[1] - sums[0] * sums[0] / self._counts
         floor = np.float32(max(_FLAT * float(energy.max()), 1e-3))
-        length = 1.0 / np.sqrt(np.maximum(energy, floor))
-        length *= self._allowed
-        likeness = np.asarray(np.fft.irfft2(spectra[0] * self._templates, self._shape), np.float32)
+        weights = 1.0 / np.sqrt(np.maximum(energy, floor))
+        likeness = np.empty((len(self._poses), self._rows, self._columns), np.float32)
+        for first in range(0, len(likeness), _TOGETHER):
+            some = slice(first, first + _TOGETHER)
+            products = self._transform_back(spectra[0] * self._templates[some])
+            np.multiply(products, weights[self._owner[some]], out=likeness[some])
         flat: Plane = likeness.reshape(len(likeness), -1)
-        weights = length.reshape(len(length), -1)
-        peaks = np.empty(len(flat), np.float32)
-        places = np.empty(len(flat), np.intp)
-        for number, owner in enumerate(self._owner):
-            np.multiply(flat[number], weights[owner], out=flat[number])
-            places[number] = flat[number].argmax()
-            peaks[number] = flat[number, places[number]]
+        places = flat.argmax(axis=1)
+        peaks = flat[np.arange(len(flat)), places]
         return [self._describe(number, int(places[number])) for number in self._choose(peaks)], flat
 
     def find_other(self, likeness: Plane, pose: Pose, radius: float) -> Pose | None:
@@ -111,11 +113,10 @@ class CoarseSearch:
         """
         best = likeness.max(axis=0)
         highest = float(best.max())
-        rows, columns = (np.arange(side, dtype=np.float32) for side in self._shape)
-        rows[self._size[1] :] -= self._shape[0]
-        columns[self._size[0] :] -= self._shape[1]
+        rows, columns = np.arange(self._rows, dtype=np.float32), np.arange(self._columns, dtype=np.float32)
         middle = self._canvas / 2.0
-        across, down = (columns + middle) * self._factor - pose.x, (rows + middle) * self._factor - pose.y
+        across = (columns + self._left + middle) * self._factor - pose.x
+        down = (rows + self._top + middle) * self._factor - pose.y
         best[(down[:, None] ** 2 + across[None] ** 2 < radius * radius).ravel()] = -1.0
         place = int(best.argmax())
         if best[place] < _NEARLY * highest:
@@ -136,17 +137,15 @@ class CoarseSearch:
         return chosen
 
     def _describe(self, number: int, place: int) -> Pose:
-        row, column = divmod(place, self._shape[1])
-        row -= self._shape[0] * (row >= self._size[1])
-        column -= self._shape[1] * (column >= self._size[0])
+        row, column = divmod(place, self._columns)
         angle, scale = self._poses[number]
-        middle = self._canvas / 2.0
-        return Pose((column + middle) * self._factor, (row + middle) * self._factor, float(angle), float(scale))
+        x, y = (shift + self._canvas / 2.0 for shift in (self._left + column, self._top + row))
+        return Pose(x * self._factor, y * self._factor, float(angle), float(scale))
 
     def _turn(self, small: Plane, angle: float, scale: float) -> tuple[Plane, Plane]:
         """Return a turned reference (mean 0, length 1) and its covered places, float32 [canvas, canvas]."""
         pose = Pose(self._canvas / 2.0, self._canvas / 2.0, angle, scale)
-        matrix = centred(matrix_at_pose(pose, small.shape, 1))
+        matrix = matrix_at_pose(pose, small.shape, 1)
         size = (self._canvas, self._canvas)
         mask = (cv2.warpAffine(np.ones_like(small), matrix, size) > 0.5).astype(np.float32)
         turned = cv2.warpAffine(small, matrix, size, borderMode=cv2.BORDER_REPLICATE)
@@ -163,15 +162,24 @@ class CoarseSearch:
         unique = sorted(set(keys))
         return [unique.index(key) for key in keys], np.stack([self._turn(small, *key)[1] for key in unique])
 
-    def _find_allowed(self, margin: float) -> Plane:
-        """Return 1 where the reference's middle is inside the frame by a margin, else 0; float32, as a transform."""
-        allowed = []
-        for side, whole in zip(self._size[::-1], self._shape, strict=True):
-            shift = np.arange(whole)
-            middle = np.where(shift >= side, shift - whole, shift) + self._canvas / 2.0
-            edge = min(margin, side / 2.0 - 1.0)
-            allowed.append((middle >= edge) & (middle <= side - edge))
-        return np.asarray(np.outer(*allowed), np.float32)
+    def _find_places(self, side: int, margin: float) -> tuple[int, int]:
+        """Return the first shift of the canvas and their number, for a middle that is inside the frame by a margin."""
+        edge = min(margin, side / 2.0 - 1.0)
+        first = math.ceil(edge - self._canvas / 2.0)
+        return first, math.floor(side - edge - self._canvas / 2.0) - first + 1
+
+    def _transform(self, planes: Plane) -> NDArray[np.complex64]:
+        """Return conjugate spectra of planes [n, canvas, canvas], whose correlation begins at the first place."""
+        rows, columns = self._shape
+        padded = np.zeros((len(planes), rows, columns), np.float32)
+        padded[:, : self._canvas, : self._canvas] = planes[:, :rows, :columns]
+        spectra = np.fft.rfft2(np.roll(padded, (self._top, self._left), (1, 2)))
+        return np.conj(np.asarray(spectra, np.complex64))
+
+    def _transform_back(self, spectra: NDArray[np.complex64]) -> Plane:
+        """Return the correlations [..., rows, columns] of the places from their spectra."""
+        half = np.fft.ifft(spectra, axis=-2)[..., : self._rows, :]
+        return np.asarray(np.fft.irfft(half, self._shape[1])[..., : self._columns])
 
 
 def spread_angles(turn: float) -> NDArray[np.float64]:
@@ -235,7 +243,3 @@ def shrink(plane: Plane, factor: int) -> Plane:
 def _blur(plane: Plane) -> Plane:
     """Return a plane of the coarse search without lines that are too thin to match between two angles."""
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), _BLUR), np.float32)
-
-
-def _spectra(planes: Plane, shape: tuple[int, ...]) -> NDArray[np.complex64]:
-    return np.asarray(np.fft.rfft2(planes, shape))

@@ -88,7 +88,7 @@ class Placement:
         )
         finer = self.rows @ np.diag([self.width / width, self.height / height, 1.0])
         flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP  # bilinear would blur fine defects
-        return cv2.warpAffine(frame, centred(finer), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.warpAffine(frame, _centred(finer), (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def box_in_frame(self, x: int, y: int, width: int, height: int) -> Rectangle:
         """Return the bounding box in the frame of a box of the crop, cut at the edges of the frame.
@@ -160,7 +160,7 @@ class Placement:
         view = np.diag([width / across, height / down, 1.0])
         whole = view @ np.vstack([self.rows, (0.0, 0.0, 1.0)]) @ crop
         flags = cv2.INTER_LINEAR
-        return cv2.warpAffine(plane, centred(whole[:2]), (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.warpAffine(plane, _centred(whole[:2]), (width, height), flags=flags, borderMode=cv2.BORDER_CONSTANT)
 
     def outline(self) -> NDArray[np.float64]:
         """Return the four corners of the crop in the frame.
@@ -236,8 +236,9 @@ def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame:
     turn = np.array([[cos, sin], [-sin, cos]])  # y points down, so this rotates counter-clockwise
     middle = np.array([patch[0] + patch[2] / 2.0 - x, patch[1] + patch[3] / 2.0 - y])
     shift = np.array([pose.x, pose.y]) - turn @ middle
+    cos, sin = float(cos), float(sin)
     matrix = (cos, sin, float(shift[0]), -sin, cos, float(shift[1]))
-    placement = Placement(wide, high, tuple(map(float, matrix)), frame, pose)  # type: ignore[arg-type]  # six floats
+    placement = Placement(wide, high, matrix, frame, pose)
     points = placement.points_in_frame(_inspected_grid(region))
     outside = float(np.mean(((points < 0.0) | (points > frame)).any(axis=1)))
     if outside > _MOST_OUTSIDE:
@@ -261,26 +262,10 @@ def _inspected_grid(region: RegionOfInterest) -> NDArray[np.float64]:
     return inside if len(inside) else points  # very small shapes may contain no point
 
 
-def centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Convert a matrix of points to one of pixel numbers, which count from the middle of the first pixel.
-
-    Parameters
-    ----------
-    matrix
-        float64 [2, 3].
-
-    Returns
-    -------
-    NDArray[np.float64]
-        float64 [2, 3].
-    """
-    between = matrix.copy()
-    between[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
-    return between
-
-
 def matrix_at_pose(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[np.float64]:
-    """Return the matrix from a point of the reference to a point of the frame, both shrunk.
+    """Return the matrix from a pixel of the reference to a pixel of the frame, both shrunk.
+
+    Pixels are numbered from the middle of the first one, as OpenCV does.
 
     Parameters
     ----------
@@ -296,8 +281,15 @@ def matrix_at_pose(pose: Pose, shape: tuple[int, ...], factor: int) -> NDArray[n
     NDArray[np.float64]
         float64 [2, 3].
     """
-    angle = np.deg2rad(pose.angle)
-    cos, sin = pose.scale * np.cos(angle), pose.scale * np.sin(angle)
-    x, y = shape[1] / 2.0, shape[0] / 2.0
-    shift = (pose.x / factor - cos * x - sin * y, pose.y / factor + sin * x - cos * y)
+    angle = math.radians(pose.angle)
+    cos, sin = pose.scale * math.cos(angle), pose.scale * math.sin(angle)
+    x, y = (shape[1] - 1) / 2.0, (shape[0] - 1) / 2.0
+    shift = (pose.x / factor - 0.5 - cos * x - sin * y, pose.y / factor - 0.5 + sin * x - cos * y)
     return np.array([[cos, sin, shift[0]], [-sin, cos, shift[1]]])
+
+
+def _centred(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Convert a matrix of points to one of pixel numbers, which count from the middle of the first pixel."""
+    between = matrix.copy()
+    between[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    return between

@@ -47,7 +47,7 @@ class Inspection:
     white_level: int
     """White level of that model. It scales a 16-bit frame in a picture."""
 
-    placement: Placement | None = field(default=None, compare=False)
+    placement: Placement | None = field(default=None, repr=False, compare=False)
     """Where the error map is in the frame; None if it covers the whole frame."""
 
     ticket: int | None = None
@@ -252,6 +252,10 @@ class Inspector:
         self.provider = loaded.provider
         """What the model runs on: ``cpu``, ``cuda``, ``tensorrt``, ``openvino`` or ``openvino-bf16``."""
         self._session, self._fast = loaded.session, loaded.fast
+
+    def __repr__(self) -> str:
+        cut = "no threshold" if self.info.threshold is None else f"ng from {self.info.threshold.score:.6g}"
+        return f"<Inspector {self.label}, {cut}, on {self.provider}>"
 
     @property
     def threshold(self) -> Threshold:

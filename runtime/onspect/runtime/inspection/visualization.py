@@ -452,11 +452,21 @@ def _banner(verdict: Verdict, height: int, width: int) -> Picture:
 
 def _legend(inspection: Inspection, heat: bool, height: int, width: int) -> Picture:
     """Return a strip with the meaning of an overlay's marks, one line for each."""
-    words = ["no marks: the part passes"]
-    if inspection.verdict.verdict != "ok":
-        words = [f"box: error of {inspection.map_threshold:.4g} or more", "outline: where it is highest"]
-    if heat:
-        words.append(f"heat: orange at {inspection.map_threshold:.4g}, white at twice that")
+    verdict, cut = inspection.verdict, f"{inspection.map_threshold:.4g}"
+    if verdict.verdict == "ok":
+        words = ["no marks: the part passes"]
+    elif verdict.verdict == "fault":
+        words = ["no marks: the part was not judged"]
+    elif verdict.regions:
+        words = [f"box: error of {cut} or more", "outline: where it is highest"]
+    else:
+        words = [f"no marks: no region has an error of {cut} or more"]
+    if inspection.placement is not None:
+        words.append(
+            f"blue: the inspected region{', with the position of the part' if inspection.placement.pose else ''}"
+        )
+    if heat and inspection.error_map is not None:
+        words.append(f"heat: orange at {cut}, white at twice that")
     scale = max(1.0, min(width / 512.0, height / 256.0))
     line, left, size, thick = round(20 * scale), round(6 * scale), 0.42 * scale, max(1, round(0.8 * scale))
     legend = np.full((line * len(words) + left, width, 3), 255, np.uint8)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import make_folder, new_folder, write_atomically
 from onspect.runtime.errors import OutputError
 from onspect.runtime.labels.store import LabelStore, StoredPicture
 
@@ -28,7 +28,7 @@ class Exported:
     """Number of bad pictures in ``test/bad``."""
 
 
-def export_labels(store: LabelStore, folder: Path) -> Exported:
+def export_labels(store: LabelStore, folder: Path | str) -> Exported:
     """Write each labelled picture as PNG, by its newest label, and pictures.jsonl with name and time of each label.
 
     Parameters
@@ -36,7 +36,7 @@ def export_labels(store: LabelStore, folder: Path) -> Exported:
     store
         The labels.
     folder
-        The dataset folder; it must be empty or missing.
+        The dataset folder; it must be empty or missing. After a failure it is as it was.
 
     Returns
     -------
@@ -51,19 +51,21 @@ def export_labels(store: LabelStore, folder: Path) -> Exported:
     pictures = store.list_pictures(labelled=True)
     if not pictures:
         raise OutputError(f"no picture in {str(store.path)!r} has a label; label parts on the dashboard first")
+    folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputError(f"{str(folder)!r} is not an empty folder; give a new one")
     counts = {"train/good": 0, "test/good": 0, "test/bad": 0}
     lines = []
-    for picture in reversed(pictures):
-        good = counts["train/good"] + counts["test/good"]
-        place = "train/good" if picture.label == "good" and (good + 1) % TEST_EVERY else f"test/{picture.label}"
-        path = Path(place, f"{picture.id:06}.png")
-        make_folder((folder / path).parent)
-        write_atomically(folder / path, store.read(picture.id), sync=False)
-        counts[place] += 1
-        lines.append(_describe(picture, path))
-    write_atomically(folder / "pictures.jsonl", "".join(f"{line}\n" for line in lines).encode())
+    with new_folder(folder):
+        for picture in reversed(pictures):
+            good = counts["train/good"] + counts["test/good"]
+            place = "train/good" if picture.label == "good" and (good + 1) % TEST_EVERY else f"test/{picture.label}"
+            path = Path(place, f"{picture.id:06}.png")
+            make_folder((folder / path).parent)
+            write_atomically(folder / path, store.read(picture.id), sync=False)
+            counts[place] += 1
+            lines.append(_describe(picture, path))
+        write_atomically(folder / "pictures.jsonl", "".join(f"{line}\n" for line in lines).encode())
     return Exported(*counts.values())
 
 

@@ -125,8 +125,8 @@ class LabelStore:
         Largest size of the pictures without a label, in bytes; the oldest are removed first.
     """
 
-    def __init__(self, path: Path, *, quota: int = QUOTA_BYTES) -> None:
-        self.path = path
+    def __init__(self, path: Path | str, *, quota: int = QUOTA_BYTES) -> None:
+        self.path = Path(path)
         self._quota = quota
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -223,12 +223,12 @@ class LabelStore:
         Raises
         ------
         ChoiceError
-            If the picture is not kept any more.
+            If the picture is no longer kept.
         """
         with self._reading() as connection:
             row = connection and connection.execute("SELECT png FROM pictures WHERE id = ?", (picture,)).fetchone()
         if not row:
-            raise ChoiceError(f"the picture {picture} is not kept any more; choose a newer part")
+            raise ChoiceError(f"the picture {picture} is no longer kept; choose a newer part")
         return bytes(row[0])
 
     def list_pictures(self, *, since: str = "", labelled: bool | None = None, limit: int = -1) -> list[StoredPicture]:
@@ -444,7 +444,7 @@ def labels_path(database: Path) -> Path:
     return database if database.name.endswith(".labels.db") else database.with_suffix(".labels.db")
 
 
-def open_existing(database: Path) -> LabelStore:
+def open_existing(database: Path | str) -> LabelStore:
     """Open the labels of a history.
 
     Parameters
@@ -462,7 +462,7 @@ def open_existing(database: Path) -> LabelStore:
     OutputError
         If there are no labels.
     """
-    path = labels_path(database)
+    path = labels_path(Path(database))
     if not path.is_file():
         raise OutputError(
             f"there are no labels at {str(path)!r}; give the history of a line with a dashboard, such as history.db"

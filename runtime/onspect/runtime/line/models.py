@@ -59,7 +59,7 @@ class Models:
 
     def __init__(
         self,
-        paths: Mapping[str | None, Path],
+        paths: Mapping[str | None, Path | str],
         active: str | None,
         open_inspector: Callable[[Path], Inspector],
         health: Health | None = None,
@@ -69,9 +69,9 @@ class Models:
         self._lock = threading.Lock()
         self.loads = 0
         """Number of model files that were read, including bad ones."""
-        self._paths = dict(paths)
-        self._signatures = {name: _sign(path) for name, path in paths.items()}
-        self._models = {name: self._load(path) for name, path in paths.items()}
+        self._paths = {name: Path(path) for name, path in paths.items()}
+        self._signatures = {name: _sign(path) for name, path in self._paths.items()}
+        self._models = {name: self._load(path) for name, path in self._paths.items()}
         self._pending: dict[str | None, Model] = {}
         self._moves: dict[str | None, list[float]] = {}
         """The moved thresholds of each recipe, the newest last."""
@@ -139,7 +139,7 @@ class Models:
         try:
             model = self._load(path, self._models[self._next])
         except ModelFileError as error:
-            self._report(f"{error}; going on with {self.current.inspector.label}")
+            self._report(f"{error}; continuing with {self.current.inspector.label}")
             raise
         with self._lock:
             self._paths[self._next], self._signatures[self._next] = path, signature
@@ -207,12 +207,12 @@ class Models:
             name = self._next
             moves = self._moves.get(name)
             if not moves:
-                raise ChoiceError("the threshold is the model file's own: there is no move to take back")
+                raise ChoiceError("the threshold is the model file's own: there is no move to undo")
             model = self._pending.get(name, self._models[name])
             old = moves.pop()
             score = moves[-1] if moves else model.inspector.file_threshold.score
             self._pending[name] = _move(model, score) if moves else _restore(model)
-        self._report(f"the move of the threshold was taken back: from {old:.6g} to {score:.6g}")
+        self._report(f"the move of the threshold was undone: from {old:.6g} to {score:.6g}")
         return old, score
 
     def watch(self, *, always: bool = False) -> None:
@@ -232,7 +232,7 @@ class Models:
             try:
                 model = self._load(path, self._models[name])
             except ModelFileError as error:
-                self._report(f"{error}; going on with {self._models[name].inspector.label}")
+                self._report(f"{error}; continuing with {self._models[name].inspector.label}")
                 continue
             read += 1
             changed += model.inspector.sha256 != self._models[name].inspector.sha256

@@ -60,7 +60,7 @@ def summarize(info: ModelInfo) -> str:
         ("threshold", "none yet" if info.threshold is None else describe_threshold(info.threshold)),
         ("chosen for", "nothing yet" if calibration is None else calibration.policy),
         ("chosen on", ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no images yet"),
-        ("AUROC there", "unknown" if area is None else f"{area:.4f}"),
+        ("AUROC", "unknown: no defects to measure on" if area is None else f"{area:.4f} on these images"),
         ("trained on", f"{source.training_images} images of {source.data!r}, {source.trained}"),
     ]
     return "\n".join(format_facts(facts, 13))
@@ -281,7 +281,7 @@ def _describe_calibration(calibration: Calibration) -> list[tuple[str, str]]:
     counts = ", ".join(f"{count} {kind}" for kind, count in calibration.counts.items())
     facts = [("calibrated", f"{calibration.policy}, on {calibration.data!r} ({counts}), {calibration.time}")]
     if calibration.auroc is not None and calibration.aupr is not None:
-        facts.append(("there", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f}"))
+        facts.append(("metrics", f"AUROC {calibration.auroc:.4f}, AUPR {calibration.aupr:.4f} on these images"))
     defects = "no defects to measure on"
     if calibration.true_ng + calibration.false_ok + calibration.review_defective:
         defects = f"{calibration.true_ng} defects caught, {calibration.false_ok} missed"

@@ -107,7 +107,7 @@ def open_on_openvino(file: ModelFile, threads: int, *, bfloat16: bool = False) -
         return OpenVinoSession(file.data, threads, bfloat16=bfloat16)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]  # the lines before it name OpenVINO's source
-        raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; take the provider cpu") from error
+        raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; use the provider cpu") from error
 
 
 def _check_margin(file: ModelFile) -> None:
@@ -125,11 +125,7 @@ def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> Loaded
     wanted = provider
     if provider == "auto":
         wanted = "cuda" if "CUDAExecutionProvider" in here else "cpu"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options = session_options(threads)
     usable = [name for name in ONNXRUNTIME[wanted] if name in here]
     try:
         session = onnxruntime.InferenceSession(file.data, options, providers=usable)
@@ -144,6 +140,27 @@ def _open_on_onnxruntime(file: ModelFile, provider: str, threads: int) -> Loaded
             running,
         )
     return LoadedModel(file, session, running)
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Return the settings of all sessions: waiting threads sleep, and warnings are not printed.
+
+    Parameters
+    ----------
+    threads
+        Number of threads for one run, 1 or more.
+
+    Returns
+    -------
+    onnxruntime.SessionOptions
+        The settings.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
 
 
 def _name_provider(session: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from onspect.runtime.atomic import make_folder, write_atomically
+from onspect.runtime.atomic import check_place, make_folder, write_atomically
 from onspect.runtime.errors import ImageError, OutputError
 from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
 from onspect.runtime.presence.settings import PresenceSettings, format_presence
@@ -29,8 +29,11 @@ class CutParts:
     """Part id (``-`` for a frame without a part) and reason of each part that could not be cut out."""
 
 
-def cut_parts(source: Source, settings: PresenceSettings, output: Path, count: int | None = None) -> CutParts:
+def cut_parts(source: Source, settings: PresenceSettings, output: Path | str, count: int | None = None) -> CutParts:
     """Write each part of a source to ``output/parts/00001.png`` and so on, and the learnt settings to presence.toml.
+
+    Ctrl-C ends the cut of a camera. The first part creates the folder and its settings, so that an interruption leaves
+    pictures that can be used.
 
     Parameters
     ----------
@@ -53,21 +56,27 @@ def cut_parts(source: Source, settings: PresenceSettings, output: Path, count: i
     OutputError
         If the folder is not empty or cannot be written.
     """
+    output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise OutputError(f"{str(output)!r} is not an empty folder; give a new one")
-    make_folder(output / "parts")
+    check_place(output, folder=True)
     gate, found = PresenceGate(settings), CutParts()
     with source:
-        for capture in source:
-            found.frames += 1
-            live = source.live and capture.captured is not None
-            seconds = capture.captured if live and capture.captured is not None else found.frames / FILE_RATE
-            _write(gate.feed(HeldFrame(capture, seconds)), gate, output, found)
-            if count is not None and found.written >= count:
-                break
+        try:
+            for capture in source:
+                found.frames += 1
+                live = source.live and capture.captured is not None
+                seconds = capture.captured if live and capture.captured is not None else found.frames / FILE_RATE
+                _write(gate.feed(HeldFrame(capture, seconds)), gate, output, found)
+                if count is not None and found.written >= count:
+                    break
+        except KeyboardInterrupt:
+            if not source.live:
+                raise
     if count is None or found.written < count:
         _write(gate.flush(), gate, output, found)
-    _write_settings(gate, output)
+    if found.written:
+        _write_settings(gate, output)
     return found
 
 
@@ -82,6 +91,9 @@ def _write(step: Step, gate: PresenceGate, output: Path, found: CutParts) -> Non
         x, y, width, height = view.window
         crop = frame[y : y + height, x : x + width]
         name = f"{int(view.part):05d}" if view.part and view.part.isdigit() else str(view.part)
+        make_folder(output / "parts")
+        if not found.written:
+            _write_settings(gate, output)
         write_atomically(output / "parts" / f"{name}.png", cv2.imencode(".png", crop)[1].tobytes())
         found.written += 1
 

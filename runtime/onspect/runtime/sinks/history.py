@@ -54,7 +54,7 @@ class Hour:
         return self.ok / self.total if self.total else None
 
 
-def read_recent(path: Path, verdict: Judgement | None = None, limit: int = 50) -> list[Record]:
+def read_recent(path: Path | str, verdict: Judgement | None = None, limit: int = 50) -> list[Record]:
     """Return the newest records.
 
     Parameters
@@ -77,11 +77,11 @@ def read_recent(path: Path, verdict: Judgement | None = None, limit: int = 50) -
         If the history cannot be read.
     """
     if verdict is None:
-        return read_records(path, "1", (), limit)
+        return read_records(Path(path), "1", (), limit)
     condition = "verdict = ?" + (
         " AND verdict <> 'ok'" if verdict != "ok" else ""
     )  # matches the condition of the index
-    return read_records(path, condition, (verdict,), limit)
+    return read_records(Path(path), condition, (verdict,), limit)
 
 
 def read_records(path: Path, condition: str, values: Sequence[object], limit: int) -> list[Record]:
@@ -115,7 +115,7 @@ def read_records(path: Path, condition: str, values: Sequence[object], limit: in
     return [Record(row[0], _to_verdict(row[2:]), row[1]) for row in rows]
 
 
-def yield_per_hour(path: Path, hours: int = 24, *, now: datetime | None = None) -> list[Hour]:
+def yield_per_hour(path: Path | str, hours: int = 24, *, now: datetime | None = None) -> list[Hour]:
     """Return the counts of the last hours, including hours without parts.
 
     Parameters
@@ -139,7 +139,7 @@ def yield_per_hour(path: Path, hours: int = 24, *, now: datetime | None = None) 
     """
     end = (now or datetime.now(UTC)).astimezone(UTC)
     starts = [(end - timedelta(hours=back)).strftime("%Y-%m-%dT%H") for back in reversed(range(hours))]
-    with reading(path) as connection:
+    with reading(Path(path)) as connection:
         rows = connection.execute(
             "SELECT hour, verdict, count FROM hours WHERE hour BETWEEN ? AND ?", (starts[0], starts[-1])
         ).fetchall()

@@ -266,4 +266,4 @@ def _to_time(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
-        return _ZEROS["DateTime"]  # type: ignore[no-any-return]
+        return _ZEROS["DateTime"]  # type: ignore[no-any-return]  # the table has a datetime there

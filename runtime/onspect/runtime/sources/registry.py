@@ -23,10 +23,10 @@ SOURCES = (
 CAMERA = _row((), "cameras.opencv", "open_camera", ("NUMBER", "/dev/videoN"))
 
 
-def open_source(text: str) -> Source:
+def open_source(text: Path | str) -> Source:
     """Return the source of frames of an address. It reads nothing before it is iterated.
 
-    A camera that is not reachable is no error. The source tries again until it is.
+    A camera that is not reachable is not an error. The source tries again until it is.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def open_source(text: str) -> Source:
     ChoiceError
         If an option is not valid.
     """
-    address = resolve_secret(text)
+    address = resolve_secret(str(text))
     kind = find_kind(SOURCES, address)
     place = address.partition("?")[0]
     if kind is None and (place.isdecimal() or _is_device(Path(place))):

@@ -20,9 +20,9 @@ from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unp
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
 from onspect.runtime.model.schema import Lesson, Looks, Memory, ModelInfo, Stamp
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
-from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.graph_values import Stored
 from onspect.runtime.teaching.memory import Features
 from onspect.runtime.teaching.pictures import load_like, name_folder, take
@@ -169,7 +169,7 @@ def take_back(model: Path | str) -> Taught:
     file = read_model_file(model)
     memory = _require_memory(file)
     if len(memory.lessons) < 2:
-        raise ModelFileError(f"{str(file.path)!r} was taught only once; there is no addition to take back")
+        raise ModelFileError(f"{str(file.path)!r} was taught only once; there is no addition to undo")
     last, before = memory.lessons[-1], memory.lessons[-2]
     graph, _ = split_metadata(file.path, file.data)
     stored = Stored.read(graph)

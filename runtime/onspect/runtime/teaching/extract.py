@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ModelFileError
+from onspect.runtime.model.session import session_options
+from onspect.runtime.progress import Progress, no_progress
 from onspect.runtime.teaching.base_file import FEATURES, edit_graph
-from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.memory import Features
 
 Images = NDArray[np.uint8]
@@ -42,11 +43,7 @@ def open_session(graph: bytes) -> onnxruntime.InferenceSession:
     ModelFileError
         If onnxruntime cannot run the graph.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()  # one image at a time: the device has little memory
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options = session_options(available_cores())  # one image at a time: the device has little memory
     options.enable_cpu_mem_arena = False  # it would keep the largest intermediate values in memory
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
@@ -106,7 +103,7 @@ class Extractor:
         ModelFileError
             If the features of an image are not finite.
         """
-        items = images if progress is None else progress(images, len(images), label)
+        items = (progress or no_progress)(images, len(images), label)
         return Features.join([self._extract_one(image) for image in items])
 
     def _extract_one(self, image: NDArray[np.uint8]) -> Features:

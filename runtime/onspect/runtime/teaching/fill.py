@@ -13,9 +13,10 @@ from onspect.runtime.errors import ModelFileError
 from onspect.runtime.fingerprints import pack_fingerprints
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.schema import Lesson, Memory
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import BaseInfo, edit_graph, fold_channels
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
-from onspect.runtime.teaching.fit import FittedMemory, Progress, fit_memory
+from onspect.runtime.teaching.fit import FittedMemory, fit_memory
 from onspect.runtime.teaching.graph_values import fill, inspected_places
 from onspect.runtime.teaching.memory import Features, learn_metric, nearest_distances, score_distances
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.inspection.batch import in_order
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.memory import (
     MAP_POOL,
     MAP_VECTORS,
@@ -25,8 +25,6 @@ from onspect.runtime.teaching.memory import (
     score_whole,
     whole_vectors,
 )
-
-Progress = Callable[[Iterable[Any], int, str], Iterator[Any]]
 
 FOLDS = 10
 """Number of groups of pictures that are left out together; with up to 20 pictures each is left out alone."""

@@ -13,7 +13,7 @@ from onspect.runtime.errors import DatasetError
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import MULTIPLE, median_size, working_size
 from onspect.runtime.model.schema import Preprocess
-from onspect.runtime.teaching.fit import Progress
+from onspect.runtime.progress import Progress
 
 BUDGET = 128 * 1024
 """Most pixels of the working size."""

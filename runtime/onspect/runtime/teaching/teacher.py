@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.runtime.atomic import make_folder, sweep_abandoned, write_atomically
+from onspect.runtime.atomic import sweep_abandoned, write_together
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import group_names
 from onspect.runtime.dataset.near_duplicates import count_twins, learn_near_duplicates
@@ -22,10 +22,10 @@ from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import read_model_file, stamp
 from onspect.runtime.model.schema import Looks, ModelInfo, Provenance, Score
+from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import BaseFile, BaseInfo, read_base_file
 from onspect.runtime.teaching.extract import COPIES
 from onspect.runtime.teaching.fill import FilledGraph, fill_graph
-from onspect.runtime.teaching.fit import Progress
 from onspect.runtime.teaching.pictures import FEWEST, check_pictures, load, name_folder, show_objects
 from onspect.runtime.teaching.taught import Lone, Taught, find_lone, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, fit_threshold
@@ -144,8 +144,7 @@ def teach(
     looks = learn_near_duplicates(found.images, list(found.fingerprints))
     if group is None and looks is not None:
         _warn_of_twins(looks)
-    make_folder(output.parent)
-    write_atomically(output, stamp(filled.graph, info, found.fingerprints, looks))
+    write_together({output: stamp(filled.graph, info, found.fingerprints, looks)})
     sweep_abandoned(output)
     return Taught(output, read_model_file(output).info, len(found.images), promised, lone, trimmed)
 

@@ -26,7 +26,7 @@ class FoundCamera:
     """``free``, ``in use`` or ``unknown``."""
 
 
-def find_genicam_cameras(producers: Iterable[Path] = ()) -> list[FoundCamera]:
+def find_genicam_cameras(producers: Iterable[Path | str] = ()) -> list[FoundCamera]:
     """Return the industrial cameras that GenTL producers see.
 
     Parameters
@@ -52,7 +52,7 @@ def find_genicam_cameras(producers: Iterable[Path] = ()) -> list[FoundCamera]:
             name=" ".join(part for part in (camera.vendor, camera.model, camera.name, f"({camera.producer})") if part),
             status=camera.status,
         )
-        for camera in list_cameras(find_producers(producers))
+        for camera in list_cameras(find_producers(Path(path) for path in producers))
     ]
 
 

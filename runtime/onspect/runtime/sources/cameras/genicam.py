@@ -319,7 +319,7 @@ def _set_trigger(node_map: Any, settings: CameraSettings) -> None:
 
 def _set(node_map: Any, name: str, value: str) -> None:
     if not node_map.has_node(name):
-        raise SourceError(f"the camera has no feature {name!r}; take it out, or look its name up in the maker's viewer")
+        raise SourceError(f"the camera has no feature {name!r}; remove it, or look up its name in the maker's viewer")
     try:
         node_map.get_node(name).from_string(value)
     except camera_errors() as error:
@@ -367,7 +367,7 @@ def read_buffer(buffer: Any, node_map: Any) -> Frame:
             return otherwise()
 
     if ask("payload_type", lambda: 1) not in (_PAYLOAD_IMAGE, _PAYLOAD_IMAGE_WITH_CHUNKS):
-        raise ImageError("the camera sends something other than one plain picture a frame; switch its other parts off")
+        raise ImageError("the camera sends more than one plain picture a frame; switch off its other components")
     number = ask("pixel_format", lambda: node_map.PixelFormat.get_int_value())
     return decode_buffer(
         np.frombuffer(buffer.raw_buffer, np.uint8)[ask("image_offset", lambda: 0) :],
@@ -394,7 +394,7 @@ def _watch_incomplete(acquirer: Any) -> Callable[[], bool]:
 
     seen: list[bool] = []
 
-    class Note(Callback):  # type: ignore[misc]
+    class Note(Callback):  # type: ignore[misc]  # harvesters has no types
         def emit(self, context: object = None) -> None:  # noqa: ARG002 - harvesters' signature
             seen.append(True)
 

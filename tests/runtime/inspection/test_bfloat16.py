@@ -156,7 +156,7 @@ def test_line_configuration_takes_it(tmp_path: Path, calibrated: Path) -> None:
 
 def test_file_without_a_margin_says_how_to_get_one(calibrated: Path) -> None:
     """A file without a margin, and one whose graph has changed since, is refused with the command to run."""
-    remedy = r"which the provider 'openvino-bf16' needs; measure it: onspect bench .*part\.onnx GOOD --margin 95%$"
+    remedy = r"which the provider 'openvino-bf16' needs; measure it: onspect bench .*part\.onnx GOOD --margin 90%$"
     with pytest.raises(ModelFileError, match="has no margin of bfloat16, " + remedy):
         Inspector(calibrated, provider="openvino-bf16")
     restamp_margin(read_model_file(calibrated), dataclasses.replace(MARGIN, graph_sha256="0" * 64))
@@ -241,13 +241,13 @@ def test_bad_input_of_bench_changes_nothing(
     """Too few pictures, a damaged one, other options and a share of 100% are refused; the file stays as it is."""
     content = calibrated.read_bytes()
     images = [write_image(tmp_path / f"good/{value}.png", 120 + value) for value in range(9)]
-    few = onspect("bench", calibrated, *images, "--margin", "95%")
+    few = onspect("bench", calibrated, *images, "--margin", "90%")
     assert "a margin needs at least 10 pictures, and there are 9; give the good pictures" in few.output
     (tmp_path / "good/x.png").write_bytes(b"no picture")
-    damaged = onspect("bench", calibrated, tmp_path / "good", "--margin", "95%")
+    damaged = onspect("bench", calibrated, tmp_path / "good", "--margin", "90%")
     assert "cannot measure on" in damaged.output
     assert "leave it out" in damaged.output
-    other = onspect("bench", calibrated, *images, "--margin", "95%", "--compare", calibrated)
+    other = onspect("bench", calibrated, *images, "--margin", "90%", "--compare", calibrated)
     assert "measures nothing else" in other.output
     whole = onspect("bench", calibrated, *images, "--margin", "100%")
     assert [few.exit_code, damaged.exit_code, other.exit_code, whole.exit_code] == [1, 1, 2, 2]

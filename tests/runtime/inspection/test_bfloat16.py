@@ -181,12 +181,12 @@ def test_margin_without_zero_is_damage(calibrated: Path) -> None:
         dataclasses.replace(MARGIN, low=0.001)
 
 
-@pytest.mark.parametrize(("count", "share", "expected"), [(2000, 0.95, 0.95), (39, 0.9, 0.9), (10, 0.95, 9 / 11)])
-def test_margin_contains_its_share_of_new_differences(count: int, share: float, expected: float) -> None:
+@pytest.mark.parametrize(("count", "wanted", "expected"), [(2000, 0.95, 0.95), (39, 0.9, 0.9), (10, 0.95, 9 / 11)])
+def test_margin_contains_its_share_of_new_differences(count: int, wanted: float, expected: float) -> None:
     """On average over draws, the share that the margin states is the share of new differences within."""
     random, within, stated = np.random.default_rng(1), [], 0.0
     for _ in range(300):
-        low, high, stated = choose_margin(random.normal(0.3, 1.0, count), share)
+        low, high, stated = choose_margin(random.normal(0.3, 1.0, count), wanted)
         assert low <= 0.0 <= high
         new = random.normal(0.3, 1.0, 500)
         within.append(((new >= low) & (new <= high)).mean())

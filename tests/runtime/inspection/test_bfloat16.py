@@ -13,6 +13,7 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 from onspect.runtime.bench import margin as margin_module
+from onspect.runtime.bench import run
 from onspect.runtime.bench.margin import choose_margin, measure_margin
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, UncalibratedError
 from onspect.runtime.inspection.doubtful import find_doubtful
@@ -254,6 +255,26 @@ def test_bad_input_of_bench_changes_nothing(
     assert calibrated.read_bytes() == content
 
 
+def test_bench_names_it_for_files_with_a_margin(
+    calibrated: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The table of providers has openvino-bf16 if the file has a margin, and the log has the reason if it fails."""
+    refused: set[str] = set()
+
+    def load(_: object, *, provider: str) -> None:
+        if provider in refused:
+            raise ChoiceError("this processor has no bfloat16")
+
+    monkeypatch.setattr(run, "load_model", load)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    assert run._list_providers([read_model_file(calibrated)])[-1] == "openvino"
+    file = read_model_file(write_margin(calibrated))
+    assert run._list_providers([file])[-2:] == ["openvino", "openvino-bf16"]
+    refused.add("openvino-bf16")
+    assert run._list_providers([file])[-1] == "openvino"
+    assert "not measured on openvino-bf16: this processor has no bfloat16" in caplog.text
+
+
 def test_changed_graph_is_shown(onspect: Callable[..., Result], calibrated: Path) -> None:
     """`info` reports a margin that was measured on another graph."""
     restamp_margin(read_model_file(calibrated), dataclasses.replace(MARGIN, graph_sha256="0" * 64))
@@ -288,11 +309,12 @@ def has_real_bfloat16() -> bool:
     return has_bfloat16(_import_openvino().Core())
 
 
-@pytest.mark.skipif(not has_real_bfloat16(), reason="needs OpenVINO and a processor with AVX512-BF16 or AMX")
 def test_real_bfloat16_gives_the_verdicts_of_float32(
     calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     """On a processor with bfloat16, measured margin and second run give the verdicts of onnxruntime."""
+    if not has_real_bfloat16():
+        pytest.skip("needs OpenVINO and a processor with AVX512-BF16 or AMX")
     paths = [write_image(tmp_path / f"good/{value}.png", value) for value in range(100, 160)]
     measure_margin(calibrated, paths, 0.95)
     found = Inspector(calibrated, provider="openvino-bf16")

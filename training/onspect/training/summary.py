@@ -59,8 +59,8 @@ def describe(record: RunRecord) -> str:
         f"size {data.recipe.width}x{data.recipe.height} {colour}: {_tell_why_size(record)}\n"
         f"{tiles}"
         f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
-        f"parameters; {count_of(config.epochs, 'epoch')} of batch {batch}, {config.optimizer} at {config.learning_rate:g} "
-        f"({config.schedule}){augmentation}, seed {config.seed}\n{_tell_of_score(record)}"
+        f"parameters; {count_of(config.epochs, 'epoch')} of batch {batch}, {config.optimizer} at "
+        f"{config.learning_rate:g} ({config.schedule}){augmentation}, seed {config.seed}\n{_tell_of_score(record)}"
     )
 
 

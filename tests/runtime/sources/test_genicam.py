@@ -268,7 +268,7 @@ def test_free_running_camera_has_its_trigger_off() -> None:
     ("text", "message"),
     [
         ("genicam:x?Sharpness=3", "has no feature 'Sharpness'"),
-        ("genicam:x?Width=impossible", "refuses Width=impossible: Value must be possible$"),
+        ("genicam:x?Width=impossible", "refuses Width=impossible: Value must be possible; give another value$"),
         ("genicam:x?trigger=hardware", "TriggerSource=Line1"),
     ],
 )

@@ -321,7 +321,7 @@ def quantize_model(
     allowed = allowed_flips(len(reference.images), precision, max_flips)
     model = _read_graph(file)
     if not find_layers(model.graph):
-        raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered")
+        raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered; keep it")
     tries = _try_networks(model, file, precision, samples, reference, progress or no_progress)
     return _write_smaller(tries, file, output, precision, data, reference, allowed)
 

@@ -207,7 +207,7 @@ class TeachSession:
                 self._wanted = count
                 return
             if self._frame is None:
-                raise ChoiceError("the camera has shown no part yet")
+                raise ChoiceError("the camera has shown no part yet; show one")
             if self._number == self._taken_number:
                 raise ChoiceError("this picture was taken already; show another part")
             self._keep(self._frame)
@@ -223,7 +223,7 @@ class TeachSession:
         with self._lock:
             self._require("take", "try")
             if not self._taken:
-                raise ChoiceError("no part was taken yet")
+                raise ChoiceError("no part was taken yet; take one first")
             self._taken.pop().unlink(missing_ok=True)
             self._taken_number = 0
 

@@ -156,7 +156,7 @@ def labelled_images(folder: Path, split: str) -> list[LabelledImage]:
                 f"{str(folder)!r} has no folder {split!r}, no folder {GOOD!r} and no images of its own; "
                 f"{_suggest_dataset(folder)}put labelled images into {places}"
             )
-        raise DatasetError(f"there are no images in the folders of {str(root)!r}")
+        raise DatasetError(f"there are no images in the folders of {str(root)!r}; put labelled images there")
     return images
 
 

@@ -323,7 +323,7 @@ def _set(node_map: Any, name: str, value: str) -> None:
     try:
         node_map.get_node(name).from_string(value)
     except camera_errors() as error:
-        raise SourceError(f"the camera refuses {name}={value}: {first_words(error)}") from error
+        raise SourceError(f"the camera refuses {name}={value}: {first_words(error)}; give another value") from error
 
 
 def _set_if_there(node_map: Any, name: str, value: str) -> None:

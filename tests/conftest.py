@@ -20,7 +20,6 @@ from onspect.runtime import credentials
 from onspect.runtime.cli import main
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
-from .sharing import Share
 from .tiny_model import SIDE, build_graph, make_info, write_model
 
 collect_ignore = [
@@ -57,19 +56,25 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session")
-def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of the session, the same for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    root.mkdir(exist_ok=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def share(common_folder: Path) -> Callable[[str, Callable[[Path], object]], Path]:
     """Return a function that gives the folder of a name, which it has filled with a function.
 
     That happens once a session: the workers of pytest-xdist share the folders, and wait until one is filled. Tests
     read the files in them, and write elsewhere.
     """
-    base = tmp_path_factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
-    root.mkdir(exist_ok=True)
 
     def fill(name: str, work: Callable[[Path], object]) -> Path:
-        folder, done = root / name, root / f"{name}.done"
-        with FileLock(root / f"{name}.lock"):
+        folder, done = common_folder / name, common_folder / f"{name}.done"
+        with FileLock(common_folder / f"{name}.lock"):
             if not done.exists():
                 shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed on the way
                 folder.mkdir()
@@ -81,9 +86,9 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[
 
 
 @pytest.fixture(scope="session", autouse=True)
-def exported_backbones(share: Share) -> None:
+def exported_backbones(common_folder: Path) -> None:
     """Keep exported backbones in one folder of the session, and not in that of the user; `.ci/run` names its own."""
-    os.environ.setdefault("ONSPECT_CACHE", str(share("backbones", lambda folder: folder)))
+    os.environ.setdefault("ONSPECT_CACHE", str(common_folder / "backbones"))
 
 
 @pytest.fixture(autouse=True)

@@ -154,8 +154,11 @@ def test_teaching_needs_no_torch(tmp_path: Path, base_file: Path, parts: Path) -
     assert len(done.stdout.splitlines()) == 12
 
 
-def test_teaching_without_a_base_file_names_the_extra(tmp_path: Path, parts: Path) -> None:
-    """Without torch and without --base, the command says what to install."""
+def test_teaching_without_a_base_file_names_the_extra(
+    tmp_path: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without torch and without --base, the command says what to install, unless the backbone has been kept."""
+    monkeypatch.setenv("ONSPECT_CACHE", str(tmp_path))
     script = (
         "import sys\n"
         "class Missing:\n"

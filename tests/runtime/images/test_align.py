@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.align import find_part
 from onspect.runtime.images.fit_alignment import fit_alignment
+from onspect.runtime.images.placement import Pose, place_at_pose
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits
 
@@ -215,3 +216,18 @@ def test_pose_is_the_same_each_time() -> None:
     first = find_part(frame, fitted(), 65535)
     find_part(draw_scene(100.0, 100.0, 12.0), fitted(), 65535)
     assert find_part(frame.copy(), fitted(), 65535) == first
+
+
+@pytest.mark.parametrize(
+    ("angle", "wanted"),
+    [(-0.001, "0.0"), (0.0, "0.0"), (-179.999, "180.0"), (180.0, "180.0"), (-12.344, "-12.34"), (77.777, "77.78")],
+)
+def test_angle_of_a_verdict_is_above_minus_180_and_never_minus_0(angle: float, wanted: str) -> None:
+    """An angle that rounds to -180 or to -0 is written as 180 or 0."""
+    assert str(Pose(1.0, 2.0, angle).rounded[2]) == wanted
+
+
+def test_reason_of_a_cut_part_has_no_minus_0() -> None:
+    """The reason names place and angle of a part that the frame cuts."""
+    with pytest.raises(ImageError, match=r"found at 20,120, turned by 0 degrees"):
+        place_at_pose(RegionOfInterest((110, 70, 100, 100), (320, 240)), PATCH, Pose(20.0, 120.0, -0.3), (320, 240))

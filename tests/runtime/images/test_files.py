@@ -91,7 +91,7 @@ def test_a_folder_in_the_way_leaves_all_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OutputError, ValueError])
 def test_failure_leaves_no_new_folder(tmp_path: Path, failure: type[BaseException]) -> None:
-    """After Ctrl-C or an error a folder and its parents are gone, and an older one is unchanged."""
+    """After Ctrl-C or an error a folder and its parents are gone, and one that existed is unchanged."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_bytes(b"mine")
 

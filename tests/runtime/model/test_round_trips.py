@@ -18,6 +18,7 @@ from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
 from onspect.runtime.model.schema import (
     Alignment,
+    Bfloat16Margin,
     ModelInfo,
     Preprocess,
     RegionOfInterest,
@@ -81,6 +82,11 @@ CHECKED = {
         st.lists(PIXELS, min_size=4, max_size=4),
         st.none() | REGIONS_OF_INTEREST,
         st.none() | ALIGNMENTS,
+    ),
+    Bfloat16Margin: st.builds(
+        Bfloat16Margin,
+        *(st.floats(-1e6, 0.0), st.floats(0.0, 1e6), st.floats(0.0, 1.0), PIXELS),
+        *[st.text(max_size=10)] * 4,
     ),
     Tiling: st.builds(make_tiling, st.integers(1, 500), st.integers(1, 500), STEPS, STEPS),
 }

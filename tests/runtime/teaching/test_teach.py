@@ -20,7 +20,7 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import Taught, teach
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
-from onspect.runtime.teaching.extract import Extractor
+from onspect.runtime.teaching.extract import Extractor, open_session
 from onspect.runtime.teaching.fit import fit_memory, limit_apart
 from onspect.runtime.teaching.graph_values import Stored, read_metric
 from onspect.runtime.teaching.memory import (
@@ -140,6 +140,22 @@ def test_numpy_score_is_the_graph_s(taught: Path, parts: Path) -> None:
     distances = nearest_distances(metric.patches(features), stored.vectors.astype(np.float32))
     expected = score_distances(distances, (shape[0], shape[1]))
     assert score(taught, images) == pytest.approx(expected, rel=HALF)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 57, 1001])
+def test_search_in_parts_finds_the_nearest(taught: Path, parts: Path, count: int) -> None:
+    """However many vectors the memory has, fewer than its parts too, the graph finds the nearest of all."""
+    graph, images = graph_of(taught), load(taught, parts / "test/good")[:3]
+    features = Extractor.open(graph).extract(images)
+    patches = read_metric(graph).patches(features)
+    flat, random = patches.reshape(-1, patches.shape[-1]), np.random.default_rng(0)
+    vectors = (flat[random.integers(len(flat), size=count)] + random.normal(0, 0.1, (count, 1))).astype(np.float16)
+    squares = np.square(vectors.astype(np.float32)).sum(axis=1)
+    session = open_session(edit_graph(graph, {"memory.vectors": vectors, "memory.squares": squares}))
+    found = [float(session.run(["score"], {"image": image[None]})[0][0]) for image in images]
+    shape = features.middle.shape[2:]
+    expected = score_distances(nearest_distances(patches, vectors.astype(np.float32)), (shape[0], shape[1]))
+    assert found == pytest.approx(expected, rel=HALF)
 
 
 @pytest.mark.slow

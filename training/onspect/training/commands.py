@@ -14,6 +14,7 @@ import click
 from onspect.runtime.cli.base import Command, ProgressLines, progress, say, shows_progress, usage_errors
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.errors import ChoiceError, TrainingError
+from onspect.runtime.text import count_of
 from onspect.training.config import AUGMENTATIONS, OPTIMIZERS, SCHEDULES, VARIANTS
 from onspect.training.presets import DEFAULT, FEATURES, NAMES, PIXELS, PRESETS, SUBJECTS, describe_defaults
 
@@ -304,7 +305,7 @@ def _report(outcome: Outcome, run: Path) -> None:
     error = "best held-out error" if outcome.held_out else "training error"
     model = f"{run.absolute().name or 'part'}.onnx"
     say(
-        f"{outcome.reason} after {outcome.epoch} epochs, {outcome.seconds:.0f} s; {error} "
+        f"{outcome.reason} after {count_of(outcome.epoch, 'epoch')}, {outcome.seconds:.0f} s; {error} "
         f"{outcome.best_loss:.6f} in epoch {outcome.best_epoch}; see {run / 'preview.png'}\n"
         f"next: {shlex.join(['onspect', 'export', str(run), '-o', model])}"
     )

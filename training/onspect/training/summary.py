@@ -7,6 +7,7 @@ import torch
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.images.working_size import largest_stretch, working_size
 from onspect.runtime.teaching.pictures import BUDGET, choose_working_size
+from onspect.runtime.text import count_of
 from onspect.training.autoencoder.networks import Decoder, Encoder, count_parameters
 from onspect.training.checkpoint import RunRecord
 from onspect.training.config import design_tiling
@@ -58,8 +59,8 @@ def describe(record: RunRecord) -> str:
         f"size {data.recipe.width}x{data.recipe.height} {colour}: {_tell_why_size(record)}\n"
         f"{tiles}"
         f"objective {_OBJECTIVES[network.variant]}{layers} r {network.hidden}, n_z {network.latent}, {parameters:,} "
-        f"parameters; {config.epochs} epochs of batch {batch}, {config.optimizer} at {config.learning_rate:g} "
-        f"({config.schedule}){augmentation}, seed {config.seed}\n{_tell_of_score(record)}"
+        f"parameters; {count_of(config.epochs, 'epoch')} of batch {batch}, {config.optimizer} at "
+        f"{config.learning_rate:g} ({config.schedule}){augmentation}, seed {config.seed}\n{_tell_of_score(record)}"
     )
 
 

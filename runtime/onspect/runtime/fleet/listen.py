@@ -146,7 +146,7 @@ def open_fleet(text: str) -> FleetListener:
     text = resolve_secret(text)
     if text.partition(":")[0] not in ("mqtt", "mqtts"):
         raise ChoiceError(
-            f"the broker {show_address(text)!r} is not known; give mqtt://HOST[:PORT][/PREFIX] or mqtts://.."
+            f"the broker {show_address(text)!r} is not known; give mqtt://HOST[:PORT][/PREFIX], or mqtts:// for TLS"
         )
     address = parse_url(text, OPTIONS, _WHAT)
     prefix = address.path.strip("/")

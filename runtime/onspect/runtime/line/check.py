@@ -64,6 +64,11 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
     -------
     Iterator[Finding]
         One finding after the other: models, sources, sinks, policies, PLC and dashboard.
+
+    Raises
+    ------
+    ChoiceError
+        If the configuration contradicts itself.
     """
     sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]

@@ -116,7 +116,7 @@ def _check_margin(file: ModelFile) -> None:
         reason = "no margin of bfloat16" if file.info.bfloat16 is None else "a margin of bfloat16 for an earlier graph"
         raise ModelFileError(
             f"{str(file.path)!r} has {reason}, which the provider {BFLOAT16!r} needs; measure it: "
-            f"onspect bench {shlex.quote(str(file.path))} GOOD --margin 95%"
+            f"onspect bench {shlex.quote(str(file.path))} GOOD --margin 90%"
         )
 
 

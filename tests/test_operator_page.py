@@ -145,7 +145,7 @@ def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught
         browser.wait_for("document.querySelectorAll('#audit-rows li').length >= 2")
         assert text(browser, "audit-state") == "1 good and 0 bad labels; the log is complete"
         browser.evaluate("document.getElementById('undo').click()")
-        browser.wait_for("document.getElementById('audit-note').textContent.startsWith('Taken back')")
+        browser.wait_for("document.getElementById('audit-note').textContent.startsWith('Undone')")
         assert running.judge(303).verdict == "ng"
         assert browser.problems == []
 

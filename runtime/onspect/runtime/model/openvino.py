@@ -61,7 +61,7 @@ class OpenVinoSession:
         core = self._openvino.Core()
         if bfloat16 and not has_bfloat16(core):
             raise ChoiceError(
-                "this processor has no bfloat16 (AVX512-BF16 or AMX), which the provider 'openvino-bf16' needs; take "
+                "this processor has no bfloat16 (AVX512-BF16 or AMX), which the provider 'openvino-bf16' needs; use "
                 "the provider 'cpu' or 'openvino'"
             )
         model = core.read_model(data)

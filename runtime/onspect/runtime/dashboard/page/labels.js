@@ -2,7 +2,7 @@
 
 /* Labels, teaching one part, and the log of changes; uses what session.js and dashboard.js define. */
 
-const KINDS = { label: "Label", add: "Taught", undo: "Taken back", threshold: "Threshold", swap: "Model", teach: "Put into service" };
+const KINDS = { label: "Label", add: "Taught", undo: "Undone", threshold: "Threshold", swap: "Model", teach: "Put into service" };
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
@@ -140,7 +140,7 @@ function describeChange({ kind, facts }) {
   if (kind === "label") return `${facts.label}: ${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, was ${WORDS[facts.verdict]}`;
   if (kind === "add") return `${camera(facts.part.source)} no. ${facts.part.index + 1}, ${clock(facts.part.time)}, into ${facts.model}`;
   if (kind === "undo") return `change ${facts.addition}, from ${facts.model}`;
-  if (kind === "threshold" && facts.undo) return `${show(facts.before)} taken back`;
+  if (kind === "threshold" && facts.undo) return `${show(facts.before)} undone`;
   if (kind === "threshold") return `${show(facts.before)} → ${show(facts.score)}`;
   if (kind === "swap") return `${facts.before.model} → ${facts.after.model}`;
   return facts.model || "";

@@ -1,19 +1,19 @@
-"""What does alignment bring where parts are shifted by up to 20% of the frame and turned by up to 180 degrees?
+"""How much does alignment help if parts are shifted by up to 20% of the frame and turned by up to 180 degrees?
 
 Draws frames of 640 x 480 pixels with one part each: the demo's synthetic flanges, and (with --tiles) photographed
 magnetic tiles, scaled to 216 x 144 pixels and one brightness, in a drawn holder with a notch. For each kind of part it
-teaches three files from 40 good frames and measures the image AUROC on good and defective frames that they have not
-seen, 100 and 100 flanges, or all tiles of the test set:
+teaches three files from 40 good frames. It measures the image AUROC on new good and defective frames: 100 and 100
+flanges, or all tiles of the test set.
 
   still            all parts in one place, inside a region of interest
   moved, --align   all parts shifted and turned, in teaching too; each is found and turned back before the crop
-  moved            the same frames without --align; the whole frame is judged, since no region holds the parts
+  moved            the same frames without --align; the whole frame is judged, since no region contains the parts
 
 With --drawings N the first two are repeated N times, each time with other tiles to teach and with other places, turns
-and noise. The file of the moved parts then judges the still ones as well: with one memory and the same parts, only the
+and noise. The file of the moved parts then judges the still ones as well: memory and parts are the same, and only the
 place differs. The mean difference has a 95% interval over the drawings (Student's t). Without --drawings the standard
-error comes from a bootstrap of the parts. It also measures the error of the pose, and the milliseconds of processor
-time that the search takes on one core. It needs onspect[cpu,train].
+error comes from a bootstrap of the parts. The error of the pose is measured too, and the milliseconds of processor time
+that the search takes on one core. Needs onspect[cpu,train].
 
     python benchmarks/alignment.py [--tiles DATA] [--only flanges|tiles] [--drawings N] [-o FOLDER]
 """
@@ -59,7 +59,7 @@ Part = NDArray[np.uint8]
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of part. counts: how many are taught, good and defective. draw: returns number `index` of one of these."""
+    """A kind of part. counts: numbers of taught, good and defective parts. draw: returns part `index` of one."""
 
     name: str
     counts: dict[str, int]
@@ -139,7 +139,7 @@ def tiles(data: Path, drawing: int) -> Kind:
 
 
 def write_frames(kind: Kind, folder: Path, *, moves: bool, drawing: int) -> dict[str, list[Path]]:
-    """Write the frames and return their paths; the first taught one is not moved, for the region is drawn on it."""
+    """Write the frames and return their paths; the first taught one is not moved, because the region is drawn on it."""
     written: dict[str, list[Path]] = {}
     for number, (what, count) in enumerate(kind.counts.items()):
         written[what] = []
@@ -162,7 +162,7 @@ def judge(frames: dict[str, list[Path]], model: Path) -> tuple[NDArray[np.float6
 
 
 def compare(scores: NDArray[np.float64], still: NDArray[np.float64], counts: dict[str, int]) -> dict[str, float]:
-    """Return the image AUROC, how much it is above that of the still parts, and the standard error of that."""
+    """Return the image AUROC, its difference from that of the still parts, and the standard error of the difference."""
     good, defective = counts["good"], counts["defective"]
     labels = np.repeat([0, 1], [good, defective])
     rng = np.random.default_rng(0)
@@ -190,7 +190,7 @@ def measure_search(kind: Kind, model: Path) -> dict[str, float]:
         rng = np.random.default_rng([8, index])
         pose = choose_pose(rng, moves=True)
         frame = draw_scene(kind, kind.draw("good", index % kind.counts["good"]), pose, rng)
-        started = time.process_time()  # of the processor, whatever else runs on the machine
+        started = time.process_time()  # processor time, independent of other load
         found = find_part(frame, align, 65535)
         taken.append((time.process_time() - started) * 1000.0)
         shifts.append(np.hypot(found.x - pose[0], found.y - pose[1]))

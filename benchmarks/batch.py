@@ -1,9 +1,10 @@
-"""How near does `onspect score` come to what the machine can do at all, and how far from the loop that everyone writes?
+"""How close is `onspect score` to the limit of the machine, and how much faster is it than a simple loop?
 
-In turns, each in a process of its own and over the same files: onspect on all cores; its stages one after the other on
-one thread, which give the bound `cores / sum of the stages' times`; and the naive loop of OpenCV and onnxruntime, as
-they come and with one thread. Prints images a second and the ratios of each turn (median, 10% to 90%), and exits with 1
-where they are below what is promised and the machine was not busy. Without images it draws some. Needs onspect[cpu].
+Three programs run in turns on the same files, each in its own process. They are onspect on all cores; its stages one
+after the other on one thread; and a simple loop of OpenCV and onnxruntime, with default threads and with one. The
+stages give the bound `cores / sum of the stages' times`. Prints images a second and the ratios of each turn (median,
+10% to 90%). Exits with 1 if they are below the promise and the machine was not busy. Without images it draws some.
+Needs onspect[cpu].
 
     python benchmarks/batch.py part.onnx [IMAGES...] [--count 400] [--turns 7] [--json result.json]
 """

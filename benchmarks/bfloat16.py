@@ -2,7 +2,7 @@
 
 Judges all images of val/ and test/ with the first file on onnxruntime in float32, and with each file on openvino-bf16,
 on one thread and one after the other for each image, so that a disturbance hits all. Each file needs a margin that was
-measured on other images (onspect bench MODEL DATA/train/good --margin 95%). Prints for each file its megabytes, the
+measured on other images (onspect bench MODEL DATA/train/good --margin 90%). Prints for each file its megabytes, the
 image AUROC, the images per second (processor time from file to verdict, and of the model alone) as a ratio to
 onnxruntime, the share of the images that ran again in float32, and the verdicts that differ from the same file's on
 onnxruntime and from the first file's. The second table has the same shares and counts at the thresholds that reject

@@ -1,8 +1,8 @@
-"""Why is the mean squared error on CIFAR-10 below the paper's? What it leaves open, tried one at a time.
+"""Why is the mean squared error on CIFAR-10 below the paper's? Settings that the paper leaves open, one by one.
 
-Trains a variant on one normal class as `onspect compare` does, but for one change, and prints the mean AUROC over the
-nine other classes with the mean squared error (Eq. 2) of the trained networks. It looks at test labels and so chooses
-nothing: it says how far what the paper does not say can move its Table 6. Needs onspect[cpu,train].
+Trains a variant on one normal class as `onspect compare` does, except for one change. Prints the mean AUROC over the
+nine other classes with the mean squared error (Eq. 2) of the trained networks. The script reads test labels, so it must
+not choose anything: it shows how far the missing settings can move Table 6. Needs onspect[cpu,train].
 
     python benchmarks/cifar_tries.py cifar-10-batches-bin [--variants cae,vae,aae] [--tries usual,short,...]
         [--json tries.json]
@@ -37,7 +37,7 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Try:
-    """One change. images: what becomes of every image, of training and test."""
+    """One change. images: a function of every image, of training and test."""
 
     about: str
     epochs: int = 20
@@ -69,7 +69,7 @@ TRIES = {
 
 @contextmanager
 def changed(attempt: Try) -> Iterator[None]:
-    """Let networks be built with another slope or other initial weights."""
+    """Build networks with another slope or other initial weights inside the block."""
     with ExitStack() as stack:
         if attempt.slope is not None:
             leaky = functools.partial(nn.LeakyReLU, attempt.slope)

@@ -3,14 +3,14 @@
 Draws a belt of 500 parts with gaps of 0.35 to 2.2 part lengths, a speed that changes by 50%, light that changes by 20%,
 3% of the parts upside down, and 10 stops. A file is taught with --align on the crops of another belt, as
 'onspect parts' cuts them. Then a line with presence judges every frame of the belt. Each part must have one verdict,
-on a crop with this very part in its middle; captured = judged + dropped + faults + empty must hold.
+on a crop with this part in its middle, and captured = judged + dropped + faults + empty must be true.
 
-After that a fake camera gives 640x480 mono frames at 30 a second: once the crops alone to a file without --align, and
-once the whole frames to a line with presence and --align. The region of 188x188 pixels is judged at 128x128, so that a
-judgement takes at most 12 ms and 30 frames a second are possible on two cores. Prints the percentiles from frame to
-verdict of both, in turns, and the processor time of each step. The medians must not be further apart than 6 ms, and
-neither must be the processor time; where other programs keep the machine too busy for 30 frames a second, only the
-latter counts. Exits with 1 if one of these does not hold. Needs onspect[cpu,train].
+After that a fake camera gives 640x480 mono frames at 30 a second: first the crops alone to a file without --align, then
+the whole frames to a line with presence and --align. The region of 188x188 pixels is judged at 128x128, so that a
+judgement takes at most 12 ms and two cores can judge 30 frames a second. Prints the percentiles from frame to verdict
+of both, in turns, and the processor time of each step. Medians and processor times must not differ by more than 6 ms.
+If other programs keep the machine too busy for 30 frames a second, only the processor times count. Exits with 1 if a
+condition fails. Needs onspect[cpu,train].
 
     python benchmarks/conveyor.py [--parts 500] [--seed 0] [--turns 3] [--json result.json]
 """
@@ -106,7 +106,7 @@ def teach_crops(
 
 
 def count_verdicts(belt: Belt, seen: list[tuple[Any, Any]]) -> tuple[Counter[int], float, list[str]]:
-    """Return how many verdicts each part of a belt has, the largest distance in pixels, and the faults' reasons."""
+    """Return the number of verdicts of each part of a belt, the largest distance in pixels, and the faults' reasons."""
     owners: Counter[int] = Counter()
     farthest, reasons = 0.0, []
     for verdict, placement in seen:
@@ -124,7 +124,7 @@ def count_verdicts(belt: Belt, seen: list[tuple[Any, Any]]) -> tuple[Counter[int
 
 
 def run_belt(parts: int, seed: int, folder: Path, base: BaseFile) -> tuple[dict[str, Any], bool]:
-    """Judge a belt; return what was found, and whether it is as it must be."""
+    """Judge a belt; return the counts, and whether they are correct."""
     taught = make_belt(60, upside_down=0.0, seed=seed + 1000)
     settings = PresenceSettings(window=(128, 128))
     model = teach_crops(BeltSource(taught), settings, folder / "belt", base, align=True)
@@ -167,7 +167,7 @@ def time_line(model: Path, source: Source, presence: PresenceSettings | None) ->
 def time_work(
     plain: Inspector, aligned: Inspector, frames: list[Frame], crops: list[Frame], presence: PresenceSettings
 ) -> dict[str, float]:
-    """Return the median processor milliseconds of each step in the thread that judges; other programs have no part."""
+    """Return the median processor milliseconds of each step in the thread that judges."""
     taken: dict[str, list[float]] = {"presence": [], "align and crop": [], "crop alone": [], "model": []}
 
     def clock(name: str, work: Callable[[], Any]) -> Any:
@@ -194,7 +194,7 @@ def time_work(
 
 
 def run_camera(turns: int, folder: Path, base: BaseFile) -> tuple[dict[str, Any], bool]:
-    """Measure a line with presence and alignment against one with neither; return the figures, and whether they fit."""
+    """Compare a line with presence and alignment with one without; return figures, and whether they pass."""
     belt = make_belt(90, size=(640, 480), side=180, pixels=16.0, upside_down=0.0, seed=5)
     frames = [np.ascontiguousarray(belt.draw(number)[:, :, 1]) for number in range(SECONDS * RATE)]
     settings = PresenceSettings(window=(240, 240))

@@ -1,10 +1,10 @@
-"""Does a line keep its rate while many slow clients and many requests come to its dashboard?
+"""Does a line keep its rate while many slow clients and many requests use its dashboard?
 
-A fake camera gives 640x480 frames at 30 a second to a line with a dashboard and JSONL. For ten seconds nobody looks;
-then another process opens 300 connections that send one byte of a request a second, and asks 5,000 times for the page,
-the rejects and the last picture. The line must keep its rate within 3%, lose no frame, and repeat no line of its log
-more than ten times a minute; every request must be answered. Prints both times and exits with 1 where one of these does
-not hold. Needs onspect[cpu,web], psutil and paho-mqtt (for what it shares with soak.py).
+A fake camera gives 640x480 frames at 30 a second to a line with a dashboard and JSONL. For ten seconds there is no
+client. Then another process opens 300 connections that send one byte of a request a second, and requests the page, the
+rejects and the last picture 5,000 times. The line must keep its rate within 3%, lose no frame, and repeat no line of
+its log more than ten times a minute. Every request must be answered. Prints both times, and exits with 1 if a condition
+fails. Needs onspect[cpu,web], psutil and paho-mqtt (for the functions shared with soak.py).
 
     python benchmarks/dashboard_load.py part.onnx [--clients 300] [--requests 5000]
 """

@@ -1,10 +1,10 @@
-"""Does a run on several devices train what a run on one does? Losses, resumption, time a step, and a kill.
+"""Does a run on several devices train the same as a run on one? Losses, resumption, time a step, and a kill.
 
-Draws parts, trains each variant on one device and on several at the same global batch, and compares the curves: the
+Draws parts, trains each variant on one device and on several with the same global batch, and compares the curves: the
 largest relative difference of any loss in any epoch. A row for one and two threads on one device shows the effect of
-sums in another order alone. Then a run that several began goes on on one, and the other way round, and one of several
-is killed. Prints a table, writes JSON. CPU processes share the machine's cores, so their times say nothing of several
-GPUs. Needs onspect[cpu,train].
+another order of summation alone. Then one device resumes a run of several, and several resume a run of one. At last one
+of several processes is killed. Prints a table and writes JSON. CPU processes share the cores, so their times do not
+predict those of several GPUs. Needs onspect[cpu,train].
 
     python benchmarks/devices.py [--device cuda] [--devices 2] [--precision bf16-mixed] [--json result.json]
 """
@@ -100,7 +100,7 @@ def cut(parts: str, run: Path, places: tuple[str, ...], number: signal.Signals) 
 
 
 def show(title: str, one: Path, other: Path) -> float:
-    """Print and return by how much two runs' losses differ."""
+    """Print and return the difference between two runs' losses."""
     difference = largest_difference(read(one, "log.jsonl"), read(other, "log.jsonl"))
     print(f"{title:<34}{difference:>14.1e}", flush=True)
     return difference

@@ -1,11 +1,11 @@
-"""Does `onspect drift` keep its false-alarm bound, and how soon does it see a change? A simulation.
+"""Does `onspect drift` keep its false-alarm bound, and how soon does it notice a change? A simulation.
 
-Draws log-normal scores for calibration and line, so that nothing has changed unless the script changes it. First the
-share of unchanged lines with an alarm, against the bound N / A + 0.1%, at an A low enough for alarms to be seen, beside
-that of a test that ranks the line against the calibration alone. Then, at the A that the command uses, how many parts
-after a change it was noticed and how far off the estimate of its beginning was; changes are in spreads of the scores'
-logarithms. One part in twenty is defective throughout. Prints tables and writes JSON. Needs onspect[cpu], and about ten
-minutes on one idle core.
+Draws log-normal scores for calibration and line, so only the script causes changes. The first table has the share of
+unchanged lines with an alarm, beside the bound N / A + 0.1%, at an A that is low enough for some alarms. A second test
+in it ranks the line against the calibration alone. The next table uses the A of the command: the number of parts until
+a change is noticed, and the error of the estimated beginning. Changes are in spreads of the scores' logarithms. One
+part in twenty is defective throughout. Prints tables and writes JSON. Needs onspect[cpu], and about ten minutes on one
+idle core.
 
     python benchmarks/drift.py [--draws 200] [--json result.json]
 """
@@ -55,7 +55,7 @@ def watch(line: Line, run_length: float) -> Alarm | None:
 
 
 def alarms_with_fixed_ranks(random: np.random.Generator, line: Line, run_length: float) -> bool:
-    """Tell whether the same bets raise an alarm where the line is ranked against the calibration alone."""
+    """Return whether the same bets raise an alarm if the line is ranked against the calibration alone."""
     below = np.sort(line.good[line.good < line.threshold])
     parts = line.parts[line.parts < line.threshold]
     above = len(below) - np.searchsorted(below, parts)

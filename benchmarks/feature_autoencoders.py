@@ -1,10 +1,10 @@
-"""How well do autoencoders of features find defects, beside a memory of good parts and together with it?
+"""How well do autoencoders of features find defects, alone and together with a memory of good parts?
 
 Draws two datasets, and takes the magnetic tiles from DATA (train/good, val/, test/, ground_truth/). On each it trains,
 exports and calibrates the paper's three variants with `onspect train --on features`, and teaches a memory with `onspect
 teach`. It prints for val/ and test/: image AUROC, pixel AUROC and AUPRO. Rows that end in "+ memory" are the mean of
 both scores, each divided by its median over the good images of val/, and the mean of both error maps, likewise. Choose
-on val/; test/ is for the report. What is finished is kept in -o and not done again. Needs onspect[cpu,train].
+on val/; test/ is for the report. Finished rows are kept in -o and not repeated. Needs onspect[cpu,train].
 
     python benchmarks/feature_autoencoders.py [DATA] -o results [--sets parts,surface,tiles] [--seeds 0]
 """
@@ -110,7 +110,7 @@ def find_data(name: str, tiles: Path | None, folder: Path) -> Path:
 
 
 def make(folder: Path, data: Path, row: str, seed: int, base: Path) -> Path:
-    """Train or teach what is not there yet, and return the model file."""
+    """Return the model file; train or teach it if it does not exist."""
     model, log = folder / f"{row}-{seed}.onnx", folder / "commands.log"
     if model.exists():
         return model

@@ -1,10 +1,10 @@
-"""What many lines cost a broker and whoever looks at them.
+"""How much do many lines cost a broker and `onspect fleet`?
 
-Starts mosquitto on loopback and a process that publishes for so many lines what a line does: its status about once a
-second and on ``last`` each fifth time, of the size that a line with one camera and three sinks has, and verdicts at the
-given rate. Then asks with ``onspect fleet status --json`` and prints messages and bytes a second, the broker's share of
-a processor, and how long the answer took. One connection publishes for all lines, so what 500 connections cost is not
-in it. Needs onspect[cpu,mqtt] and mosquitto (Debian: apt-get install mosquitto).
+Starts mosquitto on loopback, and a process that publishes the messages of many lines: each status about once a second,
+every fifth one also on ``last``, in the size of a line with one camera and three sinks; and verdicts at the given rate.
+Then it calls ``onspect fleet status --json``. Prints messages and bytes a second, the broker's share of a processor,
+and the time of the answer. One connection publishes for all lines, so the cost of 500 connections is not included.
+Needs onspect[cpu,mqtt] and mosquitto (Debian: apt-get install mosquitto).
 
     python benchmarks/fleet.py [--lines 500] [--parts 2] [--json result.json]
 """
@@ -101,7 +101,7 @@ class Crowd(threading.Thread):
             time.sleep(max(0.0, began + slot / _SLOTS - time.monotonic()))
 
     def _speak(self, line: int, second: int) -> None:
-        """Publish what a line does in a second."""
+        """Publish the messages of a line in a second."""
         self._publish(f"{line}/status", self.status(second), retain=True)
         if second % 5 == 0:
             self._publish(f"{line}/last", self.status(second), retain=True)

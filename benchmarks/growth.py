@@ -1,8 +1,8 @@
-"""How do images a second and memory grow with image size, number of images, workers and images a run?
+"""How do speed and memory grow with image size, number of images, workers and images a run?
 
-Each point is a process of its own that judges drawn JPEG images with the model, whose limits on size are lifted here;
-all points are taken in turns, and each is the median of its turns. Prints the tables and, with --plot, draws them.
-Memory is the process's peak, told on Linux only. Needs onspect[cpu]; the plot needs matplotlib (onspect[train]).
+Each point is a separate process that judges drawn JPEG images with the model, without the model's limits on size. All
+points are measured in turns, and each is the median of its turns. Prints the tables and, with --plot, draws them.
+Memory is the peak of the process, on Linux only. Needs onspect[cpu]; the plot needs matplotlib (onspect[train]).
 
     python benchmarks/growth.py part.onnx [--turns 3] [--seconds 1] [--plot growth.png] [--json result.json]
 """
@@ -67,7 +67,7 @@ def lift_limits(file: ModelFile, path: Path) -> None:
 
 
 def list_points(file: ModelFile, folder: Path, model: str, seconds: float) -> dict[str, dict[str, list[Any]]]:
-    """Return for each question its points, each with what the child takes."""
+    """Return for each question its points, each with the arguments of the child process."""
     preprocess, cores = file.info.preprocess, available_cores()
     usual = draw(folder / "usual", preprocess, max(preprocess.width, preprocess.height))
     workers = sorted({1, cores, 2 * cores, *(2**power for power in range(cores.bit_length()))})

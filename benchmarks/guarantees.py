@@ -1,11 +1,11 @@
-"""Do the promises of `onspect teach` and `onspect calibrate` hold? A simulation over many draws of images.
+"""Are the promises of `onspect teach` and `onspect calibrate` kept? A simulation over many draws of images.
 
 `teach`: extracts the features of all good pictures of a dataset once. Each draw fits a memory to a few of them,
 chooses the threshold as `teach` does, and judges good pictures that were not drawn. The table compares the share of
-these that is rejected with the promise. Copies of pictures are off. The small working size is the hard case: few places
-a picture, from which the metric of the memory is learned; --size 320x256 is close to the default for these pictures.
+these that is rejected with the promise. Copies of pictures are off. The small working size is the hard case, because
+the metric of the memory is learned from few places; --size 320x256 is close to the default for these pictures.
 
-`calibrate`: draws scores of good and defective parts from known distributions, so that the true rates are known, and
+`calibrate`: draws scores of good and defective parts from known distributions, so that the true rates are known. It
 counts how often a promise was broken or an interval missed the truth. It takes about ten minutes of one core, most of
 it for the bootstrap.
 
@@ -68,7 +68,7 @@ DRAWN = 400
 
 @dataclass(frozen=True)
 class Parts:
-    """How good and defective parts score, as scipy's distributions; a share `hard` of the defects as `second`."""
+    """Distributions of scores of good and defective parts (scipy); a share `hard` of defects scores as `second`."""
 
     name: str
     good: Any
@@ -77,7 +77,7 @@ class Parts:
     hard: float = 0.0
 
     def draw(self, random: np.random.Generator, good: int, defective: int) -> tuple[Scores, Scores]:
-        """Return the scores of so many parts of each."""
+        """Return scores of the given numbers of good and defective parts."""
         first = self.defective.rvs(defective, random_state=random)
         second = self.second.rvs(defective, random_state=random)
         hard = random.random(defective) < self.hard
@@ -101,7 +101,7 @@ PARTS = (
 
 
 def check_conformal(random: np.random.Generator, draws: int, count: int, rate: float) -> dict[str, float]:
-    """Return the mean true false-reject rate of conformal thresholds and how often it was above the promise.
+    """Return the mean true false-reject rate of conformal thresholds, and the share of draws above the promise.
 
     Theory (Vovk 2012): the true rate of a draw follows Beta(n + 1 - k, k) with k = ceil((n + 1) * (1 - rate)), whose
     mean is at most `rate`; the share of draws above `rate` is that law's upper tail.
@@ -118,14 +118,14 @@ def check_conformal(random: np.random.Generator, draws: int, count: int, rate: f
 
 
 def check_rate(random: np.random.Generator, draws: int, count: int, rate: float) -> float:
-    """Return in which share of draws the interval of a rate, seen on `count` images, held the true one."""
+    """Return the share of draws in which the interval of a rate of `count` images contained the true rate."""
     seen = random.binomial(count, rate, draws)
     intervals = {failures: rate_interval(int(failures), count) for failures in np.unique(seen)}
     return float(np.mean([intervals[failures][0] <= rate <= intervals[failures][1] for failures in seen]))
 
 
 def check_intervals(random: np.random.Generator, draws: int, parts: Parts, good: int, defective: int) -> Coverage:
-    """Return for AUROC, AUPR and each policy's threshold how often its interval held the truth."""
+    """Return for AUROC, AUPR and each policy's threshold how often its interval contained the truth."""
     truths = find_truths(parts, defective / (good + defective))
     held: dict[str, list[bool]] = {name: [] for name in truths}
     for _ in range(draws):
@@ -161,7 +161,7 @@ def find_threshold(policy: Policy, parts: Parts, share: float) -> float:
 
 
 def extract_pool(data: Path | None, size: tuple[int, int], seed: int) -> Features:
-    """Return the features of all good pictures of a dataset, or of drawn parts where data is None.
+    """Return the features of all good pictures of a dataset, or of drawn parts if data is None.
 
     size: width and height of the working size in pixels, multiples of 32.
     """
@@ -177,7 +177,7 @@ def extract_pool(data: Path | None, size: tuple[int, int], seed: int) -> Feature
 
 
 def check_teaching(random: np.random.Generator, pool: Features, draws: int, count: int, new: int) -> dict[str, float]:
-    """Return how often memories of `count` pictures, each with its own threshold, reject a new good picture.
+    """Return the share of new good pictures that memories of `count` pictures reject, each with its own threshold.
 
     Pictures are drawn without replacement, so those taught and the new ones are exchangeable, as the promise needs it.
     """

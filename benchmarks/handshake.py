@@ -1,12 +1,11 @@
-"""Does every part that a PLC triggers get its result, once, in time, and the reject coil at the gate?
+"""Does every part that a PLC triggers get one result in time, and the reject coil at the gate?
 
-A PLC in a process of its own (pymodbus or asyncua as the server, its program scans every millisecond) triggers parts as
-fast as the line takes them, acknowledges each result and notes it with the reject coil; the gate is three parts behind
-the camera. The line shows the pictures of a folder in turns; every 50th frame is damaged, and every 71st is missing.
-At the end the PLC's notes, the JSONL record and what the model alone says of each picture must agree: no part lost,
-none twice, every coil at its part. From the trigger to the valid result, as the PLC sees it, 99.9% of the parts must
-take no longer than --limit. Prints a table and exits with 1 where one of these
-does not hold. Needs onspect[cpu,modbus,opcua].
+A PLC in a separate process (pymodbus or asyncua as the server, a program scan every millisecond) triggers parts as fast
+as the line accepts them. It acknowledges each result and notes it with the reject coil; the gate is three parts behind
+the camera. The line shows the pictures of a folder in turns; every 50th frame is damaged, and every 71st is missing. At
+the end the PLC's notes, the JSONL record and the verdicts of the bare model must agree: no part is lost or repeated,
+and each coil belongs to its part. For 99.9% of the parts, the PLC must see a valid result at most --limit ms after the
+trigger. Prints a table, and exits with 1 if a condition fails. Needs onspect[cpu,modbus,opcua].
 
     python benchmarks/handshake.py part.onnx parts/ [--kind modbus] [--parts 10000] [--limit 500] [--json result.json]
 """
@@ -56,7 +55,7 @@ SCAN_S = 0.001
 
 @dataclass
 class Note:
-    """What the PLC saw of one part; seconds: from its trigger to the valid result."""
+    """Notes of the PLC on one part; seconds: from its trigger to the valid result."""
 
     part: str
     sequence: int
@@ -174,7 +173,7 @@ SERVERS = {"modbus": serve_modbus, "opcua": serve_opcua}
 
 
 def be_plc(kind: str, port: int, parts: int, patience: float, pipe: Connection) -> None:
-    """Run the PLC in a process of its own, and send its notes."""
+    """Run the PLC in its own process, and send its notes."""
     for name in ("pymodbus", "asyncua"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
@@ -184,7 +183,7 @@ def be_plc(kind: str, port: int, parts: int, patience: float, pipe: Connection) 
 
 
 class Pictures(Source):
-    """A camera that takes a picture when it is told to; some come damaged, and some do not come at all."""
+    """A camera that takes a picture when it is triggered; some are damaged, and some never come."""
 
     def __init__(self, frames: list[Frame]) -> None:
         super().__init__("camera")
@@ -204,7 +203,7 @@ class Pictures(Source):
 
 
 def is_spoilt(number: int) -> bool:
-    """Tell whether a part has no good frame."""
+    """Return whether a part has no good frame."""
     return number % DAMAGED == DAMAGED - 1 or number % MISSING == MISSING - 1
 
 

@@ -79,7 +79,7 @@ class Contestant:
 
 
 def find_contestants(paths: dict[str, Path]) -> list[Contestant]:
-    """Return every file on every runtime that is there."""
+    """Return every file on every installed runtime."""
     runtimes = {"cpu": "onnxruntime", "openvino": "OpenVINO"}
     if importlib.util.find_spec("openvino") is None:
         print("OpenVINO: left out, it is not installed: pip install 'onspect[openvino]'")
@@ -94,7 +94,7 @@ def find_contestants(paths: dict[str, Path]) -> list[Contestant]:
 
 
 def prepare_all(images: list[LabelledImage], file: ModelFile) -> NDArray[np.uint8]:
-    """Return images as the graph takes them."""
+    """Return images in the form of the graph's input."""
     return np.stack([*in_order(lambda image: prepare(read_image(image.path), file.info.preprocess), images)])
 
 
@@ -107,7 +107,7 @@ def judge_by(policy: Policy, reference: Reference, scores: Scores) -> NDArray[np
 
 
 def write_files(source: Path, data: Path, folder: Path) -> dict[str, Path]:
-    """Write the source in its lower precisions and return the files by name, what the gate refuses with a note."""
+    """Write the source in its lower precisions, and return the files by name, with a note on refused ones."""
     file = read_model_file(source)
     found = {"fp32": source}
     for name, precision in (("fp16", "fp16"), ("int8 as chosen", "int8")):
@@ -130,7 +130,7 @@ def write_files(source: Path, data: Path, folder: Path) -> dict[str, Path]:
 def measure(
     contestants: list[Contestant], file: ModelFile, reference: Reference, test: list[LabelledImage], turns: int
 ) -> tuple[list[dict[str, Any]], Load]:
-    """Return a row of figures for each contestant, the first of which is what the others are held against."""
+    """Return a row of figures for each contestant; the first is the reference of the others."""
     calibrating = len(reference.images)
     bad = np.array([image.defective for image in test])
     images = prepare_all([*reference.images, *test], file)
@@ -197,7 +197,7 @@ def compare_taught(source: Path, data: Path, small: list[Path], turns: int, fold
 
 
 def find_misses(rows: list[dict[str, Any]], images: int) -> list[str]:
-    """Describe what the best int8 row misses of the promise: the one that misses least, then the fastest."""
+    """Describe which promises the best int8 row breaks: the row with the fewest, then the fastest."""
     found = []
     for row in (row for row in rows if row["name"].startswith("int8")):
         speed, shift, flips = row["speed"]["median"], abs(row["auroc"] - rows[0]["auroc"]), row["flips"][0][0]

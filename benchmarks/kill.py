@@ -1,9 +1,9 @@
-"""Does anybody outside know of a part that the record does not? A line killed with kill -9 at random moments.
+"""Does a receiver ever get a part that the record lacks? A line is killed with kill -9 at random moments.
 
-Runs a line of its own camera (100 frames/s) with JSONL, SQLite, MQTT and Modbus, kills it again and again, and after
-each kill holds what the MQTT subscriber and the PLC were told against what JSONL and SQLite hold. A last run ends in
-order, and then everything on record must have arrived over MQTT. Prints a table, writes JSON, and exits with 1 where a
-promise was broken. Needs onspect[cpu,dev], a calibrated model, and mosquitto (Debian: apt-get install mosquitto).
+Runs a line with its own camera (100 frames/s), JSONL, SQLite, MQTT and Modbus, and kills it repeatedly. After each kill
+it compares the messages of the MQTT subscriber and the PLC with JSONL and SQLite. A last run ends normally; then
+everything on record must have arrived over MQTT. Prints a table, writes JSON, and exits with 1 if a promise was broken.
+Needs onspect[cpu,dev], a calibrated model, and mosquitto (Debian: apt-get install mosquitto).
 
     python benchmarks/kill.py part.onnx [--kills 50] [--json result.json]
 """
@@ -35,7 +35,7 @@ Key = tuple[str, int]
 
 @dataclass
 class Tally:
-    """What was found; all between the kills and the last three must be 0.
+    """Counts of the kills; all between `kills` and the last three must be 0.
 
     never_sent: in JSONL and SQLite, and not received over MQTT in the end. recorded: in both.
     """
@@ -61,7 +61,7 @@ class Tally:
 
 
 def run_line(model: Path, folder: Path, run: int, broker: int, plc: int, frames: int | None) -> None:
-    """Run the line until it is killed, or so many frames have come: what the killed process does."""
+    """Run the line until it is killed, or the given number of frames has come. This is the process to kill."""
     from onspect.runtime import Inspector, read_model_info
     from onspect.runtime.line import Line, Models
     from onspect.runtime.line.build import queue_sinks
@@ -85,7 +85,7 @@ def run_line(model: Path, folder: Path, run: int, broker: int, plc: int, frames:
 
 
 def read_jsonl(path: Path, tally: Tally) -> set[Key]:
-    """Return the verdicts in a file; a last line without an end is one that nobody was told of."""
+    """Return the verdicts in a file. A last line without an end was never sent to anybody."""
     keys = set()
     for line in path.read_bytes().split(b"\n")[:-1]:
         try:
@@ -105,7 +105,7 @@ def read_sqlite(path: Path, tally: Tally) -> set[Key]:
 
 
 def listen(port: int, received: list[Key]) -> object:
-    """Return a client that keeps the verdicts it receives, in order; those already sent to it before come again."""
+    """Return a client that keeps the verdicts it receives, in order; the broker sends earlier ones again."""
     from paho.mqtt.client import Client
     from paho.mqtt.enums import CallbackAPIVersion
 
@@ -123,20 +123,20 @@ def listen(port: int, received: list[Key]) -> object:
 
 
 def told_plc(writes: list[tuple[int, list[int]]], run: int) -> set[Key]:
-    """Return the parts of a run that the PLC was told of: the n-th part has the index n - 1."""
+    """Return the parts of a run that the PLC received: the n-th part has the index n - 1."""
     counts = [(values[0] << 16) + values[1] for _, values in writes if len(values) == 16]
     return {(f"run {run}", count - 1) for count in counts}
 
 
 def is_in_order(received: list[Key]) -> bool:
-    """Tell whether each run's verdicts came in order, the first time each."""
+    """Return whether the first copies of each run's verdicts came in order."""
     first = list(dict.fromkeys(received))
     runs = {source for source, _ in first}
     return all(one == sorted(one) for one in ([i for source, i in first if source == run] for run in runs))
 
 
 def main() -> None:
-    """Kill, look, and print what was found."""
+    """Kill the line repeatedly, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--kills", type=int, default=50)
@@ -158,8 +158,8 @@ def main() -> None:
 
 
 def measure(model: Path, kills: int, chance: random.Random) -> Tally:
-    """Run and kill a line so often, then let one run end, and count."""
-    from services import Broker, Plc  # what the tests start
+    """Run and kill a line this number of times, then let one run end, and count."""
+    from services import Broker, Plc  # the process that the tests start
 
     tally = Tally(kills=kills)
     received: list[Key] = []
@@ -197,7 +197,7 @@ def measure(model: Path, kills: int, chance: random.Random) -> Tally:
 
 
 def wait_for_part(writes: list[tuple[int, list[int]]], begun: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the PLC was told of the first part."""
+    """Wait until the PLC has received the first part."""
     end = time.monotonic() + 60
     while len(writes) <= begun:
         if process.poll() is not None or time.monotonic() > end:
@@ -206,7 +206,7 @@ def wait_for_part(writes: list[tuple[int, list[int]]], begun: int, process: subp
 
 
 def check(folder: Path, received: list[Key], told: set[Key], tally: Tally) -> None:
-    """Hold what the outside knows against the record."""
+    """Compare the received messages with the record."""
     sent = set(received)
     jsonl = read_jsonl(folder / "verdicts.jsonl", tally)
     sqlite = read_sqlite(folder / "history.db", tally)

@@ -1,10 +1,10 @@
-"""The lamp test: what a change of light does to a calibrated line, what `onspect drift` says, and what is cured.
+"""The lamp test: the effect of a change of light on a calibrated line, on `onspect drift` and on `onspect recalibrate`.
 
-The threshold is calibrated on DATA/val at no more than 5% false rejects. Then the images of DATA/test are changed as a
-lamp or a shifted camera would change them. For each change: false rejects and recall at the old threshold, and at the
-one that `onspect recalibrate` carries over with 20 changed good images, over 20 draws of those; where it refuses, the
-threshold stays. The images that it was given are left out of the false rejects after it. `onspect drift` sees a line of
-all good test images as they were and then all of them changed, with one defective part in twenty on the way.
+The threshold is calibrated on DATA/val for at most 5% false rejects. Then the images of DATA/test are changed as a lamp
+or a shifted camera would change them. For each change the table has false rejects and recall at the old threshold, and
+at the one that `onspect recalibrate` writes with 20 changed good images, over 20 draws of these. If it refuses, the
+threshold stays. Images that it was given do not count in the false rejects afterwards. `onspect drift` reads a line of
+all good test images, first unchanged and then changed, with one defective part in twenty.
 
 The model file is copied first. Prints a table and writes JSON. Needs onspect[cpu,train], and a minute on one idle core.
 
@@ -57,15 +57,15 @@ CHANGES: dict[str, Callable[[Frame], Frame]] = {
     "30% brighter": lambda frame: cv2.convertScaleAbs(frame, alpha=1.3),
     "rotated by 20 degrees": rotate,
 }
-"""What is done to the test images."""
+"""Changes of the test images."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a change did: rates are shares; after and the range of draws are None where every draw was refused.
+    """Effect of a change. Rates are shares; after and the range of draws are None if every draw was refused.
 
-    auroc: of the changed test images, to tell whether any threshold could help. refused: draws that were.
-    drift: what it said; began and noticed are counted from the first changed part.
+    auroc: of the changed test images; it shows whether any threshold could help. refused: number of refused draws.
+    drift: its answer; began and noticed are counted from the first changed part.
     """
 
     change: str
@@ -93,7 +93,7 @@ def score(inspector: Inspector, frames: Sequence[Frame]) -> Scores:
 
 
 def find_drift(file: ModelFile, folder: Path, parts: Scores, changed_from: int) -> tuple[str, int | None, int | None]:
-    """Return what `onspect drift` says of a line with these scores."""
+    """Return the answer of `onspect drift` for a line with these scores."""
     assert file.info.threshold is not None
     cut = file.info.threshold.score
     lines = [

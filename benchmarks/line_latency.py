@@ -1,12 +1,11 @@
-"""What does a camera line add to the bare model, from frame to verdict?
+"""How much does a camera line add to the bare model, from frame to verdict?
 
-A fake camera gives 640x480 frames at 30 a second to a line with JSONL and SQLite sinks; in turns with it, the same
-model runs bare at the same pace, since a core that has idled runs slower. Then the camera gives twice as many frames as
-can be judged. Prints percentiles, the overhead, the processor time of the line (camera, gate and sinks with it) as a
-share of frame rate times service time, and the latency under overload; exits with 1 where one is above its bar: 0.5 ms
-at the median, a p99 of twice the median, 1.15 times the processor time, and two service times under overload. How busy
-other programs kept the machine is told with it. The model must take frames of 640x480, mono or colour. Needs
-onspect[cpu] and psutil.
+A fake camera gives 640x480 frames at 30 a second to a line with JSONL and SQLite sinks. In turns with it, the same
+model runs bare at the same pace, because a core that was idle runs slower. Then the camera gives twice the rate that
+can be judged. Prints percentiles, the overhead, the latency under overload, and the processor time of the whole line as
+a share of frame rate times service time. Exits with 1 if one is above its limit: 0.5 ms at the median, a p99 of twice
+the median, 1.15 times the processor time, and two service times under overload. The load of other programs is printed
+too. The model must accept frames of 640x480, mono or colour. Needs onspect[cpu] and psutil.
 
     python benchmarks/line_latency.py part.onnx [--image part.png] [--seconds 10] [--turns 3] [--json result.json]
 """
@@ -59,7 +58,7 @@ class Latencies(Sink):
 
 
 def draw_frames(inspector: Inspector, image: Path | None) -> list[np.ndarray]:
-    """Return frames of 640x480, each with noise of its own."""
+    """Return frames of 640x480 with different noise."""
     channels = inspector.info.preprocess.source.channels
     random = np.random.default_rng(0)
     base = np.full(SIZE[::-1], 128, np.uint8) if image is None else read_image(image)
@@ -158,7 +157,7 @@ def main() -> None:
 
 
 def measure_others() -> float:
-    """Return how many cores are busy while this program does nothing, over one second."""
+    """Return the number of cores that are busy while this program sleeps for one second."""
     return float(psutil.cpu_percent(1.0) * (psutil.cpu_count() or 1) / 100.0)
 
 

@@ -1,8 +1,9 @@
-"""Loops over image files that benchmarks let race, each in a process of its own; `race.py` starts them.
+"""Loops over image files that benchmarks compare, each in its own process; `race.py` starts them.
 
-Called with a loop's name, a calibrated model file and a JSON file of image paths. For each line on stdin one pass over
-the images is made, and one line of JSON comes back: seconds by the clock, seconds of processors, verdicts ``ng``, and
-what else the loop tells. Only what a loop needs is imported, so that it runs where onspect is not installed.
+Called with the name of a loop, a calibrated model file and a JSON file of image paths. Each line on stdin starts one
+pass over the images, and one line of JSON comes back: seconds by the clock, seconds of processor time, number of
+verdicts ``ng``, and other results of the loop. Each loop imports only its own packages, so onspect need not be
+installed.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ def onspect(model: str, paths: Sequence[str]) -> Pass:
 
 
 def os_devnull() -> str:
-    """Return where written lines are thrown away."""
+    """Return a file that discards written lines."""
     import os
 
     return os.devnull
 
 
 def stages(model: str, paths: Sequence[str]) -> Pass:
-    """One image after the other on one thread, each stage timed: what no arrangement of threads can beat."""
+    """One image after the other on one thread, each stage timed. No arrangement of threads can be faster."""
     from onspect.runtime.images.decode import quieten_opencv, read_image
     from onspect.runtime.inspection.inspector import Inspector
     from onspect.runtime.inspection.regions import find_regions
@@ -78,7 +79,7 @@ def stages(model: str, paths: Sequence[str]) -> Pass:
 
 
 def naive(model: str, paths: Sequence[str], threads: int = 0) -> Pass:
-    """The loop that everyone writes: read, resize, run, compare; onnxruntime and OpenCV as they come."""
+    """The simple loop: read, resize, run, compare; onnxruntime and OpenCV with default threads."""
     import cv2
     import onnxruntime
 
@@ -97,12 +98,12 @@ def naive(model: str, paths: Sequence[str], threads: int = 0) -> Pass:
 
 
 def naive_one_thread(model: str, paths: Sequence[str]) -> Pass:
-    """The loop that everyone writes, with one thread for onnxruntime and OpenCV."""
+    """The simple loop, with one thread for onnxruntime and OpenCV."""
     return naive(model, paths, threads=1)
 
 
 def naive_inputs(paths: Sequence[str], card: dict[str, Any]) -> Iterator[Any]:
-    """Yield each image as the graph takes it, uint8 [1, height, width, channels]."""
+    """Yield each image in the form of the graph's input, uint8 [1, height, width, channels]."""
     import cv2
 
     preprocess = card["preprocess"]
@@ -116,7 +117,7 @@ def naive_inputs(paths: Sequence[str], card: dict[str, Any]) -> Iterator[Any]:
 
 
 def openvino(model: str, paths: Sequence[str]) -> Pass:
-    """The same loop with OpenVINO's own runtime on the same ONNX file, as it comes."""
+    """The same loop with OpenVINO's own runtime on the same ONNX file, with default threads."""
     import openvino as ov
 
     core = ov.Core()
@@ -153,7 +154,7 @@ def torch(model: str, paths: Sequence[str]) -> Pass:
 
 
 def read_card(model: str) -> dict[str, Any]:
-    """Return what a model file says about itself, without onspect."""
+    """Return the metadata of a model file, without onspect."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

@@ -1,9 +1,9 @@
-"""How much memory does `onspect score` come to use, and does it grow with the number of images?
+"""How much memory does `onspect score` need, and does it grow with the number of images?
 
-Fills a folder with so many images (links to a few drawn ones, or to yours), runs `onspect score` on it, and reads the
-process's resident memory while it works. Prints the memory when a tenth, a half and all of the verdicts are written,
-and the peak, and exits with 1 where the peak is above 120 MiB, or memory grows by more than 2 MiB after the first
-tenth. Needs onspect[cpu] and Linux.
+Fills a folder with --count images (links to a few drawn ones, or to yours), runs `onspect score` on it, and reads the
+resident memory of the process. Prints the memory when a tenth, a half and all of the verdicts are written, and the
+peak. Exits with 1 if the peak is above 120 MiB, or memory grows by more than 2 MiB after the first tenth. Needs
+onspect[cpu] and Linux.
 
     python benchmarks/memory.py part.onnx [IMAGES...] [--count 100000] [--json result.json]
 """
@@ -27,7 +27,7 @@ GROWTH = 2.0
 
 
 def read_memory(process: int) -> tuple[float, float] | None:
-    """Return a process's resident memory now and its peak, in MiB; None where it has ended."""
+    """Return a process's resident memory and its peak, in MiB; None if it has ended."""
     try:
         text = Path(f"/proc/{process}/status").read_text(encoding="ascii")
     except OSError:
@@ -37,7 +37,7 @@ def read_memory(process: int) -> tuple[float, float] | None:
 
 
 def count_lines(path: Path, seen: int, place: int) -> tuple[int, int]:
-    """Return how many lines a growing file has, given those up to a place in it, and the place now."""
+    """Return the number of lines of a growing file and the current place, from the number up to an earlier place."""
     if not path.exists():
         return seen, place
     with path.open("rb") as file:

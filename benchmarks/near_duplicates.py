@@ -1,9 +1,9 @@
-"""What does the perceptual hash find, and what does it mistake? Measured on a dataset, for each limit of bits.
+"""What does the perceptual hash find, and what does it confuse? Measured on a dataset, for each limit of bits.
 
-Learns looks from train/good as training does, with a model file's preprocessing, and prints, for each limit: the share
-of training images that are known again after being changed, the share of pairs of different training images within it,
-and the images of val/ and test/ that look almost like a training image. Where the files' names tell which show the same
-part, --part and --within say so, and those without such a part in training are counted apart. Needs onspect[cpu].
+Computes the hashes of train/good as training does, with a model file's preprocessing. Prints for each limit: the share
+of training images that are found after a change, the share of pairs of different training images within the limit, and
+the images of val/ and test/ that look almost like a training image. If file names say which images show the same part,
+give --part and --within; images without such a part in training are then counted separately. Needs onspect[cpu].
 
     python benchmarks/near_duplicates.py tile.onnx magnetic_tile --part "num_([0-9]+)" --within 150
 """
@@ -33,7 +33,7 @@ Frame = NDArray[np.uint8]
 
 
 def save_anew(quality: int) -> Callable[[Frame], Frame]:
-    """Return what saves a frame as JPEG and reads it back."""
+    """Return a function that saves a frame as JPEG and reads it back."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return lambda frame: np.asarray(cv2.imdecode(cv2.imencode(".jpg", frame, settings)[1], cv2.IMREAD_UNCHANGED))
 
@@ -51,7 +51,7 @@ CHANGES: dict[str, Callable[[Frame], Frame]] = {
 
 
 def bits(hashes: list[str]) -> NDArray[np.float32]:
-    """Return the bits of hashes as 1 and -1, [n, 64]; of none 0, which is as far from all."""
+    """Return the bits of hashes as 1 and -1, [n, 64]; a missing hash is 0, at the same distance from all."""
     rows = [np.frombuffer(bytes.fromhex(text), np.uint8) if text else None for text in hashes]
     return np.stack(
         [np.zeros(BITS, np.float32) if row is None else np.unpackbits(row).astype(np.float32) * 2 - 1 for row in rows]
@@ -59,7 +59,7 @@ def bits(hashes: list[str]) -> NDArray[np.float32]:
 
 
 def measure_distances(first: list[str], second: list[str]) -> NDArray[np.float32]:
-    """Return in how many bits each hash differs from each other, [n, m]."""
+    """Return the number of different bits of each pair of hashes, [n, m]."""
     return np.asarray((BITS - bits(first) @ bits(second).T) / 2, np.float32)
 
 
@@ -69,7 +69,7 @@ def hash_frame(frame: Frame, preprocess: Preprocess, looks: Looks) -> str:
 
 
 def read_number(path: Path, pattern: str | None) -> int | None:
-    """Return the number in a file's name by which parts are known, None where there is none."""
+    """Return the number in a file's name that identifies the part, or None."""
     found = re.search(pattern, path.name) if pattern else None
     return int(found[1]) if found else None
 

@@ -1,9 +1,9 @@
-"""Does another objective make a better autoencoder of defects? Bare autoencoders, on validation images.
+"""Does another objective make an autoencoder that finds defects better? Bare autoencoders, on validation images.
 
-Trains one on DATA (train/good) for each objective, exports it with each score and measures image AUROC, and AUPRO of
-the best of them, on DATA/val: choices are made there, and test/ is not read. `held out` is the squared error that is
-left on good images: rows between which it differs much stand at different points of their training. What is finished is
-kept in -o and not done again; what was interrupted goes on. Needs onspect[cpu,train].
+Trains one on DATA (train/good) for each objective, and exports it with each score. Measures image AUROC, and the AUPRO
+of the best score, on DATA/val; test/ is not read. `held out` is the squared error left on good images: rows with very
+different values are at different points of their training. Finished rows are kept in -o and not repeated; interrupted
+ones continue. Needs onspect[cpu,train].
 
     python benchmarks/objectives.py DATA -o results [--size 128] [--epochs 60] [--rows mse,ssim,...] [--variant cae]
 """
@@ -62,12 +62,12 @@ def dissimilarity(image: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def mixed(image: Tensor, reconstruction: Tensor) -> Tensor:
-    """Return the squared error and a twentieth of the structural dissimilarity, which are then of one size."""
+    """Return the squared error and a twentieth of the structural dissimilarity, which then have similar sizes."""
     return squared(image, reconstruction) + 0.05 * dissimilarity(image, reconstruction)
 
 
 def many_scales(image: Tensor, reconstruction: Tensor) -> Tensor:
-    """Return the structural dissimilarity at three scales, each of which counts the same for a whole image."""
+    """Return the structural dissimilarity at three scales with equal weights."""
     total = 0.1 * squared(image, reconstruction)
     for scale in (1, 2, 4):
         small = [F.avg_pool2d(x, scale) for x in (image, reconstruction)]
@@ -76,7 +76,7 @@ def many_scales(image: Tensor, reconstruction: Tensor) -> Tensor:
 
 
 def trained_with(loss: Callable[[Tensor, Tensor], Tensor]) -> Any:
-    """Train with another loss; the held-out images are judged by the squared error as ever."""
+    """Train with another loss; held-out images are still judged by the squared error."""
 
     def either(image: Tensor, reconstruction: Tensor) -> Tensor:
         return (loss if torch.is_grad_enabled() else squared)(image, reconstruction)
@@ -85,7 +85,7 @@ def trained_with(loss: Callable[[Tensor, Tensor], Tensor]) -> Any:
 
 
 def fed_with(spoil: Callable[[Tensor], Tensor]) -> Any:
-    """Show the encoder a spoilt image while it trains: it has to give back the good one."""
+    """Show the encoder a damaged image in training; the network must reconstruct the good one."""
 
     def forward(self: Encoder, image: Tensor) -> Any:
         return encode(self, spoil(image) if self.training else image)
@@ -113,11 +113,11 @@ ROWS: dict[str, tuple[str, Callable[[], Any]]] = {
     "denoise": ("noise taken away", lambda: fed_with(noisy)),
     "inpaint": ("hidden squares filled in", lambda: fed_with(hidden)),
 }
-"""Each row: what it prints, and what is changed while the autoencoder trains and is exported."""
+"""Each row: its name, and the changes while the autoencoder trains and is exported."""
 
 
 def train_row(data: Path, run: Path, options: TrainOptions) -> float:
-    """Train a run, or go on with it to its last epoch, and return the squared error of held-out good images."""
+    """Train or resume a run to its last epoch, and return the squared error of held-out good images."""
     torch.manual_seed(options.seed)
     devices = Devices(accelerator="cpu")
     begun = (run / checkpoint.CHECKPOINT).exists()
@@ -128,7 +128,7 @@ def train_row(data: Path, run: Path, options: TrainOptions) -> float:
 
 
 def judge(run: Path, model: Path, score: str, data: Path) -> Evaluation:
-    """Export and calibrate a run with a score and return what it finds in val/."""
+    """Export and calibrate a run with a score, and return its figures on val/."""
     onnx_writer.export(run, model, score=score)
     calibrate(model, data)
     return evaluate_images(Inspector(model), read_model_file(model), find_images(data, "val"), source="val")

@@ -1,11 +1,10 @@
-"""How does `onspect score` compare with the loops that people write, on the same files and the same network?
+"""How does `onspect score` compare with common loops, on the same files and the same network?
 
-In turns, each in a process of its own: onspect; the naive loop of OpenCV and onnxruntime, as they come and with one
-thread; the same loop with OpenVINO's own runtime on the same ONNX file; and with torch, on the run that the file was
-exported from. Prints images a second, and how many times as many onspect makes in the same turn (median, 10% to 90%).
-A peer whose packages or run are not there is left out, and it says why. Needs onspect[cpu], for torch onspect[train];
-OpenVINO's goes into an environment of its own:
-python -m venv peers && peers/bin/pip install openvino onnxruntime opencv-python-headless.
+These run in turns, each in its own process: onspect; a simple loop of OpenCV and onnxruntime, with default threads and
+with one; the same loop with OpenVINO's runtime on the same ONNX file; and with torch, on the run from which the file
+was exported. Prints images a second, and the ratio of onspect to each in the same turn (median, 10% to 90%). A peer
+without its packages or its run is left out with a message. Needs onspect[cpu], for torch onspect[train]. OpenVINO gets
+its own environment: python -m venv peers && peers/bin/pip install openvino onnxruntime opencv-python-headless.
 
     python benchmarks/peers.py part.onnx [IMAGES...] [--run RUN] [--peers peers/bin/python] [--count 150] [--turns 5]
 """
@@ -27,12 +26,12 @@ from onspect.runtime.cpu import available_cores
 
 
 def has_openvino(python: Path) -> bool:
-    """Tell whether an interpreter can run OpenVINO's loop."""
+    """Return whether an interpreter can run OpenVINO's loop."""
     return subprocess.run([python, "-c", "import openvino, onnxruntime, cv2"], capture_output=True).returncode == 0
 
 
 def choose_entries(model: Path, run: Path | None, python: Path | None) -> list[Entry]:
-    """Return what can race here; say of each that cannot, why."""
+    """Return the loops that can run here, and print the reason for each that cannot."""
     entries = [Entry(loop, model) for loop in ("onspect", "naive", "naive_one_thread")]
     if python is None or not has_openvino(python):
         print("openvino: left out, --peers names no interpreter that has openvino, onnxruntime and cv2")

@@ -1,4 +1,4 @@
-"""Lets loops over image files race, each in a process of its own, in turns: what disturbs one disturbs all."""
+"""Run loops over image files in turns, each in its own process, so that a disturbance affects all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOOPS = Path(__file__).with_name("loops.py")
 
 @dataclass(frozen=True)
 class Entry:
-    """A loop that races: its name in `loops.py`, the model file, and the Python that runs it (this one by default)."""
+    """A loop to compare: its name in `loops.py`, the model file, and the Python that runs it (this one by default)."""
 
     loop: str
     model: Path
@@ -34,7 +34,7 @@ class Entry:
 
 @contextmanager
 def race_images(model: Path, arguments: Sequence[str], count: int) -> Iterator[list[str]]:
-    """Give the paths of so many images, some of them more than once; drawn ones where no argument names any."""
+    """Return the given number of image paths, some repeated; draw images if no argument names any."""
     inspector = Inspector(model, provider="cpu")
     with tempfile.TemporaryDirectory() as folder:
         found = [Path(path) for path in expand_images(tuple(arguments))] or draw_images(
@@ -45,7 +45,7 @@ def race_images(model: Path, arguments: Sequence[str], count: int) -> Iterator[l
 
 
 def race(entries: Sequence[Entry], paths: Sequence[str], turns: int) -> tuple[list[list[dict[str, Any]]], Load]:
-    """Return what each entry told of each pass over the images, one list an entry, and how busy the machine was."""
+    """Return the results of each pass over the images, one list for each entry, and the load of the machine."""
     meter = LoadMeter()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         names = Path(folder, "paths.json")
@@ -81,13 +81,13 @@ def _ask(server: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def compiled_environment(folder: Path) -> dict[str, str]:
-    """Return an environment in which Python keeps compiled modules in a folder, as pip does for what it installs."""
+    """Return an environment in which Python keeps compiled modules in a folder, as pip does for installed packages."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return kept | {"PYTHONPYCACHEPREFIX": str(folder)}
 
 
 def describe_averages() -> str:
-    """Return the system's load averages as text, where it tells."""
+    """Return the system's load averages as text, if it has them."""
     if not hasattr(os, "getloadavg"):
         return "load average unknown"
     return "load average " + ", ".join(f"{value:.2f}" for value in os.getloadavg())

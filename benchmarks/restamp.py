@@ -1,10 +1,10 @@
-"""Is moving a threshold quick, does it leave the graph alone, and does a kill at any moment leave a whole file?
+"""Is a new threshold written quickly, without a change of the graph, and completely in spite of a kill?
 
-Writes a model file of about 10 MB with 500 calibration scores, its weights random, and
-- times `restamp` in one process: read, check both checksums, stamp, write, flush to the disk; by the clock, and of
+Writes a model file of about 10 MB with 500 calibration scores and random weights, and
+- times `restamp` in one process: read, check both checksums, stamp, write, flush to the disk; by the clock, and in
   processor time, which a busy machine does not change;
 - times the whole commands `onspect threshold part.onnx --set X` and `onspect recalibrate part.onnx --undo` beside
-  `onspect --version`, which shows what starting Python costs;
+  `onspect --version`, which shows the cost of starting Python;
 - compares the SHA-256 of everything but the metadata before and after;
 - kills a process that stamps without end, 50 times, at random moments, and reads the file each time.
 
@@ -100,7 +100,7 @@ def write_model(path: Path) -> None:
 
 
 def measure(work: Callable[[], object], times: int) -> dict[str, float]:
-    """Return the median milliseconds that a piece of work takes, by the clock and of processor time, children too."""
+    """Return the median milliseconds of work with its child processes, by the clock and in processor time."""
     clock, processor = [], []
     for _ in range(times):
         before, start = os.times(), time.perf_counter()
@@ -130,8 +130,8 @@ def run_command(*arguments: str) -> None:
 def kill_at_random(path: Path, kills: int, longest: float) -> dict[str, int]:
     """Kill a process that stamps without end, each time after up to `longest` seconds, and read the file.
 
-    Returns how many kills there were, how many stamps the file had taken in the end, and after how many kills it held
-    another one than before. Raises where the file was not whole, its graph changed, or a stamp was lost again.
+    Returns the number of kills, the number of stamps in the end, and the number of kills after which the file had
+    another stamp than before. Raises if the file was incomplete, its graph changed, or a stamp was lost.
     """
     first = read_model_file(path).info
     assert first.threshold is not None

@@ -1,4 +1,4 @@
-"""What fails around a line in `soak.py`, one thing after the other."""
+"""The failures around a line in `soak.py`, one after the other."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOKEN = secrets.token_urlsafe()
 
 
 class FrameMaker:
-    """Gives a camera's frames, for a while of another resolution."""
+    """Gives a camera's frames, for a while in another resolution."""
 
     def __init__(self, frames: list[np.ndarray]) -> None:
         self._frames = frames
@@ -49,7 +49,7 @@ class FrameMaker:
 
 
 class Dawdler(Sink):
-    """A sink that sometimes takes its time."""
+    """A sink that is sometimes slow."""
 
     delivery = "live"
     pictures = False
@@ -58,13 +58,13 @@ class Dawdler(Sink):
         self.slow_until = 0.0
 
     def write(self, _: Inspection) -> None:
-        """Take one verdict, and a while for it."""
+        """Accept one verdict slowly."""
         if time.monotonic() < self.slow_until:
             time.sleep(0.3)
 
 
 class Saboteur:
-    """Lets one thing after the other fail, in a thread, until it is told to stop.
+    """Causes one failure after the other, in a thread, until it is stopped.
 
     folder: of the line's model ``part.onnx``, its records ``verdicts.jsonl`` and its pictures ``evidence``.
     """
@@ -110,7 +110,7 @@ class Saboteur:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish what was begun, and end."""
+        """Finish the current failure, and end."""
         self._stopped.set()
         self._thread.join()
 
@@ -141,7 +141,7 @@ class Saboteur:
             aside.unlink()
 
     def _touch_model(self) -> None:
-        """Move the threshold and touch the file: the move must hold, and can be taken back."""
+        """Move the threshold and touch the file: the move must stay, and can be undone."""
         before = self._line.status().threshold
         self._line.set_threshold(1.5 * before)
         time.sleep(0.5)
@@ -153,7 +153,7 @@ class Saboteur:
         self._line.undo_threshold()
 
     def _exchange_model(self) -> None:
-        """Move the threshold and exchange the file: the move must be dropped aloud."""
+        """Move the threshold and replace the file: the move must be dropped with a message."""
         self._line.set_threshold(1.5 * self._line.status().threshold)
         time.sleep(0.5)
         self._put_model(self._good[self.done.get("threshold moved, model exchanged", 0) % 2])
@@ -213,7 +213,7 @@ class Saboteur:
 
 @contextmanager
 def full_disk(file: Path) -> Iterator[None]:
-    """Let no file grow beyond the size that this one has; without such limits, as on Windows, do nothing."""
+    """Limit the size of all files to that of this one; do nothing on systems without such limits, as Windows."""
     try:
         import resource
     except ImportError:
@@ -228,7 +228,7 @@ def full_disk(file: Path) -> Iterator[None]:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two paths change places in one step."""
+    """Exchange two paths in one step."""
     here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     if ctypes.CDLL(None, use_errno=True).renameat2(here, bytes(one), here, bytes(other), swap):
         raise OSError(ctypes.get_errno(), f"cannot exchange {str(one)!r} and {str(other)!r}")

@@ -1,11 +1,11 @@
-"""What does an archive cost on Ray, and what does it lose when machines and workers die?
+"""What does Ray cost for an archive, and is a verdict lost if machines and workers die?
 
-Judges the same list of images with the local engine and on Ray, in turns, and compares images a second and processor
-time once both are under way, and memory. Then, with a quarter of the list: workers are killed with SIGKILL in the
-middle of a job, a cluster of two machines on loopback judges it and says what each did, and one of two machines is
-lost. Whatever happens, the verdicts must be those of the local engine, each once. Prints a table, writes JSON, and
-exits with 1 where a verdict differs or Ray is below 0.9 of the local engine. Needs onspect[cpu,ray], a calibrated
-model, and Linux.
+Judges the same list of images with the local engine and on Ray, in turns, and compares memory, images a second and
+processor time after the start of both. Three jobs with a quarter of the list follow. In the first, workers are killed
+with SIGKILL. In the second, a cluster of two machines on loopback judges it and names the share of each. In the third,
+one of two machines is lost. The verdicts must always be those of the local engine, each once. Prints a table, writes
+JSON, and exits with 1 if a verdict differs or Ray is below 0.9 of the local engine. Needs onspect[cpu,ray], a
+calibrated model, and Linux.
 
     python benchmarks/scale.py part.onnx [IMAGES_FOLDER] [--images 16000] [--turns 2] [--kills 3] [--json result.json]
 """
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass
 class Survival:
-    """What a job's output holds after something was killed in the middle; the counts must be 0."""
+    """Content of a job's output after a kill in the middle; the counts must be 0."""
 
     what: str
     missing: int
@@ -114,13 +114,13 @@ def read_verdicts(output: Path) -> list[dict[str, Any]]:
 
 
 def settled_rate(times: list[float]) -> float:
-    """Return verdicts a second from the moment at which a tenth of them is there to the last one."""
+    """Return verdicts a second, from the first tenth of them to the last one."""
     begin = int(len(times) * SETTLED)
     return (len(times) - begin - 1) / max(1e-9, times[-1] - times[begin])
 
 
 def settled_cost(times: list[float], samples: list[tuple[float, float]]) -> float:
-    """Return processor milliseconds a verdict in the same time, of all processes together; 0 for too short a run."""
+    """Return processor milliseconds of all processes for each verdict in that time; 0 if the run is too short."""
     inside = [sample for sample in samples if times[int(len(times) * SETTLED)] <= sample[0] <= times[-1]]
     if len(inside) < 2:
         return 0.0
@@ -129,7 +129,7 @@ def settled_cost(times: list[float], samples: list[tuple[float, float]]) -> floa
 
 
 class Watch:
-    """Sums the memory (PSS, in which shared pages count once) and processor time of a process and all that it started.
+    """Sums the memory (PSS: shared pages count once) and processor time of a process and its children.
 
     peak: MiB. samples: time of day, and processor seconds until then.
     """
@@ -141,7 +141,7 @@ class Watch:
         self._root = root
 
     def watch(self) -> None:
-        """Look about four times a second until it is over."""
+        """Sample about four times a second until the end."""
         while not self.over.wait(0.25):
             tree = [self._root, *find_descendants(self._root)]
             self.samples.append((time.time(), sum(map(read_cpu, tree))))
@@ -182,7 +182,7 @@ def read_pss(process: int) -> float:
 
 @contextmanager
 def cluster(*cores: int) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Start machines of so many cores on loopback; give their address, and what takes the last one away."""
+    """Start machines with these numbers of cores on loopback; return their address, and what stops the last."""
     command = [sys.executable, str(CLUSTER), *map(str, cores)]
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # its addresses are those of loopback, for who joins it, too
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -199,7 +199,7 @@ def cluster(*cores: int) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def wait_for_partitions(output: Path, count: int) -> None:
-    """Wait until a job has written so many partitions; ends the benchmark where it does not in ten minutes."""
+    """Wait until a job has written this number of partitions; end the benchmark after ten minutes."""
     end = time.monotonic() + 600
     while len(list(output.glob("part-*"))) < count:
         if time.monotonic() > end:
@@ -228,7 +228,7 @@ def find_workers() -> list[int]:
 
 
 def compare(what: str, run: Run, reference: Run) -> Survival:
-    """Hold a job's verdicts against the local engine's, timings aside."""
+    """Compare a job's verdicts with the local engine's, except for timings."""
     found = [line["index"] for line in run.verdicts]
     judged = {line["index"]: without_timings(line) for line in run.verdicts}
     expected = {line["index"]: without_timings(line) for line in reference.verdicts}
@@ -241,7 +241,7 @@ def compare(what: str, run: Run, reference: Run) -> Survival:
 
 
 def without_timings(line: dict[str, Any]) -> dict[str, Any]:
-    """Return a verdict without what differs from run to run."""
+    """Return a verdict without the fields that differ from run to run."""
     return {name: value for name, value in line.items() if name not in ("time", "latency_ms")}
 
 
@@ -271,7 +271,7 @@ def main() -> None:
 
 
 def measure(model: Path, paths: list[Path], work: Path, turns: int, kills: int) -> dict[str, Any]:
-    """Run every part, print as it goes, and return what was found."""
+    """Run every part, print the results, and return them."""
     cores = available_cores()
     print(f"{len(paths)} images, {cores} cores, load {os.getloadavg()[0]:.1f} before")
     pairs = []

@@ -1,16 +1,16 @@
-"""Does a camera line lose anything while everything around it fails, one thing every five seconds?
+"""Does a camera line lose anything while something around it fails every five seconds?
 
-A fake camera gives 640x480 frames at 30 a second to a line with sinks for JSONL, SQLite, evidence, MQTT, one that
-dawdles, and a dashboard. In turns the camera is lost, stands still, goes black, changes its resolution, sends a damaged
-frame or hangs, the broker is down, the disk is full (a file-size limit, where the system has one), evidence cannot be
-written, the model file is touched and exchanged under a moved threshold, is bad, has other channels, 300 half-open
-connections come to the dashboard, five wrong tokens are sent, and a sink takes its time.
+A fake camera gives 640x480 frames at 30 a second to a line with a dashboard and sinks for JSONL, SQLite, evidence and
+MQTT, and one slow sink. These failures follow each other: the camera is lost, repeats one frame, goes black, changes
+its resolution, sends a damaged frame, or hangs; the broker is down; the disk is full (a file-size limit, if the system
+has one); evidence cannot be written; the model file is touched and replaced under a moved threshold, is damaged, or has
+other channels; 300 half-open connections reach the dashboard; five wrong tokens are sent; a sink is slow.
 
-At the end every captured frame must be judged, dropped or a fault; every verdict must be in JSONL, SQLite and MQTT; no
-spoilt frame may be ok; moved thresholds must have held, or been dropped aloud; the right token must have been let in;
-every picture that the database names must be there; no line may appear in the log more than ten times a minute; no
-thread may be left, and memory must be flat: its last third within 5% of its first. Prints a table and exits with 1
-where one of these does not hold. Needs onspect[cpu,mqtt,web,dev], psutil and mosquitto; the model must take frames of
+At the end every captured frame must be judged, dropped or a fault, and every verdict must be in JSONL, SQLite and MQTT.
+No damaged frame may be ok. Moved thresholds must have been kept, or dropped with a message. The right token must have
+been accepted. Every picture that the database names must exist. No line may appear in the log more than ten times a
+minute, no thread may be left, and memory must be flat: its last third within 5% of its first. Prints a table, and exits
+with 1 if a condition fails. Needs onspect[cpu,mqtt,web,dev], psutil and mosquitto; the model must accept frames of
 640x480.
 
     python benchmarks/soak.py part.onnx [--image part.png] [--minutes 10] [--json result.json]
@@ -59,7 +59,7 @@ TOPIC = "soak"
 
 
 class Listener:
-    """Receives the verdicts from the broker, over its restarts."""
+    """Receives the verdicts from the broker, also after restarts."""
 
     def __init__(self, port: int) -> None:
         self.indexes = array("q")
@@ -79,7 +79,7 @@ class Listener:
 
 
 class Witness(Sink):
-    """A sink that looks at each frame itself: whether one was passed that shows nothing, or nothing new."""
+    """A sink that checks whether a black or repeated frame was passed."""
 
     def __init__(self) -> None:
         self.verdicts = 0
@@ -89,7 +89,7 @@ class Witness(Sink):
         self._first: tuple[int, ...] | None = None
 
     def write(self, inspection: Inspection) -> None:
-        """Look at one frame."""
+        """Check one frame."""
         frame = inspection.frame
         self.verdicts += 1
         if inspection.verdict.score is not None:
@@ -111,7 +111,7 @@ class LogCount(logging.Handler):
         self._times: dict[str, list[float]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take a line."""
+        """Count a line."""
         self._times.setdefault(re.sub(r"\d+", "#", record.getMessage()), []).append(time.monotonic())
 
     def most(self) -> tuple[int, str]:
@@ -125,7 +125,7 @@ class LogCount(logging.Handler):
 
 
 def run_line(line: Line, seconds: float) -> tuple[LineStatus, list[float]]:
-    """Run a line for so long, and return its last status and the memory of each second, in MiB."""
+    """Run a line for this time, and return its last status and the memory of each second, in MiB."""
     process, memory = psutil.Process(), []
     threading.Timer(seconds, line.stop).start()
 
@@ -142,7 +142,7 @@ def run_line(line: Line, seconds: float) -> tuple[LineStatus, list[float]]:
 
 
 def soak(model: Path, image: Path | None, minutes: float, folder: Path, log: LogCount) -> dict[str, Any]:
-    """Run the line and its sabotage; return what was counted."""
+    """Run the line and its failures; return the counts."""
     before = set(threading.enumerate())
     shutil.copy(model, folder / "part.onnx")
     model = folder / "part.onnx"
@@ -169,7 +169,7 @@ def soak(model: Path, image: Path | None, minutes: float, folder: Path, log: Log
     stopper.start()
     status, memory = run_line(line, minutes * 60.0)
     stopper.join()
-    for _ in range(100):  # what the broker has is on its way
+    for _ in range(100):  # messages of the broker are still on their way
         if len(set(listener.indexes)) >= witness.verdicts:
             break
         time.sleep(0.1)
@@ -208,7 +208,7 @@ def soak(model: Path, image: Path | None, minutes: float, folder: Path, log: Log
 
 
 def judge(found: dict[str, Any]) -> dict[str, bool]:
-    """Return what must hold, and whether it does."""
+    """Return each condition, and whether it is met."""
     status = found["status"]
     return {
         "every captured frame judged, dropped or a fault": status["waiting"] == 0

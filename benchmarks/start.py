@@ -1,8 +1,8 @@
-"""How long from the start of a process to its first verdict?
+"""How long does a process take from its start to its first verdict?
 
-In turns: `onspect score part.onnx IMAGE`, a Python that imports numpy, OpenCV and onnxruntime and does nothing, and one
-that imports torch, each timed from its start to its first line. Prints milliseconds and ratios (median, 10% to 90%) and
-exits with 1 where the first is above 1.5 times the second, or a fifth of the third, and the machine was not busy.
+Three processes run in turns, each timed from its start to its first line: `onspect score part.onnx IMAGE`, a Python
+that only imports numpy, OpenCV and onnxruntime, and one that imports torch. Prints milliseconds and ratios (median, 10%
+to 90%). Exits with 1 if the first is above 1.5 times the second, or a fifth of the third, and the machine was not busy.
 Needs onspect[cpu]; without torch that comparison is left out. Without an image it draws one.
 
     python benchmarks/start.py part.onnx [IMAGE] [--turns 15] [--json result.json]

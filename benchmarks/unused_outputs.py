@@ -1,7 +1,7 @@
-"""What do the outputs `reconstruction` and `latent` cost a run that does not ask for them?
+"""What do the outputs `reconstruction` and `latent` cost a run that does not request them?
 
-Times the model file as it is against the same graph cut down to `score` and `error_map`, in turns, one thread each, and
-prints the ratio of medians. Needs onspect[cpu,train].
+Times the model file against the same graph reduced to `score` and `error_map`, in turns, one thread each, and prints
+the ratio of medians. Needs onspect[cpu,train].
 
     python benchmarks/unused_outputs.py part.onnx [--runs 400] [--json result.json]
 """

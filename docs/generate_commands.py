@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the help of every command; with --check only tell whether it is up to date."""
+"""Write docs/commands.md from the help of every command; with --check only report whether it is up to date."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ All commands keep these rules:
   progress go to stderr.
 - The exit code is 0 on success, 1 on failure and 2 on wrong usage. A failure is one sentence on stderr; `--debug`
   shows the traceback instead.
-- An `ng` part is a verdict, not a failure: `score` and `run` then exit with 0. They exit with 1 where no image at all
-  could be judged.
-- A progress bar is shown where stderr is a terminal; elsewhere a line every 30 s. With `--quiet` there is neither.
+- An `ng` part is a verdict, not a failure: `score` and `run` then exit with 0. They exit with 1 if no image could
+  be judged.
+- A progress bar is shown if stderr is a terminal; otherwise a line every 30 s. With `--quiet` there is neither.
 - A command whose packages are not installed is listed too, and names the packages to install.
 """
 

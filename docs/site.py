@@ -19,5 +19,5 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Return a page in which a link to a file outside docs/ is its words alone."""
+    """Return a page in which a link to a file outside docs/ is plain text."""
     return re.sub(r"\[([^\]]+)\]\((?:\.\./[^)]+|LICENSE|CONTRIBUTING\.md|CHANGELOG\.md)\)", r"\1", markdown)

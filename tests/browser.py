@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven over a pipe: nothing to install besides the browser itself."""
+"""A headless Chromium for tests, driven over a pipe; only the browser must be installed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-"""Where the browser is, None without one."""
+"""Path of the browser, or None."""
 
 _FLAGS = (
     "--headless",
@@ -31,9 +31,9 @@ _FLAGS = (
 
 
 class Browser:
-    """One page in a browser of its own; a context manager.
+    """One page in its own browser; a context manager.
 
-    problems: what the page's console said of errors and of refused content.
+    problems: messages of the page's console about errors and refused content.
     """
 
     def __init__(self, profile: Path, *, width: int = 1280, height: int = 800) -> None:
@@ -114,7 +114,7 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def screenshot(self, path: Path) -> None:
-        """Write what is seen, as JPEG or PNG by the name's ending."""
+        """Write a screenshot, as JPEG or PNG by the name's ending."""
         kind = {"format": "png"} if path.suffix == ".png" else {"format": "jpeg", "quality": 88}
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", **kind)["data"]))
 

@@ -1,4 +1,4 @@
-"""What the tests of several parts share: the tiny model file, images of one brightness, and the command line."""
+"""Fixtures for the tests of several parts: the tiny model file, images of one brightness, and the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from onspect.runtime import credentials
 from onspect.runtime.cli import main
 from onspect.runtime.model.schema import ModelInfo, Threshold
 
-from .sharing import Share
 from .tiny_model import SIDE, build_graph, make_info, write_model
 
 collect_ignore = [
@@ -57,19 +56,25 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.fixture(scope="session")
-def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """Return a function that gives the folder of a name, which it has filled with a function.
-
-    That happens once a session: the workers of pytest-xdist share the folders, and wait for whoever fills one. Tests
-    read what is in them, and write elsewhere.
-    """
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of the session, the same for all workers of pytest-xdist."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
     root.mkdir(exist_ok=True)
+    return root
+
+
+@pytest.fixture(scope="session")
+def share(common_folder: Path) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that gives the folder of a name, which it has filled with a function.
+
+    That happens once a session: the workers of pytest-xdist share the folders, and wait until one is filled. Tests
+    read the files in them, and write elsewhere.
+    """
 
     def fill(name: str, work: Callable[[Path], object]) -> Path:
-        folder, done = root / name, root / f"{name}.done"
-        with FileLock(root / f"{name}.lock"):
+        folder, done = common_folder / name, common_folder / f"{name}.done"
+        with FileLock(common_folder / f"{name}.lock"):
             if not done.exists():
                 shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed on the way
                 folder.mkdir()
@@ -81,14 +86,14 @@ def share(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[
 
 
 @pytest.fixture(scope="session", autouse=True)
-def exported_backbones(share: Share) -> None:
+def exported_backbones(common_folder: Path) -> None:
     """Keep exported backbones in one folder of the session, and not in that of the user; `.ci/run` names its own."""
-    os.environ.setdefault("ONSPECT_CACHE", str(share("backbones", lambda folder: folder)))
+    os.environ.setdefault("ONSPECT_CACHE", str(common_folder / "backbones"))
 
 
 @pytest.fixture(autouse=True)
 def plain_logging() -> None:
-    """Undo what a command of an earlier test has set, so that `caplog` sees the log of every test."""
+    """Undo the log settings of an earlier test's command, so that `caplog` sees the log of every test."""
     logger = logging.getLogger("onspect")
     logger.propagate = True
     logger.handlers.clear()
@@ -146,7 +151,7 @@ def write_image() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def onspect() -> Callable[..., Result]:
-    """Return a function that runs the command line and returns what it printed and its exit code."""
+    """Return a function that runs the command line and returns its output and its exit code."""
 
     def run(*arguments: object, stdin: str | bytes | None = None) -> Result:
         return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)

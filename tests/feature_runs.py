@@ -1,4 +1,4 @@
-"""A tiny frozen network with stages at strides of 8, 16 and 32 pixels, and pictures that it tells apart."""
+"""A tiny frozen network with stages at strides of 8, 16 and 32 pixels, and pictures that it distinguishes."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ def make_jpeg(picture: Picture, *flags: int, quality: int = 90) -> bytes:
 
 
 def forge_jpeg_end(data: bytes, share: float) -> bytes:
-    """Return a JPEG of which only a share of the compressed data is left, with an end marker behind."""
+    """Return a JPEG with only a share of its compressed data, and an end marker."""
     start = data.find(b"\xff\xda")
     return data[: start + round((len(data) - start) * share)].rstrip(b"\xff") + b"\xff\xd9"
 

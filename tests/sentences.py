@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,18 @@ def find_sentences(path: Path) -> Iterator[Sentence]:
             words = " ".join(sentence.split())
             if words:
                 yield Sentence(path, getattr(node, "lineno", 0), words)
+
+
+def find_documentation(path: Path) -> Iterator[Sentence]:
+    """Yield the lines of a module's docstrings and comments."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            for number, line in enumerate(node.value.value.splitlines()):
+                yield Sentence(path, node.value.lineno + number, line.strip())
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield Sentence(path, token.start[0], token.string)
 
 
 def _text_of(node: ast.AST) -> str | None:

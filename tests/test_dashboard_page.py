@@ -53,7 +53,7 @@ def inspector(tmp_path: Path) -> Inspector:
 
 @pytest.fixture
 def dashboard() -> Iterator[Dashboard]:
-    """Return a dashboard on a port of its own."""
+    """Return a dashboard on its own port."""
     with Dashboard("127.0.0.1:0", token=TOKEN) as dashboard:
         yield dashboard
 
@@ -115,7 +115,7 @@ def test_line_is_seen_and_moved_through_the_page(browser: Browser, tmp_path: Pat
 def test_verdict_has_a_word_and_a_shape(
     browser: Browser, dashboard: Dashboard, inspector: Inspector, verdict: str
 ) -> None:
-    """Each verdict is told by a large word and a shape of its own, not by colour alone."""
+    """Each verdict has a large word and its own shape, not only a colour."""
     dashboard.write(examine(inspector, verdict))
     browser.open(dashboard.url)
     browser.wait_for(f"document.getElementById('verdict-word').textContent === {verdict.upper()!r}")
@@ -128,7 +128,7 @@ def test_verdict_has_a_word_and_a_shape(
 
 @pytest.mark.slow
 def test_old_verdict_is_not_shown_as_the_line_s(browser: Browser, inspector: Inspector) -> None:
-    """Where the line is gone the page says NO DATA within seconds, and no verdict stays standing."""
+    """If the line is gone the page says NO DATA within seconds, and no verdict stays on it."""
     with Dashboard("127.0.0.1:0") as dashboard:
         dashboard.write(examine(inspector, "ok"))
         browser.open(dashboard.url)
@@ -187,7 +187,7 @@ def test_page_fits_every_screen(browser: Browser, dashboard: Dashboard, inspecto
 
 
 def test_every_control_has_a_name(browser: Browser, dashboard: Dashboard) -> None:
-    """A person who hears the page instead of seeing it can tell its buttons, pictures and fields apart."""
+    """Buttons, pictures and fields have names for a screen reader."""
     browser.open(dashboard.url)
     browser.wait_for("document.readyState === 'complete'")
     tree = browser.call("Accessibility.getFullAXTree")["nodes"]
@@ -204,7 +204,7 @@ def test_every_control_has_a_name(browser: Browser, dashboard: Dashboard) -> Non
 
 @pytest.mark.slow
 def test_strange_words_stay_words(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
-    """What a camera or file is called is shown as text, whatever it looks like."""
+    """The name of a camera or file is shown as text, with any content."""
     name = "<img src=x onerror=alert(1)>"
     dashboard.write(inspector.examine(np.full((64, 64), 250, np.uint8), source=name))
     browser.open(dashboard.url)
@@ -215,7 +215,7 @@ def test_strange_words_stay_words(browser: Browser, dashboard: Dashboard, inspec
 
 
 def test_page_of_others_asks_for_the_token_first(browser: Browser, inspector: Inspector) -> None:
-    """Where other computers reach it, the page shows nothing before the token, and names a wrong one."""
+    """If other computers reach it, the page shows nothing before the token, and names a wrong one."""
     with Dashboard("0.0.0.0:0", token=TOKEN) as dashboard:
         dashboard.write(examine(inspector, "ng"))
         browser.open(dashboard.url.replace("0.0.0.0", "127.0.0.1"))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import cv2
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 from onspect.demo.parts import draw_dataset, draw_part
+from onspect.runtime.cli import main
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.line.config import read_config
 from onspect.runtime.model.file import read_model_file
@@ -56,7 +58,7 @@ def find_blocks(page: str, language: str) -> list[str]:
 
 
 def run_examples(page: str, capsys: pytest.CaptureFixture[str], **given: object) -> int:
-    """Run a page's Python blocks one after the other, hold what they print against the text below, and count them."""
+    """Run a page's Python blocks one after the other, compare what they print with the text below, and count them."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.findall(r"^```python\n(.*?)^```$(?:\n+^```text\n(.*?)^```$)?", text, re.DOTALL | re.MULTILINE)
     names: dict[str, Any] = dict(given)
@@ -112,7 +114,7 @@ def test_python_examples_run(
     base_file: Path,
     parts: Path,
 ) -> None:
-    """Every example of docs/python.md runs and prints what stands below it."""
+    """Every example of docs/python.md runs and prints the text below it."""
     assert calibrated == tmp_path / "part.onnx"
     write_image(tmp_path / "parts" / "a.png", 128, (32, 48))
     spot = np.full((32, 48), 128, np.uint8)
@@ -171,7 +173,7 @@ def test_readme_examples_run(
 
 @pytest.mark.parametrize(("page", "count"), [("networks.md", 2), ("paper-networks.md", 1)])
 def test_network_examples_run(capsys: pytest.CaptureFixture[str], page: str, count: int) -> None:
-    """Every figure of the pages about networks that an example prints is the one that stands below it."""
+    """Every example of the pages about networks prints the figures below it."""
     assert run_examples(page, capsys) == count
 
 
@@ -422,3 +424,66 @@ def test_page_of_faults_names_tests_that_exist() -> None:
         assert f"def {test}(" in (root / file).read_text(encoding="utf-8"), test
         count += 1
     assert count >= 25
+
+
+def find_commands(page: Path) -> list[list[str]]:
+    """Return the words of each command of Onspect and of benchmarks/ in a page's shell blocks and inline code.
+
+    Inline code may end in an option whose value is left out, so it gets one more word.
+    """
+    text = page.read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(r"^ *```(?:sh|console)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE):
+        found += [line.strip().removeprefix("$ ") for line in block.replace("\\\n", " ").splitlines()]
+    prose = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    found += [" ".join([*code.split(), "VALUE"]) for code in re.findall(r"`([^`]+)`", prose)]
+    commands = []
+    for line in found:
+        for part in re.split(r" (?:&&|\|\||\||;|>) ", line):
+            begin = re.match(r"(?:\w+=\S+ )*(?:sudo )?(onspect [a-z]|python benchmarks/)", part)
+            if begin is not None:
+                commands.append(shlex.split(part[begin.start(1) :].replace("\\|", "|"), comments=True))
+    return commands
+
+
+def find_wrong_words(words: list[str]) -> list[str]:
+    """Return why a command's words would be refused: an unknown command, script or option, or a missing value."""
+    if words[0] == "python":
+        script = ROOT / words[1]
+        if not script.exists():
+            return [f"there is no {words[1]}"]
+        source = script.read_text(encoding="utf-8")
+        options = [word.split("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)]
+        return [f"{words[1]} has no {option}" for option in options if f'"{option}"' not in source]
+    command, rest = main, words[1:]
+    context = click.Context(main)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        inner = command.get_command(context, rest[0])
+        if inner is None:
+            return [f"there is no command {rest[0]}"]
+        command, rest = inner, rest[1:]
+    try:
+        command.make_parser(click.Context(command)).parse_args(
+            [word for word in rest if word not in ("...", "..", "…")]
+        )
+    except click.UsageError as error:
+        return [error.format_message()]
+    return []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_pages_are_valid(page: Path) -> None:
+    """Each command of a page exists with its options, and each benchmark is a script of this repository."""
+    assert [(" ".join(words), wrong) for words in find_commands(page) if (wrong := find_wrong_words(words))] == []
+
+
+def test_wrong_commands_are_found(tmp_path: Path) -> None:
+    """Unknown commands, options and scripts are found, in blocks and in inline code."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```sh\nonspect teach good/ -o part.onnx  # a file\nonspect teach good/ --best\nonspect score part.onnx -o\n"
+        "python benchmarks/none.py\n```\n`onspect fly`, `python benchmarks/lamp.py --fast` and `onspect score -o`.\n",
+        encoding="utf-8",
+    )
+    found = [find_wrong_words(words) for words in find_commands(page)]
+    assert [len(wrong) for wrong in found] == [0, 1, 1, 1, 1, 1, 0]

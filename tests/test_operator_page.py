@@ -121,7 +121,7 @@ def test_part_is_labelled_by_key(browser: Browser, taught: Path) -> None:
 
 @pytest.mark.slow
 def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught: Path) -> None:
-    """A false reject is labelled, previewed and taught, and the next part passes; the log takes it back."""
+    """A false reject is labelled, previewed and taught, and the next part passes; the log undoes it."""
     with Running(taught) as running:
         for number in (300, 301):
             assert running.judge(number).verdict == "ng"
@@ -143,7 +143,7 @@ def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught
         browser.wait_for("!document.getElementById('reject').open")
         browser.press("c")
         browser.wait_for("document.querySelectorAll('#audit-rows li').length >= 2")
-        assert text(browser, "audit-state") == "1 good and 0 bad labels; the log is whole"
+        assert text(browser, "audit-state") == "1 good and 0 bad labels; the log is complete"
         browser.evaluate("document.getElementById('undo').click()")
         browser.wait_for("document.getElementById('audit-note').textContent.startsWith('Taken back')")
         assert running.judge(303).verdict == "ng"
@@ -181,7 +181,7 @@ def test_threshold_from_labels_takes_a_second_click(browser: Browser, taught: Pa
 def test_page_without_a_history_has_no_label_buttons(
     browser: Browser, dashboard: Dashboard, inspector: Inspector
 ) -> None:
-    """Where labels cannot be kept the page shows no buttons for them, and their keys do nothing."""
+    """If labels cannot be kept the page shows no buttons for them, and their keys do nothing."""
     dashboard.write(examine(inspector, "ng"))
     browser.open(dashboard.url)
     browser.wait_for("document.getElementById('caption').textContent.startsWith('NG')")

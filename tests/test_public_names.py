@@ -70,7 +70,7 @@ def test_type_checkers_see_the_same_names(part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_every_public_name_loads_and_is_documented(part: str) -> None:
-    """Each public name is in dir(), and what it names has a docstring of its own; constants are tuples and tables."""
+    """Each public name is in dir(), and the object has its own docstring; constants are tuples and tables."""
     module = importlib.import_module(part)
     assert set(module.__all__) <= set(dir(module))
     assert module.__all__ == sorted(module.__all__)

@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(folder: Path, tmp_path: Path) -> Iterator[RegionPage]:
-    """Return a page over the folder, on a port of its own."""
+    """Return a page over the folder, on its own port."""
     with RegionPage(open_pictures(str(folder)), tmp_path / "roi.toml", address="127.0.0.1:0") as page:
         yield page
 
@@ -125,7 +125,7 @@ def test_region_is_drawn_and_read_back(browser: Browser, page: RegionPage, tmp_p
 
 @in_chromium
 def test_file_is_shown_and_changed_by_keyboard(browser: Browser, folder: Path, tmp_path: Path) -> None:
-    """What a file holds is shown; arrow keys move the chosen shape, undo takes that back, Delete removes a shape."""
+    """The content of a file is shown; arrow keys move the chosen shape, undo reverts it, Delete removes a shape."""
     path = tmp_path / "roi.toml"
     path.write_text('frame = [320, 240]\nrectangles = [[10, 20, 30, 40]]\nmask = "paint.png"\n')
     with RegionPage(open_pictures(str(folder)), path, address="127.0.0.1:0") as page:
@@ -159,7 +159,7 @@ def test_file_is_shown_and_changed_by_keyboard(browser: Browser, folder: Path, t
 @in_chromium
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (768, 1024)])
 def test_page_fits_the_screen(browser: Browser, page: RegionPage, width: int, height: int) -> None:
-    """The page is no wider than the screen, and the picture is seen whole."""
+    """The page is not wider than the screen, and the picture is seen whole."""
     browser.resize(width, height)
     try:
         open_page(browser, page)
@@ -170,7 +170,7 @@ def test_page_fits_the_screen(browser: Browser, page: RegionPage, width: int, he
 
 
 def test_page_offers_the_pictures(page: RegionPage) -> None:
-    """The page learns the names and gets each picture with its size; a number that is none is an error."""
+    """The page gets the names and each picture with its size; an invalid number is an error."""
     status, state = ask(page, "/state")
     assert (status, state["names"], state["live"], state["newest"]) == (200, ["0.png", "1.png"], False, 1)
     status, jpeg = ask(page, "/picture?number=1")
@@ -232,5 +232,5 @@ def test_frame_of_a_camera_is_kept_as_the_reference(tmp_path: Path) -> None:
     assert region.reference is not None
     assert region.reference.picture == tmp_path / "roi-reference.png"
     assert np.array_equal(cv2.imread(str(region.reference.picture), cv2.IMREAD_UNCHANGED), shown)
-    with pytest.raises(ImageError, match="not kept any more"):
+    with pytest.raises(ImageError, match="no longer kept"):
         pictures.read(10**6)

@@ -69,7 +69,7 @@ class Box:
 
 @pytest.fixture
 def box(tmp_path: Path, base_file: Path) -> Iterator[Box]:
-    """Return a session whose camera shows what the test draws."""
+    """Return a session whose camera shows the drawings of the test."""
     box = Box(tmp_path, base_file)
     yield box
     box.session.close()
@@ -142,7 +142,7 @@ def test_parts_of_a_belt_are_taken_once_each(tmp_path: Path, base_file: Path) ->
 
 
 def test_next_parts_are_taken_as_they_come(box: Box) -> None:
-    """Each new part is taken until there are as many as asked for; a part that stays on the screen is taken once."""
+    """New parts are taken up to the requested number; a part that stays in view is taken once."""
     box.session.take(3)
     for number in (0, 0, 1, 1, 2, 3, 4):
         box.show(draw(number))
@@ -211,7 +211,7 @@ def test_steps_out_of_order_are_refused(box: Box) -> None:
 
 
 def test_teaching_that_fails_says_why(box: Box) -> None:
-    """Where the parts cannot be taught, the page says why, and more can be taken."""
+    """If the parts cannot be taught, the page says why, and more can be taken."""
     box.show(draw(0))
     box.session.take(1)
     box.show(draw(0))
@@ -224,7 +224,7 @@ def test_teaching_that_fails_says_why(box: Box) -> None:
 
 
 def test_run_with_a_base_needs_a_page(tmp_path: Path, onspect: Callable[..., Result]) -> None:
-    """Without a dashboard and its token there is nowhere to teach, and nothing is written."""
+    """Without a dashboard and its token teaching is refused, and nothing is written."""
     result = onspect("run", tmp_path / "new.onnx", tmp_path, "--base", tmp_path / "base.onnx")
     assert result.exit_code == 2
     assert "--dashboard-token" in result.stderr

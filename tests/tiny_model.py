@@ -37,7 +37,7 @@ EVIDENCE = Calibration(
     images="0" * 32,
     time="2026-01-01T00:00:00.000Z",
 )
-"""What a calibrated tiny model says about its calibration."""
+"""Calibration record of a calibrated tiny model."""
 
 
 def build_graph(*, width: int = SIDE, height: int = SIDE, channels: int = 1, gain: float = 1.0) -> bytes:
@@ -97,7 +97,7 @@ def make_info(
     trained_on: int = 0,
     score: str = "mse",
 ) -> ModelInfo:
-    """Return what a tiny model says about itself; without source limits it takes mono and colour of any size."""
+    """Return the metadata of a tiny model; without source limits it takes mono and colour of any size."""
     return ModelInfo(
         name="tiny",
         preprocess=Preprocess(width, height, channels, white_level, source or SourceLimits((1, 3), None, None)),

@@ -1,4 +1,4 @@
-"""Run the journeys of a new user: draw what the user has, type the commands, and tell minutes, commands and answers.
+"""Run the journeys of a new user: draw the user's pictures, run the commands, and print minutes, commands and answers.
 
     python examples/journeys/run.py             # all of them, at full size
     python examples/journeys/run.py 3 --small   # the third one with few and small pictures, as the tests do
@@ -36,7 +36,7 @@ _WITHOUT_TORCH = (
 
 @dataclass(frozen=True)
 class Step:
-    """A command that was typed: its words, seconds, exit code and what it said on stdout and stderr."""
+    """A typed command: its words, seconds, exit code, and output on stdout and stderr."""
 
     command: str
     seconds: float
@@ -51,7 +51,7 @@ def read_commands(journey: Path) -> list[list[str]]:
 
 
 def run(journey: Path, folder: Path, *, small: bool) -> list[Step]:
-    """Draw what a journey starts from into a folder, run its commands there, and return them; ends at a failure."""
+    """Draw the pictures of a journey into a folder, run its commands there, and return them; end at a failure."""
     number = int(journey.name[0])
     folder.mkdir(parents=True, exist_ok=True)
     _DRAWERS[number](folder, small)

@@ -32,7 +32,7 @@ def strip_metadata(path: Path) -> bytes:
 
 
 def test_defects_give_the_highest_f1(onspect: Run, model: Path, make_dataset: Make) -> None:
-    """With defects there, the threshold parts them from the good ones and the file holds the evidence."""
+    """With defects, the threshold separates them from the good images, and the file has the evidence."""
     data = make_dataset({"val/good": GOOD, "val/bright": BRIGHT, "val/dark": [20, 40]})
     result = onspect("calibrate", model, data)
     assert result.exit_code == 0, result.output
@@ -69,7 +69,7 @@ def test_the_table_says_what_was_used_and_found(onspect: Run, model: Path, make_
 
 
 def test_the_graph_stays_byte_for_byte(onspect: Run, model: Path, make_dataset: Make) -> None:
-    """Stamping a threshold twice leaves the graph as it was, and the last policy stands."""
+    """Stamping a threshold twice keeps the graph, and the last policy is in the file."""
     data = make_dataset({"val/good": GOOD, "val/bright": BRIGHT})
     before = strip_metadata(model)
     assert onspect("calibrate", model, data).exit_code == 0
@@ -139,7 +139,7 @@ def test_the_map_threshold_spares_999_of_1000_good_pixels(
     ],
 )
 def test_bad_options_are_usage_errors(onspect: Run, model: Path, make_dataset: Make, options: list[str]) -> None:
-    """Policies that exclude each other and rates that are none end with exit code 2 and leave the file alone."""
+    """Policies that exclude each other and invalid rates end with exit code 2 and do not change the file."""
     before = model.read_bytes()
     result = onspect("calibrate", model, make_dataset({"val/good": GOOD, "val/bright": BRIGHT}), *options)
     assert result.exit_code == 2
@@ -211,7 +211,7 @@ def test_scores_that_are_no_numbers_blame_the_model(
 def test_maps_below_zero_blame_the_model(
     onspect: Run, make_dataset: Make, tmp_path: Path, write_model: Callable[..., Path]
 ) -> None:
-    """An error map with values below 0 is refused, with the words that the line has for it."""
+    """An error map with values below 0 is refused, with the same message as on a line."""
     model = write_model(tmp_path / "negative.onnx", gain=-1.0)
     result = onspect("calibrate", model, make_dataset({"val/good": GOOD, "val/bright": BRIGHT}))
     assert result.exit_code == 1
@@ -256,7 +256,7 @@ def test_training_images_can_be_skipped(
 def test_training_images_can_be_allowed_and_the_file_says_so(
     onspect: Run, make_dataset: Make, tmp_path: Path, write_model: Callable[..., Path]
 ) -> None:
-    """--allow-training-images uses all, and the policy in the file tells how many were trained on."""
+    """--allow-training-images uses all, and the policy in the file has the number of training images."""
     data = make_dataset({".": GOOD})
     model = write_model(tmp_path / "part.onnx", training_images=fingerprints(data, 12))
     result = onspect("calibrate", model, data, "--allow-training-images")
@@ -271,7 +271,7 @@ def test_training_images_can_be_allowed_and_the_file_says_so(
 def test_skipping_every_image_is_refused(
     onspect: Run, make_dataset: Make, tmp_path: Path, write_model: Callable[..., Path]
 ) -> None:
-    """Where all images were trained on, skipping them leaves nothing, and neither message offers it."""
+    """If all images were trained on, skipping them leaves nothing, and neither message offers it."""
     data = make_dataset({".": GOOD})
     model = write_model(tmp_path / "part.onnx", training_images=fingerprints(data, 16))
     assert "skip-training-images" not in onspect("calibrate", model, data).stderr
@@ -283,7 +283,7 @@ def test_skipping_every_image_is_refused(
 def test_an_incomplete_record_clears_only_what_it_covers(
     onspect: Run, make_dataset: Make, tmp_path: Path, write_model: Callable[..., Path]
 ) -> None:
-    """Where the file records the smallest fingerprints only, skipping also leaves out images above the highest one."""
+    """If the file records the smallest fingerprints only, skipping also leaves out images above the highest one."""
     data = make_dataset({".": GOOD})
     every = sorted(fingerprints(data, 16))
     model = write_model(tmp_path / "part.onnx", training_images=every[4:10:2], trained_on=8)
@@ -294,7 +294,7 @@ def test_an_incomplete_record_clears_only_what_it_covers(
 
 
 def test_a_threshold_that_rejects_everything_is_pointed_out(onspect: Run, model: Path, make_dataset: Make) -> None:
-    """When the best F1 is to reject every part, a warning says that the model tells nothing here."""
+    """When the best F1 is to reject every part, a warning says that the model does not separate these images."""
     result = onspect("calibrate", model, make_dataset({"val/good": [100, 101, 102], "val/odd": range(115, 130)}))
     assert result.exit_code == 0
     assert "rejects 3 of 3 good images" in result.stderr
@@ -310,7 +310,7 @@ def test_info_shows_the_calibration(onspect: Run, model: Path, make_dataset: Mak
 
 
 def test_test_marks_are_stored(model: Path, make_dataset: Make) -> None:
-    """Every good image's scores with marks stand in the file, above its own, and outlive a move of the threshold."""
+    """Every good image's scores with marks are in the file, above its own, and outlive a move of the threshold."""
     calibrate(model, make_dataset({"val/good": range(126, 131), "val/bright": [200]}))
     evidence = read_model_file(model).info.calibration
     assert evidence is not None

@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 
 
 def test_the_areas_are_those_of_scikit_learn() -> None:
-    """Both AUROC are exact with ties, and the interval holds the difference."""
+    """Both AUROC are exact with ties, and the interval contains the difference."""
     random = np.random.default_rng(1)
     good, defective = random.integers(0, 9, (2, 60)).astype(float), random.integers(3, 12, (2, 40)).astype(float)
     areas, interval = difference_interval(good, defective)
@@ -63,7 +63,7 @@ def test_mcnemar_is_exact() -> None:
 
 @pytest.fixture
 def models(write_model: Callable[..., Path], tmp_path: Path) -> tuple[Path, Path]:
-    """Return a model that rejects what is 20 off 128, and one that rejects hardly anything."""
+    """Return a model that rejects images 20 off 128, and one that rejects hardly anything."""
     first = write_model(tmp_path / "first.onnx", threshold=Threshold(0.0062, 0.0062))
     return first, write_model(tmp_path / "second.onnx", threshold=Threshold(0.2, 0.2))
 

@@ -26,7 +26,7 @@ BRIGHT = [200, 210, 129]
 
 
 def refuse_constant(name: str) -> Any:
-    """Fail on NaN and Infinity, which are no JSON."""
+    """Fail on NaN and Infinity, which are not JSON."""
     raise AssertionError(name)
 
 
@@ -37,7 +37,7 @@ def read_metrics(folder: Path) -> Any:
 
 @dataclass(frozen=True)
 class Report:
-    """A report that several tests look at, with what the command printed."""
+    """A report that several tests read, with the output of the command."""
 
     folder: Path
     stdout: str
@@ -142,7 +142,7 @@ def test_masks_give_pixel_figures(
 def test_unreadable_images_are_faults_and_never_ok(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
 ) -> None:
-    """An image that cannot be read is listed with its reason and stands in no figure."""
+    """An image that cannot be read is listed with its reason and is in no figure."""
     data = make_dataset({"test/good": GOOD, "test/bright": BRIGHT})
     (data / "test/good/broken.png").write_bytes(b"")
     result = onspect("evaluate", calibrated, data, "-o", tmp_path / "report")
@@ -234,7 +234,7 @@ def test_images_of_which_none_can_be_judged_are_an_error(
 def test_a_failure_leaves_the_old_report(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where drawing fails, neither file of an earlier report is touched and nothing is left beside them."""
+    """If drawing fails, neither file of an earlier report is touched and nothing is left beside them."""
     data = make_dataset({"test/good": GOOD, "test/bright": BRIGHT})
     arguments = ("evaluate", calibrated, data, "-o", tmp_path / "report")
     assert onspect(*arguments).exit_code == 0
@@ -261,7 +261,7 @@ def test_the_page_needs_nothing_else(report: Report) -> None:
 
 
 def test_the_page_takes_a_title_and_escapes_it(report: Report) -> None:
-    """A title with markup in it is shown, not run, and stands in metrics.json as it was given."""
+    """A title with markup in it is shown, not run, and is unchanged in metrics.json."""
     assert "<h1>Line &lt;7&gt; &amp; 8</h1>" in report.page
     assert "<7>" not in report.page
     assert read_metrics(report.folder)["title"] == "Line <7> & 8"

@@ -49,7 +49,7 @@ def test_one_sentence_says_whether_a_model_is_fit(confusion: Confusion, outcome:
 
 
 def test_a_side_without_a_limit_leaves_it_undecided() -> None:
-    """False rejects alone make no model fit: the escapes are told, with the option that sets their limit."""
+    """False rejects alone make no model fit: the escapes are reported, with the option that sets their limit."""
     outcome, words = judge(Confusion(30, 0, 400, 30), Requirement(max_fpr=0.01))
     assert outcome == "NOT PROVEN"
     assert words.startswith("not decided: false rejects 0 of 400 prove")
@@ -57,7 +57,7 @@ def test_a_side_without_a_limit_leaves_it_undecided() -> None:
 
 
 def test_parts_for_a_person_have_not_escaped() -> None:
-    """What is required of escapes counts what passes unseen; a file calibrated for rejects is held to those."""
+    """A requirement on escapes counts defects that pass unseen; a file calibrated for rejects is judged by rejects."""
     confusion = Confusion(true_ng=60, false_ng=0, true_ok=400, false_ok=0, review_defective=40)
     targets = find_targets(None, confusion, banded=True, requirement=BOTH)
     assert judge_fitness(targets, confusion, []).outcome == "PASS"
@@ -68,7 +68,7 @@ def test_parts_for_a_person_have_not_escaped() -> None:
 
 
 def test_a_model_that_is_of_no_use_is_not_fit() -> None:
-    """What says that the model does not tell good from bad decides; what says that images are too few does not."""
+    """A proof that the model does not separate good from bad decides; too few images do not."""
     good_enough = Confusion(100, 0, 400, 0)
     assert judge(good_enough, blindness=["the model does not tell good from defective images"])[0] == "FAIL"
     assert judge(good_enough, blindness=["it is not shown that the model tells them apart"])[0] == "NOT PROVEN"
@@ -76,7 +76,7 @@ def test_a_model_that_is_of_no_use_is_not_fit() -> None:
 
 @pytest.mark.parametrize(("limit", "wrong", "total"), [(0.01, 0, 60), (0.05, 2, 40), (0.002, 1, 0 + 10), (0.3, 0, 0)])
 def test_the_missing_images_are_just_enough(limit: float, wrong: int, total: int) -> None:
-    """With so many more images the bound is within the limit, with one fewer it is not."""
+    """With the stated number of images the bound is within the limit, with one fewer it is not."""
     missing = count_missing(limit, wrong, total)
     assert missing is not None
     assert upper_bound(wrong, total + missing) <= limit < upper_bound(wrong, total + missing - 1)
@@ -103,7 +103,7 @@ def test_calibrate_ends_with_the_verdict(onspect: Run, model: Path, make_dataset
 
 
 def test_evaluate_ends_with_the_verdict(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:
-    """The last line of `evaluate` judges what its options require, in place of what the file was calibrated for."""
+    """The last line of `evaluate` judges by its options instead of the calibration's policy."""
     data = make_dataset(
         {
             "val/good": range(120, 136),
@@ -135,7 +135,7 @@ def test_figures_of_known_pictures_prove_nothing(model: Path, make_dataset: Make
 def test_the_sheet_has_fields_and_the_part_as_its_title(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
 ) -> None:
-    """Fields stand on the sheet and in the JSON, escaped; the part's name is the title; a nameless one is refused."""
+    """Fields are on the sheet and in the JSON, escaped; the part's name is the title; a nameless one is refused."""
     data = make_dataset({"test/good": [128, 129], "test/bright": [200, 210]})
     arguments = ("evaluate", calibrated, data, "-o", tmp_path / "report", "--field")
     result = onspect(*arguments, "part=Disc <4>", "--field", "lens = 50 mm", "--field", "shift=2")

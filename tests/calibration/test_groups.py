@@ -38,7 +38,7 @@ def shots(make_dataset: Make) -> Path:
 
 
 def test_calibration_counts_parts(model: Path, shots: Path) -> None:
-    """The threshold, its evidence and what is printed are those of four good parts, each with its highest score."""
+    """The threshold, its evidence and the output are those of four good parts, each with its highest score."""
     found = calibrate(model, shots, group=PATTERN, max_fpr=0.25)
     evidence = found.calibration
     assert evidence.counts == {"good": 4, "bright": 2}
@@ -84,7 +84,7 @@ def test_evaluation_counts_parts(onspect: Run, model: Path, shots: Path, tmp_pat
 
 
 def test_pictures_of_a_file_that_counts_parts_are_warned_of(model: Path, shots: Path) -> None:
-    """Where the threshold was chosen by parts, an evaluation by images says what to give."""
+    """If the threshold was chosen by parts, an evaluation by images says what to give."""
     calibrate(model, shots, group=PATTERN, max_fpr=0.25)
     assert any("give --group" in words for words in evaluate(model, shots).list_warnings())
     assert not any("give --group" in words for words in evaluate(model, shots, group=PATTERN).list_warnings())
@@ -121,9 +121,9 @@ def draw_parts(random: np.random.Generator, parts: int, shots: int, shift: float
 
 @pytest.mark.slow
 def test_intervals_over_parts_cover_as_often_as_they_say() -> None:
-    """Of 300 test sets of 40 parts with five pictures, at least 93% of the intervals over parts hold the true rate.
+    """Of 300 test sets of 40 parts with five pictures, at least 93% of the intervals over parts contain the true rate.
 
-    Intervals that count the pictures hold the true rate of pictures far too seldom.
+    Intervals that count the pictures contain the true rate of pictures far too seldom.
     """
     random = np.random.default_rng(5)
     cut = Threshold(1.5, 1.5)

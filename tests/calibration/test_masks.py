@@ -65,7 +65,7 @@ def _jpeg(mask: Mask) -> bytes:
     ],
 )  # fmt: skip
 def test_masks_of_all_kinds_mark_the_same(tmp_path: Path, data: bytes) -> None:
-    """Ones, classes, 16 bits, palettes, colours, alpha and other formats all mark what they show."""
+    """Ones, classes, 16 bits, palettes, colours, alpha and other formats are read as masks."""
     np.testing.assert_array_equal(_read(tmp_path, data), TRUE)
 
 
@@ -141,7 +141,7 @@ def test_wrong_masks_are_warned_of_on_the_command_line(
 
 
 _VOID = np.where(TRUE, 1, 0).astype(np.uint8)
-_VOID[3] = _VOID[9] = 255  # as Pascal VOC marks what is ignored
+_VOID[3] = _VOID[9] = 255  # the value of ignored pixels in Pascal VOC
 _RAMP = (np.arange(640) % 250).reshape(20, 32).astype(np.uint8)
 
 
@@ -163,7 +163,7 @@ _RAMP = (np.arange(640) % 250).reshape(20, 32).astype(np.uint8)
          "one pixel", "float"],
 )  # fmt: skip
 def test_masks_that_do_not_say_what_is_defective_are_refused(tmp_path: Path, data: bytes, words: str) -> None:
-    """Where the values may mean one thing or another, nothing is guessed."""
+    """If the values may mean one thing or another, nothing is guessed."""
     with pytest.raises(ImageError, match=words):
         _read(tmp_path, data)
 
@@ -177,7 +177,7 @@ def test_a_png_that_was_a_jpeg_before_is_read(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("turn", ["as they are", "transposed", "mirrored left to right", "turned by half"])
 def test_turned_masks_are_named(onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, turn: str) -> None:
-    """Masks of square images that were turned fit no error map, which no single mask shows."""
+    """Masks of square images that were turned fit no error map; a single mask does not show this."""
     turned: dict[str, Callable[[Mask], Mask]] = {
         "transposed": np.transpose,
         "mirrored left to right": np.fliplr,

@@ -22,7 +22,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def data(make_dataset: Make) -> Path:
-    """Sixteen good images around grey and four bright ones, of which two lie among the good."""
+    """Sixteen good images around grey and four bright ones, of which two are among the good."""
     return make_dataset({"val/good": range(120, 136), "val/bright": [133, 135, 200, 240]})
 
 
@@ -66,7 +66,7 @@ def test_set_by_hand(model: Path, data: Path, onspect: Run) -> None:
 
 
 def test_undo_goes_back_step_by_step(model: Path, data: Path, onspect: Run) -> None:
-    """Each --undo restores the threshold and evidence before; when there is none left it says so."""
+    """Each --undo restores the earlier threshold and evidence; without one the command says so."""
     calibrate(model, data)
     first = read_model_file(model).info
     move_threshold(model, MaxFpr(0.5))
@@ -102,13 +102,13 @@ def test_training_images_are_not_forgotten(tmp_path: Path, data: Path, write_tin
 
 @pytest.mark.parametrize("arguments", [[], ["--undo", "--youden"], ["--set", "nan"], ["--set", "1", "--max-f1"]])
 def test_bad_usage(model: Path, onspect: Run, arguments: list[str]) -> None:
-    """Nothing asked for, two things at once, or a threshold that is no number end with exit code 2."""
+    """Nothing requested, two things at once, or a threshold that is not a number end with exit code 2."""
     assert onspect("threshold", model, *arguments).exit_code == 2
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL on this system")
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path, model: Path, data: Path) -> None:
-    """A process killed while it stamps again and again leaves a file that reads, with its graph as it was."""
+    """A process killed while it stamps repeatedly leaves a readable file with an unchanged graph."""
     calibrate(model, data)
     graph = read_model_file(model).info.graph_sha256
     program = (

@@ -126,7 +126,7 @@ def test_model_without_looks_compares_nothing(
 
 
 def test_test_images_are_remembered(model: Path, data: Path, onspect: Run) -> None:
-    """The file holds count and fingerprints of test/; moving the threshold keeps them, info shows them."""
+    """The file has count and fingerprints of test/; moving the threshold keeps them, info shows them."""
     paths = sorted((data / "test").rglob("*.png"))
     known = [fingerprint_bytes(path.read_bytes()) for path in paths]
     held_back = calibrate(model, data).calibration.held_back
@@ -143,7 +143,7 @@ def test_overlap_of_test_images_is_said_at_calibration(model: Path, data: Path, 
     """calibrate names the test images that training or calibration has too, and those like calibration's."""
     result = onspect("calibrate", model, data)
     assert (
-        f"1 of 14 test images was trained on, such as '{data}/test/good/6.png': figures on these are better"
+        f"1 of 14 test images was trained on, such as '{data}/test/good/6.png': figures of new parts will be worse"
         in result.stderr
     )
     assert (
@@ -207,7 +207,7 @@ def test_test_image_that_cannot_be_judged_is_still_known(model: Path, data: Path
 
 
 def test_test_folder_that_cannot_be_read_is_said(model: Path, data: Path, onspect: Run) -> None:
-    """Test images that lie beside the kinds are not remembered: the command says so, and calibrates all the same."""
+    """Test images that are beside the kinds are not remembered: the command says so, and calibrates anyway."""
     (data / "test/stray.png").write_bytes((data / "test/good/60.png").read_bytes())
     result = onspect("calibrate", model, data)
     assert result.exit_code == 0, result.output

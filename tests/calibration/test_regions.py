@@ -61,7 +61,7 @@ def data(tmp_path: Path, write_pixels: Callable[..., Path]) -> Path:
 
 
 def test_pixels_of_good_parts_give_the_cut(model: Path, data: Path) -> None:
-    """The share of the good parts' pixels that reach the cut is at most what was asked for, and little below."""
+    """The share of the good parts' pixels that reach the cut is at most the request, and little below."""
     threshold = calibrate(model, data, regions=RegionDemand(Rule("pixel_fpr", rate=0.01))).threshold
     inspector = Inspector(model)
     frames = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in sorted((data / "val/good").iterdir())]
@@ -70,7 +70,7 @@ def test_pixels_of_good_parts_give_the_cut(model: Path, data: Path) -> None:
 
 
 def test_masks_give_the_cut_with_the_best_f1(model: Path, data: Path) -> None:
-    """With masks the cut lies between the specks of good parts and the spots, and rules stand in the file."""
+    """With masks the cut is between the specks of good parts and the spots, and rules are in the file."""
     outcome = calibrate(model, data, regions=RegionDemand(Rule("pixel_f1")))
     assert (180 / 255 - 0.5) ** 2 < outcome.threshold.map < (250 / 255 - 0.5) ** 2
     calibration = read_model_file(model).info.calibration
@@ -117,14 +117,14 @@ def test_least_area_is_the_smallest_that_keeps_the_rate(largest: list[int], rate
 
 
 def test_regions_are_measured_in_pixels_of_the_map() -> None:
-    """The largest region counts the map's own pixels; where nothing reaches the cut it is 0."""
+    """The largest region counts the map's own pixels; if nothing reaches the cut it is 0."""
     error_map = np.zeros((8, 12), np.float32)
     error_map[1:3, 1:4], error_map[6, 6] = 1.0, 2.0
     assert (find_largest(error_map, 0.5), find_largest(error_map, 1.5), find_largest(error_map, 3.0)) == (6, 1, 0)
 
 
 def test_least_area_is_chosen_from_good_parts(model: Path, data: Path, onspect: Run) -> None:
-    """At most the share asked for of good parts shows a region, spots stay, and verdicts are as without it."""
+    """At most the requested share of good parts shows a region, spots stay, and verdicts do not change."""
     before = judge(model, data)
     result = onspect("calibrate", model, data, "--max-fpr", "10%", "--pixel-fpr", "30%", "--region-fpr", "10%")
     assert result.exit_code == 0, result.output
@@ -202,13 +202,13 @@ def test_masks_that_cannot_be_read_are_named(model: Path, data: Path, onspect: R
     ],
 )
 def test_bad_region_options_are_bad_usage(model: Path, data: Path, onspect: Run, arguments: list[str]) -> None:
-    """Two rules for one thing, and values that say nothing, end with exit code 2."""
+    """Two rules for one value, and values without effect, end with exit code 2."""
     assert onspect("calibrate", model, data, *arguments).exit_code == 2
 
 
 @pytest.mark.slow
 def test_evaluation_measures_pixels_at_the_cut(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
-    """The report's figures say what the file's cut marks, and how many images of each kind show a region."""
+    """The report has the figures of the file's cut, and the number of images of each kind with a region."""
     onspect("calibrate", model, data, "--pixel-f1")
     onspect("evaluate", model, data, "--split", "val", "-o", tmp_path / "report")
     metrics = json.loads((tmp_path / "report/metrics.json").read_text())

@@ -22,12 +22,12 @@ DEFECTIVE = np.array([4.5, 6.5, 8.5, 11.0])
 
 @pytest.fixture
 def data(make_dataset: Make) -> Path:
-    """Sixteen good images around grey and four bright ones, of which two lie among the good."""
+    """Sixteen good images around grey and four bright ones, of which two are among the good."""
     return make_dataset({"val/good": range(120, 136), "val/bright": [133, 135, 200, 240]})
 
 
 def test_band_begins_where_the_share_of_defects_is_seen() -> None:
-    """A demand on recall puts the band's lower end at the highest cut that rejects or reviews so many defects."""
+    """A demand on recall puts the band's lower end at the highest cut that rejects or reviews this share of defects."""
     assert ReviewRecall(0.75).choose(GOOD, DEFECTIVE, 10.5, None) == 6.25
     assert ReviewRecall(0.25).choose(GOOD, DEFECTIVE, 10.5, None) is None
 
@@ -42,7 +42,7 @@ def test_band_is_as_long_as_the_share_of_good_parts_allows(share: float, reviewe
 
 
 def test_tied_good_images_are_reviewed_together_or_not_at_all() -> None:
-    """Where all of the tied images next to the threshold would be too many for a person, there is no band."""
+    """If all of the tied images next to the threshold would be too many for a person, there is no band."""
     good = np.array([1.0, 2.0, 5.0, 5.0, 5.0])
     assert ReviewShare(0.5).choose(good, DEFECTIVE[:0], 5.5, None) is None
     assert ReviewShare(0.6).choose(good, DEFECTIVE[:0], 5.5, None) == 3.5
@@ -75,7 +75,7 @@ def test_table_has_no_band_the_usual_shares_and_the_threshold_own() -> None:
 
 
 def test_recall_that_so_few_defects_cannot_support() -> None:
-    """Twenty defects, all caught or reviewed, do not support 99%; what they support passes."""
+    """Twenty defects, all caught or reviewed, do not support 99%; a supported demand passes."""
     confusion = Confusion(15, 0, 60, 0, review_good=3, review_defective=5)
     claim = ReviewRecall(0.99).support(confusion)
     assert claim is not None
@@ -85,7 +85,7 @@ def test_recall_that_so_few_defects_cannot_support() -> None:
 
 
 def test_share_that_so_few_good_images_cannot_support() -> None:
-    """Three of 63 good images in the band do not support a limit of 5%; what they support passes."""
+    """Three of 63 good images in the band do not support a limit of 5%; a supported limit passes."""
     confusion = Confusion(15, 0, 60, 0, review_good=3)
     claim = ReviewShare(0.05).support(confusion)
     assert claim is not None
@@ -94,7 +94,7 @@ def test_share_that_so_few_good_images_cannot_support() -> None:
 
 
 def test_band_is_stamped_with_its_evidence(model: Path, data: Path, onspect: Run) -> None:
-    """The band, its rule and what it does on the images are in the file, and its words in the policy."""
+    """The band, its rule and its effect on the images are in the file, and its description in the policy."""
     result = onspect("calibrate", model, data, "--max-fpr", "5%", "--review-recall", "100%")
     assert result.exit_code == 0, result.output
     info = read_model_file(model).info
@@ -132,7 +132,7 @@ def test_moved_band_is_the_calibrated_one(tmp_path: Path, model: Path, data: Pat
 
 
 def test_band_that_goes_is_pointed_out(model: Path, data: Path, onspect: Run) -> None:
-    """Moving the threshold of a file with a band without asking for one says that there is none any more."""
+    """Moving the threshold of a file with a band without a new one says that it has no band now."""
     calibrate(model, data, policy=MaxFpr(0.05), band=ReviewShare(0.2))
     result = onspect("threshold", model, "--max-fpr", "10%")
     assert "was removed, and its parts pass now" in result.stderr
@@ -143,7 +143,7 @@ def test_band_that_goes_is_pointed_out(model: Path, data: Path, onspect: Run) ->
 
 
 def test_band_that_has_nothing_to_hold_is_pointed_out(model: Path, data: Path, onspect: Run) -> None:
-    """Where the threshold alone catches what was asked for, the command says that there is no band."""
+    """If the threshold alone catches the request, the command says that there is no band."""
     result = onspect("calibrate", model, data, "--min-recall", "100%", "--review-recall", "50%")
     assert result.exit_code == 0
     assert "there is no review band" in result.stderr

@@ -24,7 +24,7 @@ RATES = (0.005, 0.07, 0.5, 0.99)
 
 
 def draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return good and defective scores that overlap and hold many ties, as float32 scores made float64."""
+    """Return good and defective scores that overlap and contain many ties, as float32 scores made float64."""
     generator = np.random.default_rng(seed)
     good = generator.normal(1.0, 0.3, generator.integers(1, 120))
     defective = generator.normal(1.4, 0.5, generator.integers(1, 80))
@@ -90,7 +90,7 @@ def test_a_threshold_lies_between_scores(seed: int) -> None:
 
 
 def test_separated_scores_are_cut_in_the_middle() -> None:
-    """Where good and defective scores do not overlap, max-F1 cuts midway between them."""
+    """If good and defective scores do not overlap, max-F1 cuts midway between them."""
     assert MaxF1().choose(np.array([1.0, 2.0]), np.array([4.0, 5.0])) == 3.0
 
 
@@ -113,7 +113,7 @@ def test_a_rate_that_is_reached_exactly_is_allowed() -> None:
 
 
 def test_tied_good_scores_fall_together() -> None:
-    """Where rejecting all of a tie would be too many, max-fpr rejects none of it."""
+    """If rejecting all of a tie would be too many, max-fpr rejects none of it."""
     threshold = MaxFpr(0.5).choose(np.array([1.0, 5.0, 5.0, 5.0]), np.array([9.0]))
     assert threshold == 7.0
 
@@ -126,7 +126,7 @@ def test_zero_false_rejects_lies_just_above_the_highest_good_score() -> None:
 
 
 def test_full_recall_with_the_lowest_defect_below_everything_is_that_score() -> None:
-    """Where the lowest score of all must be caught, it is the threshold itself."""
+    """If the lowest score of all must be caught, it is the threshold itself."""
     assert MinRecall(1.0).choose(np.array([2.0]), np.array([1.0, 3.0])) == 1.0
 
 
@@ -181,7 +181,7 @@ def test_good_images_are_needed() -> None:
     ],
 )
 def test_a_policy_describes_itself_with_its_number(policy: Policy, words: str) -> None:
-    """The words that stand in the model file hold the policy's rate."""
+    """The text in the model file contains the policy's rate."""
     assert policy.describe() == words
 
 
@@ -203,7 +203,7 @@ def test_a_policy_survives_the_model_file(policy: Policy) -> None:
 
 @pytest.mark.parametrize("policy", EXAMPLES, ids=lambda policy: policy.name)
 def test_a_policy_takes_a_candidate_within_its_interval(policy: Policy) -> None:
-    """A threshold is one of the candidates, or the number that was given, and lies within its 95% interval."""
+    """A threshold is one of the candidates, or the number that was given, and is within its 95% interval."""
     good, defective = draw(3)
     threshold = policy.choose(good, defective)
     assert threshold in candidates(np.concatenate([good, defective])) or threshold == policy.rule.value

@@ -1,4 +1,4 @@
-"""One wrong picture, copies of files, and a model that sees nothing: said, and refused where that is asked for."""
+"""One wrong picture, copies of files, and a model that sees nothing: reported, and refused on request."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def reconstruct(dtype: str) -> bytes:
     ],
 )
 def test_what_is_no_plain_data_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
-    """What is damaged or anything but plain containers, text, numbers and arrays of bytes is refused."""
+    """A damaged pickle, or one with more than plain containers, text, numbers and arrays of bytes, is refused."""
     path = tmp_path / "batch"
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=words):
@@ -122,7 +122,7 @@ def test_what_is_no_plain_data_is_refused(tmp_path: Path, content: bytes, words:
 
 
 def test_a_pickle_cannot_change_the_reader(tmp_path: Path) -> None:
-    """A pickle that changes what stands for a function of Python changes it for itself alone."""
+    """A pickle that redefines a function of Python changes it for itself only."""
     path = tmp_path / "batch"
     path.write_bytes(b"\x80\x02c_codecs\nencode\nN}X\x0c\x00\x00\x00__defaults__NN\x86s\x86b.")
     assert read_plain_pickle(path).__defaults__ == (None, None)
@@ -140,7 +140,7 @@ def test_a_pickle_cannot_change_the_reader(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_binary_version(tmp_path: Path, name: str, damage: Callable[[bytes], bytes] | None, words: str) -> None:
-    """A missing or damaged file of the binary version is refused with what is wrong."""
+    """A missing or damaged file of the binary version is refused with the reason."""
     folder = write_binary(tmp_path / "binary")
     if damage is None:
         (folder / name).unlink()
@@ -161,7 +161,7 @@ def test_damaged_binary_version(tmp_path: Path, name: str, damage: Callable[[byt
     ],
 )
 def test_pickle_of_something_else(tmp_path: Path, change: dict[bytes, Any], words: str) -> None:
-    """A harmless pickle that is no batch of images is refused with the entry at fault."""
+    """A harmless pickle that is not a batch of images is refused with the entry at fault."""
     folder = write_pickles(tmp_path / "pickles")
     rows, labels = draw_batch(0)
     (folder / "data_batch_1").write_bytes(pickle.dumps({b"data": rows, b"labels": labels} | change, protocol=2))

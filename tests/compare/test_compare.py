@@ -142,7 +142,7 @@ def test_scores_that_a_comparison_cannot_have(tmp_path: Path, score: str, words:
 
 @pytest.mark.slow
 def test_page_holds_tables_and_figures(compared: Path) -> None:
-    """The page shows every table and embeds the figures, which also lie beside it, and needs nothing else."""
+    """The page shows every table and embeds the figures, which are beside it too, and needs nothing else."""
     page = (compared / "compare.html").read_text(encoding="utf-8")
     for name in ("examples.svg", "curves-mse.svg"):
         assert base64.b64encode((compared / name).read_bytes()).decode() in page
@@ -169,7 +169,7 @@ def test_examples_are_not_picked(compared: Path, drawn_idx: Path, onspect: Onspe
 
 @pytest.mark.slow
 def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each column of the examples holds what the variant in its title makes of the inputs."""
+    """Each column of the examples shows the reconstructions by the variant in its title."""
     titled: dict[str, list[Any]] = {}
 
     def imshow(axes: Axes, picture: Any, **_: Any) -> None:
@@ -193,7 +193,7 @@ def test_examples_stand_under_their_variant(copied: Path, drawn_idx: Path, monke
 
 @pytest.mark.slow
 def test_nothing_is_trained_twice(copied: Path, drawn_idx: Path, onspect: Onspect) -> None:
-    """A comparison whose tables and one variant's scores are gone makes those anew and leaves the rest as it was."""
+    """A comparison whose tables and one variant's scores are gone computes those again and keeps the rest."""
     places = {path: path.stat().st_mtime_ns for path in copied.glob("runs/0/*/weights.safetensors")}
     before = {path: np.load(path) for path in copied.glob("runs/0/*/mse.npy")}
     (copied / "compare.md").unlink()
@@ -246,7 +246,7 @@ def test_ctrl_c_before_the_first_training_leaves_no_folder(
 
 @pytest.mark.slow
 def test_other_choices_need_another_folder(compared: Path, drawn_idx: Path, onspect: Onspect) -> None:
-    """A folder that holds a comparison with other epochs is refused, and both numbers are named."""
+    """A folder that has a comparison with other epochs is refused, and both numbers are named."""
     result = onspect("compare", drawn_idx, "-o", compared, "--normal", 0, "--limit", 24, "--epochs", 3)
     assert result.exit_code == 2
     assert "contains a comparison with epochs 2, not 3" in result.stderr
@@ -292,7 +292,7 @@ def test_every_class_in_processes(drawn_idx: Path, onspect: Onspect, tmp_path: P
 def test_wrong_choices(
     drawn_idx: Path, onspect: Onspect, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
-    """A class, variant or combination that is none is wrong usage, and nothing is written."""
+    """An unknown class, variant or combination is wrong usage, and nothing is written."""
     result = onspect("compare", drawn_idx, "-o", tmp_path / "new", *arguments)
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
@@ -300,7 +300,7 @@ def test_wrong_choices(
 
 
 def test_missing_file_of_a_collection(drawn_idx: Path, onspect: Onspect, tmp_path: Path) -> None:
-    """Where one of the four IDX files is missing, it is named."""
+    """If one of the four IDX files is missing, it is named."""
     for path in drawn_idx.iterdir():
         if "t10k-labels" not in path.name:
             (tmp_path / path.name).write_bytes(path.read_bytes())

@@ -16,7 +16,7 @@ VALUES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress])
 def test_reads_plain_and_compressed(tmp_path: Path, idx_bytes: Pack, compress: Callable[[bytes], bytes]) -> None:
-    """An IDX file gives its array whether it is compressed or not, whatever its name says."""
+    """An IDX file gives its array whether it is compressed or not, independent of its name."""
     path = tmp_path / "images"
     path.write_bytes(compress(idx_bytes(VALUES)))
     np.testing.assert_array_equal(read_idx(path), VALUES)

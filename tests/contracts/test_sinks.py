@@ -1,4 +1,4 @@
-"""What every sink does, whatever it delivers to; a new kind of sink is one row of `sinks.CASES`."""
+"""The contract of every sink; a new kind of sink is one row of `sinks.CASES`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def case(request: pytest.FixtureRequest) -> SinkCase:
 
 
 def parts(first: int, end: int) -> list[Inspection]:
-    """Return numbered parts with a picture: good ones, bad ones, and faults of a source whose name is no UTF-8."""
+    """Return numbered parts with a picture: good ones, bad ones, and faults of a source whose name is not UTF-8."""
     picture = np.full((32, 32), 128, np.uint8)
     kinds: list[dict[str, Any]] = [
         {"verdict": "ok", "regions": ()},
@@ -53,7 +53,7 @@ def test_every_sink_of_the_registry_is_here() -> None:
 
 @pytest.mark.slow
 def test_verdicts_arrive(case: SinkCase, tmp_path: Path) -> None:
-    """What is written one by one, several at once or as lines arrives, each once; status and commands are taken."""
+    """Verdicts written one by one, several at once or as lines arrive, each once; status and commands are accepted."""
     with case.start(tmp_path) as (address, count):
         sink = open_sink(address, append=False)
         assert isinstance(sink, Sink)
@@ -97,7 +97,7 @@ def test_nothing_happens_before_it_is_entered(case: SinkCase, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_trouble_is_an_output_error(case: SinkCase, tmp_path: Path) -> None:
-    """Where nothing can be delivered, entering or writing raises OutputError, with a sentence and no secret."""
+    """If nothing can be delivered, entering or writing raises OutputError, with a sentence and no secret."""
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot|not"), open_sink(case.away(tmp_path), append=False) as sink:
         sink.write(parts(0, 1)[0])

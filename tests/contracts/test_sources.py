@@ -116,7 +116,7 @@ def test_every_source_of_the_registry_is_here() -> None:
 
 
 def test_captures_are_whole(source: Source) -> None:
-    """Each capture has a frame of its own and a source without a password, and can be reported as judged."""
+    """Each capture has its own frame and a source without a password, and can be reported as judged."""
     assert isinstance(source, Source)
     assert not source.live or source.patience is None or source.patience > 0
     assert source.live or source.can_wait

@@ -65,7 +65,7 @@ def test_good_part_has_an_empty_mask() -> None:
 @pytest.mark.parametrize("size", [32, SIZE])
 @pytest.mark.parametrize("defect", DEFECT_KINDS)
 def test_every_defect_has_a_mask_of_0_and_255(defect: str, size: int) -> None:
-    """Even a subtle defect marks some pixels, and the mask holds nothing but 0 and 255."""
+    """Even a subtle defect marks some pixels, and the mask has nothing but 0 and 255."""
     for seed in range(12):
         assert np.unique(draw(seed, defect, size)[1]).tolist() == [0, 255]
 

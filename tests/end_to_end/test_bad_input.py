@@ -61,7 +61,7 @@ def commands(job: Path, place: Path) -> list[list[object]]:
 def test_a_full_disk_leaves_the_old_files(
     onspect: Run, job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where the disk is full, a command ends with one sentence and code 1, old files whole and no piece of a new."""
+    """If the disk is full, a command ends with one sentence and code 1, old files complete and no part of a new one."""
     (tmp_path / "part.onnx").write_bytes((job / "part.onnx").read_bytes())
     (tmp_path / "report").mkdir()
     (tmp_path / "report/report.html").write_text("older")
@@ -113,7 +113,7 @@ def test_an_output_below_a_file_is_refused(onspect: Run, job: Path, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xe0 cut"], ids=["empty", "text", "cut"])
 def test_a_broken_image_is_named(onspect: Run, job: Path, tmp_path: Path, content: bytes) -> None:
-    """A file that is no image is refused by name where every image counts, and is a fault where parts are judged."""
+    """A file that is not an image is refused by name if every image counts, and is a fault if parts are judged."""
     for name in ("train/good", "val/good"):
         draw(tmp_path / name, 3, 91)
         (tmp_path / name / "unreadable.png").write_bytes(content)
@@ -160,7 +160,7 @@ def test_images_unlike_the_others_are_pointed_out(onspect: Run, tmp_path: Path) 
 
 
 def test_demo_needs_an_empty_folder(onspect: Run, tmp_path: Path) -> None:
-    """The demo refuses a file, and a folder that holds anything, and touches neither."""
+    """The demo refuses a file, and a folder that is not empty, and changes neither."""
     (tmp_path / "file").write_text("mine")
     for output, words in ((tmp_path / "file", "is a file"), (tmp_path, "is not empty")):
         result = onspect("demo", "-o", output)

@@ -116,7 +116,7 @@ def test_calibration_left_the_graph_alone(job: Path, onspect: Run, tmp_path: Pat
 
 
 def test_training_images_are_refused_for_calibration(job: Path, onspect: Run, tmp_path: Path) -> None:
-    """A flat folder of the training images is refused; the share held out of training is taken when asked for."""
+    """A flat folder of the training images is refused; the share held out of training is taken when requested."""
     good = job / "parts" / "train" / "good"
     flat = tmp_path / "flat.onnx"
     flat.write_bytes((job / "part.onnx").read_bytes())
@@ -127,7 +127,7 @@ def test_training_images_are_refused_for_calibration(job: Path, onspect: Run, tm
 
 
 def link_some(data: Path, folder: Path, every: int) -> Path:
-    """Make a dataset of links to one in so many of the images of each folder of another."""
+    """Make a dataset of links to every n-th image of each folder of another."""
     for kind in (path for split in ("train", "val") for path in (data / split).iterdir()):
         place = folder / kind.parent.name / kind.name
         place.mkdir(parents=True)

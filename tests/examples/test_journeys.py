@@ -39,7 +39,7 @@ ANSWERS = {
         "6 images: ",
     ],
 }
-"""What the small journeys must say."""
+"""Texts that the small journeys must print."""
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ BAD = [LabelledImage(Path(f"{index}.png"), "scratch") for index in range(3, 6)]
 
 @pytest.fixture
 def reference() -> Reference:
-    """Three good images with scores 1 to 3 and three defective ones with 4 to 6; the threshold lies at 3.5."""
+    """Three good images with scores 1 to 3 and three defective ones with 4 to 6; the threshold is at 3.5."""
     return make_reference("part@0", [*GOOD, *BAD], np.arange(1.0, 7.0), MaxF1())
 
 
@@ -28,7 +28,7 @@ def test_a_uniform_change_of_scale_flips_nothing(reference: Reference) -> None:
 
 
 def test_a_changed_order_flips_verdicts(reference: Reference) -> None:
-    """A good image that passes a defective one across the threshold is counted, whatever the threshold."""
+    """A good image that passes a defective one across the threshold is counted, for every threshold."""
     agreement = compare(reference, np.array([1.0, 2.0, 4.5, 4.0, 5.0, 6.0]))
     assert agreement.flips == 1
     assert agreement.policy == "highest F1"
@@ -41,7 +41,7 @@ def test_shift_is_in_units_of_the_spread(reference: Reference) -> None:
 
 @pytest.mark.parametrize("scores", [[1, 2, 3, np.nan, 5, 6], [1, 1, 1, 1, 1, 1]])
 def test_scores_that_judge_nothing_flip_everything(reference: Reference, scores: list[float]) -> None:
-    """Scores that are no numbers, or all the same, count as if every verdict had flipped."""
+    """Scores that are not finite, or all equal, count as if every verdict had flipped."""
     assert compare(reference, np.array(scores, np.float64)).flips == 6
 
 
@@ -56,7 +56,7 @@ def test_flips_beyond_the_allowed_are_refused(reference: Reference) -> None:
 
 
 def test_a_threshold_that_jumped_is_told_from_scores_that_moved() -> None:
-    """Where the old threshold flips nothing and the new one does, the refusal says so."""
+    """If the old threshold flips nothing and the new one does, the refusal says so."""
     before, after = np.array([4.0, 3, 1, 2, 5, 6]), np.array([4.0, 2, 1, 3, 5, 6])  # two scores far below the cut swap
     agreement = compare(make_reference("part@0", [*GOOD, *BAD], before, MaxF1()), after)
     assert agreement.carried == 0

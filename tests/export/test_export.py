@@ -133,7 +133,7 @@ def test_error_is_held_against_the_expected_one(
 def test_a_run_of_an_older_release_keeps_its_score(
     train_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A decoder without the second output is judged relatively, and nothing is left where the other is asked for."""
+    """A decoder without the second output is judged relatively, and nothing is left where the other is requested."""
     make = session.design_network
     monkeypatch.setattr(
         session, "design_network", lambda *some, **named: dataclasses.replace(make(*some, **named), expects=False)
@@ -262,7 +262,7 @@ def test_decisions_can_be_compared(make_run: MakeRun, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_flipped_verdict_refuses_the_file(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores within the tolerance whose verdicts differ are refused all the same."""
+    """Scores within the tolerance whose verdicts differ are refused anyway."""
     data = draw_labelled(tmp_path / "parts")
     original = parity_module.check_parity
 
@@ -278,7 +278,7 @@ def test_a_flipped_verdict_refuses_the_file(make_run: MakeRun, tmp_path: Path, m
 
 @pytest.mark.slow
 def test_an_expected_error_bears_half_precision(make_run: MakeRun, make_file: MakeRun, tmp_path: Path) -> None:
-    """What is expected lies over orders of magnitude, and its scores in float16 are the same to a hundredth."""
+    """The expected error spans orders of magnitude, and its scores in float16 agree to a hundredth."""
     data = draw_labelled(tmp_path / "parts", 40, 56)
     run, whole = make_run("cae", 40, 56), make_file("cae", 40, 56, score="expected")
     reduced = onnx_writer.export_quantized(run, tmp_path / "half.onnx", "fp16", data, score="expected", max_flips=8)
@@ -303,7 +303,7 @@ def test_a_run_is_exported_in_lower_precision(make_run: MakeRun, tmp_path: Path)
 def test_a_reduced_run_says_that_it_has_no_memory(
     onspect: Callable[..., Result], make_run: MakeRun, tmp_path: Path
 ) -> None:
-    """The command names the score and how to keep the memory, unless a score was asked for."""
+    """The command names the score and how to keep the memory, unless a score was requested."""
     data, part = draw_labelled(tmp_path / "parts"), tmp_path / "part.onnx"
     command = ("export", make_run(), "-o", part, "--fp16", "--data", data, "--max-flips", 8)
     result = onspect(*command)
@@ -315,7 +315,7 @@ def test_a_reduced_run_says_that_it_has_no_memory(
 
 
 def test_bad_names_and_runs(make_run: MakeRun, tmp_path: Path) -> None:
-    """An output that is no .onnx, a score that is none, and a folder that is no run are refused with their names."""
+    """An output without .onnx, an unknown score, and a folder that is not a run are refused with their names."""
     with pytest.raises(OutputError, match=r"part\.bin.*\.onnx"):
         onnx_writer.export(make_run(), tmp_path / "part.bin")
     with pytest.raises(ValueError, match="sharpness"):
@@ -346,7 +346,7 @@ def test_command_writes_and_says_what_is_next(make_run: MakeRun, tmp_path: Path)
 
 @pytest.mark.slow
 def test_command_names_the_labelled_folder(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the run's folder has a val split too, the next command names it, from where the user is."""
+    """If the run's folder has a val split too, the next command names it, from where the user is."""
     monkeypatch.chdir(tmp_path)
     run = shutil.copytree(make_run(), tmp_path / "run")
     config = json.loads((run / "config.json").read_text())

@@ -64,7 +64,7 @@ def test_what_was_never_seen_scores_higher(models: dict[str, TrainedModel], name
 
 
 def test_distance_keeps_its_digits_where_one_direction_says_nearly_all() -> None:
-    """What lies outside the known directions is little beside the whole and counts much: float32 suffices for it."""
+    """The residual outside the known directions is small and has a large weight: float32 is exact enough for it."""
     random = torch.Generator().manual_seed(0)
     vectors = torch.randn(400, 256, generator=random).double()
     vectors += 1000.0 * torch.randn(400, 1, generator=random) * torch.randn(256, generator=random)
@@ -170,7 +170,7 @@ def test_exported_file_holds_the_measure(
 
 @pytest.mark.slow
 def test_colour_images_of_another_size(make_run: MakeRun, tmp_path: Path) -> None:
-    """Colour images that are no squares have the combined score too."""
+    """Colour images that are not squares have the combined score too."""
     export(make_run("cae", 24, 40, 3), tmp_path / "part.onnx", score="combined")
     assert Inspector(tmp_path / "part.onnx").run(np.zeros((2, 24, 40, 3), np.uint8)).score.shape == (2,)
 
@@ -188,6 +188,6 @@ def test_images_that_are_gone(make_run: MakeRun, tmp_path: Path) -> None:
 
 
 def test_critic_is_kept_with_the_weights(make_run: MakeRun) -> None:
-    """The weights of the best epoch hold the AAE's critic, so that its score belongs to the same epoch."""
+    """The weights of the best epoch contain the AAE's critic, so that its score belongs to the same epoch."""
     tensors, _ = read_tensors(make_run("aae") / "weights.safetensors")
     assert {name.partition(".")[0] for name in tensors} == {"encoder", "decoder", "critic"}

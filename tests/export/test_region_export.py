@@ -73,7 +73,7 @@ def test_region_goes_from_the_run_into_the_file(run: Path, tmp_path: Path) -> No
 
 
 def test_resumed_run_crops_alike(run: Path) -> None:
-    """The images that a run goes on with are those that it began with."""
+    """A run continues with the images that it began with."""
     record = session.read_record(run)
     data = session.read_training_set(run, record)
     assert data.preprocess == record.data.recipe

@@ -35,7 +35,7 @@ def test_every_preset_has_its_score() -> None:
 
 
 def test_unknown_score() -> None:
-    """A name that is none is refused with all that are."""
+    """An unknown name is refused with the list of names."""
     with pytest.raises(ChoiceError, match=r"score is 'best'; choose one of memory, mse, .*combined"):
         find_score("best")
 

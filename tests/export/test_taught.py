@@ -28,7 +28,7 @@ Run = Callable[..., Result]
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_small_form_is_a_complete_file(taught: Path, parts: Path, tmp_path: Path, precision: str) -> None:
-    """The small file is smaller, says its precision, judges by a threshold of its own, and keeps what was taught."""
+    """The small file is smaller, says its precision, judges by its own threshold, and keeps the lessons."""
     reduced = quantize(taught, tmp_path / "small.onnx", precision, parts, max_flips=3)
     old, new = read_model_file(taught), read_model_file(tmp_path / "small.onnx")
     assert new.info.provenance.precision == precision
@@ -89,7 +89,7 @@ def test_small_form_can_be_taught_more(taught: Path, parts: Path, tmp_path: Path
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_calibrated_policy_is_kept(taught: Path, parts: Path, tmp_path: Path, onspect: Run, precision: str) -> None:
-    """A threshold that `calibrate` chose is chosen anew by its policy."""
+    """A threshold that `calibrate` chose is chosen again by its policy."""
     assert onspect("calibrate", taught, parts, "--max-fpr", "10%").exit_code == 0
     done = onspect("export", taught, "-o", tmp_path / "small.onnx", f"--{precision}", "--data", parts, "--max-flips", 3)
     assert done.exit_code == 0, done.output
@@ -118,7 +118,7 @@ def test_int8_keeps_mask_and_copies(base_file: Path, parts: Path, tmp_path: Path
 
 
 def test_int8_needs_all_taught_pictures(taught: Path, parts: Path, tmp_path: Path) -> None:
-    """Where pictures that were taught are not in the dataset, int8 is refused in one sentence."""
+    """If pictures that were taught are not in the dataset, int8 is refused in one sentence."""
     folder = write_pictures(tmp_path / "other/train/good", range(3, 8))
     write_pictures(tmp_path / "other/val/good", range(100, 103))
     with pytest.raises(DatasetError, match=r"has 5 of the 12 good pictures that .* was taught, and int8 teaches them"):
@@ -129,7 +129,7 @@ def test_int8_needs_all_taught_pictures(taught: Path, parts: Path, tmp_path: Pat
 def test_too_many_flips_write_nothing(
     taught: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where verdicts flip in every mix of layers, nothing is written."""
+    """If verdicts flip in every mix of layers, nothing is written."""
     original = quantize.__globals__["score_like"]
     monkeypatch.setitem(
         quantize.__globals__,

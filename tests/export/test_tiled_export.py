@@ -60,7 +60,7 @@ def run_graph(graph: InspectionGraph, images: NDArray[np.uint8]) -> Outputs:
 
 
 def stitch(tiles: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what was made of an image's tiles, [tiles, h, w], as one, by plain sums."""
+    """Return the stitched outputs of an image's tiles, [tiles, h, w], by plain sums."""
     height, width = tiles.shape[1:]
     down, across = (np.minimum(np.arange(side) + 1, side - np.arange(side)) for side in (height, width))
     weight = np.outer(down, across)
@@ -91,7 +91,7 @@ def test_the_error_is_that_of_the_stitched_reconstruction() -> None:
 
 
 def test_the_expected_error_is_stitched_too() -> None:
-    """The error of the stitched reconstruction is divided by what is expected of the tiles, stitched as logarithms."""
+    """The error of the stitched reconstruction is divided by the tiles' expected error, stitched as logarithms."""
     image = draw_images(1)
     alone, graph = build_graph("mse", tiled=False), build_graph("expected")
     planes = torch.from_numpy(cut(image[0])).permute(0, 3, 1, 2) / 255.0
@@ -105,7 +105,7 @@ def test_the_expected_error_is_stitched_too() -> None:
 
 
 def test_smoothing_goes_by_the_tile() -> None:
-    """What is small in an image is not smoothed away: 1/64 of the tile's longer side, not of the image's."""
+    """A small defect in an image is not smoothed away: 1/64 of the tile's longer side, not of the image's."""
     assert build_graph("relative").score.smoothing == 40 / 64
 
 
@@ -240,7 +240,7 @@ def test_a_tiled_file_in_lower_precision(exported: Path, plates: Path, tmp_path:
 
 @pytest.mark.parametrize("score", ["combined", "whitened", "latent"])
 def test_measures_of_the_whole_image_are_refused(run: Path, tmp_path: Path, score: str) -> None:
-    """What is fitted to whole images is not for networks that see tiles: one sentence, and no file."""
+    """Scores fitted to whole images are refused for networks that see tiles: one sentence, and no file."""
     with pytest.raises(
         ChoiceError, match=f"score is '{score}', .* see tiles of it; choose mse, peak, relative or expected"
     ):

@@ -21,14 +21,14 @@ from typing import Any, Self
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on."""
+    """Return a free TCP port."""
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody listens on a port."""
+    """Return whether a server listens on a port."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
         return True
     return False
@@ -200,7 +200,7 @@ class Plc:
 
 @dataclass(frozen=True)
 class Request:
-    """What a server was sent."""
+    """A request to the server."""
 
     target: str
     headers: dict[str, str]
@@ -213,7 +213,7 @@ class Request:
 
 
 class Server(ThreadingHTTPServer):
-    """A web server that keeps what it is sent, and answers as `answer` says: a status, or None to hang up."""
+    """A web server that keeps its requests, and gives the status `answer`, or hangs up for None."""
 
     daemon_threads = True
 
@@ -258,4 +258,4 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -19,7 +19,7 @@ def machine(root: Path, groups: str, files: dict[str, str]) -> Path:
 
 
 def test_quota_of_version_2(tmp_path: Path) -> None:
-    """The smallest quota on the way up counts; ``max`` is none."""
+    """The smallest quota on the way up counts; ``max`` means no quota."""
     files = {
         "sys/fs/cgroup/a/cpu.max": "150000 100000\n",
         "sys/fs/cgroup/a/b/cpu.max": "300000 100000\n",
@@ -37,7 +37,7 @@ def test_quota_of_version_1(tmp_path: Path) -> None:
 
 
 def test_container_sees_its_group_as_the_root(tmp_path: Path) -> None:
-    """Where the path is the host's and not there, the root of the mount is the container's group."""
+    """If the path is the host's and not there, the root of the mount is the container's group."""
     files = {"sys/fs/cgroup/cpu/cpu.cfs_quota_us": "100000", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000"}
     assert read_cpu_quota(machine(tmp_path, "1:cpu:/docker/abc\n", files)) == 1.0
 

@@ -53,7 +53,7 @@ def test_no_secret_is_shown(text: str, shown: str) -> None:
 
 
 def test_secrets_come_from_environment_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """env:NAME and file:PATH stand for what is there, a file's last line end left out; anything else is itself."""
+    """env:NAME and file:PATH give the stored text, without a file's last line end; anything else is itself."""
     monkeypatch.setenv("ONSPECT_TEST_SECRET", "from the environment")
     (tmp_path / "token").write_text("from a file\n", encoding="utf-8")
     assert resolve_secret("env:ONSPECT_TEST_SECRET") == "from the environment"
@@ -71,7 +71,7 @@ def test_missing_secret_is_refused(value: str) -> None:
 SECRETS = st.text(st.characters(exclude_categories=["Z", "C"], exclude_characters="'\""), min_size=1, max_size=20).map(
     "x9Q{}".format
 )
-"""Passwords of all signs but spaces and quotes, in which a URL ends; they begin as nothing else does here."""
+"""Passwords of all signs but spaces and quotes, which end a URL; no other text here begins like them."""
 
 ARGUMENTS = SECRETS.map(lambda secret: "".join(sign for sign in secret if sign not in "&;"))
 FRAMES = st.sampled_from(["{}", "cannot open '{}': refused", 'the sink "{}" is lost; trying again', "{} {}"])
@@ -79,7 +79,7 @@ FRAMES = st.sampled_from(["{}", "cannot open '{}': refused", 'the sink "{}" is l
 
 @given(SECRETS, FRAMES, st.sampled_from(["rtsp", "mqtts", "http"]))
 def test_no_generated_password_is_shown(secret: str, frame: str, scheme: str) -> None:
-    """Whatever a password holds, also signs that should be escaped, it is not shown, and the host is."""
+    """A password with any signs, also unescaped ones, is not shown, and the host is."""
     url = f"{scheme}://admin:{secret}@10.0.0.4:8554/stream?id=4"
     shown = redact(frame.format(url, url))
     assert "x9Q" not in shown
@@ -185,7 +185,7 @@ def test_no_path_of_a_webhook_is_shown(secret: str, message: str) -> None:
 
 
 def test_no_secret_is_in_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log line, and its traceback, have the place of a secret and not the secret, whoever writes them."""
+    """A log line and its traceback have the place of a secret, not the secret, from any logger."""
     monkeypatch.setenv("ONSPECT_TEST_SECRET", "geheim und lang")
     secret = resolve_secret("env:ONSPECT_TEST_SECRET")
     with caplog.at_level(logging.WARNING):

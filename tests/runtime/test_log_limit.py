@@ -11,7 +11,7 @@ LOG = logging.getLogger("onspect")
 
 
 def test_no_line_repeats_more_than_ten_times_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """Of a thousand equal lines, and of a thousand that differ in numbers, ten stand in the log; others do too."""
+    """Of a thousand equal lines, or a thousand that differ in numbers only, ten are logged, and other lines too."""
     with caplog.at_level(logging.INFO, "onspect"), limit_repeats():
         for number in range(1000):
             LOG.warning("the camera is lost")
@@ -31,7 +31,7 @@ def test_what_was_left_out_is_counted(caplog: pytest.LogCaptureFixture, monkeypa
             LOG.warning("lost")
         now[0] = 61.0
         LOG.warning("lost")
-    assert caplog.messages == ["lost"] * MOST + ["lost (and 15 like it before, left out)"]
+    assert caplog.messages == ["lost"] * MOST + ["lost (15 messages like it were left out)"]
 
 
 def test_progress_in_numbers_is_no_repetition(caplog: pytest.LogCaptureFixture) -> None:
@@ -43,7 +43,7 @@ def test_progress_in_numbers_is_no_repetition(caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_brake_is_taken_off(caplog: pytest.LogCaptureFixture) -> None:
-    """After a line has ended, the log is as it was."""
+    """After a line has ended, the log settings are restored."""
     with limit_repeats():
         pass
     for _ in range(20):

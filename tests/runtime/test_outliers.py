@@ -1,4 +1,4 @@
-"""Good scores that stand alone."""
+"""Good scores that are outliers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
     ],
 )
 def test_scores_far_above_all_others_stand_alone(scores: list[float], lone: list[int]) -> None:
-    """A tenth of the scores at most is found, highest first; a group of good parts by itself is not."""
+    """A tenth of the scores at most is found, highest first; a separate group of good parts is not."""
     assert find_lone_scores(scores) == lone
 
 
@@ -44,7 +44,7 @@ def test_scores_far_above_all_others_stand_alone(scores: list[float], lone: list
     ],
 )
 def test_scores_of_good_parts_alone_are_seldom_mistaken(draw: Draw, count: int) -> None:
-    """Where all scores come from one distribution, one stands alone in less than 1 of 25 draws."""
+    """If all scores come from one distribution, one is an outlier in less than 1 of 25 draws."""
     random = np.random.default_rng(count)
     assert np.mean([bool(find_lone_scores(draw(random, count))) for _ in range(200)]) < 0.04
 

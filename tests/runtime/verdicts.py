@@ -1,4 +1,4 @@
-"""What the tests of sinks and sources share: sink, inspections, status of a line, and waiting for another thread."""
+"""Helpers for the tests of sinks and sources: sink, inspections, status of a line, and waiting for another thread."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def line_status(**facts: Any) -> LineStatus:
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    """Wait until a condition holds; an AssertionError where it does not in time."""
+    """Wait until a condition is true; raise AssertionError if it is not in time."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
@@ -64,7 +64,7 @@ class Keeper(Sink):
 
     @property
     def judged(self) -> int:
-        """How many verdicts are no fault."""
+        """Number of verdicts that are not a fault."""
         return sum(verdict.verdict != "fault" for verdict in self.verdicts)
 
     def faults(self, reason: str) -> int:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def draw_good(seed: int, height: int = 28, width: int = 28) -> NDArray[np.uint8]:
-    """A bright bar on black at a place of its own, with a little noise."""
+    """A bright bar on black at its own place, with a little noise."""
     random = np.random.default_rng(seed)
     image = random.normal(20, 3, (height, width))
     left = int(random.integers(width // 4, width // 2))

@@ -17,7 +17,7 @@ def test_each_changes_and_repeats(name: str, channels: int) -> None:
 
 
 def test_none_changes_nothing() -> None:
-    """Without any way chosen the image stays as it is."""
+    """Without any way chosen the image stays unchanged."""
     image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
     assert np.array_equal(augment(image, (), np.random.default_rng(0)), image)
 

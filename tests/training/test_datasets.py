@@ -30,7 +30,7 @@ def test_flat_folder(parts: Path) -> None:
 
 
 def test_uniform_size_is_demanded_later(parts: Path) -> None:
-    """Where all training images have one size, the model takes only that one; with any_size it takes all."""
+    """If all training images have one size, the model takes only that one; with any_size it takes all."""
     assert load_training_set(parts).preprocess.source.width == (28, 28)
     assert load_training_set(parts, any_size=True).preprocess.source.width is None
 
@@ -93,7 +93,7 @@ def test_one_coloured_image_makes_a_colour_model(tmp_path: Path) -> None:
 
 
 def test_dark_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """12-bit values in 16-bit files are told of, with the option that keeps their depth."""
+    """12-bit values in 16-bit files are reported, with the option that keeps their depth."""
     logging.getLogger("onspect").propagate = True
     write(tmp_path, "a.png", np.full((40, 40), 4000, np.uint16))
     load_training_set(tmp_path)
@@ -101,7 +101,7 @@ def test_dark_16_bit_images_are_noticed(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_copies_count_once_and_few_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Five copies are one image; what one image, or eight, can give is said before the work starts."""
+    """Five copies count as one image; one image, or eight, give a warning before the work starts."""
     for number in range(5):
         write(tmp_path, f"{number}.png", np.full((32, 32), 90, np.uint8))
     assert len(load_training_set(tmp_path).images) == 1
@@ -115,7 +115,7 @@ def test_copies_count_once_and_few_images_are_told(tmp_path: Path, caplog: pytes
 
 
 def test_several_sizes_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where no size is usual, the smallest and the largest are named."""
+    """If no size is usual, the smallest and the largest are named."""
     for number, side in enumerate((32, 48, 64)):
         write(tmp_path, f"{number}.png", np.full((side, side), 90, np.uint8))
     load_training_set(tmp_path)

@@ -98,7 +98,7 @@ def read_losses(run: Path, name: str) -> list[list[float]]:
 
 
 def assert_same_curves(one: Path, other: Path, precision: str = "32-true") -> None:
-    """Hold two runs' curves against each other, within the tolerances."""
+    """Compare two runs' curves within the tolerances."""
     losses = [read_losses(run, "log.jsonl") for run in (one, other)]
     assert np.allclose(*losses, rtol=TOLERANCES[precision], atol=0)
 
@@ -150,7 +150,7 @@ def test_weights_are_equal_in_both_processes(plates: Path, tmp_path: Path) -> No
 
 
 def free_port() -> str:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         return str(listener.getsockname()[1])
@@ -160,7 +160,7 @@ def free_port() -> str:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others(plates: Path, tmp_path: Path, victim: int) -> None:
-    """Whichever process is killed, all end within seconds with one sentence; one device goes on to the same curve."""
+    """Whichever process is killed, all end within seconds with one sentence; one device continues to the same curve."""
     run = tmp_path / "cut"
     endless = [*ARGUMENTS, "--epochs", "400", "--patience", "0"]
     with subprocess.Popen(command(plates, "-o", run, *endless), stderr=subprocess.PIPE, env=ALONE) as process:
@@ -207,7 +207,7 @@ def test_two_processes_go_on_where_one_stopped(plates: Path, tmp_path: Path) -> 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_once(plates: Path, tmp_path: Path) -> None:
-    """Ctrl-C on two processes saves at the same step, says so once, and one device goes on from there."""
+    """Ctrl-C on two processes saves at the same step, says so once, and one device continues from there."""
     run = tmp_path / "cut"
     arguments = [plates, "-o", run, *ARGUMENTS, "--epochs", "300", "--patience", "0"]
     with subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, env=ALONE) as process:
@@ -241,7 +241,7 @@ def test_an_error_is_told_once(plates: Path, tmp_path: Path, arguments: list[str
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the processes in /proc")
 def test_no_process_outlives_the_command(plates: Path, tmp_path: Path) -> None:
-    """Where the command itself is killed, its processes end too."""
+    """If the command itself is killed, its processes end too."""
     run = tmp_path / "run"
     endless = [*ARGUMENTS, "--epochs", "4000", "--patience", "0"]
     with subprocess.Popen(command(plates, "-o", run, *endless), stderr=subprocess.DEVNULL, env=ALONE) as process:

@@ -79,7 +79,7 @@ def test_training_lowers_the_error(parts: Path, tmp_path: Path, variant: str) ->
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, variant: str) -> None:
-    """A run stopped in the middle of an epoch goes on to the very weights of one that was not."""
+    """A run stopped in the middle of an epoch continues to exactly the weights of an uninterrupted run."""
     chosen = options(variant=variant, seed=3)
     session.train(parts, tmp_path / "whole", chosen, devices=CPU)
 

@@ -98,7 +98,7 @@ def test_resume_names_a_damaged_file(parts: Path, tmp_path: Path, name: str, wor
 
 
 def test_resume_without_a_checkpoint(parts: Path, tmp_path: Path) -> None:
-    """A run that was killed in its first epoch has nothing to resume, and that is said."""
+    """A run that was killed in its first epoch has nothing to resume, and that is reported."""
     session.train(parts, tmp_path / "run", session.TrainOptions(epochs=1), devices=CPU)
     (tmp_path / "run" / "checkpoint.safetensors").unlink()
     with pytest.raises(TrainingError, match="nothing to resume"):

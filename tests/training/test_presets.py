@@ -24,13 +24,13 @@ def test_a_preset_designs_a_network(name: str) -> None:
 
 
 def test_sizes_choose_the_preset() -> None:
-    """A preset with networks for fixed sizes is the default where all images have one of them, and nowhere else."""
+    """A preset with networks for fixed sizes is the default only if all images have one of them."""
     assert choose_preset([(28, 28)], 1) == choose_preset([(32, 32), (32, 32)], 3) == "paper"
     assert choose_preset([(28, 28)], 3) == choose_preset([(28, 28), (28, 29)], 1) == DEFAULT
 
 
 def test_unknown_preset() -> None:
-    """A name that is none is refused with the names; the row for features is not one to name."""
+    """An unknown name is refused with the names; the row for features cannot be chosen by name."""
     for name in ("huge", "features"):
         with pytest.raises(ChoiceError, match=rf"preset is '{name}'; choose one of {', '.join(NAMES)}"):
             check_preset(name)

@@ -79,7 +79,7 @@ def test_tiles_cover_the_image_and_overlap(tile: int, more: int) -> None:
 def test_tiles_that_cannot_be_are_refused(
     preset: str, size: tuple[int, int], tile: tuple[int, int], message: str, tmp_path: Path
 ) -> None:
-    """What is wrong with a tile is said with its size and the cure, before an image is read."""
+    """A wrong tile is refused with its size and the remedy, before an image is read."""
     with pytest.raises(ChoiceError, match=message):
         design_tiling(preset, size[1], size[0], tile)
     options = session.TrainOptions(preset=preset, size=size, tile=tile)
@@ -88,7 +88,7 @@ def test_tiles_that_cannot_be_are_refused(
 
 
 def test_tiles_are_a_view_of_the_images() -> None:
-    """An index, a slice and an array of indices give the same tiles, each where it lies in its image."""
+    """An index, a slice and an array of indices give the same tiles, each at its place in the image."""
     images = np.random.default_rng(1).integers(0, 256, (3, 56, 72, 2), np.uint8)
     tiles = Tiles(images, TILING)
     assert (len(tiles), tiles.shape, tiles.size) == (12, (12, 32, 40, 2), 12 * 32 * 40 * 2)
@@ -137,7 +137,7 @@ def test_networks_are_those_of_a_tile(run: Path) -> None:
 
 
 def test_an_older_run_has_no_tiles(run: Path) -> None:
-    """A record that does not speak of tiles is read as one of whole images."""
+    """A record without tiles is read as one of whole images."""
     content = dataclasses.asdict(read_record(run).config)
     del content["tiling"]
     network = content["network"]
@@ -200,6 +200,6 @@ def test_the_plan_says_what_shrinking_loses(run: Path) -> None:
     ("lefts", "tops"), [((), (0,)), ((4, 20), (0,)), ((0, 44), (0,)), ((0, 0), (0,)), ((0,), (0, 8, 4))]
 )
 def test_tiles_with_gaps_are_none(lefts: tuple[int, ...], tops: tuple[int, ...]) -> None:
-    """A damaged file cannot speak of tiles that do not cover an image."""
+    """A file with tiles that do not cover an image is refused as damaged."""
     with pytest.raises(ValueError, match=r"tiles of .* pixels begin at"):
         Tiling(40, 32, lefts, tops)

@@ -1,4 +1,4 @@
-"""Tilings of any size: they cover the image, overlap, and stitch what they cut to itself."""
+"""Tilings of any size: they cover the image, overlap, and stitching the tiles gives the image."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["cae", "vae", "aae"])
 def test_training_lowers_the_error(parts: Path, tmp_path: Path, variant: str) -> None:
-    """Each variant's held-out error falls, and the run holds what export needs."""
+    """Each variant's held-out error falls, and the run has what export needs."""
     session.train(parts, tmp_path / "run", options(variant=variant, epochs=30, learning_rate=3e-3), devices=CPU)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in log] == list(range(1, 31))
@@ -86,7 +86,7 @@ def test_the_expected_error_leaves_the_autoencoder_alone(
     ],
 )
 def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, variant: str, stop_at: int) -> None:
-    """A run stopped in the middle or at the end of an epoch goes on to the very weights of one that was not."""
+    """A run stopped in the middle or at the end of an epoch gets exactly the weights of an uninterrupted run."""
     chosen = options(variant=variant, augment=("brightness", "shift"), schedule="cosine", optimizer="adamw")
     session.train(parts, tmp_path / "whole", chosen, devices=CPU)
 
@@ -117,7 +117,7 @@ def test_a_failure_before_the_first_checkpoint_leaves_no_run(parts: Path, tmp_pa
 
 
 def test_early_stopping_keeps_the_best(parts: Path, tmp_path: Path) -> None:
-    """Without progress training ends after its patience, and a resumed run does not go on past that."""
+    """Without progress training ends after its patience, and a resumed run does not continue past that."""
     outcome = session.train(parts, tmp_path / "run", options(epochs=50, learning_rate=1e-12, patience=2), devices=CPU)
     assert outcome.reason == "stopped early"
     assert outcome.epoch < 50
@@ -131,7 +131,7 @@ def test_divergence_is_told(parts: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_is_not_overwritten(parts: Path, tmp_path: Path) -> None:
-    """A folder with a run in it is refused, with the way to go on."""
+    """A folder with a run in it is refused, with the way to continue."""
     session.train(parts, tmp_path / "run", options(epochs=1), devices=CPU)
     before = weights(tmp_path / "run")
     with pytest.raises(TrainingError, match="--resume"):
@@ -183,7 +183,7 @@ def test_held_out_images_are_not_trained_on(parts: Path, tmp_path: Path) -> None
     ],
 )
 def test_bad_choices_name_the_value(parts: Path, tmp_path: Path, bad: dict[str, Any]) -> None:
-    """A choice that is none is refused before anything is written, with its value."""
+    """An invalid choice is refused before anything is written, with its value."""
     with pytest.raises(ValueError, match=str(next(iter(bad.values()))).strip("()',")):
         session.train(parts, tmp_path / "run", options(**bad), devices=CPU)
     assert not (tmp_path / "run").exists()
@@ -201,7 +201,7 @@ def test_command_trains_and_says_what_it_chose(parts: Path, tmp_path: Path) -> N
 
 
 def test_the_plan_says_why_the_size(parts: Path, tmp_path: Path) -> None:
-    """The plan names the working size with what it is to the images', the objective, and what gives the score."""
+    """The plan names the working size relative to the images', the objective, and the score."""
     chosen = options(epochs=1, preset="fast", size=(64, 64))
     session.train(parts, tmp_path / "run", chosen, devices=CPU)
     record = read_record(tmp_path / "run")

@@ -187,7 +187,7 @@ class Evaluation:
             (self.of_training, "images that the model was trained on"),
             (self.of_calibration, "images that the threshold was chosen on"),
         ):
-            effect = "if they show the same parts, these figures are better than those of new parts will be"
+            effect = "if they show the same parts, the figures of new parts will be worse"
             warnings += describe_twins(overlap.twins, len(self.results), whose, effect)
         if self.faults:
             warnings.append(

@@ -152,11 +152,11 @@ def read_rule(kinds: Sequence[type[R]], rule: Rule) -> R:
     """
     known = {kind.name: kind for kind in kinds}
     if rule.name not in known:
-        raise ModelFileError(f"the file has a rule {rule.name!r}, which this version of onspect does not know")
+        raise ModelFileError(f"the file has a rule {rule.name!r}, which this onspect does not know; update onspect")
     kind = known[rule.name]
     values = {field.name: getattr(rule, field.name) for field in dataclasses.fields(kind)}
     if any(values[field.name] is None for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING):
-        raise ModelFileError(f"the number of the file's rule {rule.name!r} is missing")
+        raise ModelFileError(f"the number of the file's rule {rule.name!r} is missing; calibrate again")
     return kind(**values)
 
 

@@ -132,7 +132,7 @@ def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownIm
             tuple(f"{verb} almost like images that this threshold is chosen on" for verb in ("looks", "look")),
         ),
     )
-    effect = "figures on these are better than those of new parts will be; keep all pictures of a part in one folder"
+    effect = "figures of new parts will be worse; keep all pictures of a part in one folder"
     return [
         f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_some(some)}: {effect}"
         for some, what in pairs

@@ -117,7 +117,7 @@ def _entry(path: Path, content: Any, name: str) -> Any:
         for key in (name, name.encode()):
             if key in content:
                 return content[key]
-    raise DatasetError(f"{str(path)!r} has no entry {name!r}: it is not a file of CIFAR-10's Python version")
+    raise DatasetError(f"{str(path)!r} has no entry {name!r}: it is not of CIFAR-10's Python version; fetch it again")
 
 
 def _to_bgr(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:

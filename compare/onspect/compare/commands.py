@@ -42,7 +42,7 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
     "--normal",
     multiple=True,
     metavar="CLASS",
-    help="The class that is normal; several times for several [default: 1 of MNIST, dog of CIFAR-10, good parts].",
+    help="The normal class; may be given several times [default: 1 of MNIST, dog of CIFAR-10, good parts].",
 )
 @click.option("--every-class", is_flag=True, help="Each class in turn is normal: one against the rest.")
 @click.option(
@@ -65,8 +65,8 @@ def _parse_variants(_context: click.Context, _option: click.Parameter, value: st
     multiple=True,
     type=click.Choice(["all", *_COMPARED]),
     metavar="SCORE",
-    help="A score to measure, as 'onspect export' has them; several times for several, all of the same trained "
-    f"networks, and all for every one [default: {describe_defaults('score')}; and {MEMORY}].",
+    help="A score of 'onspect export' to measure, or all; may be given several times. All are of the same trained "
+    f"networks [default: {describe_defaults('score')}; and {MEMORY}].",
 )
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Use at most this number of images of each class, for a quick look."

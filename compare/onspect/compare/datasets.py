@@ -170,7 +170,7 @@ def _read_idx_files(folder: Path, preset: str | None) -> Dataset | None:
         if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or not len(images):
             raise DatasetError(
                 f"the {name} files of {str(folder)!r} do not belong together: images {list(images.shape)}, labels "
-                f"{list(labels.shape)}"
+                f"{list(labels.shape)}; fetch them again"
             )
         splits.append(Split(images[..., None], labels.astype(np.int64)))
     name = "MNIST" if fingerprint_bytes(arrays["t10k", "labels"].tobytes()) == _MNIST else folder.resolve().name
@@ -197,7 +197,7 @@ def _make(
     """Return a dataset of images that are as the model takes them already."""
     height, width, channels = train.images.shape[1:]
     if test.images.shape[1:] != train.images.shape[1:]:
-        raise DatasetError(f"the training and test images of {str(folder)!r} differ in size")
+        raise DatasetError(f"the training and test images of {str(folder)!r} differ in size; give images of one size")
     preprocess = Preprocess(width, height, channels, 65535, SourceLimits((channels,), (width, width), (height, height)))
     preset = preset or choose_preset([(height, width)], channels)
     return Dataset(name, folder, classes, train, test, preprocess, preset, usual)

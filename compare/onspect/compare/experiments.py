@@ -206,7 +206,9 @@ def reading(path: Path, cure: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+        raise DatasetError(
+            f"cannot read {str(path)!r}: {describe_os_error(error)}; check the file and its permissions"
+        ) from error
     except (ValueError, TypeError, EOFError) as error:
         raise DatasetError(f"{str(path)!r} is damaged ({error}); {cure}") from error
 

@@ -50,20 +50,26 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DatasetError(f"{str(path)!r} is a damaged gzip file ({error}); fetch it again") from error
     except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+        raise DatasetError(
+            f"cannot read {str(path)!r}: {describe_os_error(error)}; check the file and its permissions"
+        ) from error
 
 
 def _read(path: Path, file: BinaryIO) -> NDArray[np.uint8]:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _BYTES or not 1 <= head[3] <= _MOST_DIMENSIONS:
-        raise DatasetError(f"{str(path)!r} is not an IDX file of bytes: it begins with {head.hex(' ')!r}")
+        raise DatasetError(
+            f"{str(path)!r} is not an IDX file of bytes: it begins with {head.hex(' ')!r}; fetch it again"
+        )
     sizes = file.read(4 * head[3])
     if len(sizes) < 4 * head[3]:
         raise DatasetError(f"{str(path)!r} ends within its header; fetch it again")
     shape = struct.unpack(f">{head[3]}I", sizes)
     expected = math.prod(shape)
     if expected > _MOST_VALUES:
-        raise DatasetError(f"{str(path)!r} is damaged: its header promises {'x'.join(map(str, shape))} bytes")
+        raise DatasetError(
+            f"{str(path)!r} is damaged: its header promises {'x'.join(map(str, shape))} bytes; fetch it again"
+        )
     content = file.read(expected + 1)  # one more byte shows that a file is too long, without unpacking all of it
     if len(content) != expected:
         found = "more" if len(content) > expected else f"{len(content)}"

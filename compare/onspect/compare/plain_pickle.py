@@ -84,7 +84,9 @@ def read_plain_pickle(path: Path) -> Any:
     try:
         return _PlainUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
     except OSError as error:
-        raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+        raise DatasetError(
+            f"cannot read {str(path)!r}: {describe_os_error(error)}; check the file and its permissions"
+        ) from error
     except _RefusedError as error:
         raise DatasetError(
             f"{str(path)!r} contains {error}, which is not plain data; nothing in it was executed, and it is not used"

@@ -228,7 +228,7 @@ def part(
     parts = {name: values for name, values in parts.items() if name is None or len(values)}
     if not len(parts[None]) or len(parts) == 1:
         what = "normal" if not len(parts[None]) else "anomalous"
-        raise DatasetError(f"{dataset.name} has no {what} images to test on (normal: {', '.join(normal)})")
+        raise DatasetError(f"{dataset.name} has no {what} test images (normal: {', '.join(normal)}); add some")
     parts[ALL] = np.concatenate([values for name, values in parts.items() if name is not None])
     return parts
 

@@ -141,7 +141,7 @@ def _plan_experiments(plan: Plan, dataset: Dataset) -> list[Experiment]:
         dataset.indices(normal)
         normals = [normal]
     if len({describe_normal(normal) for normal in normals}) < len(normals):
-        raise DatasetError(f"classes of {dataset.name} have names that cannot be told apart as folders; rename them")
+        raise DatasetError(f"classes of {dataset.name} have names that give the same folder; rename them")
     scores = _choose_scores(plan, dataset.preset)
     return [
         Experiment(normal, variant, seed, scores[variant])

@@ -23,7 +23,7 @@ MEAN = "mean of the classes"
 RULES = (
     "The normal class is the one under test and anomalous images are positive. AUROC is the area under the ROC curve, "
     "in which a pair of equal scores counts half. AUPR is average precision: the sum over all thresholds of precision "
-    "times the step in recall, nothing interpolated, images of equal score taken together (scikit-learn's "
+    "times the step in recall, without interpolation; images of equal score are taken together (scikit-learn's "
     "roc_auc_score and average_precision_score). Scores come from the exported ONNX file."
 )
 """Conditions for comparing these figures with others."""

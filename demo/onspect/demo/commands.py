@@ -28,7 +28,13 @@ _TRAIN = 100  # good pictures; 99 are enough for teach to promise 1% false rejec
     help="A new or empty folder for all results.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), hidden=True)  # accepted because 0.1.0 had it
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of parts and memory.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the drawn parts and of the memory.",
+)
 def demo(output: Path, epochs: int | None, seed: int) -> None:
     """Do the whole job on synthetic parts: teach, calibrate, evaluate, score.
 

@@ -1,4 +1,4 @@
-"""Turn a trained run into one ONNX model file, and prove that the file does what the trained model does.
+"""Turn a trained run into one ONNX model file, and prove that the file computes the same as the trained model.
 
 `export` writes a run as a model file, `quantize` a model file in int8 or float16. `SCORES` describes the scores. Names
 are loaded when they are first used: only then torch is.

@@ -168,10 +168,10 @@ _ROWS = (
     ),
     ScoreSpec(
         "expected",
-        "as relative, of the error divided by the error that the decoder predicts for this image",
+        "as relative, with the error divided by the error that the decoder predicts for this image",
         Reduction.MAXIMUM,
         _SMOOTHING,
-        normal_floor=0.1,  # an error far below the prediction everywhere is no evidence
+        normal_floor=0.1,  # an error far below the prediction everywhere is not evidence
         expects=True,
     ),
     ScoreSpec(FEATURES, "the highest places of the reconstruction error of features", Reduction.HIGHEST, on=FEATURES),
@@ -184,7 +184,7 @@ _ROWS = (
     ScoreSpec("kl", "divergence of the latent vector from the prior (Eq. 4)", Reduction.FITTED, variants=("vae",)),
     ScoreSpec(
         "critic",
-        "how little the critic takes the latent vector for a draw from the prior",
+        "how unlikely the critic finds the latent vector as a draw from the prior",
         Reduction.FITTED,
         variants=("aae",),
     ),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from onspect.runtime.lazy import public_names
 
 if TYPE_CHECKING:
+    from onspect.runtime.bench.margin import measure_margin as measure_margin
     from onspect.runtime.bench.run import run_bench as run_bench
     from onspect.runtime.capture.recorder import PictureFolder as PictureFolder
     from onspect.runtime.capture.recorder import record as record
@@ -108,6 +109,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "bench.margin": "measure_margin",
     "bench.run": "run_bench",
     "capture.recorder": "PictureFolder record",
     "capture.triggers": "CountTrigger KeyTrigger PresenceTrigger TimeTrigger Trigger",

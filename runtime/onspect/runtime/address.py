@@ -54,7 +54,7 @@ class Options:
             if not value:
                 raise ChoiceError(f"{self} has the option {name!r} without a value; give {name}={allowed.get(name)}")
         if query and not self.pairs:
-            raise ChoiceError(f"{self} has options that are not NAME=VALUE&NAME=VALUE")
+            raise ChoiceError(f"{self} has options in another form; give NAME=VALUE&NAME=VALUE")
         self._values = dict(self.pairs)
 
     def __str__(self) -> str:

@@ -154,14 +154,14 @@ def resolve_secret(value: str) -> str:
     kind, _, place = value.partition(":")
     if kind == "env":
         if place not in os.environ:
-            raise ChoiceError(f"the environment variable {place!r} is not set, and {value!r} refers to it")
+            raise ChoiceError(f"the environment variable {place!r} is not set, and {value!r} refers to it; set it")
         secret = os.environ[place]
     elif kind == "file":
         try:
             secret = Path(place).read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, ValueError) as error:
             why = describe_os_error(error) if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise ChoiceError(f"cannot read the secret {value!r}: {why}") from error
+            raise ChoiceError(f"cannot read the secret {value!r}: {why}; check the file") from error
     else:
         return value
     _remember_parts(secret)

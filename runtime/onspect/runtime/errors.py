@@ -20,7 +20,7 @@
 """
 
 FAULT_CODES: dict[str, str] = {
-    "image": "the file or frame cannot be read, is damaged, or is of a kind that is not read",
+    "image": "the file or frame cannot be read, is damaged, or is of an unsupported kind",
     "size": "its width, height, channels or bit depth are not those that the model or the configuration accepts",
     "resolution": "the source has changed its resolution while it ran",
     "black": "the picture is black",

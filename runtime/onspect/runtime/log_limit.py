@@ -61,7 +61,7 @@ class RepeatLimit(logging.Filter):
             passed.append(now)
             left_out = self._left_out.pop(key, 0)
         if left_out:
-            record.msg, record.args = f"{text} (and {left_out} like it before, left out)", ()
+            record.msg, record.args = f"{text} ({left_out} messages like it were left out)", ()
         return True
 
 

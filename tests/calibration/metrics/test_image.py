@@ -50,7 +50,7 @@ def test_images_for_review_are_neither_caught_nor_escaped() -> None:
 
 
 def test_shares_of_nothing_are_none() -> None:
-    """A share of no images is None and not an error."""
+    """The share of an empty set of images is None, not an error."""
     confusion = Confusion(0, 0, 0, 0)
     assert (confusion.recall, confusion.fpr, confusion.precision, confusion.f1) == (None, None, None, None)
 

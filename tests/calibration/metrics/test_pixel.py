@@ -87,7 +87,7 @@ def test_small_regions_weigh_as_much_as_large_ones() -> None:
 
 
 def test_maps_are_resized_to_their_masks() -> None:
-    """A map at the model's size is held against a mask at the image's size."""
+    """A map at the model's size is compared with a mask at the image's size."""
     mask = np.zeros((40, 60), bool)
     mask[:, 30:] = True
     areas = collect([np.array([[0.0, 1.0]], np.float32)], [mask]).measure()
@@ -96,7 +96,7 @@ def test_maps_are_resized_to_their_masks() -> None:
 
 @pytest.mark.parametrize(("value", "missing"), [(False, "defective pixels in any mask"), (True, "normal pixels")])
 def test_areas_without_one_kind_of_pixel_are_undefined_with_a_reason(value: bool, missing: str) -> None:
-    """With normal or with defective pixels only there is no area, and the reason names what is missing."""
+    """With normal or with defective pixels only there is no area, and the reason names the missing kind."""
     areas = collect([np.ones((4, 4), np.float32)], [np.full((4, 4), value)]).measure()
     assert (areas.auroc, areas.aupro) == (None, None)
     assert areas.reason == f"there are no {missing}"

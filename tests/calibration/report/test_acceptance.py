@@ -80,7 +80,7 @@ def test_operating_point_is_told_in_parts(model: Path, data: Path, write_sheet: 
     ],
 )
 def test_promise_is_held_against_other_images(rule: Rule, confusion: Confusion, rate: float, answer: str) -> None:
-    """A rate asked for is kept, missed or broken, by where the 95% interval of these images' rate lies."""
+    """A requested rate is kept, missed or broken, by the 95% interval of the rate of these images."""
     promise = read_rule(RULES, rule).target(confusion, banded=confusion.review_good > 0)
     assert promise is not None
     assert promise.rate == pytest.approx(rate)
@@ -99,7 +99,7 @@ def test_what_promises_no_rate_is_not_held(rule: Rule) -> None:
 def test_broken_promise_is_warned_of(
     model: Path, data: Path, make_dataset: Make, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
-    """Where these images contradict what the file was calibrated for, the command says so."""
+    """If these images contradict the calibration, the command says so."""
     calibrate(model, data, policy=MaxFpr(0.001))
     make_dataset({"test/good": [*range(10, 20), *range(240, 250)]})
     metrics, page, stderr = write_sheet()
@@ -130,7 +130,7 @@ def test_history_and_fingerprints_are_on_the_sheet(
 def test_every_number_of_the_plots_is_in_the_json(
     model: Path, data: Path, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
-    """Scores, the points of each curve and the review table stand in metrics.json."""
+    """Scores, the points of each curve and the review table are in metrics.json."""
     calibrate(model, data, policy=Cost((1, 50), prevalence=0.02), band=ReviewShare(0.2))
     metrics, page, _ = write_sheet()
     assert (len(metrics["scores"]["good"]), len(metrics["scores"]["defective"])) == (20, 4)
@@ -157,7 +157,7 @@ def test_sheet_can_be_signed(model: Path, data: Path, write_sheet: Callable[...,
 def test_sheet_of_good_images_only(
     onspect: Run, model: Path, data: Path, tmp_path: Path, write_sheet: Callable[..., AcceptanceSheet]
 ) -> None:
-    """Without defects there are no curves and no recall, and what is known is told."""
+    """Without defects there are no curves and no recall, and the known figures are shown."""
     calibrate(model, data, policy=Conformal(0.2))
     shutil.rmtree(data / "test/bright")
     metrics, page, _ = write_sheet()

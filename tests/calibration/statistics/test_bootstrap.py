@@ -24,12 +24,12 @@ def scores(digits: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unfold(draws: bootstrap.Draws, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return one draw's good and defective scores, each as often as it was drawn."""
+    """Return one draw's good and defective scores, each repeated by its count."""
     return np.repeat(draws.scores, draws.good[row]), np.repeat(draws.scores, draws.defective[row])
 
 
 def test_draws_are_as_large_as_what_they_are_drawn_from() -> None:
-    """Each draw holds as many good and as many defective images, of scores that were there, and every one comes up."""
+    """Each draw has the same numbers of good and of defective images, only existing scores, and every image occurs."""
     good, defective = scores(1)
     (draws,) = draw_images(good, defective, 300)
     assert set(draws.good.sum(axis=1)) == {25}
@@ -60,7 +60,7 @@ def test_areas_of_a_draw_are_scikit_learn_s(digits: int) -> None:
 
 
 def test_many_images_are_drawn_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draws come in batches of bounded size, and there are as many in all as were asked for."""
+    """Draws come in batches of bounded size, and there are as many in all as were requested."""
     monkeypatch.setattr(bootstrap, "_CELLS", 400)
     sizes = [len(batch.good) for batch in draw_images(*scores(9), 35)]
     assert sum(sizes) == 35
@@ -75,7 +75,7 @@ def test_order_of_the_scores_does_not_matter() -> None:
 
 @pytest.mark.parametrize(("good", "defective"), [([1.0], [2.0]), ([1.0, 1.0], [1.0]), ([1.0, 2.0], [1.0])])
 def test_images_that_can_all_be_one_score_give_no_interval(good: list[float], defective: list[float]) -> None:
-    """With one image, ties only, or so few that a draw can hold one of them alone, the threshold has no interval."""
+    """With one image, ties only, or so few that a draw can contain one of them alone, the threshold has no interval."""
     assert MaxF1().interval(np.array(good), np.array(defective)) is None
 
 

@@ -40,7 +40,7 @@ def test_chances_are_binomial(total: int, rate: float) -> None:
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.98, 0.999])
 @pytest.mark.parametrize("count", [10, 60, 137])
 def test_quantile_lies_between_the_scores_as_often_as_promised(count: int, share: float) -> None:
-    """The chance that the interval holds the quantile, known from the binomial law, is at least 95%."""
+    """The probability that the interval contains the quantile, known from the binomial law, is at least 95%."""
     low, high = quantile_interval(np.arange(count, dtype=float), share)
     fewest, most = 0 if low == -math.inf else low + 1, count if high == math.inf else high
     assert binom.cdf(most, count, share) - binom.cdf(fewest - 1, count, share) >= 0.95
@@ -65,7 +65,7 @@ def test_so_few_defects_give_no_lower_end() -> None:
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("kind", [MaxFpr, MinRecall, Quantile, Conformal])
 def test_interval_holds_the_threshold(kind: Callable[[float], Policy], rate: float) -> None:
-    """The threshold itself lies within its interval, with tied scores too."""
+    """The threshold itself is within its interval, with tied scores too."""
     random = np.random.default_rng(4)
     good, defective = np.round(random.normal(0, 1, 50), 1), np.round(random.normal(1, 1, 30), 1)
     policy = kind(rate)
@@ -74,7 +74,7 @@ def test_interval_holds_the_threshold(kind: Callable[[float], Policy], rate: flo
 
 
 def test_perfect_separation_is_not_certainty() -> None:
-    """Where all defects score above all good images, the areas' intervals are wide, and narrower with more images."""
+    """If all defects score above all good images, the areas' intervals are wide, and narrower with more images."""
     few = measure_area_intervals(np.arange(20.0), np.arange(30.0, 40.0))
     many = measure_area_intervals(np.arange(200.0), np.arange(300.0, 400.0))
     for name in ("auroc", "aupr"):

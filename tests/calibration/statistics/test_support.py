@@ -34,7 +34,7 @@ def test_sixty_images_support_4_9_percent() -> None:
     ],
 )
 def test_supported_claims_pass(policy: Policy, confusion: Confusion) -> None:
-    """What the images support, or what claims nothing, gives no warning."""
+    """A request that the images support, or no request, gives no warning."""
     assert policy.support(confusion) is None
 
 
@@ -46,7 +46,7 @@ def test_recall_is_bounded_by_the_defects_that_were_seen() -> None:
 
 
 def test_conformal_says_how_many_images_a_promise_needs() -> None:
-    """With too few good images there is no promise, and the message counts what is missing."""
+    """With too few good images there is no promise, and the message has the number of missing images."""
     with pytest.raises(DatasetError, match=r"needs at least 199 good images.*there are 60: add 139, or ask for 1\.64%"):
         conformal(np.arange(60.0), 0.005)
     assert conformal(np.arange(199.0), 0.005) > 198.0
@@ -85,7 +85,7 @@ def test_youden_is_the_best_difference() -> None:
 
 
 def test_intervals_hold_the_figure() -> None:
-    """The bootstrap intervals lie around the AUROC and the threshold, and repeat."""
+    """The bootstrap intervals are around the AUROC and the threshold, and repeat."""
     random = np.random.default_rng(2)
     good, defective = random.normal(0, 1, 60), random.normal(1.5, 1, 40)
     low, high = measure_area_intervals(good, defective)["auroc"]
@@ -98,7 +98,7 @@ def test_intervals_hold_the_figure() -> None:
 
 
 def test_strict_stamps_nothing(onspect: Run, model: Path, make_dataset: Make) -> None:
-    """With --strict an unsupported demand is an error and the file stays as it was."""
+    """With --strict an unsupported demand is an error and the file stays unchanged."""
     data = make_dataset({"val/good": range(118, 138), "val/bright": [240, 250]})
     before = model.read_bytes()
     result = onspect("calibrate", model, data, "--max-fpr", "1%", "--strict")
@@ -120,7 +120,7 @@ def test_strict_stamps_nothing(onspect: Run, model: Path, make_dataset: Make) ->
 def test_policy_is_written_in_words(
     onspect: Run, model: Path, make_dataset: Make, arguments: list[str], policy: str
 ) -> None:
-    """The stamped policy says what was asked for, and the intervals stand beside the figures."""
+    """The stamped policy names the request, and the intervals are beside the figures."""
     data = make_dataset({"val/good": range(118, 138), "val/bright": [240, 250]})
     result = onspect("calibrate", model, data, *arguments)
     assert result.exit_code == 0, result.output

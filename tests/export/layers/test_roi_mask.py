@@ -76,7 +76,7 @@ def half(height: int, width: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_ignored_places_show_changes_nothing(name: str) -> None:
-    """Whatever an image shows in ignored places, score and error map are the same to the bit, and 0 there."""
+    """Ignored places do not change a bit of score and error map, and the map is 0 there."""
     graph, images = build_graph(name), draw_images()
     spoiled = images.copy()
     spoiled[:, ~MASK] = 255
@@ -92,7 +92,7 @@ def test_a_spot_in_an_inspected_place_raises_the_score(name: str) -> None:
     """The same spot beside the ignored places is seen, right up to their border."""
     graph, images = build_graph(name), np.full((1, HEIGHT, WIDTH, 3), 128, np.uint8)
     for values in graph.decoder.parameters():
-        nn.init.zeros_(values)  # it says grey everywhere, so that the spot is what the error is of
+        nn.init.zeros_(values)  # it is grey everywhere, so that only the spot has an error
     spotted = images.copy()
     spotted[:, 10:14, 26:30] = 255
     assert (run_graph(graph, spotted)[0] > 1.5 * run_graph(graph, images)[0]).all()
@@ -114,7 +114,7 @@ def test_the_border_is_not_dimmed() -> None:
 
 
 def test_normal_error_is_that_of_inspected_places() -> None:
-    """What good parts show is a mean over inspected places, plus a tenth of their own overall mean."""
+    """The normal error is a mean over inspected places, plus a tenth of the overall mean."""
     peak, relative = build_graph("peak"), build_graph("relative")
     mean = run_graph(peak, draw_images())[1].mean(axis=0)
     expected = mean + 0.1 * mean[MASK].mean()
@@ -123,7 +123,7 @@ def test_normal_error_is_that_of_inspected_places() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(5, 7), (36, 52), (300, 20)])
 def test_ignored_places_are_painted_over(height: int, width: int) -> None:
-    """An image of one tone is of that tone beside what is inspected, whatever it shows there, and black far away."""
+    """Ignored places get the tone of the inspected area next to it, and black far away."""
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[:2, :2] = True
     planes = torch.where(mask, torch.full((1, 3, height, width), 0.3), 1.0)
@@ -156,7 +156,7 @@ def test_an_exported_file_has_the_mask(make_run: MakeRun, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_without_a_mask_all_is_inspected(make_file: MakeRun) -> None:
-    """A file without a mask says that all of the image is inspected, and its card says nothing of it."""
+    """A file without a mask says that all of the image is inspected, and its card does not mention a mask."""
     file = read_model_file(make_file())
     assert file.info.score.inspected == 1.0
     assert "that a mask leaves" not in describe(file)
@@ -177,12 +177,12 @@ WHOLE = half(300, 400)
 
 
 def recipe(width: tuple[int, int] | None = (400, 400), height: tuple[int, int] | None = (300, 300)) -> Preprocess:
-    """Return what a model works on, 40 x 30 pixels, and accepts."""
+    """Return a model's working size, 40 x 30 pixels, and its accepted sizes."""
     return Preprocess(40, 30, 1, 65535, SourceLimits((1,), width, height))
 
 
 def test_a_place_is_inspected_where_more_than_half_is_white(tmp_path: Path) -> None:
-    """White at more than half of the pixels that a place stands for has it inspected, at just half not."""
+    """A place is inspected if more than half of its pixels are white, not at exactly half."""
     picture = np.zeros((300, 400), np.uint8)
     picture[:5, :10] = 255
     picture[:6, 10:20] = 255
@@ -224,7 +224,7 @@ def test_a_mask_of_any_size_and_depth_is_read(tmp_path: Path, picture: NDArray[n
 def test_a_mask_that_cannot_be_used_is_refused(
     tmp_path: Path, picture: NDArray[np.uint8], accepted: Preprocess, message: str
 ) -> None:
-    """What is wrong with a mask is said in one sentence with its name, the value and the cure."""
+    """A wrong mask gives one sentence with its name, the value and the remedy."""
     path = write_mask(tmp_path / "spot.png", picture)
     with pytest.raises(ChoiceError, match=f"the mask '.*spot.png'.*{message}"):
         read_mask(path, accepted)

@@ -30,7 +30,7 @@ Run = Callable[..., Result]
 
 
 def draw(path: Path, generator: np.random.Generator, spot: int) -> None:
-    """Write a noisy grey image with a spot that is so many grey levels brighter, or darker below 0."""
+    """Write a noisy grey image with a spot that is brighter by this number of grey levels, or darker below 0."""
     image = generator.integers(120, 136, (SIDE, SIDE))
     image[6:9, 6:9] += spot
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +138,7 @@ def test_a_file_with_a_head_is_refused(data: Path, tmp_path: Path, precision: st
 def test_too_many_flips_write_nothing(
     source: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    """Where more verdicts flip than are allowed, an older file of the name stays as it was."""
+    """If more verdicts flip than are allowed, an older file of the name stays unchanged."""
     (tmp_path / "small.onnx").write_bytes(b"older")
     original = agreement.score_like
     monkeypatch.setattr("onspect.export.precision.search.score_like", lambda *arguments: -original(*arguments))
@@ -176,7 +176,7 @@ def test_other_images_than_the_calibration_s_are_refused(source: Path, data: Pat
 
 
 def test_int8_needs_training_images(source: Path, data: Path, tmp_path: Path) -> None:
-    """A dataset that holds none of the training images cannot give the ranges of values, and is refused."""
+    """A dataset that has none of the training images cannot give the ranges of values, and is refused."""
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts/val").symlink_to(data / "val")
     draw(tmp_path / "parts/train/good/0.png", np.random.default_rng(2), 0)
@@ -185,7 +185,7 @@ def test_int8_needs_training_images(source: Path, data: Path, tmp_path: Path) ->
 
 
 def test_bad_sources_and_targets(source: Path, data: Path, tmp_path: Path) -> None:
-    """The source itself, a name that is no .onnx, and a file that is reduced already are refused."""
+    """The source itself, a name without .onnx, and a file that is reduced already are refused."""
     with pytest.raises(OutputError, match="is the file to be converted"):
         quantize(source, source, "fp16", data)
     with pytest.raises(OutputError, match=r"must end in \.onnx"):
@@ -198,7 +198,7 @@ def test_bad_sources_and_targets(source: Path, data: Path, tmp_path: Path) -> No
 def test_a_graph_without_layers_is_refused(
     uncalibrated: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
-    """A graph that has nothing to reduce is refused, not written anew as if something had been."""
+    """A graph that has nothing to reduce is refused, not written as if something had been reduced."""
     write_image(tmp_path / "parts/val/good/0.png", 120)
     write_image(tmp_path / "parts/val/good/1.png", 130)
     with pytest.raises(ExportError, match="no layer whose precision could be lowered"):

@@ -24,7 +24,7 @@ def build_chain(*layers: tuple[str, tuple[int, ...], int]) -> onnx.GraphProto:
 
 
 def test_layers_are_those_that_mix_channels() -> None:
-    """A convolution of one channel to one and a depthwise one are no layers; the others are, by their weights' name."""
+    """A convolution of one channel to one and a depthwise one do not count; the others are, by their weights' name."""
     graph = build_chain(
         ("encoder.0.weight", (8, 1, 3, 3), 1),
         ("depthwise.weight", (8, 1, 3, 3), 8),
@@ -39,7 +39,7 @@ def test_layers_are_those_that_mix_channels() -> None:
 
 
 def test_matrices_of_the_score_are_no_layers() -> None:
-    """What smooths or enlarges a map, and what a fitted measure multiplies by, is not for a lower precision."""
+    """Layers that smooth or enlarge a map, and factors of a fitted measure, are not converted."""
     names = ("smooth.across", "enlarge.across", "decoder.convolutions.4.across", "measure.parts.0.matrix")
     assert find_layers(build_chain(*((name, (64, 256), 1) for name in names))) == []
 
@@ -51,7 +51,7 @@ def test_span_is_what_lies_between_layers() -> None:
 
 
 def test_half_computes_the_score_in_float32() -> None:
-    """Only the layers' weights are float16; the casts stand at the span's borders, and outputs keep their types."""
+    """Only the layers' weights are float16; the casts are at the span's borders, and outputs keep their types."""
     half = convert_to_float16(build_graph())
     onnx.checker.check_model(half, full_check=True)
     halves = {tensor.name for tensor in half.graph.initializer if tensor.data_type == TensorProto.FLOAT16}

@@ -83,7 +83,7 @@ def test_frames_of_a_video_become_pictures(tmp_path: Path, onspect: Run) -> None
 
 
 def test_numbers_continue_and_nothing_is_overwritten(tmp_path: Path, onspect: Run) -> None:
-    """A second call goes on behind the highest number; what is in the folder stays."""
+    """A second call continues after the highest number; existing files stay."""
     folder = tmp_path / "good"
     folder.mkdir()
     (folder / "0011.png").write_bytes(b"mine")
@@ -93,6 +93,14 @@ def test_numbers_continue_and_nothing_is_overwritten(tmp_path: Path, onspect: Ru
     assert names(folder) == ["0011.png", "0012.png", "0013.png", "other.png"]
     assert (folder / "0011.png").read_bytes() == b"mine"
     assert f"next: onspect teach {folder} -o part.onnx" in result.stderr
+
+
+def test_pictures_for_tests_are_not_to_be_taught(tmp_path: Path, onspect: Run) -> None:
+    """After pictures for val/ or test/ the command names no next step."""
+    path = video(tmp_path / "line.avi", [part(number, 128) for number in range(12)])
+    result = onspect("capture", path, "-o", tmp_path / "parts" / "test" / "scratch")
+    assert "wrote 12 pictures" in result.stderr
+    assert "next:" not in result.stderr
 
 
 def test_every_time_of_a_video_is_its_own_time(tmp_path: Path, onspect: Run) -> None:
@@ -114,7 +122,7 @@ def test_every_time_of_a_folder_is_refused(tmp_path: Path, onspect: Run, write_i
 
 @pytest.mark.parametrize("text", ["0", "0s", "2.5", "fast", "-1", "2 days"])
 def test_wrong_distance_is_refused(tmp_path: Path, onspect: Run, text: str) -> None:
-    """What is neither a time nor a number of frames is named."""
+    """A value that is neither a time nor a number of frames is named."""
     result = onspect("capture", "0", f"--every={text}", "-o", tmp_path)
     assert (result.exit_code, f"{text!r} is neither a time" in result.stderr) == (2, True)
 
@@ -160,7 +168,7 @@ def test_keys_need_a_terminal(tmp_path: Path, onspect: Run, camera: Callable[...
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal takes POSIX")
 def test_keys_take_pictures(tmp_path: Path, onspect: Run, camera: Callable[..., None], monkeypatch: Any) -> None:
-    """SPACE takes the next frame, q ends, and the terminal is afterwards as it was."""
+    """SPACE takes the next frame, q ends, and the terminal is restored."""
     import pty
     import termios
 
@@ -218,7 +226,7 @@ def test_output_inside_the_source_is_refused(tmp_path: Path, onspect: Run, write
 
 
 def test_nothing_written_is_a_failure(tmp_path: Path, onspect: Run) -> None:
-    """Where no frame could be read the command fails and says how many came."""
+    """If no frame could be read the command fails and says how many came."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(b"x")
     result = onspect("capture", tmp_path / "in", "-o", tmp_path / "out")
@@ -267,7 +275,7 @@ def test_exposure_is_measured_against_the_camera_s_white() -> None:
 
 
 def test_a_taken_name_is_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`write_new` leaves a taken name alone, with and without links of the file system, and no rest behind."""
+    """`write_new` leaves a taken name alone, with and without links of the file system, and leaves nothing else."""
     assert write_new(tmp_path / "a", b"1")
     assert not write_new(tmp_path / "a", b"2")
 
@@ -342,7 +350,7 @@ def test_each_part_of_a_belt_is_taken_once(tmp_path: Path, onspect: Run, filmed:
 
 
 def test_parts_are_taken_where_the_capture_ends_early(tmp_path: Path, belt: Belt, frames: list[Picture]) -> None:
-    """Parts in the frames that were held for the learning are written at the end; --count ends at its number."""
+    """Parts in the frames of the learning phase are written at the end; --count ends at its number."""
     captures = [Capture("belt", frame) for frame in frames]
     end = next(number for number in range(belt.frames) if belt.places(number)[2] > belt.size[0] / 2)
     for count, expected in ((None, 3), (2, 2)):
@@ -353,7 +361,7 @@ def test_parts_are_taken_where_the_capture_ends_early(tmp_path: Path, belt: Belt
 
 
 def test_a_belt_without_parts_gives_no_picture(tmp_path: Path, onspect: Run, write_image: Callable[..., Path]) -> None:
-    """Where no part passes the command fails, and says what presence needs."""
+    """If no part passes the command fails, and says what presence needs."""
     for number in range(40):
         write_image(tmp_path / "in" / f"{number:03d}.png", 90, size=(64, 64))
     result = onspect("capture", tmp_path / "in", "--presence", "learn=1s", "-o", tmp_path / "out")

@@ -17,7 +17,7 @@ VIKY = Path(genicam.__file__).with_name("viky.cti")
 
 
 class Webcam:
-    """Stands for OpenCV's capture where camera 1 is there and no other."""
+    """Replaces OpenCV's capture; only camera 1 exists."""
 
     def __init__(self, index: int) -> None:
         self.opened = index == 1
@@ -44,7 +44,7 @@ def test_cameras_are_tried_where_the_system_has_no_list(monkeypatch: pytest.Monk
 
 @pytest.fixture(autouse=True)
 def no_local_camera(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is plugged into the machine that tests, the list is the same."""
+    """The list does not depend on the cameras of the test machine."""
     monkeypatch.setattr(discovery, "find_local_cameras", list)
 
 
@@ -80,7 +80,7 @@ def test_no_driver_is_no_failure(onspect: Callable[..., Result], monkeypatch: py
 
 
 def test_missing_package_names_its_extra(onspect: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra it says what to install; where a producer was named, that is a failure."""
+    """Without the extra it says what to install; if a producer was named, that is a failure."""
     monkeypatch.setitem(sys.modules, "harvesters.core", None)
     monkeypatch.setitem(sys.modules, "harvesters", None)
     assert "pip install 'onspect[genicam]'" in onspect("cameras").stderr

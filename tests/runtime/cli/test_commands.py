@@ -63,7 +63,7 @@ def test_folder_is_scored(onspect: Run, calibrated: Path, parts: Path) -> None:
 
 
 def test_faults_are_warned_of(onspect: Run, calibrated: Path, parts: Path) -> None:
-    """Where some images are faults the command says how many and ends well; where all are, it fails."""
+    """If some images are faults the command says how many and ends well; if all are, it fails."""
     result = onspect("score", calibrated, parts)
     assert result.exit_code == 0
     assert "Warning: 1 of 3 images could not be judged (fault); the reason: 'the file is empty" in result.stderr
@@ -87,7 +87,7 @@ def test_missing_file_is_a_fault(onspect: Run, calibrated: Path, tmp_path: Path)
 
 
 def test_list_of_any_bytes_is_read(onspect: Run, calibrated: Path) -> None:
-    """A file name on stdin that is no UTF-8 becomes a verdict, not a traceback."""
+    """A file name on stdin that is not UTF-8 becomes a verdict, not a traceback."""
     result = onspect("score", calibrated, "-", stdin=b"Pr\xe4fling.png\n")
     assert json.loads(result.stdout)["source"] == "Pr\udce4fling.png"
 
@@ -112,7 +112,7 @@ def test_overlays_are_drawn(onspect: Run, calibrated: Path, parts: Path, tmp_pat
 def test_overlays_have_a_style_and_a_format(
     command: str, onspect: Run, calibrated: Path, parts: Path, tmp_path: Path
 ) -> None:
-    """`score` and `run` draw the same styles: beside has the plain image to the left, as JPEG if asked for."""
+    """`score` and `run` draw the same styles: beside has the plain image to the left, as JPEG if requested."""
     to = ["--overlays", tmp_path / "plain"], ["--overlays", tmp_path / "beside", "--overlay-style", "beside"]
     onspect(command, calibrated, parts, *to[0])
     onspect(command, calibrated, parts, *to[1], "--overlay-format", "jpg")
@@ -196,7 +196,7 @@ def test_interrupted_run_leaves_whole_lines_and_is_resumed(
 
 @pytest.mark.parametrize("end", ["whole", "half a line", "no end", "nothing", "all"])
 def test_resumed_file_may_end_anywhere(onspect: Run, calibrated: Path, many: Path, tmp_path: Path, end: str) -> None:
-    """A file of a killed run is completed wherever it stops, and a complete one stays as it is."""
+    """A file of a killed run is completed wherever it stops, and a complete one stays unchanged."""
     target = tmp_path / "verdicts.jsonl"
     onspect("score", calibrated, many, "-o", target)
     whole, lines = judgements(target), target.read_bytes().splitlines(keepends=True)
@@ -210,7 +210,7 @@ def test_resumed_file_may_end_anywhere(onspect: Run, calibrated: Path, many: Pat
 def test_resuming_something_else_is_refused(
     onspect: Run, calibrated: Path, many: Path, tmp_path: Path, write_tiny_model: Callable[..., Path]
 ) -> None:
-    """Verdicts of another model, threshold or list of images, and lines that are none, are left as they are."""
+    """Verdicts of another model, threshold or list of images, and invalid lines, are left unchanged."""
     target = tmp_path / "verdicts.jsonl"
     onspect("score", calibrated, many, "-o", target)
     before = target.read_bytes()
@@ -298,7 +298,7 @@ def test_run_refuses_bad_sources_and_sinks(onspect: Run, calibrated: Path, parts
 
 
 def test_info_shows_the_card(onspect: Run, calibrated: Path, uncalibrated: Path) -> None:
-    """The card has network, input and threshold, and names the next step where there is none."""
+    """The card has network, input and threshold, and names the next step if there is no threshold."""
     card = onspect("info", calibrated).stdout
     assert "CAE, 100 parameters" in card
     assert "16 x 16 pixels, mono" in card
@@ -329,7 +329,7 @@ def test_options_of_an_archive_go_together(onspect: Run, calibrated: Path, parts
 
 
 def test_help_lists_every_command(onspect: Run) -> None:
-    """The help of the program lists every command with what it does."""
+    """The help of the program lists every command with its purpose."""
     text = onspect("--help").stdout
     for name in NAMES:
         assert f"\n  {name} " in text
@@ -377,7 +377,7 @@ def test_options_of_train_are_in_sections(onspect: Run) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipes of this kind")
 def test_closed_stdout_ends_without_a_traceback(calibrated: Path, parts: Path) -> None:
-    """Where the reader of stdout has gone, as with `| head -1`, the command ends with code 1 and no word."""
+    """If the reader of stdout has gone, as with `| head -1`, the command ends with code 1 and no message."""
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", "score", calibrated, parts]
@@ -388,7 +388,7 @@ def test_closed_stdout_ends_without_a_traceback(calibrated: Path, parts: Path) -
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_full_stdout_is_one_line_of_error(calibrated: Path, parts: Path) -> None:
-    """Where stdout takes nothing, the command fails with one line that says so."""
+    """If stdout takes nothing, the command fails with one line that says so."""
     command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", "score", calibrated, parts]
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -101,7 +101,7 @@ def test_page_shows_what_the_line_s_own_sinks_have_kept(calibrated: Path, tmp_pa
 
 
 def test_history_that_cannot_be_read_is_no_end(calibrated: Path, tmp_path: Path) -> None:
-    """Where the database is gone the page shows what this run had."""
+    """If the database is gone the page shows what this run had."""
     sinks = open_sinks([f"sqlite:{tmp_path / 'nothing.db'}"], append=True)
     (dashboard,) = open_dashboard(DashboardConfig("127.0.0.1:0"), sinks)
     with dashboard:

@@ -47,7 +47,7 @@ def test_runtime_imports_nothing_heavy() -> None:
     ],
 )
 def test_onnxruntime_reports_to_nobody(module: str, tmp_path: Path) -> None:
-    """Whatever part is imported first, onnxruntime starts no sender and keeps no database of what it did."""
+    """For every part that is imported first, onnxruntime starts no sender and keeps no database of events."""
     pytest.importorskip("torch" if "export" in module else "onnxruntime")
     script = f"import {module}, onnxruntime, os; print(os.listdir(os.environ['HOME']))"
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
@@ -83,7 +83,7 @@ def test_every_error_is_public() -> None:
     ],
 )
 def test_missing_package_names_the_extra(calibrated: Path, package: str, arguments: list[str], extra: str) -> None:
-    """Where a package is missing, the command that needs it fails with the line that installs it."""
+    """If a package is missing, the command that needs it fails with the line that installs it."""
     script = (
         "import sys\n"
         "class Missing:\n"
@@ -110,7 +110,7 @@ def test_missing_package_names_the_extra(calibrated: Path, package: str, argumen
     ],
 )
 def test_missing_package_of_a_sink_is_known(package: str, sink: str, extra: str) -> None:
-    """Where a sink's package is missing, opening the sink names it, and the command line knows the extra it is in."""
+    """If a sink's package is missing, opening the sink names it, and the command line knows the extra it is in."""
     script = (
         "import sys\n"
         "class Missing:\n"
@@ -154,8 +154,11 @@ def test_teaching_needs_no_torch(tmp_path: Path, base_file: Path, parts: Path) -
     assert len(done.stdout.splitlines()) == 12
 
 
-def test_teaching_without_a_base_file_names_the_extra(tmp_path: Path, parts: Path) -> None:
-    """Without torch and without --base, the command says what to install."""
+def test_teaching_without_a_base_file_names_the_extra(
+    tmp_path: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without torch and without --base, the command says what to install, unless the backbone has been kept."""
+    monkeypatch.setenv("ONSPECT_CACHE", str(tmp_path))
     script = (
         "import sys\n"
         "class Missing:\n"

@@ -138,7 +138,7 @@ def test_completion_knows_commands_and_options(shell: str, monkeypatch: pytest.M
 
 
 def complete(shell: str, line: str) -> list[str]:
-    """Return what a shell would offer at the end of a line."""
+    """Return the completions that a shell would offer at the end of a line."""
     words = line.split()
     environment = {"_ONSPECT_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
     if shell == "fish":

@@ -1,4 +1,4 @@
-"""Long work says how far it is, also where nobody sees a terminal."""
+"""Long work reports its progress, also without a terminal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_sentences_are_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal, work of less than 30 s prints nothing."""
+    """If stderr is not a terminal, work of less than 30 s prints nothing."""
     assert list(progress(range(5), 5, "counting")) == [0, 1, 2, 3, 4]
     assert capsys.readouterr() == ("", "")
 

@@ -63,7 +63,7 @@ def bring(folder: Path, name: str, brightness: int) -> None:
 
 
 def wait_for_lines(path: Path, count: int) -> list[str]:
-    """Return the verdicts in a file once there are so many."""
+    """Return the verdicts in a file as soon as there are enough."""
     for _ in range(1200):
         lines = path.read_text().splitlines()
         if len(lines) >= count:
@@ -75,7 +75,7 @@ def wait_for_lines(path: Path, count: int) -> list[str]:
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM that a process could catch")
 @pytest.mark.parametrize("ask", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_line_in_order(process: subprocess.Popen[str], tmp_path: Path, ask: int) -> None:
-    """SIGTERM and Ctrl-C end a line with what was captured judged and counted, and exit code 0."""
+    """SIGTERM and Ctrl-C end a line with all captured frames judged and counted, and exit code 0."""
     process.send_signal(ask)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -100,7 +100,7 @@ def test_hangup_reads_the_model_again(
 
 
 def test_a_line_that_is_killed_leaves_whole_verdicts(process: subprocess.Popen[str], tmp_path: Path) -> None:
-    """What was judged before a kill is in the file, whole."""
+    """Verdicts from before a kill are complete in the file."""
     for number in range(5):
         bring(tmp_path / "in", f"{number}.png", 128)
     wait_for_lines(tmp_path / "verdicts.jsonl", 6)
@@ -142,7 +142,7 @@ def test_a_mistake_in_the_file_is_wrong_usage(onspect: Run, tmp_path: Path) -> N
 
 
 def test_check_says_what_works(onspect: Run, watched: Path, tmp_path: Path) -> None:
-    """A line that is as it must be is a table of what works, with exit code 0 and no verdict written."""
+    """A correct line gives a table of its parts, exit code 0, and no verdict."""
     bring(tmp_path / "in", "first.png", 128)
     result = onspect("run", "--check", watched)
     assert result.exit_code == 0, result.stderr
@@ -221,7 +221,7 @@ def test_check_refuses_a_spool_in_use_as_run_does(refused: Callable[[str], str],
 
 
 def test_check_of_another_programs_database_fails(onspect: Run, watched: Path, tmp_path: Path) -> None:
-    """A database that is not ours is refused, and none is made where there is none."""
+    """A foreign database is refused, and a missing one is not created."""
     with closing(sqlite3.connect(tmp_path / "other.db")) as database:
         database.execute("CREATE TABLE theirs (x)")
     with watched.open("a", encoding="utf-8") as file:
@@ -268,7 +268,7 @@ def test_config_and_check_exclude_each_other(onspect: Run, watched: Path) -> Non
 
 
 def test_a_line_that_judges_nothing_says_why_and_fails(onspect: Run, tmp_path: Path, calibrated: Path) -> None:
-    """Where every image of a folder is a fault, one sentence has the reason, and the exit code is 1."""
+    """If every image of a folder is a fault, one sentence has the reason, and the exit code is 1."""
     (tmp_path / "in").mkdir()
     for number in range(40):
         (tmp_path / "in" / f"{number:02}.png").write_bytes(b"")

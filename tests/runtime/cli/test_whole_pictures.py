@@ -68,7 +68,7 @@ def test_no_picture_that_is_not_whole_is_judged(onspect: Run, calibrated: Path, 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
 def test_a_pipe_is_not_waited_for(onspect: Run, calibrated: Path, tmp_path: Path) -> None:
-    """A named pipe into which nobody writes is a fault, and stops nothing."""
+    """A named pipe without a writer is a fault, and the command continues."""
     os.mkfifo(tmp_path / "pipe.png")
     result = onspect("score", calibrated, tmp_path / "pipe.png")
     assert json.loads(result.stdout)["reason"] == "the file is empty (0 bytes)"

@@ -38,7 +38,7 @@ GOOD, BAD = np.full((32, 32), 128, np.uint8), np.full((32, 32), 250, np.uint8)
 
 
 class Line:
-    """A line that only notes what it is told."""
+    """A line that only records its calls."""
 
     def __init__(self) -> None:
         self.told: list[float] = []
@@ -99,7 +99,7 @@ class Client:
         return self.ask(path, method="POST", body=json.dumps(content).encode(), **headers)
 
     def part(self, path: str) -> Any:
-        """Return what the header of a picture says of its part."""
+        """Return the facts about a part in the header of its picture."""
         return json.loads(self.ask(path).headers["x-onspect-part"])
 
     def log_in(self, token: str = TOKEN) -> Answer:
@@ -126,7 +126,7 @@ class Client:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
     def open_streams(self, stack: ExitStack, count: int) -> list[socket.socket]:
-        """Ask for events, so often, and read no more than that the answer begins."""
+        """Request events this number of times, and read only the beginning of the answer."""
         streams = [stack.enter_context(self.connect()) for _ in range(count)]
         for stream in streams:
             stream.sendall(f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n\r\n".encode())
@@ -178,7 +178,7 @@ def status(**facts: Any) -> LineStatus:
     return LineStatus(**(known | {"threshold": 0.0062, "review_from": None} | facts))
 
 
-# What the page is told
+# Data of the page
 
 
 def test_event_tells_status_verdicts_and_scores(shown: tuple[Dashboard, Client]) -> None:
@@ -214,7 +214,7 @@ def test_latest_and_last_reject_are_two_views(shown: tuple[Dashboard, Client], i
 
 
 def test_picture_is_a_jpeg_with_or_without_heat(shown: tuple[Dashboard, Client]) -> None:
-    """Heat and boxes change the picture; without them it is what the camera saw."""
+    """Heat and boxes change the picture; without them it is the camera's frame."""
     heat, plain = (shown[1].ask(f"/picture?view=rejected&heat={heat}") for heat in (1, 0))
     assert heat.headers["content-type"] == "image/jpeg"
     pictures = [cv2.imdecode(np.frombuffer(answer.body, np.uint8), cv2.IMREAD_COLOR) for answer in (heat, plain)]
@@ -223,7 +223,7 @@ def test_picture_is_a_jpeg_with_or_without_heat(shown: tuple[Dashboard, Client])
 
 
 def test_large_picture_is_sent_smaller(open_dashboard: Any, inspector: Inspector) -> None:
-    """A camera's full resolution is not what a page shows; shape is kept."""
+    """A page gets a smaller picture than the camera's, of the same shape."""
     dashboard, client = open_dashboard()
     dashboard.write(inspector.examine(np.full((2000, 3000), 250, np.uint8)))
     picture = cv2.imdecode(np.frombuffer(client.ask("/picture").body, np.uint8), cv2.IMREAD_COLOR)
@@ -240,7 +240,7 @@ def test_picture_waits_for_a_newer_one(shown: tuple[Dashboard, Client], inspecto
 
 
 def test_part_without_a_frame_has_no_picture_but_a_reason(open_dashboard: Any, inspector: Inspector) -> None:
-    """A fault without a frame is told with its reason, and its picture is empty, not an older one."""
+    """A fault without a frame is reported with its reason, and its picture is empty, not an older one."""
     dashboard, client = open_dashboard()
     dashboard.write(inspector.examine(GOOD))
     dashboard.write(inspector.examine(ImageError("no frame came"), source="camera", index=1))
@@ -253,7 +253,7 @@ def test_part_without_a_frame_has_no_picture_but_a_reason(open_dashboard: Any, i
 def test_rejects_are_listed_newest_first_with_their_pictures(
     shown: tuple[Dashboard, Client], inspector: Inspector
 ) -> None:
-    """The gallery has what was not ok; each picture can be had."""
+    """The gallery has the parts that were not ok, each with its picture."""
     dashboard, client = shown
     dashboard.write(inspector.examine(GOOD, index=2))
     time.sleep(0.25)  # pictures are kept of five rejects a second at most
@@ -265,7 +265,7 @@ def test_rejects_are_listed_newest_first_with_their_pictures(
 
 
 def test_a_burst_of_faults_leaves_the_last_rejects(open_dashboard: Any, inspector: Inspector) -> None:
-    """Where hundreds of frames are faults, the rejects from before are still listed, with a few of the faults."""
+    """If hundreds of frames are faults, the rejects from before are still listed, with a few of the faults."""
     dashboard, client = open_dashboard()
     for index in range(303):
         dashboard.write(inspector.examine(BAD if index < 3 else ImageError("black"), index=index))
@@ -310,7 +310,7 @@ def test_page_needs_nothing_from_elsewhere(plain: Client) -> None:
 def test_threshold_is_moved_with_the_token_and_recorded(
     shown: tuple[Dashboard, Client], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who, when, from where and from what to what stands in the log; the line is told."""
+    """The log has who, when, from where, and the old and new value; the line gets the change."""
     monkeypatch.setattr(logging.getLogger("onspect"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("onspect"), "level", logging.WARNING)
     dashboard, client = shown
@@ -364,7 +364,7 @@ def test_token_itself_is_enough_for_a_program(shown: tuple[Dashboard, Client]) -
     ],
 )
 def test_wrong_threshold_is_refused(shown: tuple[Dashboard, Client], content: object, words: str) -> None:
-    """What is no number, has no name to it, or cannot be, moves nothing and says why."""
+    """An invalid number, a missing name or an impossible value moves nothing and gives a reason."""
     dashboard, client = shown
     line = Line()
     dashboard.attach(line)
@@ -386,7 +386,7 @@ def test_nothing_can_be_changed_without_a_token(open_dashboard: Any) -> None:
 
 
 def test_who_has_not_logged_in_changes_nothing(shown: tuple[Dashboard, Client]) -> None:
-    """Looking is free on this computer; changing is not. Who logs out cannot change any more."""
+    """On this computer, reading needs no token and changes do. After a logout no change is possible."""
     dashboard, client = shown
     line = Line()
     dashboard.attach(line)
@@ -399,7 +399,7 @@ def test_who_has_not_logged_in_changes_nothing(shown: tuple[Dashboard, Client]) 
     assert line.told == []
 
 
-# What is refused
+# Refused requests
 
 
 @pytest.mark.slow
@@ -485,7 +485,7 @@ def test_other_computers_need_a_token(address: str) -> None:
 
 
 def test_where_others_can_reach_it_seeing_needs_the_token(open_dashboard: Any, inspector: Inspector) -> None:
-    """Nothing of the line is told before the token was given; the page itself says nothing of it."""
+    """The server gives no data of the line before the token; the page itself has none."""
     dashboard, client = open_dashboard("0.0.0.0:0", token=TOKEN)
     dashboard.write(inspector.examine(BAD))
     assert client.begin_stream() == 401
@@ -500,13 +500,13 @@ def test_where_others_can_reach_it_seeing_needs_the_token(open_dashboard: Any, i
 
 @pytest.mark.parametrize("address", ["8080", "127.0.0.1", "127.0.0.1:http", "127.0.0.1:70000", ":8080", "::1:8080", ""])
 def test_wrong_address_is_named(address: str) -> None:
-    """An address that is none is said so, with an example."""
+    """An invalid address is refused with an example."""
     with pytest.raises(ChoiceError, match="HOST:PORT"):
         parse_address(address)
 
 
 def test_address_in_use_is_said_so(open_dashboard: Any) -> None:
-    """Two lines cannot have one address; the second is told at its start."""
+    """Two lines cannot have one address; the second is reported at its start."""
     _, client = open_dashboard()
     with pytest.raises(OutputError, match=rf"127\.0\.0\.1:{client.port}.*another port"):
         Dashboard(f"127.0.0.1:{client.port}").__enter__()
@@ -577,7 +577,7 @@ def test_large_heads_are_refused(plain: Client) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"token", b'{"token": 7}', b"[" * 4000, b"\xff"])
 def test_bodies_that_are_no_object_are_refused(shown: tuple[Dashboard, Client], body: bytes) -> None:
-    """Whatever comes instead of the JSON expected is refused, and the server goes on."""
+    """Anything but the expected JSON is refused, and the server continues."""
     client = shown[1]
     answer = client.ask("/login", method="POST", body=body, Content_Type="application/json")
     assert answer.status in (400, 401)
@@ -612,7 +612,7 @@ def test_every_answer_has_safe_headers(plain: Client, path: str) -> None:
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of evidence with one picture, beside files that are nobody's business."""
+    """Return a folder of evidence with one picture, beside private files."""
     tmp_path = tmp_path_factory.mktemp("evidence")
     folder = tmp_path / "evidence"
     (folder / "ng" / "2026-03-01").mkdir(parents=True)
@@ -665,7 +665,7 @@ def test_evidence_is_shown_whole_and_small(archive: Client, evidence: Path) -> N
     ],
 )
 def test_nothing_but_evidence_is_shown(archive: Client, name: str) -> None:
-    """No way of writing a path leads out of the folder, or to anything in it that is no picture."""
+    """No way of writing a path leads out of the folder, or to anything in it that is not a picture."""
     answer = archive.ask(f"/evidence/{name}")
     assert answer.status == 404
     assert b"secret" not in answer.body
@@ -700,7 +700,7 @@ def test_picture_is_made_once_for_all_clients(shown: tuple[Dashboard, Client], m
 
 
 def test_streams_are_bounded(open_dashboard: Any) -> None:
-    """One page too many is told so, and when one closes the next is let in."""
+    """One page too many is refused, and when one closes the next is accepted."""
     _, client = open_dashboard(watchers=2)
     with ExitStack() as stack:
         client.open_streams(stack, 2)
@@ -713,7 +713,7 @@ def test_streams_are_bounded(open_dashboard: Any) -> None:
     "sent", [b"", b"GET / HTTP/1.1\r\nHost: 127", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /"]
 )
 def test_silent_connections_are_closed(open_dashboard: Any, sent: bytes) -> None:
-    """Who connects and sends nothing, or half a request, does not hold a place for ever."""
+    """A client that connects and sends nothing, or half a request, does not keep its place."""
     _, client = open_dashboard(look=0.1)
     with client.connect() as connection:
         connection.sendall(sent)
@@ -722,7 +722,7 @@ def test_silent_connections_are_closed(open_dashboard: Any, sent: bytes) -> None
 
 
 def test_client_that_does_not_read_is_cut_off(open_dashboard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream whose reader stands still ends, and its place is free again."""
+    """A stream whose reader stops ends, and its place is free again."""
     numbers = itertools.count(1)  # events so large that they soon fill what the system keeps for a reader
     monkeypatch.setattr(
         DashboardState,
@@ -738,7 +738,7 @@ def test_client_that_does_not_read_is_cut_off(open_dashboard: Any, monkeypatch: 
 
 
 def test_connections_are_bounded(open_dashboard: Any) -> None:
-    """Connections that ask for nothing give way to one that asks, and no more than so many are open at a time."""
+    """Idle connections make room for a new request, and the number of open ones is limited."""
     dashboard, client = open_dashboard()
     with ExitStack() as stack:
         for _ in range(200):

@@ -19,7 +19,7 @@ from ..verdicts import inspection
 
 
 def ask(path: Path, question: str) -> list[tuple[object, ...]]:
-    """Return what a database answers."""
+    """Return the rows of a query."""
     with closing(sqlite3.connect(path)) as connection:
         answer = connection.execute(question).fetchall()
         connection.commit()
@@ -27,7 +27,7 @@ def ask(path: Path, question: str) -> list[tuple[object, ...]]:
 
 
 def test_verdicts_come_back_equal(tmp_path: Path) -> None:
-    """What is read from the history equals what was written, newest first, in this run and after it."""
+    """The history returns the written verdicts, newest first, in this run and after it."""
     path = tmp_path / "new" / "history.db"
     items = [inspection(index=index, part=f"P-{index}") for index in range(4)]
     items.append(inspection(index=4, verdict="fault", score=None, regions=(), reason="schwarz, ü"))
@@ -64,7 +64,7 @@ def test_yield_by_the_hour(tmp_path: Path) -> None:
 
 
 def test_failed_batch_leaves_nothing(tmp_path: Path) -> None:
-    """Where a transaction fails, none of its rows and counts stay, and the next one works."""
+    """If a transaction fails, none of its rows and counts stay, and the next one works."""
     path = tmp_path / "h.db"
     with SqliteSink(path) as sink:
         ask(path, "ALTER TABLE hours RENAME TO away")
@@ -77,7 +77,7 @@ def test_failed_batch_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_limited_disk_leaves_a_whole_database(tmp_path: Path) -> None:
-    """Where no more may be written, OutputError is raised, and the database holds what was written before."""
+    """If no more may be written, OutputError is raised, and the database keeps the earlier rows."""
     path = tmp_path / "h.db"
     with SqliteSink(path) as sink:
         sink.write(inspection(index=0))
@@ -101,7 +101,7 @@ def test_history_of_an_older_version_gains_columns(tmp_path: Path) -> None:
 
 
 def test_foreign_and_newer_databases_are_refused(tmp_path: Path) -> None:
-    """Another program's database, one of a newer onspect, and a file that is none are refused and left as they are."""
+    """Another program's database, one of a newer onspect, and a file of another kind are refused unchanged."""
     foreign, newer, text = tmp_path / "foreign.db", tmp_path / "newer.db", tmp_path / "notes.txt"
     ask(foreign, "CREATE TABLE verdicts (a)")
     with SqliteSink(newer):
@@ -172,7 +172,7 @@ def test_missing_history_is_an_output_error(tmp_path: Path) -> None:
 
 
 def test_name_that_is_no_utf8_is_kept(tmp_path: Path) -> None:
-    r"""A file name with bytes that are no UTF-8 is kept as its JSON escape."""
+    r"""A file name with bytes that are not UTF-8 is kept as its JSON escape."""
     with SqliteSink(tmp_path / "h.db") as sink:
         sink.write(inspection(source="Pr\udce4fling.png"))
     assert read_recent(tmp_path / "h.db")[0].verdict.source == r"Pr\udce4fling.png"

@@ -190,7 +190,7 @@ def test_without_a_history_the_page_says_so() -> None:
 
 
 def test_others_see_no_history_without_the_token(history: Path) -> None:
-    """Where other computers reach the page, history and report need the token as everything else."""
+    """If other computers reach the page, history and report need the token as everything else."""
     with Dashboard("0.0.0.0:0", token=TOKEN, history=history) as dashboard:
         client = Client(dashboard)
         for path in ("/history/parts", "/history/summary", "/report"):

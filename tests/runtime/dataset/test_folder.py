@@ -1,4 +1,4 @@
-"""Folders as people have them: each is read as what it means, or refused, and what is left out is counted."""
+"""Folders of users: each is read as it is meant, or refused, and left-out files are counted."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_kolektor(tmp_path: Path) -> None:
 
 
 def test_masks_beside_images_are_masks(tmp_path: Path) -> None:
-    """NAME_mask.png beside NAME.png is no picture of a defect; without its image it is refused."""
+    """NAME_mask.png beside NAME.png is not a picture of a defect; without its image it is refused."""
     _fill(tmp_path, "test/good/0.png", "test/dent/0.png", "test/dent/0_mask.png", "test/dent/1.png")
     images = labelled_images(tmp_path, "test")
     assert _kinds(images) == {"good": 1, "dent": 2}
@@ -171,7 +171,7 @@ def test_masks_beside_images_are_masks(tmp_path: Path) -> None:
     ["ground_truth/dent", "ground_truth/test/dent", "Ground_Truth/Dent", "masks/dent", "test/ground_truth/dent"],
 )
 def test_masks_are_found(tmp_path: Path, mask: str, place: str) -> None:
-    """Whatever the ending, the case and the place, a mask is found."""
+    """A mask is found for every ending, case and place."""
     image = "test/dent/sub/0.png" if "/" in mask else "test/dent/0.png"
     _fill(tmp_path, "test/good/0.png", image, f"{place}/{mask}")
     assert _masked(labelled_images(tmp_path, "test")) == 1
@@ -203,7 +203,7 @@ def test_names_of_a_flat_folder_say_what_is_good(tmp_path: Path, caplog: Log) ->
 
 
 def test_bad_names_among_others_are_not_trained_on(tmp_path: Path) -> None:
-    """Where only bad pictures are named, the others are good."""
+    """If only bad pictures are named, the others are good."""
     _fill(tmp_path, "0.png", "1.png", "NG-2.png")
     assert len(training_images(tmp_path)) == 2
 
@@ -216,10 +216,10 @@ def test_folders_beside_flat_images_are_named(tmp_path: Path, caplog: Log) -> No
 
 
 def test_bad_folders_in_train_are_not_trained_on(tmp_path: Path, caplog: Log) -> None:
-    """Training takes train/good, and counts what lies beside it."""
+    """Training uses train/good, and counts the files beside it."""
     _fill(tmp_path, "train/good/0.png", "train/NG/0.png", "train/NG/1.png")
     assert len(training_images(tmp_path)) == 1
-    assert "2 of 3 images are not trained on" in caplog.text
+    assert "2 of 3 images are left out of training" in caplog.text
     assert "NG" in caplog.text
 
 
@@ -232,7 +232,7 @@ def test_bad_folders_in_train_are_not_trained_on(tmp_path: Path, caplog: Log) ->
     ],
 )
 def test_a_table_of_labels_is_read(tmp_path: Path, table: str) -> None:
-    """labels.csv says what is good, with comma, semicolon or tab, with or without a mark at its start."""
+    """labels.csv names the good images, with comma, semicolon or tab, with or without a mark at its start."""
     _fill(tmp_path, "0.png", "1.png")
     (tmp_path / "labels.csv").write_bytes(table.encode())
     assert _kinds(labelled_images(tmp_path, "test")) == {"good": 1, "scratch": 1}
@@ -330,8 +330,8 @@ def test_tables_of_many_kinds_are_read(tmp_path: Path, table: bytes, name: str, 
         (b"file,label\na.png,OK\nb.png,?\n", "what 1 of 2 images are"),
         (b"file,label\na.png,OK\nb.png,nan\n", "what 1 of 2 images are"),
         (b"path,score,verdict\na.png,0.1,ok\nb.png,0.2,review\n", "what 1 of 2 images are"),
-        (b"file,label\na.png,1\nb.png,2\n", "calls no image good: of its labels '2'"),
-        (b"file,class\na.png,screw\nb.png,nut\n", "calls no image good: of its labels 'nut', 'screw'"),
+        (b"file,label\na.png,1\nb.png,2\n", r"which of its labels means good \('2'\)"),
+        (b"file,class\na.png,screw\nb.png,nut\n", r"which of its labels means good \('nut', 'screw'\)"),
         (b"file,ok\na.png,1\nb.png,perhaps\n", "'perhaps' in the column 'ok'"),
         (b"file,label\na.png,OK\nb.png," + b"x" * 200_000 + b"\n", "field larger than"),
     ],
@@ -359,7 +359,7 @@ def test_a_table_is_held_against_folders(tmp_path: Path, caplog: Log) -> None:
 
 
 def test_labels_in_another_format_are_named(tmp_path: Path, caplog: Log) -> None:
-    """A file labels.json may say what is good, and is not read."""
+    """A file labels.json may name the good images, but is not read."""
     _fill(tmp_path, "a.png", "b.png")
     (tmp_path / "labels.json").write_text("{}")
     assert len(training_images(tmp_path)) == 2
@@ -389,7 +389,7 @@ def test_a_mask_without_its_image_is_not_trained_on(tmp_path: Path, place: str) 
 @pytest.mark.parametrize("folder", ["masks", "ground_truth", "Label"])
 @pytest.mark.parametrize("root", ["", "Train"])
 def test_masks_say_what_is_bad_in_a_flat_folder(tmp_path: Path, folder: str, root: str) -> None:
-    """An image of a flat folder whose mask marks something is no good one; DAGM is such."""
+    """An image of a flat folder whose mask marks something is not a good one; DAGM is such."""
     _fill(tmp_path / root, "0.png", "1.png", "2.png")
     _draw(tmp_path / root / folder / "1_label.png", 255)
     _draw(tmp_path / root / folder / "2_label.png", 0)
@@ -419,7 +419,7 @@ SYSTEM_FOLDERS = [
 
 @pytest.mark.parametrize("folder", SYSTEM_FOLDERS)
 def test_system_folders_are_left_out_and_counted(tmp_path: Path, caplog: Log, folder: str) -> None:
-    """Pictures of file servers and operating systems are no parts."""
+    """Pictures of file servers and operating systems are not parts."""
     _fill(tmp_path, "good/0.png", f"good/{folder}/0.png", f"good/{folder}/deeper/1.jpg")
     assert len(training_images(tmp_path)) == 1
     assert f"left out in {str(tmp_path)!r}: 2 files (in {folder!r}: 2)" in caplog.text
@@ -574,7 +574,7 @@ def test_annotated_images_are_not_taken_for_good(tmp_path: Path, name: str, cont
     ],
 )
 def test_notes_of_a_camera_are_no_annotations(tmp_path: Path, name: str, content: bytes) -> None:
-    """A file beside an image that marks nothing in it says nothing of the part."""
+    """An annotation without a mark does not make a part defective."""
     _fill(tmp_path, "a.png", "b.png")
     (tmp_path / name).write_bytes(content)
     assert len(training_images(tmp_path)) == 2
@@ -582,7 +582,7 @@ def test_notes_of_a_camera_are_no_annotations(tmp_path: Path, name: str, content
 
 @pytest.mark.parametrize("name", ["images", "unlabeled", "overlays", "Reference", "old", "review"])
 def test_folders_that_are_no_kind_of_defect_are_left_out_and_named(tmp_path: Path, caplog: Log, name: str) -> None:
-    """What nobody judged, and what a program drew, is no defect that a model must catch."""
+    """Unlabelled and drawn images do not count as defects that a model must catch."""
     _fill(tmp_path, "test/good/0.png", "test/dent/0.png", f"test/{name}/0.png")
     assert _kinds(labelled_images(tmp_path, "test")) == {"good": 1, "dent": 1}
     assert f"not looked into: {name!r}" in caplog.text
@@ -599,7 +599,7 @@ def test_two_folders_of_one_split_are_asked_about(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("inner", ["train/good", "Data/Images/Normal", "OK"])
 def test_a_dataset_one_level_deeper_is_named(tmp_path: Path, inner: str) -> None:
-    """Collections of several parts have a folder for each; the folder above them is none."""
+    """Collections of several parts have a folder for each; the folder above them is not a dataset."""
     _fill(tmp_path, f"bottle/{inner}/0.png", f"cable/{inner}/0.png")
     for read in (training_images, lambda folder: labelled_images(folder, "test")):
         with pytest.raises(DatasetError, match=r"give '[^']*bottle' or '[^']*cable', or put"):

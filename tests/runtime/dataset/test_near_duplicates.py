@@ -32,7 +32,7 @@ def picture(seed: int) -> NDArray[np.uint8]:
 
 
 def fingerprints(count: int) -> list[str]:
-    """Return so many fingerprints, ascending."""
+    """Return this number of fingerprints, ascending."""
     return [f"{number:016x}" for number in range(count)]
 
 
@@ -109,7 +109,7 @@ def test_colour_counts_as_grey(looks: Looks) -> None:
 def test_looks_are_in_the_file_and_stay_there(
     tmp_path: Path, looks: Looks, tiny_graph: Callable[..., bytes], tiny_info: Callable[..., object]
 ) -> None:
-    """Looks are read as they were stamped, and a new threshold leaves them; a file without them has none."""
+    """Looks are read back as stamped, and a new threshold keeps them; older files have none."""
     info = tiny_info(threshold=Threshold(0.5, 0.5))
     path = tmp_path / "part.onnx"
     path.write_bytes(stamp(tiny_graph(), info, [], looks))  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def test_images_that_only_look_alike_are_no_twins() -> None:
 
 @pytest.mark.slow
 def test_no_drawn_part_is_taken_for_another() -> None:
-    """Parts of the demo, each drawn by itself, are no near-duplicates of each other."""
+    """Parts of the demo, drawn independently, are not near-duplicates of each other."""
     parts = pytest.importorskip("onspect.demo.parts")
     drawn = [parts.draw_part(np.random.default_rng(seed), size=128)[0][:, :, None] for seed in range(240)]
     looks = learn_near_duplicates(np.stack(drawn[:100]), fingerprints(100))

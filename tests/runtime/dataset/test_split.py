@@ -108,7 +108,7 @@ def test_equal_files_of_two_kinds_are_refused(tmp_path: Path) -> None:
 
 
 def test_table_is_read(tmp_path: Path, onspect: Run) -> None:
-    """A CSV file anywhere says what the pictures below a folder show."""
+    """A CSV file at any place labels the pictures below a folder."""
     folder = fill(tmp_path / "photos", *(f"sub/{n}.png" for n in range(8)))
     rows = "".join(f"{n}.png,{'scratch' if n < 2 else 'ok'}\n" for n in range(8))
     (tmp_path / "list.csv").write_text("file,label\n" + rows)
@@ -247,6 +247,6 @@ def test_unmatched_group_and_too_few_groups_are_refused(tmp_path: Path) -> None:
 
 
 def test_pictures_without_labels_are_said_to_be_taken_for_good(tmp_path: Path, onspect: Run) -> None:
-    """Where nothing calls a picture bad the command says what it assumes."""
+    """If no label or name marks a picture as bad, the command states its assumption."""
     folder = fill(tmp_path / "photos", *(f"IMG_{n}.png" for n in range(6)))
     assert "all are taken as good parts" in onspect("split", folder, "-o", tmp_path / "parts").stderr

@@ -1,4 +1,4 @@
-"""`onspect doctor` finds what is broken, names it and says what to do."""
+"""`onspect doctor` finds a fault, names it and gives the remedy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Run = Callable[..., Result]
 
 @pytest.mark.slow
 def test_this_computer_is_checked(onspect: Run, calibrated: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Where all works the exit code is 0, each library has its line, and nothing is left in the folder."""
+    """If all works the exit code is 0, each library has its line, and nothing is left in the folder."""
     monkeypatch.chdir(tmp_path)
     result = onspect("doctor", calibrated)
     assert result.exit_code == 0, result.stdout
@@ -82,7 +82,7 @@ def test_provider_that_does_not_start_is_found(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_unused_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU beside an onnxruntime without CUDA is pointed out, and is no failure."""
+    """A GPU beside an onnxruntime without CUDA is pointed out, and is not a failure."""
     monkeypatch.setattr(packages, "has_nvidia_gpu", lambda: True)
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     found = {finding.name: finding for finding in check_onnxruntime()}
@@ -114,7 +114,7 @@ def test_missing_cuda_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_missing_library_is_read_from_a_message(text: str, library: str | None, words: str) -> None:
-    """Loaders name the library; where it is known, so is its source."""
+    """Loaders name the library; if it is known, so is its source."""
     assert find_missing_library(text) == library
     assert words in name_remedy(library)
     assert bool(words) == bool(name_remedy(library))
@@ -141,7 +141,7 @@ def test_opencv_without_libgl_is_broken(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_remains_of_a_removed_build_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Removing one of two builds leaves a package without functions, which is said as such."""
+    """Removing one of two builds leaves a package without functions, which is reported as such."""
     monkeypatch.setattr(importlib, "import_module", lambda _: type("Rest", (), {}))
     (finding,) = check_opencv()
     assert (finding.status, finding.detail.startswith("its files are incomplete")) == ("broken", True)
@@ -173,7 +173,7 @@ def test_crash_of_a_check_is_an_answer() -> None:
 
 
 def test_virtual_cameras_of_a_producer_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A registered producer is loaded and its cameras named; a file that is none is warned of."""
+    """A registered producer is loaded and its cameras named; a file that is not a producer gives a warning."""
     genicam = pytest.importorskip("genicam", reason="the extra 'genicam' is not installed")
     monkeypatch.setenv("GENICAM_GENTL64_PATH", str(tmp_path))
     assert [finding.status for finding in check_gentl()] == ["absent"]
@@ -201,7 +201,7 @@ def test_requirements_are_read() -> None:
 
 
 def test_extras_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Installed, missing, partly installed and outdated extras are told apart; gpu's OpenCV may be the headless one."""
+    """Installed, missing, partial and outdated extras are distinguished; gpu's OpenCV may be the headless one."""
     versions = {"onnxruntime": "1.19.2", "opencv-python-headless": "4.13.0.90", "av": "14.0", "starlette": "0.46"}
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [f'{line}; extra == "{name}"' for name, all_ in project["optional-dependencies"].items() for line in all_]
@@ -231,7 +231,7 @@ def test_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_clock_that_was_never_set_is_broken() -> None:
-    """A box that thinks it is 1970 is told so."""
+    """A clock at 1970 is reported."""
     finding = check_clock(now=100.0)
     assert (finding.status, finding.detail.startswith("1970-01-01")) == ("broken", True)
     assert check_clock().status in ("ok", "warning")

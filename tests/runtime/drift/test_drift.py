@@ -47,7 +47,7 @@ def test_unchanged_line_raises_none() -> None:
 
 
 def test_false_alarms_keep_their_bound() -> None:
-    """Of many short unchanged lines, each against a calibration of its own, no more alarm than is promised."""
+    """Of many short unchanged lines, each against its own calibration, the share with an alarm is within the bound."""
     alarms = [watch(Drift(draw(seed, 12), 3.0, run_length=200), draw(1000 + seed, 30)) for seed in range(150)]
     assert 0 < sum(alarm is not None for alarm in alarms) / 150 <= 30 / 200 + 0.001
 
@@ -60,14 +60,14 @@ def test_another_scale_gives_the_same_answer() -> None:
 
 
 def test_defects_are_no_drift() -> None:
-    """One part in six with a defect, whatever its score above the cut, raises no alarm."""
+    """Defects in one of six parts raise no alarm, however high their scores."""
     line: list[float | None] = [*draw(2, 3000)]
     line[::6] = draw(4, 500, 10.0)
     assert watch(Drift(draw(1, 60), 4.0), line) is None
 
 
 def test_nothing_but_rejects_is_drift() -> None:
-    """A line where every part is rejected leaves no score to compare, and is an alarm all the same."""
+    """A line where every part is rejected leaves no score to compare, and is an alarm anyway."""
     drift = Drift(draw(1, 60), 4.0)
     alarm = watch(drift, [*draw(2, 300), *[50.0] * 40])
     assert alarm is not None
@@ -90,7 +90,7 @@ def test_equal_scores_are_no_drift() -> None:
 
 
 def test_alarm_comes_once() -> None:
-    """After its alarm a watch says no more, and keeps it."""
+    """A watch reports one alarm, and keeps it."""
     drift = Drift(draw(1, 60), 4.0)
     alarms = [alarm for score in draw(3, 400, -2.0) if (alarm := drift.update(score)) is not None]
     assert alarms == [drift.alarm]
@@ -105,7 +105,7 @@ def test_model_without_scores_is_refused(tiny_info: Callable[..., ModelInfo]) ->
 
 
 def test_review_band_is_no_part_of_the_comparison(tiny_info: Callable[..., ModelInfo]) -> None:
-    """Where there is a review band, only what lies below it is compared: what passed without a person."""
+    """If there is a review band, only scores below it are compared: parts that passed without a person."""
     info = tiny_info(threshold=Threshold(9.0, 9.0, review=4.0))
     assert info.calibration is not None
     info = dataclasses.replace(
@@ -150,7 +150,7 @@ def write_log(path: Path, model: Path, scores: Sequence[float | None], *, name: 
 
 
 def test_log_with_drift(onspect: Run, model: Path, tmp_path: Path) -> None:
-    """The command names the direction, the first part with its file, both stretches, and what is promised."""
+    """The command names the direction, the first part with its file, both stretches, and the promised rate."""
     log = write_log(tmp_path / "v.jsonl", model, [None, *draw(2, 299), *draw(3, 200, -1.5)])
     result = onspect("drift", log, model)
     assert result.exit_code == 0, result.output
@@ -167,7 +167,7 @@ def test_log_with_drift(onspect: Run, model: Path, tmp_path: Path) -> None:
 
 
 def test_log_without_drift(onspect: Run, model: Path, tmp_path: Path) -> None:
-    """A line as it was calibrated gets the answer that none is seen, and how much was compared."""
+    """An unchanged line gets the answer that no drift is seen, and the number of compared parts."""
     result = onspect("drift", write_log(tmp_path / "v.jsonl", model, draw(2, 500)), model)
     assert result.exit_code == 0
     assert "none seen" in result.stdout
@@ -175,7 +175,7 @@ def test_log_without_drift(onspect: Run, model: Path, tmp_path: Path) -> None:
 
 
 def test_log_with_stumps_and_an_older_stamp(onspect: Run, model: Path, tmp_path: Path) -> None:
-    """Lines that are no verdict are left out, and verdicts from before the last stamp compared, with a warning each."""
+    """Lines that are not verdicts are left out, older ones than the last stamp are compared, each with a warning."""
     log = write_log(tmp_path / "v.jsonl", model, draw(2, 30))
     text = log.read_text()
     log.write_text(f'{text}{{"source": "30.png", "ind\n' + text.replace("tiny@", "tiny@0")[: text.index("\n") + 2])
@@ -198,7 +198,7 @@ def test_log_that_cannot_be_compared_is_refused(onspect: Run, model: Path, calib
 
 
 def test_run_raises_the_alarm(onspect: Run, model: Path, tmp_path: Path, write_image: Callable[..., Path]) -> None:
-    """A line whose scores all lie far below the calibration's warns while it runs, and delivers every verdict."""
+    """A line whose scores all are far below the calibration's warns while it runs, and delivers every verdict."""
     for number in range(40):
         write_image(tmp_path / "parts" / f"{number:03}.png", 128)
     result = onspect("run", model, tmp_path / "parts")

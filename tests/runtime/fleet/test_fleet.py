@@ -1,4 +1,4 @@
-"""The table of a fleet: what each line publishes, and what is made of lines that are gone, silent or strange."""
+"""The table of a fleet: the status of each line, and lines that are gone, silent or unreadable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with open_sink(sys.argv[1], append=True) as sink:
         sink.report(LineStatus(started, now(), True, sys.argv[3], None, 2.5, None, ok=90, ng=8, review=0, fault=2))
         time.sleep(0.2)
 """
-"""A line that runs so many fifths of a second."""
+"""A line that runs for a number of fifths of a second."""
 
 
 class Hands:
@@ -61,13 +61,13 @@ def open_board(hands: Hands | None = None) -> FleetBoard:
 
 
 def message(*, online: bool = True, **facts: Any) -> bytes:
-    """Return a line's status message; facts that are none of a status's stand beside it."""
+    """Return a line's status message; other fields are kept beside it."""
     status = line_status().to_dict() | facts
     return json.dumps({"format": 1, "online": online} | status).encode()
 
 
 def report_of(*messages: bytes | str, retained: bool = False, kind: str = "status") -> LineReport:
-    """Return what a board says of a line that has published these."""
+    """Return the entry of a line that has published these messages."""
     board = open_board()
     for payload in messages:
         data = payload.encode() if isinstance(payload, str) else payload
@@ -129,7 +129,7 @@ def test_states(payload: bytes | str, state: str, well: bool) -> None:
 
 
 def test_a_silent_line_is_stale() -> None:
-    """A line that was heard and then says nothing for more than ten seconds is stale since its last word."""
+    """A line without a message for more than ten seconds is stale since its last one."""
     hands = Hands()
     board = open_board(hands)
     board.receive("factory/a/status", message(), retained=False)
@@ -172,11 +172,11 @@ def test_an_old_retained_status_is_stale_at_once() -> None:
         ('{"online": true, "time": "yesterday"}', "cannot be read"),
         ('{"online": true, "time": "2026-01-01T00:00:00"}', "has no time zone"),
         ('{"online": true, "sinks": [1]}', "cannot be read"),
-        (b'{"online": true, "model": "' + b"x" * 100_000 + b'"}', "bytes; 100000 are the most"),
+        (b'{"online": true, "model": "' + b"x" * 100_000 + b'"}', "bytes; at most 100000 are allowed"),
     ],
 )
 def test_a_strangers_message_is_unreadable(payload: bytes | str, words: str) -> None:
-    """Whatever is published where a line's status belongs is shown as unreadable with the reason, and is not well."""
+    """An invalid message on a status topic is shown as unreadable with the reason, and needs attention."""
     report = report_of(payload, retained=True)
     assert (report.state, report.is_well) == ("unreadable", False)
     assert words in str(report.trouble)
@@ -196,7 +196,7 @@ def test_no_text_of_a_stranger_reaches_the_terminal_as_it_is() -> None:
 
 
 def test_odd_times_are_no_crash() -> None:
-    """Times at the ends of the calendar are told as they stand."""
+    """Times at the ends of the calendar are shown as published."""
     for moment in ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"):
         assert report_of(message(time=moment), retained=True).state in ("running", "stale")
 
@@ -210,7 +210,7 @@ def test_a_status_that_is_taken_back_takes_the_line_off() -> None:
 
 
 def test_a_flood_of_topics_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more lines are kept than a fleet can have, and those that are known stay up to date."""
+    """The number of lines is limited, and the known ones stay up to date."""
     monkeypatch.setattr("onspect.runtime.fleet.state._MOST_LINES", 10)
     board = open_board()
     for number in range(20):
@@ -220,7 +220,7 @@ def test_a_flood_of_topics_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lines_that_need_a_person_stand_first() -> None:
-    """The table marks them with ! and says what is wrong in words; the others follow by name."""
+    """The table marks them with ! and describes the problem; the others follow by name."""
     board = open_board()
     board.receive("factory/a/status", message(ok=199, ng=1), retained=False)
     board.receive("factory/b/status", message(drift="scores rose", alarm="camera is away"), retained=False)
@@ -267,7 +267,7 @@ def states(result: Result) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_three_lines_of_which_one_is_killed(broker: Broker) -> None:
-    """Lines appear with their figures; one killed is lost since then, one stopped in order is no alarm."""
+    """Lines appear with their figures; one killed is lost since then, one stopped in order is not an alarm."""
     address = f"mqtt://127.0.0.1:{broker.port}/factory"
     with ExitStack() as stack:
         lines = {name: stack.enter_context(start_line(broker, name)) for name in ("line-1", "line-2")}
@@ -319,7 +319,7 @@ def test_watching_prints_each_change_and_ends_cleanly(broker: Broker) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
 def test_login_and_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TLS, user and password work as for the MQTT sink; a refusal is told, and no secret is shown."""
+    """TLS, user and password work as for the MQTT sink; a refusal is reported, and no secret is shown."""
     ca, cert, key = write_certificates(tmp_path)
     passwords = tmp_path / "passwords"
     subprocess.run([find_program("mosquitto_passwd"), "-c", "-b", str(passwords), "eye", "geheim"], check=True)
@@ -361,7 +361,7 @@ def test_wrong_addresses_are_refused(address: str, code: int, words: str) -> Non
 
 @pytest.mark.slow
 def test_a_broker_that_is_not_there_is_told_at_once() -> None:
-    """Where nobody listens, the command fails with the reason instead of waiting."""
+    """If nobody listens, the command fails with the reason instead of waiting."""
     began = time.monotonic()
     result = ask(f"mqtt://127.0.0.1:{free_port()}/factory")
     assert result.exit_code == 1

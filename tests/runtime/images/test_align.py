@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.images.align import find_part
 from onspect.runtime.images.fit_alignment import fit_alignment
+from onspect.runtime.images.placement import Pose, place_at_pose
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.model.schema import Alignment, Preprocess, RegionOfInterest, SourceLimits
 
@@ -125,7 +126,7 @@ def test_frame_of_any_size_is_answered(height: int, width: int) -> None:
 
 
 def test_reference_that_repeats_is_refused() -> None:
-    """A patch that the good pictures show twice says nothing about where the part is."""
+    """A patch that occurs twice in the good pictures does not determine the position."""
     frames = [draw_scene(90.0, 120.0, 0.0, seed=seed, light=0) for seed in range(5)]
     for seed, frame in enumerate(frames):
         frame[:, 160:] = draw_scene(240.0, 110.0, 20.0, seed=seed + 9, light=0)[:, 160:]
@@ -202,7 +203,7 @@ def test_reference_that_cannot_do_is_refused(patch: tuple[int, int, int, int], w
 
 
 def test_reference_that_tells_nothing_apart_is_refused() -> None:
-    """Where the pictures do not show the reference, the refusal says how well they correlate."""
+    """If the pictures do not show the reference, the refusal says how well they correlate."""
     rng = np.random.default_rng(2)
     frames = [rng.integers(0, 256, (240, 320), np.uint8) for _ in range(4)]
     with pytest.raises(DatasetError, match=r"cannot be found by this reference: good parts correlate 0\.\d\d"):
@@ -210,8 +211,23 @@ def test_reference_that_tells_nothing_apart_is_refused() -> None:
 
 
 def test_pose_is_the_same_each_time() -> None:
-    """The same frame gives the very same pose, whatever was searched before it."""
+    """The same frame gives exactly the same pose, independent of earlier searches."""
     frame = draw_scene(150.0, 130.0, 77.0)
     first = find_part(frame, fitted(), 65535)
     find_part(draw_scene(100.0, 100.0, 12.0), fitted(), 65535)
     assert find_part(frame.copy(), fitted(), 65535) == first
+
+
+@pytest.mark.parametrize(
+    ("angle", "wanted"),
+    [(-0.001, "0.0"), (0.0, "0.0"), (-179.999, "180.0"), (180.0, "180.0"), (-12.344, "-12.34"), (77.777, "77.78")],
+)
+def test_angle_of_a_verdict_is_above_minus_180_and_never_minus_0(angle: float, wanted: str) -> None:
+    """An angle that rounds to -180 or to -0 is written as 180 or 0."""
+    assert str(Pose(1.0, 2.0, angle).rounded[2]) == wanted
+
+
+def test_reason_of_a_cut_part_has_no_minus_0() -> None:
+    """The reason names place and angle of a part that the frame cuts."""
+    with pytest.raises(ImageError, match=r"found at 20,120, turned by 0 degrees"):
+        place_at_pose(RegionOfInterest((110, 70, 100, 100), (320, 240)), PATCH, Pose(20.0, 120.0, -0.3), (320, 240))

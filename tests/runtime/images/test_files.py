@@ -30,7 +30,7 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Where the disk fills up at any step, the old content stays and no temporary file does."""
+    """If the disk fills up at any step, the old content stays and no temporary file does."""
     path = tmp_path / "part.onnx"
     path.write_bytes(b"old")
     monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], fail_full)
@@ -91,7 +91,7 @@ def test_a_folder_in_the_way_leaves_all_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OutputError, ValueError])
 def test_failure_leaves_no_new_folder(tmp_path: Path, failure: type[BaseException]) -> None:
-    """After Ctrl-C or an error a folder and its parents are gone, and one that was there is as it was."""
+    """After Ctrl-C or an error a folder and its parents are gone, and one that existed is unchanged."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_bytes(b"mine")
 
@@ -154,7 +154,7 @@ def test_missing_folder_is_an_output_error(tmp_path: Path) -> None:
 
 
 def test_images_are_listed_sorted_and_by_ending(tmp_path: Path) -> None:
-    """Images come sorted, whatever the case of their ending; those that are hidden or a server's own come apart."""
+    """Images are sorted, with endings in any case; those that are hidden or a server's own come apart."""
     for name in (
         "b.PNG", "a.jpeg", "sub/c.TifF", "notes.txt", ".hidden.png", ".cache/d.png", "sub/Thumbs.db", ".DS_Store",
         "sub/@eaDir/c.TifF/thumb.jpg", "sub/@eaDir/c.TifF/x.txt", "e.jfif",

@@ -102,7 +102,7 @@ def test_tiff_palette_and_alpha() -> None:
 
 
 def test_tiff_pages() -> None:
-    """A second page is refused; a thumbnail, which says that it is one, is no page."""
+    """A second page is refused; a thumbnail, which says that it is one, is not a page."""
     small = np.ascontiguousarray(GREY[::4, ::4])
     _refused(make_tiff(GREY, following=make_tiff(small)), "several pages")
     np.testing.assert_array_equal(decode_image(make_tiff(GREY, following=make_tiff(small, subfile=1))), GREY)
@@ -183,7 +183,7 @@ def test_whole_jpeg_is_read_and_a_damaged_one_refused(
 
 
 def test_flat_jpeg_is_read_and_its_forged_end_refused() -> None:
-    """Where blocks take a few bits only, few of them are missing unnoticed."""
+    """If blocks take only a few bits, few missing ones stay unnoticed."""
     flat = np.full((240, 320), 90, np.uint8)
     for flags in ((), (cv2.IMWRITE_JPEG_OPTIMIZE, 1), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)):
         data = make_jpeg(flat, *flags)
@@ -299,7 +299,7 @@ def test_png_that_is_not_whole_is_refused() -> None:
     ],
 )
 def test_pnm_is_scaled_by_its_maximum(data: bytes, want: list[object]) -> None:
-    """A maximum below 255 is white; 16-bit values stay as they are."""
+    """A maximum below 255 is white; 16-bit values stay unchanged."""
     np.testing.assert_array_equal(decode_image(data), want)
 
 
@@ -311,7 +311,7 @@ def test_pnm_is_scaled_by_its_maximum(data: bytes, want: list[object]) -> None:
         (b"P5\n3 2\n0\n123456", "maximum 0"),
         (b"P5\n3 2\n70000\n123456", "maximum 70000"),
         (b"P5\n3\n", "header"),
-        (b"P2\n2 1\n255\n1 x\n", "other than numbers"),
+        (b"P2\n2 1\n255\n1 x\n", "a value in it is not a number"),
         (b"P5 1 1 255\n1P5 1 1 255\n1", "several pages"),
     ],
 )
@@ -355,7 +355,7 @@ EXIF = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
 
 
 def test_png_and_webp_are_turned_by_their_orientation() -> None:
-    """EXIF orientation 6 turns PNG and WebP too, whatever OpenCV's release does."""
+    """EXIF orientation 6 turns PNG and WebP too, with every release of OpenCV."""
     np.testing.assert_array_equal(decode_image(make_png(RGB, 2, chunks=[(b"eXIf", EXIF)])), np.rot90(BGR, -1))
     plain = cv2.imencode(".webp", BGR, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
     extended = b"VP8X" + struct.pack("<I", 10) + b"\x08\0\0\0" + bytes([63, 0, 0, 47, 0, 0])
@@ -372,7 +372,7 @@ def _bmp(bits: int, rows: list[bytes], compression: int = 0, more: bytes = b"", 
 
 
 def test_bmp_depths() -> None:
-    """1, 4, 16 and 32 bits a pixel, palettes and the usual masks give the colours that they stand for."""
+    """1, 4, 16 and 32 bits a pixel, palettes and the usual masks give the colours that they represent."""
     values = np.arange(32).reshape(4, 8)
     five = [(row << 10 | row << 5 | row).astype("<u2").tobytes() for row in values]
     assert decode_image(_bmp(16, five))[1, 3].tolist() == [88, 88, 88]
@@ -390,11 +390,11 @@ def test_bmp_depths() -> None:
 
 
 def test_huge_picture_is_refused_by_its_header() -> None:
-    """A small file that stands for a huge picture is refused before it takes memory, and so is a size not accepted."""
+    """A small file that represents a huge picture is refused before it takes memory, and so is a size not accepted."""
     huge = make_png(np.zeros((1, 1), np.uint8), 0)
     header = struct.pack(">II", 18_000, 18_000) + huge[24:29]
     data = huge[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + huge[33:]
-    _refused(data, f"more than the {MOST_PIXELS:,}")
+    _refused(data, f"more than the limit of {MOST_PIXELS:,}")
 
     def accepts(width: int, height: int) -> None:
         raise ImageError(f"{width} by {height} is too large")
@@ -450,7 +450,7 @@ def test_a_smaller_jpeg_behind_another_is_a_preview() -> None:
     ],
 )
 def test_other_formats_are_named(data: bytes, name: str) -> None:
-    """What a file is that is not read is said where its beginning tells."""
+    """The message names the kind of an unsupported file if its first bytes show it."""
     _refused(data, f"the file is {name}, not a JPEG")
 
 
@@ -525,7 +525,7 @@ UNCHECKED: dict[str, Callable[[], bytes]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*CHECKED, *UNCHECKED])
 def test_changed_bytes_give_a_frame_or_an_image_error(kind: str) -> None:
-    """Whatever happens to a file's bytes, decoding ends in a frame or an ImageError of one sentence, nothing else.
+    """For any change of a file's bytes, decoding gives a frame or an ImageError of one sentence.
 
     Formats with checksums never give another picture; a file that was cut never gives one at all.
     """
@@ -562,7 +562,7 @@ def _make_bmp(indices: Picture, bits: int, colours: int, *, declared: int | None
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 def test_png_with_a_colour_that_its_palette_lacks_is_refused(bits: int) -> None:
-    """libpng gives such a pixel any colour; a palette that is only as long as it must be is read."""
+    """libpng gives such a pixel any colour; a palette of the shortest sufficient length is read."""
     indices = (np.arange(48 * 64).reshape(48, 64) % (1 << bits)).astype(np.uint8)
     most = (1 << bits) - 1
     palette = bytes(value % 256 for value in range(3 * most))
@@ -583,7 +583,7 @@ def test_bmp_with_a_colour_that_its_palette_lacks_is_refused(bits: int, colours:
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "tiff", "webp"])
 def test_the_size_that_is_checked_first_is_that_of_the_turned_picture(kind: str) -> None:
-    """A camera held upright stores 64x48 and an orientation: the picture is 48x64, which the model is asked for."""
+    """A camera held upright stores 64x48 and an orientation: the picture is 48x64, and the model is made for that."""
     exif = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
     if kind == "jpeg":
         data = make_jpeg(BGR, quality=100)
@@ -640,7 +640,7 @@ def test_tiff_with_changed_tags_is_refused(data: bytes, reason: str) -> None:
 
 @pytest.mark.parametrize("compression", [1, 5, 8, 32773])
 def test_tiff_whose_last_strip_is_filled_up_is_read(compression: int) -> None:
-    """Some programs write all strips equally long; the rows behind the picture are none of it."""
+    """Some programs write all strips equally long; rows after the picture are ignored."""
     full = make_tiff(np.pad(GREY, ((0, 2), (0, 0))), rows=10, compression=compression)
     np.testing.assert_array_equal(decode_image(_change_tag(full, 257, 48)), GREY)
 

@@ -108,7 +108,7 @@ def test_damaged_pictures_are_decoded_whole_or_refused() -> None:
 
 
 def _must_be_whole(name: str, kind: str, changed: bytes) -> bool:
-    """Tell whether no other picture than that of the whole file may come of a damaged one."""
+    """Return whether a damaged file must never give another picture than the whole file."""
     whole = FILES[name]
     long_hole = kind == "hole" and bytes(64) in changed and bytes(64) not in whole
     return (

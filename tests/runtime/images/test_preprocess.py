@@ -67,7 +67,7 @@ def test_path_without_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_path_with_spaces_and_umlauts_is_read(tmp_path: Path) -> None:
-    """A file is read whatever letters its path has."""
+    """A file is read with any letters in its path."""
     path = tmp_path / "Prüfling 検査 [1].png"
     path.write_bytes(FILES["png"])
     np.testing.assert_array_equal(read_image(path), SCENE)
@@ -92,7 +92,7 @@ def test_16_bit_values_are_scaled_by_the_white_level(value: int, white_level: in
 
 
 def test_depth_is_decided_by_dtype() -> None:
-    """A dark uint16 frame stays dark, and a uint8 frame is never scaled, whatever their maxima."""
+    """A dark uint16 frame stays dark, and a uint8 frame is never scaled, for any maximum."""
     assert prepare(np.full((4, 8), 255, np.uint16), MONO).max() == 1
     assert prepare(np.full((4, 8), 7, np.uint8), MONO).max() == 7
 
@@ -198,7 +198,7 @@ def test_frame_of_the_working_size_is_not_touched() -> None:
 
 
 def test_shrinking_averages_areas() -> None:
-    """Each pixel of a shrunken frame is the mean of the area it stands for."""
+    """Each pixel of a shrunken frame is the mean of the area it represents."""
     frame = np.zeros((16, 32), np.uint8)
     frame[::4, ::4] = 160  # by halves, areas and straight lines would come to the same
     assert np.unique(prepare(frame, MONO)).tolist() == [10]
@@ -207,7 +207,7 @@ def test_shrinking_averages_areas() -> None:
 @pytest.mark.parametrize("size", [(16, 8), (15, 8), (14, 7), (64, 30), (100, 60), (8, 40)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_halving_first_changes_little(size: tuple[int, int], dtype: type[np.uint8 | np.uint16]) -> None:
-    """Shrinking by halves comes to what one step gives, whatever the sides, of smooth pictures."""
+    """For smooth pictures of any size, shrinking by halves gives the same as one step."""
     slope = np.add.outer(np.linspace(0, 90, size[1]), np.linspace(0, 90, size[0])).astype(dtype)
     once = cv2.resize(slope, (MONO.width, MONO.height), interpolation=cv2.INTER_AREA)
     prepared = prepare(slope, dataclasses.replace(MONO, white_level=255))[:, :, 0]
@@ -220,7 +220,7 @@ def test_a_thin_line_survives_shrinking_wherever_it_lies() -> None:
     for row in range(28):
         frame = np.zeros((28, 32), np.uint8)
         frame[row] = 200
-        assert 100 <= prepare(frame, preprocess)[:, 0].astype(int).sum() <= 130  # 16/28 of 200, wherever it lies
+        assert 100 <= prepare(frame, preprocess)[:, 0].astype(int).sum() <= 130  # 16/28 of 200, at any place
 
 
 def test_enlarging_is_bilinear() -> None:

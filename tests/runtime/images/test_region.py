@@ -36,7 +36,7 @@ DRAWN = RegionFile(
 
 
 def test_rectangles_of_the_option_are_joined() -> None:
-    """Two --roi make one box; what is in it and in neither rectangle is not inspected."""
+    """Two --roi make one box; its area outside both rectangles is not inspected."""
     region = parse_region(["10,8,20,16", "40, 30, 10, 10"]).place(80, 60)
     assert region.box == (10, 8, 40, 32)
     inspected = draw_region(region)
@@ -102,9 +102,9 @@ def test_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("polygons = [[[1, 2], [3, 4], [5]]]", "give two whole numbers"),
         ("frame = [640]", "give two whole numbers"),
         ("mask = 3", "give a file's name"),
-        ("colour = 1", "has the key 'colour'"),
+        ("colour = 1", "has the unknown key 'colour'"),
         ("ignore = 1", "it is a table"),
-        ("[ignore]\ncircles = []", "has the key 'circles'"),
+        ("[ignore]\ncircles = []", "has the unknown key 'circles'"),
         ("[reference]\nturn = 200", "largest rotation is 200"),
         ("[reference]\nturn = true", "give a number"),
         ("[reference]\nscale = 0.5", "largest change of size is 0.5"),
@@ -159,7 +159,7 @@ def test_region_that_leaves_nothing_is_refused() -> None:
 
 
 def test_boxes_and_maps_go_back_to_the_frame() -> None:
-    """What is found in the crop is reported where the frame shows it."""
+    """Regions of the crop are reported at their place in the frame."""
     placement = place(FRAME, dataclasses.replace(WHOLE, region=parse_region(["10,8,40,32"]).place(80, 60)))
     assert placement is not None
     assert placement.box_in_frame(3, 4, 5, 6) == (13, 12, 5, 6)
@@ -175,7 +175,7 @@ def test_boxes_and_maps_go_back_to_the_frame() -> None:
 
 @pytest.mark.parametrize("angle", [0.0, 90.0, 180.0, -37.0])
 def test_crop_at_a_pose_is_the_part_turned_back(angle: float) -> None:
-    """A part that was turned and shifted is cropped as it was, and its points come back to where they are."""
+    """A part that was turned and shifted gives the same crop, and its points map back to the frame."""
     side, region = 120, RegionOfInterest((40, 40, 40, 40), (120, 120))
     reference = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 256, (side, side), np.uint8), (0, 0), 3)
     matrix = cv2.getRotationMatrix2D((59.5, 59.5), angle, 1.0)  # counter-clockwise about the middle of the picture
@@ -206,7 +206,7 @@ def test_crop_at_a_pose_has_whole_multiples_of_the_wanted_size(size: tuple[int, 
 
 
 def _stripes(placement: Placement, columns: NDArray[np.float64], rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Stripes of 4 pixels that lie on the part, at points of the frame."""
+    """Stripes of 4 pixels that are on the part, at points of the frame."""
     part = (np.stack([columns, rows], axis=-1) - placement.rows[:, 2]) @ np.linalg.inv(placement.rows[:, :2]).T
     return np.asarray(128.0 + 100.0 * np.sin(2.0 * np.pi * part[..., 0] / 4.0))
 
@@ -227,7 +227,7 @@ def test_crop_at_a_pose_is_resampled_once(angle: float) -> None:
 
 
 def test_part_that_the_edge_cuts_is_a_fault() -> None:
-    """A region that lies partly outside the frame is no place to judge."""
+    """A region that is partly outside the frame is no place to judge."""
     region = RegionOfInterest((40, 40, 40, 40), (120, 120))
     with pytest.raises(ImageError, match=r"cut by the edge of the frame: 2\d%"):
         place_at_pose(region, (40, 40, 40, 40), Pose(10.0, 60.0, 0.0), (120, 120))

@@ -13,6 +13,7 @@ from click.testing import Result
 from numpy.typing import NDArray
 
 from onspect.runtime.bench import margin as margin_module
+from onspect.runtime.bench import run
 from onspect.runtime.bench.margin import choose_margin, measure_margin
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, UncalibratedError
 from onspect.runtime.inspection.doubtful import find_doubtful
@@ -156,7 +157,7 @@ def test_line_configuration_takes_it(tmp_path: Path, calibrated: Path) -> None:
 
 def test_file_without_a_margin_says_how_to_get_one(calibrated: Path) -> None:
     """A file without a margin, and one whose graph has changed since, is refused with the command to run."""
-    remedy = r"which the provider 'openvino-bf16' needs; measure it: onspect bench .*part\.onnx GOOD --margin 95%$"
+    remedy = r"which the provider 'openvino-bf16' needs; measure it: onspect bench .*part\.onnx GOOD --margin 90%$"
     with pytest.raises(ModelFileError, match="has no margin of bfloat16, " + remedy):
         Inspector(calibrated, provider="openvino-bf16")
     restamp_margin(read_model_file(calibrated), dataclasses.replace(MARGIN, graph_sha256="0" * 64))
@@ -181,12 +182,12 @@ def test_margin_without_zero_is_damage(calibrated: Path) -> None:
         dataclasses.replace(MARGIN, low=0.001)
 
 
-@pytest.mark.parametrize(("count", "share", "expected"), [(2000, 0.95, 0.95), (39, 0.9, 0.9), (10, 0.95, 9 / 11)])
-def test_margin_contains_its_share_of_new_differences(count: int, share: float, expected: float) -> None:
+@pytest.mark.parametrize(("count", "wanted", "expected"), [(2000, 0.95, 0.95), (39, 0.9, 0.9), (10, 0.95, 9 / 11)])
+def test_margin_contains_its_share_of_new_differences(count: int, wanted: float, expected: float) -> None:
     """On average over draws, the share that the margin states is the share of new differences within."""
     random, within, stated = np.random.default_rng(1), [], 0.0
     for _ in range(300):
-        low, high, stated = choose_margin(random.normal(0.3, 1.0, count), share)
+        low, high, stated = choose_margin(random.normal(0.3, 1.0, count), wanted)
         assert low <= 0.0 <= high
         new = random.normal(0.3, 1.0, 500)
         within.append(((new >= low) & (new <= high)).mean())
@@ -241,17 +242,37 @@ def test_bad_input_of_bench_changes_nothing(
     """Too few pictures, a damaged one, other options and a share of 100% are refused; the file stays as it is."""
     content = calibrated.read_bytes()
     images = [write_image(tmp_path / f"good/{value}.png", 120 + value) for value in range(9)]
-    few = onspect("bench", calibrated, *images, "--margin", "95%")
+    few = onspect("bench", calibrated, *images, "--margin", "90%")
     assert "a margin needs at least 10 pictures, and there are 9; give the good pictures" in few.output
     (tmp_path / "good/x.png").write_bytes(b"no picture")
-    damaged = onspect("bench", calibrated, tmp_path / "good", "--margin", "95%")
+    damaged = onspect("bench", calibrated, tmp_path / "good", "--margin", "90%")
     assert "cannot measure on" in damaged.output
     assert "leave it out" in damaged.output
-    other = onspect("bench", calibrated, *images, "--margin", "95%", "--compare", calibrated)
+    other = onspect("bench", calibrated, *images, "--margin", "90%", "--compare", calibrated)
     assert "measures nothing else" in other.output
     whole = onspect("bench", calibrated, *images, "--margin", "100%")
     assert [few.exit_code, damaged.exit_code, other.exit_code, whole.exit_code] == [1, 1, 2, 2]
     assert calibrated.read_bytes() == content
+
+
+def test_bench_names_it_for_files_with_a_margin(
+    calibrated: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The table of providers has openvino-bf16 if the file has a margin, and the log has the reason if it fails."""
+    refused: set[str] = set()
+
+    def load(_: object, *, provider: str) -> None:
+        if provider in refused:
+            raise ChoiceError("this processor has no bfloat16")
+
+    monkeypatch.setattr(run, "load_model", load)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    assert run._list_providers([read_model_file(calibrated)])[-1] == "openvino"
+    file = read_model_file(write_margin(calibrated))
+    assert run._list_providers([file])[-2:] == ["openvino", "openvino-bf16"]
+    refused.add("openvino-bf16")
+    assert run._list_providers([file])[-1] == "openvino"
+    assert "not measured on openvino-bf16: this processor has no bfloat16" in caplog.text
 
 
 def test_changed_graph_is_shown(onspect: Callable[..., Result], calibrated: Path) -> None:
@@ -288,11 +309,12 @@ def has_real_bfloat16() -> bool:
     return has_bfloat16(_import_openvino().Core())
 
 
-@pytest.mark.skipif(not has_real_bfloat16(), reason="needs OpenVINO and a processor with AVX512-BF16 or AMX")
 def test_real_bfloat16_gives_the_verdicts_of_float32(
     calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
     """On a processor with bfloat16, measured margin and second run give the verdicts of onnxruntime."""
+    if not has_real_bfloat16():
+        pytest.skip("needs OpenVINO and a processor with AVX512-BF16 or AMX")
     paths = [write_image(tmp_path / f"good/{value}.png", value) for value in range(100, 160)]
     measure_margin(calibrated, paths, 0.95)
     found = Inspector(calibrated, provider="openvino-bf16")

@@ -42,7 +42,7 @@ def write_model(path: Path, region: RegionOfInterest | None, align: Alignment | 
 
 
 class Keeper(Sink):
-    """A sink that keeps what it gets."""
+    """A sink that keeps its inspections."""
 
     delivery = "live"
     pictures = True
@@ -104,7 +104,7 @@ def test_frame_that_the_region_leaves_is_a_fault(cropped: Inspector) -> None:
 
 
 def test_file_with_a_region_needs_the_newest_readers(cropped: Inspector, aligned: Inspector, tmp_path: Path) -> None:
-    """Only files with a region have format version 4; the card tells of region and reference."""
+    """Only files with a region have format version 4; the card shows region and reference."""
     assert read_model_file(cropped.path).info.format_version == 4
     assert read_model_file(write_model(tmp_path / "whole.onnx", None)).info.format_version == 1
     card = describe(read_model_file(aligned.path))
@@ -149,7 +149,7 @@ def test_part_that_is_not_found_is_a_fault(aligned: Inspector) -> None:
 
 
 def test_region_of_a_turned_part_is_where_the_frame_shows_it(aligned: Inspector) -> None:
-    """The box of a spot on a turned part lies around the spot in the frame."""
+    """The box of a spot on a turned part is around the spot in the frame."""
     frame = draw_scene(180.0, 110.0, 90.0, seed=3)
     frame[90:98, 190:198] = 255
     verdict = aligned.inspect(frame)

@@ -108,7 +108,7 @@ def test_map_below_zero_is_a_fault(tmp_path: Path, write_tiny_model: Callable[..
 
 
 def test_map_that_is_not_finite_is_a_fault_of_its_image_alone(inspector: Inspector) -> None:
-    """Among images of one run, that whose map holds a NaN is a fault and the others keep verdict, regions and place."""
+    """In one run, the image whose map has a NaN is a fault, and the others keep verdict, regions and place."""
     frames: list[NDArray[np.uint8] | ImageError] = [frame(255), ImageError("torn"), frame(255), frame(128), frame(250)]
     scored = inspector.infer_frames([inspector.prepare_frame(one) for one in frames])
     assert scored is not None
@@ -202,7 +202,7 @@ def test_paths_are_taken_only_as_far_as_needed(
 
 
 def test_drawing_is_done_by_the_workers(inspector: Inspector, tmp_path: Path, write_image: Callable[..., Path]) -> None:
-    """Places are given in the order of the paths; drawing is no work of the thread that takes the verdicts."""
+    """Places are given in the order of the paths; drawing is not done by the thread that reads the verdicts."""
     paths = [write_image(tmp_path / f"{number:02}.png", 120 + number) for number in range(9)]
     places: list[str] = []
     drawn: dict[int, str] = {}
@@ -255,7 +255,7 @@ def test_no_workers_is_refused(inspector: Inspector) -> None:
 def test_missing_provider_is_said_aloud(
     calibrated: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the provider asked for cannot be had, a warning names it and what runs instead."""
+    """If the requested provider is not available, a warning names it and its replacement."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(logging.getLogger("onspect"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("onspect"), "level", logging.WARNING)
@@ -398,7 +398,7 @@ def test_a_folder_is_listed(inspector: Inspector, tmp_path: Path, write_image: C
 
 
 def test_a_folder_without_images_is_refused(inspector: Inspector, tmp_path: Path) -> None:
-    """A folder without an image raises DatasetError with what it has instead, since nothing would be judged."""
+    """A folder without an image raises DatasetError with its other files, because nothing would be judged."""
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(DatasetError, match=r"there are no images in .*\.txt: 1"):
         inspector.inspect_many(tmp_path)

@@ -1,4 +1,4 @@
-"""Regions of any map, held against a flood fill."""
+"""Regions of any map, compared with a flood fill."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def flood(error_map: Map, cut: float) -> list[Region]:
 
 @given(st.data(), CUTS, JUDGEMENTS)
 def test_regions_are_those_of_a_flood_fill(data: st.DataObject, cut: Threshold, judgement: Judgement) -> None:
-    """Boxes, areas and peaks are a flood fill's; small ones are left out, but not what an ng or review rests on."""
+    """Boxes, areas and peaks are a flood fill's; small ones are left out, but not the one that decides an ng."""
     error_map = data.draw(SHAPES.flatmap(maps))
     height, width = error_map.shape
     expected = [

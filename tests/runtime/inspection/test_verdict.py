@@ -75,7 +75,7 @@ def test_error_at_the_map_threshold_is_in_a_region() -> None:
 
 
 def test_regions_are_sorted_by_peak() -> None:
-    """The region with the highest error comes first, wherever it lies."""
+    """The region with the highest error comes first, at any place."""
     error_map = np.zeros((9, 9), np.float32)
     error_map[0, 0], error_map[4, 4], error_map[8, 8] = 0.6, 0.9, 0.7
     assert [round(region.peak, 3) for region in find_regions(error_map, CUT, 9, 9)] == [0.9, 0.7, 0.6]
@@ -95,7 +95,7 @@ def test_pixels_that_touch_at_a_corner_are_one_region() -> None:
 
 
 def test_small_regions_are_left_out() -> None:
-    """Regions of fewer working pixels than the least area are not reported, whatever the frame's size."""
+    """Regions of fewer working pixels than the least area are not reported, for any size of the frame."""
     error_map = np.zeros((9, 9), np.float32)
     error_map[0, :3], error_map[4, :4], error_map[8, :5] = 0.9, 0.8, 0.7
     least_four = Threshold(score=0.25, map=0.5, area=4)
@@ -115,7 +115,7 @@ def test_rejected_part_shows_where_whatever_the_area(verdict: Judgement) -> None
 
 @pytest.mark.parametrize(("columns", "width"), [(7, 29), (7, 225), (28, 9), (128, 1), (16, 4000), (49, 58)])
 def test_regions_stay_inside_the_image(columns: int, width: int) -> None:
-    """A region at the far edge ends with the image, whatever the rounding of the scale."""
+    """A region at the far edge ends with the image, for any rounding of the scale."""
     error_map = np.zeros((columns, columns), np.float32)
     error_map[-1, -1] = 1.0
     whole = find_regions(np.ones((columns, columns), np.float32), CUT, width, width)
@@ -153,14 +153,14 @@ def test_json_has_the_keys_of_the_interface() -> None:
 
 
 def test_json_never_holds_nan() -> None:
-    """A NaN, which is no JSON, is refused instead of written."""
+    """A NaN, which is not JSON, is refused instead of written."""
     settings: dict[str, Any] = VERDICT.to_dict() | {"score": math.nan, "regions": ()}
     with pytest.raises(ValueError, match="not JSON compliant"):
         Verdict(**settings).to_json()
 
 
 def test_regions_are_those_of_a_plain_search() -> None:
-    """Boxes, areas and peaks are those found pixel by pixel, wherever the high errors lie."""
+    """Boxes, areas and peaks equal those found pixel by pixel, for high errors at any place."""
     generator = np.random.default_rng(3)
     for _ in range(20):
         error_map = generator.random((13, 17), np.float32) * (generator.random((13, 17)) > 0.6)
@@ -206,13 +206,13 @@ def test_regions_do_not_depend_on_the_batch(rows: int, columns: int) -> None:
 
 
 def test_no_maps_have_no_regions() -> None:
-    """A batch of which nothing could be judged is none to fail on."""
+    """A batch without a judged image does not fail."""
     assert find_regions_of_batch(np.zeros((0, 28, 28), np.float32), [], CUT, [], []) == []
 
 
 @pytest.mark.parametrize("cut", [0.1, 0.3, 1e39, 1e-46])
 def test_map_is_held_against_the_cut_itself(cut: float) -> None:
-    """A float32 error just above the cut belongs to a region and one just below does not; the cut is no float32."""
+    """A float32 error just above the cut belongs to a region and one just below does not; the cut is not float32."""
     above = np.nextafter(np.float32(min(cut, 3e38)), np.float32(np.inf))
     found = find_regions(np.full((1, 1), above, np.float32), Threshold(cut, cut), 1, 1)
     assert len(found) == (float(above) >= cut)

@@ -50,7 +50,7 @@ def test_a_part_that_passed_has_no_marks() -> None:
 
 @pytest.mark.parametrize("verdict", ["ng", "review"])
 def test_a_box_is_large_enough_to_be_seen_and_outside(verdict: Judgement) -> None:
-    """Around a region of 4 pixels stands a box of 12 or more; most of the picture, and the region's middle, is free."""
+    """A region of 4 pixels has a box of 12 or more; most of the picture, and the region's middle, is free."""
     marks = find_marks(make_inspection(verdict))
     rows, columns = np.flatnonzero(marks.any(axis=1)), np.flatnonzero(marks.any(axis=0))
     for places in (rows, columns):
@@ -83,7 +83,7 @@ def test_the_outline_follows_the_error_map() -> None:
 
 
 def test_beside_and_legend_make_the_picture_larger() -> None:
-    """The plain image stands to the left, and words below say what the marks mean."""
+    """The plain image is to the left, and a legend below explains the marks."""
     inspection = make_inspection("ng")
     plain, beside, legend = (
         draw_overlay(inspection, **options) for options in ({}, {"beside": True}, {"legend": True})
@@ -146,7 +146,7 @@ def test_an_inspection_is_a_picture_in_a_notebook(calibrated: Path, write_image:
 
 
 def test_a_verdict_plots_on_its_file_or_a_frame(calibrated: Path, write_image: Callable[..., Path]) -> None:
-    """A verdict reads its source again, or takes a frame; its table in a notebook escapes what stands in it."""
+    """A verdict reads its source again, or takes a frame; its table in a notebook is escaped."""
     path = write_image(calibrated.parent / "a<b>.png", 200, (300, 300))
     verdict = Inspector(calibrated).inspect(path)
     assert verdict.regions
@@ -186,7 +186,7 @@ def test_pictures_are_written_as_png_or_jpeg(tmp_path: Path) -> None:
 def test_score_draws_overlays_as_asked(
     onspect: Run, calibrated: Path, write_image: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """`onspect score` writes JPEG and the plain image beside the marks where that is asked for."""
+    """`onspect score` writes JPEG and the plain image beside the marks on request."""
     image = write_image(tmp_path / "parts/a.png", 200, (300, 300))
     arguments = ("score", calibrated, image, "-o", tmp_path / "v.jsonl", "--overlays", tmp_path / "drawn")
     result = onspect(*arguments, "--overlay-format", "jpg", "--overlay-style", "beside")

@@ -68,7 +68,7 @@ def test_store_makes_no_file_before_it_has_something(store: LabelStore) -> None:
 
 
 def test_a_database_that_is_removed_is_begun_anew(store: LabelStore) -> None:
-    """A label that comes after the file was removed is in a new one, not in the one that nobody sees."""
+    """A label after the removal of the file is written into a new file."""
     keep(store, 1, "good")
     for file in store.path.parent.glob("history.labels*"):
         file.unlink()
@@ -179,7 +179,7 @@ def test_audit_notices_what_was_changed(
 
 
 def test_a_noted_hash_tells_what_was_cut_off(tmp_path: Path, store: LabelStore, onspect: Callable[..., Result]) -> None:
-    """A log without its last row, or that of another line, is whole by itself; a noted hash is missing in it."""
+    """A log without its last row, or of another line, looks complete; only a noted hash reveals it."""
     hashes = [store.record("threshold", "Anna", {"before": 1.0, "score": 2.0}).hash for _ in range(3)]
     store.close()
     for digest in hashes:
@@ -226,7 +226,7 @@ def test_labels_become_a_dataset(tmp_path: Path, store: LabelStore, onspect: Cal
 
 
 def test_export_needs_labels(tmp_path: Path, store: LabelStore, onspect: Callable[..., Result]) -> None:
-    """Without a database, and without a label in it, the export says what is missing and makes no folder."""
+    """Without a database, and without a label in it, the export names the missing thing and makes no folder."""
     result = onspect("labels", "export", tmp_path / "none.db", tmp_path / "out")
     assert (result.exit_code, "there are no labels at" in result.stderr) == (1, True)
     keep(store, 1)
@@ -275,7 +275,7 @@ def test_keeper_keeps_rejects_and_the_last_parts(store: LabelStore) -> None:
 
 
 def test_no_memory_of_the_model_s_runtime_is_held(store: LabelStore, calibrated: Path) -> None:
-    """The last parts, and the dashboard's last reject, hold frames and no map of a model that may be exchanged."""
+    """The last parts, and the dashboard's last reject, keep frames and no map of a model that may be replaced."""
     inspections = [Inspector(calibrated).examine(draw(number)[:16, :16], index=number) for number in range(2)]
     rejects = [dataclasses.replace(one, verdict=dataclasses.replace(one.verdict, verdict="ng")) for one in inspections]
     maps = [weakref.ref(one.error_map) for one in rejects]
@@ -309,7 +309,7 @@ def test_kept_picture_of_a_belt_is_the_part_alone(store: LabelStore, calibrated:
 
 
 def test_keeper_goes_on_where_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the pictures cannot be written the line goes on; they are counted, and the log says so once."""
+    """If the pictures cannot be written the line continues; they are counted, and the log says so once."""
     (tmp_path / "file").write_text("no folder")
     keeper = PictureKeeper(LabelStore(tmp_path / "file" / "l.db"))
     keeper.open()

@@ -34,7 +34,7 @@ TOKEN = "a-long-enough-token"
 
 
 class Desk:
-    """Lessons on a model file, with the pictures that the file judged; it notes what is swapped."""
+    """Lessons on a model file, with the pictures that the file judged; swaps are recorded."""
 
     def __init__(self, model: Path, **settings: Any) -> None:
         self.model = model
@@ -129,7 +129,7 @@ def test_only_good_parts_are_taught(open_desk: Callable[..., Desk]) -> None:
 
 
 def test_part_like_a_bad_one_is_not_taught(open_desk: Callable[..., Desk]) -> None:
-    """Where a part that a person called bad would pass, the addition is refused, and the file stays."""
+    """If a part that a person called bad would pass, the addition is refused, and the file stays."""
     desk = open_desk()
     desk.judge(301, "bad")
     preview = desk.lessons.preview(desk.judge(300, "good"))
@@ -141,7 +141,7 @@ def test_part_like_a_bad_one_is_not_taught(open_desk: Callable[..., Desk]) -> No
 
 
 def test_additions_of_a_shift_are_limited(open_desk: Callable[..., Desk]) -> None:
-    """After so many additions the next one is refused; one that is taken back does not count."""
+    """After the largest number of additions the next one is refused; an undone one does not count."""
     desk = open_desk(most=1)
     desk.lessons.accept(desk.lessons.preview(desk.judge(300, "good")).id, "Anna")
     different = desk.judge(700, "good", spot=False)
@@ -173,7 +173,7 @@ def test_file_that_changed_since_is_not_overwritten(open_desk: Callable[..., Des
 def test_file_stays_where_the_line_or_the_log_fails(
     open_desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the line cannot use the file, or the log cannot be written, the file is as before."""
+    """If the line cannot use the file, or the log cannot be written, the file is as before."""
     desk = open_desk()
     before = desk.model.read_bytes()
     part = desk.judge(300, "good")
@@ -204,7 +204,7 @@ def test_file_without_a_memory_says_so(open_desk: Callable[..., Desk], tmp_path:
 
 
 def test_threshold_is_proposed_from_labels(open_desk: Callable[..., Desk]) -> None:
-    """The proposal parts good from bad labels, says between which values it may lie, and what the labels prove."""
+    """The proposal separates good from bad labels, gives its range, and states what the labels prove."""
     desk = open_desk()
     with pytest.raises(ChoiceError, match="0 good parts that were not taught and 0 bad ones"):
         propose(desk.store, Inspector(desk.model))
@@ -225,7 +225,7 @@ def test_threshold_is_proposed_from_labels(open_desk: Callable[..., Desk]) -> No
 
 
 def test_proposal_misses_no_bad_part_for_a_good_one(open_desk: Callable[..., Desk]) -> None:
-    """Where a good part scores above a bad one, the bad one is found and the good one is rejected."""
+    """If a good part scores above a bad one, the bad one is found and the good one is rejected."""
     desk = open_desk()
     desk.judge(500, "bad", spot=False)
     desk.judge(510, "good")
@@ -293,7 +293,7 @@ ODD_REQUESTS: tuple[tuple[str, dict[str, Any] | None, int], ...] = (
 
 
 def test_odd_requests_are_refused_in_words(taught: Path) -> None:
-    """Numbers, texts and times that no field can hold are refused with a sentence; the server has no error."""
+    """Numbers, texts and times that no field can contain are refused with a sentence; the server has no error."""
     with Running(taught) as running:
         client = running.client
         client.log_in()
@@ -317,7 +317,7 @@ def test_a_name_of_no_utf8_is_written_as_escapes(taught: Path) -> None:
 
 
 def test_no_threshold_moves_without_a_row_in_the_log(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the audit log cannot be written, a move and an undo are refused, and the threshold is as before."""
+    """If the audit log cannot be written, a move and an undo are refused, and the threshold is as before."""
     with Running(taught) as running:
         running.client.log_in()
         running.judge(300)
@@ -397,7 +397,7 @@ def test_good_label_ends_a_repeated_false_reject_within_one_part(taught: Path) -
 
 
 def test_live_ok_part_is_labelled_bad(taught: Path) -> None:
-    """A part that passed, of which no picture was written, can be labelled while it is among the last ones."""
+    """A part that passed, without a written picture, can be labelled while it is among the last ones."""
     with Running(taught) as running:
         verdicts = [running.judge(number, spot=False) for number in (400, 401)]
         running.client.log_in()
@@ -406,7 +406,7 @@ def test_live_ok_part_is_labelled_bad(taught: Path) -> None:
             assert answer.status == 200
         unknown = key_of(verdicts[0]) | {"index": 77, "label": "bad", "who": "Anna"}
         answer = running.client.post("/labels", unknown)
-        assert (answer.status, "not kept any more" in answer.json()["error"]) == (422, True)
+        assert (answer.status, "no longer kept" in answer.json()["error"]) == (422, True)
         store = LabelStore(taught.with_name("history.labels.db"))
         assert [picture.label for picture in store.list_pictures(labelled=True)] == ["bad", "bad"]
         store.close()
@@ -467,7 +467,7 @@ def test_requests_that_make_no_sense_change_nothing(taught: Path, path: str, bod
 
 
 def test_without_a_history_labels_are_refused(calibrated: Path) -> None:
-    """Where nothing is recorded the page says what to start the line with."""
+    """If nothing is recorded the page says what to start the line with."""
     with Dashboard("127.0.0.1:0", token=TOKEN) as dashboard:
         client = Client(dashboard)
         client.log_in()

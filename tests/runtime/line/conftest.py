@@ -19,7 +19,7 @@ from onspect.runtime.status import LineStatus
 
 
 class Keeper(Sink):
-    """A sink that keeps what it is given."""
+    """A sink that keeps its inspections."""
 
     def __init__(self) -> None:
         self.verdicts: list[Verdict] = []
@@ -59,7 +59,7 @@ def no_thread_is_left() -> Iterator[None]:
 
 @pytest.fixture
 def keeper() -> Keeper:
-    """Return a sink that keeps what it is given."""
+    """Return a sink that keeps its inspections."""
     return Keeper()
 
 

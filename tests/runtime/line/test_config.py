@@ -76,7 +76,7 @@ def read(tmp_path: Path, text: str) -> LineConfig:
 
 
 def test_every_key_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each section and key of a whole configuration comes out as it stands there, secrets from their places."""
+    """Each section and key of a whole configuration is read as it is written, and secrets from their sources."""
     monkeypatch.setenv("ONSPECT_TEST_TOKEN", "open sesame")
     config = read(tmp_path, WHOLE)
     assert config == LineConfig(
@@ -98,7 +98,7 @@ def test_every_key_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_small_configuration_is_enough(tmp_path: Path) -> None:
-    """A model and one source, written as a plain table, are a line; what is left out has its default."""
+    """A model and one source, written as a plain table, are a line; missing keys have their defaults."""
     config = read(tmp_path, 'model.file = "a.onnx"\nsource.address = "0"\n')
     assert config == LineConfig(Path("a.onnx"), (SourceConfig("0"),))
 

@@ -33,7 +33,7 @@ def test_codes_in_the_source_are_those_of_the_table() -> None:
 
 
 def test_documentation_has_every_code() -> None:
-    """docs/faults.md says what each code means, in the table's words."""
+    """docs/faults.md has the meaning of each code as in the table."""
     text = (Path(__file__).parents[3] / "docs" / "faults.md").read_text(encoding="utf-8")
     for code, meaning in FAULT_CODES.items():
         assert f"| `{code}` | {meaning} | {FAULT_NUMBERS[code]} |" in text
@@ -50,7 +50,7 @@ def test_numbers_of_codes_stay() -> None:
     ("fault", "code"), [("black", "black"), ("white", "saturated"), ("frozen", "frozen"), ("corrupt", "image")]
 )
 def test_a_spoilt_frame_has_its_code(models: Models, keeper: Any, noisy: Draw, fault: Any, code: str) -> None:
-    """What is wrong with a frame is told by a code beside the sentence; a good frame has none."""
+    """A faulty frame has a code beside the sentence; a good frame has none."""
     Line(models, [FakeSource(noisy, count=3, rate=0, faults={1: FakeFault(fault)})], [keeper], policies=["wait"]).run()
     assert [verdict.code for verdict in keeper.verdicts] == [None, code, None]
 
@@ -63,7 +63,7 @@ def test_a_lost_camera_has_its_code(models: Models, keeper: Any, noisy: Draw) ->
 
 
 def test_late_and_unknown_recipes_have_their_codes(calibrated: Path, keeper: Any, noisy: Draw) -> None:
-    """What the line itself refuses has a code too."""
+    """Frames that the line itself refuses have a code too."""
 
     class Odd(FakeSource):
         def __iter__(self):
@@ -84,7 +84,7 @@ def test_a_part_with_missing_frames_has_its_code(models: Models, keeper: Any, no
 
 
 def test_wrong_size_and_invalid_output_have_their_codes(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
-    """Channels that a model does not take, and a score that is no number, are told apart."""
+    """Channels that a model does not take, and a score that is not a number, are distinguished."""
     broken = Inspector(write_tiny_model(tmp_path / "broken.onnx", gain=float("nan"), threshold=Threshold(0.1, 0.1)))
     assert broken.inspect(np.full((16, 16), 128, np.uint8)).code == "model"
     assert broken.inspect(np.full((16, 16, 4), 128, np.uint8)).code == "size"

@@ -62,7 +62,7 @@ def test_configured_limits_win_over_the_trained_ones() -> None:
 
 
 def test_black_parts_pass_where_training_saw_black_ones() -> None:
-    """Where training images are black, a black picture is none of the gate's business; nor white ones likewise."""
+    """If training images are black, a black picture is not a fault; the same for white ones."""
     for value in (0, 255):
         picture = np.full_like(NOISE, value)
         assert refusal(picture, appearance=span([picture, NOISE])) == ""
@@ -116,7 +116,7 @@ def test_a_camera_that_changes_its_size_is_a_fault() -> None:
 
 @pytest.mark.parametrize(("value", "code"), [(0, "black"), (255, "saturated")])
 def test_equal_black_frames_are_black_and_not_frozen(value: int, code: str) -> None:
-    """A lens cap gives equal frames; the camera is there, and is not opened again for it."""
+    """A lens cap gives equal frames; the camera is connected, and is not opened again."""
     check, limits = FrameCheck(Health()), limits_for(Health(), None)
     empty, part = np.full((16, 16, 1), value, np.uint8), NOISE[:16, :16]
     faults = [check.find_fault(picture[..., 0], limits, picture) for picture in (empty, empty, empty, part, part)]

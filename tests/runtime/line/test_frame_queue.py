@@ -20,7 +20,7 @@ GREY = np.zeros((1, 1), np.uint8)
 
 
 class FrameQueues(RuleBasedStateMachine):
-    """Holds the hand-over against plain lists."""
+    """Compares the queue with plain lists."""
 
     @initialize(policies=st.lists(st.sampled_from(POLICIES), min_size=1, max_size=3), capacity=st.integers(1, 3))
     def begin(self, policies: list[Policy], capacity: int) -> None:
@@ -67,7 +67,7 @@ class FrameQueues(RuleBasedStateMachine):
     @precondition(lambda self: self.in_hand is not None)
     @rule(judged=st.booleans())
     def task_done(self, judged: bool) -> None:
-        """Count what was taken."""
+        """Count the taken frames."""
         self.frame_queue.task_done("judged" if judged else "faulted")
         self.judged += judged
         self.faulted += not judged
@@ -90,7 +90,7 @@ class FrameQueues(RuleBasedStateMachine):
 
     @invariant()
     def every_frame_is_counted(self) -> None:
-        """The counts add up and are those of the lists; what waits and what is done too."""
+        """The counts add up and equal those of the lists, also for waiting and finished frames."""
         waiting = sum(map(len, self.queues)) + (self.in_hand is not None)
         counts = self.frame_queue.counts
         assert counts == FrameCounts(self.captured, self.judged, self.dropped, self.faulted, waiting)

@@ -37,7 +37,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def accounts(status: LineStatus) -> bool:
-    """Tell whether every captured frame of an ended line is accounted for."""
+    """Return whether every captured frame of an ended line is accounted for."""
     return status.captured == status.judged + status.dropped + status.faulted and status.waiting == 0
 
 
@@ -84,11 +84,11 @@ def test_triggered_parts_beyond_what_may_wait_are_faults(models: Models, keeper:
     assert accounts(status)
     assert (status.captured, status.dropped, len(keeper.verdicts)) == (500, 0, 500)
     assert status.faulted > 0
-    assert "16 frames waited" in keeper.reasons[0]
+    assert "16 frames were already waiting" in keeper.reasons[0]
 
 
 def test_a_hung_read_is_a_fault_and_the_camera_is_opened_again(models: Models, keeper: Any, noisy: Draw) -> None:
-    """Where a read does not return, a fault says so and the frames after it are judged."""
+    """If a read does not return, a fault says so and the frames after it are judged."""
     source = FakeSource(noisy, count=6, rate=0, faults={3: FakeFault("hang")}, patience=0.2)
     status = Line(models, [source], [keeper], policies=["every"]).run()
     assert keeper.seen == ["ok"] * 3 + ["fault"] + ["ok"] * 3
@@ -97,7 +97,7 @@ def test_a_hung_read_is_a_fault_and_the_camera_is_opened_again(models: Models, k
 
 
 def test_a_camera_that_is_away_for_long_is_one_fault(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
-    """However long a camera is away, it is tried again and again, and its absence is told once."""
+    """However long a camera is away, it is tried again and again, and its absence is reported once."""
     source = FakeSource(noisy, faults={0: FakeFault("lost")}, patience=0.1)
     with running(Line(models, [source], [keeper])):
         time.sleep(0.5)  # ten tries and more
@@ -105,7 +105,7 @@ def test_a_camera_that_is_away_for_long_is_one_fault(models: Models, keeper: Any
 
 
 def test_opening_that_hangs_is_noticed(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
-    """Where a camera cannot even be opened, since the driver hangs, a fault says so and it is tried anew."""
+    """If a camera cannot even be opened, because the driver hangs, a fault says so and the line tries again."""
     free = threading.Event()
     tries = []
 
@@ -168,7 +168,7 @@ def test_a_changed_model_file_is_taken_up(
         assert line.status().swaps == 1
         swapped = line.status().model
         calibrated.write_bytes(calibrated.read_bytes()[:-10])
-        wait_for(lambda: "going on" in line.status().message)
+        wait_for(lambda: "continuing" in line.status().message)
         with pytest.raises(ModelFileError, match="truncated"):
             line.swap(calibrated)
         assert line.status().model == swapped
@@ -176,7 +176,7 @@ def test_a_changed_model_file_is_taken_up(
 
 
 def test_reload_reads_a_file_again(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
-    """A reload reads the model file, although it is as it was."""
+    """A reload reads the model file, although it has not changed."""
     line = Line(models, [FakeSource(noisy, rate=200)], [keeper], timing=QUICK)
     with running(line):
         loads = models.loads
@@ -188,7 +188,7 @@ def test_reload_reads_a_file_again(models: Models, keeper: Any, noisy: Draw, run
 def test_a_model_with_other_channels_is_not_taken_up(
     calibrated: Path, write_tiny_model: Callable[..., Path], models: Models
 ) -> None:
-    """A model of colour images in the place of one of grey ones is refused, and the old one goes on."""
+    """A model of colour images in the place of one of grey ones is refused, and the old one continues."""
     before = models.current.inspector.label
     write_tiny_model(calibrated, channels=3, threshold=Threshold(0.0062, 0.0062))
     models.watch()
@@ -196,13 +196,13 @@ def test_a_model_with_other_channels_is_not_taken_up(
         models.swap(calibrated)
     models.apply()
     assert models.current.inspector.label == before
-    assert f"going on with {before}" in models.message
+    assert f"continuing with {before}" in models.message
 
 
 def test_recipes_are_chosen_by_command_and_by_part(
     tmp_path: Path, write_tiny_model: Callable[..., Path], keeper: Any, noisy: Draw
 ) -> None:
-    """A recipe judges where its capture or the command asks for it; an unknown one is a fault and a refused command."""
+    """A recipe judges if the capture or the command names it; an unknown one is a fault and a refused command."""
     strict = write_tiny_model(tmp_path / "strict.onnx", threshold=Threshold(1e-9, 1e-9))
     loose = write_tiny_model(tmp_path / "loose.onnx", threshold=Threshold(1.0, 1.0))
     models = Models({"strict": strict, "loose": loose}, "loose", Inspector, None)
@@ -251,7 +251,7 @@ def test_a_late_frame_is_a_fault(calibrated: Path, keeper: Any, noisy: Draw) -> 
 
 
 def test_a_model_that_fails_gives_faults(models: Models, keeper: Any, noisy: Draw, monkeypatch: Any) -> None:
-    """Where the model itself fails on a frame, that is a fault and the line goes on."""
+    """If the model itself fails on a frame, that is a fault and the line continues."""
     runs = iter(range(100))
     infer = Inspector.infer
 
@@ -285,7 +285,7 @@ def test_a_verdict_is_made_once(models: Models, keeper: Any, noisy: Draw, monkey
 
 
 def test_a_failing_camera_driver_does_not_end_the_line(models: Models, keeper: Any, noisy: Draw) -> None:
-    """Whatever a live source raises becomes a fault, and the source is opened again."""
+    """Any error of a live source becomes a fault, and the source is opened again."""
 
     class Fragile(FakeSource):
         tries = 0
@@ -326,7 +326,7 @@ def test_a_live_part_does_not_wait_for_ever(models: Models, keeper: Any, noisy: 
 
 
 def test_parts_of_several_frames_refuse_a_policy_that_drops(models: Models, noisy: Draw) -> None:
-    """Voting over frames of which some are dropped is refused."""
+    """Voting is refused if frames may be dropped."""
     with pytest.raises(ChoiceError, match="'every'"):
         Line(models, [FakeSource(noisy)], [], policies=["latest"], voting=Voting(frames=3))
 
@@ -383,7 +383,7 @@ def test_a_sink_that_fails_ends_a_run_over_files(models: Models, noisy: Draw) ->
 def test_a_line_that_is_stopped_leaves_a_hung_read_behind(
     models: Models, keeper: Any, noisy: Draw, running: Any
 ) -> None:
-    """A read that does not return although the line is stopped does not hold up its end."""
+    """A read that does not return does not delay the end of a stopped line."""
     free = threading.Event()
 
     class Stuck(FakeSource):
@@ -399,7 +399,7 @@ def test_a_line_that_is_stopped_leaves_a_hung_read_behind(
 
 
 def test_a_sink_that_fails_frees_a_source_that_waits(unchecked: Models, noisy: Draw) -> None:
-    """Where the line ends with an error, a source that waited for room ends too, and its frames are counted."""
+    """If the line ends with an error, a source that waited for room ends too, and its frames are counted."""
 
     class FullAfterAWhile(Sink):
         def __enter__(self):
@@ -420,7 +420,7 @@ def test_a_sink_that_fails_frees_a_source_that_waits(unchecked: Models, noisy: D
 
 
 def test_a_failing_report_does_not_end_the_watch(models: Models, keeper: Any, noisy: Draw, running: Any) -> None:
-    """Whatever a sink's report raises, sources that hang are still noticed."""
+    """Sources that hang are noticed although a sink's report raises an error."""
 
     def fail(status: LineStatus) -> None:
         raise RuntimeError("a sink's mistake")
@@ -465,7 +465,7 @@ def test_frames_that_are_faults_are_let_go(models: Models, keeper: Any, noisy: D
     frames: list[weakref.ref[Any]] = []
 
     def draw(number: int) -> Any:
-        frame = noisy(0) if number < 20 else np.zeros((8, 8, 4), np.uint8)  # it stands still, then it has four channels
+        frame = noisy(0) if number < 20 else np.zeros((8, 8, 4), np.uint8)  # it stops, then it has four channels
         frames.append(weakref.ref(frame))
         return frame
 

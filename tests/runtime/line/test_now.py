@@ -1,4 +1,4 @@
-"""What a line shows first is about now: an old OK is none, and a lost camera goes before everything."""
+"""A line shows its present state first: an old OK is not shown, and a lost camera precedes all."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ QUICK = Timing(tick=0.02, report=0.05)
     ],
 )
 def test_a_moment_is_the_worst_that_holds_now(lost: Any, last: Any, age: Any, moment: Moment) -> None:
-    """A lost camera, then age, then the last verdict decide what is shown."""
+    """A lost camera, then age, then the last verdict decide the shown state."""
     assert describe_moment(lost, last, age) == moment
 
 
 def test_an_old_ok_fades(
     models: Models, keeper: Any, noisy: Callable[[int], np.ndarray], running: Any, monkeypatch: Any
 ) -> None:
-    """After the last part of a triggered camera the line waits; it is no OK for ever."""
+    """After the last part of a triggered camera the line waits; it is not OK for ever."""
     monkeypatch.setattr(status, "FADE_S", 0.3)
     source = FakeSource(noisy, count=3, rate=50, patience=None, faults={3: FakeFault("hang", seconds=2.0)})
     line = Line(models, [source], [keeper], timing=QUICK)

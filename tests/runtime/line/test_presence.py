@@ -31,7 +31,7 @@ SETTINGS = PresenceSettings(learn=2.0)
 
 
 class BeltSource(Source):
-    """The frames of a belt, as those of a file; an error stands in the place of some."""
+    """The frames of a belt, as those of a file; an error is in the place of some."""
 
     def __init__(self, belt: Belt, errors: dict[int, ImageError] | None = None) -> None:
         super().__init__("belt")
@@ -43,7 +43,7 @@ class BeltSource(Source):
 
 
 def accounts(status: LineStatus) -> bool:
-    """Tell whether every captured frame of an ended line is accounted for."""
+    """Return whether every captured frame of an ended line is accounted for."""
     counted = status.judged + status.dropped + status.faulted + status.empty
     return status.captured == counted and status.waiting == 0
 

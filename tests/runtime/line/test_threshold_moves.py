@@ -64,7 +64,7 @@ def test_a_dropped_move_stands_in_the_message(moved: Models, calibrated: Path, w
 
 
 def test_moves_are_taken_back_one_by_one(moved: Models) -> None:
-    """The undo goes back move by move, to the file's own threshold, and then there is nothing to take back."""
+    """The undo goes back move by move, to the file's own threshold, and then there is nothing to undo."""
     moved.set_threshold(0.004)
     for expected in (MOVED, OWN):
         moved.undo_threshold()
@@ -91,7 +91,7 @@ def test_bounds_hold_over_several_moves(unchecked: Models) -> None:
 
 
 def test_each_recipe_has_its_own_move(tmp_path: Path, write_tiny_model: Callable[..., Path]) -> None:
-    """A move on one recipe is not one on another, and holds when the recipe comes back."""
+    """A move on one recipe does not affect another, and is kept until the recipe comes back."""
     paths = {name: write_tiny_model(tmp_path / f"{name}.onnx", threshold=Threshold(0.1, 0.1)) for name in ("a", "b")}
     models = Models(paths, "a", Inspector)
     models.set_threshold(0.2)

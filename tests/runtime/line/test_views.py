@@ -37,7 +37,7 @@ def test_the_worst_view_decides(join: Join, views: tuple[Judgement, Judgement]) 
 
 @pytest.mark.parametrize(("seen", "expected"), [("ok", "fault"), ("review", "fault"), ("ng", "ng"), ("fault", "fault")])
 def test_a_missing_view_is_never_ok(seen: Judgement, expected: Judgement) -> None:
-    """A part of which a view is missing is a fault that names the camera, or ng; it waits while frames wait."""
+    """A part without one of its views is a fault that names the camera, or ng; it waits while frames wait."""
     joiner = ViewJoiner("part", ["top", "side"], within=1.0)
     joiner.add(0, view(seen, "7"), captured=0.0, now=0.0)
     assert joiner.expire(0.9) == []
@@ -50,7 +50,7 @@ def test_a_missing_view_is_never_ok(seen: Judgement, expected: Judgement) -> Non
 
 
 def test_a_late_view_is_a_fault_of_its_own() -> None:
-    """A view that comes after the part's verdict is told, and never makes a part of its own ok."""
+    """A view that comes after the part's verdict is reported, and never makes another part ok."""
     joiner = ViewJoiner("part", ["top", "side"], within=1.0)
     joiner.add(0, view("ok", "7"), captured=0.0, now=0.0)
     joiner.expire(2.0)
@@ -71,7 +71,7 @@ def test_views_without_an_id_cannot_be_joined_by_it() -> None:
 
 
 def test_triggers_are_joined_by_their_time() -> None:
-    """Views that were captured together are one part, whatever the order in which they are judged."""
+    """Views that were captured together are one part, in any order of judging."""
     joiner = ViewJoiner("trigger", ["top", "side"], within=0.2)
     joiner.add(0, view("ok"), captured=1.0, now=1.0)
     joiner.add(0, view("ng"), captured=2.0, now=2.0)

@@ -85,7 +85,7 @@ def test_a_part_without_all_frames_keeps_what_its_picture_needs() -> None:
 
 
 def test_part_ids_tell_parts_apart() -> None:
-    """A new part id ends the part before it, and frames without one stand alone."""
+    """A new part id ends the part before it, and a frame without an id is its own part."""
     voter = Voter(Voting(), 1)
     parts = []
     for judgement, name in [("ok", "a"), ("ng", "a"), ("ok", "b"), ("ok", None), ("fault", None), ("ok", "c")]:
@@ -106,7 +106,7 @@ def test_a_number_and_ids_together_miss_frames() -> None:
 
 
 def test_a_gap_ends_a_part_that_is_then_never_ok() -> None:
-    """Where frames are missing nobody knows how many, the part is a fault, and the next frame begins a new one."""
+    """If frames are missing nobody knows how many, the part is a fault, and the next frame begins a new one."""
     for rule in ("worst", "majority"):
         voter = Voter(Voting(frames=5, rule=rule), 1)
         for _ in range(4):
@@ -150,7 +150,7 @@ WORST_FIRST = ["ng", "fault", "review", "ok"]
 
 
 def expect(frames: list[Inspection], missing: int, rule: Rule) -> str:
-    """Return what is to be said of a part: more than half of its frames, but no ok with an unseen one; or the worst."""
+    """Return the expected verdict: that of more than half of the frames, but no ok with an unseen one; or the worst."""
     verdicts = [one.verdict.verdict for one in frames] + ["fault"] * missing
     if rule == "majority":
         for judgement in WORST_FIRST:
@@ -160,7 +160,7 @@ def expect(frames: list[Inspection], missing: int, rule: Rule) -> str:
 
 
 def assert_shows_one_of(part: Inspection, frames: list[Inspection]) -> None:
-    """A part shows one of its frames: the highest of those that say what it says, with all that belongs to it."""
+    """A part shows one of its frames: the highest with the verdict of the part, and its data."""
     deciding = [one for one in frames if one.verdict.verdict == part.verdict.verdict]
     shown = [one for one in frames if one.map_threshold == part.map_threshold]
     assert shown
@@ -174,7 +174,7 @@ def assert_shows_one_of(part: Inspection, frames: list[Inspection]) -> None:
 
 @given(FRAMES, st.sampled_from(RULES))
 def test_parts_by_id_are_the_groups_of_their_frames(frames: list[Inspection], rule: Rule) -> None:
-    """Frames that follow one another with one id are a part, none is lost, and the part says what the rule says."""
+    """Frames that follow one another with one id are a part, none is lost, and the part has the verdict of the rule."""
     voter = Voter(Voting(rule=rule), 1)
     parts = [part for one in frames for part in voter.add(0, one, gap=False, now=0.0)] + voter.flush()
     groups = [(name, list(some)) for name, some in groupby(frames, key=lambda one: one.verdict.part)]
@@ -186,7 +186,7 @@ def test_parts_by_id_are_the_groups_of_their_frames(frames: list[Inspection], ru
 
 @given(FRAMES, st.integers(2, 5), st.sampled_from(RULES))
 def test_parts_by_number_are_so_many_frames(frames: list[Inspection], count: int, rule: Rule) -> None:
-    """Every so many frames are a part, and those that the last one lacks count as faults."""
+    """A fixed number of frames is a part, and missing frames of the last one count as faults."""
     frames = [dataclasses.replace(one, verdict=dataclasses.replace(one.verdict, part=None)) for one in frames]
     voter = Voter(Voting(frames=count, rule=rule), 1)
     parts = [part for one in frames for part in voter.add(0, one, gap=False, now=0.0)] + voter.flush()

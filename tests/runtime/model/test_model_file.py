@@ -95,7 +95,7 @@ def test_unknown_keys_are_left_out(tiny_info: Callable[..., ModelInfo]) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.1", True])
 def test_threshold_that_is_no_finite_number_is_refused(calibrated: Path, value: object) -> None:
-    """A threshold of NaN, under which no part would ever be ng, is damage."""
+    """A threshold of NaN, with which no part would ever be ng, is refused as damage."""
     rewrite_metadata(calibrated, lambda content: content.update(threshold={"score": value, "map": 0.1}))
     with pytest.raises(ModelFileError, match="damaged metadata"):
         read_model_info(calibrated)
@@ -242,7 +242,7 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
 
 
 def abandon_a_stamp(path: Path, age: float) -> Path:
-    """Leave what a stamp leaves that is killed while it writes, so many seconds ago; return the file."""
+    """Leave the temporary file of a stamp that was killed this number of seconds ago; return it."""
     before = set(path.parent.iterdir())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -48,7 +48,7 @@ def test_every_output_is_onnxruntime_s(inspector: Inspector, calibrated: Path) -
 
 
 def test_answers_outlive_the_next_run(inspector: Inspector) -> None:
-    """What a run gave is the caller's own: the next run does not write over it."""
+    """The arrays of a run belong to the caller: the next run does not overwrite them."""
     first = inspector.run(RANDOM[:2])
     kept = first.error_map.copy()
     inspector.run(RANDOM[2:4])
@@ -80,7 +80,7 @@ def test_images_are_taken_as_on_the_processor(inspector: Inspector) -> None:
 
 
 def test_input_of_another_type_is_refused(inspector: Inspector) -> None:
-    """Numbers that are no uint8 raise an error, as in onnxruntime, and are not turned into some silently."""
+    """Numbers that are not uint8 raise an error, as in onnxruntime, and are not turned into some silently."""
     with pytest.raises(RuntimeError):
         inspector.run(RANDOM.astype(np.float32))  # type: ignore[arg-type]
     assert np.isfinite(inspector.run(RANDOM).score).all()
@@ -94,7 +94,7 @@ def test_graph_that_it_refuses_is_a_model_file_error(
     model.graph.node[0].op_type = "NoSuchOperator"
     (tmp_path / "part.onnx").write_bytes(stamp(model.SerializeToString(), tiny_info(), []))
     with pytest.raises(
-        ModelFileError, match=r"OpenVINO cannot load '.*part\.onnx': .*; take the provider cpu$"
+        ModelFileError, match=r"OpenVINO cannot load '.*part\.onnx': .*; use the provider cpu$"
     ) as found:
         Inspector(tmp_path / "part.onnx", provider="openvino")
     assert "\n" not in str(found.value)

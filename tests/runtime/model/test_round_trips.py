@@ -1,4 +1,4 @@
-"""Records come back from JSON as they went in, whatever is in them."""
+"""Records come back from JSON unchanged, with any content."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from onspect.runtime.inspection.regions import Region
 from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
 from onspect.runtime.model.schema import (
     Alignment,
+    Bfloat16Margin,
     ModelInfo,
     Preprocess,
     RegionOfInterest,
@@ -30,11 +31,11 @@ from onspect.runtime.status import LineStatus
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 NAMES = st.text(st.characters() | st.integers(0xDC80, 0xDCFF).map(chr))
-"""Names of files, also those whose bytes are no UTF-8: Python keeps these as lone surrogates."""
+"""Names of files, also those whose bytes are not UTF-8: Python keeps these as lone surrogates."""
 
 
 def make_threshold(score: float, map_cut: float, below: float | None, area: int) -> Threshold:
-    """Return a threshold whose review band is below its cut, as it must be."""
+    """Return a threshold whose review band is below its cut."""
     review = None if below is None or not score - below < score else score - below
     return Threshold(score, map_cut, review, area)
 
@@ -49,7 +50,7 @@ def make_tiling(width: int, height: int, across: list[int], down: list[int]) -> 
 
 
 def make_preprocess(numbers: list[int], region: RegionOfInterest | None, align: Alignment | None) -> Preprocess:
-    """Return a recipe whose alignment has a region, as it must have."""
+    """Return a recipe whose alignment has a region."""
     width, height, channels, white = numbers
     limits = SourceLimits((1, 3), None, (1, height))
     return Preprocess(width, height, channels, white, limits, region, None if region is None else align)
@@ -81,6 +82,11 @@ CHECKED = {
         st.lists(PIXELS, min_size=4, max_size=4),
         st.none() | REGIONS_OF_INTEREST,
         st.none() | ALIGNMENTS,
+    ),
+    Bfloat16Margin: st.builds(
+        Bfloat16Margin,
+        *(st.floats(-1e6, 0.0), st.floats(0.0, 1e6), st.floats(0.0, 1.0), PIXELS),
+        *[st.text(max_size=10)] * 4,
     ),
     Tiling: st.builds(make_tiling, st.integers(1, 500), st.integers(1, 500), STEPS, STEPS),
 }
@@ -158,7 +164,7 @@ def test_a_later_release_s_verdict_is_read(verdict: Verdict, later: dict[str, in
 @settings(max_examples=25)  # the records are large
 @given(data=st.data())
 def test_a_record_is_read_as_it_was_written(kind: type[Any], data: st.DataObject) -> None:
-    """What a model file and a line say of themselves comes back the same, with keys of a later release or without."""
+    """The metadata of a model file and the status of a line come back unchanged, also with keys of a later release."""
     record = data.draw(values(kind))
     content = record.to_dict() if hasattr(record, "to_dict") else dataclasses.asdict(record)
     written = json.loads(json.dumps(content, allow_nan=False))

@@ -111,7 +111,7 @@ def test_a_part_is_judged_as_a_picture_of_its_window(calibrated: Path, tmp_path:
 
 @pytest.mark.slow
 def test_cut_parts_are_the_crops_of_a_run(belt: Belt, tmp_path: Path) -> None:
-    """The files of `onspect parts` are, pixel for pixel, what a run with the written presence file judges."""
+    """The files of `onspect parts` equal, pixel for pixel, the crops of a run with the written presence file."""
     for number in range(260):
         (tmp_path / "frames").mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "frames" / f"{number:04d}.png"), belt.draw(number))
@@ -188,7 +188,7 @@ def tray(places: list[tuple[int, int]]) -> np.ndarray:
     ],
 )
 def test_a_tray_gives_one_verdict_a_part(places: list[tuple[int, int]], faults: list[str]) -> None:
-    """Each frame stands for itself: one view a part with its own id and crop, and a fault for what is amiss."""
+    """Each frame is judged by itself: one view a part with its own id and crop, and a fault for each error."""
     gate = PresenceGate(PresenceSettings(parts=3, window=(64, 64)))
     step = gate.feed(HeldFrame(Capture("tray", tray(places)), 0.0))
     assert len({view.part for view in step.views}) == len(step.views) == max(3, len(places))
@@ -215,7 +215,7 @@ def test_a_window_larger_than_the_frame_is_a_fault_with_both_sizes() -> None:
 
 
 def test_settings_are_read_back_as_written(tmp_path: Path) -> None:
-    """A presence file has what was learnt."""
+    """A presence file has the learnt values."""
     settings = PresenceSettings(
         learn=3.0, region=(1, 2, 30, 40), window=(16, 24), contrast=15.5, area=90.0, speed=1.5, direction=90.0, parts=2
     )
@@ -238,7 +238,7 @@ def test_settings_are_read_back_as_written(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_presence_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    """The message names the key, the value and what is accepted."""
+    """The message names the key, the value and the accepted values."""
     (tmp_path / "presence.toml").write_text(text)
     with pytest.raises(ChoiceError, match=r".") as caught:
         parse_presence(str(tmp_path / "presence.toml"))

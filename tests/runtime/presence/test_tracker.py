@@ -1,4 +1,4 @@
-"""The state machine of presence: one decision for each part, whatever the belt does."""
+"""The state machine of presence: one decision for each part, for any motion of the belt."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_part_that_comes_back_by_its_exit_is_not_judged_again() -> None:
 
 
 def test_a_part_that_comes_back_late_is_another_part() -> None:
-    """After the time to remember, nobody knows whether it is the same part; it is judged."""
+    """After the time to remember, it may be another part; it is judged."""
     run = Run(sharpness=1.0, remember=1.0)
     there = run.move([200.0], [6.0] * 25)
     for _ in range(60):
@@ -181,7 +181,7 @@ def test_a_part_that_never_becomes_whole_is_a_fault() -> None:
 
 
 def test_a_part_that_stays_half_in_view_is_a_fault_at_the_end() -> None:
-    """What is in view and was never whole at the end of the line is a fault."""
+    """A part that is in view at the end and was never whole is a fault."""
     run = Run()
     run.move([-40.0], [5.0] * 10)
     run.end()
@@ -189,7 +189,7 @@ def test_a_part_that_stays_half_in_view_is_a_fault_at_the_end() -> None:
 
 
 def test_two_parts_in_view_have_their_own_decisions() -> None:
-    """Two parts of which both are whole in one frame are decided by it, each at its place."""
+    """Two parts that are whole in one frame are decided by it, each at its place."""
     run = Run(sharpness=1.0)
     made = [one for _ in range(2) for one in run.frame([80.0, 200.0])]
     assert [(one.part, round(one.blob.x)) for one in made] == [(1, 80), (2, 200)]
@@ -225,7 +225,7 @@ def test_a_part_that_catches_up_is_not_judged_twice() -> None:
 
 
 def test_another_part_in_the_window_is_waited_out() -> None:
-    """A frame in which another part is inside the window is not a part's frame; without another one it is a fault."""
+    """A frame with another part inside the window is not used; a part without another frame is a fault."""
     run = Run(sharpness=1.0)
     for step in range(60):
         made = run.tracker.update(merge([-40.0 + 8.0 * step]), step / 30.0, step, lambda _: None)
@@ -235,7 +235,7 @@ def test_another_part_in_the_window_is_waited_out() -> None:
 
 
 def test_after_a_long_gap_parts_are_new() -> None:
-    """After a gap in which a part may have taken the place of another, parts are judged again, never left out."""
+    """After a gap that may have hidden an exchange of parts, parts are judged again, never left out."""
     run = Run(sharpness=1.0)
     run.move([-40.0], [8.0] * 24)
     run.frame([152.0], pause=60)
@@ -254,7 +254,7 @@ def test_a_short_gap_changes_nothing() -> None:
 
 
 def test_a_speck_is_no_part() -> None:
-    """A small blob that is seen once at the edge is no part, and a hand that flickers there is one part at most."""
+    """A small blob that is seen once at the edge is not a part, and a hand that flickers there is one part at most."""
     run = Run()
     speck = Blob(2.0, 50.0, 0.0, 48.0, 4.0, 52.0, 16.0, frozenset({"left"}))
     for number in range(30):
@@ -264,7 +264,7 @@ def test_a_speck_is_no_part() -> None:
 
 
 def test_frames_are_held_no_longer_than_a_part_needs_them() -> None:
-    """Of an undecided part two frames are held at most; of a decided one none."""
+    """At most two frames of an undecided part are kept, and none of a decided one."""
     run = Run()
     held = Counter[int]()
     for step in range(60):
@@ -287,7 +287,7 @@ def test_frames_that_come_in_bursts_are_followed() -> None:
 
 
 def test_a_part_that_stands_half_in_view_waits() -> None:
-    """While the belt stands with a part cut by the edge there is no verdict; it comes when the belt goes on."""
+    """While the belt stops with a part cut by the edge there is no verdict; it comes when the belt moves again."""
     run = Run(sharpness=1.0)
     run.move([-40.0], [8.0] * 6)
     run.move([8.0], [0.0] * 200)

@@ -1,4 +1,4 @@
-"""A Ray cluster on loopback, for as long as standard input is open: prints its address, and does as it is told.
+"""A Ray cluster on loopback, for as long as standard input is open: prints its address, and obeys its lines.
 
 python ray_cluster.py CORES...     one machine for each number, all of them this one
 """
@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 
 def main() -> None:
-    """Start the machines, and stop them when nobody listens any more; the line "lose" takes one away."""
+    """Start the machines, and stop them when the reader has gone; the line "lose" stops one."""
     first, *others = (int(cores) for cores in sys.argv[1:])
     common = {"include_dashboard": False, "object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": first, **common})

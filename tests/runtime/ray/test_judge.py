@@ -41,7 +41,7 @@ COPIES = 4_000
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command printed, and its exit code."""
+    """Output and exit code of a command."""
 
     exit_code: int
     stdout: str
@@ -53,7 +53,7 @@ Run = Callable[..., Ran]
 
 @pytest.fixture
 def onspect() -> Run:
-    """Run the command in a process of its own: gRPC, on which Ray stands, may hang where other tests have forked."""
+    """Run the command in its own process: gRPC, which Ray uses, may hang after other tests have forked."""
 
     def run(*arguments: object, stdin: str | None = None) -> Ran:
         command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *map(str, arguments)]
@@ -190,7 +190,7 @@ def test_bucket_to_bucket(onspect: Run, calibrated: Path, parts: Path, tmp_path:
 def test_kills_lose_and_repeat_nothing(
     onspect: Run, calibrated: Path, tmp_path: Path, long_list: str, address: str
 ) -> None:
-    """Killed workers are replaced. After kill -9 of the job, --resume judges what is missing, and only that."""
+    """Killed workers are replaced. After kill -9 of the job, --resume judges the missing images only."""
     output = tmp_path / "out"
     arguments = ["score", str(calibrated), "-", "-o", str(output), "--engine", "ray", "--address", address]
     command = [sys.executable, "-c", "from onspect.runtime.cli import main; main()", *arguments]
@@ -224,7 +224,7 @@ def test_kills_lose_and_repeat_nothing(
 
 
 def test_cluster_that_is_not_there_is_one_line(onspect: Run, calibrated: Path, parts: Path, tmp_path: Path) -> None:
-    """Where no cluster listens, the command says so in a line, and leaves no output."""
+    """If no cluster listens, the command says so in a line, and leaves no output."""
     options = ["-o", tmp_path / "out", "--engine", "ray", "--address", "127.0.0.1:1"]
     refused = onspect("score", calibrated, parts, *options)
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (1, 1)
@@ -238,7 +238,7 @@ def read_summary(ran: Ran) -> str:
 
 
 def wait_for(condition: Callable[[], object], job: subprocess.Popen[str], said: Path) -> None:
-    """Wait until something holds; fail with what a job said if it ends before."""
+    """Wait until a condition is true; fail with the output of a job if it ends before."""
     end = time.monotonic() + 240
     while not condition():
         assert job.poll() is None, said.read_text()

@@ -61,7 +61,7 @@ def test_fingerprint_knows_the_order() -> None:
 
 
 def test_job_is_found_again(tmp_path: Path) -> None:
-    """What a job is can be read where it was written, and stands beside what it counted."""
+    """The description of a job can be read back, beside its counts."""
     folder = open_folder(str(tmp_path / "new"))
     assert find_job(folder, "new") is None
     write_job(folder, JOB)
@@ -72,7 +72,7 @@ def test_job_is_found_again(tmp_path: Path) -> None:
 
 
 def test_folder_with_other_things_is_refused(tmp_path: Path) -> None:
-    """A folder that is not empty and holds no job, a damaged or newer job, and a file, are refused."""
+    """A folder that is not empty and has no job, a damaged or newer job, and a file, are refused."""
     folder = open_folder(str(tmp_path))
     for content in ("{", "[]", "{}", '{"format_version": 9}', '{"format_version": 1}'):
         (tmp_path / "_job.json").write_text(content)
@@ -100,7 +100,7 @@ def test_only_stores_that_write_whole_files_are_taken() -> None:
     ],
 )
 def test_other_job_is_not_gone_on_with(change: dict[str, object], words: str) -> None:
-    """A job does not go on with another model, other images or another kind of partition."""
+    """A job does not continue with another model, other images or another kind of partition."""
     check_same(JOB, dataclasses.replace(JOB, partition=7), "out")
     with pytest.raises(OutputError, match=words):
         check_same(JOB, dataclasses.replace(JOB, **change), "out")  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ def test_other_job_is_not_gone_on_with(change: dict[str, object], words: str) ->
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
 def test_damaged_partitions_are_judged_again(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
-    """Only partitions that are whole count as written; of a cut, short or foreign one a warning tells."""
+    """Only complete partitions count as written; a cut, short or foreign one gives a warning."""
     if kind == "parquet":
         pytest.importorskip("pyarrow")
     job = dataclasses.replace(JOB, images=500, kind=kind)  # type: ignore[arg-type]
@@ -121,7 +121,7 @@ def test_damaged_partitions_are_judged_again(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_parquet_has_the_fields_of_a_line() -> None:
-    """A row of Parquet has what the verdict's line has, with the time as a time, whatever the file's name."""
+    """A row of Parquet has what the verdict's line has, with the time as a time, for any file name."""
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 

@@ -16,7 +16,7 @@ def test_image_on_which_workers_die_is_found() -> None:
 
 
 def test_work_that_ended_well_blames_no_image() -> None:
-    """A partition that is judged anew after it was done, since a machine was lost with the result, blames no image."""
+    """A partition that is judged again after it was done, because the result was lost, blames no image."""
     attempts = Retries()
     for attempt in range(1, 5):
         assert attempts.begin(0) == (attempt, [])
@@ -25,7 +25,7 @@ def test_work_that_ended_well_blames_no_image() -> None:
 
 
 def test_missing_token_is_told() -> None:
-    """Where a cluster asks for a token, that is said, however deep in the causes of Ray's error it stands."""
+    """If a cluster needs a token, the message says so, however deep it is in the causes of Ray's error."""
     error = ConnectionError("Failed to connect")
     error.__cause__ = RuntimeError("no GCS")
     assert _explain(error) == "Failed to connect"

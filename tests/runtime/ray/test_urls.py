@@ -22,7 +22,7 @@ def store() -> Iterator[str]:
 
 
 def names(urls: list[str]) -> list[str]:
-    """Return URLs without what they share."""
+    """Return URLs without their common beginning."""
     assert all(url.startswith("memory://parts/") for url in urls)
     return [url.removeprefix("memory://parts/") for url in urls]
 
@@ -58,7 +58,7 @@ def test_file_outright_is_taken_as_it_is(store: str) -> None:
 
 
 def test_url_that_names_nothing_is_refused(store: str) -> None:
-    """A glob without a match, a folder without images and a scheme that nobody knows are one sentence."""
+    """A glob without a match, a folder without images and an unknown scheme give one sentence each."""
     with pytest.raises(DatasetError, match="no file matches"):
         expand_url(f"{store}/*.gif")
     fsspec.filesystem("memory").pipe_file("/parts/empty/note.txt", b"")
@@ -94,7 +94,7 @@ def test_missing_file_is_its_own_fault(store: str) -> None:
     "error", [ConnectionResetError("gone"), TimeoutError(), OSError(16, "SlowDown"), KeyError("x")]
 )
 def test_store_that_does_not_answer_is_no_fault_of_a_file(error: Exception) -> None:
-    """Where the store itself cannot be reached, that is told of the store, and no file is blamed."""
+    """If the store itself cannot be reached, the message names the store, and no file is blamed."""
 
     def fail() -> None:
         raise error

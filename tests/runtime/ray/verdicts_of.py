@@ -1,4 +1,4 @@
-"""Reading what a job has written."""
+"""Reading the output of a job."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def model(tmp_path: Path, write_tiny_model: Callable[..., Path], draw: Draw) -> 
 
 
 def info_of(path: Path) -> ModelInfo:
-    """Return what a model file says."""
+    """Return the metadata of a model file."""
     return read_model_file(path).info
 
 
@@ -81,7 +81,7 @@ def test_one_wrong_frame_is_named_and_moves_nothing(onspect: Run, model: Path, d
 
 
 def test_moved_scores_move_the_threshold(onspect: Run, model: Path, draw: Draw) -> None:
-    """After a change of light good frames pass as they did before, and the file says what that stands on."""
+    """After a change of light good frames pass as before, and the file has the evidence."""
     before = info_of(model)
     result = onspect("recalibrate", model, draw("other", noise=10.0))
     assert result.exit_code == 0, result.output
@@ -162,7 +162,7 @@ def test_second_change_starts_from_the_calibration(onspect: Run, model: Path, dr
 
 
 def test_lost_sight_is_refused(onspect: Run, model: Path, draw: Draw) -> None:
-    """Frames in which the model no longer sees drawn marks are no case for a threshold: nothing is changed."""
+    """If the model no longer sees drawn marks, no threshold helps: nothing is changed."""
     data = model.read_bytes()
     refuses(
         onspect("recalibrate", model, draw("coarse", noise=60.0)),
@@ -173,7 +173,7 @@ def test_lost_sight_is_refused(onspect: Run, model: Path, draw: Draw) -> None:
 
 
 def test_doubtful_sight_asks_for_more_frames(onspect: Run, model: Path, draw: Draw) -> None:
-    """Where so few frames cannot show that sight was kept, more of them are asked for."""
+    """If the frames are too few to show that the model still sees defects, the command asks for more."""
     data = model.read_bytes()
     folder = draw("coarser", noise=11.5, count=10, seed=3)
     refuses(onspect("recalibrate", model, folder, "--count", 10), "prove only", "--count 30")
@@ -194,7 +194,7 @@ def test_blind_model_is_refused(onspect: Run, model: Path, draw: Draw) -> None:
 
 
 def test_frames_that_are_not_all_good_are_refused(onspect: Run, model: Path, draw: Draw) -> None:
-    """Where far more frames than a shift explains would be rejected, they are not taken for good ones."""
+    """If far more frames than a shift explains would be rejected, they are not taken for good ones."""
     data = model.read_bytes()
     folder = draw("mixed", count=60)
     for number in range(0, 60, 8):
@@ -245,7 +245,7 @@ def test_model_without_marks_is_refused(onspect: Run, calibrated: Path, uncalibr
 
 
 def test_marks_scale_with_the_light() -> None:
-    """The marks of a darker picture are as much darker, and each picture has places of its own."""
+    """The marks of a darker picture are darker by the same factor, and each picture has its own places."""
     picture = np.full((60, 80, 3), 160, np.uint8)
     marked = draw_probe_defects(picture, 3)
     assert marked.shape == (4, 60, 80, 3)

@@ -200,7 +200,7 @@ def site(plant: Site) -> Site:
 
 @pytest.fixture(params=KINDS)
 def own_site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    """Return a PLC of each kind that nobody else uses."""
+    """Return a PLC of each kind with its own address."""
     with SITES[request.param](tmp_path) as found:
         yield found
 
@@ -265,7 +265,7 @@ def test_without_a_verdict_the_plc_reads_a_fault(site: Site) -> None:
 
 @pytest.mark.slow
 def test_without_an_ack_valid_is_cleared(site: Site) -> None:
-    """A PLC that does not acknowledge finds no valid result, and a fault in its place; then the line goes on."""
+    """A PLC that does not acknowledge finds no valid result, and a fault in its place; then the line continues."""
     with judging(site.address, HandshakeTimes(10.0, 1.5)) as signals:
         site.program.wait(lambda outputs: outputs.ready)
         site.program.set(trigger=True, part="a")
@@ -280,7 +280,7 @@ def test_without_an_ack_valid_is_cleared(site: Site) -> None:
 
 @pytest.mark.slow
 def test_a_plc_that_was_away_is_served_again(own_site: Site) -> None:
-    """The loss is told, the line does not hang, and parts are judged once the PLC is back."""
+    """The loss is reported, the line does not hang, and parts are judged once the PLC is back."""
     site = own_site
     with judging(site.address) as signals:
         assert site.program.run_part("a").verdict == 1
@@ -361,7 +361,7 @@ def test_the_address_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_plc_without_these_registers_is_named(tmp_path: Path) -> None:
-    """The message says what was refused, and which options to look at."""
+    """The message names the refused request, and the options to check."""
     with Plc(coils=8, registers=8) as plc:
         signal = open_signal(f"modbus://127.0.0.1:{plc.port}?unit=7&in=100&out=200")
         with pytest.raises(OutputError, match="refuses read_coils at 100"):
@@ -387,6 +387,6 @@ def test_messages_that_are_none_change_nothing(payload: bytes, words: str) -> No
 
 
 def test_a_message_changes_what_it_names() -> None:
-    """Keys that are left out stay as they are; an empty text and null stand for none."""
+    """Keys that are left out stay unchanged; an empty text and null mean none."""
     before = Inputs(trigger=True, part="a", shift="1")
     assert merge(before, b'{"ack": true, "part": "", "recipe": 3}') == Inputs(True, True, False, None, "3", "1")

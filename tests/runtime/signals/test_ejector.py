@@ -92,7 +92,7 @@ def test_a_part_that_passes_while_the_connection_is_broken_is_counted() -> None:
 
 
 def test_after_a_reset_every_part_on_the_belt_is_rejected() -> None:
-    """Nobody knows whether the belt was moved, so no part that was on it may pass; new parts count again."""
+    """The belt may have been moved, so no part that was on it may pass; new parts count again."""
     ejector = Ejector(EjectorRule(parts=2))
     for number in (1, 2):
         ejector.enter(number, 0.0)

@@ -59,7 +59,7 @@ def test_a_trigger_that_is_set_at_the_start_is_no_part() -> None:
 
 
 def test_without_a_verdict_in_time_the_result_is_a_fault_and_a_late_ok_is_refused() -> None:
-    """At the limit, and not before, the PLC is told a fault; the late verdict gets the reason."""
+    """At the limit, and not before, the PLC gets a fault; the late verdict gets the reason."""
     handshake, ticket = begin()
     handshake.step(TRIGGER, 1.499)
     assert handshake.phase == "busy"
@@ -101,7 +101,7 @@ def test_a_result_without_ack_is_cleared_and_becomes_a_fault() -> None:
 
 
 def test_a_result_is_never_taken_for_the_next_part_s() -> None:
-    """A PLC that was started anew triggers its next part while a result is valid: the result goes, and is a fault."""
+    """A PLC that was started again triggers its next part while a result is valid: the result goes, and is a fault."""
     handshake, ticket = begin()
     handshake.settle(ticket.number, "ok", 0.1)
     handshake.step(TRIGGER, 1.1)
@@ -116,7 +116,7 @@ def test_a_result_is_never_taken_for_the_next_part_s() -> None:
 
 
 def test_a_late_verdict_says_its_kind() -> None:
-    """What the PLC waited for in vain is `late`; what the PLC ended itself is `withdrawn`."""
+    """A part without a verdict in time is `late`; a part that the PLC ended is `withdrawn`."""
     codes = []
     for end in (
         lambda one: one.step(TRIGGER, 1.5),
@@ -133,7 +133,7 @@ def test_a_late_verdict_says_its_kind() -> None:
 
 
 def test_inputs_that_stay_set_keep_the_line_from_being_ready() -> None:
-    """Where trigger and ack are not cleared in time, the error says so, and the line waits."""
+    """If trigger and ack are not cleared in time, the error says so, and the line waits."""
     handshake, ticket = begin()
     handshake.settle(ticket.number, "ok", 0.1)
     handshake.step(TRIGGER, 1.1)
@@ -190,7 +190,7 @@ def test_the_worst_of_several_cameras_is_the_result(verdicts: tuple[str, str], w
 
 
 def test_a_camera_that_is_missing_makes_a_fault() -> None:
-    """One ok of two cameras is no ok."""
+    """One ok of two cameras is not ok."""
     handshake, ticket = begin(cameras=2)
     handshake.settle(ticket.number, "ok", 0.1)
     handshake.step(TRIGGER, 1.5)

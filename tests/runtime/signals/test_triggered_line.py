@@ -136,7 +136,7 @@ def test_the_picture_is_the_triggered_parts(unchecked: Models, keeper: Any, runn
 def test_a_running_camera_gives_the_first_frame_after_the_trigger(
     unchecked: Models, keeper: Any, noisy: Draw, running: Any
 ) -> None:
-    """Frames between the parts are no parts: as many verdicts as triggers, each with a frame of its own."""
+    """Frames between the parts are not judged: one verdict for each trigger, each with its own frame."""
     source = FakeSource(noisy, rate=200, patience=5.0)
     cell = make_cell(unchecked, [source], keeper)
     with running(cell.line):
@@ -229,7 +229,7 @@ def test_a_frame_of_a_hardware_trigger_may_be_ahead_of_its_signal(unchecked: Mod
         time.sleep(0.02)
         assert cell.program.run_part("b").verdict == 1
     assert [(v.part, v.verdict) for v in keeper.verdicts] == [("a", "ng"), (None, "fault"), ("b", "ok")]
-    assert "no trigger of the PLC belongs to it" in str(keeper.verdicts[1].reason)
+    assert "without a trigger of the PLC" in str(keeper.verdicts[1].reason)
 
 
 def test_the_line_is_not_ready_while_a_camera_is_away(
@@ -288,7 +288,7 @@ def test_the_coil_is_set_for_each_bad_part_at_the_gate(unchecked: Models, keeper
 def test_a_part_at_the_gate_before_its_verdict_is_rejected_and_a_fault(
     unchecked: Models, keeper: Any, running: Any
 ) -> None:
-    """The gate cannot wait: the part is rejected, the PLC is told a fault, and so is the record."""
+    """The gate cannot wait: the part is rejected, the PLC gets a fault, and so does the record."""
 
     def draw(number: int) -> np.ndarray:
         time.sleep(0.4)
@@ -365,7 +365,7 @@ def test_the_last_result_is_delivered_when_the_source_ends(unchecked: Models, ke
 
 
 def test_cameras_end_together(unchecked: Models, keeper: Any, noisy: Draw) -> None:
-    """Where one of two folders has no more images, the part is a fault, and the line ends."""
+    """If one of two folders has no more images, the part is a fault, and the line ends."""
     cell = make_cell(unchecked, [Pictures(noisy), Pictures(noisy, count=1)], keeper)
     thread = threading.Thread(target=cell.line.run)
     thread.start()
@@ -378,7 +378,7 @@ def test_cameras_end_together(unchecked: Models, keeper: Any, noisy: Draw) -> No
 def test_bad_parts_before_the_gate_are_told_at_the_end(
     unchecked: Models, keeper: Any, running: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By parts nobody moves the belt any more, so the log says how many bad parts are on it."""
+    """With a distance in parts the belt no longer counts, so the log has the number of bad parts on it."""
     cell = make_cell(unchecked, [Pictures(lambda _: flat(BAD))], keeper, ejector=EjectorRule(parts=5))
     with running(cell.line):
         for _ in range(3):

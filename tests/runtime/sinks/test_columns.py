@@ -50,7 +50,7 @@ def test_columns_have_the_types_of_the_fields() -> None:
 
 
 def test_line_of_a_verdict_can_be_read_back() -> None:
-    """The bytes of a verdict are its JSON in UTF-8, from which it can be read, whatever its source is called."""
+    """The bytes of a verdict are its JSON in UTF-8 and can be read back, for any name of the source."""
     for source in ("Prüfling.png", "a\nb.png"):
         verdict = inspection(source=source).verdict
         assert parse_verdict(encode_verdict(verdict)) == verdict

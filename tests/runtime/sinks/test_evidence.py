@@ -83,7 +83,7 @@ def test_oldest_ok_goes_first_and_ng_stays(tmp_path: Path) -> None:
 
 
 def test_earlier_runs_count(tmp_path: Path) -> None:
-    """After a restart pictures of earlier runs count and give way, and what a killed run left half written is gone."""
+    """After a restart pictures of earlier runs count and can be removed, and unfinished files are gone."""
     size = measure(tmp_path)
     with EvidenceSink(tmp_path, quota=4 * size) as sink:
         for index in range(1, 4):
@@ -102,7 +102,7 @@ def test_earlier_runs_count(tmp_path: Path) -> None:
 
 
 def test_pictures_of_a_clock_that_was_ahead_go_first(tmp_path: Path) -> None:
-    """What is dated later than today is older than what comes now, whatever its name."""
+    """A picture dated in the future counts as older than a new one."""
     size = measure(tmp_path)
     (tmp_path / "ok" / "2026-01-01").rename(tmp_path / "ok" / "2999-01-01")
     with EvidenceSink(tmp_path, quota=2 * size) as sink:
@@ -126,7 +126,7 @@ def test_emptied_day_goes(tmp_path: Path) -> None:
     ["../../etc/passwd", "C:\\parts\\a b.png", "rtsp://me:geheim@host", "x" * 300, "..", "", "Prüfling\n\x00|<>", "a/"],
 )
 def test_name_stays_in_the_folder(source: str) -> None:
-    """Whatever a source is called, its picture's name is one that any file system takes, without a password."""
+    """The picture of any source has a name that is valid on every file system and has no password."""
     name = evidence_name(part("ok", 1, source=source).verdict)
     assert name.startswith("ok/2026-01-01/000100.000Z-")
     assert name.count("/") == 2
@@ -160,7 +160,7 @@ def test_the_record_says_which_picture_could_not_be_written(tmp_path: Path) -> N
 
 
 def test_only_the_database_names_pictures(tmp_path: Path) -> None:
-    """A record that cannot take a name back has none: a lost picture is said by SQLite, and named nowhere else."""
+    """A record that cannot take a name back has none: SQLite marks a lost picture, and no other record names it."""
     texts = [f"{kind}:{tmp_path / kind}" for kind in ("sqlite", "jsonl", "csv", "evidence")]
     with ExitStack() as stack:
         sinks = [stack.enter_context(sink) for sink in open_sinks(texts, append=True)]
@@ -199,7 +199,7 @@ def test_a_picture_costs_few_bytes_of_memory(tmp_path: Path) -> None:
 
 
 def test_a_picture_that_was_given_up_is_taken_out_of_a_row_that_comes_later(tmp_path: Path) -> None:
-    """The record may come after the loss: the row says so all the same, and so it does without another part."""
+    """The record may come after the loss: the row still reports it, also without another part."""
     with SqliteSink(tmp_path / "line.db", evidence=True) as sink:
         first, second = part("ng", 1), part("ng", 2)
         sink.forget_evidence([evidence_name(first.verdict)])

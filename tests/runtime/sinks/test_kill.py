@@ -15,7 +15,7 @@ BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "kill.py"
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_nobody_knows_more_than_the_record(calibrated: Path) -> None:
-    """After kill -9 neither the MQTT subscriber nor the PLC was told of a part that JSONL and SQLite do not hold."""
+    """After kill -9 neither the MQTT subscriber nor the PLC has received a part that JSONL and SQLite lack."""
     find_program("mosquitto")
     command = [sys.executable, str(BENCHMARK), str(calibrated), "--kills", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

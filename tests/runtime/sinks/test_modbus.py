@@ -98,7 +98,7 @@ def test_heartbeat_changes_with_each_status(plc: Plc) -> None:
 
 
 def test_heartbeat_of_a_line_that_hangs_stands_still(plc: Plc) -> None:
-    """Where frames wait and none is judged, or the line has ended, the heartbeat does not change; the alarm is told."""
+    """If frames wait and none is judged, or the line has ended, the heartbeat does not change; the alarm is set."""
     statuses = [
         line_status(judged=5, waiting=3),
         line_status(judged=5, waiting=3),
@@ -113,7 +113,7 @@ def test_heartbeat_of_a_line_that_hangs_stands_still(plc: Plc) -> None:
 
 
 def test_restarted_plc_gets_new_parts_only(plc: Plc) -> None:
-    """While the PLC is away parts are counted as failed, the line goes on, and afterwards it gets the new ones."""
+    """While the PLC is away parts are counted as failed, the line continues, and afterwards it gets the new ones."""
     with QueuedSink(open_modbus(plc), "plc") as queued:
         queued.write(inspection(index=0))
         wait_until(lambda: queued.state().delivered == 1)
@@ -140,13 +140,13 @@ def test_connection_closed_by_the_plc_is_opened_again(plc: Plc) -> None:
 
 
 def test_wrong_address_is_told(plc: Plc) -> None:
-    """A PLC that has no such registers is told as refusing, with what to check."""
+    """A PLC that has no such registers gives a message with the settings to check."""
     with open_modbus(plc, register=60) as sink, pytest.raises(OutputError, match="check unit, coil and register"):
         sink.write(inspection())
 
 
 def test_check_reads_and_writes_nothing(plc: Plc) -> None:
-    """Checking reaches the PLC without a write, and tells where it lacks the registers."""
+    """Checking reaches the PLC without a write, and reports missing registers."""
     with open_modbus(plc) as sink:
         assert "unit 7 answers" in sink.check()  # type: ignore[attr-defined]
     with open_modbus(plc, register=60) as sink, pytest.raises(OutputError, match="read_holding_registers at 60"):

@@ -137,7 +137,7 @@ def test_verdicts_and_status_arrive(broker: Broker) -> None:
     assert [verdict["index"] for verdict in verdicts] == list(range(250))
     assert verdicts[7] == json.loads(inspection(index=7, source="Prüfling").verdict.to_json())
     assert next(status for status in listener.of("status") if status.get("ng"))["online"] is True
-    with Listener(broker, "late") as late:  # the broker may send the first one again what it did not acknowledge
+    with Listener(broker, "late") as late:  # the broker may repeat messages that the first one did not acknowledge
         wait_until(lambda: len(late.messages) == 2)
         (farewell,), (last,) = late.of("status"), late.of("last")
     facts = json.loads(json.dumps(line_status(ng=3).to_dict()))
@@ -148,7 +148,7 @@ def test_verdicts_and_status_arrive(broker: Broker) -> None:
 def test_a_probe_tells_nobody_anything(broker: Broker) -> None:
     """A look at the broker before a run leaves the retained status of a running line as it is."""
     with Listener(broker) as listener:
-        assert "let us in" in open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201").probe()
+        assert "accepted the connection" in open_quick(f"mqtt://127.0.0.1:{broker.port}/factory/line%201").probe()
         with open_queued(broker) as queued:
             queued.write(inspection(index=0))
             wait_until(lambda: listener.of("verdict"))
@@ -157,7 +157,7 @@ def test_a_probe_tells_nobody_anything(broker: Broker) -> None:
 
 
 def test_broker_restarted_midway(broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the broker goes away and comes back, every verdict arrives, the first time each in order."""
+    """If the broker goes away and comes back, every verdict arrives, the first time each in order."""
     with (
         caplog.at_level(logging.WARNING),
         Listener(broker) as listener,
@@ -193,7 +193,7 @@ def test_broker_that_is_not_there_stops_nobody(broker: Broker, tmp_path: Path) -
 
 
 def test_last_will_tells_a_killed_line(broker: Broker) -> None:
-    """When the process is killed, the retained status says that it is lost, and what it said last stays beside it."""
+    """When the process is killed, the retained status says that it is lost, and its last status stays beside it."""
     script = (
         "import sys, time\n"
         "from onspect.runtime.sinks import open_sink\n"
@@ -219,7 +219,7 @@ def test_last_will_tells_a_killed_line(broker: Broker) -> None:
     ],
 )
 def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken: tuple[str, Any]) -> None:
-    """Where commands are allowed, each is carried out, and its result is published."""
+    """If commands are allowed, each is carried out, and its result is published."""
     line = FakeLine()
     with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as queued:
         queued.attach(line)
@@ -244,7 +244,7 @@ def test_commands_are_carried_out(broker: Broker, message: dict[str, Any], taken
     ],
 )
 def test_bad_command_changes_nothing(broker: Broker, message: object, error: str) -> None:
-    """What is no command, or cannot be carried out, is answered with the reason, and the next one is carried out."""
+    """An invalid or impossible command is answered with the reason, and the next one is carried out."""
     line = FakeLine()
     with Listener(broker) as listener, open_queued(broker, options="?commands=yes") as queued:
         queued.attach(line)
@@ -278,7 +278,7 @@ def test_commands_are_taken_only_where_allowed(broker: Broker) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves a refused socket open
 def test_password_and_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With TLS, a user and a password from the environment verdicts arrive; a wrong password and an unknown
-    authority are told as what they are, and no secret is in message, spool or log."""
+    authority are reported as such, and no secret is in message, spool or log."""
     ca, cert, key = write_certificates(tmp_path)
     passwords = tmp_path / "passwords"
     subprocess.run([find_program("mosquitto_passwd"), "-c", "-b", str(passwords), "line", "geheim"], check=True)
@@ -333,7 +333,7 @@ def test_wrong_url_is_refused(text: str, message: str) -> None:
 def test_check_waits_for_the_broker(broker: Broker) -> None:
     """Checking says whether the broker lets the line in."""
     with open_quick(f"mqtt://127.0.0.1:{broker.port}/line") as sink:
-        assert sink.check() == "the broker has let us in"  # type: ignore[attr-defined]
+        assert sink.check() == "the broker has accepted the connection"  # type: ignore[attr-defined]
     with (
         open_quick(f"mqtt://127.0.0.1:{free_port()}/line") as sink,
         pytest.raises(OutputError, match="refused"),
@@ -348,7 +348,7 @@ def test_unreachable_broker_is_an_output_error() -> None:
 
 
 def test_silent_broker_is_not_waited_for_for_ever(broker: Broker, tmp_path: Path) -> None:
-    """A broker that accepts and then says nothing makes delivery fail within seconds, and nothing is lost."""
+    """A broker that accepts and then does not answer makes delivery fail within seconds, and nothing is lost."""
     with Listener(broker) as listener, open_queued(broker, tmp_path / "s", acknowledge=0.2) as queued:
         wait_until(lambda: listener.of("status"))
         assert broker._process is not None

@@ -84,7 +84,7 @@ def test_fault_is_rejected_without_a_score(sink: OpcUaSink, client: Any) -> None
 
 
 def test_line_can_be_read(sink: OpcUaSink, client: Any) -> None:
-    """A client finds the line as it last said, and what a display shows at this moment."""
+    """A client reads the last status of the line, and the present state of a display."""
     sink.report(line_status())
     assert math.isnan(read(client, "Line.NowAge"))
     sink.report(
@@ -97,7 +97,7 @@ def test_line_can_be_read(sink: OpcUaSink, client: Any) -> None:
 
 
 def test_subscriber_finds_the_part_complete(sink: OpcUaSink, client: Any) -> None:
-    """Who subscribes to LastPart.Count is told of a new part when its other variables are there."""
+    """A subscriber of LastPart.Count is notified of a new part after its other variables are set."""
     seen: list[int] = []
 
     class Handler:
@@ -115,7 +115,7 @@ def test_subscriber_finds_the_part_complete(sink: OpcUaSink, client: Any) -> Non
 
 @pytest.mark.parametrize("user", [None, "admin", "Admin"])
 def test_nothing_can_be_changed(sink: OpcUaSink, port: int, user: str | None) -> None:
-    """A client that tries to change a verdict, its access or the tree is refused, whoever it says it is."""
+    """A client that tries to change a verdict, its access or the tree is refused, with any user name."""
     sink.write(inspection(verdict="ng"))
     client = Client(f"opc.tcp://127.0.0.1:{port}/line", timeout=20)
     if user is not None:
@@ -153,7 +153,7 @@ def test_queued_sink_delivers(sink: OpcUaSink, client: Any) -> None:
 
 
 def test_port_in_use_is_an_output_error(sink: OpcUaSink, port: int) -> None:
-    """A port that another program has is told when the line starts."""
+    """A port that another program has is reported when the line starts."""
     with pytest.raises(OutputError, match="another port"), open_sink(f"opcua://127.0.0.1:{port}", append=True):
         pass
 

@@ -20,7 +20,7 @@ from ..verdicts import inspection, line_status, wait_until
 
 @pytest.fixture
 def sink() -> Iterator[PrometheusSink]:
-    """Return a sink that serves on a port of its own."""
+    """Return a sink that serves on its own port."""
     sink = open_sink("prometheus://127.0.0.1:0", append=True)
     assert isinstance(sink, PrometheusSink)
     with sink:
@@ -51,7 +51,7 @@ def test_parts_are_counted_by_verdict(sink: PrometheusSink) -> None:
 
 
 def test_line_is_as_last_reported(sink: PrometheusSink) -> None:
-    """Frames, sources, sinks, threshold and alarm are those of the last status; before the first there are none."""
+    """Frames, sources, sinks, threshold and alarm are those of the last status; there are none before it."""
     assert ("onspect_running", "") not in scrape(sink.port)
     sources = (SourceState("left", connected=True, reconnects=2), SourceState("right", connected=False))
     sinks = (SinkState("mqtt://broker/line", delivered=5, spooled=7, failed=1),)
@@ -77,7 +77,7 @@ def test_line_is_as_last_reported(sink: PrometheusSink) -> None:
 
 
 def test_slow_client_holds_up_nobody(sink: PrometheusSink) -> None:
-    """While a client has connected and says nothing, others are answered, and the sink closes at once."""
+    """While a client is connected and silent, others are answered, and the sink closes at once."""
     with closing(socket.create_connection(("127.0.0.1", sink.port))) as silent:
         silent.sendall(b"GET /met")
         assert scrape(sink.port)["onspect_parts_total", "ok"] == 0
@@ -86,7 +86,7 @@ def test_slow_client_holds_up_nobody(sink: PrometheusSink) -> None:
 
 @pytest.mark.slow
 def test_port_is_free_after_the_run() -> None:
-    """After closing nobody listens any more, and the next run may have the same port."""
+    """After closing the port is free for the next run."""
     ports = []
     for _ in range(2):
         url = f"prometheus://127.0.0.1:{ports[0] if ports else 0}"
@@ -101,7 +101,7 @@ def test_port_is_free_after_the_run() -> None:
 
 
 def test_port_in_use_is_an_output_error(sink: PrometheusSink) -> None:
-    """A port that another program has is told when the line starts."""
+    """A port that another program has is reported when the line starts."""
     with (
         pytest.raises(OutputError, match="Address already in use"),
         open_sink(f"prometheus://127.0.0.1:{sink.port}", append=True),

@@ -33,7 +33,7 @@ def open_queued(sink: Sink, name: str, spool: Path | None = None, **settings: An
 
 
 class FakeSink(Sink):
-    """A sink that keeps what it is given, fails while `error` is set, and waits while `gate` is closed."""
+    """A sink that keeps its verdicts, fails while `error` is set, and waits while `gate` is closed."""
 
     pictures = False
 
@@ -62,7 +62,7 @@ class FakeSink(Sink):
 
     @property
     def indices(self) -> list[int]:
-        """Return the indices of what was taken."""
+        """Return the indices of the accepted verdicts."""
         return [inspection.verdict.index for inspection in self.taken]
 
 
@@ -115,7 +115,7 @@ def write(queued: QueuedSink, indices: range, **facts: Any) -> None:
 def test_everything_is_delivered_in_order(
     tmp_path: Path, kind: type[FakeSink], delivery: Delivery, spooled: bool
 ) -> None:
-    """What is written arrives in order, and closing waits until it has; then the sink is closed."""
+    """Verdicts arrive in order, and closing waits for them; then the sink is closed."""
     sink = kind(delivery)
     with open_queued(sink, "fake", tmp_path if spooled else None) as queued:
         write(queued, range(250))
@@ -126,7 +126,7 @@ def test_everything_is_delivered_in_order(
 
 
 def test_slow_sink_holds_nobody_up() -> None:
-    """While a sink hangs, writing goes on at once; what finds no room is counted and told, oldest ok first."""
+    """While a sink hangs, writing continues at once; excess verdicts are counted and reported, oldest ok first."""
     sink = FakeSink("live")
     sink.gate.clear()
     with open_queued(sink, "fake", capacity=10) as queued:
@@ -150,7 +150,7 @@ def test_loss_is_told(caplog: pytest.LogCaptureFixture) -> None:
         write(queued, range(20))
         sink.gate.set()
     assert [record.getMessage() for record in caplog.records] == [
-        "fake: 1 verdict lost so far (they come faster than they are taken)",
+        "fake: 1 verdict lost so far (they come faster than the sink accepts them)",
         f"fake: {queued.state().failed} verdicts lost in all",
     ]
     assert queued.state().failed >= 17
@@ -169,7 +169,7 @@ def test_patient_writer_loses_nothing() -> None:
 def test_failed_delivery_is_tried_again(
     tmp_path: Path, delivery: Delivery, spooled: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A sink that fails for a while gets everything in order afterwards; trouble and recovery are told once each."""
+    """A sink that fails for a while gets everything in order afterwards; trouble and recovery are logged once each."""
     sink = FakeSink(delivery)
     sink.error = OutputError("the broker is gone")
     with caplog.at_level(logging.WARNING), open_queued(sink, "fake", tmp_path if spooled else None) as queued:
@@ -183,7 +183,7 @@ def test_failed_delivery_is_tried_again(
 
 
 def test_live_sink_never_gets_the_past() -> None:
-    """What a live sink could not take is lost and counted; after recovery it gets new verdicts only."""
+    """Verdicts that a live sink could not accept are lost and counted; after recovery it gets new ones only."""
     sink = FakeSink("live")
     sink.error = OutputError("no connection")
     with open_queued(sink, "fake") as queued:
@@ -211,7 +211,7 @@ def test_refused_verdict_does_not_block_the_others(tmp_path: Path) -> None:
 
 
 def test_error_of_any_kind_is_survived() -> None:
-    """An error that no sink should raise is told with its kind, and the verdict is tried again."""
+    """An error that no sink should raise is reported with its kind, and the verdict is tried again."""
     sink = FakeSink("record")
     sink.error = ZeroDivisionError("division by zero")
     with open_queued(sink, "fake") as queued:
@@ -241,7 +241,7 @@ def test_next_run_sends_what_this_one_could_not(tmp_path: Path, caplog: pytest.L
 
 
 def test_without_a_spool_the_rest_is_counted_as_lost() -> None:
-    """Where a sink fails until the deadline of closing, what is left is counted as failed."""
+    """If a sink fails until the deadline of closing, remaining verdicts are counted as failed."""
     sink = FakeSink("record")
     sink.error = OutputError("no space left")
     with open_queued(sink, "fake", deadline=0.1) as queued:
@@ -251,7 +251,7 @@ def test_without_a_spool_the_rest_is_counted_as_lost() -> None:
 
 @pytest.mark.slow
 def test_hung_sink_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """A sink that never returns is left as it is after the deadline, which is told."""
+    """A sink that never returns is abandoned after the deadline, with a message."""
     sink = FakeSink("live")
     sink.gate.clear()
     with caplog.at_level(logging.WARNING), open_queued(sink, "fake", deadline=0.05) as queued:
@@ -266,7 +266,7 @@ def test_hung_sink_does_not_hold_up_the_end(caplog: pytest.LogCaptureFixture) ->
 @pytest.mark.slow
 @pytest.mark.parametrize(("patience", "lost"), [(math.inf, False), (0.0, True)])
 def test_slow_sink_at_the_end_of_files_gets_everything(patience: float, lost: bool) -> None:
-    """Where the source can be held up so can the end, as long as the sink takes one after the other; a line cannot."""
+    """A source that can wait makes the end wait too, as long as the sink accepts verdicts; a line does not wait."""
 
     class Slow(FakeSink):
         def write(self, inspection: Inspection) -> None:
@@ -281,7 +281,7 @@ def test_slow_sink_at_the_end_of_files_gets_everything(patience: float, lost: bo
 
 
 def test_damaged_line_in_the_spool_is_counted(tmp_path: Path) -> None:
-    """A line that is no verdict is counted as failed, once, and the others arrive, also after trying again."""
+    """A line that is not a verdict is counted as failed, once, and the others arrive, also after trying again."""
     tmp_path.joinpath("000000000001.jsonl").write_bytes(
         b"\n".join([inspection(index=0).verdict.to_json().encode(), b'{"source": ', b"[]", b"{}", b""])
     )
@@ -316,7 +316,7 @@ def test_nothing_is_told_before_it_is_on_record(tmp_path: Path) -> None:
 
 
 def run_with_records(folder: Path, indices: range, *, stop_sending_at: int | None = None) -> list[int]:
-    """Write to JSONL, SQLite and a spooled sink, which is killed before some verdict; return what it was sent."""
+    """Write to JSONL, SQLite and a spooled sink, which is killed before some verdict; return the delivered verdicts."""
     barrier, sink = CommitBarrier(), FakeSink()
     sinks = [
         open_queued(sink, "event", folder / "spool", barrier=barrier),
@@ -352,7 +352,7 @@ def test_earlier_records_are_known_after_the_record_closed() -> None:
 
 
 def test_what_only_one_record_has_is_not_sent(tmp_path: Path) -> None:
-    """A verdict that the killed process had written to JSONL and not to SQLite is told to nobody."""
+    """A verdict that the killed process had written to JSONL but not to SQLite is sent to no sink."""
     run_with_records(tmp_path, range(3))
     with JsonlSink(tmp_path / "v.jsonl", append=True) as sink:
         sink.write(inspection(index=3))
@@ -360,7 +360,7 @@ def test_what_only_one_record_has_is_not_sent(tmp_path: Path) -> None:
 
 
 def test_spool_that_begins_with_the_record_sends_all_of_it(tmp_path: Path) -> None:
-    """Where a spool began with an empty record, all that was recorded before the kill is sent."""
+    """If a spool began with an empty record, all that was recorded before the kill is sent."""
     run_with_records(tmp_path, range(1))
     (tmp_path / "h.db").unlink()
     (tmp_path / "v.jsonl").unlink()
@@ -434,7 +434,7 @@ def test_records_wait_for_an_hour_of_a_full_disk() -> None:
 
 
 def test_waiting_pictures_take_no_more_memory_than_they_may() -> None:
-    """Where pictures wait for a slow sink, the oldest ok gives way before they take too much memory."""
+    """If pictures wait for a slow sink, the oldest ok gives way before they take too much memory."""
     sink = FakeSink("live")
     sink.pictures = True
     sink.gate.clear()
@@ -475,7 +475,7 @@ def test_last_status_reaches_the_sink() -> None:
 
 
 def test_status_commands_and_flush_reach_the_sink() -> None:
-    """The line's status and commands are handed to a sink that takes them, and what was written is flushed."""
+    """The line's status and commands are passed to a sink that accepts them, and written verdicts are flushed."""
     sink, commands = TalkingFake("record"), object()
     with open_queued(sink, "fake") as queued:
         queued.attach(commands)  # type: ignore[arg-type]
@@ -488,7 +488,7 @@ def test_status_commands_and_flush_reach_the_sink() -> None:
 
 
 def test_disk_that_takes_its_time_holds_up_no_verdict() -> None:
-    """While a flush hangs, verdicts are recorded and told; one that fails is told once, and is no loss."""
+    """While a flush hangs, verdicts are recorded and delivered; one that fails is reported once, and is not a loss."""
     release = threading.Event()
 
     class SlowDisk(FakeSink):
@@ -520,7 +520,7 @@ def test_secrets_stay_out_of_names_messages_and_the_log(caplog: pytest.LogCaptur
 
 
 def test_pipe_without_a_reader_ends_the_writer() -> None:
-    """Where the record is a pipe whose reader has gone, writing raises BrokenPipeError, as the shell's tools expect."""
+    """If the record is a pipe whose reader has gone, writing raises BrokenPipeError, as the shell's tools expect."""
     sink = FakeSink("record")
     sink.error = BrokenPipeError()
     with open_queued(sink, "jsonl:-") as queued:

@@ -30,7 +30,7 @@ from ..verdicts import inspection
 
 
 class HalfFullDisk:
-    """A file on a disk with room for so many bytes more: writes what fits, then fails."""
+    """A file on a disk with room for a number of bytes: writes the fitting part, then fails."""
 
     def __init__(self, path: Path, room: int) -> None:
         self._file = path.open("r+b", buffering=0)
@@ -49,7 +49,7 @@ class HalfFullDisk:
 
 @pytest.mark.parametrize("kind", [JsonlSink, CsvSink])
 def test_full_disk_leaves_whole_lines(tmp_path: Path, kind: type[JsonlSink]) -> None:
-    """Where the disk fills up inside a line, OutputError is raised and the lines before it remain, whole."""
+    """If the disk fills up inside a line, OutputError is raised and the lines before it remain complete."""
     path = tmp_path / "out"
     with kind(path) as sink:
         sink.write(inspection(index=0))
@@ -97,7 +97,7 @@ def test_jsonl_is_a_line_for_each_verdict(tmp_path: Path) -> None:
 
 
 def test_csv_is_a_row_for_each_verdict(tmp_path: Path) -> None:
-    """Each verdict is one row below the header, with its regions as JSON and nothing for what it lacks."""
+    """Each verdict is one row below the header, with its regions as JSON and empty cells for missing values."""
     path = tmp_path / "out.csv"
     with CsvSink(path) as sink:
         sink.write(inspection(source='a, "b"\n.png'))
@@ -121,7 +121,7 @@ def test_append_keeps_what_is_there(tmp_path: Path, kind: type[JsonlSink], heade
 
 
 def test_append_does_not_glue_to_a_stump(tmp_path: Path) -> None:
-    """Where power was lost inside the last line, the next verdict starts on a line of its own."""
+    """If power was lost inside the last line, the next verdict starts on its own line."""
     path = tmp_path / "out.jsonl"
     path.write_bytes(b'{"source": "a.p')
     with JsonlSink(path, append=True) as sink:
@@ -131,7 +131,7 @@ def test_append_does_not_glue_to_a_stump(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stump", [b'{"sou', b'{"source": "a.png", "regions": [{"x"', b"{"])
 def test_torn_verdict_is_cut_off(tmp_path: Path, stump: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """What is left of a verdict that was being written when the process died is cut off, with a warning."""
+    """An unfinished verdict of a killed process is cut off, with a warning."""
     path = tmp_path / "out.jsonl"
     whole = inspection().verdict.to_json().encode() + b"\n"
     path.write_bytes(whole + stump)
@@ -142,7 +142,7 @@ def test_torn_verdict_is_cut_off(tmp_path: Path, stump: bytes, caplog: pytest.Lo
 
 
 def test_foreign_last_line_is_kept(tmp_path: Path) -> None:
-    """A last line without an end that is not what is left of a verdict gets its end, and nothing is cut off."""
+    """A last line without an end that is not an unfinished verdict gets its end, and nothing is cut off."""
     path = tmp_path / "out.jsonl"
     whole = inspection().verdict.to_json().encode()
     for text in (whole, b"a note by hand"):
@@ -178,7 +178,7 @@ def test_rotation_parts_no_line_and_loses_none(tmp_path: Path, kind: type[JsonlS
 def test_a_record_that_is_removed_under_the_line_is_begun_anew(
     tmp_path: Path, kind: str, renamed: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What comes after a removal, or a rename as by logrotate, is in a new file, and said; nothing goes to nowhere."""
+    """Verdicts after a removal or a rename (logrotate) are in a new file, with a message; none is lost."""
     monkeypatch.setattr(logging.getLogger("onspect"), "propagate", True)
     path = tmp_path / "line" / "record"
     with open_sink(f"{kind}:{path}", append=True) as sink:
@@ -213,7 +213,7 @@ def test_flush_beside_a_rotation(tmp_path: Path) -> None:
 
 
 def test_rotation_keeps_so_many(tmp_path: Path) -> None:
-    """No more older files stay than asked for, and a gap that a killed process left is filled without loss."""
+    """Only the requested number of older files stays, and a gap that a killed process left is filled without loss."""
     path = tmp_path / "out.jsonl"
     line = len(inspection().verdict.to_json()) + 1
     with JsonlSink(path, rotation=Rotation(line, 3)) as sink:
@@ -231,7 +231,7 @@ def test_rotation_keeps_so_many(tmp_path: Path) -> None:
 def test_file_that_cannot_be_renamed_grows_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where renaming fails, as on Windows while another program reads, the file grows on with one warning."""
+    """If renaming fails, as on Windows while another program reads, the file keeps growing with one warning."""
 
     def refuse(path: Path, target: Path) -> Path:
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -242,7 +242,7 @@ def test_file_that_cannot_be_renamed_grows_on(
         for index in range(5):
             sink.write(inspection(index=index))
     assert len(path.read_text().splitlines()) == 5
-    assert caplog.text.count("it grows on") == 1
+    assert caplog.text.count("the file keeps growing") == 1
 
 
 def test_recent_verdicts_are_read_over_a_rotation(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [JsonlSink, CsvSink])
 def test_file_name_that_is_no_utf8_is_written(tmp_path: Path, kind: type[JsonlSink]) -> None:
-    r"""A file name with bytes that are no UTF-8 is written as its JSON escape, \udce4, and the file stays UTF-8."""
+    r"""A file name with bytes that are not UTF-8 is written as its JSON escape, \udce4, and the file stays UTF-8."""
     path = tmp_path / "out"
     with kind(path) as sink:
         sink.write(inspection(source="Pr\udce4fling.png"))
@@ -337,7 +337,7 @@ def test_question_mark_in_a_file_name(tmp_path: Path) -> None:
 
 
 def test_evidence_is_named_in_the_database_beside_it(tmp_path: Path) -> None:
-    """Where pictures are kept too, each row of the database says where its picture lies; otherwise it says nothing."""
+    """If pictures are kept too, each row of the database has the path of its picture; otherwise none."""
     picture = np.full((32, 32), 128, np.uint8)
     for texts in ([f"sqlite:{tmp_path}/a.db", f"evidence:{tmp_path}/pictures"], [f"sqlite:{tmp_path}/b.db"]):
         with ExitStack() as stack:
@@ -360,7 +360,7 @@ def written(root: Path) -> list[str]:
 
 
 def test_overlays_mirror_the_folders(tmp_path: Path) -> None:
-    """An overlay lies in the subfolder of its image, and images that differ in their ending only do not meet."""
+    """An overlay is in the subfolder of its image, and images that differ in their ending only do not meet."""
     with overlay_sink(tmp_path) as sink:
         for name in ("a.png", "sub/a.png", "sub/a.jpg", "sub/../other/b.tif"):
             sink.write(inspection(str(tmp_path / name), frame=np.zeros((8, 8), np.uint8)))
@@ -391,7 +391,7 @@ def test_overlay_is_a_readable_picture(tmp_path: Path, frame: NDArray[Any]) -> N
     "frame", [None, np.zeros((4, 4), np.float64), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)]
 )
 def test_fault_without_a_picture_has_no_overlay(tmp_path: Path, frame: NDArray[Any] | None) -> None:
-    """What is no image, such as a file of floats, is passed over without an error."""
+    """A source that is not an image, such as a file of floats, is skipped without an error."""
     with overlay_sink(tmp_path) as sink:
         sink.write(inspection(str(tmp_path / "a.tif"), frame=frame, verdict="fault", score=None, reason="no image"))
     assert written(tmp_path) == []

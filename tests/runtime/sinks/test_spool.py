@@ -30,7 +30,7 @@ def drain(spool: Spool, count: int = 3) -> list[bytes]:
 
 
 def test_lines_come_back_in_order(tmp_path: Path) -> None:
-    """What was appended is read in order, over several segments, and segments that are delivered are removed."""
+    """Appended lines are read in order, over several segments, and delivered segments are removed."""
     with Spool(tmp_path, segment_bytes=40) as spool:
         spool.append(lines(0, 50))
         assert len(spool) == 50
@@ -60,7 +60,7 @@ def test_what_was_not_taken_away_comes_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cursor", [b"", b"7 99 00000000\n", b"\xff\xfe"])
 def test_lost_cursor_repeats_and_never_skips(tmp_path: Path, cursor: bytes) -> None:
-    """Where power was lost while the cursor was written, delivered lines may come again and none is left out."""
+    """If power was lost while the cursor was written, delivered lines may come again and none is left out."""
     with Spool(tmp_path) as spool:
         spool.append(lines(0, 9))
         spool.advance(spool.read(5))
@@ -82,7 +82,7 @@ def test_line_torn_by_a_power_cut_is_left_out(tmp_path: Path, caplog: pytest.Log
 
 
 def test_full_spool_gives_up_its_oldest(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A spool stays within its limit by giving up the oldest segment, and counts and tells what was lost."""
+    """A spool stays within its limit by removing the oldest segment, and counts and reports the loss."""
     with caplog.at_level(logging.WARNING), Spool(tmp_path, segment_bytes=70, limit_bytes=280) as spool:
         held = spool.read(1)
         for number in range(100):
@@ -96,7 +96,7 @@ def test_full_spool_gives_up_its_oldest(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_full_disk_keeps_lines_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the disk does not take waits in memory, in order, moves to the disk when it can, and is counted beyond."""
+    """Lines that the disk refuses wait in memory, in order, move to the disk later, and are counted above a limit."""
 
     def refuse(file: Any, data: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -120,7 +120,7 @@ def test_full_disk_keeps_lines_in_memory(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_beginning_of_a_new_spool_survives_a_kill(tmp_path: Path) -> None:
-    """Where a new spool begins is known after a kill before the first line: what was recorded since is sent then."""
+    """The start of a new spool is known after a kill before the first line: everything recorded since is sent then."""
     spool = Spool(tmp_path)
     spool.__enter__()
     spool.begin_after("0" * 16)

@@ -1,4 +1,4 @@
-"""The spool held against a list, over crashes, restarts and power cuts at any moment."""
+"""The spool compared with a list, over crashes, restarts and power cuts at any moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINES = st.lists(st.binary(max_size=30).filter(lambda line: b"\n" not in line), 
 
 
 class SpoolAndList(RuleBasedStateMachine):
-    """What was appended comes in order: after a kill exactly once, after a power cut once or more."""
+    """Appended lines come in order: after a kill exactly once, after a power cut once or more."""
 
     @initialize(segment_bytes=st.integers(1, 80))
     def begin(self, segment_bytes: int) -> None:
@@ -59,13 +59,13 @@ class SpoolAndList(RuleBasedStateMachine):
 
     @rule()
     def close_and_open(self) -> None:
-        """End in order, and begin anew."""
+        """End normally, and begin again."""
         self.spool.__exit__()
         self.open()
 
     @rule()
     def kill_and_open(self) -> None:
-        """Be killed, and begin anew: nothing is lost and nothing comes twice."""
+        """Be killed, and begin again: nothing is lost and nothing comes twice."""
         self.die()
         self.open()
 

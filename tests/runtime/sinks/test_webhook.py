@@ -144,7 +144,7 @@ def test_answers_are_told_apart(server: Server) -> None:
 
 
 def test_connection_that_the_server_closed_is_opened_again(server: Server) -> None:
-    """Where the server has closed the idle connection, the next verdict is posted over a new one without an error."""
+    """If the server has closed the idle connection, the next verdict is posted over a new one without an error."""
     server.idle_limit = 0.05
     with open_sink(server.url, append=True) as sink:
         sink.write(inspection(index=0))
@@ -178,7 +178,7 @@ def test_tls_is_checked(server: Server, tmp_path: Path) -> None:
 
 
 def test_check_connects_and_posts_nothing(server: Server) -> None:
-    """Checking reaches the server without a request, and tells where there is none."""
+    """Checking reaches the server without a request, and reports a missing one."""
     with open_sink(server.url, append=True) as sink:
         assert sink.check() == "the server can be reached"  # type: ignore[attr-defined]
         sink.write(inspection())
@@ -191,7 +191,7 @@ def test_check_connects_and_posts_nothing(server: Server) -> None:
 
 
 def test_large_answer_is_not_read(server: Server) -> None:
-    """Of a large answer no more than a little is read, and the next verdict is posted all the same."""
+    """Only the beginning of a large answer is read, and the next verdict is still posted."""
 
     class Talker(Handler):
         def do_POST(self) -> None:  # noqa: N802 - as the standard library calls it

@@ -17,7 +17,7 @@ WIDTH, HEIGHT, RATE = 64, 48, 25
 
 
 class RtspServer:
-    """Sends moving noise to whoever connects; `port` stays the same over restarts."""
+    """Sends moving noise to each client; `port` stays the same over restarts."""
 
     def __init__(self) -> None:
         self.port = 0

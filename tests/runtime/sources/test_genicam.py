@@ -50,7 +50,7 @@ def test_settings_are_read_from_the_source_s_text() -> None:
     "text", ["0?expsure_us=5", "0?trigger=always", "0?exposure_us=fast", "0?exposure_us=0", "0?frame_rate=-1"]
 )
 def test_wrong_option_is_named(text: str) -> None:
-    """An option that is not known, or cannot be so, is said before any camera is opened."""
+    """An option that is not known, or cannot be so, is reported before any camera is opened."""
     with pytest.raises(ChoiceError, match=text[2:].replace("=", ".*")):
         parse_settings(f"genicam:{text}")
 
@@ -91,7 +91,7 @@ def test_cameras_are_listed_with_their_state() -> None:
 
 
 def test_camera_that_is_in_use_or_absent_is_said_so() -> None:
-    """Which camera is asked for, and what is there, stand in the message."""
+    """The message names the requested camera and the available ones."""
     camera = open_camera("0", [VIKY])
     try:
         with pytest.raises(SourceError, match=r"'0' is in use: close the other program"):
@@ -132,7 +132,7 @@ def test_camera_gives_frames_of_its_format(pixel_format: str, shape: tuple[int, 
 
 @pytest.fixture
 def fake_gige_camera() -> Iterator[str]:
-    """Aravis' fake GigE Vision camera on loopback, seen through whatever GigE producer this machine has."""
+    """Aravis' fake GigE Vision camera on loopback, read through any GigE producer of this machine."""
     program = shutil.which("arv-fake-gv-camera-0.8")
     if program is None:
         pytest.skip("Aravis' fake camera is not installed (Debian: apt-get install aravis-tools)")
@@ -190,7 +190,7 @@ def test_lost_camera_is_a_gap_and_comes_back(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Node:
-    """A camera's feature: what is written to it is noted."""
+    """A camera's feature that records its writes."""
 
     def __init__(self, name: str, noted: list[str], value: str = "") -> None:
         self.name, self.noted, self.text = name, noted, value
@@ -268,7 +268,7 @@ def test_free_running_camera_has_its_trigger_off() -> None:
     ("text", "message"),
     [
         ("genicam:x?Sharpness=3", "has no feature 'Sharpness'"),
-        ("genicam:x?Width=impossible", "refuses Width=impossible: Value must be possible$"),
+        ("genicam:x?Width=impossible", "refuses Width=impossible: Value must be possible; give another value$"),
         ("genicam:x?trigger=hardware", "TriggerSource=Line1"),
     ],
 )
@@ -351,7 +351,7 @@ def test_incomplete_frame_is_an_error_in_its_place(play: Any) -> None:
 
 
 def test_frames_that_never_came_are_a_gap(play: Any) -> None:
-    """Where the camera's own count jumps, a GapError tells how many frames are missing, and no frame is lost for it."""
+    """If the camera's own count jumps, a GapError tells how many frames are missing, and no frame is lost for it."""
     device, _ = play([1, 2, 6, 7, 0, 1])
     frames = [device.read().frame for _ in range(7)]
     assert [type(frame) for frame in frames] == [np.ndarray, np.ndarray, GapError, *[np.ndarray] * 4]
@@ -387,7 +387,7 @@ def test_silent_camera_is_lost_only_on_its_own_clock(play: Any) -> None:
 
 
 def test_only_a_software_trigger_waits_for_the_line() -> None:
-    """A camera that takes a frame when asked loses none to a slow line; the others go on at their own pace."""
+    """A camera that takes a frame when asked loses none to a slow line; the others continue at their own pace."""
     policies = {
         trigger: default_policy(open_genicam(f"genicam:0?trigger={trigger}&cti={VIKY}"))
         for trigger in ("free", "software", "hardware")

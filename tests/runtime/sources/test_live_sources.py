@@ -21,7 +21,7 @@ def noisy(number: int) -> np.ndarray:
 
 
 def test_a_lost_source_is_opened_again_and_its_loss_is_one_capture() -> None:
-    """Where a device is lost and twice cannot be opened, one GapError stands in the frames' place, and frames go on."""
+    """If a device is lost and twice cannot be opened, one GapError is in the frames' place, and frames continue."""
     source = FakeSource(noisy, count=4, rate=0, faults={2: FakeFault("lost", seconds=0.01)})
     captures = list(source)
     assert [isinstance(capture.frame, GapError) for capture in captures] == [False, False, True, False, False]
@@ -60,7 +60,7 @@ def test_waits_between_tries_grow_and_differ() -> None:
 
 
 def test_iterating_again_ends_an_iterator_that_hangs() -> None:
-    """A new iterator goes on with the next frame, and the old one, stuck in a read, yields nothing more."""
+    """A new iterator continues with the next frame, and the old one, stuck in a read, yields nothing more."""
     source = FakeSource(noisy, count=3, rate=0, faults={1: FakeFault("hang", seconds=0.2)})
     stuck: list[Capture] = []
     thread = threading.Thread(target=lambda: stuck.extend(source))

@@ -54,7 +54,7 @@ def test_gige_vision_pairs_are_unpacked(name: str, bits: int) -> None:
     [("RGB8", [30, 20, 10]), ("BGR8", [10, 20, 30]), ("RGBa8", [30, 20, 10, 255]), ("BGRa8", [10, 20, 30, 255])],
 )
 def test_colour_comes_as_bgr(name: str, pixel: list[int]) -> None:
-    """Whatever order the camera has, a frame is BGR without alpha."""
+    """A frame is BGR without alpha for every order of the camera."""
     frame = decode_buffer(np.array(pixel * 4, np.uint8), name, 2, 2)
     assert frame.shape == (2, 2, 3)
     assert frame[1, 1].tolist() == [10, 20, 30]
@@ -75,7 +75,7 @@ def test_bayer_tile_gives_the_colour_seen(tile: str, bits: int) -> None:
 
 
 def test_row_padding_is_left_out() -> None:
-    """Bytes after each row are no pixels."""
+    """Bytes after each row are not pixels."""
     buffer = np.array([1, 2, 99, 3, 4, 99], np.uint8)
     assert decode_buffer(buffer, "Mono8", 2, 2, padding=1).tolist() == [[1, 2], [3, 4]]
     rows = [np.append(pack_stream(row, 12), np.uint8(99)) for row in VALUES]
@@ -83,7 +83,7 @@ def test_row_padding_is_left_out() -> None:
 
 
 def test_short_buffer_is_refused() -> None:
-    """A buffer that does not hold the whole picture is an error, not a picture with old pixels at its end."""
+    """A buffer that does not contain the whole picture is an error, not a picture with old pixels at its end."""
     with pytest.raises(ImageError, match=r"5 bytes, and the picture needs 6"):
         decode_buffer(np.zeros(5, np.uint8), "Mono8", 3, 2)
 

@@ -49,7 +49,7 @@ def test_every_frame_of_a_video_is_judged(video: Path, calibrated: Path) -> None
 def test_cut_video_ends_in_a_fault_and_a_warning(
     video: Path, calibrated: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a video announces more frames than it has, the first missing one is a fault and the log counts them."""
+    """If a video announces more frames than it has, the first missing one is a fault and the log counts them."""
     monkeypatch.setattr(logging.getLogger("onspect"), "propagate", True)
     monkeypatch.setattr(logging.getLogger("onspect"), "level", logging.WARNING)
     data = video.read_bytes()
@@ -79,7 +79,7 @@ def test_missing_source_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_that_is_no_video_is_refused(calibrated: Path) -> None:
-    """A file that is no video raises SourceError."""
+    """A file that is not a video raises SourceError."""
     with pytest.raises(SourceError, match="as a video"):
         open_source(str(calibrated))
 

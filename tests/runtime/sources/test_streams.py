@@ -63,7 +63,7 @@ def take_frames(captures: Iterator[Capture], count: int) -> None:
 
 @pytest.mark.slow
 def test_a_stream_that_is_killed_frozen_and_restarted_comes_back(server: RtspServer) -> None:
-    """A killed server is a gap, and so is a frozen one; both times the frames go on once it is there again."""
+    """A killed server is a gap, and so is a frozen one; both times the frames continue once it is there again."""
     with open_stream(server.url) as source:
         captures = iter(source)
         take_frames(captures, 5)
@@ -119,7 +119,7 @@ def test_a_password_is_nowhere_to_be_seen(server: RtspServer, capfd: Any, caplog
 
 @pytest.mark.slow
 def test_an_address_may_stand_in_the_environment(monkeypatch: pytest.MonkeyPatch, server: RtspServer) -> None:
-    """env:NAME as a source's address is the address that stands there."""
+    """env:NAME as a source's address is read from the environment."""
     monkeypatch.setenv("ONSPECT_TEST_CAMERA", server.url)
     with open_address("env:ONSPECT_TEST_CAMERA") as source:
         captures = iter(source)
@@ -220,7 +220,7 @@ def test_a_camera_that_is_not_there_is_a_gap() -> None:
 
 
 def test_a_camera_that_cannot_give_what_is_asked_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A camera whose width is not the one asked for counts as lost, with both widths in the message."""
+    """A camera whose width is not the one requested counts as lost, with both widths in the message."""
 
     class Small:
         def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
@@ -273,6 +273,6 @@ def test_a_webcam_is_asked_for_its_format_first(monkeypatch: pytest.MonkeyPatch)
     "address", ["0?brightness=3", "0?fourcc=MJ", "0?width=wide", "0?width=", "/dev/video0?rate=-1", "1?x"]
 )
 def test_a_wrong_option_is_refused(address: str) -> None:
-    """An option that a camera does not have, or with a value that is none, raises ChoiceError with the address."""
+    """An unknown option, or one with an invalid value, raises ChoiceError with the address."""
     with pytest.raises(ChoiceError, match="option"):
         open_address(address)

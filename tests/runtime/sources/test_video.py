@@ -1,4 +1,4 @@
-"""Damaged videos: what FFmpeg patches is a fault, and what is whole is judged."""
+"""Damaged videos: frames that FFmpeg repairs are faults, and intact ones are judged."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_no_damaged_frame_is_judged(tmp_path: Path, codec: str, seed: int) -> No
 
 @pytest.mark.parametrize("codec", ["XVID", "mp4v"])
 def test_what_ffmpeg_patches_in_mpeg_4_is_a_fault(tmp_path: Path, codec: str) -> None:
-    """A hole in a key frame makes faults of all frames that rest on it, and the frames after the next are judged."""
+    """A hole in a key frame makes faults of all frames that depend on it, and the frames after the next are judged."""
     path = _film(tmp_path / "x.avi", codec)
     whole = _read(path)
     data = path.read_bytes()
@@ -101,7 +101,7 @@ def test_what_ffmpeg_patches_in_mpeg_4_is_a_fault(tmp_path: Path, codec: str) ->
 def test_codecs_without_checks_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, codec: str, warned: bool
 ) -> None:
-    """Where FFmpeg notices hardly any damage, that is said once."""
+    """If FFmpeg notices hardly any damage, that is reported once."""
     assert len(_read(_film(tmp_path / "x.avi", codec, frames=3))) == 3
     assert ("is not noticed; record FFV1 or motion JPEG instead" in caplog.text) == warned
 
@@ -185,7 +185,7 @@ def test_frames_at_irregular_times_are_all_there(tmp_path: Path, codec: str) -> 
 
 @pytest.mark.parametrize("codec", ["FFV1", "XVID", "MJPG"])
 def test_a_video_that_was_cut_ends_in_a_fault(tmp_path: Path, codec: str) -> None:
-    """Of a file that was copied in part, what is there is judged, and the missing end is a fault."""
+    """The frames of a partly copied file are judged, and the missing end is a fault."""
     path = _film(tmp_path / "x.avi", codec)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     frames = _read(path)
@@ -195,7 +195,7 @@ def test_a_video_that_was_cut_ends_in_a_fault(tmp_path: Path, codec: str) -> Non
 
 @pytest.mark.parametrize("codec", ["FFV1", "XVID"])
 def test_frames_after_a_lost_one_are_faults(tmp_path: Path, codec: str) -> None:
-    """Where the file lost a whole frame, those that rest on it are faults up to the next key frame."""
+    """If the file lost a whole frame, those that depend on it are faults up to the next key frame."""
     path = _film(tmp_path / "x.avi", codec)
     whole = _read(path)
     data = path.read_bytes()

@@ -160,7 +160,7 @@ def test_a_file_that_is_written_anew_is_a_new_image(tmp_path: Path) -> None:
 def test_judged_images_are_moved_and_those_from_before_are_judged(
     tmp_path: Path, calibrated: Path, write_image: Callable[..., Path]
 ) -> None:
-    """With done, images from before are judged, and each lies in done only after its verdict was handed on."""
+    """With done, images from before are judged, and each is in done only after its verdict was passed on."""
     folder, done = tmp_path / "in", tmp_path / "in" / "done"
     for name in ("a.png", "b.png"):
         write_image(folder / name)
@@ -218,7 +218,7 @@ def test_a_folder_that_goes_away_is_a_gap(tmp_path: Path) -> None:
 
 
 def test_wrong_watches_are_refused(tmp_path: Path) -> None:
-    """A folder that is not there and an option that is none are refused by name."""
+    """A missing folder and an unknown option are refused by name."""
     with pytest.raises(ChoiceError, match="none"):
         open_source(f"watch:{tmp_path / 'none'}")
     with pytest.raises(ChoiceError, match="gone"):
@@ -227,7 +227,7 @@ def test_wrong_watches_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
 def test_links_to_nothing_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A broken link and a named pipe are no images, whatever their names are, and are counted at the end."""
+    """A broken link and a named pipe are not images, with any name, and are counted at the end."""
     with watch(tmp_path) as source:
         captures = iter(source)
 

@@ -51,7 +51,7 @@ def test_adding_lowers_scores(taught: Path, parts: Path, more: Path) -> None:
 
 
 def test_undo_restores_everything(taught: Path, parts: Path, more: Path) -> None:
-    """After --undo graph, threshold, calibration, history and scores are exactly what they were."""
+    """After --undo graph, threshold, calibration, history and scores are exactly as before."""
     old, images = read_model_file(taught), load(taught, parts / "test/good")
     graph, before = graph_of(taught), score(taught, images)
     add(taught, more)
@@ -94,7 +94,7 @@ def test_two_additions_are_undone_one_by_one(taught: Path, more: Path, tmp_path:
     assert graph_of(taught) == states[1]
     take_back(taught)
     assert graph_of(taught) == states[0]
-    with pytest.raises(ModelFileError, match=r"was taught only once; there is no addition to take back$"):
+    with pytest.raises(ModelFileError, match=r"was taught only once; there is no addition to undo$"):
         take_back(taught)
 
 
@@ -107,7 +107,7 @@ def test_taught_pictures_are_refused(taught: Path, parts: Path) -> None:
 
 
 def test_only_new_pictures_of_a_folder_are_added(taught: Path, parts: Path, more: Path) -> None:
-    """Where a folder has grown, only what is new in it is taught."""
+    """If a folder has grown, only the new pictures are taught."""
     for path in (parts / "train/good").iterdir():
         shutil.copy(path, more / path.name)
     assert add(taught, more).pictures == 6
@@ -222,7 +222,7 @@ def test_a_masked_file_takes_additions(teach_tiny: TeachTiny, parts: Path, more:
 
 
 def test_a_lone_picture_is_named_and_strict_refuses(taught: Path, tmp_path: Path, onspect: Run) -> None:
-    """A bad part among the added ones is named; with --strict the file stays as it was."""
+    """A bad part among the added ones is named; with --strict the file stays unchanged."""
     folder = write_pictures(tmp_path / "more", range(700, 708))
     write_pictures(folder, range(900, 901), spot=True)
     before = taught.read_bytes()
@@ -243,7 +243,7 @@ def test_a_file_without_memory_is_refused(calibrated: Path, more: Path) -> None:
 
 
 def test_failing_write_leaves_the_old_file(taught: Path, more: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the disk fails while an addition is written, the old file stays."""
+    """If the disk fails while an addition is written, the old file stays."""
     before = taught.read_bytes()
 
     def fail(*arguments: object) -> None:

@@ -107,7 +107,7 @@ def test_a_bad_part_is_left_out_by_trim(onspect: Run, base_file: Path, tmp_path:
 
 
 def test_a_bad_addition_is_named(onspect: Run, taught: Path, tmp_path: Path) -> None:
-    """One bad picture that is added is held against those taught before: named, refused, or left out."""
+    """A bad picture that is added is compared with those taught before: named, refused, or left out."""
     file = read_model_file(taught)
     assert file.info.calibration is not None
     assert file.info.threshold is not None
@@ -144,13 +144,13 @@ def test_what_teach_leaves_out_is_counted(onspect: Run, base_file: Path, tmp_pat
     done = onspect("teach", folder, "--base", base_file, "-o", tmp_path / "a.onnx", "--copies", "none")
     assert done.exit_code == 0, done.output
     assert f"left out in {str(folder)!r}: 3 files (in '@eaDir': 2, .heic: 1)" in done.output
-    assert "1 of 10 images is not trained on" in done.output
+    assert "1 of 10 images is left out of training" in done.output
     assert "1 of 9 images repeats another file" in done.output
     assert "taught 8 good pictures" in done.output
 
 
 def test_good_parts_are_not_named(onspect: Run, parts: Path, base_file: Path, tmp_path: Path) -> None:
-    """Among good parts none stands alone."""
+    """There is no outlier among good parts."""
     done = onspect("teach", parts, "--base", base_file, "-o", tmp_path / "new.onnx", "--strict", "--copies", "none")
     assert done.exit_code == 0, done.output
     assert "outlier" not in done.output
@@ -161,7 +161,8 @@ def test_wrong_base_files(
 ) -> None:
     """A missing file, a text, an ONNX file of another program, and a model file as base."""
     path = tmp_path / "other.onnx"
-    assert refuse(parts, base=path) == f"cannot read the base file {str(path)!r}: No such file or directory"
+    cure = "give a file that 'onspect backbone' wrote"
+    assert refuse(parts, base=path) == f"cannot read the base file {str(path)!r}: No such file or directory; {cure}"
     path.write_text("not an ONNX file at all")
     assert refuse(parts, base=path) == f"{str(path)!r} is truncated or not an ONNX file (23 bytes); copy it again"
     path.write_bytes(b"")
@@ -221,7 +222,7 @@ def test_a_base_file_whose_graph_was_altered(
 
 
 def test_options_that_cannot_be(refuse: Callable[..., str], parts: Path, tmp_path: Path, onspect: Run) -> None:
-    """A rate that so few pictures cannot promise, and an output that is no model file."""
+    """A rate that so few pictures cannot promise, and an output that is not a model file."""
     sentence = refuse(parts, "--max-fpr", "0.5%")
     assert sentence.startswith("--max-fpr 0.5% needs at least 199 good pictures to promise that, and there are 12")
     done = onspect("teach", parts, "-o", tmp_path / "new.txt", "--base", parts / "val/good/0100.png")
@@ -257,7 +258,7 @@ def test_usage(onspect: Run, arguments: list[str], sentence: str) -> None:
 def test_a_backbone_that_gives_no_numbers(
     refuse: Callable[..., str], parts: Path, base_file: Path, tmp_path: Path
 ) -> None:
-    """Where the network's features are not finite, no file is written."""
+    """If the network's features are not finite, no file is written."""
     graph, metadata = split_metadata(base_file, base_file.read_bytes())
     weights = read_initializers(graph, ["stem.weight"])["stem.weight"]
     graph = edit_graph(graph, {"stem.weight": np.full_like(weights, np.nan)})

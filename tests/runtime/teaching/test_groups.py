@@ -56,7 +56,7 @@ def test_parts_are_counted(teach_tiny: TeachTiny, shots: Path) -> None:
 
 
 def test_parts_with_one_picture_each_change_nothing(teach_tiny: TeachTiny, parts: Path) -> None:
-    """A pattern that tells every picture apart gives the threshold that no pattern gives."""
+    """A pattern that separates every picture gives the same threshold as no pattern."""
     plain = teach_tiny(parts, "plain.onnx").info
     grouped = teach_tiny(parts, "grouped.onnx", group=r"\d+").info
     assert grouped.threshold == plain.threshold

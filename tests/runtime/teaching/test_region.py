@@ -64,7 +64,7 @@ def test_more_pictures_are_cropped_alike(teach_tiny: TeachTiny, tmp_path: Path) 
 
 
 def test_shapes_become_the_mask_of_the_graph(teach_tiny: TeachTiny, tmp_path: Path) -> None:
-    """What is ignored raises no alarm, and the file says which share is inspected."""
+    """Ignored areas raise no alarm, and the file has the inspected share."""
     folder = write_frames(tmp_path / "good", 6, moves=False)
     region = RegionFile(rectangles=(BOX,), ignored_rectangles=((100, 60, 60, 120),))
     taught = teach_tiny(folder, region=region, size=(96, 96))
@@ -120,7 +120,7 @@ def test_alignment_alone_takes_the_outline_of_the_part(teach_tiny: TeachTiny, tm
 
 
 def test_alignment_alone_on_parts_that_fill_the_frame(teach_tiny: TeachTiny, tmp_path: Path) -> None:
-    """Where no outline is found, the frame less a tenth on each side is inspected; larger shifts are faults."""
+    """If no outline is found, the frame less a tenth on each side is inspected; larger shifts are faults."""
     rng = np.random.default_rng(2)
     part = cv2.GaussianBlur(rng.integers(0, 256, (300, 400), np.uint8), (0, 0), 3)
     part = cv2.normalize(part, None, 0, 255, cv2.NORM_MINMAX)
@@ -157,7 +157,7 @@ def test_picture_without_the_part_is_named(teach_tiny: TeachTiny, tmp_path: Path
 def test_command_teaches_with_region_and_alignment(
     onspect: Callable[..., object], base_file: Path, tmp_path: Path
 ) -> None:
-    """The options reach the file, and say what was chosen; options that do not go together are usage errors."""
+    """The options reach the file; options that exclude each other are usage errors."""
     folder = write_frames(tmp_path / "good", 6, moves=True)
     output = tmp_path / "part.onnx"
     arguments = ("teach", folder, "--base", base_file, "--size", "96x96", "--copies", "none", "-o", output)

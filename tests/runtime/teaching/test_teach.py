@@ -20,7 +20,7 @@ from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.teaching import Taught, teach
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
-from onspect.runtime.teaching.extract import Extractor
+from onspect.runtime.teaching.extract import Extractor, open_session
 from onspect.runtime.teaching.fit import fit_memory, limit_apart
 from onspect.runtime.teaching.graph_values import Stored, read_metric
 from onspect.runtime.teaching.memory import (
@@ -132,7 +132,7 @@ def test_commands_accept_a_taught_file(
 
 
 def test_numpy_score_is_the_graph_s(taught: Path, parts: Path) -> None:
-    """What teaching computes with numpy is what the file computes, but for features kept in float16."""
+    """Numpy and the model file compute the same, except for features kept in float16."""
     images = np.concatenate([load(taught, parts / "test" / kind) for kind in ("good", "spot")])
     graph = graph_of(taught)
     features, metric, stored = Extractor.open(graph).extract(images), read_metric(graph), Stored.read(graph)
@@ -140,6 +140,22 @@ def test_numpy_score_is_the_graph_s(taught: Path, parts: Path) -> None:
     distances = nearest_distances(metric.patches(features), stored.vectors.astype(np.float32))
     expected = score_distances(distances, (shape[0], shape[1]))
     assert score(taught, images) == pytest.approx(expected, rel=HALF)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 57, 1001])
+def test_search_in_parts_finds_the_nearest(taught: Path, parts: Path, count: int) -> None:
+    """However many vectors the memory has, fewer than its parts too, the graph finds the nearest of all."""
+    graph, images = graph_of(taught), load(taught, parts / "test/good")[:3]
+    features = Extractor.open(graph).extract(images)
+    patches = read_metric(graph).patches(features)
+    flat, random = patches.reshape(-1, patches.shape[-1]), np.random.default_rng(0)
+    vectors = (flat[random.integers(len(flat), size=count)] + random.normal(0, 0.1, (count, 1))).astype(np.float16)
+    squares = np.square(vectors.astype(np.float32)).sum(axis=1)
+    session = open_session(edit_graph(graph, {"memory.vectors": vectors, "memory.squares": squares}))
+    found = [float(session.run(["score"], {"image": image[None]})[0][0]) for image in images]
+    shape = features.middle.shape[2:]
+    expected = score_distances(nearest_distances(patches, vectors.astype(np.float32)), (shape[0], shape[1]))
+    assert found == pytest.approx(expected, rel=HALF)
 
 
 @pytest.mark.slow
@@ -180,7 +196,7 @@ def test_scores_of_good_pictures_are_by_the_others(teach_tiny: TeachTiny, parts:
 
 @pytest.mark.slow
 def test_coreset_without_a_picture_has_none_of_it() -> None:
-    """Where the memory is smaller than all places, a picture is still judged without any vector of its own."""
+    """If the memory is smaller than all places, a picture is still judged without any vector of its own."""
     random = np.random.default_rng(0)
     shape = (24, 4, 24, 24)
     middle = random.normal(0, 1, shape).astype(np.float16)
@@ -280,7 +296,7 @@ def write_mask(path: Path) -> Path:
 
 
 def test_what_a_mask_ignores_changes_nothing(teach_tiny: TeachTiny, parts: Path, tmp_path: Path) -> None:
-    """Score and map are exactly the same, whatever the black area shows; the map is 0 there."""
+    """The black area does not change score and map; the map is 0 there."""
     taught = teach_tiny(parts, mask=write_mask(tmp_path / "mask.png"))
     assert taught.info.score.inspected == pytest.approx(2 / 3)
     images = load(taught.path, parts / "test/good")
@@ -326,7 +342,7 @@ def test_small_pictures_are_judged_whole(teach_tiny: TeachTiny, tmp_path: Path) 
 
 
 def test_whole_or_places_can_be_asked_for(teach_tiny: TeachTiny, parts: Path) -> None:
-    """The option overrides what the pictures' size says."""
+    """The option overrides the choice by the pictures' size."""
     taught = teach_tiny(parts, by_whole=True)
     assert taught.info.memory is not None
     assert taught.info.memory.by_whole
@@ -335,7 +351,7 @@ def test_whole_or_places_can_be_asked_for(teach_tiny: TeachTiny, parts: Path) ->
 
 @pytest.mark.slow
 def test_copies_are_taken_where_parts_come_turned(teach_tiny: TeachTiny, tmp_path: Path) -> None:
-    """With `auto`, parts that lie at any angle are taught with turned copies, and parts that lie alike without."""
+    """With `auto`, parts that are at any angle are taught with turned copies, and parts in one orientation without."""
     aligned, turned = tmp_path / "aligned", tmp_path / "turned"
     for folder in (aligned, turned):
         folder.mkdir()
@@ -380,7 +396,7 @@ def test_metric_stays_finite_on_constant_channels() -> None:
 
 
 def test_edited_graph_is_read_back() -> None:
-    """Initializers of each type are read as they were written; other bytes of the graph stay as they are."""
+    """Initializers of each type are read back unchanged; other bytes of the graph stay unchanged."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -413,7 +429,7 @@ def test_python_takes_a_list_of_files(teach_tiny: TeachTiny, parts: Path) -> Non
 def test_failing_write_leaves_the_old_file(
     base_file: Path, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the disk fails in the middle, an older file of the name stays as it was, and no rest lies beside it."""
+    """If the disk fails in the middle, an older file of that name stays unchanged, and nothing is left beside it."""
     (tmp_path / "part.onnx").write_bytes(b"older")
 
     def fail(*arguments: object) -> None:
@@ -427,7 +443,7 @@ def test_failing_write_leaves_the_old_file(
 
 
 def test_info_dict_survives_json(taught: Path) -> None:
-    """What the file says of its memory is read back as it was written."""
+    """The metadata of the memory is read back unchanged."""
     info = read_model_file(taught).info
     assert info.memory is not None
     assert dataclasses.asdict(info)["memory"]["lessons"][0]["pictures"] == 12

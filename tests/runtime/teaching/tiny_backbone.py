@@ -20,7 +20,7 @@ def write_backbone(path: Path, *, widths: tuple[int, ...] = WIDTHS, outputs: tup
     for name, width in zip(names, widths, strict=False):
         kernel = random.normal(0, 1 / np.sqrt(9 * channels), (width, channels, 3, 3)).astype(np.float32)
         if name == "half":
-            kernel *= 60.0  # its input is normalised: the biases must not outweigh what a picture shows
+            kernel *= 60.0  # its input is normalised: the biases must not outweigh the picture
         weights.append(numpy_helper.from_array(kernel, f"{name}.weight"))
         weights.append(numpy_helper.from_array(random.normal(0, 0.1, width).astype(np.float32), f"{name}.bias"))
         nodes.append(

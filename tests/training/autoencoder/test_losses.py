@@ -21,7 +21,7 @@ def test_reconstruction_is_the_summed_squared_error() -> None:
 
 
 def test_expected_error_is_drawn_to_the_mean_error_alone() -> None:
-    """Its gradient is by how much it lies above the squared error, in each channel; the reconstruction has none."""
+    """Its gradient is its difference from the squared error, in each channel; the reconstruction has none."""
     image, reconstruction = torch.zeros(2, 3, 4, 5), torch.full((2, 3, 4, 5), 0.5, requires_grad=True)
     log_expected = torch.full((2, 1, 4, 5), math.log(0.3), requires_grad=True)
     loss = expectation_loss(image, reconstruction, log_expected)

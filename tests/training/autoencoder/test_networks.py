@@ -63,7 +63,7 @@ def test_table_4_gives_the_critic() -> None:
     ("height", "width", "channels"), [(28, 28, 1), (32, 32, 3), (64, 48, 1), (37, 129, 3), (8, 8, 1), (101, 100, 1)]
 )
 def test_any_size_comes_back(variant: str, height: int, width: int, channels: int) -> None:
-    """Whatever the size and channels, the reconstruction has them too and lies between 0 and 1."""
+    """For every size and number of channels, the reconstruction has the same shape and values between 0 and 1."""
     config = design_network(variant, "fast", height=height, width=width, channels=channels)
     encoder, decoder = Encoder(config), Decoder(config, torch.full((channels,), 0.3))
     image = torch.rand(2, channels, height, width)

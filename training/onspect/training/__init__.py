@@ -1,6 +1,6 @@
 """Train a convolutional autoencoder (CAE, VAE or AAE, Schneider et al. 2022) on images of good parts.
 
-`train` trains on a folder of images and writes a run, `resume` goes on with an interrupted one. `TrainOptions` has
+`train` trains on a folder of images and writes a run, `resume` continues an interrupted one. `TrainOptions` has
 every choice, `PRESETS` the defaults. Names are loaded when they are first used: only then torch is.
 """
 

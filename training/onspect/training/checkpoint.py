@@ -185,7 +185,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(  # noqa: SIM118 - it is no dict
+            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(  # noqa: SIM118 - it is not a dict
                 (file.metadata() or {}).get("notes", "{}")
             )
     except (OSError, safetensors.SafetensorError, ValueError) as error:

@@ -167,7 +167,7 @@ _SECTIONS = {
     show_default=True,
     help="Where to train; auto takes a GPU if PyTorch finds one.",
 )
-@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Number of devices.")
 @click.option(
     "--precision",
     type=click.Choice(["32-true", "bf16-mixed", "16-mixed"]),

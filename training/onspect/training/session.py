@@ -609,7 +609,9 @@ def _start_fabric(devices: Devices) -> Fabric:
     if devices.precision == "16-mixed" and (devices.accelerator == "cpu" or not torch.cuda.is_available()):
         raise TrainingError("--precision 16-mixed needs a GPU; use --precision bf16-mixed, which also runs on a CPU")
     if devices.accelerator != "cpu" and 0 < torch.cuda.device_count() < devices.devices:
-        raise TrainingError(f"--devices {devices.devices}: torch finds {torch.cuda.device_count()} GPUs here")
+        raise TrainingError(
+            f"--devices {devices.devices}: torch finds {torch.cuda.device_count()} GPUs here; give fewer"
+        )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     # with one channel the strides of a gradient have no meaning; torch calls the warning harmless
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")

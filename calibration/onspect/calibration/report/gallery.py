@@ -129,7 +129,9 @@ def _draw(result: ScoredImage, inspector: Inspector) -> Example:
     try:
         frame = read_image(result.image.path)
     except ImageError as error:
-        raise DatasetError(f"{str(result.image.path)!r} has changed since it was scored: {error}") from error
+        raise DatasetError(
+            f"{str(result.image.path)!r} has changed since it was scored: {error}; evaluate again"
+        ) from error
     preprocess = inspector.info.preprocess
     placement = place(frame, preprocess)
     batch = prepare_at(frame, preprocess, placement)[np.newaxis]

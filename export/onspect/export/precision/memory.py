@@ -199,9 +199,11 @@ def read_pictures(file: ModelFile, data: Path) -> Pictures:
             if name in wanted and name not in images:
                 images[name] = prepare(read_image(path), file.info.preprocess)
         except OSError as error:
-            raise DatasetError(f"cannot read {str(path)!r}: {describe_os_error(error)}") from error
+            raise DatasetError(
+                f"cannot read {str(path)!r}: {describe_os_error(error)}; remove or replace it"
+            ) from error
         except ImageError as error:
-            raise DatasetError(f"{str(path)!r} cannot be used: {error}") from error
+            raise DatasetError(f"{str(path)!r} cannot be used: {error}; remove or replace it") from error
     if len(images) < len(wanted):
         raise DatasetError(
             f"{str(data)!r} has {len(images)} of the {len(wanted)} good pictures that {str(file.path)!r} was taught, "

@@ -201,7 +201,7 @@ def _write_smaller(
     *,
     by_teaching: bool = False,
 ) -> Quantized:
-    """Write the first small form of whose verdicts few enough differ; raises ExportError if there is none.
+    """Write the first small form with few enough different verdicts; raises ExportError if there is none.
 
     Its threshold is that of the new memory with by_teaching; else it is chosen again, if the file has one.
     """
@@ -321,7 +321,7 @@ def quantize_model(
     allowed = allowed_flips(len(reference.images), precision, max_flips)
     model = _read_graph(file)
     if not find_layers(model.graph):
-        raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered")
+        raise ExportError(f"the graph of {str(file.path)!r} has no layer whose precision could be lowered; keep it")
     tries = _try_networks(model, file, precision, samples, reference, progress or no_progress)
     return _write_smaller(tries, file, output, precision, data, reference, allowed)
 

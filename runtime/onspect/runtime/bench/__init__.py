@@ -1,1 +1,1 @@
-"""What a model costs on the machine that runs it: stages, throughput, latency, start, memory and processors."""
+"""The cost of a model on this machine: stages, throughput, latency, start, memory and processors."""

@@ -23,8 +23,8 @@ FEWEST = 10
 
 
 def measure_margin(
-    model: Path,
-    images: Sequence[Path],
+    model: Path | str,
+    images: Sequence[Path | str],
     share: float,
     *,
     progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
@@ -82,7 +82,7 @@ def measure_margin(
         high=high,
         share=share,
         pictures=len(images),
-        data=images[0].absolute().parent.name,
+        data=Path(images[0]).absolute().parent.name,
         time=now(),
         openvino=fast.version,
         graph_sha256=file.info.graph_sha256,

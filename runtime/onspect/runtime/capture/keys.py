@@ -10,7 +10,7 @@ from typing import Any, Self, TextIO
 
 
 class Keys:
-    """The keys that were pressed at a terminal since the last read; a context in which Enter is not needed."""
+    """Context in which keys are read without Enter; each read gives the keys since the last one."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal

@@ -206,7 +206,7 @@ def wrap(text: str, *, err: bool = False) -> str:
 def progress(items: Iterable[T], length: int, label: str) -> Iterator[T]:
     """Yield the items under a progress bar with the time left, on stderr.
 
-    If stderr is no terminal, a line every 30 s shows the progress in the log.
+    If stderr is not a terminal, a line every 30 s shows the progress in the log.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def _describe_time(seconds: float) -> str:
 
 
 class ProgressLines:
-    """When to report the progress of long work if stderr is no terminal: every `every` seconds, but not at once."""
+    """When to report the progress of long work if stderr is not a terminal: every `every` seconds, but not at once."""
 
     def __init__(self, every: float = 30.0) -> None:
         self._every = every

@@ -28,7 +28,7 @@ from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_e
     "--margin",
     metavar="SHARE",
     callback=functools.partial(parse_rate, no_limit=(0, 1)),
-    help="Measure how far bfloat16 moves the scores of this share of IMAGES, such as 95%, and write it into MODEL for "
+    help="Measure how far bfloat16 moves the scores of this share of IMAGES, such as 90%, and write it into MODEL for "
     "the provider openvino-bf16; nothing else is measured.",
 )
 def bench(
@@ -51,7 +51,7 @@ def bench(
     Example:
       onspect bench part.onnx parts/test --plot bench.svg
       onspect bench part.onnx --compare part-int8.onnx
-      onspect bench part.onnx parts/train/good --margin 95%
+      onspect bench part.onnx parts/train/good --margin 90%
     """
     from onspect.runtime.atomic import write_together
     from onspect.runtime.bench.plot import draw_bench

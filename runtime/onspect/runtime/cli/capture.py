@@ -74,7 +74,7 @@ class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 @click.option(
     "--presence",
     metavar="learn=5s|FILE",
-    help="A picture of each part that passes, cut out of its best frame. What parts look like is learnt from the first "
+    help="A picture of each part that passes, cut out of its best frame. Their appearance is learnt from the first "
     "seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
 )
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this number of pictures.")
@@ -201,7 +201,7 @@ class _Interruptible:
 
 
 class _Display:
-    """The preview line of a terminal, or a line from time to time if stderr is no terminal."""
+    """The preview line of a terminal, or a line from time to time if stderr is not a terminal."""
 
     def __init__(self, counts: CaptureCounts, trigger: Trigger) -> None:
         from onspect.runtime.capture.frames import ExposureMeter
@@ -272,6 +272,8 @@ def _summarize(
             len(saved),
         )
     number = int(saved[-1].stem)
+    if output.resolve().parent.name in ("val", "test"):
+        return
     if number < _FEW:
         say(f"next: take more pictures, {_FEW} or more of different good parts")
     else:

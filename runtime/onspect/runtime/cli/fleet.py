@@ -21,7 +21,7 @@ _REDRAW_S = 1.0  # seconds between two pictures, so that a stale line is noticed
 
 @click.group()
 def fleet() -> None:
-    """See how many lines are, from one place.
+    """Show the state of many lines in one place.
 
     \b
     Example:

@@ -108,7 +108,7 @@ def _expand(argument: str) -> list[str]:
     matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     files = [str(match) for match in matches if not match.is_dir()]
     if not files:
-        raise DatasetError(f"no file matches {argument!r}")
+        raise DatasetError(f"no file matches {argument!r}; check the pattern")
     if len(files) < len(matches) and "**" not in argument:
         count = len(matches) - len(files)
         _LOG.warning(

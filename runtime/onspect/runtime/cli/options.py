@@ -39,7 +39,11 @@ _overlay_style = click.option(
     help="Marks: outline and box; beside: the plain image to the left, a legend below; heat: error map as colours.",
 )
 _overlay_format = click.option(
-    "--overlay-format", type=click.Choice(["png", "jpg"]), default="png", show_default=True, help="Of the overlays."
+    "--overlay-format",
+    type=click.Choice(["png", "jpg"]),
+    default="png",
+    show_default=True,
+    help="File format of the overlays.",
 )
 
 

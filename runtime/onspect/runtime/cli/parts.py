@@ -24,7 +24,7 @@ from onspect.runtime.cli.base import Command, say, usage_errors
     default="learn=5s",
     show_default=True,
     metavar="learn=5s|FILE",
-    help="Learn what parts look like from the first seconds, or read it from a file.",
+    help="Learn the appearance of parts from the first seconds, or read it from a file.",
 )
 @click.option(
     "--count", type=click.IntRange(min=1), help="Stop after this number of parts.  [default: at the source's end]"

@@ -60,12 +60,12 @@ if TYPE_CHECKING:
 @click.option(
     "--frames-per-part",
     type=click.IntRange(min=1),
-    help="One verdict from this number of frames: the worst one.  [default: 1, or as the source says]",
+    help="Give one verdict for this number of frames, that of the worst.  [default: 1, or as the source says]",
 )
 @click.option(
     "--presence",
     metavar="learn=5s|FILE",
-    help="For a camera that runs freely: judge each part once, and nothing between parts. What parts look like is "
+    help="For a camera that runs freely: judge each part once, and nothing between parts. The appearance of parts is "
     "learnt from the first seconds, or read from a file that 'onspect parts' wrote (docs/presence.md).",
 )
 @click.option(
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dashboard-token",
     metavar="env:NAME|file:PATH",
-    help="Where to read the token. A browser needs it to move the threshold, and on other computers also to look.",
+    help="Where to read the token. A browser needs it to move the threshold; on other computers also to see the page.",
 )
 @click.option(
     "--base",

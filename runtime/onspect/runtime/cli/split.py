@@ -57,7 +57,7 @@ class _Defect(click.ParamType):  # type: ignore[type-arg]  # generic in newer ve
 @click.option("--defect", "defects", type=_Defect(), multiple=True, help="File names of a defect: 'scratch=*_scr*'.")
 @click.option("--group", metavar="REGEX", help="Keep pictures with the same match, such as '^(part\\d+)_', together.")
 @click.option("--shares", type=_Shares(), default="60:20:20", show_default=True, help="Shares of the good pictures.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the random choice.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice.")
 @click.option("--link", is_flag=True, help="Symbolic links to the pictures instead of copies.")
 def split(
     folder: Path,

@@ -13,6 +13,7 @@ import click
 
 from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
 from onspect.runtime.cli.region_options import read_region_options, region_options
+from onspect.runtime.text import count_of
 
 if TYPE_CHECKING:
     from onspect.runtime.teaching import Taught
@@ -48,7 +49,11 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
 @click.option("--size", type=_Size(), help="Working size in pixels, multiples of 32 [default: the pictures' shape].")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
 @click.option(
-    "--white-level", type=click.IntRange(1, 65535), default=65535, show_default=True, help="White at 16 bits."
+    "--white-level",
+    type=click.IntRange(1, 65535),
+    default=65535,
+    show_default=True,
+    help="The 16-bit value that is white.",
 )
 @click.option("--any-size", is_flag=True, help="The model accepts frames of any size.")
 @click.option("--mask", type=click.Path(path_type=Path), help="A black-and-white picture; black areas are ignored.")
@@ -61,7 +66,7 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     type=click.Choice(["auto", "none", "flips", "turns"]),
     default="auto",
     show_default=True,
-    help="Changed copies of the pictures to teach as well; auto tries whether parts come turned.",
+    help="Changed copies of the pictures to teach as well; auto tests whether parts are turned.",
 )
 @click.option("--group", metavar="REGEX", help="Pictures of one part, by their names, such as '^(part\\d+)_'.")
 @click.option(
@@ -130,7 +135,7 @@ def teach(
         assert good is not None
         if add_to is not None:
             taught = add(add_to, good, group=group, rate=rate, strict=strict, trim=trim, progress=progress)
-            say(f"taught {taught.pictures} more good pictures; {add_to} has {_count(taught)}")
+            say(f"taught {count_of(taught.pictures, 'more good picture')}; {add_to} has {_count(taught)}")
             if taught.refused_threshold is not None:
                 say(
                     f"the threshold stays: chosen from all pictures it would be {taught.refused_threshold:.4g}, and "

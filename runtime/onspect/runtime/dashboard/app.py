@@ -245,7 +245,7 @@ async def _list_rejects(app_state: AppState, _: Request) -> Response:
 async def _show_reject(app_state: AppState, request: Request) -> Response:
     picture = app_state.renderer.find(request.path_params["number"])
     if picture is None or not (jpeg := await asyncio.shield(asyncio.wrap_future(picture))):
-        raise Refusal(404, "this picture is not kept any more")
+        raise Refusal(404, "this picture is no longer kept")
     return Response(jpeg, media_type="image/jpeg")
 
 
@@ -323,7 +323,7 @@ async def _undo_threshold(app_state: AppState, request: Request) -> Response:
         await _log_change(
             app_state, lambda: desk.note_undo(before, after, who), lambda commands: commands.set_threshold(before)
         )
-    words = "threshold move taken back, from %s, by %r at %s, from %s"
+    words = "threshold move undone, from %s, by %r at %s, from %s"
     _LOG.warning(words, before, who, record["time"], _address(request))
     return JSONResponse(record)
 
@@ -361,7 +361,7 @@ async def _log_change(app_state: AppState, log: Callable[[], None], take_back: C
         await run_in_threadpool(log)
     except OnspectError as error:
         await _command(app_state, take_back)
-        raise Refusal(409, f"nothing was changed, for the audit log cannot be written: {error}") from error
+        raise Refusal(409, f"nothing was changed, because the audit log cannot be written: {error}") from error
 
 
 def _find_move(app_state: AppState, status: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -455,9 +455,9 @@ async def read_body(request: Request, largest: int = LARGEST_BODY) -> dict[str, 
             async for piece in request.stream():
                 content += piece
                 if len(content) > largest:
-                    raise Refusal(413, f"a request carries at most {largest} bytes")
+                    raise Refusal(413, f"a request has at most {largest} bytes")
     except (TimeoutError, ClientDisconnect) as error:
-        raise Refusal(408, "the request did not arrive", {"Connection": "close"}) from error
+        raise Refusal(408, "the request did not arrive completely", {"Connection": "close"}) from error
     try:
         body = json.loads(content)
     except (ValueError, RecursionError) as error:

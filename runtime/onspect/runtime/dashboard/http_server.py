@@ -1,4 +1,4 @@
-"""An HTTP server in a thread of its own, which no client can block."""
+"""An HTTP server in its own thread, which no client can block."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ class LabelDesk:
         Raises
         ------
         ChoiceError
-            If the label is not valid or the picture is not kept any more.
+            If the label is not valid or the picture is no longer kept.
         """
         change = self.store.label(self._find(key), label, who)
         self._tell(change)
@@ -332,7 +332,7 @@ class LabelDesk:
         inspection = self._keeper.find(key)
         frame = None if inspection is None else inspection.part_frame
         if inspection is None or frame is None:
-            raise ChoiceError("the picture of this part is not kept any more; choose a newer part")
+            raise ChoiceError("the picture of this part is no longer kept; choose a newer part")
         self.store.keep(inspection.verdict, frame)
         found = self.store.find(key)
         assert found is not None

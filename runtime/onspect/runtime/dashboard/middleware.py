@@ -74,7 +74,7 @@ def _find_refusal(scope: Scope, largest: int) -> tuple[int, str] | None:
         return 403, "requests from other sites are refused"
     length = headers.get("content-length", "0")
     if headers.get("transfer-encoding") is not None or not length.isdecimal() or int(length) > largest:
-        return 413, f"a request carries at most {largest} bytes, and says how many"
+        return 413, f"a request needs a Content-Length of at most {largest} bytes"
     if scope["method"] == "POST" and headers.get("content-type", "").partition(";")[0] != "application/json":
         return 415, "send application/json"
     return None

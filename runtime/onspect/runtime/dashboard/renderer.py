@@ -1,4 +1,4 @@
-"""JPEG pictures of inspections, rendered in threads of their own: live ones on demand, and those of rejects."""
+"""JPEG pictures of inspections, rendered in their own threads: live ones on demand, and those of rejects."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def _describe(change: Change) -> str:
     if "unreadable" in facts:
         return "this row was tampered with"
     if change.kind == "threshold" and facts.get("undo"):
-        return f"{facts.get('before')} taken back"
+        return f"{facts.get('before')} undone"
     if change.kind == "threshold":
         return f"{facts.get('before')} to {facts.get('score')}"
     if change.kind == "label":

@@ -207,7 +207,7 @@ class TeachSession:
                 self._wanted = count
                 return
             if self._frame is None:
-                raise ChoiceError("the camera has shown no part yet")
+                raise ChoiceError("the camera has shown no part yet; show one")
             if self._number == self._taken_number:
                 raise ChoiceError("this picture was taken already; show another part")
             self._keep(self._frame)
@@ -223,7 +223,7 @@ class TeachSession:
         with self._lock:
             self._require("take", "try")
             if not self._taken:
-                raise ChoiceError("no part was taken yet")
+                raise ChoiceError("no part was taken yet; take one first")
             self._taken.pop().unlink(missing_ok=True)
             self._taken_number = 0
 
@@ -250,7 +250,7 @@ class TeachSession:
             self._region = region
 
     def start_teaching(self) -> None:
-        """Teach the parts that were taken, in a thread of its own.
+        """Teach the parts that were taken, in its own thread.
 
         Raises
         ------
@@ -356,11 +356,11 @@ class TeachSession:
 
     def _keep(self, frame: Frame) -> None:
         if len(self._taken) >= MOST:
-            raise ChoiceError(f"{MOST} parts were taken, which is the most")
+            raise ChoiceError(f"{MOST} parts were taken, and no more are allowed")
         number = 1 + (int(self._taken[-1].stem) if self._taken and self._taken[-1].stem.isdecimal() else 0)
         path = self.folder / f"{number:04}.png"
         if not write_new(path, encode(frame)):
-            raise ChoiceError(f"{str(path)!r} is there already; empty the folder, or restart")
+            raise ChoiceError(f"{str(path)!r} exists already; empty the folder, or restart")
         self._taken.append(path)
         self._taken_number = self._number
         self._last_taken = _thumb(_shrink(to_bgr(frame), _MEASURED))

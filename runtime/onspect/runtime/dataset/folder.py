@@ -87,7 +87,7 @@ def training_images(folder: Path) -> list[Path]:
     images = [path for path in (image.path for image in found) if path not in set(bad)]
     if bad:
         verb, pronoun = ("is", "it is") if len(bad) == 1 else ("are", "they are")
-        words = "%d of %d images %s not trained on, as %s not called good, such as %r"
+        words = "%d of %d images %s left out of training, because %s not called good, such as %r"
         _LOG.warning(words, len(bad), len(found), verb, pronoun, str(bad[0]))
     if images:
         return images
@@ -156,7 +156,7 @@ def labelled_images(folder: Path, split: str) -> list[LabelledImage]:
                 f"{str(folder)!r} has no folder {split!r}, no folder {GOOD!r} and no images of its own; "
                 f"{_suggest_dataset(folder)}put labelled images into {places}"
             )
-        raise DatasetError(f"there are no images in the folders of {str(root)!r}")
+        raise DatasetError(f"there are no images in the folders of {str(root)!r}; put labelled images there")
     return images
 
 
@@ -268,7 +268,7 @@ def _warn_of_bad_names(place: Path, images: Sequence[Path]) -> None:
     bad = [path for path in images if _is_called_bad(path.relative_to(place))]
     if bad:
         _LOG.warning(
-            "%d of %d images in %r count as good, and their names or folders call them bad, such as %r",
+            "%d of %d images in %r count as good, but their names or folders call them bad, such as %r",
             len(bad),
             len(images),
             str(place),
@@ -362,7 +362,7 @@ def _read_flat(folder: Path, root: Path, own: Sequence[Path], split: str) -> lis
     if not masks:
         _refuse_annotated(images, others)
     if unread := find_other_labels(others):
-        _LOG.warning("%r may say which images are good, and is not read: save it as labels.csv", str(unread[0]))
+        _LOG.warning("%r may say which images are good, but is not read: save it as labels.csv", str(unread[0]))
     if masks:
         marked = {path: mask for path, mask in masks.items() if _marks(mask)}
         return [

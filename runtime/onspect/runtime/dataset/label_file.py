@@ -165,20 +165,20 @@ def _read_rows(table: Path) -> list[tuple[str, str]]:
     label_column = next((header.index(name) for name in columns if name in header), None)
     if file_column is None or label_column is None or file_column == label_column:
         raise DatasetError(
-            f"{str(table)!r} seems to say which images are good, and its columns {header} are not understood: "
+            f"{str(table)!r} seems to say which images are good, but its columns {header} are not understood: "
             f"name them 'file' and 'label'; {_cure(table)}"
         )
     last, column = max(file_column, label_column), header[label_column]
     pairs = [(row[file_column], row[label_column].strip()) for row in rows[1:] if len(row) > last]
     if any(label.startswith("-") and label != "-" for _, label in pairs):
-        raise DatasetError(f"{str(table)!r} has labels below 0, of which it is not known which is good; {_cure(table)}")
+        raise DatasetError(f"{str(table)!r} has labels below 0, and it is unknown which label is good; {_cure(table)}")
     kinds = [(name, label, _read_kind(table, label, column)) for name, label in pairs]
     found = {kind for _, _, kind in kinds}
     others = sorted({label for _, label, kind in kinds if kind == label})
     if others and GOOD not in found:
         raise DatasetError(
-            f"{str(table)!r} calls no image good: of its labels {', '.join(map(repr, others[:4]))} it is not known "
-            f"which is good; {_cure(table)}"
+            f"{str(table)!r} calls no image good, and it is unknown which of its labels means good "
+            f"({', '.join(map(repr, others[:4]))}); {_cure(table)}"
         )
     return [(name, kind) for name, _, kind in kinds if kind is not None]
 

@@ -1,4 +1,4 @@
-"""A check in a process of its own, because a library may crash, hang or print; the result is JSON on stdout."""
+"""A check in its own process, because a library may crash, hang or print; the result is JSON on stdout."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def _video_devices() -> list[Path]:
 
 
 def check_gentl() -> Iterator[Finding]:
-    """Load each registered GenTL producer in a process of its own, and list its cameras.
+    """Load each registered GenTL producer in its own process, and list its cameras.
 
     Returns
     -------

@@ -35,7 +35,7 @@ _LIBRARY_SOURCES = (
     ("libGL", "install libgl1, or the build without windows: pip install opencv-python-headless"),
     ("libgthread", "install libglib2.0-0, or the build without windows: pip install opencv-python-headless"),
     ("libcudnn", "install cuDNN 9: pip install nvidia-cudnn-cu12 (or -cu13), as the onnxruntime build needs"),
-    ("libnvinfer", "install TensorRT, or take --provider cuda"),
+    ("libnvinfer", "install TensorRT, or use --provider cuda"),
     ("libcu", "install the CUDA toolkit whose version the library's name ends in"),
 )
 
@@ -116,7 +116,7 @@ def check_onnxruntime() -> Iterator[Finding]:
 
 
 def check_provider(name: str, provider: str) -> Finding:
-    """Start a session on a provider of onnxruntime, in a process of its own.
+    """Start a session on a provider of onnxruntime, in its own process.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class Pictures(Protocol):
         Raises
         ------
         ImageError
-            If it cannot be read or is not kept any more.
+            If it cannot be read or is no longer kept.
         """
         ...
 
@@ -199,7 +199,7 @@ class LivePictures:
         Raises
         ------
         ImageError
-            If it is not kept any more, or no frame has come.
+            If it is no longer kept, or no frame has come.
         """
         with self._lock:
             for own, frame in [*reversed(self._frames), *self._shown]:
@@ -208,7 +208,7 @@ class LivePictures:
                     return frame
             if not self._frames:
                 raise ImageError(self._problem)
-        raise ImageError(f"frame {number} is not kept any more; let the picture run and stop it again")
+        raise ImageError(f"frame {number} is no longer kept; let the picture run and stop it again")
 
     def path(self, number: int) -> Path | None:  # noqa: ARG002 - a frame has no file
         """Return None, because a frame has no file.

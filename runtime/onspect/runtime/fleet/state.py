@@ -233,7 +233,7 @@ class FleetBoard:
 def _read(payload: bytes) -> _Status | str:
     """Return the content of a message, or why it cannot be read. Anybody may publish anything."""
     if len(payload) > _LARGEST_MESSAGE:
-        return f"the message has {len(payload)} bytes; {_LARGEST_MESSAGE} are the most"
+        return f"the message has {len(payload)} bytes; at most {_LARGEST_MESSAGE} are allowed"
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError):

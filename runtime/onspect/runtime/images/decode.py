@@ -127,7 +127,7 @@ def decode_image(data: bytes, accepts: Accepts | None = None) -> Frame:
     def check(width: int, height: int) -> None:
         if width * height > MOST_PIXELS:
             raise ImageError(
-                f"the image is {width}x{height} pixels, more than the {MOST_PIXELS:,} that are read", code="size"
+                f"the image is {width}x{height} pixels, more than the limit of {MOST_PIXELS:,} pixels", code="size"
             )
         if accepts is not None:
             accepts(width, height)

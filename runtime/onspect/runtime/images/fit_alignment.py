@@ -91,7 +91,7 @@ def fit_alignment(
     if low - high < _LEAST_GAIN:
         raise DatasetError(
             f"the part cannot be found by this reference: good parts correlate {max(low, 0.0):.2f} with it, "
-            f"and other places {max(high, 0.0):.2f}; give a patch with more structure that is there once, or good "
+            f"and other places {max(high, 0.0):.2f}; give a patch with a structure that occurs once, or good "
             "pictures that show the same part"
         )
     cut = min(0.98, max(0.05, (low + max(high, 0.0)) / 2.0))
@@ -127,7 +127,7 @@ def _median(patches: NDArray[np.float32]) -> Plane:
 
 
 def _encode(reference: Plane) -> str:
-    """Return a reference as the text of a PNG: 128 is no contrast, the strongest contrast is 1 or 255."""
+    """Return a reference as the text of a PNG: 128 means no contrast, the strongest contrast is 1 or 255."""
     strongest = max(1e-3, float(np.abs(reference).max()))
     picture = np.rint(128.0 + reference * (127.0 / strongest)).astype(np.uint8)
     return base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode()

@@ -35,6 +35,12 @@ class Pose:
     confidence: float = 1.0
     """Correlation with the reference, -1 to 1."""
 
+    @property
+    def rounded(self) -> tuple[float, float, float]:
+        """Middle and rotation, to a hundredth of a pixel and of a degree; the rotation stays above -180."""
+        angle = round(180.0 - (180.0 - round(self.angle, 2)) % 360.0, 2)  # neither -180 nor -0
+        return round(self.x, 2), round(self.y, 2), angle
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -244,7 +250,7 @@ def place_at_pose(region: RegionOfInterest, patch: Rectangle, pose: Pose, frame:
     if outside > _MOST_OUTSIDE:
         raise ImageError(
             f"the part is cut by the edge of the frame: {outside:.0%} of its region is outside "
-            f"(found at {pose.x:.0f},{pose.y:.0f}, turned by {pose.angle:.0f} degrees)",
+            f"(found at {pose.x:.0f},{pose.y:.0f}, turned by {round(pose.angle)} degrees)",
             code="position",
         )
     return placement

@@ -332,7 +332,7 @@ def _check_keys(table: object, name: str, path: str) -> None:
     unknown = sorted(set(table) - set(_NAMES[name]))
     if unknown:
         where = f"[{name}]" if name else "the file"
-        raise ChoiceError(f"{path}: {where} has the key {unknown[0]!r}; it has {', '.join(_NAMES[name])}")
+        raise ChoiceError(f"{path}: {where} has the unknown key {unknown[0]!r}; its keys are {', '.join(_NAMES[name])}")
 
 
 def _rectangles(value: object, where: str) -> tuple[Rectangle, ...]:

@@ -75,7 +75,7 @@ def largest_stretch(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> 
     Returns
     -------
     float
-        Factor of at least 1: 1.0 if no image changes its shape, 2.0 if one becomes twice as wide or as high as it was.
+        Factor of at least 1: 1.0 if no image changes its shape, 2.0 if one becomes twice as wide or high as before.
     """
     height, width = size
     return max(max(own * width / (height * across), height * across / (own * width)) for own, across in sizes)

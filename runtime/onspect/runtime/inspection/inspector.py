@@ -741,7 +741,7 @@ def _describe_pose(placement: Placement | None) -> dict[str, float]:
     pose = None if placement is None else placement.pose
     if pose is None:
         return {}
-    return {"pose_x": round(pose.x, 2), "pose_y": round(pose.y, 2), "pose_angle": round(pose.angle, 2)}
+    return dict(zip(("pose_x", "pose_y", "pose_angle"), pose.rounded, strict=True))
 
 
 _Finding = tuple[Judgement, str | None, str | None, float | None, tuple[Region, ...], NDArray[np.float32] | None]

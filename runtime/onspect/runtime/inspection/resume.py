@@ -69,8 +69,8 @@ def _check(path: Path, number: int, verdict: Verdict, sources: Sequence[str], in
     judged = (verdict.model, verdict.threshold, verdict.review_threshold)
     if judged != (inspector.label, cut.score, cut.review):
         raise OutputError(
-            f"{str(path)!r} has verdicts of {verdict.model} at threshold {verdict.threshold:g}, and these would be "
-            f"of {inspector.label} at {cut.score:g}; run without --resume, into another file"
+            f"{str(path)!r} has verdicts of {verdict.model} at threshold {verdict.threshold:g}, and this run has "
+            f"{inspector.label} at {cut.score:g}; run without --resume, into another file"
         )
     source = sources[number] if number < len(sources) else None
     if source is None or as_written(source) != verdict.source:

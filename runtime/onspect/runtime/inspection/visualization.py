@@ -366,7 +366,7 @@ def write_png(path: Path | str, picture: Picture) -> None:
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise OutputError(f"a picture is written as .png, not as {path.name!r}")
+        raise OutputError(f"a picture is written as .png, not as {path.name!r}; give such a name")
     write_picture(path, picture)
 
 
@@ -388,7 +388,7 @@ def write_picture(path: Path | str, picture: Picture) -> None:
     path = Path(path)
     encode = {".png": encode_png, ".jpg": encode_jpeg, ".jpeg": encode_jpeg}.get(path.suffix.lower())
     if encode is None:
-        raise OutputError(f"a picture is written as .png or .jpg, not as {path.name!r}")
+        raise OutputError(f"a picture is written as .png or .jpg, not as {path.name!r}; give such a name")
     write_atomically(path, encode(picture))
 
 

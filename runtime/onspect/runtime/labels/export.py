@@ -36,7 +36,7 @@ def export_labels(store: LabelStore, folder: Path | str) -> Exported:
     store
         The labels.
     folder
-        The dataset folder; it must be empty or missing. After a failure it is as it was.
+        The dataset folder; it must be empty or missing. A failure leaves it unchanged.
 
     Returns
     -------

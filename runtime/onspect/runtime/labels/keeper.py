@@ -1,4 +1,4 @@
-"""Store the pictures of rejects and of some good parts, in a thread of its own."""
+"""Store the pictures of rejects and of some good parts, in its own thread."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ class Lessons:
                 names = ", ".join(one.picture.key.time for one in preview.missed[:3])
                 raise ChoiceError(
                     f"{len(preview.missed)} parts that are labelled bad would pass, such as that of {names}; "
-                    "the part is too much like them to be taught"
+                    "the part is too similar to them"
                 )
             path, before = self._model(), _read(preview.model)
             if path != preview.model or hashlib.sha256(before).hexdigest() != preview.base:
@@ -365,7 +365,9 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"cannot read the model {str(path)!r}: {describe_os_error(error)}") from error
+        raise ModelFileError(
+            f"cannot read the model {str(path)!r}: {describe_os_error(error)}; put the file back"
+        ) from error
 
 
 def _explain(error: DatasetError) -> str:

@@ -18,7 +18,7 @@ from onspect.runtime.model.file import read_model_file
 
 @dataclass(frozen=True)
 class Proposal:
-    """A threshold that fits the labels. Labelled parts are no random sample: most are rejects."""
+    """A threshold that fits the labels. Labelled parts are not a random sample: most are rejects."""
 
     score: float
     """The proposed threshold."""

@@ -223,12 +223,12 @@ class LabelStore:
         Raises
         ------
         ChoiceError
-            If the picture is not kept any more.
+            If the picture is no longer kept.
         """
         with self._reading() as connection:
             row = connection and connection.execute("SELECT png FROM pictures WHERE id = ?", (picture,)).fetchone()
         if not row:
-            raise ChoiceError(f"the picture {picture} is not kept any more; choose a newer part")
+            raise ChoiceError(f"the picture {picture} is no longer kept; choose a newer part")
         return bytes(row[0])
 
     def list_pictures(self, *, since: str = "", labelled: bool | None = None, limit: int = -1) -> list[StoredPicture]:

@@ -261,7 +261,7 @@ def refuse_triggered(config: LineConfig) -> None:
     """
     if config.presence is not None and config.presence.parts is None:
         raise ChoiceError(
-            "[signal] says when a part is in view, and [presence] without 'parts' decides it by itself: give parts = 1 "
+            "[signal] says when a part is in view, and [presence] without 'parts' decides this itself: give parts = 1 "
             "to find the part in each triggered frame, or leave one of the two out"
         )
     if config.voting.views is not None:

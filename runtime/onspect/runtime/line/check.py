@@ -64,6 +64,11 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
     -------
     Iterator[Finding]
         One finding after the other: models, sources, sinks, policies, PLC and dashboard.
+
+    Raises
+    ------
+    ChoiceError
+        If the configuration contradicts itself.
     """
     sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]
@@ -126,7 +131,7 @@ def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> F
         (dashboard,) = open_dashboard(config, [])
         for number, sink in enumerate(sinks, 1):
             if sink is not None and dashboard.listens is not None and is_same_port(dashboard.listens, sink.listens):
-                raise ChoiceError(f"it wants the port of sink {number}; give one of them another port")
+                raise ChoiceError(f"it needs the port of sink {number}; give one of them another port")
         with dashboard:
             return Finding("dashboard", True, f"{dashboard.url}, {'with' if config.token else 'without'} a token")
     except OnspectError as error:

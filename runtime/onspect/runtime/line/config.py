@@ -117,9 +117,11 @@ def read_config(path: Path | str) -> LineConfig:
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as error:
-        raise ChoiceError(f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}") from error
+        raise ChoiceError(
+            f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}; give a TOML file (docs/line.md)"
+        ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ChoiceError(f"{path}: not TOML: {error}") from error
+        raise ChoiceError(f"{path}: not TOML: {error}; correct it there") from error
     return _Reader(path, text).read(content)
 
 
@@ -218,7 +220,7 @@ class _Table:
         if value is None:
             return None
         if not value.startswith(("env:", "file:")):
-            raise self.wrong(key, "is written in the file itself; give env:NAME or file:PATH, where it is to be found")
+            raise self.wrong(key, "is written in the file itself; give env:NAME or file:PATH instead")
         try:
             return resolve_secret(value)
         except OnspectError as error:

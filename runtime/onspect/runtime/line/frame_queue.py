@@ -122,7 +122,7 @@ class FrameQueue:
                         self._drop(1)
                         return
                 else:
-                    behind = f"not judged: {len(queue)} frames waited already, which is as many as may"
+                    behind = f"not judged: {len(queue)} frames were already waiting, and no more are allowed"
                     capture = replace(capture, frame=ImageError(behind, code="overrun"))
             queue.append(capture)
             self._changed.notify_all()

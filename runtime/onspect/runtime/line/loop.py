@@ -194,7 +194,7 @@ class Line:
         return self._tally.reasons
 
     def stop(self) -> None:
-        """Judge what was captured, flush the sinks and end."""
+        """Judge the captured frames, flush the sinks and end."""
         self._stop_asked = self._stop_asked or time.monotonic()
         for grabber in self._grabbers:
             grabber.stop()
@@ -289,7 +289,7 @@ class Line:
         return self._models.undo_threshold()
 
     def reload(self) -> None:
-        """Read every model file again, in a thread of its own. If a file is bad, its old model stays."""
+        """Read every model file again, in its own thread. If a file is bad, its old model stays."""
         self._reload.set()
 
     def status(self) -> LineStatus:

@@ -139,7 +139,7 @@ class Models:
         try:
             model = self._load(path, self._models[self._next])
         except ModelFileError as error:
-            self._report(f"{error}; going on with {self.current.inspector.label}")
+            self._report(f"{error}; continuing with {self.current.inspector.label}")
             raise
         with self._lock:
             self._paths[self._next], self._signatures[self._next] = path, signature
@@ -207,12 +207,12 @@ class Models:
             name = self._next
             moves = self._moves.get(name)
             if not moves:
-                raise ChoiceError("the threshold is the model file's own: there is no move to take back")
+                raise ChoiceError("the threshold is the model file's own: there is no move to undo")
             model = self._pending.get(name, self._models[name])
             old = moves.pop()
             score = moves[-1] if moves else model.inspector.file_threshold.score
             self._pending[name] = _move(model, score) if moves else _restore(model)
-        self._report(f"the move of the threshold was taken back: from {old:.6g} to {score:.6g}")
+        self._report(f"the move of the threshold was undone: from {old:.6g} to {score:.6g}")
         return old, score
 
     def watch(self, *, always: bool = False) -> None:
@@ -232,7 +232,7 @@ class Models:
             try:
                 model = self._load(path, self._models[name])
             except ModelFileError as error:
-                self._report(f"{error}; going on with {self._models[name].inspector.label}")
+                self._report(f"{error}; continuing with {self._models[name].inspector.label}")
                 continue
             read += 1
             changed += model.inspector.sha256 != self._models[name].inspector.sha256

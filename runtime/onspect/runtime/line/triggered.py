@@ -162,7 +162,7 @@ class TriggeredSource(Source):
         if isinstance(capture.frame, GapError):
             yield capture
         elif self._early:
-            reason = "the camera sent a frame, and no trigger of the PLC belongs to it"
+            reason = "the camera sent a frame without a trigger of the PLC"
             yield dataclasses.replace(capture, frame=GapError(reason))
 
     def _pick_part(self, ticket: Ticket, frames: FrameQueue, grabber: Grabber) -> Iterator[Capture]:

@@ -107,7 +107,7 @@ def open_on_openvino(file: ModelFile, threads: int, *, bfloat16: bool = False) -
         return OpenVinoSession(file.data, threads, bfloat16=bfloat16)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]  # the lines before it name OpenVINO's source
-        raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; take the provider cpu") from error
+        raise ModelFileError(f"OpenVINO cannot load {str(file.path)!r}: {reason}; use the provider cpu") from error
 
 
 def _check_margin(file: ModelFile) -> None:
@@ -116,7 +116,7 @@ def _check_margin(file: ModelFile) -> None:
         reason = "no margin of bfloat16" if file.info.bfloat16 is None else "a margin of bfloat16 for an earlier graph"
         raise ModelFileError(
             f"{str(file.path)!r} has {reason}, which the provider {BFLOAT16!r} needs; measure it: "
-            f"onspect bench {shlex.quote(str(file.path))} GOOD --margin 95%"
+            f"onspect bench {shlex.quote(str(file.path))} GOOD --margin 90%"
         )
 
 

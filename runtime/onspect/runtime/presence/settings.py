@@ -127,7 +127,10 @@ def read_presence(path: Path) -> PresenceSettings:
     try:
         content = tomllib.loads(path.read_bytes().decode())
     except OSError as error:
-        raise ChoiceError(f"cannot read the presence file {str(path)!r}: {describe_os_error(error)}") from error
+        raise ChoiceError(
+            f"cannot read the presence file {str(path)!r}: {describe_os_error(error)}; "
+            "give a file that 'onspect parts' wrote"
+        ) from error
     except ValueError as error:
         raise ChoiceError(f"the presence file {str(path)!r} is not TOML ({error}); write it again") from error
     try:

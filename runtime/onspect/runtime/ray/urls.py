@@ -84,7 +84,7 @@ def expand_url(url: str) -> list[str]:
         _LOG.warning("folders matched by %r and left out: %d; name them", url, len(matches) - len(files))
     found = [name for name in _under(filesystem, base, files) if "/." in url or "/." not in name[len(base) - 1 :]]
     if not found:
-        raise DatasetError(f"no file matches {url!r}")
+        raise DatasetError(f"no file matches {url!r}; check the pattern")
     return found
 
 

@@ -167,7 +167,9 @@ def open_modbus(text: str) -> ModbusSignal:
         ("outreg", outreg, OUT_REGISTERS, registers, IN_REGISTERS),
     ):
         if one < other + other_length and other < one + length:
-            raise ChoiceError(f"the signal {address.shown!r}: the option {name}={one} overlaps the inputs at {other}")
+            raise ChoiceError(
+                f"the signal {address.shown!r}: {name}={one} overlaps the inputs at {other}; give another number"
+            )
     return ModbusSignal(
         address,
         unit=1 if unit is None else unit,

@@ -160,7 +160,7 @@ def merge(inputs: Inputs, payload: bytes) -> Inputs:
         If the message is not valid.
     """
     if len(payload) > _LARGEST:
-        raise ChoiceError(f"the message has {len(payload)} bytes; {_LARGEST} are the most")
+        raise ChoiceError(f"the message has {len(payload)} bytes; at most {_LARGEST} are allowed")
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:

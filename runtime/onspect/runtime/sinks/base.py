@@ -54,7 +54,7 @@ class Sink(ABC):
     """The folder of pictures that it writes; None for none."""
 
     def __enter__(self) -> Self:
-        """Open files and connections. A receiver that is not available yet is no error."""
+        """Open files and connections. A receiver that is not available yet is not an error."""
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -112,5 +112,7 @@ def make_client(broker: Broker, what: str = "sink") -> Client:
         client.tls_set(ca, cert, key)
     except (OSError, ValueError) as error:
         why = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        raise ChoiceError(f"the {what} {address.shown!r} names a certificate that cannot be used: {why}") from error
+        raise ChoiceError(
+            f"the {what} {address.shown!r} names a certificate that cannot be used: {why}; check the file"
+        ) from error
     return client

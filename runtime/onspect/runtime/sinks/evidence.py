@@ -203,7 +203,7 @@ class EvidenceSink(Sink):
         self._kept[verdict].add(name, size)
 
     def _find(self, verdict: Judgement) -> _Kept:
-        """Return the pictures of earlier runs, and remove what a killed run left half written.
+        """Return the pictures of earlier runs, and remove unfinished files of a killed run.
 
         Their names give their order. A date after today comes from a wrong clock and counts as older.
         """

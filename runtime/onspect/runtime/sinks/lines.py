@@ -241,7 +241,7 @@ class JsonlSink(Sink):
             _set_aside(path, rotation.keep)
         except OSError as error:
             if not self._stuck:
-                _LOG.warning("cannot rename %r (%s): it grows on", str(path), describe_os_error(error))
+                _LOG.warning("cannot rename %r (%s): the file keeps growing", str(path), describe_os_error(error))
             self._stuck = True
         else:
             self._stuck = False
@@ -277,7 +277,7 @@ class JsonlSink(Sink):
                 self._file.truncate(self._complete)
             raise OutputError(
                 f"cannot write {str(self._path)!r}: {describe_os_error(error)}; "
-                f"the {self._lines} verdicts before this one are whole in it; free some space and run the rest again"
+                f"the {self._lines} verdicts before it are complete; free some space and run the rest again"
             ) from error
 
 

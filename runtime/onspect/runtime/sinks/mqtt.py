@@ -196,7 +196,7 @@ class MqttSink(Sink):
             If there is no connection in time.
         """
         self._require_connection()
-        return "the broker has let us in"
+        return "the broker has accepted the connection"
 
     def probe(self) -> str:
         """Connect and disconnect; the retained status of a running line stays as it is.
@@ -358,7 +358,7 @@ def _has_turned(before: LineStatus | None, after: LineStatus) -> bool:
 
 def _read_command(payload: bytes) -> dict[str, Any]:
     if len(payload) > _LARGEST_COMMAND:
-        raise ChoiceError(f"the command has {len(payload)} bytes; {_LARGEST_COMMAND} are the most")
+        raise ChoiceError(f"the command has {len(payload)} bytes; at most {_LARGEST_COMMAND} are allowed")
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:

@@ -29,7 +29,7 @@ _LATENCY_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.
 
 
 class PrometheusSink(Sink):
-    """Serve counts, latencies and states in the text format of Prometheus, from a thread of its own.
+    """Serve counts, latencies and states in the text format of Prometheus, from its own thread.
 
     Parts and their latencies are counted at once; figures of the whole line are those of the last report.
 
@@ -59,7 +59,10 @@ class PrometheusSink(Sink):
         meanings = ", ".join(f"{name}: {facts.meaning}" for name, facts in JUDGEMENTS.items())
         self._parts = Counter("onspect_parts", f"Parts by their verdict ({meanings}).", ["verdict"], registry=registry)
         self._latency = Histogram(
-            "onspect_latency_seconds", "From a frame's capture to its verdict.", buckets=_LATENCY_S, registry=registry
+            "onspect_latency_seconds",
+            "Time from a frame's capture to its verdict.",
+            buckets=_LATENCY_S,
+            registry=registry,
         )
         self._application = make_wsgi_app(registry)
         self._faults = Counter(
@@ -137,35 +140,35 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
         return GaugeMetricFamily(f"onspect_{name}", words, value=value)
 
     model = {"model": status.model, "recipe": status.recipe or "", "started": status.started}
-    yield InfoMetricFamily("onspect_line", "The model that judges, and since when the line runs.", value=model)
+    yield InfoMetricFamily("onspect_line", "The model that judges, and the start time of the line.", value=model)
     yield gauge("running", "1 while the line runs.", status.running)
-    now = GaugeMetricFamily(
-        "onspect_now", "1 for what a display shows at this moment, 0 for the rest.", labels=["state"]
-    )
+    now = GaugeMetricFamily("onspect_now", "1 for the state that a display shows, 0 for the others.", labels=["state"])
     for state in get_args(Now):
         now.add_metric([state], state == status.now)
     yield now
     if status.now_age is not None:
-        yield gauge("now_age_seconds", "Since the last part's verdict.", status.now_age)
+        yield gauge("now_age_seconds", "Time since the last verdict.", status.now_age)
     yield gauge("alarm", "1 while the alarm is raised.", status.alarm is not None)
-    yield gauge("drift", "1 while the scores do not come as the calibration's.", status.drift is not None)
-    yield gauge("threshold", "Scores from here on are ng.", status.threshold)
+    yield gauge("drift", "1 while the scores have drifted since calibration.", status.drift is not None)
+    yield gauge("threshold", "Parts with this score or a higher one are ng.", status.threshold)
     yield gauge("frames_waiting", "Frames between capture and verdict.", status.waiting)
     with suppress(ValueError):
         told = datetime.fromisoformat(status.time).timestamp()
-        yield gauge("reported_timestamp_seconds", "When the line last said how it is.", told)
+        yield gauge("reported_timestamp_seconds", "Time of the line's last status.", told)
     yield CounterMetricFamily("onspect_swaps", "Models exchanged.", value=status.swaps)
-    frames = CounterMetricFamily("onspect_frames", "Frames by what became of them.", labels=["state"])
+    frames = CounterMetricFamily("onspect_frames", "Frames by outcome.", labels=["state"])
     for state in ("captured", "judged", "dropped", "faulted", "empty"):
         frames.add_metric([state], getattr(status, state))
     yield frames
-    connected = GaugeMetricFamily("onspect_source_connected", "1 while the source is there.", labels=["source"])
-    reconnects = CounterMetricFamily("onspect_source_reconnects", "How often it was opened again.", labels=["source"])
+    connected = GaugeMetricFamily("onspect_source_connected", "1 while the source is connected.", labels=["source"])
+    reconnects = CounterMetricFamily(
+        "onspect_source_reconnects", "Number of times that the source was opened again.", labels=["source"]
+    )
     for source in status.sources:
         connected.add_metric([source.name], source.connected)
         reconnects.add_metric([source.name], source.reconnects)
     yield from (connected, reconnects)
-    for name, words in (("delivered", "Verdicts delivered."), ("failed", "Verdicts lost for good.")):
+    for name, words in (("delivered", "Verdicts delivered."), ("failed", "Verdicts that are lost.")):
         sinks = CounterMetricFamily(f"onspect_sink_{name}", words, labels=["sink"])
         for sink in status.sinks:
             sinks.add_metric([sink.name], getattr(sink, name))
@@ -176,7 +179,7 @@ def _describe(status: LineStatus) -> Iterator[Metric]:
             waiting.add_metric([sink.name], getattr(sink, name))
         yield waiting
     if status.signals is not None:
-        yield gauge("signal_connected", "1 while the PLC is there.", status.signals.connected)
+        yield gauge("signal_connected", "1 while the PLC is connected.", status.signals.connected)
         for name, words in (
             ("parts", "Accepted triggers."),
             ("acknowledged", "Results that the PLC acknowledged."),

@@ -183,7 +183,7 @@ class SqliteSink(Sink):
     def flush(self) -> None:
         """Force committed rows to the disk, and remove rows older than `days`; raises OutputError.
 
-        It has a connection of its own, so another thread can write at the same time.
+        It has its own connection, so another thread can write at the same time.
         """
         keeper = self._keeper
         if keeper is None:  # the other thread is beginning a new file

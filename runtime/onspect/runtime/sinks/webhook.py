@@ -233,4 +233,6 @@ def _read_authority(ca: Path | None, shown: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:
         why = "it has no certificate" if isinstance(error, ssl.SSLError) else describe_os_error(error)
-        raise ChoiceError(f"the sink {shown!r} names the authority {str(ca)!r}, which cannot be used: {why}") from error
+        raise ChoiceError(
+            f"the sink {shown!r} names the authority {str(ca)!r}, which cannot be used: {why}; check it"
+        ) from error

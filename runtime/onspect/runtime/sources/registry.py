@@ -26,7 +26,7 @@ CAMERA = _row((), "cameras.opencv", "open_camera", ("NUMBER", "/dev/videoN"))
 def open_source(text: Path | str) -> Source:
     """Return the source of frames of an address. It reads nothing before it is iterated.
 
-    A camera that is not reachable is no error. The source tries again until it is.
+    A camera that is not reachable is not an error. The source tries again until it is.
 
     Parameters
     ----------

@@ -247,7 +247,7 @@ def _decode_packet(packet: Any, damage: _Damage, size: FirstSize) -> Iterator[Fr
     for frame in frames:
         if frame.is_corrupt or damage.touches(frame.pts):
             yield ImageError(
-                f"the video's frame is damaged, or rests on one that is{': ' * bool(reason)}{reason}; {_CURE}"
+                f"the video's frame is damaged, or depends on a damaged one{': ' * bool(reason)}{reason}; {_CURE}"
             )
         elif (change := size.find_change(frame.width, frame.height)) is not None:
             yield change

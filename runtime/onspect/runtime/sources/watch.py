@@ -136,7 +136,7 @@ class WatchSource(LiveSource):
         if self._known is None:
             self._known = _look(self._folder)
             if self._known:
-                _LOG.warning("%s: %s there already and left alone", self.name, count_of(len(self._known), "image"))
+                _LOG.warning("%s: %s already there, not judged", self.name, count_of(len(self._known), "image"))
         self._device = _Folder(self._folder, self._known, self, self._grace)
         return self._device
 

@@ -169,7 +169,7 @@ def take_back(model: Path | str) -> Taught:
     file = read_model_file(model)
     memory = _require_memory(file)
     if len(memory.lessons) < 2:
-        raise ModelFileError(f"{str(file.path)!r} was taught only once; there is no addition to take back")
+        raise ModelFileError(f"{str(file.path)!r} was taught only once; there is no addition to undo")
     last, before = memory.lessons[-1], memory.lessons[-2]
     graph, _ = split_metadata(file.path, file.data)
     stored = Stored.read(graph)

@@ -106,7 +106,10 @@ def read_base_file(path: Path | str) -> BaseFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelFileError(f"cannot read the base file {str(path)!r}: {describe_os_error(error)}") from error
+        raise ModelFileError(
+            f"cannot read the base file {str(path)!r}: {describe_os_error(error)}; "
+            "give a file that 'onspect backbone' wrote"
+        ) from error
     return parse_base_file(path, data)
 
 

@@ -125,7 +125,7 @@ def find_lone_additions(
     """
     old, threshold = file.info.calibration, file.info.threshold
     earlier = np.array(() if old is None else old.good_scores, np.float64)
-    before = np.delete(earlier, find_lone_scores(earlier))  # earlier outliers are no reference for others
+    before = np.delete(earlier, find_lone_scores(earlier))  # earlier outliers are not a reference for others
     every = np.concatenate([before, scores.astype(np.float64)])
     among_all = {place - len(before) for place in find_lone_scores(every) if place >= len(before)}
     lone = sorted(among_all.union(find_lone_scores(scores.tolist())), key=lambda place: -float(scores[place]))

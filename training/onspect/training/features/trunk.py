@@ -146,7 +146,7 @@ def _read_onnx(path: Path, backbone: Backbone) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except Exception as error:  # the errors of onnx have no common base class
-        raise ChoiceError(f"cannot read the backbone {str(path)!r}: {error}") from error
+        raise ChoiceError(f"cannot read the backbone {str(path)!r}: {error}; give another ONNX file") from error
     outputs = [value.name for value in model.graph.output]
     missing = [str(stage) for stage in backbone.stages if stage not in outputs]
     if len(model.graph.input) != 1 or missing:

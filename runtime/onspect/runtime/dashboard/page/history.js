@@ -78,7 +78,7 @@ function renderParts({ parts, more }) {
     last = part.number;
     byId("parts").append(makePart(part));
   }
-  if (!byId("parts").children.length) byId("parts").append(make("li", "No part is like this", "note"));
+  if (!byId("parts").children.length) byId("parts").append(make("li", "No part matches", "note"));
   byId("more").hidden = !more;
 }
 

@@ -122,7 +122,7 @@ function openAudit() {
 async function refreshAudit() {
   try {
     const [log, desk] = [await ask("/audit"), await ask("/labels")];
-    write(byId("audit-state"), log.broken.length ? `The log was changed: ${log.broken.join("; ")}` : `${desk.good} good and ${desk.bad} bad labels; the log is whole`);
+    write(byId("audit-state"), log.broken.length ? `The log was changed: ${log.broken.join("; ")}` : `${desk.good} good and ${desk.bad} bad labels; the log is complete`);
     byId("audit-state").classList.toggle("wrong", Boolean(log.broken.length));
     byId("undo").disabled = !desk.can_undo;
     byId("audit-rows").replaceChildren(...log.changes.map((change) => {
@@ -151,7 +151,7 @@ byId("undo").onclick = async () => {
   byId("undo").disabled = true;
   try {
     await post("/lessons/undo", { who });
-    write(byId("audit-note"), "Taken back: the next part is judged without it.");
+    write(byId("audit-note"), "Undone: the next part is judged without it.");
   } catch (error) {
     write(byId("audit-note"), error.message);
   }
@@ -169,7 +169,7 @@ byId("propose").onclick = async () => {
     return;
   }
   proposed = found;
-  write(byId("audit-note"), `NG from ${show(found.score)} (anything from ${show(found.lowest)} to ${show(found.highest)} does the same). Of ${found.bad} bad parts it misses ${found.missed}: below ${percent(found.missed_at_most)} with 95 % confidence. Of ${found.good} good parts it rejects ${found.rejected}: below ${percent(found.rejected_at_most)}. Labelled parts are mostly rejects, not a random sample.`);
+  write(byId("audit-note"), `NG from ${show(found.score)} (any value from ${show(found.lowest)} to ${show(found.highest)} gives the same result). Of ${found.bad} bad parts it misses ${found.missed}: below ${percent(found.missed_at_most)} with 95 % confidence. Of ${found.good} good parts it rejects ${found.rejected}: below ${percent(found.rejected_at_most)}. Labelled parts are mostly rejects, not a random sample.`);
   byId("apply-proposal").hidden = false;
   write(byId("apply-proposal"), `Apply ${show(found.score)}`);
 };

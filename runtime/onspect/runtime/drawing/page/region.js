@@ -8,9 +8,9 @@ const NAMES = { inspect: "Inspected", ignore: "Ignored", reference: "Reference" 
 const HINTS = {
   select: "Click a shape to choose it, drag it to move it. Arrow keys move it by 1 pixel, with Shift by 10. Delete removes it.",
   rectangle: "Drag a rectangle around what is inspected.",
-  polygon: "Click the corners of what is inspected. Enter or a double click closes it, Escape gives it up.",
+  polygon: "Click the corners of what is inspected. Enter or a double click closes it, Escape cancels it.",
   "ignore-rectangle": "Drag a rectangle around what is ignored.",
-  "ignore-polygon": "Click the corners of what is ignored. Enter or a double click closes it, Escape gives it up.",
+  "ignore-polygon": "Click the corners of what is ignored. Enter or a double click closes it, Escape cancels it.",
   reference: "Drag a rectangle around the structure by which the part is found wherever it is.",
 };
 const KEYS = { v: "select", r: "rectangle", p: "polygon", i: "ignore-rectangle", o: "ignore-polygon", f: "reference" };

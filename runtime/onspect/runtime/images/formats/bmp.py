@@ -48,7 +48,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         raise ImageError("the BMP's header is damaged; copy or capture it again")
     accepts(width, abs(height))
     if compression not in (0, 3) or (compression == 3 and not _has_usual_masks(data, bits)):
-        raise ImageError("the BMP is compressed, or of a rare layout, which is not read; save it as PNG")
+        raise ImageError("the BMP is compressed, or has a rare layout that is not supported; save it as PNG")
     stride = (width * bits + 31) // 32 * 4
     if start < 14 + size or start + stride * abs(height) > len(data) + 2:  # some writers leave out the last padding
         raise _truncated(data)

@@ -219,7 +219,7 @@ def split(data: bytes) -> tuple[Picture, list[Scan]]:
         elif marker == 0xDD and length == 4:
             restart = int.from_bytes(segment[4:6], "big")
         elif marker in _REFUSED or marker == 0xDC:
-            raise ImageError(f"the JPEG is of a kind that is not read ({_REFUSED.get(marker, 'late height')}); {_CURE}")
+            raise ImageError(f"the JPEG is of an unsupported kind ({_REFUSED.get(marker, 'late height')}); {_CURE}")
         elif marker in (0xC0, 0xC1, 0xC2):
             if picture is not None:
                 raise ImageError("the JPEG has two frame headers; copy or capture it again")
@@ -343,7 +343,7 @@ def _check_holes(scan: Scan, filling: bytes) -> None:
 def _choose_filling(tables: bytes) -> bytes:
     """Return filling bytes that are used up within a block: zeros if they are coefficients, else ones (no code).
 
-    If the code of zeros ends a block, eight zero bytes would stand for many blocks.
+    If the code of zeros ends a block, eight zero bytes would represent many blocks.
     """
     position = 0
     while position + 21 < len(tables):
@@ -409,7 +409,7 @@ def split_restarts(scan: Scan, total: int) -> list[bytes]:
     wanted = 0 if not scan.restart else _ceil(total, scan.restart) - 1
     if len(found) != wanted or any(match[1][0] != 0xD0 + place % 8 for place, match in enumerate(found)):
         raise ImageError(
-            f"the JPEG is damaged: it has {len(found)} of {wanted} restart markers, or out of order; "
+            f"the JPEG is damaged: it has {len(found)} of {wanted} restart markers, or they are out of order; "
             "copy or capture it again"
         )
     starts = [0, *(match.end() for match in found)]

@@ -105,7 +105,7 @@ def _read_plain(content: bytes, shape: tuple[int, ...], bitmap: bool) -> Frame:
     try:
         values = np.array(content.split(), np.uint32)
     except (ValueError, OverflowError) as error:
-        raise ImageError("the PNM is damaged: it has other than numbers; copy or capture it again") from error
+        raise ImageError("the PNM is damaged: a value in it is not a number; copy or capture it again") from error
     return _shape(values, shape)
 
 

@@ -95,7 +95,7 @@ def _read_only_page(data: bytes) -> tuple[dict[int, tuple[int, ...]], Literal["<
     pages, seen = [], set[int]()
     while position:
         if position in seen or len(seen) > _MOST_ENTRIES:
-            raise ImageError(f"the TIFF is damaged: its pages go round in a circle; {_AGAIN}")
+            raise ImageError(f"the TIFF is damaged: its pages refer to each other in a circle; {_AGAIN}")
         seen.add(position)
         tags, position = _read_page(data, position, order, big)
         pages.append(tags)
@@ -141,11 +141,11 @@ def _read_layout(tags: dict[int, tuple[int, ...]], order: Literal["<", ">"]) -> 
         raise ImageError("the TIFF has signed or floating-point values; save it with unsigned 8 or 16 bits")
     if len(bits) > 1 or min(bits) not in (1, 2, 4, 8, 10, 12, 14, 16):
         raise ImageError(
-            f"the TIFF has {' and '.join(map(str, sorted(bits)))} bits a value, which is not read; {_CURE}"
+            f"the TIFF has {' and '.join(map(str, sorted(bits)))} bits a value, which is not supported; {_CURE}"
         )
     if photometric not in (0, 1, 2, 3) or samples < (3 if photometric == 2 else 1):
         raise ImageError(
-            f"the TIFF has colours of kind {photometric}, which are not read (grey, RGB, palette are); {_CURE}"
+            f"the TIFF has colours of kind {photometric}, which are not supported (grey, RGB and palette are); {_CURE}"
         )
     colours, extra = 3 if photometric == 2 else 1, tags.get(_EXTRA, ())
     if samples > colours + 1 or 0 in extra[:1]:
@@ -232,10 +232,10 @@ def _read_piece(
     values = values.reshape(shape)
     if layout.compression != 1 and layout.predictor == 2:
         if layout.bits not in (8, 16):
-            raise ImageError(f"the TIFF has a predictor for {layout.bits} bits, which is not read; {_CURE}")
+            raise ImageError(f"the TIFF has a predictor for {layout.bits} bits, which is not supported; {_CURE}")
         values = np.cumsum(values, axis=1, dtype=values.dtype)
     elif layout.compression != 1 and layout.predictor != 1:
-        raise ImageError(f"the TIFF has the predictor {layout.predictor}, which is not read; {_CURE}")
+        raise ImageError(f"the TIFF has the predictor {layout.predictor}, which is not supported; {_CURE}")
     return values
 
 

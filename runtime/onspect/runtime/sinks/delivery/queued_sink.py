@@ -1,4 +1,4 @@
-"""`QueuedSink`: delivers verdicts to a sink in a thread of its own, so that no sink delays the inspection."""
+"""`QueuedSink`: delivers verdicts to a sink in its own thread, so that no sink delays the inspection."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class QueuedSink(Sink):
         Name in states and messages, usually the address of the sink; its options are removed.
     spool
         Folder of this sink alone, used if the delivery is ``event``: verdicts wait there on disk, and the next run
-        sends what is left when the process ends or is killed. None to wait in memory.
+        sends the remaining verdicts when the process ends or is killed. None to wait in memory.
     capacity
         Largest number of verdicts in memory; None for 1000, or 100,000 before a ``record`` sink.
     patience
@@ -238,7 +238,7 @@ class QueuedSink(Sink):
             self._bytes += size
             self._changed.notify_all()
         if lost:
-            self._lose(len(lost), "they come faster than they are taken")
+            self._lose(len(lost), "they come faster than the sink accepts them")
             self._sink.note_lost(lost)
 
     def _read_earlier(self) -> list[bytes] | None:
@@ -546,7 +546,7 @@ class QueuedSink(Sink):
             _LOG.warning("%s: %s lost so far (%s)", self.name, _count(lost), redact(reason))
 
     def _take_stock(self) -> None:
-        """Log at the end what was not delivered."""
+        """Log the number of undelivered verdicts at the end."""
         with self._changed:
             left = len(self._queue) + self._in_hand
             self._lost += left

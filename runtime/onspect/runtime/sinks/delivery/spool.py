@@ -6,7 +6,7 @@ a killed process loses none. Lines are forced to the disk about once a second, s
 second. The cursor may be behind the delivered position, but never ahead of it: after a crash lines come again, and none
 is lost.
 
-SQLite would be shorter. But on a full disk it can neither remove what was delivered nor be opened again, and it writes
+SQLite would be shorter. But on a full disk it can neither remove delivered lines nor be opened again, and it writes
 9.4 kB for a line of 335 bytes (these files 0.4 kB), which wears out industrial flash cards.
 """
 

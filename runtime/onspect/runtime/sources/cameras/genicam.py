@@ -319,11 +319,11 @@ def _set_trigger(node_map: Any, settings: CameraSettings) -> None:
 
 def _set(node_map: Any, name: str, value: str) -> None:
     if not node_map.has_node(name):
-        raise SourceError(f"the camera has no feature {name!r}; take it out, or look its name up in the maker's viewer")
+        raise SourceError(f"the camera has no feature {name!r}; remove it, or look up its name in the maker's viewer")
     try:
         node_map.get_node(name).from_string(value)
     except camera_errors() as error:
-        raise SourceError(f"the camera refuses {name}={value}: {first_words(error)}") from error
+        raise SourceError(f"the camera refuses {name}={value}: {first_words(error)}; give another value") from error
 
 
 def _set_if_there(node_map: Any, name: str, value: str) -> None:
@@ -367,7 +367,7 @@ def read_buffer(buffer: Any, node_map: Any) -> Frame:
             return otherwise()
 
     if ask("payload_type", lambda: 1) not in (_PAYLOAD_IMAGE, _PAYLOAD_IMAGE_WITH_CHUNKS):
-        raise ImageError("the camera sends something other than one plain picture a frame; switch its other parts off")
+        raise ImageError("the camera sends more than one plain picture a frame; switch off its other components")
     number = ask("pixel_format", lambda: node_map.PixelFormat.get_int_value())
     return decode_buffer(
         np.frombuffer(buffer.raw_buffer, np.uint8)[ask("image_offset", lambda: 0) :],

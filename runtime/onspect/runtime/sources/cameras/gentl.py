@@ -218,7 +218,9 @@ def _using(path: Path) -> Iterator[Any]:
     from harvesters.core import Harvester
 
     if path not in _harvesters:
-        logging.getLogger("harvesters").setLevel(logging.CRITICAL)  # it also raises what it logs, and we report that
+        logging.getLogger("harvesters").setLevel(
+            logging.CRITICAL
+        )  # it also raises the logged error, and we report that
         logging.getLogger("harvesters.core").setLevel(logging.CRITICAL)
         harvester = Harvester()
         harvester.add_file(str(path))
@@ -247,7 +249,7 @@ def _discover(harvester: Any, path: Path, *, first: bool) -> None:
         if not harvester._systems:  # update() only logs that a producer cannot be loaded
             raise SourceError(
                 f"the GenTL producer {str(path)!r} cannot be loaded; install the driver it belongs to, for this "
-                "computer's processor, or take it out of the search path"
+                "computer's processor, or remove it from the search path"
             )
         return
     harvester.device_info_list.clear()

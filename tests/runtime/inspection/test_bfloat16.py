@@ -285,7 +285,7 @@ def test_processor_without_bfloat16_is_refused(calibrated: Path, monkeypatch: py
     """Without bfloat16 in the processor there is one sentence, and no slower or other route."""
     pytest.importorskip("openvino", reason="openvino is not installed: pip install 'onspect[openvino]'")
     monkeypatch.setattr("onspect.runtime.model.openvino.has_bfloat16", lambda _: False)
-    with pytest.raises(ChoiceError, match=r"no bfloat16 \(AVX512-BF16 or AMX\).*; take the provider 'cpu' or"):
+    with pytest.raises(ChoiceError, match=r"no bfloat16 \(AVX512-BF16 or AMX\).*; use the provider 'cpu' or"):
         Inspector(write_margin(calibrated), provider="openvino-bf16")
 
 

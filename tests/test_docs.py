@@ -456,14 +456,14 @@ def find_wrong_words(words: list[str]) -> list[str]:
         options = [word.split("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)]
         return [f"{words[1]} has no {option}" for option in options if f'"{option}"' not in source]
     command, rest = main, words[1:]
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)  # click keeps the help option of the first context
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         inner = command.get_command(context, rest[0])
         if inner is None:
             return [f"there is no command {rest[0]}"]
         command, rest = inner, rest[1:]
     try:
-        command.make_parser(click.Context(command)).parse_args(
+        command.make_parser(click.Context(command, parent=context)).parse_args(
             [word for word in rest if word not in ("...", "..", "…")]
         )
     except click.UsageError as error:

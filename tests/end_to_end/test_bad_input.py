@@ -169,6 +169,7 @@ def test_demo_needs_an_empty_folder(onspect: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_demo_that_is_interrupted_leaves_nothing(onspect: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After Ctrl-C the demo's folder is gone, so that the same command can start again."""
 

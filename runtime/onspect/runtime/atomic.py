@@ -107,7 +107,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
         If the disk is full or the folder cannot be written.
     """
     with ExitStack() as stack:
-        _stage(Path(os.path.realpath(path)), data, stack, sync=sync)()
+        _stage(path, data, stack, sync=sync)()
 
 
 def write_together(files: Mapping[Path, bytes]) -> None:
@@ -129,7 +129,7 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     with ExitStack() as stack:
         for folder in dict.fromkeys(path.parent for path in files):
             stack.enter_context(_making(folder))
-        for finish in [_stage(Path(os.path.realpath(path)), data, stack) for path, data in files.items()]:
+        for finish in [_stage(path, data, stack) for path, data in files.items()]:
             finish()
 
 
@@ -138,7 +138,8 @@ def _stage(path: Path, data: bytes, stack: ExitStack, *, sync: bool = True) -> C
     import secrets  # imported here: they load slowly, and printing verdicts needs neither
     import shutil
 
-    temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(8)}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f"{_temporary_prefix(target)}{secrets.token_hex(8)}.tmp")
 
     def remove() -> None:
         with suppress(OSError):
@@ -146,19 +147,19 @@ def _stage(path: Path, data: bytes, stack: ExitStack, *, sync: bool = True) -> C
 
     def finish() -> None:
         with writing(path):
-            temporary.replace(path)
+            temporary.replace(target)
 
     stack.callback(remove)
     with writing(path):
-        if path.is_dir():
+        if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
+        if target.exists():
+            shutil.copymode(target, temporary)
     return finish
 
 

@@ -357,10 +357,11 @@ def test_help_of_each_command_has_an_example(onspect: Run, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_each_option_has_a_sentence(name: str) -> None:
     """No option of any command is listed without an explanation."""
-    command = main.get_command(click.Context(main), name)
+    context = click.Context(main, **main.context_settings)  # click keeps the help option of the first context
+    command = main.get_command(context, name)
     assert command is not None
     below = list(command.commands.values()) if isinstance(command, click.Group) else [command]
-    options = [option for one in below for option in one.get_params(click.Context(one))]
+    options = [option for one in below for option in one.get_params(click.Context(one, parent=context))]
     named = [option for option in options if isinstance(option, click.Option) and not option.hidden]
     assert not [option.opts for option in named if not option.help]
 

@@ -156,6 +156,7 @@ def test_a_backbone_that_cannot_be_kept_is_used(
     export_trunk.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_kept_backbone_needs_no_torch(lite_base: Path) -> None:
     """A base file is made without torch where the backbone is kept: `onspect teach` starts ten seconds earlier."""
     assert lite_base.exists()

@@ -30,6 +30,7 @@ _EXTRAS = {
     "sklearn": "train",
     "matplotlib": "train",
     "jinja2": "train",
+    "platformdirs": "train",
     "harvesters": "genicam",
     "genicam": "genicam",
     "starlette": "web",

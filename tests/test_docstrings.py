@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 FACES = ("runtime", "calibration", "training", "export", "compare")
 PARTS = ("runtime", "calibration", "training", "export", "compare", "demo")
@@ -129,17 +127,21 @@ def _is_text(node: ast.stmt | None) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-@pytest.mark.parametrize(("part", "name"), list_functions())
-def test_functions_of_a_face_have_all_sections(part: str, name: str) -> None:
+def test_functions_of_a_face_have_all_sections() -> None:
     """Each function has Parameters and Returns if it has any, and Raises if it or a function that it calls raises."""
-    function = getattr(importlib.import_module(f"onspect.{part}"), name)
-    assert find_missing(parse_function(function), raises=raises_anything(function)) == []
+    missing = {}
+    for part, name in list_functions():
+        function = getattr(importlib.import_module(f"onspect.{part}"), name)
+        missing[part, name] = find_missing(parse_function(function), raises=raises_anything(function))
+    assert len(missing) > 40
+    assert {name: sections for name, sections in missing.items() if sections} == {}
 
 
-@pytest.mark.parametrize("path", list_modules(), ids=str)
-def test_modules_document_functions_and_fields(path: Path) -> None:
+def test_modules_document_functions_and_fields() -> None:
     """Every public function of a module has its sections, and every field of a record its own docstring."""
-    assert list(find_faults(ast.parse((ROOT / path).read_text(encoding="utf-8")))) == []
+    found = {path: list(find_faults(ast.parse((ROOT / path).read_text(encoding="utf-8")))) for path in list_modules()}
+    assert len(found) > 300
+    assert {path: faults for path, faults in found.items() if faults} == {}
 
 
 SECTIONS = """

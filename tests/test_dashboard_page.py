@@ -21,7 +21,7 @@ from onspect.runtime.dashboard import Dashboard
 
 from .browser import CHROMIUM, Browser
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")]
 
 TOKEN = "a-long-enough-token"
 SIZES = [(1280, 800), (1024, 768), (768, 1024), (390, 844)]
@@ -69,7 +69,6 @@ def text(browser: Browser, name: str) -> str:
     return str(browser.evaluate(f"document.getElementById({name!r}).textContent"))
 
 
-@pytest.mark.slow
 def test_line_is_seen_and_moved_through_the_page(browser: Browser, tmp_path: Path) -> None:
     """A running line's verdicts, counters and camera are read in a browser, and its threshold moved by keyboard."""
     path = write_model(tmp_path / "part.onnx", threshold=Threshold(score=0.1, map=0.1))
@@ -126,7 +125,6 @@ def test_verdict_has_a_word_and_a_shape(
         assert "the picture is black" in text(browser, "verdict-score")
 
 
-@pytest.mark.slow
 def test_old_verdict_is_not_shown_as_the_line_s(browser: Browser, inspector: Inspector) -> None:
     """If the line is gone the page says NO DATA within seconds, and no verdict stays on it."""
     with Dashboard("127.0.0.1:0") as dashboard:
@@ -152,7 +150,6 @@ def test_keys_choose_what_is_seen(browser: Browser, dashboard: Dashboard, inspec
     assert browser.evaluate("document.getElementById('heat').getAttribute('aria-pressed')") == "false"
 
 
-@pytest.mark.slow
 def test_reject_is_looked_at_by_keyboard(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """Enter on a reject opens it, the arrows go to its neighbours, Escape closes it."""
     for index, verdict in enumerate(("fault", "ng")):
@@ -169,7 +166,6 @@ def test_reject_is_looked_at_by_keyboard(browser: Browser, dashboard: Dashboard,
     browser.wait_for("!document.getElementById('reject').open")
 
 
-@pytest.mark.slow
 def test_page_fits_every_screen(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """On a panel, a tablet and a phone nothing is wider than the screen, and the verdict is in sight at once."""
     dashboard.write(examine(inspector, "review"))
@@ -202,7 +198,6 @@ def test_every_control_has_a_name(browser: Browser, dashboard: Dashboard) -> Non
     assert browser.evaluate("document.title") == "Onspect"
 
 
-@pytest.mark.slow
 def test_strange_words_stay_words(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """The name of a camera or file is shown as text, with any content."""
     name = "<img src=x onerror=alert(1)>"

@@ -26,7 +26,7 @@ from .test_dashboard_page import SIZES, browser, dashboard, examine, inspector, 
 
 __all__ = ["base_file", "browser", "dashboard", "inspector", "parts", "started_browser", "taught", "taught_once"]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")]
 
 TOKEN = "a-long-enough-token"
 WORD = "document.getElementById('verdict-word').textContent"
@@ -50,7 +50,6 @@ def enter_token(browser: Browser, name: str | None = "Anna") -> None:
         browser.press("Enter")
 
 
-@pytest.mark.slow
 def test_old_verdict_fades_to_waiting(browser: Browser, dashboard: Dashboard, inspector: Inspector) -> None:
     """An OK of three seconds ago is faded; one of a minute ago is WAITING, with the last verdict in small words."""
     dashboard.write(examine(inspector, "ok"))
@@ -64,7 +63,6 @@ def test_old_verdict_fades_to_waiting(browser: Browser, dashboard: Dashboard, in
     browser.wait_for(f"{WORD} === 'NG' && !document.getElementById('verdict').classList.contains('fading')")
 
 
-@pytest.mark.slow
 def test_lost_camera_is_louder_than_the_other_one_s_ok(
     browser: Browser, dashboard: Dashboard, inspector: Inspector
 ) -> None:
@@ -94,7 +92,6 @@ def test_tile_and_picture_are_of_the_same_part(browser: Browser, dashboard: Dash
     assert browser.evaluate(f"(state.data = {newer}, state.shownAt -= 5000, render(), {WORD})") == "NG"
 
 
-@pytest.mark.slow
 def test_part_is_labelled_by_key(browser: Browser, taught: Path) -> None:
     """G labels the part on the screen after token and name were given once; B labels an opened reject."""
     with Running(taught) as running:
@@ -119,7 +116,6 @@ def test_part_is_labelled_by_key(browser: Browser, taught: Path) -> None:
     store.close()
 
 
-@pytest.mark.slow
 def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught: Path) -> None:
     """A false reject is labelled, previewed and taught, and the next part passes; the log undoes it."""
     with Running(taught) as running:
@@ -150,7 +146,6 @@ def test_part_is_taught_and_taken_back_through_the_page(browser: Browser, taught
         assert browser.problems == []
 
 
-@pytest.mark.slow
 def test_threshold_from_labels_takes_a_second_click(browser: Browser, taught: Path) -> None:
     """The proposal says its interval and moves nothing; the second click moves the threshold."""
     with Running(taught) as running:
@@ -177,7 +172,6 @@ def test_threshold_from_labels_takes_a_second_click(browser: Browser, taught: Pa
         assert browser.problems == []
 
 
-@pytest.mark.slow
 def test_page_without_a_history_has_no_label_buttons(
     browser: Browser, dashboard: Dashboard, inspector: Inspector
 ) -> None:
@@ -214,7 +208,6 @@ def test_history_is_searched_on_the_page(browser: Browser, inspector: Inspector,
         assert browser.problems == []
 
 
-@pytest.mark.slow
 def test_past_parts_are_labelled_on_the_history_page(browser: Browser, taught: Path) -> None:
     """On the history page a part is labelled by click, and the next one by arrow key and B; both are there again."""
     history = taught.with_name("history.db")

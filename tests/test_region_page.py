@@ -22,6 +22,8 @@ from onspect.runtime.drawing.pictures import open_pictures
 
 from .browser import CHROMIUM, Browser
 
+pytestmark = pytest.mark.slow
+
 in_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 
 
@@ -155,7 +157,6 @@ def test_file_is_shown_and_changed_by_keyboard(browser: Browser, folder: Path, t
     assert browser.problems == []
 
 
-@pytest.mark.slow
 @in_chromium
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (768, 1024)])
 def test_page_fits_the_screen(browser: Browser, page: RegionPage, width: int, height: int) -> None:
@@ -179,7 +180,6 @@ def test_page_offers_the_pictures(page: RegionPage) -> None:
     assert ask(page, "/picture?number=9") == (404, {"error": "there is no picture 9"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -37,6 +37,8 @@ from onspect.runtime.dashboard.teach_session import TeachSession
 from .browser import CHROMIUM, Browser
 from .test_dashboard_page import browser, started_browser, text
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["base_file", "browser", "started_browser"]
 
 TOKEN = "a-long-enough-token"
@@ -116,7 +118,6 @@ class BeltCamera(Source):
             yield Capture("belt", self._belt.draw(number), captured=number / 30)
 
 
-@pytest.mark.slow
 def test_parts_of_a_belt_are_taken_once_each(tmp_path: Path, base_file: Path) -> None:
     """With presence each passing part is taken once, as 'onspect parts' cuts it, and the file fits the line."""
     belt = make_belt(12, stops=1, stop_frames=20, seed=5)
@@ -242,7 +243,6 @@ def drag(browser: Browser, start: tuple[float, float], end: tuple[float, float])
         browser.call("Input.dispatchMouseEvent", type=kind, **place)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 def test_empty_box_becomes_a_running_line(browser: Browser, tmp_path: Path, base_file: Path) -> None:
     """From a folder with nothing but base.onnx to the first NG of a running line, on the page alone."""

@@ -64,6 +64,7 @@ def report(
     return Report(root / "report", result.stdout, result.stderr, page)
 
 
+@pytest.mark.slow
 def test_metrics_hold_every_figure(onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path) -> None:
     """metrics.json has areas overall and by kind, and the confusion at the stamped threshold."""
     data = make_dataset({"test/good": GOOD, "test/bright": BRIGHT, "test/dark": [10]})
@@ -197,6 +198,7 @@ def test_the_calibration_images_are_recognised(onspect: Run, model: Path, make_d
     assert "the threshold was chosen on exactly these images" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_model_without_a_threshold_is_measured_without_verdicts(
     onspect: Run, model: Path, make_dataset: Make, tmp_path: Path
 ) -> None:
@@ -301,6 +303,7 @@ def test_colour_and_16_bit_images_are_drawn(
     assert read_metrics(tmp_path / "report")["image"]["auroc"] == 1.0
 
 
+@pytest.mark.slow
 def test_python_call_gives_the_table_and_writes_nothing(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
 ) -> None:

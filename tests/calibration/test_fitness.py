@@ -102,6 +102,7 @@ def test_calibrate_ends_with_the_verdict(onspect: Run, model: Path, make_dataset
     assert "43 more good pictures without a false reject would prove at most 5% of good parts rejected" in last
 
 
+@pytest.mark.slow
 def test_evaluate_ends_with_the_verdict(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:
     """The last line of `evaluate` judges by its options instead of the calibration's policy."""
     data = make_dataset(

@@ -74,6 +74,7 @@ def test_calibration_images_that_look_like_training_are_named(model: Path, data:
     ) in result.stderr
 
 
+@pytest.mark.slow
 def test_same_images_and_twins_are_told_apart(model: Path, data: Path, onspect: Run, tmp_path: Path) -> None:
     """evaluate names the images that training or calibration had, and those that only look almost like them."""
     calibrate(model, data)
@@ -228,6 +229,7 @@ def test_calibration_on_test_images_holds_none_back(model: Path, data: Path, ons
     assert json.loads((tmp_path / "report/metrics.json").read_text())["held_back"] is None
 
 
+@pytest.mark.slow
 def test_mirrored_copies_are_named(onspect: Run, model: Path, data: Path, write_pixels: Callable[..., Path]) -> None:
     """A training picture that was mirrored or turned by half shows no new part."""
     for name, turned in (("lr", picture(7)[:, ::-1]), ("ud", picture(8)[::-1]), ("half", picture(9)[::-1, ::-1])):

@@ -122,6 +122,7 @@ def test_one_or_two_parts_do_not_make_a_model_unfit(calibrated: Path, make_datas
     assert not any("rejects 1 of 1" in sentence for sentence in evaluation.blindness)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folders", "words"),
     [

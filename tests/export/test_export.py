@@ -29,14 +29,15 @@ from onspect.training.checkpoint import load_trained
 MakeRun = Callable[..., Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "height", "width", "channels"),
     [
         ("cae", 28, 28, 1),
-        pytest.param("vae", 28, 28, 1, marks=pytest.mark.slow),
-        pytest.param("aae", 28, 28, 1, marks=pytest.mark.slow),
-        pytest.param("cae", 32, 32, 3, marks=pytest.mark.slow),
-        pytest.param("vae", 40, 56, 1, marks=pytest.mark.slow),
+        ("vae", 28, 28, 1),
+        ("aae", 28, 28, 1),
+        ("cae", 32, 32, 3),
+        ("vae", 40, 56, 1),
     ],
 )
 def test_scores_agree_with_torch(

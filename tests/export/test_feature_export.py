@@ -181,6 +181,7 @@ def test_the_graph_has_no_traces_of_this_machine(model: Path, runs: dict[str, Pa
         assert b"site-packages" not in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

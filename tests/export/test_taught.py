@@ -87,6 +87,7 @@ def test_small_form_can_be_taught_more(taught: Path, parts: Path, tmp_path: Path
     assert graph_of(small) == graph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_calibrated_policy_is_kept(taught: Path, parts: Path, tmp_path: Path, onspect: Run, precision: str) -> None:
     """A threshold that `calibrate` chose is chosen again by its policy."""

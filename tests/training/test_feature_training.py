@@ -77,6 +77,7 @@ def test_training_lowers_the_error(parts: Path, tmp_path: Path, variant: str) ->
     assert f"{variant.upper()} of the features" in describe(record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_resume_gives_the_uninterrupted_result(parts: Path, tmp_path: Path, variant: str) -> None:
     """A run stopped in the middle of an epoch continues to exactly the weights of an uninterrupted run."""

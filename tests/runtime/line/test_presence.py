@@ -62,6 +62,7 @@ def crops(tmp_path: Path) -> Models:
     return Models({None: path}, None, Inspector, Health(brightness=(0.0, 255.0), sharpness=0.0))
 
 
+@pytest.mark.slow
 def test_each_part_has_one_verdict_and_empty_frames_are_counted(belt: Belt, crops: Models, keeper: Any) -> None:
     """Twelve parts give twelve verdicts with their numbers; all other frames are empty, and none is ok."""
     status = Line(crops, [BeltSource(belt)], [keeper], presence=SETTINGS).run()
@@ -74,6 +75,7 @@ def test_each_part_has_one_verdict_and_empty_frames_are_counted(belt: Belt, crop
     assert status.empty == belt.frames - status.judged
 
 
+@pytest.mark.slow
 def test_frames_that_are_no_frames_are_faults(belt: Belt, crops: Models, keeper: Any) -> None:
     """A damaged frame and a camera that is lost are faults without a part; the parts are still one verdict each."""
     source = BeltSource(belt, {100: ImageError("damaged"), 150: GapError("lost")})

@@ -19,6 +19,8 @@ from onspect.runtime.sinks.registry import open_sink
 from ..services import free_port, listens
 from ..verdicts import inspection, line_status, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def port() -> int:
@@ -71,7 +73,6 @@ def test_last_part_can_be_read(sink: OpcUaSink, client: Any) -> None:
     }
 
 
-@pytest.mark.slow
 def test_fault_is_rejected_without_a_score(sink: OpcUaSink, client: Any) -> None:
     """A fault is to be rejected, has no score (NaN) and says why."""
     facts = {"reason": "the frame is black", "code": "black"}

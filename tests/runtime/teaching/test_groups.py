@@ -28,6 +28,7 @@ def shots(tmp_path: Path) -> Path:
     return shoot(tmp_path / "shots", range(10))
 
 
+@pytest.mark.slow
 def test_threshold_holds_for_new_parts(teach_tiny: TeachTiny, shots: Path) -> None:
     """Without groups each picture is judged by others of its part, and new good parts are rejected; with them few."""
     alone = teach_tiny(shots, "alone.onnx")
@@ -103,6 +104,7 @@ def shoot(folder: Path, parts: range) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_addition_counts_parts_too(
     onspect: Callable[..., Result], teach_tiny: TeachTiny, shots: Path, tmp_path: Path
 ) -> None:

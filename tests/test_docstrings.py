@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FACES = ("runtime", "calibration", "training", "export", "compare")
+FACES = ("runtime", "calibration", "training", "export", "compare", "demo")
 PARTS = ("runtime", "calibration", "training", "export", "compare", "demo")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

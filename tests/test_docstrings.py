@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FACES = ("runtime", "calibration", "training", "export", "compare")
+FACES = ("runtime", "calibration", "training", "export", "compare", "demo")
 PARTS = ("runtime", "calibration", "training", "export", "compare", "demo")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -67,8 +67,8 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
 
     Raises
     ------
-    ChoiceError
-        If the configuration contradicts itself.
+    ImportError
+        If the package of a source or sink is not installed.
     """
     sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]

@@ -18,6 +18,8 @@ from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.model.schema import Threshold
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Result]
 Make = Callable[..., Path]
 
@@ -64,7 +66,6 @@ def report(
     return Report(root / "report", result.stdout, result.stderr, page)
 
 
-@pytest.mark.slow
 def test_metrics_hold_every_figure(onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path) -> None:
     """metrics.json has areas overall and by kind, and the confusion at the stamped threshold."""
     data = make_dataset({"test/good": GOOD, "test/bright": BRIGHT, "test/dark": [10]})
@@ -87,7 +88,6 @@ def test_metrics_hold_every_figure(onspect: Run, calibrated: Path, make_dataset:
     assert metrics["pixel"]["images_without_mask"] == 4
 
 
-@pytest.mark.slow
 def test_images_in_the_band_stand_apart(
     onspect: Run, write_model: Callable[..., Path], make_dataset: Make, tmp_path: Path
 ) -> None:
@@ -112,7 +112,6 @@ def test_the_table_is_short_and_names_the_report(report: Report) -> None:
     assert f"report: {report.folder / 'report.html'}" in report.stderr
 
 
-@pytest.mark.slow
 def test_masks_give_pixel_figures(
     onspect: Run, calibrated: Path, tmp_path: Path, write_pixels: Callable[..., Path], write_image: Callable[..., Path]
 ) -> None:
@@ -139,7 +138,6 @@ def test_masks_give_pixel_figures(
     assert "1 of 3 masks cannot be used" in result.stderr
 
 
-@pytest.mark.slow
 def test_unreadable_images_are_faults_and_never_ok(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
 ) -> None:
@@ -175,7 +173,6 @@ def test_a_test_of_good_images_only_has_no_areas(
     assert "there are no defective images" in (tmp_path / "report/report.html").read_text()
 
 
-@pytest.mark.slow
 def test_training_images_in_the_test_are_warned_about(
     onspect: Run, make_dataset: Make, tmp_path: Path, write_model: Callable[..., Path]
 ) -> None:
@@ -189,7 +186,6 @@ def test_training_images_in_the_test_are_warned_about(
     assert "2 of 7 images were trained on" in (tmp_path / "report/report.html").read_text()
 
 
-@pytest.mark.slow
 def test_the_calibration_images_are_recognised(onspect: Run, model: Path, make_dataset: Make, tmp_path: Path) -> None:
     """Evaluating on the images that the threshold was chosen on is pointed out."""
     data = make_dataset({"val/good": GOOD, "val/bright": BRIGHT})
@@ -198,7 +194,6 @@ def test_the_calibration_images_are_recognised(onspect: Run, model: Path, make_d
     assert "the threshold was chosen on exactly these images" in result.stderr
 
 
-@pytest.mark.slow
 def test_a_model_without_a_threshold_is_measured_without_verdicts(
     onspect: Run, model: Path, make_dataset: Make, tmp_path: Path
 ) -> None:
@@ -232,7 +227,6 @@ def test_images_of_which_none_can_be_judged_are_an_error(
     assert not (tmp_path / "report").exists()
 
 
-@pytest.mark.slow
 def test_a_failure_leaves_the_old_report(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,7 +284,6 @@ def test_the_gallery_takes_the_most_confident() -> None:
     assert MOST == 6
 
 
-@pytest.mark.slow
 def test_colour_and_16_bit_images_are_drawn(
     onspect: Run, calibrated: Path, tmp_path: Path, write_pixels: Callable[..., Path]
 ) -> None:
@@ -303,7 +296,6 @@ def test_colour_and_16_bit_images_are_drawn(
     assert read_metrics(tmp_path / "report")["image"]["auroc"] == 1.0
 
 
-@pytest.mark.slow
 def test_python_call_gives_the_table_and_writes_nothing(
     onspect: Run, calibrated: Path, make_dataset: Make, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def score(model: TrainedModel, name: str, fitted: Images, held_out: Images, imag
         return np.asarray(graph(torch.from_numpy(images))[0].numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["whitened", "latent", "contrast", "statistics", "combined"])
 def test_what_was_never_seen_scores_higher(models: dict[str, TrainedModel], name: str) -> None:
     """A measure fitted to one kind of image puts noise above every new image of that kind."""

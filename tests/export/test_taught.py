@@ -21,6 +21,8 @@ from onspect.runtime.teaching.memory import nearest_distances, score_distances
 from ..runtime.teaching.conftest import base_file, parts, taught, taught_once, write_pictures
 from ..runtime.teaching.test_teach import graph_of, load, score
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["base_file", "parts", "taught", "taught_once"]
 
 Run = Callable[..., Result]
@@ -87,7 +89,6 @@ def test_small_form_can_be_taught_more(taught: Path, parts: Path, tmp_path: Path
     assert graph_of(small) == graph
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_calibrated_policy_is_kept(taught: Path, parts: Path, tmp_path: Path, onspect: Run, precision: str) -> None:
     """A threshold that `calibrate` chose is chosen again by its policy."""
@@ -100,7 +101,6 @@ def test_calibrated_policy_is_kept(taught: Path, parts: Path, tmp_path: Path, on
     assert (new.calibration.rule.name, new.calibration.rule.rate) == ("max_fpr", 0.1)
 
 
-@pytest.mark.slow
 def test_int8_keeps_mask_and_copies(base_file: Path, parts: Path, tmp_path: Path) -> None:
     """What the mask ignores still changes nothing, and the flipped copies are taught again."""
     import cv2

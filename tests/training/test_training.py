@@ -73,6 +73,7 @@ def test_the_expected_error_leaves_the_autoencoder_alone(
     assert same({name: found[name] for name in expected}, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "stop_at"),
     [

@@ -349,6 +349,7 @@ def test_each_part_of_a_belt_is_taken_once(tmp_path: Path, onspect: Run, filmed:
     assert len(names(tmp_path / "out")) == 10
 
 
+@pytest.mark.slow
 def test_parts_are_taken_where_the_capture_ends_early(tmp_path: Path, belt: Belt, frames: list[Picture]) -> None:
     """Parts in the frames of the learning phase are written at the end; --count ends at its number."""
     captures = [Capture("belt", frame) for frame in frames]

@@ -476,6 +476,7 @@ def test_list_in_utf_16_without_a_mark_is_one_sentence(
     assert "write it as UTF-8" in result.stderr  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_folder_readers_end_in_images_or_a_dataset_error(tmp_path: Path) -> None:
     """Folders of random names and structure never end in another error, and bad names are never trained on."""
     random = np.random.default_rng(0)

@@ -55,6 +55,7 @@ def test_names_are_read_and_counted(tmp_path: Path, onspect: Run) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "parts").rglob("*.png")} == source
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=30),
     seed=st.integers(0, 3),

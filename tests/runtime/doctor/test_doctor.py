@@ -70,6 +70,7 @@ def test_tiny_graph_is_valid() -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
+@pytest.mark.slow
 def test_provider_that_does_not_start_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A provider that this build lacks falls back; it is needed only where there is a GPU."""
     assert check_provider("cpu", "CPUExecutionProvider").status == "ok"

@@ -184,6 +184,7 @@ def test_parts_by_id_are_the_groups_of_their_frames(frames: list[Inspection], ru
         assert_shows_one_of(part, some)
 
 
+@pytest.mark.slow
 @given(FRAMES, st.integers(2, 5), st.sampled_from(RULES))
 def test_parts_by_number_are_so_many_frames(frames: list[Inspection], count: int, rule: Rule) -> None:
     """A fixed number of frames is a part, and missing frames of the last one count as faults."""

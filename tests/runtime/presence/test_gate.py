@@ -68,6 +68,7 @@ def test_a_live_line_learns_beside_its_frames(belt: Belt) -> None:
     assert len(released) == 200
 
 
+@pytest.mark.slow
 def test_motion_and_size_are_learnt(belt: Belt) -> None:
     """The area, the direction and the speed are those that were drawn."""
     gate = PresenceGate(PresenceSettings(learn=6.0))
@@ -79,6 +80,7 @@ def test_motion_and_size_are_learnt(belt: Belt) -> None:
     assert learnt.speed == pytest.approx(9.0 * 30.0, rel=0.5)
 
 
+@pytest.mark.slow
 def test_the_window_of_a_part_is_learnt() -> None:
     """Without a window and a model, the window is somewhat larger than the parts."""
     belt = make_belt(6, seed=1)
@@ -266,6 +268,7 @@ def test_mono_and_16_bit_cameras(belt: Belt, draw: Callable[[np.ndarray], np.nda
     assert len(views) >= 4
 
 
+@pytest.mark.slow
 def test_frames_of_several_sizes_are_faults_and_the_line_is_learnt_anew(belt: Belt) -> None:
     """If the camera changes its size while the line is learnt, those frames are faults; the next ones are learnt."""
     gate = PresenceGate(PresenceSettings(learn=2.0, window=WINDOW))

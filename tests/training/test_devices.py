@@ -222,19 +222,12 @@ def test_ctrl_c_saves_once(plates: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["--learning-rate", "1e30"], 1, "Error: training diverged"),
-        (["--size", "7"], 2, "the working size 7x7 is too small"),
-    ],
-)
-def test_an_error_is_told_once(plates: Path, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+def test_an_error_is_told_once(plates: Path, tmp_path: Path) -> None:
     """What goes wrong in every process is one sentence on stderr, with the exit code that one process has."""
-    result = train_on_two(plates, "-o", tmp_path / "run", *ARGUMENTS, *arguments)
-    assert result.returncode == code
+    result = train_on_two(plates, "-o", tmp_path / "run", *ARGUMENTS, "--learning-rate", "1e30")
+    assert result.returncode == 1
     assert result.stderr.count("Error") == 1
-    assert words in result.stderr.splitlines()[-1]
+    assert "Error: training diverged" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from onspect.runtime.bench import run as bench
 from onspect.runtime.conformal import conformal
 from onspect.runtime.fingerprints import fingerprint_bytes, unpack_fingerprints
 from onspect.runtime.images.decode import read_image
@@ -104,11 +102,8 @@ COMMANDS = ("info", "score", "run", "calibrate", "threshold", "evaluate", "recal
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, pytest.param("bench", marks=pytest.mark.slow)])
-def test_commands_accept_a_taught_file(
-    command: str, taught: Path, parts: Path, tmp_path: Path, onspect: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commands_accept_a_taught_file(command: str, taught: Path, parts: Path, tmp_path: Path, onspect: Run) -> None:
     """Every command that takes a model file takes one that was taught."""
-    monkeypatch.setattr(bench, "run_bench", functools.partial(bench.run_bench, seconds=0.01))
     log = tmp_path / "verdicts.jsonl"
     if command == "recalibrate":
         assert onspect("calibrate", taught, parts, "--max-fpr", "10%").exit_code == 0
@@ -124,7 +119,7 @@ def test_commands_accept_a_taught_file(
         "evaluate": (taught, parts),
         "recalibrate": (taught, parts / "test/good", "--count", "12"),
         "drift": (log, taught),
-        "bench": (taught,),
+        "bench": (taught, "--seconds", 0.01),
     }[command]
     done = onspect(command, *arguments)
     assert done.exit_code in ((0, 2) if command in ("score", "run", "evaluate", "drift") else (0,)), done.output

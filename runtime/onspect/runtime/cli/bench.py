@@ -22,6 +22,13 @@ from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_e
     show_default=True,
     help="Frames a second of the camera for which the load on the processor is measured.",
 )
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.01, 60.0),
+    default=0.5,
+    show_default=True,
+    help="Length of a measurement; there are some dozens. A longer one varies less.",
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures here.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Write a picture (SVG) here.")
 @click.option(
@@ -36,6 +43,7 @@ def bench(
     images: tuple[str, ...],
     compare: Path | None,
     rate: float,
+    seconds: float,
     json_file: Path | None,
     plot: Path | None,
     margin: float | None,
@@ -73,7 +81,7 @@ def bench(
         say(f"bfloat16 {describe_margin(measure_margin(model, paths, margin, progress=progress))}")
         say(f"{model} runs with --provider openvino-bf16 now")
         return
-    found = run_bench(models, paths, rate=rate, progress=progress)
+    found = run_bench(models, paths, rate=rate, seconds=seconds, progress=progress)
     click.echo(describe_bench(found))
     texts = ((json_file, json.dumps(found.to_dict(), indent=1) + "\n"), (plot, draw_bench(found)))
     files = {path: text.encode() for path, text in texts if path is not None}

@@ -28,7 +28,7 @@ def test_a_uniform_change_of_scale_flips_nothing(reference: Reference) -> None:
 
 
 def test_a_changed_order_flips_verdicts(reference: Reference) -> None:
-    """A good image that passes a defective one across the threshold is counted, for every threshold."""
+    """At each threshold, a verdict that differs between the two files is counted."""
     agreement = compare(reference, np.array([1.0, 2.0, 4.5, 4.0, 5.0, 6.0]))
     assert agreement.flips == 1
     assert agreement.policy == "highest F1"

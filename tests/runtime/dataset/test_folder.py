@@ -171,7 +171,7 @@ def test_masks_beside_images_are_masks(tmp_path: Path) -> None:
     ["ground_truth/dent", "ground_truth/test/dent", "Ground_Truth/Dent", "masks/dent", "test/ground_truth/dent"],
 )
 def test_masks_are_found(tmp_path: Path, mask: str, place: str) -> None:
-    """A mask is found for every ending, case and place."""
+    """A mask is found with each file extension, letter case and folder."""
     image = "test/dent/sub/0.png" if "/" in mask else "test/dent/0.png"
     _fill(tmp_path, "test/good/0.png", image, f"{place}/{mask}")
     assert _masked(labelled_images(tmp_path, "test")) == 1

@@ -20,7 +20,7 @@ def draw_outlined(frame: NDArray[np.uint8] | NDArray[np.uint16], white_level: in
 
 @pytest.mark.parametrize("kind", ["mono", "colour", "12 bits", "large"])
 def test_outline_contains_the_part_and_little_else(kind: str) -> None:
-    """All of the part is inside, for every size and depth, and the margin is small."""
+    """The outline contains the whole part with a small margin, at each size and bit depth."""
     scale = 4 if kind == "large" else 1
     size = (320 * scale, 240 * scale)
     part = draw_bracket(120 * scale)

@@ -236,6 +236,27 @@ def test_bench_measures_the_margin(
 
 
 @pytest.mark.usefixtures("fake_openvino")
+def test_copies_of_a_picture_count_once(
+    onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]
+) -> None:
+    """A copy, also in another format, is no more evidence: too few different pictures are refused."""
+    content = calibrated.read_bytes()
+    for value in range(9):
+        write_image(tmp_path / f"good/{value}.png", 120 + value)
+        write_image(tmp_path / f"good/copy{value}.bmp", 120 + value)
+    few = onspect("bench", calibrated, tmp_path / "good", "--margin", "90%")
+    assert few.exit_code == 1
+    assert "a margin needs at least 10 different pictures, and there are 9; give the good pictures" in few.output
+    assert calibrated.read_bytes() == content
+    write_image(tmp_path / "good/9.png", 150)
+    enough = onspect("bench", calibrated, tmp_path / "good", "--margin", "90%")
+    assert enough.exit_code == 0, enough.output
+    margin = read_model_file(calibrated).info.valid_margin
+    assert margin is not None
+    assert (margin.pictures, margin.share) == (10, pytest.approx(1 - 2 / 11))
+
+
+@pytest.mark.usefixtures("fake_openvino")
 def test_bad_input_of_bench_changes_nothing(
     onspect: Callable[..., Result], calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]
 ) -> None:
@@ -243,7 +264,7 @@ def test_bad_input_of_bench_changes_nothing(
     content = calibrated.read_bytes()
     images = [write_image(tmp_path / f"good/{value}.png", 120 + value) for value in range(9)]
     few = onspect("bench", calibrated, *images, "--margin", "90%")
-    assert "a margin needs at least 10 pictures, and there are 9; give the good pictures" in few.output
+    assert "a margin needs at least 10 different pictures, and there are 9; give the good pictures" in few.output
     (tmp_path / "good/x.png").write_bytes(b"no picture")
     damaged = onspect("bench", calibrated, tmp_path / "good", "--margin", "90%")
     assert "cannot measure on" in damaged.output

@@ -37,7 +37,7 @@ def test_a_moment_is_the_worst_that_holds_now(lost: Any, last: Any, age: Any, mo
 def test_an_old_ok_fades(
     models: Models, keeper: Any, noisy: Callable[[int], np.ndarray], running: Any, monkeypatch: Any
 ) -> None:
-    """After the last part of a triggered camera the line waits; it is not OK for ever."""
+    """After the last part of a triggered camera the state becomes waiting, and does not stay OK."""
     monkeypatch.setattr(status, "FADE_S", 0.3)
     source = FakeSource(noisy, count=3, rate=50, patience=None, faults={3: FakeFault("hang", seconds=2.0)})
     line = Line(models, [source], [keeper], timing=QUICK)

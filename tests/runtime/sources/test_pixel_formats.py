@@ -54,7 +54,7 @@ def test_gige_vision_pairs_are_unpacked(name: str, bits: int) -> None:
     [("RGB8", [30, 20, 10]), ("BGR8", [10, 20, 30]), ("RGBa8", [30, 20, 10, 255]), ("BGRa8", [10, 20, 30, 255])],
 )
 def test_colour_comes_as_bgr(name: str, pixel: list[int]) -> None:
-    """A frame is BGR without alpha for every order of the camera."""
+    """Each channel order of a camera becomes BGR without alpha."""
     frame = decode_buffer(np.array(pixel * 4, np.uint8), name, 2, 2)
     assert frame.shape == (2, 2, 3)
     assert frame[1, 1].tolist() == [10, 20, 30]

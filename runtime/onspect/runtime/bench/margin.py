@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.runtime.dataset.good_pictures import find_distinct
 from onspect.runtime.errors import DatasetError, ImageError
+from onspect.runtime.fingerprints import fingerprint_pixels
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.model.file import read_model_file, restamp_margin
 from onspect.runtime.model.schema import Bfloat16Margin
 from onspect.runtime.model.session import open_on_openvino
+from onspect.runtime.progress import Progress, no_progress
 
 FEWEST = 10
-"""Fewest pictures that a margin is measured on."""
+"""Fewest different pictures that a margin is measured on."""
 
 
 def measure_margin(
@@ -27,7 +29,7 @@ def measure_margin(
     images: Sequence[Path | str],
     share: float,
     *,
-    progress: Callable[[Iterable[Any], int, str], Iterable[Any]] | None = None,
+    progress: Progress | None = None,
 ) -> Bfloat16Margin:
     """Measure the margin of bfloat16 on pictures, and write it into the model file.
 
@@ -36,7 +38,7 @@ def measure_margin(
     model
         The model file. It needs no threshold.
     images
-        Pictures of the line, with good or bad parts. Labels are not used.
+        Pictures of the line, with good or bad parts. Labels are not used. A copy of a picture counts once.
     share
         Share of pictures whose difference shall be within the margin, between 0 and 1.
     progress
@@ -50,7 +52,7 @@ def measure_margin(
     Raises
     ------
     DatasetError
-        If there are fewer pictures than `FEWEST`, or one cannot be judged.
+        If there are fewer different pictures than `FEWEST`, or one cannot be judged.
     ModelFileError
         If the file cannot be used.
     ChoiceError
@@ -60,28 +62,28 @@ def measure_margin(
     OutputError
         If the file cannot be written. It stays unchanged.
     """
-    if len(images) < FEWEST:
-        raise DatasetError(
-            f"a margin needs at least {FEWEST} pictures, and there are {len(images)}; give the good pictures, such as "
-            "parts/train/good"
-        )
+    _check_count(len(images))
     file = read_model_file(model)
     fast = open_on_openvino(file, 1, bfloat16=True)
     full = Inspector(file, provider="cpu")
-    differences = []
-    for path in progress(images, len(images), "comparing") if progress else images:
+    differences, fingerprints = [], []
+    for path in (progress or no_progress)(images, len(images), "comparing"):
         try:
-            batch = full.prepare(read_image(path))[None]
+            frame = read_image(path)
+            batch = full.prepare(frame)[None]
         except ImageError as error:
             raise DatasetError(f"cannot measure on {str(path)!r}: {error}; leave it out") from error
         (score,) = fast.run(["score"], {"image": batch})
         differences.append(float(score[0]) - float(full.infer(batch).score[0]))
-    low, high, share = choose_margin(np.array(differences), share)
+        fingerprints.append(fingerprint_pixels(frame))
+    distinct = find_distinct([Path(path) for path in images], fingerprints)
+    _check_count(len(distinct))
+    low, high, share = choose_margin(np.array(differences)[distinct], share)
     margin = Bfloat16Margin(
         low=low,
         high=high,
         share=share,
-        pictures=len(images),
+        pictures=len(distinct),
         data=Path(images[0]).absolute().parent.name,
         time=now(),
         openvino=fast.version,
@@ -89,6 +91,14 @@ def measure_margin(
     )
     restamp_margin(file, margin)
     return margin
+
+
+def _check_count(pictures: int) -> None:
+    if pictures < FEWEST:
+        raise DatasetError(
+            f"a margin needs at least {FEWEST} different pictures, and there are {pictures}; give the good pictures, "
+            "such as parts/train/good"
+        )
 
 
 def choose_margin(differences: NDArray[np.float64], share: float) -> tuple[float, float, float]:

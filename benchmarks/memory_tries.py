@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -177,16 +177,16 @@ class Fitted:
 def fit(taught: Features, judged: Features, seed: int) -> Fitted:
     """Fit a memory as `onspect teach` does, and judge."""
     metric = learn_metric(taught, len(taught), seed=seed)
-    shape = judged.middle.shape[2:]
-    patches = metric.patches(judged)
+    shape = judged.shapes[0]
+    patches = np.stack(metric.patches(judged))
     distances = search(patches, metric.patches(taught), memory.PATCH_VECTORS, memory.PATCH_POOL, seed)
-    marks = search(metric.places(judged), metric.places(taught), memory.MAP_VECTORS, memory.MAP_POOL, seed)
+    marks = search(np.stack(metric.places(judged)), metric.places(taught), memory.MAP_VECTORS, memory.MAP_POOL, seed)
     return Fitted(taught, judged, metric, patches, distances.reshape(-1, *shape), marks.reshape(-1, *shape), seed)
 
 
-def search(queries: Floats, vectors: Floats, count: int, pool: int, seed: int) -> Floats:
-    """Return the distances of queries, [n, places, components], to a coreset of good vectors of the same shape."""
-    flat = vectors.reshape(-1, vectors.shape[-1])
+def search(queries: Floats, vectors: Sequence[Floats], count: int, pool: int, seed: int) -> Floats:
+    """Return the distances of queries, [n, places, components], to a coreset of good vectors, [places, components]."""
+    flat = np.concatenate(vectors)
     chosen = Coreset(flat, np.zeros(len(flat), np.intp), pool, seed=seed).choose(count).indices
     return nearest_distances(queries, flat[chosen].astype(np.float16).astype(np.float32))
 
@@ -206,18 +206,19 @@ def without_mean(features: Features, share: float) -> Features:
     """Return features less a share of each image's mean features."""
     parts = []
     for stage in (features.fine, features.middle, features.coarse):
-        values = stage.astype(np.float32)
-        parts.append((values - share * values.mean(axis=(2, 3), keepdims=True)).astype(np.float16))
+        values = np.stack(stage).astype(np.float32)
+        parts.append(list((values - share * values.mean(axis=(2, 3), keepdims=True)).astype(np.float16)))
     return Features(*parts)
 
 
 def blurred(features: Features, middle: int, coarse: int) -> Features:
     """Return features whose stages at strides of 16 and 32 are means over so many places each way."""
 
-    def blur(stage: NDArray[np.float16], side: int) -> NDArray[np.float16]:
-        planes = stage.astype(np.float32).reshape(-1, *stage.shape[2:])
-        means = [cv2.blur(plane, (side, side), borderType=cv2.BORDER_REFLECT_101) for plane in planes]
-        return np.stack(means).reshape(stage.shape).astype(np.float16)
+    def blur(stage: Sequence[NDArray[np.float16]], side: int) -> list[NDArray[np.float16]]:
+        return [
+            np.stack([cv2.blur(plane.astype(np.float32), (side, side)) for plane in image]).astype(np.float16)
+            for image in stage
+        ]
 
     return Features(features.fine, blur(features.middle, middle), blur(features.coarse, coarse))
 

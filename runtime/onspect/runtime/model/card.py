@@ -248,7 +248,10 @@ def _describe_export(source: Provenance) -> list[tuple[str, str]]:
 
 def _describe_input(preprocess: Preprocess) -> str:
     colour = "mono" if preprocess.channels == 1 else "colour (BGR)"
-    return f"{preprocess.width} x {preprocess.height} pixels, {colour}, 16-bit white at {preprocess.white_level}"
+    size = f"{preprocess.width} x {preprocess.height} pixels"
+    if preprocess.keep_aspect:
+        size = f"about {size}; each frame keeps its aspect ratio"
+    return f"{size}, {colour}, 16-bit white at {preprocess.white_level}"
 
 
 def _describe_crop(preprocess: Preprocess) -> list[tuple[str, str]]:

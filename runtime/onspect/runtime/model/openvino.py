@@ -25,8 +25,8 @@ class GraphInput:
     type: str
     """The element type, such as ``tensor(uint8)``."""
 
-    shape: tuple[int, ...]
-    """The shape, with the batch first."""
+    shape: tuple[int | None, ...]
+    """The shape, with the batch first; None for a side of any length."""
 
 
 class OpenVinoSession:
@@ -77,7 +77,6 @@ class OpenVinoSession:
             "ENABLE_HYPER_THREADING": True,  # otherwise half the workers of such a machine wait for each other
         }
         self._model = core.compile_model(model, "CPU", settings)
-        self._shapes = {name: tuple(port.shape)[1:] for port in self._model.outputs for name in port.names}
         self.version: str = self._openvino.__version__.partition("-")[0]
         """Version of OpenVINO."""
         self._idle: deque[Any] = deque()  # requests that no thread uses
@@ -91,7 +90,11 @@ class OpenVinoSession:
             One entry for each input.
         """
         return [
-            GraphInput(port.any_name, self._describe_type(port.element_type), tuple(port.shape))
+            GraphInput(
+                port.any_name,
+                self._describe_type(port.element_type),
+                tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape),
+            )
             for port in self._model.inputs
         ]
 
@@ -111,7 +114,7 @@ class OpenVinoSession:
             The outputs in the order of names, each float32 [n, ...].
         """
         ((name, batch),) = feeds.items()
-        outputs = [np.empty((len(batch), *self._shapes[output]), np.float32) for output in names]
+        found: list[list[NDArray[np.float32]]] = [[] for _ in names]
         try:
             request = self._idle.pop()
         except IndexError:
@@ -120,10 +123,10 @@ class OpenVinoSession:
             image = np.ascontiguousarray(batch[place : place + 1])
             request.set_tensor(name, self._openvino.Tensor(image, shared_memory=True))
             request.infer()
-            for output, values in zip(names, outputs, strict=True):
-                values[place] = request.get_tensor(output).data[0]
+            for output, values in zip(names, found, strict=True):
+                values.append(request.get_tensor(output).data.copy())
         self._idle.append(request)
-        return outputs
+        return [values[0] if len(values) == 1 else np.concatenate(values) for values in found]
 
     def _describe_type(self, kind: Any) -> str:
         return "tensor(uint8)" if kind == self._openvino.Type.u8 else str(kind)
@@ -164,8 +167,8 @@ def _enlarge_by_products(model: Any) -> None:
     from openvino import opset13
 
     for operation in model.get_ops():
-        if operation.get_type_name() != "Interpolate":
-            continue
+        if operation.get_type_name() != "Interpolate" or operation.output(0).get_partial_shape().is_dynamic:
+            continue  # without fixed sides there is no constant matrix
         facts = operation.get_attributes()
         small, large = (tuple(port(0).get_shape()) for port in (operation.input, operation.output))
         if (

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from onspect.runtime.teaching.graph_values import Stored, read_metric
 from onspect.runtime.teaching.memory import score_images
 
 from ...sharing import Share
+from ...test_docs import find_blocks, judge_with_inspector
 from .conftest import write_pictures
 from .test_teach import HALF, graph_of
 
@@ -131,6 +133,17 @@ def test_numpy_score_is_the_graph_s(model: Path, shapes: Path) -> None:
     assert [float(inspector.infer(image[None]).score[0]) for image in images] == pytest.approx(expected, rel=HALF)
 
 
+def test_documented_reader_judges_alike(model: Path, shapes: Path) -> None:
+    """The reader of docs/model-file.md computes the same sizes; readers of version 4 refuse the file."""
+    assert read_model_file(model).info.format_version == 5
+    (code,) = find_blocks("model-file.md", "python")
+    names: dict[str, Any] = {}
+    exec(compile(code, "model-file.md", "exec"), names)
+    reader, inspector = names["Reader"](model), Inspector(model)
+    for path in paths(shapes / "test/spot"):
+        assert reader.judge(read_image(path)) == judge_with_inspector(inspector, read_image(path))
+
+
 def test_adding_and_undoing(model: Path, tmp_path: Path) -> None:
     """Further pictures of both shapes are taught and taken back."""
     before = graph_of(model)
@@ -171,8 +184,8 @@ def test_commands_accept_the_file(command: str, model: Path, shapes: Path, tmp_p
         assert all(line["verdict"] == ("ng" if "spot" in line["source"] else "ok") for line in lines)
     if command == "evaluate":
         figures = json.loads((tmp_path / "report/metrics.json").read_text())
-        assert figures["metrics"]["auroc"] == 1.0
-        assert figures["pixels"]["aupro"] > 0.6
+        assert figures["image"]["auroc"] == 1.0
+        assert figures["pixel"]["aupro"] > 0.6
 
 
 @pytest.mark.slow

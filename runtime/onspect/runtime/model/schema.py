@@ -9,7 +9,7 @@ from typing import Any
 
 from onspect.runtime.text import count_of
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 """The newest format version that this release reads. It writes the oldest one that gives the same verdicts."""
 
 

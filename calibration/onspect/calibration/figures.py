@@ -271,5 +271,4 @@ class Evaluation:
 def _describe_confusion(confusion: Confusion) -> dict[str, Any]:
     shares = {rate.name: getattr(confusion, rate.name) for rate in RATES}
     reasons = [f"{rate.name}: {rate.cause}" for rate in RATES if shares[rate.name] is None]
-    counts = {name: value for name, value in asdict(confusion).items() if name != "noun"}
-    return counts | shares | {"reason": "; ".join(reasons) or None}
+    return confusion.counts | shares | {"reason": "; ".join(reasons) or None}

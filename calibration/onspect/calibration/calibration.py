@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from onspect.calibration.metrics.image import Confusion, measure_area_intervals, measure_areas
-from onspect.calibration.overlap import compare_with_training, describe_twins
+from onspect.calibration.overlap import (
+    TrainingImages,
+    compare_with_training,
+    describe_repeats,
+    describe_twins,
+    drop_repeats,
+    select_images,
+)
 from onspect.calibration.regions import (
     PixelScores,
     RegionCuts,
@@ -20,7 +27,6 @@ from onspect.calibration.regions import (
     choose_map,
     move_map,
 )
-from onspect.calibration.repeats import describe_repeats, drop_repeats
 from onspect.calibration.review import BANDS, Band
 from onspect.calibration.rules import list_options
 from onspect.calibration.scores import (
@@ -38,7 +44,6 @@ from onspect.calibration.scores import (
 from onspect.calibration.stamping import CalibrationResult, Evidence, stamp_threshold
 from onspect.calibration.test_split import describe_overlap, describe_test_split, find_test_split
 from onspect.calibration.thresholds import Policy, default_policy
-from onspect.calibration.training_images import TrainingImages, select_images
 from onspect.runtime.dataset.folder import GOOD, LabelledImage
 from onspect.runtime.dataset.near_duplicates import hash_look
 from onspect.runtime.errors import ChoiceError, DatasetError, ModelFileError, UncalibratedError

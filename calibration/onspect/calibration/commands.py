@@ -304,7 +304,7 @@ def _report(outcome: CalibrationResult, model: Path) -> None:
 
 def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
     """Print the reasons why a result is less certain. Those that make the model useless are printed with -q too."""
-    from onspect.calibration.blindness import NOT_SHOWN
+    from onspect.calibration.fitness import NOT_SHOWN
 
     for sentence in blindness:
         label, colour = ("Not proven", "yellow") if sentence.startswith(NOT_SHOWN) else ("Not fit for use", "red")

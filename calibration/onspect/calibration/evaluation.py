@@ -18,8 +18,7 @@ from onspect.calibration.metrics.image import (
     measure_areas,
     measure_rates,
 )
-from onspect.calibration.overlap import compare_with_calibration, compare_with_training
-from onspect.calibration.repeats import Repeats
+from onspect.calibration.overlap import Repeats, compare_with_calibration, compare_with_training
 from onspect.calibration.scores import (
     Fault,
     Observation,
@@ -224,11 +223,5 @@ def _measure_kinds(
     for kind in sorted({image.kind for image in images} - {GOOD}):
         _, scores = part_scores([result for result in results if result.image.kind == kind], group)
         counts = Confusion(0, 0, 0, 0) if threshold is None else count_confusion(good[:0], scores, threshold)
-        kinds[kind] = KindMetrics(
-            measure_areas(good, scores),
-            counts.true_ng,
-            counts.false_ok,
-            counts.review_defective,
-            len(scores) - counts.defective,
-        )
+        kinds[kind] = KindMetrics(measure_areas(good, scores), counts, len(scores))
     return kinds

@@ -24,33 +24,25 @@ _SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)
-class ScoredImage:
-    """A labelled image with its score."""
+class SeenImage:
+    """A labelled image that was read."""
 
     image: LabelledImage
     """The labelled image."""
     fingerprint: str
     """Fingerprint of its file."""
-    score: float
-    """Finite score; higher is worse."""
     look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    """Features from `dct_features`, or None."""
+    """Features from `dct_features`; None if it has none, or the file cannot be decoded."""
     pixels: str = ""
-    """Fingerprint of its pixels."""
+    """Fingerprint of its pixels; empty if the file cannot be decoded."""
 
 
 @dataclass(frozen=True)
-class SeenImage:
-    """A labelled image that was read but not scored."""
+class ScoredImage(SeenImage):
+    """A labelled image with its score."""
 
-    image: LabelledImage
-    """The labelled image."""
-    fingerprint: str
-    """Fingerprint of its file."""
-    look: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-    """Features from `dct_features`; None if the file cannot be decoded."""
-    pixels: str = ""
-    """Fingerprint of its pixels; empty if the file cannot be decoded."""
+    score: float = field(kw_only=True)
+    """Finite score; higher is worse."""
 
 
 @dataclass(frozen=True)
@@ -379,7 +371,7 @@ def _observe(
 ) -> Observation | Fault:
     if fault is not None:
         return Fault(image, fault, by_model=True)
-    scored = ScoredImage(image, fingerprints[0], score, dct_features(model_input), fingerprints[1])
+    scored = ScoredImage(image, fingerprints[0], dct_features(model_input), fingerprints[1], score=score)
     return Observation(scored, error_map, item.height, item.width, item.placement)
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onspect.calibration.blindness import find_blindness
-from onspect.calibration.fitness import Fitness, find_targets, judge_fitness
+from onspect.calibration.fitness import Fitness, find_blindness, find_targets, judge_fitness
 from onspect.calibration.metrics.image import Confusion, Noun, count_confusion, measure_rates
 from onspect.calibration.regions import RegionCuts, describe_regions
 from onspect.calibration.review import Band

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onspect.calibration.overlap import KnownImage, compare_with_images, compare_with_training, name_some
+from onspect.calibration.overlap import compare_with_images, compare_with_training, name_first
 from onspect.calibration.scores import SeenImage, see_images
 from onspect.runtime.dataset.folder import has_split, labelled_images
 from onspect.runtime.errors import DatasetError
@@ -104,7 +104,7 @@ def describe_test_split(found: Sequence[SeenImage]) -> HeldBack | None:
     return HeldBack(len(found), fingerprint_set(fingerprints), pack_fingerprints(fingerprints))
 
 
-def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownImage], model: ModelFile) -> list[str]:
+def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[SeenImage], model: ModelFile) -> list[str]:
     """Return warnings about test images that are also images of the training or of the calibration.
 
     Test images that only resemble those of the training are left to `evaluate`, because they change its figures.
@@ -134,7 +134,7 @@ def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[KnownIm
     )
     effect = "figures of new parts will be worse; keep all pictures of a part in one folder"
     return [
-        f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_some(some)}: {effect}"
+        f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_first(some)}: {effect}"
         for some, what in pairs
         if some
     ]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from onspect.calibration.overlap import select_images
 from onspect.calibration.review import Band
 from onspect.calibration.scores import Fault, find_images, score_images
 from onspect.calibration.thresholds import Policy, default_policy
-from onspect.calibration.training_images import select_images
 from onspect.runtime.dataset.folder import LabelledImage
 from onspect.runtime.errors import DatasetError, ExportError, UncalibratedError
 from onspect.runtime.fingerprints import fingerprint_set

@@ -14,10 +14,9 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from onspect.calibration.blindness import NOT_SHOWN
 from onspect.calibration.comparison import Comparison
 from onspect.calibration.figures import Evaluation
-from onspect.calibration.fitness import MISTAKES
+from onspect.calibration.fitness import MISTAKES, NOT_SHOWN
 from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
 from onspect.calibration.metrics.pixel import PIXEL_METRICS
 from onspect.calibration.report.acceptance import (

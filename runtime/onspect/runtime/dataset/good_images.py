@@ -11,14 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.dataset.crop import Crop
-from onspect.runtime.dataset.good_pictures import find_distinct
 from onspect.runtime.errors import DatasetError, ImageError
 from onspect.runtime.fingerprints import fingerprint_bytes, fingerprint_pixels
 from onspect.runtime.images.decode import Frame, decode_image
@@ -30,10 +28,11 @@ from onspect.runtime.progress import Progress, no_progress
 
 _LOG = logging.getLogger("onspect")
 
+FEW = 20
+"""Number of good pictures below which a warning is logged."""
+
 _NOTED_STRETCH = 1.02  # ratio of the largest to the smallest stretch above which a warning is logged
 _MOST_CLIPPED = 0.001
-
-T = TypeVar("T")
 
 Shapes = Sequence[tuple[int, int]]
 """Height and width of each image as stored, in pixels."""
@@ -303,3 +302,48 @@ def _warn_of_darkness(seen: Sequence[_Seen], white_level: int) -> None:
             bits,
             2**bits - 1,
         )
+
+
+def find_distinct(paths: Sequence[Path], fingerprints: Sequence[str]) -> list[int]:
+    """Find the files whose pixels differ from those of all earlier files, and warn of the others.
+
+    Parameters
+    ----------
+    paths
+        The image files.
+    fingerprints
+        Fingerprint of the pixels of each. A file that is saved again has other bytes, so its bytes do not
+        count.
+
+    Returns
+    -------
+    list[int]
+        Positions of the distinct files, ascending.
+    """
+    first: dict[str, int] = {}
+    for place, fingerprint in enumerate(fingerprints):
+        first.setdefault(fingerprint, place)
+    kept = set(first.values())
+    repeats = [path for place, path in enumerate(paths) if place not in kept]
+    if repeats:
+        verb = "repeats another file and counts" if len(repeats) == 1 else "repeat other files and count"
+        _LOG.warning("%d of %d images %s once, such as %r", len(repeats), len(paths), verb, str(repeats[0]))
+    return sorted(kept)
+
+
+def warn_of_few(count: int) -> None:
+    """Warn, before the work starts, that there are too few different good pictures.
+
+    Parameters
+    ----------
+    count
+        Number of different good pictures.
+    """
+    if count == 1:
+        _LOG.warning(
+            "there is only 1 good image, which does not show how good parts differ: expect many false rejects; give "
+            "%d or more",
+            FEW,
+        )
+    elif count < FEW:
+        _LOG.warning("there are only %d good images: expect many false rejects; give %d or more", count, FEW)

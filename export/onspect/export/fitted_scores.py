@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onspect.export.layers.planes import to_planes
+from onspect.export.layers import to_planes
 from onspect.training.autoencoder.losses import kl_divergence
 from onspect.training.autoencoder.networks import Critic, Decoder, Encoder
 

@@ -18,8 +18,7 @@ from onspect.export.agreement import allowed_flips, compare, make_reference, ref
 from onspect.export.features import convert_features, design_features
 from onspect.export.fitted_scores import Networks, fit_measures
 from onspect.export.graph import InspectionGraph, fit_normal_error
-from onspect.export.layers.planes import to_planes
-from onspect.export.layers.roi_mask import FillIgnored
+from onspect.export.layers import FillIgnored, to_planes
 from onspect.export.memory import add_memory
 from onspect.export.parity import Parity, check_parity
 from onspect.export.precision.search import Quantized, quantize_model

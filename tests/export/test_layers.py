@@ -14,7 +14,7 @@ from onspect.calibration.regions import PixelScores, RegionDemand
 from onspect.calibration.scores import Observation, ScoredImage
 from onspect.export import onnx_writer
 from onspect.export.graph import InspectionGraph, fit_normal_error
-from onspect.export.layers.roi_mask import FillIgnored
+from onspect.export.layers import FillIgnored
 from onspect.export.scores import SCORES
 from onspect.runtime.cli import main
 from onspect.runtime.dataset.folder import LabelledImage

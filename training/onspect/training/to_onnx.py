@@ -70,6 +70,33 @@ def convert(module: nn.Module, example: NDArray[np.uint8] | Tensor, name: str, o
     return bytes(proto.SerializeToString())
 
 
+def serialize(model: onnx.ModelProto, fault: str) -> bytes:
+    """Return the bytes of an ONNX file after a check.
+
+    Parameters
+    ----------
+    model
+        The model.
+    fault
+        What is wrong if the check fails, for the message.
+
+    Returns
+    -------
+    bytes
+        The ONNX file.
+
+    Raises
+    ------
+    ExportError
+        If the model is not valid ONNX.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise ExportError(f"{fault}: {error}") from error
+    return bytes(model.SerializeToString())
+
+
 @contextmanager
 def quiet_exporter() -> Iterator[None]:
     """Suppress warnings of torch's exporter about its own internals and about packages that are not needed."""

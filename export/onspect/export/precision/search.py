@@ -51,9 +51,10 @@ from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.inspection.inspector import Inspector
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.model.file import ModelFile, read_model_file, stamp
+from onspect.runtime.model.file import ModelFile, check_name, read_model_file, stamp
 from onspect.runtime.model.schema import Agreement, ModelInfo
 from onspect.runtime.progress import Progress, no_progress
+from onspect.training.to_onnx import serialize
 
 T = TypeVar("T")
 
@@ -346,8 +347,7 @@ def _check(file: ModelFile, output: Path, precision: str) -> None:
             f"{str(file.path)!r} has the score {file.info.score.name!r}, whose layers this release does not convert; "
             "convert it with the release that made it, or train again"
         )
-    if output.suffix.lower() != ".onnx":
-        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
+    check_name(output)
     if output.exists() and file.path.exists() and output.samefile(file.path):
         raise OutputError(f"{str(output)!r} is the file to be converted; give another name with -o")
 
@@ -393,11 +393,7 @@ def _measure_harms(
 
 def _serialize(model: onnx.ModelProto) -> bytes:
     model.producer_name, model.producer_version = "onspect", ""
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise ExportError(f"the converted graph is not valid ONNX: {error}") from error
-    return bytes(model.SerializeToString())
+    return serialize(model, "the converted graph is not valid ONNX")
 
 
 def _recalibrate(content: bytes, file: ModelFile, data: Path, reference: Reference) -> bytes:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from onspect.runtime.atomic import describe_os_error, sweep_abandoned, write_atomically
-from onspect.runtime.errors import ModelFileError
+from onspect.runtime.errors import ModelFileError, OutputError
 from onspect.runtime.fingerprints import pack_fingerprints, unpack_fingerprints
 from onspect.runtime.model.protobuf import encode_bytes, walk
 from onspect.runtime.model.schema import (
@@ -103,6 +103,23 @@ def read_model_file(path: Path | str) -> ModelFile:
             "'onspect teach' or 'onspect export' wrote"
         ) from error
     return parse_model_file(path, data)
+
+
+def check_name(path: Path) -> None:
+    """Check the name of a model file that shall be written.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    OutputError
+        If its name does not end in ``.onnx``.
+    """
+    if path.suffix.lower() != ".onnx":
+        raise OutputError(f"the model file {str(path)!r} must end in .onnx")
 
 
 def describe_folder(path: Path) -> str:

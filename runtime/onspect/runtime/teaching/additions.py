@@ -16,15 +16,13 @@ from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import group_names, worst_of_groups
 from onspect.runtime.dataset.near_duplicates import extend_near_duplicates
 from onspect.runtime.errors import DatasetError, ModelFileError
-from onspect.runtime.fingerprints import fingerprint_set, pack_fingerprints, unpack_fingerprints
-from onspect.runtime.inspection.verdict import now
+from onspect.runtime.fingerprints import fingerprint_set, unpack_fingerprints
 from onspect.runtime.model.file import ModelFile, read_model_file, stamp
-from onspect.runtime.model.schema import Lesson, Looks, Memory, ModelInfo, Stamp
+from onspect.runtime.model.schema import Looks, Memory, ModelInfo, Stamp
 from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import edit_graph, split_metadata
-from onspect.runtime.teaching.extract import COPIES, Extractor, change_images
-from onspect.runtime.teaching.graph_values import Stored
-from onspect.runtime.teaching.memory import Features
+from onspect.runtime.teaching.extract import Extractor
+from onspect.runtime.teaching.graph_values import Stored, describe_lesson
 from onspect.runtime.teaching.pictures import load_like, name_folder, take
 from onspect.runtime.teaching.taught import (
     Lone,
@@ -109,15 +107,11 @@ def add(
         )
     graph, _ = split_metadata(file.path, file.data)
     extractor = Extractor.open(graph)
-    copied = COPIES[memory.copies]
     trimmed: tuple[Lone, ...] = ()
     while True:
         groups = group_names(found.paths, group)
         taught = extractor.extract(found.images, progress=progress)
-        if copied:
-            changed = change_images(found.images, copied)
-            taught = Features.join([taught, extractor.extract(changed, progress=progress)])
-        owners = np.tile(np.arange(len(found.images)), 1 + len(copied))
+        taught, owners = extractor.add_copies(taught, found.images, memory.copies, progress)
         grown, scores = Stored.read(graph).grow(graph, taught, owners, groups, by_whole=memory.by_whole, path=file.path)
         lone = find_lone_additions(file, found, scores, groups, rate)
         if not trim or trimmed or not lone:
@@ -217,17 +211,8 @@ def _lengthen(
 ) -> ModelInfo:
     """Return the metadata of a file after an addition. Without the scores of the new parts the threshold is kept."""
     info = file.info
-    lesson = Lesson(
-        time=now(),
-        data=data,
-        pictures=len(found.images),
-        fingerprints=pack_fingerprints(found.fingerprints),
-        vectors=len(grown.vectors),
-        map_vectors=len(grown.map_vectors),
-        whole_vectors=len(grown.whole),
-        stamps=len(info.history),
-        looks=0 if file.looks is None else len(file.looks.hashes),
-    )
+    looks = 0 if file.looks is None else len(file.looks.hashes)
+    lesson = describe_lesson(grown, found.fingerprints, data, stamps=len(info.history), looks=looks)
     info = dataclasses.replace(info, memory=dataclasses.replace(memory, lessons=(*memory.lessons, lesson)))
     info = _recount(info, file.training_images | set(found.fingerprints))
     old, threshold = info.calibration, info.threshold

@@ -14,13 +14,13 @@ from onspect.runtime.atomic import sweep_abandoned, write_together
 from onspect.runtime.dataset.good_images import GoodImages
 from onspect.runtime.dataset.groups import group_names
 from onspect.runtime.dataset.near_duplicates import count_twins, learn_near_duplicates
-from onspect.runtime.errors import ChoiceError, DatasetError, OutputError
+from onspect.runtime.errors import ChoiceError, DatasetError
 from onspect.runtime.fingerprints import fingerprint_set
 from onspect.runtime.images.quality import span
 from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.roi_mask import read_inspected
 from onspect.runtime.inspection.verdict import now
-from onspect.runtime.model.file import read_model_file, stamp
+from onspect.runtime.model.file import check_name, read_model_file, stamp
 from onspect.runtime.model.schema import Looks, ModelInfo, Provenance, Score
 from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import BaseFile, BaseInfo, read_base_file
@@ -170,8 +170,7 @@ def _warn_of_twins(looks: Looks) -> None:
 
 
 def _check_options(output: Path, copies: str, rate: float | None, size: tuple[int, int] | None) -> None:
-    if output.suffix.lower() != ".onnx":
-        raise OutputError(f"the model file {str(output)!r} must end in .onnx")
+    check_name(output)
     if copies not in ("auto", *COPIES):
         raise ChoiceError(f"copies is {copies!r}; choose auto, {', '.join(COPIES)}")
     if rate is not None and not 0.0 < rate < 1.0:

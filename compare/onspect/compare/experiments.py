@@ -30,7 +30,7 @@ from onspect.runtime.records import parse_dataclass
 from onspect.training.autoencoder.loop import Outcome
 from onspect.training.checkpoint import CHECKPOINT, WEIGHTS
 from onspect.training.datasets import TrainingSet
-from onspect.training.session import Devices, TrainOptions, resume_on, train_on
+from onspect.training.session import Devices, TrainOptions, resume, train
 
 _BATCH = 64
 _TRAINED = "trained.json"
@@ -278,10 +278,10 @@ def _train(experiment: Experiment, settings: Settings, data: TrainingSet, place:
     started = time.process_time()
     resumes = (place / CHECKPOINT).exists()
     if resumes:
-        outcome = resume_on(data, place, devices=devices)
+        outcome = resume(place, data, devices=devices)
     else:
         (place / WEIGHTS).unlink(missing_ok=True)  # the first epoch was interrupted before its checkpoint
-        outcome = train_on(data, place, options, devices=devices)
+        outcome = train(data, place, options, devices=devices)
     if outcome.reason == "interrupted":
         raise InterruptedExperimentError(f"{experiment} was interrupted in epoch {outcome.epoch + 1} and saved")
     trained = _describe(outcome, len(data.images), None if resumes else time.process_time() - started, jobs)

@@ -144,7 +144,7 @@ class Callbacks:
 
 
 def train(
-    folder: str | Path,
+    folder: str | Path | TrainingSet,
     run: str | Path,
     options: TrainOptions | None = None,
     *,
@@ -159,7 +159,8 @@ def train(
     Parameters
     ----------
     folder
-        The dataset folder; its ``train/good`` has the images.
+        The dataset folder; its ``train/good`` has the images. Or images that were read already; the options for
+        reading then have no effect.
     run
         Folder to write; it may not contain a run.
     options
@@ -185,61 +186,30 @@ def train(
     OutputError
         If the run cannot be written.
     """
-    folder, run = Path(folder), Path(run)
+    run = Path(run)
     options, callbacks = options or TrainOptions(), callbacks or Callbacks()
-    _check_new(run, options)
-    if options.tile is not None and options.size is not None:  # checked before minutes of reading images
-        design_tiling(options.preset, options.size[1], options.size[0], options.tile)
-    fabric = _start_fabric(devices or Devices())
-    data = _load(folder, options, callbacks if fabric.is_global_zero else Callbacks())
-    return _begin(data, run, options, fabric, callbacks)
-
-
-def train_on(
-    data: TrainingSet,
-    run: Path,
-    options: TrainOptions | None = None,
-    *,
-    devices: Devices | None = None,
-    callbacks: Callbacks | None = None,
-) -> Outcome:
-    """Train on images in memory, and write a run as `train` does.
-
-    Parameters
-    ----------
-    data
-        The images. Their size and preset take precedence over the options.
-    run
-        Folder to write; it may not contain a run.
-    options, devices, callbacks
-        As in `train`.
-
-    Returns
-    -------
-    Outcome
-        Why training ended, and the best epoch.
-
-    Raises
-    ------
-    ChoiceError
-        If an option is not valid.
-    TrainingError
-        If the run exists already, the devices are not available, or the loss is not finite.
-    OutputError
-        If the run cannot be written.
-    """
-    options = options or TrainOptions()
-    _check_new(run, options)
-    return _begin(data, run, options, _start_fabric(devices or Devices()), callbacks or Callbacks())
-
-
-def _check_new(run: Path, options: TrainOptions) -> None:
     if (run / CHECKPOINT).exists() or (run / WEIGHTS).exists():
         raise TrainingError(
             f"{str(run)!r} already contains a training run: continue it with 'onspect train --resume -o {run}', or "
             "give another folder"
         )
     _check_options(options)
+    if options.tile is not None and options.size is not None:  # checked before minutes of reading images
+        design_tiling(options.preset, options.size[1], options.size[0], options.tile)
+    fabric = _start_fabric(devices or Devices())
+    if isinstance(folder, TrainingSet):
+        return _begin(folder, run, options, fabric, callbacks)
+    data = load_training_set(
+        Path(folder),
+        preset=FEATURES if options.on == FEATURES else options.preset,
+        size=options.size,
+        channels=options.channels,
+        white_level=options.white_level,
+        any_size=options.any_size,
+        region=options.region,
+        progress=callbacks.reading if fabric.is_global_zero else None,
+    )
+    return _begin(data, run, options, fabric, callbacks)
 
 
 def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, callbacks: Callbacks) -> Outcome:
@@ -258,7 +228,7 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
             appearance=span(data.images),
             looks=learn_near_duplicates(images, [data.fingerprints[index] for index in kept]),
         ),
-        versions=_versions(),
+        versions={name: importlib.metadata.version(name) for name in ("onspect", "torch")},
         started=now(),
     )
     _check_shares(record, fabric)
@@ -274,7 +244,13 @@ def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, 
         return _fit(record, images, data.images[held_out], run, fabric, callbacks, resume=False)
 
 
-def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None) -> Outcome:
+def resume(
+    run: str | Path,
+    data: TrainingSet | None = None,
+    *,
+    devices: Devices | None = None,
+    callbacks: Callbacks | None = None,
+) -> Outcome:
     """Continue an interrupted run.
 
     On the same machine, the weights equal those of an uninterrupted run.
@@ -282,7 +258,9 @@ def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callba
     Parameters
     ----------
     run
-        Folder of the run. Its images are read again from where they were.
+        Folder of the run.
+    data
+        The images that the run began with; None to read them again from where they were.
     devices
         Devices and precision; None for one device, chosen automatically.
     callbacks
@@ -306,38 +284,10 @@ def resume(run: str | Path, *, devices: Devices | None = None, callbacks: Callba
     record = read_record(run)
     callbacks = callbacks or Callbacks()
     fabric = _start_fabric(devices or Devices())
-    data = read_training_set(run, record, callbacks.reading if fabric.is_global_zero else None)
-    return _go_on(data, run, record, fabric, callbacks)
-
-
-def resume_on(
-    data: TrainingSet, run: Path, *, devices: Devices | None = None, callbacks: Callbacks | None = None
-) -> Outcome:
-    """Continue a run of `train_on`, with the same images.
-
-    Parameters
-    ----------
-    data
-        The images that the run began with.
-    run
-        Folder of the run.
-    devices, callbacks
-        As in `resume`.
-
-    Returns
-    -------
-    Outcome
-        Why training ended, and the best epoch.
-
-    Raises
-    ------
-    TrainingError
-        If the folder has no checkpoint, or images are missing.
-    OutputError
-        If the run cannot be written.
-    """
-    record = read_record(run)
-    return _go_on(data, run, record, _start_fabric(devices or Devices()), callbacks or Callbacks())
+    data = data or read_training_set(run, record, callbacks.reading if fabric.is_global_zero else None)
+    images, held_out = split_as_recorded(data, run, record)
+    _check_shares(record, fabric)
+    return _fit(record, images, held_out, run, fabric, callbacks, resume=True)
 
 
 def read_training_set(run: Path, record: RunRecord, progress: Progress | None = None) -> TrainingSet:
@@ -413,12 +363,6 @@ def split_as_recorded(data: TrainingSet, run: Path, record: RunRecord) -> tuple[
         )
     images = data.images[[where[name] for name in record.data.images]]
     return images, data.images[[where[name] for name in record.data.held_out]]
-
-
-def _go_on(data: TrainingSet, run: Path, record: RunRecord, fabric: Fabric, callbacks: Callbacks) -> Outcome:
-    images, held_out = split_as_recorded(data, run, record)
-    _check_shares(record, fabric)
-    return _fit(record, images, held_out, run, fabric, callbacks, resume=True)
 
 
 def _fit(
@@ -508,19 +452,6 @@ def _check_feature_size(width: int, height: int) -> None:
             f"the working size is {width}x{height}, and features need multiples of {MULTIPLE} pixels; give "
             f"--size {fitting[0]}x{fitting[1]}"
         )
-
-
-def _load(folder: Path, options: TrainOptions, callbacks: Callbacks) -> TrainingSet:
-    return load_training_set(
-        folder,
-        preset=FEATURES if options.on == FEATURES else options.preset,
-        size=options.size,
-        channels=options.channels,
-        white_level=options.white_level,
-        any_size=options.any_size,
-        region=options.region,
-        progress=callbacks.reading,
-    )
 
 
 def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -635,7 +566,3 @@ def _check_shares(record: RunRecord, fabric: Fabric) -> None:
             f"--devices {fabric.world_size} is more than the {images} images of a batch; use fewer devices, or a "
             f"larger --batch-size"
         )
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("onspect", "torch")}

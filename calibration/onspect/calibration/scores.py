@@ -342,12 +342,18 @@ def _score_batch(inspector: Inspector, batch: Sequence[LabelledImage]) -> list[O
     opened = [_open_image(inspector, image) for image in batch]
     scored = inspector.infer_frames([item for item, _ in opened])
     rows = iter(()) if scored is None else zip(scored.score.tolist(), scored.error_map, scored.faults(), strict=True)
-    return [
-        Fault(image, str(item.error))
-        if item.image is None
-        else _observe(image, item, item.image, fingerprints, *next(rows))
-        for image, (item, fingerprints) in zip(batch, opened, strict=True)
-    ]
+    found: list[Observation | Fault] = []
+    for image, (item, (fingerprint, pixels)) in zip(batch, opened, strict=True):
+        if item.image is None:
+            found.append(Fault(image, str(item.error)))
+            continue
+        score, error_map, fault = next(rows)
+        if fault is not None:
+            found.append(Fault(image, fault, by_model=True))
+            continue
+        known = ScoredImage(image, fingerprint, dct_features(item.image), pixels, score=score)
+        found.append(Observation(known, error_map, item.height, item.width, item.placement))
+    return found
 
 
 def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, tuple[str, str]]:
@@ -358,21 +364,6 @@ def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, t
     except ImageError as error:
         return inspector.prepare_frame(error), ("", "")
     return inspector.prepare_frame(frame, keep=False), (fingerprint_bytes(data), fingerprint_pixels(frame))
-
-
-def _observe(
-    image: LabelledImage,
-    item: Prepared,
-    model_input: NDArray[np.uint8],
-    fingerprints: tuple[str, str],
-    score: float,
-    error_map: NDArray[np.float32],
-    fault: str | None,
-) -> Observation | Fault:
-    if fault is not None:
-        return Fault(image, fault, by_model=True)
-    scored = ScoredImage(image, fingerprints[0], dct_features(model_input), fingerprints[1], score=score)
-    return Observation(scored, error_map, item.height, item.width, item.placement)
 
 
 def _fingerprint_or_none(path: Path) -> str | None:

@@ -124,39 +124,29 @@ def load_good_images(
     DatasetError
         If images cannot be read.
     """
-    choices = _Choices(choose_size, channels, white_level, any_size, crop)
-    guess = choices.decide([_look_at_first(paths)])
+
+    def decide(seen: Sequence[_Seen]) -> Preprocess:
+        depth = channels or (1 if all(item.grey for item in seen) else 3)
+        height, width = choose_size(_shapes(seen) if crop is None else [crop.shape] * len(seen), depth)
+        limits = SourceLimits(
+            channels=tuple(sorted({item.channels for item in seen})),
+            width=None if any_size else _span([item.width for item in seen]),
+            height=None if any_size else _span([item.height for item in seen]),
+        )
+        region, align = (None, None) if crop is None else (crop.region, crop.align)
+        return Preprocess(width, height, depth, white_level, limits, region, align)
+
+    guess = decide([_look_at_first(paths)])
     seen = _read_all(paths, guess, progress)
     distinct = find_distinct(paths, [item.pixels for item in seen])
     paths, seen = [paths[place] for place in distinct], [seen[place] for place in distinct]
-    preprocess = choices.decide(seen)
+    preprocess = decide(seen)
     if (preprocess.width, preprocess.height, preprocess.channels) != (guess.width, guess.height, guess.channels):
         seen = _read_all(paths, preprocess, progress)  # the first image differs from the others
     _warn_of_mixtures(paths, seen, preprocess, channels)
     _warn_of_darkness(seen, white_level)
     images = np.stack([item.prepared for item in seen if item.prepared is not None])
     return GoodImages(tuple(paths), images, tuple(item.fingerprint for item in seen), preprocess, _shapes(seen))
-
-
-@dataclass(frozen=True)
-class _Choices:
-    choose_size: Callable[[Shapes, int], tuple[int, int]]
-    channels: int | None
-    white_level: int
-    any_size: bool
-    crop: Crop | None
-
-    def decide(self, seen: Sequence[_Seen]) -> Preprocess:
-        channels = self.channels or (1 if all(item.grey for item in seen) else 3)
-        shapes = _shapes(seen) if self.crop is None else [self.crop.shape] * len(seen)
-        height, width = self.choose_size(shapes, channels)
-        limits = SourceLimits(
-            channels=tuple(sorted({item.channels for item in seen})),
-            width=None if self.any_size else _span([item.width for item in seen]),
-            height=None if self.any_size else _span([item.height for item in seen]),
-        )
-        region, align = (None, None) if self.crop is None else (self.crop.region, self.crop.align)
-        return Preprocess(width, height, channels, self.white_level, limits, region, align)
 
 
 def _shapes(seen: Sequence[_Seen]) -> list[tuple[int, int]]:

@@ -163,7 +163,7 @@ def parse_model_file(path: Path, data: bytes) -> ModelFile:
     ModelFileError
         If the bytes are truncated or damaged, are not a model file, or have a newer format version.
     """
-    rest, metadata = _split(path, data)
+    rest, metadata = split_metadata(path, data)
     if BASE_KEY in metadata and _METADATA_KEY not in metadata:
         raise ModelFileError(
             f"{str(path)!r} is a base file, not a model file; make one with it: "
@@ -255,7 +255,7 @@ def stamp(data: bytes, info: ModelInfo, training_images: Iterable[str], looks: L
     ModelFileError
         If the bytes are truncated or not an ONNX file.
     """
-    rest, metadata = _split(Path(info.name), data)
+    rest, metadata = split_metadata(Path(info.name), data)
     kept = sorted(training_images)[:_MAX_TRAINING_IMAGES]
     version = _needed_version(info)
     if looks is not None:
@@ -368,13 +368,8 @@ def undo_restamp(model: ModelFile) -> ModelInfo:
     """
     if not model.info.history:
         raise ModelFileError(f"{str(model.path)!r} has no earlier threshold to restore")
-    last = model.info.history[-1]
-    return _write_info(
-        model,
-        dataclasses.replace(
-            model.info, threshold=last.threshold, calibration=last.calibration, history=model.info.history[:-1]
-        ),
-    )
+    *history, last = model.info.history
+    return _write_info(model, dataclasses.replace(model.info, **vars(last), history=tuple(history)))
 
 
 def _write_info(model: ModelFile, info: ModelInfo) -> ModelInfo:
@@ -393,10 +388,29 @@ def _hash_both(rest: bytes | memoryview, data: bytes) -> tuple[str, str]:
     return graph.hexdigest(), whole.hexdigest()
 
 
-def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]:
+def split_metadata(
+    path: Path, data: bytes, remedy: str = "copy or export it again"
+) -> tuple[bytes | memoryview, dict[str, str]]:
     """Split a file into its metadata and all other bytes.
 
-    If the metadata are at the end, as `stamp` writes them, the other bytes are a view of the beginning of data.
+    Parameters
+    ----------
+    path
+        The name of the file in messages.
+    data
+        All bytes of the file.
+    remedy
+        End of the message if they are not an ONNX file.
+
+    Returns
+    -------
+    tuple[bytes | memoryview, dict[str, str]]
+        The bytes without metadata, and the metadata.
+
+    Raises
+    ------
+    ModelFileError
+        If the bytes are truncated or not an ONNX file.
     """
     rest: list[memoryview] = []
     view = memoryview(data)
@@ -411,9 +425,7 @@ def _split(path: Path, data: bytes) -> tuple[bytes | memoryview, dict[str, str]]
                 rest.append(view[start:end])
                 end_of_rest = end
     except (ValueError, KeyError) as error:
-        raise ModelFileError(
-            f"{str(path)!r} is truncated or not an ONNX file ({len(data)} bytes); copy or export it again"
-        ) from error
+        raise ModelFileError(f"{str(path)!r} is truncated or not an ONNX file ({len(data)} bytes); {remedy}") from error
     if sum(map(len, rest)) == end_of_rest:
         return view[:end_of_rest], metadata
     return b"".join(rest), metadata

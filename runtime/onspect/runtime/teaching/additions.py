@@ -133,10 +133,7 @@ def add(
     info = note_trimmed(info, trimmed)
     training = {*file.training_images, *found.fingerprints}
     looks = extend_near_duplicates(file.looks, found.images, found.fingerprints)
-    write_atomically(file.path, stamp(content, info, training, looks))
-    sweep_abandoned(file.path)
-    written = read_model_file(file.path).info
-    total = 1 if written.calibration is None else len(written.calibration.good_scores)
+    written, total = _write(file.path, stamp(content, info, training, looks))
     return Taught(file.path, written, len(found.images), choose_rate(rate, total), lone, trimmed, refused)
 
 
@@ -172,24 +169,23 @@ def take_back(model: Path | str) -> Taught:
     )
     info = dataclasses.replace(file.info, memory=dataclasses.replace(memory, lessons=memory.lessons[:-1]))
     if len(info.history) > last.stamps:
-        earlier = info.history[last.stamps]
-        info = dataclasses.replace(
-            info,
-            threshold=earlier.threshold,
-            calibration=earlier.calibration,
-            history=info.history[: last.stamps],
-        )
+        info = dataclasses.replace(info, **vars(info.history[last.stamps]), history=info.history[: last.stamps])
     taken = set(unpack_fingerprints(last.fingerprints))
     info = _recount(info, file.training_images - taken)
     looks = None
     if file.looks is not None and last.looks:
         looks = Looks(file.looks.medians, file.looks.hashes[: last.looks])
     content = edit_graph(graph, shorter.arrays())
-    write_atomically(file.path, stamp(content, info, file.training_images - taken, looks))
-    sweep_abandoned(file.path)
-    written = read_model_file(file.path).info
-    total = 1 if written.calibration is None else len(written.calibration.good_scores)
+    written, total = _write(file.path, stamp(content, info, file.training_images - taken, looks))
     return Taught(file.path, written, last.pictures, choose_rate(None, total))
+
+
+def _write(path: Path, content: bytes) -> tuple[ModelInfo, int]:
+    """Replace a model file; return its metadata, and the number of good scores that its threshold is from."""
+    write_atomically(path, content)
+    sweep_abandoned(path)
+    written = read_model_file(path).info
+    return written, 1 if written.calibration is None else len(written.calibration.good_scores)
 
 
 def _require_memory(file: ModelFile) -> Memory:

@@ -94,7 +94,8 @@ def append_graph(model: onnx.ModelProto, other: onnx.ModelProto, prefix: str) ->
     prefix
         Beginning of the names of its other values.
     """
-    graph = compose.add_prefix(other, prefix, rename_inputs=False, rename_outputs=False).graph
+    kept = {"rename_inputs": False, "rename_outputs": False, "rename_value_infos": False}
+    graph = compose.add_prefix(other, prefix, **kept).graph
     model.graph.node.extend(graph.node)
     model.graph.initializer.extend(graph.initializer)
     model.graph.output.extend(graph.output)

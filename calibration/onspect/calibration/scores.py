@@ -259,7 +259,7 @@ def fingerprint_images(images: Sequence[LabelledImage]) -> Iterator[str | None]:
     Iterator[str | None]
         One for each image, in order; None if the file cannot be read.
     """
-    return in_order(_fingerprint_or_none, [image.path for image in images])
+    return in_order(fingerprint_or_none, [image.path for image in images])
 
 
 def fingerprint_pixels_of(images: Sequence[LabelledImage]) -> Iterator[str | None]:
@@ -366,8 +366,20 @@ def _open_image(inspector: Inspector, image: LabelledImage) -> tuple[Prepared, t
     return inspector.prepare_frame(frame, keep=False), (fingerprint_bytes(data), fingerprint_pixels(frame))
 
 
-def _fingerprint_or_none(path: Path) -> str | None:
+def fingerprint_or_none(path: Path) -> str | None:
+    """Return the fingerprint of an image's file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    str | None
+        The fingerprint; None if the file cannot be read. Scoring cannot read it either, and gives the reason.
+    """
     try:
         return fingerprint_bytes(read_file(path))
     except ImageError:
-        return None  # scoring cannot read it either, and gives the reason
+        return None

@@ -118,19 +118,9 @@ def render_page(
     str
         The page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onspect.calibration.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = format_figure
-    environment.filters["percent"] = format_percent
-    environment.filters["span"] = format_span
-    environment.filters["css"] = format_css
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    environment = open_templates("onspect.calibration.report")
+    environment.filters |= {"figure": format_figure, "percent": format_percent, "span": format_span, "css": format_css}
+    return environment.get_template("report.html.j2").render(
         title=title,
         evaluation=evaluation,
         counts=count_kinds([result.image for result in evaluation.results]),
@@ -150,6 +140,28 @@ def render_page(
         gallery=draw_gallery(evaluation, inspector),
         facts=list_facts(dataclasses.replace(evaluation.model, path=Path(evaluation.model.path.name))),
         faults=evaluation.faults[:_MOST_FAULTS],
+    )
+
+
+def open_templates(package: str) -> jinja2.Environment:
+    """Return the page templates of a package, which escape what they show and refuse unknown names.
+
+    Parameters
+    ----------
+    package
+        Full name of the package.
+
+    Returns
+    -------
+    jinja2.Environment
+        The templates in its folder.
+    """
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

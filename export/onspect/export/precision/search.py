@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from onspect.calibration.calibration import calibrate
 from onspect.calibration.regions import RegionDemand
+from onspect.calibration.scores import fingerprint_or_none
 from onspect.calibration.thresholds import default_policy
 from onspect.export.agreement import (
     Reference,
@@ -46,7 +47,6 @@ from onspect.runtime.atomic import write_together
 from onspect.runtime.conformal import CROSS_CONFORMAL
 from onspect.runtime.dataset.folder import labelled_images, training_images
 from onspect.runtime.errors import ChoiceError, DatasetError, ExportError, OutputError
-from onspect.runtime.fingerprints import fingerprint_bytes
 from onspect.runtime.images.decode import read_image
 from onspect.runtime.images.preprocess import prepare
 from onspect.runtime.inspection.inspector import Inspector
@@ -237,14 +237,8 @@ def _reference_of_taught(file: ModelFile, data: Path) -> Reference:
     assert file.info.threshold is not None
     images = labelled_images(data, "val")
     label = f"{file.info.name}@{file.sha256[:12]}"
-    empty = Reference(
-        label,
-        tuple(images),
-        np.zeros(0),
-        default_policy(sum(image.defective for image in images)),
-        None,
-        file.info.threshold,
-    )
+    policy = default_policy(sum(image.defective for image in images))
+    empty = Reference(label, tuple(images), np.zeros(0), policy, None, file.info.threshold)
     scores = score_like(empty, file, file.data)
     if not np.isfinite(scores).all():
         path = images[int(np.argmin(np.isfinite(scores)))].path
@@ -272,7 +266,7 @@ def read_samples(file: ModelFile, data: Path) -> NDArray[np.uint8]:
     DatasetError
         If the folder has no training image of the file.
     """
-    known = [path for path in training_images(data) if _fingerprint(path) in file.training_images]
+    known = [path for path in training_images(data) if fingerprint_or_none(path) in file.training_images]
     if not known:
         raise DatasetError(
             f"{str(data)!r} contains no training image of {str(file.path)!r}, and int8 measures the range of each "
@@ -445,10 +439,3 @@ def _measure_speed(file: ModelFile, reduced: ModelFile) -> float:
             found.append(time.thread_time() - started)
     before, after = (statistics.median(found[5:]) for found in times)
     return before / max(after, 1e-9)  # the clock may be too coarse for a tiny model
-
-
-def _fingerprint(path: Path) -> str | None:
-    try:
-        return fingerprint_bytes(path.read_bytes())
-    except OSError:
-        return None

@@ -235,25 +235,6 @@ def compare_thresholds(reference: Reference, scores: Scores, own: Threshold, pol
     )
 
 
-def refuse_flips(agreement: Agreement, allowed: int) -> None:
-    """Raise an error if too many verdicts differ.
-
-    Parameters
-    ----------
-    agreement
-        Result of the comparison.
-    allowed
-        Number of verdicts that may differ, 0 or more.
-
-    Raises
-    ------
-    ExportError
-        If more verdicts differ.
-    """
-    if agreement.flips > allowed:
-        raise describe_flips(agreement, allowed)
-
-
 def describe_flips(agreement: Agreement, allowed: int) -> ExportError:
     """Return the error for too many different verdicts, with both numbers and a remedy.
 

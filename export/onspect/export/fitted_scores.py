@@ -307,10 +307,6 @@ def _describe_residual(view: ModelOutputs) -> Tensor:
     return _shrink(view.planes - view.reconstruction).flatten(1)
 
 
-def _describe_contrast(view: ModelOutputs) -> Tensor:
-    return _describe_residual(view) / _contrast(view.planes)
-
-
 def _describe_latent(view: ModelOutputs) -> Tensor:
     return view.latent
 
@@ -360,7 +356,7 @@ def _make_critic(model: TrainedModel, codes: Tensor) -> CriticScore:
 
 _FITS: dict[str, _Fit] = {
     "whitened": _fit_distance(_describe_residual),
-    "contrast": _fit_distance(_describe_contrast),
+    "contrast": _fit_distance(lambda view: _describe_residual(view) / _contrast(view.planes)),
     "latent": _fit_distance(_describe_latent),
     "statistics": _fit_distance(_describe_statistics),
     "normalised": _Fit(lambda _, found: Normalised(float(found.mean())), lambda view: _complexity(view.planes)),

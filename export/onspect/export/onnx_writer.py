@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from onspect.calibration.scores import find_images
-from onspect.export.agreement import allowed_flips, compare, make_reference, refuse_flips
+from onspect.export.agreement import allowed_flips, compare, describe_flips, make_reference
 from onspect.export.features import convert_features, design_features
 from onspect.export.fitted_scores import fit_measures
 from onspect.export.graph import InspectionGraph, fit_normal_error
@@ -280,7 +280,8 @@ def _build(
         count = len(labelled)
         trained, exported = (scores[-count:].astype(np.float64) for scores in (parity.trained, parity.exported))
         agreement = compare(make_reference("the trained model", labelled, trained, None), exported)
-        refuse_flips(agreement, allowed_flips(count, "fp32", max_flips))
+        if agreement.flips > (allowed := allowed_flips(count, "fp32", max_flips)):
+            raise describe_flips(agreement, allowed)
     info, known = _describe(model, name, definition, parity, agreement), model.record.data
     if spec.name == MEMORY:
         assert images is not None

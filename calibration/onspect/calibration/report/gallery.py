@@ -105,7 +105,7 @@ def choose_examples(
     tuple[list[ScoredImage], list[ScoredImage], list[ScoredImage]]
         Hits, misses and false alarms, at most `MOST` of each.
     """
-    verdicts = {id(result): threshold and decide(result.score, threshold) for result in results}
+    verdicts = {id(result): None if threshold is None else decide(result.score, threshold) for result in results}
     rejected = [result for result in results if verdicts[id(result)] in ("ng", None)]
     passed = [result for result in results if verdicts[id(result)] in ("ok", None)]
     rejected.sort(key=lambda result: -result.score)

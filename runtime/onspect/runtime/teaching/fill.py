@@ -209,7 +209,9 @@ def _choose_copies(
     def judge(memory: NDArray[np.float32]) -> float:
         """Return the median score of each picture by the others; memory is [copies, pictures, places, dimensions]."""
         scores = [
-            score_distances(nearest_distances(own[[place]], _flat(np.delete(memory, place, axis=1))), shape)
+            score_distances(
+                nearest_distances(own[[place]], np.delete(memory, place, axis=1).reshape(-1, own.shape[-1])), shape
+            )
             for place in range(len(some))
         ]
         return float(np.median(np.concatenate(scores)))
@@ -224,10 +226,6 @@ def _choose_copies(
             break
         chosen, best = name, score
     return chosen
-
-
-def _flat(memory: NDArray[np.float32]) -> NDArray[np.float32]:
-    return memory.reshape(-1, memory.shape[-1])
 
 
 def _check_graph(content: bytes, images: NDArray[np.uint8]) -> None:

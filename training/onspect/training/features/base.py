@@ -20,8 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onspect.runtime.errors import ChoiceError
 from onspect.runtime.teaching.base_file import BASE_KEY, BaseInfo
 from onspect.runtime.teaching.memory import WHOLE_WEIGHTS
-from onspect.training.features.backbone import DEFAULT, Backbone, find_backbone
-from onspect.training.features.trunk import export_trunk
+from onspect.training.features.trunk import DEFAULT, Backbone, export_trunk, find_backbone
 from onspect.training.to_onnx import OPSET, strip_traces
 
 _STAGES = ("stride8", "stride16", "stride32")

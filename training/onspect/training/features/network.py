@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onspect.training.features.backbone import Backbone
+from onspect.training.features.trunk import Backbone
 from onspect.training.to_onnx import convert
 
 _LARGEST = 64  # largest side of an input for torch's export, in multiples of 32 pixels

@@ -1,4 +1,4 @@
-"""The training part's command: train."""
+"""The training part's commands: train and backbone."""
 
 from __future__ import annotations
 

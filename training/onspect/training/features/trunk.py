@@ -1,4 +1,4 @@
-"""The graph of a backbone in ONNX, which is kept between commands: torch needs ten seconds to make it."""
+"""Pretrained networks, and their graphs in ONNX, which are kept between commands: torch needs ten seconds for one."""
 
 from __future__ import annotations
 

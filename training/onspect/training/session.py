@@ -27,7 +27,6 @@ from onspect.runtime.images.region import RegionFile
 from onspect.runtime.images.working_size import MULTIPLE
 from onspect.runtime.inspection.verdict import now
 from onspect.runtime.inspection.visualization import write_png
-from onspect.runtime.model.schema import Tiling
 from onspect.runtime.progress import Progress, no_progress
 from onspect.training.autoencoder.loop import Outcome, TrainingProgress, fit
 from onspect.training.autoencoder.networks import Decoder, Encoder
@@ -49,7 +48,6 @@ from onspect.training.config import (
     OPTIMIZERS,
     SCHEDULES,
     VARIANTS,
-    NetworkConfig,
     TrainConfig,
     design_feature_network,
     design_network,
@@ -59,7 +57,7 @@ from onspect.training.datasets import TrainingSet, load_training_set
 from onspect.training.features import DEFAULT_BACKBONE, make_base
 from onspect.training.features.places import PlaceExtractor, flatten_places, make_extractor
 from onspect.training.launcher import is_member
-from onspect.training.presets import FEATURES, PRESETS, SUBJECTS, Preset, check_preset
+from onspect.training.presets import FEATURES, PRESETS, SUBJECTS, check_preset
 from onspect.training.previews import draw_feature_preview, draw_preview
 from onspect.training.tiles import Images, Tiles
 
@@ -215,8 +213,11 @@ def train(
 def _begin(data: TrainingSet, run: Path, options: TrainOptions, fabric: Fabric, callbacks: Callbacks) -> Outcome:
     kept, held_out = _split(data, options)
     images = data.images[kept]
-    extractor = _make_extractor(images, options) if options.on == FEATURES else None
-    config = _decide(data, options, len(kept)) if extractor is None else _decide_on_features(images, options, extractor)
+    extractor = None
+    if options.on == FEATURES:
+        _check_feature_size(images.shape[2], images.shape[1])
+        extractor = make_extractor(make_base(), images, seed=options.seed)
+    config = _decide(data, images, options, extractor)
     record = RunRecord(
         config=config,
         data=DataRecord(
@@ -464,33 +465,23 @@ def _split(data: TrainingSet, options: TrainOptions) -> tuple[NDArray[np.int64],
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
-def _decide(data: TrainingSet, options: TrainOptions, images: int) -> TrainConfig:
-    preprocess = data.preprocess
-    tiling, width, height = None, preprocess.width, preprocess.height
-    if options.tile is not None:
-        tiling = design_tiling(data.preset, height, width, options.tile)
-        images, width, height = images * tiling.count, tiling.width, tiling.height
-    network = design_network(
-        options.variant,
-        data.preset,
-        height=height,
-        width=width,
-        channels=preprocess.channels,
-        latent=options.latent,
-    )
-    return _configure(PRESETS[data.preset], options, network, images, tiling=tiling)
-
-
-def _configure(
-    row: Preset,
-    options: TrainOptions,
-    network: NetworkConfig,
-    examples: int,
-    *,
-    tiling: Tiling | None = None,
-    backbone: str = "",
+def _decide(
+    data: TrainingSet, images: NDArray[np.uint8], options: TrainOptions, extractor: bytes | None
 ) -> TrainConfig:
-    """Return the configuration of a run: the user's options, otherwise the preset's values."""
+    """Return the run's configuration; the number of its images decides the number of epochs and the batch size."""
+    row, tiling, backbone = PRESETS[data.preset], None, ""
+    examples, height, width, depth = images.shape
+    if extractor is not None:
+        row, backbone = PRESETS[FEATURES], DEFAULT_BACKBONE
+        _, depth, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
+        examples *= rows * columns
+        network = design_feature_network(options.variant, depth, options.latent)
+    else:
+        if options.tile is not None:
+            tiling = design_tiling(row.name, height, width, options.tile)
+            examples, height, width = examples * tiling.count, tiling.height, tiling.width
+        size = {"height": height, "width": width, "channels": depth}
+        network = design_network(options.variant, row.name, **size, latent=options.latent)
     batch = min(examples, options.batch_size or row.batch_size)
     epochs = row.epochs or max(1, round(row.steps / math.ceil(examples / batch)))
     if tiling is not None:  # an epoch has all tiles: fewer epochs give as many steps as without tiles
@@ -510,18 +501,6 @@ def _configure(
         tiling=tiling,
         backbone=backbone,
     )
-
-
-def _make_extractor(images: NDArray[np.uint8], options: TrainOptions) -> bytes:
-    """Return the graph of the features; raise ChoiceError for an unsuitable size."""
-    _check_feature_size(images.shape[2], images.shape[1])
-    return make_extractor(make_base(), images, seed=options.seed)
-
-
-def _decide_on_features(images: NDArray[np.uint8], options: TrainOptions, extractor: bytes) -> TrainConfig:
-    _, channels, rows, columns = PlaceExtractor.open(extractor).extract(images[:1]).shape
-    network = design_feature_network(options.variant, channels, options.latent)
-    return _configure(PRESETS[FEATURES], options, network, len(images) * rows * columns, backbone=DEFAULT_BACKBONE)
 
 
 def _samples(images: NDArray[np.uint8], held_out: NDArray[np.uint8], config: TrainConfig) -> NDArray[np.uint8]:

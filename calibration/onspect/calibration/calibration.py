@@ -27,8 +27,7 @@ from onspect.calibration.regions import (
     choose_map,
     move_map,
 )
-from onspect.calibration.review import BANDS, Band
-from onspect.calibration.rules import list_options
+from onspect.calibration.review import Band
 from onspect.calibration.scores import (
     Fault,
     Observation,
@@ -197,7 +196,7 @@ def _read_options(
     options: Mapping[str, Any], policy: Policy | None, band: Band | None, regions: RegionDemand | None
 ) -> tuple[Policy | None, Band | None, RegionDemand]:
     """Return the rules as objects; ChoiceError if a rule is given both as an object and by options."""
-    bands, of_regions = list_options(BANDS), RegionDemand.OPTIONS
+    bands, of_regions = Band.list_options(), RegionDemand.OPTIONS
     named = (
         Policy.from_options({name: options[name] for name in options if name not in {*bands, *of_regions}}),
         Band.from_options({name: options[name] for name in options if name in bands}),

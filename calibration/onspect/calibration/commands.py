@@ -56,11 +56,10 @@ class _PolicyCommand(Command):
             Parameters in the order of the help.
         """
         if not any(option.name == "strict" for option in self.params):
-            from onspect.calibration.review import BANDS
-            from onspect.calibration.rules import list_options
-            from onspect.calibration.thresholds import POLICIES
+            from onspect.calibration.review import Band
+            from onspect.calibration.thresholds import Policy
 
-            rules = [_make_option(option) for kinds in (POLICIES, BANDS) for option in list_options(kinds).values()]
+            rules = [_make_option(option) for kind in (Policy, Band) for option in kind.list_options().values()]
             first = 1 + max(
                 place for place, option in enumerate(self.params) if option.name in ("model", "data", "value")
             )
@@ -174,11 +173,10 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
       onspect threshold part.onnx --max-fpr 0.5%
       onspect threshold part.onnx --undo
     """
-    from onspect.calibration.review import BANDS, Band
-    from onspect.calibration.rules import list_options
+    from onspect.calibration.review import Band
     from onspect.calibration.thresholds import Manual, Policy
 
-    of_band = {name: options.pop(name) for name in list_options(BANDS)}
+    of_band = {name: options.pop(name) for name in Band.list_options()}
     with usage_errors():
         policy, band = Policy.from_options(options), Band.from_options(of_band)
     if [undo, value is not None, policy is not None].count(True) != 1:

@@ -19,11 +19,7 @@ from onspect.calibration.figures import Evaluation
 from onspect.calibration.fitness import MISTAKES, NOT_SHOWN
 from onspect.calibration.metrics.image import IMAGE_METRICS, CostCurve, Curves, trace_cost, trace_curves
 from onspect.calibration.metrics.pixel import PIXEL_METRICS
-from onspect.calibration.report.acceptance import (
-    describe_operating_point,
-    list_fingerprints,
-    list_threshold_records,
-)
+from onspect.calibration.report.acceptance import describe_operating_point, list_fingerprints, list_threshold_records
 from onspect.calibration.report.gallery import draw_gallery
 from onspect.calibration.report.plots import plot_cost, plot_precision_recall, plot_review, plot_roc, plot_scores
 from onspect.calibration.review import ReviewCurve, tabulate_review, trace_review

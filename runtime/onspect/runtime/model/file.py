@@ -27,15 +27,7 @@ from onspect.runtime.atomic import describe_os_error, sweep_abandoned, write_ato
 from onspect.runtime.errors import ModelFileError, OutputError
 from onspect.runtime.fingerprints import pack_fingerprints, unpack_fingerprints
 from onspect.runtime.model.protobuf import encode_bytes, walk
-from onspect.runtime.model.schema import (
-    FORMAT_VERSION,
-    Bfloat16Margin,
-    Calibration,
-    Looks,
-    ModelInfo,
-    Stamp,
-    Threshold,
-)
+from onspect.runtime.model.schema import FORMAT_VERSION, Bfloat16Margin, Calibration, Looks, ModelInfo, Stamp, Threshold
 from onspect.runtime.records import parse_dataclass
 
 BASE_KEY = "onspect.base"

@@ -24,14 +24,7 @@ from onspect.runtime.teaching.base_file import edit_graph, split_metadata
 from onspect.runtime.teaching.extract import Extractor
 from onspect.runtime.teaching.graph_values import Stored, describe_lesson
 from onspect.runtime.teaching.pictures import load_like, name_folder, take
-from onspect.runtime.teaching.taught import (
-    Lone,
-    Taught,
-    find_lone_additions,
-    leave_out,
-    note_trimmed,
-    refuse_lone,
-)
+from onspect.runtime.teaching.taught import Lone, Taught, find_lone_additions, leave_out, note_trimmed, refuse_lone
 from onspect.runtime.teaching.threshold import choose_rate, counts_parts, make_calibration
 
 _LOG = logging.getLogger("onspect")

@@ -11,21 +11,13 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import cv2
 
 from onspect.runtime.errors import ImageError
-from onspect.runtime.images.formats import (
-    SEVERAL,
-    Accepts,
-    Frame,
-    accept_turned,
-    decode_by_opencv,
-    read_orientation,
-    turn,
-)
+from onspect.runtime.images.formats import SEVERAL, Frame, decode_by_opencv, read_orientation
 
 _AHEAD = 8  # bytes that libjpeg reads ahead
 _HOLE = 16  # zero bytes in a row: if zeros are coefficients, no picture has 42 equal ones in a row
@@ -116,7 +108,7 @@ class Scan:
     """Position of the end of the data in the file."""
 
 
-def decode(data: bytes, accepts: Accepts) -> Frame:
+def decode(data: bytes, accepts: Callable[[int, int, int], None]) -> Frame:
     """Decode a JPEG file.
 
     Parameters
@@ -124,7 +116,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
     data
         The bytes of the file.
     accepts
-        Called with width and height; it may raise ImageError.
+        Called with width and height as stored, and orientation, 1 to 8; it may raise ImageError.
 
     Returns
     -------
@@ -137,7 +129,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
         If the file is truncated or damaged, or of a kind that cannot be checked.
     """
     picture, scans, orientation = split(data)
-    accept_turned(accepts, picture.width, picture.height, orientation)
+    accepts(picture.width, picture.height, orientation)
     _refuse_another(data, picture, scans[-1].end)
     if picture.kind == 0xC2:
         from onspect.runtime.images.formats.progressive import check_progressive
@@ -156,7 +148,7 @@ def decode(data: bytes, accepts: Accepts) -> Frame:
             frame = decode_by_opencv(data)
     if frame is None or frame.shape[:2] != (picture.height, picture.width):
         raise ImageError(f"OpenCV cannot decode the JPEG; {_CURE}")
-    return turn(frame, orientation)
+    return frame
 
 
 def split(data: bytes) -> tuple[Picture, list[Scan], int]:

@@ -30,17 +30,9 @@ from onspect.export.agreement import (
     find_reference,
     score_like,
 )
+from onspect.export.precision import memory
 from onspect.export.precision.float16 import convert_to_float16
 from onspect.export.precision.int8 import Quantizer
-from onspect.export.precision.memory import (
-    choices,
-    describe_again,
-    find_backbone,
-    fit_again,
-    quantize_backbone,
-    read_pictures,
-    store_float16,
-)
 from onspect.export.precision.weighted_layers import Layer, find_layers
 from onspect.export.scores import SCORES
 from onspect.runtime.atomic import write_together
@@ -175,16 +167,16 @@ def _try_backbones(
     model: onnx.ModelProto, file: ModelFile, precision: str, data: Path, progress: Progress
 ) -> Generator[Smaller]:
     """Yield the float16 graph, or int8 graphs with fewer and fewer layers, each with a memory of its own features."""
-    layers = find_backbone(model.graph)
+    layers = memory.find_backbone(model.graph)
     if precision == "fp16":
-        yield _serialize(store_float16(model)), _list_choices(layers, layers), file.info
+        yield _serialize(memory.store_float16(model)), _list_choices(layers, layers), file.info
         return
-    pictures = read_pictures(file, data)
+    pictures = memory.read_pictures(file, data)
     quantizer = Quantizer(model, pictures.images[:: -(-len(pictures.images) // _SAMPLES)], layers, outputs=False)
-    sets = list(choices(layers))
+    sets = list(memory.choices(layers))
     for reduced in progress(sets, len(sets), "quantising and teaching again"):
-        graph, fitted = fit_again(file, quantize_backbone(quantizer, reduced), pictures)
-        yield graph, _list_choices(layers, reduced), describe_again(file.info, pictures, fitted)
+        graph, fitted = memory.fit_again(file, memory.quantize_backbone(quantizer, reduced), pictures)
+        yield graph, _list_choices(layers, reduced), memory.describe_again(file.info, pictures, fitted)
 
 
 def _list_choices(layers: Sequence[Layer], reduced: Sequence[Layer]) -> tuple[LayerChoice, ...]:

@@ -184,7 +184,11 @@ def threshold(model: Path, value: float | None, strict: bool, trim: bool, undo: 
     if undo:
         if band is not None or strict or trim:
             raise click.UsageError("--undo restores the earlier threshold; give it alone")
-        _undo(model)
+        from onspect.runtime.model.file import read_model_file, undo_restamp
+
+        restored = undo_restamp(read_model_file(model)).threshold
+        assert restored is not None
+        say(f"{model} is back at the threshold {restored.score:.6g}")
         return
     from onspect.calibration.calibration import move_threshold
 
@@ -309,11 +313,3 @@ def _warn(blindness: Sequence[str], notes: Sequence[str]) -> None:
         click.echo(click.style(wrap(f"{label}: {sentence}", err=True), fg=colour, bold=True), err=True)
     for note in notes:
         _LOG.warning("%s", note)
-
-
-def _undo(model: Path) -> None:
-    from onspect.runtime.model.file import read_model_file, undo_restamp
-
-    info = undo_restamp(read_model_file(model))
-    assert info.threshold is not None
-    say(f"{model} is back at the threshold {info.threshold.score:.6g}")

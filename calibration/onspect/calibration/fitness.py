@@ -126,7 +126,7 @@ def find_targets(
         The required rates for which there are images.
     """
     required = requirement or Requirement()
-    targets: list[Target | None] = []
+    targets: list[Target] = []
     if required.max_fpr is not None and confusion.good:
         asked = f"at most {format_rate(required.max_fpr)} of good parts rejected"
         targets.append(Target.at_most(asked, required.max_fpr, confusion.false_ng, confusion.good))
@@ -135,7 +135,7 @@ def find_targets(
         words = "rejected or seen by a person" if banded else "rejected"
         asked = f"at least {format_rate(required.min_recall)} of defective parts {words}"
         targets.append(Target.at_least(asked, required.min_recall, seen, confusion.defective))
-    given = {target.side for target in targets if target is not None}
+    given = {target.side for target in targets}
     rules: list[Policy | Band] = []
     if calibration is not None:
         with suppress(ModelFileError):  # a newer release may know more rules
@@ -143,7 +143,7 @@ def find_targets(
             rules += [] if calibration.review_rule is None else [Band.from_rule(calibration.review_rule)]
     of_file = [rule.target(confusion, banded=banded) for rule in rules]
     targets += [target for target in of_file if target is not None and target.side not in given]
-    return [target for target in targets if target is not None]
+    return targets
 
 
 def judge_fitness(

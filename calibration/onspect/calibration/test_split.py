@@ -124,18 +124,17 @@ def describe_overlap(found: Sequence[SeenImage], calibrated_on: Sequence[SeenIma
         One sentence for each kind of overlap.
     """
     of_calibration = compare_with_images(found, calibrated_on, model)
+    chosen_on = "that this threshold is chosen on"
     pairs = (
-        (compare_with_training(found, model).same, ("was trained on", "were trained on")),
-        (of_calibration.same, tuple(f"{verb} among those that this threshold is chosen on" for verb in ("is", "are"))),
-        (
-            of_calibration.twins,
-            tuple(f"{verb} almost like images that this threshold is chosen on" for verb in ("looks", "look")),
-        ),
+        (compare_with_training(found, model).same, "was trained on", "were trained on"),
+        (of_calibration.same, f"is among those {chosen_on}", f"are among those {chosen_on}"),
+        (of_calibration.twins, f"looks almost like images {chosen_on}", f"look almost like images {chosen_on}"),
     )
     effect = "figures of new parts will be worse; keep all pictures of a part in one folder"
     return [
-        f"{len(some)} of {len(found)} test images {what[len(some) > 1]}, such as {name_first(some)}: {effect}"
-        for some, what in pairs
+        f"{len(some)} of {len(found)} test images {one if len(some) == 1 else many}, such as {name_first(some)}: "
+        f"{effect}"
+        for some, one, many in pairs
         if some
     ]
 

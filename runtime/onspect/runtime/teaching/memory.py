@@ -101,11 +101,8 @@ class Features:
         Features
             The features of all images, in order.
         """
-        return Features(
-            np.concatenate([part.fine for part in parts]),
-            np.concatenate([part.middle for part in parts]),
-            np.concatenate([part.coarse for part in parts]),
-        )
+        stages = zip(*(vars(part).values() for part in parts), strict=True)
+        return Features(*map(np.concatenate, stages))
 
 
 @dataclass(frozen=True)

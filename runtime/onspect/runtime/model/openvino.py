@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,6 @@ from numpy.typing import NDArray
 
 from onspect.runtime.cpu import available_cores
 from onspect.runtime.errors import ChoiceError
-
-
-@dataclass(frozen=True)
-class GraphInput:
-    """An input of a graph, in onnxruntime's terms."""
-
-    name: str
-    """The name of the input."""
-
-    type: str
-    """The element type, such as ``tensor(uint8)``."""
-
-    shape: tuple[int | None, ...]
-    """The shape, with the batch first; None for a side of any length."""
 
 
 class OpenVinoSession:
@@ -81,22 +67,20 @@ class OpenVinoSession:
         """Version of OpenVINO."""
         self._idle: deque[Any] = deque()  # requests that no thread uses
 
-    def get_inputs(self) -> list[GraphInput]:
-        """Return the inputs of the graph.
+    def get_inputs(self) -> list[SimpleNamespace]:
+        """Return the inputs of the graph as onnxruntime does.
 
         Returns
         -------
-        list[GraphInput]
-            One entry for each input.
+        list[SimpleNamespace]
+            Name, type such as ``tensor(uint8)``, and shape of each input; None for a side of any length.
         """
-        return [
-            GraphInput(
-                port.any_name,
-                self._describe_type(port.element_type),
-                tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape),
-            )
-            for port in self._model.inputs
-        ]
+        unsigned, found = self._openvino.Type.u8, []
+        for port in self._model.inputs:
+            shape = tuple(None if side.is_dynamic else side.get_length() for side in port.partial_shape)
+            kind = "tensor(uint8)" if port.element_type == unsigned else str(port.element_type)
+            found.append(SimpleNamespace(name=port.any_name, type=kind, shape=shape))
+        return found
 
     def run(self, names: Sequence[str], feeds: Mapping[str, NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Run the graph.
@@ -127,9 +111,6 @@ class OpenVinoSession:
                 values.append(request.get_tensor(output).data.copy())
         self._idle.append(request)
         return [values[0] if len(values) == 1 else np.concatenate(values) for values in found]
-
-    def _describe_type(self, kind: Any) -> str:
-        return "tensor(uint8)" if kind == self._openvino.Type.u8 else str(kind)
 
 
 def has_bfloat16(core: Any) -> bool:

@@ -107,6 +107,36 @@ class Extractor:
         items = (progress or no_progress)(images, len(images), label)
         return Features.join([self._extract_one(image) for image in items])
 
+    def add_copies(
+        self,
+        features: Features,
+        images: Images,
+        copies: str,
+        progress: Progress | None = None,
+        label: str = "extracting features",
+    ) -> tuple[Features, NDArray[np.intp]]:
+        """Append the features of changed copies of images.
+
+        Parameters
+        ----------
+        features, images
+            The images, uint8 [n, height, width, channels], and their features.
+        copies
+            A name in `COPIES`.
+        progress, label
+            As in `extract`.
+
+        Returns
+        -------
+        tuple[Features, NDArray[np.intp]]
+            All features, and the number of the image that each is of, int [n * (1 + changes)].
+        """
+        changes = COPIES[copies]
+        if changes:
+            changed = change_images(images, changes)
+            features = Features.join([features, self.extract(changed, progress=progress, label=label)])
+        return features, np.tile(np.arange(len(images)), 1 + len(changes))
+
     def _extract_one(self, image: NDArray[np.uint8]) -> Features:
         with np.errstate(over="ignore"):  # values beyond float16 become infinite and are refused
             stages = [stage.astype(np.float16) for stage in self.session.run(list(FEATURES), {"image": image[None]})]

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ModelFileError
-from onspect.runtime.fingerprints import pack_fingerprints
-from onspect.runtime.inspection.verdict import now
-from onspect.runtime.model.schema import Lesson, Memory
+from onspect.runtime.model.schema import Memory
 from onspect.runtime.progress import Progress
 from onspect.runtime.teaching.base_file import BaseInfo, edit_graph, fold_channels
 from onspect.runtime.teaching.extract import COPIES, Extractor, change_images, open_session
 from onspect.runtime.teaching.fit import FittedMemory, fit_memory
-from onspect.runtime.teaching.graph_values import fill, inspected_places
+from onspect.runtime.teaching.graph_values import describe_lesson, fill, inspected_places
 from onspect.runtime.teaching.memory import Features, Floats, learn_metric, score_images
 
 _BLUR = 16  # pixels over which the filling of ignored places is smoothed
@@ -59,23 +57,13 @@ class FilledGraph:
             The memory with one lesson.
         """
         fitted = self.fitted
-        lesson = Lesson(
-            time=now(),
-            data=data,
-            pictures=len(fitted.scores),
-            fingerprints=pack_fingerprints(fingerprints),
-            vectors=len(fitted.vectors),
-            map_vectors=len(fitted.map_vectors),
-            whole_vectors=len(fitted.whole),
-            stamps=0,
-        )
         return Memory(
             backbone=base.backbone,
             weights_sha256=base.weights_sha256,
             dimensions=fitted.vectors.shape[1],
             by_whole=fitted.by_whole,
             copies=self.copies,
-            lessons=(lesson,),
+            lessons=(describe_lesson(fitted, fingerprints, data),),
         )
 
 
@@ -200,12 +188,7 @@ def fit_images(
     if copies == "auto":
         turns = len(images) <= _MOST_TURNED and mask is None and not by_whole
         copies = _choose_copies(extractor, images, features, parts, seed) if turns else "none"
-    changes = COPIES[copies]
-    if changes:
-        changed = change_images(images, changes)
-        label = f"extracting features of {copies}"
-        features = Features.join([features, extractor.extract(changed, progress=progress, label=label)])
-    owners = np.tile(np.arange(len(images)), 1 + len(changes))
+    features, owners = extractor.add_copies(features, images, copies, progress, f"extracting features of {copies}")
     places = inspected_places(mask, features.shapes[0])
     fitted = fit_memory(
         features, owners, by_whole=by_whole, inspected=places, groups=parts, seed=seed, progress=progress

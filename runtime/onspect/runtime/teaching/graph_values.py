@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ModelFileError
+from onspect.runtime.fingerprints import pack_fingerprints
+from onspect.runtime.inspection.verdict import now
+from onspect.runtime.model.schema import Lesson
 from onspect.runtime.teaching.base_file import read_initializers
 from onspect.runtime.teaching.fit import FittedMemory
 from onspect.runtime.teaching.memory import (
@@ -253,6 +257,40 @@ class Stored:
             np.concatenate([self.whole, whole]) if by_whole else self.whole,
         )
         return grown, np.concatenate(scores)
+
+
+def describe_lesson(
+    memory: FittedMemory | Stored, fingerprints: Sequence[str], data: str, *, stamps: int = 0, looks: int = 0
+) -> Lesson:
+    """Return the record of pictures that were taught now.
+
+    Parameters
+    ----------
+    memory
+        The memory after it.
+    fingerprints
+        Fingerprints of the pictures.
+    data
+        Name of their folder.
+    stamps, looks
+        Number of earlier thresholds, and of hashes of pictures, before it.
+
+    Returns
+    -------
+    Lesson
+        The record for the file.
+    """
+    return Lesson(
+        time=now(),
+        data=data,
+        pictures=len(fingerprints),
+        fingerprints=pack_fingerprints(fingerprints),
+        vectors=len(memory.vectors),
+        map_vectors=len(memory.map_vectors),
+        whole_vectors=len(memory.whole),
+        stamps=stamps,
+        looks=looks,
+    )
 
 
 def _farthest(vectors: Floats, memory: Vectors, most: int) -> NDArray[np.intp]:

@@ -108,11 +108,11 @@ class Features:
         Features
             The features of all images, in order.
         """
-        return Features(
-            [stage for part in parts for stage in part.fine],
-            [stage for part in parts for stage in part.middle],
-            [stage for part in parts for stage in part.coarse],
+        fine, middle, coarse = (
+            [image for stage in stages for image in stage]
+            for stages in zip(*(vars(part).values() for part in parts), strict=True)
         )
+        return Features(fine, middle, coarse)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("onspect")
 
+_NO_FILE = "?"  # value of --undo without a file
+
 
 class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
     """Width and height in pixels, such as 256x192."""
@@ -45,7 +47,13 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
     help="The base file that 'onspect backbone' made; without it one is made, which needs the extra train.",
 )
 @click.option("--add-to", type=click.Path(path_type=Path), help="Teach this model file more good pictures.")
-@click.option("--undo", type=click.Path(path_type=Path), help="Undo the last addition to this model file.")
+@click.option(
+    "--undo",
+    is_flag=False,
+    flag_value=_NO_FILE,
+    type=click.Path(path_type=Path),
+    help="Undo the last addition to this model file.",
+)
 @click.option("--size", type=_Size(), help="Working size in pixels, multiples of 32 [default: the pictures' shape].")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
 @click.option(
@@ -119,9 +127,7 @@ def teach(
       onspect teach more_good/ --add-to part.onnx
       onspect teach --undo part.onnx
     """
-    _check_usage(good, output, base, add_to, undo)
-    if group is not None and undo is not None:
-        raise click.UsageError("--undo takes no other option; give only the model file")
+    _check_usage(good, output, base, add_to, undo, group)
     from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
@@ -188,11 +194,15 @@ def _suggest(output: Path, good: Path, group: str | None) -> str:
 
 
 def _check_usage(
-    good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None
+    good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None, group: str | None
 ) -> None:
     if undo is not None:
-        if good or output or base or add_to:
-            raise click.UsageError("--undo takes no other option; give only the model file")
+        others = (good, output, base, add_to, group)
+        if str(undo) == _NO_FILE or any(other is not None for other in others):
+            file = next((str(path) for path in (undo, add_to) if path and str(path) != _NO_FILE), "part.onnx")
+            raise click.UsageError(
+                f"--undo takes the model file and no other option: onspect teach --undo {shlex.quote(file)}"
+            )
         return
     if good is None:
         raise click.UsageError("give GOOD, a folder with pictures of good parts")

@@ -1,4 +1,4 @@
-"""Write a model file in a lower precision if its verdicts agree: the Python side of ``export --int8`` and ``--fp16``."""
+"""Write a model file in a lower precision if its verdicts agree: the interface of ``export --int8`` and ``--fp16``."""
 
 from __future__ import annotations
 

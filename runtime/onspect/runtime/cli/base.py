@@ -150,7 +150,7 @@ def say(message: str) -> None:
         click.echo(message, err=True)
 
 
-def wrap(text: str, *, err: bool = False) -> str:
+def wrap(text: str, *, err: bool = False, indent: int = 0) -> str:
     """Wrap lines of sentences between words at the width of the terminal.
 
     Parameters
@@ -159,6 +159,8 @@ def wrap(text: str, *, err: bool = False) -> str:
         The lines.
     err
         Whether they go to stderr instead of stdout.
+    indent
+        Number of spaces before the continuation of a line.
 
     Returns
     -------
@@ -171,7 +173,9 @@ def wrap(text: str, *, err: bool = False) -> str:
     if not (sys.stderr if err else sys.stdout).isatty():
         return text
     width = shutil.get_terminal_size().columns
-    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
     return "\n".join(wrapper.fill(line) if len(line) > width else line for line in text.splitlines())
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors, wrap
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.text import count_of
 
@@ -143,10 +143,11 @@ def teach(
             taught = add(add_to, good, group=group, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {count_of(taught.pictures, 'more good picture')}; {add_to} has {_count(taught)}")
             if taught.refused_threshold is not None:
-                say(
+                stays = (
                     f"the threshold stays: chosen from all pictures it would be {taught.refused_threshold:.4g}, and "
                     "might let defects pass; --max-fpr chooses it from all of them"
                 )
+                say(wrap(stays, err=True))
         else:
             assert output is not None
             taught = teach_new(
@@ -170,7 +171,8 @@ def teach(
             )
             _describe_new(taught)
     _warn_of_lone(taught)
-    say(f"threshold {_cut(taught)}: {taught.describe_support()}" if taught.promises else taught.describe_support())
+    support = taught.describe_support()
+    say(wrap(f"threshold {_cut(taught)}: {support}" if taught.promises else support, err=True))
     if add_to is not None:
         say(f"'onspect teach --undo {add_to}' undoes it")
     else:

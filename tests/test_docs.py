@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from onspect.demo.parts import draw_dataset, draw_part
 from onspect.runtime.cli import main
+from onspect.runtime.images.region import read_region
 from onspect.runtime.inspection.inspector import Inspector
-from onspect.runtime.line.config import read_config
+from onspect.runtime.line.config import DashboardConfig, read_config
 from onspect.runtime.model.file import read_model_file
 from onspect.runtime.model.schema import ModelInfo, SourceLimits, Threshold
 from onspect.runtime.presence.settings import KEYS
@@ -141,6 +142,42 @@ def test_teaching_examples_run(
             (tmp_path / folder / f"{number}.png").write_bytes(cv2.imencode(".png", part)[1].tobytes())
     monkeypatch.chdir(tmp_path)
     assert run_examples("teach.md", capsys) == 1
+
+
+@pytest.mark.slow
+def test_training_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of training in docs/python.md trains (here one epoch), exports and converts."""
+    monkeypatch.chdir(tmp_path)
+    draw_dataset(Path("parts"), seed=0, train=24, good=6, defective=2, size=64)
+    (code,) = find_blocks("python.md", "py")
+    shorter = code.replace('preset="fast"', 'preset="fast", epochs=1')
+    assert shorter != code
+    exec(compile(shorter, "python.md", "exec"), {})
+    assert read_model_file("small.onnx").info.provenance.precision == "int8"
+
+
+def test_archive_example_reads_rejects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of docs/scale.md reads the rejects of a folder of Parquet files."""
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    Path("verdicts.parquet").mkdir()
+    parquet.write_table(pyarrow.table({"verdict": ["ok", "ng", "fault"]}), "verdicts.parquet/0.parquet")
+    names: dict[str, Any] = {}
+    (code,) = find_blocks("scale.md", "python")
+    exec(compile(code, "scale.md", "exec"), names)
+    assert names["table"].num_rows == 1
+
+
+def test_configuration_files_of_pages_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard's section of line.toml in docs/dashboard.md and the region file in docs/regions.md are valid."""
+    monkeypatch.setenv("ONSPECT_TOKEN", "geheim")
+    (section,) = find_blocks("dashboard.md", "toml")
+    (tmp_path / "line.toml").write_text(section, encoding="utf-8")
+    assert read_config(tmp_path / "line.toml").dashboard == DashboardConfig("0.0.0.0:8080", "geheim")
+    (content,) = find_blocks("regions.md", "toml")
+    (tmp_path / "roi.toml").write_text(content, encoding="utf-8")
+    assert read_region(tmp_path / "roi.toml").frame == (640, 480)
 
 
 @pytest.mark.slow

@@ -2,9 +2,10 @@
 
 `--set tiles=DATA` takes train/good and val/ of a dataset folder with ground_truth/. `--set surfaces` draws grained
 surfaces with faint cracks, specks and wide patches of another grain (120 good images to teach; 60 good and 90
-defective ones to judge). `--set parts` draws the parts of `onspect demo` (160 good images to teach). A row is one
-change of the score or of the error map: image AUROC and false rejects at 99% recall, or pixel AUROC and AUPRO. Copies
-of pictures are off. Features are extracted once and kept in OUTPUT. Needs onspect[cpu,train].
+defective ones to judge). `--set cuts` draws them cut to random shapes: a dataset for `onspect teach` is then in OUTPUT.
+`--set parts` draws the parts of `onspect demo` (160 good images to teach). A row is one change of the score or of the
+error map: image AUROC and false rejects at 99% recall, or pixel AUROC and AUPRO. Copies of pictures are off, and all
+images have one size. Features are extracted once and kept in OUTPUT. Needs onspect[cpu,train].
 
     python benchmarks/memory_tries.py -o OUTPUT --set tiles=magnetic_tile [--pictures 0] [--seeds 0] [--only NAME,NAME]
 """
@@ -37,19 +38,31 @@ from onspect.runtime.teaching.pictures import load
 from onspect.training.features import make_base
 
 SIDE = 256
+LARGE = 416
 Floats = NDArray[np.float32]
 
 
-def draw_surfaces(folder: Path) -> None:
-    """Write a dataset folder of surfaces, some with cracks, specks or wide patches."""
+def draw_surfaces(folder: Path, *, cut: bool = False) -> None:
+    """Write a dataset folder of surfaces, some with cracks, specks or wide patches; cut: to random shapes."""
     plan = {"train/good": 120, "val/good": 60, "val/crack": 30, "val/speck": 30, "val/patch": 30}
     for number, (name, count) in enumerate(plan.items()):
         kind = name.split("/")[1]
         for index in range(count):
-            image, mask = draw_surface(np.random.default_rng([number, index]), kind)
+            random = np.random.default_rng([number, index])
+            image, mask = draw_surface(random, kind, LARGE if cut else SIDE)
+            if cut:
+                image, mask = cut_shape(random, image, mask)
             write(folder / name / f"{index:03d}.png", image)
             if kind != "good":
                 write(folder / "ground_truth" / name / f"{index:03d}_mask.png", mask)
+
+
+def cut_shape(random: np.random.Generator, *planes: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """Return the middle of planes as a rectangle of a random aspect ratio, 0.4 to 2.5, and about SIDE * SIDE pixels."""
+    ratio = np.exp(random.uniform(-0.9, 0.9))
+    height, width = (min(LARGE, round(SIDE * factor)) for factor in (np.sqrt(ratio), 1.0 / np.sqrt(ratio)))
+    top, left = (LARGE - height) // 2, (LARGE - width) // 2
+    return [plane[top : top + height, left : left + width] for plane in planes]
 
 
 def write(path: Path, image: NDArray[np.uint8]) -> None:
@@ -59,27 +72,27 @@ def write(path: Path, image: NDArray[np.uint8]) -> None:
         raise SystemExit(f"cannot write {path}")
 
 
-def draw_surface(random: np.random.Generator, kind: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def draw_surface(random: np.random.Generator, kind: str, side: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a grey surface and the mask of its defect."""
 
     def grain(across: float, down: float) -> Floats:
-        noise = random.standard_normal((SIDE, SIDE)).astype(np.float32)
+        noise = random.standard_normal((side, side)).astype(np.float32)
         blurred = cv2.GaussianBlur(noise, (0, 0), sigmaX=across, sigmaY=down)
         return np.asarray(blurred / blurred.std(), np.float32)
 
     image = 110.0 + 25.0 * random.standard_normal() + grain(0.6, 0.6) * random.uniform(4, 9)
     image = image + grain(12, 0.7) * (4.0 + 9.0 * random.uniform()) + grain(40, 40) * random.uniform(2, 6)
-    image = image + np.linspace(-1, 1, SIDE)[None] * random.uniform(-8, 8)
-    mask = np.zeros((SIDE, SIDE), np.uint8)
+    image = image + np.linspace(-1, 1, side)[None] * random.uniform(-8, 8)
+    mask = np.zeros((side, side), np.uint8)
     if kind == "crack":
-        points, angle = [random.uniform(40, SIDE - 40, 2)], random.uniform(0.0, 2.0 * np.pi)
+        points, angle = [random.uniform(40, side - 40, 2)], random.uniform(0.0, 2.0 * np.pi)
         for _ in range(int(random.integers(4, 14))):
             angle += random.normal(0.0, 0.5)
             points.append(points[-1] + 8.0 * np.array([np.cos(angle), np.sin(angle)]))
         cv2.polylines(mask, [np.array(points, np.int32)], False, 255, int(random.integers(1, 3)))
         image = image - cv2.GaussianBlur(mask, (0, 0), 0.7) / 255.0 * random.uniform(20, 45)
     elif kind == "speck":
-        centre = [int(place) for place in random.integers(15, SIDE - 15, 2)]
+        centre = [int(place) for place in random.integers(15, side - 15, 2)]
         cv2.circle(mask, centre, int(random.integers(2, 7)), 255, -1)
         image = image + np.sign(random.normal()) * cv2.GaussianBlur(mask, (0, 0), 1) / 255.0 * random.uniform(18, 40)
     elif kind == "patch":
@@ -246,10 +259,27 @@ def refit(fitted: Fitted, change: Callable[[Features], Features]) -> Fitted:
     return fit(change(fitted.taught), change(fitted.judged), fitted.seed)
 
 
-def with_components(fitted: Fitted, count: int) -> Floats:
-    """Return the score with a number of principal components."""
-    with patch.object(memory, "PATCH_DIMENSIONS", (count, count)):
+def with_constant(fitted: Fitted, name: str, value: object) -> Floats:
+    """Return the score with another value of a constant of the memory."""
+    with patch.object(memory, name, value):
         return score(fit(fitted.taught, fitted.judged, fitted.seed).distances)
+
+
+def pool_repeated(stage: Floats) -> Floats:
+    """Return the mean over 3 x 3 places with the border repeated, not with zeros outside the image."""
+    return np.stack([cv2.blur(plane, (3, 3), borderType=cv2.BORDER_REPLICATE) for plane in stage])
+
+
+def mean_of_five(fitted: Fitted) -> Floats:
+    """Return the score by the mean distance to the five nearest vectors."""
+    flat = np.concatenate(fitted.metric.patches(fitted.taught))
+    coreset = Coreset(flat, np.zeros(len(flat), np.intp), memory.PATCH_POOL, seed=fitted.seed)
+    vectors = flat[coreset.choose(memory.PATCH_VECTORS).indices]
+    squares, maps = np.square(vectors).sum(axis=1), []
+    for rows in fitted.patches:
+        found = np.partition(squares - 2.0 * rows @ vectors.T, 4, axis=1)[:, :5] + np.square(rows).sum(1)[:, None]
+        maps.append(np.sqrt(np.maximum(found, 0.0)).mean(axis=1))
+    return score(np.stack(maps).reshape(fitted.distances.shape))
 
 
 def plus_whole(fitted: Fitted) -> Floats:
@@ -266,11 +296,19 @@ def plus_length(fitted: Fitted) -> Floats:
 
 SCORES: dict[str, Callable[[Fitted], Floats]] = {
     "none": lambda fitted: score(fitted.distances),
-    "components-256": lambda fitted: with_components(fitted, 256),
-    "components-400": lambda fitted: with_components(fitted, 400),
+    "components-256": lambda fitted: with_constant(fitted, "PATCH_DIMENSIONS", (256, 256)),
+    "components-400": lambda fitted: with_constant(fitted, "PATCH_DIMENSIONS", (400, 400)),
     "without-mean": lambda fitted: score(refit(fitted, lambda part: without_mean(part, 1.0)).distances),
     "without-half-mean": lambda fitted: score(refit(fitted, lambda part: without_mean(part, 0.5)).distances),
     "plus-length": plus_length,
+    "whitening-0": lambda fitted: with_constant(fitted, "PATCH_WHITENING", 0.0),
+    "whitening-1": lambda fitted: with_constant(fitted, "PATCH_WHITENING", 1.0),
+    "floor-0.1": lambda fitted: with_constant(fitted, "FLOOR", (0.1, 0.1)),
+    "floor-0.5": lambda fitted: with_constant(fitted, "FLOOR", (0.5, 0.5)),
+    "floor-1": lambda fitted: with_constant(fitted, "FLOOR", (1.0, 1.0)),
+    "border-repeated": lambda fitted: with_constant(fitted, "_pool", pool_repeated),
+    "mean-of-five": mean_of_five,
+    "highest-1": lambda fitted: score(fitted.distances, 1),
     "highest-20": lambda fitted: score(fitted.distances, 20),
     "plus-gaussian": lambda fitted: usual(score(fitted.distances)) + usual(score(gaussian(fitted))),
     "gaussian": lambda fitted: score(gaussian(fitted)),
@@ -288,6 +326,12 @@ def both(fitted: Fitted, share: float) -> Floats:
     return usual(fitted.marks) + share * usual(fitted.distances)
 
 
+def search_map(fitted: Fitted, count: int, pool: int) -> Floats:
+    """Return the error map by a memory of another size."""
+    queries, vectors = (fitted.metric.places(part) for part in (fitted.judged, fitted.taught))
+    return search(np.stack(queries), vectors, count, pool, fitted.seed).reshape(fitted.marks.shape)
+
+
 def smooth(maps: Floats, sigma: float) -> Floats:
     """Return maps smoothed by a Gaussian."""
     return np.stack([cv2.GaussianBlur(one, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE) for one in maps])
@@ -300,8 +344,10 @@ MAPS: dict[str, Callable[[Fitted], Floats]] = {
     "map-half-score": lambda fitted: both(fitted, 0.5),
     "map-half-score-closed-5": lambda fitted: close(both(fitted, 0.5), 5),
     "map-half-score-closed-9": lambda fitted: close(both(fitted, 0.5), 9),
+    "map-4000": lambda fitted: search_map(fitted, 4000, 80_000),
     "map-closed-9": lambda fitted: close(fitted.marks, 9),
     "map-plus-smooth": lambda fitted: fitted.marks + smooth(fitted.marks, 2.0),
+    "map-times-root-score": lambda fitted: fitted.marks * np.sqrt(usual(score(fitted.distances)))[:, None, None],
     "map-plus-mean": lambda fitted: fitted.marks + fitted.marks.mean(axis=(1, 2), keepdims=True),
     "map-half-score-half-gaussian": lambda fitted: both(fitted, 0.5) + 0.5 * usual(gaussian(fitted)),
 }
@@ -328,7 +374,7 @@ def main() -> None:
     """Print a row for each change."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--set", required=True, help="tiles=DATA, surfaces or parts")
+    parser.add_argument("--set", required=True, help="tiles=DATA, surfaces, cuts or parts")
     parser.add_argument("--padding", choices=("zeros", "edge", "reflect"), default="zeros", help="of the convolutions")
     parser.add_argument("--pictures", type=int, default=0, help="good images to teach, drawn at random; 0 for all")
     parser.add_argument("--seeds", default="0", help="seeds of the draw and of the memory")
@@ -341,7 +387,10 @@ def main() -> None:
     if not folder and not data.exists():
         part = chosen.output / f"{name}.part"
         part.mkdir()
-        (draw_surfaces if name == "surfaces" else lambda place: draw_dataset(place, seed=0, size=SIDE))(part)
+        if name == "parts":
+            draw_dataset(part, seed=0, size=SIDE)
+        else:
+            draw_surfaces(part, cut=name == "cuts")
         part.rename(data)
     found = read(data, chosen.padding, chosen.output / f"{name}-{chosen.padding}.npz")
     tries = [*SCORES, *MAPS] if chosen.only is None else chosen.only.split(",")

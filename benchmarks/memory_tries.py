@@ -225,7 +225,7 @@ def without_mean(features: Features, share: float) -> Features:
 
 
 def blurred(features: Features, middle: int, coarse: int) -> Features:
-    """Return features whose stages at strides of 16 and 32 are means over so many places each way."""
+    """Return features with means over a square of places at the strides of 16 and 32."""
 
     def blur(stage: Sequence[NDArray[np.float16]], side: int) -> list[NDArray[np.float16]]:
         return [
@@ -249,7 +249,7 @@ def gaussian(fitted: Fitted, shrink: float = 0.1) -> Floats:
 
 
 def close(maps: Floats, side: int) -> Floats:
-    """Return maps closed over so many places each way: holes in marked areas are filled."""
+    """Return maps closed over a square of places: holes in marked areas are filled."""
     element = np.ones((side, side), np.uint8)
     return np.stack([cv2.morphologyEx(one, cv2.MORPH_CLOSE, element, borderType=cv2.BORDER_REPLICATE) for one in maps])
 

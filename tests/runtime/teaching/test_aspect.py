@@ -145,7 +145,7 @@ def test_documented_reader_judges_alike(model: Path, shapes: Path) -> None:
 
 
 def test_adding_and_undoing(model: Path, tmp_path: Path) -> None:
-    """Further pictures of both shapes are taught and taken back."""
+    """Further pictures of both shapes are taught, and the addition is undone."""
     before = graph_of(model)
     assert add(model, write_shapes(tmp_path / "more", range(500, 506))).pictures == 6
     assert read_model_file(model).info.preprocess.keep_aspect

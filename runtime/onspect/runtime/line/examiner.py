@@ -77,8 +77,8 @@ class Examiner:
             # start the check as late as possible: inference releases the interpreter lock
             check = self._start_check((model or fallback).limits, source_index, prepared, alone=view is None)
             scored = inspector.infer_frames([prepared])
-            if check is not None:
-                prepared = dataclasses.replace(prepared, error=check.result())
+            if check is not None and (fault := check.result()) is not None:
+                prepared = dataclasses.replace(prepared, error=fault)
             (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must continue
             _LOG.exception("the model failed")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,10 @@ HEAVY = ["torch", "sklearn", "onnx", "onnxscript", "matplotlib", "lightning_fabr
 HEAVY += ["ray", "pyarrow", "fsspec", "openvino"]
 
 
-def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a script in a fresh interpreter."""
-    return subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
 
 
 def test_runtime_imports_nothing_heavy() -> None:
@@ -64,6 +66,21 @@ def test_help_loads_no_engine() -> None:
         "print(sorted({'cv2', 'numpy', 'onnxruntime', 'torch'} & set(sys.modules)))"
     )
     assert run(script).stdout.endswith("[]\n")
+
+
+def test_one_image_loads_what_it_needs(calibrated: Path, tmp_path: Path, write_image: Callable[..., Path]) -> None:
+    """`score` and `run` load no module of what the model and the line do not have."""
+    folder = write_image(tmp_path / "parts" / "part.png").parent
+    script = (
+        "import sys\nfrom onspect.runtime.cli import main\n"
+        "main(['score', *sys.argv[1:], '-o', 'verdicts.jsonl'], standalone_mode=False)\n"
+        "main(['run', *sys.argv[1:], '--sink', 'jsonl:verdicts.jsonl'], standalone_mode=False)\n"
+        "rooms = ('presence', 'signals', 'ray', 'dashboard', 'images.align', 'images.region', 'model.openvino')\n"
+        "print([name for name in sys.modules if name.startswith(tuple(f'onspect.runtime.{room}' for room in rooms))])"
+    )
+    done = run(script, str(calibrated), str(folder), cwd=tmp_path)
+    assert done.stdout == "[]\n", done.stderr
+    assert len((tmp_path / "verdicts.jsonl").read_text().splitlines()) == 2
 
 
 def test_every_error_is_public() -> None:

@@ -11,21 +11,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onspect.runtime.errors import ImageError, ModelFileError, UncalibratedError
 from onspect.runtime.images.decode import Frame, read_image, read_or_error
-from onspect.runtime.images.placement import Placement
 from onspect.runtime.images.preprocess import check_size, place, prepare, prepare_at
-from onspect.runtime.inspection.doubtful import find_doubtful
 from onspect.runtime.inspection.regions import Region, find_regions_of_batch, move_to_frame
 from onspect.runtime.inspection.verdict import FrameContext, Judgement, Verdict, decide, now
 from onspect.runtime.model.file import ModelFile
 from onspect.runtime.model.schema import ModelInfo, Rectangle, Threshold
 from onspect.runtime.model.session import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from onspect.runtime.images.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -356,6 +357,8 @@ class Inspector:
         """
         if self._fast is None:
             return _run(self._session, batch)
+        from onspect.runtime.inspection.doubtful import find_doubtful  # only openvino-bf16 needs it
+
         scored, margin = _run(self._fast, batch), self.info.bfloat16
         assert margin is not None  # else load_model has raised
         again = find_doubtful(scored.score, self.threshold, margin)

@@ -6,15 +6,17 @@ import logging
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 
 from onspect.runtime.errors import ChoiceError, ModelFileError
 from onspect.runtime.model.file import ModelFile, read_model_file
-from onspect.runtime.model.openvino import OpenVinoSession
 from onspect.runtime.model.providers import BFLOAT16, CHOICES, ONNXRUNTIME
 from onspect.runtime.model.schema import ModelInfo
+
+if TYPE_CHECKING:
+    from onspect.runtime.model.openvino import OpenVinoSession
 
 _LOG = logging.getLogger("onspect")
 
@@ -103,6 +105,8 @@ def open_on_openvino(file: ModelFile, threads: int, *, bfloat16: bool = False) -
     ImportError
         If OpenVINO is not installed.
     """
+    from onspect.runtime.model.openvino import OpenVinoSession
+
     try:
         return OpenVinoSession(file.data, threads, bfloat16=bfloat16)
     except RuntimeError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +117,8 @@ def _check_margin(file: ModelFile) -> None:
     """Raise ModelFileError if the file has no margin of bfloat16 for its graph."""
     if file.info.valid_margin is None:
         reason = "no margin of bfloat16" if file.info.bfloat16 is None else "a margin of bfloat16 for an earlier graph"
+        import shlex
+
         raise ModelFileError(
             f"{str(file.path)!r} has {reason}, which the provider {BFLOAT16!r} needs; measure it: "
             f"onspect bench {shlex.quote(str(file.path))} GOOD --margin 90%"

@@ -6,7 +6,7 @@ file. Processor time is compared because it changes little on a busy machine. Pr
 ratios of each turn (median, 10% to 90%). Exits with 1 if a ratio of the smallest is above --most. Without images it
 draws some. Needs onspect[cpu]; not for Windows.
 
-    python benchmarks/older.py OLDER part.onnx [IMAGES...] [--count 400] [--turns 41] [--most 1.03]
+    python benchmarks/older.py OLDER part.onnx [IMAGES...] [--count 400] [--turns 41] [--only start]
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,23 @@ def link_images(paths: list[str], folder: Path) -> Path:
     return folder
 
 
+def time_batch(trees: list[Path], model: Path, paths: list[str], turns: int) -> NDArray[np.float64]:
+    """Return processor seconds an image [turns, 2] of image files to lines of JSON, on all cores."""
+    passes, _ = race([Entry("onspect", model, tree=tree) for tree in trees], paths, turns)
+    return np.array([[told["processor"] for told in each] for each in passes]).T / len(paths)
+
+
+def time_frames(
+    environments: list[dict[str, str]], model: Path, paths: list[str], turns: int, folder: Path
+) -> NDArray[np.float64]:
+    """Return processor seconds a frame [turns, 2] of `onspect run`, without its start."""
+    sink = ["--sink", f"jsonl:{folder / 'verdicts.jsonl'}"]
+    many, few = link_images(paths * 5, folder / "many"), link_images(paths[:FEW], folder / "few")
+    short = time_turns(environments, ["run", str(model), str(few), *sink], turns)
+    whole = time_turns(environments, ["run", str(model), str(many), *sink], turns)
+    return np.asarray((whole - short.min(axis=0)) / (5 * len(paths) - FEW), np.float64)
+
+
 def main() -> int:
     """Run the comparison and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,36 +86,31 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400, help="Images a pass; frames of a run are five times as many.")
     parser.add_argument("--turns", type=int, default=41)
     parser.add_argument("--most", type=float, default=1.03)
+    parser.add_argument("--only", choices=["start", "file", "frame"], help="One of the three measures.")
     arguments = parser.parse_args()
-    here, model = Path(__file__).resolve().parent.parent, arguments.model.resolve()
-    print(f"{model.name}, {arguments.count} images a pass, {arguments.turns} turns; {describe_averages()} at the start")
+    model, turns = arguments.model.resolve(), arguments.turns
+    trees = [arguments.older.resolve(), Path(__file__).resolve().parent.parent]
+    print(f"{model.name}, {arguments.count} images a pass, {turns} turns; {describe_averages()} at the start")
     worst = 0.0
     with (
         race_images(model, arguments.images, arguments.count) as paths,
         tempfile.TemporaryDirectory() as folder,
     ):
-        compiled = compiled_environment(Path(folder, "compiled"))
-        trees = [arguments.older.resolve(), here]
-        environments = [compiled | tree_environment(tree) for tree in trees]
-        start = time_turns(environments, ["score", str(model), paths[0], "-q"], arguments.turns)
-        passes, _ = race([Entry("onspect", model, tree=tree) for tree in trees], paths, arguments.turns)
-        batch = np.array([[told["processor"] for told in each] for each in passes]).T / len(paths)
-        sink = ["--sink", f"jsonl:{Path(folder, 'verdicts.jsonl')}"]
-        many = [str(link_images(paths * 5, Path(folder, "many"))), *sink]
-        few = [str(link_images(paths[:FEW], Path(folder, "few"))), *sink]
-        whole = time_turns(environments, ["run", str(model), *many], arguments.turns)
-        short = time_turns(environments, ["run", str(model), *few], arguments.turns)
-        frames = (whole - short.min(axis=0)) / (5 * len(paths) - FEW)
-        for name, seconds, factor, unit in (
-            ("start", start, 1e3, "ms"),
-            ("file to verdict", batch, 1e6, "us"),
-            ("frame of a line", frames, 1e6, "us"),
-        ):
+        environments = [compiled_environment(Path(folder, "compiled")) | tree_environment(tree) for tree in trees]
+        start = ["score", str(model), paths[0], "-q"]
+        measures: dict[str, tuple[Callable[[], NDArray[np.float64]], float, str]] = {
+            "start": (lambda: time_turns(environments, start, turns), 1e3, "ms"),
+            "file": (lambda: time_batch(trees, model, paths, turns), 1e6, "us"),
+            "frame": (lambda: time_frames(environments, model, paths, turns, Path(folder)), 1e6, "us"),
+        }
+        for name in [arguments.only] if arguments.only else list(measures):
+            measure, factor, unit = measures[name]
+            seconds = measure()
             least, ratios = seconds.min(axis=0), seconds[:, 1] / seconds[:, 0]
             worst = max(worst, least[1] / least[0])
             low, middle, high = np.percentile(ratios, (10, 50, 90))
             print(
-                f"{name:<16}{least[0] * factor:>8.1f} {unit} older {least[1] * factor:>8.1f} {unit} now, "
+                f"{name:<6}{least[0] * factor:>8.1f} {unit} older {least[1] * factor:>8.1f} {unit} now, "
                 f"ratio {least[1] / least[0]:.3f}; turns {middle:.3f} ({low:.3f} to {high:.3f})",
                 flush=True,
             )

@@ -2,11 +2,13 @@ import contextlib
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 from onspect.runtime.cli import main
 from onspect.runtime.errors import TrainingError
 from onspect.training import session
+from onspect.training.autoencoder import trainer
 
 CPU = session.Devices(accelerator="cpu")
 ALONE = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -50,6 +53,26 @@ def test_a_process_that_is_killed_goes_on_to_the_same_weights(parts: Path, tmp_p
     whole, cut = (load_file(tmp_path / name / "weights.safetensors") for name in ("whole", "cut"))
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_termination_is_saved_and_told(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM ends the command with code 1 and one sentence, and --resume finishes the run."""
+    save, asked = trainer.Trainer.save, []
+
+    def save_and_ask(*arguments: Any) -> None:
+        save(*arguments)
+        if not asked:
+            asked.append(True)
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "save", save_and_ask)
+        result = CliRunner().invoke(
+            main, ["train", str(parts), "-o", str(tmp_path / "run"), "--epochs", "4", "--device", "cpu"]
+        )
+    assert (result.exit_code, "interrupted and saved" in result.stderr) == (1, True), result.output
+    assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) < 4
+    assert session.resume(tmp_path / "run", devices=CPU).reason == "finished"
 
 
 def test_resume_from_another_directory(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

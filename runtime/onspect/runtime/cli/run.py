@@ -155,7 +155,6 @@ def _configure(
 ) -> LineConfig:
     """Return the line of the file, or an empty one, with the flags in place of its values."""
     from onspect.runtime.line.config import LineConfig, SignalConfig, SourceConfig, read_config
-    from onspect.runtime.presence.settings import PresenceSettings, parse_presence
 
     config = LineConfig(Path(), ()) if file is None else read_config(file)
     if model is not None:
@@ -167,8 +166,12 @@ def _configure(
     if frames_per_part is not None:
         config = replace(config, voting=replace(config.voting, frames=frames_per_part))
     if presence is not None:
+        from onspect.runtime.presence.settings import parse_presence
+
         config = replace(config, presence=parse_presence(presence))
     if parts is not None:
+        from onspect.runtime.presence.settings import PresenceSettings
+
         config = replace(config, presence=replace(config.presence or PresenceSettings(), parts=parts))
     config = replace(config, sinks=sinks or config.sinks, provider=provider or config.provider)
     if signal is not None:

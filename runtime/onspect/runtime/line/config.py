@@ -6,9 +6,9 @@ import re
 import tomllib
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.credentials import redact, resolve_secret
@@ -20,9 +20,17 @@ from onspect.runtime.line.frame_queue import Policy
 from onspect.runtime.line.views import Join
 from onspect.runtime.line.voting import Rule, Voting
 from onspect.runtime.model.providers import CHOICES
-from onspect.runtime.presence.settings import PresenceSettings, build_presence, read_presence
-from onspect.runtime.signals.ejector import EjectorRule
-from onspect.runtime.signals.handshake import HandshakeTimes
+
+if TYPE_CHECKING:
+    from onspect.runtime.presence.settings import PresenceSettings
+    from onspect.runtime.signals.ejector import EjectorRule
+    from onspect.runtime.signals.handshake import HandshakeTimes
+
+
+def _usual_times() -> HandshakeTimes:
+    from onspect.runtime.signals.handshake import HandshakeTimes  # most lines have no PLC
+
+    return HandshakeTimes()
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class SignalConfig:
 
     address: str
     """The address, as `open_signal` takes it."""
-    times: HandshakeTimes = field(default_factory=HandshakeTimes)
+    times: HandshakeTimes = field(default_factory=_usual_times)
     """Time limits of the handshake."""
 
 
@@ -351,6 +359,8 @@ def _read_voting(content: object) -> Voting:
 
 
 def _read_presence(content: object) -> PresenceSettings:
+    from onspect.runtime.presence.settings import build_presence, read_presence
+
     table = _Table("presence", content)
     assert isinstance(content, dict)
     try:
@@ -384,11 +394,12 @@ def _read_dashboard(content: object) -> DashboardConfig:
 
 
 def _read_signal(content: object) -> SignalConfig:
-    table, defaults = _Table("signal", content), HandshakeTimes()
+    table, defaults = _Table("signal", content), _usual_times()
     address = table.need("address", str)
     result, ack = table.number_from("result_ms", float, 1), table.number_from("ack_ms", float, 1)
     table.end()
-    times = HandshakeTimes(
+    times = replace(
+        defaults,
         result=defaults.result if result is None else result / 1000.0,
         ack=defaults.ack if ack is None else ack / 1000.0,
     )
@@ -396,6 +407,8 @@ def _read_signal(content: object) -> SignalConfig:
 
 
 def _read_ejector(content: object) -> EjectorRule:
+    from onspect.runtime.signals.ejector import EjectorRule
+
     table = _Table("ejector", content)
     parts, delay = table.number_from("parts", int, 0), table.number_from("delay_ms", float, 0)
     pulse, rejects = table.number_from("pulse_ms", float, 1), table.take("rejects", list)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
@@ -14,9 +15,10 @@ from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
 from onspect.runtime.inspection.verdict import FrameContext
 from onspect.runtime.line.frame_check import FrameCheck, Health, Limits, find_picture_fault
 from onspect.runtime.line.models import Model
-from onspect.runtime.presence.crop import prepare_fault, prepare_window
-from onspect.runtime.presence.gate import PartView
 from onspect.runtime.sources.base import Capture, Source
+
+if TYPE_CHECKING:
+    from onspect.runtime.presence.gate import PartView
 
 _LOG = logging.getLogger("onspect")
 
@@ -77,8 +79,8 @@ class Examiner:
             # start the check as late as possible: inference releases the interpreter lock
             check = self._start_check((model or fallback).limits, source_index, prepared, alone=view is None)
             scored = inspector.infer_frames([prepared])
-            if check is not None:
-                prepared = dataclasses.replace(prepared, error=check.result())
+            if check is not None and (fault := check.result()) is not None:
+                prepared = dataclasses.replace(prepared, error=fault)
             (inspection,) = inspector.judge([prepared], scored, [context], late_ms=self._late_ms)
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no base class, and the line must continue
             _LOG.exception("the model failed")
@@ -106,6 +108,8 @@ class Examiner:
 def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | None) -> Prepared:
     if view is None or isinstance(frame, ImageError):
         return inspector.prepare_frame(frame)
+    from onspect.runtime.presence.crop import prepare_fault, prepare_window  # only a line with presence needs it
+
     if view.reason is not None or view.window is None:
         return prepare_fault(frame, view.reason or "there is no part in the frame")
     return prepare_window(inspector, frame, view.window)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
@@ -27,12 +27,14 @@ from onspect.runtime.line.tally import Tally
 from onspect.runtime.line.views import ViewJoiner
 from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
-from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PartView, PresenceGate, Step
-from onspect.runtime.presence.settings import PresenceSettings
-from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.status import LineStatus, SignalState, SourceState
+
+if TYPE_CHECKING:
+    from onspect.runtime.presence.gate import PartView, PresenceGate, Step
+    from onspect.runtime.presence.settings import PresenceSettings
+    from onspect.runtime.signals.controller import SignalController
 
 _LOG = logging.getLogger("onspect")
 
@@ -124,7 +126,7 @@ class Line:
         self._queue = FrameQueue(chosen)
         self._grabbers = [Grabber(source, number, self._queue) for number, source in enumerate(sources)]
         self._voter = Voter(self._voting, len(sources))
-        self._gates = [None if presence is None else PresenceGate(presence, live=source.live) for source in sources]
+        self._gates = [None if presence is None else _open_gate(presence, source) for source in sources]
         self._seen = [0] * len(sources)
         names = [source.state().name for source in sources]
         within = _VIEWS_WITHIN if self._voting.timeout is None else self._voting.timeout
@@ -407,6 +409,8 @@ class Line:
 
     def _judge_parts(self, gate: PresenceGate, source_index: int, capture: Capture) -> Iterator[Inspection]:
         """Judge the parts that a frame of a free-running camera decides; there may be none or several."""
+        from onspect.runtime.presence.gate import FILE_RATE, HeldFrame
+
         self._models.apply()
         recipe = capture.recipe or self._recipes[source_index]
         model = self._part_models[source_index] = self._models.find(recipe)
@@ -515,6 +519,12 @@ class Line:
         self._ended.set()
         keeper.join()
         self._report()
+
+
+def _open_gate(presence: PresenceSettings, source: Source) -> PresenceGate:
+    from onspect.runtime.presence.gate import PresenceGate  # most lines need none
+
+    return PresenceGate(presence, live=source.live)
 
 
 def _check_parts(voting: Voting, *, followed: bool, presence: bool, policies: Sequence[Policy]) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import check_place, describe_os_error, identify, make_folder, writing
 from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.inspection.inspector import Inspection
@@ -350,6 +349,8 @@ def open_lines(text: str, *, append: bool) -> JsonlSink:
     ChoiceError
         If an option is not valid, or standard output is to be rotated.
     """
+    from onspect.runtime.address import parse_file  # `onspect score` has a path, and no address
+
     target, options = parse_file(text, {"rotate": "SIZE", "keep": "COUNT"})
     kind = JsonlSink if text.startswith("jsonl:") else CsvSink
     size = options.size("rotate", smallest=SMALLEST_ROTATION)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onspect.runtime.errors import ChoiceError, OnspectError, OutputError
 from onspect.runtime.images.files import IMAGE_SUFFIXES
-from onspect.runtime.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from onspect.runtime.sinks.base import Sink
 
 _FILES = ("jsonl", "csv", "sqlite", "evidence")
 

@@ -29,9 +29,8 @@ _URL = {False: re.compile(r"://[^\s'\"]+"), True: re.compile(r"://.+", re.DOTALL
 _IN_PATH = re.compile(r"[/_]([\w.-]{1,40})=")
 _OPTION = re.compile(r"[?&;#]([\w.-]{1,40})=(?!env:|file:)")
 _STREAM_KEY = re.compile(r"/[^/?]+/(?=\w*\d)([\w-]{12,})(?=[?:]|$)")  # rtmp://HOST/APPLICATION/KEY
-_END = re.compile(
-    r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE
-)  # options in the form of recorders
+# options in the form of recorders
+_END = re.compile(r"_(?:pass\w{0,10}|pwd|psw|channel|stream|subtype)=", re.IGNORECASE)
 _OPTION_END = {False: re.compile(r"[&;\s'\"]"), True: re.compile(r"[&;]")}
 
 _known: dict[str, str] = {}

@@ -206,9 +206,8 @@ def _make_base() -> BaseFile:
     """Return a base file that is made here; raise ModuleNotFoundError without the extra train."""
     from onspect.runtime.teaching.base_file import parse_base_file
 
-    features = importlib.import_module(
-        "onspect.training.features"
-    )  # imported by name: the runtime imports no other part
+    # imported by name: the runtime imports no other part
+    features = importlib.import_module("onspect.training.features")
     say("making the base file; 'onspect backbone -o base.onnx' keeps one for --base")
     return parse_base_file(Path("base.onnx"), features.make_base())
 

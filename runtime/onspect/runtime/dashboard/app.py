@@ -408,9 +408,8 @@ async def _check_token(app_state: AppState, request: Request, token: str) -> Non
     if not app_state.auth.has_token:
         raise Refusal(403, "this dashboard was started without a token; start it with --dashboard-token")
     wait = app_state.auth.wait_seconds(address)
-    if (
-        0 < wait <= _SHORT_WAIT and address not in app_state.waiting
-    ):  # one at a time, otherwise guesses would run in parallel
+    # one at a time, otherwise guesses would run in parallel
+    if 0 < wait <= _SHORT_WAIT and address not in app_state.waiting:
         app_state.waiting.add(address)
         try:
             await asyncio.sleep(wait)

@@ -56,10 +56,8 @@ async def _audit(app_state: AppState, request: Request) -> Response:
 
 async def _show_picture(app_state: AppState, request: Request) -> Response:
     await require_session(app_state, request)
-    desk, number = (
-        _find_desk(app_state),
-        min(request.path_params["number"], (1 << 63) - 1),
-    )  # the largest number of SQLite
+    # the largest number of SQLite
+    desk, number = (_find_desk(app_state), min(request.path_params["number"], (1 << 63) - 1))
     try:
         jpeg = await run_in_threadpool(lambda: _to_jpeg(desk.store.read(number)))
     except OnspectError as error:

@@ -84,9 +84,8 @@ class TeachSession:
         self._base = base
         self._store = store
         self._workshop = tempfile.TemporaryDirectory(prefix="onspect-teach-")
-        self._candidate = Path(
-            self._workshop.name, model.name
-        )  # the name of the model follows from the name of its file
+        # the name of the model follows from the name of its file
+        self._candidate = Path(self._workshop.name, model.name)
         self._roi = model.with_name(f"{model.stem}-roi.toml")
         self.folder = model.with_name(f"{model.stem}-good")
         self.in_service = threading.Event()

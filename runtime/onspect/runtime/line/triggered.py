@@ -199,9 +199,8 @@ class TriggeredSource(Source):
     @staticmethod
     def _name(capture: Capture, ticket: Ticket) -> Capture:
         frame = capture.frame
-        if isinstance(
-            frame, GapError
-        ):  # a fault of this part, not a gap between parts: the trigger has counted the part
+        # a fault of this part, not a gap between parts: the trigger has counted the part
+        if isinstance(frame, GapError):
             frame = ImageError(str(frame), code=frame.code)
         return dataclasses.replace(
             capture,

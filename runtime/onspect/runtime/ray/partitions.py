@@ -145,7 +145,6 @@ class Folder(Protocol):
         list[str]
             The names, sorted; empty if the folder does not exist yet.
         """
-        ...
 
     def read(self, name: str) -> bytes:
         """Read a file.
@@ -165,7 +164,6 @@ class Folder(Protocol):
         OSError
             If it cannot be read.
         """
-        ...
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file completely or not at all.
@@ -182,7 +180,6 @@ class Folder(Protocol):
         OutputError
             If it cannot be written.
         """
-        ...
 
 
 def open_folder(place: str) -> Folder:

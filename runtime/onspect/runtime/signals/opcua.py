@@ -40,9 +40,8 @@ class OpcUaSignal(SignalSource):
 
         super().__init__(address.shown, poll=poll)
         for name in ("asyncua", "asyncua.client"):
-            logging.getLogger(name).setLevel(
-                logging.CRITICAL
-            )  # its errors also come as exceptions, which are reported once
+            # its errors also come as exceptions, which are reported once
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._address = address
         self._node = node
         host = f"[{address.host}]" if ":" in address.host else address.host

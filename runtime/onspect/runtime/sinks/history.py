@@ -78,9 +78,8 @@ def read_recent(path: Path | str, verdict: Judgement | None = None, limit: int =
     """
     if verdict is None:
         return read_records(Path(path), "1", (), limit)
-    condition = "verdict = ?" + (
-        " AND verdict <> 'ok'" if verdict != "ok" else ""
-    )  # matches the condition of the index
+    # matches the condition of the index
+    condition = "verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else "")
     return read_records(Path(path), condition, (verdict,), limit)
 
 

@@ -36,11 +36,9 @@ class Device(Protocol):
         SourceError
             If the device is lost.
         """
-        ...
 
     def close(self) -> None:
         """Release the device."""
-        ...
 
 
 class LiveSource(Source):

@@ -179,9 +179,8 @@ class QueuedSink(Sink):
             self._end = time.monotonic() + self._deadline
             self._changed.notify_all()
         for thread in self._threads:
-            while (
-                thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0
-            ):  # _end may change in the meantime
+            # _end may change in the meantime
+            while thread.is_alive() and (left := self._end + _LEAVE_S - time.monotonic()) > 0:
                 thread.join(left)
         self._barrier.leave(self)
         if any(thread.is_alive() for thread in self._threads):

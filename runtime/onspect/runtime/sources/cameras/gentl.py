@@ -218,9 +218,8 @@ def _using(path: Path) -> Iterator[Any]:
     from harvesters.core import Harvester
 
     if path not in _harvesters:
-        logging.getLogger("harvesters").setLevel(
-            logging.CRITICAL
-        )  # it also raises the logged error, and we report that
+        # it also raises the logged error, and we report that
+        logging.getLogger("harvesters").setLevel(logging.CRITICAL)
         logging.getLogger("harvesters.core").setLevel(logging.CRITICAL)
         harvester = Harvester()
         harvester.add_file(str(path))

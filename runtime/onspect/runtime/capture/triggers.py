@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.images.decode import Frame
-from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PresenceGate, Step
+from onspect.runtime.presence.gate import PresenceGate, Step, hold
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.sources.base import Capture
 
@@ -173,12 +173,8 @@ class PresenceTrigger(Trigger):
             The crops.
         """
         self._frames += 1
-        timed = self._live and capture.captured is not None
-        seconds = capture.captured if timed and capture.captured is not None else self._frames / FILE_RATE
-        if isinstance(capture.frame, ImageError):
-            self._gate.feed(HeldFrame(capture, seconds))  # parts are tracked across it
-            return []
-        return self._take(self._gate.feed(HeldFrame(capture, seconds)))
+        step = self._gate.feed(hold(capture, self._frames, live=self._live))  # parts are tracked across faults
+        return [] if isinstance(capture.frame, ImageError) else self._take(step)
 
     def finish(self) -> Sequence[Frame]:
         """Return the crops of the parts that are in view at the end.
@@ -193,11 +189,10 @@ class PresenceTrigger(Trigger):
     def _take(self, step: Step) -> list[Frame]:
         found: list[Frame] = []
         for view in step.views:
-            frame = view.held.capture.frame
-            if view.window is None or isinstance(frame, ImageError):
-                self.failed[view.reason or "the frame shows no part"] += 1
+            crop = view.crop()
+            if isinstance(crop, ImageError):
+                self.failed[str(crop)] += 1
                 continue
-            x, y, width, height = view.window
-            self._gate.settings = dataclasses.replace(self._gate.settings, window=(width, height))
-            found.append(frame[y : y + height, x : x + width])
+            self._gate.settings = dataclasses.replace(self._gate.settings, window=crop.shape[1::-1])
+            found.append(crop)
         return found

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
@@ -21,19 +24,21 @@ from onspect.runtime.line.build import (
     queue_sinks,
     refuse_triggered,
 )
-from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig, SourceConfig
+from onspect.runtime.line.config import DashboardConfig, LineConfig, SignalConfig
 from onspect.runtime.line.frame_check import FrameCheck, Limits
 from onspect.runtime.line.models import Model, Models
 from onspect.runtime.line.voting import refuse_policies
 from onspect.runtime.signals.registry import open_signal
 from onspect.runtime.sinks.base import Sink
-from onspect.runtime.sinks.registry import open_sinks, show_sink
+from onspect.runtime.sinks.registry import open_sink, show_sink
 from onspect.runtime.sinks.targets import find_refusal, is_same_port
 from onspect.runtime.sources.base import Capture, Source
 from onspect.runtime.sources.registry import open_source
 
 _FIRST_FRAME = 10.0  # seconds to wait for the first frame of a source
 _QUIET = 3.0  # seconds
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
     ImportError
         If the package of a source or sink is not installed.
     """
-    sources: list[Source | OnspectError] = [_open(one) for one in config.sources]
+    sources = [_try(partial(open_source, one.address)) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]
     models: Models | None = None
     try:
@@ -90,7 +95,7 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
             yield Finding(name, False, str(source))
         else:
             yield _check_source(name, source, None if config.presence else models, one.recipe, quiet)
-    sinks = [_open_sink(text) for text in config.sinks]
+    sinks = [_try(partial(open_sink, text, append=True)) for text in config.sinks]
     usable = [None if isinstance(sink, OnspectError) else sink for sink in sinks]
     for place, sink in enumerate(sinks):
         yield _check_sink(config, place, sink, usable, live=any(source.live for source in opened))
@@ -115,11 +120,8 @@ def _find_policy_fault(config: LineConfig, sources: Sequence[Source]) -> Onspect
 
 def _check_signal(config: SignalConfig) -> Finding:
     try:
-        signal = open_signal(config.address)
-        try:
+        with closing(open_signal(config.address)) as signal:
             inputs = signal.read()
-        finally:
-            signal.close()
     except OnspectError as error:
         return Finding("signal", False, redact(str(error)))
     trigger = "set: the line waits until it is cleared" if inputs.trigger else "not set"
@@ -138,9 +140,9 @@ def _check_dashboard(config: DashboardConfig, sinks: Sequence[Sink | None]) -> F
         return Finding("dashboard", False, str(error))
 
 
-def _open(one: SourceConfig) -> Source | OnspectError:
+def _try(work: Callable[[], T]) -> T | OnspectError:
     try:
-        return open_source(one.address)
+        return work()
     except OnspectError as error:
         return error
 
@@ -219,13 +221,6 @@ def _describe_verdict(verdict: Verdict) -> str:
     if verdict.score is None:
         return f"fault: {verdict.reason}"
     return f"{verdict.verdict} with score {verdict.score:.6g} in {verdict.latency_ms:.1f} ms"
-
-
-def _open_sink(text: str) -> Sink | OnspectError:
-    try:
-        return open_sinks([text], append=True)[0]
-    except OnspectError as error:
-        return error
 
 
 def _check_sink(

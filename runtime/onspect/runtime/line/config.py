@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,13 @@ def read_config(path: Path | str) -> LineConfig:
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ChoiceError(f"{path}: not TOML: {error}; correct it there") from error
-    return _Reader(path, text).read(content)
+    try:
+        return _build(content)
+    except _Wrong as wrong:
+        line = _find_line(text.splitlines(), wrong)
+        place = f"{path}, line {line}" if line else str(path)
+        name = f"[{wrong.section}] {wrong.key}".strip() if wrong.section else wrong.key
+        raise ChoiceError(f"{place}: {name}: {wrong}") from wrong
 
 
 class _Wrong(Exception):  # noqa: N818 - never leaves this module
@@ -133,39 +139,24 @@ class _Wrong(Exception):  # noqa: N818 - never leaves this module
         self.section, self.number, self.key = section, number, key
 
 
-class _Reader:
-    """Turn the content of one file into a `LineConfig`; errors name the line of the key."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        self._path = path
-        self._lines = text.splitlines()
-
-    def read(self, content: dict[str, Any]) -> LineConfig:
-        try:
-            return _build(content)
-        except _Wrong as wrong:
-            line = self._find(wrong.section, wrong.number, wrong.key)
-            place = f"{self._path}, line {line}" if line else str(self._path)
-            name = f"[{wrong.section}] {wrong.key}".strip() if wrong.section else wrong.key
-            raise ChoiceError(f"{place}: {name}: {wrong}") from wrong
-
-    def _find(self, section: str, number: int, key: str) -> int | None:
-        """Return the line of a key, or of its section if the key has no line of its own."""
-        header = re.compile(rf"\s*\[\[?\s*[\"']?{re.escape(section)}[\"']?\s*\]\]?\s*(#.*)?$")
-        any_header = re.compile(r"\s*\[\[?[^\[\]]+\]\]?\s*(#.*)?$")
-        assignment = re.compile(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=")
-        dotted = re.compile(rf"\s*{re.escape(section)}\s*(\.\s*[\"']?{re.escape(key)}[\"']?\s*)?=")
-        seen, here, start = -1, section == "", None
-        for count, line in enumerate(self._lines, 1):
-            if any_header.match(line):
-                seen += bool(header.match(line))
-                here = bool(header.match(line)) and seen == number
-                start = count if here else start
-            elif here and key and assignment.match(line):
-                return count
-            elif section and seen < 0 and dotted.match(line):
-                start = count
-        return start
+def _find_line(lines: Sequence[str], wrong: _Wrong) -> int | None:
+    """Return the number of the line of a key, or of its section; None if the file has neither."""
+    section, key = re.escape(wrong.section), re.escape(wrong.key)
+    header = re.compile(rf"\s*\[\[?\s*[\"']?{section}[\"']?\s*\]\]?\s*(#.*)?$")
+    any_header = re.compile(r"\s*\[\[?[^\[\]]+\]\]?\s*(#.*)?$")
+    assignment = re.compile(rf"\s*[\"']?{key}[\"']?\s*=")
+    dotted = re.compile(rf"\s*{section}\s*(\.\s*[\"']?{key}[\"']?\s*)?=")
+    seen, here, start = -1, section == "", None
+    for count, line in enumerate(lines, 1):
+        if any_header.match(line):
+            seen += bool(header.match(line))
+            here = bool(header.match(line)) and seen == wrong.number
+            start = count if here else start
+        elif here and key and assignment.match(line):
+            return count
+        elif section and seen < 0 and dotted.match(line):
+            start = count
+    return start
 
 
 class _Table:
@@ -214,6 +205,11 @@ class _Table:
             raise self.wrong(key, f"is {value!r}; give {low:g} or more")
         return value
 
+    def seconds(self, key: str, low: float) -> float | None:
+        """Return a number of milliseconds from `low` on, in seconds; None if it is missing."""
+        value = self.number_from(key, float, low)
+        return None if value is None else value / 1000.0
+
     def secret(self, key: str) -> str | None:
         """Return a secret, which the file may only refer to."""
         value = self.take(key, str)
@@ -237,20 +233,7 @@ class _Table:
 
 
 def _build(content: dict[str, Any]) -> LineConfig:
-    sections = (
-        "model",
-        "recipes",
-        "source",
-        "sink",
-        "line",
-        "health",
-        "voting",
-        "alarm",
-        "dashboard",
-        "signal",
-        "ejector",
-        "presence",
-    )
+    sections = ("model", "recipes", "source", "sink", "line", *_READERS)
     for name in content:
         if name not in sections:
             raise _Wrong(name, 0, "", f"is not known; there are {', '.join(sections)}")
@@ -276,14 +259,8 @@ def _build(content: dict[str, Any]) -> LineConfig:
         provider=provider or "auto",
         recipes=recipes,
         recipe=recipe,
-        health=_read_health(content["health"]) if "health" in content else None,
-        voting=_read_voting(content.get("voting", {})),
-        alarm=_read_alarm(content["alarm"]) if "alarm" in content else None,
-        dashboard=_read_dashboard(content["dashboard"]) if "dashboard" in content else None,
-        presence=_read_presence(content["presence"]) if "presence" in content else None,
-        signal=_read_signal(content["signal"]) if "signal" in content else None,
-        ejector=_read_ejector(content["ejector"]) if "ejector" in content else None,
         spool=Path(spool or "onspect-spool"),
+        **{name: read(content[name]) for name, read in _READERS.items() if name in content},
     )
 
 
@@ -382,31 +359,34 @@ def _read_dashboard(content: object) -> DashboardConfig:
 def _read_signal(content: object) -> SignalConfig:
     table, defaults = _Table("signal", content), HandshakeTimes()
     address = table.need("address", str)
-    result, ack = table.number_from("result_ms", float, 1), table.number_from("ack_ms", float, 1)
+    result, ack = table.seconds("result_ms", 1), table.seconds("ack_ms", 1)
     table.end()
-    times = HandshakeTimes(
-        result=defaults.result if result is None else result / 1000.0,
-        ack=defaults.ack if ack is None else ack / 1000.0,
-    )
-    return SignalConfig(address, times)
+    return SignalConfig(address, HandshakeTimes(result or defaults.result, ack or defaults.ack))
 
 
 def _read_ejector(content: object) -> EjectorRule:
     table = _Table("ejector", content)
-    parts, delay = table.number_from("parts", int, 0), table.number_from("delay_ms", float, 0)
-    pulse, rejects = table.number_from("pulse_ms", float, 1), table.take("rejects", list)
+    parts, delay = table.number_from("parts", int, 0), table.seconds("delay_ms", 0)
+    pulse, rejects = table.seconds("pulse_ms", 1), table.take("rejects", list)
     table.end()
     if (parts is None) == (delay is None):
         raise table.wrong("parts", "or delay_ms must be given, and not both: parts or time between camera and gate")
     allowed: tuple[Judgement, ...] = ("ng", "fault", "review")
     if rejects is not None and (not rejects or any(one not in allowed for one in rejects)):
         raise table.wrong("rejects", f"is {rejects!r}; give a list of {', '.join(allowed)}")
-    return EjectorRule(
-        parts=parts,
-        seconds=None if delay is None else delay / 1000.0,
-        pulse=None if pulse is None else pulse / 1000.0,
-        rejects=tuple(rejects) if rejects is not None else EjectorRule.rejects,
-    )
+    return EjectorRule(parts, delay, pulse, EjectorRule.rejects if rejects is None else tuple(rejects))
+
+
+_READERS: dict[str, Callable[[object], Any]] = {
+    "health": _read_health,
+    "voting": _read_voting,
+    "alarm": _read_alarm,
+    "dashboard": _read_dashboard,
+    "signal": _read_signal,
+    "ejector": _read_ejector,
+    "presence": _read_presence,
+}
+"""Sections that may be missing, which are fields of `LineConfig` under the same name."""
 
 
 def _show(value: object) -> str:

@@ -14,7 +14,7 @@ from onspect.runtime.inspection.inspector import Inspection, Inspector, Prepared
 from onspect.runtime.inspection.verdict import FrameContext
 from onspect.runtime.line.frame_check import FrameCheck, Health, Limits, find_picture_fault
 from onspect.runtime.line.models import Model
-from onspect.runtime.presence.crop import prepare_fault, prepare_window
+from onspect.runtime.presence.crop import prepare_window
 from onspect.runtime.presence.gate import PartView
 from onspect.runtime.sources.base import Capture, Source
 
@@ -106,8 +106,8 @@ class Examiner:
 def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | None) -> Prepared:
     if view is None or isinstance(frame, ImageError):
         return inspector.prepare_frame(frame)
-    if view.reason is not None or view.window is None:
-        return prepare_fault(frame, view.reason or "there is no part in the frame")
+    if view.window is None:
+        return Prepared(0, 0, frame=frame, error=ImageError(str(view.reason), code="position"))
     return prepare_window(inspector, frame, view.window)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from onspect.runtime.drift.watch import DriftWatch
 from onspect.runtime.errors import ChoiceError, GapError, ImageError
 from onspect.runtime.inspection.inspector import Inspection, Inspector
-from onspect.runtime.inspection.verdict import WORST_FIRST, now
+from onspect.runtime.inspection.verdict import JUDGEMENTS, WORST_FIRST, now
 from onspect.runtime.line.alarm import Alarm, AlarmRule
 from onspect.runtime.line.examiner import Examiner
 from onspect.runtime.line.frame_check import Health
@@ -27,7 +27,7 @@ from onspect.runtime.line.tally import Tally
 from onspect.runtime.line.views import ViewJoiner
 from onspect.runtime.line.voting import Voter, Voting, refuse_policies
 from onspect.runtime.log_limit import limit_repeats
-from onspect.runtime.presence.gate import FILE_RATE, HeldFrame, PartView, PresenceGate, Step
+from onspect.runtime.presence.gate import PartView, PresenceGate, Step, hold
 from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.signals.controller import SignalController
 from onspect.runtime.sinks.base import Sink
@@ -300,7 +300,7 @@ class Line:
         LineStatus
             The status.
         """
-        verdicts, counts, inspector = self._tally.verdicts, self._queue.counts, self._models.current.inspector
+        verdicts, inspector = self._tally.verdicts, self._models.current.inspector
         sources = tuple(grabber.source.state() for grabber in self._grabbers)
         away = [source for source in sources if not source.connected and not self._ended.is_set()]
         moment = self._tally.describe_moment([source.name for source in away], ended=self._ended.is_set())
@@ -317,16 +317,8 @@ class Line:
             recipe=self._models.active,
             threshold=inspector.threshold.score,
             review_from=inspector.threshold.review,
-            captured=counts.captured,
-            judged=counts.judged,
-            dropped=counts.dropped,
-            faulted=counts.faulted,
-            empty=counts.empty,
-            waiting=counts.waiting,
-            ok=verdicts["ok"],
-            ng=verdicts["ng"],
-            review=verdicts["review"],
-            fault=verdicts["fault"],
+            **dataclasses.asdict(self._queue.counts),
+            **{name: verdicts[name] for name in JUDGEMENTS},
             swaps=self._models.swaps,
             sources=sources,
             sinks=tuple(sink.state() for sink in self._sinks),
@@ -412,14 +404,12 @@ class Line:
         model = self._part_models[source_index] = self._models.find(recipe)
         known = model or self._models.current
         self._seen[source_index] += 1
-        live = self._grabbers[source_index].source.live
-        seconds = capture.captured if live and capture.captured is not None else self._seen[source_index] / FILE_RATE
         if known.limits is not None and not isinstance(capture.frame, ImageError):
             fault = self._examiner.checks[source_index].watch(capture.frame)
             if fault is not None:
                 capture = dataclasses.replace(capture, frame=fault)
-        step = gate.feed(HeldFrame(capture, seconds), known.inspector.info.preprocess)
-        yield from self._judge_step(source_index, known, step)
+        held = hold(capture, self._seen[source_index], live=self._grabbers[source_index].source.live)
+        yield from self._judge_step(source_index, known, gate.feed(held, known.inspector.info.preprocess))
 
     def _judge_step(self, source_index: int, model: Model, step: Step) -> Iterator[Inspection]:
         """Judge the parts that presence decided, and count the frames that no part needs any more."""

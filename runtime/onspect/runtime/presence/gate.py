@@ -67,6 +67,26 @@ class HeldFrame:
             self.outcome = "judged" if judged else "faulted"
 
 
+def hold(capture: Capture, number: int, *, live: bool) -> HeldFrame:
+    """Return a capture with its time.
+
+    Parameters
+    ----------
+    capture
+        The capture.
+    number
+        Its number, from 1, from which the time of a file's frame follows.
+    live
+        Whether the time of capture is the time.
+
+    Returns
+    -------
+    HeldFrame
+        The frame.
+    """
+    return HeldFrame(capture, capture.captured if live and capture.captured is not None else number / FILE_RATE)
+
+
 @dataclass(frozen=True)
 class PartView:
     """One part to judge."""
@@ -82,6 +102,20 @@ class PartView:
 
     reason: str | None = None
     """The reason why the part cannot be judged; None if it can."""
+
+    def crop(self) -> Frame | ImageError:
+        """Return the window of the frame.
+
+        Returns
+        -------
+        Frame | ImageError
+            The pixels of the window, not copied; an error with the reason if there is nothing to judge.
+        """
+        frame = self.held.capture.frame
+        if isinstance(frame, ImageError) or self.window is None:
+            return ImageError(self.reason or "there is no part in the frame", code="position")
+        x, y, width, height = self.window
+        return frame[y : y + height, x : x + width]
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ class Dashboard(Sink):
         return self._server.url
 
     def __enter__(self) -> Self:
-        self._server.start(build_application(self._app_state, (*ROUTES, *HISTORY_ROUTES)))
+        self._server.start(build_application(self._app_state, HISTORY_ROUTES, ROUTES))
         self._app_state.renderer.open()
         if self._app_state.desk is not None:
             self._app_state.desk.open()

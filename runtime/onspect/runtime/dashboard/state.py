@@ -33,20 +33,8 @@ class DisplayedInspection:
     """Time of its arrival on `time.monotonic`, in seconds."""
 
 
-@dataclass(frozen=True)
-class ScorePoint:
-    """One verdict in the plot of scores."""
-
-    number: int
-    """Number of the inspection, 1 or more."""
-    verdict: str
-    """``ok``, ``ng``, ``review`` or ``fault``."""
-    score: float | None
-    """The score; None for a fault."""
-    threshold: float
-    """The threshold."""
-    review: float | None
-    """Score from which parts are for review; None for none."""
+ScorePoint = tuple[int, str, float | None, float, float | None]
+"""One point of the plot: number, verdict, score, threshold, and the score from which a part was for review."""
 
 
 class DashboardState:
@@ -89,7 +77,7 @@ class DashboardState:
             if verdict.verdict != "ok":
                 self._shown["rejected"] = _copy_map(shown)
             self._points.append(
-                ScorePoint(self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
+                (self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
             )
             self._count_hour(verdict)
         return shown
@@ -130,7 +118,8 @@ class DashboardState:
             Start of the hour (ISO 8601 in UTC) and number of parts by verdict, oldest first.
         """
         with self._lock:
-            return [{"hour": hour, **_verdicts(counts)} for hour, counts in self._hours.items()]
+            hours = self._hours.items()
+            return [{"hour": hour, **{name: counts[name] for name in JUDGEMENTS}} for hour, counts in hours]
 
     def describe(self, after: int) -> dict[str, Any]:
         """Return the JSON object for the page: status, both views, and new scores.
@@ -156,11 +145,7 @@ class DashboardState:
                 "now": self._describe_now(now),
                 "latest": describe_shown(self._shown.get("latest"), now),
                 "rejected": describe_shown(self._shown.get("rejected"), now),
-                "scores": [
-                    [point.number, point.verdict, point.score, point.threshold, point.review]
-                    for point in self._points
-                    if point.number > after
-                ],
+                "scores": [point for point in self._points if point[0] > after],
             }
 
     def _describe_now(self, now: float) -> dict[str, Any]:
@@ -194,10 +179,6 @@ def _copy_map(shown: DisplayedInspection) -> DisplayedInspection:
         return shown
     own = dataclasses.replace(inspection, error_map=inspection.error_map.copy())
     return dataclasses.replace(shown, inspection=own)
-
-
-def _verdicts(counts: Counter[str]) -> dict[str, int]:
-    return {name: counts[name] for name in JUDGEMENTS}
 
 
 def describe_part(shown: DisplayedInspection) -> dict[str, Any]:

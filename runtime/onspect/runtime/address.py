@@ -267,6 +267,11 @@ class Address:
     password: str | None = field(repr=False, default=None)
     """The password, None without one."""
 
+    @property
+    def bracketed_host(self) -> str:
+        """The host as in a URL: an IPv6 address is in brackets."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
 
 def parse_url(text: str, allowed: Mapping[str, str], what: str = "sink") -> Address:
     """Return the parts of a URL.

@@ -170,11 +170,12 @@ def resolve_secret(value: str) -> str:
 
 def _hide(text: str, *, whole: bool) -> str:
     """Replace the secrets of a text by ``***``."""
-    end, pieces = 0, []
-    for start, stop in _merge(sorted((start, end) for _, start, end in _find(text, whole=whole) if start < end)):
-        pieces += [text[end:start], "***"]
-        end = stop
-    return "".join([*pieces, text[end:]])
+    shown, hidden = "", 0
+    for start, end in sorted((start, end) for _, start, end in _find(text, whole=whole) if start < end):
+        if start > hidden or not shown:  # spans that touch are one
+            shown += f"{text[hidden:start]}***"
+        hidden = max(hidden, end)
+    return shown + text[hidden:]
 
 
 def _remember_parts(address: str) -> None:
@@ -209,18 +210,6 @@ def _find(text: str, *, whole: bool) -> Iterator[tuple[str, int, int]]:
             stop = _OPTION_END[whole].search(text, found.end())
             hidden = len(text) if stop is None else stop.start()
             yield found[1], found.end(), hidden
-
-
-def _merge(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    start, end = -1, -1
-    for one in spans:
-        if one[0] > end:
-            if end >= 0:
-                yield start, end
-            start, end = one
-        end = max(end, one[1])
-    if end >= 0:
-        yield start, end
 
 
 class _Redact(logging.Filter):

@@ -20,6 +20,7 @@ from onspect.runtime.errors import ChoiceError, OutputError
 from onspect.runtime.images.decode import Frame
 from onspect.runtime.inspection.verdict import Verdict, now
 from onspect.runtime.labels.audit import SCHEMA, Change, append, read_changes, verify_audit
+from onspect.runtime.sinks.sqlite import transaction
 
 _LOG = logging.getLogger("onspect")
 
@@ -255,7 +256,7 @@ class LabelStore:
             question = f"{_PICTURES} WHERE pictures.time >= ?{chosen} ORDER BY pictures.id DESC LIMIT ?"
             return [_to_picture(row) for row in connection.execute(question, (since, limit))]
 
-    def label(self, picture: StoredPicture, label: str, who: str) -> Change:
+    def label(self, picture: StoredPicture, label: object, who: object) -> Change:
         """Label a picture; the new label replaces the earlier one.
 
         Parameters
@@ -279,11 +280,11 @@ class LabelStore:
         """
         if label not in get_args(Label):
             raise ChoiceError(f"the label is {label!r}; give good or bad")
-        who = check_name(who)
+        name = check_name(who)
         with self._writing() as connection:
             time = now()
             cursor = connection.execute(
-                "INSERT INTO labels (picture, label, who, time) VALUES (?, ?, ?, ?)", (picture.id, label, who, time)
+                "INSERT INTO labels (picture, label, who, time) VALUES (?, ?, ?, ?)", (picture.id, label, name, time)
             )
             facts = {
                 "id": cursor.lastrowid,
@@ -294,7 +295,7 @@ class LabelStore:
                 "verdict": picture.verdict,
                 "score": picture.score,
             }
-            return append(connection, time, "label", who, facts)
+            return append(connection, time, "label", name, facts)
 
     def record(self, kind: str, who: str, facts: Mapping[str, Any]) -> Change:
         """Add a change to the audit log.
@@ -380,15 +381,8 @@ class LabelStore:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._errors():
             self._leave_removed_file()
-            connection = self._open()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._open()) as connection:
                 yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
 
     def _leave_removed_file(self) -> None:
         """Close a file that was removed or renamed: new rows in it would be lost."""

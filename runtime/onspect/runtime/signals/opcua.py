@@ -44,8 +44,7 @@ class OpcUaSignal(SignalSource):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._address = address
         self._node = node
-        host = f"[{address.host}]" if ":" in address.host else address.host
-        self._endpoint = f"opc.tcp://{host}:{address.port or PORT}/{address.path}"
+        self._endpoint = f"opc.tcp://{address.bracketed_host}:{address.port or PORT}/{address.path}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Any = None
         self._inputs: list[Any] = []

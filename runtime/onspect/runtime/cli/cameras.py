@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, say
+from onspect.runtime.cli.base import Command, echo_json, say
 from onspect.runtime.errors import SourceError
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def cameras(producers: tuple[Path, ...], as_json: bool) -> None:
     quieten_opencv()
     found = [*find_local_cameras(), *_find_genicam(producers)]
     if as_json:
-        click.echo(json.dumps([asdict(camera) for camera in found], indent=2, ensure_ascii=False))
+        echo_json([asdict(camera) for camera in found])
         return
     if not found:
         say("no camera was found")

@@ -44,23 +44,15 @@ class _Every:
     frames: int
 
 
-class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """A time such as 2s, or a number of frames such as 10."""
-
-    name = "TIME|FRAMES"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> _Every:
-        if isinstance(value, _Every):
-            return value
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)?", str(value).strip())
-        number = float(found[1]) if found else 0.0
-        if found is None or not number or (found[2] is None and not number.is_integer()):
-            self.fail(
-                f"{value!r} is neither a time such as 500ms, 2s, 5min or 1h nor a number of frames such as 10",
-                param,
-                ctx,
-            )
-        return _Every(None, int(number)) if found[2] is None else _Every(number * _UNITS[found[2]], 1)
+def _read_every(context: click.Context, option: click.Parameter, text: str | None) -> _Every | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h)?", text.strip())
+    number = float(found[1]) if found else 0.0
+    if found is None or not number or (found[2] is None and not number.is_integer()):
+        words = f"{text!r} is neither a time such as 500ms, 2s, 5min or 1h nor a number of frames such as 10"
+        raise click.BadParameter(words, context, option)
+    return _Every(None, int(number)) if found[2] is None else _Every(number * _UNITS[found[2]], 1)
 
 
 @click.command(cls=Command)
@@ -68,7 +60,8 @@ class _EveryType(click.ParamType):  # type: ignore[type-arg]  # generic in newer
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder for the pictures.")
 @click.option(
     "--every",
-    type=_EveryType(),
+    metavar="TIME|FRAMES",
+    callback=_read_every,
     help="A picture each 2s (ms, s, min, h), or each 10 frames  [default: a key for cameras, each frame of files].",
 )
 @click.option(
@@ -116,11 +109,9 @@ def capture(
         for item in record(captures, folder, trigger, counts=counts, count=count, keep_similar=keep_similar):
             display.show(item)
         display.end()
-    judge = (
-        ""
-        if presence is None
-        else f", then onspect run part.onnx {shlex.quote(source)} --presence {shlex.quote(presence)}"
-    )
+    judge = ""
+    if presence is not None:
+        judge = f", then onspect run part.onnx {shlex.quote(source)} --presence {shlex.quote(presence)}"
     _summarize(output, folder.list_written(), counts, display, trigger, judge)
 
 

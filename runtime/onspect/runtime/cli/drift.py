@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command
+from onspect.runtime.cli.base import Command, echo_json
 from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
@@ -42,7 +41,7 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
             count_of(comparison.other_files, "part"),
         )
     if as_json:
-        click.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
+        echo_json(comparison.to_dict())
     else:
         assert file.info.calibration is not None
         click.echo(describe_comparison(comparison, file.info.calibration.data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -14,35 +15,21 @@ from onspect.runtime.errors import OutputError
 _LOG = logging.getLogger("onspect")
 
 
-class _Shares(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """Three shares, such as 60:20:20."""
-
-    name = "TRAIN:VAL:TEST"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float, float]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            train, val, test = (float(word) for word in str(value).split(":"))
-        except ValueError:
-            self.fail(f"{value!r} is not three shares such as 60:20:20", param, ctx)
-        return train, val, test
+def _read_shares(context: click.Context, option: click.Parameter, text: str) -> tuple[float, float, float]:
+    try:
+        train, val, test = (float(word) for word in text.split(":"))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not three shares such as 60:20:20", context, option) from None
+    return train, val, test
 
 
-class _Defect(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """Name of a defect and a pattern of file names, such as scratch=*_scr*."""
-
-    name = "KIND=PATTERN"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return value
-        kind, _, pattern = str(value).partition("=")
-        if not kind or not pattern:
-            self.fail(f"{value!r} is not a kind and a pattern such as 'scratch=*_scr*'", param, ctx)
-        return kind, pattern
+def _read_defects(context: click.Context, option: click.Parameter, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pairs = tuple((text.partition("=")[0], text.partition("=")[2]) for text in texts)
+    for text, pair in zip(texts, pairs, strict=True):
+        if not all(pair):
+            words = f"{text!r} is not a kind and a pattern such as 'scratch=*_scr*'"
+            raise click.BadParameter(words, context, option)
+    return pairs
 
 
 @click.command(cls=Command)
@@ -54,9 +41,23 @@ class _Defect(click.ParamType):  # type: ignore[type-arg]  # generic in newer ve
     "--labels", type=click.Path(path_type=Path), help="A CSV file with the columns file and label [default: see below]."
 )
 @click.option("--good", multiple=True, metavar="PATTERN", help="File names of good parts, such as 'IMG_1*'.")
-@click.option("--defect", "defects", type=_Defect(), multiple=True, help="File names of a defect: 'scratch=*_scr*'.")
+@click.option(
+    "--defect",
+    "defects",
+    metavar="KIND=PATTERN",
+    callback=_read_defects,
+    multiple=True,
+    help="File names of a defect: 'scratch=*_scr*'.",
+)
 @click.option("--group", metavar="REGEX", help="Keep pictures with the same match, such as '^(part\\d+)_', together.")
-@click.option("--shares", type=_Shares(), default="60:20:20", show_default=True, help="Shares of the good pictures.")
+@click.option(
+    "--shares",
+    metavar="TRAIN:VAL:TEST",
+    callback=_read_shares,
+    default="60:20:20",
+    show_default=True,
+    help="Shares of the good pictures.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the random choice.")
 @click.option("--link", is_flag=True, help="Symbolic links to the pictures instead of copies.")
 def split(

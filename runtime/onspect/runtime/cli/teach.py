@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,18 +22,13 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("onspect")
 
 
-class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions only
-    """Width and height in pixels, such as 256x192."""
-
-    name = "WxH"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        width, _, height = str(value).lower().partition("x")
-        if not (width.isdecimal() and height.isdecimal()):
-            self.fail(f"{value!r} is not a size such as 256x192", param, ctx)
-        return int(width), int(height)
+def _read_size(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise click.BadParameter(f"{text!r} is not a size such as 256x192", context, option)
+    return int(width), int(height)
 
 
 @click.command(cls=Command)
@@ -46,7 +41,12 @@ class _Size(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
 )
 @click.option("--add-to", type=click.Path(path_type=Path), help="Teach this model file more good pictures.")
 @click.option("--undo", type=click.Path(path_type=Path), help="Undo the last addition to this model file.")
-@click.option("--size", type=_Size(), help="Working size in pixels, multiples of 32 [default: the pictures' shape].")
+@click.option(
+    "--size",
+    metavar="WXH",
+    callback=_read_size,
+    help="Working size in pixels, multiples of 32 [default: the pictures' shape].",
+)
 @click.option("--channels", type=click.Choice(["1", "3"]), help="1 mono, 3 colour [default: as the pictures are].")
 @click.option(
     "--white-level",
@@ -87,22 +87,16 @@ def teach(
     base: Path | None,
     add_to: Path | None,
     undo: Path | None,
-    size: tuple[int, int] | None,
     channels: str | None,
-    white_level: int,
-    any_size: bool,
-    mask: Path | None,
     roi: tuple[str, ...],
     align: bool,
     max_turn: float | None,
     max_scale: float | None,
-    by_whole: bool | None,
-    copies: str,
     group: str | None,
     rate: float | None,
     strict: bool,
     trim: bool,
-    seed: int,
+    **of_new_file: Any,
 ) -> None:
     """Make a finished model file from GOOD, a folder with pictures of good parts.
 
@@ -147,20 +141,14 @@ def teach(
                 good,
                 output,
                 base=_make_base() if base is None else base,
-                size=size,
                 channels=None if channels is None else int(channels),
-                white_level=white_level,
-                any_size=any_size,
-                mask=mask,
                 region=read_region_options(roi, align, max_turn, max_scale),
-                by_whole=by_whole,
-                copies=copies,
                 group=group,
                 rate=rate,
                 strict=strict,
                 trim=trim,
-                seed=seed,
                 progress=progress,
+                **of_new_file,
             )
             _describe_new(taught)
     _warn_of_lone(taught)

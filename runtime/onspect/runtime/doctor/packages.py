@@ -172,13 +172,27 @@ def list_builds(packages: tuple[str, ...]) -> list[str]:
     list[str]
         Name and version of each installed one.
     """
-    found = []
-    for package in packages:
-        try:
-            found.append(f"{package} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = ((package, find_version(package)) for package in packages)
+    return [f"{package} {version}" for package, version in versions if version is not None]
+
+
+def find_version(package: str) -> str | None:
+    """Return the version of an installed package.
+
+    Parameters
+    ----------
+    package
+        Its name.
+
+    Returns
+    -------
+    str | None
+        The version; None if it is not installed.
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def report_two_builds(name: str, builds: list[str]) -> Finding:

@@ -8,11 +8,11 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, OnspectError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.verdict import Judgement
 from onspect.runtime.line.alarm import AlarmRule
 from onspect.runtime.line.frame_check import Health
@@ -113,15 +113,13 @@ def read_config(path: Path | str) -> LineConfig:
         If the file cannot be read or a value is not valid; the message has line and key.
     """
     path = Path(path)
-    try:
+    not_toml = UnicodeDecodeError, tomllib.TOMLDecodeError
+    with (
+        explaining(ChoiceError, f"{path}: not TOML", "correct it there", of=not_toml),
+        explaining(ChoiceError, f"cannot read the configuration {str(path)!r}", "give a TOML file (docs/line.md)"),
+    ):
         text = path.read_text(encoding="utf-8")
         content = tomllib.loads(text)
-    except OSError as error:
-        raise ChoiceError(
-            f"cannot read the configuration {str(path)!r}: {describe_os_error(error)}; give a TOML file (docs/line.md)"
-        ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ChoiceError(f"{path}: not TOML: {error}; correct it there") from error
     try:
         return _build(content)
     except _Wrong as wrong:
@@ -183,7 +181,7 @@ class _Table:
             return float(value)
         if not fits or value == "":
             words = {str: "a text", int: "a whole number", float: "a number", list: "a list"}
-            raise self.wrong(key, f"is {_show(value)}, and {words[kind]} is expected")
+            raise self.wrong(key, f"is {redact(repr(value))}, and {words[kind]} is expected")
         return value
 
     def need(self, key: str, kind: type[Any]) -> Any:
@@ -227,9 +225,13 @@ class _Table:
         """The keys that are not taken yet."""
         return list(self._content)
 
-    def end(self) -> None:
-        for key in self._content:
-            raise self.wrong(key, f"is not known; there are {', '.join(self._known)}")
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Refuse keys that were not taken, unless another error is on its way."""
+        if kind is None and self._content:
+            raise self.wrong(next(iter(self._content)), f"is not known; there are {', '.join(self._known)}")
 
 
 def _build(content: dict[str, Any]) -> LineConfig:
@@ -237,10 +239,9 @@ def _build(content: dict[str, Any]) -> LineConfig:
     for name in content:
         if name not in sections:
             raise _Wrong(name, 0, "", f"is not known; there are {', '.join(sections)}")
-    model = _Table("model", content.get("model", {}))
-    file, provider = model.take("file", str), model.choose("provider", CHOICES)
-    recipe = model.take("recipe", str)
-    model.end()
+    with _Table("model", content.get("model", {})) as model:
+        file, provider = model.take("file", str), model.choose("provider", CHOICES)
+        recipe = model.take("recipe", str)
     recipes = _read_recipes(content)
     if recipes and (recipe is None or recipe not in recipes):
         message = "is missing" if recipe is None else f"is {recipe!r}"
@@ -249,9 +250,8 @@ def _build(content: dict[str, Any]) -> LineConfig:
         raise model.wrong("recipe", f"is {recipe!r}, and there are no [recipes]")
     if "ejector" in content and "signal" not in content:
         raise _Wrong("ejector", 0, "", "needs a [signal]: its triggers tell which parts are on the belt")
-    line = _Table("line", content.get("line", {}))
-    spool = line.take("spool", str)
-    line.end()
+    with _Table("line", content.get("line", {})) as line:
+        spool = line.take("spool", str)
     return LineConfig(
         model=recipes[recipe] if recipe is not None else Path(file or ""),
         sources=tuple(_read_source(table, recipes) for table in _tables(content, "source")),
@@ -276,51 +276,46 @@ def _read_recipes(content: dict[str, Any]) -> dict[str, Path]:
 
 
 def _read_source(table: _Table, recipes: Mapping[str, Path]) -> SourceConfig:
-    address = table.need("address", str)
-    policy, recipe = table.choose("policy", typing.get_args(Policy)), table.take("recipe", str)
-    if recipe is not None and recipe not in recipes:
-        raise table.wrong("recipe", f"is {recipe!r}; [recipes] has {', '.join(recipes) or 'none'}")
-    table.end()
-    return SourceConfig(address, policy, recipe)
+    with table:
+        address = table.need("address", str)
+        policy, recipe = table.choose("policy", typing.get_args(Policy)), table.take("recipe", str)
+        if recipe is not None and recipe not in recipes:
+            raise table.wrong("recipe", f"is {recipe!r}; [recipes] has {', '.join(recipes) or 'none'}")
+        return SourceConfig(address, policy, recipe)
 
 
 def _read_sink(table: _Table) -> str:
-    target: str = table.need("to", str)
-    table.end()
-    return target
+    with table:
+        return str(table.need("to", str))
 
 
 def _read_health(content: object) -> Health:
-    table, defaults = _Table("health", content), Health()
-    brightness, identical = table.take("brightness", list), table.number_from("identical", int, 0)
-    if brightness is not None and not (
-        len(brightness) == 2
-        and all(isinstance(value, int | float) and not isinstance(value, bool) for value in brightness)
-        and 0 <= brightness[0] <= brightness[1] <= 255
-    ):
-        raise table.wrong("brightness", f"is {brightness!r}; give [LOWEST, HIGHEST] of the mean, from 0 to 255")
-    health = Health(
-        brightness=None if brightness is None else (float(brightness[0]), float(brightness[1])),
-        sharpness=table.number_from("sharpness", float, 0),
-        identical=defaults.identical if identical is None else identical,
-        width=table.number_from("width", int, 1),
-        height=table.number_from("height", int, 1),
-        late_ms=table.number_from("late_ms", float, 0),
-    )
-    table.end()
-    return health
+    with _Table("health", content) as table:
+        brightness, identical = table.take("brightness", list), table.number_from("identical", int, 0)
+        if brightness is not None and not (
+            len(brightness) == 2
+            and all(isinstance(value, int | float) and not isinstance(value, bool) for value in brightness)
+            and 0 <= brightness[0] <= brightness[1] <= 255
+        ):
+            raise table.wrong("brightness", f"is {brightness!r}; give [LOWEST, HIGHEST] of the mean, from 0 to 255")
+        return Health(
+            brightness=None if brightness is None else (float(brightness[0]), float(brightness[1])),
+            sharpness=table.number_from("sharpness", float, 0),
+            identical=Health.identical if identical is None else identical,
+            width=table.number_from("width", int, 1),
+            height=table.number_from("height", int, 1),
+            late_ms=table.number_from("late_ms", float, 0),
+        )
 
 
 def _read_voting(content: object) -> Voting:
-    table = _Table("voting", content)
-    voting = Voting(
-        frames=table.number_from("frames", int, 1),
-        rule=table.choose("rule", typing.get_args(Rule)) or "worst",
-        timeout=table.number_from("timeout", float, 0),
-        views=table.choose("views", typing.get_args(Join)),
-    )
-    table.end()
-    return voting
+    with _Table("voting", content) as table:
+        return Voting(
+            frames=table.number_from("frames", int, 1),
+            rule=table.choose("rule", typing.get_args(Rule)) or "worst",
+            timeout=table.number_from("timeout", float, 0),
+            views=table.choose("views", typing.get_args(Join)),
+        )
 
 
 def _read_presence(content: object) -> PresenceSettings:
@@ -329,46 +324,41 @@ def _read_presence(content: object) -> PresenceSettings:
     try:
         if "file" not in content:
             return build_presence(content, Path())
-        file = table.need("file", str)
-        table.end()
+        with table:
+            file = table.need("file", str)
         return read_presence(Path(file))
     except ChoiceError as error:
         raise table.wrong("", str(error)) from error
 
 
 def _read_alarm(content: object) -> AlarmRule:
-    table, defaults = _Table("alarm", content), AlarmRule()
-    rule = AlarmRule(
-        count=table.number_from("count", int, 1) or defaults.count,
-        of=table.number_from("of", int, 1) or defaults.of,
-        clear=table.number_from("clear", int, 1) or defaults.clear,
-    )
-    table.end()
+    with _Table("alarm", content) as table:
+        rule = AlarmRule(
+            count=table.number_from("count", int, 1) or AlarmRule.count,
+            of=table.number_from("of", int, 1) or AlarmRule.of,
+            clear=table.number_from("clear", int, 1) or AlarmRule.clear,
+        )
     if not rule.clear <= rule.count <= rule.of:
         raise table.wrong("count", f"is {rule.count}; clear ({rule.clear}) <= count <= of ({rule.of}) is required")
     return rule
 
 
 def _read_dashboard(content: object) -> DashboardConfig:
-    table = _Table("dashboard", content)
-    dashboard = DashboardConfig(table.need("listen", str), table.secret("token"))
-    table.end()
-    return dashboard
+    with _Table("dashboard", content) as table:
+        return DashboardConfig(table.need("listen", str), table.secret("token"))
 
 
 def _read_signal(content: object) -> SignalConfig:
-    table, defaults = _Table("signal", content), HandshakeTimes()
-    address = table.need("address", str)
-    result, ack = table.seconds("result_ms", 1), table.seconds("ack_ms", 1)
-    table.end()
-    return SignalConfig(address, HandshakeTimes(result or defaults.result, ack or defaults.ack))
+    with _Table("signal", content) as table:
+        address = table.need("address", str)
+        result, ack = table.seconds("result_ms", 1), table.seconds("ack_ms", 1)
+        return SignalConfig(address, HandshakeTimes(result or HandshakeTimes.result, ack or HandshakeTimes.ack))
 
 
 def _read_ejector(content: object) -> EjectorRule:
-    table = _Table("ejector", content)
-    parts, delay = table.number_from("parts", int, 0), table.seconds("delay_ms", 0)
-    pulse, rejects = table.seconds("pulse_ms", 1), table.take("rejects", list)
-    table.end()
+    with _Table("ejector", content) as table:
+        parts, delay = table.number_from("parts", int, 0), table.seconds("delay_ms", 0)
+        pulse, rejects = table.seconds("pulse_ms", 1), table.take("rejects", list)
     if (parts is None) == (delay is None):
         raise table.wrong("parts", "or delay_ms must be given, and not both: parts or time between camera and gate")
     allowed: tuple[Judgement, ...] = ("ng", "fault", "review")
@@ -387,7 +377,3 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "presence": _read_presence,
 }
 """Sections that may be missing, which are fields of `LineConfig` under the same name."""
-
-
-def _show(value: object) -> str:
-    return redact(repr(value))

@@ -16,8 +16,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from onspect.runtime.address import Address, parse_url
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.signals.base import Inputs, Outputs, SignalSource
 from onspect.runtime.sinks.broker import (
     KEEPALIVE_S,
@@ -120,10 +120,8 @@ class MqttSignal(SignalSource):
         client.on_message = self._receive
         self._greeted.clear()
         self._trouble = "it does not answer"
-        try:
+        with explaining(OutputError, f"cannot reach {self.name}: no connection"):
             client.connect(address.host, self._broker.port, KEEPALIVE_S)
-        except OSError as error:
-            raise OutputError(f"cannot reach {self.name}: no connection: {describe_os_error(error)}") from error
         client.loop_start()
         if not self._greeted.wait(_CONNECT_S) or not client.is_connected():
             client.disconnect()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onspect.runtime.address import Address
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError
+from onspect.runtime.explain import explaining
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -166,12 +166,8 @@ def make_client(broker: Broker, what: str = "sink") -> Client:
         if address.password is not None:
             _LOG.warning("%s sends its password unencrypted; use mqtts://", address.shown)
         return client
-    try:
-        ca, cert, key = (str(path) if path else None for path in (broker.ca, broker.cert, broker.key))
+    ca, cert, key = (str(path) if path else None for path in (broker.ca, broker.cert, broker.key))
+    problem = f"the {what} {address.shown!r} names a certificate that cannot be used"
+    with explaining(ChoiceError, problem, "check the file", of=(OSError, ValueError)):
         client.tls_set(ca, cert, key)
-    except (OSError, ValueError) as error:
-        why = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        raise ChoiceError(
-            f"the {what} {address.shown!r} names a certificate that cannot be used: {why}; check the file"
-        ) from error
     return client

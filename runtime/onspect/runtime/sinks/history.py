@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from onspect.runtime.errors import OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.verdict import Judgement, Verdict, parse_verdict
 from onspect.runtime.sinks.columns import COLUMNS
 
@@ -189,9 +190,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     OutputError
         If the database cannot be read.
     """
-    try:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection:
-            yield connection
-    except sqlite3.Error as error:
-        raise OutputError(f"cannot read the history {str(path)!r}: {error}; check the path") from error
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with (
+        explaining(OutputError, f"cannot read the history {str(path)!r}", "check the path", of=sqlite3.Error),
+        closing(sqlite3.connect(address, uri=True, timeout=2.0)) as connection,
+    ):
+        yield connection

@@ -12,13 +12,14 @@ import socket
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Self, TypeVar
 
 from onspect.runtime.address import Address, parse_url
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS, Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
@@ -158,15 +159,12 @@ class OpcUaSink(Sink):
     def _try_port(self) -> None:
         """Raise OutputError if the port is not available, before the slow start of the server."""
         host = self._address.host
-        try:
-            with socket.create_server((host, self._port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-                pass
-        except OSError as error:
-            raise self._unusable(error) from error
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with self._serving(), socket.create_server((host, self._port), family=family):
+            pass
 
-    def _unusable(self, error: OSError) -> OutputError:
-        why = describe_os_error(error)
-        return OutputError(f"cannot serve {self._address.shown}: {why}; give another port or address")
+    def _serving(self) -> AbstractContextManager[None]:
+        return explaining(OutputError, f"cannot serve {self._address.shown}", "give another port or address")
 
     async def _open(self) -> None:
         from asyncua.server.server import Server
@@ -208,13 +206,12 @@ class OpcUaSink(Sink):
         """Run a coroutine in the server's thread, and wait for it."""
         assert self._loop is not None
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            future.result(seconds)
-        except FutureTimeoutError as error:
-            future.cancel()
-            raise OutputError(f"{self._address.shown} has not answered within {seconds:g} s") from error
-        except OSError as error:
-            raise self._unusable(error) from error
+        with self._serving():
+            try:
+                future.result(seconds)
+            except FutureTimeoutError as error:
+                future.cancel()
+                raise OutputError(f"{self._address.shown} has not answered within {seconds:g} s") from error
 
     def _end(self) -> None:
         self._server = None

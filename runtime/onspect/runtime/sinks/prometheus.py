@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from onspect.runtime.address import Address, parse_url
-from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import FAULT_CODES, ChoiceError, OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import JUDGEMENTS
 from onspect.runtime.sinks.base import Delivery, Sink
@@ -76,12 +76,8 @@ class PrometheusSink(Sink):
     def __enter__(self) -> Self:
         host = self._address.host
         kind = _Server6 if ":" in host else _Server
-        try:
+        with explaining(OutputError, f"cannot serve {self._address.shown}", "give another port or address"):
             self._server = kind((host, self._port), _Handler)
-        except OSError as error:
-            raise OutputError(
-                f"cannot serve {self._address.shown}: {describe_os_error(error)}; give another port or address"
-            ) from error
         self._server.set_app(self._application)
         self._thread = threading.Thread(target=self._server.serve_forever, name="prometheus", daemon=True)
         self._thread.start()

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -22,6 +22,7 @@ from typing import Self
 from onspect.runtime.address import parse_file
 from onspect.runtime.atomic import check_place, identify, make_folder
 from onspect.runtime.errors import OutputError
+from onspect.runtime.explain import explaining
 from onspect.runtime.inspection.inspector import Inspection
 from onspect.runtime.inspection.verdict import Verdict
 from onspect.runtime.sinks.base import Delivery, Sink
@@ -200,9 +201,8 @@ class SqliteSink(Sink):
     def _begin_anew(self) -> None:
         """Leave a file that was removed or renamed, and begin a new one."""
         if self._connection is not None:
-            _LOG.warning(
-                "%r was removed or renamed while verdicts were written to it; a new file is begun", str(self._path)
-            )
+            words = "%r was removed or renamed while verdicts were written to it; a new file is begun"
+            _LOG.warning(words, str(self._path))
         self.__exit__()
         self.__enter__()
 
@@ -230,15 +230,9 @@ class SqliteSink(Sink):
                 raise
             self._lost_evidence.extend(name for name in some if name not in found)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"cannot write the database {str(self._path)!r}: {error}; "
-                "free some space, or choose another place on a disk of this machine"
-            ) from error
+    def _errors(self) -> AbstractContextManager[None]:
+        cure = "free some space, or choose another place on a disk of this machine"
+        return explaining(OutputError, f"cannot write the database {str(self._path)!r}", cure, of=sqlite3.Error)
 
 
 class RowAges:

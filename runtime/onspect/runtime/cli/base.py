@@ -47,6 +47,8 @@ class Command(click.Command):
         Names of options below each heading of the help. The other options follow under "Options".
     """
 
+    reads_pictures = False
+
     def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self._sections = sections or {}
@@ -127,6 +129,10 @@ class Command(click.Command):
         ctx.meta["onspect.flags"] += ["--no-color"] * ctx.meta["onspect.no_color"]
         _configure_logging(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
         try:
+            if self.reads_pictures:
+                from onspect.runtime.images.decode import quieten_opencv
+
+                quieten_opencv()
             return super().invoke(ctx)
         except OnspectError as error:
             if debug:
@@ -145,6 +151,12 @@ class Command(click.Command):
             if debug or package not in _EXTRAS:
                 raise
             raise click.ClickException(_describe_missing(ctx.command_path, package, error)) from error
+
+
+class PictureCommand(Command):
+    """A command that reads pictures with OpenCV, which then leaves the cores to us and prints nothing."""
+
+    reads_pictures = True
 
 
 def _choose_color(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from onspect.runtime.cli.base import Command, echo_json, say
+from onspect.runtime.cli.base import PictureCommand, echo_json, say
 from onspect.runtime.errors import SourceError
 
 if TYPE_CHECKING:
     from onspect.runtime.sources.cameras.discovery import FoundCamera
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.option(
     "--cti",
     "producers",
@@ -33,10 +33,8 @@ def cameras(producers: tuple[Path, ...], as_json: bool) -> None:
     Example:
       onspect cameras
     """
-    from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.sources.cameras.discovery import find_local_cameras
 
-    quieten_opencv()
     found = [*find_local_cameras(), *_find_genicam(producers)]
     if as_json:
         echo_json([asdict(camera) for camera in found])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from onspect.runtime.cli.base import Command, ProgressLines, say, shows_progress, usage_errors
+from onspect.runtime.cli.base import PictureCommand, ProgressLines, say, shows_progress, usage_errors
 from onspect.runtime.errors import ChoiceError, OutputError, SourceError
 from onspect.runtime.text import count_of
 
@@ -55,7 +55,7 @@ def _read_every(context: click.Context, option: click.Parameter, text: str | Non
     return _Every(None, int(number)) if found[2] is None else _Every(number * _UNITS[found[2]], 1)
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("source")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The folder for the pictures.")
 @click.option(
@@ -91,12 +91,10 @@ def capture(
       onspect capture 0 --presence learn=5s --count 50 -o parts/train/good
     """
     from onspect.runtime.capture.recorder import CaptureCounts, PictureFolder, record
-    from onspect.runtime.images.decode import quieten_opencv
     from onspect.runtime.sources.registry import open_source
 
     if every is not None and presence is not None:
         raise click.UsageError("--every and --presence exclude each other; give one")
-    quieten_opencv()
     counts = CaptureCounts()
     with usage_errors(), ExitStack() as stack:
         opened = stack.enter_context(open_source(source))
@@ -257,11 +255,8 @@ def _summarize(
     names = saved[0].name if len(saved) == 1 else f"{saved[0].name} to {saved[-1].name}"
     say(f"wrote {count_of(len(saved), 'picture')} to {output} ({names}){left}")
     if display.overexposed:
-        _LOG.warning(
-            "%d of %d pictures have more than 1%% of white pixels: lower the exposure and take them again",
-            display.overexposed,
-            len(saved),
-        )
+        words = "%d of %d pictures have more than 1%% of white pixels: lower the exposure and take them again"
+        _LOG.warning(words, display.overexposed, len(saved))
     number = int(saved[-1].stem)
     if output.resolve().parent.name in ("val", "test"):
         return

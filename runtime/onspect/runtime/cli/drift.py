@@ -36,10 +36,8 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
     if comparison.unread:
         _LOG.warning("%s of %r left out: no verdict", count_of(comparison.unread, "line"), str(verdicts))
     if comparison.other_files:
-        _LOG.warning(
-            "the comparison includes %s from before the last change of the model file",
-            count_of(comparison.other_files, "part"),
-        )
+        others = count_of(comparison.other_files, "part")
+        _LOG.warning("the comparison includes %s from before the last change of the model file", others)
     if as_json:
         echo_json(comparison.to_dict())
     else:

@@ -98,7 +98,12 @@ def score(
         paths = expand_images(images)
     kind = CsvSink if output.lower().endswith(".csv") else JsonlSink
     refuse_target(output, itertools.chain([model], paths))
-    counts: Counter[str] = _count_judged(Path(output), paths, inspector) if resume else Counter()
+    counts: Counter[str] = Counter()
+    if resume:
+        from onspect.runtime.inspection.resume import count_judged
+
+        counts = count_judged(Path(output), paths, inspector)
+        say(f"{counts.total()} of {len(paths)} images have been judged already")
     done = counts.total()
     sink = kind(None if output == "-" else Path(output), append=resume)
     drawing = overlay_sinks(overlays, common_root(paths), paths, style=overlay_style, ending=overlay_format)
@@ -138,14 +143,6 @@ def _open_inspector(model: Path, provider: str) -> Inspector:
         inspector = Inspector(loading.result())
     _ = inspector.threshold
     return inspector
-
-
-def _count_judged(output: Path, paths: list[str], inspector: Inspector) -> Counter[str]:
-    from onspect.runtime.inspection.resume import count_judged
-
-    counts = count_judged(output, paths, inspector)
-    say(f"{counts.total()} of {len(paths)} images have been judged already")
-    return counts
 
 
 def _judge(

@@ -97,9 +97,8 @@ def split(
             seed=seed,
         )
     if not any(placed.image.defective for placed in plan):
-        _LOG.warning(
-            "no label or name marks any of the %d pictures as defective: all are taken as good parts", len(plan)
-        )
+        words = "no label or name marks any of the %d pictures as defective: all are taken as good parts"
+        _LOG.warning(words, len(plan))
     write_split(plan, output, link=link, progress=progress)
     say(f"{output}: {describe_split(plan)}")
     grouped = "" if group is None else f" --group {shlex.quote(group)}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import Command, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.base import PictureCommand, parse_rate, progress, say, usage_errors
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.text import count_of
 
@@ -31,7 +31,7 @@ def _read_size(context: click.Context, option: click.Parameter, text: str | None
     return int(width), int(height)
 
 
-@click.command(cls=Command)
+@click.command(cls=PictureCommand)
 @click.argument("good", required=False, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The model file to make, ending in .onnx.")
 @click.option(
@@ -113,14 +113,10 @@ def teach(
       onspect teach more_good/ --add-to part.onnx
       onspect teach --undo part.onnx
     """
-    _check_usage(good, output, base, add_to, undo)
-    if group is not None and undo is not None:
-        raise click.UsageError("--undo takes no other option; give only the model file")
-    from onspect.runtime.images.decode import quieten_opencv
+    _check_usage(good, output, base, add_to, undo, group)
     from onspect.runtime.teaching import add, take_back
     from onspect.runtime.teaching import teach as teach_new
 
-    quieten_opencv()
     with usage_errors():
         if undo is not None:
             taught = take_back(undo)
@@ -176,10 +172,10 @@ def _suggest(output: Path, good: Path, group: str | None) -> str:
 
 
 def _check_usage(
-    good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None
+    good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None, group: str | None
 ) -> None:
     if undo is not None:
-        if good or output or base or add_to:
+        if good or output or base or add_to or group is not None:
             raise click.UsageError("--undo takes no other option; give only the model file")
         return
     if good is None:
@@ -217,17 +213,14 @@ def _describe_new(taught: Taught) -> None:
 
 def _warn_of_lone(taught: Taught) -> None:
     for item in taught.trimmed:
-        _LOG.warning(
-            "%r is left out: its score, %.4g, is an outlier among the good pictures", str(item.path), item.score
-        )
+        words = "%r is left out: its score, %.4g, is an outlier among the good pictures"
+        _LOG.warning(words, str(item.path), item.score)
     for item in taught.lone:
-        _LOG.warning(
+        words = (
             "the score of %r, %.4g, is an outlier among the good pictures: without it the threshold is %.4g. Look at "
-            "it, remove it if the part is defective, and teach again; --trim leaves it out",
-            str(item.path),
-            item.score,
-            item.threshold,
+            "it, remove it if the part is defective, and teach again; --trim leaves it out"
         )
+        _LOG.warning(words, str(item.path), item.score, item.threshold)
 
 
 def _count(taught: Taught) -> int:

@@ -97,10 +97,9 @@ def check_extras() -> Iterator[Finding]:
             yield Finding(f"extra {extra}", "warning", f"{purpose}: {words}", f"pip install -U 'onspect[{extra}]'")
         elif not missing:
             yield Finding(f"extra {extra}", "ok", purpose)
-        elif len(missing) == len(packages):
-            yield Finding(f"extra {extra}", "absent", f"{purpose}: not installed", cure)
         else:
-            yield Finding(f"extra {extra}", "absent", f"{purpose}: {', '.join(missing)} not installed", cure)
+            names = "" if len(missing) == len(packages) else f"{', '.join(missing)} "
+            yield Finding(f"extra {extra}", "absent", f"{purpose}: {names}not installed", cure)
 
 
 def _find_state(requirement: Requirement) -> str:

@@ -62,16 +62,16 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class AppState:
     """The state that all requests share; used in the server's one thread."""
 
-    displayed: DashboardState
-    """The displayed inspections and the status."""
-    renderer: RenderWorker
-    """Renders the pictures."""
-    archive: Archive
-    """The history and the evidence on disk."""
     auth: Auth
     """Token and sessions."""
     open_to_see: bool
     """Whether the page may be seen without a login."""
+    archive: Archive = field(default_factory=Archive)
+    """The history and the evidence on disk."""
+    displayed: DashboardState = field(default_factory=DashboardState)
+    """The displayed inspections and the status."""
+    renderer: RenderWorker = field(default_factory=RenderWorker)
+    """Renders the pictures."""
     page: str = "line"
     """``line``, or ``teach`` while there is no model."""
     most_watchers: int = WATCHERS

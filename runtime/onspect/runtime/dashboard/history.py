@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import Any, TypeVar
 
 import cv2
@@ -46,11 +45,10 @@ class Archive:
         The folder; None without one.
     """
 
-    def __init__(self, history: Path | None, evidence: Path | None) -> None:
+    def __init__(self, history: Path | None = None, evidence: Path | None = None) -> None:
         self._history = history
         self._evidence = evidence
-        self._lock = Lock()
-        self._thumbnails: OrderedDict[str, bytes] = OrderedDict()
+        self._make_thumbnail = lru_cache(_THUMBNAILS)(_make_thumbnail)
 
     def require_history(self) -> Path:
         """Return the database.
@@ -125,19 +123,7 @@ class Archive:
         path = self._find(name)
         if path is None:
             return None
-        if not small:
-            return path.read_bytes()
-        with self._lock:
-            if name in self._thumbnails:
-                self._thumbnails.move_to_end(name)
-                return self._thumbnails[name]
-        thumbnail = _shrink(path.read_bytes())
-        if thumbnail is not None:
-            with self._lock:
-                self._thumbnails[name] = thumbnail
-                while len(self._thumbnails) > _THUMBNAILS:
-                    self._thumbnails.popitem(last=False)
-        return thumbnail
+        return self._make_thumbnail(path) if small else path.read_bytes()
 
     def find_address(self, name: str | None) -> str | None:
         """Return the page's address of a picture of evidence.
@@ -188,8 +174,7 @@ def pick_rejects(found: Iterable[T], describe: Callable[[T], tuple[int, str]]) -
     return sorted([*faults, *others], key=lambda one: -describe(one)[0])
 
 
-def _shrink(jpeg: bytes) -> bytes | None:
+def _make_thumbnail(path: Path) -> bytes | None:
+    jpeg = path.read_bytes()
     picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
-    if picture is None:
-        return None
-    return to_jpeg(shrink(np.asarray(picture, np.uint8), _THUMBNAIL))
+    return None if picture is None else to_jpeg(shrink(np.asarray(picture, np.uint8), _THUMBNAIL))

@@ -12,14 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from onspect.runtime.dashboard.app import AppState, Refusal, Requests, read_whole_number
 from onspect.runtime.dashboard.report import make_report, to_csv, to_html
-from onspect.runtime.sinks.history_search import (
-    Filter,
-    count_scores,
-    list_sources,
-    rank_places,
-    search,
-    summarize,
-)
+from onspect.runtime.sinks.history_search import Filter, count_scores, list_sources, rank_places, search, summarize
 
 _PAGE = 60  # parts of one answer
 _SHIFT = timedelta(hours=8)

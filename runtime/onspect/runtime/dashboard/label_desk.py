@@ -219,14 +219,10 @@ class LabelDesk:
             threshold = type(threshold)(self._status.threshold, threshold.map, review, threshold.area)
         preview = self._lessons.preview(self._find(key), threshold)
         return {
-            "id": preview.id,
-            "score": preview.score,
-            "threshold": preview.threshold,
+            **{name: getattr(preview, name) for name in ("id", "score", "threshold", "judged", "left")},
             "running_threshold": threshold.score,
-            "judged": preview.judged,
             "changed": len(preview.changes),
             "missed": len(preview.missed),
-            "left": preview.left,
             "changes": [_describe_change(one) for one in preview.changes[:_SHOWN]],
         }
 
@@ -351,9 +347,7 @@ class LabelDesk:
 def _describe_change(change: ChangedVerdict) -> dict[str, Any]:
     return {
         "picture": f"/labels/pictures/{change.picture.id}",
-        "time": change.picture.key.time,
-        "index": change.picture.key.index,
-        "source": change.picture.key.source,
+        **asdict(change.picture.key),
         "part": change.picture.part,
         "label": change.picture.label,
         "before": change.before,

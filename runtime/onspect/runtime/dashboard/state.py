@@ -45,16 +45,12 @@ class DashboardState:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._number = 0
+        self.number = 0
+        """Number of inspections until now."""
         self._shown: dict[View, DisplayedInspection] = {}
         self._points: deque[ScorePoint] = deque(maxlen=_SCORES)
         self._hours: dict[str, Counter[str]] = {}
         self._status: tuple[LineStatus, float] | None = None
-
-    @property
-    def number(self) -> int:
-        """Number of inspections until now."""
-        return self._number
 
     def add(self, inspection: Inspection) -> DisplayedInspection:
         """Add an inspection.
@@ -71,13 +67,13 @@ class DashboardState:
         """
         verdict = inspection.verdict
         with self._lock:
-            self._number += 1
-            shown = DisplayedInspection(self._number, inspection, time.monotonic())
+            self.number += 1
+            shown = DisplayedInspection(self.number, inspection, time.monotonic())
             self._shown["latest"] = shown
             if verdict.verdict != "ok":
                 self._shown["rejected"] = _copy_map(shown)
             self._points.append(
-                (self._number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
+                (self.number, verdict.verdict, verdict.score, verdict.threshold, verdict.review_threshold)
             )
             self._count_hour(verdict)
         return shown
@@ -139,7 +135,7 @@ class DashboardState:
         now = time.monotonic()
         with self._lock:
             return {
-                "number": self._number,
+                "number": self.number,
                 "status": None if self._status is None else self._status[0].to_dict(),
                 "status_age": None if self._status is None else round(now - self._status[1], 1),
                 "now": self._describe_now(now),
@@ -181,27 +177,6 @@ def _copy_map(shown: DisplayedInspection) -> DisplayedInspection:
     return dataclasses.replace(shown, inspection=own)
 
 
-def describe_part(shown: DisplayedInspection) -> dict[str, Any]:
-    """Return the JSON object of an inspection, of bounded size.
-
-    Parameters
-    ----------
-    shown
-        The inspection.
-
-    Returns
-    -------
-    dict[str, Any]
-        The verdict with the number of its regions and shortened texts.
-    """
-    verdict = shown.inspection.verdict
-    content = verdict.to_dict() | {"number": shown.number, "regions": len(verdict.regions)}
-    for key in ("reason", "source", "part"):
-        if content[key] is not None:
-            content[key] = content[key][:_LETTERS]
-    return content
-
-
 def describe_shown(shown: DisplayedInspection | None, now: float) -> dict[str, Any] | None:
     """Return the JSON object of an inspection with its age.
 
@@ -215,6 +190,13 @@ def describe_shown(shown: DisplayedInspection | None, now: float) -> dict[str, A
     Returns
     -------
     dict[str, Any] | None
-        The object of `describe_part` with ``age`` in seconds; None for no inspection.
+        The verdict with the number of its regions, with shortened texts and ``age`` in seconds; None for no inspection.
     """
-    return None if shown is None else describe_part(shown) | {"age": round(now - shown.came, 1)}
+    if shown is None:
+        return None
+    verdict = shown.inspection.verdict
+    content = verdict.to_dict() | {"number": shown.number, "regions": len(verdict.regions)}
+    for key in ("reason", "source", "part"):
+        if content[key] is not None:
+            content[key] = content[key][:_LETTERS]
+    return content | {"age": round(now - shown.came, 1)}

@@ -15,10 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from onspect.runtime.dashboard.app import AppState, Handler, Refusal, Requests, build_application, read_body
 from onspect.runtime.dashboard.auth import Auth
-from onspect.runtime.dashboard.history import Archive
 from onspect.runtime.dashboard.http_server import BackgroundServer
-from onspect.runtime.dashboard.renderer import RenderWorker
-from onspect.runtime.dashboard.state import DashboardState
 from onspect.runtime.dashboard.teach_session import TeachSession
 from onspect.runtime.labels.store import LabelStore
 from onspect.runtime.presence import PresenceSettings
@@ -70,14 +67,7 @@ class TeachPage:
     ) -> None:
         self.session = TeachSession(source, model, base, store, presence=presence)
         self._server = BackgroundServer(address, "teach page")
-        self._app_state = AppState(
-            displayed=DashboardState(),
-            renderer=RenderWorker(),
-            archive=Archive(None, None),
-            auth=Auth(token),
-            open_to_see=False,
-            page="teach",
-        )
+        self._app_state = AppState(Auth(token), open_to_see=False, page="teach")
 
     @property
     def url(self) -> str:

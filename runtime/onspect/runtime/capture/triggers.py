@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -15,8 +14,8 @@ from onspect.runtime.presence.settings import PresenceSettings
 from onspect.runtime.sources.base import Capture
 
 
-class Trigger(ABC):
-    """Choose frames. A subclass implements `choose`, and `finish` if it decides later."""
+class Trigger:
+    """Choose frames. A subclass implements `is_due`, or `choose` and `finish` if it decides later."""
 
     ended = False
     """Whether the user has ended the capture."""
@@ -33,7 +32,16 @@ class Trigger(ABC):
         """Text of the preview beside the figures; empty for none."""
         return ""
 
-    @abstractmethod
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
+        return True
+
     def choose(self, capture: Capture) -> Sequence[Frame]:
         """Return the frames to write now.
 
@@ -47,6 +55,7 @@ class Trigger(ABC):
         Sequence[Frame]
             The frames.
         """
+        return [] if isinstance(capture.frame, ImageError) or not self.is_due() else [capture.frame]
 
     def finish(self) -> Sequence[Frame]:
         """Return the frames that are still to be written when no more frames come.
@@ -59,30 +68,7 @@ class Trigger(ABC):
         return []
 
 
-class _FrameTrigger(Trigger):
-    """A trigger that decides at once, about whole frames."""
-
-    @abstractmethod
-    def _is_due(self) -> bool:
-        """Return whether to write this readable frame."""
-
-    def choose(self, capture: Capture) -> Sequence[Frame]:
-        """Return the frame if it is readable and to be written.
-
-        Parameters
-        ----------
-        capture
-            The next frame.
-
-        Returns
-        -------
-        Sequence[Frame]
-            The frame, or nothing.
-        """
-        return [] if isinstance(capture.frame, ImageError) or not self._is_due() else [capture.frame]
-
-
-class TimeTrigger(_FrameTrigger):
+class TimeTrigger(Trigger):
     """Choose the first frame, and then one after each pause of a number of seconds."""
 
     def __init__(self, seconds: float) -> None:
@@ -90,7 +76,14 @@ class TimeTrigger(_FrameTrigger):
         self._seconds = seconds
         self._due = time.monotonic()
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
         now = time.monotonic()
         if now < self._due:
             return False
@@ -100,7 +93,7 @@ class TimeTrigger(_FrameTrigger):
         return True
 
 
-class CountTrigger(_FrameTrigger):
+class CountTrigger(Trigger):
     """Choose the first readable frame, and then every `step`-th."""
 
     def __init__(self, step: int) -> None:
@@ -108,12 +101,19 @@ class CountTrigger(_FrameTrigger):
         self._step = step
         self._count = -1
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
         self._count += 1
         return self._count % self._step == 0
 
 
-class KeyTrigger(_FrameTrigger):
+class KeyTrigger(Trigger):
     """Choose a frame after SPACE or Enter; q or Esc ends. read: returns the keys pressed since its last call."""
 
     def __init__(self, read: Callable[[], str]) -> None:
@@ -125,7 +125,14 @@ class KeyTrigger(_FrameTrigger):
         """The keys."""
         return "SPACE: picture, q: end"
 
-    def _is_due(self) -> bool:
+    def is_due(self) -> bool:
+        """Decide about the next readable frame.
+
+        Returns
+        -------
+        bool
+            Whether it is to be written.
+        """
         keys = self._read().lower()
         self.ended = self.ended or "q" in keys or "\x1b" in keys
         return any(key in keys for key in " \r\n")

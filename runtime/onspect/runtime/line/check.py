@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from onspect.runtime.credentials import redact, resolve_secret
 from onspect.runtime.errors import ChoiceError, ImageError, OnspectError
+from onspect.runtime.extras import describe_missing
 from onspect.runtime.inspection.verdict import FrameContext
 from onspect.runtime.line.build import (
     choose_health,
@@ -68,20 +69,20 @@ def check_line(config: LineConfig, *, quiet: float = _QUIET) -> Iterator[Finding
     Returns
     -------
     Iterator[Finding]
-        One finding after the other: models, sources, sinks, policies, PLC and dashboard.
+        One finding after the other: models, sources, sinks, policies, PLC and dashboard. A missing package of an
+        extra is a finding of the part that needs it.
 
     Raises
     ------
     ImportError
-        If the package of a source or sink is not installed.
+        If a package is missing that no extra brings.
     """
     sources = [_try(partial(open_source, one.address)) for one in config.sources]
     opened = [source for source in sources if not isinstance(source, OnspectError)]
-    models: Models | None = None
-    try:
-        models = open_models(config, choose_health(config, opened))
-    except OnspectError as error:
-        yield Finding("model", False, str(error))
+    loaded = _try(partial(open_models, config, choose_health(config, opened)))
+    models = None if isinstance(loaded, OnspectError) else loaded
+    if models is None:
+        yield Finding("model", False, str(loaded))
     else:
         for name in models.names:
             model = models.find(name)
@@ -142,6 +143,10 @@ def _try(work: Callable[[], T]) -> T | OnspectError:
         return work()
     except OnspectError as error:
         return error
+    except ImportError as error:
+        if (reason := describe_missing("it", error)) is None:
+            raise
+        return ChoiceError(reason)
 
 
 def _describe_model(model: Model) -> str:

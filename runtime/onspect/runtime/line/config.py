@@ -113,12 +113,14 @@ def read_config(path: Path | str) -> LineConfig:
         If the file cannot be read or a value is not valid; the message has line and key.
     """
     path = Path(path)
-    not_toml = UnicodeDecodeError, tomllib.TOMLDecodeError
-    with (
-        explaining(ChoiceError, f"{path}: not TOML", "correct it there", of=not_toml),
-        explaining(ChoiceError, f"cannot read the configuration {str(path)!r}", "give a TOML file (docs/line.md)"),
-    ):
-        text = path.read_text(encoding="utf-8")
+    try:
+        with explaining(ChoiceError, f"cannot read the configuration {str(path)!r}", "give a TOML file (docs/line.md)"):
+            text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ChoiceError(
+            f"{str(path)!r} is not text; give the line's configuration, a TOML file (docs/line.md)"
+        ) from error
+    with explaining(ChoiceError, f"{path}: not TOML", "correct it there", of=tomllib.TOMLDecodeError):
         content = tomllib.loads(text)
     try:
         return _build(content)

@@ -262,7 +262,7 @@ def _describe_appearance(appearance: Appearance | None) -> list[tuple[str, str]]
     if appearance is None:
         return []
     spans = {"brightness": appearance.brightness, "sharpness": appearance.sharpness}
-    return [("looks", ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in spans.items()))]
+    return [(name, f"{low:.4g} to {high:.4g} in the training images") for name, (low, high) in spans.items()]
 
 
 def _describe_limits(preprocess: Preprocess) -> str:

@@ -1,4 +1,4 @@
-"""OpenVINO's own runtime with the interface of an onnxruntime session. It is loaded when the first session opens."""
+"""OpenVINO's own runtime with the interface of an onnxruntime session. It is imported when the first session opens."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class GraphInput:
 class OpenVinoSession:
     """A graph, compiled by OpenVINO for this machine's processor; safe to share between threads.
 
-    It is compiled for one image, which is a fifth faster than a graph for any number of images. A batch runs image
-    by image, so no score depends on its batch. The sessions run at the same time, as many as there are cores for.
-    The arithmetic stays in float32 where the graph uses it, also on a processor with a shorter format, unless
-    bfloat16 is chosen.
+    It is compiled for one image, which is a fifth faster than a graph for any number of images. A batch runs image by
+    image, so no score depends on its batch. Each core can run another image at the same time. Float32 stays float32,
+    also on a processor with a shorter format, unless bfloat16 is chosen.
 
     Parameters
     ----------

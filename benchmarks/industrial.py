@@ -44,8 +44,8 @@ from onspect.runtime.teaching import teach
 from onspect.runtime.teaching.base_file import FEATURES, BaseFile, edit_graph, fold_channels, parse_base_file
 from onspect.runtime.teaching.extract import Extractor, Images, open_session
 from onspect.runtime.teaching.fill import fit_images
-from onspect.runtime.teaching.memory import Features, nearest_distances, score_distances
-from onspect.runtime.teaching.pictures import load
+from onspect.runtime.teaching.memory import Features, score_images
+from onspect.runtime.teaching.pictures import load, load_like
 from onspect.training.features import make_base
 
 SPLITS = {"val and test": ("val", "test"), "val": ("val",)}
@@ -113,11 +113,11 @@ class KeptExtractor(Extractor):
         path = self.folder / f"{name}.npz"
         if name not in self.seen and path.exists():
             with np.load(path) as found:
-                self.seen[name] = Features(found["fine"], found["middle"], found["coarse"])
+                self.seen[name] = Features([found["fine"]], [found["middle"]], [found["coarse"]])
         elif name not in self.seen:
             self.seen[name] = features = super()._extract_one(image)
             content = io.BytesIO()
-            np.savez(content, fine=features.fine, middle=features.middle, coarse=features.coarse)
+            np.savez(content, fine=features.fine[0], middle=features.middle[0], coarse=features.coarse[0])
             write_atomically(path, content.getvalue())
         return self.seen[name]
 
@@ -134,12 +134,14 @@ class Curve:
     def read(cls, data: Path, base: BaseFile, folder: Path) -> Curve:
         """Read all images of a dataset; features are kept in the folder."""
         found = load(data, None, None, 65535, True, None, None)
-        height, width, channels = found.images.shape[1:]
+        preprocess = found.preprocess
         judged = {}
         for split in ("val", "test"):
             images = {image.path: image.kind != GOOD for image in find_images(data, split)}
-            read = load(list(images), (width, height), channels, 65535, True, None, None)
+            read = load_like(list(images), preprocess, None)
             judged[split] = (read.images, np.array([images[path] for path in read.paths]))
+        height, width = ("H", "W") if preprocess.keep_aspect else (preprocess.height, preprocess.width)
+        channels = preprocess.channels
         graph = edit_graph(base.graph, fold_channels(base.graph, channels), input_shape=(height, width, channels))
         session = open_session(edit_graph(graph, {}, outputs=FEATURES))
         folder.mkdir(exist_ok=True)
@@ -152,8 +154,9 @@ class Curve:
         memory = fitted.vectors.astype(np.float32)
         scores, defective = {}, {}
         for split, (images, labels) in self.judged.items():
-            patches = fitted.metric.patches(self.extractor.extract(images))
-            scores[split] = score_distances(nearest_distances(patches, memory), fitted.shape)
+            found = self.extractor.extract(images)
+            patches = fitted.metric.patches(found)
+            scores[split] = score_images(patches, memory, found.shapes)
             defective[split] = labels
         areas = {
             name: float(

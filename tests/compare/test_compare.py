@@ -217,12 +217,12 @@ def test_interrupted_comparison_goes_on(
         if moment.step == 1:
             signal.raise_signal(signal.SIGINT)
 
-    def train_on(*arguments: Any, **settings: Any) -> Any:
-        return session.train_on(*arguments, **settings, callbacks=session.Callbacks(step=interrupt))
+    def train(*arguments: Any, **settings: Any) -> Any:
+        return session.train(*arguments, **settings, callbacks=session.Callbacks(step=interrupt))
 
     command = ("compare", drawn_idx, "-o", tmp_path, "--normal", 0, "--variants", "vae", "--score", "mse", *QUICK)
     with monkeypatch.context() as patched:
-        patched.setattr(experiments, "train_on", train_on)
+        patched.setattr(experiments, "train", train)
         stopped = onspect(*command)
     assert stopped.exit_code == 1
     assert "interrupted and saved; the same command continues" in stopped.stderr

@@ -33,7 +33,7 @@ class Quantizer:
     model
         The float32 model.
     samples
-        Images that give the ranges, uint8 [n, height, width, channels].
+        Images that give the ranges, as `stack_images` returns them.
     layers
         Layers that may be quantised; None for all of `find_layers`.
     outputs
@@ -112,8 +112,9 @@ class _Samples(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has 
     """Passes sample images to onnxruntime's calibrator, a batch at a time."""
 
     def __init__(self, samples: NDArray[np.uint8]) -> None:
+        together = _BATCH if samples.ndim == 4 else 1  # images of different sizes run one by one
         self._batches: Iterator[NDArray[np.uint8]] = (
-            samples[start : start + _BATCH] for start in range(0, len(samples), _BATCH)
+            np.stack(list(samples[start : start + together])) for start in range(0, len(samples), together)
         )
 
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:

@@ -215,7 +215,9 @@ def _describe_new(taught: Taught) -> None:
     assert memory is not None
     preprocess = info.preprocess
     say(
-        f"taught {taught.pictures} good pictures at {preprocess.width}x{preprocess.height} pixels"
+        f"taught {taught.pictures} good pictures at "
+        + ("their own aspect ratios, about " if preprocess.keep_aspect else "")
+        + f"{preprocess.width}x{preprocess.height} pixels"
         + (f", with {memory.copies} of each" if memory.copies != "none" else "")
     )
     if preprocess.region is not None:

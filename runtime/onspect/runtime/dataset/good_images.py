@@ -256,9 +256,9 @@ def _warn_of_mixtures(
         )
     elif len(sizes) > 1 and preprocess.region is None:
         low, high = min(sizes), max(sizes)
-        resized = "to about as many pixels as" if preprocess.keep_aspect else "to"
+        resized = "keeps its aspect ratio, at about as many pixels as" if preprocess.keep_aspect else "is resized to"
         _LOG.warning(
-            "the images have %d sizes, from %dx%d to %dx%d, and each is resized %s %dx%d",
+            "the images have %d sizes, from %dx%d to %dx%d, and each %s %dx%d",
             len(sizes),
             *low,
             *high,
